@@ -1,0 +1,5 @@
+"""python -m lorasum."""
+
+from lorasum.cli import main
+
+main()

