@@ -17,7 +17,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """Base of all sections: no unknown keys, no change after reading, field docstrings become descriptions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
 
 class ModelConfig(Section):
@@ -185,8 +187,8 @@ class PredictConfig(Section):
 class Config(Section):
     """One run of lorasum."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,31}$")]
-    """Name of the run: lower-case letters, digits and single hyphens, at most 32 characters (with hyphens 63)."""
+    name: Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9](-?[a-z0-9])*$")]
+    """Name of the run: lower-case letters, digits and single hyphens between them, at most 32 characters."""
     backend: Literal["local", "sagemaker"] = "local"
     """Where the run lives."""
     model: ModelConfig

@@ -47,13 +47,21 @@ class Ledger:
     def intend(
         self, run: str, kind: str, name: str, backend: str, detail: Mapping[str, Any], usd_per_hour: float = 0.0
     ) -> None:
-        """Record that `name` is about to be created. Must return before the call that creates it is made."""
+        """Record that `name` is about to be created. Must return before the call that creates it is made.
+
+        Raises:
+            LorasumError: another backend has something of this name running; its record is not overwritten.
+        """
         now = _now()
-        with self._connect() as db:
+        with self._connect(write=True) as db:
+            row = _row(db, run, kind, name)
+            if row and kind != "dataset" and row["backend"] != backend and row["state"] in ("intended", "live"):
+                raise LorasumError(
+                    f"{kind.replace('_', ' ')} {name!r} of run {run!r} is still {row['state']} on {row['backend']}",
+                    f"remove it first: `lorasum teardown --set backend={row['backend']}`",
+                )
             db.execute(
-                "INSERT INTO resources VALUES (?,?,?,?,'intended',?,?,?,?) ON CONFLICT (run, kind, name) DO UPDATE SET "
-                "backend=excluded.backend, state='intended', detail=excluded.detail, updated_at=excluded.updated_at, "
-                "usd_per_hour=excluded.usd_per_hour",
+                "REPLACE INTO resources VALUES (?,?,?,?,'intended',?,?,?,?)",
                 (run, kind, name, backend, json.dumps(dict(detail)), now, now, usd_per_hour),
             )
 
@@ -63,10 +71,8 @@ class Ledger:
         Raises:
             LorasumError: `name` was never recorded.
         """
-        with self._connect() as db:
-            row = db.execute(
-                "SELECT detail FROM resources WHERE run=? AND kind=? AND name=?", (run, kind, name)
-            ).fetchone()
+        with self._connect(write=True) as db:
+            row = _row(db, run, kind, name)
             if row is None:
                 raise LorasumError(f"the ledger knows no {kind} {name!r} of run {run!r}", "run `lorasum status`")
             merged = json.dumps(json.loads(row["detail"]) | detail)
@@ -81,10 +87,15 @@ class Ledger:
             return []
         with self._connect() as db:
             rows = db.execute(
-                "SELECT * FROM resources WHERE (? IS NULL OR run=?) AND (? IS NULL OR kind=?) ORDER BY updated_at, rowid",
+                "SELECT * FROM resources WHERE (? IS NULL OR run=?) AND (? IS NULL OR kind=?) "
+                "ORDER BY updated_at, rowid",
                 (run, run, kind, kind),
             ).fetchall()
-        return [Resource(**{**dict(row), "detail": json.loads(row["detail"])}) for row in rows]
+        return [_resource(row) for row in rows]
+
+    def find(self, run: str, kind: str, name: str) -> Resource | None:
+        """The record of one resource, None when there is none."""
+        return next((r for r in self.resources(run, kind) if r.name == name), None)
 
     def latest(self, run: str, kind: str, *states: ResourceState) -> Resource | None:
         """The most recently changed resource of this kind in one of `states` (any, if none given)."""
@@ -92,7 +103,7 @@ class Ledger:
         return found[-1] if found else None
 
     @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(self.path, timeout=30)
@@ -100,6 +111,8 @@ class Ledger:
                 db.row_factory = sqlite3.Row
                 db.execute(_SCHEMA)
                 with db:
+                    if write:  # said aloud, because sqlite3 would begin at the first write, after a read
+                        db.execute("BEGIN IMMEDIATE")
                     yield db
             finally:
                 db.close()
@@ -109,22 +122,45 @@ class Ledger:
             ) from error
 
 
+class RunBusyError(LorasumError):
+    """Another process is changing the run."""
+
+
 @contextmanager
-def run_lock(run: str) -> Iterator[None]:
+def run_lock(run: str, wait: float = 10) -> Iterator[None]:
     """Let one process at a time change a run; released by the system when the process dies.
 
+    Args:
+        run: its name.
+        wait: seconds to wait for another process.
+
     Raises:
-        LorasumError: another process holds it.
+        RunBusyError: another process still holds it.
     """
-    path = paths.run_dir(run) / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.run_dir(run) / "lock")
     try:
-        with FileLock(path, timeout=0):
-            yield
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=wait)
     except Timeout:
-        raise LorasumError(
+        raise RunBusyError(
             f"another lorasum process is working on run {run!r}", "wait for it, or give this run another `name`"
         ) from None
+    except OSError as error:
+        raise LorasumError(f"cannot lock run {run!r}: {error}", "check the disk and the folder's permissions") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _row(db: sqlite3.Connection, run: str, kind: str, name: str) -> sqlite3.Row | None:
+    query = "SELECT * FROM resources WHERE run=? AND kind=? AND name=?"
+    row: sqlite3.Row | None = db.execute(query, (run, kind, name)).fetchone()
+    return row
+
+
+def _resource(row: sqlite3.Row) -> Resource:
+    return Resource(**{**dict(row), "detail": json.loads(row["detail"])})
 
 
 def _now() -> str:

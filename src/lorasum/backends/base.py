@@ -5,15 +5,30 @@ a crash at any point in between.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from lorasum.models import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """One thing that runs now; `location` is the backend's address of it (folder, URL, ARN)."""
+
+    kind: Literal["training_job", "endpoint"]
+    name: str
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.replace('_', ' ')} {self.name}" + (f" ({self.location})" if self.location else "")
 
 
 class Backend(Protocol):
     """Where training jobs and endpoints live."""
 
     name: str
+    stops_on_interrupt: bool
+    """Ctrl-C in `train` stops the job (it would only heat this machine); False: it detaches from it."""
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         """Start the job, or adopt it when a job of this name is already running.
@@ -65,5 +80,12 @@ class Backend(Protocol):
     def delete_endpoint(self, run: str, name: str) -> bool:
         """Stop the endpoint and wait until it is gone. True if there was one; an absent one succeeds with False."""
 
-    def live(self, run: str) -> list[str]:
-        """Everything of this run that is running now, found without the ledger, one line each."""
+    def live(self, run: str) -> list[Live]:
+        """Everything of this run that is running now, found without the ledger."""
+
+    def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        """Delete what the backend stores for a run of which nothing runs; absent files succeed.
+
+        `data`: its copies of the run's datasets, if it made any. `artifacts`: what jobs and endpoints left behind,
+        with checkpoints and logs. Returns what was deleted, one line each.
+        """

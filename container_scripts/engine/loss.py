@@ -1,0 +1,62 @@
+"""Cross-entropy that runs the head only where there is a label, a few hundred rows at a time.
+
+At BLOOM's vocabulary (250,880) the head is the largest matrix product of the model and its logits the largest tensor.
+Only tokens with a label need it, and its weight is frozen: so the gradient with respect to the hidden states is worked
+out in the forward pass, chunk by chunk, and no (tokens, vocabulary) tensor ever exists.
+The idea is that of Liger's fused linear cross-entropy (Hsu et al. 2024) and of cut cross-entropy (Wijmans et al. 2024).
+"""
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.batches import IGNORED
+
+CHUNK_ROWS = 512  # rows of hidden states per head product: the head is re-read once per chunk
+
+
+class _FrozenHeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+    ) -> torch.Tensor:
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(targets), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            logits = functional.linear(hidden[rows], weight, bias).float()
+            target = targets[rows, None]
+            log_sum = logits.logsumexp(dim=-1, keepdim=True)
+            loss += (log_sum - logits.gather(1, target)).sum()
+            if grad is not None:
+                # d loss / d logits = softmax - one_hot, in place of the logits
+                probabilities = logits.sub_(log_sum).exp_()
+                probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=logits.dtype))
+                torch.mm(probabilities.to(weight.dtype), weight, out=grad[rows])
+        ctx.grad = grad
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return ctx.grad.mul_(upstream[0].to(ctx.grad.dtype)), None, None, None
+
+
+def head_loss(hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Sum of the cross-entropy of next-token prediction over labelled tokens.
+
+    Args:
+        hidden: (1, tokens, hidden), the body's last hidden state.
+        head: the model's frozen output layer, (hidden → vocabulary), with `weight` and maybe `bias`.
+        labels: (1, tokens) int64; IGNORED where a token is not learnt.
+
+    Returns:
+        The sum (float32, scalar) and the number of labelled tokens.
+    """
+    targets = labels[0, 1:]
+    rows = torch.nonzero(targets != IGNORED).squeeze(1)
+    picked = hidden[0].index_select(0, rows)
+    loss = _FrozenHeadLoss.apply(  # type: ignore[no-untyped-call]
+        picked.to(head.weight.dtype), head.weight, head.bias, targets.index_select(0, rows)
+    )
+    return loss, len(rows)

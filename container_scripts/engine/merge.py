@@ -1,0 +1,171 @@
+"""Merging the adapter into the base weights, one tensor at a time.
+
+W + (alpha / r) · B · A in float32, cast to the output type. Read from the base's safetensors and written straight into
+the merged ones: the base is never loaded as a model, and memory holds one tensor, whatever the size of a shard.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from engine.failure import TrainingError
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_ADAPTER_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The low-rank update of one weight: scale · B @ A, both factors float32."""
+
+    a: torch.Tensor
+    """(r, in_features)"""
+    b: torch.Tensor
+    """(out_features, r)"""
+    scale: float
+    transposed: bool = False
+    """The base stores (in_features, out_features), as GPT-2's Conv1D does."""
+
+    def apply(self, weight: torch.Tensor) -> torch.Tensor:
+        """The merged weight in float32, of `weight`'s shape."""
+        delta = (self.b @ self.a).mul_(self.scale)
+        return delta.T.add_(weight.float()) if self.transposed else delta.add_(weight.float())
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What was written: safetensors shards, and the bytes of their tensors."""
+
+    shards: int
+    total_bytes: int
+
+
+def read_updates(adapter: Path) -> dict[str, Update]:
+    """The updates of a PEFT adapter folder, by the name of the module they belong to.
+
+    Raises:
+        TrainingError: the adapter uses something this merge does not know (DoRA, biases, rank patterns).
+    """
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    unknown = [k for k in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(k)]
+    if unknown or config.get("bias", "none") != "none":
+        raise TrainingError(f"cannot merge an adapter with {', '.join(unknown) or 'biases'}", "merge it with PEFT")
+    r = config["r"]
+    scale = config["lora_alpha"] / (math.sqrt(r) if config.get("use_rslora") else r)
+    updates = {}
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118  not a dict
+            module, found, _ = key.removeprefix(_ADAPTER_PREFIX).partition(".lora_A.")
+            if found:
+                b = file.get_tensor(key.replace(".lora_A.", ".lora_B.")).float()
+                a = file.get_tensor(key).float()
+                updates[module] = Update(a, b, scale, bool(config.get("fan_in_fan_out")))
+    return updates
+
+
+def merge(base: Path, adapter: Path, output: Path, dtype: torch.dtype | None = None) -> Merged:
+    """Write the merged model's safetensors (and index) into `output`, shard for shard as in `base`.
+
+    Args:
+        base: folder of the base model's *.safetensors, in any float type, not quantised.
+        adapter: PEFT adapter folder.
+        output: existing folder; its files appear under their final names only when whole.
+        dtype: element type of the merged floating-point tensors; None keeps each tensor's own.
+
+    Raises:
+        TrainingError: an update has no weight in the base, one is not finite (the merged model would be broken), or
+            all are zero (it would be the base).
+        OSError: the disk is full.
+    """
+    updates = read_updates(adapter)
+    if not all(update.b.isfinite().all() and update.a.isfinite().all() for update in updates.values()):
+        raise TrainingError("the adapter holds values that are not finite", "train with a lower learning rate")
+    if not any(update.b.any() for update in updates.values()):
+        raise TrainingError("the adapter changes nothing: all its updates are zero", "train for more steps")
+    index = base / "model.safetensors.index.json"
+    weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.exists() else {}
+    shards = [base / name for name in sorted(set(weight_map.values()))] or sorted(base.glob("*.safetensors"))[:1]
+    names = set(weight_map)
+    if not names:
+        with safe_open(shards[0], framework="pt") as file:
+            names = set(file.keys())
+    by_tensor = {_tensor_of(module, names): update for module, update in updates.items()}
+    total = 0
+    for shard in shards:
+        total += _merge_shard(shard, output / shard.name, by_tensor, dtype)
+    if weight_map:
+        text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
+        (output / index.name).write_text(text, encoding="utf-8")
+    return Merged(len(shards), total)
+
+
+def _tensor_of(module: str, names: set[str]) -> str:
+    """The stored tensor of a module. Some checkpoints leave out the model's prefix (`transformer.`), or add one."""
+    wanted = f"{module}.weight"
+    matches = [n for n in names if n == wanted] or [
+        n for n in names if wanted.endswith("." + n) or n.endswith("." + wanted)
+    ]
+    if len(matches) != 1:
+        raise TrainingError(
+            f"the base weights hold {len(matches) or 'no'} tensors for {wanted}", "is this the base it was trained on?"
+        )
+    return matches[0]
+
+
+def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: torch.dtype | None) -> int:
+    """Merge one shard; returns the bytes of its tensors."""
+    with safe_open(source, framework="pt") as file:
+        header: dict[str, object] = {"__metadata__": file.metadata() or {"format": "pt"}}
+        offset = 0
+        names = sorted(file.keys())
+        for name in names:
+            part = file.get_slice(name)
+            stored = _DTYPES[part.get_dtype()]
+            written = dtype if dtype and stored.is_floating_point else stored
+            shape = part.get_shape()
+            end = offset + math.prod(shape) * written.itemsize
+            header[name] = {"dtype": _NAMES[written], "shape": shape, "data_offsets": [offset, end]}
+            offset = end
+
+        def tensors() -> Iterator[torch.Tensor]:
+            for name in names:
+                tensor = file.get_tensor(name)
+                update = updates.get(name)
+                merged = update.apply(tensor) if update else tensor
+                yield merged.to(_DTYPES[header[name]["dtype"]])  # type: ignore[index]
+
+        _write_safetensors(target, header, tensors)
+    return offset
+
+
+def _write_safetensors(target: Path, header: dict[str, object], tensors: Callable[[], Iterator[torch.Tensor]]) -> None:
+    """The safetensors format: 8 bytes of header length, the header as JSON, the tensors' bytes one after another."""
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the data starts aligned
+    half_made = target.with_suffix(".part")
+    try:
+        with half_made.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for tensor in tensors():
+                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        half_made.replace(target)
+    finally:
+        half_made.unlink(missing_ok=True)

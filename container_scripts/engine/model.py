@@ -1,0 +1,141 @@
+"""The model that is trained: a frozen base, quantised while it is read, and a float32 adapter on it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.arguments import Arguments
+from engine.failure import TrainingError
+from engine.quantized import multiply_by_widened_weights
+
+_WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
+_SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
+
+
+def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
+    """Folder of the base model: the `model` channel, or one download from the hub that loading and merging share.
+
+    Raises:
+        TrainingError: there is no such model, or it holds no safetensors weights.
+    """
+    if channel is None:
+        channel = _download(arguments.model_id, arguments.model_revision or None)
+    if not any(channel.glob("*.safetensors")):
+        raise TrainingError(
+            f"{arguments.model_id or channel} holds no *.safetensors weights",
+            "convert them once with transformers' save_pretrained, or choose a revision that has them",
+        )
+    return channel
+
+
+def _download(model_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=_WEIGHTS + _SMALL_FILES))
+    except GatedRepoError as error:
+        raise TrainingError(f"{model_id} is gated", "accept its licence on the hub and provide a token") from error
+    except RepositoryNotFoundError as error:
+        raise TrainingError(f"the hub has no model {model_id!r}", "check model.id") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise TrainingError(
+            f"cannot download {model_id}: {str(error).splitlines()[0]}",
+            "check the network, model.id and model.revision",
+        ) from error
+
+
+def pick_device() -> torch.device:
+    """The one GPU, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def pick_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The arithmetic of the frozen model, and why. bf16 is taken where the device multiplies it natively."""
+    if requested != "auto":
+        return getattr(torch, requested), "as configured"
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if major >= 8:
+            return torch.bfloat16, f"compute capability {major}.{minor} has bf16 tensor cores"
+        return torch.float16, f"compute capability {major}.{minor} has no bf16 tensor cores"
+    if torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16, "this CPU has AMX, which multiplies bf16 several times faster than float32"
+    return torch.float32, "this CPU has no AMX, without which bf16 is slower than float32"
+
+
+def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: torch.device) -> Any:
+    """The frozen base model on `device`; its linear layers but the head are quantised as they are read.
+
+    Raises:
+        TrainingError: the folder's model cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quantization = None
+    if arguments.quantization == "int8":
+        quantization = BitsAndBytesConfig(load_in_8bit=True)
+    elif arguments.quantization == "nf4":
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, quantization_config=quantization, device_map={"": device}
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f"cannot load the base model: {reason}", "check model.id: a causal language model?"
+        ) from error
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    multiply_by_widened_weights(model, dtype)
+    return model
+
+
+def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
+    """Names of the modules that get an adapter.
+
+    `auto` is PEFT's own table per architecture (the attention projections); for architectures it does not know, the
+    linear layers inside modules whose name says attention.
+
+    Raises:
+        TrainingError: a requested name matches no linear layer; the hint lists those that exist.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    head = next((name for name, m in model.named_modules() if m is model.get_output_embeddings()), None)
+    candidates = sorted({name.rpartition(".")[2] for name in linear if name != head})
+    if requested == ("auto",):
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+        targets = KNOWN.get(model.config.get_text_config().model_type) or sorted(
+            {name.rpartition(".")[2] for name in linear if "attn" in name or "attention" in name}
+        )
+    else:
+        targets = list(requested)
+    missing = [t for t in targets if not any(name == t or name.endswith("." + t) for name in linear if name != head)]
+    if missing or not targets:
+        raise TrainingError(
+            f"no linear layer of {model.config.model_type} is called {', '.join(missing) or 'attention'}",
+            f"lora.targets can be: {', '.join(candidates)}",
+        )
+    return list(targets)
+
+
+def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
+    """The PEFT model: LoRA (Hu et al. 2021) in float32 on `targets`, everything else frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=arguments.lora_r,
+        lora_alpha=arguments.lora_alpha,
+        lora_dropout=arguments.lora_dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=True)

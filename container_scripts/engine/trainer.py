@@ -1,0 +1,267 @@
+"""transformers' Trainer over packs: our loss, our evaluation, our events."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from engine.arguments import Arguments
+from engine.attention import attend_within_examples
+from engine.batches import IGNORED, Batch, collate
+from engine.checkpoint import CheckpointCallback, StopSignal, step_of
+from engine.failure import TrainingError
+from engine.loss import head_loss
+from engine.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a training left behind besides the adapter in the model; tokens of this start only when it resumed."""
+
+    train_loss: float | None
+    """Mean of the logged losses; None when nothing was left to train."""
+    eval_loss: float
+    """Mean over the test split's labelled tokens; not a number when stopped early."""
+    tokens: int
+    seconds: float
+    stopped: bool
+    """True when SIGTERM ended it early; a checkpoint was saved."""
+
+
+class PackedLoss:
+    """Next-token loss of a batch of whole examples: body, then the head on labelled tokens only.
+
+    Args:
+        model: the PEFT model.
+        longest: tokens of the longest example of either split.
+    """
+
+    def __init__(self, model: Any, longest: int) -> None:
+        causal = model.get_base_model()
+        self._body = getattr(causal, causal.base_model_prefix)
+        self._head = causal.get_output_embeddings()
+        self._lengths = attend_within_examples(causal, longest)
+        # Soft caps and logit scales sit between head and loss; models with them compute their own loss.
+        text = causal.config.get_text_config()
+        plain = not any(
+            getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+        )
+        self._own_head = plain and type(self._head) is torch.nn.Linear and not self._head.weight.requires_grad
+        self._causal = causal
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
+        """The summed loss (float32 scalar) and the number of labelled tokens of one batch (see batches.collate)."""
+        if self._lengths is not None:
+            self._lengths.current = batch["example_lengths"]
+        inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
+        if self._own_head:
+            return head_loss(self._body(**inputs).last_hidden_state, self._head, batch["labels"])
+        logits = self._causal(**inputs).logits[0, :-1].float()
+        targets = batch["labels"][0, 1:]
+        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+        return loss, int((targets != IGNORED).sum())
+
+
+class PackedTrainer(Trainer):  # type: ignore[misc]
+    """Trainer whose loss and evaluation are PackedLoss's; both are means over labelled tokens."""
+
+    control: TrainerControl
+
+    def __init__(self, packed_loss: PackedLoss, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.packed_loss = packed_loss
+        self.model_accepts_loss_kwargs = True  # the loss is divided by the labelled tokens of the whole step
+        self.tokens = 0
+        self.eval_loss = float("nan")
+        self.evaluated_at = -1  # step
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        loss, count = self.packed_loss(inputs)
+        self.tokens += inputs["input_ids"].shape[1]
+        return loss / (count if num_items_in_batch is None else num_items_in_batch)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        self.model.eval()
+        total = torch.zeros((), device=self.args.device)
+        count = 0
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch in self.get_eval_dataloader():
+                loss, tokens = self.packed_loss(self._prepare_inputs(batch))
+                total += loss
+                count += tokens
+        self.model.train()
+        self.eval_loss, self.evaluated_at = (total / max(count, 1)).item(), self.state.global_step
+        metrics = {"eval_loss": self.eval_loss}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class MetricsCallback(TrainerCallback):  # type: ignore[misc]
+    """Turns the Trainer's logs into `step` and `eval` events."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.trainer: PackedTrainer | None = None
+        self._started = time.monotonic()
+        self._first_step = 0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._started, self._first_step = time.monotonic(), state.global_step
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any) -> None:
+        if "loss" not in logs or self.trainer is None:
+            return
+        seconds = time.monotonic() - self._started
+        done = max(state.global_step - self._first_step, 1)
+        self._metrics.emit(
+            "step",
+            step=state.global_step,
+            steps=state.max_steps,
+            epoch=float(state.epoch or 0),
+            loss=float(logs["loss"]),
+            learning_rate=float(logs["learning_rate"]),
+            tokens_per_second=self.trainer.tokens / seconds,
+            eta_seconds=(state.max_steps - state.global_step) * seconds / done,
+        )
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
+    ) -> None:
+        self._metrics.emit("eval", step=state.global_step, eval_loss=metrics["eval_loss"])
+
+
+def fit(
+    model: Any,
+    train: Sequence[Batch],
+    test: Sequence[Batch],
+    arguments: Arguments,
+    metrics: Metrics,
+    stop: StopSignal,
+    dtype: torch.dtype,
+    resume_from: Path | None,
+) -> Outcome:
+    """Train the adapter in place, evaluating after every epoch.
+
+    Args:
+        model: PEFT model on its device.
+        train, test: packs (rows of the dataset).
+        dtype: compute type; bf16 and fp16 run under autocast so that float32 adapters multiply in it.
+        resume_from: a whole checkpoint, or None.
+
+    Raises:
+        TrainingError: the loss is not finite, or the device ran out of memory.
+    """
+    longest = max(length for split in (train, test) for pack in split for length in pack["example_lengths"])
+    callback = MetricsCallback(metrics)
+    trainer = PackedTrainer(
+        packed_loss=PackedLoss(model, longest),
+        model=model,
+        args=_training_arguments(arguments, dtype, len(train)),
+        train_dataset=train,
+        eval_dataset=test,
+        data_collator=partial(collate, loss_on=arguments.loss_on),
+        callbacks=[callback, CheckpointCallback(arguments.checkpoint_minutes, stop)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    callback.trainer = trainer
+    started = time.monotonic()
+    if resume_from and step_of(resume_from) >= trainer.args.max_steps:  # only what comes after training is left to do
+        _load_adapter(model, resume_from)
+        finished = True
+    else:
+        with _interruptible(stop), _explained():
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        finished = trainer.state.global_step >= trainer.args.max_steps
+    if finished and trainer.evaluated_at != trainer.state.global_step:  # it ended inside an epoch, or had ended before
+        trainer.evaluate()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    train_loss = sum(losses) / len(losses) if losses else None
+    if train_loss is not None and train_loss != train_loss:
+        raise TrainingError("the loss is not a number", "lower training.learning_rate or set compute_dtype: float32")
+    return Outcome(train_loss, trainer.eval_loss, trainer.tokens, time.monotonic() - started, stopped=not finished)
+
+
+def _load_adapter(model: Any, checkpoint: Path) -> None:
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+
+
+def _training_arguments(arguments: Arguments, dtype: torch.dtype, packs: int) -> TrainingArguments:
+    on_cpu = not torch.cuda.is_available()
+    steps = total_steps(arguments, packs)
+    return TrainingArguments(
+        output_dir=str(arguments.checkpoint_dir),
+        max_steps=steps,
+        learning_rate=arguments.learning_rate,
+        lr_scheduler_type=arguments.scheduler if arguments.scheduler != "constant" else "constant_with_warmup",
+        warmup_steps=round(steps * arguments.warmup_ratio),
+        weight_decay=arguments.weight_decay,
+        max_grad_norm=arguments.max_grad_norm,
+        per_device_train_batch_size=arguments.per_device_batch_size,
+        per_device_eval_batch_size=arguments.per_device_batch_size,
+        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        activation_checkpointing=arguments.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        optim="adamw_torch_fused",
+        bf16=dtype is torch.bfloat16,
+        fp16=dtype is torch.float16,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        seed=arguments.seed,
+        logging_steps=arguments.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy="epoch",
+        save_strategy="no",  # CheckpointCallback decides
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+    )
+
+
+def steps_per_epoch(arguments: Arguments, packs: int) -> int:
+    """Optimizer steps of one pass over `packs`."""
+    batches = -(-packs // arguments.per_device_batch_size)
+    return max(-(-batches // arguments.gradient_accumulation_steps), 1)
+
+
+def total_steps(arguments: Arguments, packs: int) -> int:
+    """Optimizer steps of the whole training."""
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    return max(round(arguments.epochs * steps_per_epoch(arguments, packs)), 1)
+
+
+@contextmanager
+def _interruptible(stop: StopSignal) -> Iterator[None]:
+    """While training, SIGTERM waits for the end of the step and a checkpoint."""
+    stop.training = True
+    try:
+        yield
+    finally:
+        stop.training = False
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what would help where the device runs out of memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"out of GPU memory: {str(error).splitlines()[0]}",
+            "lower training.per_device_batch_size or data.chunk_length, or set training.gradient_checkpointing: true",
+        ) from error

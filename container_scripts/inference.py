@@ -1,0 +1,251 @@
+"""Serves a summariser: the handler contract of the SageMaker Hugging Face inference container, which the local server
+follows too. Needs torch and transformers only.
+
+Request, application/json; one or at most 64 texts, answered as one batch, in their order:
+    {"inputs": prompt | [prompts], "parameters": {...}}     prompts as the model was trained on
+    {"dialogue": text | [texts], "parameters": {...}}       rendered with the artifact's own template
+Parameters, all optional: max_new_tokens (1 to 1024), temperature (0 is greedy), top_p (above 0, to 1).
+Answer: [{"generated_text": the completion without the prompt}, ...]
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_PROMPTS = 64
+MAX_NEW_TOKENS = 1024
+_PLACEHOLDER = "{dialogue}"
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "max_new_tokens": (1, MAX_NEW_TOKENS),
+    "temperature": (0, 2),
+    "top_p": (0.01, 1),
+}
+_GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
+_DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0}
+_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+_CONTEXT_WITHOUT_LIMIT = 8192  # ALiBi knows none, but memory does; tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A loaded model, and how its artifact wants it used.
+
+    Attributes:
+        template: prompt template with one {dialogue}; None where the folder carries none (a base model).
+        eos_token_ids: any of these ends a completion.
+        defaults: generation parameters of a request that gives none.
+        context: most tokens of prompt and completion together.
+    """
+
+    model: Any
+    tokenizer: Any
+    template: str | None
+    eos_token_ids: tuple[int, ...]
+    pad_token_id: int
+    defaults: Mapping[str, float]
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A valid request; `are_dialogues` tells texts to be put into the template from finished prompts."""
+
+    texts: tuple[str, ...]
+    are_dialogues: bool
+    parameters: Mapping[str, float]
+
+
+def model_fn(model_dir: str) -> Served:
+    """Load the model of a folder, or of a hub id with an optional @revision, onto the GPU if there is one."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    name, _, revision = (model_dir, "", "") if Path(model_dir).is_dir() else model_dir.partition("@")
+    source = {"pretrained_model_name_or_path": name, "revision": revision or "main"}
+    record = Path(model_dir) / "lorasum.json"
+    artifact = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
+    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=pick_dtype(device)).to(device).eval()
+
+    eos = _eos_token_ids(artifact.get("eos_token_id"), tokenizer.eos_token_id, model.generation_config.eos_token_id)
+    pad = next((token for token in (tokenizer.pad_token_id, *eos) if token is not None), 0)
+    # A base model may bring sampling, penalties or a length of its own; requests and the artifact decide instead.
+    model.generation_config = transformers.GenerationConfig(eos_token_id=list(eos), pad_token_id=pad)
+    return Served(
+        model=model,
+        tokenizer=tokenizer,
+        template=artifact.get("template"),
+        eos_token_ids=eos,
+        pad_token_id=pad,
+        defaults=_DEFAULTS | artifact.get("generation", {}),
+        context=_context(model.config.get_text_config()),
+    )
+
+
+def input_fn(body: str | bytes, content_type: str) -> Request:
+    """Read and check a request.
+
+    Raises:
+        ValueError: one line that says what is wrong; the server answers it with HTTP 400.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise ValueError(f"content type {content_type!r} is not supported; send application/json")
+    try:
+        data = json.loads(body)
+    except ValueError as error:  # json's and utf-8's
+        raise ValueError(f"the body is not JSON in UTF-8: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError('the body is not an object; send {"inputs": ...} or {"dialogue": ...}')
+    _refuse_unknown("key", data, ("inputs", "dialogue", "parameters"))
+    if ("inputs" in data) == ("dialogue" in data):
+        raise ValueError("send either inputs (finished prompts) or dialogue (texts to be put into the template)")
+    key = "inputs" if "inputs" in data else "dialogue"
+    return Request(_texts(key, data[key]), key == "dialogue", _parameters(data.get("parameters")))
+
+
+def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
+    """The completions of all the request's prompts, generated as one batch.
+
+    Raises:
+        ValueError: a prompt is empty or too long, there is no template, or the batch does not fit in GPU memory.
+    """
+    import torch
+
+    prompts = _render(model.template, data.texts) if data.are_dialogues else data.texts
+    parameters = {**model.defaults, **data.parameters}
+    encoded = [_encode(model, prompt) for prompt in prompts]
+    _check_lengths(encoded, int(parameters["max_new_tokens"]), model.context)
+    try:
+        completions = _generate(model, encoded, parameters)
+    except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise ValueError(f"{len(prompts)} prompts do not fit in GPU memory together; send fewer at once") from error
+    texts = model.tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [{"generated_text": text.strip()} for text in texts]
+
+
+def output_fn(prediction: list[dict[str, str]], accept: str) -> str:
+    """The answer as JSON.
+
+    Raises:
+        ValueError: the client accepts something else only.
+    """
+    if not any(kind in accept for kind in ("application/json", "application/*", "*/*")):
+        raise ValueError(f"cannot answer as {accept!r}; accept application/json")
+    return json.dumps(prediction, ensure_ascii=False)
+
+
+def pick_dtype(device: Any) -> Any:
+    """bfloat16 where the device computes in it, else float16 on a GPU and float32 on a CPU.
+
+    On a CPU that means AMX: with it, bfloat16 generates twice as fast as float32; without it, many times slower.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return torch.bfloat16 if has_amx and has_amx() else torch.float32
+
+
+def _eos_token_ids(*found: int | Sequence[int] | None) -> tuple[int, ...]:
+    """All of them, each once: a model may stop at several, given as a number or as a list."""
+    lists = [[ids] if isinstance(ids, int) else list(ids or []) for ids in found]
+    return tuple(dict.fromkeys(token for ids in lists for token in ids))
+
+
+def _context(config: Any) -> int:
+    known = (getattr(config, name, None) for name in _CONTEXT_NAMES)
+    return next((length for length in known if isinstance(length, int) and length > 0), _CONTEXT_WITHOUT_LIMIT)
+
+
+def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ValueError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+
+
+def _texts(key: str, value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{key} is neither a text nor a list of texts")
+    if not 1 <= len(texts) <= MAX_PROMPTS:
+        raise ValueError(f"{key} has {len(texts)} texts; 1 to {MAX_PROMPTS} are answered at once")
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            raise ValueError(f"text {number} of {key} is empty")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(f"text {number} of {key} holds half a character: a lone surrogate \\u escape")
+    return tuple(texts)
+
+
+def _parameters(value: Any) -> dict[str, float]:
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise ValueError("parameters is not an object")
+    _refuse_unknown("parameter", value, tuple(_BOUNDS))
+    for name, number in value.items():
+        least, most = _BOUNDS[name]
+        kinds = (int,) if name == "max_new_tokens" else (int, float)
+        if isinstance(number, bool) or not isinstance(number, kinds) or not least <= number <= most:
+            kind = "a whole number" if kinds == (int,) else "a number"
+            raise ValueError(f"{name} must be {kind} from {least:g} to {most:g}, not {json.dumps(number)[:40]}")
+    return value
+
+
+def _render(template: str | None, dialogues: Sequence[str]) -> list[str]:
+    if template is None:
+        raise ValueError("this model carries no prompt template; send finished prompts as inputs")
+    before, _, after = template.partition(_PLACEHOLDER)
+    return [before + dialogue.strip() + after for dialogue in dialogues]
+
+
+def _encode(served: Served, prompt: str) -> list[int]:
+    """Token ids as in training: the tokenizer's own special tokens, but no EOS after the prompt."""
+    ids: list[int] = served.tokenizer(prompt)["input_ids"]
+    return ids[:-1] if ids and ids[-1] in served.eos_token_ids else ids
+
+
+def _check_lengths(encoded: Sequence[Sequence[int]], new_tokens: int, context: int) -> None:
+    for number, ids in enumerate(encoded, 1):
+        if not ids:
+            raise ValueError(f"prompt {number} has no tokens")
+        if len(ids) + new_tokens > context:
+            raise ValueError(
+                f"prompt {number} has {len(ids)} tokens; with {new_tokens} new ones that is over the model's {context}"
+            )
+
+
+def _generate(served: Served, encoded: Sequence[Sequence[int]], parameters: Mapping[str, float]) -> list[list[int]]:
+    """New token ids of each prompt, up to its EOS. Padded on the left, so that all completions start in one column."""
+    import torch
+
+    width = max(len(ids) for ids in encoded)
+    ids = torch.tensor([[served.pad_token_id] * (width - len(row)) + list(row) for row in encoded])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in encoded])
+    sampling: dict[str, Any] = {"do_sample": False}
+    if parameters["temperature"] >= _GREEDY_BELOW:
+        sampling = {
+            "do_sample": True,
+            "top_k": 0,
+            "temperature": parameters["temperature"],
+            "top_p": parameters["top_p"],
+        }
+    device = served.model.device
+    with torch.inference_mode():
+        rows = served.model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            max_new_tokens=int(parameters["max_new_tokens"]),
+            **sampling,
+        )
+    return [_until_eos(row, served.eos_token_ids) for row in rows[:, width:].tolist()]
+
+
+def _until_eos(ids: list[int], eos_token_ids: Sequence[int]) -> list[int]:
+    return ids[: next((place for place, token in enumerate(ids) if token in eos_token_ids), len(ids))]

@@ -1,0 +1,1 @@
+"""Where training jobs and endpoints live: base.py is the contract."""

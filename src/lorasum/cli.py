@@ -1,0 +1,359 @@
+"""The command line: options, and the one place where an error becomes a message and an exit code.
+
+What takes time to import is imported where it is used, so that `lorasum --help` is immediate.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import typer.main
+
+from lorasum import __version__, render
+from lorasum.errors import BackendError, DataError, LorasumError
+
+if TYPE_CHECKING:
+    from lorasum.backends.base import Backend
+    from lorasum.config import Config
+    from lorasum.ledger import Ledger
+    from lorasum.models import Reporter
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
+config_app = typer.Typer(help="Look at configs: every key there is, or what a file comes to.")
+
+_verbose = False  # set by -v before or after the verb, read by the error handler
+
+
+def _set_verbose(value: bool) -> None:
+    global _verbose
+    _verbose = _verbose or value
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        render.text(f"lorasum {__version__}")
+        raise typer.Exit
+
+
+_CONFIG = typer.Option("--config", "-c", metavar="FILE", help="The YAML file of the run.", show_default=False)
+ConfigFile = Annotated[Path, _CONFIG]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.epochs=1. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: warnings, errors and the result only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.", callback=_set_verbose)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def main() -> None:
+    """Run the command line and exit: 0, 1 unexpected, 2 something to put right, 130 interrupted, 141 reader gone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an emoji in a summary is no reason to fail in a C locale
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no torch: the client needs none
+    code = _exit_code(sys.argv[1:] or ["--help"])
+    try:
+        sys.stdout.flush()
+    except OSError:  # said already, where it was not the reader that left; Python would say it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _exit_code(arguments: list[str]) -> int:
+    """Run one command and say what went wrong with it. Typer's own handler is left out: there is only this one."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("lorasum", arguments) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        render.say("nothing was changed")
+        return 1
+    except typer.TyperException as error:  # usage
+        where = getattr(error, "ctx", None)
+        hint = f"see {where.command_path if where else 'lorasum'} --help"
+        render.error(LorasumError(error.format_message(), hint), _verbose)
+        return error.exit_code
+    except LorasumError as error:
+        render.error(error, _verbose)
+        return error.exit_code
+    except KeyboardInterrupt:
+        render.say("interrupted")
+        return 130
+    except BrokenPipeError:  # as in `lorasum status | head -1`
+        return 141
+    except Exception as error:
+        render.unexpected(error, _verbose)
+        return 1
+
+
+def backend(config: "Config") -> "Backend":
+    """The backend a config names. The one place that knows them all.
+
+    Raises:
+        LorasumError: it is not part of this version.
+    """
+    if config.backend == "sagemaker":
+        raise LorasumError("the sagemaker backend is not part of this version", "use --set backend=local")
+    from lorasum.backends.local import LocalBackend
+
+    return LocalBackend()
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What every command works with. The backend is picked only by the commands that need one."""
+
+    config: "Config"
+    ledger: "Ledger"
+    report: "Reporter"
+
+    @property
+    def backend(self) -> "Backend":
+        return backend(self.config)
+
+
+def _run(
+    file: Path, overrides: list[str] | None, as_json: bool, quiet: bool, command: Callable[[_Session], object]
+) -> None:
+    """Load the config, run `command` and show what it returns.
+
+    Raises:
+        BackendError: it tore down, and something is left. The result says so too.
+    """
+    from lorasum.config_loader import load_config
+    from lorasum.ledger import Ledger
+    from lorasum.models import RunResult, TeardownResult
+    from lorasum.reporter import ConsoleReporter
+
+    with ConsoleReporter(quiet) as report:
+        result = command(_Session(load_config(file, overrides or ()), Ledger(), report))
+    render.show(result, as_json)
+    torn = result.teardown if isinstance(result, RunResult) else result
+    if isinstance(torn, TeardownResult) and torn.remaining:
+        raise BackendError(f"still there: {'; '.join(torn.remaining)}", "run `lorasum teardown` again")
+
+
+@app.callback(
+    epilog="Start with: lorasum run --config configs/quickstart.yaml",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+def lorasum(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """From chat logs to a fine-tuned summariser behind an endpoint, and back to zero cost."""
+
+
+@app.command(epilog="lorasum prepare -c configs/quickstart.yaml")
+def prepare(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check the chats, tokenise them and pack them into a dataset."""
+    from lorasum.commands.prepare import prepare
+
+    _run(config, overrides, as_json, quiet, lambda s: prepare(s.config, s.ledger, s.report))
+
+
+@app.command(epilog="lorasum train -c configs/quickstart.yaml --set training.epochs=2")
+def train(
+    config: ConfigFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the job and start nothing.")] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fine-tune the model on the prepared dataset: LoRA, merged at the end."""
+    from lorasum.commands.train import plan_training, train
+
+    if dry_run:
+        _run(config, overrides, as_json, quiet, lambda s: plan_training(s.config, s.ledger))
+    else:
+        _run(config, overrides, as_json, quiet, lambda s: train(s.config, s.backend, s.ledger, s.report))
+
+
+@app.command(epilog="lorasum deploy -c configs/quickstart.yaml")
+def deploy(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put the fine-tuned model behind an endpoint."""
+    from lorasum.commands.deploy import deploy
+
+    _run(config, overrides, as_json, quiet, lambda s: deploy(s.config, s.backend, s.ledger, s.report))
+
+
+@app.command(
+    epilog="lorasum predict -c configs/quickstart.yaml --sample\n\n"
+    "lorasum predict -c configs/quickstart.yaml < chat.txt\n\n"
+    "lorasum predict -c configs/quickstart.yaml --input chats.jsonl --output summaries.jsonl"
+)
+def predict(
+    config: ConfigFile,
+    text: Annotated[str | None, typer.Option("--text", metavar="DIALOGUE", help="A dialogue.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="A text file; - is stdin.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", metavar="JSONL", help="Many dialogues.")] = None,
+    target: Annotated[Path | None, typer.Option("--output", metavar="JSONL", help="Their summaries.")] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Summarise a dialogue (an option's, a file's, or one piped in), or a file of them."""
+    from lorasum.commands.predict import predict_file, predict_sample, predict_text
+
+    given = {"--text": text, "--file": file, "--input": source, "--sample": sample or None}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise LorasumError(f"{' and '.join(names)} do not go together", "give one of them")
+    if (source is None) != (target is None):
+        raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
+    common = (config, overrides, as_json, quiet)
+    if source and target:
+        _run(*common, lambda s: predict_file(s.config, s.backend, s.ledger, s.report, source, target))
+    elif sample:
+        _run(*common, lambda s: predict_sample(s.config, s.backend, s.ledger))
+    else:
+        dialogue = _dialogue(text, file)
+        _run(*common, lambda s: predict_text(s.config, s.backend, s.ledger, dialogue))
+
+
+@app.command(epilog="lorasum evaluate -c configs/quickstart.yaml --limit 20")
+def evaluate(
+    config: ConfigFile,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many test dialogues.")] = None,
+    no_base: Annotated[bool, typer.Option("--no-base", help="Leave out the base model's figures.")] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score the endpoint's summaries of the test dialogues with ROUGE, beside the base model's."""
+    from lorasum.commands.evaluate import evaluate
+
+    common = (config, overrides, as_json, quiet)
+    _run(*common, lambda s: evaluate(s.config, s.backend, s.ledger, s.report, limit=limit, base=not no_base))
+
+
+@app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes")
+def teardown(
+    config: ConfigFile,
+    yes: Yes = False,
+    data: Annotated[bool, typer.Option("--data", help="Delete the prepared datasets too.")] = False,
+    artifacts: Annotated[bool, typer.Option("--artifacts", help="Delete the trained models too.")] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Stop everything of the run that is running, and prove that nothing is left."""
+    from lorasum.commands.teardown import plan_teardown, teardown
+
+    def command(s: _Session) -> object:
+        if not yes:
+            _confirm("Do that?", plan_teardown(s.config, s.backend, s.ledger, data=data, artifacts=artifacts))
+        return teardown(s.config, s.backend, s.ledger, s.report, data=data, artifacts=artifacts)
+
+    _run(config, overrides, as_json, quiet, command)
+
+
+@app.command(epilog="lorasum run -c configs/quickstart.yaml")
+def run(
+    config: ConfigFile,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint up.")] = False,
+    yes: Yes = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """All of it: prepare, train, deploy, evaluate, predict a sample, teardown."""
+    from lorasum.commands.run import run
+
+    _run(config, overrides, as_json, quiet, lambda s: run(s.config, s.backend, s.ledger, s.report, keep=keep))
+
+
+@app.command(epilog="lorasum status")
+def status(
+    config: Annotated[Path | None, _CONFIG] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what exists and what is running, of all runs or of one."""
+    from lorasum.backends.local import LocalBackend
+    from lorasum.commands.status import status
+    from lorasum.config_loader import load_config
+    from lorasum.ledger import Ledger
+
+    name = load_config(config, overrides or ()).name if config else None
+    render.show(status({"local": LocalBackend()}, Ledger(), name), as_json)
+
+
+app.add_typer(config_app, name="config")
+
+
+@config_app.command("schema", epilog="lorasum config schema > configs/lorasum.schema.json")
+def config_schema(verbose: Verbose = False) -> None:
+    """Print the JSON Schema of configs; editors complete and check with it."""
+    from lorasum.config import Config
+
+    render.show(Config.model_json_schema(), as_json=True)
+
+
+@config_app.command("show", epilog="lorasum config show -c configs/quickstart.yaml --set lora.r=8")
+def config_show(
+    config: ConfigFile, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = False
+) -> None:
+    """Print a config as it is used: defaults, overrides and absolute paths filled in."""
+    from lorasum.config_loader import load_config
+
+    render.show(load_config(config, overrides or ()).model_dump(mode="json"), as_json)
+
+
+def _dialogue(text: str | None, file: Path | None) -> str:
+    """The dialogue of --text, --file or stdin."""
+    if text is not None:
+        content, place = os.fsencode(text), "--text"
+    elif file is not None and str(file) != "-":
+        try:
+            content, place = file.read_bytes(), str(file)
+        except OSError as error:
+            raise DataError(f"{file}: cannot read it: {error.strerror}", "check the path given to --file") from None
+    elif sys.stdin.isatty():
+        raise LorasumError("nothing to summarise", "give --text, --file or --sample, or pipe a dialogue in")
+    else:
+        content, place = sys.stdin.buffer.read(), "stdin"
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: not UTF-8 text, at byte {error.start}", "convert it to UTF-8") from None
+
+
+def _confirm(question: str, lines: list[str]) -> None:
+    """Ask whether to do what `lines` say, and abort unless the answer is yes. Nothing to do is not asked about."""
+    if not sys.stdin.isatty():
+        raise LorasumError("this needs a yes, and there is no terminal to ask on", "pass --yes")
+    if lines and not render.confirm(question, lines):
+        raise typer.Abort

@@ -1,0 +1,99 @@
+"""Deploy: the newest artifact behind an endpoint that has answered a real request before it counts as in service."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lorasum.backends.base import Backend
+from lorasum.commands.predict import summarize
+from lorasum.commands.train import recorded_jobs
+from lorasum.config import Config
+from lorasum.errors import LorasumError
+from lorasum.ledger import Ledger, run_lock
+from lorasum.models import DeployResult, EndpointRef, EndpointSpec, JobRef, Reporter, Resource
+
+KIND = "endpoint"
+_PROBE = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
+
+
+def deploy(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> DeployResult:
+    """Serve the artifact of the run's latest completed training job; an endpoint that serves it already is kept.
+
+    Raises:
+        LorasumError: nothing is trained, or its artifact is gone.
+        BackendError: the endpoint did not start or could not answer; it is deleted.
+    """
+    began = time.monotonic()
+    run = config.name
+    with run_lock(run):
+        job = _trained(backend, ledger, run)
+        artifact = job.detail["artifact"]
+        state = backend.endpoint_state(run, run)
+        endpoint = state.ref if state.status == "in_service" else None
+        row = ledger.find(run, KIND, run)
+        known = row is not None and row.state == "live" and row.backend == backend.name
+        reused = known and endpoint is not None and endpoint.artifact == artifact
+        if endpoint is None or not reused:
+            report.step(f"starting endpoint {run}")
+            spec = EndpointSpec(
+                run=run,
+                name=run,
+                artifact=artifact,
+                port=config.local.port,
+                startup_timeout=config.local.startup_timeout,
+            )
+            endpoint = serve(config, backend, ledger, spec, {**job.detail, "job": job.name})
+    return DeployResult(run, endpoint.name, endpoint.location, artifact, reused, time.monotonic() - began)
+
+
+def serve(
+    config: Config, backend: Backend, ledger: Ledger, spec: EndpointSpec, origin: Mapping[str, Any]
+) -> EndpointRef:
+    """Start an endpoint, have it answer one real request, and only then record it as live. Hold the run's lock.
+
+    Whatever goes wrong, Ctrl-C too: what was started is deleted, and if that fails the ledger still has it intended.
+
+    Args:
+        origin: what the ledger keeps of where its artifact came from; `template` is used here.
+    """
+    ledger.intend(spec.run, KIND, spec.name, backend.name, {**origin, "artifact": spec.artifact})
+    try:
+        endpoint = backend.start_endpoint(spec)
+        summarize(config, backend, endpoint, origin["template"], [_PROBE])
+    except BaseException as error:
+        backend.delete_endpoint(spec.run, spec.name)
+        ledger.mark(spec.run, KIND, spec.name, "failed", reason=str(error) or type(error).__name__)
+        raise
+    ledger.mark(spec.run, KIND, spec.name, "live", location=endpoint.location)
+    return endpoint
+
+
+def withdraw(backend: Backend, ledger: Ledger, run: str, name: str) -> bool:
+    """Delete an endpoint and record that it is gone. True if there was one. Hold the run's lock."""
+    existed = backend.delete_endpoint(run, name)
+    if ledger.find(run, KIND, name):
+        ledger.mark(run, KIND, name, "gone")
+    return existed
+
+
+def settle_endpoint(backend: Backend, ledger: Ledger, row: Resource) -> None:
+    """Write into the ledger where a recorded endpoint stands, judged by the backend. Hold the run's lock."""
+    state = backend.endpoint_state(row.run, row.name)
+    if state.status == "absent":
+        ledger.mark(row.run, KIND, row.name, "gone")
+    elif state.status == "failed":
+        ledger.mark(row.run, KIND, row.name, "failed", reason=state.reason)
+
+
+def _trained(backend: Backend, ledger: Ledger, run: str) -> Resource:
+    """The run's latest completed training job, with its artifact where it should be."""
+    done = [row for row in recorded_jobs(ledger, run, backend) if row.state == "done"]
+    if not done:
+        raise LorasumError(f"run {run!r} has no trained model", "run `lorasum train` with this config first")
+    job = done[-1]
+    state = backend.training_state(JobRef(job.name, job.detail["location"]))
+    if state.status != "completed":
+        raise LorasumError(
+            f"the artifact of job {job.name} is no longer at {job.detail['artifact']}", "run `lorasum train` again"
+        )
+    return job

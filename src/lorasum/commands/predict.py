@@ -1,0 +1,277 @@
+"""Predict: summaries from the run's endpoint, of one text, of a file, of a random test example."""
+
+import codecs
+import hashlib
+import json
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lorasum.backends.base import Backend
+from lorasum.config import Columns, Config
+from lorasum.data.store import read_test_examples
+from lorasum.errors import BackendError, DataError, LorasumError
+from lorasum.ledger import Ledger
+from lorasum.models import BatchPrediction, EndpointRef, Example, Prediction, Reporter
+from lorasum.prompt import render
+
+_Row = TypeVar("_Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A run's endpoint, in service, and the origin of the artifact behind it.
+
+    Attributes:
+        template: the prompt template the artifact was trained with, whatever the config says now.
+        dataset: the prepared dataset it was trained on.
+        fingerprint: that dataset's.
+        model: location of its base model, as transformers takes it.
+        model_revision: of a hub model; may be empty.
+    """
+
+    endpoint: EndpointRef
+    template: str
+    dataset: Path
+    fingerprint: str
+    model: str
+    model_revision: str
+
+
+def served(config: Config, backend: Backend, ledger: Ledger) -> Served:
+    """The run's endpoint.
+
+    Raises:
+        LorasumError: there is none, or it is not in service.
+    """
+    row = ledger.find(config.name, "endpoint", config.name)
+    state = backend.endpoint_state(config.name, config.name) if row and row.backend == backend.name else None
+    if row is None or state is None or state.ref is None or row.state != "live" or state.status != "in_service":
+        if state and state.status == "creating":
+            raise LorasumError(f"the endpoint of run {config.name!r} is still starting", "wait for `lorasum deploy`")
+        raise LorasumError(
+            f"run {config.name!r} has no endpoint in service", "run `lorasum deploy` with this config first"
+        )
+    detail = row.detail
+    return Served(
+        endpoint=state.ref,
+        template=detail["template"],
+        dataset=Path(detail["dataset"]),
+        fingerprint=detail["fingerprint"],
+        model=detail["model"],
+        model_revision=detail["model_revision"],
+    )
+
+
+def predict(config: Config, backend: Backend, ledger: Ledger, dialogues: Sequence[str]) -> list[str]:
+    """One summary per dialogue, in order.
+
+    Raises:
+        LorasumError: no endpoint is in service.
+        BackendError: it did not answer, or not as it should.
+    """
+    there = served(config, backend, ledger)
+    found: list[str] = []
+    for part in batches(dialogues, config.predict.batch_size):
+        found += summarize(config, backend, there.endpoint, there.template, part)
+    return found
+
+
+def predict_text(config: Config, backend: Backend, ledger: Ledger, text: str) -> Prediction:
+    """The summary of one dialogue.
+
+    Raises:
+        DataError: `text` is empty.
+        LorasumError: as `predict`.
+    """
+    if not text.strip():
+        raise DataError("the dialogue is empty", "give it with --text, --file or on stdin")
+    return Prediction(dialogue=text, summary=predict(config, backend, ledger, [text])[0])
+
+
+def predict_sample(config: Config, backend: Backend, ledger: Ledger) -> Prediction:
+    """The summary of a random test example, and its reference.
+
+    Raises:
+        DataError: the dataset is gone.
+        LorasumError: as `predict`.
+    """
+    there = served(config, backend, ledger)
+    example = random.choice(held_out(there))  # noqa: S311  nothing secret is drawn
+    [summary] = summarize(config, backend, there.endpoint, there.template, [example.dialogue])
+    return Prediction(example.dialogue, summary, example.summary)
+
+
+def held_out(there: Served) -> list[Example]:
+    """The test examples of the dataset that the served artifact was trained on, in source order.
+
+    Raises:
+        DataError: the dataset is gone.
+    """
+    try:
+        return read_test_examples(there.dataset)
+    except OSError as error:
+        raise DataError(
+            f"the dataset {there.dataset} cannot be read: {error.strerror}", "run `lorasum prepare` with this config"
+        ) from error
+
+
+def predict_file(
+    config: Config,
+    backend: Backend,
+    ledger: Ledger,
+    report: Reporter,
+    input: Path,  # noqa: A002  as the option is called
+    output: Path,
+) -> BatchPrediction:
+    """Summarise every row of the JSONL file `input` into `output`: dialogue, summary and, where known, reference.
+
+    Rows keep their order. `output` appears when all are answered; until then they are in a .part file beside it, from
+    which the same command goes on.
+
+    Raises:
+        DataError: a row cannot be used; nothing was sent.
+        LorasumError: `output` cannot be written, or as `predict`.
+    """
+    began = time.monotonic()
+    rows = _read_rows(input, config.data.columns)
+    _check_output(input, output)
+    there = served(config, backend, ledger)
+    part = output.with_name(f"{output.name}.{_batch_key(config, there, rows)}.part")
+    with _writing(output):
+        done = _answered(part)
+        if done:
+            report.step(f"{done} of {len(rows)} rows were answered before")
+        try:
+            with part.open("a", encoding="utf-8", newline="\n") as file:
+                for some in batches(rows[done:], config.predict.batch_size):
+                    report.progress("summarising", done, len(rows))
+                    dialogues = [dialogue for dialogue, _ in some]
+                    summaries = summarize(config, backend, there.endpoint, there.template, dialogues)
+                    file.writelines(_output_line(*row, summary) for row, summary in zip(some, summaries, strict=True))
+                    file.flush()
+                    done += len(some)
+        except BaseException:
+            report.warn(f"{done} of {len(rows)} rows are in {part}; the same command goes on from there")
+            raise
+        report.progress("summarising", done, len(rows))
+        part.replace(output)
+    return BatchPrediction(str(input), str(output), len(rows), time.monotonic() - began)
+
+
+def summarize(
+    config: Config, backend: Backend, endpoint: EndpointRef, template: str, dialogues: Sequence[str]
+) -> list[str]:
+    """Ask an endpoint for one summary per dialogue, in one request.
+
+    Raises:
+        BackendError: it did not answer in `predict.timeout` seconds, or not as it should.
+    """
+    payload = {
+        "inputs": [render(template, dialogue) for dialogue in dialogues],
+        "parameters": {"max_new_tokens": config.predict.max_new_tokens, "temperature": config.predict.temperature},
+    }
+    return read_answer(backend.invoke(endpoint, payload, config.predict.timeout), len(dialogues))
+
+
+def read_answer(answer: Any, count: int) -> list[str]:
+    """The `count` texts of an endpoint's answer: [{"generated_text": …}, …], or each in a list of its own.
+
+    The second form is what a transformers pipeline makes of several prompts.
+
+    Raises:
+        BackendError: it is anything else.
+    """
+    rows = [row[0] if isinstance(row, list) and row else row for row in answer] if isinstance(answer, list) else []
+    texts = [row.get("generated_text") if isinstance(row, dict) else None for row in rows]
+    found = [text.strip() for text in texts if isinstance(text, str)]
+    if not len(found) == len(rows) == count:
+        raise BackendError(
+            f"the endpoint's answer is not {count} generated texts: {json.dumps(answer)[:200]}",
+            "look at the endpoint's log; `lorasum teardown`, then `lorasum deploy`, starts it anew",
+        )
+    return found
+
+
+def batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:
+    """`rows` in parts of at most `size`, in order."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _read_rows(path: Path, columns: Columns) -> list[tuple[str, str | None]]:
+    """Dialogue and, where there is one, reference of each row that is not blank."""
+    try:
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "give --input a JSONL file") from error
+    rows = [_read_row(line, f"{path}:{number}", columns) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise DataError(f"{path} has no rows", f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}')
+    return rows
+
+
+def _read_row(line: bytes, place: str, columns: Columns) -> tuple[str, str | None]:
+    hint = f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}, in UTF-8'
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except ValueError as error:  # json's and utf-8's
+        raise DataError(f"{place}: not JSON in UTF-8 ({error})", hint) from error
+    if not isinstance(row, dict):
+        raise DataError(f"{place}: not an object", hint)
+    dialogue = row.get(columns.dialogue, row.get("dialogue"))
+    reference = row.get(columns.summary, row.get("summary"))
+    if not isinstance(dialogue, str) or not dialogue.strip():
+        raise DataError(f"{place}: no text in {columns.dialogue!r}", hint)
+    if reference is not None and not isinstance(reference, str):
+        raise DataError(f"{place}: {columns.summary!r} is not text", "leave it out where there is no reference")
+    try:
+        (dialogue + (reference or "")).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{place}: half a character ({error.reason})", "repair the row's \\u escapes") from error
+    return dialogue, reference
+
+
+def _check_output(source: Path, output: Path) -> None:
+    if output.exists() and output.samefile(source):
+        raise LorasumError(f"--output is the same file as --input: {output}", "give it another name")
+    if output.is_dir() or not output.parent.is_dir():
+        raise LorasumError(f"cannot write {output}: not a file in an existing folder", "give --output a file name")
+
+
+def _batch_key(config: Config, there: Served, rows: Sequence[tuple[str, str | None]]) -> str:
+    """Equal for equal questions to the same model: answers under another key are not ours to go on from."""
+    asked = [there.endpoint.artifact, there.template, config.predict.max_new_tokens, config.predict.temperature, rows]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
+
+
+def _answered(part: Path) -> int:
+    """Rows in an unfinished output; half a last line, of a write that was cut off, is cut away."""
+    if not part.exists():
+        return 0
+    content = part.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(part, len(whole))
+    return whole.count(b"\n")
+
+
+def _output_line(dialogue: str, reference: str | None, summary: str) -> str:
+    row = {"dialogue": dialogue, "summary": summary} | ({} if reference is None else {"reference": reference})
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LorasumError(
+            f"cannot write {output}: {error.strerror or error}",
+            "free some disk or check the folder's permissions, then run the same command again",
+        ) from error

@@ -1,0 +1,41 @@
+"""Status: what the ledger knows, with whatever should be running looked at now."""
+
+from collections.abc import Mapping
+
+from lorasum.backends.base import Backend
+from lorasum.commands.deploy import settle_endpoint
+from lorasum.commands.train import settle_job
+from lorasum.ledger import Ledger, RunBusyError, run_lock
+from lorasum.models import Resource, StatusResult
+
+OPEN = ("intended", "live")
+"""States of a resource that may be running."""
+
+
+def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = None) -> StatusResult:
+    """The ledger's resources, of all runs or of one, oldest change first.
+
+    Args:
+        backends: by name; resources of others are shown as recorded.
+
+    Raises:
+        BackendError: a backend could not be asked.
+    """
+    open_rows = [row for row in ledger.resources(run) if row.state in OPEN and row.backend in backends]
+    for name in sorted({row.run for row in open_rows}):
+        try:
+            with run_lock(name, wait=0):
+                for row in ledger.resources(name):
+                    if row.state in OPEN and row.backend in backends:
+                        settle(backends[row.backend], ledger, row)
+        except RunBusyError:
+            continue  # the process that is changing the run writes its record
+    return StatusResult(tuple(ledger.resources(run)))
+
+
+def settle(backend: Backend, ledger: Ledger, row: Resource) -> None:
+    """Write into the ledger where a recorded job or endpoint stands, judged by the backend. Hold the run's lock."""
+    if row.kind == "training_job":
+        settle_job(backend, ledger, row.run, row.name)
+    elif row.kind == "endpoint":
+        settle_endpoint(backend, ledger, row)

@@ -1,0 +1,282 @@
+"""Train: one job per configuration and dataset, started at most once, followed to its end, resumed after a stop."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lorasum import paths
+from lorasum.backends.base import Backend
+from lorasum.config import Config
+from lorasum.data.store import read_manifest
+from lorasum.errors import BackendError, ConfigError, LorasumError
+from lorasum.ledger import Ledger, run_lock
+from lorasum.model_source import resolve_model
+from lorasum.models import JobRef, JobState, ModelRef, Reporter, Resource, Silent, TrainPlan, TrainResult, TrainSpec
+
+KIND = "training_job"
+_LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
+_FIGURES = ("train_loss", "eval_loss", "tokens", "tokens_per_second", "seconds")
+
+
+def train(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> TrainResult:
+    """Train on the newest prepared dataset, or follow the job that is already at it, or return what it has left.
+
+    Raises:
+        LorasumError: nothing is prepared; the run is training another configuration; Ctrl-C (the message says whether
+            the job was stopped).
+        BackendError: the job could not be started, failed or was stopped. The same command resumes it.
+    """
+    job = _job(config, ledger, report)
+    name = job.spec.job_name
+    seen = _Seen()
+    try:
+        with run_lock(config.name):
+            reference, status = _start(job, backend, ledger, report)
+        if status == "completed":
+            return _result(ledger, config.name, name, reused=True)
+        for event in backend.follow_training(reference):
+            report.event(event)
+            seen.note(event.kind, event.values)
+    except KeyboardInterrupt:
+        _interrupted(job.spec, backend, ledger, seen)
+    state = settle_job(backend, ledger, config.name, name, seen.done)
+    if state.status == "completed":
+        return _result(ledger, config.name, name, reused=False)
+    raise _unfinished(name, state)
+
+
+def plan_training(config: Config, ledger: Ledger) -> TrainPlan:
+    """The job that `train` would start or follow; nothing is started.
+
+    Raises:
+        LorasumError: nothing is prepared.
+    """
+    spec = _job(config, ledger, Silent()).spec
+    return TrainPlan(
+        run=spec.run,
+        job=spec.job_name,
+        entry_point=str(paths.container_scripts() / "train.py"),
+        model=spec.model.location,
+        dataset=str(spec.dataset),
+        hyperparameters=spec.hyperparameters,
+    )
+
+
+def hyperparameters(config: Config) -> dict[str, str]:
+    """The training script's flags as SageMaker passes them: every value a string of at most 256 characters.
+
+    Raises:
+        ConfigError: a value is longer.
+    """
+    flags = {
+        "run_name": config.name,
+        "model_id": config.model.id,
+        "model_revision": config.model.revision,
+        "quantization": config.quantization,
+        **{f"lora_{name}": value for name, value in config.lora.model_dump().items()},
+        **config.training.model_dump(),  # its fields have the flags' names
+        "max_new_tokens": config.predict.max_new_tokens,
+        "temperature": config.predict.temperature,
+    }
+    texts = {name: _text(value) for name, value in flags.items() if value is not None}
+    for name, text in texts.items():
+        if len(text) > _LONGEST_VALUE:
+            raise ConfigError(
+                f"{name} is {len(text)} characters long as a hyperparameter; {_LONGEST_VALUE} are allowed",
+                "shorten it in the config",
+            )
+    return texts
+
+
+def settle_job(
+    backend: Backend, ledger: Ledger, run: str, name: str, done: Mapping[str, Any] | None = None
+) -> JobState:
+    """Write into the ledger where a recorded job stands, judged by the backend.
+
+    Args:
+        done: the values of its `done` event, where the caller has seen it.
+    """
+    job = backend.find_training(run, name)
+    state = backend.training_state(job) if job else JobState("absent")
+    row = ledger.find(run, KIND, name)
+    if job is None or state.status == "absent":
+        ledger.mark(run, KIND, name, "gone")
+    elif state.status == "running":
+        if row is None or row.state != "live":
+            ledger.mark(run, KIND, name, "live", location=job.location)
+    elif state.status == "completed":
+        figures = {} if row and row.state == "done" else _figures(backend, job, done)
+        ledger.mark(run, KIND, name, "done", location=job.location, artifact=backend.artifact(job), **figures)
+    else:
+        ledger.mark(run, KIND, name, "failed", reason=state.reason or state.status)
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job to be, and what its ledger row says of its origin: all that serving its artifact needs to know."""
+
+    spec: TrainSpec
+    origin: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the job's events have said so far."""
+
+    step: str = "before its first step"
+    done: Mapping[str, Any] | None = None
+
+    def note(self, kind: str, values: Mapping[str, Any]) -> None:
+        if kind == "step":
+            self.step = f"at step {values.get('step')} of {values.get('steps')}"
+        elif kind == "done":
+            self.done = values
+
+
+def _job(config: Config, ledger: Ledger, report: Reporter) -> _Job:
+    row = ledger.latest(config.name, "dataset", "done")
+    dataset = Path(row.detail["path"]) if row else Path()
+    manifest = read_manifest(dataset) if row else None
+    if manifest is None:
+        raise LorasumError(
+            f"run {config.name!r} has no prepared dataset", "run `lorasum prepare` with this config first"
+        )
+    asked = {
+        "model.id": (manifest.tokenizer, config.model.id),
+        "data.template": (manifest.template, config.data.template),
+        "data.chunk_length": (manifest.chunk_length, config.data.chunk_length),
+    }
+    if changed := [key for key, (prepared, now) in asked.items() if prepared != now]:
+        raise LorasumError(
+            f"the dataset of run {config.name!r} was prepared with another {' and '.join(changed)}",
+            "run `lorasum prepare` with this config again",
+        )
+    model = resolve_model(config.model, report)
+    flags = hyperparameters(config)
+    spec = TrainSpec(
+        run=config.name,
+        job_name=_job_name(config.name, flags, manifest.fingerprint, model),
+        model=model,
+        dataset=dataset,
+        hyperparameters=flags,
+    )
+    origin = {
+        "dataset": str(dataset),
+        "fingerprint": manifest.fingerprint,
+        "template": manifest.template,
+        "model": model.location,
+        "model_revision": model.revision or "",
+    }
+    return _Job(spec, origin)
+
+
+def _job_name(run: str, flags: Mapping[str, str], fingerprint: str, model: ModelRef) -> str:
+    identity = json.dumps([dict(flags), fingerprint, model.location, model.revision], sort_keys=True)
+    return f"{run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+def _start(job: _Job, backend: Backend, ledger: Ledger, report: Reporter) -> tuple[JobRef, str]:
+    """The job, started unless it runs or has completed, and its status. Hold the run's lock."""
+    run, name = job.spec.run, job.spec.job_name
+    _refuse_a_second_job(run, name, backend, ledger)
+    found = backend.find_training(run, name)
+    status = backend.training_state(found).status if found else "absent"
+    if found and status in ("running", "completed"):
+        if ledger.find(run, KIND, name) is None:
+            ledger.intend(run, KIND, name, backend.name, job.origin)
+        settle_job(backend, ledger, run, name)  # done again, so that `deploy` takes this job for the latest
+        report.step(f"following job {name}, which is running" if status == "running" else f"job {name} had completed")
+        return found, status
+    ledger.intend(run, KIND, name, backend.name, job.origin)
+    report.step(f"starting job {name}")
+    try:
+        reference = backend.start_training(job.spec)
+    except LorasumError as error:
+        ledger.mark(run, KIND, name, "failed", reason=error.message)
+        raise
+    ledger.mark(run, KIND, name, "live", location=reference.location)
+    return reference, "running"
+
+
+def _refuse_a_second_job(run: str, name: str, backend: Backend, ledger: Ledger) -> None:
+    for row in ledger.resources(run, KIND):
+        if row.name == name or row.backend != backend.name or row.state not in ("intended", "live"):
+            continue
+        if settle_job(backend, ledger, run, row.name).status == "running":
+            raise LorasumError(
+                f"run {run!r} is still training job {row.name}, which has another configuration",
+                "wait for it, stop it with `lorasum teardown`, or give this config another name",
+            )
+
+
+def _figures(backend: Backend, job: JobRef, done: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The job's figures: from its last `done` event; where events are gone, from the artifact's own record."""
+    if done is None:
+        events = [event.values for event in backend.follow_training(job) if event.kind == "done"]
+        record = Path(backend.artifact(job)) / "lorasum.json"
+        if events:
+            done = events[-1]
+        elif record.is_file():
+            done = json.loads(record.read_text(encoding="utf-8"))["training"]
+    return {name: (done or {}).get(name) for name in _FIGURES}
+
+
+def _result(ledger: Ledger, run: str, name: str, reused: bool) -> TrainResult:
+    row = ledger.find(run, KIND, name)
+    assert row is not None, "the job was settled just before"  # noqa: S101
+    detail = row.detail
+    return TrainResult(
+        run=run,
+        job=name,
+        artifact=detail["artifact"],
+        reused=reused,
+        train_loss=detail["train_loss"],
+        eval_loss=detail["eval_loss"],
+        tokens=detail["tokens"] or 0,
+        tokens_per_second=detail["tokens_per_second"] or 0.0,
+        seconds=detail["seconds"] or 0.0,
+    )
+
+
+def _interrupted(spec: TrainSpec, backend: Backend, ledger: Ledger, seen: _Seen) -> NoReturn:
+    """Ctrl-C: stop the job or leave it, as the backend has it. Interrupted again, the ledger still has it live."""
+    run, name = spec.run, spec.job_name
+    if not backend.stops_on_interrupt:
+        raise LorasumError(
+            f"no longer following job {name}, which goes on {seen.step}",
+            "the same command follows it again; `lorasum teardown` stops it",
+        ) from None
+    job = backend.find_training(run, name)
+    if job:
+        backend.stop_training(job)
+    if ledger.find(run, KIND, name):
+        state = settle_job(backend, ledger, run, name)
+        if state.status in ("failed", "stopped"):
+            ledger.mark(run, KIND, name, "failed", reason="interrupted")
+        elif state.status == "completed":
+            raise LorasumError(f"interrupted when job {name} had just completed", "the same command shows it") from None
+    raise LorasumError(f"training stopped {seen.step}", "the same command resumes from the checkpoint") from None
+
+
+def _unfinished(name: str, state: JobState) -> BackendError:
+    reason = f": {state.reason}" if state.reason else ""
+    resume = "the same command resumes from its newest checkpoint"
+    if state.status == "running":
+        return BackendError(f"the events of job {name} ended, but it runs", "the same command follows it again")
+    verb = {"failed": "failed", "stopped": "was stopped"}.get(state.status, "is gone")
+    return BackendError(f"training job {name} {verb}{reason}", state.hint or resume)
+
+
+def recorded_jobs(ledger: Ledger, run: str, backend: Backend) -> list[Resource]:
+    """The run's recorded jobs on this backend, oldest change first."""
+    return [row for row in ledger.resources(run, KIND) if row.backend == backend.name]

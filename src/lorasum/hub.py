@@ -1,0 +1,77 @@
+"""The Hugging Face hub: which commit a revision is, and its errors in one line."""
+
+import re
+from typing import Literal
+
+from lorasum.errors import DataError, LorasumError, ModelError
+
+Kind = Literal["model", "dataset"]
+
+
+def hub_commit(repo: str, revision: str | None, kind: Kind) -> str:
+    """The commit that `revision` (default: the main branch) of a hub repository is now.
+
+    A full commit hash is returned without asking, so that a pinned repository needs no hub once it is downloaded.
+
+    Raises:
+        ModelError, DataError: no such repository or revision, no access to it, or no hub.
+    """
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return str(HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=10).sha)
+    except (HfHubHTTPError, HFValidationError, OSError, _no_connection()) as error:
+        raise hub_error(error, repo, kind) from error
+
+
+def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
+    """What a Hugging Face library raised about `repo`, as a ModelError or DataError of one line and a hint."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in _causes(error))
+
+    error_type, field, revision, local = {
+        "model": (ModelError, "model.id", "model.revision", "a local folder is written ./name"),
+        "dataset": (DataError, "data.dataset", "data.revision", "local files go to data.train and data.test"),
+    }[kind]
+    what = f"hub {kind} {repo!r}"
+    if caused_by(GatedRepoError):
+        return error_type(f"{what} is gated", "accept its terms on its page, then set HF_TOKEN")
+    if caused_by(RevisionNotFoundError):
+        return error_type(f"{what} has no such revision", f"check {revision}")
+    if caused_by(RepositoryNotFoundError):
+        return error_type(
+            f"{what} does not exist, or is private", f"check {field}; a private one needs HF_TOKEN; {local}"
+        )
+    if caused_by(ConnectionError, LocalEntryNotFoundError, _no_connection()):
+        return error_type(
+            f"{what} cannot be downloaded: the hub cannot be reached",
+            f"check the network; what was downloaded works offline with {revision} pinned to its commit; {local}",
+        )
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return error_type(f"{what}: {first_line}", f"check {field} and the fields beside it")
+
+
+def _no_connection() -> type[Exception]:
+    from httpx import TransportError
+
+    return TransportError
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """`error` and what it was raised from, newest first: the libraries wrap the hub's errors in their own."""
+    causes: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in causes:
+        causes.append(current)
+        current = current.__cause__ or current.__context__
+    return causes

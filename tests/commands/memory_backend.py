@@ -1,0 +1,109 @@
+"""A backend in memory and a reporter that remembers: what the command tests drive commands with."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lorasum.backends.base import Live
+from lorasum.errors import BackendError
+from lorasum.models import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+
+DONE = {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.0, "seconds": 10.0}
+
+
+class MemoryBackend:
+    """The backend contract in memory. A job runs until it is followed; an endpoint echoes the end of its prompt.
+
+    `before[method]` is called as that method begins: to look at the ledger then, or to raise.
+    """
+
+    def __init__(self, name: str = "local", stops_on_interrupt: bool = True) -> None:
+        self.name = name
+        self.stops_on_interrupt = stops_on_interrupt
+        self.jobs: dict[str, JobState] = {}
+        self.endpoints: dict[str, EndpointRef] = {}
+        self.calls: list[str] = []
+        self.requests: list[dict[str, Any]] = []
+        self.before: dict[str, Callable[[], object]] = {}
+        self.events = [TrainEvent("step", {"step": 3, "steps": 9}), TrainEvent("done", DONE)]
+        self.outcome = JobState("completed")
+        self.artifacts = "memory:/"
+
+    def _call(self, method: str) -> None:
+        self.calls.append(method)
+        self.before.get(method, lambda: None)()
+
+    def start_training(self, spec: TrainSpec) -> JobRef:
+        self._call("start_training")
+        self.jobs[spec.job_name] = JobState("running")
+        return JobRef(spec.job_name, f"job:{spec.job_name}")
+
+    def find_training(self, run: str, job_name: str) -> JobRef | None:
+        return JobRef(job_name, f"job:{job_name}") if job_name in self.jobs else None
+
+    def training_state(self, job: JobRef) -> JobState:
+        return self.jobs.get(job.name, JobState("absent"))
+
+    def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
+        for event in self.events:
+            yield event
+            self._call("follow_training")
+        if self.jobs[job.name].status == "running":
+            self.jobs[job.name] = self.outcome
+
+    def stop_training(self, job: JobRef) -> None:
+        self._call("stop_training")
+        if self.training_state(job).status == "running":
+            self.jobs[job.name] = JobState("stopped", "asked to")
+
+    def artifact(self, job: JobRef) -> str:
+        return f"{self.artifacts}{job.name}"
+
+    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+        self._call("start_endpoint")
+        self.endpoints[spec.name] = EndpointRef(spec.name, f"url:{spec.name}", spec.artifact)
+        self.before.get("endpoint_started", lambda: None)()
+        return self.endpoints[spec.name]
+
+    def endpoint_state(self, run: str, name: str) -> EndpointState:
+        ref = self.endpoints.get(name)
+        return EndpointState("in_service", ref) if ref else EndpointState("absent")
+
+    def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
+        self._call("invoke")
+        if self.endpoints.get(endpoint.name) != endpoint:
+            raise BackendError("no endpoint answers there")
+        self.requests.append({"endpoint": endpoint.name, **payload})
+        return [{"generated_text": f" {prompt[-20:]} "} for prompt in payload["inputs"]]
+
+    def delete_endpoint(self, run: str, name: str) -> bool:
+        self._call("delete_endpoint")
+        return self.endpoints.pop(name, None) is not None
+
+    def live(self, run: str) -> list[Live]:
+        running = [Live("training_job", name) for name, state in self.jobs.items() if state.status == "running"]
+        return running + [Live("endpoint", name) for name in self.endpoints]
+
+    def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        if artifacts:
+            self.jobs.clear()
+        return ["jobs"] if artifacts else []
+
+
+class Told:
+    """A Reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.warnings: list[str] = []
+        self.events: list[TrainEvent] = []
+
+    def step(self, text: str) -> None:
+        self.steps.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def progress(self, label: str, done: float, total: float, detail: str = "") -> None: ...
+
+    def event(self, event: TrainEvent) -> None:
+        self.events.append(event)

@@ -1,0 +1,274 @@
+"""prepare, whole: right the first time, free the second, and nothing half-made whatever goes wrong."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasum import paths
+from lorasum.commands.prepare import prepare
+from lorasum.config import Config
+from lorasum.data import store
+from lorasum.errors import DataError, LorasumError, ModelError
+from lorasum.ledger import Ledger
+from lorasum.models import Silent
+from lorasum.prompt import DEFAULT_TEMPLATE, render
+
+
+class Recorder(Silent):
+    """A Reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.warnings: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.steps.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("LORASUM_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def chats(tmp_path: Path, tiny_chats: Path) -> Path:
+    """A copy of the tiny chats that a test may break."""
+    return Path(shutil.copytree(tiny_chats, tmp_path / "chats"))
+
+
+@pytest.fixture
+def make_config(chats: Path, tiny_model_dir: Path) -> Callable[..., Config]:
+    def make(**data: Any) -> Config:
+        files = {"train": chats / "train.jsonl", "test": chats / "test.jsonl", "chunk_length": 256}
+        return Config.model_validate({"name": "r", "model": {"id": str(tiny_model_dir)}, "data": {**files, **data}})
+
+    return make
+
+
+def run(config: Config, report: Recorder | None = None) -> Any:
+    return prepare(config, Ledger(), report or Recorder())
+
+
+def datasets_made() -> list[str]:
+    """Names of what is in the run's data folder, hidden ones too."""
+    folder = paths.run_dir("r") / "data"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_dataset_holds_the_examples_and_the_ledger_knows_it(make_config: Callable[..., Config], chats: Path) -> None:
+    import datasets
+    from transformers import AutoTokenizer
+
+    config = make_config()
+    report = Recorder()
+    result = run(config, report)
+
+    folder = Path(result.dataset)
+    rows = [json.loads(line) for line in (chats / "train.jsonl").read_text("utf-8").splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(config.model.id)
+    found = set()
+    for pack in datasets.load_from_disk(str(folder / "train")):
+        assert sum(pack["example_lengths"]) == len(pack["input_ids"]) <= 256
+        start = 0
+        for length, prompt in zip(pack["example_lengths"], pack["prompt_lengths"], strict=True):
+            ids = pack["input_ids"][start : start + length]
+            found.add((tokenizer.decode(ids[:prompt]), tokenizer.decode(ids[prompt:])))
+            start += length
+    assert found == {(render(DEFAULT_TEMPLATE, row["dialogue"]), row["summary"] + "</s>") for row in rows}
+
+    assert result.manifest == store.read_manifest(folder)
+    assert (result.reused, result.run, result.manifest.fingerprint) == (False, "r", folder.name)
+    assert list(result.manifest.splits) == ["train", "test"]
+    assert [split.examples for split in result.manifest.splits.values()] == [12, 4]
+    assert [example.dialogue[:4] for example in store.read_test_examples(folder)] == ["Ola:", "Ivy:", "Jan:", "Lou:"]
+    resource = Ledger().latest("r", "dataset", "done")
+    assert resource is not None
+    assert resource.detail == {"path": result.dataset}
+    assert not report.warnings
+    assert datasets_made() == [folder.name]
+
+
+def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: Callable[..., Config]) -> None:
+    first, other = run(make_config()), run(make_config(chunk_length=300))
+    assert first.dataset != other.dataset
+    before = {path: path.stat().st_mtime_ns for path in Path(first.dataset).rglob("*")}
+    script = (
+        "import sys; from pathlib import Path; from lorasum.config import Config; from lorasum.ledger import Ledger\n"
+        "from lorasum.models import Silent; from lorasum.commands.prepare import prepare\n"
+        "result = prepare(Config.model_validate_json(sys.argv[1]), Ledger(), Silent())\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules)\n"
+        "print(result.dataset, result.reused, result.seconds < 0.5, sorted(heavy))"
+    )
+    again = subprocess.run(
+        [sys.executable, "-c", script, make_config().model_dump_json()], capture_output=True, text=True, check=True
+    )
+    assert again.stdout.split() == [first.dataset, "True", "True", "[]"]
+    assert {path: path.stat().st_mtime_ns for path in Path(first.dataset).rglob("*")} == before
+    latest = Ledger().latest("r", "dataset", "done")
+    assert latest is not None
+    assert latest.detail["path"] == first.dataset, "the one asked for last is the one that train takes"
+
+
+def test_changed_row_makes_a_new_dataset(make_config: Callable[..., Config], chats: Path) -> None:
+    first = run(make_config())
+    with (chats / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"dialogue": "A: one more", "summary": "A adds one."}\n')
+    second = run(make_config())
+    assert (second.reused, second.manifest.splits["train"].examples) == (False, 13)
+    assert datasets_made() == sorted([Path(first.dataset).name, Path(second.dataset).name])
+
+
+def test_same_input_gives_the_same_bytes(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("LORASUM_HOME", str(paths.home().parent / name))
+        folder = Path(run(make_config()).dataset)
+        made.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+    assert made[0] == made[1]
+
+
+def replace_line(path: Path, number: int, line: bytes) -> None:
+    lines = path.read_bytes().split(b"\n")
+    lines[number - 1] = line
+    path.write_bytes(b"\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda chats: (chats / "train.jsonl").unlink(), "data.train: there is no file"),
+        (lambda chats: (chats / "test.jsonl").write_text(""), "test.jsonl is empty"),
+        (lambda chats: replace_line(chats / "train.jsonl", 7, b'{"dialogue": "A: hi"}'), "train.jsonl:7: no summary"),
+        (lambda chats: replace_line(chats / "train.jsonl", 3, b'{"dialogue": "\xff"}'), "train.jsonl:3: not UTF-8"),
+        (lambda chats: replace_line(chats / "test.jsonl", 2, b"{"), "test.jsonl:2: not JSON"),
+    ],
+    ids=["missing file", "empty dataset", "no summary", "not UTF-8", "not JSON"],
+)
+def test_bad_input_leaves_nothing_and_works_once_repaired(
+    make_config: Callable[..., Config], chats: Path, tiny_chats: Path, spoil: Callable[[Path], Any], message: str
+) -> None:
+    spoil(chats)
+    with pytest.raises(DataError) as caught:
+        run(make_config())
+    assert caught.value.message.startswith(message)
+    assert caught.value.hint
+    assert "\n" not in caught.value.message + caught.value.hint
+    assert datasets_made() == []
+    assert Ledger().latest("r", "dataset", "intended", "live", "done") is None
+    shutil.copytree(tiny_chats, chats, dirs_exist_ok=True)
+    assert run(make_config()).manifest.splits["train"].examples == 12
+
+
+def test_tolerated_bad_rows_and_shared_dialogues_are_warned_of(make_config: Callable[..., Config], chats: Path) -> None:
+    test = (chats / "test.jsonl").read_bytes().split(b"\n")
+    replace_line(chats / "train.jsonl", 2, b'{"dialogue": "A: hi", "summary": ""}')
+    replace_line(chats / "train.jsonl", 4, test[0])
+    report = Recorder()
+    result = run(make_config(max_bad_rows=1), report)
+    assert result.manifest.dropped == {"empty summary": 1}
+    assert result.manifest.splits["train"].examples == 11
+    assert report.warnings[0] == "train.jsonl: 1 row left out (empty summary: 1)"
+    assert "the test split shares a dialogue with 1 training example:" in report.warnings[1]
+
+
+def test_cut_test_dialogue_is_stored_as_the_model_sees_it(make_config: Callable[..., Config], chats: Path) -> None:
+    replace_line(chats / "test.jsonl", 1, json.dumps({"dialogue": "x y " * 500 + "end", "summary": "S"}).encode())
+    with pytest.raises(DataError, match=r"test\.jsonl:1: \d+ tokens"):
+        run(make_config())
+    report = Recorder()
+    first = store.read_test_examples(Path(run(make_config(too_long="truncate_dialogue"), report).dataset))[0]
+    assert first.dialogue.endswith("x y end")
+    assert len(first.dialogue) < 1000
+    assert report.warnings == ["test.jsonl: 1 dialogue cut at the start to fit 256 tokens"]
+    dropped = run(make_config(too_long="drop"))
+    assert dropped.manifest.dropped == {"too long": 1}
+    assert len(store.read_test_examples(Path(dropped.dataset))) == 3
+
+
+def test_chunk_length_that_no_example_fits_is_an_error(make_config: Callable[..., Config]) -> None:
+    with pytest.raises(DataError, match=r"every example has more tokens than data\.chunk_length, 16"):
+        run(make_config(chunk_length=16, too_long="drop"))
+    assert datasets_made() == []
+
+
+def test_model_without_weights_is_told_before_the_data_is_read(
+    make_config: Callable[..., Config], tiny_tokenizer_dir: Path
+) -> None:
+    config = make_config()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"id": str(tiny_tokenizer_dir)})})
+    with pytest.raises(ModelError):
+        run(config)
+    assert datasets_made() == []
+
+
+@pytest.fixture
+def small_disk(home: Path) -> Iterator[None]:
+    """LORASUM_HOME on a disk of 64 KiB."""
+    home.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(home)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield
+    subprocess.run(["umount", "-l", str(home)], check=True)
+
+
+def grow(chats: Path) -> None:
+    """Training data of about 130 KB of tokens."""
+    line = json.dumps({"dialogue": "A: the quick brown fox\nB: jumps " * 4, "summary": "A fox jumps."}) + "\n"
+    (chats / "train.jsonl").write_text(line * 600, "utf-8")
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(
+    make_config: Callable[..., Config], chats: Path, tiny_chats: Path, small_disk: None
+) -> None:
+    grow(chats)
+    with pytest.raises(LorasumError, match=r"cannot write .*: No space left on device"):
+        run(make_config())
+    assert datasets_made() == []
+    shutil.copytree(tiny_chats, chats, dirs_exist_ok=True)
+    assert run(make_config()).manifest.splits["train"].examples == 12
+
+
+def test_write_that_fails_midway_leaves_nothing(make_config: Callable[..., Config], chats: Path) -> None:
+    """As a full disk does, where no disk can be mounted: no file may grow over 64 KiB."""
+    grow(chats)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
+    try:
+        with pytest.raises(LorasumError, match=r"cannot write .*: File too large"):
+            run(make_config())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert datasets_made() == []
+    assert run(make_config()).manifest.splits["train"].examples == 600
+
+
+def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..., Config]) -> None:
+    script = (
+        "import os, signal, sys; from lorasum.config import Config; from lorasum.ledger import Ledger\n"
+        "from lorasum.models import Silent; from lorasum.commands.prepare import prepare\n"
+        "class Deadly(Silent):\n"
+        "    def step(self, text): os.kill(os.getpid(), signal.SIGKILL)  # said when the test split is written\n"
+        "prepare(Config.model_validate_json(sys.argv[1]), Ledger(), Deadly())"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, make_config().model_dump_json()], env=os.environ)
+    assert killed.returncode == -signal.SIGKILL
+    [left] = datasets_made()
+    assert left.startswith(".")
+    result = run(make_config())
+    assert (result.reused, result.manifest.splits["train"].examples) == (False, 12)
+    assert datasets_made() == [Path(result.dataset).name]

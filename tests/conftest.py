@@ -1,0 +1,86 @@
+"""Fixtures shared by several test files: a tiny model with its tokenizer, and a few chats."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+_TRAIN = [
+    ("Mia", "Tom", "are we still on for climbing tonight?", "yes! 7 at the gym, bring chalk", "climb at 7"),
+    ("Ana", "Raj", "the printer is eating paper again 😡", "try tray 2, I'll call the repair guy", "fix the printer"),
+    ("Leo", "Kim", "dinner at mum's on sunday?", "ok but I can only come after 3", "eat at their mum's on Sunday"),
+    ("Zoe", "Ben", "my parcel never arrived…", "send me the tracking number pls", "find a lost parcel"),
+    ("Ida", "Max", "can u feed the cat while I'm away", "sure, same food as last time?", "feed the cat"),
+    ("Sam", "Eva", "the demo moved to thursday", "ugh. slides are not ready {yet}", "get slides ready for Thursday"),
+    ("Noa", "Jon", "need a blue dress for the wedding", "look here http://example.com/sale", "buy a dress"),
+    ("Pia", "Gus", "train is late, 40 min :(", "no worries, I'll wait in the café", "meet at a café"),
+    ("Uma", "Ali", "did you pay the electricity bill?", "forgot!! doing it now", "pay the bill"),
+    ("Kai", "Liv", "new phone who dis", "lol it's Liv, from the course", "stay in touch"),
+    ("Eli", "Fay", "the dog ate my homework, literally", "take a photo of it haha", "show the teacher a photo"),
+    ("Amy", "Dan", "movie or bowling?", "bowling, loser buys pizza", "go bowling"),
+]
+_TEST = [
+    ("Ola", "Per", "bus or bike tomorrow?", "bike, the weather's great", "take their bikes"),
+    ("Ivy", "Tim", "my laptop won't start", "bring it over, I'll have a look", "look at the laptop"),
+    ("Jan", "Sue", "grandma turns 80 in may!", "let's plan a surprise party", "plan a party"),
+    ("Lou", "Rob", "can I return these shoes?", "within 30 days, with the receipt", "return the shoes"),
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.jsonl (12 rows) and test.jsonl (4 rows) of short dialogues and summaries."""
+    folder = tmp_path_factory.mktemp("chats")
+    for name, chats in (("train", _TRAIN), ("test", _TEST)):
+        rows = [{"dialogue": f"{a}: {x}\n{b}: {y}", "summary": f"{a} and {b} will {s}."} for a, b, x, y, s in chats]
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a byte-level BPE tokenizer of at most 512 tokens: any text goes through it and back unchanged."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<unk>", "<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = [f"{a}: {x}\n{b}: {y}\n---\nSummary:\n{a} and {b} will {s}." for a, b, x, y, s in _TRAIN]
+    bpe.train_from_iterator(["Summarize the chat dialogue:\n", *texts], trainer)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    PreTrainedTokenizerFast(
+        tokenizer_object=bpe, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
+    """A folder with a random BLOOM (ALiBi, tied embeddings, fused query_key_value; 2 layers) and its tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    config = BloomConfig(
+        vocab_size=512,
+        hidden_size=32,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    folder = tmp_path_factory.mktemp("tiny-bloom")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BloomForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,143 @@
+"""Our shard-wise merge against PEFT's merge_and_unload, and against the adapter it merges."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest_engine import random_model, with_adapter
+from engine.failure import TrainingError
+from engine.merge import merge
+
+
+def save_base(folder: Path, architecture: str, dtype: torch.dtype, shard_size: str = "5GB") -> Path:
+    random_model(architecture).to(dtype).save_pretrained(folder, max_shard_size=shard_size)
+    return folder
+
+
+def adapter_on(base: Path, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """A random adapter on `base`, saved in `folder`; returns the adapted model."""
+    from transformers import AutoModelForCausalLM
+
+    adapted = with_adapter(AutoModelForCausalLM.from_pretrained(base, dtype=dtype))
+    adapted.save_pretrained(folder)
+    return adapted.eval()
+
+
+def load_all(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: t for shard in sorted(folder.glob("*.safetensors")) for name, t in load_file(shard).items()}
+
+
+@pytest.mark.parametrize("architecture", ["bloom", "llama"])
+def test_merged_weights_equal_pefts_bit_for_bit_in_float32(architecture: str, tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", architecture, torch.float32)
+    adapted = adapter_on(base, tmp_path / "adapter")
+    merge(base, tmp_path / "adapter", tmp_path)
+    ours = load_all(tmp_path)
+    adapted.merge_and_unload().save_pretrained(tmp_path / "peft")
+    theirs = load_all(tmp_path / "peft")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    changed = [name for name, tensor in load_all(base).items() if not torch.equal(tensor, ours[name])]
+    assert len(changed) == (2 if architecture == "bloom" else 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_merged_weights_are_within_one_ulp_of_pefts_in_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    """PEFT merges in the base's own type here and rounds twice; ours is the float32 sum rounded once."""
+    base = save_base(tmp_path / "base", "bloom", dtype)
+    adapted = adapter_on(base, tmp_path / "adapter", torch.float32)  # PEFT at its best: merged in float32, cast after
+    merge(base, tmp_path / "adapter", tmp_path)
+    theirs = {n: t.to(dtype) for n, t in adapted.merge_and_unload().state_dict().items()}
+    for name, tensor in load_all(tmp_path).items():
+        assert tensor.dtype == dtype
+        other = theirs[name]
+        ulp = torch.finfo(dtype).eps * torch.maximum(tensor.abs(), other.abs()).float()
+        assert ((tensor.float() - other.float()).abs() <= ulp).all(), name
+
+
+@pytest.mark.parametrize("architecture", ["bloom", "llama", "qwen3"])
+def test_merged_logits_equal_the_adapters(architecture: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    base = save_base(tmp_path / "base", architecture, torch.float32)
+    adapted = adapter_on(base, tmp_path / "adapter")
+    merge(base, tmp_path / "adapter", tmp_path)
+    adapted.config.save_pretrained(tmp_path)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ids = torch.randint(4, 512, (2, 33), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = adapted(input_ids=ids).logits
+        torch.testing.assert_close(merged(input_ids=ids).logits, expected, atol=1e-4, rtol=0)
+        untrained = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+        assert not torch.allclose(untrained(input_ids=ids).logits, expected, atol=1e-4)
+
+
+def test_shards_keep_their_names_and_index(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama", torch.bfloat16, shard_size="30KB")
+    adapter_on(base, tmp_path / "adapter")
+    merged = merge(base, tmp_path / "adapter", tmp_path, torch.float16)
+    shards = sorted(path.name for path in base.glob("*.safetensors"))
+    assert merged.shards == len(shards) > 1
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == shards
+    assert {t.dtype for t in load_all(tmp_path).values()} == {torch.float16}
+    assert merged.total_bytes == sum(t.nbytes for t in load_all(tmp_path).values())
+    from transformers import AutoModelForCausalLM
+
+    random_model("llama").config.save_pretrained(tmp_path)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).dtype == torch.float16
+
+
+def test_checkpoints_without_the_models_prefix_are_merged_too(tmp_path: Path) -> None:
+    """bigscience's files say `h.0...` where the model says `transformer.h.0...`."""
+    base = save_base(tmp_path / "base", "bloom", torch.float32)
+    adapter_on(base, tmp_path / "adapter")
+    merge(base, tmp_path / "adapter", tmp_path)
+    (file,) = base.glob("*.safetensors")
+    save_file({n.removeprefix("transformer."): t for n, t in load_file(file).items()}, file, {"format": "pt"})
+    (tmp_path / "bare").mkdir()
+    merge(base, tmp_path / "adapter", tmp_path / "bare")
+    expected = load_all(tmp_path)
+    assert all(torch.equal(t, expected[f"transformer.{n}"]) for n, t in load_all(tmp_path / "bare").items())
+
+
+def test_an_adapter_that_changes_nothing_is_refused(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "bloom", torch.float32)
+    adapted = adapter_on(base, tmp_path / "adapter")
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data.zero_()
+    adapted.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(TrainingError, match="changes nothing"):
+        merge(base, tmp_path / "adapter", tmp_path)
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
+    adapter_on(save_base(tmp_path / "bloom", "bloom", torch.float32), tmp_path / "adapter")
+    llama = save_base(tmp_path / "llama", "llama", torch.float32)
+    with pytest.raises(TrainingError, match=r"no tensors for transformer\.h\.0"):
+        merge(llama, tmp_path / "adapter", tmp_path)
+
+
+def test_a_full_disk_leaves_no_half_made_weights(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "bloom", torch.float32)
+    adapter_on(base, tmp_path / "adapter")
+    (tmp_path / "out").mkdir()
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from engine.merge import merge\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: merge(*map(Path, sys.argv[1:]))\n"
+        "except OSError as error: sys.exit(error.errno)\n"
+    )
+    scripts = Path(__file__).parents[2] / "container_scripts"
+    done = subprocess.run(
+        [sys.executable, "-c", script, base, tmp_path / "adapter", tmp_path / "out"], cwd=scripts, check=False
+    )
+    assert done.returncode in (errno.EFBIG, errno.ENOSPC)
+    assert list((tmp_path / "out").iterdir()) == []

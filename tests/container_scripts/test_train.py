@@ -1,0 +1,240 @@
+"""The training entry point, as SageMaker starts it: a process, flags, SM_* folders. A tiny random BLOOM, int8."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lorasum.commands.prepare import prepare
+from lorasum.config import Config
+from lorasum.ledger import Ledger
+from lorasum.models import Silent
+
+SCRIPT = Path(__file__).parents[2] / "container_scripts" / "train.py"
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Job:
+    """One private /opt/ml tree."""
+
+    root: Path
+    dataset: Path
+    base: Path
+
+    def command(self, **flags: object) -> list[str]:
+        given = {"checkpoint_dir": self.root / "checkpoints", "compute_dtype": "float32", "model_id": "tiny", **flags}
+        return [sys.executable, str(SCRIPT), *(text for k, v in given.items() for text in (f"--{k}", str(v)))]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        folders = {
+            "SM_MODEL_DIR": self.root / "model",
+            "SM_OUTPUT_DIR": self.root / "output",
+            "SM_OUTPUT_DATA_DIR": self.root / "output" / "data",
+            "SM_CHANNEL_TRAINING": self.dataset,
+            "SM_CHANNEL_MODEL": self.base,
+        }
+        return {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(path) for name, path in folders.items()}}
+
+    def run(self, **flags: object) -> subprocess.CompletedProcess[str]:
+        (self.root / "model").mkdir(parents=True, exist_ok=True)
+        return subprocess.run(
+            self.command(**flags), env=self.environment, capture_output=True, text=True, check=False, timeout=200
+        )
+
+    def events(self) -> list[dict[str, Any]]:
+        path = self.root / "output" / "data" / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 100
+        while not condition():
+            assert time.monotonic() < deadline, self.events()
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def job(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+    config = Config.model_validate(
+        {
+            "name": "tiny",
+            "model": {"id": str(tiny_model_dir)},
+            "data": {"train": tiny_chats / "train.jsonl", "test": tiny_chats / "test.jsonl", "chunk_length": 192},
+        }
+    )
+    dataset = Path(prepare(config, Ledger(), Silent()).dataset)
+    return Job(tmp_path / "ml", dataset, tiny_model_dir)
+
+
+def test_a_job_trains_saves_the_adapter_merges_and_says_what_it_did(job: Job) -> None:
+    done = job.run(epochs=6, learning_rate=0.03, per_device_batch_size=2, lora_r=4)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events == job.events()
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "start"
+    assert kinds[-3:] == ["saved", "merged", "done"]
+    start, end = events[0], events[-1]
+    steps = [event for event in events if event["event"] == "step"]
+    assert [event["step"] for event in steps] == list(range(1, start["steps"] + 1))
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.02  # a random model with a frozen head cannot learn much
+    assert start["lora_targets"] == ["query_key_value"]
+    assert start["trainable_parameters"] == 2 * 4 * (32 + 96)
+    assert end["eval_loss"] == [event for event in events if event["event"] == "eval"][-1]["eval_loss"]
+
+    model = job.root / "model"
+    names = {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()}
+    assert names >= {
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "code/inference.py",
+        "config.json",
+        "generation_config.json",
+        "lorasum.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    assert not [name for name in names if ".part" in name]
+    manifest = json.loads((model / "lorasum.json").read_text())
+    assert "{dialogue}" in manifest["template"]
+    assert manifest["training"]["eval_loss"] == pytest.approx(end["eval_loss"], abs=1e-4)
+
+    # The merged model has learnt what the job says it has: its own loss on the test split is the job's.
+    from transformers import AutoModelForCausalLM
+
+    from engine.batches import collate, load_split
+    from engine.trainer import PackedLoss
+
+    merged = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    merged.get_base_model = lambda: merged
+    merged.requires_grad_(False)
+    packed_loss = PackedLoss(merged, 192)
+    with torch.no_grad():
+        sums = [packed_loss(collate([pack])) for pack in load_split(job.dataset, "test")]
+    loss = float(sum(loss for loss, _ in sums)) / sum(int(count) for _, count in sums)
+    assert loss == pytest.approx(end["eval_loss"], abs=0.02)  # int8 base while training, float32 base after the merge
+
+
+def test_training_with_nf4_and_without_quantization(job: Job) -> None:
+    for quantization in ("nf4", "none"):
+        shutil.rmtree(job.root, ignore_errors=True)
+        done = job.run(max_steps=3, learning_rate=0.01, warmup_ratio=0, quantization=quantization)
+        assert done.returncode == 0, done.stderr
+        assert (job.root / "model" / "lorasum.json").exists()
+
+
+def test_gradient_checkpointing_and_accumulation_change_nothing_but_memory(job: Job) -> None:
+    losses = []
+    for checkpointing in ("false", "true"):
+        shutil.rmtree(job.root, ignore_errors=True)
+        done = job.run(
+            max_steps=3,
+            learning_rate=0.01,
+            warmup_ratio=0,
+            lora_dropout=0,
+            gradient_accumulation_steps=2,
+            gradient_checkpointing=checkpointing,
+        )
+        assert done.returncode == 0, done.stderr
+        losses.append([event["loss"] for event in job.events() if event["event"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_sigterm_saves_a_checkpoint_and_the_next_start_resumes_from_it(job: Job) -> None:
+    (job.root / "model").mkdir(parents=True)
+    flags = {"max_steps": 400, "learning_rate": 0.001}
+    process = subprocess.Popen(job.command(**flags), env=job.environment, stdout=subprocess.DEVNULL)
+    job.wait_for(lambda: any(event.get("step", 0) >= 5 for event in job.events()))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    stopped_at = max(event["step"] for event in job.events() if event["event"] == "step")
+    assert stopped_at < 400
+    assert not (job.root / "output" / "failure").exists()
+    assert not (job.root / "model" / "lorasum.json").exists()
+
+    done = job.run(**flags)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0]["resumed_from_step"] == stopped_at
+    assert [event["step"] for event in events if event["event"] == "step"] == list(range(stopped_at + 1, 401))
+
+
+def test_a_half_made_checkpoint_and_one_of_another_configuration_are_left_out(job: Job) -> None:
+    done = job.run(max_steps=3, warmup_ratio=0)
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = (job.root / "checkpoints").glob("checkpoint-*")
+    (checkpoint / "trainer_state.json").write_text("{", encoding="utf-8")
+    again = job.run(max_steps=3, warmup_ratio=0)
+    assert json.loads(again.stdout.splitlines()[0])["resumed_from_step"] == 0
+    other = job.run(max_steps=3, warmup_ratio=0, seed=7)
+    assert json.loads(other.stdout.splitlines()[0])["resumed_from_step"] == 0
+
+
+def test_a_failed_merge_is_retried_without_training_again(job: Job) -> None:
+    assert job.run(max_steps=3, warmup_ratio=0).returncode == 0
+    for path in (job.root / "model").iterdir():
+        if path.is_file():
+            path.unlink()
+    again = job.run(max_steps=3, warmup_ratio=0)
+    assert again.returncode == 0, again.stderr
+    events = [json.loads(line) for line in again.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["start", "eval", "saved", "merged", "done"]
+    assert (job.root / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"lora_targets": "q_proj"}, "no linear layer of bloom is called q_proj"),
+        ({"learning_rate": "1e30", "max_grad_norm": 0, "max_steps": 8}, "not a number|not finite"),
+        ({"learning_rate": "0", "max_steps": 2}, "changes nothing"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_the_failure_file(job: Job, flags: dict[str, object], reason: str) -> None:
+    done = job.run(**flags)
+    assert done.returncode == 1
+    failure = (job.root / "output" / "failure").read_text()
+    assert re.search(reason, failure), failure
+    assert "\nhint: " in failure
+    if "lora_targets" in flags:
+        assert "dense, dense_4h_to_h, dense_h_to_4h, query_key_value" in failure
+
+
+def test_a_base_model_without_weights_is_said(job: Job, tmp_path: Path) -> None:
+    job.base = tmp_path / "empty"
+    job.base.mkdir()
+    assert job.run().returncode == 1
+    assert "no *.safetensors weights" in (job.root / "output" / "failure").read_text()
+
+
+def test_a_full_disk_while_saving_is_said_and_leaves_no_artifact(job: Job) -> None:
+    """A limit on the size of files stands for the full disk; the merged model is the first file to pass it."""
+    limited = [
+        "bash",
+        "-c",
+        'trap "" XFSZ; ulimit -f 100; exec "$@"',
+        "bash",
+        *job.command(max_steps=2, warmup_ratio=0),
+    ]
+    (job.root / "model").mkdir(parents=True)
+    done = subprocess.run(limited, env=job.environment, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 1, done.stdout
+    assert re.search("File too large|no space left", (job.root / "output" / "failure").read_text())
+    assert not list((job.root / "model").glob("*.part"))
+    assert not (job.root / "model" / "lorasum.json").exists()
+    assert (job.root / "model" / "adapter" / "adapter_model.safetensors").exists()
+    assert job.run(max_steps=2, warmup_ratio=0).returncode == 0

@@ -1,0 +1,155 @@
+"""Whole examples, exact boundaries, full packs; nothing is lost and nothing depends on chance."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorasum.config import DataConfig
+from lorasum.data.tokenize_pack import Fitting, best_fit, fit, packs, shorten, tokenize
+from lorasum.errors import DataError
+from lorasum.models import Example
+from lorasum.prompt import DEFAULT_TEMPLATE, render
+
+REAL_DIALOGUES = Path(__file__).parents[3] / "shared" / "data" / "dialogsum.dev.jsonl"
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).map(str.strip).filter(bool)
+chats = st.lists(st.builds(Example, dialogue=texts, summary=texts), min_size=1, max_size=30)
+
+
+@pytest.fixture(scope="session", params=["plain", "bos and eos"])
+def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer_dir: Path) -> Any:
+    """The tiny tokenizer; and one that puts its own tokens around every text, as Llama's and T5's do."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    if request.param == "bos and eos":
+        special = [("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)]
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A </s>", special_tokens=special)
+    return tokenizer
+
+
+def config(chunk_length: int, too_long: str = "error") -> DataConfig:
+    files = {"train": Path("train.jsonl"), "test": Path("test.jsonl")}
+    return DataConfig.model_validate({**files, "chunk_length": chunk_length, "too_long": too_long})
+
+
+def numbered(examples: list[Example]) -> list[tuple[str, Example]]:
+    return [(f"t.jsonl:{number}", example) for number, example in enumerate(examples, 1)]
+
+
+@given(st.lists(st.integers(1, 100), max_size=200), st.integers(100, 130))
+def test_every_length_stands_in_exactly_one_pack_that_it_fits(lengths: list[int], chunk_length: int) -> None:
+    packed = best_fit(lengths, chunk_length)
+    assert sorted(index for pack in packed for index in pack) == list(range(len(lengths)))
+    assert all(pack == sorted(pack) for pack in packed)
+    assert packed == sorted(packed)
+    filled = [sum(lengths[index] for index in pack) for pack in packed]
+    assert all(tokens <= chunk_length for tokens in filled)
+    assert sum(tokens <= chunk_length / 2 for tokens in filled) <= 1, "two of them would have fit into one"
+
+
+@settings(max_examples=60, deadline=None)
+@given(examples=chats, window=st.integers(1, 40))
+def test_packed_examples_decode_to_their_prompt_and_their_summary(
+    tokenizer: Any, examples: list[Example], window: int
+) -> None:
+    kept = list(fit(numbered(examples), tokenizer, config(1000), Fitting()))
+    packed = list(packs((tokens for _, tokens in kept), 1000, window))
+    assert packed == list(packs((tokens for _, tokens in kept), 1000, window))
+    source_order = {id(tokens): index for index, (_, tokens) in enumerate(kept)}
+    assert sorted(source_order[id(tokens)] for pack in packed for tokens in pack) == list(range(len(examples)))
+    for pack in packed:
+        order = [source_order[id(tokens)] for tokens in pack]
+        assert order == sorted(order)
+        assert sum(len(tokens.ids) for tokens in pack) <= 1000
+        for index, tokens in zip(order, pack, strict=True):
+            prompt, completion = tokens.ids[: tokens.prompt_length], tokens.ids[tokens.prompt_length :]
+            text = tokenizer.decode(list(prompt)).removeprefix("<s>")
+            assert text == render(DEFAULT_TEMPLATE, examples[index].dialogue)
+            assert tokenizer.decode(list(completion)) == examples[index].summary + "</s>"
+
+
+@given(example=st.builds(Example, dialogue=texts, summary=texts))
+@settings(max_examples=30, deadline=None)
+def test_prompt_is_token_for_token_the_one_at_inference(tokenizer: Any, example: Example) -> None:
+    [tokens] = tokenize(tokenizer, DEFAULT_TEMPLATE, [example])
+    at_inference = tokenizer(render(DEFAULT_TEMPLATE, example.dialogue))["input_ids"]
+    if at_inference[-1] == tokenizer.eos_token_id:
+        at_inference.pop()
+    assert list(tokens.ids[: tokens.prompt_length]) == at_inference
+    assert list(tokens.ids).count(tokenizer.eos_token_id) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    dialogue=st.text("abc 😀é\n", min_size=20, max_size=300).map(str.strip).filter(bool),
+    template=st.sampled_from([DEFAULT_TEMPLATE, "{dialogue}\nTL;DR:", "Chat: {dialogue}"]),
+    room=st.integers(1, 120),
+)
+def test_shortened_dialogue_is_the_longest_suffix_that_fits(
+    tokenizer: Any, dialogue: str, template: str, room: int
+) -> None:
+    example = Example(dialogue, "They talk.")
+    [empty] = tokenize(tokenizer, template, [Example("", example.summary)])
+    limit = len(empty.ids) + room
+    [whole] = tokenize(tokenizer, template, [example])
+    shorter = shorten(tokenizer, template, example, limit)
+    if shorter is None:
+        assert room < 8  # a first character may take several tokens
+        return
+    assert dialogue.endswith(shorter.dialogue)
+    assert shorter.summary == example.summary
+    [tokens] = tokenize(tokenizer, template, [shorter])
+    assert len(tokens.ids) <= limit
+    if len(whole.ids) <= limit:
+        assert shorter == example
+    else:
+        rest = dialogue.removesuffix(shorter.dialogue).rstrip()
+        [longer] = tokenize(tokenizer, template, [Example(rest[-4:] + shorter.dialogue, example.summary)])
+        assert len(longer.ids) > limit - 8, "much more than needed was cut"
+
+
+def test_too_long_example_is_an_error_that_names_the_first_and_counts_them(tiny_tokenizer: Any) -> None:
+    examples = [Example("A: hi", "S"), Example("x" * 200, "S"), Example("y" * 300, "S")]
+    fitted = fit(numbered(examples), tiny_tokenizer, config(100), Fitting())
+    with pytest.raises(DataError) as caught:
+        list(fitted)
+    longest = len(tokenize(tiny_tokenizer, DEFAULT_TEMPLATE, examples[2:])[0].ids)
+    assert caught.value.message.startswith("t.jsonl:2: ")
+    assert f"(and 1 more; the longest has {longest})" in caught.value.message
+    assert f"raise data.chunk_length to {longest}" in caught.value.hint
+
+
+def test_too_long_example_is_dropped_or_cut_on_request(tiny_tokenizer: Any) -> None:
+    examples = [Example("A: hi", "S"), Example("x" * 200, "S"), Example("A: hi", "long " * 100), Example("B: yo", "S")]
+    dropping = Fitting()
+    kept = [example for example, _ in fit(numbered(examples), tiny_tokenizer, config(100, "drop"), dropping)]
+    assert kept == [examples[0], examples[3]]
+    assert dropping.dropped == {"too long": 2}
+    cutting = Fitting()
+    fitted = list(fit(numbered(examples), tiny_tokenizer, config(100, "truncate_dialogue"), cutting))
+    assert [example.summary for example, _ in fitted] == ["S", "S", "S"]
+    assert len(fitted[1][1].ids) == 100
+    assert fitted[1][0].dialogue == "x" * len(fitted[1][0].dialogue)
+    assert (cutting.cut, cutting.dropped) == (1, {"too long without its dialogue": 1})
+
+
+@pytest.mark.skipif(not REAL_DIALOGUES.exists(), reason="needs the real dialogues")
+def test_packs_of_real_dialogues_are_nearly_full(tiny_tokenizer: Any) -> None:
+    rows = [json.loads(line) for line in REAL_DIALOGUES.read_text("utf-8").splitlines()]
+    examples = [Example(row["dialogue"], row["summary"]) for row in rows]
+    tokens = [tokens for _, tokens in fit(numbered(examples), tiny_tokenizer, config(4096), Fitting())]
+    packed = list(packs(tokens, 4096))
+    assert sum(len(t.ids) for t in tokens) / (4096 * len(packed)) > 0.97
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_tokenizer_dir: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_tokenizer_dir)

@@ -1,0 +1,73 @@
+"""Rows become examples or counted reasons; the error names the first bad row."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from lorasum.config import Columns
+from lorasum.data.validate import Rejected, Row, check, examples
+from lorasum.errors import DataError
+from lorasum.models import Example
+
+GOOD: Row = {"dialogue": "A: hi", "summary": "A says hi."}
+
+
+def run(*rows: Row, columns: Columns | None = None, max_bad_rows: int = 0) -> tuple[list[Example], Counter[str]]:
+    dropped: Counter[str] = Counter()
+    places = ((f"chats.jsonl:{number}", row) for number, row in enumerate(rows, 1))
+    kept = list(examples(places, "chats.jsonl", columns or Columns(), max_bad_rows, dropped))
+    return [example for _, example in kept], dropped
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"dialogue": "A: hi"}, "no summary"),
+        ({"dialogue": "A: hi", "summary": None}, "no summary"),
+        ({"dialogue": "A: hi", "summary": " \n"}, "empty summary"),
+        ({"dialogue": "A: hi", "summary": 7}, "summary is not text (int)"),
+        ({"summary": "S"}, "no dialogue"),
+        ({"dialogue": "", "summary": "S"}, "empty dialogue"),
+        ({"dialogue": ["A: hi"], "summary": "S"}, "dialogue is not text (list)"),
+        ({"dialogue": "A: \ud83d", "summary": "S"}, "dialogue is not valid Unicode"),
+        (Rejected("not JSON", "column 3"), "not JSON (column 3)"),
+    ],
+)
+def test_unusable_row_has_a_reason(row: Row, reason: str) -> None:
+    assert str(check(row, Columns())) == reason
+
+
+def test_columns_are_mapped_and_texts_stripped() -> None:
+    columns = Columns(dialogue="chat", summary="tldr")
+    row = {"chat": "\nA: hi 😀 {x} ", "tldr": " A greets.\n", "id": 1}
+    assert run(row, columns=columns)[0] == [Example("A: hi 😀 {x}", "A greets.")]
+
+
+def test_missing_column_error_lists_the_columns_there_are() -> None:
+    with pytest.raises(DataError) as caught:
+        run({"text": "A: hi", "summary": "S"}, {"text": "B: hi", "summary": "S", "id": 2})
+    assert caught.value.message == "chats.jsonl has no column 'dialogue'; it has 'text', 'summary', 'id'"
+    assert "data.columns.dialogue" in caught.value.hint
+
+
+def test_too_many_bad_rows_error_names_the_first_and_counts_the_others() -> None:
+    bad: Row = {"dialogue": "A: hi", "summary": ""}
+    with pytest.raises(DataError) as caught:
+        run(GOOD, bad, GOOD, Rejected("not JSON"))
+    assert caught.value.message == "chats.jsonl:2: empty summary (and 1 more unusable row)"
+    assert "max_bad_rows (now 0)" in caught.value.hint
+    with pytest.raises(DataError, match="and 2 more unusable rows"):
+        run(bad, bad, bad, GOOD, max_bad_rows=2)
+
+
+def test_bad_rows_within_the_limit_are_left_out_and_counted_by_reason() -> None:
+    kept, dropped = run(Rejected("not JSON", "here"), GOOD, {"dialogue": "x"}, Rejected("not JSON"), max_bad_rows=3)
+    assert kept == [Example("A: hi", "A says hi.")]
+    assert dropped == {"not JSON": 2, "no summary": 1}
+
+
+@pytest.mark.parametrize(("rows", "message"), [([], "is empty"), ([{"dialogue": "x", "summary": ""}], "no usable row")])
+def test_source_without_examples_is_an_error(rows: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        run(*rows, max_bad_rows=9)

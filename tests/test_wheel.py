@@ -1,0 +1,68 @@
+"""The wheel: installed alone, outside the checkout, it is the light client and finds its container scripts."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lorasum.config import Config
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT], check=True, capture_output=True
+    )
+    [built] = folder.glob("lorasum-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A venv with the wheel and what its metadata requires, nothing else."""
+    folder = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt")]
+    subprocess.run([*pip, str(wheel)], check=True, cwd=folder)
+    return folder
+
+
+def test_the_wheel_holds_the_container_scripts_as_they_are(wheel: Path) -> None:
+    scripts = [path for path in (ROOT / "container_scripts").rglob("*") if path.is_file()]
+    expected = {f"lorasum/{path.relative_to(ROOT)}": path.read_bytes() for path in scripts if path.suffix != ".pyc"}
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name: archive.read(name) for name in archive.namelist() if "/container_scripts/" in name}
+    assert held == expected
+
+
+def test_the_installed_light_client_prepares_and_finds_the_entry_point(
+    venv: Path, tmp_path: Path, tiny_model_dir: Path, tiny_chats: Path
+) -> None:
+    config = tmp_path / "tiny.yaml"
+    data = {"train": str(tiny_chats / "train.jsonl"), "test": str(tiny_chats / "test.jsonl")}
+    config.write_text(json.dumps({"name": "tiny", "model": {"id": str(tiny_model_dir)}, "data": data}))
+
+    def call(*command: str) -> str:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        env = {**kept, "LORASUM_HOME": str(tmp_path / "home")}
+        command = (str(venv / "bin" / command[0]), *command[1:])
+        return subprocess.run(command, env=env, cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    assert call("python", "-c", "from importlib.util import find_spec; print(find_spec('torch'))") == "None\n"
+    assert "quickstart" in call("lorasum", "--help")
+    assert json.loads(call("lorasum", "config", "schema")) == Config.model_json_schema()
+    prepared = json.loads(call("lorasum", "prepare", "-c", str(config), "--json"))
+    assert prepared["manifest"]["splits"]["train"]["examples"] == 12
+    plan = json.loads(call("lorasum", "train", "-c", str(config), "--dry-run", "--json"))
+    entry_point = Path(plan["entry_point"])
+    assert entry_point.is_relative_to(venv)
+    assert entry_point.read_bytes() == (ROOT / "container_scripts/train.py").read_bytes()
