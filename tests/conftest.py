@@ -1,9 +1,12 @@
 """Fixtures shared by several test files: a tiny model with its tokenizer, and a few chats."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads here and in the tests' processes: sleep, not spin
 
 _TRAIN = [
     ("Mia", "Tom", "are we still on for climbing tonight?", "yes! 7 at the gym, bring chalk", "climb at 7"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from lorasum import paths
 from lorasum.config import ModelConfig
-from lorasum.errors import ModelError
+from lorasum.errors import LorasumError, ModelError
 from lorasum.model_source import load_tokenizer, resolve_model, tokenizer_identity
 from lorasum.models import ModelRef, Silent
 
@@ -108,7 +109,7 @@ def test_unusable_id_is_told_with_the_way_to_write_it(model_id: str, message: st
 
 def test_broken_tokenizer_is_one_line(model_copy: Path) -> None:
     (model_copy / "tokenizer.json").write_text('{"version": "1.0"}')
-    with pytest.raises(ModelError, match="the tokenizer in .* cannot be loaded") as caught:
+    with pytest.raises(ModelError, match=r"the tokenizer in .* cannot be loaded") as caught:
         load_tokenizer(resolve(str(model_copy)))
     assert "\n" not in caught.value.message
 
@@ -240,7 +241,21 @@ def test_killed_conversion_leaves_no_model(gguf_site: Path) -> None:
     assert killed.returncode == -signal.SIGKILL
     assert [path.name[0] for path in paths.model_cache().iterdir()] == ["."]
     model = resolve(URL)
-    assert [path for path in paths.model_cache().iterdir()] == [model.path]
+    assert list(paths.model_cache().iterdir()) == [model.path]
+
+
+@pytest.mark.usefixtures("_installed")
+def test_full_disk_during_conversion_is_one_line_and_leaves_nothing() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (32768, limits[1]))  # bytes a file may have: less than the model's
+    try:
+        with pytest.raises(LorasumError, match=r"cannot write .*tiny.*: .*File too large") as caught:
+            resolve(URL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "free some disk space" in caught.value.hint
+    assert not paths.model_cache().exists()
+    assert resolve(URL).path
 
 
 def test_gguf_file_that_is_none_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +264,6 @@ def test_gguf_file_that_is_none_is_told_and_leaves_nothing(tmp_path: Path, monke
     (package / "__init__.py").touch()
     (package / "x.gguf").write_bytes(b"GGUF but not really")
     monkeypatch.syspath_prepend(str(package.parent))
-    with pytest.raises(ModelError, match=r"x\.gguf cannot be converted"):
+    with pytest.raises(ModelError, match=r"x\.gguf cannot be read"):
         resolve("pkg://broken_gguf/x.gguf")
     assert not paths.model_cache().exists()

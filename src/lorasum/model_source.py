@@ -153,38 +153,42 @@ def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
     """Write the model in `gguf` to `folder` as bf16 safetensors with its tokenizer. About 30 s for 135 M parameters.
 
     Raises:
-        ModelError: torch or gguf is not installed, or the file cannot be converted.
+        ModelError: torch or gguf is not installed, or the file cannot be read.
+        OSError: `folder` cannot be written.
     """
     for library in ("torch", "gguf"):
         if importlib.util.find_spec(library) is None:
             raise ModelError(f"converting a GGUF file needs {library}", "pip install 'lorasum[local]'")
-    label = f"converting {gguf.stem}"
-    stages = 4
+    label, stages = f"converting {gguf.stem}", 4
 
     def tensors_done(share: float) -> None:
         report.progress(label, 2 + share, stages, "dequantising")
 
-    try:
-        with quiet_transformers():
-            report.progress(label, 0, stages, "loading libraries")
-            import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
+    with quiet_transformers():
+        report.progress(label, 0, stages, "loading libraries")
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        try:
             report.progress(label, 0.5, stages, "reading the tokenizer")
-            AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             report.progress(label, 1, stages, "reading the model's description")
             with _gguf_progress(tensors_done):
-                model = AutoModelForCausalLM.from_pretrained(
-                    gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
-                )
-            # transformers does not save a model that came from GGUF until it forgets that it did
-            model.hf_quantizer = None
-            del model.config.quantization_config
-            vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is no path
-            report.progress(label, 3, stages, "saving")
+                model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        except Exception as error:  # its readers raise whatever the file makes them stumble over
+            raise ModelError(f"{gguf.name} cannot be read: {_first_line(error)}", "choose another model") from error
+        # transformers does not save a model that came from GGUF until it forgets that it did
+        model.hf_quantizer = None
+        del model.config.quantization_config
+        vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is no path
+        report.progress(label, 3, stages, "saving")
+        try:
+            tokenizer.save_pretrained(folder)
             model.to(torch.bfloat16).save_pretrained(folder)
-    except (ImportError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise ModelError(f"{gguf.name} cannot be converted: {_first_line(error)}", "choose another model") from error
+        except OSError:
+            raise
+        except Exception as error:  # the Rust libraries have their own for a full disk
+            raise OSError(_first_line(error)) from error
     report.progress(label, stages, stages)
     report.step(f"converted {gguf.stem} to safetensors in {folder.parent}")
 

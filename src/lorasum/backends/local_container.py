@@ -6,7 +6,6 @@ older training toolkit. Only the tree's root differs: a folder of the job's own 
 
 import json
 import multiprocessing
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -75,7 +74,7 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
         "master_port": 7777,
         "network_interface_name": "lo",
         "num_cpus": multiprocessing.cpu_count(),
-        "num_gpus": _gpus(),
+        "num_gpus": _gpus(environ),
         "num_neurons": 0,
         "log_level": 20,
         "input_data_config": _input_data_config(spec),
@@ -148,9 +147,9 @@ def _resource_config() -> dict[str, Any]:
     }
 
 
-def _gpus() -> int:
+def _gpus(environ: Mapping[str, str]) -> int:
     """GPUs the training process will see."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
     program = shutil.which("nvidia-smi")

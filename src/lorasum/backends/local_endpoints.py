@@ -137,10 +137,10 @@ def _wait_in_service(spec: EndpointSpec, log: Path, started: subprocess.Popen[by
     """Poll until /ping answers 200. `started` is None for an endpoint that another process started."""
     deadline = time.monotonic() + spec.startup_timeout
     while time.monotonic() < deadline:
-        status = started.poll() if started else None
+        now = state(spec.run, spec.name)
+        status = started.poll() if started else None  # asked after the look above: an end seen there is known here
         if status == PORT_TAKEN:
             raise _port_taken(spec.port)
-        now = state(spec.run, spec.name)
         if now.status == "in_service" and now.ref:
             return now.ref
         if now.status in ("failed", "absent") or status is not None:

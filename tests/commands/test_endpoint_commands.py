@@ -1,0 +1,269 @@
+"""deploy, predict, evaluate: what is in service has answered, and answers what was trained."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memory_backend import MemoryBackend, Told
+
+from lorasum.commands.deploy import deploy
+from lorasum.commands.evaluate import evaluate, rouge
+from lorasum.commands.predict import predict, predict_file, predict_sample, predict_text, read_answer
+from lorasum.commands.train import train
+from lorasum.config import Config
+from lorasum.errors import BackendError, DataError, LorasumError
+from lorasum.ledger import Ledger
+from lorasum.models import Silent
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def refuse() -> None:
+    raise BackendError("the endpoint refused")
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    return {row.name: row.state for row in ledger.resources("chats", "endpoint")}
+
+
+@pytest.fixture
+def trained(config: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
+    train(config, backend, ledger, Silent())
+    return config
+
+
+@pytest.fixture
+def deployed(trained: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
+    deploy(trained, backend, ledger, Silent())
+    backend.requests.clear()
+    return trained
+
+
+def test_deploy_wants_a_trained_model(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+    with pytest.raises(LorasumError, match="no trained model") as error:
+        deploy(config, backend, ledger, Silent())
+    assert "lorasum train" in error.value.hint
+
+
+def test_deploy_says_so_when_the_artifact_was_deleted(trained: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+    backend.jobs.clear()
+    with pytest.raises(LorasumError, match="no longer at"):
+        deploy(trained, backend, ledger, Silent())
+    assert states(ledger) == {}
+
+
+def test_an_endpoint_counts_as_live_once_it_has_answered(
+    trained: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    seen: list[dict[str, str]] = []
+    backend.before = {method: lambda: seen.append(states(ledger)) for method in ("start_endpoint", "invoke")}
+    result = deploy(trained, backend, ledger, Silent())
+    assert seen == [{"chats": "intended"}] * 2
+    assert states(ledger) == {"chats": "live"}
+    assert not result.reused
+    assert deploy(trained, backend, ledger, Silent()).reused
+    assert backend.calls.count("start_endpoint") == 1
+
+
+@pytest.mark.parametrize("method", ["start_endpoint", "endpoint_started", "invoke"])
+@pytest.mark.parametrize("failure", [refuse, interrupt])
+def test_an_endpoint_that_fails_at_any_point_is_deleted(
+    trained: Config, backend: MemoryBackend, ledger: Ledger, method: str, failure: Callable[[], None]
+) -> None:
+    backend.before[method] = failure
+    with pytest.raises((BackendError, KeyboardInterrupt)):
+        deploy(trained, backend, ledger, Silent())
+    assert backend.endpoints == {}
+    assert states(ledger) == {"chats": "failed"}
+    backend.before.clear()
+    deploy(trained, backend, ledger, Silent())
+    assert states(ledger) == {"chats": "live"}
+
+
+def test_an_endpoint_started_before_a_crash_has_to_answer_before_it_is_adopted(
+    trained: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.before = {"invoke": interrupt, "delete_endpoint": interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        deploy(trained, backend, ledger, Silent())
+    assert states(ledger) == {"chats": "intended"}  # and it runs
+    backend.before.clear()
+    with pytest.raises(LorasumError, match="no endpoint in service"):
+        predict(trained, backend, ledger, ["Ana: hi"])
+    deploy(trained, backend, ledger, Silent())
+    assert states(ledger) == {"chats": "live"}
+    assert backend.requests
+
+
+def test_predict_wants_a_live_endpoint(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+    backend.endpoints.clear()
+    with pytest.raises(LorasumError, match="no endpoint in service") as error:
+        predict_text(deployed, backend, ledger, "Ana: hi")
+    assert "lorasum deploy" in error.value.hint
+
+
+def test_prompts_are_those_of_the_training_whatever_the_config_says_now(
+    deployed: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+) -> None:
+    changed = make_config(data={"dataset": "d", "template": "TL;DR {dialogue}"}, predict={"max_new_tokens": 7})
+    summary = predict_text(changed, backend, ledger, "Ana: {hi}\n").summary
+    assert summary == "Sum up: Ana: {hi} =>"
+    [request] = backend.requests
+    assert request["inputs"] == ["Sum up: Ana: {hi} =>"]
+    assert request["parameters"] == {"max_new_tokens": 7, "temperature": 0}
+
+
+def test_dialogues_go_in_batches_and_come_back_in_order(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    found = predict(deployed, backend, ledger, [f"Ana: {i}" for i in range(5)])
+    assert found == [f"Sum up: Ana: {i} =>" for i in range(5)]
+    assert [len(request["inputs"]) for request in backend.requests] == [2, 2, 1]
+
+
+def test_a_sample_has_its_reference(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+    sample = predict_sample(deployed, backend, ledger)
+    assert sample.reference == f"{sample.dialogue.lower()} =>"
+
+
+@pytest.mark.parametrize(
+    "answer", [{"error": "x"}, None, [], ["text"], [{"generated_text": 3}], [{}, {}], [[]], "text"]
+)
+def test_a_malformed_answer_is_an_error(answer: Any) -> None:
+    with pytest.raises(BackendError, match="not 1 generated texts"):
+        read_answer(answer, 1)
+
+
+def test_an_answer_may_have_each_text_in_a_list_as_pipelines_do() -> None:
+    assert read_answer([[{"generated_text": " a "}], {"generated_text": "b"}], 2) == ["a", "b"]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def jsonl(path: Path, *content: dict[str, str]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
+    return path
+
+
+def test_a_file_keeps_its_order_and_its_references(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    source = jsonl(
+        tmp_path / "in.jsonl", {"dialogue": "A: 1 😀"}, {"dialogue": "A: 2", "summary": "two"}, {"dialogue": "A: 3"}
+    )
+    result = predict_file(deployed, backend, ledger, Silent(), source, tmp_path / "out.jsonl")
+    assert result.rows == 3
+    assert rows(tmp_path / "out.jsonl") == [
+        {"dialogue": "A: 1 😀", "summary": "Sum up: A: 1 😀 =>"},
+        {"dialogue": "A: 2", "summary": "Sum up: A: 2 =>", "reference": "two"},
+        {"dialogue": "A: 3", "summary": "Sum up: A: 3 =>"},
+    ]
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl*")) == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, told: Told, tmp_path: Path
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", *({"dialogue": f"A: {i}"} for i in range(5)))
+    output = tmp_path / "out.jsonl"
+
+    def refuse_the_second() -> None:
+        if backend.requests:
+            refuse()
+
+    backend.before["invoke"] = refuse_the_second
+    with pytest.raises(BackendError):
+        predict_file(deployed, backend, ledger, told, source, output)
+    assert "2 of 5 rows" in told.warnings[0]
+    assert not output.exists()
+    [part] = tmp_path.glob("*.part")
+    with part.open("a") as file:
+        file.write('{"dialogue": "A: 2", "summ')  # a write that was cut off
+    backend.before.clear()
+
+    longer = deployed.model_copy(update={"predict": deployed.predict.model_copy(update={"max_new_tokens": 9})})
+    backend.requests.clear()
+    predict_file(longer, backend, ledger, told, source, tmp_path / "out.jsonl")
+    assert sum(len(request["inputs"]) for request in backend.requests) == 5
+
+    output.unlink()
+    backend.requests.clear()
+    predict_file(deployed, backend, ledger, told, source, output)
+    assert [request["inputs"][0][-7:] for request in backend.requests] == ["A: 2 =>", "A: 4 =>"]
+    assert [row["summary"] for row in rows(output)] == [f"Sum up: A: {i} =>" for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{", "in.jsonl:3: not JSON"),
+        (b'{"dialogue": "\xff"}', "in.jsonl:3: not JSON in UTF-8"),
+        (b"[1]", "in.jsonl:3: not an object"),
+        (b'{"text": "A: hi"}', "in.jsonl:3: no text in 'dialogue'"),
+        (b'{"dialogue": " "}', "in.jsonl:3: no text in 'dialogue'"),
+        (b'{"dialogue": "A", "summary": 3}', "in.jsonl:3: 'summary' is not text"),
+        (b'{"dialogue": "\\ud83d"}', "in.jsonl:3: half a character"),
+    ],
+)
+def test_a_bad_row_is_named_before_anything_is_sent(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path, line: bytes, message: str
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b'{"dialogue": "A: hi"}\n\n' + line + b"\n")
+    with pytest.raises(DataError, match=message):
+        predict_file(deployed, backend, ledger, Silent(), source, tmp_path / "out.jsonl")
+    assert backend.requests == []
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_output_is_never_the_input(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", {"dialogue": "A: hi"})
+    (tmp_path / "link.jsonl").symlink_to(source)
+    with pytest.raises(LorasumError, match="same file"):
+        predict_file(deployed, backend, ledger, Silent(), source, tmp_path / "link.jsonl")
+    assert rows(source) == [{"dialogue": "A: hi"}]
+
+
+def test_rouge_is_the_mean_f1_of_stemmed_words() -> None:
+    scores = rouge(["the cats sat", "a b c d"], ["the cat sat", "x"])
+    assert (scores.rouge1, scores.rouge2, scores.rougeL) == (50, 50, 50)
+
+
+def test_evaluate_scores_the_endpoint_and_the_base_model_which_is_paid_for_once(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    first = evaluate(deployed, backend, ledger, Silent())
+    assert first.examples == 3
+    assert first.before == first.after
+    assert first.after.rouge1 == pytest.approx(100 * 6 / 8)  # it echoes "Sum up: Ana: number 0", 5 words for 3
+    assert [request["endpoint"] for request in backend.requests] == ["chats", "chats", *["chats-base"] * 3]
+    assert states(ledger) == {"chats": "live", "chats-base": "gone"}
+    assert list(backend.endpoints) == ["chats"]
+
+    backend.calls.clear()
+    assert evaluate(deployed, backend, ledger, Silent()).before == first.before
+    assert evaluate(deployed, backend, ledger, Silent(), limit=1, base=False).examples == 1
+    assert "start_endpoint" not in backend.calls
+
+
+@pytest.mark.parametrize("failure", [refuse, interrupt])
+def test_the_base_endpoint_goes_whatever_happens(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, failure: Callable[[], None]
+) -> None:
+    def at_the_base_models_second_request() -> None:
+        if [request["endpoint"] for request in backend.requests].count("chats-base") == 1:
+            failure()
+
+    backend.before["invoke"] = at_the_base_models_second_request
+    with pytest.raises((BackendError, KeyboardInterrupt)):
+        evaluate(deployed, backend, ledger, Silent())
+    assert list(backend.endpoints) == ["chats"]
+    assert states(ledger)["chats-base"] == "gone"

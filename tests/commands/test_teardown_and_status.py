@@ -1,0 +1,208 @@
+"""teardown leaves nothing running, and proves it; status tells what is so, not what was."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from memory_backend import MemoryBackend, Told
+
+from lorasum.commands.deploy import deploy
+from lorasum.commands.predict import predict
+from lorasum.commands.run import run
+from lorasum.commands.status import status
+from lorasum.commands.teardown import plan_teardown, teardown
+from lorasum.commands.train import train
+from lorasum.config import Config
+from lorasum.errors import BackendError, LorasumError
+from lorasum.ledger import Ledger, run_lock
+from lorasum.models import EndpointRef, JobState, Silent
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    return {f"{row.kind} {row.name}": row.state for row in ledger.resources()}
+
+
+def refuse() -> None:
+    raise BackendError("no answer from there")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def deployed(config: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
+    train(config, backend, ledger, Silent())
+    deploy(config, backend, ledger, Silent())
+    return config
+
+
+def test_teardown_does_what_it_planned_and_nothing_the_second_time(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    assert plan_teardown(deployed, backend, ledger) == ["delete endpoint chats"]
+    result = teardown(deployed, backend, ledger, Silent())
+    assert (result.removed, result.remaining) == (("endpoint chats",), ())
+    assert backend.endpoints == {}
+    assert states(ledger)["endpoint chats"] == "gone"
+    assert plan_teardown(deployed, backend, ledger) == []
+    assert teardown(deployed, backend, ledger, Silent()).removed == ()
+
+
+def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+    backend.jobs["chats-12345678"] = JobState("running")
+    backend.endpoints["chats"] = EndpointRef("chats", "url", "artifact")
+    result = teardown(config, backend, ledger, Silent())
+    assert set(result.removed) == {"training job chats-12345678", "endpoint chats"}
+    assert backend.live("chats") == []
+
+
+def test_teardown_finds_what_a_search_misses_and_the_ledger_knows(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.live = lambda run: []  # type: ignore[method-assign]
+    assert teardown(deployed, backend, ledger, Silent()).removed == ("endpoint chats (url:chats)",)
+
+
+def test_teardown_stops_a_running_job_and_train_starts_it_again(
+    config: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.stops_on_interrupt = False
+    backend.before["follow_training"] = interrupt
+    with pytest.raises(LorasumError):
+        train(config, backend, ledger, Silent())
+    backend.before.clear()
+    assert teardown(config, backend, ledger, Silent()).remaining == ()
+    [job] = ledger.resources("chats", "training_job")
+    assert (job.state, backend.jobs[job.name].status) == ("gone", "stopped")
+    assert not train(config, backend, ledger, Silent()).reused
+
+
+def test_one_that_cannot_be_removed_remains_and_the_others_go(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, told: Told
+) -> None:
+    backend.jobs["chats-12345678"] = JobState("running")
+    backend.before["delete_endpoint"] = refuse
+    result = teardown(deployed, backend, ledger, told, data=True)
+    assert result.removed == ("training job chats-12345678",)
+    assert result.remaining == ("endpoint chats",)
+    assert states(ledger)["endpoint chats"] == "live"
+    assert told.warnings == ["no answer from there", "no files were deleted, because something still runs"]
+    assert next(iter(Path(ledger.path).parent.rglob("manifest.json")))
+
+
+def test_what_runs_on_another_backend_remains(deployed: Config, ledger: Ledger) -> None:
+    elsewhere = MemoryBackend("sagemaker")
+    assert teardown(deployed, elsewhere, ledger, Silent()).remaining == ("endpoint chats, on backend local",)
+    with pytest.raises(LorasumError, match="no endpoint in service"):
+        predict(deployed, elsewhere, ledger, ["Ana: hi"])
+
+
+def test_files_go_when_asked_and_the_run_begins_anew(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, prepared: Path
+) -> None:
+    assert len(plan_teardown(deployed, backend, ledger, data=True, artifacts=True)) == 3
+    result = teardown(deployed, backend, ledger, Silent(), data=True, artifacts=True)
+    assert result.removed == ("endpoint chats", f"datasets in {prepared.parent}", "jobs")
+    assert not prepared.exists()
+    assert set(states(ledger).values()) == {"gone"}
+    with pytest.raises(LorasumError, match="no prepared data"):
+        train(deployed, backend, ledger, Silent())
+    assert teardown(deployed, backend, ledger, Silent(), data=True).removed == ()
+
+
+def test_teardown_of_a_run_that_never_was(make_config: Callable[..., Config], ledger: Ledger) -> None:
+    result = teardown(make_config(), MemoryBackend(), ledger, Silent(), data=True, artifacts=False)
+    assert (result.removed, result.remaining) == ((), ())
+
+
+def test_status_tells_an_endpoint_that_died_and_a_job_that_finished(
+    deployed: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.before["follow_training"] = interrupt
+    backend.stops_on_interrupt = False
+    with pytest.raises(LorasumError):
+        train(make_config(lora={"r": 4}), backend, ledger, Silent())
+    job = ledger.resources("chats", "training_job")[-1].name
+    backend.before.clear()
+    backend.jobs[job] = JobState("completed")
+    backend.endpoints.clear()
+    assert states(ledger)[f"training_job {job}"] == states(ledger)["endpoint chats"] == "live"
+    shown = {row.name: row for row in status({"local": backend}, ledger).resources}
+    assert (shown[job].state, shown["chats"].state) == ("done", "gone")
+    assert shown[job].detail["tokens"] == 900
+
+
+def test_status_leaves_a_run_at_work_and_unknown_backends_alone(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.endpoints.clear()
+    with run_lock("chats"):
+        assert states(ledger)["endpoint chats"] == status({"local": backend}, ledger).resources[-1].state == "live"
+    assert status({}, ledger).resources[-1].state == "live"
+    assert status({"local": backend}, ledger, "other").resources == ()
+
+
+@pytest.mark.parametrize("method", ["start_endpoint", "invoke"])
+@pytest.mark.parametrize("failure", [refuse, interrupt])
+def test_run_leaves_nothing_when_a_verb_fails(
+    tiny_chats: Path,
+    tiny_model_dir: Path,
+    make_config: Callable[..., Config],
+    backend: MemoryBackend,
+    ledger: Ledger,
+    method: str,
+    failure: Callable[[], None],
+) -> None:
+    config = _runnable(make_config, tiny_chats, tiny_model_dir)
+
+    def at_the_third() -> None:  # the base model's start is the second, a test example's summary the third
+        if backend.calls.count(method) == (2 if method == "start_endpoint" else 3):
+            failure()
+
+    backend.before[method] = at_the_third
+    with pytest.raises((BackendError, KeyboardInterrupt)):
+        run(config, backend, ledger, Silent())
+    assert backend.live("chats") == []
+    assert "live" not in states(ledger).values()
+
+
+def test_run_goes_from_chats_to_a_summary_and_back_to_nothing_or_keeps_the_endpoint(
+    tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+) -> None:
+    config = _runnable(make_config, tiny_chats, tiny_model_dir)
+    result = run(config, backend, ledger, Silent())
+    assert result.evaluate.before is not None
+    assert result.sample.reference
+    assert result.teardown is not None
+    assert result.teardown.removed == ("endpoint chats",)
+    assert backend.live("chats") == []
+    kept = run(config, backend, ledger, Silent(), keep=True)
+    assert (kept.prepare.reused, kept.train.reused, kept.teardown) == (True, True, None)
+    assert list(backend.endpoints) == ["chats"]
+
+
+def test_run_does_not_hide_the_error_when_teardown_fails_too(
+    tiny_chats: Path,
+    tiny_model_dir: Path,
+    make_config: Callable[..., Config],
+    backend: MemoryBackend,
+    ledger: Ledger,
+    told: Told,
+) -> None:
+    backend.before["start_endpoint"] = interrupt
+    backend.endpoints["chats"] = EndpointRef("chats", "url", "another artifact")
+
+    def stuck(run: str, name: str) -> bool:
+        raise BackendError("it does not end", "")
+
+    backend.delete_endpoint = stuck  # type: ignore[method-assign]
+    with pytest.raises((KeyboardInterrupt, BackendError)):
+        run(_runnable(make_config, tiny_chats, tiny_model_dir), backend, ledger, told)
+    assert told.warnings[-1] == "still there: endpoint chats; run `lorasum teardown` with this config"
+    assert states(ledger)["endpoint chats"] == "intended"
+
+
+def _runnable(make_config: Callable[..., Config], chats: Path, model: Path) -> Config:
+    data = {"train": chats / "train.jsonl", "test": chats / "test.jsonl", "chunk_length": 256}
+    return make_config(model={"id": str(model)}, data=data)

@@ -1,0 +1,220 @@
+"""train: one job per configuration, never two, resumed after whatever happened."""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from memory_backend import DONE, MemoryBackend, Told
+
+from engine.arguments import Arguments, parse_arguments
+from lorasum.commands.deploy import deploy
+from lorasum.commands.status import status
+from lorasum.commands.train import hyperparameters, plan_training, train
+from lorasum.config import Config
+from lorasum.errors import BackendError, ConfigError, LorasumError
+from lorasum.ledger import Ledger
+from lorasum.models import JobState, Silent
+
+MakeConfig = Callable[..., Config]
+
+
+class Crash(BaseException):
+    """The process ends here, and nobody tidies up."""
+
+
+def crash() -> None:
+    raise Crash
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def state(ledger: Ledger) -> str:
+    [row] = ledger.resources("chats", "training_job")
+    return row.state
+
+
+def test_hyperparameters_are_the_training_scripts_flags_and_survive_the_trip_as_text(make_config: MakeConfig) -> None:
+    config = make_config(
+        model={"id": "org/model", "revision": "v1"},
+        lora={"targets": ["q_proj", "v_proj"]},
+        training={"max_steps": 7, "gradient_checkpointing": True, "learning_rate": 2e-5},
+        predict={"temperature": 0.5},
+    )
+    flags = hyperparameters(config)
+    assert set(flags) == {field.name for field in fields(Arguments)} - {"checkpoint_dir"}
+    read = parse_arguments([text for name, value in flags.items() for text in (f"--{name}", value)])
+    assert (read.run_name, read.model_revision, read.max_steps, read.temperature) == ("chats", "v1", 7, 0.5)
+    assert (read.lora_targets, read.gradient_checkpointing, read.learning_rate) == (("q_proj", "v_proj"), True, 2e-5)
+
+
+def test_a_hyperparameter_longer_than_sagemaker_takes_is_refused(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="lora_targets is 349 characters"):
+        hyperparameters(make_config(lora={"targets": ["q_proj"] * 50}))
+
+
+def test_a_plan_names_the_same_job_for_the_same_config_only_and_starts_nothing(
+    config: Config, make_config: MakeConfig, ledger: Ledger
+) -> None:
+    plan = plan_training(config, ledger)
+    assert plan == plan_training(config, ledger)
+    assert plan.job != plan_training(make_config(lora={"r": 4}), ledger).job
+    assert plan.hyperparameters["model_id"] == "org/model"
+    assert ledger.resources("chats", "training_job") == []
+
+
+def test_intent_is_on_record_before_the_job_starts_and_its_figures_afterwards(
+    config: Config, backend: MemoryBackend, ledger: Ledger, told: Told
+) -> None:
+    seen: list[str] = []
+    backend.before["start_training"] = lambda: seen.append(state(ledger))
+    backend.before["follow_training"] = lambda: seen.append(state(ledger))
+    result = train(config, backend, ledger, told)
+    assert seen == ["intended", "live", "live"]
+    assert state(ledger) == "done"
+    assert (result.reused, result.train_loss, result.tokens) == (False, DONE["train_loss"], DONE["tokens"])
+    assert told.events == backend.events
+
+
+def test_a_completed_job_is_not_started_again_and_is_the_latest_from_then_on(
+    config: Config, make_config: MakeConfig, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    first = train(config, backend, ledger, Silent())
+    train(make_config(lora={"r": 4}), backend, ledger, Silent())
+    again = train(config, backend, ledger, Silent())
+    assert backend.calls.count("start_training") == 2
+    assert again.reused
+    assert (again.job, again.artifact, again.eval_loss) == (first.job, first.artifact, first.eval_loss)
+    assert deploy(config, backend, ledger, Silent()).artifact == first.artifact
+
+
+def test_a_job_that_runs_is_followed_even_when_the_ledger_was_lost(
+    config: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.jobs[plan_training(config, ledger).job] = JobState("running")
+    assert not train(config, backend, ledger, Silent()).reused
+    assert "start_training" not in backend.calls
+    assert state(ledger) == "done"
+
+
+@pytest.mark.parametrize("healer", ["train", "status"])
+def test_a_crash_between_intent_and_start_heals(
+    config: Config, backend: MemoryBackend, ledger: Ledger, healer: str
+) -> None:
+    backend.before["start_training"] = crash
+    with pytest.raises(Crash):
+        train(config, backend, ledger, Silent())
+    assert state(ledger) == "intended"
+    backend.before.clear()
+    if healer == "train":
+        train(config, backend, ledger, Silent())
+    else:
+        status({"local": backend}, ledger)
+    assert state(ledger) == ("done" if healer == "train" else "gone")
+
+
+@pytest.mark.parametrize("events_left", [True, False])
+def test_a_crash_while_following_loses_no_figures(
+    config: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path, events_left: bool
+) -> None:
+    backend.before["follow_training"] = crash
+    backend.artifacts = f"{tmp_path}/"
+    with pytest.raises(Crash):
+        train(config, backend, ledger, Silent())
+    backend.before.clear()
+    job = plan_training(config, ledger).job
+    backend.jobs[job] = JobState("completed")
+    if not events_left:
+        backend.events = []
+        (tmp_path / job).mkdir()
+        (tmp_path / job / "lorasum.json").write_text(json.dumps({"training": DONE}))
+    assert train(config, backend, ledger, Silent()).tokens == DONE["tokens"]
+
+
+def test_a_failed_job_says_why_and_the_same_command_starts_it_again(
+    config: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.outcome = JobState("failed", "no space left on the disk", "free some disk")
+    with pytest.raises(BackendError, match="failed: no space left on the disk") as error:
+        train(config, backend, ledger, Silent())
+    assert error.value.hint == "free some disk"
+    assert state(ledger) == "failed"
+    backend.outcome = JobState("completed")
+    train(config, backend, ledger, Silent())
+    assert state(ledger) == "done"
+
+
+def test_a_job_that_cannot_be_started_is_on_record_as_failed(
+    config: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    def refuse() -> None:
+        raise BackendError("no quota", "ask for some")
+
+    backend.before["start_training"] = refuse
+    with pytest.raises(BackendError, match="no quota"):
+        train(config, backend, ledger, Silent())
+    assert state(ledger) == "failed"
+
+
+def test_ctrl_c_stops_a_local_job_and_says_where(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+    backend.before["follow_training"] = interrupt
+    with pytest.raises(LorasumError, match="training stopped at step 3 of 9") as error:
+        train(config, backend, ledger, Silent())
+    assert "resumes" in error.value.hint
+    [row] = ledger.resources("chats", "training_job")
+    assert (row.state, row.detail["reason"]) == ("failed", "interrupted")
+    assert backend.live("chats") == []
+
+
+def test_ctrl_c_again_while_the_job_stops_leaves_it_on_record_as_live(
+    config: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.before = {"follow_training": interrupt, "stop_training": interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        train(config, backend, ledger, Silent())
+    assert state(ledger) == "live"
+
+
+def test_ctrl_c_leaves_a_job_elsewhere_running(config: Config, ledger: Ledger) -> None:
+    backend = MemoryBackend("sagemaker", stops_on_interrupt=False)
+    backend.before["follow_training"] = interrupt
+    with pytest.raises(LorasumError, match="goes on at step 3 of 9"):
+        train(config, backend, ledger, Silent())
+    assert state(ledger) == "live"
+    assert len(backend.live("chats")) == 1
+
+
+def test_a_second_configuration_waits_for_the_first(
+    config: Config, make_config: MakeConfig, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.before["follow_training"] = crash
+    with pytest.raises(Crash):
+        train(config, backend, ledger, Silent())
+    with pytest.raises(LorasumError, match="still training job chats-"):
+        train(make_config(lora={"r": 4}), backend, ledger, Silent())
+    assert backend.calls.count("start_training") == 1
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"name": "other"}, "run 'other' has no prepared data"),
+        ({"model": {"id": "org/another"}}, "prepared with another model.id"),
+        ({"data": {"dataset": "d", "chunk_length": 9}}, "another data.template and data.chunk_length"),
+    ],
+)
+def test_it_trains_on_nothing_but_what_was_prepared_for_it(
+    make_config: MakeConfig,
+    prepared: Path,
+    backend: MemoryBackend,
+    ledger: Ledger,
+    sections: dict[str, object],
+    message: str,
+) -> None:
+    with pytest.raises(LorasumError, match=message) as error:
+        train(make_config(**sections), backend, ledger, Silent())
+    assert "lorasum prepare" in error.value.hint
+    assert backend.calls == []

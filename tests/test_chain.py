@@ -1,0 +1,168 @@
+"""The chain with its real parts: the tiny BLOOM, int8, the local backend's processes; and what kills they survive."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lorasum.backends.local import LocalBackend
+from lorasum.commands.prepare import prepare
+from lorasum.commands.run import run
+from lorasum.commands.status import status
+from lorasum.commands.teardown import teardown
+from lorasum.commands.train import plan_training, train
+from lorasum.config import Config
+from lorasum.config_loader import load_config
+from lorasum.errors import BackendError
+from lorasum.ledger import Ledger
+from lorasum.models import Silent, TrainEvent
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """\
+name: tiny
+model: {{id: {model}}}
+data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, chunk_length: 192}}
+training: {{max_steps: {steps}, checkpoint_minutes: 0.002, learning_rate: 1.0e-3, compute_dtype: float32}}
+predict: {{max_new_tokens: 8, batch_size: 2}}
+"""
+
+
+@dataclass
+class Place:
+    """A home of its own for one test, and a local backend in it."""
+
+    config_file: Path
+    config: Config
+    ledger: Ledger
+    backend: LocalBackend
+
+    def lorasum(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config_file)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    @property
+    def metrics(self) -> Path:
+        job = plan_training(self.config, self.ledger).job
+        return self.ledger.path.parent / "runs" / "tiny" / "jobs" / job / "ml" / "output" / "data" / "metrics.jsonl"
+
+    def events(self, kind: str) -> list[dict[str, object]]:
+        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+    def trainer(self) -> psutil.Process:
+        """The one training process of this home."""
+        [process] = [process for process in psutil.process_iter(["cmdline"]) if self._is_trainer(process)]
+        return process
+
+    def _is_trainer(self, process: psutil.Process) -> bool:
+        command = process.info["cmdline"] or []
+        return any(part.startswith(str(self.ledger.path.parent)) and part.endswith("checkpoints") for part in command)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 100) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], Place]]:
+    """Make a Place whose training has so many steps; nothing of it runs when the test is over."""
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    places: list[Place] = []
+
+    def make(steps: int) -> Place:
+        file = tmp_path / "tiny.yaml"
+        file.write_text(CONFIG.format(model=tiny_model_dir, chats=tiny_chats, steps=steps))
+        places.append(Place(file, load_config(file), Ledger(), LocalBackend()))
+        return places[-1]
+
+    yield make
+    for made in places:
+        assert teardown(made.config, made.backend, made.ledger, Silent()).remaining == ()
+        assert made.backend.live("tiny") == []
+
+
+def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Place]) -> None:
+    there = place(20)
+    result = run(there.config, there.backend, there.ledger, Silent())
+    assert result.train.train_loss is not None
+    assert result.train.tokens > 0
+    assert (Path(result.train.artifact) / "adapter" / "adapter_model.safetensors").is_file()
+    assert result.evaluate.examples == 4
+    assert result.evaluate.before is not None
+    assert result.sample.reference
+    assert result.teardown is not None
+    assert set(result.teardown.removed) == {f"endpoint tiny ({result.deploy.location})"}
+    shown = {row.kind: row.state for row in status({"local": there.backend}, there.ledger).resources}
+    assert shown == {"dataset": "done", "training_job": "done", "endpoint": "gone"}
+    assert there.backend.live("tiny") == []
+
+
+def test_train_adopts_the_job_of_a_killed_lorasum_stops_it_on_ctrl_c_and_resumes(place: Callable[[int], Place]) -> None:
+    there = place(150)
+    prepare(there.config, there.ledger, Silent())
+
+    with there.lorasum("train") as killed:
+        wait_for(lambda: there.events("step"))
+        job = there.trainer()
+        killed.send_signal(signal.SIGKILL)
+    [row] = there.ledger.resources("tiny", "training_job")
+    assert row.state == "live"
+    assert job.is_running()
+
+    with there.lorasum("train") as adopting:
+        assert adopting.stderr is not None
+        said = adopting.stderr.readline()
+        assert "following job" in said
+        assert there.trainer() == job
+        adopting.send_signal(signal.SIGINT)
+        output, errors = adopting.communicate(timeout=60)
+    assert (adopting.returncode, output) == (2, "")
+    assert "error: training stopped" in errors
+    assert "hint: the same command resumes" in errors
+    assert there.backend.live("tiny") == []
+
+    with there.lorasum("train", "--json") as again:
+        output, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert json.loads(output)["reused"] is False
+    assert int(str(there.events("start")[-1]["resumed_from_step"])) > 0
+    assert len(there.events("start")) == 2
+
+
+class KillAtStep(Silent):
+    """A Reporter that kills the training process when it hears of a step."""
+
+    def __init__(self, place: Place, step: int) -> None:
+        self._place, self._step = place, step
+
+    def event(self, event: TrainEvent) -> None:
+        if event.kind == "step" and event.values["step"] == self._step:
+            self._place.trainer().kill()
+
+
+def test_train_resumes_a_job_whose_process_was_killed(place: Callable[[int], Place]) -> None:
+    there = place(150)
+    prepare(there.config, there.ledger, Silent())
+    with pytest.raises(BackendError, match="killed"):
+        train(there.config, there.backend, there.ledger, KillAtStep(there, 20))
+    [row] = there.ledger.resources("tiny", "training_job")
+    assert row.state == "failed"
+    result = train(there.config, there.backend, there.ledger, Silent())
+    assert not result.reused
+    assert int(str(there.events("start")[-1]["resumed_from_step"])) > 0
+    assert os.path.exists(Path(result.artifact) / "lorasum.json")
