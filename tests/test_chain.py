@@ -1,7 +1,6 @@
 """The chain with its real parts: the tiny BLOOM, int8, the local backend's processes; and what kills they survive."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -165,4 +164,4 @@ def test_train_resumes_a_job_whose_process_was_killed(place: Callable[[int], Pla
     result = train(there.config, there.backend, there.ledger, Silent())
     assert not result.reused
     assert int(str(there.events("start")[-1]["resumed_from_step"])) > 0
-    assert os.path.exists(Path(result.artifact) / "lorasum.json")
+    assert (Path(result.artifact) / "lorasum.json").is_file()

@@ -131,7 +131,7 @@ def prepare_each(env: dict[str, str], cases: dict[str, dict[str, Any]]) -> Answe
     return answers
 
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "dataset": ({"data": {"dataset": "me/none"}}, "DataError", "hub dataset 'me/none' does not exist, or is private"),
     "gated": ({"data": {"dataset": "me/gated"}}, "DataError", "hub dataset 'me/gated' is gated"),
     "revision": ({"data": {"revision": "v9"}}, "DataError", "hub dataset 'me/chats' has no such revision"),
@@ -140,13 +140,13 @@ WRONG = {
     "model": ({"model": {"id": "me/none"}}, "ModelError", "hub model 'me/none' does not exist, or is private"),
     "model revision": ({"model": {"revision": "v9"}}, "ModelError", "hub model 'me/model' has no such revision"),
 }
-PINNED = {"model": {"revision": COMMIT}, "data": {"revision": COMMIT}}
+PINNED: dict[str, Any] = {"model": {"revision": COMMIT}, "data": {"revision": COMMIT}}
 
 
 @pytest.fixture(scope="module")
 def online(hub: dict[str, str]) -> Answers:
-    good = {"first": {}, "again": {}, "pinned": PINNED}
-    return prepare_each(hub, good | {name: case for name, (case, _, _) in WRONG.items()})
+    cases = {name: case for name, (case, _, _) in WRONG.items()}
+    return prepare_each(hub, {"first": {}, "again": {}, "pinned": PINNED, **cases})
 
 
 def test_hub_model_and_dataset_are_prepared_at_the_commit_they_were_found_at(online: Answers) -> None:

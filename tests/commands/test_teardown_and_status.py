@@ -57,9 +57,7 @@ def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: M
     assert backend.live("chats") == []
 
 
-def test_teardown_finds_what_a_search_misses_and_the_ledger_knows(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger
-) -> None:
+def test_teardown_finds_what_only_the_ledger_knows(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
     backend.live = lambda run: []  # type: ignore[method-assign]
     assert teardown(deployed, backend, ledger, Silent()).removed == ("endpoint chats (url:chats)",)
 

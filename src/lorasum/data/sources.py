@@ -241,7 +241,7 @@ def _parquet(path: Path, columns: Columns, tick: Tick) -> Iterator[tuple[str, Ro
                 yield f"{path.name} row {number}", row
             if number >= _TICK_ROWS:
                 tick(number / file.metadata.num_rows)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path.name}: {str(error).splitlines()[0]}", "check that it is a whole Parquet file"
         ) from error
