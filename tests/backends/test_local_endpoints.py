@@ -216,7 +216,9 @@ def test_a_starting_endpoint_answers_503_and_counts_as_creating(toy: EndpointSpe
     starting.join()
 
 
-def test_an_artifact_without_code_is_refused_before_anything_starts(tiny_model_dir: Path) -> None:
+def test_an_artifact_that_is_gone_or_has_no_code_is_refused_before_anything_starts(tiny_model_dir: Path) -> None:
+    with pytest.raises(BackendError, match="there is no model folder /gone"):
+        BACKEND.start_endpoint(EndpointSpec(RUN, "toy", "/gone"))
     with pytest.raises(BackendError, match=r"there is no .*code/inference.py"):
         BACKEND.start_endpoint(EndpointSpec(RUN, "toy", str(tiny_model_dir)))
     assert BACKEND.endpoint_state(RUN, "toy").status == "absent"

@@ -116,6 +116,8 @@ def live(run: str) -> list[Live]:
 
 def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
     processes.require("serving", _NEEDS)
+    if Path(spec.artifact).is_absolute() and not Path(spec.artifact).is_dir():
+        raise BackendError(f"there is no model folder {spec.artifact}", "run `lorasum train`")
     code = spec.code or Path(spec.artifact) / "code"
     if not (code / "inference.py").is_file():
         raise BackendError(f"there is no {code / 'inference.py'}", "run `lorasum train` to get a whole artifact")

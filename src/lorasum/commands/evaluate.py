@@ -74,7 +74,7 @@ def _base_score(
     spec = EndpointSpec(
         run=run,
         name=name,
-        artifact=there.model,
+        artifact=f"{there.model}@{there.model_revision}" if there.model_revision else there.model,
         code=paths.container_scripts(),
         startup_timeout=config.local.startup_timeout,
     )
