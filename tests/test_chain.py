@@ -46,7 +46,9 @@ class Place:
 
     def lorasum(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config_file)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c
+        )
 
     @property
     def metrics(self) -> Path:
@@ -65,6 +67,11 @@ class Place:
     def _is_trainer(self, process: psutil.Process) -> bool:
         command = process.info["cmdline"] or []
         return any(part.startswith(str(self.ledger.path.parent)) and part.endswith("checkpoints") for part in command)
+
+
+def _hear_ctrl_c() -> None:
+    """Undo a shell's ignoring SIGINT for what it runs in the background, such as a whole test suite."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 100) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _POLL = 0.05  # seconds
 _KILL_TAKES = 10.0  # seconds at most for the system to remove a killed process
+_APPEARING_TAKES = 10.0  # seconds at most until a new process shows its command line
 
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -58,6 +59,7 @@ def spawn(
             start_new_session=True,
         )
     _children.append(child)
+    _wait_recognisable(child)
     return child
 
 
@@ -148,6 +150,20 @@ def last_lines(log: Path, count: int) -> list[str]:
 def python(*arguments: str) -> list[str]:
     """The command line of this very interpreter with `arguments`."""
     return [sys.executable, *arguments]
+
+
+def _wait_recognisable(child: subprocess.Popen[bytes]) -> None:
+    """Wait for the moment that the system takes to show a new process's command line: without it `find` misses it."""
+    import psutil
+
+    deadline = time.monotonic() + _APPEARING_TAKES
+    while child.poll() is None and time.monotonic() < deadline:
+        try:
+            if psutil.Process(child.pid).cmdline():
+                return
+        except psutil.ZombieProcess:  # it has ended already; the next poll says so
+            continue
+        time.sleep(0.001)
 
 
 def _group(process: "Process") -> list["Process"]:
