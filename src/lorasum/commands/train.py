@@ -128,10 +128,12 @@ class _Seen:
     """What the job's events have said so far."""
 
     step: str = "before its first step"
+    stepped: bool = False
     done: Mapping[str, Any] | None = None
 
     def note(self, kind: str, values: Mapping[str, Any]) -> None:
         if kind == "step":
+            self.stepped = True
             self.step = f"at step {values.get('step')} of {values.get('steps')}"
         elif kind == "done":
             self.done = values
@@ -265,7 +267,8 @@ def _interrupted(spec: TrainSpec, backend: Backend, ledger: Ledger, seen: _Seen)
             ledger.mark(run, KIND, name, "failed", reason="interrupted")
         elif state.status == "completed":
             raise LorasumError(f"interrupted when job {name} had just completed", "the same command shows it") from None
-    raise LorasumError(f"training stopped {seen.step}", "the same command resumes from the checkpoint") from None
+    hint = "the same command resumes from the checkpoint" if seen.stepped else "the same command starts it again"
+    raise LorasumError(f"training stopped {seen.step}", hint) from None
 
 
 def _unfinished(name: str, state: JobState) -> BackendError:
