@@ -45,7 +45,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder)
-        _make_model(arguments.shape, model)
+        make_model(arguments.shape, model)
         runs: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in arguments.recipes}
         for round_ in range(arguments.rounds):
             for recipe in arguments.recipes:
@@ -73,7 +73,7 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _make_model(shape: str, folder: Path) -> None:
+def make_model(shape: str, folder: Path) -> None:
     """A random BLOOM in bf16 safetensors."""
     import torch
     from transformers import BloomConfig, BloomForCausalLM
@@ -143,7 +143,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     packs = _packs(arguments.chunk_length, WARM_UP + arguments.steps)
     step = _published(arguments) if arguments.child == "published" else _lorasum(arguments)
     losses, times = [], []
-    _reset_peak(cuda)
+    reset_peak(cuda)
     for pack in packs:
         began = time.perf_counter()
         losses.append(step(pack))
@@ -152,7 +152,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         times.append(time.perf_counter() - began)
     return {
         "tokens_per_second": arguments.chunk_length / statistics.median(times[WARM_UP:]),
-        "peak_bytes": _peak(cuda),
+        "peak_bytes": peak(cuda),
         "losses": losses,
     }
 
@@ -227,7 +227,7 @@ def _published(arguments: argparse.Namespace) -> Any:
     return step
 
 
-def _reset_peak(cuda: bool) -> None:
+def reset_peak(cuda: bool) -> None:
     if cuda:
         import torch
 
@@ -236,7 +236,7 @@ def _reset_peak(cuda: bool) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
 
 
-def _peak(cuda: bool) -> int:
+def peak(cuda: bool) -> int:
     """Bytes: the allocator's peak on a GPU, the resident set's elsewhere."""
     if cuda:
         import torch
@@ -253,7 +253,7 @@ def _report(arguments: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]
     import torch
 
     cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name(0) if cuda else f"{_processor()}, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name(0) if cuda else f"{processor()}, {torch.get_num_threads()} threads"
     versions = {name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")}
     speeds, peaks = {}, {}
     for recipe, results in runs.items():
@@ -287,7 +287,7 @@ def _report(arguments: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

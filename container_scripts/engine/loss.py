@@ -13,7 +13,9 @@ from torch.nn import functional
 
 from engine.batches import IGNORED
 
-CHUNK_ROWS = 512  # rows of hidden states per head product: the head is re-read once per chunk
+CHUNK_ROWS = {"cuda": 512, "cpu": 128}
+"""Rows of hidden states per head product, by device. The head is re-read once per chunk, which a GPU's bandwidth feels
+below 512 rows; a CPU is bound by arithmetic from 128 rows on, and has a quarter of the logits to hold."""
 
 
 class _FrozenHeadLoss(torch.autograd.Function):
@@ -23,8 +25,9 @@ class _FrozenHeadLoss(torch.autograd.Function):
     ) -> torch.Tensor:
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for start in range(0, len(targets), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
+        chunk = CHUNK_ROWS.get(hidden.device.type, CHUNK_ROWS["cuda"])
+        for start in range(0, len(targets), chunk):
+            rows = slice(start, start + chunk)
             logits = functional.linear(hidden[rows], weight, bias).float()
             target = targets[rows, None]
             log_sum = logits.logsumexp(dim=-1, keepdim=True)

@@ -99,7 +99,7 @@ def test_alibi_slopes_are_blooms(heads: int) -> None:
 @pytest.mark.parametrize("bias", [False, True])
 def test_head_loss_equals_cross_entropy_over_all_rows(bias: bool) -> None:
     torch.manual_seed(0)
-    tokens = 2 * CHUNK_ROWS + 100
+    tokens = 2 * CHUNK_ROWS["cpu"] + 100
     head = torch.nn.Linear(16, 300, bias=bias).requires_grad_(False)
     labels = torch.randint(0, 300, (1, tokens))
     labels[0, ::7] = IGNORED
