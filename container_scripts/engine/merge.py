@@ -1,7 +1,7 @@
 """Merging the adapter into the base weights, one tensor at a time.
 
 W + (alpha / r) · B · A in float32, cast to the output type. Read from the base's safetensors and written straight into
-the merged ones: the base is never loaded as a model, and memory holds one tensor, whatever the size of a shard.
+the merged ones: the base is never loaded as a model, and memory holds one changed tensor, whatever the size of a shard.
 """
 
 import json
@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import safe_open
@@ -29,6 +30,9 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_PIECE = 1 << 24  # bytes copied at once
+Buffer = bytes | memoryview
 _ADAPTER_PREFIX = "base_model.model."
 
 
@@ -131,32 +135,58 @@ def _tensor_of(module: str, names: set[str]) -> str:
 
 
 def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: torch.dtype | None) -> int:
-    """Merge one shard; returns the bytes of its tensors."""
-    with safe_open(source, framework="pt") as file:
-        header: dict[str, object] = {"__metadata__": file.metadata() or {"format": "pt"}}
+    """Merge one shard; returns the bytes of its tensors.
+
+    Most tensors stay as they are, an embedding of half a gigabyte among them: their bytes are copied, not loaded. Read
+    rather than mapped, so that the pages of a shard do not pile up in the process's memory.
+    """
+    with source.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        stored = json.loads(file.read(length))
+        metadata = stored.pop("__metadata__", {"format": "pt"})
+        data = 8 + length
+        header: dict[str, Any] = {"__metadata__": metadata}
         offset = 0
-        names = sorted(file.keys())
-        for name in names:
-            part = file.get_slice(name)
-            stored = _DTYPES[part.get_dtype()]
-            written = dtype if dtype and stored.is_floating_point else stored
-            shape = part.get_shape()
-            end = offset + math.prod(shape) * written.itemsize
-            header[name] = {"dtype": _NAMES[written], "shape": shape, "data_offsets": [offset, end]}
-            offset = end
+        for name in sorted(stored):
+            start, end = stored[name]["data_offsets"]
+            kind, size = stored[name]["dtype"], end - start
+            if dtype and kind in _FLOATS:
+                kind, size = _NAMES[dtype], math.prod(stored[name]["shape"]) * dtype.itemsize
+            header[name] = stored[name] | {"dtype": kind, "data_offsets": [offset, offset + size]}
+            offset += size
 
-        def tensors() -> Iterator[torch.Tensor]:
-            for name in names:
-                tensor = file.get_tensor(name)
-                update = updates.get(name)
-                merged = update.apply(tensor) if update else tensor
-                yield merged.to(_DTYPES[header[name]["dtype"]])  # type: ignore[index]
+        def contents() -> Iterator[Buffer]:
+            for name in sorted(stored):
+                start, end = stored[name]["data_offsets"]
+                file.seek(data + start)
+                if name not in updates and header[name]["dtype"] == stored[name]["dtype"]:
+                    yield from _pieces(file, end - start)
+                elif end > start:
+                    tensor = _read(file, end - start, _DTYPES[stored[name]["dtype"]]).view(stored[name]["shape"])
+                    merged = updates[name].apply(tensor) if name in updates else tensor
+                    merged = merged.to(_DTYPES[header[name]["dtype"]])
+                    yield merged.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
-        _write_safetensors(target, header, tensors)
+        _write_safetensors(target, header, contents)
     return offset
 
 
-def _write_safetensors(target: Path, header: dict[str, object], tensors: Callable[[], Iterator[torch.Tensor]]) -> None:
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The next `size` bytes of a file, piece by piece."""
+    while size:
+        piece = file.read(min(size, _PIECE))
+        if not piece:
+            raise TrainingError(f"{file.name} ends too early", "its download broke off: delete it and fetch it again")
+        size -= len(piece)
+        yield piece
+
+
+def _read(file: BinaryIO, size: int, dtype: torch.dtype) -> torch.Tensor:
+    """The next `size` bytes of a file as a flat tensor."""
+    return torch.frombuffer(bytearray().join(_pieces(file, size)), dtype=dtype)
+
+
+def _write_safetensors(target: Path, header: dict[str, Any], contents: Callable[[], Iterator[Buffer]]) -> None:
     """The safetensors format: 8 bytes of header length, the header as JSON, the tensors' bytes one after another."""
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data starts aligned
@@ -164,8 +194,8 @@ def _write_safetensors(target: Path, header: dict[str, object], tensors: Callabl
     try:
         with half_made.open("wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
-            for tensor in tensors():
-                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            for content in contents():
+                file.write(content)
         half_made.replace(target)
     finally:
         half_made.unlink(missing_ok=True)
