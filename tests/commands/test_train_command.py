@@ -160,7 +160,11 @@ def test_a_job_that_cannot_be_started_is_on_record_as_failed(
 
 
 def test_ctrl_c_stops_a_local_job_and_says_where(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
-    backend.before["follow_training"] = interrupt
+    def interrupt_once() -> None:
+        backend.before.clear()
+        interrupt()
+
+    backend.before["follow_training"] = interrupt_once
     with pytest.raises(LorasumError, match="training stopped at step 3 of 9") as error:
         train(config, backend, ledger, Silent())
     assert "resumes" in error.value.hint

@@ -261,6 +261,8 @@ def _interrupted(spec: TrainSpec, backend: Backend, ledger: Ledger, seen: _Seen)
     job = backend.find_training(run, name)
     if job:
         backend.stop_training(job)
+        for event in backend.follow_training(job):  # what it did before it stopped, seen in time or not
+            seen.note(event.kind, event.values)
     if ledger.find(run, KIND, name):
         state = settle_job(backend, ledger, run, name)
         if state.status in ("failed", "stopped"):
