@@ -1,0 +1,270 @@
+"""Who we are on AWS: region, account, clients, execution role, bucket; and what AWS's errors mean to a user."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from lorasum.config import SageMakerConfig
+from lorasum.errors import BackendError
+
+_POLICIES = "docs/iam.md has the policies"
+_SERVICE = "sagemaker.amazonaws.com"
+_ATTEMPTS = 8  # of a call: enough when every second one is throttled
+_MISSING_CODES = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "404")
+_DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationError", "UnauthorizedOperation")
+_EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
+_UNKNOWN_CODES = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+_THROTTLED_CODES = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown")
+
+
+class Session:
+    """AWS as one config sees it. Nothing is asked of AWS before it is needed, and nothing twice.
+
+    Args:
+        config: the section `sagemaker`.
+    """
+
+    def __init__(self, config: SageMakerConfig) -> None:
+        self.config = config
+        self._clients: dict[str, Any] = {}
+
+    @cached_property
+    def region(self) -> str:
+        """Region of everything.
+
+        Raises:
+            BackendError: neither config nor environment names one, or boto3 is not installed.
+        """
+        region = self.config.region or self._session.region_name
+        if not region:
+            raise BackendError("no AWS region is set", "set sagemaker.region in the config, or AWS_REGION")
+        return str(region)
+
+    @cached_property
+    def account(self) -> str:
+        """The account's 12 digits."""
+        return str(self._identity["Account"])
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of a service: retrying, never waiting for ever."""
+        if service not in self._clients:
+            from botocore.config import Config
+
+            settings = Config(
+                retries={"mode": "standard", "max_attempts": _ATTEMPTS},
+                connect_timeout=10,
+                read_timeout=70,  # an endpoint may take 60
+                user_agent_extra="lorasum",
+            )
+            with aws_errors(f"use {service}"):
+                self._clients[service] = self._session.client(service, region_name=self.region, config=settings)
+        return self._clients[service]
+
+    @cached_property
+    def role_arn(self) -> str:
+        """ARN of the execution role, which SageMaker may assume as far as we are allowed to see.
+
+        Raises:
+            BackendError: there is none, it is no role, or its trust policy leaves SageMaker out.
+        """
+        wanted = self.config.role or _own_role(str(self._identity["Arn"]))
+        if wanted is None:
+            raise BackendError(
+                "no execution role is set: SageMaker needs one to run jobs under",
+                f"set sagemaker.role to its ARN or name; {_POLICIES} it needs",
+            )
+        if ":user/" in wanted or wanted.endswith(":root"):
+            raise BackendError(
+                f"sagemaker.role {wanted} is a user, and SageMaker can only assume a role",
+                f"create a role that trusts {_SERVICE}; {_POLICIES} it needs",
+            )
+        return self._checked_role(wanted)
+
+    @cached_property
+    def bucket(self) -> str:
+        """Name of the bucket; it exists and we can see it.
+
+        Raises:
+            BackendError: it does not, it is somebody else's, or it is in another region.
+        """
+        name = self.config.bucket or f"sagemaker-{self.region}-{self.account}"
+        s3 = self.client("s3")
+        try:
+            with aws_errors(f"look at the bucket {name}", "s3:ListBucket"):
+                there = s3.head_bucket(Bucket=name)
+        except BackendError as error:
+            if not is_missing(error.__cause__):
+                raise
+            if not self.config.create_bucket:
+                raise BackendError(
+                    f"there is no bucket {name}",
+                    "set sagemaker.bucket to one you have, or sagemaker.create_bucket: true",
+                ) from error
+            self._create_bucket(name)
+            return name
+        found = there.get("BucketRegion") or there["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        if found and found != self.region:
+            raise BackendError(
+                f"the bucket {name} is in {found}, and the run in {self.region}",
+                f"set sagemaker.region to {found}, or choose another bucket",
+            )
+        return name
+
+    @cached_property
+    def _session(self) -> Any:
+        try:
+            import boto3
+        except ImportError as error:
+            raise BackendError("the sagemaker backend needs boto3", "pip install 'lorasum[sagemaker]'") from error
+        with aws_errors("read the AWS configuration"):
+            return boto3.Session(profile_name=self.config.profile)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        sts = self.client("sts")
+        with aws_errors("find out whose credentials these are", "sts:GetCallerIdentity"):
+            identity: dict[str, Any] = sts.get_caller_identity()
+        return identity
+
+    def _checked_role(self, wanted: str) -> str:
+        name = wanted.rpartition("/")[2]
+        iam = self.client("iam")
+        try:
+            with aws_errors(f"look at the role {name}", "iam:GetRole"):
+                role = iam.get_role(RoleName=name)["Role"]
+        except BackendError as error:
+            if is_missing(error.__cause__):
+                raise BackendError(
+                    f"there is no role {name} in account {self.account}",
+                    f"create it or set sagemaker.role to another; {_POLICIES} it needs",
+                ) from error
+            if is_denied(error.__cause__) and wanted.startswith("arn:"):
+                return wanted  # not ours to look at; SageMaker itself checks it
+            raise
+        if not _trusts_sagemaker(role["AssumeRolePolicyDocument"]):
+            raise BackendError(
+                f"SageMaker cannot assume the role {name}: its trust policy does not name {_SERVICE}",
+                f"add it to the role's trust policy; {_POLICIES}",
+            )
+        return str(role["Arn"])
+
+    def _create_bucket(self, name: str) -> None:
+        s3 = self.client("s3")
+        place = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
+        with aws_errors(f"create the bucket {name}", "s3:CreateBucket"):
+            s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": place} if place else {}))
+            blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+            s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(blocked, True))
+            key = {"KMSMasterKeyID": self.config.kms_key} if self.config.kms_key else {}
+            encryption = {"SSEAlgorithm": "aws:kms" if key else "AES256", **key}
+            s3.put_bucket_encryption(
+                Bucket=name,
+                ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": encryption}]},
+            )
+
+
+def poll_seconds() -> float:
+    """Seconds between two looks at a job or an endpoint. `LORASUM_POLL_SECONDS` changes it."""
+    return float(os.environ.get("LORASUM_POLL_SECONDS") or 10)
+
+
+def error_code(error: BaseException | None) -> str:
+    """AWS's code of an error of a call; empty for any other error."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def is_missing(error: BaseException | None) -> bool:
+    """Whether AWS said that a thing is not there. SageMaker does so with a ValidationException."""
+    text = str(error).lower()
+    absent = "could not find" in text or "not found" in text or "does not exist" in text
+    return error_code(error) in _MISSING_CODES or (error_code(error) == "ValidationException" and absent)
+
+
+def is_denied(error: BaseException | None) -> bool:
+    """Whether AWS refused a call for want of a permission."""
+    return error_code(error) in _DENIED_CODES
+
+
+@contextmanager
+def aws_errors(doing: str, action: str = "") -> Iterator[None]:
+    """Turn what boto3 raises into one line and one hint; the original is the error's cause.
+
+    Args:
+        doing: completes "cannot …".
+        action: the IAM action that a denial is about, such as `s3:PutObject`.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise BackendError(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise BackendError(f"cannot {doing}: {_first_line(error)}", _local_hint(error)) from error
+
+
+def _client_hint(error: Any, action: str) -> str:
+    code, text = error_code(error), str(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _DENIED_CODES:
+        denied = re.search(r"perform: (\S+)", text)
+        needed = denied.group(1) if denied else action
+        return f"allow {needed or 'the action'} to your identity; {_POLICIES}"
+    if code in _EXPIRED_CODES:
+        return "the credentials have expired: log in again (`aws sso login`), then run the same command"
+    if code in _UNKNOWN_CODES:
+        return "AWS does not know these credentials: check AWS_PROFILE, AWS_ACCESS_KEY_ID and the region"
+    if code in ("ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"):
+        return (
+            "ask for a higher quota (`aws service-quotas list-service-quotas --service-code sagemaker` lists them), "
+            "or choose another instance type"
+        )
+    if code in _THROTTLED_CODES:
+        return f"AWS throttled {_ATTEMPTS} attempts: wait a minute, then run the same command"
+    if status >= 500:
+        return "an error on AWS's side: run the same command again"
+    return f"check the config's section sagemaker; {_POLICIES}"
+
+
+def _local_hint(error: Any) -> str:
+    name = type(error).__name__
+    if "Credential" in name or name in ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError"):
+        return "log in to AWS (`aws configure` or `aws sso login`), or set AWS_PROFILE"
+    if name == "ProfileNotFound":
+        return "`aws configure list-profiles` lists those there are"
+    if name in ("EndpointConnectionError", "InvalidRegionError", "NoRegionError"):
+        return "check the network and sagemaker.region"
+    if name == "ParamValidationError":
+        return "check the config's section sagemaker"
+    return "check the network, then run the same command again"
+
+
+def _said(error: Any) -> str:
+    known = error.response.get("Error", {})
+    message = " ".join(str(known.get("Message") or "").split())
+    return f"{message} ({known.get('Code')})" if message else f"{known.get('Code') or error}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _own_role(identity: str) -> str | None:
+    """The role behind arn:aws:sts::1:assumed-role/Name/session; None for a user."""
+    match = re.fullmatch(r"arn:[\w-]+:sts::\d+:assumed-role/([^/]+)/.*", identity)
+    return match.group(1) if match else None
+
+
+def _trusts_sagemaker(policy: dict[str, Any]) -> bool:
+    statements = policy.get("Statement", [])
+    for statement in statements if isinstance(statements, list) else [statements]:
+        principal = statement.get("Principal", {})
+        services = principal.get("Service", []) if isinstance(principal, dict) else []
+        if statement.get("Effect") == "Allow" and _SERVICE in ([services] if isinstance(services, str) else services):
+            return True
+    return False
