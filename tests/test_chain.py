@@ -52,7 +52,7 @@ class Place:
 
     @property
     def metrics(self) -> Path:
-        job = plan_training(self.config, self.ledger).job
+        job = plan_training(self.config, self.backend, self.ledger).job
         return self.ledger.path.parent / "runs" / "tiny" / "jobs" / job / "ml" / "output" / "data" / "metrics.jsonl"
 
     def events(self, kind: str) -> list[dict[str, object]]:
@@ -120,7 +120,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
 
 def test_train_adopts_the_job_of_a_killed_lorasum_stops_it_on_ctrl_c_and_resumes(place: Callable[[int], Place]) -> None:
     there = place(150)
-    prepare(there.config, there.ledger, Silent())
+    prepare(there.config, there.backend, there.ledger, Silent())
 
     with there.lorasum("train") as killed:
         wait_for(lambda: there.events("step"))
@@ -163,7 +163,7 @@ class KillAtStep(Silent):
 
 def test_train_resumes_a_job_whose_process_was_killed(place: Callable[[int], Place]) -> None:
     there = place(150)
-    prepare(there.config, there.ledger, Silent())
+    prepare(there.config, there.backend, there.ledger, Silent())
     with pytest.raises(BackendError, match="killed"):
         train(there.config, there.backend, there.ledger, KillAtStep(there, 20))
     [row] = there.ledger.resources("tiny", "training_job")

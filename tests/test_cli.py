@@ -164,10 +164,6 @@ def test_predict_before_deploy_says_so(env: dict[str, str], config: str) -> None
     assert_error(call(env, "predict", "-c", config, stdin="Ana: hi"), "no endpoint in service")
 
 
-def test_a_backend_of_a_later_version_is_refused(env: dict[str, str], config: str) -> None:
-    assert_error(call(env, "deploy", "-c", config, "--set", "backend=sagemaker"), "sagemaker backend is not part of")
-
-
 def test_teardown_asks_and_without_a_terminal_wants_yes(env: dict[str, str], config: str) -> None:
     assert_error(call(env, "teardown", "-c", config), "no terminal to ask on")
     assert call(env, "teardown", "-c", config, "--yes", "--json").returncode == 0

@@ -80,6 +80,7 @@ Answers = dict[str, dict[str, Any]]
 SCRIPT = """
 import json, sys
 from dataclasses import asdict
+from lorasum.backends.local import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config import Config
 from lorasum.errors import LorasumError
@@ -88,7 +89,7 @@ from lorasum.models import Silent
 answers = {}
 for name, config in json.loads(sys.argv[1]).items():
     try:
-        answers[name] = asdict(prepare(Config.model_validate(config), Ledger(), Silent()))
+        answers[name] = asdict(prepare(Config.model_validate(config), LocalBackend(), Ledger(), Silent()))
     except LorasumError as error:
         answers[name] = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
 print(json.dumps(answers))

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,14 +98,12 @@ def _exit_code(arguments: list[str]) -> int:
         return 1
 
 
-def backend(config: "Config") -> "Backend":
-    """The backend a config names. The one place that knows them all.
-
-    Raises:
-        LorasumError: it is not part of this version.
-    """
+def backend(config: "Config", report: "Reporter") -> "Backend":
+    """The backend a config names. The one place that knows them all."""
     if config.backend == "sagemaker":
-        raise LorasumError("the sagemaker backend is not part of this version", "use --set backend=local")
+        from lorasum.backends.sagemaker import SageMakerBackend
+
+        return SageMakerBackend(config.sagemaker, report)
     from lorasum.backends.local import LocalBackend
 
     return LocalBackend()
@@ -118,9 +117,9 @@ class _Session:
     ledger: "Ledger"
     report: "Reporter"
 
-    @property
+    @cached_property
     def backend(self) -> "Backend":
-        return backend(self.config)
+        return backend(self.config, self.report)
 
 
 def _run(
@@ -168,25 +167,27 @@ def prepare(
     """Check the chats, tokenise them and pack them into a dataset."""
     from lorasum.commands.prepare import prepare
 
-    _run(config, overrides, as_json, quiet, lambda s: prepare(s.config, s.ledger, s.report))
+    _run(config, overrides, as_json, quiet, lambda s: prepare(s.config, s.backend, s.ledger, s.report))
 
 
 @app.command(epilog="lorasum train -c configs/quickstart.yaml --set training.epochs=2")
 def train(
     config: ConfigFile,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the job and start nothing.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the job and do not follow it.")] = False,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Fine-tune the model on the prepared dataset: LoRA, merged at the end."""
-    from lorasum.commands.train import plan_training, train
+    from lorasum.commands.train import plan_training, start_training, train
 
+    verb = start_training if no_wait else train
     if dry_run:
-        _run(config, overrides, as_json, quiet, lambda s: plan_training(s.config, s.ledger))
+        _run(config, overrides, as_json, quiet, lambda s: plan_training(s.config, s.backend, s.ledger))
     else:
-        _run(config, overrides, as_json, quiet, lambda s: train(s.config, s.backend, s.ledger, s.report))
+        _run(config, overrides, as_json, quiet, lambda s: verb(s.config, s.backend, s.ledger, s.report))
 
 
 @app.command(epilog="lorasum deploy -c configs/quickstart.yaml")
@@ -306,9 +307,13 @@ def status(
     from lorasum.commands.status import status
     from lorasum.config_loader import load_config
     from lorasum.ledger import Ledger
+    from lorasum.models import Silent
 
-    name = load_config(config, overrides or ()).name if config else None
-    render.show(status({"local": LocalBackend()}, Ledger(), name), as_json)
+    # Only a config says in which account and region to look; without one, what is there is shown as recorded.
+    run = load_config(config, overrides or ()) if config else None
+    chosen = backend(run, Silent()) if run else LocalBackend()
+    backends = {"local": LocalBackend(), chosen.name: chosen}
+    render.show(status(backends, Ledger(), run.name if run else None), as_json)
 
 
 app.add_typer(config_app, name="config")

@@ -160,7 +160,7 @@ class SageMakerConfig(Section):
     profile: str | None = None
     """Profile of the AWS configuration files; default: the environment's."""
     role: str | None = None
-    """ARN or name of the execution role SageMaker assumes; default: the role lorasum itself runs under, if it is one."""
+    """ARN or name of the execution role SageMaker assumes; default: the one lorasum runs under, if any."""
     bucket: str | None = None
     """S3 bucket of datasets and artifacts; default: the account's SageMaker bucket, `sagemaker-<region>-<account>`."""
     prefix: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)*$")] = "lorasum"

@@ -28,10 +28,12 @@ CREATE TABLE IF NOT EXISTS resources (
     detail TEXT NOT NULL,        -- JSON
     created_at TEXT NOT NULL,    -- UTC, ISO 8601
     updated_at TEXT NOT NULL,
-    usd_per_hour REAL NOT NULL DEFAULT 0,
+    usd_per_hour REAL NOT NULL DEFAULT 0,  -- -1: unknown
     PRIMARY KEY (run, kind, name)
 );
 """
+
+_UNKNOWN = -1.0  # price; the column is NOT NULL
 
 
 class Ledger:
@@ -45,24 +47,34 @@ class Ledger:
         self.path = path or paths.home() / "ledger.sqlite"
 
     def intend(
-        self, run: str, kind: str, name: str, backend: str, detail: Mapping[str, Any], usd_per_hour: float = 0.0
+        self, run: str, kind: str, name: str, backend: str, detail: Mapping[str, Any], usd_per_hour: float | None = 0.0
     ) -> None:
         """Record that `name` is about to be created. Must return before the call that creates it is made.
 
+        Args:
+            usd_per_hour: what it costs while it runs; None if that is unknown.
+
         Raises:
-            LorasumError: another backend has something of this name running; its record is not overwritten.
+            LorasumError: something of this name is running elsewhere, on another backend or in another account or
+                region (`where` in the detail); its record is not overwritten.
         """
         now = _now()
         with self._connect(write=True) as db:
             row = _row(db, run, kind, name)
-            if row and kind != "dataset" and row["backend"] != backend and row["state"] in ("intended", "live"):
-                raise LorasumError(
-                    f"{kind.replace('_', ' ')} {name!r} of run {run!r} is still {row['state']} on {row['backend']}",
-                    f"remove it first: `lorasum teardown --set backend={row['backend']}`",
-                )
+            if row and kind != "dataset" and row["state"] in ("intended", "live"):
+                _refuse_elsewhere(row, backend, detail.get("where", ""))
             db.execute(
                 "REPLACE INTO resources VALUES (?,?,?,?,'intended',?,?,?,?)",
-                (run, kind, name, backend, json.dumps(dict(detail)), now, now, usd_per_hour),
+                (
+                    run,
+                    kind,
+                    name,
+                    backend,
+                    json.dumps(dict(detail)),
+                    now,
+                    now,
+                    _UNKNOWN if usd_per_hour is None else usd_per_hour,
+                ),
             )
 
     def mark(self, run: str, kind: str, name: str, state: ResourceState, **detail: Any) -> None:
@@ -153,6 +165,19 @@ def run_lock(run: str, wait: float = 10) -> Iterator[None]:
         lock.release()
 
 
+def _refuse_elsewhere(row: sqlite3.Row, backend: str, where: str) -> None:
+    what = f"{row['kind'].replace('_', ' ')} {row['name']!r} of run {row['run']!r} is still {row['state']}"
+    there = json.loads(row["detail"]).get("where", where)
+    if row["backend"] != backend:
+        raise LorasumError(
+            f"{what} on {row['backend']}", f"remove it first: `lorasum teardown --set backend={row['backend']}`"
+        )
+    if there != where:
+        raise LorasumError(
+            f"{what} in {there}", "remove it first: `lorasum teardown` with the account and region of then"
+        )
+
+
 def _row(db: sqlite3.Connection, run: str, kind: str, name: str) -> sqlite3.Row | None:
     query = "SELECT * FROM resources WHERE run=? AND kind=? AND name=?"
     row: sqlite3.Row | None = db.execute(query, (run, kind, name)).fetchone()
@@ -160,7 +185,8 @@ def _row(db: sqlite3.Connection, run: str, kind: str, name: str) -> sqlite3.Row 
 
 
 def _resource(row: sqlite3.Row) -> Resource:
-    return Resource(**{**dict(row), "detail": json.loads(row["detail"])})
+    price = None if row["usd_per_hour"] == _UNKNOWN else row["usd_per_hour"]
+    return Resource(**{**dict(row), "detail": json.loads(row["detail"]), "usd_per_hour": price})
 
 
 def _now() -> str:

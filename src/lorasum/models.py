@@ -124,6 +124,8 @@ class JobState:
     status: JobStatus
     reason: str = ""
     hint: str = ""
+    log: tuple[str, ...] = ()
+    """Last lines of a failed job's log, where the user has no file of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ class Resource:
     created_at: str
     updated_at: str
     """UTC, ISO 8601."""
-    usd_per_hour: float = 0.0
+    usd_per_hour: float | None = 0.0
+    """While it runs; None where the price is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +233,18 @@ class TrainPlan:
     model: str
     dataset: str
     hyperparameters: Mapping[str, str]
+    request: Mapping[str, Any] | None = None
+    """What would be sent to the cloud, to the letter; None on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStarted:
+    """What `train --no-wait` returns: the job runs, and nobody follows it."""
+
+    run: str
+    job: str
+    location: str
+    status: str
 
 
 @dataclass(frozen=True, slots=True)

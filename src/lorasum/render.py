@@ -28,6 +28,7 @@ from lorasum.models import (
     TeardownResult,
     TrainPlan,
     TrainResult,
+    TrainStarted,
 )
 
 _PIPE_WIDTH = 120  # columns, where no terminal says how wide it is
@@ -140,7 +141,16 @@ def _(result: TrainPlan) -> RenderableType:
         "dataset": result.dataset,
         **{f"--{name}": value for name, value in result.hyperparameters.items()},
     }
-    return Group(_title("would train", result.run, "nothing was started"), facts(rows))
+    title = _title("would train", result.run, "nothing was started")
+    if result.request is None:
+        return Group(title, facts(rows))
+    return Group(title, Text(json.dumps(result.request, indent=2)))
+
+
+@_body.register
+def _(result: TrainStarted) -> RenderableType:
+    rows = {"job": result.job, "address": result.location, "status": result.status}
+    return Group(_title("training", result.run, "the same command follows it"), facts(rows))
 
 
 @_body.register

@@ -68,6 +68,9 @@ class ConsoleReporter:
                 else:
                     detail += f" · {duration(value('eta_seconds', 0))} left"
                     self._say_progress("training", done, total, f"step {done}/{total}", detail)
+            case "status":
+                usd = f", ${value('usd'):,.2f} so far" if value("usd") else ""
+                self.step(f"{value('status')}: {duration(value('billable_seconds', 0))} billed{usd}")
             case "eval":
                 self.step(f"step {value('step')}: loss on the test split {loss(value('eval_loss'))}")
             case "saved":

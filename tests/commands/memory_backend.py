@@ -1,7 +1,9 @@
 """A backend in memory and a reporter that remembers: what the command tests drive commands with."""
 
+import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from lorasum.backends.base import Live
 from lorasum.errors import BackendError
@@ -18,6 +20,7 @@ class MemoryBackend:
 
     def __init__(self, name: str = "local", stops_on_interrupt: bool = True) -> None:
         self.name = name
+        self.where = ""
         self.stops_on_interrupt = stops_on_interrupt
         self.jobs: dict[str, JobState] = {}
         self.endpoints: dict[str, EndpointRef] = {}
@@ -27,10 +30,21 @@ class MemoryBackend:
         self.events = [TrainEvent("step", {"step": 3, "steps": 9}), TrainEvent("done", DONE)]
         self.outcome = JobState("completed")
         self.artifacts = "memory:/"
+        self.price: float | None = 0.0
 
     def _call(self, method: str) -> None:
         self.calls.append(method)
         self.before.get(method, lambda: None)()
+
+    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
+        return self.price
+
+    def store_dataset(self, run: str, dataset: Path) -> str:
+        self._call("store_dataset")
+        return f"memory:/{dataset.name}"
+
+    def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
+        return None
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         self._call("start_training")
@@ -57,6 +71,10 @@ class MemoryBackend:
 
     def artifact(self, job: JobRef) -> str:
         return f"{self.artifacts}{job.name}"
+
+    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
+        record = Path(self.artifact(job)) / "lorasum.json"
+        return dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         self._call("start_endpoint")

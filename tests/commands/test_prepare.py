@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lorasum import paths
+from lorasum.backends.local import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config import Config
 from lorasum.data import store
@@ -60,7 +61,7 @@ def make_config(chats: Path, tiny_model_dir: Path) -> Callable[..., Config]:
 
 
 def run(config: Config, report: Recorder | None = None) -> Any:
-    return prepare(config, Ledger(), report or Recorder())
+    return prepare(config, LocalBackend(), Ledger(), report or Recorder())
 
 
 def datasets_made() -> list[str]:
@@ -109,7 +110,8 @@ def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: 
     script = (
         "import sys; from pathlib import Path; from lorasum.config import Config; from lorasum.ledger import Ledger\n"
         "from lorasum.models import Silent; from lorasum.commands.prepare import prepare\n"
-        "result = prepare(Config.model_validate_json(sys.argv[1]), Ledger(), Silent())\n"
+        "from lorasum.backends.local import LocalBackend\n"
+        "result = prepare(Config.model_validate_json(sys.argv[1]), LocalBackend(), Ledger(), Silent())\n"
         "heavy = {'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules)\n"
         "print(result.dataset, result.reused, result.seconds < 0.5, sorted(heavy))"
     )
@@ -261,9 +263,10 @@ def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..
     script = (
         "import os, signal, sys; from lorasum.config import Config; from lorasum.ledger import Ledger\n"
         "from lorasum.models import Silent; from lorasum.commands.prepare import prepare\n"
+        "from lorasum.backends.local import LocalBackend\n"
         "class Deadly(Silent):\n"
         "    def step(self, text): os.kill(os.getpid(), signal.SIGKILL)  # said when the test split is written\n"
-        "prepare(Config.model_validate_json(sys.argv[1]), Ledger(), Deadly())"
+        "prepare(Config.model_validate_json(sys.argv[1]), LocalBackend(), Ledger(), Deadly())"
     )
     killed = subprocess.run([sys.executable, "-c", script, make_config().model_dump_json()], env=os.environ)
     assert killed.returncode == -signal.SIGKILL

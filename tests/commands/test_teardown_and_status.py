@@ -1,6 +1,8 @@
 """teardown leaves nothing running, and proves it; status tells what is so, not what was."""
 
+import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,31 @@ def test_run_does_not_hide_the_error_when_teardown_fails_too(
 def _runnable(make_config: Callable[..., Config], chats: Path, model: Path) -> Config:
     data = {"train": chats / "train.jsonl", "test": chats / "test.jsonl", "chunk_length": 256}
     return make_config(model={"id": str(model)}, data=data)
+
+
+@pytest.mark.parametrize("price", [2.0, None])
+def test_status_tells_what_a_live_endpoint_has_cost(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, price: float | None
+) -> None:
+    backend.price = price
+    ledger.intend("chats", "endpoint", "chats", "local", ledger.resources("chats", "endpoint")[0].detail, price)
+    ledger.mark("chats", "endpoint", "chats", "live")
+    began = datetime.now(UTC) - timedelta(hours=3)
+    with sqlite3.connect(ledger.path) as db:
+        db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint'", (began.isoformat(),))
+    [job, endpoint] = [row for row in status({"local": backend}, ledger).resources if row.kind != "dataset"]
+    assert job.usd == 0.0
+    assert endpoint.usd == (None if price is None else pytest.approx(6.0, abs=0.01))
+
+
+def test_what_another_region_holds_is_neither_judged_nor_forgotten(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.where = "account 1, us-east-1"
+    ledger.intend("chats", "endpoint", "far", "local", {"where": "account 1, eu-west-1"})
+    ledger.mark("chats", "endpoint", "far", "live")
+    assert [row.state for row in status({"local": backend}, ledger).resources if row.name == "far"] == ["live"]
+    remaining = teardown(deployed, backend, ledger, Silent()).remaining
+    assert "endpoint far, on backend local, account 1, eu-west-1" in remaining
+    with pytest.raises(LorasumError, match="still live in account 1, eu-west-1"):
+        ledger.intend("chats", "endpoint", "far", "local", {"where": backend.where})

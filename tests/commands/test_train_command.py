@@ -57,11 +57,11 @@ def test_a_hyperparameter_longer_than_sagemaker_takes_is_refused(make_config: Ma
 
 
 def test_a_plan_names_the_same_job_for_the_same_config_only_and_starts_nothing(
-    config: Config, make_config: MakeConfig, ledger: Ledger
+    config: Config, make_config: MakeConfig, backend: MemoryBackend, ledger: Ledger
 ) -> None:
-    plan = plan_training(config, ledger)
-    assert plan == plan_training(config, ledger)
-    assert plan.job != plan_training(make_config(lora={"r": 4}), ledger).job
+    plan = plan_training(config, backend, ledger)
+    assert plan == plan_training(config, backend, ledger)
+    assert plan.job != plan_training(make_config(lora={"r": 4}), backend, ledger).job
     assert plan.hyperparameters["model_id"] == "org/model"
     assert ledger.resources("chats", "training_job") == []
 
@@ -94,7 +94,7 @@ def test_a_completed_job_is_not_started_again_and_is_the_latest_from_then_on(
 def test_a_job_that_runs_is_followed_even_when_the_ledger_was_lost(
     config: Config, backend: MemoryBackend, ledger: Ledger
 ) -> None:
-    backend.jobs[plan_training(config, ledger).job] = JobState("running")
+    backend.jobs[plan_training(config, backend, ledger).job] = JobState("running")
     assert not train(config, backend, ledger, Silent()).reused
     assert "start_training" not in backend.calls
     assert state(ledger) == "done"
@@ -125,7 +125,7 @@ def test_a_crash_while_following_loses_no_figures(
     with pytest.raises(Crash):
         train(config, backend, ledger, Silent())
     backend.before.clear()
-    job = plan_training(config, ledger).job
+    job = plan_training(config, backend, ledger).job
     backend.jobs[job] = JobState("completed")
     if not events_left:
         backend.events = []

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from lorasum.backends.local import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config import Config
 from lorasum.ledger import Ledger
@@ -76,7 +77,7 @@ def job(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, monkeypatch: pyt
             "data": {"train": tiny_chats / "train.jsonl", "test": tiny_chats / "test.jsonl", "chunk_length": 192},
         }
     )
-    dataset = Path(prepare(config, Ledger(), Silent()).dataset)
+    dataset = Path(prepare(config, LocalBackend(), Ledger(), Silent()).dataset)
     return Job(tmp_path / "ml", dataset, tiny_model_dir)
 
 

@@ -6,9 +6,10 @@ a crash at any point in between.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lorasum.models import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.models import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, Resource, TrainEvent, TrainSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,30 @@ class Live:
         return f"{self.kind.replace('_', ' ')} {self.name}" + (f" ({self.location})" if self.location else "")
 
 
+def is_here(row: Resource, backend: "Backend") -> bool:
+    """Whether a recorded resource is one this backend can see: of another account or region, it cannot tell."""
+    return row.backend == backend.name and row.detail.get("where", backend.where) == backend.where
+
+
 class Backend(Protocol):
     """Where training jobs and endpoints live."""
 
     name: str
     stops_on_interrupt: bool
     """Ctrl-C in `train` stops the job (it would only heat this machine); False: it detaches from it."""
+
+    @property
+    def where(self) -> str:
+        """Which account and region it works in; empty on the user's own machine. What is elsewhere it cannot see."""
+
+    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
+        """What a running one costs; 0 on the user's own machine, None where the price cannot be found out."""
+
+    def store_dataset(self, run: str, dataset: Path) -> str:
+        """Bring a prepared dataset to where jobs read it; returns its folder or URI. Twice does nothing more."""
+
+    def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
+        """The very request `start_training` would send; None where a job needs none. Creates nothing."""
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         """Start the job, or adopt it when a job of this name is already running.
@@ -56,6 +75,9 @@ class Backend(Protocol):
 
     def artifact(self, job: JobRef) -> str:
         """Folder or URI of what a completed job left behind."""
+
+    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
+        """The artifact's lorasum.json; None when there is none."""
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.

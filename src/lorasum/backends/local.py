@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lorasum import paths
 from lorasum.backends import local_container as container
@@ -39,11 +39,21 @@ class LocalBackend:
     """
 
     name = "local"
+    where = ""
     stops_on_interrupt = True
 
     def __init__(self, scripts: Path | None = None) -> None:
         self._scripts = (scripts or paths.container_scripts()).resolve()
         self._started: dict[str, subprocess.Popen[bytes]] = {}  # by job folder; only a child tells how it ended
+
+    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
+        return 0.0
+
+    def store_dataset(self, run: str, dataset: Path) -> str:
+        return str(dataset)
+
+    def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
+        return None
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         folder = _job_folder(spec.run, spec.job_name)
@@ -126,6 +136,10 @@ class LocalBackend:
 
     def artifact(self, job: JobRef) -> str:
         return str(Path(job.location) / "ml" / "model")
+
+    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
+        record = Path(self.artifact(job)) / "lorasum.json"
+        return dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(spec)

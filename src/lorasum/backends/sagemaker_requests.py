@@ -91,11 +91,6 @@ def training_request(
     return request | vpc(config)
 
 
-def artifact_uri(place: Place, name: str) -> str:
-    """Where SageMaker leaves the uncompressed model of job `name`."""
-    return place.uri("jobs", name, "output", "model")
-
-
 def checkpoints_uri(place: Place, job_name: str) -> str:
     """Where all tries of a job keep their checkpoints."""
     return place.uri("checkpoints", job_name)

@@ -63,6 +63,13 @@ class Session:
                 self._clients[service] = self._session.client(service, region_name=self.region, config=settings)
         return self._clients[service]
 
+    def price_list(self) -> Any:
+        """A client of the price list, which lives in one region; it gives up early."""
+        from botocore.config import Config
+
+        settings = Config(retries={"mode": "standard", "max_attempts": 1}, connect_timeout=3, read_timeout=5)
+        return self._session.client("pricing", region_name="us-east-1", config=settings)
+
     @cached_property
     def role_arn(self) -> str:
         """ARN of the execution role, which SageMaker may assume as far as we are allowed to see.

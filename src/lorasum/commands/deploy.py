@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from lorasum.backends.base import Backend
+from lorasum.backends.base import Backend, is_here
 from lorasum.commands.predict import summarize
-from lorasum.commands.train import recorded_jobs
+from lorasum.commands.train import price_note, recorded_jobs
 from lorasum.config import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, run_lock
 from lorasum.models import DeployResult, EndpointRef, EndpointSpec, JobRef, Reporter, Resource
 
-KIND = "endpoint"
+KIND: Final = "endpoint"
 _PROBE = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 
 
@@ -31,10 +31,10 @@ def deploy(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -
         state = backend.endpoint_state(run, run)
         endpoint = state.ref if state.status == "in_service" else None
         row = ledger.find(run, KIND, run)
-        known = row is not None and row.state == "live" and row.backend == backend.name
+        known = row is not None and row.state == "live" and is_here(row, backend)
         reused = known and endpoint is not None and endpoint.artifact == artifact
         if endpoint is None or not reused:
-            report.step(f"starting endpoint {run}")
+            report.step(f"starting endpoint {run}{price_note(backend.usd_per_hour(KIND))}")
             spec = EndpointSpec(
                 run=run,
                 name=run,
@@ -56,7 +56,8 @@ def serve(
     Args:
         origin: what the ledger keeps of where its artifact came from; `template` is used here.
     """
-    ledger.intend(spec.run, KIND, spec.name, backend.name, {**origin, "artifact": spec.artifact})
+    detail = {**origin, "artifact": spec.artifact, "where": backend.where}
+    ledger.intend(spec.run, KIND, spec.name, backend.name, detail, backend.usd_per_hour(KIND))
     try:
         endpoint = backend.start_endpoint(spec)
         summarize(config, backend, endpoint, origin["template"], [_PROBE])

@@ -11,6 +11,7 @@ from lorasum import paths
 from lorasum.backends.base import Backend
 from lorasum.commands.deploy import serve, withdraw
 from lorasum.commands.predict import Served, batches, held_out, served, summarize
+from lorasum.commands.train import price_note
 from lorasum.config import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, run_lock
@@ -79,7 +80,9 @@ def _base_score(
         startup_timeout=config.local.startup_timeout,
     )
     with run_lock(run):
-        report.step(f"starting endpoint {name} for the base model's figures")
+        report.step(
+            f"starting endpoint {name} for the base model's figures{price_note(backend.usd_per_hour('endpoint'))}"
+        )
         try:
             endpoint = serve(config, backend, ledger, spec, {"template": there.template})
             figures = _score(config, backend, endpoint, there.template, examples, report, "base model")

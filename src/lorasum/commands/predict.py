@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lorasum.backends.base import Backend
+from lorasum.backends.base import Backend, is_here
 from lorasum.config import Columns, Config
 from lorasum.data.store import read_test_examples
 from lorasum.errors import BackendError, DataError, LorasumError
@@ -50,7 +50,7 @@ def served(config: Config, backend: Backend, ledger: Ledger) -> Served:
         LorasumError: there is none, or it is not in service.
     """
     row = ledger.find(config.name, "endpoint", config.name)
-    state = backend.endpoint_state(config.name, config.name) if row and row.backend == backend.name else None
+    state = backend.endpoint_state(config.name, config.name) if row and is_here(row, backend) else None
     if row is None or state is None or state.ref is None or row.state != "live" or state.status != "in_service":
         if state and state.status == "creating":
             raise LorasumError(f"the endpoint of run {config.name!r} is still starting", "wait for `lorasum deploy`")

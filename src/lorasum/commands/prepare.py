@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorasum import __version__, paths
 from lorasum.atomic import maker_lock, new_folder
+from lorasum.backends.base import Backend
 from lorasum.config import Config, DataConfig
 from lorasum.data import store
 from lorasum.data.sources import Source, Split, open_sources
@@ -20,7 +21,7 @@ from lorasum.model_source import load_tokenizer, resolve_model, tokenizer_identi
 from lorasum.models import Example, Manifest, ModelRef, PrepareResult, Reporter, SplitStats
 
 
-def prepare(config: Config, ledger: Ledger, report: Reporter) -> PrepareResult:
+def prepare(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> PrepareResult:
     """Make the run's dataset, or find it made: its folder is named by the fingerprint of all that decides about it.
 
     Raises:
@@ -46,6 +47,7 @@ def prepare(config: Config, ledger: Ledger, report: Reporter) -> PrepareResult:
                 manifest = store.read_manifest(dataset) or _make(
                     dataset, replace(model, revision=commit), sources, config.data, report
                 )
+        backend.store_dataset(config.name, dataset)
     except BaseException as error:
         with suppress(LorasumError):  # the first error is the one to tell, not that the ledger's disk is full too
             ledger.mark(config.name, "dataset", fingerprint, "gone", reason=str(error))

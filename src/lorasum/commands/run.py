@@ -26,7 +26,7 @@ def run(config: Config, backend: Backend, ledger: Ledger, report: Reporter, keep
         LorasumError: as the first verb that failed.
     """
     began = time.monotonic()
-    prepared = prepare(config, ledger, report)
+    prepared = prepare(config, backend, ledger, report)
     trained = train(config, backend, ledger, report)
     try:
         deployed = deploy(config, backend, ledger, report)

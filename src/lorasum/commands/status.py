@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from lorasum.backends.base import Backend
+from lorasum.backends.base import Backend, is_here
 from lorasum.commands.deploy import settle_endpoint
 from lorasum.commands.train import settle_job
 from lorasum.ledger import Ledger, RunBusyError, run_lock
@@ -21,16 +21,20 @@ def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = No
     Raises:
         BackendError: a backend could not be asked.
     """
-    open_rows = [row for row in ledger.resources(run) if row.state in OPEN and row.backend in backends]
+    open_rows = [row for row in ledger.resources(run) if _can_be_asked(row, backends)]
     for name in sorted({row.run for row in open_rows}):
         try:
             with run_lock(name, wait=0):
                 for row in ledger.resources(name):
-                    if row.state in OPEN and row.backend in backends:
+                    if _can_be_asked(row, backends):
                         settle(backends[row.backend], ledger, row)
         except RunBusyError:
             continue  # the process that is changing the run writes its record
     return StatusResult(tuple(ledger.resources(run)))
+
+
+def _can_be_asked(row: Resource, backends: Mapping[str, Backend]) -> bool:
+    return row.state in OPEN and row.backend in backends and is_here(row, backends[row.backend])
 
 
 def settle(backend: Backend, ledger: Ledger, row: Resource) -> None:

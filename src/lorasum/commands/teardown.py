@@ -3,7 +3,7 @@
 import shutil
 
 from lorasum import paths
-from lorasum.backends.base import Backend, Live
+from lorasum.backends.base import Backend, Live, is_here
 from lorasum.commands.deploy import withdraw
 from lorasum.commands.status import OPEN, settle
 from lorasum.commands.train import recorded_jobs, settle_job
@@ -62,7 +62,7 @@ def teardown(
         for row in here:
             settle(backend, ledger, row)
         left = [str(live) for live in backend.live(run)]
-        left += [f"{row.kind.replace('_', ' ')} {row.name}, on backend {row.backend}" for row in elsewhere]
+        left += [_elsewhere(row) for row in elsewhere]
         remaining = tuple(dict.fromkeys(stuck + left))
         if not remaining:
             removed += _delete_files(backend, ledger, run, data, artifacts)
@@ -76,7 +76,7 @@ def _standing(backend: Backend, ledger: Ledger, run: str) -> list[Live]:
     found = backend.live(run)
     names = {live.name for live in found}
     for row in ledger.resources(run, "endpoint"):
-        if row.backend == backend.name and row.state != "gone" and row.name not in names:
+        if is_here(row, backend) and row.state != "gone" and row.name not in names:
             state = backend.endpoint_state(run, row.name)
             if state.status != "absent":
                 found.append(Live("endpoint", row.name, state.ref.location if state.ref else ""))
@@ -100,10 +100,15 @@ def _remove(backend: Backend, ledger: Ledger, run: str, live: Live) -> None:
             ledger.mark(run, "training_job", live.name, "gone", reason="stopped by teardown")
 
 
+def _elsewhere(row: Resource) -> str:
+    where = row.detail.get("where")
+    return f"{row.kind.replace('_', ' ')} {row.name}, on backend {row.backend}" + (f", {where}" if where else "")
+
+
 def _open(ledger: Ledger, run: str, backend: Backend) -> tuple[list[Resource], list[Resource]]:
     """Jobs and endpoints that the ledger has as running: on this backend, and on others."""
     rows = [row for row in ledger.resources(run) if row.kind != "dataset" and row.state in OPEN]
-    return [row for row in rows if row.backend == backend.name], [row for row in rows if row.backend != backend.name]
+    return [row for row in rows if is_here(row, backend)], [row for row in rows if not is_here(row, backend)]
 
 
 def _delete_files(backend: Backend, ledger: Ledger, run: str, data: bool, artifacts: bool) -> list[str]:
@@ -124,6 +129,6 @@ def _delete_files(backend: Backend, ledger: Ledger, run: str, data: bool, artifa
         ) from error
     kinds = [kind for kind, chosen in (("dataset", data), ("training_job", artifacts)) if chosen]
     for row in ledger.resources(run):
-        if row.kind in kinds and row.state != "gone" and (row.kind == "dataset" or row.backend == backend.name):
+        if row.kind in kinds and row.state != "gone" and (row.kind == "dataset" or is_here(row, backend)):
             ledger.mark(run, row.kind, row.name, "gone")
     return deleted

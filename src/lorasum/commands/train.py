@@ -5,18 +5,29 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from lorasum import paths
-from lorasum.backends.base import Backend
+from lorasum.backends.base import Backend, is_here
 from lorasum.config import Config
 from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError, ConfigError, LorasumError
 from lorasum.ledger import Ledger, run_lock
 from lorasum.model_source import resolve_model
-from lorasum.models import JobRef, JobState, ModelRef, Reporter, Resource, Silent, TrainPlan, TrainResult, TrainSpec
+from lorasum.models import (
+    JobRef,
+    JobState,
+    ModelRef,
+    Reporter,
+    Resource,
+    Silent,
+    TrainPlan,
+    TrainResult,
+    TrainSpec,
+    TrainStarted,
+)
 
-KIND = "training_job"
+KIND: Final = "training_job"
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
 _FIGURES = ("train_loss", "eval_loss", "tokens", "tokens_per_second", "seconds")
 
@@ -45,16 +56,35 @@ def train(config: Config, backend: Backend, ledger: Ledger, report: Reporter) ->
     state = settle_job(backend, ledger, config.name, name, seen.done)
     if state.status == "completed":
         return _result(ledger, config.name, name, reused=False)
+    for line in state.log:
+        report.step(f"log: {line}")
     raise _unfinished(name, state)
 
 
-def plan_training(config: Config, ledger: Ledger) -> TrainPlan:
-    """The job that `train` would start or follow; nothing is started.
+def start_training(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> TrainStarted:
+    """As `train`, without following the job: it runs on when this returns, and `train` finds it.
 
     Raises:
-        LorasumError: nothing is prepared.
+        LorasumError: nothing is prepared; the run is training another configuration.
+        BackendError: the job could not be started.
     """
-    spec = _job(config, ledger, Silent()).spec
+    job = _job(config, ledger, report)
+    with run_lock(config.name):
+        reference, status = _start(job, backend, ledger, report)
+    return TrainStarted(config.name, job.spec.job_name, reference.location, status)
+
+
+def plan_training(config: Config, backend: Backend, ledger: Ledger) -> TrainPlan:
+    """The job that `train` would start or follow; nothing is started, and nothing needs to be prepared.
+
+    Raises:
+        LorasumError: what is prepared does not fit the config.
+    """
+    if ledger.latest(config.name, "dataset", "done"):
+        spec = _job(config, ledger, Silent()).spec
+    else:
+        model = resolve_model(config.model, Silent())
+        spec = _spec(config, model, Path("not-prepared-yet"), "")
     return TrainPlan(
         run=spec.run,
         job=spec.job_name,
@@ -62,6 +92,7 @@ def plan_training(config: Config, ledger: Ledger) -> TrainPlan:
         model=spec.model.location,
         dataset=str(spec.dataset),
         hyperparameters=spec.hyperparameters,
+        request=backend.training_request(spec),
     )
 
 
@@ -89,6 +120,13 @@ def hyperparameters(config: Config) -> dict[str, str]:
                 "shorten it in the config",
             )
     return texts
+
+
+def price_note(usd_per_hour: float | None) -> str:
+    """What a running resource costs, to be said before it is started; nothing where it is free."""
+    if usd_per_hour is None:
+        return ", at a price that could not be found out"
+    return f", ${usd_per_hour:.2f} an hour" if usd_per_hour else ""
 
 
 def settle_job(
@@ -158,14 +196,7 @@ def _job(config: Config, ledger: Ledger, report: Reporter) -> _Job:
             "run `lorasum prepare` with this config again",
         )
     model = resolve_model(config.model, report)
-    flags = hyperparameters(config)
-    spec = TrainSpec(
-        run=config.name,
-        job_name=_job_name(config.name, flags, manifest.fingerprint, model),
-        model=model,
-        dataset=dataset,
-        hyperparameters=flags,
-    )
+    spec = _spec(config, model, dataset, manifest.fingerprint)
     origin = {
         "dataset": str(dataset),
         "fingerprint": manifest.fingerprint,
@@ -174,6 +205,17 @@ def _job(config: Config, ledger: Ledger, report: Reporter) -> _Job:
         "model_revision": model.revision or "",
     }
     return _Job(spec, origin)
+
+
+def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> TrainSpec:
+    flags = hyperparameters(config)
+    return TrainSpec(
+        run=config.name,
+        job_name=_job_name(config.name, flags, fingerprint, model),
+        model=model,
+        dataset=dataset,
+        hyperparameters=flags,
+    )
 
 
 def _job_name(run: str, flags: Mapping[str, str], fingerprint: str, model: ModelRef) -> str:
@@ -195,12 +237,13 @@ def _start(job: _Job, backend: Backend, ledger: Ledger, report: Reporter) -> tup
     status = backend.training_state(found).status if found else "absent"
     if found and status in ("running", "completed"):
         if ledger.find(run, KIND, name) is None:
-            ledger.intend(run, KIND, name, backend.name, job.origin)
+            ledger.intend(run, KIND, name, backend.name, _detail(job, backend), backend.usd_per_hour(KIND))
         settle_job(backend, ledger, run, name)  # done again, so that `deploy` takes this job for the latest
         report.step(f"following job {name}, which is running" if status == "running" else f"job {name} had completed")
         return found, status
-    ledger.intend(run, KIND, name, backend.name, job.origin)
-    report.step(f"starting job {name}")
+    price = backend.usd_per_hour(KIND)
+    ledger.intend(run, KIND, name, backend.name, _detail(job, backend), price)
+    report.step(f"starting job {name}{price_note(price)}")
     try:
         reference = backend.start_training(job.spec)
     except LorasumError as error:
@@ -210,9 +253,13 @@ def _start(job: _Job, backend: Backend, ledger: Ledger, report: Reporter) -> tup
     return reference, "running"
 
 
+def _detail(job: _Job, backend: Backend) -> dict[str, str]:
+    return {**job.origin, "where": backend.where}
+
+
 def _refuse_a_second_job(run: str, name: str, backend: Backend, ledger: Ledger) -> None:
     for row in ledger.resources(run, KIND):
-        if row.name == name or row.backend != backend.name or row.state not in ("intended", "live"):
+        if row.name == name or row.state not in ("intended", "live") or not is_here(row, backend):
             continue
         if settle_job(backend, ledger, run, row.name).status == "running":
             raise LorasumError(
@@ -225,11 +272,7 @@ def _figures(backend: Backend, job: JobRef, done: Mapping[str, Any] | None) -> d
     """The job's figures: from its last `done` event; where events are gone, from the artifact's own record."""
     if done is None:
         events = [event.values for event in backend.follow_training(job) if event.kind == "done"]
-        record = Path(backend.artifact(job)) / "lorasum.json"
-        if events:
-            done = events[-1]
-        elif record.is_file():
-            done = json.loads(record.read_text(encoding="utf-8"))["training"]
+        done = events[-1] if events else (backend.artifact_record(job) or {}).get("training")
     return {name: (done or {}).get(name) for name in _FIGURES}
 
 
@@ -254,6 +297,8 @@ def _interrupted(spec: TrainSpec, backend: Backend, ledger: Ledger, seen: _Seen)
     """Ctrl-C: stop the job or leave it, as the backend has it. Interrupted again, the ledger still has it live."""
     run, name = spec.run, spec.job_name
     if not backend.stops_on_interrupt:
+        if backend.find_training(run, name) is None:  # still on record as intended, should it appear after all
+            raise LorasumError(f"interrupted before job {name} was started", "the same command starts it") from None
         raise LorasumError(
             f"no longer following job {name}, which goes on {seen.step}",
             "the same command follows it again; `lorasum teardown` stops it",
@@ -284,4 +329,4 @@ def _unfinished(name: str, state: JobState) -> BackendError:
 
 def recorded_jobs(ledger: Ledger, run: str, backend: Backend) -> list[Resource]:
     """The run's recorded jobs on this backend, oldest change first."""
-    return [row for row in ledger.resources(run, KIND) if row.backend == backend.name]
+    return [row for row in ledger.resources(run, KIND) if is_here(row, backend)]

@@ -1,0 +1,299 @@
+"""Training jobs on SageMaker. backends.base.Backend says what each function promises.
+
+A job's name decides about everything in it, and SageMaker takes a name once for ever. So the same command can never
+start two; a job that ended without an artifact is tried again as <name>-2, <name>-3 ..., from the same checkpoints.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasum import paths
+from lorasum.backends import sagemaker_storage as storage
+from lorasum.backends.base import Live
+from lorasum.backends.sagemaker_images import training_image
+from lorasum.backends.sagemaker_requests import (
+    TAG_RUN,
+    Place,
+    metric_event,
+    training_request,
+)
+from lorasum.backends.sagemaker_session import Session, aws_errors, error_code, is_missing, poll_seconds
+from lorasum.errors import BackendError
+from lorasum.models import JobRef, JobState, Reporter, TrainEvent, TrainSpec
+
+_LOGS = "/aws/sagemaker/TrainingJobs"
+_RUNNING = ("InProgress", "Stopping")
+_LOG_TAIL = 12  # lines
+_LOGS_SETTLE = 3  # looks at the logs after the job has ended: its last lines may come late
+_MOST_TRIES = 50
+_RESUME = "the same command starts it again, from its newest checkpoint"
+_STOPPED = {
+    "MaxRuntimeExceeded": ("it reached sagemaker.max_runtime_hours", f"raise it; {_RESUME}"),
+    "MaxWaitTimeExceeded": ("it reached sagemaker.max_wait_hours", f"raise it, or set spot: false; {_RESUME}"),
+    "Interrupted": ("its spot instance was taken away", _RESUME),
+}
+
+
+def place(session: Session, run: str) -> Place:
+    """Where the run lives; asks AWS for what the config leaves open."""
+    return Place(
+        bucket=session.bucket,
+        prefix=session.config.prefix,
+        run=run,
+        role=session.role_arn,
+        image=training_image(session.config, session.region),
+    )
+
+
+def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
+    """Upload what the job needs and create it; a name that is taken is this very job, started by somebody else."""
+    last, tries = _last_try(session, spec.job_name)
+    if last is not None and _state(session, last).status in ("running", "completed"):
+        return _reference(spec.job_name, last)
+    there = place(session, spec.run)
+    files = _channels(spec)
+    uris = {name: there.uri(*channel.folder) for name, channel in files.items()}
+    name = spec.job_name if tries == 0 else f"{spec.job_name}-{tries + 1}"
+    request = training_request(spec, name, there, session.config, uris["training"], uris["code"], uris.get("model"))
+    for channel, content in files.items():
+        storage.upload(session, content.files, uris[channel], report, f"uploading {content.what}")
+    try:
+        with aws_errors(f"start training job {name}", "sagemaker:CreateTrainingJob"):
+            session.client("sagemaker").create_training_job(**request)
+    except BackendError as error:
+        if error_code(error.__cause__) != "ResourceInUse":
+            raise
+    started = _describe(session, name)
+    if started is None:
+        raise BackendError(f"training job {name} was created, and SageMaker does not show it", "run `lorasum status`")
+    return _reference(spec.job_name, started)
+
+
+def request(session: Session, spec: TrainSpec, there: Place) -> dict[str, Any]:
+    """The request of a first try, for a look at it; nothing is sent or read."""
+    channels = _channels(spec)
+    uris = {name: there.uri(*channel.folder) for name, channel in channels.items()}
+    return training_request(
+        spec, spec.job_name, there, session.config, uris["training"], uris["code"], uris.get("model")
+    )
+
+
+def find(session: Session, job_name: str) -> JobRef | None:
+    """The newest try of the job."""
+    last, _ = _last_try(session, job_name)
+    return _reference(job_name, last) if last else None
+
+
+def state(session: Session, job: JobRef) -> JobState:
+    """Judged by SageMaker; a completed job whose artifact was deleted counts as absent."""
+    described = _describe(session, _name(job))
+    return _state(session, described) if described else JobState("absent")
+
+
+def follow(session: Session, job: JobRef, usd_per_hour: float | None) -> Iterator[TrainEvent]:
+    """The events of the script's log, and `status` events: SageMaker's word for it, seconds billed, USD so far."""
+    logs, told = _Log(session, _name(job)), ""
+    while described := _describe(session, _name(job)):
+        ended = described["TrainingJobStatus"] not in _RUNNING  # looked at before the last reading
+        if described["SecondaryStatus"] != told:
+            told = described["SecondaryStatus"]
+            yield TrainEvent("status", _progress(described, usd_per_hour))
+        for _ in range(_LOGS_SETTLE if ended else 1):
+            for line in logs.new_lines():
+                if values := metric_event(line):
+                    yield TrainEvent(values.pop("event"), values)
+            if ended:
+                time.sleep(min(poll_seconds(), 1))
+        if ended:
+            return
+        time.sleep(poll_seconds())
+
+
+def stop(session: Session, job: JobRef) -> None:
+    """Ask SageMaker to stop it and wait until it has: SIGTERM, two minutes, SIGKILL, then the upload."""
+    name = _name(job)
+    asked = False
+    while (described := _describe(session, name)) and described["TrainingJobStatus"] in _RUNNING:
+        if not asked and described["TrainingJobStatus"] == "InProgress":
+            try:
+                with aws_errors(f"stop training job {name}", "sagemaker:StopTrainingJob"):
+                    session.client("sagemaker").stop_training_job(TrainingJobName=name)
+            except BackendError as error:  # it may have ended just now
+                if error_code(error.__cause__) != "ValidationException":
+                    raise
+            asked = True
+        time.sleep(poll_seconds())
+
+
+def live(session: Session, run: str) -> list[Live]:
+    """The run's running jobs, whoever started them, known by their tag."""
+    found = []
+    client = session.client("sagemaker")
+    for status in _RUNNING:
+        with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
+            pages = client.get_paginator("list_training_jobs").paginate(NameContains=run, StatusEquals=status)
+            jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
+        for job in jobs:
+            with aws_errors("read a training job's tags", "sagemaker:ListTags"):
+                tags = client.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
+            if {"Key": TAG_RUN, "Value": run} in tags:
+                name = re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", job["TrainingJobName"])  # of a retry: the job's
+                found.append(Live("training_job", name, job["TrainingJobArn"]))
+    return found
+
+
+def artifact(session: Session, job: JobRef) -> str:
+    """S3 folder of what the job left behind."""
+    described = _describe(session, _name(job)) or {}
+    return _artifact(described, _name(job))
+
+
+def artifact_record(session: Session, job: JobRef) -> dict[str, Any] | None:
+    """What the artifact's lorasum.json says."""
+    content = storage.read(session, artifact(session, job) + "lorasum.json")
+    return dict(json.loads(content)) if content else None
+
+
+def store_dataset(session: Session, run: str, folder: Path, report: Reporter) -> str:
+    """Upload a prepared dataset; returns its S3 folder."""
+    uri = Place(session.bucket, session.config.prefix, run, "", "").uri("data", folder.name)
+    storage.upload(session, storage.folder_files(folder), uri, report, "uploading the dataset")
+    return uri
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    what: str
+    folder: tuple[str, ...]
+    files: list[storage.StoredFile]
+
+
+def _channels(spec: TrainSpec) -> dict[str, _Channel]:
+    """What travels to the container, by channel, each in a folder named by its content."""
+    scripts = storage.folder_files(paths.container_scripts())
+    channels = {
+        "training": _Channel("the dataset", ("data", spec.dataset.name), _files(spec.dataset)),
+        "code": _Channel("the scripts", ("code", storage.fingerprint(scripts)), scripts),
+    }
+    if spec.model.path:
+        weights = storage.folder_files(spec.model.path)
+        channels["model"] = _Channel("the base model", ("models", storage.fingerprint(weights)), weights)
+    return channels
+
+
+def _files(dataset: Path) -> list[storage.StoredFile]:
+    return storage.folder_files(dataset) if dataset.is_dir() else []
+
+
+def _describe(session: Session, name: str) -> dict[str, Any] | None:
+    try:
+        with aws_errors(f"look at training job {name}", "sagemaker:DescribeTrainingJob"):
+            described: dict[str, Any] = session.client("sagemaker").describe_training_job(TrainingJobName=name)
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return None
+        raise
+    return described
+
+
+def _last_try(session: Session, job_name: str) -> tuple[dict[str, Any] | None, int]:
+    """The newest try of a job, and how many there were. Names are asked for in turn: lists lag behind."""
+    last: dict[str, Any] | None = None
+    for number in range(1, _MOST_TRIES):
+        described = _describe(session, job_name if number == 1 else f"{job_name}-{number}")
+        if described is None:
+            return last, number - 1
+        last = described
+    raise BackendError(f"training job {job_name} was tried {_MOST_TRIES} times", "change its config or its name")
+
+
+def _state(session: Session, described: dict[str, Any]) -> JobState:
+    status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
+    name = described["TrainingJobName"]
+    if status in _RUNNING:
+        return JobState("running")
+    if status == "Completed":
+        whole = storage.exists(session, _artifact(described, name) + "lorasum.json")
+        return JobState("completed") if whole else JobState("absent", "its artifact is no longer in S3")
+    if status == "Stopped":
+        return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
+    said, _, hint = str(described.get("FailureReason") or secondary).partition("\nhint: ")
+    reason = " ".join(said.removeprefix("AlgorithmError:").split()).removesuffix(", exit code: 1")
+    return JobState("failed", reason, " ".join(hint.split()) or _RESUME, tuple(_Log(session, name).tail()))
+
+
+def _artifact(described: dict[str, Any], name: str) -> str:
+    uri = described.get("ModelArtifacts", {}).get("S3ModelArtifacts")
+    if not uri:
+        uri = f"{described.get('OutputDataConfig', {}).get('S3OutputPath', 's3:/')}/{name}/output/model"
+    return str(uri).rstrip("/") + "/"
+
+
+def _reference(job_name: str, described: dict[str, Any]) -> JobRef:
+    return JobRef(job_name, described["TrainingJobArn"])
+
+
+def _name(job: JobRef) -> str:
+    """The try's own name: the end of its ARN."""
+    return job.location.rpartition("/")[2]
+
+
+def _progress(described: dict[str, Any], usd_per_hour: float | None) -> dict[str, Any]:
+    """Seconds billed so far, and what they cost, where the price is known."""
+    seconds = described.get("BillableTimeInSeconds")
+    if seconds is None:
+        began = described.get("TrainingStartTime")
+        seconds = (described.get("TrainingEndTime") or described["LastModifiedTime"]) - began if began else None
+        seconds = seconds.total_seconds() if seconds else 0.0
+    cost = {} if usd_per_hour is None else {"usd": seconds / 3600 * usd_per_hour}
+    return {"status": described["SecondaryStatus"], "billable_seconds": float(seconds), **cost}
+
+
+class _Log:
+    """The lines of a job's first container in CloudWatch, each once."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._prefix = f"{name}/"
+        self._stream: str | None = None
+        self._token: str | None = None
+
+    def new_lines(self) -> list[str]:
+        """What came since the last call; nothing before the container has said its first word."""
+        found: list[str] = []
+        client = self._session.client("logs")
+        while self._stream or self._find():
+            token = {"nextToken": self._token} if self._token else {}
+            with aws_errors("read the job's log", "logs:GetLogEvents"):
+                page = client.get_log_events(
+                    logGroupName=_LOGS, logStreamName=self._stream, startFromHead=True, **token
+                )
+            found += [event["message"] for event in page["events"]]
+            if page["nextForwardToken"] == self._token or not page["events"]:
+                self._token = page["nextForwardToken"]
+                break
+            self._token = page["nextForwardToken"]
+        return found
+
+    def tail(self) -> list[str]:
+        """Its last lines, without the script's own events."""
+        lines = [line.rstrip() for line in self.new_lines() if line.strip() and metric_event(line) is None]
+        return lines[-_LOG_TAIL:]
+
+    def _find(self) -> bool:
+        try:
+            with aws_errors("find the job's log", "logs:DescribeLogStreams"):
+                streams = self._session.client("logs").describe_log_streams(
+                    logGroupName=_LOGS, logStreamNamePrefix=self._prefix, limit=1
+                )["logStreams"]
+        except BackendError as error:
+            if is_missing(error.__cause__):
+                return False
+            raise
+        self._stream = streams[0]["logStreamName"] if streams else None
+        return bool(streams)

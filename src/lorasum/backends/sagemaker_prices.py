@@ -1,0 +1,76 @@
+"""What an instance costs: asked of AWS's price list, remembered for a day; else a small dated table of our own."""
+
+import json
+import time
+from typing import Any, Literal
+
+from lorasum import paths
+from lorasum.backends.sagemaker_session import Session
+
+Use = Literal["Training", "Hosting"]
+
+TABLE_DATE = "2026-11"
+_TABLE = {
+    "ml.g4dn.xlarge": 0.736,
+    "ml.g4dn.2xlarge": 0.94,
+    "ml.g5.xlarge": 1.408,
+    "ml.g5.2xlarge": 1.515,
+    "ml.g5.4xlarge": 2.03,
+    "ml.g5.8xlarge": 3.06,
+    "ml.g5.12xlarge": 7.09,
+    "ml.g5.16xlarge": 5.12,
+    "ml.m5.large": 0.115,
+    "ml.m5.xlarge": 0.23,
+    "ml.p3.2xlarge": 3.825,
+}
+"""USD per hour on demand in us-east-1; other regions differ by up to a quarter."""
+_FRESH = 24 * 3600  # seconds
+
+
+def usd_per_hour(session: Session, instance_type: str, use: Use) -> float | None:
+    """On-demand price of one instance; None where nobody here knows it. Never fails: a price is no reason to."""
+    key = f"{session.region} {instance_type} {use}"
+    known = _remembered()
+    if key in known and time.time() - known[key]["at"] < _FRESH:
+        return float(known[key]["usd"])
+    price = _listed(session, instance_type, use)
+    if price is None:
+        return _TABLE.get(instance_type)
+    _remember(known | {key: {"usd": price, "at": time.time()}})
+    return price
+
+
+def _listed(session: Session, instance_type: str, use: Use) -> float | None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    wanted = {"regionCode": session.region, "instanceName": instance_type, "component": use}
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
+    try:
+        answer = session.price_list().get_products(ServiceCode="AmazonSageMaker", Filters=filters, MaxResults=10)
+        prices = [_price(json.loads(text)) for text in answer["PriceList"]]
+    except (BotoCoreError, ClientError, KeyError, ValueError):
+        return None  # not allowed, not reachable, another form: the table is there for that
+    return next((price for price in prices if price), None)
+
+
+def _price(product: dict[str, Any]) -> float:
+    [term] = product["terms"]["OnDemand"].values()
+    [dimension] = term["priceDimensions"].values()
+    return float(dimension["pricePerUnit"]["USD"])
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        return dict(json.loads((paths.home() / "prices.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(known: dict[str, Any]) -> None:
+    half_made = paths.home() / "prices.json.part"
+    try:
+        half_made.parent.mkdir(parents=True, exist_ok=True)
+        half_made.write_text(json.dumps(known), encoding="utf-8")
+        half_made.replace(paths.home() / "prices.json")
+    except OSError:
+        return  # asked again next time
