@@ -188,6 +188,8 @@ class Resource:
     """UTC, ISO 8601."""
     usd_per_hour: float | None = 0.0
     """While it runs; None where the price is unknown."""
+    usd: float | None = 0.0
+    """What it has cost up to now if it has run since it was recorded; set by `status` for what is live."""
 
 
 @dataclass(frozen=True, slots=True)

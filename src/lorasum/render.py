@@ -202,11 +202,15 @@ def _(result: TeardownResult) -> RenderableType:
 def _(result: StatusResult) -> RenderableType:
     if not result.resources:
         return Text("nothing was created yet")
-    costs = any(resource.usd_per_hour for resource in result.resources)
-    table = _table("run", "what", "name", "state", "backend", "since (UTC)", *(["$/h"] if costs else []))
+    costs = any(resource.usd_per_hour != 0 for resource in result.resources)
+    table = _table("run", "what", "name", "state", "backend", "since (UTC)", *(["$/h", "$ so far"] if costs else []))
     for resource in result.resources:
-        table.add_row(*_status_row(resource), *([f"{resource.usd_per_hour:.2f}"] if costs else []))
+        table.add_row(*_status_row(resource), *([_usd(resource.usd_per_hour), _usd(resource.usd)] if costs else []))
     return table
+
+
+def _usd(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:,.2f}"
 
 
 def _status_row(resource: Resource) -> list[RenderableType]:

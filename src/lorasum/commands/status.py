@@ -1,6 +1,8 @@
 """Status: what the ledger knows, with whatever should be running looked at now."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.commands.deploy import settle_endpoint
@@ -30,7 +32,15 @@ def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = No
                         settle(backends[row.backend], ledger, row)
         except RunBusyError:
             continue  # the process that is changing the run writes its record
-    return StatusResult(tuple(ledger.resources(run)))
+    now = datetime.now(UTC)
+    return StatusResult(tuple(replace(row, usd=_accrued(row, now)) for row in ledger.resources(run)))
+
+
+def _accrued(row: Resource, now: datetime) -> float | None:
+    if row.state not in OPEN:
+        return 0.0
+    hours = (now - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
+    return None if row.usd_per_hour is None else max(hours, 0.0) * row.usd_per_hour
 
 
 def _can_be_asked(row: Resource, backends: Mapping[str, Backend]) -> bool:
