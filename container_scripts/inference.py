@@ -9,6 +9,7 @@ Answer: [{"generated_text": the completion without the prompt}, ...]
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ def model_fn(model_dir: str) -> Served:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    model_dir = os.environ.get("LORASUM_BASE_MODEL") or model_dir  # a base model: its folder holds this code only
     name, _, revision = (model_dir, "", "") if Path(model_dir).is_dir() else model_dir.partition("@")
     source = {"pretrained_model_name_or_path": name, "revision": revision or "main"}
     record = Path(model_dir) / "lorasum.json"

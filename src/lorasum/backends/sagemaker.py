@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from lorasum.backends import sagemaker_endpoints as endpoints
 from lorasum.backends import sagemaker_jobs as jobs
 from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
 from lorasum.backends.sagemaker_images import training_image
+from lorasum.backends.sagemaker_invoke import invoke
 from lorasum.backends.sagemaker_prices import usd_per_hour
 from lorasum.backends.sagemaker_requests import Place
 from lorasum.backends.sagemaker_session import Session
@@ -16,7 +18,6 @@ from lorasum.errors import BackendError, ConfigError
 from lorasum.models import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, Reporter, TrainEvent, TrainSpec
 
 _ANY_REGION = "us-east-1"
-_LATER = BackendError("endpoints on SageMaker are not part of this version", "deploy with --set backend=local")
 
 
 class SageMakerBackend:
@@ -91,19 +92,19 @@ class SageMakerBackend:
         return jobs.artifact_record(self._session, job)
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
-        raise _LATER
+        return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"), self._report)
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
-        raise _LATER
+        return endpoints.state(self._session, run, name)
 
     def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
-        raise _LATER
+        return invoke(self._session, endpoint, payload, timeout)
 
     def delete_endpoint(self, run: str, name: str) -> bool:
-        raise _LATER
+        return endpoints.delete(self._session, run, name)
 
     def live(self, run: str) -> list[Live]:
-        return jobs.live(self._session, run)
+        return [*jobs.live(self._session, run), *endpoints.live(self._session, run)]
 
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         place = Place(self._session.bucket, self._config.prefix, run, role="", image="")

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lorasum import paths
 from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
-from lorasum.backends.sagemaker_images import training_image
+from lorasum.backends.sagemaker_images import inference_image, training_image
+from lorasum.backends.sagemaker_logs import Log
 from lorasum.backends.sagemaker_requests import (
     TAG_RUN,
     Place,
@@ -28,7 +29,6 @@ from lorasum.models import JobRef, JobState, Reporter, TrainEvent, TrainSpec
 
 _LOGS = "/aws/sagemaker/TrainingJobs"
 _RUNNING = ("InProgress", "Stopping")
-_LOG_TAIL = 12  # lines
 _LOGS_SETTLE = 3  # looks at the logs after the job has ended: its last lines may come late
 _MOST_TRIES = 50
 _RESUME = "the same command starts it again, from its newest checkpoint"
@@ -39,14 +39,14 @@ _STOPPED = {
 }
 
 
-def place(session: Session, run: str) -> Place:
+def place(session: Session, run: str, scope: Literal["training", "inference"] = "training") -> Place:
     """Where the run lives; asks AWS for what the config leaves open."""
     return Place(
         bucket=session.bucket,
         prefix=session.config.prefix,
         run=run,
         role=session.role_arn,
-        image=training_image(session.config, session.region),
+        image=(training_image if scope == "training" else inference_image)(session.config, session.region),
     )
 
 
@@ -97,7 +97,7 @@ def state(session: Session, job: JobRef) -> JobState:
 
 def follow(session: Session, job: JobRef, usd_per_hour: float | None) -> Iterator[TrainEvent]:
     """The events of the script's log, and `status` events: SageMaker's word for it, seconds billed, USD so far."""
-    logs, told = _Log(session, _name(job)), ""
+    logs, told = Log(session, _LOGS, f"{_name(job)}/"), ""
     while described := _describe(session, _name(job)):
         ended = described["TrainingJobStatus"] not in _RUNNING  # looked at before the last reading
         if described["SecondaryStatus"] != told:
@@ -224,7 +224,7 @@ def _state(session: Session, described: dict[str, Any]) -> JobState:
         return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
     said, _, hint = str(described.get("FailureReason") or secondary).partition("\nhint: ")
     reason = " ".join(said.removeprefix("AlgorithmError:").split()).removesuffix(", exit code: 1")
-    return JobState("failed", reason, " ".join(hint.split()) or _RESUME, tuple(_Log(session, name).tail()))
+    return JobState("failed", reason, " ".join(hint.split()) or _RESUME, tuple(Log(session, _LOGS, f"{name}/").tail()))
 
 
 def _artifact(described: dict[str, Any], name: str) -> str:
@@ -252,48 +252,3 @@ def _progress(described: dict[str, Any], usd_per_hour: float | None) -> dict[str
         seconds = seconds.total_seconds() if seconds else 0.0
     cost = {} if usd_per_hour is None else {"usd": seconds / 3600 * usd_per_hour}
     return {"status": described["SecondaryStatus"], "billable_seconds": float(seconds), **cost}
-
-
-class _Log:
-    """The lines of a job's first container in CloudWatch, each once."""
-
-    def __init__(self, session: Session, name: str) -> None:
-        self._session = session
-        self._prefix = f"{name}/"
-        self._stream: str | None = None
-        self._token: str | None = None
-
-    def new_lines(self) -> list[str]:
-        """What came since the last call; nothing before the container has said its first word."""
-        found: list[str] = []
-        client = self._session.client("logs")
-        while self._stream or self._find():
-            token = {"nextToken": self._token} if self._token else {}
-            with aws_errors("read the job's log", "logs:GetLogEvents"):
-                page = client.get_log_events(
-                    logGroupName=_LOGS, logStreamName=self._stream, startFromHead=True, **token
-                )
-            found += [event["message"] for event in page["events"]]
-            if page["nextForwardToken"] == self._token or not page["events"]:
-                self._token = page["nextForwardToken"]
-                break
-            self._token = page["nextForwardToken"]
-        return found
-
-    def tail(self) -> list[str]:
-        """Its last lines, without the script's own events."""
-        lines = [line.rstrip() for line in self.new_lines() if line.strip() and metric_event(line) is None]
-        return lines[-_LOG_TAIL:]
-
-    def _find(self) -> bool:
-        try:
-            with aws_errors("find the job's log", "logs:DescribeLogStreams"):
-                streams = self._session.client("logs").describe_log_streams(
-                    logGroupName=_LOGS, logStreamNamePrefix=self._prefix, limit=1
-                )["logStreams"]
-        except BackendError as error:
-            if is_missing(error.__cause__):
-                return False
-            raise
-        self._stream = streams[0]["logStreamName"] if streams else None
-        return bool(streams)

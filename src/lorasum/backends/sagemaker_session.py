@@ -63,6 +63,16 @@ class Session:
                 self._clients[service] = self._session.client(service, region_name=self.region, config=settings)
         return self._clients[service]
 
+    def runtime(self, timeout: float) -> Any:
+        """A client for requests to endpoints, which are never sent twice; `timeout` in seconds."""
+        from botocore.config import Config
+
+        settings = Config(retries={"mode": "standard", "max_attempts": 1}, connect_timeout=10, read_timeout=timeout)
+        key = f"sagemaker-runtime {timeout}"
+        if key not in self._clients:
+            self._clients[key] = self._session.client("sagemaker-runtime", region_name=self.region, config=settings)
+        return self._clients[key]
+
     def price_list(self) -> Any:
         """A client of the price list, which lives in one region; it gives up early."""
         from botocore.config import Config

@@ -56,17 +56,30 @@ def serve(
     Args:
         origin: what the ledger keeps of where its artifact came from; `template` is used here.
     """
+    before = ledger.find(spec.run, KIND, spec.name)
     detail = {**origin, "artifact": spec.artifact, "where": backend.where}
     ledger.intend(spec.run, KIND, spec.name, backend.name, detail, backend.usd_per_hour(KIND))
     try:
         endpoint = backend.start_endpoint(spec)
         summarize(config, backend, endpoint, origin["template"], [_PROBE])
     except BaseException as error:
+        if before and _goes_on(backend, spec, before):
+            ledger.intend(spec.run, KIND, spec.name, backend.name, before.detail, before.usd_per_hour)
+            ledger.mark(spec.run, KIND, spec.name, "live")
+            raise
         backend.delete_endpoint(spec.run, spec.name)
         ledger.mark(spec.run, KIND, spec.name, "failed", reason=str(error) or type(error).__name__)
         raise
     ledger.mark(spec.run, KIND, spec.name, "live", location=endpoint.location)
     return endpoint
+
+
+def _goes_on(backend: Backend, spec: EndpointSpec, before: Resource) -> bool:
+    """Whether the endpoint, which was to serve something else, went back to what it was recorded to serve."""
+    if before.state != "live" or before.detail["artifact"] == spec.artifact:
+        return False
+    state = backend.endpoint_state(spec.run, spec.name)
+    return state.status == "in_service" and state.ref is not None and state.ref.artifact == before.detail["artifact"]
 
 
 def withdraw(backend: Backend, ledger: Ledger, run: str, name: str) -> bool:
