@@ -17,8 +17,8 @@ _ANSWER = 60  # seconds: the service gives a container no more
 
 def part_name(endpoint: str, uri: str, environment: Mapping[str, str], place: Place, config: SageMakerConfig) -> str:
     """Name of an endpoint's model and configuration: another one whenever anything in them is another."""
-    decides: list[object] = [uri, dict(environment), place.image, place.role, config.endpoint_instance_type, vpc(config)]
-    decides += [config.network_isolation, config.tags]
+    inside = [uri, dict(environment), place.image, place.role, vpc(config), config.network_isolation, config.tags]
+    decides = [*inside, config.endpoint_instance_type]
     return f"{endpoint}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]}"
 
 

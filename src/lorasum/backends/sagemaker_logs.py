@@ -43,9 +43,9 @@ class Log:
     def _find(self) -> bool:
         try:
             with aws_errors("find the container's log", "logs:DescribeLogStreams"):
-                streams = self._session.client("logs").describe_log_streams(
-                    logGroupName=self._group, logStreamNamePrefix=self._prefix, limit=1
-                )["logStreams"]
+                prefix = {"logStreamNamePrefix": self._prefix} if self._prefix else {}
+                client = self._session.client("logs")
+                streams = client.describe_log_streams(logGroupName=self._group, limit=1, **prefix)["logStreams"]
         except BackendError as error:
             if is_missing(error.__cause__):
                 return False

@@ -54,7 +54,7 @@ class Session:
             from botocore.config import Config
 
             settings = Config(
-                retries={"mode": "standard", "max_attempts": _ATTEMPTS},
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
                 connect_timeout=10,
                 read_timeout=70,  # an endpoint may take 60
                 user_agent_extra="lorasum",
@@ -67,7 +67,8 @@ class Session:
         """A client for requests to endpoints, which are never sent twice; `timeout` in seconds."""
         from botocore.config import Config
 
-        settings = Config(retries={"mode": "standard", "max_attempts": 1}, connect_timeout=10, read_timeout=timeout)
+        once = {"mode": "standard", "total_max_attempts": 1}
+        settings = Config(retries=once, connect_timeout=10, read_timeout=timeout)
         key = f"sagemaker-runtime {timeout}"
         if key not in self._clients:
             self._clients[key] = self._session.client("sagemaker-runtime", region_name=self.region, config=settings)
@@ -77,7 +78,7 @@ class Session:
         """A client of the price list, which lives in one region; it gives up early."""
         from botocore.config import Config
 
-        settings = Config(retries={"mode": "standard", "max_attempts": 1}, connect_timeout=3, read_timeout=5)
+        settings = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=3, read_timeout=5)
         return self._session.client("pricing", region_name="us-east-1", config=settings)
 
     @cached_property

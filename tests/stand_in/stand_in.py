@@ -1,0 +1,178 @@
+"""AWS on this machine, over real HTTP: moto's server, with a SageMaker in front that executes what it is sent."""
+
+import json
+import random
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from stand_in_aws import KEYS, REGION, Aws
+from stand_in_operations import Operations
+from stand_in_rules import RefusalError
+
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+
+
+@dataclass
+class Fault:
+    """What goes wrong with calls whose `service operation` matches `pattern`.
+
+    kind: throttle | error (500) | denied | reset (nothing is done) | lost (it is done, and the answer does not arrive).
+    """
+
+    pattern: str
+    kind: str
+    probability: float = 1.0
+    times: int = 10**9
+    seed: int = 0
+    _random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def strikes(self, call: str) -> bool:
+        if self.times < 1 or not re.search(self.pattern, call) or self._random.random() >= self.probability:
+            return False
+        self.times -= 1
+        return True
+
+
+class StandIn:
+    """The account: a context manager. `calls` holds every call as `service operation`, `faults` what goes wrong."""
+
+    def __enter__(self) -> Self:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
+        self.calls: list[str] = []
+        self.faults: list[Fault] = []
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._servers = [
+            make_server("127.0.0.1", 0, app, threaded=True, request_handler=_quiet())
+            for app in (self._moto, self._application)
+        ]
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        inner, outer = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        self.url = outer
+        self.aws = Aws(inner)
+        self.sagemaker = Operations(self.aws)
+        self.aws.client("s3").create_bucket(Bucket="chats-bucket")
+        role = self.aws.client("iam").create_role(RoleName="Trainer", AssumeRolePolicyDocument=json.dumps(_TRUST))
+        self.bucket, self.role_arn = "chats-bucket", str(role["Role"]["Arn"])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from moto.moto_api import _internal
+
+        self.sagemaker.close()
+        for server in self._servers:
+            server.shutdown()
+        _internal.models.moto_api_backend.reset()
+
+    def environ(self) -> dict[str, str]:
+        """The environment of a user who is logged in to it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/nonexistent",
+            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+            "LORASUM_POLL_SECONDS": "0.3",
+            **KEYS,
+        }
+
+    def _application(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        call = _call(environ)
+        self.calls.append(call)
+        fault = next((fault for fault in list(self.faults) if fault.strikes(call)), None)
+        if fault and fault.kind != "lost":
+            return _fail(fault.kind, call, environ, start_response)
+        if call.startswith(("sagemaker ", "runtime ")):
+            answer = self._sagemaker(call, environ, start_response)
+        else:
+            answer = self._moto(environ, start_response)
+        if fault:
+            _hang_up(environ)
+        return answer
+
+    def _sagemaker(self, call: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        service, _, operation = call.partition(" ")
+        try:
+            if service == "runtime":
+                headers = {"Content-Type": environ.get("CONTENT_TYPE", ""), "Accept": environ.get("HTTP_ACCEPT", "*/*")}
+                answer = self.sagemaker.invoke(operation, body, headers)
+            else:
+                found = self.sagemaker.call(operation, json.loads(body))
+                answer = json.dumps({key: value for key, value in found.items() if key[0] != "_"}).encode()
+        except RefusalError as refusal:
+            said = {"__type": refusal.code, "message": refusal.message, "Message": refusal.message, **refusal.more}
+            return _answer(start_response, refusal.status, json.dumps(said).encode(), refusal.code)
+        return _answer(start_response, 200, answer)
+
+
+def _call(environ: dict[str, Any]) -> str:
+    """`sagemaker CreateTrainingJob`, `runtime <endpoint>`, or service, method and path of any other call."""
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    if target.startswith("SageMaker."):
+        return f"sagemaker {target.removeprefix('SageMaker.')}"
+    if found := re.fullmatch(r"/endpoints/([^/]+)/invocations", environ["PATH_INFO"]):
+        return f"runtime {found.group(1)}"
+    scope = re.search(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+    service = scope.group(1) if scope else "unknown"
+    return f"{service} {target.rpartition('.')[2] or environ['REQUEST_METHOD'] + ' ' + environ['PATH_INFO']}"
+
+
+def _fail(kind: str, call: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    if kind == "reset":
+        _hang_up(environ)
+        return [b""]
+    code, status = {
+        "throttle": ("ThrottlingException", 400),
+        "error": ("InternalFailure", 500),
+        "denied": ("AccessDeniedException", 400),
+    }[kind]
+    action = ":".join(call.split(" ", 1))
+    message = f"User: ana is not authorized to perform: {action}" if kind == "denied" else f"injected: {code}"
+    if call.startswith("s3 "):
+        code = {"ThrottlingException": "SlowDown", "AccessDeniedException": "AccessDenied"}.get(code, code)
+        status = {"SlowDown": 503, "AccessDenied": 403}.get(code, status)
+        error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        return _answer(start_response, status, error.encode())
+    if call.startswith(("sts ", "iam ")):
+        code = code.removesuffix("Exception")
+        error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+        return _answer(start_response, status, f"<ErrorResponse>{error}</ErrorResponse>".encode())
+    return _answer(start_response, status, json.dumps({"__type": code, "message": message}).encode(), code)
+
+
+def _answer(start_response: Callable[..., Any], status: int, body: bytes, code: str = "") -> Iterable[bytes]:
+    headers = [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))]
+    start_response(f"{status} X", [*headers, ("x-amzn-ErrorType", code)] if code else headers)
+    return [body]
+
+
+def _hang_up(environ: dict[str, Any]) -> None:
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+
+
+def _quiet() -> Any:
+    from werkzeug.serving import WSGIRequestHandler
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, type: str, message: str, *args: Any) -> None: ...  # noqa: A002
+
+        def handle_error(self) -> None: ...
+
+    return Quiet

@@ -1,0 +1,71 @@
+"""The rest of AWS, as the stand-in itself uses it: S3 and CloudWatch of the moto server behind it, without faults."""
+
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+REGION = "us-east-1"
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+
+class Aws:
+    """Clients of the inner server at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._s3 = self.client("s3")
+        self._logs = self.client("logs")
+
+    def client(self, service: str) -> Any:
+        import boto3
+
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+
+    def environ(self) -> dict[str, str]:
+        """What a container gets, to talk to AWS under the execution role."""
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **KEYS}
+
+    def download(self, uri: str, folder: Path) -> int:
+        """Objects whose keys begin with the key of `uri`, as S3Prefix has it. Returns how many."""
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        count = 0
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for item in page.get("Contents", []):
+                target = folder / item["Key"][len(prefix) :].lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._s3.download_file(bucket, item["Key"], str(target))
+                count += 1
+        return count
+
+    def upload(self, folder: Path, uri: str) -> None:
+        """Every file below `folder`."""
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self._s3.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
+
+    def log_lines(self, output: BinaryIO, group: str, stream: str) -> threading.Thread:
+        """Put the lines of a container's output into CloudWatch as they come; the thread ends with the output."""
+        thread = threading.Thread(target=self._log_lines, args=(output, group, stream), daemon=True)
+        thread.start()
+        return thread
+
+    def _log_lines(self, output: BinaryIO, group: str, stream: str) -> None:
+        for create, names in (
+            (self._logs.create_log_group, {"logGroupName": group}),
+            (self._logs.create_log_stream, {"logGroupName": group, "logStreamName": stream}),
+        ):
+            with suppress(self._logs.exceptions.ResourceAlreadyExistsException):
+                create(**names)
+        for line in output:
+            message = line.decode(errors="replace").rstrip("\n") or " "
+            event = {"timestamp": round(time.time() * 1000), "message": message}
+            self._logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])

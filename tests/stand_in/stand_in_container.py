@@ -1,0 +1,50 @@
+"""A container that is a process: its /opt/ml is a folder of its own, by a mount namespace.
+
+`unshare --mount` (with a user namespace for those who are not root) gives the process its own view of /opt: everything
+that is there, and ml/. Nothing is created on the host, and the process that is signalled is the container's first one.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+_ENTER = """
+set -e
+mkdir -p "$1/host" && mount --rbind /opt "$1/host" && mount -t tmpfs tmpfs /opt
+for entry in "$1"/host/*; do
+  if [ -d "$entry" ] && [ "${entry##*/}" != ml ]; then
+    mkdir "/opt/${entry##*/}" && mount --rbind "$entry" "/opt/${entry##*/}"
+  fi
+done
+mkdir /opt/ml && mount --bind "$1/ml" /opt/ml
+cd /
+shift
+exec "$@"
+"""
+
+
+def possible() -> bool:
+    """Whether this system lets us have a mount namespace."""
+    return subprocess.run([*_unshare(), "true"], capture_output=True, check=False).returncode == 0
+
+
+def start(
+    root: Path, command: Sequence[str], environ: Mapping[str, str], output: IO[bytes] | int
+) -> subprocess.Popen[bytes]:
+    """Run `command` with `root`/ml as /opt/ml and only these variables beside PATH, HOME and LANG."""
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    variables = {"PATH": path, "HOME": str(root), "LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE", **environ}
+    return subprocess.Popen(
+        [*_unshare(), "sh", "-c", _ENTER, "sh", str(root), *command],
+        env=variables,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _unshare() -> list[str]:
+    return ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]

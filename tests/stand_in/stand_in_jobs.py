@@ -1,0 +1,135 @@
+"""Training jobs that are run: channels, configuration files, the job's own command, its log, its output."""
+
+import io
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import stand_in_container as container
+from stand_in_aws import Aws
+
+_GRACE = 120  # seconds from SIGTERM to SIGKILL
+GROUP = "/aws/sagemaker/TrainingJobs"
+
+
+class Job(threading.Thread):
+    """One job, from Pending to its end. `description` is what DescribeTrainingJob answers."""
+
+    def __init__(self, request: dict[str, Any], arn: str, aws: Aws) -> None:
+        super().__init__(daemon=True)
+        self.request = request
+        self.aws = aws
+        self.stopping = threading.Event()
+        self.process: subprocess.Popen[bytes] | None = None
+        now = time.time()
+        kept = {key: value for key, value in request.items() if key != "Tags"}
+        self.description: dict[str, Any] = kept | {
+            "TrainingJobArn": arn,
+            "TrainingJobStatus": "InProgress",
+            "SecondaryStatus": "Starting",
+            "CreationTime": now,
+            "LastModifiedTime": now,
+            "SecondaryStatusTransitions": [],
+            "ModelArtifacts": {"S3ModelArtifacts": ""},
+        }
+        if request["OutputDataConfig"].get("CompressionType") != "NONE":
+            raise NotImplementedError("only uncompressed output")
+
+    def run(self) -> None:
+        root = Path(tempfile.mkdtemp(prefix="stand-in-job-"))
+        try:
+            self._run(root)
+        except Exception as error:
+            self._end("Failed", "Failed", FailureReason=f"InternalServerError: {error!r}")
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+    def stop(self) -> None:
+        self.description["TrainingJobStatus"] = "Stopping"
+        self.stopping.set()
+
+    def _run(self, root: Path) -> None:
+        ml = root / "ml"
+        self._move("Downloading")
+        self._lay_out(ml)
+        self._move("Training")
+        self.description["TrainingStartTime"] = began = time.time()
+        code = None if self.stopping.is_set() else self._execute(root, began)
+        self._move("Uploading")
+        target = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.description['TrainingJobName']}"
+        self.aws.upload(ml / "model", f"{target}/output/model/")
+        self.aws.upload(ml / "output" / "data", f"{target}/output/data/")
+        if checkpoints := self.request.get("CheckpointConfig"):
+            self.aws.upload(ml / "checkpoints", checkpoints["S3Uri"].rstrip("/") + "/")
+        ended = time.time()
+        self.description |= {"TrainingEndTime": ended, "BillableTimeInSeconds": max(1, round(ended - began))}
+        self.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{target}/output/model/"}
+        failure = ml / "output" / "failure"
+        if self.stopping.is_set():
+            overtime = self.description.get("_overtime")
+            self._end("Stopped", "MaxRuntimeExceeded" if overtime else "Stopped")
+        elif code == 0:
+            self._end("Completed", "Completed")
+        else:
+            said = failure.read_text() if failure.is_file() else ""
+            self._end("Failed", "Failed", FailureReason=f"AlgorithmError: {said}, exit code: {code}"[:1024])
+
+    def _lay_out(self, ml: Path) -> None:
+        for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
+            (ml / folder).mkdir(parents=True)
+        channels = {channel["ChannelName"]: channel for channel in self.request.get("InputDataConfig", [])}
+        for name, channel in channels.items():
+            uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+            if not self.aws.download(uri, ml / "input" / "data" / name):
+                raise FileNotFoundError(f"no S3 objects under {uri}")
+        if checkpoints := self.request.get("CheckpointConfig"):
+            self.aws.download(checkpoints["S3Uri"], ml / "checkpoints")
+        described = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+        for name, content in {
+            "hyperparameters": self.request.get("HyperParameters", {}),
+            "inputdataconfig": dict.fromkeys(channels, described),
+            "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"},
+        }.items():
+            (ml / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
+
+    def _execute(self, root: Path, began: float) -> int:
+        name = self.description["TrainingJobName"]
+        environ = {
+            **self.aws.environ(),
+            "TRAINING_JOB_NAME": name,
+            "TRAINING_JOB_ARN": self.description["TrainingJobArn"],
+            **self.request.get("Environment", {}),
+        }
+        algorithm = self.request["AlgorithmSpecification"]
+        command = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])]
+        self.process = process = container.start(root, command, environ, subprocess.PIPE)
+        assert isinstance(process.stdout, io.BufferedReader)
+        reader = self.aws.log_lines(process.stdout, GROUP, f"{name}/algo-1-{round(began)}")
+        limit = began + self.request["StoppingCondition"]["MaxRuntimeInSeconds"]
+        while process.poll() is None:
+            if time.time() > limit and not self.stopping.is_set():
+                self.description["_overtime"] = True
+                self.stopping.set()
+            if self.stopping.wait(0.1):
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(_GRACE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+        reader.join()
+        return process.wait()
+
+    def _move(self, secondary: str) -> None:
+        now = time.time()
+        self.description["SecondaryStatusTransitions"].append({"Status": secondary, "StartTime": now})
+        self.description |= {"SecondaryStatus": secondary, "LastModifiedTime": now}
+
+    def _end(self, status: str, secondary: str, **more: str) -> None:
+        self._move(secondary)
+        self.description |= more | {"TrainingJobStatus": status}

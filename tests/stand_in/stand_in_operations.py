@@ -1,0 +1,194 @@
+"""SageMaker's control plane: each operation a method, its rules those of the service."""
+
+import threading
+import time
+from typing import Any
+
+import stand_in_rules as rules
+from stand_in_aws import REGION, Aws
+from stand_in_endpoints import Endpoint
+from stand_in_jobs import Job
+from stand_in_rules import RefusalError
+
+_ACCOUNT = "123456789012"
+_MAX_BODY = 6_291_456
+
+
+class Operations:
+    """All state of the service. One request at a time."""
+
+    def __init__(self, aws: Aws) -> None:
+        self.aws = aws
+        self.jobs: dict[str, Job] = {}
+        self.models: dict[str, dict[str, Any]] = {}
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+        self.tags: dict[str, list[dict[str, str]]] = {}
+        self.quotas: dict[str, int] = {}
+        """Instance type → how many jobs may run on it; without a limit unless named."""
+        self._lock = threading.RLock()
+
+    def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        method = getattr(self, operation, None)
+        if method is None:
+            raise RefusalError("UnknownOperationException", f"the stand-in has no {operation}", 500)
+        rules.check(operation, request)
+        with self._lock:
+            self.endpoints = {name: e for name, e in self.endpoints.items() if not e.gone}
+            return dict(method(request) or {})
+
+    # training jobs
+
+    def CreateTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:
+        name, instance = request["TrainingJobName"], request["ResourceConfig"]["InstanceType"]
+        if name in self.jobs:
+            raise RefusalError("ResourceInUse", f"Training job names must be unique; {name} exists already")
+        running = [job for job in self.jobs.values() if job.description["TrainingJobStatus"] == "InProgress"]
+        if len(running) >= self.quotas.get(instance, 99):
+            limit = f"The account-level service limit '{instance} for training job usage' is {self.quotas[instance]}"
+            raise RefusalError("ResourceLimitExceeded", limit)
+        arn = self._arn("training-job", name, request)
+        self.jobs[name] = Job(request, arn, self.aws)
+        self.jobs[name].start()
+        return {"TrainingJobArn": arn}
+
+    def DescribeTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._job(request).description
+
+    def StopTrainingJob(self, request: dict[str, Any]) -> None:
+        job = self._job(request)
+        if job.description["TrainingJobStatus"] != "InProgress":
+            raise RefusalError("ValidationException", "The training job has ended: it cannot be stopped")
+        job.stop()
+
+    def ListTrainingJobs(self, request: dict[str, Any]) -> dict[str, Any]:
+        rows = [job.description for job in self.jobs.values()]
+        if status := request.get("StatusEquals"):
+            rows = [row for row in rows if row["TrainingJobStatus"] == status]
+        return {"TrainingJobSummaries": _named(rows, "TrainingJobName", request)}
+
+    # models, endpoint configurations, endpoints
+
+    def CreateModel(self, request: dict[str, Any]) -> dict[str, Any]:
+        arn = self._new("model", request["ModelName"], self.models, request)
+        return {"ModelArn": arn}
+
+    def DescribeModel(self, request: dict[str, Any]) -> dict[str, Any]:
+        return _known(self.models, request["ModelName"], "model")
+
+    def DeleteModel(self, request: dict[str, Any]) -> None:
+        _known(self.models, request["ModelName"], "model")
+        del self.models[request["ModelName"]]
+
+    def ListModels(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"Models": _named(self.models.values(), "ModelName", request)}
+
+    def CreateEndpointConfig(self, request: dict[str, Any]) -> dict[str, Any]:
+        for variant in request["ProductionVariants"]:
+            _known(self.models, variant["ModelName"], "model")
+        arn = self._new("endpoint-config", request["EndpointConfigName"], self.configs, request)
+        return {"EndpointConfigArn": arn}
+
+    def DescribeEndpointConfig(self, request: dict[str, Any]) -> dict[str, Any]:
+        return _known(self.configs, request["EndpointConfigName"], "endpoint configuration")
+
+    def DeleteEndpointConfig(self, request: dict[str, Any]) -> None:
+        name = request["EndpointConfigName"]
+        _known(self.configs, name, "endpoint configuration")
+        if any(endpoint.description["EndpointConfigName"] == name for endpoint in self.endpoints.values()):
+            raise RefusalError("ValidationException", f"Cannot delete {name}: an endpoint uses it")
+        del self.configs[name]
+
+    def ListEndpointConfigs(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"EndpointConfigs": _named(self.configs.values(), "EndpointConfigName", request)}
+
+    def CreateEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = request["EndpointName"]
+        if name in self.endpoints:
+            raise RefusalError("ValidationException", f"Cannot create already existing endpoint {name!r}")
+        config, model = self._configured(request["EndpointConfigName"])
+        arn = self._arn("endpoint", name, request)
+        self.endpoints[name] = Endpoint(name, arn, config, model, self.aws)
+        return {"EndpointArn": arn}
+
+    def UpdateEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
+        endpoint = self._endpoint(request)
+        _refuse_moving(endpoint, "update")
+        endpoint.update(*self._configured(request["EndpointConfigName"]))
+        return {"EndpointArn": endpoint.description["EndpointArn"]}
+
+    def DescribeEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._endpoint(request).description
+
+    def DeleteEndpoint(self, request: dict[str, Any]) -> None:
+        endpoint = self._endpoint(request)
+        _refuse_moving(endpoint, "delete")
+        endpoint.delete()
+
+    def ListEndpoints(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"Endpoints": _named([e.description for e in self.endpoints.values()], "EndpointName", request)}
+
+    def ListTags(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"Tags": self.tags.get(request["ResourceArn"], [])}
+
+    def invoke(self, name: str, body: bytes, headers: dict[str, str]) -> bytes:
+        """InvokeEndpoint."""
+        if len(body) > _MAX_BODY:
+            raise RefusalError("ValidationError", f"Request body is {len(body)} bytes; the limit is {_MAX_BODY}", 413)
+        endpoint = self.endpoints.get(name)
+        server = endpoint.server if endpoint and endpoint.description["EndpointStatus"] != "Deleting" else None
+        if server is None:
+            raise RefusalError("ValidationError", f"Endpoint {name} of account {_ACCOUNT} not found.")
+        return server.invoke(body, headers)
+
+    def close(self) -> None:
+        for job in self.jobs.values():
+            if job.process and job.process.poll() is None:
+                job.process.kill()
+        for endpoint in self.endpoints.values():
+            if endpoint.server:
+                endpoint.server.close()
+
+    def _job(self, request: dict[str, Any]) -> Job:
+        if request["TrainingJobName"] not in self.jobs:
+            raise RefusalError("ValidationException", "Requested resource not found.")
+        return self.jobs[request["TrainingJobName"]]
+
+    def _endpoint(self, request: dict[str, Any]) -> Endpoint:
+        if request["EndpointName"] not in self.endpoints:
+            raise RefusalError("ValidationException", f'Could not find endpoint "{request["EndpointName"]}".')
+        return self.endpoints[request["EndpointName"]]
+
+    def _configured(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        config = _known(self.configs, name, "endpoint configuration")
+        return config, _known(self.models, config["ProductionVariants"][0]["ModelName"], "model")
+
+    def _new(self, kind: str, name: str, there: dict[str, dict[str, Any]], request: dict[str, Any]) -> str:
+        if name in there:
+            raise RefusalError("ValidationException", f"Cannot create already existing {kind} {name!r}.")
+        arn = self._arn(kind, name, request)
+        field = {"model": "ModelArn", "endpoint-config": "EndpointConfigArn"}[kind]
+        kept = {key: value for key, value in request.items() if key != "Tags"}
+        there[name] = kept | {field: arn, "CreationTime": time.time()}
+        return arn
+
+    def _arn(self, kind: str, name: str, request: dict[str, Any]) -> str:
+        arn = f"arn:aws:sagemaker:{REGION}:{_ACCOUNT}:{kind}/{name}"
+        self.tags[arn] = request.get("Tags", [])
+        return arn
+
+
+def _known(there: dict[str, dict[str, Any]], name: str, kind: str) -> dict[str, Any]:
+    if name not in there:
+        raise RefusalError("ValidationException", f'Could not find {kind} "{name}".')
+    return there[name]
+
+
+def _named(rows: Any, field: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in rows if request.get("NameContains", "") in row[field]]
+
+
+def _refuse_moving(endpoint: Endpoint, verb: str) -> None:
+    status = endpoint.description["EndpointStatus"]
+    if status in ("Creating", "Updating", "RollingBack", "Deleting"):
+        raise RefusalError("ValidationException", f"Cannot {verb} endpoint in status {status}.")

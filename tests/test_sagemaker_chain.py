@@ -1,0 +1,240 @@
+"""The whole chain on SageMaker, as a user runs it: lorasum as a process, AWS over HTTP, jobs and endpoints executed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stand_in_container as container
+from stand_in import Fault, StandIn
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces"),
+]
+
+CONFIG = """
+name: tiny
+backend: sagemaker
+model: {{id: {model}}}
+data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, chunk_length: 128}}
+lora: {{r: 4}}
+training: {{max_steps: {steps}, learning_rate: 1e-2, checkpoint_minutes: 0.01}}
+predict: {{max_new_tokens: 8, batch_size: 2}}
+sagemaker: {{bucket: {bucket}, role: {role}}}
+"""
+
+
+class Account:
+    """A user's home and config, and the account they work in."""
+
+    def __init__(self, aws: StandIn, home: Path, config: Path) -> None:
+        self.aws, self.home, self.config = aws, home, config
+        self.environ = {**os.environ, **aws.environ(), "LORASUM_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config)]
+        return subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def call(self, *arguments: str) -> Any:
+        """The --json result of a command that succeeds."""
+        ended = self.start(*arguments, "--json")
+        output, errors = ended.communicate(timeout=200)
+        assert ended.returncode == 0, errors
+        return json.loads(output)
+
+    def fail(self, *arguments: str) -> tuple[str, str]:
+        """Error and hint of a command that fails as it should: exit code 2, and nothing on stdout."""
+        ended = self.start(*arguments, "--quiet")
+        output, errors = ended.communicate(timeout=200)
+        assert (ended.returncode, output) == (2, ""), errors
+        *_, error, hint = errors.splitlines()
+        assert error.startswith("error: "), errors
+        assert hint.startswith("hint: "), errors
+        return error, hint
+
+    @property
+    def jobs(self) -> dict[str, str]:
+        return {name: job.description["TrainingJobStatus"] for name, job in self.aws.sagemaker.jobs.items()}
+
+    def objects(self) -> list[str]:
+        listed = self.aws.aws.client("s3").list_objects_v2(Bucket=self.aws.bucket)
+        return [item["Key"] for item in listed.get("Contents", [])]
+
+
+@pytest.fixture
+def account(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path) -> Iterator[Callable[..., Account]]:
+    """Make an account whose training has so many steps."""
+    with StandIn() as aws:
+
+        def make(steps: int = 10, home: str = "home") -> Account:
+            config = tmp_path / "tiny.yaml"
+            text = CONFIG.format(
+                model=tiny_model_dir, chats=tiny_chats, steps=steps, bucket=aws.bucket, role=aws.role_arn
+            )
+            config.write_text(text)
+            return Account(aws, tmp_path / home, config)
+
+        yield make
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 100) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Account], tmp_path: Path) -> None:
+    there = account()
+    prepared = there.call("prepare")
+    assert f"lorasum/tiny/data/{Path(prepared['dataset']).name}/manifest.json" in there.objects()
+
+    planned = there.call("train", "--dry-run")
+    assert there.jobs == {}
+    trained = there.call("train")
+    assert (trained["reused"], there.jobs) == (False, {planned["job"]: "Completed"})
+    assert trained["train_loss"] > 0
+    sent = {key: value for key, value in planned["request"].items() if key != "Tags"}
+    described = there.aws.sagemaker.jobs[planned["job"]].description
+    assert sent == {key: described[key] for key in sent}
+    assert there.call("train")["reused"]
+
+    deployed = there.call("deploy")
+    assert deployed["artifact"] == trained["artifact"]
+    assert there.call("deploy")["reused"]
+    calls = [call for call in there.aws.calls if "CreateEndpoint" in call]
+    assert calls == ["sagemaker CreateEndpointConfig", "sagemaker CreateEndpoint"]
+
+    summary = there.call("predict", "--text", "Ana: lunch?\nBen: yes, at noon")["summary"]
+    assert summary == local_summary(there, trained["artifact"], tmp_path)
+    evaluated = there.call("evaluate")
+    assert evaluated["examples"] == 4
+    assert evaluated["before"] is not None
+    [endpoint] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]
+    assert (endpoint["state"], endpoint["usd_per_hour"]) == ("live", 2.03)
+
+    there.aws.aws.client("s3").put_object(Bucket=there.aws.bucket, Key="lorasum/tiny-2/data/x", Body=b"another run's")
+    torn = there.call("teardown", "--yes", "--data", "--artifacts")
+    assert torn["remaining"] == []
+    sagemaker = there.aws.sagemaker
+    assert (sagemaker.models, sagemaker.configs, sagemaker.call("ListEndpoints", {})) == ({}, {}, {"Endpoints": []})
+    assert there.objects() == ["lorasum/tiny-2/data/x"]
+    again = there.call("teardown", "--yes", "--data", "--artifacts")
+    assert (again["removed"], again["remaining"]) == ([], [])
+
+
+def local_summary(there: Account, artifact: str, tmp_path: Path) -> str:
+    """What the same artifact, downloaded, answers to the same dialogue without any endpoint."""
+    folder = tmp_path / "artifact"
+    there.aws.aws.download(artifact, folder)
+    script = (
+        "import sys, inference as i; m = i.model_fn(sys.argv[1])\n"
+        'body = \'{"dialogue": "Ana: lunch?\\\\nBen: yes, at noon", "parameters": {"max_new_tokens": 8}}\'\n'
+        "print(i.predict_fn(i.input_fn(body, 'application/json'), m)[0]['generated_text'])"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(folder / "code")}
+    done = subprocess.run([sys.executable, "-c", script, folder], env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.removesuffix("\n")
+
+
+def test_two_trains_at_once_one_job_which_outlives_them_and_is_found_from_another_machine(
+    account: Callable[..., Account],
+) -> None:
+    there = account(steps=400)
+    there.call("prepare")
+    both = [there.start("train", "--no-wait", "--json") for _ in range(2)]
+    codes = sorted(process.wait(100) for process in both)
+    assert codes[0] == 0
+    assert list(there.jobs.values()) == ["InProgress"]
+
+    following = there.start("train")
+    said = following.stderr
+    assert said
+    wait_for(lambda: "following job" in said.readline())
+    wait_for(lambda: "step" in said.readline())
+    following.send_signal(2)
+    _, errors = following.communicate(timeout=60)
+    assert (following.returncode, "goes on" in errors, "follows it again" in errors) == (2, True, True)
+    assert list(there.jobs.values()) == ["InProgress"]
+
+    elsewhere = account(steps=400, home="other")
+    torn = elsewhere.call("teardown", "--yes")
+    assert len(torn["removed"]) == 1
+    assert list(there.jobs.values()) == ["Stopped"]
+    [job] = [r for r in there.call("status")["resources"] if r["kind"] == "training_job"]
+    assert job["state"] == "failed"
+
+    again = there.start("train", "--set", "training.logging_steps=1")
+    _, errors = again.communicate(timeout=200)
+    assert again.returncode == 0, errors
+    assert "resumed" in errors
+    assert list(there.jobs.values()) == ["Stopped", "Completed"]
+    [first, second] = there.jobs
+    assert second == f"{first}-2"
+
+
+def test_a_failed_job_says_why_and_shows_its_log(account: Callable[..., Account]) -> None:
+    there = account()
+    there.call("prepare")
+    ended = there.start("train", "--set", "lora.targets=[nothing_like_it]")
+    _, errors = ended.communicate(timeout=200)
+    assert ended.returncode == 2
+    assert "error: training job tiny-" in errors
+    assert "nothing_like_it" in errors
+    assert "log: " in errors
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault", "error", "hint"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, None, "credentials", "aws configure"),
+        ({"AWS_DEFAULT_REGION": ""}, None, "no AWS region", "sagemaker.region"),
+        ({}, Fault("iam ", "denied"), "not authorized", "docs/iam.md"),
+        ({}, Fault("CreateTrainingJob", "denied"), "not authorized", "sagemaker:CreateTrainingJob"),
+        ({}, Fault("CreateTrainingJob", "error"), "injected", "again"),
+        ({}, Fault("s3 HEAD", "reset"), "cannot look at the bucket", "network"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_starts_nothing(
+    account: Callable[..., Account], settings: dict[str, str], fault: Fault | None, error: str, hint: str
+) -> None:
+    there = account()
+    there.call("prepare")
+    there.environ |= settings
+    there.aws.faults = [fault] if fault else []
+    there.environ["AWS_MAX_ATTEMPTS"] = "1"
+    extra = ["--set", "sagemaker.role=Trainer"] if fault and fault.pattern == "iam " else []
+    said = there.fail("train", *extra)
+    assert error in said[0]
+    assert hint in said[1]
+    assert there.jobs == {}
+
+
+def test_throttling_of_every_second_call_and_a_lost_answer_start_one_job(account: Callable[..., Account]) -> None:
+    there = account()
+    there.aws.faults = [Fault("", "throttle", probability=0.5), Fault("CreateTrainingJob", "lost", times=1)]
+    there.call("prepare")
+    there.call("train")
+    assert list(there.jobs.values()) == ["Completed"]
+
+
+def test_an_endpoint_that_does_not_come_up_leaves_nothing(account: Callable[..., Account]) -> None:
+    there = account()
+    there.call("prepare")
+    artifact = there.call("train")["artifact"]
+    bucket, _, prefix = artifact.removeprefix("s3://").partition("/")
+    broken = b"raise RuntimeError('this model is broken')"
+    there.aws.aws.client("s3").put_object(Bucket=bucket, Key=f"{prefix}code/inference.py", Body=broken)
+    error, _ = there.fail("deploy")
+    assert "did not start" in error
+    assert "this model is broken" in error
+    sagemaker = there.aws.sagemaker
+    assert (sagemaker.models, sagemaker.configs) == ({}, {})
+    assert sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}

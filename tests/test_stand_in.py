@@ -1,0 +1,181 @@
+"""The stand-in itself: it runs jobs and endpoints, refuses what the service refuses, and fails when told to."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import stand_in_container as container
+from stand_in import Fault, StandIn
+
+pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[StandIn]:
+    with StandIn() as stand_in:
+        yield stand_in
+
+
+def client(aws: StandIn, service: str, attempts: int = 1) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    settings = Config(retries={"mode": "standard", "total_max_attempts": attempts})
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    return boto3.client(service, endpoint_url=aws.url, region_name="us-east-1", config=settings, **keys)
+
+
+def put(aws: StandIn, key: str, text: str) -> None:
+    aws.aws.client("s3").put_object(Bucket=aws.bucket, Key=key, Body=text.encode())
+
+
+def job(aws: StandIn, name: str, script: str, **more: Any) -> dict[str, Any]:
+    """Run `script` as a job and describe it when it has ended, or as soon as it prints, if it is to be stopped."""
+    put(aws, f"{name}/code/start.py", script)
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{aws.bucket}/{name}/code/"}
+    request = {
+        "TrainingJobName": name,
+        "RoleArn": aws.role_arn,
+        "AlgorithmSpecification": {
+            "TrainingImage": "image:1",
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/start.py"],
+        },
+        "HyperParameters": {"epochs": "3"},
+        "InputDataConfig": [{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
+        "OutputDataConfig": {"S3OutputPath": f"s3://{aws.bucket}/out", "CompressionType": "NONE"},
+        "ResourceConfig": {"InstanceType": "ml.g5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+    }
+    sagemaker = client(aws, "sagemaker")
+    sagemaker.create_training_job(**request | more)
+    while (found := sagemaker.describe_training_job(TrainingJobName=name))["TrainingJobStatus"] in (
+        "InProgress",
+        "Stopping",
+    ):
+        if name.startswith("stopped") and said(aws, name) and found["TrainingJobStatus"] == "InProgress":
+            sagemaker.stop_training_job(TrainingJobName=name)
+        time.sleep(0.1)
+    return dict(found)
+
+
+def said(aws: StandIn, name: str) -> list[str]:
+    logs = aws.aws.client("logs")
+    group = "/aws/sagemaker/TrainingJobs"
+    try:
+        streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+    except logs.exceptions.ResourceNotFoundException:
+        return []
+    pages = [logs.get_log_events(logGroupName=group, logStreamName=s["logStreamName"]) for s in streams]
+    return [event["message"] for page in pages for event in page["events"]]
+
+
+def test_a_job_is_run_and_its_output_uploaded(aws: StandIn) -> None:
+    script = """
+import json, os, pathlib
+flags = json.load(open("/opt/ml/input/config/hyperparameters.json"))
+print("epochs", flags["epochs"], os.environ["TRAINING_JOB_NAME"], "HOSTNAME" in os.environ)
+pathlib.Path("/opt/ml/model/adapter").mkdir()
+pathlib.Path("/opt/ml/model/adapter/weights").write_text("w")
+"""
+    ended = job(aws, "good", script)
+    assert (ended["TrainingJobStatus"], ended["SecondaryStatus"]) == ("Completed", "Completed")
+    assert [t["Status"] for t in ended["SecondaryStatusTransitions"]][:3] == ["Downloading", "Training", "Uploading"]
+    assert said(aws, "good") == ["epochs 3 good False"]
+    assert ended["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{aws.bucket}/out/good/output/model/"
+    stored = aws.aws.client("s3").get_object(Bucket=aws.bucket, Key="out/good/output/model/adapter/weights")
+    assert stored["Body"].read() == b"w"
+
+
+def test_a_failed_job_gives_its_reason(aws: StandIn) -> None:
+    ended = job(aws, "bad", "open('/opt/ml/output/failure', 'w').write('no memory'); raise SystemExit(3)")
+    assert ended["TrainingJobStatus"] == "Failed"
+    assert ended["FailureReason"] == "AlgorithmError: no memory, exit code: 3"
+
+
+def test_a_stopped_job_hears_sigterm_and_keeps_its_checkpoints(aws: StandIn) -> None:
+    script = """
+import pathlib, signal, sys, time
+def stop(*_):
+    pathlib.Path("/opt/ml/checkpoints/heard").write_text("yes")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("ready", pathlib.Path("/opt/ml/checkpoints/heard").exists(), flush=True)
+time.sleep(60)
+"""
+    kept = {"CheckpointConfig": {"S3Uri": f"s3://{aws.bucket}/kept/"}}
+    for name, heard in (("stopped", False), ("stopped-again", True)):
+        assert job(aws, name, script, **kept)["TrainingJobStatus"] == "Stopped"
+        assert said(aws, name) == [f"ready {heard}"]
+
+
+def test_a_job_over_its_time_is_stopped(aws: StandIn) -> None:
+    ended = job(aws, "slow", "import time; time.sleep(60)", StoppingCondition={"MaxRuntimeInSeconds": 1})
+    assert (ended["TrainingJobStatus"], ended["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+
+
+def test_what_the_service_refuses(aws: StandIn) -> None:
+    sagemaker = client(aws, "sagemaker")
+    job(aws, "once", "")
+    with pytest.raises(sagemaker.exceptions.ResourceInUse):
+        job(aws, "once", "")
+    short = {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 30}
+    with pytest.raises(sagemaker.exceptions.ClientError, match="at least MaxRuntimeInSeconds"):
+        job(aws, "spot", "", EnableManagedSpotTraining=True, StoppingCondition=short)
+    resources = {"InstanceType": "ml.none.large", "InstanceCount": 1, "VolumeSizeInGB": 30}
+    with pytest.raises(sagemaker.exceptions.ClientError, match="none of the service's values"):
+        job(aws, "typo", "", ResourceConfig=resources)
+    with pytest.raises(sagemaker.exceptions.ClientError, match="does not match"):
+        job(aws, "role", "", RoleArn="Trainer-which-is-no-arn-at-all")
+    aws.sagemaker.quotas["ml.g5.2xlarge"] = 0
+    with pytest.raises(sagemaker.exceptions.ResourceLimitExceeded):
+        job(aws, "many", "")
+    aws.sagemaker.quotas.clear()
+
+
+INFERENCE = """
+def model_fn(model_dir): return open(model_dir + "/weights").read()
+def input_fn(data, content_type): return data
+def predict_fn(data, model):
+    if "bad" in data: raise ValueError("bad input")
+    return f"{model}: {data}"
+def output_fn(prediction, accept): return prediction
+"""
+
+
+def test_an_endpoint_serves_through_the_toolkits_handler(aws: StandIn) -> None:
+    put(aws, "model/code/inference.py", INFERENCE)
+    put(aws, "model/weights", "w")
+    sagemaker, runtime = client(aws, "sagemaker"), client(aws, "sagemaker-runtime")
+    source = {"S3Uri": f"s3://{aws.bucket}/model/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    container_ = {"Image": "image:1", "ModelDataSource": {"S3DataSource": source}}
+    sagemaker.create_model(ModelName="m", ExecutionRoleArn=aws.role_arn, PrimaryContainer=container_)
+    variant = {"VariantName": "AllTraffic", "ModelName": "m", "InitialInstanceCount": 1, "InstanceType": "ml.g5.xlarge"}
+    sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+    with pytest.raises(sagemaker.exceptions.ClientError, match="in status Creating"):
+        sagemaker.delete_endpoint(EndpointName="e")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="e", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    answer = runtime.invoke_endpoint(EndpointName="e", ContentType="application/json", Body=b'"hi"')
+    assert answer["Body"].read() == b'w: "hi"'
+    with pytest.raises(runtime.exceptions.ModelError) as error:
+        runtime.invoke_endpoint(EndpointName="e", ContentType="application/json", Body=b'"bad"')
+    assert error.value.response["OriginalStatusCode"] == 400
+    assert json.loads(error.value.response["OriginalMessage"])["message"].startswith("bad input")
+    with pytest.raises(sagemaker.exceptions.ClientError, match="an endpoint uses it"):
+        sagemaker.delete_endpoint_config(EndpointConfigName="c")
+    sagemaker.delete_endpoint(EndpointName="e")
+
+
+@pytest.mark.parametrize(("kind", "created"), [("throttle", False), ("error", False), ("reset", False), ("lost", True)])
+def test_faults(aws: StandIn, kind: str, created: bool) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    aws.faults.append(Fault("s3 PUT", kind, times=1))
+    with pytest.raises((BotoCoreError, ClientError)):
+        client(aws, "s3").put_object(Bucket=aws.bucket, Key=f"fault-{kind}", Body=b"1")
+    aws.faults.clear()
+    there = aws.aws.client("s3").list_objects_v2(Bucket=aws.bucket, Prefix=f"fault-{kind}")["KeyCount"]
+    assert bool(there) == created
