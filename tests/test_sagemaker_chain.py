@@ -97,25 +97,23 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
 
     planned = there.call("train", "--dry-run")
     assert there.jobs == {}
-    trained = there.call("train")
+    ran = there.call("run", "--keep")
+    trained, deployed, evaluated = ran["train"], ran["deploy"], ran["evaluate"]
+    assert ran["prepare"]["reused"]
     assert (trained["reused"], there.jobs) == (False, {planned["job"]: "Completed"})
     assert trained["train_loss"] > 0
     sent = {key: value for key, value in planned["request"].items() if key != "Tags"}
     described = there.aws.sagemaker.jobs[planned["job"]].description
     assert sent == {key: described[key] for key in sent}
-    assert there.call("train")["reused"]
-
-    deployed = there.call("deploy")
     assert deployed["artifact"] == trained["artifact"]
-    assert there.call("deploy")["reused"]
-    calls = [call for call in there.aws.calls if "CreateEndpoint" in call]
-    assert calls == ["sagemaker CreateEndpointConfig", "sagemaker CreateEndpoint"]
+    assert (evaluated["examples"], evaluated["before"] is not None) == (4, True)
 
+    assert there.call("train")["reused"]
+    assert there.call("deploy")["reused"]
+    created = [call for call in there.aws.calls if call == "sagemaker CreateEndpoint"]
+    assert len(created) == 2  # the model's, and the base model's to compare with
     summary = there.call("predict", "--text", "Ana: lunch?\nBen: yes, at noon")["summary"]
     assert summary == local_summary(there, trained["artifact"], tmp_path)
-    evaluated = there.call("evaluate")
-    assert evaluated["examples"] == 4
-    assert evaluated["before"] is not None
     [endpoint] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]
     assert (endpoint["state"], endpoint["usd_per_hour"]) == ("live", 2.03)
 
@@ -219,22 +217,43 @@ def test_what_goes_wrong_is_one_line_and_starts_nothing(
 
 def test_throttling_of_every_second_call_and_a_lost_answer_start_one_job(account: Callable[..., Account]) -> None:
     there = account()
-    there.aws.faults = [Fault("", "throttle", probability=0.5), Fault("CreateTrainingJob", "lost", times=1)]
     there.call("prepare")
+    there.aws.faults = [Fault("", "throttle", probability=0.5), Fault("CreateTrainingJob", "lost", times=1)]
     there.call("train")
     assert list(there.jobs.values()) == ["Completed"]
 
 
-def test_an_endpoint_that_does_not_come_up_leaves_nothing(account: Callable[..., Account]) -> None:
+def test_an_endpoint_is_updated_in_place_and_one_that_does_not_come_up_leaves_what_was_there(
+    account: Callable[..., Account],
+) -> None:
     there = account()
+    sagemaker = there.aws.sagemaker
     there.call("prepare")
-    artifact = there.call("train")["artifact"]
-    bucket, _, prefix = artifact.removeprefix("s3://").partition("/")
-    broken = b"raise RuntimeError('this model is broken')"
-    there.aws.aws.client("s3").put_object(Bucket=bucket, Key=f"{prefix}code/inference.py", Body=broken)
+    first = there.call("train")["artifact"]
+    _break(there, first)
     error, _ = there.fail("deploy")
     assert "did not start" in error
     assert "this model is broken" in error
-    sagemaker = there.aws.sagemaker
     assert (sagemaker.models, sagemaker.configs) == ({}, {})
     assert sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
+
+    second = there.call("train", "--set", "lora.r=2")["artifact"]
+    assert there.call("deploy")["artifact"] == second
+    third = there.call("train", "--set", "lora.r=3")["artifact"]
+    assert there.call("deploy")["artifact"] == third
+    assert there.aws.calls.count("sagemaker UpdateEndpoint") == 1
+    assert len(sagemaker.models) == len(sagemaker.configs) == 1
+
+    there.call("train")  # the first again: it is the newest now
+    error, _ = there.fail("deploy")
+    assert "rolled back" in error
+    [endpoint] = [r for r in there.call("status")["resources"] if r["kind"] == "endpoint"]
+    assert (endpoint["state"], endpoint["detail"]["artifact"]) == ("live", third)
+    assert there.call("predict", "--text", "Ana: hi")["summary"] is not None
+    assert len(sagemaker.models) == len(sagemaker.configs) == 1
+
+
+def _break(there: Account, artifact: str) -> None:
+    bucket, _, prefix = artifact.removeprefix("s3://").partition("/")
+    broken = b"raise RuntimeError('this model is broken')"
+    there.aws.aws.client("s3").put_object(Bucket=bucket, Key=f"{prefix}code/inference.py", Body=broken)
