@@ -128,17 +128,23 @@ def _run(
     """Load the config, run `command` and show what it returns.
 
     Raises:
-        BackendError: it tore down, and something is left. The result says so too.
+        LorasumError: it tore down, and something is left; or rows were refused. The result says so too.
     """
     from lorasum.config_loader import load_config
     from lorasum.ledger import Ledger
-    from lorasum.models import RunResult, TeardownResult
+    from lorasum.models import BatchPrediction, RunResult, TeardownResult
     from lorasum.reporter import ConsoleReporter
 
     with ConsoleReporter(quiet) as report:
         result = command(_Session(load_config(file, overrides or ()), Ledger(), report))
     render.show(result, as_json)
     torn = result.teardown if isinstance(result, RunResult) else result
+    if isinstance(result, BatchPrediction) and result.failures:
+        first = result.failures[0]
+        raise LorasumError(
+            f"{len(result.failures)} of {result.rows} rows were refused, line {first.line} first: {first.reason}",
+            "they have `error` instead of `summary` in the output; --json lists them all",
+        )
     if isinstance(torn, TeardownResult) and torn.remaining:
         raise BackendError(f"still there: {'; '.join(torn.remaining)}", "run `lorasum teardown` again")
 
@@ -215,6 +221,7 @@ def predict(
     file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="A text file; - is stdin.")] = None,
     source: Annotated[Path | None, typer.Option("--input", metavar="JSONL", help="Many dialogues.")] = None,
     target: Annotated[Path | None, typer.Option("--output", metavar="JSONL", help="Their summaries.")] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests of --input at once.")] = 1,
     sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -232,7 +239,7 @@ def predict(
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
     common = (config, overrides, as_json, quiet)
     if source and target:
-        _run(*common, lambda s: predict_file(s.config, s.backend, s.ledger, s.report, source, target))
+        _run(*common, lambda s: predict_file(s.config, s.backend, s.ledger, s.report, source, target, concurrency))
     elif sample:
         _run(*common, lambda s: predict_sample(s.config, s.backend, s.ledger))
     else:

@@ -35,3 +35,7 @@ class ModelError(LorasumError):
 
 class BackendError(LorasumError):
     """A backend could not do what was asked: a job failed, an endpoint did not start, a port is taken."""
+
+
+class RefusedError(BackendError):
+    """An endpoint refused one request for what is in it; it goes on answering others."""

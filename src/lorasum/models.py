@@ -276,6 +276,17 @@ class BatchPrediction:
     output: str
     rows: int
     seconds: float
+    failures: tuple["RowFailure", ...] = ()
+    """Rows that the endpoint refused; in `output` they have `error` instead of a summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A row of `predict --input` without an answer."""
+
+    line: int
+    """Of the input file, from 1."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from lorasum.models import (
     TrainStarted,
 )
 
+_FAILURES_SHOWN = 20  # rows; --json has them all
 _PIPE_WIDTH = 120  # columns, where no terminal says how wide it is
 
 
@@ -173,7 +174,9 @@ def _(result: Prediction) -> RenderableType:
 @_body.register
 def _(result: BatchPrediction) -> RenderableType:
     rows = {"from": result.input, "to": result.output}
-    return Group(_title("summarised", f"{result.rows:,} dialogues", duration(result.seconds)), facts(rows))
+    rows |= {f"line {failure.line}": failure.reason for failure in result.failures[:_FAILURES_SHOWN]}
+    answered = result.rows - len(result.failures)
+    return Group(_title("summarised", f"{answered:,} dialogues", duration(result.seconds)), facts(rows))
 
 
 @_body.register

@@ -1,6 +1,7 @@
 """deploy, predict, evaluate: what is in service has answered, and answers what was trained."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from lorasum.commands.evaluate import evaluate, rouge
 from lorasum.commands.predict import predict, predict_file, predict_sample, predict_text, read_answer
 from lorasum.commands.train import train
 from lorasum.config import Config
-from lorasum.errors import BackendError, DataError, LorasumError
+from lorasum.errors import BackendError, DataError, LorasumError, RefusedError
 from lorasum.ledger import Ledger
-from lorasum.models import Silent
+from lorasum.models import EndpointRef, RowFailure, Silent
 
 
 def interrupt() -> None:
@@ -184,7 +185,7 @@ def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
     assert not output.exists()
     [part] = tmp_path.glob("*.part")
     with part.open("a") as file:
-        file.write('{"dialogue": "A: 2", "summ')  # a write that was cut off
+        file.write('{"row": 2, "summ')  # a write that was cut off
     backend.before.clear()
 
     longer = deployed.model_copy(update={"predict": deployed.predict.model_copy(update={"max_new_tokens": 9})})
@@ -220,6 +221,58 @@ def test_a_bad_row_is_named_before_anything_is_sent(
         predict_file(deployed, backend, ledger, Silent(), source, tmp_path / "out.jsonl")
     assert backend.requests == []
     assert not list(tmp_path.glob("out*"))
+
+
+class PickyBackend(MemoryBackend):
+    """Refuses requests with a bad prompt, and answers the later the earlier a prompt is."""
+
+    def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
+        if any("bad" in prompt for prompt in payload["inputs"]):
+            self.requests.append(payload)
+            raise RefusedError("prompt too long", "shorten it")
+        time.sleep(0.1 if "A: 0" in payload["inputs"][0] else 0)
+        return super().invoke(endpoint, payload, timeout)
+
+
+def test_rows_that_are_refused_are_told_with_their_lines_and_the_others_keep_their_order(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    picky = PickyBackend()
+    vars(picky).update(vars(backend))
+    source = tmp_path / "in.jsonl"
+    texts = [f"A: {i}" + (" bad" if i == 3 else "") for i in range(7)]
+    source.write_text("\n" + "".join(json.dumps({"dialogue": text}) + "\n" for text in texts))
+    result = predict_file(deployed, picky, ledger, Silent(), source, tmp_path / "out.jsonl", concurrency=3)
+    assert result.failures == (RowFailure(5, "prompt too long"),)
+    written = rows(tmp_path / "out.jsonl")
+    assert [row["dialogue"] for row in written] == texts
+    assert written[3] == {"dialogue": "A: 3 bad", "error": "prompt too long"}
+    assert [row["summary"] for row in written if "summary" in row] == [
+        f"Sum up: {text} =>" for text in texts if "bad" not in text
+    ]
+
+
+def test_what_was_under_way_when_a_request_failed_is_not_asked_again(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", *({"dialogue": f"A: {i}"} for i in range(40)))
+    output = tmp_path / "out.jsonl"
+
+    def fail_the_fourth() -> None:
+        time.sleep(0.02)
+        if backend.calls.count("invoke") == fails_at:
+            raise BackendError("gone")
+
+    fails_at = backend.calls.count("invoke") + 4
+    backend.requests.clear()
+    backend.before["invoke"] = fail_the_fourth
+    with pytest.raises(BackendError, match="gone"):
+        predict_file(deployed, backend, ledger, Silent(), source, output, concurrency=4)
+    backend.before.clear()
+    predict_file(deployed, backend, ledger, Silent(), source, output, concurrency=4)
+    asked = [prompt for request in backend.requests for prompt in request["inputs"]]
+    assert len(asked) == len(set(asked)) == 40
+    assert [row["dialogue"] for row in rows(output)] == [f"A: {i}" for i in range(40)]
 
 
 def test_the_output_is_never_the_input(

@@ -96,6 +96,7 @@ class Backend(Protocol):
         """POST `payload` as JSON and return the decoded answer; `timeout` in seconds.
 
         Raises:
+            RefusedError: it refused this request; another one may be answered.
             BackendError: no endpoint answers there, it answered with an error, or it took too long.
         """
 

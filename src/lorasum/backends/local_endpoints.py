@@ -14,7 +14,7 @@ from lorasum import paths
 from lorasum.backends import local_processes as processes
 from lorasum.backends.base import Live
 from lorasum.backends.local_server import MAX_BODY, PORT_TAKEN, REASON, STATE_FILE
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, RefusedError
 from lorasum.models import EndpointRef, EndpointSpec, EndpointState
 
 if TYPE_CHECKING:
@@ -91,8 +91,10 @@ def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
         raise BackendError(f"{where} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
     if response.status_code != 200:
         said = answer.get("error") if isinstance(answer, dict) else None
-        hint = "send what the message asks for" if response.status_code == 400 else _DEPLOY
-        raise BackendError(f"{where} refused the request: {said or f'HTTP {response.status_code}'}", hint)
+        message = f"{where} refused the request: {said or f'HTTP {response.status_code}'}"
+        if response.status_code == 400:
+            raise RefusedError(message, "send what the message asks for")
+        raise BackendError(message, _DEPLOY)
     return answer
 
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from lorasum.backends.sagemaker_session import Session, aws_errors, error_code, is_missing
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, RefusedError
 from lorasum.models import EndpointRef
 
 MAX_BODY = 6_291_456
@@ -55,7 +55,7 @@ def _explained(error: BackendError, endpoint: EndpointRef, timeout: float) -> Ba
         if cause.response.get("OriginalStatusCode", 400) >= 500 or "timed out" in str(cause).lower():
             limit = "SageMaker ends a request after 60 s"
             return BackendError(f"endpoint {endpoint.name} failed: {_line(said) or limit}", f"{limit}: {_FEWER}")
-        return BackendError(
+        return RefusedError(
             f"endpoint {endpoint.name} refused the request: {_line(said)}", "send what the message asks for"
         )
     return error
