@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from lorasum.config import Config
+from lorasum.config import Config, SageMakerConfig
 from lorasum.config_loader import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -60,3 +61,19 @@ def test_every_pin_of_the_container_is_the_one_that_is_tested() -> None:
 
 def test_the_pins_name_no_local_build() -> None:
     assert all(re.fullmatch(r"[0-9a-z.]+", version) for version in pins(ROOT / "constraints.txt").values())
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"subnets": ["subnet-1"]}, "go together"),
+        ({"spot": True, "keep_alive_minutes": 5}, "does not go with spot"),
+        ({"max_wait_hours": 30}, "for spot only"),
+        ({"spot": True, "max_wait_hours": 2}, "shorter than max_runtime_hours"),
+        ({"network_isolation": True, "hub_token_secret": "arn:x"}, "cannot be read"),
+        ({"training_instance_type": "g5.2xlarge"}, "should match pattern"),
+    ],
+)
+def test_sagemaker_settings_that_do_not_go_together(section: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        SageMakerConfig.model_validate(section)

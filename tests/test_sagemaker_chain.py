@@ -238,6 +238,7 @@ def test_an_endpoint_is_updated_in_place_and_one_that_does_not_come_up_leaves_wh
     assert sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
 
     second = there.call("train", "--set", "lora.r=2")["artifact"]
+    there.aws.faults = [Fault("CreateEndpoint$", "lost", times=1), Fault("CreateModel$", "lost", times=1)]
     assert there.call("deploy")["artifact"] == second
     third = there.call("train", "--set", "lora.r=3")["artifact"]
     assert there.call("deploy")["artifact"] == third

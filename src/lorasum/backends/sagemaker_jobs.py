@@ -250,5 +250,6 @@ def _progress(described: dict[str, Any], usd_per_hour: float | None) -> dict[str
         began = described.get("TrainingStartTime")
         seconds = (described.get("TrainingEndTime") or described["LastModifiedTime"]) - began if began else None
         seconds = seconds.total_seconds() if seconds else 0.0
+    seconds = max(float(seconds), 0.0)
     cost = {} if usd_per_hour is None else {"usd": seconds / 3600 * usd_per_hour}
-    return {"status": described["SecondaryStatus"], "billable_seconds": float(seconds), **cost}
+    return {"status": described["SecondaryStatus"], "billable_seconds": seconds, **cost}
