@@ -115,7 +115,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     summary = there.call("predict", "--text", "Ana: lunch?\nBen: yes, at noon")["summary"]
     assert summary == local_summary(there, trained["artifact"], tmp_path)
     [endpoint] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]
-    assert (endpoint["state"], endpoint["usd_per_hour"]) == ("live", 2.03)
+    assert (endpoint["state"], endpoint["usd_per_hour"]) == ("live", 2.5)  # the price list's
 
     there.aws.aws.client("s3").put_object(Bucket=there.aws.bucket, Key="lorasum/tiny-2/data/x", Body=b"another run's")
     torn = there.call("teardown", "--yes", "--data", "--artifacts")

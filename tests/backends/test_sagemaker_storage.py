@@ -49,7 +49,8 @@ def test_a_folder_is_uploaded_once_and_what_changed_again(session: Session, fold
     first = modified(session)
     assert set(first) == {"train/data.arrow", "manifest.json"}
     assert told.seen[-1] == "9.0 MB"
-    assert storage.folder_bytes(session, URI) == 9_000_002
+    assert storage.contents(session, URI) == (2, 9_000_002)
+    assert storage.contents(session, "s3://no-such-bucket/lorasum/chats/") == (0, 0)
     again = Bytes()
     storage.upload(session, storage.folder_files(folder), URI, again, "uploading")
     assert (modified(session), again.seen) == (first, [])

@@ -101,6 +101,9 @@ class MemoryBackend:
         running = [Live("training_job", name) for name, state in self.jobs.items() if state.status == "running"]
         return running + [Live("endpoint", name) for name in self.endpoints]
 
+    def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        return ["jobs"] if artifacts and self.jobs else []
+
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         if artifacts:
             self.jobs.clear()

@@ -97,7 +97,9 @@ class StandIn:
         fault = next((fault for fault in list(self.faults) if fault.strikes(call)), None)
         if fault and fault.kind != "lost":
             return _fail(fault.kind, call, environ, start_response)
-        if call.startswith(("sagemaker ", "runtime ")):
+        if call == "pricing GetProducts":
+            answer = _prices(environ, start_response)
+        elif call.startswith(("sagemaker ", "runtime ")):
             answer = self._sagemaker(call, environ, start_response)
         else:
             answer = self._moto(environ, start_response)
@@ -119,6 +121,15 @@ class StandIn:
             said = {"__type": refusal.code, "message": refusal.message, "Message": refusal.message, **refusal.more}
             return _answer(start_response, refusal.status, json.dumps(said).encode(), refusal.code)
         return _answer(start_response, 200, answer)
+
+
+def _prices(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """The price list, with prices of its own: an hour of training costs 1.25 USD, an hour of hosting 2.5."""
+    request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+    [use] = [wanted["Value"] for wanted in request["Filters"] if wanted["Field"] == "component"]
+    dimension = {"unit": "Hrs", "pricePerUnit": {"USD": {"Training": "1.25", "Hosting": "2.50"}[use]}}
+    product = {"terms": {"OnDemand": {"A.B": {"priceDimensions": {"A.B.C": dimension}}}}}
+    return _answer(start_response, 200, json.dumps({"PriceList": [json.dumps(product)]}).encode())
 
 
 def _call(environ: dict[str, Any]) -> str:

@@ -106,6 +106,9 @@ class Backend(Protocol):
     def live(self, run: str) -> list[Live]:
         """Everything of this run that is running now, found without the ledger."""
 
+    def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        """What `delete_files` would delete, one line each."""
+
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         """Delete what the backend stores for a run of which nothing runs; absent files succeed.
 

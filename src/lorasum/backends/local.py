@@ -156,17 +156,21 @@ class LocalBackend:
     def live(self, run: str) -> list[Live]:
         return [*_live_jobs(run), *endpoints.live(run)]
 
+    def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        return [str(folder) for folder in _artifact_folders(run) if artifacts and folder.is_dir()]
+
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
-        folders = [paths.run_dir(run) / name for name in ("jobs", "endpoints")] if artifacts else []
-        deleted = []
-        for folder in folders:
-            if folder.is_dir():
-                try:
-                    shutil.rmtree(folder)
-                except OSError as error:
-                    raise BackendError(f"cannot delete {folder}: {error}", "check the folder's permissions") from error
-                deleted.append(str(folder))
+        deleted = self.stored_files(run, data, artifacts)
+        for folder in deleted:
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise BackendError(f"cannot delete {folder}: {error}", "check the folder's permissions") from error
         return deleted
+
+
+def _artifact_folders(run: str) -> list[Path]:
+    return [paths.run_dir(run) / name for name in ("jobs", "endpoints")]
 
 
 def _job_folder(run: str, job_name: str) -> Path:

@@ -106,8 +106,15 @@ class SageMakerBackend:
     def live(self, run: str) -> list[Live]:
         return [*jobs.live(self._session, run), *endpoints.live(self._session, run)]
 
+    def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        found = {uri: storage.contents(self._session, uri) for uri in self._folders(run, data, artifacts)}
+        return [f"{uri} ({count} objects, {size / 1e6:,.1f} MB)" for uri, (count, size) in found.items() if count]
+
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
-        place = Place(self._session.bucket, self._config.prefix, run, role="", image="")
-        folders = (["data"] if data else []) + (["jobs", "checkpoints", "models", "code"] if artifacts else [])
-        counts = {uri: storage.delete(self._session, uri) for uri in map(place.uri, folders)}
+        counts = {uri: storage.delete(self._session, uri) for uri in self._folders(run, data, artifacts)}
         return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]
+
+    def _folders(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        place = Place(self._session.bucket_name, self._config.prefix, run, role="", image="")
+        names = (["data"] if data else []) + (["jobs", "checkpoints", "models", "code"] if artifacts else [])
+        return [place.uri(name) for name in names]

@@ -34,7 +34,7 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
     """Create, adopt or update the endpoint, and wait until it is in service."""
     uri, environment = _model(session, spec, place, report)
     name = part_name(spec.name, uri, environment, place, session.config)
-    size = storage.folder_bytes(session, uri)
+    _, size = storage.contents(session, uri)
     if not size:
         raise BackendError(f"there is no model in {uri}", "run `lorasum train` again")
     there = _settled(session, spec.name)

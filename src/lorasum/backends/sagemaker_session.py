@@ -101,6 +101,11 @@ class Session:
             )
         return self._checked_role(wanted)
 
+    @property
+    def bucket_name(self) -> str:
+        """Name of the bucket, whether or not it exists."""
+        return self.config.bucket or f"sagemaker-{self.region}-{self.account}"
+
     @cached_property
     def bucket(self) -> str:
         """Name of the bucket; it exists and we can see it.
@@ -108,7 +113,7 @@ class Session:
         Raises:
             BackendError: it does not, it is somebody else's, or it is in another region.
         """
-        name = self.config.bucket or f"sagemaker-{self.region}-{self.account}"
+        name = self.bucket_name
         s3 = self.client("s3")
         try:
             with aws_errors(f"look at the bucket {name}", "s3:ListBucket"):

@@ -92,9 +92,10 @@ def read(session: Session, uri: str) -> bytes | None:
     return content
 
 
-def folder_bytes(session: Session, uri: str) -> int:
-    """Bytes of all objects below a folder."""
-    return sum(size for _, size in _objects(session, uri))
+def contents(session: Session, uri: str) -> tuple[int, int]:
+    """How many objects there are below a folder, and their bytes."""
+    sizes = [size for _, size in _objects(session, uri)]
+    return len(sizes), sum(sizes)
 
 
 def delete(session: Session, uri: str) -> int:
@@ -166,7 +167,13 @@ def _watch(futures: list[Future[None]], sent: _Sent, report: Reporter, label: st
 
 
 def _objects(session: Session, uri: str) -> list[tuple[str, int]]:
+    """Key and bytes of everything below a folder; nothing where there is no bucket."""
     bucket, prefix = split_uri(uri)
     pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    with aws_errors(f"list {uri}", "s3:ListBucket"):
-        return [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+    try:
+        with aws_errors(f"list {uri}", "s3:ListBucket"):
+            return [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return []
+        raise

@@ -22,9 +22,7 @@ def plan_teardown(
     run_dir = paths.run_dir(config.name)
     if data and (run_dir / "data").is_dir():
         lines.append(f"delete the datasets in {run_dir / 'data'}")
-    if artifacts and any(row.state == "done" for row in recorded_jobs(ledger, config.name, backend)):
-        lines.append("delete the trained models, checkpoints and logs")
-    return lines
+    return lines + [f"delete {stored}" for stored in backend.stored_files(config.name, data, artifacts)]
 
 
 def teardown(
