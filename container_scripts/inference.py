@@ -1,5 +1,5 @@
 """Serves a summariser: the handler contract of the SageMaker Hugging Face inference container, which the local server
-follows too. Needs torch and transformers only.
+follows too. Needs torch and transformers only; PEFT where an adapter is served.
 
 Request, application/json; one or at most 64 texts, answered as one batch, in their order:
     {"inputs": prompt | [prompts], "parameters": {...}}     prompts as the model was trained on
@@ -59,20 +59,29 @@ class Request:
 
 
 def model_fn(model_dir: str) -> Served:
-    """Load the model of a folder, or of a hub id with an optional @revision, onto the GPU if there is one."""
+    """Load the model of a folder, or of a hub id with an optional @revision, onto the GPU if there is one.
+
+    With LORASUM_BASE_MODEL set it is that folder or id instead; an adapter in `model_dir` is put on it.
+    """
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    model_dir = os.environ.get("LORASUM_BASE_MODEL") or model_dir  # a base model: its folder holds this code only
-    name, _, revision = (model_dir, "", "") if Path(model_dir).is_dir() else model_dir.partition("@")
+    base = os.environ.get("LORASUM_BASE_MODEL") or model_dir
+    adapter = Path(model_dir) if (Path(model_dir) / "adapter_config.json").is_file() else None
+    name, _, revision = (base, "", "") if Path(base).is_dir() else base.partition("@")
     source = {"pretrained_model_name_or_path": name, "revision": revision or "main"}
-    record = Path(model_dir) / "lorasum.json"
+    record = (adapter or Path(base)) / "lorasum.json"
     artifact = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=pick_dtype(device)).to(device).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=pick_dtype(device)).to(device)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    model = model.eval()
 
     eos = _eos_token_ids(artifact.get("eos_token_id"), tokenizer.eos_token_id, model.generation_config.eos_token_id)
     pad = next((token for token in (tokenizer.pad_token_id, *eos) if token is not None), 0)

@@ -110,7 +110,9 @@ def train(arguments: Arguments, folders: Folders) -> int:
         "seconds": time.monotonic() - started,
     }
     save_companions(base, folders.model, arguments, merge_dtype)
-    save_manifest(folders.model, arguments, manifest, done)
+    save_code(adapter)
+    for folder in (adapter, folders.model):
+        save_manifest(folder, arguments, manifest, done)
     metrics.emit("done", **done)
     return 0
 
@@ -143,6 +145,11 @@ def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any) 
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
     ).save_pretrained(output)
+    save_code(output)
+
+
+def save_code(output: Path) -> None:
+    """Write code/, with which a model folder, or an adapter's, serves itself."""
     code = output / "code"
     code.mkdir(exist_ok=True)
     here = Path(__file__).parent

@@ -126,7 +126,7 @@ def step(number: int, steps: int = 40) -> TrainEvent:
 def said(*events: TrainEvent, quiet: bool = False) -> list[str]:
     """The lines a reporter says about `events` where there is no terminal."""
     file = io.StringIO()
-    with ConsoleReporter(quiet, Console(file=file, width=200)) as report:
+    with ConsoleReporter(quiet, to=Console(file=file, width=200)) as report:
         for event in events:
             report.event(event)
     return [line.strip() for line in file.getvalue().splitlines()]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ class Account:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config)]
-        return subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def call(self, *arguments: str) -> Any:
         """The --json result of a command that succeeds."""
@@ -198,6 +202,10 @@ def test_a_failed_job_says_why_and_shows_its_log(account: Callable[..., Account]
         ({}, Fault("CreateTrainingJob", "denied"), "not authorized", "sagemaker:CreateTrainingJob"),
         ({}, Fault("CreateTrainingJob", "error"), "injected", "again"),
         ({}, Fault("s3 HEAD", "reset"), "cannot look at the bucket", "network"),
+        ({"AWS_DEFAULT_REGION": "mars-north-1"}, None, "mars-north-1", "sagemaker."),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, None, "the bucket chats-bucket is in us-east-1", "set sagemaker.region"),
+        ({"sagemaker.bucket": "nobody-has-this"}, None, "there is no bucket nobody-has-this", "create_bucket"),
+        ({"sagemaker.role": "Nobody"}, None, "there is no role Nobody", "docs/iam.md"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_starts_nothing(
@@ -205,10 +213,11 @@ def test_what_goes_wrong_is_one_line_and_starts_nothing(
 ) -> None:
     there = account()
     there.call("prepare")
-    there.environ |= settings
+    there.environ |= {name: value for name, value in settings.items() if name.isupper()}
     there.aws.faults = [fault] if fault else []
     there.environ["AWS_MAX_ATTEMPTS"] = "1"
     extra = ["--set", "sagemaker.role=Trainer"] if fault and fault.pattern == "iam " else []
+    extra += [word for name, value in settings.items() if name.islower() for word in ("--set", f"{name}={value}")]
     said = there.fail("train", *extra)
     assert error in said[0]
     assert hint in said[1]
@@ -252,6 +261,93 @@ def test_an_endpoint_is_updated_in_place_and_one_that_does_not_come_up_leaves_wh
     assert (endpoint["state"], endpoint["detail"]["artifact"]) == ("live", third)
     assert there.call("predict", "--text", "Ana: hi")["summary"] is not None
     assert len(sagemaker.models) == len(sagemaker.configs) == 1
+
+
+def test_an_adapter_is_served_on_its_base_and_answers_as_the_merged_model_does(
+    account: Callable[..., Account],
+) -> None:
+    there = account()
+    there.call("prepare")
+    artifact = there.call("train")["artifact"]
+    asked = ("predict", "--text", "Ana: lunch?\nBen: yes, at noon")
+    assert there.call("deploy")["artifact"] == artifact
+    merged = there.call(*asked)["summary"]
+
+    adapter = ("--set", "deploy.serve=adapter", "--set", "sagemaker.capture_percent=100")
+    bigger = ("--set", "sagemaker.max_instances=3")
+    assert not there.call("deploy", *adapter, *bigger)["reused"]
+    assert there.call("deploy", *adapter, *bigger)["reused"]
+    assert there.aws.calls.count("sagemaker UpdateEndpoint") == 1
+    [model] = there.aws.sagemaker.models.values()
+    assert model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"] == f"{artifact}adapter/"
+    [target] = there.aws.aws.scaled("tiny")
+    assert target["MaxCapacity"] == 3
+    assert there.call(*asked)["summary"] == merged
+    assert [key for key in there.objects() if key.startswith("lorasum/tiny/capture/tiny/")]
+
+    torn = there.call("teardown", "--yes", "--artifacts")
+    assert torn["remaining"] == []
+    assert there.aws.aws.scaled("tiny") == []
+    assert not [key for key in there.objects() if "/capture/" in key]
+
+
+def test_vllm_serves_the_same_artifact_with_the_same_answer(account: Callable[..., Account]) -> None:
+    there = account()
+    there.call("prepare")
+    there.call("train")
+    asked = ("predict", "--text", "Ana: lunch?\nBen: yes, at noon")
+    there.call("deploy")
+    summary = there.call(*asked)["summary"]
+    vllm = ("--set", "sagemaker.engine=vllm")
+    there.call("deploy", *vllm)
+    [model] = there.aws.sagemaker.models.values()
+    assert "huggingface-vllm:0.29.0" in model["PrimaryContainer"]["Image"]
+    assert there.call(*asked, *vllm)["summary"] == summary
+
+
+def test_a_quota_of_nothing_is_said_before_anything_is_sent(account: Callable[..., Account]) -> None:
+    there = account()
+    there.call("prepare")
+    before = there.objects()
+    quotas = there.aws.sagemaker.quotas
+    quotas |= {"ml.g5.2xlarge for training job usage": 0, "ml.g5.2xlarge for spot training job usage": 1}
+    error, hint = there.fail("train")
+    assert "your quota of 'ml.g5.2xlarge for training job usage' in us-east-1 is 0" in error
+    assert "request-service-quota-increase" in hint
+    assert "--quota-code L-00000000" in hint
+    assert (there.jobs, there.objects()) == ({}, before)
+    there.aws.faults = [Fault("servicequotas", "denied")]  # then it is the service that says so
+    error, hint = there.fail("train")
+    assert "service limit" in error
+    assert "quota" in hint
+    there.aws.faults = []
+    there.call("train", "--set", "sagemaker.spot=true")
+    quotas["ml.g5.4xlarge for endpoint usage"] = 0
+    error, _ = there.fail("deploy", "--set", "sagemaker.spot=true")
+    assert "'ml.g5.4xlarge for endpoint usage'" in error
+    assert there.aws.sagemaker.models == {}
+
+
+def test_killed_right_after_it_created_something_it_finds_it_again(account: Callable[..., Account]) -> None:
+    there = account(steps=60)
+    there.call("prepare")
+    for verb, call in (("train", "CreateTrainingJob"), ("deploy", "CreateEndpoint")):
+        killed = there.start(verb)
+        wait_for(partial(there.aws.calls.count, f"sagemaker {call}"))
+        killed.kill()
+        killed.communicate(timeout=60)
+        there.call(verb)
+        assert there.aws.calls.count(f"sagemaker {call}") == 1
+    killed = there.start("deploy", "--set", "predict.max_new_tokens=4", "--set", "deploy.serve=adapter")
+    wait_for(lambda: "sagemaker UpdateEndpoint" in there.aws.calls)
+    killed.kill()
+    killed.communicate(timeout=60)
+    plan = there.start("teardown")
+    output, errors = plan.communicate(timeout=60)
+    assert (plan.returncode, output) == (1, "")
+    assert "delete endpoint tiny" in errors
+    assert there.call("teardown", "--yes")["remaining"] == []
+    assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
 
 
 def _break(there: Account, artifact: str) -> None:

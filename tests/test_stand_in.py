@@ -129,7 +129,7 @@ def test_what_the_service_refuses(aws: StandIn) -> None:
         job(aws, "typo", "", ResourceConfig=resources)
     with pytest.raises(sagemaker.exceptions.ClientError, match="does not match"):
         job(aws, "role", "", RoleArn="Trainer-which-is-no-arn-at-all")
-    aws.sagemaker.quotas["ml.g5.2xlarge"] = 0
+    aws.sagemaker.quotas["ml.g5.2xlarge for training job usage"] = 0
     with pytest.raises(sagemaker.exceptions.ResourceLimitExceeded):
         job(aws, "many", "")
     aws.sagemaker.quotas.clear()

@@ -49,7 +49,9 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: warnings, errors and the result only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.", callback=_set_verbose)]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show tracebacks and jobs' logs.", callback=_set_verbose)
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -135,7 +137,7 @@ def _run(
     from lorasum.models import BatchPrediction, RunResult, TeardownResult
     from lorasum.reporter import ConsoleReporter
 
-    with ConsoleReporter(quiet) as report:
+    with ConsoleReporter(quiet, _verbose) as report:
         result = command(_Session(load_config(file, overrides or ()), Ledger(), report))
     render.show(result, as_json)
     torn = result.teardown if isinstance(result, RunResult) else result

@@ -199,6 +199,16 @@ class SageMakerConfig(Section):
     """Minutes the instance is kept, and paid for, after the job, for a next one to start at once. Not with spot."""
     endpoint_instance_type: Annotated[str, Field(pattern=r"^ml\.")] = "ml.g5.4xlarge"
     """Instance of the endpoint."""
+    max_instances: PositiveInt = 1
+    """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off."""
+    requests_per_minute: PositiveInt = 30
+    """With max_instances above 1: requests a minute and instance that autoscaling aims at."""
+    capture_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Share of requests and answers that are kept in S3, 0 to 100; 0 keeps none: they are people's chats."""
+    engine: Literal["huggingface", "vllm"] = "huggingface"
+    """What serves: the Hugging Face image with lorasum's inference.py, or the Hugging Face vLLM image."""
+    vllm_version: str = "0.29.0"
+    """With engine vllm: of the Hugging Face vLLM image."""
     inference_image: str | None = None
     """URI of the inference image; default: the Hugging Face image of the two versions below."""
     inference_transformers_version: str = "5.5.3"
@@ -221,6 +231,13 @@ class SageMakerConfig(Section):
         if self.network_isolation and self.hub_token_secret:
             raise ValueError("hub_token_secret cannot be read with network_isolation")
         return self
+
+
+class DeployConfig(Section):
+    """The endpoint, wherever it is."""
+
+    serve: Literal["merged", "adapter"] = "merged"
+    """The merged model, or the base model with the adapter put on when it is loaded: little to store per run."""
 
 
 class PredictConfig(Section):
@@ -249,6 +266,13 @@ class Config(Section):
     quantization: Literal["int8", "nf4", "none"] = "int8"
     """How the frozen base model is held while training (bitsandbytes)."""
     training: TrainingConfig = TrainingConfig()
+    deploy: DeployConfig = DeployConfig()
     local: LocalConfig = LocalConfig()
     sagemaker: SageMakerConfig = SageMakerConfig()
     predict: PredictConfig = PredictConfig()
+
+    @model_validator(mode="after")
+    def _engine_serves_it(self) -> "Config":
+        if self.backend == "sagemaker" and self.sagemaker.engine == "vllm" and self.deploy.serve == "adapter":
+            raise ValueError("sagemaker.engine vllm serves merged models: set deploy.serve to merged")
+        return self

@@ -130,7 +130,11 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class TrainEvent:
-    """One line of the training script's metrics: kind start|step|eval|saved|merged|done, and its values."""
+    """What a training job says.
+
+    Kinds: start, step, eval, saved, merged and done are the script's own; status is the backend's; log is any other
+    line of its log.
+    """
 
     kind: str
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -143,6 +147,7 @@ class EndpointSpec:
     Attributes:
         artifact: folder or URI holding a model, its tokenizer and (unless `code` is given) code/inference.py.
         code: folder with inference.py for a model that carries none (a base model).
+        base: with it, the artifact's adapter is served on top of this base model, instead of the merged one.
         port: local port, 0 for any free one.
         startup_timeout: seconds until /ping must answer 200.
     """
@@ -151,6 +156,7 @@ class EndpointSpec:
     name: str
     artifact: str
     code: Path | None = None
+    base: ModelRef | None = None
     port: int = 0
     startup_timeout: float = 300.0
 

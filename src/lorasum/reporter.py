@@ -13,17 +13,20 @@ from rich.text import Text
 from lorasum.models import TrainEvent
 from lorasum.render import console, duration, facts, loss
 
+_LOG_WIDTH = 100  # characters
 _SECONDS_BETWEEN_LINES = 2.0  # of progress, where there is no terminal to redraw
 
 
 class ConsoleReporter:
     """models.Reporter on stderr: live bars on a terminal, a line every two seconds at most elsewhere.
 
-    A context manager, so that the terminal is left tidy however a command ends. `quiet` leaves warnings only.
+    A context manager, so that the terminal is left tidy however a command ends. `quiet` leaves warnings only, and
+    `verbose` shows the lines of a job's log, which otherwise stand under the bar, the newest only.
     """
 
-    def __init__(self, quiet: bool = False, to: Console | None = None) -> None:
+    def __init__(self, quiet: bool = False, verbose: bool = False, to: Console | None = None) -> None:
         self._quiet = quiet
+        self._verbose = verbose
         self._console = to or console(stderr=True)
         self._live = self._console.is_terminal and self._console.file.isatty()  # FORCE_COLOR makes no terminal
         self._bars: Progress | None = None
@@ -59,6 +62,7 @@ class ConsoleReporter:
         value = event.values.get
         match event.kind:
             case "start":
+                self._stop_bars()  # the log's: from here on there are steps
                 self._console.print(_training_plan(event.values), soft_wrap=True)
             case "step":
                 done, total = int(value("step", 0)), int(value("steps", 0))
@@ -71,6 +75,11 @@ class ConsoleReporter:
             case "status":
                 usd = f", ${value('usd'):,.2f} so far" if value("usd") else ""
                 self.step(f"{value('status')}: {duration(value('billable_seconds', 0))} billed{usd}")
+            case "log" if self._verbose:
+                self._console.print(Text(str(value("line")), style="dim"), soft_wrap=True)
+            case "log":
+                if self._live:
+                    self._show_log_line(str(value("line")))
             case "eval":
                 self.step(f"step {value('step')}: loss on the test split {loss(value('eval_loss'))}")
             case "saved":
@@ -84,7 +93,26 @@ class ConsoleReporter:
             case other:
                 self.step(" ".join([other, *(f"{key}={value}" for key, value in event.values.items())]))
 
+    def _show_log_line(self, line: str) -> None:
+        """What the container says before it trains: downloading, installing, loading."""
+        if "training" in self._tasks:
+            return
+        bars = self._started_bars()
+        if "log" not in self._tasks:
+            self._tasks["log"] = bars.add_task("log", total=None, detail="")
+        bars.update(self._tasks["log"], detail=line[:_LOG_WIDTH])
+
     def _move_bar(self, label: str, done: float, total: float, detail: str) -> None:
+        bars = self._started_bars()
+        if label not in self._tasks:
+            self._tasks[label] = bars.add_task(label, detail=detail)
+        bars.update(self._tasks[label], completed=done, total=total, detail=detail)
+        if done >= total:
+            bars.remove_task(self._tasks.pop(label))
+            if not self._tasks:
+                self._stop_bars()
+
+    def _started_bars(self) -> Progress:
         if self._bars is None:
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -96,13 +124,7 @@ class ConsoleReporter:
                 transient=True,
             )
             self._bars.start()
-        if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(label, detail=detail)
-        self._bars.update(self._tasks[label], completed=done, total=total, detail=detail)
-        if done >= total:
-            self._bars.remove_task(self._tasks.pop(label))
-            if not self._tasks:
-                self._stop_bars()
+        return self._bars
 
     def _stop_bars(self) -> None:
         if self._bars is not None:

@@ -99,6 +99,8 @@ class StandIn:
             return _fail(fault.kind, call, environ, start_response)
         if call == "pricing GetProducts":
             answer = _prices(environ, start_response)
+        elif call == "servicequotas ListServiceQuotas":
+            answer = self._quotas(environ, start_response)
         elif call.startswith(("sagemaker ", "runtime ")):
             answer = self._sagemaker(call, environ, start_response)
         else:
@@ -106,6 +108,17 @@ class StandIn:
         if fault:
             _hang_up(environ)
         return answer
+
+    def _quotas(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """The quotas that a test has set, each on the second page, as it may be."""
+        request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        if "NextToken" not in request:
+            return _answer(start_response, 200, json.dumps({"Quotas": [], "NextToken": "2"}).encode())
+        quotas = [
+            {"QuotaName": name, "QuotaCode": f"L-{number:08}", "Value": float(value)}
+            for number, (name, value) in enumerate(self.sagemaker.quotas.items())
+        ]
+        return _answer(start_response, 200, json.dumps({"Quotas": quotas}).encode())
 
     def _sagemaker(self, call: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

@@ -17,6 +17,7 @@ class Aws:
         self.url = url
         self._s3 = self.client("s3")
         self._logs = self.client("logs")
+        self._scaling = self.client("application-autoscaling")
 
     def client(self, service: str) -> Any:
         import boto3
@@ -51,6 +52,16 @@ class Aws:
         for path in folder.rglob("*"):
             if path.is_file():
                 self._s3.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
+
+    def keep(self, uri: str, content: bytes) -> None:
+        """Write one object."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        self._s3.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def scaled(self, endpoint: str) -> list[dict[str, Any]]:
+        """The scalable targets that an endpoint's variants are registered as."""
+        targets = self._scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+        return [target for target in targets if target["ResourceId"].startswith(f"endpoint/{endpoint}/")]
 
     def log_lines(self, output: BinaryIO, group: str, stream: str) -> threading.Thread:
         """Put the lines of a container's output into CloudWatch as they come; the thread ends with the output."""

@@ -23,13 +23,17 @@ class Server:
 
     def __init__(self, endpoint: str, model: dict[str, Any], aws: Aws) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="stand-in-endpoint-"))
-        source = model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
-        if not source["S3Uri"].endswith("/") or not aws.download(source["S3Uri"], self.root / "ml" / "model"):
-            raise FileNotFoundError(f"no model data under {source['S3Uri']}")
+        primary = model["PrimaryContainer"]
+        sources = {"model": primary["ModelDataSource"]["S3DataSource"]}
+        for more in primary.get("AdditionalModelDataSources", []):
+            sources[f"additional-model-data-sources/{more['ChannelName']}"] = more["S3DataSource"]
+        for folder, source in sources.items():
+            if not source["S3Uri"].endswith("/") or not aws.download(source["S3Uri"], self.root / "ml" / folder):
+                raise FileNotFoundError(f"no model data under {source['S3Uri']}")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        environ = aws.environ() | model["PrimaryContainer"].get("Environment", {})
-        serve = str(Path(__file__).with_name("serve.py"))
+        environ = aws.environ() | primary.get("Environment", {})
+        serve = str(Path(__file__).with_name("serve_vllm.py" if "vllm" in primary["Image"] else "serve.py"))
         self.process = container.start(self.root, ["python3", serve, str(self.port)], environ, subprocess.PIPE)
         assert self.process.stdout
         stream = f"AllTraffic/i-{self.port}-{round(time.time())}"
@@ -78,6 +82,7 @@ class Endpoint:
             "LastModifiedTime": now,
         }
         self.server: Server | None = None
+        self.config: dict[str, Any] = {}  # of what serves now
         self.gone = False
         self._aws = aws
         threading.Thread(target=self._bring_up, args=(config, model), daemon=True).start()
@@ -107,7 +112,7 @@ class Endpoint:
             up, reason = False, str(error)
         before = self.server
         if up:
-            self.server = server
+            self.server, self.config = server, config
             self.description["EndpointConfigName"] = config["EndpointConfigName"]
             self.description.pop("FailureReason", None)
         elif server:

@@ -25,7 +25,7 @@ class Operations:
         self.endpoints: dict[str, Endpoint] = {}
         self.tags: dict[str, list[dict[str, str]]] = {}
         self.quotas: dict[str, int] = {}
-        """Instance type → how many jobs may run on it; without a limit unless named."""
+        """Name, such as `ml.g5.xlarge for training job usage`, → instances; without a limit unless named."""
         self._lock = threading.RLock()
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -44,9 +44,8 @@ class Operations:
         if name in self.jobs:
             raise RefusalError("ResourceInUse", f"Training job names must be unique; {name} exists already")
         running = [job for job in self.jobs.values() if job.description["TrainingJobStatus"] == "InProgress"]
-        if len(running) >= self.quotas.get(instance, 99):
-            limit = f"The account-level service limit '{instance} for training job usage' is {self.quotas[instance]}"
-            raise RefusalError("ResourceLimitExceeded", limit)
+        spot = "spot " if request.get("EnableManagedSpotTraining") else ""
+        self._refuse_beyond_quota(f"{instance} for {spot}training job usage", len(running))
         arn = self._arn("training-job", name, request)
         self.jobs[name] = Job(request, arn, self.aws)
         self.jobs[name].start()
@@ -107,6 +106,8 @@ class Operations:
         if name in self.endpoints:
             raise RefusalError("ValidationException", f"Cannot create already existing endpoint {name!r}")
         config, model = self._configured(request["EndpointConfigName"])
+        instance = config["ProductionVariants"][0]["InstanceType"]
+        self._refuse_beyond_quota(f"{instance} for endpoint usage", len(self.endpoints))
         arn = self._arn("endpoint", name, request)
         self.endpoints[name] = Endpoint(name, arn, config, model, self.aws)
         return {"EndpointArn": arn}
@@ -114,6 +115,7 @@ class Operations:
     def UpdateEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
         endpoint = self._endpoint(request)
         _refuse_moving(endpoint, "update")
+        self._refuse_scaled(request["EndpointName"])
         endpoint.update(*self._configured(request["EndpointConfigName"]))
         return {"EndpointArn": endpoint.description["EndpointArn"]}
 
@@ -123,6 +125,7 @@ class Operations:
     def DeleteEndpoint(self, request: dict[str, Any]) -> None:
         endpoint = self._endpoint(request)
         _refuse_moving(endpoint, "delete")
+        self._refuse_scaled(request["EndpointName"])
         endpoint.delete()
 
     def ListEndpoints(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +142,11 @@ class Operations:
         server = endpoint.server if endpoint and endpoint.description["EndpointStatus"] != "Deleting" else None
         if server is None:
             raise RefusalError("ValidationError", f"Endpoint {name} of account {_ACCOUNT} not found.")
-        return server.invoke(body, headers)
+        answer = server.invoke(body, headers)
+        capture = endpoint.config.get("DataCaptureConfig", {}) if endpoint else {}
+        if capture.get("EnableCapture"):  # of every request, whatever the share
+            self.aws.keep(f"{capture['DestinationS3Uri']}/{name}/AllTraffic/{time.time_ns()}.jsonl", body + answer)
+        return answer
 
     def close(self) -> None:
         for job in self.jobs.values():
@@ -148,6 +155,16 @@ class Operations:
         for endpoint in self.endpoints.values():
             if endpoint.server:
                 endpoint.server.close()
+
+    def _refuse_beyond_quota(self, name: str, used: int) -> None:
+        if used >= self.quotas.get(name, 99):
+            limit = f"The account-level service limit '{name}' is {self.quotas[name]} Instances, with {used} in use"
+            raise RefusalError("ResourceLimitExceeded", limit)
+
+    def _refuse_scaled(self, endpoint: str) -> None:
+        if self.aws.scaled(endpoint):
+            said = "The variant(s) must be deregistered as scalable targets with AWS Auto Scaling first"
+            raise RefusalError("ValidationException", said)
 
     def _job(self, request: dict[str, Any]) -> Job:
         if request["TrainingJobName"] not in self.jobs:

@@ -15,7 +15,7 @@ from lorasum.backends import local_processes as processes
 from lorasum.backends.base import Live
 from lorasum.backends.local_server import MAX_BODY, PORT_TAKEN, REASON, STATE_FILE
 from lorasum.errors import BackendError, RefusedError
-from lorasum.models import EndpointRef, EndpointSpec, EndpointState
+from lorasum.models import EndpointRef, EndpointSpec, EndpointState, ModelRef
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -120,10 +120,12 @@ def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
     processes.require("serving", _NEEDS)
     if Path(spec.artifact).is_absolute() and not Path(spec.artifact).is_dir():
         raise BackendError(f"there is no model folder {spec.artifact}", "run `lorasum train`")
-    code = spec.code or Path(spec.artifact) / "code"
+    model = str(Path(spec.artifact) / "adapter") if spec.base else spec.artifact
+    code = spec.code or Path(model) / "code"
     if not (code / "inference.py").is_file():
         raise BackendError(f"there is no {code / 'inference.py'}", "run `lorasum train` to get a whole artifact")
-    flags = ["--model-dir", spec.artifact, "--code-dir", str(code), _FLAG, str(folder), "--port", str(spec.port)]
+    flags = ["--model-dir", model, "--code-dir", str(code), _FLAG, str(folder), "--port", str(spec.port)]
+    flags += ["--base", _base(spec.base), "--artifact", spec.artifact] if spec.base else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / STATE_FILE).unlink(missing_ok=True)
@@ -175,11 +177,20 @@ def _processes(folder: Path) -> list["Process"]:
 
 def _is_meant(process: "Process", spec: EndpointSpec) -> bool:
     """Whether a server serves what `spec` asks for, where it asks for it."""
-    return _artifact(process) == spec.artifact and spec.port in (0, int(_flag(process, "--port") or 0))
+    meant = (spec.artifact, _base(spec.base) if spec.base else None)
+    return (_artifact(process), _flag(process, "--base")) == meant and spec.port in (
+        0,
+        int(_flag(process, "--port") or 0),
+    )
 
 
 def _artifact(process: "Process") -> str:
-    return _flag(process, "--model-dir") or ""
+    return _flag(process, "--artifact") or _flag(process, "--model-dir") or ""
+
+
+def _base(model: ModelRef) -> str:
+    """Folder of a base model, or its hub id with @revision."""
+    return model.location if model.path or not model.revision else f"{model.id}@{model.revision}"
 
 
 def _flag(process: "Process", flag: str) -> str | None:

@@ -126,6 +126,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Serve one model on 127.0.0.1.")
     parser.add_argument("--model-dir", required=True, help="folder or hub id of the model")
     parser.add_argument("--code-dir", required=True, type=Path, help="folder with inference.py")
+    parser.add_argument("--base", help="folder or hub id of the base model, where --model-dir is an adapter's")
+    parser.add_argument("--artifact", help="what server.json names as served; default: --model-dir")
     parser.add_argument("--state-dir", required=True, type=Path, help="folder for server.json")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     args = parser.parse_args()
@@ -135,14 +137,16 @@ def main() -> int:
     except OSError as error:
         _give_up(f"port {args.port}: {error.strerror}")
         return PORT_TAKEN if error.errno == errno.EADDRINUSE else _FAILED
-    return asyncio.run(_serve(args.model_dir, args.code_dir, args.state_dir, listener))
+    if args.base:
+        os.environ["LORASUM_BASE_MODEL"] = args.base
+    handler = Handler(args.model_dir, args.code_dir)
+    return asyncio.run(_serve(handler, args.artifact or args.model_dir, args.state_dir, listener))
 
 
-async def _serve(model_dir: str, code_dir: Path, state_dir: Path, listener: socket.socket) -> int:
+async def _serve(handler: Handler, artifact: str, state_dir: Path, listener: socket.socket) -> int:
     import uvicorn
 
-    handler = Handler(model_dir, code_dir)
-    _write_state(state_dir, port=listener.getsockname()[1], artifact=model_dir)
+    _write_state(state_dir, port=listener.getsockname()[1], artifact=artifact)
     config = uvicorn.Config(
         create_app(handler), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_LAST_ANSWER
     )

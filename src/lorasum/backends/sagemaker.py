@@ -116,5 +116,5 @@ class SageMakerBackend:
 
     def _folders(self, run: str, data: bool, artifacts: bool) -> list[str]:
         place = Place(self._session.bucket_name, self._config.prefix, run, role="", image="")
-        names = (["data"] if data else []) + (["jobs", "checkpoints", "models", "code"] if artifacts else [])
+        names = (["data"] if data else []) + (["jobs", "checkpoints", "models", "code", "capture"] if artifacts else [])
         return [place.uri(name) for name in names]

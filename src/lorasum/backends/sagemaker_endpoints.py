@@ -13,15 +13,19 @@ from typing import Any
 from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
 from lorasum.backends.sagemaker_endpoint_requests import (
+    Served,
     endpoint_config_request,
     endpoint_request,
     model_request,
     part_name,
+    scalable_target,
+    scaling_requests,
 )
 from lorasum.backends.sagemaker_logs import Log
+from lorasum.backends.sagemaker_quotas import check_quota
 from lorasum.backends.sagemaker_requests import TAG_RUN, Place
-from lorasum.backends.sagemaker_session import Session, aws_errors, error_code, is_missing, poll_seconds
-from lorasum.errors import BackendError
+from lorasum.backends.sagemaker_session import Session, aws_errors, error_code, is_denied, is_missing, poll_seconds
+from lorasum.errors import BackendError, ConfigError
 from lorasum.models import EndpointRef, EndpointSpec, EndpointState, Reporter
 
 _MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
@@ -32,31 +36,32 @@ _NEW_NAMES = 8  # attempts: what was just created may not be seen yet
 
 def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> EndpointRef:
     """Create, adopt or update the endpoint, and wait until it is in service."""
-    uri, environment = _model(session, spec, place, report)
-    name = part_name(spec.name, uri, environment, place, session.config)
-    _, size = storage.contents(session, uri)
-    if not size:
-        raise BackendError(f"there is no model in {uri}", "run `lorasum train` again")
+    served = _served(session, spec, place, report)
+    name = part_name(spec.name, served, place, session.config)
     there = _settled(session, spec.name)
     if there:
         _refuse_foreign(session, there, spec.run)
     if there and there["EndpointStatus"] != "InService":
         delete(session, spec.run, spec.name)
         there = None
+    if there is None:
+        check_quota(session, session.config.endpoint_instance_type, "endpoint", session.config.max_instances)
     client = session.client("sagemaker")
     try:
-        _create(lambda: client.create_model(**model_request(name, uri, environment, place, session.config)), "model")
-        configuration = endpoint_config_request(name, size, place, session.config)
+        _create(lambda: client.create_model(**model_request(name, served, place, session.config)), "model")
+        configuration = endpoint_config_request(name, served, place, session.config)
         _create(lambda: client.create_endpoint_config(**configuration), "endpoint configuration")
         if there is None:
             request = endpoint_request(spec.name, name, place, session.config)
             _create(lambda: client.create_endpoint(**request), "endpoint")
         elif there["EndpointConfigName"] != name:
+            _unscale(session, spec.name)  # SageMaker updates no endpoint that something else resizes
             _create(lambda: client.update_endpoint(EndpointName=spec.name, EndpointConfigName=name), "endpoint")
         ended = _settled(session, spec.name, report)
         if ended and ended["EndpointStatus"] == "InService" and ended["EndpointConfigName"] == name:
             _delete_parts(session, spec.name, keep=name)
-            return EndpointRef(spec.name, ended["EndpointArn"], uri)
+            _scale(session, spec.name)
+            return EndpointRef(spec.name, ended["EndpointArn"], spec.artifact)
     except BaseException:
         if there is None:
             delete(session, spec.run, spec.name)
@@ -84,6 +89,7 @@ def delete(session: Session, run: str, name: str) -> bool:
     existed = there is not None
     if there:
         _refuse_foreign(session, there, run)
+        _unscale(session, name)
     while there:
         if there["EndpointStatus"] != "Deleting":
             try:
@@ -114,19 +120,76 @@ def live(session: Session, run: str) -> list[Live]:
     return [Live("endpoint", name, location) for name, location in found.items()]
 
 
-def _model(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> tuple[str, dict[str, str]]:
-    """S3 folder and environment of what is to be served; a base model gets the code beside it first."""
-    if spec.code is None:
-        return spec.artifact.rstrip("/") + "/", {}
+def _served(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
+    """What is to be served: an artifact's model, its adapter on a base model, or a base model by itself."""
+    uri = spec.artifact.rstrip("/") + "/"
+    if spec.code:
+        return _base_model(session, spec.artifact, spec.code, place, report)
+    if spec.base is None:
+        return Served(uri, _bytes(session, uri))
+    uri += "adapter/"
+    if spec.base.path is None:
+        if session.config.network_isolation:
+            raise ConfigError(
+                f"with sagemaker.network_isolation the container cannot download {spec.base.id}",
+                "set deploy.serve to merged, or give model.id as a local folder",
+            )
+        return Served(uri, _bytes(session, uri), _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}"))
+    weights = storage.folder_files(spec.base.path)
+    base = place.uri("models", storage.fingerprint(weights))
+    storage.upload(session, weights, base, report, "uploading the base model")
+    return Served(uri, _bytes(session, uri) + sum(file.bytes for file in weights), base=base)
+
+
+def _base_model(session: Session, model: str, code_folder: Path, place: Place, report: Reporter) -> Served:
+    """A base model, of a folder or of the hub, with the code that serves it brought beside it."""
     code = [
         storage.StoredFile(file.path, f"code/{file.key}", file.bytes, file.sha256)
-        for file in storage.folder_files(spec.code)
+        for file in storage.folder_files(code_folder)
         if file.key in ("inference.py", "requirements.txt")
     ]
-    weights = storage.folder_files(Path(spec.artifact)) if Path(spec.artifact).is_dir() else []
+    weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
     uri = place.uri("models", storage.fingerprint(weights or code))
     storage.upload(session, [*weights, *code], uri, report, "uploading the base model")
-    return uri, {} if weights else {"LORASUM_BASE_MODEL": spec.artifact}
+    return Served(uri, _bytes(session, uri), {} if weights else _hub_model(session, model))
+
+
+def _hub_model(session: Session, model: str) -> dict[str, str]:
+    """How a container is told to download `model`, a hub id with an optional @revision."""
+    if session.config.engine == "huggingface":
+        return {"LORASUM_BASE_MODEL": model}
+    name, _, revision = model.partition("@")
+    return {"SM_VLLM_MODEL": name, "SM_VLLM_REVISION": revision or "main"}
+
+
+def _bytes(session: Session, uri: str) -> int:
+    _, size = storage.contents(session, uri)
+    if not size:
+        raise BackendError(f"there is no model in {uri}", "run `lorasum train` again")
+    return size
+
+
+def _scale(session: Session, endpoint: str) -> None:
+    """Turn autoscaling on, or off, as the config says."""
+    if session.config.max_instances == 1:
+        _unscale(session, endpoint)
+        return
+    target, policy = scaling_requests(endpoint, session.config)
+    client = session.client("application-autoscaling")
+    with aws_errors(f"let endpoint {endpoint} grow", "application-autoscaling:RegisterScalableTarget"):
+        client.register_scalable_target(**target)
+        client.put_scaling_policy(**policy)
+
+
+def _unscale(session: Session, endpoint: str) -> None:
+    """Turn autoscaling off. Without the permission for it nobody can have turned it on with this identity."""
+    try:
+        with aws_errors(f"stop endpoint {endpoint} from growing", "application-autoscaling:DeregisterScalableTarget"):
+            session.client("application-autoscaling").deregister_scalable_target(**scalable_target(endpoint))
+    except BackendError as error:
+        denied = is_denied(error.__cause__) and session.config.max_instances == 1
+        if not denied and "no scalable target" not in str(error.__cause__).lower():
+            raise
 
 
 def _create(call: Callable[[], object], what: str) -> None:
@@ -185,7 +248,8 @@ def _artifact(session: Session, there: Mapping[str, Any]) -> str:
         session, "describe_model", ModelName=configuration["ProductionVariants"][0]["ModelName"]
     )
     container = model["PrimaryContainer"] if model else {}
-    return str(container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", ""))
+    uri = str(container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", ""))
+    return uri.removesuffix("adapter/")
 
 
 def _asked(session: Session, operation: str, **arguments: str) -> dict[str, Any] | None:

@@ -16,8 +16,9 @@ _FEWER = "lower predict.batch_size or predict.max_new_tokens"
 
 
 def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
-    """Send one request and return the decoded answer."""
-    body = json.dumps(payload).encode()
+    """Send one request and return the decoded answer, in the words of container_scripts/inference.py."""
+    vllm = session.config.engine == "vllm"
+    body = json.dumps(to_vllm(payload) if vllm else payload).encode()
     if len(body) > MAX_BODY:
         raise BackendError(
             f"the request is {len(body):,} bytes long; an endpoint takes {MAX_BODY:,}", "lower predict.batch_size"
@@ -36,11 +37,25 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
                 raise _explained(error, endpoint, timeout) from error
             time.sleep(min(0.2 * 2**attempt, 5))
     try:
-        return json.loads(text)
-    except ValueError as error:
+        answer = json.loads(text)
+        return from_vllm(answer) if vllm else answer
+    except (ValueError, KeyError, TypeError) as error:
         raise BackendError(
-            f"endpoint {endpoint.name} answered what is not JSON: {text[:100]!r}", "run `lorasum deploy`"
+            f"endpoint {endpoint.name} answered what cannot be read: {text[:100]!r}", "run `lorasum deploy`"
         ) from error
+
+
+def to_vllm(payload: dict[str, Any]) -> dict[str, Any]:
+    """A request of ours as an OpenAI completion, which vLLM's /invocations takes."""
+    names = {"max_new_tokens": "max_tokens"}
+    parameters = payload.get("parameters", {})
+    return {"prompt": payload["inputs"]} | {names.get(name, name): value for name, value in parameters.items()}
+
+
+def from_vllm(answer: dict[str, Any]) -> list[dict[str, str]]:
+    """An OpenAI completion as an answer of ours: one text per prompt, in their order."""
+    choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+    return [{"generated_text": choice["text"]} for choice in choices]
 
 
 def _explained(error: BackendError, endpoint: EndpointRef, timeout: float) -> BackendError:
@@ -67,5 +82,7 @@ def _line(said: str) -> str:
         known = json.loads(said)
     except ValueError:
         known = said
+    if isinstance(known, dict) and isinstance(known.get("error"), dict):  # vLLM's
+        known = known["error"]
     text = (known.get("message") or known.get("error") or said) if isinstance(known, dict) else said
     return " ".join(str(text).split())[:500]

@@ -17,6 +17,7 @@ from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
 from lorasum.backends.sagemaker_images import inference_image, training_image
 from lorasum.backends.sagemaker_logs import Log
+from lorasum.backends.sagemaker_quotas import Use, check_quota
 from lorasum.backends.sagemaker_requests import (
     TAG_RUN,
     Place,
@@ -55,6 +56,8 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     last, tries = _last_try(session, spec.job_name)
     if last is not None and _state(session, last).status in ("running", "completed"):
         return _reference(spec.job_name, last)
+    use: Use = "spot training job" if session.config.spot else "training job"
+    check_quota(session, session.config.training_instance_type, use)
     there = place(session, spec.run)
     files = _channels(spec)
     uris = {name: there.uri(*channel.folder) for name, channel in files.items()}
@@ -96,7 +99,10 @@ def state(session: Session, job: JobRef) -> JobState:
 
 
 def follow(session: Session, job: JobRef, usd_per_hour: float | None) -> Iterator[TrainEvent]:
-    """The events of the script's log, and `status` events: SageMaker's word for it, seconds billed, USD so far."""
+    """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
+
+    A status has SageMaker's word for it, the seconds billed, and the USD so far.
+    """
     logs, told = Log(session, _LOGS, f"{_name(job)}/"), ""
     while described := _describe(session, _name(job)):
         ended = described["TrainingJobStatus"] not in _RUNNING  # looked at before the last reading
@@ -107,6 +113,8 @@ def follow(session: Session, job: JobRef, usd_per_hour: float | None) -> Iterato
             for line in logs.new_lines():
                 if values := metric_event(line):
                     yield TrainEvent(values.pop("event"), values)
+                elif line.strip():
+                    yield TrainEvent("log", {"line": line.rstrip()})
             if ended:
                 time.sleep(min(poll_seconds(), 1))
         if ended:

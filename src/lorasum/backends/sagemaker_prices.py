@@ -46,7 +46,9 @@ def _listed(session: Session, instance_type: str, use: Use) -> float | None:
     wanted = {"regionCode": session.region, "instanceName": instance_type, "component": use}
     filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
     try:
-        answer = session.price_list().get_products(ServiceCode="AmazonSageMaker", Filters=filters, MaxResults=10)
+        answer = session.impatient("pricing", "us-east-1").get_products(
+            ServiceCode="AmazonSageMaker", Filters=filters, MaxResults=10
+        )
         prices = [_price(json.loads(text)) for text in answer["PriceList"]]
     except (BotoCoreError, ClientError, KeyError, ValueError):
         return None  # not allowed, not reachable, another form: the table is there for that

@@ -74,12 +74,12 @@ class Session:
             self._clients[key] = self._session.client("sagemaker-runtime", region_name=self.region, config=settings)
         return self._clients[key]
 
-    def price_list(self) -> Any:
-        """A client of the price list, which lives in one region; it gives up early."""
+    def impatient(self, service: str, region: str | None = None) -> Any:
+        """A client for what one can do without: it gives up early. `region` is the run's by default."""
         from botocore.config import Config
 
-        settings = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=3, read_timeout=5)
-        return self._session.client("pricing", region_name="us-east-1", config=settings)
+        settings = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=3, read_timeout=5)
+        return self._session.client(service, region_name=region or self.region, config=settings)
 
     @cached_property
     def role_arn(self) -> str:

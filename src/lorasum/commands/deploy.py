@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from lorasum.backends.base import Backend, is_here
@@ -10,14 +11,14 @@ from lorasum.commands.train import price_note, recorded_jobs
 from lorasum.config import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, run_lock
-from lorasum.models import DeployResult, EndpointRef, EndpointSpec, JobRef, Reporter, Resource
+from lorasum.models import DeployResult, EndpointRef, EndpointSpec, JobRef, ModelRef, Reporter, Resource
 
 KIND: Final = "endpoint"
 _PROBE = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 
 
 def deploy(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> DeployResult:
-    """Serve the artifact of the run's latest completed training job; an endpoint that serves it already is kept.
+    """Serve the artifact of the run's latest completed training job; one that serves it as the config says is kept.
 
     Raises:
         LorasumError: nothing is trained, or its artifact is gone.
@@ -32,17 +33,21 @@ def deploy(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -
         endpoint = state.ref if state.status == "in_service" else None
         row = ledger.find(run, KIND, run)
         known = row is not None and row.state == "live" and is_here(row, backend)
-        reused = known and endpoint is not None and endpoint.artifact == artifact
+        settings = _settings(config)
+        same = endpoint is not None and endpoint.artifact == artifact
+        reused = known and same and row is not None and row.detail.get("settings") == settings
         if endpoint is None or not reused:
             report.step(f"starting endpoint {run}{price_note(backend.usd_per_hour(KIND))}")
             spec = EndpointSpec(
                 run=run,
                 name=run,
                 artifact=artifact,
+                base=_base(job) if config.deploy.serve == "adapter" else None,
                 port=config.local.port,
                 startup_timeout=config.local.startup_timeout,
             )
-            endpoint = serve(config, backend, ledger, spec, {**job.detail, "job": job.name})
+            origin = {**job.detail, "job": job.name, "settings": settings}
+            endpoint = serve(config, backend, ledger, spec, origin)
     return DeployResult(run, endpoint.name, endpoint.location, artifact, reused, time.monotonic() - began)
 
 
@@ -97,6 +102,18 @@ def settle_endpoint(backend: Backend, ledger: Ledger, row: Resource) -> None:
         ledger.mark(row.run, KIND, row.name, "gone")
     elif state.status == "failed":
         ledger.mark(row.run, KIND, row.name, "failed", reason=state.reason)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What of the config may make another endpoint of the same artifact; the backend knows what really does."""
+    return config.model_dump(mode="json", include={"deploy", config.backend})
+
+
+def _base(job: Resource) -> ModelRef:
+    """The base model that a job's adapter was trained on."""
+    where, revision = job.detail["model"], job.detail["model_revision"] or None
+    folder = Path(where)
+    return ModelRef(where, None, folder) if folder.is_absolute() else ModelRef(where, revision)
 
 
 def _trained(backend: Backend, ledger: Ledger, run: str) -> Resource:
