@@ -67,6 +67,10 @@ def model_fn(model_dir: str) -> Served:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    if os.environ.get("LORASUM_HUB_TOKEN_ARN"):
+        from hub_token import hub_token  # lies beside this file
+
+        os.environ.update(hub_token(os.environ))
     base = os.environ.get("LORASUM_BASE_MODEL") or model_dir
     adapter = Path(model_dir) if (Path(model_dir) / "adapter_config.json").is_file() else None
     name, _, revision = (base, "", "") if Path(base).is_dir() else base.partition("@")

@@ -153,7 +153,7 @@ def save_code(output: Path) -> None:
     code = output / "code"
     code.mkdir(exist_ok=True)
     here = Path(__file__).parent
-    for name in ("inference.py", "requirements.txt"):
+    for name in ("inference.py", "hub_token.py", "requirements.txt"):
         shutil.copyfile(here / name, code / name)
 
 

@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 from lorasum.backends.local import LocalBackend
+from lorasum.commands.deploy import deploy
+from lorasum.commands.predict import predict_text
 from lorasum.commands.prepare import prepare
 from lorasum.commands.run import run
 from lorasum.commands.status import status
@@ -116,6 +118,15 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
     shown = {row.kind: row.state for row in status({"local": there.backend}, there.ledger).resources}
     assert shown == {"dataset": "done", "training_job": "done", "endpoint": "gone"}
     assert there.backend.live("tiny") == []
+
+    summaries = []
+    for serve in ("merged", "adapter"):
+        config = load_config(there.config_file, (f"deploy.serve={serve}",))
+        assert not deploy(config, there.backend, there.ledger, Silent()).reused
+        assert deploy(config, there.backend, there.ledger, Silent()).reused
+        asked = "Ana: lunch?\nBen: yes, at noon"
+        summaries.append(predict_text(config, there.backend, there.ledger, asked).summary)
+    assert summaries[0] == summaries[1]
 
 
 def test_train_adopts_the_job_of_a_killed_lorasum_stops_it_on_ctrl_c_and_resumes(place: Callable[[int], Place]) -> None:

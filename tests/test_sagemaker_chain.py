@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -38,10 +39,10 @@ class Account:
         self.aws, self.home, self.config = aws, home, config
         self.environ = {**os.environ, **aws.environ(), "LORASUM_HOME": str(home), "OMP_NUM_THREADS": "1"}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config)]
         return subprocess.Popen(
-            command, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            command, env=self.environ, stdin=stdin, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -328,6 +329,23 @@ def test_a_quota_of_nothing_is_said_before_anything_is_sent(account: Callable[..
     assert there.aws.sagemaker.models == {}
 
 
+def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable[..., Account]) -> None:
+    there = account(steps=150)
+    there.call("prepare")
+    training = there.start("train", "-v", "--set", "sagemaker.spot=true")
+    wait_for(lambda: there.jobs)
+    [job] = there.aws.sagemaker.jobs.values()
+    wait_for(lambda: list(job.root.glob("ml/checkpoints/*/trainer_state.json")))
+    job.interrupt()
+    _, errors = training.communicate(timeout=200)
+    assert training.returncode == 0, errors
+    assert "from step" in errors
+    statuses = [move["Status"] for move in job.description["SecondaryStatusTransitions"]]
+    assert statuses.count("Training") == 2
+    assert "Interrupted" in statuses
+    assert list(there.jobs.values()) == ["Completed"]
+
+
 def test_killed_right_after_it_created_something_it_finds_it_again(account: Callable[..., Account]) -> None:
     there = account(steps=60)
     there.call("prepare")
@@ -342,10 +360,13 @@ def test_killed_right_after_it_created_something_it_finds_it_again(account: Call
     wait_for(lambda: "sagemaker UpdateEndpoint" in there.aws.calls)
     killed.kill()
     killed.communicate(timeout=60)
-    plan = there.start("teardown")
-    output, errors = plan.communicate(timeout=60)
-    assert (plan.returncode, output) == (1, "")
+    terminal, user = pty.openpty()
+    asking = there.start("teardown", stdin=user)
+    os.write(terminal, b"n\n")
+    output, errors = asking.communicate(timeout=60)
+    assert (asking.returncode, output) == (1, ""), errors
     assert "delete endpoint tiny" in errors
+    assert there.aws.sagemaker.call("ListEndpoints", {}) != {"Endpoints": []}
     assert there.call("teardown", "--yes")["remaining"] == []
     assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
 

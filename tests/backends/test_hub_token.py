@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from hub_token import hub_token
 from lorasum.backends.sagemaker_requests import Place, training_request
 from lorasum.backends.sagemaker_session import Session
 from lorasum.config import SageMakerConfig
 from lorasum.models import ModelRef, TrainSpec
-from start import hub_token
 
 
 @pytest.mark.parametrize("stored", ["hf_secret", '{"token": "hf_secret"}'])

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import start
-from start import arguments, folders, hub_token, install_missing, missing
+from hub_token import hub_token
+from start import arguments, folders, install_missing, missing
 
 
 def test_only_the_pins_that_differ_are_missing(tmp_path: Path) -> None:
@@ -50,10 +52,18 @@ def test_no_secret_no_token() -> None:
     assert hub_token({}) == {}
 
 
+def program(root: Path) -> Path:
+    """start.py and what it imports in `root`, which stands for /opt/ml."""
+    here = Path(start.__file__).parent
+    shutil.copy(here / "hub_token.py", root)
+    script = root / "start.py"
+    script.write_text((here / "start.py").read_text().replace('Path("/opt/ml")', f"Path({str(root)!r})"))
+    return script
+
+
 def test_failure_is_left_where_sagemaker_reads_it(tmp_path: Path) -> None:
     """The whole program, its root moved: there is no requirements.txt beside it."""
-    script = tmp_path / "start.py"
-    script.write_text(Path(start.__file__).read_text().replace('Path("/opt/ml")', f"Path({str(tmp_path)!r})"))
+    script = program(tmp_path)
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert ended.returncode == 1
     assert "requirements.txt" in (tmp_path / "output" / "failure").read_text()
@@ -64,8 +74,7 @@ def test_it_becomes_the_training_script(tmp_path: Path) -> None:
     (tmp_path / "input" / "config" / "hyperparameters.json").write_text(json.dumps({"run_name": "chats"}))
     (tmp_path / "requirements.txt").write_text("")
     (tmp_path / "train.py").write_text("import os, sys; print(os.getpid(), sys.argv[1:], os.environ['SM_MODEL_DIR'])")
-    script = tmp_path / "start.py"
-    script.write_text(Path(start.__file__).read_text().replace('Path("/opt/ml")', f"Path({str(tmp_path)!r})"))
+    script = program(tmp_path)
     started = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
     said, _ = started.communicate()
     assert said.strip() == f"{started.pid} ['--run_name', 'chats'] {tmp_path}/model"

@@ -26,6 +26,8 @@ class Job(threading.Thread):
         self.request = request
         self.aws = aws
         self.stopping = threading.Event()
+        self.interrupted = threading.Event()
+        self.root = Path()
         self.process: subprocess.Popen[bytes] | None = None
         now = time.time()
         kept = {key: value for key, value in request.items() if key != "Tags"}
@@ -42,25 +44,39 @@ class Job(threading.Thread):
             raise NotImplementedError("only uncompressed output")
 
     def run(self) -> None:
-        root = Path(tempfile.mkdtemp(prefix="stand-in-job-"))
-        try:
-            self._run(root)
-        except Exception as error:
-            self._end("Failed", "Failed", FailureReason=f"InternalServerError: {error!r}")
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
+        ended = False
+        while not ended:
+            self.root = root = Path(tempfile.mkdtemp(prefix="stand-in-job-"))
+            try:
+                ended = self._run(root)
+            except Exception as error:
+                ended = True
+                self._end("Failed", "Failed", FailureReason=f"InternalServerError: {error!r}")
+            finally:
+                shutil.rmtree(root, ignore_errors=True)
+
+    def interrupt(self) -> None:
+        """Take the spot instance away at once: the job goes on in another one, from what it had checkpointed."""
+        self.interrupted.set()
 
     def stop(self) -> None:
         self.description["TrainingJobStatus"] = "Stopping"
         self.stopping.set()
 
-    def _run(self, root: Path) -> None:
+    def _run(self, root: Path) -> bool:
+        """On one instance. False if that was taken away."""
         ml = root / "ml"
         self._move("Downloading")
         self._lay_out(ml)
         self._move("Training")
         self.description["TrainingStartTime"] = began = time.time()
         code = None if self.stopping.is_set() else self._execute(root, began)
+        if self.interrupted.is_set():
+            self.interrupted.clear()
+            self.aws.upload(ml / "checkpoints", self.request["CheckpointConfig"]["S3Uri"].rstrip("/") + "/")
+            self._move("Interrupted")
+            self._move("Starting")
+            return False
         self._move("Uploading")
         target = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.description['TrainingJobName']}"
         self.aws.upload(ml / "model", f"{target}/output/model/")
@@ -79,6 +95,7 @@ class Job(threading.Thread):
         else:
             said = failure.read_text() if failure.is_file() else ""
             self._end("Failed", "Failed", FailureReason=f"AlgorithmError: {said}, exit code: {code}"[:1024])
+        return True
 
     def _lay_out(self, ml: Path) -> None:
         for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
@@ -116,7 +133,9 @@ class Job(threading.Thread):
             if time.time() > limit and not self.stopping.is_set():
                 self.description["_overtime"] = True
                 self.stopping.set()
-            if self.stopping.wait(0.1):
+            if self.interrupted.is_set():
+                process.kill()
+            elif self.stopping.wait(0.1):
                 process.send_signal(signal.SIGTERM)
                 try:
                     process.wait(_GRACE)

@@ -146,7 +146,7 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
     code = [
         storage.StoredFile(file.path, f"code/{file.key}", file.bytes, file.sha256)
         for file in storage.folder_files(code_folder)
-        if file.key in ("inference.py", "requirements.txt")
+        if file.key in ("inference.py", "hub_token.py", "requirements.txt")
     ]
     weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
     uri = place.uri("models", storage.fingerprint(weights or code))
@@ -156,8 +156,14 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
 
 def _hub_model(session: Session, model: str) -> dict[str, str]:
     """How a container is told to download `model`, a hub id with an optional @revision."""
+    secret = session.config.hub_token_secret
     if session.config.engine == "huggingface":
-        return {"LORASUM_BASE_MODEL": model}
+        return {"LORASUM_BASE_MODEL": model} | ({"LORASUM_HUB_TOKEN_ARN": secret} if secret else {})
+    if secret:
+        raise ConfigError(
+            f"the vLLM image takes a hub token from its environment only, where others see it: {model} is not served",
+            "evaluate with --no-base, or set sagemaker.engine to huggingface",
+        )
     name, _, revision = model.partition("@")
     return {"SM_VLLM_MODEL": name, "SM_VLLM_REVISION": revision or "main"}
 
