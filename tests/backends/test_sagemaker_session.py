@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lorasum.backends.sagemaker_session import Session, aws_errors
+from lorasum.aws import aws_errors
+from lorasum.backends.sagemaker_session import Session
 from lorasum.config import SageMakerConfig
 from lorasum.errors import BackendError
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lorasum.aws import aws_errors, error_code, is_denied, is_missing
 from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
 from lorasum.backends.sagemaker_endpoint_requests import (
@@ -24,7 +25,7 @@ from lorasum.backends.sagemaker_endpoint_requests import (
 from lorasum.backends.sagemaker_logs import Log
 from lorasum.backends.sagemaker_quotas import check_quota
 from lorasum.backends.sagemaker_requests import TAG_RUN, Place
-from lorasum.backends.sagemaker_session import Session, aws_errors, error_code, is_denied, is_missing, poll_seconds
+from lorasum.backends.sagemaker_session import Session, poll_seconds
 from lorasum.errors import BackendError, ConfigError
 from lorasum.models import EndpointRef, EndpointSpec, EndpointState, Reporter
 

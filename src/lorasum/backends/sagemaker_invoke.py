@@ -4,7 +4,8 @@ import json
 import time
 from typing import Any
 
-from lorasum.backends.sagemaker_session import Session, aws_errors, error_code, is_missing
+from lorasum.aws import aws_errors, error_code, is_missing
+from lorasum.backends.sagemaker_session import Session
 from lorasum.errors import BackendError, RefusedError
 from lorasum.models import EndpointRef
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasum import paths
+from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
 from lorasum.backends.sagemaker_images import inference_image, training_image
@@ -24,7 +25,7 @@ from lorasum.backends.sagemaker_requests import (
     metric_event,
     training_request,
 )
-from lorasum.backends.sagemaker_session import Session, aws_errors, error_code, is_missing, poll_seconds
+from lorasum.backends.sagemaker_session import Session, poll_seconds
 from lorasum.errors import BackendError
 from lorasum.models import JobRef, JobState, Reporter, TrainEvent, TrainSpec
 

@@ -1,7 +1,8 @@
 """What a container said: its log in CloudWatch."""
 
+from lorasum.aws import aws_errors, is_missing
 from lorasum.backends.sagemaker_requests import metric_event
-from lorasum.backends.sagemaker_session import Session, aws_errors, is_missing
+from lorasum.backends.sagemaker_session import Session
 from lorasum.errors import BackendError
 
 _LOG_TAIL = 12  # lines

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasum.backends.sagemaker_session import Session, aws_errors, is_missing
+from lorasum.aws import aws_errors, is_missing
+from lorasum.backends.sagemaker_session import Session
 from lorasum.errors import BackendError
 from lorasum.models import Reporter
 

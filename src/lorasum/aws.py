@@ -1,0 +1,100 @@
+"""What AWS's errors mean to a user: one line and one hint each."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lorasum.errors import BackendError
+
+ATTEMPTS = 8
+"""Of a call: enough when every second one is throttled."""
+POLICIES = "docs/iam.md has the policies"
+_MISSING_CODES = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "404")
+_DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationError", "UnauthorizedOperation")
+_EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
+_UNKNOWN_CODES = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+_THROTTLED_CODES = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown")
+
+
+def error_code(error: BaseException | None) -> str:
+    """AWS's code of an error of a call; empty for any other error."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def is_missing(error: BaseException | None) -> bool:
+    """Whether AWS said that a thing is not there. SageMaker does so with a ValidationException."""
+    text = str(error).lower()
+    absent = "could not find" in text or "not found" in text or "does not exist" in text
+    return error_code(error) in _MISSING_CODES or (error_code(error) == "ValidationException" and absent)
+
+
+def is_denied(error: BaseException | None) -> bool:
+    """Whether AWS refused a call for want of a permission."""
+    return error_code(error) in _DENIED_CODES
+
+
+@contextmanager
+def aws_errors(doing: str, action: str = "") -> Iterator[None]:
+    """Turn what boto3 raises into one line and one hint; the original is the error's cause.
+
+    Args:
+        doing: completes "cannot …".
+        action: the IAM action that a denial is about, such as `s3:PutObject`.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise BackendError(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise BackendError(f"cannot {doing}: {_first_line(error)}", _local_hint(error)) from error
+
+
+def _client_hint(error: Any, action: str) -> str:
+    code, text = error_code(error), str(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _DENIED_CODES:
+        denied = re.search(r"perform: (\S+)", text)
+        needed = denied.group(1) if denied else action
+        return f"allow {needed or 'the action'} to your identity; {POLICIES}"
+    if code in _EXPIRED_CODES:
+        return "the credentials have expired: log in again (`aws sso login`), then run the same command"
+    if code in _UNKNOWN_CODES:
+        return "AWS does not know these credentials: check AWS_PROFILE, AWS_ACCESS_KEY_ID and the region"
+    if code in ("ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"):
+        return (
+            "ask for a higher quota (`aws service-quotas list-service-quotas --service-code sagemaker` lists them), "
+            "or choose another instance type"
+        )
+    if code in _THROTTLED_CODES:
+        return f"AWS throttled {ATTEMPTS} attempts: wait a minute, then run the same command"
+    if status >= 500:
+        return "an error on AWS's side: run the same command again"
+    return f"check the config's section sagemaker; {POLICIES}"
+
+
+def _local_hint(error: Any) -> str:
+    name = type(error).__name__
+    if "Credential" in name or name in ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError"):
+        return "log in to AWS (`aws configure` or `aws sso login`), or set AWS_PROFILE"
+    if name == "ProfileNotFound":
+        return "`aws configure list-profiles` lists those there are"
+    if name in ("EndpointConnectionError", "InvalidRegionError", "NoRegionError"):
+        return "check the network and sagemaker.region"
+    if name == "ParamValidationError":
+        return "check the config's section sagemaker"
+    return "check the network, then run the same command again"
+
+
+def _said(error: Any) -> str:
+    known = error.response.get("Error", {})
+    message = " ".join(str(known.get("Message") or "").split())
+    return f"{message} ({known.get('Code')})" if message else f"{known.get('Code') or error}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
