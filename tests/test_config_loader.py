@@ -176,11 +176,13 @@ def test_paths_of_the_file_are_relative_to_it_and_paths_of_an_override_to_the_cu
     path = write("name: chats\nmodel: {id: ./model}\ndata: {train: data/a.jsonl, test: ../b.jsonl}\n")
     config = load_config(path)
     assert config.model.id == str(tmp_path / "model")
-    assert (config.data.train, config.data.test) == (tmp_path / "data/a.jsonl", tmp_path.parent / "b.jsonl")
+    assert (config.data.train, config.data.test) == (str(tmp_path / "data/a.jsonl"), str(tmp_path.parent / "b.jsonl"))
     config = load_config(path, ["data.train=a.jsonl", "model.id=~/model"])
-    assert config.data.train == here / "a.jsonl"
-    assert config.data.test == tmp_path.parent / "b.jsonl"
+    assert config.data.train == str(here / "a.jsonl")
+    assert config.data.test == str(tmp_path.parent / "b.jsonl")
     assert config.model.id == str(tmp_path / "home/model")
+    config = load_config(path, ["data.train=[c/, s3://box/d/*.jsonl]"])
+    assert config.data.train == [str(here / "c"), "s3://box/d/*.jsonl"]
 
 
 @pytest.mark.parametrize("model", ["org/model", "pkg://package/file.gguf", "/abs/model"])

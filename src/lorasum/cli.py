@@ -164,9 +164,16 @@ def lorasum(
     """From chat logs to a fine-tuned summariser behind an endpoint, and back to zero cost."""
 
 
-@app.command(epilog="lorasum prepare -c configs/quickstart.yaml")
+@app.command(
+    epilog="lorasum prepare -c configs/quickstart.yaml --show 3\n\n"
+    "lorasum prepare -c configs/quickstart.yaml --set data.train=chats/ --set data.test_fraction=0.1 --redact"
+)
 def prepare(
     config: ConfigFile,
+    show: Annotated[int, typer.Option("--show", min=0, help="Print so many examples as the model sees them.")] = 0,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Take out emails, phone and card numbers: data.redact=true.")
+    ] = False,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -175,7 +182,8 @@ def prepare(
     """Check the chats, tokenise them and pack them into a dataset."""
     from lorasum.commands.prepare import prepare
 
-    _run(config, overrides, as_json, quiet, lambda s: prepare(s.config, s.backend, s.ledger, s.report))
+    overrides = [*(overrides or ()), *(["data.redact=true"] if redact else [])]
+    _run(config, overrides, as_json, quiet, lambda s: prepare(s.config, s.backend, s.ledger, s.report, show))
 
 
 @app.command(epilog="lorasum train -c configs/quickstart.yaml --set training.epochs=2")
@@ -220,7 +228,9 @@ def deploy(
 def predict(
     config: ConfigFile,
     text: Annotated[str | None, typer.Option("--text", metavar="DIALOGUE", help="A dialogue.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="A text file; - is stdin.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="A text or a chat app's export; - is stdin.")
+    ] = None,
     source: Annotated[Path | None, typer.Option("--input", metavar="JSONL", help="Many dialogues.")] = None,
     target: Annotated[Path | None, typer.Option("--output", metavar="JSONL", help="Their summaries.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests of --input at once.")] = 1,
@@ -347,12 +357,18 @@ def config_show(
 
 
 def _dialogue(text: str | None, file: Path | None) -> str:
-    """The dialogue of --text, --file or stdin."""
+    """The dialogue of --text, --file or stdin; an export of WhatsApp or Slack is told by its form."""
+    from lorasum.data.exports import read_chat, read_folder
+
     if text is not None:
         content, place = os.fsencode(text), "--text"
     elif file is not None and str(file) != "-":
         try:
+            if file.is_dir():
+                return read_folder(file)
             content, place = file.read_bytes(), str(file)
+        except ValueError as error:
+            raise DataError(f"{file}: {error}", "give --file a text file or such a folder") from None
         except OSError as error:
             raise DataError(f"{file}: cannot read it: {error.strerror}", "check the path given to --file") from None
     elif sys.stdin.isatty():
@@ -360,7 +376,7 @@ def _dialogue(text: str | None, file: Path | None) -> str:
     else:
         content, place = sys.stdin.buffer.read(), "stdin"
     try:
-        return content.decode()
+        return read_chat(content.decode())[0]
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not UTF-8 text, at byte {error.start}", "convert it to UTF-8") from None
 

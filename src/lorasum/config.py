@@ -3,7 +3,6 @@
 Every field's docstring says its unit; `lorasum config schema` prints them as JSON Schema.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -42,13 +41,29 @@ class Columns(Section):
     """Which column of the source holds what."""
 
     dialogue: str = "dialogue"
-    """Column of the dialogue text."""
+    """Column of the dialogue: a text, or a list of messages (role and content, sender and text, ...)."""
     summary: str = "summary"
     """Column of the summary text."""
 
 
+class Messages(Section):
+    """How a dialogue that is a list of messages becomes text, one message a line."""
+
+    format: str = "{speaker}: {text}"
+    """One message; {text} has to be in it."""
+    speakers: dict[str, str] = {}
+    """Names to show instead of the data's, such as {user: Customer, assistant: Agent}."""
+
+    @field_validator("format")
+    @classmethod
+    def _has_the_text(cls, format: str) -> str:  # noqa: A002
+        if format.count("{text}") != 1:
+            raise ValueError("must contain {text} exactly once")
+        return format
+
+
 class DataConfig(Section):
-    """Where the examples come from and how they become packs. Give `dataset`, or `train` and `test`."""
+    """Where the examples come from and how they become packs. Give `dataset`, or `train`; and `test`, or a fraction."""
 
     dataset: str | None = None
     """Hub dataset id, such as `knkarthick/samsum`."""
@@ -60,11 +75,18 @@ class DataConfig(Section):
     """Split of the hub dataset to train on."""
     test_split: str = "test"
     """Split of the hub dataset to evaluate on."""
-    train: Path | None = None
-    """Local training file: .jsonl, .json, .csv or .parquet; relative to this file."""
-    test: Path | None = None
-    """Local test file: .jsonl, .json, .csv or .parquet; relative to this file."""
+    train: str | list[str] | None = None
+    """Training files: .jsonl, .json, .csv, .tsv, .parquet or .arrow, the text ones also as .gz or .zst. A file, a
+    folder of them, a pattern (`chats/*.jsonl`), an s3:// address of one of these, or a list. Relative to this file."""
+    test: str | list[str] | None = None
+    """Test files, as `train`."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Instead of a test split: this share of the training dialogues, 0 to 1. The same dialogues whatever their order;
+    equal ones stay together."""
+    test_seed: int = 0
+    """Chooses other dialogues for `test_fraction`."""
     columns: Columns = Columns()
+    messages: Messages = Messages()
     template: str = DEFAULT_TEMPLATE
     """The prompt, with one `{dialogue}`. The completion is the summary and the end-of-sequence token."""
     chunk_length: PositiveInt = 2048
@@ -73,7 +95,14 @@ class DataConfig(Section):
     """What happens to an example longer than `chunk_length`: stop, leave it out, or cut its dialogue from the start
     and keep the summary whole."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
-    """How many unusable rows (no summary, not text, ...) are left out with a warning before it is an error; rows."""
+    """How many unusable rows (no summary, not text, ...) are left out with a warning before it is an error; rows.
+    Too long examples and duplicates, which are left out because they are to be, do not count."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """What happens to an example that is in its split already, word for word."""
+    redact: bool = False
+    """Put <EMAIL>, <PHONE> and <CARD> in the place of email addresses, phone and card numbers."""
+    phone_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "US"
+    """Country of phone numbers that name none, for `redact`: two capital letters."""
 
     @field_validator("template")
     @classmethod
@@ -86,8 +115,10 @@ class DataConfig(Section):
     def _one_source(self) -> "DataConfig":
         if self.dataset and (self.train or self.test):
             raise ValueError("give either dataset (hub) or train and test (files), not both")
-        if not self.dataset and not (self.train and self.test):
-            raise ValueError("give dataset (a hub id), or both train and test (files)")
+        if self.test and self.test_fraction:
+            raise ValueError("give either test or test_fraction, not both")
+        if not self.dataset and not (self.train and (self.test or self.test_fraction)):
+            raise ValueError("give dataset (a hub id), or train, and test or test_fraction")
         if not self.dataset and (self.revision or self.subset):
             raise ValueError("revision and subset are for hub datasets only")
         return self

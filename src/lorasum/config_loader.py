@@ -154,10 +154,19 @@ def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> None:
     for section, key in (("data", "train"), ("data", "test"), ("model", "id")):
         values = data.get(section)
         value = values.get(key) if isinstance(values, dict) else None
-        if isinstance(value, str) and (section == "data" or re.match(r"(\.\.?|~)(/|$)", value)):
-            base = Path() if _place(places, (section, key), "").startswith("--set ") else folder
-            expanded = Path(value).expanduser() if re.match("~(/|$)", value) else Path(value)
-            data[section][key] = str((base / expanded).resolve())
+        base = Path() if _place(places, (section, key), "").startswith("--set ") else folder
+        if isinstance(value, list):
+            data[section][key] = [_absolute(item, base) if isinstance(item, str) else item for item in value]
+        elif isinstance(value, str) and (section == "data" or re.match(r"(\.\.?|~)(/|$)", value)):
+            data[section][key] = _absolute(value, base)
+
+
+def _absolute(path: str, base: Path) -> str:
+    """An s3:// address stays as it is; so does the pattern in a path."""
+    if path.startswith("s3://"):
+        return path
+    expanded = Path(path).expanduser() if re.match("~(/|$)", path) else Path(path)
+    return str((base / expanded).resolve())
 
 
 def _explain(error: ValidationError, data: Any, places: Places, file: str) -> list[str]:

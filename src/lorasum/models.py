@@ -66,6 +66,12 @@ class SplitStats:
     longest_example: int
     fill: float
     """tokens / (packs * chunk_length), 0 to 1."""
+    shortest_example: int = 0
+    longest_at: str = ""
+    """Where the longest example stands, such as train.jsonl:17."""
+    shortest_at: str = ""
+    histogram: tuple[int, ...] = ()
+    """Examples by length: equal steps from 0 to `longest_example` tokens, both included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,10 @@ class Manifest:
     dropped: Mapping[str, int]
     """Rows left out, by reason."""
     lorasum_version: str
+    shared_with_test: Mapping[str, int] = field(default_factory=dict)
+    """Training examples whose dialogue is in the test split: `exact`, and `near` ones."""
+    personal: Mapping[str, int] = field(default_factory=dict)
+    """Email addresses, phone and card numbers that there seem to be in the dialogues and summaries, by kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +225,21 @@ class PrepareResult:
     """True when nothing had changed since the last prepare."""
     manifest: Manifest
     seconds: float
+    rejected: str | None = None
+    """File of the rows that were left out, one JSON object a line; None where all were kept."""
+    report: str | None = None
+    """HTML page of the figures above."""
+    shown: tuple["RenderedExample", ...] = ()
+    """What --show asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedExample:
+    """An example as the model sees it: decoded from the dataset's tokens."""
+
+    prompt: str
+    completion: str
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)

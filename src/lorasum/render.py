@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import singledispatch
 from typing import Any
@@ -22,6 +22,7 @@ from lorasum.models import (
     EvaluateResult,
     Prediction,
     PrepareResult,
+    RenderedExample,
     Resource,
     RunResult,
     StatusResult,
@@ -31,6 +32,7 @@ from lorasum.models import (
     TrainStarted,
 )
 
+_BARS = " ▁▂▃▄▅▆▇█"
 _FAILURES_SHOWN = 20  # rows; --json has them all
 _PIPE_WIDTH = 120  # columns, where no terminal says how wide it is
 
@@ -108,7 +110,8 @@ def _(result: PrepareResult) -> RenderableType:
         "packs": [f"{split.packs:,}" for split in manifest.splits.values()],
         "tokens": [f"{split.tokens:,}" for split in manifest.splits.values()],
         "summary tokens": [f"{split.completion_tokens:,}" for split in manifest.splits.values()],
-        "longest example": [f"{split.longest_example:,}" for split in manifest.splits.values()],
+        "longest example": [_length(split.longest_example, split.longest_at) for split in manifest.splits.values()],
+        "shortest example": [_length(split.shortest_example, split.shortest_at) for split in manifest.splits.values()],
         "packs filled": [f"{split.fill:.0%}" for split in manifest.splits.values()],
     }.items():
         table.add_row(row, *values)
@@ -117,8 +120,32 @@ def _(result: PrepareResult) -> RenderableType:
         "tokenizer": manifest.tokenizer,
         "left out": ", ".join(f"{count} {reason}" for reason, count in manifest.dropped.items() if count),
     }
-    title = "nothing had changed" if result.reused else duration(result.seconds)
-    return Group(_title("prepared", result.run, title), table, facts(rows))
+    rows |= {"rows left out are in": result.rejected or "", "report": result.report or ""}
+    same = f"nothing has changed: same sources, template, tokenizer and settings as {manifest.fingerprint}"
+    title = same if result.reused else duration(result.seconds)
+    pictures = [
+        Text.assemble((f"  {name:<6}", "bold"), _bars(split.histogram), f" 0 to {split.longest_example:,} tokens")
+        for name, split in manifest.splits.items()
+        if split.histogram
+    ]
+    shown = [part for number, example in enumerate(result.shown, 1) for part in _example(number, example)]
+    return Group(_title("prepared", result.run, title), table, *pictures, facts(rows), *shown)
+
+
+def _length(tokens: int, where: str) -> str:
+    return f"{tokens:,} ({where})" if where else f"{tokens:,}"
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """A histogram in one line of text."""
+    most = max(counts)
+    return "".join(_BARS[0] if not count else _BARS[1 + (count * (len(_BARS) - 2)) // most] for count in counts)
+
+
+def _example(number: int, example: RenderedExample) -> list[RenderableType]:
+    """An example as the model sees it: the prompt dimmed, what it learns in colour."""
+    head = Text(f"\nexample {number} · {example.tokens:,} tokens", style="bold")
+    return [head, Text.assemble((example.prompt, "dim"), (example.completion, "green"))]
 
 
 @_body.register

@@ -54,7 +54,7 @@ def chats(tmp_path: Path, tiny_chats: Path) -> Path:
 @pytest.fixture
 def make_config(chats: Path, tiny_model_dir: Path) -> Callable[..., Config]:
     def make(**data: Any) -> Config:
-        files = {"train": chats / "train.jsonl", "test": chats / "test.jsonl", "chunk_length": 256}
+        files = {"train": str(chats / "train.jsonl"), "test": str(chats / "test.jsonl"), "chunk_length": 256}
         return Config.model_validate({"name": "r", "model": {"id": str(tiny_model_dir)}, "data": {**files, **data}})
 
     return make
@@ -183,7 +183,7 @@ def test_tolerated_bad_rows_and_shared_dialogues_are_warned_of(make_config: Call
     result = run(make_config(max_bad_rows=1), report)
     assert result.manifest.dropped == {"empty summary": 1}
     assert result.manifest.splits["train"].examples == 11
-    assert report.warnings[0] == "train.jsonl: 1 row left out (empty summary: 1)"
+    assert report.warnings[0].startswith("train.jsonl: 1 row left out (empty summary: 1); see ")
     assert "the test split shares a dialogue with 1 training example:" in report.warnings[1]
 
 
@@ -219,9 +219,9 @@ def test_model_without_weights_is_told_before_the_data_is_read(
 
 @pytest.fixture
 def small_disk(home: Path) -> Iterator[None]:
-    """LORASUM_HOME on a disk of 64 KiB."""
+    """LORASUM_HOME on a disk of 256 KiB."""
     home.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(home)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(home)], capture_output=True)
     if mounted.returncode:
         pytest.skip("needs the right to mount a tmpfs")
     yield
@@ -229,9 +229,9 @@ def small_disk(home: Path) -> Iterator[None]:
 
 
 def grow(chats: Path) -> None:
-    """Training data of about 130 KB of tokens."""
-    line = json.dumps({"dialogue": "A: the quick brown fox\nB: jumps " * 4, "summary": "A fox jumps."}) + "\n"
-    (chats / "train.jsonl").write_text(line * 600, "utf-8")
+    """Training data of about 900 KB of tokens."""
+    rows = [{"dialogue": "A: the quick brown fox\nB: jumps " * 4, "summary": f"{n} foxes jump."} for n in range(4000)]
+    (chats / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(
@@ -256,7 +256,7 @@ def test_write_that_fails_midway_leaves_nothing(make_config: Callable[..., Confi
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert datasets_made() == []
-    assert run(make_config()).manifest.splits["train"].examples == 600
+    assert run(make_config()).manifest.splits["train"].examples == 4000
 
 
 def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..., Config]) -> None:

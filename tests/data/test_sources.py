@@ -14,7 +14,7 @@ from lorasum.errors import DataError
 
 
 def read(path: Path, columns: Columns | None = None) -> list[Any]:
-    source = open_sources(DataConfig(train=path, test=path, columns=columns or Columns()))["train"]
+    source = open_sources(DataConfig(train=str(path), test=str(path), columns=columns or Columns()))["train"]
     return [(where, row if isinstance(row, dict) else str(row)) for where, row in source.rows(lambda share: None)]
 
 
@@ -137,7 +137,7 @@ def test_missing_file_and_unknown_type_are_told_before_anything_is_read(tmp_path
         read(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match=r"data\.train: the type of t\.xlsx is not known") as caught:
         read(write(tmp_path / "t.xlsx", b""))
-    assert ".jsonl, .json, .csv, .parquet" in caught.value.hint
+    assert ".jsonl, .json, .csv, .tsv, .parquet, .arrow" in caught.value.hint
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
@@ -145,7 +145,7 @@ def test_text_files_are_read_as_a_stream_that_tells_how_far_it_is(tmp_path: Path
     line = json.dumps({"dialogue": "x" * 1000, "summary": "S"}) if suffix == ".jsonl" else "x" * 1000 + ",S"
     path = write(tmp_path / f"big{suffix}", ("dialogue,summary\n" * (suffix == ".csv") + f"{line}\n" * 20_000).encode())
     shares: list[float] = []
-    source = open_sources(DataConfig(train=path, test=path))["train"]
+    source = open_sources(DataConfig(train=str(path), test=str(path)))["train"]
     tracemalloc.start()
     count = sum(1 for _ in source.rows(shares.append))
     peak = tracemalloc.get_traced_memory()[1]

@@ -2,6 +2,7 @@
 
 import json
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ def test_split_is_a_datasets_folder_of_int32_rows(tmp_path: Path) -> None:
     import datasets
 
     stats = store.write_split(tmp_path / "train", PACKS, 8, "identity")
-    assert stats == SplitStats(examples=3, packs=2, tokens=9, completion_tokens=5, longest_example=4, fill=9 / 16)
+    assert replace(stats, histogram=()) == SplitStats(
+        examples=3, packs=2, tokens=9, completion_tokens=5, longest_example=4, fill=9 / 16, shortest_example=2
+    )
+    assert (len(stats.histogram), sum(stats.histogram), stats.histogram[-1]) == (40, 3, 0)
     loaded = datasets.load_from_disk(str(tmp_path / "train"))
     assert list(loaded) == [
         {"input_ids": [5, 6, 7, 2, 9, 2], "example_lengths": [4, 2], "prompt_lengths": [2, 1]},
@@ -66,7 +70,8 @@ def test_same_packs_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_examples_are_written_as_they_pass_by(tmp_path: Path) -> None:
     examples = [Example("A: hi\nB: \u2028 “yo” 😀", "They greet."), Example("C", "D")]
-    assert list(store.write_examples(tmp_path / "test.jsonl", zip(examples, "xy", strict=True))) == ["x", "y"]
+    items = [("t:1", examples[0], "x"), ("t:2", examples[1], "y")]
+    assert list(store.write_examples(tmp_path / "test.jsonl", items)) == items
     assert store.read_test_examples(tmp_path) == examples
 
 
@@ -75,7 +80,7 @@ def test_manifest_is_read_back_with_keys_unknown_here_passed_over(tmp_path: Path
     assert store.read_manifest(tmp_path) == MANIFEST
     path = tmp_path / "manifest.json"
     stored = json.loads(path.read_text("utf-8"))
-    assert stored["format"] == 1
+    assert stored["format"] == store.FORMAT
     stored["new"] = stored["splits"]["train"]["new"] = 1
     path.write_text(json.dumps(stored), "utf-8")
     assert store.read_manifest(tmp_path) == MANIFEST
@@ -96,14 +101,17 @@ def test_dataset_without_a_readable_manifest_is_unfinished(tmp_path: Path, text:
         {"chunk_length": 1024},
         {"too_long": "drop"},
         {"max_bad_rows": 1},
+        {"duplicates": "keep"},
+        {"messages": {"format": "<{speaker}> {text}"}},
+        {"redact": True},
     ],
 )
 def test_fingerprint_differs_with_each_setting_that_decides_about_the_dataset(change: dict[str, Any]) -> None:
-    files = {"train": Path("a.jsonl"), "test": Path("b.jsonl")}
+    files = {"train": "a.jsonl", "test": "b.jsonl"}
     sources = {"train": "1", "test": "2"}
     before = store.fingerprint(sources, "tokenizer", DataConfig.model_validate(files))
     assert store.fingerprint(sources, "tokenizer", DataConfig.model_validate({**files, **change})) != before
     assert store.fingerprint(sources, "another", DataConfig.model_validate(files)) != before
     assert store.fingerprint({"train": "2", "test": "1"}, "tokenizer", DataConfig.model_validate(files)) != before
-    moved = DataConfig(train=Path("elsewhere/a.jsonl"), test=Path("b.jsonl"))
+    moved = DataConfig(train="elsewhere/a.jsonl", test="b.jsonl")
     assert store.fingerprint(sources, "tokenizer", moved) == before, "where the files lie decides nothing"

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasum.config import DataConfig
-from lorasum.data.tokenize_pack import Fitting, best_fit, fit, packs, shorten, tokenize
+from lorasum.data.tokenize_pack import best_fit, fit, packs, shorten, tokenize
+from lorasum.data.validate import Tally
 from lorasum.errors import DataError
 from lorasum.models import Example
 from lorasum.prompt import DEFAULT_TEMPLATE, render
@@ -34,7 +35,7 @@ def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer_dir: Path) -> Any:
 
 
 def config(chunk_length: int, too_long: str = "error") -> DataConfig:
-    files = {"train": Path("train.jsonl"), "test": Path("test.jsonl")}
+    files = {"train": "train.jsonl", "test": "test.jsonl"}
     return DataConfig.model_validate({**files, "chunk_length": chunk_length, "too_long": too_long})
 
 
@@ -58,10 +59,10 @@ def test_every_length_stands_in_exactly_one_pack_that_it_fits(lengths: list[int]
 def test_packed_examples_decode_to_their_prompt_and_their_summary(
     tokenizer: Any, examples: list[Example], window: int
 ) -> None:
-    kept = list(fit(numbered(examples), tokenizer, config(1000), Fitting()))
-    packed = list(packs((tokens for _, tokens in kept), 1000, window))
-    assert packed == list(packs((tokens for _, tokens in kept), 1000, window))
-    source_order = {id(tokens): index for index, (_, tokens) in enumerate(kept)}
+    kept = list(fit(numbered(examples), tokenizer, config(1000), Tally()))
+    packed = list(packs((tokens for _, _, tokens in kept), 1000, window))
+    assert packed == list(packs((tokens for _, _, tokens in kept), 1000, window))
+    source_order = {id(tokens): index for index, (_, _, tokens) in enumerate(kept)}
     assert sorted(source_order[id(tokens)] for pack in packed for tokens in pack) == list(range(len(examples)))
     for pack in packed:
         order = [source_order[id(tokens)] for tokens in pack]
@@ -116,7 +117,7 @@ def test_shortened_dialogue_is_the_longest_suffix_that_fits(
 
 def test_too_long_example_is_an_error_that_names_the_first_and_counts_them(tiny_tokenizer: Any) -> None:
     examples = [Example("A: hi", "S"), Example("x" * 200, "S"), Example("y" * 300, "S")]
-    fitted = fit(numbered(examples), tiny_tokenizer, config(100), Fitting())
+    fitted = fit(numbered(examples), tiny_tokenizer, config(100), Tally())
     with pytest.raises(DataError) as caught:
         list(fitted)
     longest = len(tokenize(tiny_tokenizer, DEFAULT_TEMPLATE, examples[2:])[0].ids)
@@ -127,15 +128,15 @@ def test_too_long_example_is_an_error_that_names_the_first_and_counts_them(tiny_
 
 def test_too_long_example_is_dropped_or_cut_on_request(tiny_tokenizer: Any) -> None:
     examples = [Example("A: hi", "S"), Example("x" * 200, "S"), Example("A: hi", "long " * 100), Example("B: yo", "S")]
-    dropping = Fitting()
-    kept = [example for example, _ in fit(numbered(examples), tiny_tokenizer, config(100, "drop"), dropping)]
+    dropping = Tally()
+    kept = [example for _, example, _ in fit(numbered(examples), tiny_tokenizer, config(100, "drop"), dropping)]
     assert kept == [examples[0], examples[3]]
     assert dropping.dropped == {"too long": 2}
-    cutting = Fitting()
+    cutting = Tally()
     fitted = list(fit(numbered(examples), tiny_tokenizer, config(100, "truncate_dialogue"), cutting))
-    assert [example.summary for example, _ in fitted] == ["S", "S", "S"]
-    assert len(fitted[1][1].ids) == 100
-    assert fitted[1][0].dialogue == "x" * len(fitted[1][0].dialogue)
+    assert [example.summary for _, example, _ in fitted] == ["S", "S", "S"]
+    assert len(fitted[1][2].ids) == 100
+    assert fitted[1][1].dialogue == "x" * len(fitted[1][1].dialogue)
     assert (cutting.cut, cutting.dropped) == (1, {"too long without its dialogue": 1})
 
 
@@ -143,7 +144,7 @@ def test_too_long_example_is_dropped_or_cut_on_request(tiny_tokenizer: Any) -> N
 def test_packs_of_real_dialogues_are_nearly_full(tiny_tokenizer: Any) -> None:
     rows = [json.loads(line) for line in REAL_DIALOGUES.read_text("utf-8").splitlines()]
     examples = [Example(row["dialogue"], row["summary"]) for row in rows]
-    tokens = [tokens for _, tokens in fit(numbered(examples), tiny_tokenizer, config(4096), Fitting())]
+    tokens = [tokens for _, _, tokens in fit(numbered(examples), tiny_tokenizer, config(4096), Tally())]
     packed = list(packs(tokens, 4096))
     assert sum(len(t.ids) for t in tokens) / (4096 * len(packed)) > 0.97
 

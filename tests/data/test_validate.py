@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from lorasum.config import Columns
-from lorasum.data.validate import Rejected, Row, check, examples
+from lorasum.config import Columns, DataConfig
+from lorasum.data.validate import Rejected, Row, Tally, check, examples
 from lorasum.errors import DataError
 from lorasum.models import Example
 
@@ -14,10 +14,11 @@ GOOD: Row = {"dialogue": "A: hi", "summary": "A says hi."}
 
 
 def run(*rows: Row, columns: Columns | None = None, max_bad_rows: int = 0) -> tuple[list[Example], Counter[str]]:
-    dropped: Counter[str] = Counter()
+    data = DataConfig(train="t", test="t", columns=columns or Columns(), max_bad_rows=max_bad_rows)
+    tally = Tally()
     places = ((f"chats.jsonl:{number}", row) for number, row in enumerate(rows, 1))
-    kept = list(examples(places, "chats.jsonl", columns or Columns(), max_bad_rows, dropped))
-    return [example for _, example in kept], dropped
+    kept = list(examples(places, "chats.jsonl", data, tally))
+    return [example for _, example in kept], tally.dropped
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,8 @@ def run(*rows: Row, columns: Columns | None = None, max_bad_rows: int = 0) -> tu
         ({"dialogue": "A: hi", "summary": 7}, "summary is not text (int)"),
         ({"summary": "S"}, "no dialogue"),
         ({"dialogue": "", "summary": "S"}, "empty dialogue"),
-        ({"dialogue": ["A: hi"], "summary": "S"}, "dialogue is not text (list)"),
+        ({"dialogue": ["A: hi"], "summary": "S"}, "dialogue is not text (message 1 is not an object)"),
+        ({"dialogue": [], "summary": "S"}, "dialogue is not text (list)"),
         ({"dialogue": "A: \ud83d", "summary": "S"}, "dialogue is not valid Unicode"),
         (Rejected("not JSON", "column 3"), "not JSON (column 3)"),
     ],

@@ -2,27 +2,36 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lorasum import __version__, paths
 from lorasum.atomic import maker_lock, new_folder
 from lorasum.backends.base import Backend
 from lorasum.config import Config, DataConfig
 from lorasum.data import store
+from lorasum.data.duplicates import NearDuplicates, Seen, key
+from lorasum.data.personal import count_personal, redact
+from lorasum.data.report import write_report
 from lorasum.data.sources import Source, Split, open_sources
-from lorasum.data.tokenize_pack import Fitting, Tokens, fit, packs
-from lorasum.data.validate import examples
+from lorasum.data.tokenize_pack import Tokens, batches, fit, packs
+from lorasum.data.validate import Rejected, RejectFile, Tally, examples
 from lorasum.errors import DataError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.model_source import load_tokenizer, resolve_model, tokenizer_identity
-from lorasum.models import Example, Manifest, ModelRef, PrepareResult, Reporter, SplitStats
+from lorasum.models import Example, Manifest, ModelRef, PrepareResult, RenderedExample, Reporter, SplitStats
+
+_BATCH = 1024  # examples that are looked at together
 
 
-def prepare(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> PrepareResult:
+def prepare(config: Config, backend: Backend, ledger: Ledger, report: Reporter, show: int = 0) -> PrepareResult:
     """Make the run's dataset, or find it made: its folder is named by the fingerprint of all that decides about it.
+
+    Args:
+        show: how many training examples to decode from the dataset, for a look at them.
 
     Raises:
         DataError: a source is missing, empty, or has more unusable rows than `data.max_bad_rows`.
@@ -35,7 +44,9 @@ def prepare(config: Config, backend: Backend, ledger: Ledger, report: Reporter) 
     tokenizer, commit = tokenizer_identity(model)
     identities: dict[str, str] = {split: source.identity() for split, source in sources.items()}
     fingerprint = store.fingerprint(identities, tokenizer, config.data)
-    dataset = paths.run_dir(config.name) / "data" / fingerprint
+    run = paths.run_dir(config.name)
+    dataset = run / "data" / fingerprint
+    rejects, page = run / "rejected" / f"{fingerprint}.jsonl", run / "reports" / f"{fingerprint}.html"
 
     manifest = store.read_manifest(dataset)
     reused = manifest is not None
@@ -44,34 +55,53 @@ def prepare(config: Config, backend: Backend, ledger: Ledger, report: Reporter) 
     try:
         if manifest is None:
             with maker_lock(dataset, lambda: report.step("waiting for another process that prepares this run")):
-                manifest = store.read_manifest(dataset) or _make(
-                    dataset, replace(model, revision=commit), sources, config.data, report
-                )
+                manifest = store.read_manifest(dataset)
+                if manifest is None:
+                    with RejectFile(rejects) as rejected:
+                        manifest = _make(
+                            dataset, replace(model, revision=commit), sources, config.data, rejected, report
+                        )
+                    write_report(page, config.name, manifest)
         backend.store_dataset(config.name, dataset)
     except BaseException as error:
         with suppress(LorasumError):  # the first error is the one to tell, not that the ledger's disk is full too
             ledger.mark(config.name, "dataset", fingerprint, "gone", reason=str(error))
         raise
     ledger.mark(config.name, "dataset", fingerprint, "done")
-    return PrepareResult(config.name, str(dataset), reused, manifest, time.monotonic() - started)
+    return PrepareResult(
+        config.name,
+        str(dataset),
+        reused,
+        manifest,
+        time.monotonic() - started,
+        rejected=str(rejects) if rejects.exists() else None,
+        report=str(page) if page.exists() else None,
+        shown=_rendered(dataset, model, show) if show else (),
+    )
 
 
-def _make(dataset: Path, model: ModelRef, sources: dict[Split, Source], data: DataConfig, report: Reporter) -> Manifest:
-    """Read, check, tokenise, pack and write both splits; the test split first, to see which dialogues they share."""
+def _make(
+    dataset: Path,
+    model: ModelRef,
+    sources: dict[Split, Source],
+    data: DataConfig,
+    rejected: RejectFile,
+    report: Reporter,
+) -> Manifest:
+    """Read, check, tokenise, pack and write both splits; the test split first, to see what they share."""
     tokenizer = load_tokenizer(model)
     splits: dict[str, SplitStats] = {}
-    fittings = {split: Fitting() for split in sources}
-    shared: Counter[str] = Counter()
+    tallies = {split: Tally(split, rejected) for split in sources}
+    looking = _Looking()
     with new_folder(dataset) as folder:
         for split in reversed(sources):
-            source, fitting = sources[split], fittings[split]
+            source, tally = sources[split], tallies[split]
             reading = _Reading(report, f"reading {source.name}")
-            usable = examples(source.rows(reading.tick), source.name, data.columns, data.max_bad_rows, fitting.dropped)
-            kept = fit(usable, tokenizer, data, fitting)
+            usable = _unique(examples(source.rows(reading.tick), source.name, data, tally), data, tally, looking)
+            kept = _looked_at(fit(usable, tokenizer, data, tally), split, looking)
             if split == "test":
-                tokens = store.write_examples(folder / "test.jsonl", kept)
-            else:
-                tokens = _counting(kept, {example.dialogue for example in store.read_test_examples(folder)}, shared)
+                kept = store.write_examples(folder / "test.jsonl", kept)
+            tokens = (tokens for _, _, tokens in kept)
             stats = store.write_split(folder / split, packs(tokens, data.chunk_length), data.chunk_length, dataset.name)
             reading.end()
             if not stats.examples:
@@ -79,7 +109,7 @@ def _make(dataset: Path, model: ModelRef, sources: dict[Split, Source], data: Da
                     f"{source.name}: every example has more tokens than data.chunk_length, {data.chunk_length}",
                     "raise data.chunk_length",
                 )
-            splits[split] = stats
+            splits[split] = replace(stats, longest_at=looking.longest[1], shortest_at=looking.shortest[1])
             report.step(
                 f"{source.name}: {_counted(stats.examples, 'example')}, {stats.tokens:,} tokens, in "
                 f"{_counted(stats.packs, 'pack')} of up to {data.chunk_length:,}, {stats.fill:.1%} full"
@@ -92,12 +122,73 @@ def _make(dataset: Path, model: ModelRef, sources: dict[Split, Source], data: Da
             eos_token_id=tokenizer.eos_token_id,
             chunk_length=data.chunk_length,
             splits={split: splits[split] for split in sources},
-            dropped=dict(sum((fitting.dropped for fitting in fittings.values()), Counter())),
+            dropped=dict(sum((tally.dropped for tally in tallies.values()), Counter())),
             lorasum_version=__version__,
+            shared_with_test=dict(looking.shared),
+            personal=dict(looking.personal),
         )
         store.write_manifest(folder, manifest)
-    _warn(sources, fittings, shared["examples"], data, report)
+    _warn(sources, tallies, manifest, data, rejected, report)
     return manifest
+
+
+@dataclass(slots=True)
+class _Looking:
+    """What is found out about the examples as they pass by.
+
+    Attributes:
+        longest, shortest: tokens and place of such an example of the split at hand.
+    """
+
+    personal: Counter[str] = field(default_factory=Counter)
+    shared: Counter[str] = field(default_factory=Counter)
+    test_dialogues: Seen = field(default_factory=Seen)
+    near: NearDuplicates = field(default_factory=NearDuplicates)
+    longest: tuple[int, str] = (0, "")
+    shortest: tuple[int, str] = (0, "")
+
+
+def _unique(
+    usable: Iterable[tuple[str, Example]], data: DataConfig, tally: Tally, looking: _Looking
+) -> Iterator[tuple[str, Example]]:
+    """Redact, count personal data, and leave out what was there before, as the config says."""
+    seen = Seen()
+    for batch in batches(usable, _BATCH):
+        if data.redact:
+            clean: Callable[[str], str] = lambda text: redact(text, data.phone_region)  # noqa: E731
+            batch = [(where, Example(clean(one.dialogue), clean(one.summary))) for where, one in batch]
+        count_personal([text for _, one in batch for text in (one.dialogue, one.summary)], looking.personal)
+        again = seen.add([key(one.dialogue, one.summary) for _, one in batch])
+        for (where, example), repeated in zip(batch, again, strict=True):
+            if repeated and data.duplicates == "drop":
+                tally.reject(where, Rejected("duplicate"), {"dialogue": example.dialogue, "summary": example.summary})
+            else:
+                yield where, example
+
+
+def _looked_at(
+    kept: Iterable[tuple[str, Example, Tokens]], split: Split, looking: _Looking
+) -> Iterator[tuple[str, Example, Tokens]]:
+    """Compare the splits, and note the longest and the shortest example, as they pass by."""
+    import numpy as np
+
+    looking.longest, looking.shortest = (0, ""), (2**31, "")
+    for batch in batches(kept, _BATCH):
+        dialogues = [key(example.dialogue) for _, example, _ in batch]
+        tokens = [tokens for _, _, tokens in batch]
+        if split == "test":
+            looking.test_dialogues.add(dialogues)
+            looking.near.index(tokens)
+        else:
+            exact = looking.test_dialogues.contains(np.array(dialogues, np.uint64))
+            near = np.array(looking.near.find(tokens), bool) & ~exact
+            looking.shared.update({"exact": int(exact.sum()), "near": int(near.sum())})
+        lengths = [len(one.ids) for one in tokens]
+        for length, pick in ((max(lengths), "longest"), (min(lengths), "shortest")):
+            known = getattr(looking, pick)[0]
+            if (length > known) if pick == "longest" else (length < known):
+                setattr(looking, pick, (length, batch[lengths.index(length)][0]))
+        yield from batch
 
 
 @dataclass(slots=True)
@@ -110,39 +201,57 @@ class _Reading:
 
     def tick(self, share: float) -> None:
         self.shown = True
-        self.report.progress(self.label, share, 1)
+        self.report.progress(self.label, min(share, 0.999), 1)
 
     def end(self) -> None:
         if self.shown:
             self.report.progress(self.label, 1, 1)
 
 
-def _counting(kept: Iterable[tuple[Example, Tokens]], dialogues: set[str], shared: Counter[str]) -> Iterator[Tokens]:
-    """Count the examples whose dialogue is in `dialogues` as they pass by."""
-    for example, tokens in kept:
-        shared["examples"] += example.dialogue in dialogues
-        yield tokens
+def _rendered(dataset: Path, model: ModelRef, count: int) -> tuple[RenderedExample, ...]:
+    """The first training examples, decoded from what is on disk."""
+    tokenizer: Any = load_tokenizer(model)
+    return tuple(
+        RenderedExample(tokenizer.decode(ids[:prompt]), tokenizer.decode(ids[prompt:]), len(ids))
+        for ids, prompt in store.read_first(dataset, "train", count)
+    )
 
 
 def _warn(
-    sources: dict[Split, Source], fittings: dict[Split, Fitting], shared: int, data: DataConfig, report: Reporter
+    sources: dict[Split, Source],
+    tallies: dict[Split, Tally],
+    manifest: Manifest,
+    data: DataConfig,
+    rejected: RejectFile,
+    report: Reporter,
 ) -> None:
     """Tell what is odd about a dataset that was made all the same."""
-    for split, fitting in fittings.items():
-        if fitting.dropped:
-            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in fitting.dropped.most_common())
-            report.warn(f"{sources[split].name}: {_counted(fitting.dropped.total(), 'row')} left out ({reasons})")
-        if fitting.cut:
+    for split, tally in tallies.items():
+        if tally.dropped:
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in tally.dropped.most_common())
+            left_out = f"{_counted(tally.dropped.total(), 'row')} left out ({reasons})"
+            report.warn(f"{sources[split].name}: {left_out}; see {rejected.path}")
+        if tally.cut:
             report.warn(
-                f"{sources[split].name}: {_counted(fitting.cut, 'dialogue')} cut at the start "
+                f"{sources[split].name}: {_counted(tally.cut, 'dialogue')} cut at the start "
                 f"to fit {data.chunk_length:,} tokens"
             )
-    if shared:
+    exact, near = (manifest.shared_with_test.get(kind, 0) for kind in ("exact", "near"))
+    if exact:
         report.warn(
-            f"the test split shares a dialogue with {_counted(shared, 'training example')}: "
+            f"the test split shares a dialogue with {_counted(exact, 'training example')}: "
             "its scores will flatter the model"
         )
+    if near:
+        report.warn(
+            f"{_counted(near, 'training example')} nearly the same as one of the test split: "
+            "its scores will flatter the model"
+        )
+    if manifest.personal and not data.redact:
+        kinds = ", ".join(_counted(count, kind) for kind, count in manifest.personal.items())
+        report.warn(f"the chats seem to hold personal data ({kinds}); --redact takes it out")
 
 
 def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    plural = f"{noun}es" if noun.endswith("ss") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

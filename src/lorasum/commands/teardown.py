@@ -114,7 +114,8 @@ def _delete_files(backend: Backend, ledger: Ledger, run: str, data: bool, artifa
     datasets = paths.run_dir(run) / "data"
     try:
         if data and datasets.is_dir():
-            shutil.rmtree(datasets)
+            for folder in (datasets, datasets.with_name("rejected"), datasets.with_name("reports")):
+                shutil.rmtree(folder, ignore_errors=folder != datasets)
             deleted.append(f"datasets in {datasets}")
         if artifacts:
             for kept in paths.run_dir(run).glob("base_rouge_*.json"):

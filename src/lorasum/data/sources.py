@@ -1,27 +1,29 @@
-"""Where rows come from: local files and hub datasets, read as streams. A row that cannot be read is told, not lost."""
+"""Where rows come from: files here or in S3, and hub datasets. No row is read before it is asked for."""
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from lorasum import paths
 from lorasum.config import Columns, DataConfig
-from lorasum.data.validate import Rejected, Row
+from lorasum.data.readers import Tick, file_type, known_types, needed_columns, read_rows
+from lorasum.data.s3 import S3Object, download, find_objects
+from lorasum.data.validate import Row
 from lorasum.errors import DataError
 from lorasum.hub import hub_commit, hub_error
 from lorasum.quiet import quiet_datasets
 
 Split = Literal["train", "test"]
-Tick = Callable[[float], None]
-"""Called now and then with the share of the source that has been read, 0 to 1."""
 
 _TICK_ROWS = 1024
+_SETTLED = 2.0  # seconds: a file younger than that may change again without another time stamp
 
 
 class Source(Protocol):
@@ -47,41 +49,164 @@ def open_sources(data: DataConfig) -> dict[Split, Source]:
 
     Raises:
         DataError: a file is missing or of an unknown type; the hub dataset does not exist or cannot be reached.
+        BackendError: S3 cannot be asked.
     """
+    found: dict[Split, Source] = {}
     if data.dataset:
         commit = hub_commit(data.dataset, data.revision, "dataset")
-        return {
-            "train": HubSource(data.dataset, data.subset, data.train_split, commit, data.columns),
-            "test": HubSource(data.dataset, data.subset, data.test_split, commit, data.columns),
-        }
-    return {"train": _file(data.train, "train", data.columns), "test": _file(data.test, "test", data.columns)}
+        found["train"] = HubSource(data.dataset, data.subset, data.train_split, commit, data.columns)
+        found["test"] = HubSource(data.dataset, data.subset, data.test_split, commit, data.columns)
+    else:
+        if data.train:
+            found["train"] = _files(data.train, "data.train", data.columns)
+        if data.test:
+            found["test"] = _files(data.test, "data.test", data.columns)
+    if data.test_fraction is not None:
+        whole = found["train"]
+        found["train"] = Fraction(whole, data.test_fraction, data.test_seed, False, data.columns)
+        found["test"] = Fraction(whole, data.test_fraction, data.test_seed, True, data.columns)
+    return found
 
 
-def _file(path: Path | None, split: Split, columns: Columns) -> "FileSource":
-    if path is None or not path.is_file():
-        raise DataError(f"data.{split}: there is no file {path}", "check the path and that the file is there")
-    if path.suffix.lower() not in _READERS:
-        raise DataError(f"data.{split}: the type of {path.name} is not known", f"use one of {', '.join(_READERS)}")
-    return FileSource(path, columns)
+def _files(given: str | Sequence[str], field: str, columns: Columns) -> "FileSource | FileList":
+    parts = [part for one in ([given] if isinstance(given, str) else given) for part in _found(one, field, columns)]
+    return parts[0] if len(parts) == 1 else FileList(tuple(parts))
+
+
+def _found(given: str, field: str, columns: Columns) -> "list[FileSource]":
+    """The files that one address means: itself, those of a folder, or those of a pattern."""
+    if given.startswith("s3://"):
+        objects = find_objects(given, lambda path: file_type(path) is not None)
+        if not objects:
+            raise DataError(f"{field}: there is nothing of a known type at {given}", f"use {known_types()}")
+        for there in objects:
+            _check_type(Path(there.key), field)
+        return [FileSource(there.local, columns, there) for there in objects]
+    path = Path(given)
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.is_file() and file_type(file)]
+        if not files:
+            raise DataError(f"{field}: the folder {path} holds no file of a known type", f"use {known_types()}")
+    elif has_magic(given) and not path.exists():
+        matches = sorted(glob(given, recursive=True))  # noqa: PTH207  an absolute pattern is what it takes
+        files = [file for file in map(Path, matches) if file.is_file()]
+        if not files:
+            raise DataError(f"{field}: no file matches {given}", "check the pattern; ** goes into folders")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise DataError(f"{field}: there is no file {path}", "check the path and that the file is there")
+    for file in files:
+        _check_type(file, field)
+    return [FileSource(file, columns) for file in files]
+
+
+def _check_type(path: Path, field: str) -> None:
+    if file_type(path) is None:
+        raise DataError(f"{field}: the type of {path.name} is not known", f"use {known_types()}")
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A local file; its suffix tells the type."""
+    """A file; its suffix tells the type. With `there`, one that is downloaded when it is read."""
 
     path: Path
     columns: Columns
+    there: S3Object | None = None
 
     @property
     def name(self) -> str:
         return self.path.name
 
     def identity(self) -> str:
-        with _open(self.path) as file:
-            return f"{self.path.suffix.lower()} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        if self.there:
+            return f"s3 {self.there.bucket}/{self.there.key} {self.there.etag} {self.there.size}"
+        return f"{file_type(self.path)} {_digest(self.path)}"
 
     def rows(self, tick: Tick) -> Iterator[tuple[str, Row]]:
-        return _READERS[self.path.suffix.lower()](self.path, self.columns, tick)
+        path = download(self.there) if self.there else self.path
+        return read_rows(path, self.columns, tick)
+
+
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """Several files, one after another."""
+
+    files: tuple[FileSource, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.files[0].name} and {len(self.files) - 1} more"
+
+    def identity(self) -> str:
+        return "\n".join(file.identity() for file in self.files)
+
+    def rows(self, tick: Tick) -> Iterator[tuple[str, Row]]:
+        for number, file in enumerate(self.files):
+            yield from file.rows(partial(self._tick, tick, number))
+
+    def _tick(self, tick: Tick, number: int, share: float) -> None:
+        tick((number + share) / len(self.files))
+
+
+@dataclass(frozen=True, slots=True)
+class Fraction:
+    """A part of another source, or the rest of it. A dialogue's own hash decides: equal ones never part."""
+
+    whole: Source
+    fraction: float
+    seed: int
+    chosen: bool
+    columns: Columns
+
+    @property
+    def name(self) -> str:
+        return f"{self.whole.name}, {'test' if self.chosen else 'training'} part"
+
+    def identity(self) -> str:
+        return f"{self.whole.identity()} {self.fraction} {self.seed} {self.chosen}"
+
+    def rows(self, tick: Tick) -> Iterator[tuple[str, Row]]:
+        limit = round(self.fraction * 2**64)
+        for where, row in self.whole.rows(tick):
+            # What cannot be read belongs to the training part: it is told of once.
+            value = row.get(self.columns.dialogue) if isinstance(row, dict) else None
+            text = value.strip() if isinstance(value, str) else json.dumps(value, default=str)
+            digest = hashlib.blake2b(f"{self.seed} {text}".encode("utf-8", "replace"), digest_size=8).digest()
+            if (value is not None and int.from_bytes(digest, "little") < limit) == self.chosen:
+                yield where, row
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file's bytes. That of a file that has not been touched since is remembered."""
+    try:
+        stat = path.stat()
+        key, state = str(path), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = _digests()
+        if key in known and known[key][:3] == state:
+            return str(known[key][3])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from error
+    if time.time() - stat.st_mtime > _SETTLED:
+        _remember({**known, key: [*state, digest]})
+    return digest
+
+
+def _digests() -> dict[str, Any]:
+    try:
+        return dict(json.loads((paths.home() / "digests.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(known: dict[str, Any]) -> None:
+    part = paths.home() / "digests.json.part"
+    with suppress(OSError):  # then it is computed again
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(dict(list(known.items())[-1000:])), encoding="utf-8")
+        part.replace(paths.home() / "digests.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +229,7 @@ class HubSource:
     def rows(self, tick: Tick) -> Iterator[tuple[str, Row]]:
         with quiet_datasets(), _hub_errors(self.dataset):
             table = _prepared(self.dataset, self.subset, self.commit).as_dataset(split=self.split)
-        table = table.select_columns(_needed(table.column_names, self.columns))
+        table = table.select_columns(needed_columns(table.column_names, self.columns))
         for number, row in enumerate(table, 1):
             if number % _TICK_ROWS == 0:
                 tick(number / len(table))
@@ -134,148 +259,3 @@ def _hub_errors(dataset: str) -> Iterator[None]:
         raise
     except Exception as error:  # the library raises whatever its parsers and HTTP client do
         raise hub_error(error, dataset, "dataset") from error
-
-
-def _jsonl(path: Path, columns: Columns, tick: Tick) -> Iterator[tuple[str, Row]]:
-    size = path.stat().st_size
-    with _open(path) as file:
-        for number, line in enumerate(file, 1):
-            if number % _TICK_ROWS == 0:
-                tick(file.tell() / size)
-            if line.strip():
-                yield f"{path.name}:{number}", _json_row(line, "utf-8-sig" if number == 1 else "utf-8")
-
-
-def _json_row(line: bytes, encoding: str) -> Row:
-    try:
-        row = json.loads(line.decode(encoding))
-    except UnicodeDecodeError as error:
-        return Rejected("not UTF-8", f"byte {error.start + 1} of the line")
-    except json.JSONDecodeError as error:
-        return Rejected("not JSON", f"{error.msg}, column {error.colno}")
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
-        return Rejected("not JSON", str(error).splitlines()[0])
-    return _object(row)
-
-
-def _object(row: Any) -> Row:
-    return row if isinstance(row, dict) else Rejected("not a JSON object", type(row).__name__)
-
-
-def _json(path: Path, columns: Columns, tick: Tick) -> Iterator[tuple[str, Row]]:
-    """A JSON array, read whole: the format leaves no choice. Lines of objects are often called .json too."""
-    with _open(path) as file:
-        content = file.read()
-    if not content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-        yield from _jsonl(path, columns, tick)
-        return
-    try:
-        rows = json.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path.name}:{line}: not UTF-8", "save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path.name}:{error.lineno}: not JSON ({error.msg}, column {error.colno})",
-            "fix the file, or write one JSON object per line and call it .jsonl",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path.name}: not JSON ({error})", "fix the file") from error
-    for number, row in enumerate(rows, 1):
-        if number % _TICK_ROWS == 0:
-            tick(number / len(rows))
-        yield f"{path.name} row {number}", _object(row)
-
-
-def _csv(path: Path, columns: Columns, tick: Tick) -> Iterator[tuple[str, Row]]:
-    """Comma-separated with a header; a quoted field may span lines, and the record's first line is its place."""
-    csv.field_size_limit(2**31 - 1)  # dialogues are longer than the 128 KiB of old
-    size = path.stat().st_size
-    # surrogateescape keeps a wrong byte inside its own record; `_unescaped` finds it there
-    with _open(path) as file, io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as text:
-        reader = csv.reader(text, strict=True)
-        header: list[str] = []
-        while True:
-            place = f"{path.name}:{reader.line_num + 1}"
-            if (reader.line_num + 1) % _TICK_ROWS == 0:
-                tick(file.tell() / size)
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                if "unexpected end" in str(error):
-                    raise DataError(f"{place}: a quote is opened and never closed", 'write a quote as ""') from error
-                yield place, Rejected("not CSV", str(error))
-                continue
-            if fields is None:
-                return
-            if not fields:
-                continue  # an empty line
-            if not header:
-                header = fields
-            elif len(fields) != len(header):
-                yield place, Rejected("not CSV", f"{len(fields)} fields, the header has {len(header)}")
-            elif not _unescaped(fields):
-                yield place, Rejected("not UTF-8")
-            else:
-                yield place, dict(zip(header, fields, strict=True))
-
-
-def _unescaped(fields: Sequence[str]) -> bool:
-    try:
-        "".join(fields).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _parquet(path: Path, columns: Columns, tick: Tick) -> Iterator[tuple[str, Row]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        number = 0
-        for batch in file.iter_batches(_TICK_ROWS, columns=_needed(file.schema_arrow.names, columns)):
-            for row in _python_rows(batch):
-                number += 1
-                yield f"{path.name} row {number}", row
-            if number >= _TICK_ROWS:
-                tick(number / file.metadata.num_rows)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path.name}: {str(error).splitlines()[0]}", "check that it is a whole Parquet file"
-        ) from error
-
-
-def _python_rows(batch: Any) -> Iterator[Row]:
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:  # Parquet does not check its texts: find the rows
-        for index in range(batch.num_rows):
-            try:
-                yield batch.slice(index, 1).to_pylist()[0]
-            except UnicodeDecodeError:
-                yield Rejected("not UTF-8")
-
-
-def _needed(names: list[str], columns: Columns) -> list[str]:
-    """The columns to read: the mapped ones; all, for the error to list, when one of them is missing."""
-    mapped = list(dict.fromkeys((columns.dialogue, columns.summary)))
-    return mapped if set(mapped) <= set(names) else names
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[io.BufferedReader]:
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from error
-
-
-_READERS: dict[str, Callable[[Path, Columns, Tick], Iterator[tuple[str, Row]]]] = {
-    ".jsonl": _jsonl,
-    ".json": _json,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}

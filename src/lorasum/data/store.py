@@ -1,4 +1,4 @@
-"""The prepared dataset on disk: two `datasets` folders of packs, the test examples as text, and a manifest.
+"""The prepared dataset on disk: two `datasets` folders of packs in shards, the test examples as text, and a manifest.
 
 <dataset>/train/, test/   one row is one pack: input_ids (all its examples' tokens, one after another, no padding),
                           example_lengths, prompt_lengths; all list<int32>
@@ -9,23 +9,27 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, fields
-from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lorasum.config import DataConfig
 from lorasum.data.tokenize_pack import Tokens
 from lorasum.models import Example, Manifest, SplitStats
-from lorasum.quiet import quiet_datasets
 
-FORMAT = 1
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 2
 """Version of the layout and of everything that decides about its contents; part of the fingerprint."""
 
 COLUMNS = ("input_ids", "example_lengths", "prompt_lengths")
 
 _FLUSH_TOKENS = 1_000_000
+_SHARD_TOKENS = 128_000_000  # half a gigabyte
+_HISTOGRAM_STEPS = 40
 
 T = TypeVar("T")
 
@@ -46,51 +50,118 @@ def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig) ->
         "chunk_length": data.chunk_length,
         "too_long": data.too_long,
         "max_bad_rows": data.max_bad_rows,
+        "duplicates": data.duplicates,
+        "messages": data.messages.model_dump(),
+        "redact": data.phone_region if data.redact else None,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def write_split(folder: Path, packs: Iterable[list[Tokens]], chunk_length: int, identity: str) -> SplitStats:
-    """Write packs to `folder` in `datasets` format, in bounded memory, and count them.
+    """Write packs to `folder` as `datasets.load_from_disk` reads them, in bounded memory, and count them.
 
-    The same packs and `identity` give the same bytes.
+    The files are written here rather than by the library, which would write a stream of rows twice. The same packs
+    and `identity` give the same bytes.
     """
-    import datasets
+    import numpy as np
     import pyarrow as pa
 
+    folder.mkdir()
     schema = pa.schema({name: pa.list_(pa.int32()) for name in COLUMNS})
-    examples = packs_written = tokens = completion_tokens = longest = 0
-    stream = folder.with_name(f".{folder.name}.arrow")
-    with pa.OSFile(str(stream), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+    packs_written = completion_tokens = 0
+    lengths = np.zeros(chunk_length + 1, np.int64)  # examples by length
+    shards: list[Path] = []
+    room = 0
+    with ExitStack() as shard:
         for batch in _batches(packs, _FLUSH_TOKENS):
-            writer.write_batch(pa.record_batch(_columns(batch), schema=schema))
+            if room <= 0:
+                shard.close()
+                shards.append(folder / f"{len(shards)}.part")
+                file = shard.enter_context(pa.OSFile(str(shards[-1]), "wb"))
+                writer = shard.enter_context(pa.ipc.new_stream(file, schema))
+                room = _SHARD_TOKENS
+            ids, example_lengths, prompt_lengths = columns = _columns(batch)
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            room -= len(ids.values)
             packs_written += len(batch)
-            for example in (example for pack in batch for example in pack):
-                examples += 1
-                tokens += len(example.ids)
-                completion_tokens += len(example.ids) - example.prompt_length
-                longest = max(longest, len(example.ids))
-    with quiet_datasets():
-        mapped = datasets.Dataset.from_file(str(stream))
-        # with a fingerprint of our own: the library's has the file's time in it
-        datasets.Dataset(mapped.data, fingerprint=identity).save_to_disk(str(folder))
-    stream.unlink()
+            completion_tokens += len(ids.values) - int(prompt_lengths.values.to_numpy().sum())
+            lengths += np.bincount(example_lengths.values.to_numpy(), minlength=chunk_length + 1)
+    _name_shards(folder, shards, identity)
+    return _stats(lengths, packs_written, completion_tokens, chunk_length)
+
+
+def _name_shards(folder: Path, shards: Sequence[Path], identity: str) -> None:
+    """Give the shards the names `datasets` looks for, and write what it reads beside them."""
+    names = [f"data-{number:05}-of-{len(shards):05}.arrow" for number in range(len(shards))]
+    for shard, name in zip(shards, names, strict=True):
+        shard.rename(folder / name)
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in names],
+        "_fingerprint": identity,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    column = {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "List"}
+    info = {
+        "citation": "",
+        "description": "",
+        "features": dict.fromkeys(COLUMNS, column),
+        "homepage": "",
+        "license": "",
+    }
+    for name, content in (("state.json", state), ("dataset_info.json", info)):
+        (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _stats(lengths: "np.ndarray[Any, Any]", packs: int, completion_tokens: int, chunk_length: int) -> SplitStats:
+    """The figures of a split; `lengths[n]` examples have n tokens."""
+    import numpy as np
+
+    there = np.flatnonzero(lengths)
+    tokens = int((lengths * np.arange(len(lengths))).sum())
+    longest = int(there[-1]) if len(there) else 0
+    steps = (np.arange(longest + 1) * _HISTOGRAM_STEPS) // (longest + 1)
+    histogram = np.bincount(steps, weights=lengths[: longest + 1], minlength=_HISTOGRAM_STEPS)
     return SplitStats(
-        examples=examples,
-        packs=packs_written,
+        examples=int(lengths.sum()),
+        packs=packs,
         tokens=tokens,
         completion_tokens=completion_tokens,
         longest_example=longest,
-        fill=tokens / max(packs_written * chunk_length, 1),
+        fill=tokens / max(packs * chunk_length, 1),
+        shortest_example=int(there[0]) if len(there) else 0,
+        histogram=tuple(int(count) for count in histogram),
     )
 
 
-def write_examples(path: Path, examples: Iterable[tuple[Example, T]]) -> Iterator[T]:
-    """Write each example to `path` as it passes by, and yield what came with it."""
+def read_first(dataset: Path, split: Literal["train", "test"], count: int) -> list[tuple[list[int], int]]:
+    """Token ids and prompt length of the first `count` examples of a split, in the order of their packs."""
+    import pyarrow as pa
+
+    found: list[tuple[list[int], int]] = []
+    for shard in sorted((dataset / split).glob("data-*.arrow")):
+        with pa.memory_map(str(shard)) as mapped, pa.ipc.open_stream(mapped) as stream:
+            for batch in stream:
+                for row in range(batch.num_rows):
+                    ids, lengths, prompts = (batch.column(name)[row].as_py() for name in COLUMNS)
+                    start = 0
+                    for length, prompt in zip(lengths, prompts, strict=True):
+                        found.append((ids[start : start + length], prompt))
+                        start += length
+                        if len(found) == count:
+                            return found
+    return found
+
+
+def write_examples(path: Path, kept: Iterable[tuple[str, Example, T]]) -> Iterator[tuple[str, Example, T]]:
+    """Write each example to `path` as it passes by."""
     with path.open("w", encoding="utf-8") as file:
-        for example, companion in examples:
-            file.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
-            yield companion
+        for item in kept:
+            file.write(json.dumps(asdict(item[1]), ensure_ascii=False) + "\n")
+            yield item
 
 
 def read_test_examples(dataset: Path) -> list[Example]:
@@ -109,7 +180,10 @@ def read_manifest(dataset: Path) -> Manifest | None:
     """The manifest of a finished dataset; None when there is none that can be read. Unknown keys are passed over."""
     try:
         stored = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
-        splits = {name: _known(SplitStats, stats) for name, stats in stored["splits"].items()}
+        splits = {
+            name: _known(SplitStats, stats | {"histogram": tuple(stats.get("histogram", ()))})
+            for name, stats in stored["splits"].items()
+        }
         return _known(Manifest, stored | {"splits": splits})
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -121,7 +195,7 @@ def _known(record: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _batches(packs: Iterable[list[Tokens]], tokens: int) -> Iterator[list[list[Tokens]]]:
-    """Packs in lists of about `tokens` tokens."""
+    """Packs in lists of about `tokens` tokens; one empty list where there are none."""
     batch: list[list[Tokens]] = []
     room = tokens
     for pack in packs:
@@ -135,19 +209,21 @@ def _batches(packs: Iterable[list[Tokens]], tokens: int) -> Iterator[list[list[T
 
 def _columns(packs: list[list[Tokens]]) -> list[Any]:
     """One Arrow array per name in COLUMNS; a row is a pack."""
-    ids = (array("i", chain.from_iterable(example.ids for example in pack)) for pack in packs)
-    lengths = (array("i", [len(example.ids) for example in pack]) for pack in packs)
-    prompts = (array("i", [example.prompt_length for example in pack]) for pack in packs)
-    return [_list_array(rows) for rows in (ids, lengths, prompts)]
+    ids, lengths, prompts = array("i"), array("i"), array("i")
+    id_ends, example_ends = array("i", [0]), array("i", [0])
+    for pack in packs:
+        for example in pack:
+            ids.extend(example.ids)
+            lengths.append(len(example.ids))
+            prompts.append(example.prompt_length)
+        id_ends.append(len(ids))
+        example_ends.append(len(lengths))
+    return [_lists(id_ends, ids), _lists(example_ends, lengths), _lists(example_ends, prompts)]
 
 
-def _list_array(rows: "Iterable[array[int]]") -> Any:
+def _lists(offsets: "array[int]", values: "array[int]") -> Any:
     """An Arrow list<int32> array, its memory shared with Python's."""
     import pyarrow as pa
 
-    values, offsets = array("i"), array("i", [0])
-    for row in rows:
-        values.extend(row)
-        offsets.append(len(values))
     ints = [pa.Array.from_buffers(pa.int32(), len(a), [None, pa.py_buffer(a)]) for a in (offsets, values)]
     return pa.ListArray.from_arrays(*ints)

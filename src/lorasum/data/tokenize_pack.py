@@ -4,21 +4,25 @@ An example is ids(prompt) ++ ids(summary) ++ [EOS]: the prompt tokenised by itse
 the boundary is exact. A pack holds whole examples in source order, and at most `chunk_length` tokens.
 """
 
+import os
 from array import array
 from bisect import bisect_left, insort
-from collections import Counter
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
 from lorasum.config import DataConfig
+from lorasum.data.validate import Rejected, Tally
 from lorasum.errors import DataError
 from lorasum.models import Example
 from lorasum.prompt import PLACEHOLDER, render
 
-TOKENIZE_ROWS = 1024
-"""Examples per call of the tokenizer, which spreads them over the cores."""
+TOKENIZE_ROWS = 128
+"""Examples per call of the tokenizer."""
 PACK_ROWS = 4096
 """Examples that are packed together: enough for full packs, few enough to hold."""
 
@@ -33,14 +37,6 @@ class Tokens:
     prompt_length: int
 
 
-@dataclass(slots=True)
-class Fitting:
-    """What `fit` did to a split: rows left out by reason, and how many dialogues it cut."""
-
-    dropped: Counter[str] = field(default_factory=Counter)
-    cut: int = 0
-
-
 def tokenize(tokenizer: Any, template: str, examples: Sequence[Example]) -> list[Tokens]:
     """Tokenise a batch. `tokenizer` is a fast one of transformers.
 
@@ -53,7 +49,10 @@ def tokenize(tokenizer: Any, template: str, examples: Sequence[Example]) -> list
     for prompt, summary in zip(prompts, summaries, strict=True):
         if prompt and prompt[-1] == eos:
             prompt.pop()
-        tokenised.append(Tokens(array("i", [*prompt, *summary, eos]), len(prompt)))
+        ids = array("i", prompt)
+        ids.fromlist(summary)
+        ids.append(eos)
+        tokenised.append(Tokens(ids, len(prompt)))
     return tokenised
 
 
@@ -78,32 +77,32 @@ def shorten(tokenizer: Any, template: str, example: Example, limit: int) -> Exam
 
 
 def fit(
-    examples: Iterable[tuple[str, Example]], tokenizer: Any, data: DataConfig, fitting: Fitting
-) -> Iterator[tuple[Example, Tokens]]:
+    examples: Iterable[tuple[str, Example]], tokenizer: Any, data: DataConfig, tally: Tally
+) -> Iterator[tuple[str, Example, Tokens]]:
     """Tokenise (where, example) in batches and yield, in order, those of at most `data.chunk_length` tokens.
 
-    A longer one is dropped, or has its dialogue cut, or is an error, as `data.too_long` says.
+    A longer one is dropped, or has its dialogue cut, or is an error, as `data.too_long` says. A thread per core runs
+    the tokenizer, which needs no lock of Python's, a few batches ahead: this is where the time goes.
 
     Raises:
         DataError: `too_long` is `error` and there are such examples; after the last one, with their number.
     """
     limit = data.chunk_length
     first, count, longest = "", 0, 0
-    for batch in _batches(examples, TOKENIZE_ROWS):
-        tokenised = tokenize(tokenizer, data.template, [example for _, example in batch])
+    for batch, tokenised in _tokenised(examples, tokenizer, data.template):
         for (where, example), tokens in zip(batch, tokenised, strict=True):
             length = len(tokens.ids)
             if length <= limit:
-                yield example, tokens
+                yield where, example, tokens
             elif data.too_long == "error":
                 first, count, longest = first or f"{where}: {length} tokens", count + 1, max(longest, length)
             elif data.too_long == "drop":
-                fitting.dropped["too long"] += 1
+                tally.reject(where, Rejected("too long", f"{length:,} tokens"), asdict(example))
             elif shorter := shorten(tokenizer, data.template, example, limit):
-                fitting.cut += 1
-                yield shorter, tokenize(tokenizer, data.template, [shorter])[0]
+                tally.cut += 1
+                yield where, shorter, tokenize(tokenizer, data.template, [shorter])[0]
             else:
-                fitting.dropped["too long without its dialogue"] += 1
+                tally.reject(where, Rejected("too long without its dialogue"), asdict(example))
     if count:
         others = f" (and {count - 1} more; the longest has {longest})" if count > 1 else ""
         raise DataError(
@@ -112,9 +111,44 @@ def fit(
         )
 
 
+def _tokenised(
+    examples: Iterable[tuple[str, Example]], tokenizer: Any, template: str
+) -> Iterator[tuple[list[tuple[str, Example]], list[Tokens]]]:
+    """Batches of examples with their tokens, in order."""
+    waiting: deque[tuple[list[tuple[str, Example]], Future[list[Tokens]]]] = deque()
+    threads = max(os.cpu_count() or 1, 2)
+    with _no_threads_of_its_own(), ThreadPoolExecutor(threads) as pool:
+        try:
+            for batch in batches(examples, TOKENIZE_ROWS):
+                texts = [example for _, example in batch]
+                waiting.append((batch, pool.submit(tokenize, tokenizer, template, texts)))
+                if len(waiting) > threads:
+                    first, tokenised = waiting.popleft()
+                    yield first, tokenised.result()
+            while waiting:
+                first, tokenised = waiting.popleft()
+                yield first, tokenised.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _no_threads_of_its_own() -> Iterator[None]:
+    """Several calls of the tokenizer at once, one thread each, are faster than one that divides its texts."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 def packs(examples: Iterable[Tokens], chunk_length: int, window: int = PACK_ROWS) -> Iterator[list[Tokens]]:
     """Pack each `window` of examples; each pack's are in source order."""
-    for batch in _batches(examples, window):
+    for batch in batches(examples, window):
         for pack in best_fit([len(tokens.ids) for tokens in batch], chunk_length):
             yield [batch[index] for index in pack]
 
@@ -141,12 +175,14 @@ def best_fit(lengths: Sequence[int], chunk_length: int) -> list[list[int]]:
 
 def _ids(tokenizer: Any, texts: Sequence[str], special_tokens: bool) -> list[list[int]]:
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
+    if backend.truncation or backend.padding:  # asked first: to set them waits until no other thread encodes
+        backend.no_truncation()
+        backend.no_padding()
     return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=special_tokens)]
 
 
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Items in lists of `size`, the last one shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

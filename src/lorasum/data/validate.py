@@ -1,21 +1,31 @@
-"""Which rows are examples, and why the others are not. Pure: rows in, examples out."""
+"""Which rows are examples, and why the others are not. Every row that is left out is counted, and written down."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
 
-from lorasum.config import Columns
+from lorasum.config import Columns, DataConfig, Messages
+from lorasum.data.messages import MessageError, render_messages
 from lorasum.errors import DataError
 from lorasum.models import Example
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is no example. `reason` is one of a few, to count by; `detail` is about this row."""
+    """A row that is no example.
+
+    Attributes:
+        reason: one of a few, to count by.
+        detail: about this row.
+        raw: what stands there, where it could not be read as a row.
+    """
 
     reason: str
     detail: str = ""
+    raw: str = ""
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
@@ -25,7 +35,53 @@ Row = Mapping[str, Any] | Rejected
 """A row of a source by column, or why it could not be read."""
 
 
-def check(row: Row, columns: Columns) -> Example | Rejected:
+class RejectFile:
+    """The rows that were left out, one JSON object a line; there is no file before the first. A context manager.
+
+    It is there under its name when the work ends, however it ends: a failed one is when it is needed most.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = path.with_name(f"{path.name}.part")
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> "RejectFile":
+        self.path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._file:
+            self._file.close()
+            self._part.replace(self.path)
+
+    def write(self, split: str, where: str, why: Rejected, row: object) -> None:
+        """Add a row."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("w", encoding="utf-8", errors="backslashreplace")
+        there = {"raw": why.raw} if why.raw else {} if row is None else {"row": row}
+        line = {"split": split, "where": where, "reason": why.reason, "detail": why.detail, **there}
+        self._file.write(json.dumps({key: value for key, value in line.items() if value != ""}, default=str) + "\n")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the rows of a split: those left out by reason, and how many dialogues were cut."""
+
+    split: str = ""
+    file: RejectFile | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
+
+    def reject(self, where: str, why: Rejected, row: object = None) -> None:
+        """Count a row as left out, and write it down."""
+        self.dropped[why.reason] += 1
+        if self.file:
+            self.file.write(self.split, where, why, dict(row) if isinstance(row, Mapping) else row)
+
+
+def check(row: Row, columns: Columns, messages: Messages | None = None) -> Example | Rejected:
     """The example in `row`, its texts stripped of surrounding white space, or why there is none."""
     if isinstance(row, Rejected):
         return row
@@ -34,6 +90,11 @@ def check(row: Row, columns: Columns) -> Example | Rejected:
         value = row.get(column)
         if value is None:
             return Rejected(f"no {role}")
+        if isinstance(value, list) and role == "dialogue" and value:
+            try:
+                value = render_messages(value, messages or Messages())
+            except MessageError as error:
+                return Rejected("dialogue is not text", str(error))
         if not isinstance(value, str):
             return Rejected(f"{role} is not text", type(value).__name__)
         if not value.strip():
@@ -45,40 +106,42 @@ def check(row: Row, columns: Columns) -> Example | Rejected:
 
 
 def examples(
-    rows: Iterable[tuple[str, Row]], source: str, columns: Columns, max_bad_rows: int, dropped: Counter[str]
+    rows: Iterable[tuple[str, Row]], source: str, data: DataConfig, tally: Tally
 ) -> Iterator[tuple[str, Example]]:
-    """Yield (where, example) for each usable row of one split, and count the others in `dropped`, by reason.
+    """Yield (where, example) for each usable row of one split; `tally` hears of the others.
 
     Raises:
         DataError: after the last row: there was none at all, none was usable, a column of the mapping was in none, or
-            more than `max_bad_rows` were unusable (the message names the first).
+            more than `data.max_bad_rows` were unusable (the message names the first).
     """
     good = bad = 0
     first_bad = ""
+    columns = data.columns
     seen: dict[str, None] = {}  # an ordered set
     for where, row in rows:
         if isinstance(row, Mapping):
             seen.update(dict.fromkeys(row))
-        checked = check(row, columns)
+        checked = check(row, columns, data.messages)
         if isinstance(checked, Rejected):
             first_bad = first_bad or f"{where}: {checked}"
             bad += 1
-            dropped[checked.reason] += 1
+            tally.reject(where, checked, row if isinstance(row, Mapping) else None)
             continue
         good += 1
-        if bad <= max_bad_rows:  # else the split is lost, and only the count of bad rows is of interest
+        if bad <= data.max_bad_rows:  # else the split is lost, and only the bad rows are of interest
             yield where, checked
-    for field, column in (("dialogue", columns.dialogue), ("summary", columns.summary)):
+    for name, column in (("dialogue", columns.dialogue), ("summary", columns.summary)):
         if seen and column not in seen:
             raise DataError(
                 f"{source} has no column {column!r}; it has {_some(list(seen))}",
-                f"set data.columns.{field} to the column that holds the {field}",
+                f"set data.columns.{name} to the column that holds the {name}",
             )
-    if bad > max_bad_rows:
+    if bad > data.max_bad_rows:
         others = f" (and {bad - 1:,} more unusable row{'s' if bad > 2 else ''})" if bad > 1 else ""
+        listed = f"; all are in {tally.file.path}" if tally.file else ""
         raise DataError(
             f"{first_bad}{others}",
-            f"fix the row, or raise data.max_bad_rows (now {max_bad_rows}) to leave such rows out",
+            f"fix the row, or raise data.max_bad_rows (now {data.max_bad_rows}) to leave such rows out{listed}",
         )
     if not good:
         raise DataError(

@@ -1,0 +1,117 @@
+"""Duplicates, exact and near, in memory of a few bytes per example."""
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lorasum.data.tokenize_pack import Tokens
+
+_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # one per doubling: windows of 8 tokens
+_KEEP_ONE_IN = 4  # windows
+_NEAR = 0.5  # share of a dialogue's windows that are in one test dialogue
+_LEAST_WINDOWS = 4
+_MOST_TEST_EXAMPLES = 100_000  # that are compared with: about 100 bytes of memory each
+
+
+def key(*texts: str) -> int:
+    """64 bits of texts, for this process only; equal for equal texts, and for others in one of 10^19."""
+    return hash(texts) & (2**64 - 1)
+
+
+class Seen:
+    """A set of 64-bit keys at 8 bytes each: sorted arrays, merged when they are of one size."""
+
+    def __init__(self) -> None:
+        self._runs: list[np.ndarray[Any, Any]] = []
+
+    def add(self, keys: Sequence[int]) -> list[bool]:
+        """Add keys; for each, whether it was there before, in this call or an earlier one."""
+        import numpy as np
+
+        new = np.array(keys, np.uint64)
+        found = self.contains(new)
+        _, first = np.unique(new, return_index=True)
+        again = np.ones(len(new), bool)
+        again[first] = False
+        run = np.sort(new[~found & ~again])
+        while self._runs and len(self._runs[-1]) <= len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]))
+        self._runs.append(run)
+        return list((found | again).tolist())
+
+    def contains(self, keys: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        """For each key (uint64) whether it is in the set; bool."""
+        import numpy as np
+
+        found = np.zeros(len(keys), bool)
+        for run in self._runs:
+            if len(run):
+                found |= run[np.minimum(np.searchsorted(run, keys), len(run) - 1)] == keys
+        return found
+
+
+class NearDuplicates:
+    """Finds dialogues that share most of their words with one of the test split.
+
+    Compared are windows of 8 tokens, a quarter of them, chosen by their hash (winnowing; Schleimer et al., 2003:
+    "Winnowing: local algorithms for document fingerprinting", without the guarantee that one is in every stretch).
+    Windows that several test dialogues share, such as the prompt's own words, say nothing and are left out.
+    """
+
+    def __init__(self) -> None:
+        self._windows: list[np.ndarray[Any, Any]] = []
+        self._examples = 0
+        self._index: np.ndarray[Any, Any] | None = None
+
+    def index(self, batch: "Sequence[Tokens]") -> None:
+        """Take a batch of test examples into the index."""
+        import numpy as np
+
+        batch = batch[: max(_MOST_TEST_EXAMPLES - self._examples, 0)]
+        self._examples += len(batch)
+        if batch:
+            hashes, rows = _windows(batch)
+            pairs = np.unique(np.stack([hashes, rows.astype(np.uint64)]), axis=1)  # one that repeats counts once
+            self._windows.append(pairs[0])
+
+    def find(self, batch: "Sequence[Tokens]") -> list[bool]:
+        """For each example whether it is a near duplicate of a test example, or an exact one."""
+        import numpy as np
+
+        if self._index is None:
+            every = np.concatenate(self._windows) if self._windows else np.zeros(0, np.uint64)
+            values, counts = np.unique(every, return_counts=True)
+            self._index, self._windows = values[counts == 1], []
+        hashes, rows = _windows(batch)
+        if not len(self._index):
+            return [False] * len(batch)
+        hit = self._index[np.minimum(np.searchsorted(self._index, hashes), len(self._index) - 1)] == hashes
+        windows = np.bincount(rows, minlength=len(batch))
+        hits = np.bincount(rows[hit], minlength=len(batch))
+        return list(((hits >= _LEAST_WINDOWS) & (hits >= _NEAR * windows)).tolist())
+
+
+def _windows(batch: "Sequence[Tokens]") -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
+    """Hashes (uint64) of the prompts' chosen windows, and the index in `batch` of the example of each."""
+    import numpy as np
+
+    prompts = array("i")
+    for tokens in batch:
+        prompts.extend(tokens.ids[: tokens.prompt_length])
+    ends = np.cumsum([tokens.prompt_length for tokens in batch])
+    # A window of 8 is two of 4, which are two of 2 each: three multiplications rather than eight.
+    hashes = np.frombuffer(prompts, np.int32).astype(np.uint64)
+    width = 1
+    for odd in _ODD:
+        if len(hashes) <= width:
+            return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        hashes = hashes[:-width] * np.uint64(odd) + hashes[width:]
+        hashes ^= hashes >> np.uint64(29)
+        width *= 2
+    chosen = np.flatnonzero((hashes & np.uint64(_KEEP_ONE_IN - 1)) == 0)
+    rows = np.searchsorted(ends, chosen, side="right")
+    whole = chosen + width <= ends[rows]
+    return hashes[chosen[whole]], rows[whole]

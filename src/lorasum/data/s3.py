@@ -1,0 +1,89 @@
+"""Objects in S3 as files: downloaded once, under a name that has the object's version in it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from lorasum import paths
+from lorasum.atomic import maker_lock
+from lorasum.aws import aws_errors
+from lorasum.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    """One object, as a listing shows it; `etag` is another one whenever its content is."""
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+
+    @property
+    def local(self) -> Path:
+        """Where it lies once it is downloaded."""
+        version = hashlib.sha256(f"{self.bucket}/{self.key} {self.etag} {self.size}".encode()).hexdigest()[:16]
+        return paths.home() / "downloads" / version / Path(self.key).name
+
+
+def find_objects(uri: str, is_meant: Callable[[Path], bool]) -> list[S3Object]:
+    """The objects of an s3:// address: of an object, of a folder, or of a pattern with * ? []. In order of their keys.
+
+    Args:
+        is_meant: whether a file of a folder is of a known type.
+
+    Raises:
+        BackendError: S3 cannot be asked.
+    """
+    bucket, _, wanted = uri.removeprefix("s3://").partition("/")
+    fixed = wanted[: min((wanted.find(sign) for sign in "*?[" if sign in wanted), default=len(wanted))]
+    with aws_errors(f"list {uri}", "s3:ListBucket"):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
+        listed = [item for page in pages for item in page.get("Contents", [])]
+    folder = f"{wanted.rstrip('/')}/" if wanted else ""
+
+    def chosen(key: str) -> bool:
+        if fixed != wanted:
+            return fnmatchcase(key, wanted) and key.count("/") == wanted.count("/")
+        return key == wanted or (key.startswith(folder) and "/" not in key[len(folder) :] and is_meant(Path(key)))
+
+    return [S3Object(bucket, item["Key"], item["ETag"], item["Size"]) for item in listed if chosen(item["Key"])]
+
+
+def download(there: S3Object) -> Path:
+    """The object as a file; nothing is fetched that is here already.
+
+    Raises:
+        BackendError: S3 does not give it.
+        DataError: it cannot be written here, or was changed meanwhile.
+    """
+    target = there.local
+    if target.is_file():
+        return target
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with maker_lock(target, lambda: None):
+            if not target.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with aws_errors(f"download s3://{there.bucket}/{there.key}", "s3:GetObject"):
+                    _client().download_file(there.bucket, there.key, str(part))
+                if part.stat().st_size != there.size:
+                    raise DataError(
+                        f"s3://{there.bucket}/{there.key} was changed meanwhile", "run the same command again"
+                    )
+                part.replace(target)
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror}", "free some disk, then run it again") from error
+    return target
+
+
+def _client() -> Any:
+    try:
+        import boto3
+    except ImportError as error:
+        raise DataError("data in S3 needs boto3", "pip install 'lorasum[sagemaker]'") from error
+    with aws_errors("use S3"):
+        return boto3.client("s3")
