@@ -56,6 +56,7 @@ def tokenizer_alone(model: Path, rows: Path, output: Path) -> tuple[float, int]:
 
     from lorasum.prompt import DEFAULT_TEMPLATE, render
 
+    AutoTokenizer.from_pretrained(model)  # imports what it needs
     began = time.perf_counter()
     backend = AutoTokenizer.from_pretrained(model).backend_tokenizer
     seconds, tokens = time.perf_counter() - began, 0
@@ -75,7 +76,7 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     """Seconds and tokens of `prepare`, all of it: read, check, compare, tokenise, pack, write."""
     import numpy  # noqa: F401
     import pyarrow.compute  # noqa: F401
-    import transformers  # noqa: F401
+    from transformers import AutoTokenizer
 
     from lorasum.backends.local import LocalBackend
     from lorasum.commands.prepare import prepare
@@ -87,6 +88,7 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     test = rows.with_name("test.jsonl")
     data = {"train": str(rows), "test": str(test), "chunk_length": CHUNK_LENGTH}
     config = Config.model_validate({"name": "bench", "model": {"id": str(model)}, "data": data})
+    AutoTokenizer.from_pretrained(model)
     began = time.perf_counter()
     result = prepare(config, LocalBackend(), Ledger(), Silent())
     seconds = time.perf_counter() - began
@@ -123,6 +125,7 @@ def notebook(model: Path, rows: Path, output: Path) -> tuple[float, int]:
             rest[key] = ids[whole:]
         return chunks | {"labels": [list(ids) for ids in chunks["input_ids"]]}
 
+    AutoTokenizer.from_pretrained(model)
     began = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(model)
     table: Any = datasets.load_dataset("json", data_files=str(rows), split="train", cache_dir=str(output / "cache"))

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     import torch
     import transformers
 
+    from engine import memory
     from engine import model as models
     from engine.batches import load_split
     from engine.merge import merge
@@ -61,9 +63,12 @@ def train(arguments: Arguments, folders: Folders) -> int:
     base = models.fetch_base(arguments, folders.base_model)
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
+    targets = models.resolve_targets(memory.skeleton(base), arguments.lora_targets)
+    plan = memory.plan(base, arguments, targets, packs, dtype, memory.free_bytes(device))
+    arguments = plan.arguments
     transformers.set_seed(arguments.seed)
     model = models.load_base(base, arguments, dtype, device)
-    targets = models.resolve_targets(model, arguments.lora_targets)
+    memory.recompute(model, plan.recomputed)
     parameters = sum(p.numel() for p in model.parameters())
     model = models.add_adapter(model, arguments, targets)
 
@@ -86,10 +91,16 @@ def train(arguments: Arguments, folders: Folders) -> int:
         steps=total_steps(arguments, len(packs)),
         epochs=arguments.epochs,
         loss_on=arguments.loss_on,
+        packs_at_once=arguments.per_device_batch_size,
+        layers=plan.layers,
+        recomputed_layers=plan.recomputed,
+        memory_bytes=plan.memory.total,
+        memory_parts=asdict(plan.memory),
+        memory_free_bytes=plan.free,
         resumed_from_step=step_of(resume_from) if resume_from else 0,
     )
 
-    outcome = fit(model, packs, test_packs, arguments, metrics, stop, dtype, resume_from)
+    outcome = fit(model, packs, test_packs, plan, metrics, stop, dtype, resume_from)
     if outcome.stopped:
         return STOPPED
 

@@ -14,6 +14,12 @@ def _flag(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _batch_size(text: str) -> int:
+    if text != "auto" and (not text.isdigit() or text == "0"):
+        raise argparse.ArgumentTypeError(f"expected a number of packs or auto, got {text!r}")
+    return 0 if text == "auto" else int(text)
+
+
 def _targets(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -53,11 +59,11 @@ class Arguments:
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 for never."""
     per_device_batch_size: int = 1
-    """Packs per forward pass."""
+    """Packs per forward pass; 0, or `auto` as a flag: as many of gradient_accumulation_steps as fit at once."""
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass."""
+    gradient_checkpointing: str = "auto"
+    """true | false | auto: recompute activations in the backward pass; auto: of as many layers as memory asks for."""
     loss_on: str = "completion"
     """completion | all: which tokens are learnt."""
     compute_dtype: str = "auto"
@@ -99,6 +105,7 @@ class Folders:
 
 
 _CHOICES = {
+    "gradient_checkpointing": ("true", "false", "auto"),
     "quantization": ("int8", "nf4", "none"),
     "scheduler": ("linear", "cosine", "constant"),
     "loss_on": ("completion", "all"),
@@ -112,7 +119,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     parser = argparse.ArgumentParser(description="Fine-tune a causal language model with LoRA on packed examples.")
     parsers: dict[object, Any] = {bool: _flag, tuple[str, ...]: _targets}
     for field in fields(Arguments):
-        parse = parsers.get(field.type, field.type)
+        parse = _batch_size if field.name == "per_device_batch_size" else parsers.get(field.type, field.type)
         parser.add_argument(f"--{field.name}", type=parse, default=field.default, choices=_CHOICES.get(field.name))
     return Arguments(**vars(parser.parse_args(argv)))
 

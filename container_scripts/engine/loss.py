@@ -45,6 +45,16 @@ class _FrozenHeadLoss(torch.autograd.Function):
         return ctx.grad.mul_(upstream[0].to(ctx.grad.dtype)), None, None, None
 
 
+def is_plain_head(causal: Any) -> bool:
+    """Whether the loss can be worked out from the body's output: a frozen linear head, and nothing behind it.
+
+    Soft caps and logit scales sit between head and loss; models with them compute their own logits.
+    """
+    text, head = causal.config.get_text_config(), causal.get_output_embeddings()
+    scaled = any(getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
+    return not scaled and type(head) is torch.nn.Linear and not head.weight.requires_grad
+
+
 def head_loss(hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Sum of the cross-entropy of next-token prediction over labelled tokens.
 

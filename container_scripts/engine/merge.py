@@ -6,8 +6,9 @@ the merged ones: the base is never loaded as a model, and memory holds one chang
 
 import json
 import math
+import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -145,6 +146,13 @@ def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: 
         stored = json.loads(file.read(length))
         metadata = stored.pop("__metadata__", {"format": "pt"})
         data = 8 + length
+        size = max((tensor["data_offsets"][1] for tensor in stored.values()), default=0)
+        if source.stat().st_size < data + size:
+            raise _ends_too_early(source)
+        wanted = _NAMES[dtype] if dtype else None
+        if all(wanted in (None, tensor["dtype"]) or tensor["dtype"] not in _FLOATS for tensor in stored.values()):
+            _patch(file, target, data, {name: stored[name] for name in updates if name in stored}, updates)
+            return int(size)
         header: dict[str, Any] = {"__metadata__": metadata}
         offset = 0
         for name in sorted(stored):
@@ -165,10 +173,36 @@ def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: 
                     tensor = _read(file, end - start, _DTYPES[stored[name]["dtype"]]).view(stored[name]["shape"])
                     merged = updates[name].apply(tensor) if name in updates else tensor
                     merged = merged.to(_DTYPES[header[name]["dtype"]])
-                    yield merged.contiguous().reshape(-1).view(torch.uint8).numpy().data
+                    yield _bytes(merged)
 
         _write_safetensors(target, header, contents)
     return offset
+
+
+def _patch(file: BinaryIO, target: Path, data: int, changed: Mapping[str, Any], updates: Mapping[str, Update]) -> None:
+    """Where no element type changes: have the system copy the file whole, and write what changed into its place."""
+    half_made = target.with_suffix(".part")
+    try:
+        shutil.copyfile(file.name, half_made)
+        with half_made.open("r+b") as copy:
+            for name, tensor in changed.items():
+                start, end = tensor["data_offsets"]
+                file.seek(data + start)
+                kind = _DTYPES[tensor["dtype"]]
+                weight = _read(file, end - start, kind).view(tensor["shape"])
+                copy.seek(data + start)
+                copy.write(_bytes(updates[name].apply(weight).to(kind)))
+        half_made.replace(target)
+    finally:
+        half_made.unlink(missing_ok=True)
+
+
+def _bytes(tensor: torch.Tensor) -> Buffer:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _ends_too_early(file: str | Path) -> TrainingError:
+    return TrainingError(f"{file} ends too early", "its download broke off: delete it and fetch it again")
 
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
@@ -176,7 +210,7 @@ def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
     while size:
         piece = file.read(min(size, _PIECE))
         if not piece:
-            raise TrainingError(f"{file.name} ends too early", "its download broke off: delete it and fetch it again")
+            raise _ends_too_early(file.name)
         size -= len(piece)
         yield piece
 

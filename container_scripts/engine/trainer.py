@@ -17,7 +17,8 @@ from engine.attention import attend_within_examples
 from engine.batches import IGNORED, Batch, collate
 from engine.checkpoint import CheckpointCallback, StopSignal, step_of
 from engine.failure import TrainingError
-from engine.loss import head_loss
+from engine.loss import head_loss, is_plain_head
+from engine.memory import Plan
 from engine.metrics import Metrics
 
 
@@ -48,12 +49,7 @@ class PackedLoss:
         self._body = getattr(causal, causal.base_model_prefix)
         self._head = causal.get_output_embeddings()
         self._lengths = attend_within_examples(causal, longest)
-        # Soft caps and logit scales sit between head and loss; models with them compute their own loss.
-        text = causal.config.get_text_config()
-        plain = not any(
-            getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
-        )
-        self._own_head = plain and type(self._head) is torch.nn.Linear and not self._head.weight.requires_grad
+        self._own_head = is_plain_head(causal)
         self._causal = causal
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
@@ -143,7 +139,7 @@ def fit(
     model: Any,
     train: Sequence[Batch],
     test: Sequence[Batch],
-    arguments: Arguments,
+    plan: Plan,
     metrics: Metrics,
     stop: StopSignal,
     dtype: torch.dtype,
@@ -154,12 +150,14 @@ def fit(
     Args:
         model: PEFT model on its device.
         train, test: packs (rows of the dataset).
+        plan: the arguments, and what their training needs of the device's memory.
         dtype: compute type; bf16 and fp16 run under autocast so that float32 adapters multiply in it.
         resume_from: a whole checkpoint, or None.
 
     Raises:
         TrainingError: the loss is not finite, or the device ran out of memory.
     """
+    arguments = plan.arguments
     longest = max(length for split in (train, test) for pack in split for length in pack["example_lengths"])
     callback = MetricsCallback(metrics)
     trainer = PackedTrainer(
@@ -178,7 +176,7 @@ def fit(
         _load_adapter(model, resume_from)
         finished = True
     else:
-        with _interruptible(stop), _explained():
+        with _interruptible(stop), _explained(plan):
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         finished = trainer.state.global_step >= trainer.args.max_steps
     if finished and trainer.evaluated_at != trainer.state.global_step:  # it ended inside an epoch, or had ended before
@@ -211,8 +209,6 @@ def _training_arguments(arguments: Arguments, dtype: torch.dtype, packs: int) ->
         per_device_train_batch_size=arguments.per_device_batch_size,
         per_device_eval_batch_size=arguments.per_device_batch_size,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        activation_checkpointing=arguments.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
         optim="adamw_torch_fused",
         bf16=dtype is torch.bfloat16,
         fp16=dtype is torch.float16,
@@ -256,12 +252,13 @@ def _interruptible(stop: StopSignal) -> Iterator[None]:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(plan: Plan) -> Iterator[None]:
     """Say what would help where the device runs out of memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError(
-            f"out of GPU memory: {str(error).splitlines()[0]}",
-            "lower training.per_device_batch_size or data.chunk_length, or set training.gradient_checkpointing: true",
+            f"out of GPU memory: {str(error).splitlines()[0]} The estimate was {plan.memory}, "
+            f"with {plan.free / 2**30:.2f} GiB free before loading",
+            "lower data.chunk_length or training.per_device_batch_size, or set training.gradient_checkpointing: true",
         ) from error

@@ -154,12 +154,13 @@ class TrainingConfig(Section):
     """AdamW's decay of the adapter weights."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
-    per_device_batch_size: PositiveInt = 1
-    """Packs per forward pass."""
+    per_device_batch_size: Literal["auto"] | PositiveInt = 1
+    """Packs per forward pass; `auto`: as many of `gradient_accumulation_steps` as fit into memory at once."""
     gradient_accumulation_steps: PositiveInt = 1
     """Forward passes per optimizer step."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Recompute activations in the backward pass: less memory, about a third more time. `auto` does so for as many
+    layers as the memory asks for."""
     loss_on: Literal["completion", "all"] = "completion"
     """Which tokens are learnt: the summary and EOS, or the prompt too (the published recipe)."""
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"

@@ -154,9 +154,24 @@ def _training_plan(values: Mapping[str, Any]) -> RenderableType:
         "data": f"{value('packs', 0):,} packs, {value('tokens', 0):,} tokens, loss on {value('loss_on')}",
         "steps": f"{value('steps', 0):,}, each of {value('tokens_per_step', 0):,.0f} tokens",
         "epochs": f"{value('epochs', 0):g}",
+        "memory": _memory(values),
         "resumed": f"from step {value('resumed_from_step')}" if value("resumed_from_step") else "",
     }
     return Group(Text("training plan", style="bold"), facts(rows))
+
+
+def _memory(values: Mapping[str, Any]) -> str:
+    """What the training needs, of what there is, and what it does to make do with it."""
+    if "memory_bytes" not in values:
+        return ""
+    gib = 2**30
+    parts = sorted(values["memory_parts"].items(), key=lambda part: -part[1])
+    named = ", ".join(f"{name} {size / gib:.1f}" for name, size in parts if size >= gib / 20)
+    layers, recomputed = values["layers"], values["recomputed_layers"]
+    kept = f"; keeping activations of {layers - recomputed} of {layers} layers" if recomputed else ""
+    packs = f"; {values['packs_at_once']} packs at once" if values["packs_at_once"] > 1 else ""
+    total, free = values["memory_bytes"] / gib, values["memory_free_bytes"] / gib
+    return f"{total:.1f} of {free:.1f} GiB ({named}){kept}{packs}"
 
 
 def _count(number: float) -> str:

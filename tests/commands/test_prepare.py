@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lorasum import paths
 from lorasum.backends.local import LocalBackend
@@ -275,3 +277,127 @@ def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..
     result = run(make_config())
     assert (result.reused, result.manifest.splits["train"].examples) == (False, 12)
     assert datasets_made() == [Path(result.dataset).name]
+
+
+def test_what_was_left_out_and_why_is_in_a_file_also_when_it_was_too_much(
+    make_config: Callable[..., Config], chats: Path
+) -> None:
+    lines = (chats / "train.jsonl").read_bytes().split(b"\n")
+    replace_line(chats / "train.jsonl", 5, lines[1])
+    replace_line(chats / "train.jsonl", 7, b'{"dialogue": "A: hi", "summary": ""}')
+    with pytest.raises(DataError) as caught:
+        run(make_config())
+    [file] = (paths.run_dir("r") / "rejected").iterdir()
+    assert str(file) in caught.value.hint
+    result = run(make_config(max_bad_rows=1))
+    assert result.manifest.dropped == {"duplicate": 1, "empty summary": 1}
+    assert result.rejected
+    rows = [json.loads(line) for line in Path(result.rejected).read_text("utf-8").splitlines()]
+    assert {(row["split"], row["where"].partition(":")[0], row["reason"]) for row in rows} == {
+        ("train", "train.jsonl", "duplicate"),
+        ("train", "train.jsonl", "empty summary"),
+    }
+    assert next(row for row in rows if row["reason"] == "duplicate")["row"] == json.loads(lines[1])
+    kept = run(make_config(max_bad_rows=1, duplicates="keep"))
+    assert kept.manifest.splits["train"].examples == 11
+    assert kept.manifest.dropped == {"empty summary": 1}
+
+
+def test_a_dialogue_that_nearly_stands_in_the_test_split_is_warned_of(
+    make_config: Callable[..., Config], chats: Path
+) -> None:
+    said = " ".join(f"word{number} and then" for number in range(40))
+    test = {"dialogue": f"Ana: {said}\nBen: yes", "summary": "They list words."}
+    train = {"dialogue": f"Ana: {said}\nBen: no!", "summary": "Ana lists words."}
+    for name, row in (("test", test), ("train", train)):
+        with (chats / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    report = Recorder()
+    result = run(make_config(chunk_length=1024), report)
+    assert result.manifest.shared_with_test == {"exact": 0, "near": 1}
+    assert report.warnings == [
+        "1 training example nearly the same as one of the test split: its scores will flatter the model"
+    ]
+
+
+def test_examples_are_shown_as_the_model_sees_them(make_config: Callable[..., Config], chats: Path) -> None:
+    result = prepare(make_config(), LocalBackend(), Ledger(), Recorder(), show=2)
+    rows = [json.loads(line) for line in (chats / "train.jsonl").read_text("utf-8").splitlines()]
+    texts = {(render(DEFAULT_TEMPLATE, row["dialogue"]), row["summary"] + "</s>") for row in rows}
+    assert len(result.shown) == 2
+    assert {(example.prompt, example.completion) for example in result.shown} <= texts
+    assert Path(str(result.report)).read_text("utf-8").count("<svg") == 2
+    stats = result.manifest.splits["train"]
+    assert sum(stats.histogram) == 12
+    assert stats.longest_at.startswith("train.jsonl:")
+    assert stats.shortest_example <= stats.longest_example
+
+
+def test_a_seeded_fraction_is_the_test_split(make_config: Callable[..., Config]) -> None:
+    config = make_config(test=None, test_fraction=0.3)
+    splits = run(config).manifest.splits
+    assert splits["train"].examples + splits["test"].examples == 12
+    assert 0 < splits["test"].examples < 8
+
+
+def test_personal_data_is_warned_of_and_taken_out_on_request(make_config: Callable[..., Config], chats: Path) -> None:
+    row = {"dialogue": "A: mail a.b@c.example or call +1 415 555 2671", "summary": "A gives a number."}
+    replace_line(chats / "train.jsonl", 1, json.dumps(row).encode())
+    report = Recorder()
+    assert run(make_config(), report).manifest.personal == {"email address": 1, "phone number": 1}
+    assert "personal data (1 email address, 1 phone number); --redact takes it out" in report.warnings[-1]
+    clean = Recorder()
+    result = prepare(make_config(redact=True), LocalBackend(), Ledger(), clean, show=12)
+    assert any("A: mail <EMAIL> or call <PHONE>" in example.prompt for example in result.shown)
+    assert not clean.warnings
+
+
+def test_message_lists_are_dialogues(make_config: Callable[..., Config], chats: Path) -> None:
+    messages = [{"role": "user", "content": "my parcel?"}, {"role": "assistant", "content": "on its way"}]
+    for name in ("train", "test"):
+        row = {"messages": [*messages, {"role": "user", "content": name}], "summary": "A parcel is on its way."}
+        (chats / f"{name}.jsonl").write_text(json.dumps(row))
+    config = make_config(columns={"dialogue": "messages"}, messages={"speakers": {"user": "Ana"}})
+    result = prepare(config, LocalBackend(), Ledger(), Recorder(), show=1)
+    assert "Ana: my parcel?\nassistant: on its way\nAna: train" in result.shown[0].prompt
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)] * 2),
+        min_size=2,
+        max_size=25,
+    )
+)
+def test_any_rows_are_on_disk_once_whole_in_order_and_the_same_bytes_each_time(
+    make_config: Callable[..., Config], chats: Path, tmp_path: Path, rows: list[tuple[str, str]]
+) -> None:
+    """Every kept example stands in exactly one pack, and decodes to its text; every other row is counted."""
+    from transformers import AutoTokenizer
+
+    text = "".join(json.dumps({"dialogue": one, "summary": other}) + "\n" for one, other in rows)
+    for name in ("train", "test"):
+        (chats / f"{name}.jsonl").write_text(text)
+    usable = [(one.strip(), other.strip()) for one, other in rows if one.strip() and other.strip()]
+    config = make_config(max_bad_rows=99, chunk_length=600)
+    shutil.rmtree(paths.home(), ignore_errors=True)
+    if not usable:
+        with pytest.raises(DataError):
+            run(config)
+        return
+    result = run(config)
+    folder = Path(result.dataset)
+    tokenizer = AutoTokenizer.from_pretrained(config.model.id)
+    found = [
+        (tokenizer.decode(ids[:prompt]), tokenizer.decode(ids[prompt:]))
+        for ids, prompt in store.read_first(folder, "train", 99)
+    ]
+    kept = list(dict.fromkeys(usable))
+    assert sorted(found) == sorted((render(DEFAULT_TEMPLATE, one), f"{other}</s>") for one, other in kept)
+    assert result.manifest.splits["train"].examples == len(kept)
+    assert 2 * (len(rows) - len(kept)) == sum(result.manifest.dropped.values())
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    shutil.rmtree(paths.home())
+    again = Path(run(config).dataset)
+    assert before == {path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()}

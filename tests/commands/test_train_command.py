@@ -48,7 +48,7 @@ def test_hyperparameters_are_the_training_scripts_flags_and_survive_the_trip_as_
     assert set(flags) == {field.name for field in fields(Arguments)} - {"checkpoint_dir"}
     read = parse_arguments([text for name, value in flags.items() for text in (f"--{name}", value)])
     assert (read.run_name, read.model_revision, read.max_steps, read.temperature) == ("chats", "v1", 7, 0.5)
-    assert (read.lora_targets, read.gradient_checkpointing, read.learning_rate) == (("q_proj", "v_proj"), True, 2e-5)
+    assert (read.lora_targets, read.gradient_checkpointing, read.learning_rate) == (("q_proj", "v_proj"), "true", 2e-5)
 
 
 def test_a_hyperparameter_longer_than_sagemaker_takes_is_refused(make_config: MakeConfig) -> None:

@@ -74,7 +74,11 @@ def job(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, monkeypatch: pyt
         {
             "name": "tiny",
             "model": {"id": str(tiny_model_dir)},
-            "data": {"train": tiny_chats / "train.jsonl", "test": tiny_chats / "test.jsonl", "chunk_length": 192},
+            "data": {
+                "train": str(tiny_chats / "train.jsonl"),
+                "test": str(tiny_chats / "test.jsonl"),
+                "chunk_length": 192,
+            },
         }
     )
     dataset = Path(prepare(config, LocalBackend(), Ledger(), Silent()).dataset)

@@ -9,7 +9,6 @@ import pytest
 
 from lorasum.config import Columns, DataConfig
 from lorasum.data.sources import open_sources
-from lorasum.data.validate import Row
 from lorasum.errors import DataError
 
 
@@ -18,7 +17,7 @@ def read(path: Path, columns: Columns | None = None) -> list[Any]:
     return [(where, row if isinstance(row, dict) else str(row)) for where, row in source.rows(lambda share: None)]
 
 
-def row(number: int) -> Row:
+def row(number: int) -> dict[str, str]:
     return {"dialogue": f"A: {number}", "summary": f"S{number}"}
 
 
@@ -155,3 +154,102 @@ def test_text_files_are_read_as_a_stream_that_tells_how_far_it_is(tmp_path: Path
     assert shares == sorted(shares)
     assert 0 < shares[0] < 0.2
     assert 0.8 < shares[-1] <= 1
+
+
+def lines(*numbers: int) -> bytes:
+    return b"".join(json.dumps(row(number)).encode() + b"\n" for number in numbers)
+
+
+def test_compressed_and_tab_separated_files_are_read_as_what_is_in_them(tmp_path: Path) -> None:
+    import gzip
+
+    import pyarrow as pa
+
+    packed = write(tmp_path / "a.jsonl.gz", gzip.compress(lines(1, 2)))
+    assert read(packed) == [("a.jsonl.gz:1", row(1)), ("a.jsonl.gz:2", row(2))]
+    with pa.output_stream(str(tmp_path / "b.csv.zst"), compression="zstd") as stream:
+        stream.write(b"dialogue,summary\nA: 1,S1\n")
+    assert read(tmp_path / "b.csv.zst") == [("b.csv.zst:2", row(1))]
+    assert read(write(tmp_path / "c.tsv", b'dialogue\tsummary\n"A: 1"\tS1\n')) == [("c.tsv:2", row(1))]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.jsonl.gz", "gzip"), ("a.csv.zst", "zstd")])
+def test_a_compressed_file_that_is_cut_off_is_an_error_that_says_so(tmp_path: Path, name: str, kind: str) -> None:
+    import pyarrow as pa
+
+    path = tmp_path / name
+    with pa.output_stream(str(path), compression=kind) as stream:
+        stream.write(lines(*range(500)))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match=f"{name}: not a whole {kind} file"):
+        read(path)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_arrow_files_are_read_in_both_forms(tmp_path: Path, stream: bool) -> None:
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist([{**row(1), "id": 1}, {**row(2), "id": 2}])
+    new = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as file, new(file, table.schema) as writer:
+        writer.write_table(table)
+    assert read(tmp_path / "t.arrow") == [("t.arrow row 1", row(1)), ("t.arrow row 2", row(2))]
+
+
+def test_a_folder_a_pattern_and_a_list_are_several_files(tmp_path: Path) -> None:
+    write(tmp_path / "b.jsonl", lines(2))
+    write(tmp_path / "a.jsonl", lines(1))
+    write(tmp_path / "notes.txt", b"no rows")
+    write(tmp_path / "c.csv", b"dialogue,summary\nA: 3,S3\n")
+
+    def found(*given: str) -> list[str]:
+        train: str | list[str] = list(given) if len(given) > 1 else given[0]
+        source = open_sources(DataConfig(train=train, test=given[0]))["train"]
+        shares: list[float] = []
+        places = [where for where, _ in source.rows(shares.append)]
+        assert source.identity() == source.identity()
+        return places
+
+    assert found(str(tmp_path)) == ["a.jsonl:1", "b.jsonl:1", "c.csv:2"]
+    assert found(f"{tmp_path}/*.jsonl") == ["a.jsonl:1", "b.jsonl:1"]
+    assert found(f"{tmp_path}/c.csv", f"{tmp_path}/a*") == ["c.csv:2", "a.jsonl:1"]
+    with pytest.raises(DataError, match=r"no file matches .*/\*\.zip"):
+        found(f"{tmp_path}/*.zip")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no file of a known type"):
+        found(f"{tmp_path}/empty")
+
+
+def test_a_fraction_is_the_same_dialogues_in_any_order_and_the_rest_is_the_other_part(tmp_path: Path) -> None:
+    numbers = list(range(400))
+    path = write(tmp_path / "t.jsonl", lines(*numbers) + b"{\n")
+
+    def parts(seed: int = 0) -> tuple[list[str], list[str]]:
+        sources = open_sources(DataConfig(train=str(path), test_fraction=0.1, test_seed=seed))
+        train, test = ([row for _, row in sources[split].rows(lambda share: None)] for split in ("train", "test"))
+        assert not isinstance(train[-1], dict), "what cannot be read is told once, in the training part"
+        return [one["summary"] for one in train if isinstance(one, dict)], [one["summary"] for one in test]  # type: ignore[index]
+
+    train, test = parts()
+    assert sorted(train + test) == sorted(f"S{number}" for number in numbers)
+    assert 20 < len(test) < 60
+    write(path, lines(*reversed(numbers)) + b"{\n")
+    assert parts() == (train[::-1], test[::-1])
+    assert parts(seed=1)[1] != test
+
+
+def test_a_file_is_read_for_its_identity_only_when_it_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+    path = write(tmp_path / "t.jsonl", lines(1))
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    data = DataConfig(train=str(path), test=str(path))
+    first = open_sources(data)["train"].identity()
+    remembered = json.loads((tmp_path / "home" / "digests.json").read_text())
+    assert list(remembered) == [str(path)]
+    assert open_sources(data)["train"].identity() == first
+    path.write_bytes(lines(2))
+    assert open_sources(data)["train"].identity() != first

@@ -9,7 +9,7 @@ from typing import Any
 from lorasum.errors import DataError
 
 _EMAIL = r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
-_DIGITS = r"\+?\(?\d(?:[ ().-]{0,2}\d){7,18}"
+_DIGITS = r"\+?\(?\d(?:[ ().-]{0,2}\d){8,18}"
 _EITHER = re.compile(f"{_EMAIL}|{_DIGITS}")
 _CANDIDATE = r"@[A-Za-z0-9-]+\.|\d[ ().-]{0,2}\d[ ().-]{0,2}\d[ ().-]{0,2}\d[ ().-]{0,2}\d[ ().-]{0,2}\d[ ().-]{0,2}\d"
 """What all of them have in them: few texts do, and RE2 finds those fast."""

@@ -1,0 +1,126 @@
+"""What a training needs is known before it, and it makes do with what there is, without another result."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest_engine import random_model, with_adapter
+from engine.arguments import Arguments
+from engine.batches import collate
+from engine.failure import TrainingError
+from engine.memory import estimate, plan, recompute, skeleton
+from engine.model import resolve_targets
+from engine.trainer import PackedLoss
+
+ARGUMENTS = Arguments(lora_dropout=0.0, gradient_accumulation_steps=4, per_device_batch_size=0)
+PACKS = [
+    {"input_ids": [5 + n] * (60 + n), "example_lengths": [40, 20 + n], "prompt_lengths": [30, 15]} for n in range(8)
+]
+PLENTY = 10**12
+
+
+@pytest.fixture(params=["bloom", "llama", "qwen3", "mistral", "gemma2"])
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    random_model(request.param).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def need(base: Path, arguments: Arguments = ARGUMENTS, tokens: int = 64, recompute_all: bool = False) -> Any:
+    targets = resolve_targets(skeleton(base), ("auto",))
+    return estimate(base, arguments, targets, [tokens], 8, torch.float32, recompute_all)[0]
+
+
+def test_the_counts_are_the_models_own(base: Path) -> None:
+    """Weights and adapter to the byte; activations against what the real forward pass keeps, within 10% (20% with a soft cap)."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    weights = sum(parameter.numel() * 4 for parameter in model.parameters())
+    found = need(base, replace(ARGUMENTS, quantization="none"))
+    assert found.weights == weights
+    adapted = with_adapter(model).train()
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    r = next(p.shape[0] for name, p in adapted.named_parameters() if "lora_A" in name)
+    assert need(base, replace(ARGUMENTS, lora_r=r)).adapter == 16 * sum(parameter.numel() for parameter in trained)
+
+    kept: dict[int, Any] = {}
+    frozen = {parameter.untyped_storage().data_ptr() for parameter in adapted.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in frozen:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    loss = PackedLoss(adapted, 64)
+    batch = collate([{"input_ids": list(range(5, 69)), "example_lengths": [64], "prompt_lengths": [56]}])
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss(batch)
+    measured = sum(storage.nbytes() for storage in kept.values())
+    found = need(base, replace(ARGUMENTS, lora_r=r))
+    whole = "gemma" in type(model).__name__.lower()  # its own loss keeps logits of all tokens
+    assert found.activations + (found.head // 2 if whole else 0) == pytest.approx(measured, rel=0.2 if whole else 0.1)
+
+
+def test_int8_is_a_byte_a_weight_and_recomputing_keeps_less(base: Path) -> None:
+    float32, int8 = need(base, replace(ARGUMENTS, quantization="none")), need(base)
+    assert int8.weights < float32.weights
+    assert need(base, replace(ARGUMENTS, quantization="nf4")).weights < int8.weights
+    assert need(base, recompute_all=True).activations < 0.6 * int8.activations
+    assert 1.8 * int8.activations < need(base, tokens=128).activations < 4 * int8.activations
+
+
+def test_as_many_packs_at_once_as_fit_and_always_the_same_in_a_step(base: Path) -> None:
+    targets = resolve_targets(skeleton(base), ("auto",))
+
+    def chosen(free: int, arguments: Arguments = ARGUMENTS) -> tuple[int, int, int]:
+        made = plan(base, arguments, targets, PACKS, torch.float32, free)
+        assert made.memory.total <= made.free
+        return made.arguments.per_device_batch_size, made.arguments.gradient_accumulation_steps, made.recomputed
+
+    assert chosen(PLENTY) == (4, 1, 0)
+    four, two, one = (
+        plan(base, replace(ARGUMENTS, per_device_batch_size=n), targets, PACKS, torch.float32, PLENTY).memory.total
+        for n in (4, 2, 1)
+    )
+    assert one < two < four
+    assert chosen(round((four + two) / 2 / 0.9)) == (2, 2, 0)
+    assert chosen(round(one / 0.9) - 2) == (1, 4, 1)
+    assert chosen(PLENTY, replace(ARGUMENTS, gradient_checkpointing="true")) == (4, 1, 2)
+    assert chosen(PLENTY, replace(ARGUMENTS, per_device_batch_size=3)) == (3, 4, 0)
+    with pytest.raises(TrainingError, match=r"this training needs .* GiB \(weights .*, and .* GiB are free") as error:
+        chosen(one // 10)
+    assert "data.chunk_length" in error.value.hint
+
+
+def test_the_real_model_is_not_touched_by_fakes_of_it(base: Path) -> None:
+    """An estimate before, after and between leaves losses as they were."""
+    from transformers import AutoModelForCausalLM
+
+    batch = collate(PACKS[:2])
+    losses = []
+    for _ in range(2):
+        loss = PackedLoss(with_adapter(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)).eval(), 64)
+        losses.append(float(loss(batch)[0]))
+        need(base)
+    assert losses[0] == losses[1]
+
+
+def test_recomputing_some_layers_changes_no_gradient(base: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    def gradients(layers: int) -> list[torch.Tensor]:
+        adapted = with_adapter(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)).train()
+        assert recompute(adapted.get_base_model(), layers) == 2
+        loss, count = PackedLoss(adapted, 64)(collate(PACKS[:3]))
+        (loss / count).backward()
+        return [parameter.grad for parameter in adapted.parameters() if parameter.requires_grad]
+
+    plain = gradients(0)
+    assert any(gradient.abs().sum() > 0 for gradient in plain)
+    for layers in (1, 2):
+        for one, other in zip(plain, gradients(layers), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
