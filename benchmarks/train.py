@@ -141,8 +141,10 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         share = arguments.memory_limit_gib * 2**30 / torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
     packs = _packs(arguments.chunk_length, WARM_UP + arguments.steps)
+    before = 0 if cuda else _resident()
     step = _published(arguments) if arguments.child == "published" else _lorasum(arguments)
     losses, times = [], []
+    estimated = None if arguments.child == "published" else _estimate(arguments, packs, cuda)
     reset_peak(cuda)
     for pack in packs:
         began = time.perf_counter()
@@ -154,7 +156,30 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_second": arguments.chunk_length / statistics.median(times[WARM_UP:]),
         "peak_bytes": peak(cuda),
         "losses": losses,
+        "estimated_bytes": estimated and estimated + before,
     }
+
+
+def _estimate(arguments: argparse.Namespace, packs: list[dict[str, list[int]]], cuda: bool) -> int:
+    """What engine.memory says before anything is loaded: bytes, without what Python and its libraries hold."""
+    import torch
+
+    from engine.arguments import Arguments
+    from engine.memory import estimate
+    from engine.model import pick_dtype
+
+    requested = "float32" if arguments.child == "lorasum-float32" else "auto"
+    dtype, _ = pick_dtype(requested, torch.device("cuda" if cuda else "cpu"))
+    pack = packs[0]
+    rows = sum(pack["example_lengths"]) - (sum(pack["prompt_lengths"]) if arguments.loss == "completion" else 0)
+    settings = Arguments(lora_dropout=0.0)
+    return estimate(arguments.model, settings, ["query_key_value"], pack["example_lengths"], rows, dtype)[0].total
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory now."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
 
 
 def _lorasum(arguments: argparse.Namespace) -> Any:
@@ -265,18 +290,22 @@ def _report(arguments: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]
         "",
         f"{device} · {datetime.now(UTC):%Y-%m-%d} · " + ", ".join(f"{n} {v}" for n, v in versions.items()),
         "",
-        "| recipe | tokens/s | against published | peak memory | against published | loss, last step |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| recipe | tokens/s | against published | peak memory | against published | estimated | loss, last step |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for recipe, speed in speeds.items():
         peak, slow, large = peaks[recipe], speeds.get("published"), peaks.get("published")
         if speed is None or peak is None:
-            lines.append(f"| {recipe} | failed | | | | |")
+            lines.append(f"| {recipe} | failed | | | | | |")
             continue
         last = runs[recipe][-1]["losses"][-1]
         faster = f"{speed / slow:.2f}×" if slow else "–"
         smaller = f"{peak / large:.2f}×" if large else "–"
-        lines.append(f"| {recipe} | {speed:,.0f} | {faster} | {peak / 2**30:.2f} GiB | {smaller} | {last:.4f} |")
+        known = runs[recipe][-1]["estimated_bytes"]
+        guess = f"{known / 2**30:.2f} GiB" if known else "–"
+        lines.append(
+            f"| {recipe} | {speed:,.0f} | {faster} | {peak / 2**30:.2f} GiB | {smaller} | {guess} | {last:.4f} |"
+        )
     return {
         "device": device,
         "device_kind": "gpu" if cuda else "cpu",

@@ -34,7 +34,7 @@ def need(base: Path, arguments: Arguments = ARGUMENTS, tokens: int = 64, recompu
 
 
 def test_the_counts_are_the_models_own(base: Path) -> None:
-    """Weights and adapter to the byte; activations against what the real forward pass keeps, within 10% (20% with a soft cap)."""
+    """Weights and adapter to the byte; activations within 10% of what the real pass keeps (20% with a soft cap)."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)

@@ -243,14 +243,21 @@ def _arrow_errors(path: Path, what: str) -> Iterator[None]:
 
 
 def _python_rows(batch: Any) -> Iterator[Row]:
+    """The rows of an Arrow batch. The formats check neither texts nor, in Arrow's own files, offsets: we do."""
+    import pyarrow as pa
+
     try:
+        batch.validate(full=True)
         yield from batch.to_pylist()
-    except (UnicodeDecodeError, ValueError):  # the formats do not check their texts: find the rows
+    except (pa.ArrowInvalid, UnicodeDecodeError, ValueError):  # find the rows
         for index in range(batch.num_rows):
+            row = batch.slice(index, 1)
             try:
-                yield batch.slice(index, 1).to_pylist()[0]
-            except (UnicodeDecodeError, ValueError):
-                yield Rejected("not UTF-8")
+                row.validate(full=True)
+                yield row.to_pylist()[0]
+            except (pa.ArrowInvalid, UnicodeDecodeError, ValueError) as error:
+                utf8 = "utf" in str(error).lower()
+                yield Rejected("not UTF-8") if utf8 else Rejected("damaged", _line(error))
 
 
 def needed_columns(names: list[str], columns: Columns) -> list[str]:
