@@ -34,7 +34,12 @@ SHAPES = {  # hidden size, layers, heads; the vocabulary is always BLOOM's
     "bloomz-7b1": (4096, 30, 32),
 }
 VOCABULARY = 250_880
-RECIPES = ("lorasum", "lorasum-float32", "published")
+ABLATIONS = {  # the engine without one of its parts: flags of engine.arguments
+    "lorasum, head on all tokens": {"engine_head": "all"},
+    "lorasum, bitsandbytes' int8": {"engine_linear": "bitsandbytes"},
+    "lorasum, all recomputed": {"gradient_checkpointing": "true"},
+}
+RECIPES = ("lorasum", "lorasum-float32", "published", *ABLATIONS)
 WARM_UP = 2  # steps not counted
 
 
@@ -46,6 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder)
         make_model(arguments.shape, model)
+        arguments.recipes += list(ABLATIONS) if arguments.ablation else []
         runs: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in arguments.recipes}
         for round_ in range(arguments.rounds):
             for recipe in arguments.recipes:
@@ -66,7 +72,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--chunk-length", type=int, default=1024, help="tokens of a pack")
     parser.add_argument("--steps", type=int, default=6, help="counted optimizer steps, one pack each")
     parser.add_argument("--rounds", type=int, default=2, help="processes per recipe")
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES[:3]))
+    parser.add_argument("--ablation", action="store_true", help="also the engine without each of its parts")
     parser.add_argument("--memory-limit-gib", type=float, help="cap of the GPU allocator")
     parser.add_argument("--child", choices=RECIPES, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
@@ -164,7 +171,6 @@ def _estimate(arguments: argparse.Namespace, packs: list[dict[str, list[int]]], 
     """What engine.memory says before anything is loaded: bytes, without what Python and its libraries hold."""
     import torch
 
-    from engine.arguments import Arguments
     from engine.memory import estimate
     from engine.model import pick_dtype
 
@@ -172,8 +178,18 @@ def _estimate(arguments: argparse.Namespace, packs: list[dict[str, list[int]]], 
     dtype, _ = pick_dtype(requested, torch.device("cuda" if cuda else "cpu"))
     pack = packs[0]
     rows = sum(pack["example_lengths"]) - (sum(pack["prompt_lengths"]) if arguments.loss == "completion" else 0)
-    settings = Arguments(lora_dropout=0.0)
-    return estimate(arguments.model, settings, ["query_key_value"], pack["example_lengths"], rows, dtype)[0].total
+    settings = _settings(arguments.child)
+    whole = settings.gradient_checkpointing == "true"
+    needed, _ = estimate(arguments.model, settings, ["query_key_value"], pack["example_lengths"], rows, dtype, whole)
+    return needed.total
+
+
+def _settings(recipe: str) -> Any:
+    """The engine's arguments for a recipe."""
+    from engine.arguments import Arguments
+
+    without: dict[str, Any] = ABLATIONS.get(recipe, {})
+    return Arguments(lora_targets=("query_key_value",), lora_dropout=0.0, **without)
 
 
 def _resident() -> int:
@@ -186,18 +202,21 @@ def _lorasum(arguments: argparse.Namespace) -> Any:
     """The engine's own parts, as engine.trainer.fit puts them together; AdamW."""
     import torch
 
-    from engine.arguments import Arguments
     from engine.batches import collate
+    from engine.memory import recompute
     from engine.model import add_adapter, load_base, pick_device, pick_dtype
     from engine.trainer import PackedLoss
 
-    settings = Arguments(lora_targets=("query_key_value",), lora_dropout=0.0)
+    settings = _settings(arguments.child)
     device = pick_device()
     requested = "float32" if arguments.child == "lorasum-float32" else "auto"
     dtype, _ = pick_dtype(requested, device)
     torch.manual_seed(0)
     model = add_adapter(load_base(arguments.model, settings, dtype, device), settings, ["query_key_value"]).train()
-    loss_of = PackedLoss(model, arguments.chunk_length)
+    layers = recompute(model.get_base_model(), 0)
+    if settings.gradient_checkpointing == "true":
+        recompute(model.get_base_model(), layers)
+    loss_of = PackedLoss(model, arguments.chunk_length, settings)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4, fused=True)
 

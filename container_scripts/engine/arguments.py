@@ -78,6 +78,12 @@ class Arguments:
     """Minutes of training between checkpoints."""
     checkpoint_dir: Path = Path("/opt/ml/checkpoints")
     """Where checkpoints are kept; SageMaker syncs this folder with S3."""
+    engine_attention: str = "examples"
+    """examples | transformers: which attention."""
+    engine_head: str = "labels"
+    """labels | all: which tokens go through the head."""
+    engine_linear: str = "widened"
+    """widened | bitsandbytes: whose arithmetic multiplies quantised weights."""
     max_new_tokens: int = 128
     """Longest summary in tokens; travels with the artifact."""
     temperature: float = 0.0
@@ -105,6 +111,9 @@ class Folders:
 
 
 _CHOICES = {
+    "engine_attention": ("examples", "transformers"),
+    "engine_head": ("labels", "all"),
+    "engine_linear": ("widened", "bitsandbytes"),
     "gradient_checkpointing": ("true", "false", "auto"),
     "quantization": ("int8", "nf4", "none"),
     "scheduler": ("linear", "cosine", "constant"),

@@ -181,7 +181,7 @@ def estimate(
             recompute(model, layers)
         kept, biggest = _kept(model.train(), sum(lengths), dtype)
     _alibi_bias.cache_clear()
-    plain = is_plain_head(model)
+    plain = arguments.engine_head == "labels" and is_plain_head(model)
     vocabulary, hidden = head.weight.shape
     # Logits of a chunk of labelled rows; or, of a model that computes its own loss, of all tokens.
     chunk = min(rows, CHUNK_ROWS["cuda" if torch.cuda.is_available() else "cpu"]) if plain else 2 * sum(lengths)

@@ -91,7 +91,8 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
         ) from error
     model.requires_grad_(False)
     model.config.use_cache = False
-    multiply_by_widened_weights(model, dtype)
+    if arguments.engine_linear == "widened":
+        multiply_by_widened_weights(model, dtype)
     return model
 
 

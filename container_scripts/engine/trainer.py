@@ -42,14 +42,27 @@ class PackedLoss:
     Args:
         model: the PEFT model.
         longest: tokens of the longest example of either split.
+        arguments: which parts of the engine to use.
+
+    Raises:
+        TrainingError: the model's own attention would let examples of a pack see each other.
     """
 
-    def __init__(self, model: Any, longest: int) -> None:
+    def __init__(self, model: Any, longest: int, arguments: Arguments | None = None) -> None:
+        arguments = arguments or Arguments()
         causal = model.get_base_model()
         self._body = getattr(causal, causal.base_model_prefix)
         self._head = causal.get_output_embeddings()
-        self._lengths = attend_within_examples(causal, longest)
-        self._own_head = is_plain_head(causal)
+        if arguments.engine_attention == "examples":
+            self._lengths = attend_within_examples(causal, longest)
+        elif causal.config.get_text_config().model_type == "bloom":
+            raise TrainingError(
+                "BLOOM's own attention would let the examples of a pack see each other",
+                "set training.engine.attention to examples",
+            )
+        else:
+            self._lengths = None
+        self._own_head = arguments.engine_head == "labels" and is_plain_head(causal)
         self._causal = causal
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
@@ -161,7 +174,7 @@ def fit(
     longest = max(length for split in (train, test) for pack in split for length in pack["example_lengths"])
     callback = MetricsCallback(metrics)
     trainer = PackedTrainer(
-        packed_loss=PackedLoss(model, longest),
+        packed_loss=PackedLoss(model, longest, arguments),
         model=model,
         args=_training_arguments(arguments, dtype, len(train)),
         train_dataset=train,

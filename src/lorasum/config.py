@@ -137,6 +137,17 @@ class LoraConfig(Section):
     """Module names to adapt, or `auto`: the attention projections of the model's architecture."""
 
 
+class EngineConfig(Section):
+    """Parts of the engine, each replaceable by what the libraries do: to measure its worth, or to rule it out."""
+
+    attention: Literal["examples", "transformers"] = "examples"
+    """A small attention per example, or transformers' own with a mask over the whole pack (not for BLOOM)."""
+    head: Literal["labels", "all"] = "labels"
+    """The head on tokens with a label, a few hundred at a time, or on all tokens at once."""
+    linear: Literal["widened", "bitsandbytes"] = "widened"
+    """Quantised layers in the compute type's arithmetic, or in bitsandbytes' own."""
+
+
 class TrainingConfig(Section):
     """The training job."""
 
@@ -173,6 +184,7 @@ class TrainingConfig(Section):
     """Optimizer steps between two progress lines."""
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10
     """Minutes of training between checkpoints; a stopped job resumes from the newest."""
+    engine: EngineConfig = EngineConfig()
 
 
 class LocalConfig(Section):

@@ -1,11 +1,15 @@
 """The engine's fast path against plain transformers: one example at a time, eager attention, full logits, float32."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from conftest_engine import ARCHITECTURES, examples_of, random_model, random_packs, with_adapter
+from engine.arguments import Arguments
 from engine.attention import alibi_slopes, attend_within_examples
 from engine.batches import IGNORED, collate
+from engine.failure import TrainingError
 from engine.loss import CHUNK_ROWS, head_loss
 from engine.trainer import PackedLoss
 
@@ -138,3 +142,29 @@ def test_collate_restarts_positions_and_masks_prompts() -> None:
     assert batch["labels"].tolist() == [[-100, -100, 3, -100, 5, -100, 7]]
     assert collate(packs, "all")["labels"].tolist() == [[-100, 2, 3, -100, 5, -100, 7]]
     assert batch["example_lengths"] == [3, 2, 2]
+
+
+@pytest.mark.parametrize("architecture", ["bloom", "llama", "qwen3"])
+@pytest.mark.parametrize("switch", [{"engine_head": "all"}, {"engine_attention": "transformers"}])
+def test_a_part_of_the_engine_replaced_by_the_libraries_changes_no_loss_or_gradient(
+    architecture: str, switch: dict[str, Any]
+) -> None:
+    """float32: loss within 1e-5, gradients within 1e-5."""
+    packs = random_packs(5, [[17, 30, 9], [24, 11]])
+
+    def found(arguments: Arguments) -> tuple[float, list[torch.Tensor]]:
+        model = with_adapter(random_model(architecture)).train()
+        loss, count = PackedLoss(model, 41, arguments)(collate(packs))
+        (loss / count).backward()
+        return float(loss / count), [p.grad for p in model.parameters() if p.requires_grad]
+
+    arguments = Arguments(**switch)
+    if architecture == "bloom" and "engine_attention" in switch:
+        with pytest.raises(TrainingError, match="would let the examples of a pack see each other"):
+            found(arguments)
+        return
+    expected, gradients = found(Arguments())
+    loss, others = found(arguments)
+    assert loss == pytest.approx(expected, abs=1e-5)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)

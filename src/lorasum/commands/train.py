@@ -108,7 +108,8 @@ def hyperparameters(config: Config) -> dict[str, str]:
         "model_revision": config.model.revision,
         "quantization": config.quantization,
         **{f"lora_{name}": value for name, value in config.lora.model_dump().items()},
-        **config.training.model_dump(),  # its fields have the flags' names
+        **config.training.model_dump(exclude={"engine"}),  # its fields have the flags' names
+        **{f"engine_{name}": value for name, value in config.training.engine.model_dump().items()},
         "max_new_tokens": config.predict.max_new_tokens,
         "temperature": config.predict.temperature,
     }
