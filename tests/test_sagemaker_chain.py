@@ -329,6 +329,22 @@ def test_a_quota_of_nothing_is_said_before_anything_is_sent(account: Callable[..
     assert there.aws.sagemaker.models == {}
 
 
+def test_an_instance_that_is_kept_warm_is_let_go_by_teardown(account: Callable[..., Account]) -> None:
+    there = account()
+    there.call("prepare")
+    warm = ("--set", "sagemaker.keep_alive_minutes=30")
+    there.call("train", *warm)
+    [job] = there.aws.sagemaker.jobs.values()
+    assert job.description["WarmPoolStatus"]["Status"] == "Available"
+    torn = there.call("teardown", "--yes")
+    assert [one.partition(" (")[0] for one in torn["removed"]] == [f"training job {job.description['TrainingJobName']}"]
+    assert torn["remaining"] == []
+    assert job.description["WarmPoolStatus"]["Status"] == "Terminated"
+    [row] = [r for r in there.call("status")["resources"] if r["kind"] == "training_job"]
+    assert row["state"] == "done", "its artifact is still there"
+    assert there.call("teardown", "--yes")["removed"] == []
+
+
 def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable[..., Account]) -> None:
     there = account(steps=150)
     there.call("prepare")

@@ -91,6 +91,8 @@ class Job(threading.Thread):
             overtime = self.description.get("_overtime")
             self._end("Stopped", "MaxRuntimeExceeded" if overtime else "Stopped")
         elif code == 0:
+            if self.request["ResourceConfig"].get("KeepAlivePeriodInSeconds"):
+                self.description["WarmPoolStatus"] = {"Status": "Available"}
             self._end("Completed", "Completed")
         else:
             said = failure.read_text() if failure.is_file() else ""

@@ -60,10 +60,21 @@ class Operations:
             raise RefusalError("ValidationException", "The training job has ended: it cannot be stopped")
         job.stop()
 
+    def UpdateTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:
+        job = self._job(request)
+        warm = job.description.get("WarmPoolStatus", {})
+        if warm.get("Status") != "Available":
+            raise RefusalError("ValidationException", "The training job has no warm pool to update")
+        if request["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 0:
+            job.description["WarmPoolStatus"] = warm | {"Status": "Terminated"}
+        return {"TrainingJobArn": job.description["TrainingJobArn"]}
+
     def ListTrainingJobs(self, request: dict[str, Any]) -> dict[str, Any]:
         rows = [job.description for job in self.jobs.values()]
         if status := request.get("StatusEquals"):
             rows = [row for row in rows if row["TrainingJobStatus"] == status]
+        if status := request.get("WarmPoolStatusEquals"):
+            rows = [row for row in rows if row.get("WarmPoolStatus", {}).get("Status") == status]
         return {"TrainingJobSummaries": _named(rows, "TrainingJobName", request)}
 
     # models, endpoint configurations, endpoints

@@ -45,6 +45,8 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
     if there and there["EndpointStatus"] != "InService":
         delete(session, spec.run, spec.name)
         there = None
+    if session.config.max_instances > 1:
+        report.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
     if there is None:
         check_quota(session, session.config.endpoint_instance_type, "endpoint", session.config.max_instances)
     client = session.client("sagemaker")

@@ -124,7 +124,10 @@ def follow(session: Session, job: JobRef, usd_per_hour: float | None) -> Iterato
 
 
 def stop(session: Session, job: JobRef) -> None:
-    """Ask SageMaker to stop it and wait until it has: SIGTERM, two minutes, SIGKILL, then the upload."""
+    """Ask SageMaker to stop it and wait until it has: SIGTERM, two minutes, SIGKILL, then the upload.
+
+    The instance that `keep_alive_minutes` holds on to after the job is let go: it is paid for like a running one.
+    """
     name = _name(job)
     asked = False
     while (described := _describe(session, name)) and described["TrainingJobStatus"] in _RUNNING:
@@ -137,15 +140,23 @@ def stop(session: Session, job: JobRef) -> None:
                     raise
             asked = True
         time.sleep(poll_seconds())
+    if described and _is_warm(described):
+        with aws_errors(f"let the warm instance of {name} go", "sagemaker:UpdateTrainingJob"):
+            session.client("sagemaker").update_training_job(
+                TrainingJobName=name, ResourceConfig={"KeepAlivePeriodInSeconds": 0}
+            )
+        while (described := _describe(session, name)) and _is_warm(described):
+            time.sleep(poll_seconds())
 
 
 def live(session: Session, run: str) -> list[Live]:
-    """The run's running jobs, whoever started them, known by their tag."""
+    """The run's running jobs and those whose instance is kept warm, whoever started them, known by their tag."""
     found = []
     client = session.client("sagemaker")
-    for status in _RUNNING:
+    wanted = [{"StatusEquals": status} for status in _RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
+    for which in wanted:
         with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
-            pages = client.get_paginator("list_training_jobs").paginate(NameContains=run, StatusEquals=status)
+            pages = client.get_paginator("list_training_jobs").paginate(NameContains=run, **which)
             jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
         for job in jobs:
             with aws_errors("read a training job's tags", "sagemaker:ListTags"):
@@ -208,6 +219,11 @@ def _describe(session: Session, name: str) -> dict[str, Any] | None:
             return None
         raise
     return described
+
+
+def _is_warm(described: dict[str, Any]) -> bool:
+    """Whether the job has ended and its instance is kept, and paid for."""
+    return bool(described.get("WarmPoolStatus", {}).get("Status") == "Available")
 
 
 def _last_try(session: Session, job_name: str) -> tuple[dict[str, Any] | None, int]:
