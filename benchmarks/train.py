@@ -148,10 +148,9 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         share = arguments.memory_limit_gib * 2**30 / torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
     packs = _packs(arguments.chunk_length, WARM_UP + arguments.steps)
-    before = 0 if cuda else _resident()
     step = _published(arguments) if arguments.child == "published" else _lorasum(arguments)
     losses, times = [], []
-    estimated = None if arguments.child == "published" else _estimate(arguments, packs, cuda)
+    estimated = _estimate(arguments, packs) if cuda and arguments.child != "published" else None
     reset_peak(cuda)
     for pack in packs:
         began = time.perf_counter()
@@ -163,19 +162,19 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_second": arguments.chunk_length / statistics.median(times[WARM_UP:]),
         "peak_bytes": peak(cuda),
         "losses": losses,
-        "estimated_bytes": estimated and estimated + before,
+        "estimated_bytes": estimated,
     }
 
 
-def _estimate(arguments: argparse.Namespace, packs: list[dict[str, list[int]]], cuda: bool) -> int:
-    """What engine.memory says before anything is loaded: bytes, without what Python and its libraries hold."""
+def _estimate(arguments: argparse.Namespace, packs: list[dict[str, list[int]]]) -> int:
+    """What engine.memory says before anything is loaded: bytes of tensors, which is what a GPU's allocator counts."""
     import torch
 
     from engine.memory import estimate
     from engine.model import pick_dtype
 
     requested = "float32" if arguments.child == "lorasum-float32" else "auto"
-    dtype, _ = pick_dtype(requested, torch.device("cuda" if cuda else "cpu"))
+    dtype, _ = pick_dtype(requested, torch.device("cuda"))
     pack = packs[0]
     rows = sum(pack["example_lengths"]) - (sum(pack["prompt_lengths"]) if arguments.loss == "completion" else 0)
     settings = _settings(arguments.child)
@@ -190,12 +189,6 @@ def _settings(recipe: str) -> Any:
 
     without: dict[str, Any] = ABLATIONS.get(recipe, {})
     return Arguments(lora_targets=("query_key_value",), lora_dropout=0.0, **without)
-
-
-def _resident() -> int:
-    """Bytes of this process that are in memory now."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
 
 
 def _lorasum(arguments: argparse.Namespace) -> Any:

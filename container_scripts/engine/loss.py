@@ -30,13 +30,18 @@ class _FrozenHeadLoss(torch.autograd.Function):
             rows = slice(start, start + chunk)
             logits = functional.linear(hidden[rows], weight, bias).float()
             target = targets[rows, None]
-            log_sum = logits.logsumexp(dim=-1, keepdim=True)
-            loss += (log_sum - logits.gather(1, target)).sum()
+            picked = logits.gather(1, target)
+            top = logits.amax(dim=-1, keepdim=True)
+            # In place, and each exponential once: at this vocabulary a chunk's logits are half a gigabyte on a GPU.
+            sums = logits.sub_(top).exp_().sum(dim=-1, keepdim=True)
+            loss += (top + sums.log() - picked).sum()
             if grad is not None:
                 # d loss / d logits = softmax - one_hot, in place of the logits
-                probabilities = logits.sub_(log_sum).exp_()
+                probabilities = logits.div_(sums)
                 probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=logits.dtype))
                 torch.mm(probabilities.to(weight.dtype), weight, out=grad[rows])
+                del probabilities
+            del logits  # before the next chunk's are made
         ctx.grad = grad
         return loss
 

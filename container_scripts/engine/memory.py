@@ -128,11 +128,14 @@ def recompute(model: Any, layers: int) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What the device has left for us: of the GPU, or of this machine as the system sees it."""
+    """What the device has left for tensors: of the GPU, or half of what this machine has available.
+
+    A process on a CPU was measured to hold up to twice its tensors: its allocator keeps what is freed in between.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    return int(lines["MemAvailable"].split()[0]) * 1024 // 2
 
 
 def skeleton(base: Path) -> Any:
@@ -177,23 +180,25 @@ def estimate(
         if shared is not None:
             shared.current = lengths
         layers = recompute(model, 0)
-        if recompute_all:
-            recompute(model, layers)
         kept, biggest = _kept(model.train(), sum(lengths), dtype)
+        one_layer = 0
+        if recompute_all:
+            one_layer = 2 * kept // max(layers, 1)  # with its gradients, while its part of the backward pass runs
+            recompute(model, layers)
+            kept, biggest = _kept(model, sum(lengths), dtype)
     _alibi_bias.cache_clear()
     plain = arguments.engine_head == "labels" and is_plain_head(model)
     vocabulary, hidden = head.weight.shape
     # Logits of a chunk of labelled rows; or, of a model that computes its own loss, of all tokens.
     chunk = min(rows, CHUNK_ROWS["cuda" if torch.cuda.is_available() else "cpu"]) if plain else 2 * sum(lengths)
-    held = (
-        2 if dtype is torch.float32 else 3
-    )  # logits, their float32 copy where that is another, and a chunk of targets
+    logits = 4 if dtype is torch.float32 else 6  # bytes each: in float32, and where that is another in `dtype` too
+    in_head = chunk * vocabulary * logits + 2 * rows * hidden * dtype.itemsize
     memory = Memory(
         weights=weights,
         adapter=_ADAM * adapters,
         activations=kept,
-        head=chunk * vocabulary * 4 * held // 2 + 2 * rows * hidden * dtype.itemsize,
-        workspace=largest + 2 * biggest,
+        head=in_head,
+        workspace=largest + 2 * biggest + max(one_layer - in_head, 0),
     )
     return memory, layers
 
