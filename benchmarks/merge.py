@@ -8,6 +8,7 @@ turn. Seconds do not count the imports. Prints a table with ratios and writes it
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -81,7 +82,8 @@ def _make_adapter(folder: Path) -> None:
 def _measure(way: str, folder: Path) -> dict[str, float]:
     """Seconds, peak resident bytes, and resident bytes before it began."""
     output = folder / way
-    output.mkdir(exist_ok=True)
+    shutil.rmtree(output, ignore_errors=True)  # a job's output folder is empty
+    output.mkdir()
     merge = _lorasum if way == "lorasum" else _peft
     work = merge(folder, output)
     reset_peak(cuda=False)

@@ -217,7 +217,10 @@ def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 def _read(file: BinaryIO, size: int, dtype: torch.dtype) -> torch.Tensor:
     """The next `size` bytes of a file as a flat tensor."""
-    return torch.frombuffer(bytearray().join(_pieces(file, size)), dtype=dtype)
+    buffer = bytearray(size)
+    if file.readinto(buffer) != size:  # type: ignore[attr-defined]
+        raise _ends_too_early(file.name)
+    return torch.frombuffer(buffer, dtype=dtype)
 
 
 def _write_safetensors(target: Path, header: dict[str, Any], contents: Callable[[], Iterator[Buffer]]) -> None:
