@@ -147,6 +147,7 @@ PINNED: dict[str, Any] = {"model": {"revision": COMMIT}, "data": {"revision": CO
 @pytest.fixture(scope="module")
 def online(hub: dict[str, str]) -> Answers:
     cases = {name: case for name, (case, _, _) in WRONG.items()}
+    cases["streamed"] = {"data": {"streaming": True, "chunk_length": 310}}
     return prepare_each(hub, {"first": {}, "again": {}, "pinned": PINNED, **cases})
 
 
@@ -155,6 +156,10 @@ def test_hub_model_and_dataset_are_prepared_at_the_commit_they_were_found_at(onl
     assert (manifest["tokenizer"], manifest["tokenizer_revision"]) == ("me/model", COMMIT)
     assert [manifest["splits"][split]["examples"] for split in ("train", "test")] == [12, 4]
     assert online["again"]["reused"] is True
+    streamed = online["streamed"]["manifest"]["splits"]
+    assert {name: split["tokens"] for name, split in streamed.items()} == {
+        name: split["tokens"] for name, split in manifest["splits"].items()
+    }
     assert (online["pinned"]["reused"], online["pinned"]["dataset"]) == (True, online["first"]["dataset"])
 
 

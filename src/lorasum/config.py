@@ -75,6 +75,8 @@ class DataConfig(Section):
     """Split of the hub dataset to train on."""
     test_split: str = "test"
     """Split of the hub dataset to evaluate on."""
+    streaming: bool = False
+    """Read the hub dataset as it comes, and keep no copy of it on this disk."""
     train: str | list[str] | None = None
     """Training files: .jsonl, .json, .csv, .tsv, .parquet or .arrow, the text ones also as .gz or .zst. A file, a
     folder of them, a pattern (`chats/*.jsonl`), an s3:// address of one of these, or a list. Relative to this file."""
@@ -119,8 +121,8 @@ class DataConfig(Section):
             raise ValueError("give either test or test_fraction, not both")
         if not self.dataset and not (self.train and (self.test or self.test_fraction)):
             raise ValueError("give dataset (a hub id), or train, and test or test_fraction")
-        if not self.dataset and (self.revision or self.subset):
-            raise ValueError("revision and subset are for hub datasets only")
+        if not self.dataset and (self.revision or self.subset or self.streaming):
+            raise ValueError("revision, subset and streaming are for hub datasets only")
         return self
 
 

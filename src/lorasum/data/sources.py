@@ -54,8 +54,8 @@ def open_sources(data: DataConfig) -> dict[Split, Source]:
     found: dict[Split, Source] = {}
     if data.dataset:
         commit = hub_commit(data.dataset, data.revision, "dataset")
-        found["train"] = HubSource(data.dataset, data.subset, data.train_split, commit, data.columns)
-        found["test"] = HubSource(data.dataset, data.subset, data.test_split, commit, data.columns)
+        found["train"] = HubSource(data.dataset, data.subset, data.train_split, commit, data.columns, data.streaming)
+        found["test"] = HubSource(data.dataset, data.subset, data.test_split, commit, data.columns, data.streaming)
     else:
         if data.train:
             found["train"] = _files(data.train, "data.train", data.columns)
@@ -218,6 +218,7 @@ class HubSource:
     split: str
     commit: str
     columns: Columns
+    streaming: bool = False
 
     @property
     def name(self) -> str:
@@ -227,6 +228,9 @@ class HubSource:
         return f"hub {self.dataset} {self.subset} {self.split} {self.commit}"
 
     def rows(self, tick: Tick) -> Iterator[tuple[str, Row]]:
+        if self.streaming:
+            yield from self._stream()
+            return
         with quiet_datasets(), _hub_errors(self.dataset):
             table = _prepared(self.dataset, self.subset, self.commit).as_dataset(split=self.split)
         table = table.select_columns(needed_columns(table.column_names, self.columns))
@@ -234,6 +238,17 @@ class HubSource:
             if number % _TICK_ROWS == 0:
                 tick(number / len(table))
             yield f"{self.name} row {number}", row
+
+    def _stream(self) -> Iterator[tuple[str, Row]]:
+        """The rows as they come over the network; how many there are is not known before."""
+        import datasets
+
+        with quiet_datasets(), _hub_errors(self.dataset):
+            stream = datasets.load_dataset(
+                self.dataset, self.subset, split=self.split, revision=self.commit, streaming=True
+            )
+            for number, row in enumerate(stream, 1):
+                yield f"{self.name} row {number}", row
 
 
 @lru_cache(maxsize=1)  # both splits are of one download
