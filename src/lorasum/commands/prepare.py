@@ -1,9 +1,10 @@
 """prepare: chats to a tokenised, packed dataset. Nothing changed → nothing done."""
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def _make(
     splits: dict[str, SplitStats] = {}
     tallies = {split: Tally(split, rejected) for split in sources}
     looking = _Looking()
-    with new_folder(dataset) as folder:
+    with new_folder(dataset) as folder, _without_garbage_runs():
         for split in reversed(sources):
             source, tally = sources[split], tallies[split]
             reading = _Reading(report, f"reading {source.name}")
@@ -130,6 +131,19 @@ def _make(
         store.write_manifest(folder, manifest)
     _warn(sources, tallies, manifest, data, rejected, report)
     return manifest
+
+
+@contextmanager
+def _without_garbage_runs() -> Iterator[None]:
+    """Hold Python's collector of reference cycles: there are none among rows and tokens, and a sixth of the time was
+    spent on looking for them in all the lists of tokens."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass(slots=True)
