@@ -64,7 +64,8 @@ def train(arguments: Arguments, folders: Folders) -> int:
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
     targets = models.resolve_targets(memory.skeleton(base), arguments.lora_targets)
-    plan = memory.plan(base, arguments, targets, packs, dtype, memory.free_bytes(device))
+    lengths = packs.select_columns(["example_lengths", "prompt_lengths"])  # not every token of the dataset
+    plan = memory.plan(base, arguments, targets, lengths, dtype, memory.free_bytes(device))
     arguments = plan.arguments
     transformers.set_seed(arguments.seed)
     model = models.load_base(base, arguments, dtype, device)

@@ -4,6 +4,7 @@ What the backward pass keeps is counted, not guessed: the model is made of fake 
 which have shapes and types but no memory, and its own forward pass runs on them as it will in training.
 """
 
+import heapq
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -75,17 +76,17 @@ def plan(
     """The largest batch and the fewest recomputed layers that fit; an optimizer step sees the same packs all the same.
 
     Args:
-        packs: rows of the dataset; those with most tokens are what has to fit.
+        packs: rows of the dataset, of which only the lengths are read; those with most tokens are what has to fit.
         free: bytes there are on the device.
 
     Raises:
         TrainingError: it does not fit, whatever is recomputed.
     """
-    largest = sorted(packs, key=lambda pack: -sum(pack["example_lengths"]))
     together = arguments.gradient_accumulation_steps
     sizes = [arguments.per_device_batch_size]
     if not arguments.per_device_batch_size:  # auto
-        sizes = [size for size in range(min(together, len(largest)), 0, -1) if together % size == 0]
+        sizes = [size for size in range(min(together, len(packs)), 0, -1) if together % size == 0]
+    largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack["example_lengths"]))
 
     def need(size: int, recompute_all: bool) -> tuple[Memory, int]:
         lengths = [length for pack in largest[:size] for length in pack["example_lengths"]]
