@@ -4,8 +4,8 @@ import json
 import time
 from typing import Any, Literal
 
-from lorasum import paths
 from lorasum.backends.sagemaker_session import Session
+from lorasum.remembered import recall, remember
 
 Use = Literal["Training", "Hosting"]
 
@@ -30,13 +30,13 @@ _FRESH = 24 * 3600  # seconds
 def usd_per_hour(session: Session, instance_type: str, use: Use) -> float | None:
     """On-demand price of one instance; None where nobody here knows it. Never fails: a price is no reason to."""
     key = f"{session.region} {instance_type} {use}"
-    known = _remembered()
+    known = recall("prices")
     if key in known and time.time() - known[key]["at"] < _FRESH:
         return float(known[key]["usd"])
     price = _listed(session, instance_type, use)
     if price is None:
         return _TABLE.get(instance_type)
-    _remember(known | {key: {"usd": price, "at": time.time()}})
+    remember("prices", known | {key: {"usd": price, "at": time.time()}})
     return price
 
 
@@ -59,20 +59,3 @@ def _price(product: dict[str, Any]) -> float:
     [term] = product["terms"]["OnDemand"].values()
     [dimension] = term["priceDimensions"].values()
     return float(dimension["pricePerUnit"]["USD"])
-
-
-def _remembered() -> dict[str, Any]:
-    try:
-        return dict(json.loads((paths.home() / "prices.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
-def _remember(known: dict[str, Any]) -> None:
-    half_made = paths.home() / "prices.json.part"
-    try:
-        half_made.parent.mkdir(parents=True, exist_ok=True)
-        half_made.write_text(json.dumps(known), encoding="utf-8")
-        half_made.replace(paths.home() / "prices.json")
-    except OSError:
-        return  # asked again next time

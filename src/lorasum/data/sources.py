@@ -4,14 +4,13 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lorasum import paths
 from lorasum.config import Columns, DataConfig
 from lorasum.data.readers import Tick, file_type, known_types, needed_columns, read_rows
 from lorasum.data.s3 import S3Object, download, find_objects
@@ -19,10 +18,12 @@ from lorasum.data.validate import Row
 from lorasum.errors import DataError
 from lorasum.hub import hub_commit, hub_error
 from lorasum.quiet import quiet_datasets
+from lorasum.remembered import recall, remember
 
 Split = Literal["train", "test"]
 
 _TICK_ROWS = 1024
+_DIGESTS_KEPT = 1000
 _SETTLED = 2.0  # seconds: a file younger than that may change again without another time stamp
 
 
@@ -182,7 +183,7 @@ def _digest(path: Path) -> str:
     try:
         stat = path.stat()
         key, state = str(path), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        known = _digests()
+        known = recall("digests")
         if key in known and known[key][:3] == state:
             return str(known[key][3])
         with path.open("rb") as file:
@@ -190,23 +191,9 @@ def _digest(path: Path) -> str:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from error
     if time.time() - stat.st_mtime > _SETTLED:
-        _remember({**known, key: [*state, digest]})
+        kept = list({**known, key: [*state, digest]}.items())[-_DIGESTS_KEPT:]
+        remember("digests", dict(kept))
     return digest
-
-
-def _digests() -> dict[str, Any]:
-    try:
-        return dict(json.loads((paths.home() / "digests.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
-def _remember(known: dict[str, Any]) -> None:
-    part = paths.home() / "digests.json.part"
-    with suppress(OSError):  # then it is computed again
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(dict(list(known.items())[-1000:])), encoding="utf-8")
-        part.replace(paths.home() / "digests.json")
 
 
 @dataclass(frozen=True, slots=True)
