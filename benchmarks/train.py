@@ -36,7 +36,7 @@ SHAPES = {  # hidden size, layers, heads; the vocabulary is always BLOOM's
 VOCABULARY = 250_880
 ABLATIONS = {  # the engine without one of its parts: flags of engine.arguments
     "lorasum, head on all tokens": {"engine_head": "all"},
-    "lorasum, bitsandbytes' int8": {"engine_linear": "bitsandbytes"},
+    "lorasum, bitsandbytes' int8": {"engine_linear": "llm.int8"},
     "lorasum, all recomputed": {"gradient_checkpointing": "true"},
 }
 RECIPES = ("lorasum", "lorasum-float32", "published", *ABLATIONS)
@@ -216,8 +216,7 @@ def _lorasum(arguments: argparse.Namespace) -> Any:
     def step(pack: dict[str, list[int]]) -> float:
         batch = collate([pack], arguments.loss)
         moved = {name: v.to(device) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
-        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-            total, count = loss_of(moved)
+        total, count = loss_of(moved)
         loss = total / count
         loss.backward()
         optimizer.step()

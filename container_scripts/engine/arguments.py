@@ -79,11 +79,13 @@ class Arguments:
     checkpoint_dir: Path = Path("/opt/ml/checkpoints")
     """Where checkpoints are kept; SageMaker syncs this folder with S3."""
     engine_attention: str = "examples"
-    """examples | transformers: which attention."""
+    """examples | flex | transformers: which attention."""
     engine_head: str = "labels"
     """labels | all: which tokens go through the head."""
     engine_linear: str = "widened"
-    """widened | bitsandbytes: whose arithmetic multiplies quantised weights."""
+    """widened | int8 | llm.int8: how int8 layers multiply going forward."""
+    engine_adapter: str = "fused"
+    """fused | peft: the adapter in one step with its layer, or around it."""
     max_new_tokens: int = 128
     """Longest summary in tokens; travels with the artifact."""
     temperature: float = 0.0
@@ -111,9 +113,10 @@ class Folders:
 
 
 _CHOICES = {
-    "engine_attention": ("examples", "transformers"),
+    "engine_attention": ("examples", "flex", "transformers"),
     "engine_head": ("labels", "all"),
-    "engine_linear": ("widened", "bitsandbytes"),
+    "engine_linear": ("widened", "int8", "llm.int8"),
+    "engine_adapter": ("fused", "peft"),
     "gradient_checkpointing": ("true", "false", "auto"),
     "quantization": ("int8", "nf4", "none"),
     "scheduler": ("linear", "cosine", "constant"),

@@ -1,54 +1,78 @@
 """Attention within examples: no token of a pack sees another example, and no work is spent on what it may not see.
 
-A batch is one row of whole examples, so attention is a loop of small causal attentions, one per example: exact, linear
-in the number of examples, and without a (tokens, tokens) mask. BLOOM, which has only eager attention in transformers,
-gets its ALiBi as a bias of the same kernel; every other architecture is reached through transformers' own attention
-interface. Architectures whose attention is more than that (soft-capped scores, windows shorter than an example) keep
-transformers' path, which builds the block mask from the position ids.
+A batch is one row of whole examples. `examples` is a loop of small causal attentions, one per example: exact, linear
+in the number of examples, and without a (tokens, tokens) mask; `flex` is one kernel with the examples as a block mask,
+on a GPU. Architectures are reached through transformers' own attention interface; BLOOM, which does not go through it,
+has its ALiBi and its attention layer in bloom.py. Those whose attention is more than that (soft-capped scores, windows
+shorter than an example) keep transformers' path, which builds the block mask from the position ids.
 """
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
-from types import MethodType
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from engine import bloom
+
 _NAME = "lorasum_examples"
-_QUERY_ROWS = 512  # ALiBi's bias is made for this many queries at a time: (heads, 512, keys) and no larger
+_SMALL_BLOCKS = {  # FlexAttention's tiles where shared memory is 100 KB: compute capability 8.6, 8.9 and 12.0
+    "BLOCK_M": 64,
+    "BLOCK_N": 64,
+    "BLOCK_M1": 32,
+    "BLOCK_N1": 64,
+    "BLOCK_M2": 64,
+    "BLOCK_N2": 32,
+}
 
 
-class ExampleLengths:
-    """The lengths of the batch that is in the model now, shared with every attention layer.
+class Examples:
+    """The examples of the batch that is in the model now, shared with every attention layer.
 
     Not passed through the model's keyword arguments: not every architecture hands those down, and recomputation in the
     backward pass happens while the same batch is still the current one.
     """
 
     def __init__(self) -> None:
-        self.current: Sequence[int] = ()
+        self.lengths: Sequence[int] = ()
+        self.positions = torch.empty(0)
+        self._derived: dict[str, Any] = {}
+
+    def set(self, lengths: Sequence[int], positions: torch.Tensor) -> None:
+        """Another batch. `lengths`: tokens of each example; `positions`: (1, tokens), restarting at 0 with each."""
+        self.lengths, self.positions = lengths, positions
+        self._derived = {}
+
+    def derive(self, name: str, make: Callable[[], Any]) -> Any:
+        """What all layers need of this batch, made by the first that asks."""
+        if name not in self._derived:
+            self._derived[name] = make()
+        return self._derived[name]
 
 
-def attend_within_examples(model: Any, longest: int) -> ExampleLengths | None:
-    """Make the model attend within examples only; the caller sets `.current` before each forward pass.
+Attend = Callable[..., torch.Tensor]
+"""(query, key, value, examples, scale, dropout, slopes) → the context; shapes as in `causal_blocks`."""
+
+
+def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -> Examples | None:
+    """Make the model attend within examples only; the caller sets the batch's examples before each forward pass.
 
     Args:
         model: a transformers causal language model, changed in place.
         longest: tokens of the longest example, to tell whether a sliding window would matter.
+        kernel: `examples` or `flex`.
 
     Returns:
-        The lengths object, or None when the model keeps transformers' own path (pass position ids, as always).
+        The examples, to be set; or None when the model keeps transformers' own path (pass position ids, as always).
     """
     config = model.config.get_text_config()
-    lengths = ExampleLengths()
+    attend: Attend = flex if kernel == "flex" else causal_blocks
+    examples = Examples()
     if config.model_type == "bloom":
-        for module in model.modules():
-            if type(module).__name__ == "BloomAttention":
-                module.forward = MethodType(_bloom_forward, module)
-                module.example_lengths = lengths
-        return lengths
+        bloom.take_over(model, attend, examples)
+        return examples
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     soft_capped = getattr(config, "attn_logit_softcapping", None)
     if soft_capped or (window and window < longest) or not getattr(model, "_supports_sdpa", False):
@@ -66,105 +90,101 @@ def attend_within_examples(model: Any, longest: int) -> ExampleLengths | None:
         scaling: float | None = None,
         **_: Any,
     ) -> tuple[torch.Tensor, None]:
-        out = causal_blocks(query, key, value, lengths.current, scaling, dropout if module.training else 0.0)
+        out = attend(query, key, value, examples, scaling, dropout if module.training else 0.0)
         return out.transpose(1, 2).contiguous(), None
 
     AttentionInterface.register(_NAME, forward)
     AttentionMaskInterface.register(_NAME, lambda **_: None)
     model.set_attn_implementation(_NAME)
-    return lengths
+    return examples
 
 
 def causal_blocks(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    lengths: Sequence[int],
+    examples: Examples,
     scale: float | None = None,
     dropout: float = 0.0,
+    slopes: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Causal attention inside each example.
+    """Causal attention inside each example, one after another.
 
     Args:
         query: (1, heads, tokens, head_dim); key, value: (1, kv_heads, tokens, head_dim), any float dtype.
-        lengths: tokens of each example, summing to tokens.
+        examples: of the batch.
         scale: multiplies the scores; None for 1/sqrt(head_dim).
         dropout: probability on the attention weights.
+        slopes: (heads,) float32, of ALiBi; see bloom.alibi_factors.
 
     Returns:
         (1, heads, tokens, head_dim), the dtype of `query`.
     """
+    head_dim = query.shape[3]
+    if slopes is not None:
+        scale = scale or 1 / math.sqrt(head_dim)
+        factors = examples.derive("alibi", lambda: bloom.alibi_factors(slopes / scale, examples.positions, query.dtype))
+        query, key, value = bloom.with_alibi(query, key, value, *factors)
     shared = query.shape[1] != key.shape[1]
     out = [
         functional.scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=shared
         )
-        for q, k, v in zip(*(t.split(list(lengths), dim=2) for t in (query, key, value)), strict=True)
+        for q, k, v in zip(*(t.split(list(examples.lengths), dim=2) for t in (query, key, value)), strict=True)
     ]
-    return torch.cat(out, dim=2)
+    return torch.cat(out, dim=2)[..., :head_dim]
 
 
-def alibi_blocks(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], dropout: float = 0.0
+def flex(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    examples: Examples,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    slopes: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Causal attention with linear biases (ALiBi, Press et al. 2022) inside each example.
+    """The same as causal_blocks, by one kernel for all examples (FlexAttention, Dong et al. 2024): compiled on CUDA.
 
-    The bias is slope · (key - query) rather than BLOOM's slope · key: the same after the softmax, and near keys, which
-    matter, keep their precision in bf16.
-
-    Args:
-        query, key, value: (1, heads, tokens, head_dim), any float dtype.
-        lengths: tokens of each example, summing to tokens.
-        dropout: probability on the attention weights.
-
-    Returns:
-        (1, heads, tokens, head_dim), the dtype of `query`.
+    Raises:
+        ValueError: attention dropout, which the kernel does not have.
     """
-    bias = _alibi_bias(query.shape[1], max(lengths), query.dtype, query.device)
-    out = []
-    for q, k, v in zip(*(t.split(list(lengths), dim=2) for t in (query, key, value)), strict=True):
-        for start in range(0, q.shape[2], _QUERY_ROWS):
-            end = min(start + _QUERY_ROWS, q.shape[2])
-            out.append(
-                functional.scaled_dot_product_attention(
-                    q[:, :, start:end],
-                    k[:, :, :end],
-                    v[:, :, :end],
-                    attn_mask=bias[:, :, bias.shape[2] - (end - start) :, bias.shape[3] - end :],
-                    dropout_p=dropout,
-                )
-            )
-    return torch.cat(out, dim=2)
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+    if dropout:
+        raise ValueError("FlexAttention has no dropout on its weights: set training.engine.attention to examples")
+    tokens, on_gpu = query.shape[2], query.is_cuda
 
-@lru_cache(maxsize=1)  # all layers of a forward pass ask for the same one
-def _alibi_bias(heads: int, longest: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Bias of the last queries of an example on all its keys, (1, heads, min(longest, 512), longest).
+    def block_mask() -> Any:
+        example = (examples.positions[0] == 0).cumsum(0)
 
-    Only the distance between query and key counts, so the bias of any block of queries is the lower right corner.
-    """
-    rows = min(longest, _QUERY_ROWS)
-    distance = (
-        torch.arange(longest, device=device)[None, :] - torch.arange(longest - rows, longest, device=device)[:, None]
+        def visible(_batch: Any, _head: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+            return (example[q] == example[k]) & (q >= k)
+
+        return create_block_mask(visible, None, None, tokens, tokens, device=str(query.device))
+
+    def alibi(score: torch.Tensor, _batch: Any, head: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return score + slopes[head] * (k - q)  # type: ignore[index]
+
+    kernel: Any = _compiled(flex_attention) if on_gpu else flex_attention
+    out: torch.Tensor = kernel(
+        query,
+        key,
+        value,
+        score_mod=alibi if slopes is not None else None,
+        block_mask=examples.derive("block_mask", block_mask),
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+        kernel_options=_SMALL_BLOCKS if on_gpu and _little_shared_memory(query.device) else None,
     )
-    bias = alibi_slopes(heads).to(device)[:, None, None] * distance
-    return bias.masked_fill_(distance > 0, -math.inf).to(dtype)[None]
+    return out
 
 
-def alibi_slopes(heads: int) -> torch.Tensor:
-    """One slope per head, (heads,) float32: a geometric sequence, interleaved when `heads` is no power of two."""
-    power = 2 ** math.floor(math.log2(heads))
-    first = [2 ** (-8 * (i + 1) / power) for i in range(power)]
-    between = [2 ** (-8 * (i + 0.5) / power) for i in range(heads - power)]
-    return torch.tensor(first + between)
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=True)  # packs differ in length: one kernel for all
 
 
-def _bloom_forward(
-    self: Any, hidden_states: torch.Tensor, residual: torch.Tensor, *_: Any, **__: Any
-) -> tuple[torch.Tensor, None]:
-    """BloomAttention.forward for training: (1, tokens, hidden) → the same, added to `residual`."""
-    query, key, value = self._reshape(self.query_key_value(hidden_states))
-    dropout = self.attention_dropout.p if self.training else 0.0
-    context = alibi_blocks(query, key, value, self.example_lengths.current, dropout)
-    output = self.dense(context.transpose(1, 2).flatten(2))
-    return residual + functional.dropout(output, self.hidden_dropout, self.training), None
+@cache
+def _little_shared_memory(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) in ((8, 6), (8, 9), (12, 0))

@@ -33,6 +33,14 @@ def load_split(dataset: Path, split: str) -> "Dataset":
     return packs
 
 
+def longest_example(*splits: "Dataset") -> int:
+    """Tokens of the longest example of the splits; reads their lengths only."""
+    import pyarrow.compute as pc
+
+    longest: int = max(pc.max(pc.list_flatten(split.data.column("example_lengths"))).as_py() for split in splits)
+    return longest
+
+
 def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
     """Packs → one row of whole examples. Labels and positions are derived here rather than stored.
 
@@ -43,6 +51,7 @@ def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
     Returns:
         input_ids, labels, position_ids: int64, (1, tokens). The first token of an example is never learnt, so that
             nothing is predicted across a boundary; positions restart at 0 with every example.
+        rows: int64, (labelled tokens,): where the next token has a label, so that no device is asked for it.
         example_lengths: list of ints, summing to tokens. A list, not a tensor: it drives host-side loops, and reading
             it back from a device would wait for the device.
     """
@@ -58,5 +67,6 @@ def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
         "input_ids": ids[None],
         "labels": labels[None],
         "position_ids": positions[None],
+        "rows": torch.nonzero(labels[1:] != IGNORED).squeeze(1),
         "example_lengths": lengths,
     }

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from engine.batches import IGNORED
-
 CHUNK_ROWS = {"cuda": 512, "cpu": 128}
 """Rows of hidden states per head product, by device. The head is re-read once per chunk, which a GPU's bandwidth feels
 below 512 rows; a CPU is bound by arithmetic from 128 rows on, and has a quarter of the logits to hold."""
@@ -60,21 +58,19 @@ def is_plain_head(causal: Any) -> bool:
     return not scaled and type(head) is torch.nn.Linear and not head.weight.requires_grad
 
 
-def head_loss(hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+def head_loss(hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Sum of the cross-entropy of next-token prediction over labelled tokens.
 
     Args:
         hidden: (1, tokens, hidden), the body's last hidden state.
         head: the model's frozen output layer, (hidden → vocabulary), with `weight` and maybe `bias`.
-        labels: (1, tokens) int64; IGNORED where a token is not learnt.
+        labels: (1, tokens) int64.
+        rows: (labelled tokens,) int64: where the next token has a label (see batches.collate).
 
     Returns:
-        The sum (float32, scalar) and the number of labelled tokens.
+        The sum, a float32 scalar.
     """
-    targets = labels[0, 1:]
-    rows = torch.nonzero(targets != IGNORED).squeeze(1)
-    picked = hidden[0].index_select(0, rows)
-    loss = _FrozenHeadLoss.apply(  # type: ignore[no-untyped-call]
-        picked.to(head.weight.dtype), head.weight, head.bias, targets.index_select(0, rows)
-    )
-    return loss, len(rows)
+    picked = hidden[0].index_select(0, rows).to(head.weight.dtype)
+    targets = labels[0].index_select(0, rows + 1)
+    loss: torch.Tensor = _FrozenHeadLoss.apply(picked, head.weight, head.bias, targets)  # type: ignore[no-untyped-call]
+    return loss

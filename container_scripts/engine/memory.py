@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from engine.arguments import Arguments
-from engine.attention import _alibi_bias, attend_within_examples
+from engine.attention import attend_within_examples
 from engine.batches import Batch
 from engine.failure import TrainingError
+from engine.linear import adapted_linear
 from engine.loss import CHUNK_ROWS, is_plain_head
 
 _USABLE = 0.9  # of what is free: the rest is for the estimate's error and what the allocator loses
@@ -170,24 +172,21 @@ def estimate(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(base)
-    _alibi_bias.cache_clear()  # it is real, or will be wanted real: no fake may stay in it
     with FakeTensorMode(), _quiet():
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         model.requires_grad_(False)
         head = model.get_output_embeddings()
         weights, largest = _frozen(model, head, arguments.quantization, dtype)
         adapters = _adapt(model, arguments, targets)
-        shared = attend_within_examples(model, max(lengths))
-        if shared is not None:
-            shared.current = lengths
+        if (examples := attend_within_examples(model, max(lengths))) is not None:
+            examples.set(lengths, torch.arange(sum(lengths))[None])
         layers = recompute(model, 0)
-        kept, biggest = _kept(model.train(), sum(lengths), dtype)
+        kept, biggest = _kept(model.train(), sum(lengths))
         one_layer = 0
         if recompute_all:
             one_layer = 2 * kept // max(layers, 1)  # with its gradients, while its part of the backward pass runs
             recompute(model, layers)
-            kept, biggest = _kept(model, sum(lengths), dtype)
-    _alibi_bias.cache_clear()
+            kept, biggest = _kept(model, sum(lengths))
     plain = arguments.engine_head == "labels" and is_plain_head(model)
     vocabulary, hidden = head.weight.shape
     # Logits of a chunk of labelled rows; or, of a model that computes its own loss, of all tokens.
@@ -219,18 +218,21 @@ def _frozen(model: Any, head: Any, quantization: str, dtype: torch.dtype) -> tup
 
 
 class _Lora(torch.nn.Module):
-    """A layer with an adapter, keeping for its backward pass what PEFT's keeps; PEFT itself needs real tensors."""
+    """A layer with an adapter, keeping for its backward pass what the real one keeps; PEFT needs real tensors."""
 
-    def __init__(self, layer: torch.nn.Linear, r: int, dropout: float) -> None:
+    def __init__(self, layer: torch.nn.Linear, r: int, dropout: float, fused: bool) -> None:
         super().__init__()
         self.layer = layer
-        self.a = torch.nn.Linear(layer.in_features, r, bias=False)
-        self.b = torch.nn.Linear(r, layer.out_features, bias=False)
-        self.dropout = torch.nn.Dropout(dropout) if dropout else torch.nn.Identity()
+        self.a = torch.nn.Parameter(torch.empty(r, layer.in_features, dtype=torch.float32))
+        self.b = torch.nn.Parameter(torch.empty(layer.out_features, r, dtype=torch.float32))
+        self.dropout, self.fused = dropout, fused
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        update: torch.Tensor = self.b(self.a(self.dropout(x.to(self.a.weight.dtype)))) * 4.0
-        return self.layer(x) + update  # type: ignore[no-any-return]
+        if self.fused:  # drawn without keeping anything: as without dropout
+            return adapted_linear(x, self.a, self.b, lambda dtype: self.layer.weight.to(dtype), self.layer)
+        low = functional.linear(functional.dropout(x.to(self.a.dtype), self.dropout), self.a)
+        out: torch.Tensor = self.layer(x) + functional.linear(low, self.b) * 4.0
+        return out.to(x.dtype)
 
 
 def _adapt(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
@@ -242,11 +244,12 @@ def _adapt(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
     ]
     for name, module in chosen:
         parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, _Lora(module, arguments.lora_r, arguments.lora_dropout))
+        layer = _Lora(module, arguments.lora_r, arguments.lora_dropout, arguments.engine_adapter == "fused")
+        setattr(model.get_submodule(parent), own, layer)
     return sum(arguments.lora_r * (module.in_features + module.out_features) for _, module in chosen)
 
 
-def _kept(model: Any, tokens: int, dtype: torch.dtype) -> tuple[int, int]:
+def _kept(model: Any, tokens: int) -> tuple[int, int]:
     """Bytes that a forward pass of the body keeps for its backward pass, and the largest of its tensors."""
     frozen = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, Any] = {}
@@ -262,10 +265,7 @@ def _kept(model: Any, tokens: int, dtype: torch.dtype) -> tuple[int, int]:
 
     body = getattr(model, model.base_model_prefix)
     ids, positions = torch.zeros(1, tokens, dtype=torch.long), torch.arange(tokens)[None]
-    with (
-        torch.autocast("cpu", dtype, enabled=dtype is not torch.float32),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         out = body(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
     return sum(storage.nbytes() for storage in kept.values()) + out.nbytes, largest
 

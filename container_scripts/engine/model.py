@@ -7,7 +7,7 @@ import torch
 
 from engine.arguments import Arguments
 from engine.failure import TrainingError
-from engine.quantized import multiply_by_widened_weights
+from engine.linear import use_our_arithmetic
 
 _WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
@@ -91,8 +91,6 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
         ) from error
     model.requires_grad_(False)
     model.config.use_cache = False
-    if arguments.engine_linear == "widened":
-        multiply_by_widened_weights(model, dtype)
     return model
 
 
@@ -139,4 +137,6 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config, autocast_adapter_dtype=True)
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+    use_our_arithmetic(adapted, arguments.engine_linear, arguments.engine_adapter)
+    return adapted

@@ -1,12 +1,12 @@
 """transformers' Trainer over packs: our loss, our evaluation, our events."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -14,12 +14,15 @@ from transformers.trainer_callback import PrinterCallback
 
 from engine.arguments import Arguments
 from engine.attention import attend_within_examples
-from engine.batches import IGNORED, Batch, collate
+from engine.batches import IGNORED, Batch, collate, longest_example
 from engine.checkpoint import CheckpointCallback, StopSignal, step_of
 from engine.failure import TrainingError
 from engine.loss import head_loss, is_plain_head
 from engine.memory import Plan
 from engine.metrics import Metrics
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +56,30 @@ class PackedLoss:
         causal = model.get_base_model()
         self._body = getattr(causal, causal.base_model_prefix)
         self._head = causal.get_output_embeddings()
-        if arguments.engine_attention == "examples":
-            self._lengths = attend_within_examples(causal, longest)
+        if arguments.engine_attention != "transformers":
+            self._examples = attend_within_examples(causal, longest, arguments.engine_attention)
         elif causal.config.get_text_config().model_type == "bloom":
             raise TrainingError(
                 "BLOOM's own attention would let the examples of a pack see each other",
                 "set training.engine.attention to examples",
             )
         else:
-            self._lengths = None
+            self._examples = None
         self._own_head = arguments.engine_head == "labels" and is_plain_head(causal)
         self._causal = causal
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
         """The summed loss (float32 scalar) and the number of labelled tokens of one batch (see batches.collate)."""
-        if self._lengths is not None:
-            self._lengths.current = batch["example_lengths"]
+        if self._examples is not None:
+            self._examples.set(batch["example_lengths"], batch["position_ids"])
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
         if self._own_head:
-            return head_loss(self._body(**inputs).last_hidden_state, self._head, batch["labels"])
+            hidden = self._body(**inputs).last_hidden_state
+            return head_loss(hidden, self._head, batch["labels"], batch["rows"]), len(batch["rows"])
         logits = self._causal(**inputs).logits[0, :-1].float()
         targets = batch["labels"][0, 1:]
         loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
-        return loss, int((targets != IGNORED).sum())
+        return loss, len(batch["rows"])
 
 
 class PackedTrainer(Trainer):  # type: ignore[misc]
@@ -150,8 +154,8 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
 
 def fit(
     model: Any,
-    train: Sequence[Batch],
-    test: Sequence[Batch],
+    train: "Dataset",
+    test: "Dataset",
     plan: Plan,
     metrics: Metrics,
     stop: StopSignal,
@@ -164,17 +168,16 @@ def fit(
         model: PEFT model on its device.
         train, test: packs (rows of the dataset).
         plan: the arguments, and what their training needs of the device's memory.
-        dtype: compute type; bf16 and fp16 run under autocast so that float32 adapters multiply in it.
+        dtype: compute type, in which the model is already; fp16 needs its gradients scaled.
         resume_from: a whole checkpoint, or None.
 
     Raises:
         TrainingError: the loss is not finite, or the device ran out of memory.
     """
     arguments = plan.arguments
-    longest = max(length for split in (train, test) for pack in split for length in pack["example_lengths"])
     callback = MetricsCallback(metrics)
     trainer = PackedTrainer(
-        packed_loss=PackedLoss(model, longest, arguments),
+        packed_loss=PackedLoss(model, longest_example(train, test), arguments),
         model=model,
         args=_training_arguments(arguments, dtype, len(train)),
         train_dataset=train,
@@ -223,7 +226,6 @@ def _training_arguments(arguments: Arguments, dtype: torch.dtype, packs: int) ->
         per_device_eval_batch_size=arguments.per_device_batch_size,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         optim="adamw_torch_fused",
-        bf16=dtype is torch.bfloat16,
         fp16=dtype is torch.float16,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,

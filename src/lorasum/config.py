@@ -142,12 +142,16 @@ class LoraConfig(Section):
 class EngineConfig(Section):
     """Parts of the engine, each replaceable by what the libraries do: to measure its worth, or to rule it out."""
 
-    attention: Literal["examples", "transformers"] = "examples"
-    """A small attention per example, or transformers' own with a mask over the whole pack (not for BLOOM)."""
+    attention: Literal["examples", "flex", "transformers"] = "examples"
+    """A small attention per example; FlexAttention over the pack (a GPU); or transformers' own with a mask (not for
+    BLOOM)."""
     head: Literal["labels", "all"] = "labels"
     """The head on tokens with a label, a few hundred at a time, or on all tokens at once."""
-    linear: Literal["widened", "bitsandbytes"] = "widened"
-    """Quantised layers in the compute type's arithmetic, or in bitsandbytes' own."""
+    linear: Literal["widened", "int8", "llm.int8"] = "widened"
+    """How int8 layers multiply going forward: weights widened to the compute type; activations quantised too; or the
+    same with outliers multiplied apart, as the published recipe does."""
+    adapter: Literal["fused", "peft"] = "fused"
+    """The adapter in one step with its layer, or PEFT's own around it."""
 
 
 class TrainingConfig(Section):

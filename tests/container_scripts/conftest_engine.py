@@ -88,12 +88,12 @@ def random_model(architecture: str, seed: int = 0) -> Any:
         return ARCHITECTURES[architecture]()
 
 
-def with_adapter(model: Any, seed: int = 1) -> Any:
-    """`model` under a LoRA adapter, A and B both random, so that it changes something."""
+def with_adapter(model: Any, seed: int = 1, adapter: str = "fused") -> Any:
+    """`model` under a LoRA adapter, A and B both random, so that it changes something; `peft` has PEFT's arithmetic."""
     from engine.arguments import Arguments
     from engine.model import add_adapter, resolve_targets
 
-    arguments = Arguments(lora_r=4, lora_alpha=8, lora_dropout=0.0)
+    arguments = Arguments(lora_r=4, lora_alpha=8, lora_dropout=0.0, engine_adapter=adapter)
     model.requires_grad_(False)
     adapted = add_adapter(model, arguments, resolve_targets(model, ("auto",)))
     generator = torch.Generator().manual_seed(seed)

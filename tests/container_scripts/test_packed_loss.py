@@ -7,8 +7,9 @@ import torch
 
 from conftest_engine import ARCHITECTURES, examples_of, random_model, random_packs, with_adapter
 from engine.arguments import Arguments
-from engine.attention import alibi_slopes, attend_within_examples
+from engine.attention import Examples, attend_within_examples, causal_blocks, flex
 from engine.batches import IGNORED, collate
+from engine.bloom import alibi_factors, alibi_slopes
 from engine.failure import TrainingError
 from engine.loss import CHUNK_ROWS, head_loss
 from engine.trainer import PackedLoss
@@ -35,7 +36,7 @@ def plain_loss_and_gradients(adapted: torch.nn.Module, packs: list, loss_on: str
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_packed_loss_and_gradients_equal_those_of_single_examples(architecture: str, loss_on: str) -> None:
     packs = random_packs(3, LENGTHS)
-    plain = with_adapter(random_model(architecture))
+    plain = with_adapter(random_model(architecture), adapter="peft")
     plain.get_base_model().set_attn_implementation("eager")
     expected, expected_gradients = plain_loss_and_gradients(plain, packs, loss_on)
 
@@ -78,9 +79,9 @@ def test_architectures_with_windows_or_soft_caps_keep_transformers_attention() -
 
 
 def test_long_alibi_examples_equal_eager_attention() -> None:
-    """Longer than one block of queries."""
+    """Positions of two digits (bloom.alibi_factors)."""
     packs = random_packs(5, [[1100, 513, 3]])
-    plain, packed = with_adapter(random_model("bloom")), with_adapter(random_model("bloom"))
+    plain, packed = with_adapter(random_model("bloom"), adapter="peft"), with_adapter(random_model("bloom"))
     with torch.no_grad():
         loss, count = PackedLoss(packed, longest=1100)(collate(packs))
         expected = 0.0
@@ -100,6 +101,54 @@ def test_alibi_slopes_are_blooms(heads: int) -> None:
     torch.testing.assert_close(alibi_slopes(heads), theirs, atol=0, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_alibi_as_dimensions_of_a_head_is_as_exact_as_float32(dtype: torch.dtype) -> None:
+    """Within 2^-20 of each bias; bf16 itself rounds to 2^-9."""
+    slopes, positions = alibi_slopes(32) * 128**0.5, torch.arange(2048)[None]
+    of_query, of_key = alibi_factors(slopes, positions, dtype)
+    assert of_query.dtype == of_key.dtype == dtype
+    found = (of_query.double() @ of_key.double().transpose(2, 3))[0, :, 0]
+    torch.testing.assert_close(found, slopes.double()[:, None] * positions, rtol=2**-20, atol=0)
+
+
+def heads_and_examples(device: str = "cpu", kv_heads: int = 6) -> tuple[list[torch.Tensor], Examples]:
+    """Random query, key, value of heads of 16, and examples on both sides of a block's 128 tokens."""
+    lengths = [200, 3, 128, 90]
+    positions = torch.cat([torch.arange(length) for length in lengths])[None].to(device)
+    examples = Examples()
+    examples.set(lengths, positions)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(1, heads, sum(lengths), 16) for heads in (6, kv_heads, kv_heads)]
+    return [torch.randn(shape, generator=generator).to(device) for shape in shapes], examples
+
+
+@pytest.mark.parametrize(("kv_heads", "alibi"), [(6, True), (6, False), (2, False)])
+def test_one_kernel_for_all_examples_equals_one_call_for_each(kv_heads: int, alibi: bool) -> None:
+    """FlexAttention, uncompiled, forward only, as far as a CPU goes. float32, 1e-5."""
+    (query, key, value), examples = heads_and_examples(kv_heads=kv_heads)
+    slopes = alibi_slopes(6) if alibi else None
+    expected = causal_blocks(query, key, value, examples, slopes=slopes)
+    torch.testing.assert_close(flex(query, key, value, examples, slopes=slopes), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention goes backward on a GPU only")
+@pytest.mark.parametrize(("kv_heads", "alibi"), [(6, True), (6, False), (2, False)])
+def test_one_kernel_for_all_examples_goes_backward_as_one_call_for_each(kv_heads: int, alibi: bool) -> None:
+    """bf16 on the GPU against float32: 2% of the largest gradient."""
+    tensors, examples = heads_and_examples("cuda", kv_heads)
+    slopes = alibi_slopes(6).cuda() if alibi else None
+    upstream = torch.randn_like(tensors[0])
+    gradients = []
+    for attend, dtype in ((causal_blocks, torch.float32), (causal_blocks, torch.bfloat16), (flex, torch.bfloat16)):
+        query, key, value = inputs = [tensor.to(dtype).requires_grad_() for tensor in tensors]
+        examples.set(examples.lengths, examples.positions)
+        attend(query, key, value, examples, slopes=slopes).backward(upstream.to(dtype))
+        gradients.append([tensor.grad.float() for tensor in inputs if tensor.grad is not None])
+    for expected, *others in zip(*gradients, strict=True):
+        for found in others:
+            torch.testing.assert_close(found, expected, atol=0.02 * expected.abs().max().item(), rtol=0)
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_head_loss_equals_cross_entropy_over_all_rows(bias: bool) -> None:
     torch.manual_seed(0)
@@ -110,7 +159,8 @@ def test_head_loss_equals_cross_entropy_over_all_rows(bias: bool) -> None:
     ours = torch.randn(1, tokens, 16, requires_grad=True)
     theirs = ours.detach().clone().requires_grad_()
 
-    loss, count = head_loss(ours, head, labels)
+    rows = torch.nonzero(labels[0, 1:] != IGNORED).squeeze(1)
+    loss, count = head_loss(ours, head, labels, rows), len(rows)
     (loss / count).backward()
     expected = torch.nn.functional.cross_entropy(head(theirs)[0, :-1], labels[0, 1:], ignore_index=IGNORED)
     expected.backward()
@@ -124,9 +174,9 @@ def test_head_loss_equals_cross_entropy_over_all_rows(bias: bool) -> None:
 def test_a_batch_without_labels_has_no_loss_and_no_gradient() -> None:
     head = torch.nn.Linear(16, 300, bias=False).requires_grad_(False)
     hidden = torch.randn(1, 5, 16, requires_grad=True)
-    loss, count = head_loss(hidden, head, torch.full((1, 5), IGNORED))
+    loss = head_loss(hidden, head, torch.full((1, 5), IGNORED), torch.empty(0, dtype=torch.long))
     loss.backward()
-    assert (loss.item(), count) == (0, 0)
+    assert loss.item() == 0
     assert hidden.grad is not None
     assert not hidden.grad.any()
 
@@ -140,12 +190,15 @@ def test_collate_restarts_positions_and_masks_prompts() -> None:
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6, 7]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1]]
     assert batch["labels"].tolist() == [[-100, -100, 3, -100, 5, -100, 7]]
+    assert batch["rows"].tolist() == [1, 3, 5]
     assert collate(packs, "all")["labels"].tolist() == [[-100, 2, 3, -100, 5, -100, 7]]
     assert batch["example_lengths"] == [3, 2, 2]
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "llama", "qwen3"])
-@pytest.mark.parametrize("switch", [{"engine_head": "all"}, {"engine_attention": "transformers"}])
+@pytest.mark.parametrize(
+    "switch", [{"engine_head": "all"}, {"engine_attention": "transformers"}, {"engine_adapter": "peft"}]
+)
 def test_a_part_of_the_engine_replaced_by_the_libraries_changes_no_loss_or_gradient(
     architecture: str, switch: dict[str, Any]
 ) -> None:
@@ -153,7 +206,7 @@ def test_a_part_of_the_engine_replaced_by_the_libraries_changes_no_loss_or_gradi
     packs = random_packs(5, [[17, 30, 9], [24, 11]])
 
     def found(arguments: Arguments) -> tuple[float, list[torch.Tensor]]:
-        model = with_adapter(random_model(architecture)).train()
+        model = with_adapter(random_model(architecture), adapter=arguments.engine_adapter).train()
         loss, count = PackedLoss(model, 41, arguments)(collate(packs))
         (loss / count).backward()
         return float(loss / count), [p.grad for p in model.parameters() if p.requires_grad]

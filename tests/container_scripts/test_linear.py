@@ -1,0 +1,184 @@
+"""Frozen linear layers and their adapters against PEFT around a float32 layer of the same weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from engine.linear import adapted_linear, use_our_arithmetic
+
+IN, OUT, R = 64, 24, 4
+
+
+def int8_layer() -> tuple[torch.nn.Module, torch.Tensor]:
+    """A layer of bitsandbytes, and the weight it stands for."""
+    from bitsandbytes.nn import Linear8bitLt
+
+    layer = Linear8bitLt(IN, OUT, has_fp16_weights=False, threshold=6.0)
+    layer.load_state_dict(torch.nn.Linear(IN, OUT).state_dict())
+    layer = layer.to("cpu")
+    return layer, layer.weight.data.float() * layer.weight.SCB[:, None] / 127
+
+
+def nf4_layer() -> tuple[torch.nn.Module, torch.Tensor]:
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    layer = Linear4bit(IN, OUT, quant_type="nf4", compute_dtype=torch.float32)
+    layer.load_state_dict(torch.nn.Linear(IN, OUT).state_dict())
+    layer = layer.to("cpu")
+    return layer, dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+
+
+def plain_layer() -> tuple[torch.nn.Module, torch.Tensor]:
+    layer = torch.nn.Linear(IN, OUT)
+    return layer, layer.weight.data.clone()
+
+
+def conv1d_layer() -> tuple[torch.nn.Module, torch.Tensor]:
+    from transformers.pytorch_utils import Conv1D
+
+    layer = Conv1D(OUT, IN)
+    return layer, layer.weight.data.T.clone()
+
+
+LAYERS = [int8_layer, nf4_layer, plain_layer, conv1d_layer]
+
+
+def adapted(layer: torch.nn.Module, dropout: float = 0.0, **switches: str) -> Any:
+    """The layer under PEFT, A and B random, with our arithmetic unless a switch says otherwise."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=R,
+        lora_alpha=8,
+        lora_dropout=dropout,
+        target_modules=["0"],
+        fan_in_fan_out=type(layer).__name__ == "Conv1D",
+    )
+    model = get_peft_model(torch.nn.Sequential(layer.requires_grad_(False)), lora)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn_like(parameter) * 0.1
+    assert use_our_arithmetic(model, **switches) == 1
+    return model.train()
+
+
+def yardstick(weight: torch.Tensor, bias: torch.Tensor) -> Any:
+    """PEFT's own forward, around a float32 layer."""
+    layer = torch.nn.Linear(IN, OUT)
+    layer.weight.data, layer.bias.data = weight, bias.detach().float()
+    model = adapted(layer, adapter="fused")
+    for module in model.modules():
+        vars(module).pop("forward", None)  # back to the class's
+    return model
+
+
+def pass_through(model: Any, x: torch.Tensor, upstream: torch.Tensor) -> dict[str, torch.Tensor]:
+    x = x.detach().clone().requires_grad_()
+    out = model(x)
+    out.backward(upstream.to(out.dtype))
+    grads = {name.split(".")[-3]: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert x.grad is not None
+    assert set(grads) == {"lora_A", "lora_B"}
+    return {"out": out.detach(), "x": x.grad, **grads}
+
+
+@pytest.mark.parametrize("make", LAYERS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_layer_with_its_adapter_equals_peft_around_the_dequantised_layer(
+    make: Callable[[], tuple[Any, torch.Tensor]], dtype: torch.dtype, tolerance: float
+) -> None:
+    """Output and all gradients, relative to the largest value of each: float32 1e-5, bf16 2e-2."""
+    torch.manual_seed(0)
+    layer, weight = make()
+    layer.bias.data = layer.bias.data.to(dtype)
+    x, upstream = torch.randn(2, 9, IN).to(dtype), torch.randn(2, 9, OUT).to(dtype)
+    theirs = pass_through(yardstick(weight, layer.bias), x.float(), upstream.float())
+    ours = pass_through(adapted(layer), x, upstream)
+    assert ours["out"].dtype == ours["x"].dtype == dtype
+    for name, expected in theirs.items():
+        worst = tolerance * expected.abs().max().item()
+        torch.testing.assert_close(ours[name].float(), expected, atol=worst, rtol=0)
+
+
+@pytest.mark.parametrize("make", [int8_layer, nf4_layer])
+def test_a_quantised_layer_without_an_adapter_multiplies_by_its_dequantised_weight(
+    make: Callable[[], tuple[Any, torch.Tensor]],
+) -> None:
+    torch.manual_seed(0)
+    layer, weight = make()
+    assert use_our_arithmetic(torch.nn.Sequential(layer)) == 1
+    x = torch.randn(3, IN, requires_grad=True)
+    for mode in (True, False, True):  # evaluation in between changes nothing
+        layer.train(mode)
+        torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, weight, layer.bias), atol=1e-5, rtol=0)
+    (gradient,) = torch.autograd.grad(layer(x).sum(), x)
+    torch.testing.assert_close(gradient, weight.sum(0).expand(3, -1), atol=1e-5, rtol=0)
+    assert layer.weight.element_size() == 1  # still quantised
+
+
+def test_int8_layers_are_bitsandbytes_own() -> None:
+    """The answer of bitsandbytes' training path on a CPU, which multiplies by dequantised weights too."""
+    torch.manual_seed(0)
+    layer, _ = int8_layer()
+    x = torch.randn(3, IN)
+    theirs = layer.train()(x)
+    use_our_arithmetic(torch.nn.Sequential(layer))
+    torch.testing.assert_close(layer(x), theirs, atol=1e-5, rtol=0)
+
+
+def test_dropout_is_the_same_in_both_passes_and_another_each_time() -> None:
+    """Numeric derivatives in float64 (gradcheck), the seed held; kept values are scaled so that the mean stays."""
+    torch.manual_seed(0)
+    weight = torch.randn(OUT, IN, dtype=torch.float64)
+    x, a, b = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((5, IN), (R, IN), (OUT, R)))
+
+    def forward(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(7)
+        return adapted_linear(x, a, b, lambda _: weight, lambda rows: rows @ weight.T, scale=0.5, dropout=0.3)
+
+    assert torch.autograd.gradcheck(forward, (x, a, b))
+
+    ones, eye = torch.ones(200, IN), torch.eye(IN)
+    zero = torch.zeros(IN, IN)
+    drawn = [adapted_linear(ones, eye, eye, lambda _: zero, lambda rows: rows @ zero, dropout=0.25) for _ in range(2)]
+    assert not torch.equal(*drawn)
+    assert drawn[0].unique().tolist() == pytest.approx([0, 4 / 3])
+    assert drawn[0].mean().item() == pytest.approx(1, abs=0.03)
+
+
+def test_dropout_is_off_in_evaluation() -> None:
+    torch.manual_seed(0)
+    model = adapted(int8_layer()[0], dropout=0.5)
+    x = torch.randn(4, IN)
+    assert not torch.equal(model(x), model(x))
+    assert torch.equal(model.eval()(x), model(x))
+
+
+@pytest.mark.parametrize("linear", ["int8", "llm.int8"])
+def test_quantised_activations_are_close_forward_and_exact_backward(linear: str) -> None:
+    """Within 2% of the largest value, where there are no outliers; the gradients are the widened layer's."""
+    torch.manual_seed(0)
+    layer, _ = int8_layer()
+    x, upstream = torch.randn(40, IN), torch.randn(40, OUT)
+    widened = pass_through(adapted(layer), x, upstream)
+    ours = pass_through(adapted(layer, linear=linear), x, upstream)
+    worst = 2e-2 * widened["out"].abs().max().item()
+    torch.testing.assert_close(ours["out"], widened["out"], atol=worst, rtol=0)
+    for name in ("x", "lora_A", "lora_B"):
+        torch.testing.assert_close(ours[name], widened[name], atol=0, rtol=0)
+
+
+def test_outliers_are_multiplied_apart() -> None:
+    torch.manual_seed(0)
+    layer, _ = int8_layer()
+    x = torch.randn(40, IN)
+    x[:, 3] *= 50
+    with torch.no_grad():
+        exact, int8, apart = (adapted(layer, linear=linear).eval()(x) for linear in ("widened", "int8", "llm.int8"))
+    error = [(found - exact).abs().max().item() / exact.abs().max().item() for found in (int8, apart)]
+    assert error[1] < error[0] / 3
+    assert error[1] < 2e-2
