@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,6 +103,15 @@ def test_every_result_can_be_shown_on_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", "60")
     render.show(result)
     assert capsys.readouterr().out.strip()
+
+
+def test_status_tells_what_runs_at_what_price_and_what_the_rest_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    running = replace(ROW, usd_per_hour=2.03, usd=6.1)
+    ended = replace(running, state="gone")
+    render.show(StatusResult((running, ended, replace(ended, usd=0.002), replace(ended, usd=None))))
+    rows = capsys.readouterr().out.splitlines()[2:]
+    shown = [row.partition("03:43")[2].split() for row in rows]
+    assert shown == [["$2.03", "$6.10", "so", "far"], ["$6.10"], ["<$0.01"], ["unknown"]]
 
 
 def test_a_lone_summary_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

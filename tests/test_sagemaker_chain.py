@@ -67,6 +67,16 @@ class Account:
     def jobs(self) -> dict[str, str]:
         return {name: job.description["TrainingJobStatus"] for name, job in self.aws.sagemaker.jobs.items()}
 
+    def job(self) -> Any:
+        """What status says of the only training job."""
+        [row] = [r for r in self.call("status")["resources"] if r["kind"] == "training_job"]
+        return row
+
+    def billed(self) -> Any:
+        """What all tries of it were billed, at the price list's price."""
+        jobs = [job.description for job in self.aws.sagemaker.jobs.values()]
+        return pytest.approx(sum(job["BillableTimeInSeconds"] for job in jobs) / 3600 * 1.25)
+
     def objects(self) -> list[str]:
         listed = self.aws.aws.client("s3").list_objects_v2(Bucket=self.aws.bucket)
         return [item["Key"] for item in listed.get("Contents", [])]
@@ -121,10 +131,14 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     assert summary == local_summary(there, trained["artifact"], tmp_path)
     [endpoint] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]
     assert (endpoint["state"], endpoint["usd_per_hour"]) == ("live", 2.5)  # the price list's
+    assert (there.job()["state"], there.job()["usd"]) == ("done", there.billed())
 
     there.aws.aws.client("s3").put_object(Bucket=there.aws.bucket, Key="lorasum/tiny-2/data/x", Body=b"another run's")
     torn = there.call("teardown", "--yes", "--data", "--artifacts")
     assert torn["remaining"] == []
+    assert (there.job()["state"], there.job()["usd"]) == ("gone", there.billed())
+    [gone] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]
+    assert (gone["state"], gone["usd"] > endpoint["usd"] > 0) == ("gone", True)
     sagemaker = there.aws.sagemaker
     assert (sagemaker.models, sagemaker.configs, sagemaker.call("ListEndpoints", {})) == ({}, {}, {"Endpoints": []})
     assert there.objects() == ["lorasum/tiny-2/data/x"]
@@ -171,8 +185,7 @@ def test_two_trains_at_once_one_job_which_outlives_them_and_is_found_from_anothe
     torn = elsewhere.call("teardown", "--yes")
     assert len(torn["removed"]) == 1
     assert list(there.jobs.values()) == ["Stopped"]
-    [job] = [r for r in there.call("status")["resources"] if r["kind"] == "training_job"]
-    assert job["state"] == "failed"
+    assert (there.job()["state"], there.job()["usd"]) == ("failed", there.billed())
 
     again = there.start("train", "--set", "training.logging_steps=1")
     _, errors = again.communicate(timeout=200)
@@ -181,17 +194,26 @@ def test_two_trains_at_once_one_job_which_outlives_them_and_is_found_from_anothe
     assert list(there.jobs.values()) == ["Stopped", "Completed"]
     [first, second] = there.jobs
     assert second == f"{first}-2"
+    assert (there.job()["state"], there.job()["usd"]) == ("done", there.billed())
 
 
-def test_a_failed_job_says_why_and_shows_its_log(account: Callable[..., Account]) -> None:
+@pytest.mark.parametrize("priced", [True, False])
+def test_a_failed_job_says_why_and_shows_its_log_and_its_cost(account: Callable[..., Account], priced: bool) -> None:
     there = account()
     there.call("prepare")
-    ended = there.start("train", "--set", "lora.targets=[nothing_like_it]")
+    there.aws.faults = [] if priced else [Fault("pricing", "denied")]
+    instance = "ml.g5.2xlarge" if priced else "ml.p5.48xlarge"
+    ended = there.start(
+        "train", "--set", "lora.targets=[nothing_like_it]", "--set", f"sagemaker.training_instance_type={instance}"
+    )
     _, errors = ended.communicate(timeout=200)
     assert ended.returncode == 2
     assert "error: training job tiny-" in errors
     assert "nothing_like_it" in errors
     assert "log: " in errors
+    assert (there.job()["state"], there.job()["usd"]) == ("failed", there.billed() if priced else None)
+    table, _ = there.start("status").communicate(timeout=60)
+    assert ("<$0.01" if priced else "unknown") in table
 
 
 @pytest.mark.parametrize(
@@ -340,8 +362,10 @@ def test_an_instance_that_is_kept_warm_is_let_go_by_teardown(account: Callable[.
     assert [one.partition(" (")[0] for one in torn["removed"]] == [f"training job {job.description['TrainingJobName']}"]
     assert torn["remaining"] == []
     assert job.description["WarmPoolStatus"]["Status"] == "Terminated"
-    [row] = [r for r in there.call("status")["resources"] if r["kind"] == "training_job"]
-    assert row["state"] == "done", "its artifact is still there"
+    assert there.job()["state"] == "done", "its artifact is still there"
+    kept = job.description["WarmPoolStatus"]["ResourceRetainedBillableTimeInSeconds"]
+    billed = job.description["BillableTimeInSeconds"] + kept
+    assert there.job()["usd"] == pytest.approx(billed / 3600 * 1.25)
     assert there.call("teardown", "--yes")["removed"] == []
 
 
@@ -360,6 +384,9 @@ def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable
     assert statuses.count("Training") == 2
     assert "Interrupted" in statuses
     assert list(there.jobs.values()) == ["Completed"]
+    assert job.description["BillableTimeInSeconds"] < job.description["TrainingTimeInSeconds"]
+    assert there.job()["usd"] == there.billed()
+    assert "billed, <$0.01" in errors
 
 
 def test_killed_right_after_it_created_something_it_finds_it_again(account: Callable[..., Account]) -> None:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from lorasum import paths
 from lorasum.errors import LorasumError
-from lorasum.models import Resource, ResourceState
+from lorasum.models import OPEN, Resource, ResourceState
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS resources (
@@ -61,7 +61,7 @@ class Ledger:
         now = _now()
         with self._connect(write=True) as db:
             row = _row(db, run, kind, name)
-            if row and kind != "dataset" and row["state"] in ("intended", "live"):
+            if row and kind != "dataset" and row["state"] in OPEN:
                 _refuse_elsewhere(row, backend, detail.get("where", ""))
             db.execute(
                 "REPLACE INTO resources VALUES (?,?,?,?,'intended',?,?,?,?)",
@@ -132,6 +132,23 @@ class Ledger:
             raise LorasumError(
                 f"cannot use the ledger {self.path}: {error}", "check the disk and the folder's permissions"
             ) from error
+
+
+def cost(row: Resource) -> float | None:
+    """USD that a resource has cost up to now; None where that is unknown.
+
+    Its detail has `usd`: of a job, what its ended tries were billed; of an endpoint, what it had come to when it was
+    deleted. One that runs adds its price since it was recorded.
+    """
+    recorded: float | None = row.detail.get("usd")
+    if row.usd_per_hour == 0:
+        return 0.0
+    if row.state not in OPEN:
+        return recorded
+    if row.usd_per_hour is None:
+        return None
+    hours = (datetime.now(UTC) - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
+    return (recorded or 0.0) + max(hours, 0.0) * row.usd_per_hour
 
 
 class RunBusyError(LorasumError):

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 JobStatus = Literal["running", "completed", "failed", "stopped", "absent"]
 EndpointStatus = Literal["creating", "in_service", "failed", "absent"]
 ResourceState = Literal["intended", "live", "done", "failed", "gone"]
+OPEN: Final = ("intended", "live")
+"""States of a resource that may be running."""
 
 
 class Reporter(Protocol):
@@ -205,7 +207,7 @@ class Resource:
     usd_per_hour: float | None = 0.0
     """While it runs; None where the price is unknown."""
     usd: float | None = 0.0
-    """What it has cost up to now if it has run since it was recorded; set by `status` for what is live."""
+    """What it has cost up to now; None where that is unknown. Set by `status`."""
 
 
 @dataclass(frozen=True, slots=True)

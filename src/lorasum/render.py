@@ -17,6 +17,7 @@ from rich.text import Text
 
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.models import (
+    OPEN,
     BatchPrediction,
     DeployResult,
     EvaluateResult,
@@ -233,14 +234,17 @@ def _(result: StatusResult) -> RenderableType:
     if not result.resources:
         return Text("nothing was created yet")
     costs = any(resource.usd_per_hour != 0 for resource in result.resources)
-    table = _table("run", "what", "name", "state", "backend", "since (UTC)", *(["$/h", "$ so far"] if costs else []))
+    table = _table("run", "what", "name", "state", "backend", "since (UTC)", *(["$/h", "cost"] if costs else []))
     for resource in result.resources:
-        table.add_row(*_status_row(resource), *([_usd(resource.usd_per_hour), _usd(resource.usd)] if costs else []))
+        table.add_row(*_status_row(resource), *(_costs(resource) if costs else ()))
     return table
 
 
-def _usd(amount: float | None) -> str:
-    return "unknown" if amount is None else f"{amount:,.2f}"
+def _costs(resource: Resource) -> tuple[str, str]:
+    """What it costs an hour and so far, while it runs; what it cost, afterwards."""
+    if resource.state not in OPEN:
+        return "", dollars(resource.usd)
+    return dollars(resource.usd_per_hour), f"{dollars(resource.usd)} so far"
 
 
 def _status_row(resource: Resource) -> list[RenderableType]:
@@ -285,6 +289,12 @@ def facts(rows: Mapping[str, str]) -> Table:
 
 def loss(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def dollars(amount: float | None) -> str:
+    if amount is None:
+        return "unknown"
+    return "<$0.01" if 0 < amount < 0.005 else f"${amount:,.2f}"
 
 
 def duration(seconds: float) -> str:

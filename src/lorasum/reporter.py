@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.text import Text
 
 from lorasum.models import TrainEvent
-from lorasum.render import console, duration, facts, loss
+from lorasum.render import console, dollars, duration, facts, loss
 
 _LOG_WIDTH = 100  # characters
 _SECONDS_BETWEEN_LINES = 2.0  # of progress, where there is no terminal to redraw
@@ -73,8 +73,8 @@ class ConsoleReporter:
                     detail += f" · {duration(value('eta_seconds', 0))} left"
                     self._say_progress("training", done, total, f"step {done}/{total}", detail)
             case "status":
-                usd = f", ${value('usd'):,.2f} so far" if value("usd") else ""
-                self.step(f"{value('status')}: {duration(value('billable_seconds', 0))} billed{usd}")
+                cost = f", {dollars(value('usd'))}" if value("usd") else ""
+                self.step(f"{value('status')}: {duration(value('billable_seconds', 0))} billed{cost}")
             case "log" if self._verbose:
                 self._console.print(Text(str(value("line")), style="dim"), soft_wrap=True)
             case "log":

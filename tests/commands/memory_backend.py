@@ -31,6 +31,7 @@ class MemoryBackend:
         self.outcome = JobState("completed")
         self.artifacts = "memory:/"
         self.price: float | None = 0.0
+        self.billed: float | None = 0.0
 
     def _call(self, method: str) -> None:
         self.calls.append(method)
@@ -68,6 +69,9 @@ class MemoryBackend:
         self._call("stop_training")
         if self.training_state(job).status == "running":
             self.jobs[job.name] = JobState("stopped", "asked to")
+
+    def training_usd(self, job: JobRef) -> float | None:
+        return self.billed
 
     def artifact(self, job: JobRef) -> str:
         return f"{self.artifacts}{job.name}"

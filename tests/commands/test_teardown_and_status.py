@@ -209,7 +209,7 @@ def _runnable(make_config: Callable[..., Config], chats: Path, model: Path) -> C
 
 
 @pytest.mark.parametrize("price", [2.0, None])
-def test_status_tells_what_a_live_endpoint_has_cost(
+def test_status_tells_what_an_endpoint_has_cost(
     deployed: Config, backend: MemoryBackend, ledger: Ledger, price: float | None
 ) -> None:
     backend.price = price
@@ -218,9 +218,11 @@ def test_status_tells_what_a_live_endpoint_has_cost(
     began = datetime.now(UTC) - timedelta(hours=3)
     with sqlite3.connect(ledger.path) as db:
         db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint'", (began.isoformat(),))
+    expected = None if price is None else pytest.approx(6.0, abs=0.01)
     [job, endpoint] = [row for row in status({"local": backend}, ledger).resources if row.kind != "dataset"]
-    assert job.usd == 0.0
-    assert endpoint.usd == (None if price is None else pytest.approx(6.0, abs=0.01))
+    assert (job.usd, endpoint.usd) == (0.0, expected)
+    teardown(deployed, backend, ledger, Silent())
+    assert status({}, ledger).resources[-1].usd == expected, "it is no longer there, and was not for nothing"
 
 
 def test_what_another_region_holds_is_neither_judged_nor_forgotten(

@@ -15,6 +15,7 @@ import stand_in_container as container
 from stand_in_aws import Aws
 
 _GRACE = 120  # seconds from SIGTERM to SIGKILL
+_SPOT_SHARE = 0.3  # of the seconds a job ran, billed at the price on demand
 GROUP = "/aws/sagemaker/TrainingJobs"
 
 
@@ -84,7 +85,13 @@ class Job(threading.Thread):
         if checkpoints := self.request.get("CheckpointConfig"):
             self.aws.upload(ml / "checkpoints", checkpoints["S3Uri"].rstrip("/") + "/")
         ended = time.time()
-        self.description |= {"TrainingEndTime": ended, "BillableTimeInSeconds": max(1, round(ended - began))}
+        seconds = max(1, round(ended - began))
+        billed = max(1, round(seconds * _SPOT_SHARE)) if self.request.get("EnableManagedSpotTraining") else seconds
+        self.description |= {
+            "TrainingEndTime": ended,
+            "TrainingTimeInSeconds": seconds,
+            "BillableTimeInSeconds": billed,
+        }
         self.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{target}/output/model/"}
         failure = ml / "output" / "failure"
         if self.stopping.is_set():

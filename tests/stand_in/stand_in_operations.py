@@ -66,7 +66,8 @@ class Operations:
         if warm.get("Status") != "Available":
             raise RefusalError("ValidationException", "The training job has no warm pool to update")
         if request["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 0:
-            job.description["WarmPoolStatus"] = warm | {"Status": "Terminated"}
+            kept = round(time.time() - job.description["TrainingEndTime"])
+            job.description["WarmPoolStatus"] = {"Status": "Terminated", "ResourceRetainedBillableTimeInSeconds": kept}
         return {"TrainingJobArn": job.description["TrainingJobArn"]}
 
     def ListTrainingJobs(self, request: dict[str, Any]) -> dict[str, Any]:

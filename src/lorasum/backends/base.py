@@ -73,6 +73,9 @@ class Backend(Protocol):
     def stop_training(self, job: JobRef) -> None:
         """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds."""
 
+    def training_usd(self, job: JobRef) -> float | None:
+        """What all of its tries were billed up to now; 0 on the user's own machine, None where a price is unknown."""
+
     def artifact(self, job: JobRef) -> str:
         """Folder or URI of what a completed job left behind."""
 

@@ -134,6 +134,9 @@ class LocalBackend:
             if folder.is_dir():
                 _stopped(folder).touch()
 
+    def training_usd(self, job: JobRef) -> float | None:
+        return 0.0
+
     def artifact(self, job: JobRef) -> str:
         return str(Path(job.location) / "ml" / "model")
 

@@ -80,10 +80,13 @@ class SageMakerBackend:
         return jobs.state(self._session, job)
 
     def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
-        return jobs.follow(self._session, job, self.usd_per_hour("training_job"))
+        return jobs.follow(self._session, job)
 
     def stop_training(self, job: JobRef) -> None:
         jobs.stop(self._session, job)
+
+    def training_usd(self, job: JobRef) -> float | None:
+        return jobs.usd(self._session, job)
 
     def artifact(self, job: JobRef) -> str:
         return jobs.artifact(self._session, job)

@@ -18,6 +18,7 @@ from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
 from lorasum.backends.sagemaker_images import inference_image, training_image
 from lorasum.backends.sagemaker_logs import Log
+from lorasum.backends.sagemaker_prices import billed_seconds, billed_usd
 from lorasum.backends.sagemaker_quotas import Use, check_quota
 from lorasum.backends.sagemaker_requests import (
     TAG_RUN,
@@ -54,15 +55,15 @@ def place(session: Session, run: str, scope: Literal["training", "inference"] = 
 
 def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     """Upload what the job needs and create it; a name that is taken is this very job, started by somebody else."""
-    last, tries = _last_try(session, spec.job_name)
-    if last is not None and _state(session, last).status in ("running", "completed"):
-        return _reference(spec.job_name, last)
+    tries = _tries(session, spec.job_name)
+    if tries and _state(session, tries[-1]).status in ("running", "completed"):
+        return _reference(spec.job_name, tries[-1])
     use: Use = "spot training job" if session.config.spot else "training job"
     check_quota(session, session.config.training_instance_type, use)
     there = place(session, spec.run)
     files = _channels(spec)
     uris = {name: there.uri(*channel.folder) for name, channel in files.items()}
-    name = spec.job_name if tries == 0 else f"{spec.job_name}-{tries + 1}"
+    name = _try_name(spec.job_name, len(tries) + 1)
     request = training_request(spec, name, there, session.config, uris["training"], uris["code"], uris.get("model"))
     for channel, content in files.items():
         storage.upload(session, content.files, uris[channel], report, f"uploading {content.what}")
@@ -89,8 +90,8 @@ def request(session: Session, spec: TrainSpec, there: Place) -> dict[str, Any]:
 
 def find(session: Session, job_name: str) -> JobRef | None:
     """The newest try of the job."""
-    last, _ = _last_try(session, job_name)
-    return _reference(job_name, last) if last else None
+    tries = _tries(session, job_name)
+    return _reference(job_name, tries[-1]) if tries else None
 
 
 def state(session: Session, job: JobRef) -> JobState:
@@ -99,17 +100,28 @@ def state(session: Session, job: JobRef) -> JobState:
     return _state(session, described) if described else JobState("absent")
 
 
-def follow(session: Session, job: JobRef, usd_per_hour: float | None) -> Iterator[TrainEvent]:
+def usd(session: Session, job: JobRef) -> float | None:
+    """What all tries were billed, each at the price of the instance it ran on."""
+    total = 0.0
+    for described in _tries(session, job.name):
+        if (cost := billed_usd(session, described)) is None:
+            return None
+        total += cost
+    return total
+
+
+def follow(session: Session, job: JobRef) -> Iterator[TrainEvent]:
     """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
 
-    A status has SageMaker's word for it, the seconds billed, and the USD so far.
+    A status has SageMaker's word for it, the seconds that this try was billed, and what they cost, None if unknown.
     """
     logs, told = Log(session, _LOGS, f"{_name(job)}/"), ""
     while described := _describe(session, _name(job)):
         ended = described["TrainingJobStatus"] not in _RUNNING  # looked at before the last reading
         if described["SecondaryStatus"] != told:
             told = described["SecondaryStatus"]
-            yield TrainEvent("status", _progress(described, usd_per_hour))
+            billed, cost = billed_seconds(described), billed_usd(session, described)
+            yield TrainEvent("status", {"status": told, "billable_seconds": billed, "usd": cost})
         for _ in range(_LOGS_SETTLE if ended else 1):
             for line in logs.new_lines():
                 if values := metric_event(line):
@@ -226,14 +238,14 @@ def _is_warm(described: dict[str, Any]) -> bool:
     return bool(described.get("WarmPoolStatus", {}).get("Status") == "Available")
 
 
-def _last_try(session: Session, job_name: str) -> tuple[dict[str, Any] | None, int]:
-    """The newest try of a job, and how many there were. Names are asked for in turn: lists lag behind."""
-    last: dict[str, Any] | None = None
-    for number in range(1, _MOST_TRIES):
-        described = _describe(session, job_name if number == 1 else f"{job_name}-{number}")
+def _tries(session: Session, job_name: str) -> list[dict[str, Any]]:
+    """All tries of a job, oldest first. Names are asked for in turn: lists lag behind."""
+    found: list[dict[str, Any]] = []
+    while len(found) < _MOST_TRIES:
+        described = _describe(session, _try_name(job_name, len(found) + 1))
         if described is None:
-            return last, number - 1
-        last = described
+            return found
+        found.append(described)
     raise BackendError(f"training job {job_name} was tried {_MOST_TRIES} times", "change its config or its name")
 
 
@@ -263,18 +275,10 @@ def _reference(job_name: str, described: dict[str, Any]) -> JobRef:
     return JobRef(job_name, described["TrainingJobArn"])
 
 
+def _try_name(job_name: str, number: int) -> str:
+    return job_name if number == 1 else f"{job_name}-{number}"
+
+
 def _name(job: JobRef) -> str:
     """The try's own name: the end of its ARN."""
     return job.location.rpartition("/")[2]
-
-
-def _progress(described: dict[str, Any], usd_per_hour: float | None) -> dict[str, Any]:
-    """Seconds billed so far, and what they cost, where the price is known."""
-    seconds = described.get("BillableTimeInSeconds")
-    if seconds is None:
-        began = described.get("TrainingStartTime")
-        seconds = (described.get("TrainingEndTime") or described["LastModifiedTime"]) - began if began else None
-        seconds = seconds.total_seconds() if seconds else 0.0
-    seconds = max(float(seconds), 0.0)
-    cost = {} if usd_per_hour is None else {"usd": seconds / 3600 * usd_per_hour}
-    return {"status": described["SecondaryStatus"], "billable_seconds": seconds, **cost}

@@ -1,7 +1,11 @@
-"""What an instance costs: asked of AWS's price list, remembered for a day; else a small dated table of our own."""
+"""What an instance costs, and what a training job was billed.
+
+Prices are asked of AWS's price list and remembered for a day; else they come from a small dated table of our own.
+"""
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from lorasum.backends.sagemaker_session import Session
@@ -38,6 +42,26 @@ def usd_per_hour(session: Session, instance_type: str, use: Use) -> float | None
         return _TABLE.get(instance_type)
     remember("prices", known | {key: {"usd": price, "at": time.time()}})
     return price
+
+
+def billed_usd(session: Session, job: dict[str, Any]) -> float | None:
+    """What a training job, as SageMaker describes it, has cost up to now; None where its price is unknown."""
+    price = usd_per_hour(session, job["ResourceConfig"]["InstanceType"], "Training")
+    return None if price is None else billed_seconds(job) / 3600 * price
+
+
+def billed_seconds(job: dict[str, Any]) -> float:
+    """Seconds that are paid for at the price on demand; with spot they are fewer than the job ran.
+
+    The time in which its instance was kept warm is paid for as well.
+    """
+    warm = job.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    if "BillableTimeInSeconds" in job:
+        return float(job["BillableTimeInSeconds"] + warm)
+    if "TrainingStartTime" not in job:
+        return 0.0
+    ran: float = (job.get("TrainingEndTime", datetime.now(UTC)) - job["TrainingStartTime"]).total_seconds()
+    return max(ran, 0.0)
 
 
 def _listed(session: Session, instance_type: str, use: Use) -> float | None:

@@ -10,7 +10,7 @@ from lorasum.commands.predict import summarize
 from lorasum.commands.train import price_note, recorded_jobs
 from lorasum.config import Config
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger, run_lock
+from lorasum.ledger import Ledger, cost, run_lock
 from lorasum.models import DeployResult, EndpointRef, EndpointSpec, JobRef, ModelRef, Reporter, Resource
 
 KIND: Final = "endpoint"
@@ -62,7 +62,7 @@ def serve(
         origin: what the ledger keeps of where its artifact came from; `template` is used here.
     """
     before = ledger.find(spec.run, KIND, spec.name)
-    detail = {**origin, "artifact": spec.artifact, "where": backend.where}
+    detail = {**origin, "artifact": spec.artifact, "where": backend.where, "usd": None}  # the origin's is its job's
     ledger.intend(spec.run, KIND, spec.name, backend.name, detail, backend.usd_per_hour(KIND))
     try:
         endpoint = backend.start_endpoint(spec)
@@ -90,8 +90,9 @@ def _goes_on(backend: Backend, spec: EndpointSpec, before: Resource) -> bool:
 def withdraw(backend: Backend, ledger: Ledger, run: str, name: str) -> bool:
     """Delete an endpoint and record that it is gone. True if there was one. Hold the run's lock."""
     existed = backend.delete_endpoint(run, name)
-    if ledger.find(run, KIND, name):
-        ledger.mark(run, KIND, name, "gone")
+    if row := ledger.find(run, KIND, name):
+        spent = {"usd": cost(row)} if existed else {}  # else nobody knows when it went
+        ledger.mark(run, KIND, name, "gone", **spent)
     return existed
 
 

@@ -2,20 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.commands.deploy import settle_endpoint
 from lorasum.commands.train import settle_job
-from lorasum.ledger import Ledger, RunBusyError, run_lock
-from lorasum.models import Resource, StatusResult
-
-OPEN = ("intended", "live")
-"""States of a resource that may be running."""
+from lorasum.ledger import Ledger, RunBusyError, cost, run_lock
+from lorasum.models import OPEN, Resource, StatusResult
 
 
 def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = None) -> StatusResult:
-    """The ledger's resources, of all runs or of one, oldest change first.
+    """The ledger's resources and what they have cost, of all runs or of one, oldest change first.
 
     Args:
         backends: by name; resources of others are shown as recorded.
@@ -32,15 +28,7 @@ def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = No
                         settle(backends[row.backend], ledger, row)
         except RunBusyError:
             continue  # the process that is changing the run writes its record
-    now = datetime.now(UTC)
-    return StatusResult(tuple(replace(row, usd=_accrued(row, now)) for row in ledger.resources(run)))
-
-
-def _accrued(row: Resource, now: datetime) -> float | None:
-    if row.state not in OPEN:
-        return 0.0
-    hours = (now - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
-    return None if row.usd_per_hour is None else max(hours, 0.0) * row.usd_per_hour
+    return StatusResult(tuple(replace(row, usd=cost(row)) for row in ledger.resources(run)))
 
 
 def _can_be_asked(row: Resource, backends: Mapping[str, Backend]) -> bool:

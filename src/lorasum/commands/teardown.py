@@ -5,12 +5,12 @@ import shutil
 from lorasum import paths
 from lorasum.backends.base import Backend, Live, is_here
 from lorasum.commands.deploy import withdraw
-from lorasum.commands.status import OPEN, settle
+from lorasum.commands.status import settle
 from lorasum.commands.train import recorded_jobs, settle_job
 from lorasum.config import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, run_lock
-from lorasum.models import Reporter, Resource, TeardownResult
+from lorasum.models import OPEN, Reporter, Resource, TeardownResult
 
 
 def plan_teardown(

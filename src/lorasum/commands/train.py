@@ -15,6 +15,7 @@ from lorasum.errors import BackendError, ConfigError, LorasumError
 from lorasum.ledger import Ledger, run_lock
 from lorasum.model_source import resolve_model
 from lorasum.models import (
+    OPEN,
     JobRef,
     JobState,
     ModelRef,
@@ -141,16 +142,19 @@ def settle_job(
     job = backend.find_training(run, name)
     state = backend.training_state(job) if job else JobState("absent")
     row = ledger.find(run, KIND, name)
-    if job is None or state.status == "absent":
+    if job is None:
         ledger.mark(run, KIND, name, "gone")
+    elif state.status == "absent":
+        ledger.mark(run, KIND, name, "gone", usd=backend.training_usd(job))
     elif state.status == "running":
         if row is None or row.state != "live":
             ledger.mark(run, KIND, name, "live", location=job.location)
     elif state.status == "completed":
         figures = {} if row and row.state == "done" else _figures(backend, job, done)
-        ledger.mark(run, KIND, name, "done", location=job.location, artifact=backend.artifact(job), **figures)
+        left = {"artifact": backend.artifact(job), "usd": backend.training_usd(job)}
+        ledger.mark(run, KIND, name, "done", location=job.location, **left, **figures)
     else:
-        ledger.mark(run, KIND, name, "failed", reason=state.reason or state.status)
+        ledger.mark(run, KIND, name, "failed", reason=state.reason or state.status, usd=backend.training_usd(job))
     return state
 
 
@@ -238,12 +242,12 @@ def _start(job: _Job, backend: Backend, ledger: Ledger, report: Reporter) -> tup
     status = backend.training_state(found).status if found else "absent"
     if found and status in ("running", "completed"):
         if ledger.find(run, KIND, name) is None:
-            ledger.intend(run, KIND, name, backend.name, _detail(job, backend), backend.usd_per_hour(KIND))
+            ledger.intend(run, KIND, name, backend.name, _detail(job, backend, found), backend.usd_per_hour(KIND))
         settle_job(backend, ledger, run, name)  # done again, so that `deploy` takes this job for the latest
         report.step(f"following job {name}, which is running" if status == "running" else f"job {name} had completed")
         return found, status
     price = backend.usd_per_hour(KIND)
-    ledger.intend(run, KIND, name, backend.name, _detail(job, backend), price)
+    ledger.intend(run, KIND, name, backend.name, _detail(job, backend, found), price)
     report.step(f"starting job {name}{price_note(price)}")
     try:
         reference = backend.start_training(job.spec)
@@ -254,13 +258,14 @@ def _start(job: _Job, backend: Backend, ledger: Ledger, report: Reporter) -> tup
     return reference, "running"
 
 
-def _detail(job: _Job, backend: Backend) -> dict[str, str]:
-    return {**job.origin, "where": backend.where}
+def _detail(job: _Job, backend: Backend, found: JobRef | None) -> dict[str, Any]:
+    """What the ledger is told of a job before it starts, with the cost of the tries that it had."""
+    return {**job.origin, "where": backend.where, "usd": backend.training_usd(found) if found else 0.0}
 
 
 def _refuse_a_second_job(run: str, name: str, backend: Backend, ledger: Ledger) -> None:
     for row in ledger.resources(run, KIND):
-        if row.name == name or row.state not in ("intended", "live") or not is_here(row, backend):
+        if row.name == name or row.state not in OPEN or not is_here(row, backend):
             continue
         if settle_job(backend, ledger, run, row.name).status == "running":
             raise LorasumError(
