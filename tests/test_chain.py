@@ -19,7 +19,8 @@ from lorasum.commands.prepare import prepare
 from lorasum.commands.run import run
 from lorasum.commands.status import status
 from lorasum.commands.teardown import teardown
-from lorasum.commands.train import plan_training, train
+from lorasum.commands.train import train
+from lorasum.commands.train_plan import plan_training
 from lorasum.config import Config
 from lorasum.config_loader import load_config
 from lorasum.errors import BackendError

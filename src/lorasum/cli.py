@@ -197,7 +197,8 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Fine-tune the model on the prepared dataset: LoRA, merged at the end."""
-    from lorasum.commands.train import plan_training, start_training, train
+    from lorasum.commands.train import start_training, train
+    from lorasum.commands.train_plan import plan_training
 
     verb = start_training if no_wait else train
     if dry_run:
@@ -241,7 +242,8 @@ def predict(
     verbose: Verbose = False,
 ) -> None:
     """Summarise a dialogue (an option's, a file's, or one piped in), or a file of them."""
-    from lorasum.commands.predict import predict_file, predict_sample, predict_text
+    from lorasum.commands.predict import predict_sample, predict_text
+    from lorasum.commands.predict_file import predict_file
 
     given = {"--text": text, "--file": file, "--input": source, "--sample": sample or None}
     names = [name for name, value in given.items() if value is not None]

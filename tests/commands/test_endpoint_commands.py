@@ -11,7 +11,8 @@ from memory_backend import MemoryBackend, Told
 
 from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate, rouge
-from lorasum.commands.predict import predict, predict_file, predict_sample, predict_text, read_answer
+from lorasum.commands.predict import predict, predict_sample, predict_text, read_answer
+from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
 from lorasum.config import Config
 from lorasum.errors import BackendError, DataError, LorasumError, RefusedError

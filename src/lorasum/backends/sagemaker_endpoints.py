@@ -7,14 +7,11 @@ first two share a name, <endpoint>-<hash of all in them>: so they are found, ado
 import re
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from lorasum.aws import aws_errors, error_code, is_denied, is_missing
-from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
 from lorasum.backends.sagemaker_endpoint_requests import (
-    Served,
     endpoint_config_request,
     endpoint_request,
     model_request,
@@ -25,8 +22,9 @@ from lorasum.backends.sagemaker_endpoint_requests import (
 from lorasum.backends.sagemaker_logs import Log
 from lorasum.backends.sagemaker_quotas import check_quota
 from lorasum.backends.sagemaker_requests import TAG_RUN, Place
+from lorasum.backends.sagemaker_served import model_to_serve
 from lorasum.backends.sagemaker_session import Session, poll_seconds
-from lorasum.errors import BackendError, ConfigError
+from lorasum.errors import BackendError
 from lorasum.models import EndpointRef, EndpointSpec, EndpointState, Reporter
 
 _MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
@@ -37,7 +35,7 @@ _NEW_NAMES = 8  # attempts: what was just created may not be seen yet
 
 def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> EndpointRef:
     """Create, adopt or update the endpoint, and wait until it is in service."""
-    served = _served(session, spec, place, report)
+    served = model_to_serve(session, spec, place, report)
     name = part_name(spec.name, served, place, session.config)
     there = _settled(session, spec.name)
     if there:
@@ -121,61 +119,6 @@ def live(session: Session, run: str) -> list[Live]:
         if endpoint in (run, f"{run}-base") and endpoint not in found:
             found[endpoint] = "its model and configuration, which cost nothing"
     return [Live("endpoint", name, location) for name, location in found.items()]
-
-
-def _served(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
-    """What is to be served: an artifact's model, its adapter on a base model, or a base model by itself."""
-    uri = spec.artifact.rstrip("/") + "/"
-    if spec.code:
-        return _base_model(session, spec.artifact, spec.code, place, report)
-    if spec.base is None:
-        return Served(uri, _bytes(session, uri))
-    uri += "adapter/"
-    if spec.base.path is None:
-        if session.config.network_isolation:
-            raise ConfigError(
-                f"with sagemaker.network_isolation the container cannot download {spec.base.id}",
-                "set deploy.serve to merged, or give model.id as a local folder",
-            )
-        return Served(uri, _bytes(session, uri), _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}"))
-    weights = storage.folder_files(spec.base.path)
-    base = place.uri("models", storage.fingerprint(weights))
-    storage.upload(session, weights, base, report, "uploading the base model")
-    return Served(uri, _bytes(session, uri) + sum(file.bytes for file in weights), base=base)
-
-
-def _base_model(session: Session, model: str, code_folder: Path, place: Place, report: Reporter) -> Served:
-    """A base model, of a folder or of the hub, with the code that serves it brought beside it."""
-    code = [
-        storage.StoredFile(file.path, f"code/{file.key}", file.bytes, file.sha256)
-        for file in storage.folder_files(code_folder)
-        if file.key in ("inference.py", "hub_token.py", "requirements.txt")
-    ]
-    weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
-    uri = place.uri("models", storage.fingerprint(weights or code))
-    storage.upload(session, [*weights, *code], uri, report, "uploading the base model")
-    return Served(uri, _bytes(session, uri), {} if weights else _hub_model(session, model))
-
-
-def _hub_model(session: Session, model: str) -> dict[str, str]:
-    """How a container is told to download `model`, a hub id with an optional @revision."""
-    secret = session.config.hub_token_secret
-    if session.config.engine == "huggingface":
-        return {"LORASUM_BASE_MODEL": model} | ({"LORASUM_HUB_TOKEN_ARN": secret} if secret else {})
-    if secret:
-        raise ConfigError(
-            f"the vLLM image takes a hub token from its environment only, where others see it: {model} is not served",
-            "evaluate with --no-base, or set sagemaker.engine to huggingface",
-        )
-    name, _, revision = model.partition("@")
-    return {"SM_VLLM_MODEL": name, "SM_VLLM_REVISION": revision or "main"}
-
-
-def _bytes(session: Session, uri: str) -> int:
-    _, size = storage.contents(session, uri)
-    if not size:
-        raise BackendError(f"there is no model in {uri}", "run `lorasum train` again")
-    return size
 
 
 def _scale(session: Session, endpoint: str) -> None:

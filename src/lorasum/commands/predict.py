@@ -1,37 +1,21 @@
-"""Predict: summaries from the run's endpoint, of one text, of a file, of a random test example."""
+"""Predict: summaries from the run's endpoint, of one text, of a random test example."""
 
-import codecs
-import hashlib
 import json
-import os
 import random
-import time
-from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from lorasum.backends.base import Backend, is_here
-from lorasum.config import Columns, Config
+from lorasum.config import Config
 from lorasum.data.store import read_test_examples
-from lorasum.errors import BackendError, DataError, LorasumError, RefusedError
+from lorasum.errors import BackendError, DataError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.models import BatchPrediction, EndpointRef, Example, Prediction, Reporter, RowFailure
+from lorasum.models import EndpointRef, Example, Prediction
 from lorasum.prompt import render
 
 _Row = TypeVar("_Row")
-_Answer = dict[str, str]
-"""{"summary": …}, or {"error": …} of a row that was refused."""
-
-
-class _Asked(NamedTuple):
-    """A row of an input file."""
-
-    line: int
-    dialogue: str
-    reference: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,104 +116,6 @@ def held_out(there: Served) -> list[Example]:
         ) from error
 
 
-def predict_file(
-    config: Config,
-    backend: Backend,
-    ledger: Ledger,
-    report: Reporter,
-    input: Path,  # noqa: A002  as the option is called
-    output: Path,
-    concurrency: int = 1,
-) -> BatchPrediction:
-    """Summarise every row of the JSONL file `input` into `output`: dialogue, summary and, where known, reference.
-
-    Rows keep their order. `output` appears when all are answered; until then they are in a .part file beside it, from
-    which the same command goes on. A row that the endpoint refuses has `error` instead of a summary.
-
-    Args:
-        concurrency: requests under way at once.
-
-    Raises:
-        DataError: a row cannot be used; nothing was sent.
-        LorasumError: `output` cannot be written, or as `predict`.
-    """
-    began = time.monotonic()
-    rows = _read_rows(input, config.data.columns)
-    _check_output(input, output)
-    there = served(config, backend, ledger)
-    part = output.with_name(f"{output.name}.{_batch_key(config, there, rows)}.part")
-    with _writing(output):
-        answers = _answered(part)
-        if answers:
-            report.step(f"{len(answers)} of {len(rows)} rows were answered before")
-        try:
-            with part.open("a", encoding="utf-8", newline="\n") as file:
-                for some in _asked(config, backend, there, rows, answers, concurrency):
-                    answers |= some
-                    file.writelines(json.dumps({"row": row, **answer}) + "\n" for row, answer in some.items())
-                    file.flush()
-                    report.progress("summarising", len(answers), len(rows))
-        except BaseException:
-            report.warn(f"{len(answers)} of {len(rows)} rows are in {part}; the same command goes on from there")
-            raise
-        whole = part.with_suffix(".whole")
-        lines = [_output_line(row, answers[index]) for index, row in enumerate(rows)]
-        whole.write_text("".join(lines), encoding="utf-8", newline="\n")
-        whole.replace(output)
-        part.unlink()
-    failed = [(row.line, answers[index]["error"]) for index, row in enumerate(rows) if "error" in answers[index]]
-    failures = tuple(RowFailure(line, reason) for line, reason in failed)
-    return BatchPrediction(str(input), str(output), len(rows), time.monotonic() - began, failures)
-
-
-def _asked(
-    config: Config,
-    backend: Backend,
-    there: Served,
-    rows: Sequence["_Asked"],
-    answered: Container[int],
-    concurrency: int,
-) -> Iterator[dict[int, "_Answer"]]:
-    """Answers to the rows that have none, a request's at a time, in the order they come.
-
-    When one request fails, those under way are waited for and yielded: they are paid for.
-    """
-    missing = [index for index in range(len(rows)) if index not in answered]
-
-    def ask(indices: Sequence[int]) -> dict[int, _Answer]:
-        dialogues = [rows[index].dialogue for index in indices]
-        try:
-            summaries = summarize(config, backend, there.endpoint, there.template, dialogues)
-        except RefusedError as error:
-            if len(indices) == 1:
-                return {indices[0]: {"error": error.message}}
-            return {index: answer for one in indices for index, answer in ask([one]).items()}
-        return {index: {"summary": summary} for index, summary in zip(indices, summaries, strict=True)}
-
-    with ThreadPoolExecutor(concurrency) as pool:
-        waiting = {pool.submit(ask, indices) for indices in batches(missing, config.predict.batch_size)}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                good = [future for future in done if future.exception() is None]
-                waiting |= done - set(good)  # the first error is raised below, once the others' answers are safe
-                for future in good:
-                    yield future.result()
-                    waiting.discard(future)
-                if len(good) < len(done):
-                    break
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        under_way = [future for future in waiting if not future.cancelled()]
-        wait(under_way)
-        failed = [future for future in under_way if future.exception()]
-        for future in under_way:
-            if future not in failed:
-                yield future.result()
-        if failed:
-            failed[0].result()
-
-
 def summarize(
     config: Config, backend: Backend, endpoint: EndpointRef, template: str, dialogues: Sequence[str]
 ) -> list[str]:
@@ -268,78 +154,3 @@ def batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:
     """`rows` in parts of at most `size`, in order."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-def _read_rows(path: Path, columns: Columns) -> list[_Asked]:
-    """Each row that is not blank."""
-    try:
-        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "give --input a JSONL file") from error
-    rows = [_read_row(line, number, path, columns) for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise DataError(f"{path} has no rows", f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}')
-    return rows
-
-
-def _read_row(line: bytes, number: int, path: Path, columns: Columns) -> _Asked:
-    place = f"{path}:{number}"
-    hint = f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}, in UTF-8'
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # json's and utf-8's
-        raise DataError(f"{place}: not JSON in UTF-8 ({error})", hint) from error
-    if not isinstance(row, dict):
-        raise DataError(f"{place}: not an object", hint)
-    dialogue = row.get(columns.dialogue, row.get("dialogue"))
-    reference = row.get(columns.summary, row.get("summary"))
-    if not isinstance(dialogue, str) or not dialogue.strip():
-        raise DataError(f"{place}: no text in {columns.dialogue!r}", hint)
-    if reference is not None and not isinstance(reference, str):
-        raise DataError(f"{place}: {columns.summary!r} is not text", "leave it out where there is no reference")
-    try:
-        (dialogue + (reference or "")).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{place}: half a character ({error.reason})", "repair the row's \\u escapes") from error
-    return _Asked(number, dialogue, reference)
-
-
-def _check_output(source: Path, output: Path) -> None:
-    if output.exists() and output.samefile(source):
-        raise LorasumError(f"--output is the same file as --input: {output}", "give it another name")
-    if output.is_dir() or not output.parent.is_dir():
-        raise LorasumError(f"cannot write {output}: not a file in an existing folder", "give --output a file name")
-
-
-def _batch_key(config: Config, there: Served, rows: Sequence[_Asked]) -> str:
-    """Equal for equal questions to the same model: answers under another key are not ours to go on from."""
-    asked = [there.endpoint.artifact, there.template, config.predict.max_new_tokens, config.predict.temperature, rows]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
-
-
-def _answered(part: Path) -> dict[int, _Answer]:
-    """Answers in an unfinished output, by row; half a last line, of a write that was cut off, is cut away."""
-    if not part.exists():
-        return {}
-    content = part.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(part, len(whole))
-    rows = [json.loads(line) for line in whole.splitlines()]
-    return {row.pop("row"): row for row in rows if "error" not in row}  # what was refused is asked again
-
-
-def _output_line(row: _Asked, answer: _Answer) -> str:
-    reference = {} if row.reference is None else {"reference": row.reference}
-    return json.dumps({"dialogue": row.dialogue, **answer, **reference}, ensure_ascii=False) + "\n"
-
-
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LorasumError(
-            f"cannot write {output}: {error.strerror or error}",
-            "free some disk or check the folder's permissions, then run the same command again",
-        ) from error
