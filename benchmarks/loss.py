@@ -3,25 +3,31 @@
     python benchmarks/loss.py --dialogues ../shared/data/dialogsum.dev.jsonl
 
 The same model, the same packs in the same order, the same adapter at the start. The yardstick is transformers and PEFT
-as they come, in float32, one example at a time; the others are the engine with the base in int8, NF4 and float32.
+as they come, in float32, one example at a time; the others are the engine with the base held and multiplied otherwise.
 Prints the mean loss of the last five steps and writes a table to benchmarks/results/.
 """
 
 import argparse
-import json
 import sys
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # not benchmarks/, whose train.py would hide the engine's
+sys.path.insert(1, str(ROOT / "container_scripts"))
 
-from benchmarks.train import processor  # noqa: E402
+from benchmarks.measuring import save  # noqa: E402
 
-WAYS = ("plain float32", "engine float32", "engine int8", "engine nf4")
+PLAIN = "plain float32"
+WAYS = {  # fields of engine.arguments.Arguments
+    PLAIN: {"quantization": "none", "engine_adapter": "peft"},
+    "engine float32": {"quantization": "none"},
+    "engine int8": {"quantization": "int8"},
+    "engine int8, activations too": {"quantization": "int8", "engine_linear": "int8"},
+    "engine int8, activations too but outliers (LLM.int8)": {"quantization": "int8", "engine_linear": "llm.int8"},
+    "engine nf4": {"quantization": "nf4"},
+}
 LAST = 5  # steps
 
 
@@ -41,11 +47,13 @@ def main() -> None:
     assert base
     packs = _packs(base, arguments)
     losses = {way: _train(way, base, packs) for way in WAYS}
-    table = _table(arguments, losses)
-    print(table)
-    results = ROOT / "benchmarks" / "results" / "loss-smollm2-cpu"
-    results.with_suffix(".json").write_text(json.dumps(losses, indent=2) + "\n", encoding="utf-8")
-    results.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+    save(
+        "loss-smollm2",
+        f"Loss on {arguments.dialogues.name} after {arguments.steps} steps of {arguments.chunk_length} tokens",
+        ("torch", "transformers", "peft", "bitsandbytes"),
+        _table(losses),
+        {"model": arguments.model, "losses": losses},
+    )
 
 
 def _packs(base: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -82,15 +90,15 @@ def _train(way: str, base: Path, packs: list[dict[str, Any]]) -> list[float]:
     from engine.model import add_adapter, load_base, resolve_targets
     from engine.trainer import PackedLoss
 
-    kind, _, precision = way.partition(" ")
-    settings = Arguments(quantization="none" if precision == "float32" else precision, lora_dropout=0.0)
+    fields: dict[str, Any] = dict(WAYS[way])
+    settings = Arguments(lora_dropout=0.0, **fields)
     torch.manual_seed(0)
     model = load_base(base, settings, torch.float32, torch.device("cpu"))
     torch.manual_seed(0)
     model = add_adapter(model, settings, resolve_targets(model, ("auto",))).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     longest = max(length for pack in packs for length in pack["example_lengths"])
-    packed = PackedLoss(model, longest) if kind == "engine" else None
+    packed = None if way == PLAIN else PackedLoss(model, longest)
     losses = []
     for pack in packs:
         if packed:
@@ -124,21 +132,16 @@ def _plain_step(model: Any, pack: dict[str, Any]) -> Any:
     return whole
 
 
-def _table(arguments: argparse.Namespace, losses: dict[str, list[float]]) -> str:
+def _table(losses: dict[str, list[float]]) -> list[str]:
     last = {way: sum(values[-LAST:]) / LAST for way, values in losses.items()}
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "bitsandbytes"))
     lines = [
-        f"### Loss on {arguments.dialogues.name} after {arguments.steps} steps of {arguments.chunk_length} tokens",
-        "",
-        f"{processor()} · {datetime.now(UTC):%Y-%m-%d} · {versions} · {arguments.model}",
-        "",
         f"| base model | loss, first step | loss, mean of the last {LAST} | against plain float32 |",
         "|---|---:|---:|---:|",
     ]
     for way, values in losses.items():
-        against = f"{last[way] / last[WAYS[0]] - 1:+.2%}"
+        against = f"{last[way] / last[PLAIN] - 1:+.2%}"
         lines.append(f"| {way} | {values[0]:.4f} | {last[way]:.4f} | {against} |")
-    return "\n".join(lines)
+    return lines
 
 
 if __name__ == "__main__":

@@ -10,19 +10,17 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # not benchmarks/, whose train.py would hide the engine's
 
-from benchmarks.train import SHAPES, make_model, peak, processor, reset_peak  # noqa: E402
+from benchmarks.measuring import peak, reset_peak, run_alone, save  # noqa: E402
+from benchmarks.train import SHAPES, make_model  # noqa: E402
 
 WAYS = ("lorasum", "peft")
 
@@ -46,14 +44,14 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for way in WAYS:
                 _recycle_pages(folder / "pages", 3 * largest)
-                command = [sys.executable, __file__, "--child", way, "--folder", str(folder)]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                runs[way].append(json.loads(done.stdout.splitlines()[-1]))
-    report = _report(arguments.shape, largest, runs)
-    print(report["table"])
-    results = ROOT / "benchmarks" / "results" / f"merge-{arguments.shape}-cpu"
-    results.with_suffix(".json").write_text(json.dumps(report | {"runs": runs}, indent=2) + "\n", encoding="utf-8")
-    results.with_suffix(".md").write_text(report["table"] + "\n", encoding="utf-8")
+                runs[way].append(run_alone(__file__, "--child", way, "--folder", folder))
+    save(
+        f"merge-{arguments.shape}",
+        f"Merging into {arguments.shape}, bf16, largest shard {largest / 1e6:,.0f} MB",
+        ("torch", "transformers", "peft", "safetensors"),
+        _table(largest, runs),
+        {"runs": runs},
+    )
 
 
 def _recycle_pages(file: Path, size: int) -> None:
@@ -86,11 +84,11 @@ def _measure(way: str, folder: Path) -> dict[str, float]:
     output.mkdir()
     merge = _lorasum if way == "lorasum" else _peft
     work = merge(folder, output)
-    reset_peak(cuda=False)
-    before = peak(cuda=False)
+    reset_peak()
+    before = peak()
     began = time.perf_counter()
     work()
-    return {"seconds": time.perf_counter() - began, "peak_bytes": peak(cuda=False), "before_bytes": before}
+    return {"seconds": time.perf_counter() - began, "peak_bytes": peak(), "before_bytes": before}
 
 
 def _lorasum(folder: Path, output: Path) -> Any:
@@ -110,15 +108,10 @@ def _peft(folder: Path, output: Path) -> Any:
     return work
 
 
-def _report(shape: str, largest: int, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    versions = {name: version(name) for name in ("torch", "transformers", "peft", "safetensors")}
+def _table(largest: int, runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     seconds = {way: statistics.median(run["seconds"] for run in runs[way]) for way in WAYS}
     peaks = {way: statistics.median(run["peak_bytes"] for run in runs[way]) for way in WAYS}
     lines = [
-        f"### Merging into {shape}, bf16, largest shard {largest / 1e6:,.0f} MB",
-        "",
-        f"{processor()} · {datetime.now(UTC):%Y-%m-%d} · " + ", ".join(f"{n} {v}" for n, v in versions.items()),
-        "",
         "| way | seconds | against PEFT | peak memory | over the largest shard |",
         "|---|---:|---:|---:|---:|",
     ]
@@ -126,7 +119,7 @@ def _report(shape: str, largest: int, runs: dict[str, list[dict[str, Any]]]) -> 
         factor = f"{seconds['peft'] / seconds[way]:.1f}×"
         over = f"{(peaks[way] - largest) / 1e6:+,.0f} MB"
         lines.append(f"| {way} | {seconds[way]:.2f} | {factor} | {peaks[way] / 1e6:,.0f} MB | {over} |")
-    return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions, "table": "\n".join(lines)}
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,32 +1,34 @@
 """Training, side by side: lorasum's engine against the recipe AWS and Hugging Face published in 2023, written anew.
 
-    python benchmarks/train.py --shape wide-512 --loss completion
-    python benchmarks/train.py --shape bloomz-7b1 --memory-limit-gib 15          # on a GPU
+    python benchmarks/train.py --shape wide-512 --loss completion --ablation
+    python benchmarks/train.py --shape bloomz-7b1 --chunk-length 2048 --memory-limit-gib 15 --ablation    # on a GPU
 
 Same random BLOOM, same packs, same device. Every recipe runs in a process of its own, in turn (A B A B), so that each
-starts clean and the machine's moods fall on all. Prints a table with ratios and writes it to benchmarks/results/.
+starts clean and the machine's moods fall on all. Prints a table with ratios, and where a step of lorasum's goes, and
+writes both to benchmarks/results/.
 
 published: bitsandbytes LLM.int8, everything else float32, eager attention over the whole chunk, full logits, gradient
     checkpointing, Adafactor, batch 1 (notebook 24_train_bloom_peft_lora, run_clm.py).
-lorasum: the engine's defaults for the device. lorasum-float32: the same with float32 arithmetic.
+lorasum: the engine's defaults for the device. The others: the engine with one part replaced.
+useful: floating-point operations a second that the training needs, whatever else a recipe does: the layers forward and
+    back to their inputs, attention inside examples, the head on tokens with a label. In per cent of what a large matrix
+    product reaches on the device in lorasum's compute type.
 """
 
 import argparse
 import json
-import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "container_scripts"))
+sys.path[0] = str(ROOT)  # not benchmarks/, whose train.py would hide the engine's
+sys.path.insert(1, str(ROOT / "container_scripts"))
+
+from benchmarks.measuring import has_gpu, peak, reset_peak, run_alone, save  # noqa: E402
 
 SHAPES = {  # hidden size, layers, heads; the vocabulary is always BLOOM's
     "wide-512": (512, 8, 8),
@@ -34,13 +36,19 @@ SHAPES = {  # hidden size, layers, heads; the vocabulary is always BLOOM's
     "bloomz-7b1": (4096, 30, 32),
 }
 VOCABULARY = 250_880
-ABLATIONS = {  # the engine without one of its parts: flags of engine.arguments
-    "lorasum, head on all tokens": {"engine_head": "all"},
-    "lorasum, bitsandbytes' int8": {"engine_linear": "llm.int8"},
-    "lorasum, all recomputed": {"gradient_checkpointing": "true"},
+ABLATIONS = {  # the engine without one of its parts: fields of engine.arguments.Arguments
+    "head on all tokens": {"engine_head": "all"},
+    "PEFT's adapter": {"engine_adapter": "peft"},
+    "float32": {"compute_dtype": "float32"},
+    "LLM.int8": {"engine_linear": "llm.int8"},
+    "int8 activations": {"engine_linear": "int8"},
+    "all recomputed": {"gradient_checkpointing": "true"},
+    "FlexAttention": {"engine_attention": "flex"},
 }
-RECIPES = ("lorasum", "lorasum-float32", "published", *ABLATIONS)
+RECIPES = ("lorasum", "published", *ABLATIONS)
+GPU_ONLY = ("FlexAttention",)
 WARM_UP = 2  # steps not counted
+PROFILED = 12  # rows of the profile
 
 
 def main() -> None:
@@ -48,21 +56,24 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(_measure(arguments)))
         return
+    recipes = ["lorasum", "published"]
+    if arguments.ablation:
+        recipes += [name for name in ABLATIONS if (has_gpu() or name not in GPU_ONLY) and not _is_default(name)]
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder)
         make_model(arguments.shape, model)
-        arguments.recipes += list(ABLATIONS) if arguments.ablation else []
-        runs: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in arguments.recipes}
+        runs: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in recipes}
         for round_ in range(arguments.rounds):
-            for recipe in arguments.recipes:
-                runs[recipe].append(_run_child(arguments, recipe, model))
+            for recipe in recipes:
+                runs[recipe].append(_run_child(arguments, recipe, model, profile=recipe == "lorasum" and not round_))
                 print(f"round {round_ + 1}, {recipe}: {runs[recipe][-1]}", file=sys.stderr)
-    report = _report(arguments, runs)
-    print(report["table"])
-    results = ROOT / "benchmarks" / "results"
-    name = f"train-{arguments.shape}-{arguments.loss}-{report['device_kind']}"
-    (results / f"{name}.json").write_text(json.dumps(report | {"runs": runs}, indent=2) + "\n", encoding="utf-8")
-    (results / f"{name}.md").write_text(report["table"] + "\n", encoding="utf-8")
+    save(
+        f"train-{arguments.shape}-{arguments.loss}",
+        f"{arguments.shape}, loss on {arguments.loss}, packs of {arguments.chunk_length:,} tokens",
+        ("torch", "transformers", "peft", "bitsandbytes"),
+        [*_table(runs), "", *_profile_table(runs["lorasum"][0])],
+        {"memory_limit_gib": arguments.memory_limit_gib, "runs": runs},
+    )
 
 
 def _parse() -> argparse.Namespace:
@@ -72,12 +83,23 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--chunk-length", type=int, default=1024, help="tokens of a pack")
     parser.add_argument("--steps", type=int, default=6, help="counted optimizer steps, one pack each")
     parser.add_argument("--rounds", type=int, default=2, help="processes per recipe")
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES[:3]))
     parser.add_argument("--ablation", action="store_true", help="also the engine without each of its parts")
     parser.add_argument("--memory-limit-gib", type=float, help="cap of the GPU allocator")
     parser.add_argument("--child", choices=RECIPES, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--profile", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _is_default(recipe: str) -> bool:
+    """Whether the device's own arithmetic is float32 already."""
+    return recipe == "float32" and "float32" in str(_dtype("lorasum"))
+
+
+def _dtype(recipe: str) -> Any:
+    from engine.model import pick_device, pick_dtype
+
+    return pick_dtype(_settings(recipe).compute_dtype, pick_device())[0]
 
 
 def make_model(shape: str, folder: Path) -> None:
@@ -117,23 +139,12 @@ def _packs(chunk_length: int, count: int) -> list[dict[str, list[int]]]:
     return packs
 
 
-def _run_child(arguments: argparse.Namespace, recipe: str, model: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", recipe, "--model", str(model), "--shape", arguments.shape]
-    command += [
-        "--loss",
-        arguments.loss,
-        "--chunk-length",
-        str(arguments.chunk_length),
-        "--steps",
-        str(arguments.steps),
-    ]
+def _run_child(arguments: argparse.Namespace, recipe: str, model: Path, profile: bool) -> dict[str, Any]:
+    options = ["--child", recipe, "--model", model, "--shape", arguments.shape, "--loss", arguments.loss]
+    options += ["--chunk-length", arguments.chunk_length, "--steps", arguments.steps]
     if arguments.memory_limit_gib:
-        command += ["--memory-limit-gib", str(arguments.memory_limit_gib)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        return {"failed": f"exit status {done.returncode}"}
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+        options += ["--memory-limit-gib", arguments.memory_limit_gib]
+    return run_alone(__file__, *options, *(["--profile"] if profile else []))
 
 
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -143,41 +154,82 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    cuda = torch.cuda.is_available()
+    cuda = has_gpu()
     if cuda and arguments.memory_limit_gib:
         share = arguments.memory_limit_gib * 2**30 / torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
     packs = _packs(arguments.chunk_length, WARM_UP + arguments.steps)
+    limit = _matrix_product(_dtype("lorasum"))
     step = _published(arguments) if arguments.child == "published" else _lorasum(arguments)
     losses, times = [], []
     estimated = _estimate(arguments, packs) if cuda and arguments.child != "published" else None
-    reset_peak(cuda)
+    reset_peak()
     for pack in packs:
         began = time.perf_counter()
         losses.append(step(pack))
-        if cuda:
-            torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
+    seconds = statistics.median(times[WARM_UP:])
+    useful = statistics.mean(_useful(arguments.shape, pack, arguments.loss) for pack in packs[WARM_UP:])
     return {
-        "tokens_per_second": arguments.chunk_length / statistics.median(times[WARM_UP:]),
-        "peak_bytes": peak(cuda),
+        "tokens_per_second": arguments.chunk_length / seconds,
+        "peak_bytes": peak(),
         "losses": losses,
         "estimated_bytes": estimated,
+        "useful_flops_per_second": useful / seconds,
+        "matrix_product_flops_per_second": limit,
+        "profile": _profile(step, packs[-1]) if arguments.profile else None,
     }
+
+
+def _matrix_product(dtype: Any) -> float:
+    """Floating-point operations a second of the best of some large square matrix products."""
+    import torch
+
+    device, size = ("cuda", 8192) if has_gpu() else ("cpu", 2048)
+    one, other = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        product = one @ other
+        if has_gpu():
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+        del product
+    return 2 * size**3 / best
+
+
+def _useful(shape: str, pack: dict[str, list[int]], loss: str) -> float:
+    """Floating-point operations of one step that no recipe can do without: 2 per weight and token, forward and back."""
+    hidden, layers, _ = SHAPES[shape]
+    lengths = pack["example_lengths"]
+    labelled = sum(lengths) - (sum(pack["prompt_lengths"]) if loss == "completion" else len(lengths))
+    body = 12 * hidden**2 * layers * sum(lengths)
+    visible = sum(length * (length + 1) // 2 for length in lengths)  # pairs of a query and a key
+    attention = 2 * hidden * layers * visible  # two products forward, four back
+    head = VOCABULARY * hidden * labelled
+    return 4 * body + 6 * attention + 4 * head
+
+
+def _profile(step: Any, pack: dict[str, list[int]]) -> list[tuple[str, float, int]]:
+    """Where a step's time goes: operation, its share of the device's time, its calls."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if has_gpu() else [])]) as recorded:
+        step(pack)
+    events = recorded.key_averages()
+    spent = {e.key: (e.self_device_time_total if has_gpu() else e.self_cpu_time_total, e.count) for e in events}
+    whole = sum(microseconds for microseconds, _ in spent.values())
+    largest = sorted(spent.items(), key=lambda item: -item[1][0])[:PROFILED]
+    return [(name, microseconds / whole, count) for name, (microseconds, count) in largest]
 
 
 def _estimate(arguments: argparse.Namespace, packs: list[dict[str, list[int]]]) -> int:
     """What engine.memory says before anything is loaded: bytes of tensors, which is what a GPU's allocator counts."""
-    import torch
-
     from engine.memory import estimate
-    from engine.model import pick_dtype
 
-    requested = "float32" if arguments.child == "lorasum-float32" else "auto"
-    dtype, _ = pick_dtype(requested, torch.device("cuda"))
     pack = packs[0]
     rows = sum(pack["example_lengths"]) - (sum(pack["prompt_lengths"]) if arguments.loss == "completion" else 0)
-    settings = _settings(arguments.child)
+    settings, dtype = _settings(arguments.child), _dtype(arguments.child)
     whole = settings.gradient_checkpointing == "true"
     needed, _ = estimate(arguments.model, settings, ["query_key_value"], pack["example_lengths"], rows, dtype, whole)
     return needed.total
@@ -197,13 +249,10 @@ def _lorasum(arguments: argparse.Namespace) -> Any:
 
     from engine.batches import collate
     from engine.memory import recompute
-    from engine.model import add_adapter, load_base, pick_device, pick_dtype
+    from engine.model import add_adapter, load_base, pick_device
     from engine.trainer import PackedLoss
 
-    settings = _settings(arguments.child)
-    device = pick_device()
-    requested = "float32" if arguments.child == "lorasum-float32" else "auto"
-    dtype, _ = pick_dtype(requested, device)
+    settings, device, dtype = _settings(arguments.child), pick_device(), _dtype(arguments.child)
     torch.manual_seed(0)
     model = add_adapter(load_base(arguments.model, settings, dtype, device), settings, ["query_key_value"]).train()
     layers = recompute(model.get_base_model(), 0)
@@ -263,77 +312,46 @@ def _published(arguments: argparse.Namespace) -> Any:
     return step
 
 
-def reset_peak(cuda: bool) -> None:
-    if cuda:
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-    elif Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
-
-
-def peak(cuda: bool) -> int:
-    """Bytes: the allocator's peak on a GPU, the resident set's elsewhere."""
-    if cuda:
-        import torch
-
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _report(arguments: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    import torch
-
-    cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name(0) if cuda else f"{processor()}, {torch.get_num_threads()} threads"
-    versions = {name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")}
-    speeds, peaks = {}, {}
-    for recipe, results in runs.items():
-        whole = [result for result in results if "failed" not in result]
-        speeds[recipe] = statistics.median(r["tokens_per_second"] for r in whole) if whole else None
-        peaks[recipe] = statistics.median(r["peak_bytes"] for r in whole) if whole else None
+def _table(all_runs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A line of Markdown for each recipe: medians over its processes."""
     lines = [
-        f"### {arguments.shape}, loss on {arguments.loss}, packs of {arguments.chunk_length:,} tokens",
-        "",
-        f"{device} · {datetime.now(UTC):%Y-%m-%d} · " + ", ".join(f"{n} {v}" for n, v in versions.items()),
-        "",
-        "| recipe | tokens/s | against published | peak memory | against published | estimated | loss, last step |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| recipe | tokens/s | against published | useful | peak memory | against published | estimated | last loss |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for recipe, speed in speeds.items():
-        peak, slow, large = peaks[recipe], speeds.get("published"), peaks.get("published")
-        if speed is None or peak is None:
-            lines.append(f"| {recipe} | failed | | | | | |")
-            continue
-        last = runs[recipe][-1]["losses"][-1]
-        faster = f"{speed / slow:.2f}×" if slow else "–"
-        smaller = f"{peak / large:.2f}×" if large else "–"
-        known = runs[recipe][-1]["estimated_bytes"]
-        guess = f"{known / 2**30:.2f} GiB" if known else "–"
-        lines.append(
-            f"| {recipe} | {speed:,.0f} | {faster} | {peak / 2**30:.2f} GiB | {smaller} | {guess} | {last:.4f} |"
-        )
-    return {
-        "device": device,
-        "device_kind": "gpu" if cuda else "cpu",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "versions": versions,
-        "arguments": {k: v for k, v in vars(arguments).items() if k not in ("child", "model")},
-        "table": "\n".join(lines),
+    whole = {recipe: [run for run in results if "failed" not in run] for recipe, results in all_runs.items()}
+    medians = {
+        recipe: [statistics.median(run[key] for run in results) for key in ("tokens_per_second", "peak_bytes")]
+        for recipe, results in whole.items()
+        if results
     }
+    limit = statistics.median(run["matrix_product_flops_per_second"] for runs in whole.values() for run in runs)
+    for recipe, results in whole.items():
+        if not results:
+            lines.append(f"| {recipe} | failed | | | | | | |")
+            continue
+        speed, held = medians[recipe]
+        slow, large = medians.get("published", (0, 0))
+        known = results[-1]["estimated_bytes"]
+        useful = statistics.median(run["useful_flops_per_second"] for run in results)
+        cells = [
+            recipe if recipe in ("lorasum", "published") else f"lorasum, {recipe}",
+            f"{speed:,.0f}",
+            f"{speed / slow:.2f}×" if slow else "–",
+            f"{useful / limit:.0%}",
+            f"{held / 2**30:.2f} GiB",
+            f"{held / large:.2f}×" if large else "–",
+            f"{known / 2**30:.2f} GiB" if known else "–",
+            f"{results[-1]['losses'][-1]:.4f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", f"Useful operations in per cent of a large matrix product's {limit / 1e12:.2f} TFLOP/s."]
 
 
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _profile_table(run: dict[str, Any]) -> list[str]:
+    if not run.get("profile"):
+        return []
+    lines = ["| where a step of lorasum's goes | share | calls |", "|---|---:|---:|"]
+    return lines + [f"| {name} | {share:.1%} | {count} |" for name, share, count in run["profile"]]
 
 
 if __name__ == "__main__":

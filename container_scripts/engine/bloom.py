@@ -31,7 +31,8 @@ def _attention_forward(
     self: Any, hidden_states: torch.Tensor, residual: torch.Tensor, *_: Any, **__: Any
 ) -> tuple[torch.Tensor, None]:
     """BloomAttention.forward for training: (1, tokens, hidden) → the same, added to `residual`."""
-    query, key, value = self._reshape(self.query_key_value(hidden_states))
+    fused = self.query_key_value(hidden_states).view(*hidden_states.shape[:2], self.num_heads, 3, self.head_dim)
+    query, key, value = (part.transpose(1, 2) for part in fused.unbind(3))  # whose gradients are stacked, in one pass
     dropout = self.attention_dropout.p if self.training else 0.0
     context = self.attend(query, key, value, self.examples, None, dropout, self.slopes)
     output = self.dense(context.transpose(1, 2).flatten(2))

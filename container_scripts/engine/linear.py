@@ -19,6 +19,7 @@ Widen = Callable[[torch.dtype], torch.Tensor]
 """dtype → a layer's weight, (out_features, in_features)."""
 Multiply = Callable[[torch.Tensor], torch.Tensor]
 """(tokens, in_features) → its product with the weight, plus the bias: (tokens, out_features), a new tensor."""
+_LEVELS = 2**16  # of an int16
 _OUTLIER = 6.0  # LLM.int8()'s threshold: columns of activations with larger values are multiplied apart
 
 
@@ -80,9 +81,16 @@ class _Adapted(torch.autograd.Function):
 
 
 def _kept(like: torch.Tensor, dropout: float, seed: int) -> torch.Tensor:
-    """What dropout multiplies by: 1 / (1 - dropout) where a value is kept, 0 where it is not."""
+    """What dropout multiplies by: 0 where a value is dropped, else what keeps the mean.
+
+    One draw of 64 bits is four values' 16, a quarter of the time on a CPU; `dropout` is rounded to 1/65,536.
+    """
     generator = torch.Generator(like.device).manual_seed(seed)
-    return torch.empty_like(like).bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
+    draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
+    draws.random_(-(2**63), None, generator=generator)
+    dropped = round(dropout * _LEVELS)  # of all levels
+    kept = draws.view(torch.int16)[: like.numel()].view_as(like) >= dropped - _LEVELS // 2
+    return kept.to(like.dtype).mul_(_LEVELS / (_LEVELS - dropped))
 
 
 def adapted_linear(

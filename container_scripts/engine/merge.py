@@ -9,6 +9,7 @@ import math
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -181,8 +182,7 @@ def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: 
 
 def _patch(file: BinaryIO, target: Path, data: int, changed: Mapping[str, Any], updates: Mapping[str, Update]) -> None:
     """Where no element type changes: have the system copy the file whole, and write what changed into its place."""
-    half_made = target.with_suffix(".part")
-    try:
+    with _when_whole(target) as half_made:
         shutil.copyfile(file.name, half_made)
         with half_made.open("r+b") as copy:
             for name, tensor in changed.items():
@@ -192,6 +192,14 @@ def _patch(file: BinaryIO, target: Path, data: int, changed: Mapping[str, Any], 
                 weight = _read(file, end - start, kind).view(tensor["shape"])
                 copy.seek(data + start)
                 copy.write(_bytes(updates[name].apply(weight).to(kind)))
+
+
+@contextmanager
+def _when_whole(target: Path) -> Iterator[Path]:
+    """A file to write, which is called `target` once it is whole, and is gone if it never is."""
+    half_made = target.with_suffix(".part")
+    try:
+        yield half_made
         half_made.replace(target)
     finally:
         half_made.unlink(missing_ok=True)
@@ -227,12 +235,7 @@ def _write_safetensors(target: Path, header: dict[str, Any], contents: Callable[
     """The safetensors format: 8 bytes of header length, the header as JSON, the tensors' bytes one after another."""
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data starts aligned
-    half_made = target.with_suffix(".part")
-    try:
-        with half_made.open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for content in contents():
-                file.write(content)
-        half_made.replace(target)
-    finally:
-        half_made.unlink(missing_ok=True)
+    with _when_whole(target) as half_made, half_made.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for content in contents():
+            file.write(content)

@@ -48,7 +48,8 @@ class PackedLoss:
         arguments: which parts of the engine to use.
 
     Raises:
-        TrainingError: the model's own attention would let examples of a pack see each other.
+        TrainingError: the model's own attention would let examples of a pack see each other, or the kernel that was
+            asked for does not train on this device.
     """
 
     def __init__(self, model: Any, longest: int, arguments: Arguments | None = None) -> None:
@@ -56,15 +57,17 @@ class PackedLoss:
         causal = model.get_base_model()
         self._body = getattr(causal, causal.base_model_prefix)
         self._head = causal.get_output_embeddings()
-        if arguments.engine_attention != "transformers":
-            self._examples = attend_within_examples(causal, longest, arguments.engine_attention)
+        self._examples = None
+        kernel = arguments.engine_attention
+        if kernel == "flex" and self._head.weight.device.type == "cpu":
+            raise TrainingError("FlexAttention trains on a GPU only", "set training.engine.attention to examples")
+        if kernel != "transformers":
+            self._examples = attend_within_examples(causal, longest, kernel)
         elif causal.config.get_text_config().model_type == "bloom":
             raise TrainingError(
                 "BLOOM's own attention would let the examples of a pack see each other",
                 "set training.engine.attention to examples",
             )
-        else:
-            self._examples = None
         self._own_head = arguments.engine_head == "labels" and is_plain_head(causal)
         self._causal = causal
 
@@ -229,6 +232,7 @@ def _training_arguments(arguments: Arguments, dtype: torch.dtype, packs: int) ->
         fp16=dtype is torch.float16,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
+        accelerator_config={"non_blocking": not on_cpu},  # batches travel while the step before is at work
         seed=arguments.seed,
         logging_steps=arguments.logging_steps,
         logging_first_step=True,

@@ -51,6 +51,23 @@ def test_packed_loss_and_gradients_equal_those_of_single_examples(architecture: 
         torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_bf16_is_near_float32(architecture: str) -> None:
+    """Loss within 0.5%, all gradients together within 5% of their length."""
+
+    def found(dtype: torch.dtype) -> tuple[float, torch.Tensor]:
+        model = with_adapter(random_model(architecture).to(dtype))
+        loss, count = PackedLoss(model, longest=41)(collate(random_packs(3, LENGTHS)))
+        (loss / count).backward()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        assert {parameter.dtype for parameter in trained} == {torch.float32}
+        return (loss / count).item(), torch.cat([p.grad.flatten() for p in trained if p.grad is not None])
+
+    (expected, gradient), (loss, other) = found(torch.float32), found(torch.bfloat16)
+    assert loss == pytest.approx(expected, rel=5e-3)
+    assert (other - gradient).norm() < 0.05 * gradient.norm()
+
+
 @pytest.mark.parametrize("architecture", ["bloom", "llama"])
 def test_changing_one_example_does_not_change_its_neighbours(architecture: str) -> None:
     packs = random_packs(4, [[20, 20, 20]])
@@ -129,6 +146,12 @@ def test_one_kernel_for_all_examples_equals_one_call_for_each(kv_heads: int, ali
     slopes = alibi_slopes(6) if alibi else None
     expected = causal_blocks(query, key, value, examples, slopes=slopes)
     torch.testing.assert_close(flex(query, key, value, examples, slopes=slopes), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_flex_attention_is_refused_without_a_gpu() -> None:
+    with pytest.raises(TrainingError, match="trains on a GPU only"):
+        PackedLoss(with_adapter(random_model("llama")), 41, Arguments(engine_attention="flex"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention goes backward on a GPU only")

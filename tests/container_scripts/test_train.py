@@ -134,15 +134,15 @@ def test_a_job_trains_saves_the_adapter_merges_and_says_what_it_did(job: Job) ->
     assert loss == pytest.approx(end["eval_loss"], abs=0.02)  # int8 base while training, float32 base after the merge
 
 
-def test_training_with_nf4_and_without_quantization(job: Job) -> None:
-    for quantization in ("nf4", "none"):
-        shutil.rmtree(job.root, ignore_errors=True)
-        done = job.run(max_steps=3, learning_rate=0.01, warmup_ratio=0, quantization=quantization)
-        assert done.returncode == 0, done.stderr
-        assert (job.root / "model" / "lorasum.json").exists()
+@pytest.mark.parametrize("flags", [{"quantization": "nf4"}, {"quantization": "none"}, {"compute_dtype": "bfloat16"}])
+def test_training_on_other_weights_and_in_bf16(job: Job, flags: dict[str, object]) -> None:
+    done = job.run(max_steps=3, learning_rate=0.01, warmup_ratio=0, **flags)
+    assert done.returncode == 0, done.stderr
+    assert (job.root / "model" / "lorasum.json").exists()
 
 
 def test_gradient_checkpointing_and_accumulation_change_nothing_but_memory(job: Job) -> None:
+    """Dropout included: what is recomputed drops what was dropped."""
     losses = []
     for checkpointing in ("false", "true"):
         shutil.rmtree(job.root, ignore_errors=True)
@@ -150,7 +150,7 @@ def test_gradient_checkpointing_and_accumulation_change_nothing_but_memory(job: 
             max_steps=3,
             learning_rate=0.01,
             warmup_ratio=0,
-            lora_dropout=0,
+            lora_dropout=0.3,
             gradient_accumulation_steps=2,
             gradient_checkpointing=checkpointing,
         )
