@@ -35,6 +35,18 @@ def test_a_mark_adds_to_what_is_known_and_an_intent_begins_anew(ledger: Ledger) 
     assert again.created_at > row.created_at
 
 
+def test_a_note_adds_to_what_is_known_and_leaves_state_and_time(ledger: Ledger) -> None:
+    ledger.intend("a", "training_job", "j", "local", {"usd": 1.0, "warm": True})
+    ledger.mark("a", "training_job", "j", "done")
+    [row] = ledger.resources("a")
+    ledger.note("a", "training_job", "j", warm=False)
+    [noted] = ledger.resources("a")
+    assert noted.detail == {"usd": 1.0, "warm": False}
+    assert (noted.state, noted.updated_at) == (row.state, row.updated_at)
+    with pytest.raises(LorasumError, match="knows no training_job 'k'"):
+        ledger.note("a", "training_job", "k", warm=False)
+
+
 def test_the_latest_is_the_one_changed_last(ledger: Ledger) -> None:
     for name in ("first", "second"):
         ledger.intend("a", "training_job", name, "local", {})

@@ -108,10 +108,13 @@ def test_every_result_can_be_shown_on_a_narrow_terminal(
 def test_status_tells_what_runs_at_what_price_and_what_the_rest_cost(capsys: pytest.CaptureFixture[str]) -> None:
     running = replace(ROW, usd_per_hour=2.03, usd=6.1)
     ended = replace(running, state="gone")
-    render.show(StatusResult((running, ended, replace(ended, usd=0.002), replace(ended, usd=None))))
+    warm = replace(running, state="done", detail={"warm": True})
+    render.show(StatusResult((running, ended, replace(ended, usd=0.002), replace(ended, usd=None), warm)))
     rows = capsys.readouterr().out.splitlines()[2:]
     shown = [row.partition("03:43")[2].split() for row in rows]
-    assert shown == [["$2.03", "$6.10", "so", "far"], ["$6.10"], ["<$0.01"], ["unknown"]]
+    so_far = ["$2.03", "$6.10", "so", "far"]
+    assert shown == [so_far, ["$6.10"], ["<$0.01"], ["unknown"], so_far]
+    assert ["done, kept warm" in row for row in rows] == [False] * 4 + [True]
 
 
 def test_a_lone_summary_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

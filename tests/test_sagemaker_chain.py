@@ -351,22 +351,71 @@ def test_a_quota_of_nothing_is_said_before_anything_is_sent(account: Callable[..
     assert there.aws.sagemaker.models == {}
 
 
-def test_an_instance_that_is_kept_warm_is_let_go_by_teardown(account: Callable[..., Account]) -> None:
+def test_an_instance_that_is_kept_warm_is_told_by_status_and_let_go_by_teardown(
+    account: Callable[..., Account],
+) -> None:
     there = account()
     there.call("prepare")
     warm = ("--set", "sagemaker.keep_alive_minutes=30")
-    there.call("train", *warm)
+    trained = there.call("train", *warm)
     [job] = there.aws.sagemaker.jobs.values()
-    assert job.description["WarmPoolStatus"]["Status"] == "Available"
+    assert job.description["WarmPoolStatus"] == {"Status": "Available"}
+    job.description["TrainingEndTime"] -= 600
+    row = there.job()
+    assert (row["state"], row["detail"]["warm"], row["usd_per_hour"]) == ("done", True, 1.25)
+    billed = job.description["BillableTimeInSeconds"]
+    assert row["usd"] == pytest.approx((billed + 600) / 3600 * 1.25, abs=60 / 3600 * 1.25)
+    table, _ = there.start("status").communicate(timeout=60)
+    assert "done, kept warm" in table
+    assert "so far" in table
+    assert there.call("train", *warm)["reused"]
+    assert there.call("deploy")["artifact"] == trained["artifact"]
+
     torn = there.call("teardown", "--yes")
-    assert [one.partition(" (")[0] for one in torn["removed"]] == [f"training job {job.description['TrainingJobName']}"]
+    assert len(torn["removed"]) == 2
+    assert f"training job {job.description['TrainingJobName']}" in [one.partition(" (")[0] for one in torn["removed"]]
     assert torn["remaining"] == []
     assert job.description["WarmPoolStatus"]["Status"] == "Terminated"
-    assert there.job()["state"] == "done", "its artifact is still there"
     kept = job.description["WarmPoolStatus"]["ResourceRetainedBillableTimeInSeconds"]
-    billed = job.description["BillableTimeInSeconds"] + kept
-    assert there.job()["usd"] == pytest.approx(billed / 3600 * 1.25)
+    row = there.job()
+    assert (row["state"], row["detail"]["warm"]) == ("done", False), "its artifact is still there"
+    assert row["usd"] == pytest.approx((billed + kept) / 3600 * 1.25)
+    table, _ = there.start("status").communicate(timeout=60)
+    assert "warm" not in table
+    assert "so far" not in table
     assert there.call("teardown", "--yes")["removed"] == []
+
+
+def test_an_instance_goes_from_job_to_job_or_its_time_ends_whatever_became_of_them(
+    account: Callable[..., Account],
+) -> None:
+    there = account()
+    jobs = there.aws.sagemaker.jobs
+    there.call("prepare")
+    warm = ("--set", "sagemaker.keep_alive_minutes=30")
+    bad = ("--set", "lora.targets=[nothing_like_it]")
+
+    def told() -> list[tuple[str, bool]]:
+        rows = there.call("status")["resources"]
+        return [(row["state"], row["detail"]["warm"]) for row in rows if row["kind"] == "training_job"]
+
+    there.call("train", *warm)
+    there.fail("train", *bad, *warm)
+    [first, failed] = jobs.values()
+    assert first.description["WarmPoolStatus"]["Status"] == "Reused"
+    assert told() == [("done", False), ("failed", True)]
+    failed.description["TrainingEndTime"] -= 3600
+    assert told() == [("done", False), ("failed", False)]
+    billed = failed.description["BillableTimeInSeconds"] + 1800
+    assert there.call("status")["resources"][-1]["usd"] == pytest.approx(billed / 3600 * 1.25)
+
+    there.fail("train", *bad, *warm)
+    there.fail("train", *bad, "--set", "sagemaker.training_instance_type=ml.g5.4xlarge")
+    assert [job.warm for job in jobs.values()] == [False, False, True, False]
+    assert told() == [("done", False), ("failed", True)]
+    assert there.call("teardown", "--yes")["remaining"] == []
+    assert told() == [("done", False), ("failed", False)]
+    assert not any(job.warm for job in jobs.values())
 
 
 def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable[..., Account]) -> None:

@@ -61,8 +61,8 @@ class Ledger:
         now = _now()
         with self._connect(write=True) as db:
             row = _row(db, run, kind, name)
-            if row and kind != "dataset" and row["state"] in OPEN:
-                _refuse_elsewhere(row, backend, detail.get("where", ""))
+            if row and kind != "dataset" and _resource(row).is_open:
+                _refuse_elsewhere(_resource(row), backend, detail.get("where", ""))
             db.execute(
                 "REPLACE INTO resources VALUES (?,?,?,?,'intended',?,?,?,?)",
                 (
@@ -83,15 +83,15 @@ class Ledger:
         Raises:
             LorasumError: `name` was never recorded.
         """
-        with self._connect(write=True) as db:
-            row = _row(db, run, kind, name)
-            if row is None:
-                raise LorasumError(f"the ledger knows no {kind} {name!r} of run {run!r}", "run `lorasum status`")
-            merged = json.dumps(json.loads(row["detail"]) | detail)
-            db.execute(
-                "UPDATE resources SET state=?, detail=?, updated_at=? WHERE run=? AND kind=? AND name=?",
-                (state, merged, _now(), run, kind, name),
-            )
+        self._update(run, kind, name, state, detail)
+
+    def note(self, run: str, kind: str, name: str, **detail: Any) -> None:
+        """Merge `detail` into what is known of a recorded resource. Its state stays, and so does since when.
+
+        Raises:
+            LorasumError: `name` was never recorded.
+        """
+        self._update(run, kind, name, None, detail)
 
     def resources(self, run: str | None = None, kind: str | None = None) -> list[Resource]:
         """Recorded resources, oldest change first; all runs and kinds unless given."""
@@ -113,6 +113,17 @@ class Ledger:
         """The most recently changed resource of this kind in one of `states` (any, if none given)."""
         found = [r for r in self.resources(run, kind) if not states or r.state in states]
         return found[-1] if found else None
+
+    def _update(self, run: str, kind: str, name: str, state: ResourceState | None, detail: Mapping[str, Any]) -> None:
+        with self._connect(write=True) as db:
+            row = _row(db, run, kind, name)
+            if row is None:
+                raise LorasumError(f"the ledger knows no {kind} {name!r} of run {run!r}", "run `lorasum status`")
+            merged = json.dumps({**json.loads(row["detail"]), **detail})
+            db.execute(
+                "UPDATE resources SET state=?, detail=?, updated_at=? WHERE run=? AND kind=? AND name=?",
+                (state or row["state"], merged, _now() if state else row["updated_at"], run, kind, name),
+            )
 
     @contextmanager
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -182,12 +193,13 @@ def run_lock(run: str, wait: float = 10) -> Iterator[None]:
         lock.release()
 
 
-def _refuse_elsewhere(row: sqlite3.Row, backend: str, where: str) -> None:
-    what = f"{row['kind'].replace('_', ' ')} {row['name']!r} of run {row['run']!r} is still {row['state']}"
-    there = json.loads(row["detail"]).get("where", where)
-    if row["backend"] != backend:
+def _refuse_elsewhere(row: Resource, backend: str, where: str) -> None:
+    still = "kept warm" if row.kept_warm else row.state
+    what = f"{row.kind.replace('_', ' ')} {row.name!r} of run {row.run!r} is still {still}"
+    there = row.detail.get("where", where)
+    if row.backend != backend:
         raise LorasumError(
-            f"{what} on {row['backend']}", f"remove it first: `lorasum teardown --set backend={row['backend']}`"
+            f"{what} on {row.backend}", f"remove it first: `lorasum teardown --set backend={row.backend}`"
         )
     if there != where:
         raise LorasumError(

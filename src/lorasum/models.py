@@ -209,6 +209,16 @@ class Resource:
     usd: float | None = 0.0
     """What it has cost up to now; None where that is unknown. Set by `status`."""
 
+    @property
+    def kept_warm(self) -> bool:
+        """Whether it is a job that has ended while its instance is kept, and billed like a running one."""
+        return self.state not in OPEN and bool(self.detail.get("warm"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be running, or billed for an instance that is kept."""
+        return self.state in OPEN or self.kept_warm
+
 
 @dataclass(frozen=True, slots=True)
 class Rouge:

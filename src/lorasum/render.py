@@ -17,7 +17,6 @@ from rich.text import Text
 
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.models import (
-    OPEN,
     BatchPrediction,
     DeployResult,
     EvaluateResult,
@@ -241,8 +240,8 @@ def _(result: StatusResult) -> RenderableType:
 
 
 def _costs(resource: Resource) -> tuple[str, str]:
-    """What it costs an hour and so far, while it runs; what it cost, afterwards."""
-    if resource.state not in OPEN:
+    """What it costs an hour and so far, while it runs or is kept; what it cost, afterwards."""
+    if not resource.is_open:
         return "", dollars(resource.usd)
     return dollars(resource.usd_per_hour), f"{dollars(resource.usd)} so far"
 
@@ -250,6 +249,8 @@ def _costs(resource: Resource) -> tuple[str, str]:
 def _status_row(resource: Resource) -> list[RenderableType]:
     styles = {"live": "bold green", "failed": "red", "intended": "yellow"}
     state = Text(resource.state, style=styles.get(resource.state, "dim"))
+    if resource.kept_warm:
+        state.append(", kept warm", style="bold green")
     since = resource.updated_at[5:16].replace("T", " ")  # month-day hour:minute
     return [resource.run, resource.kind.replace("_", " "), resource.name, state, resource.backend, since]
 

@@ -32,6 +32,7 @@ class MemoryBackend:
         self.artifacts = "memory:/"
         self.price: float | None = 0.0
         self.billed: float | None = 0.0
+        self.warm: set[str] = set()
 
     def _call(self, method: str) -> None:
         self.calls.append(method)
@@ -69,9 +70,13 @@ class MemoryBackend:
         self._call("stop_training")
         if self.training_state(job).status == "running":
             self.jobs[job.name] = JobState("stopped", "asked to")
+        self.warm.discard(job.name)
 
     def training_usd(self, job: JobRef) -> float | None:
         return self.billed
+
+    def is_warm(self, job: JobRef) -> bool:
+        return job.name in self.warm
 
     def artifact(self, job: JobRef) -> str:
         return f"{self.artifacts}{job.name}"
@@ -103,6 +108,7 @@ class MemoryBackend:
 
     def live(self, run: str) -> list[Live]:
         running = [Live("training_job", name) for name, state in self.jobs.items() if state.status == "running"]
+        running += [Live("training_job", name) for name in self.warm]
         return running + [Live("endpoint", name) for name in self.endpoints]
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:

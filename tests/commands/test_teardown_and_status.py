@@ -14,10 +14,11 @@ from lorasum.commands.run import run
 from lorasum.commands.status import status
 from lorasum.commands.teardown import plan_teardown, teardown
 from lorasum.commands.train import train
+from lorasum.commands.train_plan import plan_training
 from lorasum.config import Config
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger, run_lock
-from lorasum.models import EndpointRef, JobState, Silent
+from lorasum.models import EndpointRef, JobState, Resource, Silent
 
 
 def states(ledger: Ledger) -> dict[str, str]:
@@ -131,6 +132,71 @@ def test_status_tells_an_endpoint_that_died_and_a_job_that_finished(
     shown = {row.name: row for row in status({"local": backend}, ledger).resources}
     assert (shown[job].state, shown["chats"].state) == ("done", "gone")
     assert shown[job].detail["tokens"] == 900
+
+
+def jobs(backend: MemoryBackend, ledger: Ledger) -> dict[str, Resource]:
+    """What status says of training jobs."""
+    shown = status({backend.name: backend}, ledger).resources
+    return {row.name: row for row in shown if row.kind == "training_job"}
+
+
+def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
+    config: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+) -> None:
+    backend.price = backend.billed = 2.0
+    job = plan_training(config, backend, ledger).job
+    backend.warm = {job}
+    artifact = train(config, backend, ledger, Silent()).artifact
+    since = jobs(backend, ledger)[job].updated_at
+    newer = train(make_config(lora={"r": 4}), backend, ledger, Silent())  # which a warm instance does not forbid
+    backend.billed = 3.0
+    shown = jobs(backend, ledger)
+    assert (shown[job].state, shown[job].kept_warm, shown[job].usd) == ("done", True, 3.0)
+    assert (shown[job].updated_at, shown[newer.job].kept_warm) == (since, False)
+    assert deploy(config, backend, ledger, Silent()).artifact == newer.artifact, "the newest is not the one looked at"
+    again = train(config, backend, ledger, Silent())
+    assert (again.reused, again.artifact) == (True, artifact)
+    assert backend.calls.count("start_training") == 2
+    deploy(config, backend, ledger, Silent())
+    assert not any("warm" in row.detail for row in ledger.resources(kind="endpoint")), "that is the job's"
+
+    backend.warm.clear()
+    backend.billed = 4.0
+    shown = jobs(backend, ledger)
+    assert (shown[job].state, shown[job].is_open, shown[job].usd) == ("done", False, 4.0)
+    backend.billed = 5.0
+    assert jobs(backend, ledger)[job].usd == 4.0, "nobody asks for a job that is settled"
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_teardown_lets_the_instance_of_a_failed_job_go_and_the_job_stays_failed(
+    config: Config, backend: MemoryBackend, ledger: Ledger, listed: bool
+) -> None:
+    backend.warm = {job := plan_training(config, backend, ledger).job}
+    backend.outcome = JobState("failed", "no space left on the disk")
+    with pytest.raises(BackendError):
+        train(config, backend, ledger, Silent())
+    assert jobs(backend, ledger)[job].kept_warm
+    if not listed:
+        backend.live = lambda run: []  # type: ignore[method-assign]
+    torn = teardown(config, backend, ledger, Silent())
+    assert [line.partition(" (")[0] for line in torn.removed] == [f"training job {job}"]
+    assert (torn.remaining, backend.warm) == ((), set())
+    row = jobs(backend, ledger)[job]
+    assert (row.state, row.is_open, row.detail["reason"]) == ("failed", False, "no space left on the disk")
+
+
+def test_an_instance_kept_warm_elsewhere_remains_and_its_row_is_not_overwritten(
+    config: Config, backend: MemoryBackend, ledger: Ledger
+) -> None:
+    elsewhere = MemoryBackend("sagemaker")
+    elsewhere.warm = {job := plan_training(config, backend, ledger).job}
+    train(config, elsewhere, ledger, Silent())
+    assert teardown(config, backend, ledger, Silent()).remaining == (f"training job {job}, on backend sagemaker",)
+    with pytest.raises(LorasumError, match="is still kept warm on sagemaker"):
+        train(config, backend, ledger, Silent())
+    assert teardown(config, elsewhere, ledger, Silent()).remaining == ()
+    assert not train(config, backend, ledger, Silent()).reused
 
 
 def test_status_leaves_a_run_at_work_and_unknown_backends_alone(

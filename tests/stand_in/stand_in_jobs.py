@@ -64,6 +64,24 @@ class Job(threading.Thread):
         self.description["TrainingJobStatus"] = "Stopping"
         self.stopping.set()
 
+    @property
+    def warm(self) -> bool:
+        return bool(self.description.get("WarmPoolStatus", {}).get("Status") == "Available")
+
+    def cool(self) -> None:
+        """Let the instance go if it has been kept for as long as was asked for."""
+        if self.warm and time.time() - self.description["TrainingEndTime"] > self._keep_alive:
+            self.release("Terminated")
+
+    def release(self, status: str) -> None:
+        """End the time in which the instance was kept; what is to be paid for it is told from now on."""
+        kept = min(time.time() - self.description["TrainingEndTime"], self._keep_alive)
+        self.description["WarmPoolStatus"] = {"Status": status, "ResourceRetainedBillableTimeInSeconds": round(kept)}
+
+    @property
+    def _keep_alive(self) -> int:
+        return int(self.request["ResourceConfig"].get("KeepAlivePeriodInSeconds", 0))
+
     def _run(self, root: Path) -> bool:
         """On one instance. False if that was taken away."""
         ml = root / "ml"
@@ -93,13 +111,13 @@ class Job(threading.Thread):
             "BillableTimeInSeconds": billed,
         }
         self.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{target}/output/model/"}
+        if self._keep_alive:  # whether it completed, failed or was stopped
+            self.description["WarmPoolStatus"] = {"Status": "Available"}
         failure = ml / "output" / "failure"
         if self.stopping.is_set():
             overtime = self.description.get("_overtime")
             self._end("Stopped", "MaxRuntimeExceeded" if overtime else "Stopped")
         elif code == 0:
-            if self.request["ResourceConfig"].get("KeepAlivePeriodInSeconds"):
-                self.description["WarmPoolStatus"] = {"Status": "Available"}
             self._end("Completed", "Completed")
         else:
             said = failure.read_text() if failure.is_file() else ""

@@ -34,6 +34,8 @@ class Operations:
             raise RefusalError("UnknownOperationException", f"the stand-in has no {operation}", 500)
         rules.check(operation, request)
         with self._lock:
+            for job in self.jobs.values():
+                job.cool()
             self.endpoints = {name: e for name, e in self.endpoints.items() if not e.gone}
             return dict(method(request) or {})
 
@@ -46,6 +48,10 @@ class Operations:
         running = [job for job in self.jobs.values() if job.description["TrainingJobStatus"] == "InProgress"]
         spot = "spot " if request.get("EnableManagedSpotTraining") else ""
         self._refuse_beyond_quota(f"{instance} for {spot}training job usage", len(running))
+        for job in self.jobs.values():
+            if job.warm and job.request["ResourceConfig"] == request["ResourceConfig"]:
+                job.release("Reused")
+                break
         arn = self._arn("training-job", name, request)
         self.jobs[name] = Job(request, arn, self.aws)
         self.jobs[name].start()
@@ -62,12 +68,10 @@ class Operations:
 
     def UpdateTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:
         job = self._job(request)
-        warm = job.description.get("WarmPoolStatus", {})
-        if warm.get("Status") != "Available":
+        if not job.warm:
             raise RefusalError("ValidationException", "The training job has no warm pool to update")
         if request["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 0:
-            kept = round(time.time() - job.description["TrainingEndTime"])
-            job.description["WarmPoolStatus"] = {"Status": "Terminated", "ResourceRetainedBillableTimeInSeconds": kept}
+            job.release("Terminated")
         return {"TrainingJobArn": job.description["TrainingJobArn"]}
 
     def ListTrainingJobs(self, request: dict[str, Any]) -> dict[str, Any]:

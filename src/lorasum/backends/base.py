@@ -71,10 +71,16 @@ class Backend(Protocol):
         """
 
     def stop_training(self, job: JobRef) -> None:
-        """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds."""
+        """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds.
+
+        An instance that is kept after it is let go.
+        """
 
     def training_usd(self, job: JobRef) -> float | None:
         """What all of its tries were billed up to now; 0 on the user's own machine, None where a price is unknown."""
+
+    def is_warm(self, job: JobRef) -> bool:
+        """Whether an instance is kept, and billed, after a try of it has ended; never on the user's own machine."""
 
     def artifact(self, job: JobRef) -> str:
         """Folder or URI of what a completed job left behind."""
@@ -107,7 +113,7 @@ class Backend(Protocol):
         """Stop the endpoint and wait until it is gone. True if there was one; an absent one succeeds with False."""
 
     def live(self, run: str) -> list[Live]:
-        """Everything of this run that is running now, found without the ledger."""
+        """Everything of this run that is running or kept warm now, found without the ledger."""
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         """What `delete_files` would delete, one line each."""

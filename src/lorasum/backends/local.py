@@ -137,6 +137,9 @@ class LocalBackend:
     def training_usd(self, job: JobRef) -> float | None:
         return 0.0
 
+    def is_warm(self, job: JobRef) -> bool:
+        return False
+
     def artifact(self, job: JobRef) -> str:
         return str(Path(job.location) / "ml" / "model")
 

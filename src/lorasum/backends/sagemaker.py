@@ -88,6 +88,9 @@ class SageMakerBackend:
     def training_usd(self, job: JobRef) -> float | None:
         return jobs.usd(self._session, job)
 
+    def is_warm(self, job: JobRef) -> bool:
+        return jobs.is_warm(self._session, job)
+
     def artifact(self, job: JobRef) -> str:
         return jobs.artifact(self._session, job)
 

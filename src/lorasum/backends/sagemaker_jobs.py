@@ -18,7 +18,7 @@ from lorasum.backends import sagemaker_storage as storage
 from lorasum.backends.base import Live
 from lorasum.backends.sagemaker_images import inference_image, training_image
 from lorasum.backends.sagemaker_logs import Log
-from lorasum.backends.sagemaker_prices import billed_seconds, billed_usd
+from lorasum.backends.sagemaker_prices import billed_seconds, billed_usd, kept_warm
 from lorasum.backends.sagemaker_quotas import Use, check_quota
 from lorasum.backends.sagemaker_requests import (
     TAG_RUN,
@@ -110,6 +110,11 @@ def usd(session: Session, job: JobRef) -> float | None:
     return total
 
 
+def is_warm(session: Session, job: JobRef) -> bool:
+    """Also of an earlier try: one that went on in an instance of another type has left its own behind."""
+    return any(kept_warm(described) for described in _tries(session, job.name))
+
+
 def follow(session: Session, job: JobRef) -> Iterator[TrainEvent]:
     """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
 
@@ -138,7 +143,7 @@ def follow(session: Session, job: JobRef) -> Iterator[TrainEvent]:
 def stop(session: Session, job: JobRef) -> None:
     """Ask SageMaker to stop it and wait until it has: SIGTERM, two minutes, SIGKILL, then the upload.
 
-    The instance that `keep_alive_minutes` holds on to after the job is let go: it is paid for like a running one.
+    What `keep_alive_minutes` holds on to after any of its tries is let go: it is paid for like a running instance.
     """
     name = _name(job)
     asked = False
@@ -152,12 +157,12 @@ def stop(session: Session, job: JobRef) -> None:
                     raise
             asked = True
         time.sleep(poll_seconds())
-    if described and _is_warm(described):
+    for name in [described["TrainingJobName"] for described in _tries(session, job.name) if kept_warm(described)]:
         with aws_errors(f"let the warm instance of {name} go", "sagemaker:UpdateTrainingJob"):
             session.client("sagemaker").update_training_job(
                 TrainingJobName=name, ResourceConfig={"KeepAlivePeriodInSeconds": 0}
             )
-        while (described := _describe(session, name)) and _is_warm(described):
+        while (described := _describe(session, name)) and kept_warm(described):
             time.sleep(poll_seconds())
 
 
@@ -231,11 +236,6 @@ def _describe(session: Session, name: str) -> dict[str, Any] | None:
             return None
         raise
     return described
-
-
-def _is_warm(described: dict[str, Any]) -> bool:
-    """Whether the job has ended and its instance is kept, and paid for."""
-    return bool(described.get("WarmPoolStatus", {}).get("Status") == "Available")
 
 
 def _tries(session: Session, job_name: str) -> list[dict[str, Any]]:

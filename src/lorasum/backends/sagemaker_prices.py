@@ -53,15 +53,26 @@ def billed_usd(session: Session, job: dict[str, Any]) -> float | None:
 def billed_seconds(job: dict[str, Any]) -> float:
     """Seconds that are paid for at the price on demand; with spot they are fewer than the job ran.
 
-    The time in which its instance was kept warm is paid for as well.
+    The time in which its instance is kept warm is paid for as well: SageMaker tells it once the instance was let go.
     """
-    warm = job.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    now = datetime.now(UTC)
+    warm: float = job.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    if kept_warm(job):
+        warm = max(warm, _seconds(job["TrainingEndTime"], now))
     if "BillableTimeInSeconds" in job:
-        return float(job["BillableTimeInSeconds"] + warm)
+        return float(job["BillableTimeInSeconds"]) + warm
     if "TrainingStartTime" not in job:
         return 0.0
-    ran: float = (job.get("TrainingEndTime", datetime.now(UTC)) - job["TrainingStartTime"]).total_seconds()
-    return max(ran, 0.0)
+    return _seconds(job["TrainingStartTime"], job.get("TrainingEndTime", now)) + warm
+
+
+def kept_warm(job: dict[str, Any]) -> bool:
+    """Whether a training job, as SageMaker describes it, has ended and its instance is kept, and paid for."""
+    return "TrainingEndTime" in job and job.get("WarmPoolStatus", {}).get("Status") in ("InUse", "Available")
+
+
+def _seconds(began: datetime, ended: datetime) -> float:
+    return max((ended - began).total_seconds(), 0.0)
 
 
 def _listed(session: Session, instance_type: str, use: Use) -> float | None:

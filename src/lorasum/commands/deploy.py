@@ -14,6 +14,7 @@ from lorasum.ledger import Ledger, cost, run_lock
 from lorasum.models import DeployResult, EndpointRef, EndpointSpec, JobRef, ModelRef, Reporter, Resource
 
 KIND: Final = "endpoint"
+_ORIGIN = ("dataset", "fingerprint", "template", "model", "model_revision")  # of a job's detail: what serving needs
 _PROBE = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 
 
@@ -46,7 +47,8 @@ def deploy(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -
                 port=config.local.port,
                 startup_timeout=config.local.startup_timeout,
             )
-            origin = {**job.detail, "job": job.name, "settings": settings}
+            origin = {key: value for key, value in job.detail.items() if key in _ORIGIN}
+            origin |= {"job": job.name, "settings": settings}
             endpoint = serve(config, backend, ledger, spec, origin)
     return DeployResult(run, endpoint.name, endpoint.location, artifact, reused, time.monotonic() - began)
 
@@ -62,7 +64,7 @@ def serve(
         origin: what the ledger keeps of where its artifact came from; `template` is used here.
     """
     before = ledger.find(spec.run, KIND, spec.name)
-    detail = {**origin, "artifact": spec.artifact, "where": backend.where, "usd": None}  # the origin's is its job's
+    detail = {**origin, "artifact": spec.artifact, "where": backend.where, "usd": None}
     ledger.intend(spec.run, KIND, spec.name, backend.name, detail, backend.usd_per_hour(KIND))
     try:
         endpoint = backend.start_endpoint(spec)

@@ -7,7 +7,7 @@ from lorasum.backends.base import Backend, is_here
 from lorasum.commands.deploy import settle_endpoint
 from lorasum.commands.train import settle_job
 from lorasum.ledger import Ledger, RunBusyError, cost, run_lock
-from lorasum.models import OPEN, Resource, StatusResult
+from lorasum.models import Resource, StatusResult
 
 
 def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = None) -> StatusResult:
@@ -32,7 +32,7 @@ def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = No
 
 
 def _can_be_asked(row: Resource, backends: Mapping[str, Backend]) -> bool:
-    return row.state in OPEN and row.backend in backends and is_here(row, backends[row.backend])
+    return row.is_open and row.backend in backends and is_here(row, backends[row.backend])
 
 
 def settle(backend: Backend, ledger: Ledger, row: Resource) -> None:

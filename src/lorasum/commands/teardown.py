@@ -79,8 +79,8 @@ def _standing(backend: Backend, ledger: Ledger, run: str) -> list[Live]:
             if state.status != "absent":
                 found.append(Live("endpoint", row.name, state.ref.location if state.ref else ""))
     for row in recorded_jobs(ledger, run, backend):
-        job = backend.find_training(run, row.name) if row.state in OPEN and row.name not in names else None
-        if job and backend.training_state(job).status == "running":
+        job = backend.find_training(run, row.name) if row.is_open and row.name not in names else None
+        if job and (backend.training_state(job).status == "running" or backend.is_warm(job)):
             found.append(Live("training_job", row.name, job.location))
     return found
 
@@ -92,9 +92,9 @@ def _remove(backend: Backend, ledger: Ledger, run: str, live: Live) -> None:
     job = backend.find_training(run, live.name)
     if job:
         backend.stop_training(job)
-    if ledger.find(run, "training_job", live.name):
+    if row := ledger.find(run, "training_job", live.name):
         state = settle_job(backend, ledger, run, live.name)
-        if state.status in ("failed", "stopped"):
+        if row.state in OPEN and state.status in ("failed", "stopped"):
             ledger.mark(run, "training_job", live.name, "gone", reason="stopped by teardown")
 
 
@@ -104,8 +104,8 @@ def _elsewhere(row: Resource) -> str:
 
 
 def _open(ledger: Ledger, run: str, backend: Backend) -> tuple[list[Resource], list[Resource]]:
-    """Jobs and endpoints that the ledger has as running: on this backend, and on others."""
-    rows = [row for row in ledger.resources(run) if row.kind != "dataset" and row.state in OPEN]
+    """Jobs and endpoints that the ledger has as running or kept warm: on this backend, and on others."""
+    rows = [row for row in ledger.resources(run) if row.kind != "dataset" and row.is_open]
     return [row for row in rows if is_here(row, backend)], [row for row in rows if not is_here(row, backend)]
 
 

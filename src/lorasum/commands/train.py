@@ -9,9 +9,21 @@ from lorasum.commands.train_plan import Job, planned_job
 from lorasum.config import Config
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger, run_lock
-from lorasum.models import OPEN, JobRef, JobState, Reporter, Resource, TrainResult, TrainSpec, TrainStarted
+from lorasum.models import (
+    OPEN,
+    JobRef,
+    JobState,
+    JobStatus,
+    Reporter,
+    Resource,
+    ResourceState,
+    TrainResult,
+    TrainSpec,
+    TrainStarted,
+)
 
 KIND: Final = "training_job"
+_RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
 _FIGURES = ("train_loss", "eval_loss", "tokens", "tokens_per_second", "seconds")
 
 
@@ -75,19 +87,19 @@ def settle_job(
     job = backend.find_training(run, name)
     state = backend.training_state(job) if job else JobState("absent")
     row = ledger.find(run, KIND, name)
-    if job is None:
-        ledger.mark(run, KIND, name, "gone")
-    elif state.status == "absent":
-        ledger.mark(run, KIND, name, "gone", usd=backend.training_usd(job))
-    elif state.status == "running":
-        if row is None or row.state != "live":
-            ledger.mark(run, KIND, name, "live", location=job.location)
-    elif state.status == "completed":
-        figures = {} if row and row.state == "done" else _figures(backend, job, done)
-        left = {"artifact": backend.artifact(job), "usd": backend.training_usd(job)}
-        ledger.mark(run, KIND, name, "done", location=job.location, **left, **figures)
+    now = _RECORDED.get(state.status, "failed")
+    known: dict[str, Any] = {"location": job.location} if job else {"warm": False}
+    if job and now != "live":
+        known |= {"warm": backend.is_warm(job), "usd": backend.training_usd(job)}
+    if job and now == "done":
+        known |= {"artifact": backend.artifact(job)}
+        known |= {} if row and row.state == "done" else _figures(backend, job, done)
+    if now == "failed":
+        known |= {"reason": state.reason or state.status}
+    if row and row.state == now:
+        ledger.note(run, KIND, name, **known)  # looking at a job does not make it the run's latest
     else:
-        ledger.mark(run, KIND, name, "failed", reason=state.reason or state.status, usd=backend.training_usd(job))
+        ledger.mark(run, KIND, name, now, **known)
     return state
 
 
@@ -116,7 +128,8 @@ def _start(job: Job, backend: Backend, ledger: Ledger, report: Reporter) -> tupl
     if found and status in ("running", "completed"):
         if ledger.find(run, KIND, name) is None:
             ledger.intend(run, KIND, name, backend.name, _detail(job, backend, found), backend.usd_per_hour(KIND))
-        settle_job(backend, ledger, run, name)  # done again, so that `deploy` takes this job for the latest
+        if settle_job(backend, ledger, run, name).status == "completed":
+            ledger.mark(run, KIND, name, "done")  # again, so that `deploy` takes this job for the latest
         report.step(f"following job {name}, which is running" if status == "running" else f"job {name} had completed")
         return found, status
     price = backend.usd_per_hour(KIND)
