@@ -3,10 +3,12 @@
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,13 @@ class Account:
         """What all tries of it were billed, at the price list's price."""
         jobs = [job.description for job in self.aws.sagemaker.jobs.values()]
         return pytest.approx(sum(job["BillableTimeInSeconds"] for job in jobs) / 3600 * 1.25)
+
+    def let_pass(self, hours: float) -> None:
+        """Make what is recorded of endpoints older."""
+        with sqlite3.connect(self.home / "ledger.sqlite") as db:
+            [(created,)] = db.execute("SELECT created_at FROM resources WHERE kind='endpoint'").fetchall()
+            earlier = datetime.fromisoformat(created) - timedelta(hours=hours)
+            db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint'", (earlier.isoformat(),))
 
     def objects(self) -> list[str]:
         listed = self.aws.aws.client("s3").list_objects_v2(Bucket=self.aws.bucket)
@@ -272,16 +281,20 @@ def test_an_endpoint_is_updated_in_place_and_one_that_does_not_come_up_leaves_wh
     second = there.call("train", "--set", "lora.r=2")["artifact"]
     there.aws.faults = [Fault("CreateEndpoint$", "lost", times=1), Fault("CreateModel$", "lost", times=1)]
     assert there.call("deploy")["artifact"] == second
+    there.let_pass(1)
     third = there.call("train", "--set", "lora.r=3")["artifact"]
     assert there.call("deploy")["artifact"] == third
     assert there.aws.calls.count("sagemaker UpdateEndpoint") == 1
     assert len(sagemaker.models) == len(sagemaker.configs) == 1
 
+    there.let_pass(1)
     there.call("train")  # the first again: it is the newest now
     error, _ = there.fail("deploy")
     assert "rolled back" in error
+    there.let_pass(1)
     [endpoint] = [r for r in there.call("status")["resources"] if r["kind"] == "endpoint"]
     assert (endpoint["state"], endpoint["detail"]["artifact"]) == ("live", third)
+    assert endpoint["usd"] == pytest.approx(3 * 2.5, abs=0.5)  # three hours, and the minutes of this test
     assert there.call("predict", "--text", "Ana: hi")["summary"] is not None
     assert len(sagemaker.models) == len(sagemaker.configs) == 1
 

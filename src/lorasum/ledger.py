@@ -149,17 +149,19 @@ def cost(row: Resource) -> float | None:
     """USD that a resource has cost up to now; None where that is unknown.
 
     Its detail has `usd`: of a job, what its ended tries were billed; of an endpoint, what it had come to when it was
-    deleted. One that runs adds its price since it was recorded.
+    deleted. One that runs adds its price since it was recorded. To an endpoint belongs what those before it cost that
+    had its name, `usd_before`: one that is updated is recorded anew.
     """
-    recorded: float | None = row.detail.get("usd")
+    ended: float | None = row.detail.get("usd")
+    before: float | None = row.detail.get("usd_before", ended or 0.0)
     if row.usd_per_hour == 0:
-        return 0.0
+        return before
     if row.state not in OPEN:
-        return recorded
-    if row.usd_per_hour is None:
+        return ended
+    if row.usd_per_hour is None or before is None:
         return None
     hours = (datetime.now(UTC) - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
-    return (recorded or 0.0) + max(hours, 0.0) * row.usd_per_hour
+    return before + max(hours, 0.0) * row.usd_per_hour
 
 
 class RunBusyError(LorasumError):

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -281,14 +281,90 @@ def test_status_tells_what_an_endpoint_has_cost(
     backend.price = price
     ledger.intend("chats", "endpoint", "chats", "local", ledger.resources("chats", "endpoint")[0].detail, price)
     ledger.mark("chats", "endpoint", "chats", "live")
-    began = datetime.now(UTC) - timedelta(hours=3)
-    with sqlite3.connect(ledger.path) as db:
-        db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint'", (began.isoformat(),))
+    let_pass(3, ledger)
     expected = None if price is None else pytest.approx(6.0, abs=0.01)
     [job, endpoint] = [row for row in status({"local": backend}, ledger).resources if row.kind != "dataset"]
     assert (job.usd, endpoint.usd) == (0.0, expected)
     teardown(deployed, backend, ledger, Silent())
     assert status({}, ledger).resources[-1].usd == expected, "it is no longer there, and was not for nothing"
+
+
+def let_pass(hours: float, ledger: Ledger) -> None:
+    """Make what is recorded of endpoints older."""
+    with sqlite3.connect(ledger.path) as db:
+        for name, created in db.execute("SELECT name, created_at FROM resources WHERE kind='endpoint'").fetchall():
+            earlier = (datetime.fromisoformat(created) - timedelta(hours=hours)).isoformat()
+            db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint' AND name=?", (earlier, name))
+
+
+def spent(backend: MemoryBackend, ledger: Ledger) -> float | None:
+    """What status says that the endpoint has cost."""
+    [endpoint] = [row for row in status({backend.name: backend}, ledger).resources if row.kind == "endpoint"]
+    return None if endpoint.usd is None else round(endpoint.usd, 2)
+
+
+def test_an_endpoint_costs_what_all_cost_that_had_its_name_until_one_goes_unseen(
+    config: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+) -> None:
+    other = make_config(lora={"r": 4})
+    backend.price = 2.0
+    train(config, backend, ledger, Silent())
+    deploy(config, backend, ledger, Silent())
+    let_pass(3, ledger)
+    train(other, backend, ledger, Silent())
+    backend.price = 4.0
+    deploy(other, backend, ledger, Silent())  # in place, in a larger instance
+    assert spent(backend, ledger) == 6.0
+    let_pass(1, ledger)
+    assert deploy(other, backend, ledger, Silent()).reused
+    assert spent(backend, ledger) == 10.0
+
+    train(config, backend, ledger, Silent())
+    backend.before["start_endpoint"] = refuse
+    with pytest.raises(BackendError):
+        deploy(config, backend, ledger, Silent())  # it goes on serving what it did
+    assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("live", 10.0)
+    let_pass(1, ledger)
+
+    def refuse_after_half_an_hour() -> None:
+        let_pass(0.5, ledger)
+        refuse()
+
+    backend.before = {"invoke": refuse_after_half_an_hour}
+    with pytest.raises(BackendError):
+        deploy(config, backend, ledger, Silent())  # it is replaced, does not answer, and is deleted
+    backend.before.clear()
+    assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("failed", 16.0)
+    let_pass(1, ledger)
+    deploy(config, backend, ledger, Silent())
+    let_pass(1, ledger)
+    teardown(config, backend, ledger, Silent())
+    assert spent(backend, ledger) == 20.0
+
+    here = MemoryBackend("memory")
+    train(config, here, ledger, Silent())
+    deploy(config, here, ledger, Silent())
+    let_pass(1, ledger)
+    assert spent(here, ledger) == 20.0, "one that costs nothing adds nothing"
+    teardown(config, here, ledger, Silent())
+
+    train(config, backend, ledger, Silent())
+    deploy(config, backend, ledger, Silent())
+    assert spent(backend, ledger) == 20.0
+    backend.endpoints.clear()
+    deploy(config, backend, ledger, Silent())
+    assert spent(backend, ledger) is None
+    teardown(config, backend, ledger, Silent())
+    assert spent(backend, ledger) is None
+
+
+def test_what_an_older_ledger_says_of_an_endpoint_is_understood(ledger: Ledger) -> None:
+    for name, state, price in (("a", "live", 2.0), ("b", "gone", 2.0), ("c", "gone", 0.0), ("d", "live", 0.0)):
+        ledger.intend("chats", "endpoint", name, "local", {"usd": None} if name in "ac" else {}, price)
+        ledger.mark("chats", "endpoint", name, state)  # type: ignore[arg-type]
+    let_pass(1, ledger)
+    usd = [row.usd for row in status({}, ledger).resources]
+    assert usd == [pytest.approx(2.0, abs=0.01), None, 0.0, 0.0]
 
 
 def test_what_another_region_holds_is_neither_judged_nor_forgotten(

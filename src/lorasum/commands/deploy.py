@@ -11,7 +11,7 @@ from lorasum.commands.train import price_note, recorded_jobs
 from lorasum.config import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, cost, run_lock
-from lorasum.models import DeployResult, EndpointRef, EndpointSpec, JobRef, ModelRef, Reporter, Resource
+from lorasum.models import OPEN, DeployResult, EndpointRef, EndpointSpec, JobRef, ModelRef, Reporter, Resource
 
 KIND: Final = "endpoint"
 _ORIGIN = ("dataset", "fingerprint", "template", "model", "model_revision")  # of a job's detail: what serving needs
@@ -64,21 +64,32 @@ def serve(
         origin: what the ledger keeps of where its artifact came from; `template` is used here.
     """
     before = ledger.find(spec.run, KIND, spec.name)
-    detail = {**origin, "artifact": spec.artifact, "where": backend.where, "usd": None}
+    if before and before.state in OPEN and is_here(before, backend):
+        settle_endpoint(backend, ledger, before)  # if it went unseen, nobody knows what it cost
+    spent = _spent(ledger, spec.run, spec.name)
+    detail = {**origin, "artifact": spec.artifact, "where": backend.where, "usd_before": spent}
     ledger.intend(spec.run, KIND, spec.name, backend.name, detail, backend.usd_per_hour(KIND))
     try:
         endpoint = backend.start_endpoint(spec)
         summarize(config, backend, endpoint, origin["template"], [_PROBE])
     except BaseException as error:
         if before and _goes_on(backend, spec, before):
-            ledger.intend(spec.run, KIND, spec.name, backend.name, before.detail, before.usd_per_hour)
+            detail = {**before.detail, "usd_before": cost(before)}
+            ledger.intend(spec.run, KIND, spec.name, backend.name, detail, before.usd_per_hour)
             ledger.mark(spec.run, KIND, spec.name, "live")
             raise
         backend.delete_endpoint(spec.run, spec.name)
-        ledger.mark(spec.run, KIND, spec.name, "failed", reason=str(error) or type(error).__name__)
+        spent = _spent(ledger, spec.run, spec.name)  # at most: when the instance started is not known
+        ledger.mark(spec.run, KIND, spec.name, "failed", reason=str(error) or type(error).__name__, usd=spent)
         raise
     ledger.mark(spec.run, KIND, spec.name, "live", location=endpoint.location)
     return endpoint
+
+
+def _spent(ledger: Ledger, run: str, name: str) -> float | None:
+    """What endpoints of this name have cost up to now; None where that is unknown."""
+    row = ledger.find(run, KIND, name)
+    return cost(row) if row else 0.0
 
 
 def _goes_on(backend: Backend, spec: EndpointSpec, before: Resource) -> bool:
