@@ -45,8 +45,11 @@ def peak() -> int:
     """Bytes: the allocator's peak on a GPU, the resident set's elsewhere."""
     import torch
 
-    if has_gpu():
-        return torch.cuda.max_memory_allocated()
+    return torch.cuda.max_memory_allocated() if has_gpu() else resident_peak()
+
+
+def resident_peak() -> int:
+    """Bytes of this process's resident set at most: not getrusage's, which has the parent's in it from before exec."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from benchmarks.measuring import resident_peak  # noqa: E402
+
 CHUNK_LENGTH = 2048
 METHODS = ("tokenizer", "lorasum", "notebook")
 _NAMES = ["Ana", "Ben", "Cora", "Dev", "Ela", "Finn", "Gus", "Hana", "Ivo", "Jun", "Kim", "Lou", "Mara", "Nils", "Ola"]
@@ -156,9 +159,7 @@ def one(method: str, model: str, rows: str, output: str) -> None:
     seconds, tokens = call(Path(model), Path(rows), Path(output))
     packs = {"lorasum": "runs/bench/data/*/train/*.arrow", "notebook": "packs/*.arrow"}.get(method)
     size = sum(path.stat().st_size for path in Path(output).glob(packs)) if packs else 0
-    status = Path("/proc/self/status").read_text()  # getrusage has the parent's peak in it, from before the exec
-    peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", status).group(1))  # type: ignore[union-attr]
-    print(json.dumps({"seconds": seconds, "tokens": tokens, "rss": peak, "bytes": size}))
+    print(json.dumps({"seconds": seconds, "tokens": tokens, "rss": resident_peak(), "bytes": size}))
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:

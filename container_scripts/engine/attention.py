@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from engine import bloom
+from engine.failure import TrainingError
 
 _NAME = "lorasum_examples"
 _SMALL_BLOCKS = {  # FlexAttention's tiles where shared memory is 100 KB: compute capability 8.6, 8.9 and 12.0
@@ -147,12 +148,12 @@ def flex(
     """The same as causal_blocks, by one kernel for all examples (FlexAttention, Dong et al. 2024): compiled on CUDA.
 
     Raises:
-        ValueError: attention dropout, which the kernel does not have.
+        TrainingError: the model has dropout on its attention weights, which the kernel does not have.
     """
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     if dropout:
-        raise ValueError("FlexAttention has no dropout on its weights: set training.engine.attention to examples")
+        raise TrainingError("FlexAttention has no dropout on its weights", "set training.engine.attention to examples")
     tokens, on_gpu = query.shape[2], query.is_cuda
 
     def block_mask() -> Any:

@@ -182,21 +182,16 @@ def _parts(layer: Any, linear: str) -> tuple[Multiply, Widen]:
     from transformers.pytorch_utils import Conv1D
 
     if isinstance(layer, Linear8bitLt):
-        absmax = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
-        layer.register_buffer("row_scales", absmax.float() / 127, persistent=False)
+        codes, absmax = layer.weight.data, layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
+        widen: Widen = partial(widened_int8, codes, absmax.float() / 127)
         if linear != "widened":
             threshold = _OUTLIER if linear == "llm.int8" else 0.0
-            return partial(_int8_product, layer, absmax, threshold), partial(_int8_weight, layer)
-        widen = partial(_int8_weight, layer)
+            return partial(_int8_product, codes, absmax, layer.bias, threshold), widen
     elif isinstance(layer, Linear4bit):
         widen = partial(_nf4_weight, layer)
     else:
         widen = partial(_plain_weight, layer, isinstance(layer, Conv1D))
     return partial(_product, widen, layer.bias), widen
-
-
-def _int8_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
-    return widened_int8(layer.weight.data, layer.row_scales, dtype)
 
 
 def _nf4_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
@@ -215,13 +210,15 @@ def _product(widen: Widen, bias: torch.Tensor | None, x: torch.Tensor) -> torch.
     return functional.linear(x, widen(x.dtype), bias)
 
 
-def _int8_product(layer: Any, absmax: torch.Tensor, threshold: float, x: torch.Tensor) -> torch.Tensor:
+def _int8_product(
+    codes: torch.Tensor, absmax: torch.Tensor, bias: torch.Tensor | None, threshold: float, x: torch.Tensor
+) -> torch.Tensor:
     """bitsandbytes' int8 kernels: activations are quantised row by row, columns with outliers multiplied apart."""
-    operations, codes = torch.ops.bitsandbytes, layer.weight.data
+    operations = torch.ops.bitsandbytes
     quantised, scales, outliers = operations.int8_vectorwise_quant(x.half(), threshold)
     if threshold:
-        mixed = operations.int8_mixed_scaled_mm(x, quantised, codes, scales, absmax, outliers, layer.bias)
+        mixed = operations.int8_mixed_scaled_mm(x, quantised, codes, scales, absmax, outliers, bias)
         out: torch.Tensor = mixed[0]
     else:
-        out = operations.int8_scaled_mm(quantised, codes, scales, absmax, bias=layer.bias, dtype=x.dtype)
+        out = operations.int8_scaled_mm(quantised, codes, scales, absmax, bias=bias, dtype=x.dtype)
     return out
