@@ -1,0 +1,58 @@
+"""Names that are hashes of content. A changed hash starts a paid job again, so it is changed on purpose only."""
+
+from pathlib import Path
+
+import pytest
+
+from lorasum.backends.sagemaker_endpoint_requests import Served, part_name
+from lorasum.backends.sagemaker_requests import Place
+from lorasum.backends.sagemaker_storage import StoredFile
+from lorasum.backends.sagemaker_storage import fingerprint as folder_fingerprint
+from lorasum.commands.train_plan import _spec
+from lorasum.config import DataConfig
+from lorasum.config_loader import load_config
+from lorasum.data.store import fingerprint
+from lorasum.models import ModelRef
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+_SOURCES = {"train": "jsonl 00", "test": "jsonl 11"}
+
+
+@pytest.mark.parametrize(
+    ("config", "job"),
+    [("quickstart", "quickstart-3b7cfc64"), ("qwen", "qwen-samsum-4c9114fc"), ("bloomz", "bloomz-samsum-4ed983e0")],
+)
+def test_a_config_keeps_its_job_name(config: str, job: str) -> None:
+    loaded = load_config(CONFIGS / f"{config}.yaml")
+    spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
+    assert spec.job_name == job
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "c08576e4de61"),
+        (
+            {"chunk_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
+            "2a7e875d5482",
+        ),
+        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "a4e10d3469b0"),
+        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "6cfb685a542a"),
+    ],
+)
+def test_data_settings_keep_their_dataset_fingerprint(settings: dict[str, object], name: str) -> None:
+    data = DataConfig.model_validate({"train": "train.jsonl", "test": "test.jsonl", **settings})
+    assert fingerprint(_SOURCES, "files 22", data) == name
+
+
+@pytest.mark.parametrize(("overrides", "name"), [([], "chats-f17d2925"), (["sagemaker.engine=vllm"], "chats-3d19c61b")])
+def test_an_endpoint_keeps_the_name_of_its_parts(overrides: list[str], name: str) -> None:
+    config = load_config(CONFIGS / "bloomz.yaml", overrides)
+    place = Place("bucket", "lorasum", "chats", "arn:aws:iam::123456789012:role/Trainer", "image:1")
+    served = Served("s3://bucket/lorasum/chats/jobs/chats-1/output/model/", 14_000_000_000)
+    assert part_name("chats", served, place, config.sagemaker) == name
+
+
+def test_a_folder_keeps_its_name_in_s3() -> None:
+    files = [StoredFile(Path("a"), "code/a.py", 3, "00" * 32), StoredFile(Path("b"), "b.bin", 5, "11" * 32)]
+    assert folder_fingerprint(files) == "aa2a4dd99ac8"
