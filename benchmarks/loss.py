@@ -39,9 +39,9 @@ def main() -> None:
     parser.add_argument("--chunk-length", type=int, default=512)
     arguments = parser.parse_args()
 
-    from lorasum.config import ModelConfig
+    from lorasum.config.schema import ModelConfig
     from lorasum.model_source import resolve_model
-    from lorasum.models import Silent
+    from lorasum.reporting import Silent
 
     base = resolve_model(ModelConfig(id=arguments.model), Silent()).path
     assert base
@@ -60,7 +60,7 @@ def _packs(base: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The first packs of the dialogues, as `prepare` makes them."""
     from transformers import AutoTokenizer
 
-    from lorasum.config import DataConfig
+    from lorasum.config.schema import DataConfig
     from lorasum.data.sources import open_sources
     from lorasum.data.tokenize_pack import fit, packs
     from lorasum.data.validate import Tally, examples

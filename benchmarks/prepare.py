@@ -81,11 +81,11 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     import pyarrow.compute  # noqa: F401
     from transformers import AutoTokenizer
 
-    from lorasum.backends.local import LocalBackend
+    from lorasum.backends.local.backend import LocalBackend
     from lorasum.commands.prepare import prepare
-    from lorasum.config import Config
+    from lorasum.config.schema import Config
     from lorasum.ledger import Ledger
-    from lorasum.models import Silent
+    from lorasum.reporting import Silent
 
     os.environ["LORASUM_HOME"] = str(output)
     test = rows.with_name("test.jsonl")
@@ -192,9 +192,9 @@ def main() -> None:
         one(*arguments.one)
         return
 
-    from lorasum.config import ModelConfig
+    from lorasum.config.schema import ModelConfig
     from lorasum.model_source import resolve_model
-    from lorasum.models import Silent
+    from lorasum.reporting import Silent
 
     model = resolve_model(ModelConfig(id=arguments.model), Silent()).path
     assert model

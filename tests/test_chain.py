@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lorasum.backends.local import LocalBackend
+from lorasum.backends.local.backend import LocalBackend
+from lorasum.backends.records import TrainEvent
 from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict_text
 from lorasum.commands.prepare import prepare
@@ -21,11 +22,11 @@ from lorasum.commands.status import status
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.commands.train_plan import plan_training
-from lorasum.config import Config
-from lorasum.config_loader import load_config
+from lorasum.config.loader import load_config
+from lorasum.config.schema import Config
 from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
-from lorasum.models import Silent, TrainEvent
+from lorasum.reporting import Silent
 
 pytestmark = pytest.mark.slow
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.backends.sagemaker_endpoint_requests import Served, part_name
-from lorasum.backends.sagemaker_requests import Place
-from lorasum.backends.sagemaker_storage import StoredFile
-from lorasum.backends.sagemaker_storage import fingerprint as folder_fingerprint
+from lorasum.backends.sagemaker.endpoint_requests import Served, part_name
+from lorasum.backends.sagemaker.job_requests import Place
+from lorasum.backends.sagemaker.storage import StoredFile
+from lorasum.backends.sagemaker.storage import fingerprint as folder_fingerprint
 from lorasum.commands.train_plan import _spec
-from lorasum.config import DataConfig
-from lorasum.config_loader import load_config
+from lorasum.config.loader import load_config
+from lorasum.config.schema import DataConfig
 from lorasum.data.store import fingerprint
-from lorasum.models import ModelRef
+from lorasum.model_source import ModelRef
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 _SOURCES = {"train": "jsonl 00", "test": "jsonl 11"}

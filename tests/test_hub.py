@@ -80,12 +80,12 @@ Answers = dict[str, dict[str, Any]]
 SCRIPT = """
 import json, sys
 from dataclasses import asdict
-from lorasum.backends.local import LocalBackend
+from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
-from lorasum.models import Silent
+from lorasum.reporting import Silent
 answers = {}
 for name, config in json.loads(sys.argv[1]).items():
     try:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from lorasum import paths
-from lorasum.config import ModelConfig
+from lorasum.config.schema import ModelConfig
 from lorasum.errors import LorasumError, ModelError
-from lorasum.model_source import load_tokenizer, resolve_model, tokenizer_identity
-from lorasum.models import ModelRef, Silent
+from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.reporting import Silent
 
 URL = "pkg://tiny_gguf/tiny.gguf"
 
@@ -230,7 +230,7 @@ def test_two_at_a_time_convert_once() -> None:
 @pytest.mark.usefixtures("_installed")
 def test_killed_conversion_leaves_no_model(gguf_site: Path) -> None:
     script = (
-        "import os, signal, sys; from lorasum.config import ModelConfig; from lorasum.models import Silent\n"
+        "import os, signal, sys; from lorasum.config.schema import ModelConfig; from lorasum.reporting import Silent\n"
         "from lorasum.model_source import resolve_model\n"
         "class Deadly(Silent):\n"
         "    def progress(self, label, done, total, detail=''):\n"

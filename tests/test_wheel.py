@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.config import Config
+from lorasum.config.schema import Config
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.main
 
-from lorasum import __version__, render
+from lorasum import __version__
 from lorasum.errors import BackendError, DataError, LorasumError
+from lorasum.ui import render
 
 if TYPE_CHECKING:
     from lorasum.backends.base import Backend
-    from lorasum.config import Config
+    from lorasum.config.schema import Config
     from lorasum.ledger import Ledger
-    from lorasum.models import Reporter
+    from lorasum.reporting import Reporter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
 config_app = typer.Typer(help="Look at configs: every key there is, or what a file comes to.")
@@ -103,10 +104,10 @@ def _exit_code(arguments: list[str]) -> int:
 def backend(config: "Config", report: "Reporter") -> "Backend":
     """The backend a config names. The one place that knows them all."""
     if config.backend == "sagemaker":
-        from lorasum.backends.sagemaker import SageMakerBackend
+        from lorasum.backends.sagemaker.backend import SageMakerBackend
 
         return SageMakerBackend(config.sagemaker, report)
-    from lorasum.backends.local import LocalBackend
+    from lorasum.backends.local.backend import LocalBackend
 
     return LocalBackend()
 
@@ -132,10 +133,10 @@ def _run(
     Raises:
         LorasumError: it tore down, and something is left; or rows were refused. The result says so too.
     """
-    from lorasum.config_loader import load_config
+    from lorasum.config.loader import load_config
     from lorasum.ledger import Ledger
-    from lorasum.models import BatchPrediction, RunResult, TeardownResult
-    from lorasum.reporter import ConsoleReporter
+    from lorasum.results import BatchPrediction, RunResult, TeardownResult
+    from lorasum.ui.reporter import ConsoleReporter
 
     with ConsoleReporter(quiet, _verbose) as report:
         result = command(_Session(load_config(file, overrides or ()), Ledger(), report))
@@ -324,11 +325,11 @@ def status(
     verbose: Verbose = False,
 ) -> None:
     """Show what exists and what is running, of all runs or of one."""
-    from lorasum.backends.local import LocalBackend
+    from lorasum.backends.local.backend import LocalBackend
     from lorasum.commands.status import status
-    from lorasum.config_loader import load_config
+    from lorasum.config.loader import load_config
     from lorasum.ledger import Ledger
-    from lorasum.models import Silent
+    from lorasum.reporting import Silent
 
     # Only a config says in which account and region to look; without one, what is there is shown as recorded.
     run = load_config(config, overrides or ()) if config else None
@@ -343,7 +344,7 @@ app.add_typer(config_app, name="config")
 @config_app.command("schema", epilog="lorasum config schema > configs/lorasum.schema.json")
 def config_schema(verbose: Verbose = False) -> None:
     """Print the JSON Schema of configs; editors complete and check with it."""
-    from lorasum.config import Config
+    from lorasum.config.schema import Config
 
     render.show(Config.model_json_schema(), as_json=True)
 
@@ -353,7 +354,7 @@ def config_show(
     config: ConfigFile, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
     """Print a config as it is used: defaults, overrides and absolute paths filled in."""
-    from lorasum.config_loader import load_config
+    from lorasum.config.loader import load_config
 
     render.show(load_config(config, overrides or ()).model_dump(mode="json"), as_json)
 

@@ -8,15 +8,19 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from filelock import FileLock, Timeout
 
 from lorasum import paths
 from lorasum.errors import LorasumError
-from lorasum.models import OPEN, Resource, ResourceState
+
+ResourceState = Literal["intended", "live", "done", "failed", "gone"]
+OPEN: Final = ("intended", "live")
+"""States of a resource that may be running."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS resources (
@@ -34,6 +38,35 @@ CREATE TABLE IF NOT EXISTS resources (
 """
 
 _UNKNOWN = -1.0  # price; the column is NOT NULL
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One ledger row: something a run created, or was about to create."""
+
+    run: str
+    kind: Literal["dataset", "training_job", "endpoint"]
+    name: str
+    backend: str
+    state: ResourceState
+    detail: Mapping[str, Any]
+    created_at: str
+    updated_at: str
+    """UTC, ISO 8601."""
+    usd_per_hour: float | None = 0.0
+    """While it runs; None where the price is unknown."""
+    usd: float | None = 0.0
+    """What it has cost up to now; None where that is unknown. Set by `status`."""
+
+    @property
+    def kept_warm(self) -> bool:
+        """Whether it is a job that has ended while its instance is kept, and billed like a running one."""
+        return self.state not in OPEN and bool(self.detail.get("warm"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be running, or billed for an instance that is kept."""
+        return self.state in OPEN or self.kept_warm
 
 
 class Ledger:

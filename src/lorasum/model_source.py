@@ -6,16 +6,17 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lorasum import paths
 from lorasum.atomic import maker_lock, new_folder
-from lorasum.config import ModelConfig
+from lorasum.config.schema import ModelConfig
 from lorasum.errors import ModelError
 from lorasum.hub import hub_commit, hub_error
-from lorasum.models import ModelRef, Reporter
 from lorasum.quiet import quiet_transformers
+from lorasum.reporting import Reporter
 
 _CONVERTER = 1
 """Version of the conversion below: a new one converts anew."""
@@ -23,6 +24,26 @@ _PACKAGE = re.compile(r"pkg://([A-Za-z_]\w*)/(.+\.gguf)")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _TOKENIZER_PATTERNS = ("tokenizer*", "*.model", "vocab.*", "merges.txt", "*_tokens*.json", "config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A base model: a hub id the container downloads itself, or a local folder passed to it as a channel.
+
+    Attributes:
+        id: what the user wrote; shown and recorded.
+        revision: hub commit, tag or branch; None for local folders.
+        path: folder with config.json, tokenizer files and *.safetensors; None for a hub model.
+    """
+
+    id: str
+    revision: str | None = None
+    path: Path | None = None
+
+    @property
+    def location(self) -> str:
+        """What transformers' from_pretrained takes."""
+        return str(self.path) if self.path else self.id
 
 
 def resolve_model(model: ModelConfig, report: Reporter) -> ModelRef:

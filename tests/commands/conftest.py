@@ -9,10 +9,10 @@ import pytest
 from memory_backend import MemoryBackend, Told
 
 from lorasum import paths
-from lorasum.config import Config
+from lorasum.config.schema import Config
+from lorasum.data.records import Manifest
 from lorasum.data.store import write_manifest
 from lorasum.ledger import Ledger
-from lorasum.models import Manifest
 
 
 @pytest.fixture

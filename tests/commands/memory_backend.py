@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasum.backends.base import Live
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
 from lorasum.errors import BackendError
-from lorasum.models import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
 
 DONE = {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.0, "seconds": 10.0}
 

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from memory_backend import MemoryBackend, Told
 
+from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate, rouge
 from lorasum.commands.predict import predict, predict_sample, predict_text, read_answer
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.errors import BackendError, DataError, LorasumError, RefusedError
 from lorasum.ledger import Ledger
-from lorasum.models import EndpointRef, RowFailure, Silent
+from lorasum.reporting import Silent
+from lorasum.results import RowFailure
 
 
 def interrupt() -> None:

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorasum import paths
-from lorasum.backends.local import LocalBackend
+from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.data import store
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger import Ledger
-from lorasum.models import Silent
 from lorasum.prompt import DEFAULT_TEMPLATE, render
+from lorasum.reporting import Silent
 
 
 class Recorder(Silent):
@@ -110,9 +110,10 @@ def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: 
     assert first.dataset != other.dataset
     before = {path: path.stat().st_mtime_ns for path in Path(first.dataset).rglob("*")}
     script = (
-        "import sys; from pathlib import Path; from lorasum.config import Config; from lorasum.ledger import Ledger\n"
-        "from lorasum.models import Silent; from lorasum.commands.prepare import prepare\n"
-        "from lorasum.backends.local import LocalBackend\n"
+        "import sys; from pathlib import Path\n"
+        "from lorasum.config.schema import Config; from lorasum.ledger import Ledger\n"
+        "from lorasum.reporting import Silent; from lorasum.commands.prepare import prepare\n"
+        "from lorasum.backends.local.backend import LocalBackend\n"
         "result = prepare(Config.model_validate_json(sys.argv[1]), LocalBackend(), Ledger(), Silent())\n"
         "heavy = {'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules)\n"
         "print(result.dataset, result.reused, result.seconds < 0.5, sorted(heavy))"
@@ -263,9 +264,9 @@ def test_write_that_fails_midway_leaves_nothing(make_config: Callable[..., Confi
 
 def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..., Config]) -> None:
     script = (
-        "import os, signal, sys; from lorasum.config import Config; from lorasum.ledger import Ledger\n"
-        "from lorasum.models import Silent; from lorasum.commands.prepare import prepare\n"
-        "from lorasum.backends.local import LocalBackend\n"
+        "import os, signal, sys; from lorasum.config.schema import Config; from lorasum.ledger import Ledger\n"
+        "from lorasum.reporting import Silent; from lorasum.commands.prepare import prepare\n"
+        "from lorasum.backends.local.backend import LocalBackend\n"
         "class Deadly(Silent):\n"
         "    def step(self, text): os.kill(os.getpid(), signal.SIGKILL)  # said when the test split is written\n"
         "prepare(Config.model_validate_json(sys.argv[1]), LocalBackend(), Ledger(), Deadly())"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from memory_backend import MemoryBackend, Told
 
+from lorasum.backends.records import EndpointRef, JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict
 from lorasum.commands.run import run
@@ -15,10 +16,10 @@ from lorasum.commands.status import status
 from lorasum.commands.teardown import plan_teardown, teardown
 from lorasum.commands.train import train
 from lorasum.commands.train_plan import plan_training
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError
-from lorasum.ledger import Ledger, run_lock
-from lorasum.models import EndpointRef, JobState, Resource, Silent
+from lorasum.ledger import Ledger, Resource, run_lock
+from lorasum.reporting import Silent
 
 
 def states(ledger: Ledger) -> dict[str, str]:

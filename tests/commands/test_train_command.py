@@ -9,14 +9,15 @@ import pytest
 from memory_backend import DONE, MemoryBackend, Told
 
 from engine.arguments import Arguments, parse_arguments
+from lorasum.backends.records import JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.status import status
 from lorasum.commands.train import train
 from lorasum.commands.train_plan import hyperparameters, plan_training
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.errors import BackendError, ConfigError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.models import JobState, Silent
+from lorasum.reporting import Silent
 
 MakeConfig = Callable[..., Config]
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from lorasum.backends.local import LocalBackend
+from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.ledger import Ledger
-from lorasum.models import Silent
+from lorasum.reporting import Silent
 
 SCRIPT = Path(__file__).parents[2] / "container_scripts" / "train.py"
 

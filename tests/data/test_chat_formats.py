@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.config import Messages
+from lorasum.config.schema import Messages
 from lorasum.data.exports import read_chat, read_folder
 from lorasum.data.messages import MessageError, render_messages
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.config import DataConfig
+from lorasum.config.schema import DataConfig
+from lorasum.data.records import Example
 from lorasum.data.sources import open_sources
 from lorasum.data.validate import Rejected, Tally, examples
 from lorasum.errors import DataError
-from lorasum.models import Example
 
 ROWS = [{"dialogue": f"Ana: number {n}, née\nBen: “ok”, {n}", "summary": f"They say, {n}."} for n in range(20)]
 SEEDS = range(100)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from lorasum.data.duplicates import NearDuplicates, Seen, key
 from lorasum.data.personal import count_personal, redact
+from lorasum.data.records import Manifest, SplitStats
 from lorasum.data.report import page
 from lorasum.data.tokenize_pack import Tokens
-from lorasum.models import Manifest, SplitStats
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=20), max_size=12))

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lorasum.config import DataConfig
+from lorasum.config.schema import DataConfig
 from lorasum.data import store
+from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.tokenize_pack import Tokens
-from lorasum.models import Example, Manifest, SplitStats
 
 PACKS = [
     [Tokens(array("i", [5, 6, 7, 2]), 2), Tokens(array("i", [9, 2]), 1)],

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasum.config import DataConfig
+from lorasum.config.schema import DataConfig
+from lorasum.data.records import Example
 from lorasum.data.tokenize_pack import best_fit, fit, packs, shorten, tokenize
 from lorasum.data.validate import Tally
 from lorasum.errors import DataError
-from lorasum.models import Example
 from lorasum.prompt import DEFAULT_TEMPLATE, render
 
 REAL_DIALOGUES = Path(__file__).parents[3] / "shared" / "data" / "dialogsum.dev.jsonl"

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from lorasum.config import Columns, DataConfig
+from lorasum.config.schema import Columns, DataConfig
+from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, Row, Tally, check, examples
 from lorasum.errors import DataError
-from lorasum.models import Example
 
 GOOD: Row = {"dialogue": "A: hi", "summary": "A says hi."}
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lorasum.models import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, Resource, TrainEvent, TrainSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.ledger import Resource
 
 
 @dataclass(frozen=True, slots=True)

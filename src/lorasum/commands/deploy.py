@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from lorasum.backends.base import Backend, is_here
+from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.commands.predict import summarize
 from lorasum.commands.train import price_note, recorded_jobs
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger, cost, run_lock
-from lorasum.models import OPEN, DeployResult, EndpointRef, EndpointSpec, JobRef, ModelRef, Reporter, Resource
+from lorasum.ledger import OPEN, Ledger, Resource, cost, run_lock
+from lorasum.model_source import ModelRef
+from lorasum.reporting import Reporter
+from lorasum.results import DeployResult
 
 KIND: Final = "endpoint"
 _ORIGIN = ("dataset", "fingerprint", "template", "model", "model_revision")  # of a job's detail: what serving needs

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from lorasum import paths
 from lorasum.backends.base import Backend
+from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.commands.deploy import serve, withdraw
 from lorasum.commands.predict import Served, batches, held_out, served, summarize
 from lorasum.commands.train import price_note
-from lorasum.config import Config
+from lorasum.config.schema import Config
+from lorasum.data.records import Example
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, run_lock
-from lorasum.models import EndpointRef, EndpointSpec, EvaluateResult, Example, Reporter, Rouge
+from lorasum.reporting import Reporter
+from lorasum.results import EvaluateResult, Rouge
 
 
 def evaluate(

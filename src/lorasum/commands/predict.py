@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lorasum.backends.base import Backend, is_here
-from lorasum.config import Config
+from lorasum.backends.records import EndpointRef
+from lorasum.config.schema import Config
+from lorasum.data.records import Example
 from lorasum.data.store import read_test_examples
 from lorasum.errors import BackendError, DataError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.models import EndpointRef, Example, Prediction
 from lorasum.prompt import render
+from lorasum.results import Prediction
 
 _Row = TypeVar("_Row")
 

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from lorasum.backends.base import Backend
 from lorasum.commands.predict import Served, batches, served, summarize
-from lorasum.config import Columns, Config
+from lorasum.config.schema import Columns, Config
 from lorasum.errors import DataError, LorasumError, RefusedError
 from lorasum.ledger import Ledger
-from lorasum.models import BatchPrediction, Reporter, RowFailure
+from lorasum.reporting import Reporter
+from lorasum.results import BatchPrediction, RowFailure
 
 _Answer = dict[str, str]
 """{"summary": …}, or {"error": …} of a row that was refused."""

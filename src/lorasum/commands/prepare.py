@@ -12,18 +12,20 @@ from typing import Any
 from lorasum import __version__, paths
 from lorasum.atomic import maker_lock, new_folder
 from lorasum.backends.base import Backend
-from lorasum.config import Config, DataConfig
+from lorasum.config.schema import Config, DataConfig
 from lorasum.data import store
 from lorasum.data.duplicates import NearDuplicates, Seen, key
 from lorasum.data.personal import count_personal, redact
+from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.report import write_report
 from lorasum.data.sources import Source, Split, open_sources
 from lorasum.data.tokenize_pack import Tokens, batches, fit, packs
 from lorasum.data.validate import Rejected, RejectFile, Tally, examples
 from lorasum.errors import DataError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.model_source import load_tokenizer, resolve_model, tokenizer_identity
-from lorasum.models import Example, Manifest, ModelRef, PrepareResult, RenderedExample, Reporter, SplitStats
+from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.reporting import Reporter
+from lorasum.results import PrepareResult, RenderedExample
 
 _BATCH = 1024  # examples that are looked at together
 

@@ -9,10 +9,11 @@ from lorasum.commands.predict import predict_sample
 from lorasum.commands.prepare import prepare
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
-from lorasum.models import Reporter, RunResult
+from lorasum.reporting import Reporter
+from lorasum.results import RunResult
 
 
 def run(config: Config, backend: Backend, ledger: Ledger, report: Reporter, keep: bool = False) -> RunResult:

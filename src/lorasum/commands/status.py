@@ -6,8 +6,8 @@ from dataclasses import replace
 from lorasum.backends.base import Backend, is_here
 from lorasum.commands.deploy import settle_endpoint
 from lorasum.commands.train import settle_job
-from lorasum.ledger import Ledger, RunBusyError, cost, run_lock
-from lorasum.models import Resource, StatusResult
+from lorasum.ledger import Ledger, Resource, RunBusyError, cost, run_lock
+from lorasum.results import StatusResult
 
 
 def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = None) -> StatusResult:

@@ -7,10 +7,11 @@ from lorasum.backends.base import Backend, Live, is_here
 from lorasum.commands.deploy import withdraw
 from lorasum.commands.status import settle
 from lorasum.commands.train import recorded_jobs, settle_job
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger, run_lock
-from lorasum.models import OPEN, Reporter, Resource, TeardownResult
+from lorasum.ledger import OPEN, Ledger, Resource, run_lock
+from lorasum.reporting import Reporter
+from lorasum.results import TeardownResult
 
 
 def plan_teardown(

@@ -5,22 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from lorasum.backends.base import Backend, is_here
+from lorasum.backends.records import JobRef, JobState, JobStatus, TrainSpec
 from lorasum.commands.train_plan import Job, planned_job
-from lorasum.config import Config
+from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError
-from lorasum.ledger import Ledger, run_lock
-from lorasum.models import (
-    OPEN,
-    JobRef,
-    JobState,
-    JobStatus,
-    Reporter,
-    Resource,
-    ResourceState,
-    TrainResult,
-    TrainSpec,
-    TrainStarted,
-)
+from lorasum.ledger import OPEN, Ledger, Resource, ResourceState, run_lock
+from lorasum.reporting import Reporter
+from lorasum.results import TrainResult, TrainStarted
 
 KIND: Final = "training_job"
 _RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from lorasum import paths
 from lorasum.backends.base import Backend
-from lorasum.config import Config
+from lorasum.backends.records import TrainSpec
+from lorasum.config.schema import Config
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.model_source import resolve_model
-from lorasum.models import ModelRef, Reporter, Silent, TrainPlan, TrainSpec
+from lorasum.model_source import ModelRef, resolve_model
+from lorasum.reporting import Reporter, Silent
+from lorasum.results import TrainPlan
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lorasum.config import Messages
+from lorasum.config.schema import Messages
 
 _SPEAKERS = ("sender", "speaker", "author", "from", "name", "user", "role")
 _TEXTS = ("text", "content", "message", "value", "body", "utterance")

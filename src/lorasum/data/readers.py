@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from lorasum.config import Columns
+from lorasum.config.schema import Columns
 from lorasum.data.validate import Rejected, Row
 from lorasum.errors import DataError
 

@@ -3,7 +3,7 @@
 from html import escape
 from pathlib import Path
 
-from lorasum.models import Manifest, SplitStats
+from lorasum.data.records import Manifest, SplitStats
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222 }

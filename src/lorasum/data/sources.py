@@ -11,7 +11,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lorasum.config import Columns, DataConfig
+from lorasum.config.schema import Columns, DataConfig
 from lorasum.data.readers import Tick, file_type, known_types, needed_columns, read_rows
 from lorasum.data.s3 import S3Object, download, find_objects
 from lorasum.data.validate import Row

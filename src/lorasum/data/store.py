@@ -15,9 +15,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from lorasum.config import DataConfig
+from lorasum.config.schema import DataConfig
+from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.tokenize_pack import Tokens
-from lorasum.models import Example, Manifest, SplitStats
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
-from lorasum.config import DataConfig
+from lorasum.config.schema import DataConfig
+from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, Tally
 from lorasum.errors import DataError
-from lorasum.models import Example
 from lorasum.prompt import PLACEHOLDER, render
 
 TOKENIZE_ROWS = 128

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from lorasum.config import Columns, DataConfig, Messages
+from lorasum.config.schema import Columns, DataConfig, Messages
 from lorasum.data.messages import MessageError, render_messages
+from lorasum.data.records import Example
 from lorasum.errors import DataError
-from lorasum.models import Example
 
 
 @dataclass(frozen=True, slots=True)

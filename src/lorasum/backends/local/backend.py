@@ -1,0 +1,207 @@
+"""The local backend: jobs and endpoints are processes of this machine, in the user's account, without Docker."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lorasum import paths
+from lorasum.backends.base import Live
+from lorasum.backends.local import container, endpoints, processes
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.errors import BackendError
+
+if TYPE_CHECKING:
+    from psutil import Process
+
+_JOB_FLAG = "--checkpoint_dir"
+_TRAINING_NEEDS = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "psutil")
+
+_POLL = 0.2  # seconds
+_JOB_GRACE = 120.0  # seconds from SIGTERM to SIGKILL, as on SageMaker
+_RESUME = "the same command starts it again, from its newest checkpoint"
+
+
+class LocalBackend:
+    """backends.base.Backend on this machine; see there for what each method does.
+
+    A process is recognised by its command line, which names a folder of its own under the run's folder: a training job
+    by its checkpoints, an endpoint by its state. Nothing else is recorded.
+
+    Args:
+        scripts: folder with train.py, started for each job; default: the one that comes with lorasum.
+    """
+
+    name = "local"
+    where = ""
+    stops_on_interrupt = True
+
+    def __init__(self, scripts: Path | None = None) -> None:
+        self._scripts = (scripts or paths.container_scripts()).resolve()
+        self._started: dict[str, subprocess.Popen[bytes]] = {}  # by job folder; only a child tells how it ended
+
+    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
+        return 0.0
+
+    def store_dataset(self, run: str, dataset: Path) -> str:
+        return str(dataset)
+
+    def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
+        return None
+
+    def start_training(self, spec: TrainSpec) -> JobRef:
+        folder = _job_folder(spec.run, spec.job_name)
+        job = JobRef(spec.job_name, str(folder))
+        if _job_processes(folder) or container.is_complete(folder / "ml"):
+            return job
+        processes.require("training", _TRAINING_NEEDS)
+        root = folder / "ml"
+        command = [
+            str(self._scripts / container.ENTRY_POINT),
+            *container.arguments(container.hyperparameters(root, spec)),
+        ]
+        try:
+            container.lay_out(root, spec)
+            _stopped(folder).unlink(missing_ok=True)
+            environ = container.environment(root, spec, self._scripts, os.environ)
+            started = processes.spawn(processes.python(*command), self._scripts, folder / "log", environ)
+        except OSError as error:
+            raise BackendError(
+                f"cannot start training in {folder}: {error.strerror or error}",
+                "free some disk or check the folder's permissions, then run the same command again",
+            ) from error
+        self._started[str(folder)] = started
+        return job
+
+    def find_training(self, run: str, job_name: str) -> JobRef | None:
+        folder = _job_folder(run, job_name)
+        return JobRef(job_name, str(folder)) if folder.is_dir() else None
+
+    def training_state(self, job: JobRef) -> JobState:
+        folder = Path(job.location)
+        if _job_processes(folder):
+            return JobState("running")
+        if not folder.is_dir():
+            return JobState("absent")
+        if container.is_complete(folder / "ml"):
+            return JobState("completed")
+        if failure := container.failure(folder / "ml"):
+            return JobState("failed", *failure)
+        started = self._started.get(job.location)
+        status = started.poll() if started else None
+        if _stopped(folder).exists() or status in (143, -15):
+            return JobState("stopped", "the training process was asked to stop", _RESUME)
+        if status == -9:
+            return JobState(
+                "failed",
+                "the training process was killed (signal 9), as systems do when memory runs out",
+                f"close other programs, or lower data.chunk_length; {_RESUME}",
+            )
+        how = f"ended with status {status}" if status is not None else "ended without a result"
+        said = processes.last_lines(folder / "log", 1)
+        reason = f"the training process {how}" + (f"; its log ends: {said[0][:300]}" if said else "")
+        return JobState("failed", reason, f"its log is {folder / 'log'}; {_RESUME}")
+
+    def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
+        running = _job_processes(Path(job.location))
+        path = container.metrics_file(Path(job.location) / "ml")
+        position, rest = 0, b""
+        while True:
+            ended = not any(processes.alive(process) for process in running)  # looked at before the last reading
+            if path.is_file():
+                with path.open("rb") as file:
+                    file.seek(position)
+                    rest += file.read()
+                    position = file.tell()
+            *lines, rest = rest.split(b"\n")
+            for line in lines:
+                if event := _event(line):
+                    yield event
+            if ended:
+                return
+            time.sleep(_POLL)
+
+    def stop_training(self, job: JobRef) -> None:
+        folder = Path(job.location)
+        if running := _job_processes(folder):
+            processes.stop(running, _JOB_GRACE)
+            if folder.is_dir():
+                _stopped(folder).touch()
+
+    def training_usd(self, job: JobRef) -> float | None:
+        return 0.0
+
+    def is_warm(self, job: JobRef) -> bool:
+        return False
+
+    def artifact(self, job: JobRef) -> str:
+        return str(Path(job.location) / "ml" / "model")
+
+    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
+        record = Path(self.artifact(job)) / "lorasum.json"
+        return dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None
+
+    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+        return endpoints.start(spec)
+
+    def endpoint_state(self, run: str, name: str) -> EndpointState:
+        return endpoints.state(run, name)
+
+    def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
+        return endpoints.invoke(endpoint, payload, timeout)
+
+    def delete_endpoint(self, run: str, name: str) -> bool:
+        return endpoints.delete(run, name)
+
+    def live(self, run: str) -> list[Live]:
+        return [*_live_jobs(run), *endpoints.live(run)]
+
+    def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        return [str(folder) for folder in _artifact_folders(run) if artifacts and folder.is_dir()]
+
+    def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        deleted = self.stored_files(run, data, artifacts)
+        for folder in deleted:
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise BackendError(f"cannot delete {folder}: {error}", "check the folder's permissions") from error
+        return deleted
+
+
+def _artifact_folders(run: str) -> list[Path]:
+    return [paths.run_dir(run) / name for name in ("jobs", "endpoints")]
+
+
+def _job_folder(run: str, job_name: str) -> Path:
+    return paths.run_dir(run) / "jobs" / job_name
+
+
+def _stopped(folder: Path) -> Path:
+    """Exists when the job ended because it was asked to; gone again when it is started."""
+    return folder / "stopped"
+
+
+def _job_processes(folder: Path) -> list["Process"]:
+    checkpoints = str(folder / "ml" / "checkpoints")
+    return [process for process, _ in processes.find(_JOB_FLAG, lambda value: value == checkpoints)]
+
+
+def _live_jobs(run: str) -> list[Live]:
+    jobs = paths.run_dir(run) / "jobs"
+    running = processes.find(_JOB_FLAG, lambda value: Path(value).is_relative_to(jobs))
+    folders = [jobs / Path(value).relative_to(jobs).parts[0] for _, value in running]
+    return [Live("training_job", folder.name, str(folder)) for folder in folders]
+
+
+def _event(line: bytes) -> TrainEvent | None:
+    """One line of the metrics; None for the half a line that a killed process leaves."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    return TrainEvent(values.pop("event"), values)

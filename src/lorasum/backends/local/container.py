@@ -1,0 +1,177 @@
+"""What SageMaker gives a training container, for one that is a process: the /opt/ml tree, the SM_* variables, flags.
+
+Names and values follow SageMaker's own drivers (sagemaker-train's environment.py) and, where those have none, the
+older training toolkit. Only the tree's root differs: a folder of the job's own instead of /opt/ml.
+"""
+
+import json
+import multiprocessing
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lorasum.backends.records import TrainSpec
+
+ENTRY_POINT = "train.py"
+_HOST = "algo-1"
+_GROUP = "homogeneousCluster"
+
+
+def hyperparameters(root: Path, spec: TrainSpec) -> dict[str, str]:
+    """The job's hyperparameters, and where this container keeps its checkpoints."""
+    return {**spec.hyperparameters, "checkpoint_dir": str(root / "checkpoints")}
+
+
+def arguments(hyperparameters: Mapping[str, str]) -> list[str]:
+    """Hyperparameters as flags, in their order."""
+    return [text for name, value in hyperparameters.items() for text in (f"--{name}", value)]
+
+
+def lay_out(root: Path, spec: TrainSpec) -> None:
+    """Make the job's tree, or make it fit for another start: channels, config files, nothing unfinished in model/.
+
+    Checkpoints and metrics stay: the job goes on from them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    for folder in ("input/config", "input/data", "output/data", "model", "checkpoints"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "output" / "failure").unlink(missing_ok=True)
+    if not is_complete(root):
+        shutil.rmtree(root / "model")
+        (root / "model").mkdir()
+    _end_last_line(metrics_file(root))
+    for name, target in _channels(spec).items():
+        link = root / "input" / "data" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(target, target_is_directory=True)
+    for name, content in {
+        "hyperparameters": hyperparameters(root, spec),
+        "inputdataconfig": _input_data_config(spec),
+        "resourceconfig": _resource_config(),
+    }.items():
+        (root / "input" / "config" / f"{name}.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with the container's variables, and without any SM_* that it had itself."""
+    flags = hyperparameters(root, spec)
+    values = {name: _decoded(value) for name, value in flags.items()}
+    channels = {name: str(root / "input" / "data" / name) for name in _channels(spec)}
+    common = {
+        "input_dir": str(root / "input"),
+        "input_config_dir": str(root / "input" / "config"),
+        "input_data_dir": str(root / "input" / "data"),
+        "output_data_dir": str(root / "output" / "data"),
+        "model_dir": str(root / "model"),
+        "current_host": _HOST,
+        "current_instance_type": "local",
+        "hosts": [_HOST],
+        "master_addr": _HOST,
+        "master_port": 7777,
+        "network_interface_name": "lo",
+        "num_cpus": multiprocessing.cpu_count(),
+        "num_gpus": _gpus(environ),
+        "num_neurons": 0,
+        "log_level": 20,
+        "input_data_config": _input_data_config(spec),
+        "resource_config": _resource_config(),
+    }
+    training_env = {**common, "channel_input_dirs": channels, "hyperparameters": values, "job_name": spec.job_name}
+    variables: dict[str, Any] = {
+        **common,
+        "output_dir": str(root / "output"),
+        "output_failure": str(root / "output" / "failure"),
+        "output_intermediate_dir": str(root / "output" / "intermediate"),
+        "source_dir": str(scripts),
+        "entry_script": ENTRY_POINT,
+        "module_dir": str(scripts),
+        "module_name": ENTRY_POINT.removesuffix(".py"),
+        "user_entry_point": ENTRY_POINT,
+        "user_args": arguments(flags),
+        "host_count": 1,
+        "current_host_rank": 0,
+        "current_instance_group": _GROUP,
+        "channels": sorted(channels),
+        "hps": values,
+        "training_env": training_env,
+        **{f"channel_{name}": path for name, path in channels.items()},
+        **{f"hp_{name.replace('-', '_')}": value for name, value in values.items()},
+    }
+    own = {name: value for name, value in environ.items() if not name.startswith("SM_")}
+    container = {f"SM_{name.upper()}": _encoded(value) for name, value in variables.items()}
+    return {**own, **container, "TRAINING_JOB_NAME": spec.job_name, "PYTHONUNBUFFERED": "1"}
+
+
+def is_complete(root: Path) -> bool:
+    """Whether model/ holds a whole artifact: its record is written last."""
+    return (root / "model" / "lorasum.json").is_file()
+
+
+def failure(root: Path) -> tuple[str, str] | None:
+    """Message and hint of a job that said why it failed."""
+    path = root / "output" / "failure"
+    if not path.is_file():
+        return None
+    message, _, hint = path.read_text(encoding="utf-8", errors="replace").partition("\nhint: ")
+    return " ".join(message.split()), " ".join(hint.split())
+
+
+def metrics_file(root: Path) -> Path:
+    """The job's events, one JSON object a line; starts of one job follow one another in it."""
+    return root / "output" / "data" / "metrics.jsonl"
+
+
+def _channels(spec: TrainSpec) -> dict[str, Path]:
+    channels = {"training": spec.dataset}
+    return channels | ({"model": spec.model.path} if spec.model.path else {})
+
+
+def _input_data_config(spec: TrainSpec) -> dict[str, Any]:
+    channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+    return dict.fromkeys(_channels(spec), channel)
+
+
+def _resource_config() -> dict[str, Any]:
+    group = {"instance_group_name": _GROUP, "instance_type": "local", "hosts": [_HOST]}
+    return {
+        "current_host": _HOST,
+        "current_instance_type": "local",
+        "current_group_name": _GROUP,
+        "hosts": [_HOST],
+        "instance_groups": [group],
+        "network_interface_name": "lo",
+    }
+
+
+def _gpus(environ: Mapping[str, str]) -> int:
+    """GPUs the training process will see."""
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    listed = subprocess.run([program, "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S603
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def _end_last_line(path: Path) -> None:
+    """A killed job may have left half a line; what the next start appends must not continue it."""
+    if path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def _decoded(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _encoded(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

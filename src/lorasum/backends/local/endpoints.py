@@ -1,0 +1,234 @@
+"""Endpoints of the local backend: one server.py process each, in a session of its own.
+
+backends.base.Backend says what start, state, invoke, delete and live promise.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorasum import paths
+from lorasum.backends.base import Live
+from lorasum.backends.local import processes
+from lorasum.backends.local.server import MAX_BODY, PORT_TAKEN, REASON, STATE_FILE
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
+from lorasum.errors import BackendError, RefusedError
+from lorasum.model_source import ModelRef
+
+if TYPE_CHECKING:
+    from psutil import Process
+
+_FLAG = "--state-dir"
+_NEEDS = ("torch", "transformers", "fastapi", "uvicorn", "psutil")
+_POLL = 0.2  # seconds
+_GRACE = 15.0  # seconds from SIGTERM to SIGKILL
+_PING_TIMEOUT = 5.0  # seconds; a machine busy with something else answers late
+_DEPLOY = "run `lorasum deploy`"
+
+
+def start(spec: EndpointSpec) -> EndpointRef:
+    """Start the endpoint, adopt it or replace it; return when it is in service."""
+    folder = _folder(spec.run, spec.name)
+    serving = _processes(folder)
+    if serving and not _is_meant(serving[0], spec):
+        delete(spec.run, spec.name)
+        serving = []
+    try:
+        started = None if serving else _spawn(spec, folder)
+        return _wait_in_service(spec, folder / "log", started)
+    except BaseException:
+        delete(spec.run, spec.name)
+        raise
+
+
+def state(run: str, name: str) -> EndpointState:
+    """Judged from the process and its /ping. A process that ended on its own has failed until it is deleted."""
+    folder = _folder(run, name)
+    serving = _processes(folder)
+    known = _server_state(folder)
+    if not serving:
+        if known is None:
+            return EndpointState("absent")
+        reason = f"its process is gone; its log ends: {_why(folder / 'log')}"
+        return EndpointState("failed", EndpointRef(name, _url(known), known["artifact"]), reason)
+    if known is None or known["pid"] not in [process.pid for process in serving]:
+        return EndpointState("creating", EndpointRef(name, "", _artifact(serving[0])))
+    ref = EndpointRef(name, _url(known), known["artifact"])
+    status = _ping(ref.location)
+    if status == 200:
+        return EndpointState("in_service", ref)
+    return EndpointState("failed", ref, _why(folder / "log")) if status == 500 else EndpointState("creating", ref)
+
+
+def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) -> Any:
+    """POST to /invocations."""
+    import httpx
+
+    where = f"endpoint {endpoint.name}"
+    body = json.dumps(payload).encode()
+    if len(body) > MAX_BODY:
+        raise BackendError(
+            f"the request is {len(body):,} bytes long; an endpoint takes {MAX_BODY:,}", "lower predict.batch_size"
+        )
+    try:
+        # No proxy from the environment: it would be asked for our own machine's address.
+        with httpx.Client(trust_env=False, timeout=httpx.Timeout(timeout, connect=_PING_TIMEOUT)) as client:
+            headers = {"Content-Type": "application/json"}
+            response = client.post(f"{endpoint.location}/invocations", content=body, headers=headers)
+        answer = response.json()
+    except httpx.ConnectError as error:
+        raise BackendError(f"{where} does not answer at {endpoint.location}", _DEPLOY) from error
+    except httpx.TimeoutException as error:
+        raise BackendError(
+            f"{where} did not answer in {timeout:g} s",
+            "raise predict.timeout, or lower predict.max_new_tokens or predict.batch_size",
+        ) from error
+    except httpx.TransportError as error:
+        raise BackendError(f"{where} broke off while answering", f"{_DEPLOY}, then the same command again") from error
+    except ValueError as error:
+        raise BackendError(f"{where} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
+    if response.status_code != 200:
+        said = answer.get("error") if isinstance(answer, dict) else None
+        message = f"{where} refused the request: {said or f'HTTP {response.status_code}'}"
+        if response.status_code == 400:
+            raise RefusedError(message, "send what the message asks for")
+        raise BackendError(message, _DEPLOY)
+    return answer
+
+
+def delete(run: str, name: str) -> bool:
+    """Stop the process; forget one that had ended on its own. The log stays."""
+    folder = _folder(run, name)
+    serving = _processes(folder)
+    processes.stop(serving, _GRACE)
+    existed = bool(serving) or (folder / STATE_FILE).exists()
+    (folder / STATE_FILE).unlink(missing_ok=True)
+    return existed
+
+
+def live(run: str) -> list[Live]:
+    """The run's server processes."""
+    folders = paths.run_dir(run) / "endpoints"
+    found = [Path(value) for _, value in processes.find(_FLAG, lambda value: Path(value).is_relative_to(folders))]
+    states = [(folder, _server_state(folder)) for folder in found]
+    return [Live("endpoint", folder.name, _url(known) if known else str(folder)) for folder, known in states]
+
+
+def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
+    processes.require("serving", _NEEDS)
+    if Path(spec.artifact).is_absolute() and not Path(spec.artifact).is_dir():
+        raise BackendError(f"there is no model folder {spec.artifact}", "run `lorasum train`")
+    model = str(Path(spec.artifact) / "adapter") if spec.base else spec.artifact
+    code = spec.code or Path(model) / "code"
+    if not (code / "inference.py").is_file():
+        raise BackendError(f"there is no {code / 'inference.py'}", "run `lorasum train` to get a whole artifact")
+    flags = ["--model-dir", model, "--code-dir", str(code), _FLAG, str(folder), "--port", str(spec.port)]
+    flags += ["--base", _base(spec.base), "--artifact", spec.artifact] if spec.base else []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STATE_FILE).unlink(missing_ok=True)
+        (folder / "log").write_bytes(b"")
+        command = processes.python("-m", "lorasum.backends.local.server", *flags)
+        return processes.spawn(command, folder, folder / "log")
+    except OSError as error:
+        raise BackendError(
+            f"cannot start an endpoint in {folder}: {error.strerror or error}",
+            "free some disk or check the folder's permissions, then run the same command again",
+        ) from error
+
+
+def _wait_in_service(spec: EndpointSpec, log: Path, started: subprocess.Popen[bytes] | None) -> EndpointRef:
+    """Poll until /ping answers 200. `started` is None for an endpoint that another process started."""
+    deadline = time.monotonic() + spec.startup_timeout
+    while time.monotonic() < deadline:
+        now = state(spec.run, spec.name)
+        status = started.poll() if started else None  # asked after the look above: an end seen there is known here
+        if status == PORT_TAKEN:
+            raise _port_taken(spec.port)
+        if now.status == "in_service" and now.ref:
+            return now.ref
+        if now.status in ("failed", "absent") or status is not None:
+            how = f"its process was killed (signal {-status}); " if status and status < 0 else ""
+            raise BackendError(f"endpoint {spec.name} did not start: {how}{_why(log)}", f"its whole log is {log}")
+        time.sleep(_POLL)
+    raise BackendError(
+        f"endpoint {spec.name} was not ready in {spec.startup_timeout:g} s; its log ends: {_why(log)}",
+        f"raise local.startup_timeout; its whole log is {log}",
+    )
+
+
+def _port_taken(port: int) -> BackendError:
+    holder = processes.holder(port)
+    return BackendError(
+        f"port {port} on 127.0.0.1 is taken" + (f" by {holder}" if holder else ""),
+        "choose another local.port, or 0 for a free one",
+    )
+
+
+def _folder(run: str, name: str) -> Path:
+    return paths.run_dir(run) / "endpoints" / name
+
+
+def _processes(folder: Path) -> list["Process"]:
+    return [process for process, _ in processes.find(_FLAG, lambda value: value == str(folder))]
+
+
+def _is_meant(process: "Process", spec: EndpointSpec) -> bool:
+    """Whether a server serves what `spec` asks for, where it asks for it."""
+    meant = (spec.artifact, _base(spec.base) if spec.base else None)
+    return (_artifact(process), _flag(process, "--base")) == meant and spec.port in (
+        0,
+        int(_flag(process, "--port") or 0),
+    )
+
+
+def _artifact(process: "Process") -> str:
+    return _flag(process, "--artifact") or _flag(process, "--model-dir") or ""
+
+
+def _base(model: ModelRef) -> str:
+    """Folder of a base model, or its hub id with @revision."""
+    return model.location if model.path or not model.revision else f"{model.id}@{model.revision}"
+
+
+def _flag(process: "Process", flag: str) -> str | None:
+    import psutil
+
+    try:
+        return processes.flag_value(process.cmdline(), flag)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _server_state(folder: Path) -> dict[str, Any] | None:
+    """What the server wrote when it held its port; None before that, and after the endpoint was deleted."""
+    try:
+        known: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return known
+
+
+def _url(known: Mapping[str, Any]) -> str:
+    return f"http://127.0.0.1:{known['port']}"
+
+
+def _ping(url: str) -> int | None:
+    """The status of /ping, None when nothing answers."""
+    import httpx
+
+    try:
+        with httpx.Client(trust_env=False, timeout=_PING_TIMEOUT) as client:
+            return client.get(f"{url}/ping").status_code
+    except httpx.TransportError:
+        return None
+
+
+def _why(log: Path) -> str:
+    """The reason a server gave for giving up, or else the end of its log, in one line."""
+    lines = processes.last_lines(log, 3)
+    reason = lines[-1].partition(REASON)[2] if lines else ""
+    return reason or " | ".join(line[:200] for line in lines) or "nothing"

@@ -1,0 +1,193 @@
+"""An endpoint on this machine: inference.py behind HTTP, as the SageMaker Hugging Face inference container serves it.
+
+    python -m lorasum.backends.local.server --model-dir D --code-dir C --state-dir S --port P
+
+GET /ping             503 while the model is being loaded, 200 after that, 500 if it could not be (then it ends)
+POST /invocations     input_fn, predict_fn, output_fn of C/inference.py, a request at a time; 400 if one of them raises
+S/server.json         {"port", "pid", "artifact"}: written once the port is held
+"""
+
+import argparse
+import asyncio
+import errno
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+
+STATE_FILE = "server.json"
+PORT_TAKEN = 98
+"""Exit status when another process listens on the port."""
+MAX_BODY = 6_291_456
+"""Longest request, bytes: SageMaker's limit."""
+REASON = "cannot serve: "
+"""Begins the log's last line when the server gives up."""
+
+_FAILED = 1
+_FAILURE_SHOWS = 1.0  # seconds during which /ping answers 500 before the process ends
+_LAST_ANSWER = 5  # seconds a request may still take after SIGTERM
+
+_log = logging.getLogger("lorasum.server")
+
+
+class Handler:
+    """The handler module and its model, loaded and called in one thread of their own: torch keeps its threads warm."""
+
+    def __init__(self, model_dir: str, code_dir: Path) -> None:
+        self.ping_status = 503
+        self._model_dir = model_dir
+        self._code_dir = code_dir
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._turn = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Import the module and load the model; `ping_status` says how it went, the log why."""
+        began = time.monotonic()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+        except (Exception, SystemExit) as error:
+            _log.exception("loading failed")
+            _give_up(f"the model of {self._model_dir} does not load: {_one_line(error)}")
+            self.ping_status = 500
+        else:
+            _log.info("model loaded in %.1f s", time.monotonic() - began)
+            self.ping_status = 200
+
+    async def answer(self, request: "Request", body: bytes) -> "Response":
+        """What the handler makes of one request."""
+        from fastapi import Response
+
+        content_type = request.headers.get("content-type", "application/json")
+        accept = request.headers.get("accept", "*/*")
+        accept = "application/json" if accept == "*/*" else accept  # as the container's toolkit does
+        async with self._turn:
+            if await request.is_disconnected():  # it gave up waiting; nobody would read the answer
+                return Response(status_code=499)
+            began = time.monotonic()
+            run = asyncio.get_running_loop().run_in_executor
+            try:
+                answer = await run(self._thread, self._transform, body, content_type, accept)
+            except ValueError as error:
+                _log.info("refused: %s", _one_line(error))
+                return _error(400, str(error))
+            except Exception as error:
+                _log.exception("the handler failed")
+                return _error(400, str(error) or type(error).__name__)
+            _log.info("answered in %.1f s", time.monotonic() - began)
+            return Response(answer, media_type=accept)
+
+    def _load(self) -> None:
+        sys.path.insert(0, str(self._code_dir))
+        spec = spec_from_file_location("inference", self._code_dir / "inference.py")
+        if spec is None or spec.loader is None:
+            raise FileNotFoundError(f"{self._code_dir / 'inference.py'} is not a Python module")
+        self._module = sys.modules["inference"] = module_from_spec(spec)
+        spec.loader.exec_module(self._module)
+        self._model = self._module.model_fn(self._model_dir)
+
+    def _transform(self, body: bytes, content_type: str, accept: str) -> Any:
+        data = self._module.input_fn(body, content_type)
+        return self._module.output_fn(self._module.predict_fn(data, self._model), accept)
+
+
+def create_app(handler: Handler) -> "FastAPI":
+    """The two routes of a SageMaker inference container."""
+    from fastapi import FastAPI, Request, Response
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/ping")
+    async def ping() -> Response:
+        return Response(status_code=handler.ping_status)
+
+    @app.post("/invocations")
+    async def invocations(request: Request) -> Response:
+        body = await _body(request)
+        if body is None:
+            return _error(413, f"the request is longer than {MAX_BODY} bytes")
+        if handler.ping_status != 200:
+            return _error(503, "the model is not loaded")
+        return await handler.answer(request, body)
+
+    return app
+
+
+def main() -> int:
+    """Hold the port, say so in S/server.json, then load and serve until SIGTERM. Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Serve one model on 127.0.0.1.")
+    parser.add_argument("--model-dir", required=True, help="folder or hub id of the model")
+    parser.add_argument("--code-dir", required=True, type=Path, help="folder with inference.py")
+    parser.add_argument("--base", help="folder or hub id of the base model, where --model-dir is an adapter's")
+    parser.add_argument("--artifact", help="what server.json names as served; default: --model-dir")
+    parser.add_argument("--state-dir", required=True, type=Path, help="folder for server.json")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        listener = socket.create_server(("127.0.0.1", args.port))
+    except OSError as error:
+        _give_up(f"port {args.port}: {error.strerror}")
+        return PORT_TAKEN if error.errno == errno.EADDRINUSE else _FAILED
+    if args.base:
+        os.environ["LORASUM_BASE_MODEL"] = args.base
+    handler = Handler(args.model_dir, args.code_dir)
+    return asyncio.run(_serve(handler, args.artifact or args.model_dir, args.state_dir, listener))
+
+
+async def _serve(handler: Handler, artifact: str, state_dir: Path, listener: socket.socket) -> int:
+    import uvicorn
+
+    _write_state(state_dir, port=listener.getsockname()[1], artifact=artifact)
+    config = uvicorn.Config(
+        create_app(handler), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_LAST_ANSWER
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await handler.load()
+    if handler.ping_status != 200:
+        await asyncio.sleep(_FAILURE_SHOWS)
+        server.should_exit = True
+    await serving  # after SIGTERM, uvicorn ends the process by raising the signal again: no thread is waited for
+    return 0 if handler.ping_status == 200 else _FAILED
+
+
+async def _body(request: "Request") -> bytes | None:
+    """The request's body; None if it is too long, of which no more than the limit is kept."""
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) <= MAX_BODY:
+            body += chunk
+    return bytes(body) if len(body) <= MAX_BODY else None
+
+
+def _write_state(state_dir: Path, port: int, artifact: str) -> None:
+    half_made = state_dir / f"{STATE_FILE}.part"
+    half_made.write_text(json.dumps({"port": port, "pid": os.getpid(), "artifact": artifact}), encoding="utf-8")
+    half_made.replace(state_dir / STATE_FILE)
+
+
+def _error(status: int, message: str) -> "Response":
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse({"error": message}, status_code=status)
+
+
+def _give_up(reason: str) -> None:
+    _log.error("%s%s", REASON, reason)
+
+
+def _one_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""What commands and backends hand each other: what to start, what was started, and where it stands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lorasum.model_source import ModelRef
+
+JobStatus = Literal["running", "completed", "failed", "stopped", "absent"]
+EndpointStatus = Literal["creating", "in_service", "failed", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpec:
+    """All a backend needs to start one training job.
+
+    Attributes:
+        job_name: unique; the same spec always gets the same name, so starting it again adopts the job.
+        dataset: prepared dataset folder (manifest.json, train/, test/).
+        hyperparameters: flag name → value as SageMaker passes them: strings of at most 256 characters.
+    """
+
+    run: str
+    job_name: str
+    model: ModelRef
+    dataset: Path
+    hyperparameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class JobRef:
+    """A training job that was started; `location` is the backend's own address of it (folder, ARN)."""
+
+    name: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """Where a job stands; `reason` is one line for failed and stopped jobs."""
+
+    status: JobStatus
+    reason: str = ""
+    hint: str = ""
+    log: tuple[str, ...] = ()
+    """Last lines of a failed job's log, where the user has no file of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainEvent:
+    """What a training job says.
+
+    Kinds: start, step, eval, saved, merged and done are the script's own; status is the backend's; log is any other
+    line of its log.
+    """
+
+    kind: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """All a backend needs to start one endpoint.
+
+    Attributes:
+        artifact: folder or URI holding a model, its tokenizer and (unless `code` is given) code/inference.py.
+        code: folder with inference.py for a model that carries none (a base model).
+        base: with it, the artifact's adapter is served on top of this base model, instead of the merged one.
+        port: local port, 0 for any free one.
+        startup_timeout: seconds until /ping must answer 200.
+    """
+
+    run: str
+    name: str
+    artifact: str
+    code: Path | None = None
+    base: ModelRef | None = None
+    port: int = 0
+    startup_timeout: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRef:
+    """An endpoint that was started. `location` is its address (URL, ARN)."""
+
+    name: str
+    location: str
+    artifact: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """Where an endpoint stands; `ref` is set unless absent."""
+
+    status: EndpointStatus
+    ref: EndpointRef | None = None
+    reason: str = ""

@@ -1,0 +1,1 @@
+"""The SageMaker backend: jobs and endpoints of the user's AWS account."""

@@ -1,0 +1,125 @@
+"""The SageMaker backend: jobs and endpoints of the user's AWS account."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from lorasum.backends.base import Live
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.backends.sagemaker import endpoints, jobs, storage
+from lorasum.backends.sagemaker.images import training_image
+from lorasum.backends.sagemaker.invoke import invoke
+from lorasum.backends.sagemaker.job_requests import Place
+from lorasum.backends.sagemaker.prices import usd_per_hour
+from lorasum.backends.sagemaker.session import Session
+from lorasum.config.schema import SageMakerConfig
+from lorasum.errors import BackendError, ConfigError
+from lorasum.reporting import Reporter
+
+_ANY_REGION = "us-east-1"
+
+
+class SageMakerBackend:
+    """backends.base.Backend on Amazon SageMaker; see there for what each method does.
+
+    Everything a run creates carries the tag lorasum:run and lies in S3 under <bucket>/<prefix>/<run>/, so that it can
+    be found without any record.
+
+    Args:
+        config: the section `sagemaker`.
+        report: told of uploads.
+    """
+
+    name = "sagemaker"
+    stops_on_interrupt = False
+
+    def __init__(self, config: SageMakerConfig, report: Reporter) -> None:
+        self._config = config
+        self._report = report
+        self._session = Session(config)
+
+    @property
+    def where(self) -> str:
+        return f"account {self._session.account}, {self._session.region}"
+
+    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
+        if kind == "training_job":
+            return usd_per_hour(self._session, self._config.training_instance_type, "Training")
+        return usd_per_hour(self._session, self._config.endpoint_instance_type, "Hosting")
+
+    def store_dataset(self, run: str, dataset: Path) -> str:
+        return jobs.store_dataset(self._session, run, dataset, self._report)
+
+    def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
+        try:
+            place = jobs.place(self._session, spec.run)
+        except BackendError as error:
+            self._report.warn(f"{error.message}: the request has placeholders instead")
+            place = Place(
+                bucket=self._config.bucket or "<bucket>",
+                prefix=self._config.prefix,
+                run=spec.run,
+                role=self._config.role or "<role>",
+                image=training_image(self._config, self._config.region or _ANY_REGION),
+            )
+        return jobs.request(self._session, spec, place)
+
+    def start_training(self, spec: TrainSpec) -> JobRef:
+        if self._config.network_isolation and spec.model.path is None:
+            raise ConfigError(
+                f"with sagemaker.network_isolation the container cannot download {spec.model.id}",
+                "give model.id as a local folder: its weights travel through S3",
+            )
+        return jobs.start(self._session, spec, self._report)
+
+    def find_training(self, run: str, job_name: str) -> JobRef | None:
+        return jobs.find(self._session, job_name)
+
+    def training_state(self, job: JobRef) -> JobState:
+        return jobs.state(self._session, job)
+
+    def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
+        return jobs.follow(self._session, job)
+
+    def stop_training(self, job: JobRef) -> None:
+        jobs.stop(self._session, job)
+
+    def training_usd(self, job: JobRef) -> float | None:
+        return jobs.usd(self._session, job)
+
+    def is_warm(self, job: JobRef) -> bool:
+        return jobs.is_warm(self._session, job)
+
+    def artifact(self, job: JobRef) -> str:
+        return jobs.artifact(self._session, job)
+
+    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
+        return jobs.artifact_record(self._session, job)
+
+    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+        return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"), self._report)
+
+    def endpoint_state(self, run: str, name: str) -> EndpointState:
+        return endpoints.state(self._session, run, name)
+
+    def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
+        return invoke(self._session, endpoint, payload, timeout)
+
+    def delete_endpoint(self, run: str, name: str) -> bool:
+        return endpoints.delete(self._session, run, name)
+
+    def live(self, run: str) -> list[Live]:
+        return [*jobs.live(self._session, run), *endpoints.live(self._session, run)]
+
+    def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        found = {uri: storage.contents(self._session, uri) for uri in self._folders(run, data, artifacts)}
+        return [f"{uri} ({count} objects, {size / 1e6:,.1f} MB)" for uri, (count, size) in found.items() if count]
+
+    def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        counts = {uri: storage.delete(self._session, uri) for uri in self._folders(run, data, artifacts)}
+        return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]
+
+    def _folders(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        place = Place(self._session.bucket_name, self._config.prefix, run, role="", image="")
+        names = (["data"] if data else []) + (["jobs", "checkpoints", "models", "code", "capture"] if artifacts else [])
+        return [place.uri(name) for name in names]

@@ -1,0 +1,136 @@
+"""The requests that make an endpoint: model, endpoint configuration, endpoint, autoscaling. Pure functions."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lorasum.backends.sagemaker.job_requests import Place, tags, vpc
+from lorasum.config.schema import SageMakerConfig
+
+VARIANT = "AllTraffic"
+BASE_FOLDER = "/opt/ml/additional-model-data-sources/base"
+"""Where a container finds `Served.base`."""
+_MODEL = "/opt/ml/model"
+_SHORTEST, _LONGEST = 60, 3600  # seconds that SageMaker takes for either timeout
+_DOWNLOAD_RATE, _LOAD_RATE = 50e6, 100e6  # bytes a second, on the slow side of what instances do
+_SLACK = 300  # seconds: pulling the image's last layers, installing the pins, starting Python
+_ANSWER = 60  # seconds: the service gives a container no more
+_VLLM_SYSTEM = "al2023-ami-sagemaker-inference-gpu-4-1"  # its driver runs the images' CUDA 13; the default's does not
+_SCALABLE = {
+    "ServiceNamespace": "sagemaker",
+    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an endpoint serves.
+
+    Attributes:
+        uri: S3 folder of the uncompressed model or adapter, its slash at the end, with code/inference.py in it.
+        bytes: of everything below it, and below `base`.
+        environment: of the container, beside what its image needs.
+        base: S3 folder of the base model that an adapter is put on; None where the container downloads it.
+    """
+
+    uri: str
+    bytes: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    base: str | None = None
+
+
+def part_name(endpoint: str, served: Served, place: Place, config: SageMakerConfig) -> str:
+    """Name of an endpoint's model and configuration: another one whenever anything in them is another."""
+    requests = {**model_request("", served, place, config), **endpoint_config_request("", served, place, config)}
+    decides = requests | {"Tags": config.tags}  # lorasum's own version is no reason for another endpoint
+    return f"{endpoint}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def model_request(name: str, served: Served, place: Place, config: SageMakerConfig) -> dict[str, Any]:
+    """What create_model is called with."""
+    engine = {
+        "huggingface": {
+            "SAGEMAKER_PROGRAM": "inference.py",
+            "SAGEMAKER_SUBMIT_DIRECTORY": f"{_MODEL}/code",
+            "SAGEMAKER_MODEL_SERVER_TIMEOUT": str(_ANSWER),
+            "SAGEMAKER_MODEL_SERVER_WORKERS": "1",  # one GPU holds the model once
+        },
+        "vllm": {"SM_VLLM_MODEL": _MODEL},
+    }[config.engine]
+    container: dict[str, Any] = {
+        "Image": place.image,
+        "ModelDataSource": _source(served.uri),
+        "Environment": {**engine, **served.environment},
+    }
+    if served.base:
+        container["AdditionalModelDataSources"] = [{"ChannelName": "base", **_source(served.base)}]
+        container["Environment"]["LORASUM_BASE_MODEL"] = BASE_FOLDER
+    return {
+        "ModelName": name,
+        "ExecutionRoleArn": place.role,
+        "PrimaryContainer": container,
+        "EnableNetworkIsolation": config.network_isolation,
+        "Tags": tags(place.run, config.tags),
+    } | vpc(config)
+
+
+def endpoint_config_request(name: str, served: Served, place: Place, config: SageMakerConfig) -> dict[str, Any]:
+    """What create_endpoint_config is called with; the model has the same name. Timeouts follow the model's size."""
+    variant = {
+        "VariantName": VARIANT,
+        "ModelName": name,
+        "InitialInstanceCount": 1,
+        "InstanceType": config.endpoint_instance_type,
+        "ModelDataDownloadTimeoutInSeconds": _seconds(served.bytes / _DOWNLOAD_RATE),
+        "ContainerStartupHealthCheckTimeoutInSeconds": _seconds(served.bytes / _LOAD_RATE),
+    }
+    if config.engine == "vllm":
+        variant["InferenceAmiVersion"] = _VLLM_SYSTEM
+    request: dict[str, Any] = {
+        "EndpointConfigName": name,
+        "ProductionVariants": [variant],
+        "Tags": tags(place.run, config.tags),
+    }
+    if config.capture_percent:
+        request["DataCaptureConfig"] = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": config.capture_percent,
+            "DestinationS3Uri": place.uri("capture").rstrip("/"),
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+        } | ({"KmsKeyId": config.kms_key} if config.kms_key else {})
+    return request
+
+
+def endpoint_request(endpoint: str, name: str, place: Place, config: SageMakerConfig) -> dict[str, Any]:
+    """What create_endpoint is called with; `name` is the configuration's."""
+    return {"EndpointName": endpoint, "EndpointConfigName": name, "Tags": tags(place.run, config.tags)}
+
+
+def scalable_target(endpoint: str) -> dict[str, str]:
+    """What Application Auto Scaling calls an endpoint's number of instances."""
+    return {**_SCALABLE, "ResourceId": f"endpoint/{endpoint}/variant/{VARIANT}"}
+
+
+def scaling_requests(endpoint: str, config: SageMakerConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What register_scalable_target and put_scaling_policy are called with."""
+    target = scalable_target(endpoint)
+    policy = {
+        "TargetValue": float(config.requests_per_minute),
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+    }
+    return target | {"MinCapacity": 1, "MaxCapacity": config.max_instances}, target | {
+        "PolicyName": "lorasum",
+        "PolicyType": "TargetTrackingScaling",
+        "TargetTrackingScalingPolicyConfiguration": policy,
+    }
+
+
+def _source(uri: str) -> dict[str, Any]:
+    return {"S3DataSource": {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}}
+
+
+def _seconds(expected: float) -> int:
+    return round(min(max(expected + _SLACK, _SHORTEST), _LONGEST))

@@ -1,0 +1,50 @@
+"""Which container image a job or an endpoint runs: the config's, or Hugging Face's of exactly the config's versions."""
+
+from lorasum.config.schema import SageMakerConfig
+from lorasum.errors import BackendError
+
+
+def training_image(config: SageMakerConfig, region: str) -> str:
+    """URI of the training image."""
+    versions = (config.training_transformers_version, config.training_pytorch_version)
+    return config.training_image or _hugging_face("training", *versions, config.training_instance_type, region)
+
+
+def inference_image(config: SageMakerConfig, region: str) -> str:
+    """URI of the inference image: of transformers, or of vLLM."""
+    if config.inference_image:
+        return config.inference_image
+    if config.engine == "vllm":
+        what = f"Hugging Face vLLM image of version {config.vllm_version}"
+        return _retrieve(
+            what, "sagemaker.vllm_version", framework="huggingface-vllm", region=region, version=config.vllm_version,
+            instance_type=config.endpoint_instance_type, image_scope="inference",
+        )  # fmt: skip
+    versions = (config.inference_transformers_version, config.inference_pytorch_version)
+    return _hugging_face("inference", *versions, config.endpoint_instance_type, region)
+
+
+def _hugging_face(scope: str, transformers: str, pytorch: str, instance: str, region: str) -> str:
+    return _retrieve(
+        f"Hugging Face {scope} image of transformers {transformers} on PyTorch {pytorch}",
+        f"sagemaker.{scope}_transformers_version and _pytorch_version to a pair",
+        framework="huggingface", region=region, version=transformers, base_framework_version=f"pytorch{pytorch}",
+        py_version="py312", instance_type=instance, image_scope=scope,
+    )  # fmt: skip
+
+
+def _retrieve(what: str, fields: str, **wanted: str) -> str:
+    """The URI that the SDK has for it."""
+    try:
+        from sagemaker.core import image_uris  # 2 s
+    except ImportError as error:
+        raise BackendError("the sagemaker backend needs sagemaker-core", "pip install 'lorasum[sagemaker]'") from error
+    try:
+        uri: str = image_uris.retrieve(**wanted)
+    except (ValueError, KeyError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BackendError(
+            f"no {what} in {wanted['region']}: {first}",
+            f"set {fields} that exists, or sagemaker.{wanted['image_scope']}_image",
+        ) from error
+    return uri

@@ -1,0 +1,124 @@
+"""The CreateTrainingJob request, and where things lie in S3: pure functions, so that what is sent can be looked at."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lorasum import __version__
+from lorasum.backends.records import TrainSpec
+from lorasum.config.schema import SageMakerConfig
+
+TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
+_DATA = "/opt/ml/input/data"
+_CHECKPOINTS = "/opt/ml/checkpoints"
+_NUMBER = "([0-9.eE+-]+)"
+_METRICS = {
+    "train:loss": f'"loss": {_NUMBER}',
+    "train:tokens_per_second": f'"event": "step".*"tokens_per_second": {_NUMBER}',
+    "eval:loss": f'"event": "eval".*"eval_loss": {_NUMBER}',
+}
+"""Metric name → regex over the JSON lines of container_scripts/engine/metrics.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run lives on AWS.
+
+    Attributes:
+        role: ARN of the execution role.
+        image: URI of the container image.
+    """
+
+    bucket: str
+    prefix: str
+    run: str
+    role: str
+    image: str
+
+    def uri(self, *parts: str) -> str:
+        """s3:// address of a folder of the run, with its slash at the end."""
+        return "/".join(["s3:/", self.bucket, self.prefix, self.run, *parts, ""])
+
+
+def training_request(
+    spec: TrainSpec, name: str, place: Place, config: SageMakerConfig, data: str, code: str, model: str | None
+) -> dict[str, Any]:
+    """What boto3's create_training_job is called with.
+
+    Args:
+        name: of the job: `spec.job_name`, or that of a retry. All tries share their checkpoints.
+        data: S3 folder of the dataset.
+        code: S3 folder of the container scripts.
+        model: S3 folder of the base model; None when the container downloads it from the hub.
+    """
+    channels = {"training": data, "code": code} | ({"model": model} if model else {})
+    seconds = round(config.max_runtime_hours * 3600)
+    wait = round((config.max_wait_hours or 2 * config.max_runtime_hours) * 3600)
+    request: dict[str, Any] = {
+        "TrainingJobName": name,
+        "RoleArn": place.role,
+        "AlgorithmSpecification": {
+            "TrainingImage": place.image,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", f"{_DATA}/code/start.py"],
+            "MetricDefinitions": [{"Name": metric, "Regex": regex} for metric, regex in _METRICS.items()],
+            "EnableSageMakerMetricsTimeSeries": False,
+        },
+        "HyperParameters": {**spec.hyperparameters, "checkpoint_dir": _CHECKPOINTS},
+        "InputDataConfig": [_channel(channel, uri) for channel, uri in channels.items()],
+        # Compressing 14 GB would hold the GPU for half an hour.
+        "OutputDataConfig": {"S3OutputPath": place.uri("jobs").rstrip("/"), "CompressionType": "NONE"},
+        "CheckpointConfig": {"S3Uri": checkpoints_uri(place, spec.job_name), "LocalPath": _CHECKPOINTS},
+        "ResourceConfig": {
+            "InstanceType": config.training_instance_type,
+            "InstanceCount": 1,
+            "VolumeSizeInGB": config.volume_size_gb,
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
+        "EnableManagedSpotTraining": config.spot,
+        "EnableNetworkIsolation": config.network_isolation,
+        "Tags": tags(spec.run, config.tags),
+    }
+    if config.spot:
+        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = wait
+    if config.keep_alive_minutes:
+        request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
+    if config.kms_key:
+        request["OutputDataConfig"]["KmsKeyId"] = config.kms_key
+    if config.hub_token_secret:
+        request["Environment"] = {"LORASUM_HUB_TOKEN_ARN": config.hub_token_secret}
+    return request | vpc(config)
+
+
+def checkpoints_uri(place: Place, job_name: str) -> str:
+    """Where all tries of a job keep their checkpoints."""
+    return place.uri("checkpoints", job_name)
+
+
+def vpc(config: SageMakerConfig) -> dict[str, Any]:
+    """`VpcConfig`, where there is one."""
+    if not config.subnets:
+        return {}
+    return {"VpcConfig": {"Subnets": list(config.subnets), "SecurityGroupIds": list(config.security_groups)}}
+
+
+def tags(run: str, extra: Mapping[str, str]) -> list[dict[str, str]]:
+    """The tags of everything a run creates: teardown finds it by them."""
+    return [{"Key": key, "Value": value} for key, value in {**extra, TAG_RUN: run, TAG_VERSION: __version__}.items()]
+
+
+def metric_event(line: str) -> dict[str, Any] | None:
+    """An event of the training script among the lines of its log; None for any other line."""
+    if not line.lstrip().startswith('{"event"'):
+        return None
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _channel(name: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}

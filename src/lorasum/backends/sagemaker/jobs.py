@@ -1,0 +1,280 @@
+"""Training jobs on SageMaker. backends.base.Backend says what each function promises.
+
+A job's name decides about everything in it, and SageMaker takes a name once for ever. So the same command can never
+start two; a job that ended without an artifact is tried again as <name>-2, <name>-3 ..., from the same checkpoints.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lorasum import paths
+from lorasum.aws import aws_errors, error_code, is_missing
+from lorasum.backends.base import Live
+from lorasum.backends.records import JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.backends.sagemaker import storage
+from lorasum.backends.sagemaker.images import inference_image, training_image
+from lorasum.backends.sagemaker.job_requests import TAG_RUN, Place, metric_event, training_request
+from lorasum.backends.sagemaker.logs import Log
+from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
+from lorasum.backends.sagemaker.quotas import Use, check_quota
+from lorasum.backends.sagemaker.session import Session, poll_seconds
+from lorasum.errors import BackendError
+from lorasum.reporting import Reporter
+
+_LOGS = "/aws/sagemaker/TrainingJobs"
+_RUNNING = ("InProgress", "Stopping")
+_LOGS_SETTLE = 3  # looks at the logs after the job has ended: its last lines may come late
+_MOST_TRIES = 50
+_RESUME = "the same command starts it again, from its newest checkpoint"
+_STOPPED = {
+    "MaxRuntimeExceeded": ("it reached sagemaker.max_runtime_hours", f"raise it; {_RESUME}"),
+    "MaxWaitTimeExceeded": ("it reached sagemaker.max_wait_hours", f"raise it, or set spot: false; {_RESUME}"),
+    "Interrupted": ("its spot instance was taken away", _RESUME),
+}
+
+
+def place(session: Session, run: str, scope: Literal["training", "inference"] = "training") -> Place:
+    """Where the run lives; asks AWS for what the config leaves open."""
+    return Place(
+        bucket=session.bucket,
+        prefix=session.config.prefix,
+        run=run,
+        role=session.role_arn,
+        image=(training_image if scope == "training" else inference_image)(session.config, session.region),
+    )
+
+
+def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
+    """Upload what the job needs and create it; a name that is taken is this very job, started by somebody else."""
+    tries = _tries(session, spec.job_name)
+    if tries and _state(session, tries[-1]).status in ("running", "completed"):
+        return _reference(spec.job_name, tries[-1])
+    use: Use = "spot training job" if session.config.spot else "training job"
+    check_quota(session, session.config.training_instance_type, use)
+    there = place(session, spec.run)
+    files = _channels(spec)
+    uris = {name: there.uri(*channel.folder) for name, channel in files.items()}
+    name = _try_name(spec.job_name, len(tries) + 1)
+    request = training_request(spec, name, there, session.config, uris["training"], uris["code"], uris.get("model"))
+    for channel, content in files.items():
+        storage.upload(session, content.files, uris[channel], report, f"uploading {content.what}")
+    try:
+        with aws_errors(f"start training job {name}", "sagemaker:CreateTrainingJob"):
+            session.client("sagemaker").create_training_job(**request)
+    except BackendError as error:
+        if error_code(error.__cause__) != "ResourceInUse":
+            raise
+    started = _describe(session, name)
+    if started is None:
+        raise BackendError(f"training job {name} was created, and SageMaker does not show it", "run `lorasum status`")
+    return _reference(spec.job_name, started)
+
+
+def request(session: Session, spec: TrainSpec, there: Place) -> dict[str, Any]:
+    """The request of a first try, for a look at it; nothing is sent or read."""
+    channels = _channels(spec)
+    uris = {name: there.uri(*channel.folder) for name, channel in channels.items()}
+    return training_request(
+        spec, spec.job_name, there, session.config, uris["training"], uris["code"], uris.get("model")
+    )
+
+
+def find(session: Session, job_name: str) -> JobRef | None:
+    """The newest try of the job."""
+    tries = _tries(session, job_name)
+    return _reference(job_name, tries[-1]) if tries else None
+
+
+def state(session: Session, job: JobRef) -> JobState:
+    """Judged by SageMaker; a completed job whose artifact was deleted counts as absent."""
+    described = _describe(session, _name(job))
+    return _state(session, described) if described else JobState("absent")
+
+
+def usd(session: Session, job: JobRef) -> float | None:
+    """What all tries were billed, each at the price of the instance it ran on."""
+    total = 0.0
+    for described in _tries(session, job.name):
+        if (cost := billed_usd(session, described)) is None:
+            return None
+        total += cost
+    return total
+
+
+def is_warm(session: Session, job: JobRef) -> bool:
+    """Also of an earlier try: one that went on in an instance of another type has left its own behind."""
+    return any(kept_warm(described) for described in _tries(session, job.name))
+
+
+def follow(session: Session, job: JobRef) -> Iterator[TrainEvent]:
+    """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
+
+    A status has SageMaker's word for it, the seconds that this try was billed, and what they cost, None if unknown.
+    """
+    logs, told = Log(session, _LOGS, f"{_name(job)}/"), ""
+    while described := _describe(session, _name(job)):
+        ended = described["TrainingJobStatus"] not in _RUNNING  # looked at before the last reading
+        if described["SecondaryStatus"] != told:
+            told = described["SecondaryStatus"]
+            billed, cost = billed_seconds(described), billed_usd(session, described)
+            yield TrainEvent("status", {"status": told, "billable_seconds": billed, "usd": cost})
+        for _ in range(_LOGS_SETTLE if ended else 1):
+            for line in logs.new_lines():
+                if values := metric_event(line):
+                    yield TrainEvent(values.pop("event"), values)
+                elif line.strip():
+                    yield TrainEvent("log", {"line": line.rstrip()})
+            if ended:
+                time.sleep(min(poll_seconds(), 1))
+        if ended:
+            return
+        time.sleep(poll_seconds())
+
+
+def stop(session: Session, job: JobRef) -> None:
+    """Ask SageMaker to stop it and wait until it has: SIGTERM, two minutes, SIGKILL, then the upload.
+
+    What `keep_alive_minutes` holds on to after any of its tries is let go: it is paid for like a running instance.
+    """
+    name = _name(job)
+    asked = False
+    while (described := _describe(session, name)) and described["TrainingJobStatus"] in _RUNNING:
+        if not asked and described["TrainingJobStatus"] == "InProgress":
+            try:
+                with aws_errors(f"stop training job {name}", "sagemaker:StopTrainingJob"):
+                    session.client("sagemaker").stop_training_job(TrainingJobName=name)
+            except BackendError as error:  # it may have ended just now
+                if error_code(error.__cause__) != "ValidationException":
+                    raise
+            asked = True
+        time.sleep(poll_seconds())
+    for name in [described["TrainingJobName"] for described in _tries(session, job.name) if kept_warm(described)]:
+        with aws_errors(f"let the warm instance of {name} go", "sagemaker:UpdateTrainingJob"):
+            session.client("sagemaker").update_training_job(
+                TrainingJobName=name, ResourceConfig={"KeepAlivePeriodInSeconds": 0}
+            )
+        while (described := _describe(session, name)) and kept_warm(described):
+            time.sleep(poll_seconds())
+
+
+def live(session: Session, run: str) -> list[Live]:
+    """The run's running jobs and those whose instance is kept warm, whoever started them, known by their tag."""
+    found = []
+    client = session.client("sagemaker")
+    wanted = [{"StatusEquals": status} for status in _RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
+    for which in wanted:
+        with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
+            pages = client.get_paginator("list_training_jobs").paginate(NameContains=run, **which)
+            jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
+        for job in jobs:
+            with aws_errors("read a training job's tags", "sagemaker:ListTags"):
+                tags = client.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
+            if {"Key": TAG_RUN, "Value": run} in tags:
+                name = re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", job["TrainingJobName"])  # of a retry: the job's
+                found.append(Live("training_job", name, job["TrainingJobArn"]))
+    return found
+
+
+def artifact(session: Session, job: JobRef) -> str:
+    """S3 folder of what the job left behind."""
+    described = _describe(session, _name(job)) or {}
+    return _artifact(described, _name(job))
+
+
+def artifact_record(session: Session, job: JobRef) -> dict[str, Any] | None:
+    """What the artifact's lorasum.json says."""
+    content = storage.read(session, artifact(session, job) + "lorasum.json")
+    return dict(json.loads(content)) if content else None
+
+
+def store_dataset(session: Session, run: str, folder: Path, report: Reporter) -> str:
+    """Upload a prepared dataset; returns its S3 folder."""
+    uri = Place(session.bucket, session.config.prefix, run, "", "").uri("data", folder.name)
+    storage.upload(session, storage.folder_files(folder), uri, report, "uploading the dataset")
+    return uri
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    what: str
+    folder: tuple[str, ...]
+    files: list[storage.StoredFile]
+
+
+def _channels(spec: TrainSpec) -> dict[str, _Channel]:
+    """What travels to the container, by channel, each in a folder named by its content."""
+    scripts = storage.folder_files(paths.container_scripts())
+    channels = {
+        "training": _Channel("the dataset", ("data", spec.dataset.name), _files(spec.dataset)),
+        "code": _Channel("the scripts", ("code", storage.fingerprint(scripts)), scripts),
+    }
+    if spec.model.path:
+        weights = storage.folder_files(spec.model.path)
+        channels["model"] = _Channel("the base model", ("models", storage.fingerprint(weights)), weights)
+    return channels
+
+
+def _files(dataset: Path) -> list[storage.StoredFile]:
+    return storage.folder_files(dataset) if dataset.is_dir() else []
+
+
+def _describe(session: Session, name: str) -> dict[str, Any] | None:
+    try:
+        with aws_errors(f"look at training job {name}", "sagemaker:DescribeTrainingJob"):
+            described: dict[str, Any] = session.client("sagemaker").describe_training_job(TrainingJobName=name)
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return None
+        raise
+    return described
+
+
+def _tries(session: Session, job_name: str) -> list[dict[str, Any]]:
+    """All tries of a job, oldest first. Names are asked for in turn: lists lag behind."""
+    found: list[dict[str, Any]] = []
+    while len(found) < _MOST_TRIES:
+        described = _describe(session, _try_name(job_name, len(found) + 1))
+        if described is None:
+            return found
+        found.append(described)
+    raise BackendError(f"training job {job_name} was tried {_MOST_TRIES} times", "change its config or its name")
+
+
+def _state(session: Session, described: dict[str, Any]) -> JobState:
+    status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
+    name = described["TrainingJobName"]
+    if status in _RUNNING:
+        return JobState("running")
+    if status == "Completed":
+        whole = storage.exists(session, _artifact(described, name) + "lorasum.json")
+        return JobState("completed") if whole else JobState("absent", "its artifact is no longer in S3")
+    if status == "Stopped":
+        return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
+    said, _, hint = str(described.get("FailureReason") or secondary).partition("\nhint: ")
+    reason = " ".join(said.removeprefix("AlgorithmError:").split()).removesuffix(", exit code: 1")
+    return JobState("failed", reason, " ".join(hint.split()) or _RESUME, tuple(Log(session, _LOGS, f"{name}/").tail()))
+
+
+def _artifact(described: dict[str, Any], name: str) -> str:
+    uri = described.get("ModelArtifacts", {}).get("S3ModelArtifacts")
+    if not uri:
+        uri = f"{described.get('OutputDataConfig', {}).get('S3OutputPath', 's3:/')}/{name}/output/model"
+    return str(uri).rstrip("/") + "/"
+
+
+def _reference(job_name: str, described: dict[str, Any]) -> JobRef:
+    return JobRef(job_name, described["TrainingJobArn"])
+
+
+def _try_name(job_name: str, number: int) -> str:
+    return job_name if number == 1 else f"{job_name}-{number}"
+
+
+def _name(job: JobRef) -> str:
+    """The try's own name: the end of its ARN."""
+    return job.location.rpartition("/")[2]

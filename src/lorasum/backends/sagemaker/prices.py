@@ -1,0 +1,96 @@
+"""What an instance costs, and what a training job was billed.
+
+Prices are asked of AWS's price list and remembered for a day; else they come from a small dated table of our own.
+"""
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from lorasum.backends.sagemaker.session import Session
+from lorasum.remembered import recall, remember
+
+Use = Literal["Training", "Hosting"]
+
+TABLE_DATE = "2026-11"
+_TABLE = {
+    "ml.g4dn.xlarge": 0.736,
+    "ml.g4dn.2xlarge": 0.94,
+    "ml.g5.xlarge": 1.408,
+    "ml.g5.2xlarge": 1.515,
+    "ml.g5.4xlarge": 2.03,
+    "ml.g5.8xlarge": 3.06,
+    "ml.g5.12xlarge": 7.09,
+    "ml.g5.16xlarge": 5.12,
+    "ml.m5.large": 0.115,
+    "ml.m5.xlarge": 0.23,
+    "ml.p3.2xlarge": 3.825,
+}
+"""USD per hour on demand in us-east-1; other regions differ by up to a quarter."""
+_FRESH = 24 * 3600  # seconds
+
+
+def usd_per_hour(session: Session, instance_type: str, use: Use) -> float | None:
+    """On-demand price of one instance; None where nobody here knows it. Never fails: a price is no reason to."""
+    key = f"{session.region} {instance_type} {use}"
+    known = recall("prices")
+    if key in known and time.time() - known[key]["at"] < _FRESH:
+        return float(known[key]["usd"])
+    price = _listed(session, instance_type, use)
+    if price is None:
+        return _TABLE.get(instance_type)
+    remember("prices", known | {key: {"usd": price, "at": time.time()}})
+    return price
+
+
+def billed_usd(session: Session, job: dict[str, Any]) -> float | None:
+    """What a training job, as SageMaker describes it, has cost up to now; None where its price is unknown."""
+    price = usd_per_hour(session, job["ResourceConfig"]["InstanceType"], "Training")
+    return None if price is None else billed_seconds(job) / 3600 * price
+
+
+def billed_seconds(job: dict[str, Any]) -> float:
+    """Seconds that are paid for at the price on demand; with spot they are fewer than the job ran.
+
+    The time in which its instance is kept warm is paid for as well: SageMaker tells it once the instance was let go.
+    """
+    now = datetime.now(UTC)
+    warm: float = job.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    if kept_warm(job):
+        warm = max(warm, _seconds(job["TrainingEndTime"], now))
+    if "BillableTimeInSeconds" in job:
+        return float(job["BillableTimeInSeconds"]) + warm
+    if "TrainingStartTime" not in job:
+        return 0.0
+    return _seconds(job["TrainingStartTime"], job.get("TrainingEndTime", now)) + warm
+
+
+def kept_warm(job: dict[str, Any]) -> bool:
+    """Whether a training job, as SageMaker describes it, has ended and its instance is kept, and paid for."""
+    return "TrainingEndTime" in job and job.get("WarmPoolStatus", {}).get("Status") in ("InUse", "Available")
+
+
+def _seconds(began: datetime, ended: datetime) -> float:
+    return max((ended - began).total_seconds(), 0.0)
+
+
+def _listed(session: Session, instance_type: str, use: Use) -> float | None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    wanted = {"regionCode": session.region, "instanceName": instance_type, "component": use}
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
+    try:
+        answer = session.impatient("pricing", "us-east-1").get_products(
+            ServiceCode="AmazonSageMaker", Filters=filters, MaxResults=10
+        )
+        prices = [_price(json.loads(text)) for text in answer["PriceList"]]
+    except (BotoCoreError, ClientError, KeyError, ValueError):
+        return None  # not allowed, not reachable, another form: the table is there for that
+    return next((price for price in prices if price), None)
+
+
+def _price(product: dict[str, Any]) -> float:
+    [term] = product["terms"]["OnDemand"].values()
+    [dimension] = term["priceDimensions"].values()
+    return float(dimension["pricePerUnit"]["USD"])

@@ -1,0 +1,66 @@
+"""What an endpoint on SageMaker serves: an artifact or a base model, brought to S3 as far as it is not there."""
+
+from pathlib import Path
+
+from lorasum.backends.records import EndpointSpec
+from lorasum.backends.sagemaker import storage
+from lorasum.backends.sagemaker.endpoint_requests import Served
+from lorasum.backends.sagemaker.job_requests import Place
+from lorasum.backends.sagemaker.session import Session
+from lorasum.errors import BackendError, ConfigError
+from lorasum.reporting import Reporter
+
+
+def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
+    """An artifact's model, its adapter on a base model, or a base model by itself; uploads what is not in S3 yet."""
+    uri = spec.artifact.rstrip("/") + "/"
+    if spec.code:
+        return _base_model(session, spec.artifact, spec.code, place, report)
+    if spec.base is None:
+        return Served(uri, _bytes(session, uri))
+    uri += "adapter/"
+    if spec.base.path is None:
+        if session.config.network_isolation:
+            raise ConfigError(
+                f"with sagemaker.network_isolation the container cannot download {spec.base.id}",
+                "set deploy.serve to merged, or give model.id as a local folder",
+            )
+        return Served(uri, _bytes(session, uri), _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}"))
+    weights = storage.folder_files(spec.base.path)
+    base = place.uri("models", storage.fingerprint(weights))
+    storage.upload(session, weights, base, report, "uploading the base model")
+    return Served(uri, _bytes(session, uri) + sum(file.bytes for file in weights), base=base)
+
+
+def _base_model(session: Session, model: str, code_folder: Path, place: Place, report: Reporter) -> Served:
+    """A base model, of a folder or of the hub, with the code that serves it brought beside it."""
+    code = [
+        storage.StoredFile(file.path, f"code/{file.key}", file.bytes, file.sha256)
+        for file in storage.folder_files(code_folder)
+        if file.key in ("inference.py", "hub_token.py", "requirements.txt")
+    ]
+    weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
+    uri = place.uri("models", storage.fingerprint(weights or code))
+    storage.upload(session, [*weights, *code], uri, report, "uploading the base model")
+    return Served(uri, _bytes(session, uri), {} if weights else _hub_model(session, model))
+
+
+def _hub_model(session: Session, model: str) -> dict[str, str]:
+    """How a container is told to download `model`, a hub id with an optional @revision."""
+    secret = session.config.hub_token_secret
+    if session.config.engine == "huggingface":
+        return {"LORASUM_BASE_MODEL": model} | ({"LORASUM_HUB_TOKEN_ARN": secret} if secret else {})
+    if secret:
+        raise ConfigError(
+            f"the vLLM image takes a hub token from its environment only, where others see it: {model} is not served",
+            "evaluate with --no-base, or set sagemaker.engine to huggingface",
+        )
+    name, _, revision = model.partition("@")
+    return {"SM_VLLM_MODEL": name, "SM_VLLM_REVISION": revision or "main"}
+
+
+def _bytes(session: Session, uri: str) -> int:
+    _, size = storage.contents(session, uri)
+    if not size:
+        raise BackendError(f"there is no model in {uri}", "run `lorasum train` again")
+    return size

@@ -1,0 +1,202 @@
+"""Who we are on AWS: region, account, clients, execution role, bucket; and what AWS's errors mean to a user."""
+
+import os
+import re
+from functools import cached_property
+from typing import Any
+
+from lorasum.aws import ATTEMPTS, POLICIES, aws_errors, is_denied, is_missing
+from lorasum.config.schema import SageMakerConfig
+from lorasum.errors import BackendError
+
+_SERVICE = "sagemaker.amazonaws.com"
+
+
+class Session:
+    """AWS as one config sees it. Nothing is asked of AWS before it is needed, and nothing twice.
+
+    Args:
+        config: the section `sagemaker`.
+    """
+
+    def __init__(self, config: SageMakerConfig) -> None:
+        self.config = config
+        self._clients: dict[str, Any] = {}
+
+    @cached_property
+    def region(self) -> str:
+        """Region of everything.
+
+        Raises:
+            BackendError: neither config nor environment names one, or boto3 is not installed.
+        """
+        region = self.config.region or self._session.region_name
+        if not region:
+            raise BackendError("no AWS region is set", "set sagemaker.region in the config, or AWS_REGION")
+        return str(region)
+
+    @cached_property
+    def account(self) -> str:
+        """The account's 12 digits."""
+        return str(self._identity["Account"])
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of a service: retrying, never waiting for ever."""
+        if service not in self._clients:
+            from botocore.config import Config
+
+            settings = Config(
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                connect_timeout=10,
+                read_timeout=70,  # an endpoint may take 60
+                user_agent_extra="lorasum",
+            )
+            with aws_errors(f"use {service}"):
+                self._clients[service] = self._session.client(service, region_name=self.region, config=settings)
+        return self._clients[service]
+
+    def runtime(self, timeout: float) -> Any:
+        """A client for requests to endpoints, which are never sent twice; `timeout` in seconds."""
+        from botocore.config import Config
+
+        once = {"mode": "standard", "total_max_attempts": 1}
+        settings = Config(retries=once, connect_timeout=10, read_timeout=timeout)
+        key = f"sagemaker-runtime {timeout}"
+        if key not in self._clients:
+            self._clients[key] = self._session.client("sagemaker-runtime", region_name=self.region, config=settings)
+        return self._clients[key]
+
+    def impatient(self, service: str, region: str | None = None) -> Any:
+        """A client for what one can do without: it gives up early. `region` is the run's by default."""
+        from botocore.config import Config
+
+        settings = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=3, read_timeout=5)
+        return self._session.client(service, region_name=region or self.region, config=settings)
+
+    @cached_property
+    def role_arn(self) -> str:
+        """ARN of the execution role, which SageMaker may assume as far as we are allowed to see.
+
+        Raises:
+            BackendError: there is none, it is no role, or its trust policy leaves SageMaker out.
+        """
+        wanted = self.config.role or _own_role(str(self._identity["Arn"]))
+        if wanted is None:
+            raise BackendError(
+                "no execution role is set: SageMaker needs one to run jobs under",
+                f"set sagemaker.role to its ARN or name; {POLICIES} it needs",
+            )
+        if ":user/" in wanted or wanted.endswith(":root"):
+            raise BackendError(
+                f"sagemaker.role {wanted} is a user, and SageMaker can only assume a role",
+                f"create a role that trusts {_SERVICE}; {POLICIES} it needs",
+            )
+        return self._checked_role(wanted)
+
+    @property
+    def bucket_name(self) -> str:
+        """Name of the bucket, whether or not it exists."""
+        return self.config.bucket or f"sagemaker-{self.region}-{self.account}"
+
+    @cached_property
+    def bucket(self) -> str:
+        """Name of the bucket; it exists and we can see it.
+
+        Raises:
+            BackendError: it does not, it is somebody else's, or it is in another region.
+        """
+        name = self.bucket_name
+        s3 = self.client("s3")
+        try:
+            with aws_errors(f"look at the bucket {name}", "s3:ListBucket"):
+                there = s3.head_bucket(Bucket=name)
+        except BackendError as error:
+            if not is_missing(error.__cause__):
+                raise
+            if not self.config.create_bucket:
+                raise BackendError(
+                    f"there is no bucket {name}",
+                    "set sagemaker.bucket to one you have, or sagemaker.create_bucket: true",
+                ) from error
+            self._create_bucket(name)
+            return name
+        found = there.get("BucketRegion") or there["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        if found and found != self.region:
+            raise BackendError(
+                f"the bucket {name} is in {found}, and the run in {self.region}",
+                f"set sagemaker.region to {found}, or choose another bucket",
+            )
+        return name
+
+    @cached_property
+    def _session(self) -> Any:
+        try:
+            import boto3
+        except ImportError as error:
+            raise BackendError("the sagemaker backend needs boto3", "pip install 'lorasum[sagemaker]'") from error
+        with aws_errors("read the AWS configuration"):
+            return boto3.Session(profile_name=self.config.profile)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        sts = self.client("sts")
+        with aws_errors("find out whose credentials these are", "sts:GetCallerIdentity"):
+            identity: dict[str, Any] = sts.get_caller_identity()
+        return identity
+
+    def _checked_role(self, wanted: str) -> str:
+        name = wanted.rpartition("/")[2]
+        iam = self.client("iam")
+        try:
+            with aws_errors(f"look at the role {name}", "iam:GetRole"):
+                role = iam.get_role(RoleName=name)["Role"]
+        except BackendError as error:
+            if is_missing(error.__cause__):
+                raise BackendError(
+                    f"there is no role {name} in account {self.account}",
+                    f"create it or set sagemaker.role to another; {POLICIES} it needs",
+                ) from error
+            if is_denied(error.__cause__) and wanted.startswith("arn:"):
+                return wanted  # not ours to look at; SageMaker itself checks it
+            raise
+        if not _trusts_sagemaker(role["AssumeRolePolicyDocument"]):
+            raise BackendError(
+                f"SageMaker cannot assume the role {name}: its trust policy does not name {_SERVICE}",
+                f"add it to the role's trust policy; {POLICIES}",
+            )
+        return str(role["Arn"])
+
+    def _create_bucket(self, name: str) -> None:
+        s3 = self.client("s3")
+        place = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
+        with aws_errors(f"create the bucket {name}", "s3:CreateBucket"):
+            s3.create_bucket(Bucket=name, **({"CreateBucketConfiguration": place} if place else {}))
+            blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+            s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(blocked, True))
+            key = {"KMSMasterKeyID": self.config.kms_key} if self.config.kms_key else {}
+            encryption = {"SSEAlgorithm": "aws:kms" if key else "AES256", **key}
+            s3.put_bucket_encryption(
+                Bucket=name,
+                ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": encryption}]},
+            )
+
+
+def poll_seconds() -> float:
+    """Seconds between two looks at a job or an endpoint. `LORASUM_POLL_SECONDS` changes it."""
+    return float(os.environ.get("LORASUM_POLL_SECONDS") or 10)
+
+
+def _own_role(identity: str) -> str | None:
+    """The role behind arn:aws:sts::1:assumed-role/Name/session; None for a user."""
+    match = re.fullmatch(r"arn:[\w-]+:sts::\d+:assumed-role/([^/]+)/.*", identity)
+    return match.group(1) if match else None
+
+
+def _trusts_sagemaker(policy: dict[str, Any]) -> bool:
+    statements = policy.get("Statement", [])
+    for statement in statements if isinstance(statements, list) else [statements]:
+        principal = statement.get("Principal", {})
+        services = principal.get("Service", []) if isinstance(principal, dict) else []
+        if statement.get("Effect") == "Allow" and _SERVICE in ([services] if isinstance(services, str) else services):
+            return True
+    return False

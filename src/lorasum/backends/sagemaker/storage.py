@@ -1,0 +1,180 @@
+"""Folders in S3: uploaded once, in parallel; a file that is there already, whole and the same, is not sent again."""
+
+import hashlib
+import threading
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorasum.aws import aws_errors, is_missing
+from lorasum.backends.sagemaker.session import Session
+from lorasum.errors import BackendError
+from lorasum.reporting import Reporter
+
+_SUM = "lorasum-sha256"  # metadata of each object: S3's own checksums of a multipart upload depend on its parts
+_THREADS = 8
+_TICK = 0.5  # seconds between two looks at an upload
+_DELETE_AT_ONCE = 1000  # objects; S3's limit
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a folder: where it is, what it is called in S3 below the folder, and what is in it."""
+
+    path: Path
+    key: str
+    bytes: int
+    sha256: str
+
+
+def folder_files(folder: Path) -> list[StoredFile]:
+    """The files below `folder`, in order of their names; hidden ones and Python's caches are left out."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        key = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in key.parts):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found.append(StoredFile(path, key.as_posix(), path.stat().st_size, digest))
+    return found
+
+
+def fingerprint(files: list[StoredFile]) -> str:
+    """Twelve hex digits that differ whenever a name or a byte does."""
+    return hashlib.sha256("\n".join(f"{file.sha256} {file.key}" for file in files).encode()).hexdigest()[:12]
+
+
+def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter, label: str) -> None:
+    """Bring `files` to the S3 folder `uri`. Broken off, the same call goes on where it was.
+
+    Raises:
+        BackendError: one could not be uploaded.
+    """
+    bucket, prefix = split_uri(uri)
+    s3 = session.client("s3")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        there = pool.map(lambda file: _is_there(s3, bucket, prefix + file.key, file), files)
+        missing = [file for file, known in zip(files, there, strict=True) if not known]
+        if not missing:
+            return
+        sent = _Sent(sum(file.bytes for file in missing))
+        futures = [pool.submit(_send, session, s3, bucket, prefix + file.key, file, sent) for file in missing]
+        try:
+            _watch(futures, sent, report, label)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def exists(session: Session, uri: str) -> bool:
+    """Whether there is an object of exactly this name."""
+    bucket, key = split_uri(uri)
+    try:
+        with aws_errors(f"look at {uri}", "s3:GetObject"):
+            session.client("s3").head_object(Bucket=bucket, Key=key)
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return False
+        raise
+    return True
+
+
+def read(session: Session, uri: str) -> bytes | None:
+    """The bytes of a small object; None when there is none."""
+    bucket, key = split_uri(uri)
+    try:
+        with aws_errors(f"read {uri}", "s3:GetObject"):
+            content: bytes = session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return None
+        raise
+    return content
+
+
+def contents(session: Session, uri: str) -> tuple[int, int]:
+    """How many objects there are below a folder, and their bytes."""
+    sizes = [size for _, size in _objects(session, uri)]
+    return len(sizes), sum(sizes)
+
+
+def delete(session: Session, uri: str) -> int:
+    """Delete every object below the folder `uri`. Returns how many there were; none is no error."""
+    if not uri.endswith("/"):
+        raise ValueError(f"{uri} is no folder: its end would match others")
+    bucket, _ = split_uri(uri)
+    keys = [key for key, _ in _objects(session, uri)]
+    for start in range(0, len(keys), _DELETE_AT_ONCE):
+        some = [{"Key": key} for key in keys[start : start + _DELETE_AT_ONCE]]
+        with aws_errors(f"delete {uri}", "s3:DeleteObject"):
+            answer = session.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": some, "Quiet": True})
+        if errors := answer.get("Errors"):
+            raise BackendError(
+                f"cannot delete {errors[0]['Key']}: {errors[0].get('Message')} ({len(errors)} of {len(some)} objects)",
+                "allow s3:DeleteObject to your identity; docs/iam.md has the policies",
+            )
+    return len(keys)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// address."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+class _Sent:
+    """Bytes that went out, counted from the threads of all transfers."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self.done += count
+
+
+def _is_there(s3: Any, bucket: str, key: str, file: StoredFile) -> bool:
+    try:
+        with aws_errors(f"look at s3://{bucket}/{key}", "s3:GetObject"):
+            known = s3.head_object(Bucket=bucket, Key=key)
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return False
+        raise
+    return bool(known["ContentLength"] == file.bytes and known["Metadata"].get(_SUM) == file.sha256)
+
+
+def _send(session: Session, s3: Any, bucket: str, key: str, file: StoredFile, sent: _Sent) -> None:
+    extra: dict[str, Any] = {"Metadata": {_SUM: file.sha256}}
+    if session.config.kms_key:
+        extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": session.config.kms_key}
+    with aws_errors(f"upload {file.path.name} to s3://{bucket}/{key}", "s3:PutObject"):
+        s3.upload_file(str(file.path), bucket, key, ExtraArgs=extra, Callback=sent.add)
+
+
+def _watch(futures: list[Future[None]], sent: _Sent, report: Reporter, label: str) -> None:
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, timeout=_TICK, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        if waiting:
+            share = min(sent.done, sent.total - 1)
+            report.progress(label, share, sent.total, f"{sent.done / 1e6:,.1f} of {sent.total / 1e6:,.1f} MB")
+    report.progress(label, 1, 1, f"{sent.total / 1e6:,.1f} MB")
+
+
+def _objects(session: Session, uri: str) -> list[tuple[str, int]]:
+    """Key and bytes of everything below a folder; nothing where there is no bucket."""
+    bucket, prefix = split_uri(uri)
+    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    try:
+        with aws_errors(f"list {uri}", "s3:ListBucket"):
+            return [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return []
+        raise

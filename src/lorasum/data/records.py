@@ -1,0 +1,51 @@
+"""What `data/` hands to others: examples, and what a prepared dataset says about itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One dialogue and its summary."""
+
+    dialogue: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class SplitStats:
+    """Counts of one split after packing. Tokens are the tokenizer's."""
+
+    examples: int
+    packs: int
+    tokens: int
+    completion_tokens: int
+    longest_example: int
+    fill: float
+    """tokens / (packs * chunk_length), 0 to 1."""
+    shortest_example: int = 0
+    longest_at: str = ""
+    """Where the longest example stands, such as train.jsonl:17."""
+    shortest_at: str = ""
+    histogram: tuple[int, ...] = ()
+    """Examples by length: equal steps from 0 to `longest_example` tokens, both included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What manifest.json beside a prepared dataset says; the only way others learn about the dataset."""
+
+    fingerprint: str
+    template: str
+    tokenizer: str
+    tokenizer_revision: str | None
+    eos_token_id: int
+    chunk_length: int
+    splits: Mapping[str, SplitStats]
+    dropped: Mapping[str, int]
+    """Rows left out, by reason."""
+    lorasum_version: str
+    shared_with_test: Mapping[str, int] = field(default_factory=dict)
+    """Training examples whose dialogue is in the test split: `exact`, and `near` ones."""
+    personal: Mapping[str, int] = field(default_factory=dict)
+    """Email addresses, phone and card numbers that there seem to be in the dialogues and summaries, by kind."""

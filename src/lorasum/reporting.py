@@ -1,0 +1,31 @@
+"""How work tells a person what it does while it does it. `ui/reporter.py` shows it on a terminal."""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from lorasum.backends.records import TrainEvent
+
+
+class Reporter(Protocol):
+    """Where commands say what they are doing while they do it (stderr). render.py implements it."""
+
+    def step(self, text: str) -> None:
+        """Say one finished or starting step in one line."""
+
+    def warn(self, text: str) -> None:
+        """Say one thing that is odd but does not stop the command."""
+
+    def progress(self, label: str, done: float, total: float, detail: str = "") -> None:
+        """Move the progress bar `label` to `done` of `total`; the bar goes away when done ≥ total."""
+
+    def event(self, event: "TrainEvent") -> None:
+        """Show one event of a training job."""
+
+
+class Silent:
+    """A Reporter that shows nothing, for library use and tests."""
+
+    def step(self, text: str) -> None: ...
+    def warn(self, text: str) -> None: ...
+    def progress(self, label: str, done: float, total: float, detail: str = "") -> None: ...
+    def event(self, event: "TrainEvent") -> None: ...

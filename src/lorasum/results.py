@@ -1,0 +1,157 @@
+"""What the verbs return. `ui/render.py` shows these records, and `--json` prints them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lorasum.data.records import Manifest
+from lorasum.ledger import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Rouge:
+    """ROUGE F1 scores, 0 to 100 (rouge-score library, stemming on), means over examples."""
+
+    rouge1: float
+    rouge2: float
+    rougeL: float  # noqa: N815  the metric's own name
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareResult:
+    run: str
+    dataset: str
+    reused: bool
+    """True when nothing had changed since the last prepare."""
+    manifest: Manifest
+    seconds: float
+    rejected: str | None = None
+    """File of the rows that were left out, one JSON object a line; None where all were kept."""
+    report: str | None = None
+    """HTML page of the figures above."""
+    shown: tuple["RenderedExample", ...] = ()
+    """What --show asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedExample:
+    """An example as the model sees it: decoded from the dataset's tokens."""
+
+    prompt: str
+    completion: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    run: str
+    job: str
+    artifact: str
+    reused: bool
+    """True when this very job had already completed."""
+    train_loss: float | None
+    eval_loss: float | None
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """What `train --dry-run` prints: the job that would be started, and nothing is."""
+
+    run: str
+    job: str
+    entry_point: str
+    model: str
+    dataset: str
+    hyperparameters: Mapping[str, str]
+    request: Mapping[str, Any] | None = None
+    """What would be sent to the cloud, to the letter; None on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStarted:
+    """What `train --no-wait` returns: the job runs, and nobody follows it."""
+
+    run: str
+    job: str
+    location: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeployResult:
+    run: str
+    endpoint: str
+    location: str
+    artifact: str
+    reused: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One summary; `reference` is set where one is known (--sample, or a summary column in --input)."""
+
+    dialogue: str
+    summary: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPrediction:
+    """What `predict --input --output` did."""
+
+    input: str
+    output: str
+    rows: int
+    seconds: float
+    failures: tuple["RowFailure", ...] = ()
+    """Rows that the endpoint refused; in `output` they have `error` instead of a summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A row of `predict --input` without an answer."""
+
+    line: int
+    """Of the input file, from 1."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    run: str
+    examples: int
+    before: Rouge | None
+    """The base model on the same prompts; None with --no-base."""
+    after: Rouge
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownResult:
+    run: str
+    removed: tuple[str, ...]
+    """What was stopped or deleted just now, one line each."""
+    remaining: tuple[str, ...]
+    """What still runs or costs money; the command fails unless this is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusResult:
+    resources: tuple[Resource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What `lorasum run` did, verb by verb."""
+
+    prepare: PrepareResult
+    train: TrainResult
+    deploy: DeployResult
+    evaluate: EvaluateResult
+    sample: Prediction
+    teardown: TeardownResult | None
+    seconds: float

@@ -1,0 +1,326 @@
+"""What people see. Results go to stdout, everything else to stderr; nothing prints but this module and reporter.py."""
+
+import json
+import math
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import singledispatch
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.prompt import Confirm
+from rich.table import Table
+from rich.text import Text
+
+from lorasum.errors import ConfigError, LorasumError
+from lorasum.ledger import Resource
+from lorasum.results import (
+    BatchPrediction,
+    DeployResult,
+    EvaluateResult,
+    Prediction,
+    PrepareResult,
+    RenderedExample,
+    RunResult,
+    StatusResult,
+    TeardownResult,
+    TrainPlan,
+    TrainResult,
+    TrainStarted,
+)
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_FAILURES_SHOWN = 20  # rows; --json has them all
+_PIPE_WIDTH = 120  # columns, where no terminal says how wide it is
+
+
+def show(result: object, as_json: bool = False) -> None:
+    """Print what a command returned: for people, or as JSON that stays ASCII and free of colour whatever the terminal.
+
+    A lone summary is printed as it is, so that it can be piped on.
+    """
+    if as_json:
+        text(json.dumps(_plain(result), indent=2, allow_nan=False))
+    elif isinstance(result, Prediction) and result.reference is None:
+        text(result.summary)
+    elif isinstance(result, Mapping):
+        import yaml
+
+        text(yaml.safe_dump(dict(result), sort_keys=False, allow_unicode=True).rstrip())
+    else:
+        console().print(_body(result))
+
+
+def text(line: str) -> None:
+    """Print a result that is text already."""
+    print(line)
+
+
+def say(line: str) -> None:
+    """Print one line on stderr."""
+    console(stderr=True).print(Text(line), soft_wrap=True)
+
+
+def error(problem: LorasumError, verbose: bool = False) -> None:
+    """Say what went wrong, one line for each wrong field of a config, and what to do about it."""
+    lines = problem.problems if isinstance(problem, ConfigError) and len(problem.problems) > 1 else ()
+    _say_error(problem.message, problem.hint, lines, verbose)
+
+
+def unexpected(problem: Exception, verbose: bool) -> None:
+    """Say that lorasum itself is wrong, with the traceback if `verbose`."""
+    reason = " ".join(str(problem).split()) or "no message"
+    hint = "this is a bug: report it with the traceback above" if verbose else "run it again with -v, and report it"
+    _say_error(f"unexpected {type(problem).__name__}: {reason}", hint, (), verbose)
+
+
+def _say_error(message: str, hint: str, lines: tuple[str, ...], verbose: bool) -> None:
+    if verbose:
+        traceback.print_exc()
+    out = console(stderr=True)
+    out.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    for line in lines:
+        out.print(Text(f"  {line}"), soft_wrap=True)
+    if hint:
+        out.print(Text.assemble(("hint: ", "bold"), hint), soft_wrap=True)
+
+
+def confirm(question: str, lines: list[str]) -> bool:
+    """Ask on the terminal, on stderr, showing `lines` first; no is the default."""
+    out = console(stderr=True)
+    for line in lines:
+        out.print(Text(f"  {line}"), soft_wrap=True)
+    return Confirm.ask(question, console=out, default=False)
+
+
+@singledispatch
+def _body(result: object) -> RenderableType:
+    raise TypeError(f"nothing shows a {type(result).__name__}")
+
+
+@_body.register
+def _(result: PrepareResult) -> RenderableType:
+    manifest = result.manifest
+    table = _table("", *manifest.splits)
+    for row, values in {
+        "examples": [f"{split.examples:,}" for split in manifest.splits.values()],
+        "packs": [f"{split.packs:,}" for split in manifest.splits.values()],
+        "tokens": [f"{split.tokens:,}" for split in manifest.splits.values()],
+        "summary tokens": [f"{split.completion_tokens:,}" for split in manifest.splits.values()],
+        "longest example": [_length(split.longest_example, split.longest_at) for split in manifest.splits.values()],
+        "shortest example": [_length(split.shortest_example, split.shortest_at) for split in manifest.splits.values()],
+        "packs filled": [f"{split.fill:.0%}" for split in manifest.splits.values()],
+    }.items():
+        table.add_row(row, *values)
+    rows = {
+        "dataset": result.dataset,
+        "tokenizer": manifest.tokenizer,
+        "left out": ", ".join(f"{count} {reason}" for reason, count in manifest.dropped.items() if count),
+    }
+    rows |= {"rows left out are in": result.rejected or "", "report": result.report or ""}
+    same = f"nothing has changed: same sources, template, tokenizer and settings as {manifest.fingerprint}"
+    title = same if result.reused else duration(result.seconds)
+    pictures = [
+        Text.assemble((f"  {name:<6}", "bold"), _bars(split.histogram), f" 0 to {split.longest_example:,} tokens")
+        for name, split in manifest.splits.items()
+        if split.histogram
+    ]
+    shown = [part for number, example in enumerate(result.shown, 1) for part in _example(number, example)]
+    return Group(_title("prepared", result.run, title), table, *pictures, facts(rows), *shown)
+
+
+def _length(tokens: int, where: str) -> str:
+    return f"{tokens:,} ({where})" if where else f"{tokens:,}"
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """A histogram in one line of text."""
+    most = max(counts)
+    return "".join(_BARS[0] if not count else _BARS[1 + (count * (len(_BARS) - 2)) // most] for count in counts)
+
+
+def _example(number: int, example: RenderedExample) -> list[RenderableType]:
+    """An example as the model sees it: the prompt dimmed, what it learns in colour."""
+    head = Text(f"\nexample {number} · {example.tokens:,} tokens", style="bold")
+    return [head, Text.assemble((example.prompt, "dim"), (example.completion, "green"))]
+
+
+@_body.register
+def _(result: TrainResult) -> RenderableType:
+    rows = {
+        "job": result.job,
+        "loss": f"{loss(result.train_loss)} training, {loss(result.eval_loss)} test",
+        "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
+        "artifact": result.artifact,
+    }
+    title = "already done" if result.reused else duration(result.seconds)
+    return Group(_title("trained", result.run, title), facts(rows))
+
+
+@_body.register
+def _(result: TrainPlan) -> RenderableType:
+    rows = {
+        "job": result.job,
+        "entry point": result.entry_point,
+        "model": result.model,
+        "dataset": result.dataset,
+        **{f"--{name}": value for name, value in result.hyperparameters.items()},
+    }
+    title = _title("would train", result.run, "nothing was started")
+    if result.request is None:
+        return Group(title, facts(rows))
+    return Group(title, Text(json.dumps(result.request, indent=2)))
+
+
+@_body.register
+def _(result: TrainStarted) -> RenderableType:
+    rows = {"job": result.job, "address": result.location, "status": result.status}
+    return Group(_title("training", result.run, "the same command follows it"), facts(rows))
+
+
+@_body.register
+def _(result: DeployResult) -> RenderableType:
+    rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact}
+    title = "already in service" if result.reused else duration(result.seconds)
+    return Group(_title("deployed", result.run, title), facts(rows))
+
+
+@_body.register
+def _(result: Prediction) -> RenderableType:
+    table = Table(box=box.ROUNDED, show_lines=True, expand=True)
+    table.add_column("dialogue", ratio=2)
+    table.add_column("reference", ratio=1)
+    table.add_column("summary", ratio=1, style="bold")
+    table.add_row(Text(result.dialogue), Text(result.reference or ""), Text(result.summary))
+    return table
+
+
+@_body.register
+def _(result: BatchPrediction) -> RenderableType:
+    rows = {"from": result.input, "to": result.output}
+    rows |= {f"line {failure.line}": failure.reason for failure in result.failures[:_FAILURES_SHOWN]}
+    answered = result.rows - len(result.failures)
+    return Group(_title("summarised", f"{answered:,} dialogues", duration(result.seconds)), facts(rows))
+
+
+@_body.register
+def _(result: EvaluateResult) -> RenderableType:
+    before, after = result.before, result.after
+    table = _table("", "ROUGE-1", "ROUGE-2", "ROUGE-L")
+    if before is not None:
+        table.add_row("base model", *(f"{score:.1f}" for score in (before.rouge1, before.rouge2, before.rougeL)))
+    table.add_row("fine-tuned", *(f"{score:.1f}" for score in (after.rouge1, after.rouge2, after.rougeL)), style="bold")
+    if before is not None:
+        pairs = ((before.rouge1, after.rouge1), (before.rouge2, after.rouge2), (before.rougeL, after.rougeL))
+        table.add_row("factor", *(f"{new / old:.1f}×" if old else "–" for old, new in pairs))
+    title = f"{result.examples} test dialogues, {duration(result.seconds)}"
+    return Group(_title("evaluated", result.run, title), table)
+
+
+@_body.register
+def _(result: TeardownResult) -> RenderableType:
+    lines = [Text.assemble(("  removed ", "green"), line) for line in result.removed]
+    lines += [Text.assemble(("  still there ", "bold red"), line) for line in result.remaining]
+    title = "something is left" if result.remaining else "nothing is running" if lines else "nothing was running"
+    return Group(_title("torn down", result.run, title), *lines)
+
+
+@_body.register
+def _(result: StatusResult) -> RenderableType:
+    if not result.resources:
+        return Text("nothing was created yet")
+    costs = any(resource.usd_per_hour != 0 for resource in result.resources)
+    table = _table("run", "what", "name", "state", "backend", "since (UTC)", *(["$/h", "cost"] if costs else []))
+    for resource in result.resources:
+        table.add_row(*_status_row(resource), *(_costs(resource) if costs else ()))
+    return table
+
+
+def _costs(resource: Resource) -> tuple[str, str]:
+    """What it costs an hour and so far, while it runs or is kept; what it cost, afterwards."""
+    if not resource.is_open:
+        return "", dollars(resource.usd)
+    return dollars(resource.usd_per_hour), f"{dollars(resource.usd)} so far"
+
+
+def _status_row(resource: Resource) -> list[RenderableType]:
+    styles = {"live": "bold green", "failed": "red", "intended": "yellow"}
+    state = Text(resource.state, style=styles.get(resource.state, "dim"))
+    if resource.kept_warm:
+        state.append(", kept warm", style="bold green")
+    since = resource.updated_at[5:16].replace("T", " ")  # month-day hour:minute
+    return [resource.run, resource.kind.replace("_", " "), resource.name, state, resource.backend, since]
+
+
+@_body.register
+def _(result: RunResult) -> RenderableType:
+    parts: list[RenderableType] = []
+    for part in (result.prepare, result.train, result.deploy, result.evaluate, result.sample, result.teardown):
+        parts += [_body(part), ""] if part is not None else []
+    left = "the endpoint is still up" if result.teardown is None else ""
+    return Group(*parts, _title("done", result.prepare.run, ", ".join(filter(None, [duration(result.seconds), left]))))
+
+
+def _title(verb: str, what: str, detail: str) -> Text:
+    return Text.assemble((f"{verb} {what}", "bold"), (f" · {detail}", "dim"))
+
+
+def _table(first: str, *columns: str) -> Table:
+    """A table of right-aligned numbers after a first column, or of text where the first column has a name."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="left" if first else "right", overflow="fold")
+    return table
+
+
+def facts(rows: Mapping[str, str]) -> Table:
+    """Names and values in two columns, without the empty ones."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value:
+            grid.add_row(f"  {name}", Text(value))
+    return grid
+
+
+def loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def dollars(amount: float | None) -> str:
+    if amount is None:
+        return "unknown"
+    return "<$0.01" if 0 < amount < 0.005 else f"${amount:,.2f}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it: records and mappings as objects, a number that is not one as null."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that prints text as it is: no markup, no emoji codes, no guessed highlights."""
+    out = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not (sys.stderr if stderr else sys.stdout).isatty():
+        out.width = max(out.width, _PIPE_WIDTH)
+    return out

@@ -1,0 +1,298 @@
+"""Training jobs of the local backend, with real processes. The script stands in for train.py: only life and death of
+its process are looked at here."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from lorasum import paths
+from lorasum.backends.base import Backend, Live
+from lorasum.backends.local import backend as local
+from lorasum.backends.local import processes as local_processes
+from lorasum.backends.local.backend import LocalBackend
+from lorasum.backends.records import JobRef, JobState, TrainSpec
+from lorasum.errors import BackendError
+from lorasum.model_source import ModelRef
+
+RUN = "a-run"
+SCRIPT = """
+import argparse, json, os, pathlib, signal, subprocess, sys, time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--act", default="")
+parser.add_argument("--steps", type=int, default=3)
+parser.add_argument("--checkpoint_dir", type=pathlib.Path)
+args = parser.parse_args()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+metrics = open(os.environ["SM_OUTPUT_DATA_DIR"] + "/metrics.jsonl", "a", buffering=1)
+emit = lambda event, **values: metrics.write(json.dumps({"event": event, **values}) + "\\n")
+checkpoint = args.checkpoint_dir / "step"
+step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+emit("start", resumed_from_step=step, argv=sys.argv[1:], environ=dict(os.environ), folder=os.getcwd())
+model = pathlib.Path(os.environ["SM_MODEL_DIR"])
+assert not list(model.iterdir()), "model/ was not empty"
+if args.act == "fail first" and step == 0:
+    checkpoint.write_text("1")
+    pathlib.Path(os.environ["SM_OUTPUT_DIR"], "failure").write_text("no such target: w\\nhint: one of: q, k\\n")
+    sys.exit(1)
+if args.act == "crash":
+    raise ZeroDivisionError("what the log ends with")
+if args.act == "never stop":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen(["sleep", "600"], preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    emit("child", pid=child.pid)
+while step < args.steps:
+    step += 1
+    checkpoint.write_text(str(step))
+    emit("step", step=step)
+    time.sleep(0.05)
+if args.act == "half a line":
+    (model / "config.json").write_text("{}")
+    metrics.write('{"event": "st'), metrics.flush()
+    emit = print
+    if step == args.steps and not (args.checkpoint_dir / "again").exists():
+        (args.checkpoint_dir / "again").touch()
+        time.sleep(600)
+(model / "lorasum.json").write_text("{}")
+"""
+
+Start = Callable[..., tuple[TrainSpec, JobRef]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+    yield tmp_path / "home"
+    for one in LocalBackend().live(RUN):
+        LocalBackend().stop_training(JobRef(one.name, one.location))
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "train.py").write_text(SCRIPT)
+    return folder
+
+
+@pytest.fixture
+def backend(home: Path, scripts: Path) -> Backend:
+    return LocalBackend(scripts)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[..., TrainSpec]:
+    (tmp_path / "dataset").mkdir()
+
+    def make(model: Path | None = None, **flags: str) -> TrainSpec:
+        return TrainSpec(RUN, "a-job", ModelRef("base", path=model), tmp_path / "dataset", flags)
+
+    return make
+
+
+def process_of(job: JobRef) -> psutil.Process:
+    [process] = local._job_processes(Path(job.location))
+    return process
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
+def test_a_job_is_followed_from_its_beginning_to_its_artifact(backend: Backend, spec: Any) -> None:
+    job = backend.start_training(spec(steps="3"))
+    assert backend.training_state(job) == JobState("running")
+    events = list(backend.follow_training(job))
+    assert [event.kind for event in events] == ["start", "step", "step", "step"]
+    assert [event.values["step"] for event in events[1:]] == [1, 2, 3]
+    assert backend.training_state(job) == JobState("completed")
+    assert Path(backend.artifact(job), "lorasum.json").is_file()
+    assert list(backend.follow_training(job)) == events
+
+
+def test_a_completed_job_is_not_started_again(backend: Backend, spec: Any) -> None:
+    job = backend.start_training(spec())
+    events = list(backend.follow_training(job))
+    assert backend.start_training(spec()) == job
+    assert backend.training_state(job) == JobState("completed")
+    assert list(backend.follow_training(job)) == events
+
+
+def test_the_script_gets_the_flags_and_variables_of_a_sagemaker_container(
+    backend: Backend, spec: Any, scripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SM_CHANNEL_OTHER", "/of/another/container")
+    (tmp_path / "base").mkdir()
+    job = backend.start_training(spec(model=tmp_path / "base", steps="0", act="1e5"))
+    [start] = list(backend.follow_training(job))
+    root = Path(job.location) / "ml"
+    assert start.values["argv"] == ["--steps", "0", "--act", "1e5", "--checkpoint_dir", f"{root}/checkpoints"]
+    assert start.values["folder"] == str(scripts)
+
+    environ = start.values["environ"]
+    assert {name: environ.get(name) for name in ("SM_MODEL_DIR", "SM_OUTPUT_DIR", "SM_OUTPUT_DATA_DIR")} == {
+        "SM_MODEL_DIR": f"{root}/model",
+        "SM_OUTPUT_DIR": f"{root}/output",
+        "SM_OUTPUT_DATA_DIR": f"{root}/output/data",
+    }
+    assert json.loads(environ["SM_CHANNELS"]) == ["model", "training"]
+    assert Path(environ["SM_CHANNEL_TRAINING"]).resolve() == (tmp_path / "dataset").resolve()
+    assert Path(environ["SM_CHANNEL_MODEL"]).resolve() == (tmp_path / "base").resolve()
+    assert "SM_CHANNEL_OTHER" not in environ
+    assert json.loads(environ["SM_HPS"])["steps"] == 0
+    assert json.loads(environ["SM_USER_ARGS"]) == start.values["argv"]
+    assert json.loads(environ["SM_TRAINING_ENV"])["job_name"] == environ["TRAINING_JOB_NAME"] == "a-job"
+    assert json.loads(environ["SM_NUM_CPUS"]) == os.cpu_count()
+
+    config = {path.stem: json.loads(path.read_text()) for path in (root / "input" / "config").iterdir()}
+    assert config["hyperparameters"] == {"steps": "0", "act": "1e5", "checkpoint_dir": f"{root}/checkpoints"}
+    assert sorted(config["inputdataconfig"]) == ["model", "training"]
+    assert config["resourceconfig"]["hosts"] == json.loads(environ["SM_HOSTS"]) == [environ["SM_CURRENT_HOST"]]
+
+
+def test_a_killed_job_says_so_and_goes_on_from_its_checkpoint_when_started_again(backend: Backend, spec: Any) -> None:
+    job = backend.start_training(spec(act="half a line"))
+    wait_until(lambda: (Path(job.location) / "ml" / "checkpoints" / "again").exists())
+    process_of(job).kill()
+    assert [event.kind for event in backend.follow_training(job)] == ["start", "step", "step", "step"]
+    state = backend.training_state(job)
+    assert state.status == "failed"
+    assert "killed (signal 9)" in state.reason
+    assert state.hint
+
+    backend.start_training(spec(act="half a line"))
+    events = list(backend.follow_training(job))
+    assert [event.kind for event in events] == ["start", "step", "step", "step", "start"]
+    assert events[-1].values["resumed_from_step"] == 3
+    assert backend.training_state(job) == JobState("completed")
+
+
+def test_a_stopped_job_may_save_first_and_everyone_knows_that_it_was_stopped(backend: Backend, spec: Any) -> None:
+    job = backend.start_training(spec(steps="9999"))
+    events = backend.follow_training(job)
+    assert [next(events).kind, next(events).kind] == ["start", "step"]
+    assert backend.live(RUN) == [Live("training_job", "a-job", job.location)]
+    backend.stop_training(job)
+    assert backend.live(RUN) == []
+    assert all(event.kind == "step" for event in events)
+    assert backend.training_state(job).status == "stopped"
+    assert LocalBackend().training_state(job).status == "stopped"
+    backend.stop_training(job)
+
+    backend.start_training(spec(steps="9999"))
+    assert backend.training_state(job).status == "running"
+
+
+def test_a_job_terminated_by_someone_else_is_stopped_not_failed(backend: Backend, spec: Any) -> None:
+    job = backend.start_training(spec(steps="9999"))
+    next(iter(backend.follow_training(job)))
+    process_of(job).send_signal(signal.SIGTERM)
+    assert list(backend.follow_training(job))
+    assert backend.training_state(job).status == "stopped"
+
+
+def test_a_job_that_does_not_stop_is_killed_with_all_it_started(
+    backend: Backend, spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_JOB_GRACE", 0.5)
+    job = backend.start_training(spec(act="never stop", steps="9999"))
+    child = next(event for event in backend.follow_training(job) if event.kind == "child").values["pid"]
+    assert psutil.pid_exists(child)
+    backend.stop_training(job)
+    assert backend.training_state(job).status == "stopped"
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_job_outlives_the_process_that_started_it_and_is_adopted(
+    backend: Backend, spec: Any, scripts: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from lorasum.backends.local.backend import LocalBackend
+from lorasum.backends.records import TrainSpec
+from lorasum.model_source import ModelRef
+spec = TrainSpec({RUN!r}, "a-job", ModelRef("base"), Path({str(tmp_path / "dataset")!r}), {{"steps": "9999"}})
+LocalBackend(Path({str(scripts)!r})).start_training(spec)
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    job = backend.find_training(RUN, "a-job")
+    assert job is not None
+    process = process_of(job)
+    assert backend.start_training(spec(steps="9999")) == job
+    assert process_of(job) == process
+    events = backend.follow_training(job)
+    assert [next(events).kind, next(events).kind] == ["start", "step"]
+    process.kill()
+    assert all(event.kind == "step" for event in events)
+    state = backend.training_state(job)  # not our child: how it ended is not known
+    assert (state.status, state.reason) == ("failed", "the training process ended without a result")
+
+
+def test_a_failed_job_tells_its_reason_until_it_is_started_again(backend: Backend, spec: Any) -> None:
+    job = backend.start_training(spec(act="fail first"))
+    list(backend.follow_training(job))
+    assert backend.training_state(job) == JobState("failed", "no such target: w", "one of: q, k")
+    backend.start_training(spec(act="fail first"))
+    assert [event.values.get("resumed_from_step") for event in backend.follow_training(job)] == [0, 1, None, None]
+    assert backend.training_state(job) == JobState("completed")
+
+
+def test_a_job_that_crashed_without_a_word_is_told_by_the_end_of_its_log(backend: Backend, spec: Any) -> None:
+    job = backend.start_training(spec(act="crash"))
+    list(backend.follow_training(job))
+    state = backend.training_state(job)
+    assert state.status == "failed"
+    assert state.reason.endswith("status 1; its log ends: ZeroDivisionError: what the log ends with")
+    assert str(Path(job.location) / "log") in state.hint
+
+
+def test_a_job_that_never_was_is_absent_and_can_be_stopped(backend: Backend) -> None:
+    job = JobRef("nothing", str(paths.run_dir(RUN) / "jobs" / "nothing"))
+    assert backend.find_training(RUN, "nothing") is None
+    assert backend.training_state(job) == JobState("absent")
+    assert list(backend.follow_training(job)) == []
+    backend.stop_training(job)
+    assert backend.live(RUN) == []
+
+
+def test_deleting_files_removes_artifacts_but_not_what_the_channels_point_to(
+    backend: Backend, spec: Any, tmp_path: Path
+) -> None:
+    job = backend.start_training(spec())
+    (tmp_path / "dataset" / "kept").touch()
+    list(backend.follow_training(job))
+    assert backend.delete_files(RUN, data=True, artifacts=False) == []
+    assert backend.training_state(job).status == "completed"
+    assert backend.delete_files(RUN, data=False, artifacts=True) == [str(paths.run_dir(RUN) / "jobs")]
+    assert backend.training_state(job).status == "absent"
+    assert (tmp_path / "dataset" / "kept").exists()
+    assert backend.delete_files(RUN, data=True, artifacts=True) == []
+
+
+def test_a_job_that_cannot_be_laid_out_is_an_error_with_a_hint(backend: Backend, spec: Any, home: Path) -> None:
+    home.parent.mkdir(exist_ok=True)
+    home.write_text("a file where the folder should be")
+    with pytest.raises(BackendError, match="cannot start training") as caught:
+        backend.start_training(spec())
+    assert caught.value.hint
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
+    with pytest.raises(BackendError, match=r"training on this machine needs no_such_package$") as caught:
+        local_processes.require("training", ["json", "no_such_package"])
+    assert "lorasum[local]" in caught.value.hint

@@ -1,0 +1,145 @@
+"""The requests that make an endpoint, to the letter, and by the service's own rules."""
+
+from typing import Any
+
+from lorasum import __version__
+from lorasum.backends.sagemaker.endpoint_requests import (
+    Served,
+    endpoint_config_request,
+    endpoint_request,
+    model_request,
+    part_name,
+    scaling_requests,
+)
+from lorasum.backends.sagemaker.invoke import from_vllm, to_vllm
+from lorasum.backends.sagemaker.job_requests import Place
+from lorasum.config.schema import SageMakerConfig
+
+ROLE = "arn:aws:iam::123456789012:role/Trainer"
+PLACE = Place("box", "lorasum", "chats", ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/inference:1")
+MERGED = Served("s3://box/lorasum/chats/jobs/chats-1/output/model/", 14_000_000_000)
+ADAPTER = Served(f"{MERGED.uri}adapter/", 14_000_000_000, base="s3://box/lorasum/chats/models/ba5e/")
+TAGS = [{"Key": "lorasum:run", "Value": "chats"}, {"Key": "lorasum:version", "Value": __version__}]
+
+
+def check(service: str, operation: str, made: dict[str, Any]) -> None:
+    from botocore.session import Session
+    from botocore.validate import ParamValidator
+
+    shape = Session().get_service_model(service).operation_model(operation).input_shape
+    assert ParamValidator().validate(made, shape).generate_report() == ""
+
+
+def config(**values: Any) -> SageMakerConfig:
+    return SageMakerConfig.model_validate(values)
+
+
+def model(served: Served = MERGED, **values: Any) -> dict[str, Any]:
+    made = model_request("chats-01234567", served, PLACE, config(**values))
+    check("sagemaker", "CreateModel", made)
+    return made
+
+
+def configuration(served: Served = MERGED, **values: Any) -> dict[str, Any]:
+    made = endpoint_config_request("chats-01234567", served, PLACE, config(**values))
+    check("sagemaker", "CreateEndpointConfig", made)
+    return made
+
+
+def source(uri: str) -> dict[str, Any]:
+    return {"S3DataSource": {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}}
+
+
+def test_all_three_requests() -> None:
+    assert model() == {
+        "ModelName": "chats-01234567",
+        "ExecutionRoleArn": ROLE,
+        "PrimaryContainer": {
+            "Image": PLACE.image,
+            "ModelDataSource": source(MERGED.uri),
+            "Environment": {
+                "SAGEMAKER_PROGRAM": "inference.py",
+                "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+                "SAGEMAKER_MODEL_SERVER_TIMEOUT": "60",
+                "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
+            },
+        },
+        "EnableNetworkIsolation": False,
+        "Tags": TAGS,
+    }
+    assert configuration() == {
+        "EndpointConfigName": "chats-01234567",
+        "ProductionVariants": [
+            {
+                "VariantName": "AllTraffic",
+                "ModelName": "chats-01234567",
+                "InitialInstanceCount": 1,
+                "InstanceType": "ml.g5.4xlarge",
+                "ModelDataDownloadTimeoutInSeconds": 580,
+                "ContainerStartupHealthCheckTimeoutInSeconds": 440,
+            }
+        ],
+        "Tags": TAGS,
+    }
+    made = endpoint_request("chats", "chats-01234567", PLACE, config())
+    check("sagemaker", "CreateEndpoint", made)
+    assert made == {"EndpointName": "chats", "EndpointConfigName": "chats-01234567", "Tags": TAGS}
+
+
+def test_an_adapter_brings_its_base_model() -> None:
+    container = model(ADAPTER)["PrimaryContainer"]
+    assert container["ModelDataSource"] == source(ADAPTER.uri)
+    assert container["AdditionalModelDataSources"] == [{"ChannelName": "base", **source(str(ADAPTER.base))}]
+    assert container["Environment"]["LORASUM_BASE_MODEL"] == "/opt/ml/additional-model-data-sources/base"
+
+
+def test_vllm_gets_its_own_environment_and_system() -> None:
+    made = model(engine="vllm")["PrimaryContainer"]
+    assert made["Environment"] == {"SM_VLLM_MODEL": "/opt/ml/model"}
+    [variant] = configuration(engine="vllm")["ProductionVariants"]
+    assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+
+
+def test_what_is_off_unless_asked_for() -> None:
+    assert configuration(capture_percent=20, kms_key="key")["DataCaptureConfig"] == {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 20,
+        "DestinationS3Uri": "s3://box/lorasum/chats/capture",
+        "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+        "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+        "KmsKeyId": "key",
+    }
+    target, policy = scaling_requests("chats", config(max_instances=3, requests_per_minute=40))
+    check("application-autoscaling", "RegisterScalableTarget", target)
+    check("application-autoscaling", "PutScalingPolicy", policy)
+    resource = {
+        "ServiceNamespace": "sagemaker",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+        "ResourceId": "endpoint/chats/variant/AllTraffic",
+    }
+    assert target == resource | {"MinCapacity": 1, "MaxCapacity": 3}
+    assert policy == resource | {
+        "PolicyName": "lorasum",
+        "PolicyType": "TargetTrackingScaling",
+        "TargetTrackingScalingPolicyConfiguration": {
+            "TargetValue": 40.0,
+            "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+        },
+    }
+
+
+def test_a_part_is_named_by_all_that_is_in_it() -> None:
+    def name(served: Served = MERGED, **values: Any) -> str:
+        return part_name("chats", served, PLACE, config(**values))
+
+    different = [name(), name(ADAPTER), name(engine="vllm"), name(capture_percent=1), name(tags={"team": "chat"})]
+    different += [name(endpoint_instance_type="ml.g5.xlarge"), name(network_isolation=True)]
+    assert len(set(different)) == len(different)
+    assert name(training_instance_type="ml.g5.xlarge", max_instances=2) == name()  # neither is in them
+
+
+def test_vllm_is_asked_and_understood_in_openais_words() -> None:
+    ours = {"inputs": ["a", "b"], "parameters": {"max_new_tokens": 8, "temperature": 0.5}}
+    assert to_vllm(ours) == {"prompt": ["a", "b"], "max_tokens": 8, "temperature": 0.5}
+    theirs = {"choices": [{"index": 1, "text": " two"}, {"index": 0, "text": " one"}]}
+    assert from_vllm(theirs) == [{"generated_text": " one"}, {"generated_text": " two"}]

@@ -1,0 +1,107 @@
+"""The CreateTrainingJob request, to the letter, and by the service's own rules."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasum import __version__
+from lorasum.backends.records import TrainSpec
+from lorasum.backends.sagemaker.job_requests import Place, metric_event, training_request
+from lorasum.config.schema import SageMakerConfig
+from lorasum.model_source import ModelRef
+
+ROLE = "arn:aws:iam::123456789012:role/Trainer"
+PLACE = Place("box", "lorasum", "chats", ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/training:1")
+SPEC = TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/d/f00"), {"model_id": "org/m", "epochs": "3"})
+DATA, CODE = "s3://box/lorasum/chats/data/f00/", "s3://box/lorasum/chats/code/c0de/"
+
+
+def request(model: str | None = None, **config: Any) -> dict[str, Any]:
+    made = training_request(SPEC, SPEC.job_name, PLACE, SageMakerConfig.model_validate(config), DATA, CODE, model)
+    _check(made)
+    return made
+
+
+def _check(made: dict[str, Any]) -> None:
+    from botocore.session import Session
+    from botocore.validate import ParamValidator
+
+    shape = Session().get_service_model("sagemaker").operation_model("CreateTrainingJob").input_shape
+    assert ParamValidator().validate(made, shape).generate_report() == ""
+
+
+def channel(name: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+
+
+def test_the_whole_request() -> None:
+    made = request()
+    assert [metric["Name"] for metric in made["AlgorithmSpecification"].pop("MetricDefinitions")] == [
+        "train:loss",
+        "train:tokens_per_second",
+        "eval:loss",
+    ]
+    assert made == {
+        "TrainingJobName": "chats-0123abcd",
+        "RoleArn": ROLE,
+        "AlgorithmSpecification": {
+            "TrainingImage": PLACE.image,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/start.py"],
+            "EnableSageMakerMetricsTimeSeries": False,
+        },
+        "HyperParameters": {"model_id": "org/m", "epochs": "3", "checkpoint_dir": "/opt/ml/checkpoints"},
+        "InputDataConfig": [channel("training", DATA), channel("code", CODE)],
+        "OutputDataConfig": {"S3OutputPath": "s3://box/lorasum/chats/jobs", "CompressionType": "NONE"},
+        "CheckpointConfig": {
+            "S3Uri": "s3://box/lorasum/chats/checkpoints/chats-0123abcd/",
+            "LocalPath": "/opt/ml/checkpoints",
+        },
+        "ResourceConfig": {"InstanceType": "ml.g5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 300},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
+        "EnableManagedSpotTraining": False,
+        "EnableNetworkIsolation": False,
+        "Tags": [{"Key": "lorasum:run", "Value": "chats"}, {"Key": "lorasum:version", "Value": __version__}],
+    }
+
+
+def test_what_the_config_may_add() -> None:
+    uri = "s3://box/lorasum/chats/models/m0de1/"
+    secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:hub-AbCdEf"
+    made = request(
+        uri, spot=True, max_runtime_hours=2, kms_key="key", subnets=["subnet-1"], security_groups=["sg-1"],
+        hub_token_secret=secret, tags={"team": "chat"},
+    )  # fmt: skip
+    assert made["InputDataConfig"][2] == channel("model", uri)
+    assert made["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200, "MaxWaitTimeInSeconds": 14400}
+    assert made["EnableManagedSpotTraining"]
+    assert made["OutputDataConfig"]["KmsKeyId"] == "key"
+    assert made["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    assert made["Environment"] == {"LORASUM_HUB_TOKEN_ARN": secret}
+    assert {"Key": "team", "Value": "chat"} in made["Tags"]
+    assert request(keep_alive_minutes=10)["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+
+
+@pytest.mark.parametrize(
+    ("metric", "line", "value"),
+    [
+        ("train:loss", '{"event": "step", "step": 3, "loss": 1.25e-1, "tokens_per_second": 812.5}', "1.25e-1"),
+        ("train:tokens_per_second", '{"event": "step", "loss": 1.25, "tokens_per_second": 812.5}', "812.5"),
+        ("eval:loss", '{"event": "eval", "step": 9, "eval_loss": 2.5}', "2.5"),
+        ("train:loss", '{"event": "eval", "step": 9, "eval_loss": 2.5}', None),
+    ],
+)
+def test_metric_definitions_read_the_scripts_own_lines(metric: str, line: str, value: str | None) -> None:
+    import re
+
+    [regex] = [d["Regex"] for d in request()["AlgorithmSpecification"]["MetricDefinitions"] if d["Name"] == metric]
+    found = re.search(regex, line)
+    assert (found.group(1) if found else None) == value
+
+
+def test_events_are_told_from_other_lines() -> None:
+    assert metric_event('{"event": "step", "step": 1}\n') == {"event": "step", "step": 1}
+    for line in ("Downloading: 10%", '{"event": "st', '{"other": 1}', ""):
+        assert metric_event(line) is None

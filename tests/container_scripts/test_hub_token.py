@@ -1,0 +1,33 @@
+"""The hub's token: read inside the container from Secrets Manager, and nowhere else to be seen."""
+
+from pathlib import Path
+
+import pytest
+
+from hub_token import hub_token
+from lorasum.backends.records import TrainSpec
+from lorasum.backends.sagemaker.job_requests import Place, training_request
+from lorasum.backends.sagemaker.session import Session
+from lorasum.config.schema import SageMakerConfig
+from lorasum.model_source import ModelRef
+
+
+@pytest.mark.parametrize("stored", ["hf_secret", '{"token": "hf_secret"}'])
+def test_it_is_read_by_its_arn_which_is_all_that_is_sent(aws: str, stored: str) -> None:
+    secrets = Session(SageMakerConfig()).client("secretsmanager")
+    arn = secrets.create_secret(Name="hub", SecretString=stored)["ARN"]
+    assert hub_token({"LORASUM_HUB_TOKEN_ARN": arn}) == {"HF_TOKEN": "hf_secret"}
+    place = Place("box", "lorasum", "chats", "arn:aws:iam::1:role/r", "image")
+    spec = TrainSpec("chats", "chats-1", ModelRef("org/m"), Path("/d/f"), {})
+    request = training_request(
+        spec, "chats-1", place, SageMakerConfig(hub_token_secret=arn), "s3://a/", "s3://b/", None
+    )
+    assert "hf_secret" not in str(request)
+    assert request["Environment"] == {"LORASUM_HUB_TOKEN_ARN": arn}
+
+
+def test_a_secret_that_cannot_be_read_names_the_permission(aws: str) -> None:
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-AbCdEf"
+    with pytest.raises(RuntimeError, match="allow secretsmanager:GetSecretValue on arn:aws:secretsmanager") as error:
+        hub_token({"LORASUM_HUB_TOKEN_ARN": arn})
+    assert error.value.__cause__ is None

@@ -1,0 +1,75 @@
+"""Datasets in S3, over HTTP: found, read once, and known again without being read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasum.config.schema import DataConfig
+from lorasum.data.sources import open_sources
+from lorasum.errors import DataError, LorasumError
+
+
+def put(key: str, *numbers: int) -> None:
+    rows = [{"dialogue": f"A: {number}", "summary": f"S{number}"} for number in numbers]
+    body = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    client().put_object(Bucket="chats", Key=key, Body=body)
+
+
+def client() -> Any:
+    import boto3
+
+    return boto3.client("s3")
+
+
+@pytest.fixture
+def bucket(aws: str) -> str:
+    client().create_bucket(Bucket="chats", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    put("day/a.jsonl", 1)
+    put("day/b.jsonl", 2)
+    put("day/deep/c.jsonl", 3)
+    client().put_object(Bucket="chats", Key="day/readme.txt", Body=b"no rows")
+    return aws
+
+
+def found(uri: str) -> list[str]:
+    source = open_sources(DataConfig(train=uri, test=uri))["train"]
+    return [where for where, _ in source.rows(lambda share: None)]
+
+
+def test_an_object_a_folder_and_a_pattern(bucket: str) -> None:
+    assert found("s3://chats/day/a.jsonl") == ["a.jsonl:1"]
+    assert found("s3://chats/day") == found("s3://chats/day/") == ["a.jsonl:1", "b.jsonl:1"]
+    assert found("s3://chats/day/*.jsonl") == ["a.jsonl:1", "b.jsonl:1"]
+    assert found("s3://chats/*/[b-z].jsonl") == ["b.jsonl:1"]
+
+
+def test_an_object_is_fetched_once_and_again_when_it_has_changed(bucket: str, tmp_path: Path) -> None:
+    uri = "s3://chats/day/a.jsonl"
+    source = open_sources(DataConfig(train=uri, test=uri))["train"]
+    identity = source.identity()
+    assert not (tmp_path / "home" / "downloads").exists(), "its identity is in the listing"
+    list(source.rows(lambda share: None))
+    [file] = (tmp_path / "home" / "downloads").rglob("a.jsonl")
+    before = file.stat().st_mtime_ns
+    list(source.rows(lambda share: None))
+    assert file.stat().st_mtime_ns == before
+    put("day/a.jsonl", 1, 2)
+    assert open_sources(DataConfig(train=uri, test=uri))["train"].identity() != identity
+    assert found(uri) == ["a.jsonl:1", "a.jsonl:2"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "said"),
+    [
+        ("s3://chats/night/", DataError, "nothing of a known type at s3://chats/night/"),
+        ("s3://chats/day/readme.txt", DataError, "the type of readme.txt is not known"),
+        ("s3://no-such-bucket-here/a.jsonl", LorasumError, "cannot list s3://no-such-bucket-here/a.jsonl"),
+    ],
+)
+def test_what_is_not_there_is_one_line(bucket: str, uri: str, kind: type[LorasumError], said: str) -> None:
+    with pytest.raises(kind) as error:
+        found(uri)
+    assert said in error.value.message
+    assert error.value.hint

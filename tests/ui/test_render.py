@@ -1,0 +1,216 @@
+"""What people and programs see: results on stdout, as text or as JSON; progress on stderr, live or in lines."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lorasum.backends.records import TrainEvent
+from lorasum.data.records import Manifest, SplitStats
+from lorasum.errors import ConfigError
+from lorasum.ledger import Resource
+from lorasum.results import (
+    BatchPrediction,
+    DeployResult,
+    EvaluateResult,
+    Prediction,
+    PrepareResult,
+    Rouge,
+    RunResult,
+    StatusResult,
+    TeardownResult,
+    TrainPlan,
+    TrainResult,
+)
+from lorasum.ui import render
+from lorasum.ui.reporter import ConsoleReporter
+
+STATS = SplitStats(examples=160, packs=38, tokens=32000, completion_tokens=4000, longest_example=612, fill=0.94)
+MANIFEST = Manifest("abc", "{dialogue}", "org/model", None, 2, 1024, {"train": STATS}, {"too long": 3}, "0.1.0")
+PREPARED = PrepareResult("chats", "/data/abc", reused=False, manifest=MANIFEST, seconds=3.4)
+TRAINED = TrainResult("chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277)
+DEPLOYED = DeployResult("chats", "chats", "http://127.0.0.1:4000", "/model", False, 4.2)
+EVALUATED = EvaluateResult("chats", 20, before=Rouge(14.0, 0.0, 11.0), after=Rouge(42.0, 16.0, 33.0), seconds=40)
+SAMPLE = Prediction("Mia: climb [tonight]? :smile: 😀", "They climb.", "Mia wants to climb.")
+TORN = TeardownResult("chats", ("endpoint chats",), ())
+RAN = RunResult(PREPARED, TRAINED, DEPLOYED, EVALUATED, SAMPLE, TORN, 400)
+ROW = Resource(
+    "chats", "endpoint", "chats", "local", "live", {"port": 4000}, "2026-11-24T03:43:11", "2026-11-24T03:43:11"
+)
+RESULTS = [
+    RAN,
+    StatusResult((ROW,)),
+    StatusResult(()),
+    BatchPrediction("a.jsonl", "b.jsonl", 3, 1.0),
+    TrainPlan("chats", "chats-1", "/train.py", "org/model", "/data", {"lora_r": "16"}),
+]
+
+
+@pytest.mark.parametrize("result", [*RESULTS, SAMPLE, Prediction("a", "b")], ids=lambda result: type(result).__name__)
+def test_json_is_json_whatever_the_terminal(
+    result: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("COLUMNS", "20")
+    render.show(result, as_json=True)
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert isinstance(json.loads(out, parse_constant=pytest.fail), dict)
+
+
+def test_json_has_the_fields_of_the_record_and_null_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(RAN, as_json=True)
+    ran = json.loads(capsys.readouterr().out)
+    assert ran["evaluate"]["after"] == {"rouge1": 42.0, "rouge2": 16.0, "rougeL": 33.0}
+    assert ran["prepare"]["manifest"]["splits"]["train"]["packs"] == 38
+    assert ran["train"]["eval_loss"] is None
+    assert ran["sample"]["dialogue"] == SAMPLE.dialogue
+
+
+def test_a_run_shows_what_each_verb_did(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(RAN)
+    out = capsys.readouterr().out
+    for part in (
+        "32,000",
+        "3 too long",
+        "chats-1",
+        "http://127.0.0.1:4000",
+        "base model",
+        "42.0",
+        "3.0×",
+        "6 min 40 s",
+    ):
+        assert part in out
+    assert SAMPLE.dialogue in out, "markup and emoji codes in a dialogue are text"
+    assert "removed endpoint chats" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
+def test_every_result_can_be_shown_on_a_narrow_terminal(
+    result: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    render.show(result)
+    assert capsys.readouterr().out.strip()
+
+
+def test_status_tells_what_runs_at_what_price_and_what_the_rest_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    running = replace(ROW, usd_per_hour=2.03, usd=6.1)
+    ended = replace(running, state="gone")
+    warm = replace(running, state="done", detail={"warm": True})
+    render.show(StatusResult((running, ended, replace(ended, usd=0.002), replace(ended, usd=None), warm)))
+    rows = capsys.readouterr().out.splitlines()[2:]
+    shown = [row.partition("03:43")[2].split() for row in rows]
+    so_far = ["$2.03", "$6.10", "so", "far"]
+    assert shown == [so_far, ["$6.10"], ["<$0.01"], ["unknown"], so_far]
+    assert ["done, kept warm" in row for row in rows] == [False] * 4 + [True]
+
+
+def test_a_lone_summary_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = "a [bold]long[/bold] summary " * 20
+    render.show(Prediction("dialogue", summary))
+    assert capsys.readouterr().out == f"{summary}\n"
+
+
+def test_an_error_is_one_line_and_a_hint_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    render.error(ConfigError("2 problems in x.yaml", "look [here]", ("x.yaml:1: a", "x.yaml:2: b" + "c" * 200)))
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = ["error: 2 problems in x.yaml", "  x.yaml:1: a", "  x.yaml:2: b" + "c" * 200, "hint: look [here]"]
+    assert err.splitlines() == lines
+
+
+def step(number: int, steps: int = 40) -> TrainEvent:
+    values = {"step": number, "steps": steps, "loss": 2.1, "tokens_per_second": 130.4, "eta_seconds": 75}
+    return TrainEvent("step", values)
+
+
+def said(*events: TrainEvent, quiet: bool = False) -> list[str]:
+    """The lines a reporter says about `events` where there is no terminal."""
+    file = io.StringIO()
+    with ConsoleReporter(quiet, to=Console(file=file, width=200)) as report:
+        for event in events:
+            report.event(event)
+    return [line.strip() for line in file.getvalue().splitlines()]
+
+
+def test_without_a_terminal_steps_are_few_plain_lines_with_the_first_and_the_last() -> None:
+    assert said(*(step(number) for number in range(1, 41))) == [
+        "· step 1/40 · loss 2.100 · 130 tokens/s · 1 min 15 s left",
+        "· step 40/40 · loss 2.100 · 130 tokens/s · 1 min 15 s left",
+    ]
+
+
+def test_the_plan_is_told_before_training() -> None:
+    values: Mapping[str, Any] = {
+        "device": "cpu",
+        "compute_dtype": "float32",
+        "dtype_reason": "no fast bfloat16 here",
+        "parameters": 134_515_008,
+        "trainable_parameters": 1_843_200,
+        "packs": 38,
+        "tokens": 32_000,
+        "tokens_per_step": 842,
+        "steps": 38,
+        "epochs": 1.0,
+        "loss_on": "completion",
+        "resumed_from_step": 10,
+        "lora_targets": ["q_proj", "v_proj"],
+    }
+    plan = "\n".join(said(TrainEvent("start", values)))
+    for part in (
+        "cpu, float32: no fast bfloat16 here",
+        "134.5 M, 1.8 M",
+        "q_proj, v_proj",
+        "38 packs",
+        "842",
+        "step 10",
+    ):
+        assert part in plan
+
+
+def test_an_event_of_a_newer_script_is_shown_and_an_older_ones_missing_values_do_not_matter() -> None:
+    assert (
+        said(TrainEvent("cooled", {"degrees": 3}), TrainEvent("done"), TrainEvent("start"))[0] == "· cooled degrees=3"
+    )
+
+
+def test_quiet_leaves_warnings_only() -> None:
+    file = io.StringIO()
+    with ConsoleReporter(quiet=True, to=Console(file=file)) as report:
+        report.step("step")
+        report.progress("work", 1, 2)
+        report.event(step(1))
+        report.warn("careful")
+    assert file.getvalue() == "warning: careful\n"
+
+
+def test_on_a_terminal_a_bar_moves_and_goes_away() -> None:
+    script = (
+        "from lorasum.ui.reporter import ConsoleReporter\n"
+        "with ConsoleReporter() as report:\n"
+        "    for done in range(4):\n"
+        "        report.progress('converting', done, 3, 'layer [1]')\n"
+        "    report.progress('left unfinished', 1, 3)\n"
+    )
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=theirs, env=env, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert process.stdout == b""
+    assert "converting" in shown
+    assert "layer [1]" in shown
+    assert "\x1b[?25l" in shown, "the cursor is hidden while the bar is there"
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "and it is back, whatever was left unfinished"
