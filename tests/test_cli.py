@@ -139,6 +139,12 @@ def test_a_config_is_shown_as_it_is_used(env: dict[str, str], config: str) -> No
     assert call(env, "config", "show", "-c", str(again)).stdout == text
 
 
+def test_the_old_name_of_a_value_is_said_on_stderr(env: dict[str, str], config: str) -> None:
+    shown = call(env, "config", "show", "-c", config, "--set", "training.engine.linear=widened")
+    assert "linear: dequantized" in shown.stdout
+    assert "widened is an old name, write dequantized" in shown.stderr
+
+
 def test_the_schema_is_json_under_force_color(env: dict[str, str]) -> None:
     schema = call({**env, "FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}, "config", "schema").stdout
     assert json.loads(schema)["properties"]["name"]["maxLength"] == 32

@@ -82,8 +82,8 @@ class Arguments:
     """examples | flex | transformers: which attention."""
     engine_head: str = "labels"
     """labels | all: which tokens go through the head."""
-    engine_linear: str = "widened"
-    """widened | int8 | llm.int8: how int8 layers multiply going forward."""
+    engine_linear: str = "dequantized"
+    """dequantized | int8 | llm.int8: how int8 layers multiply in the forward pass."""
     engine_adapter: str = "fused"
     """fused | peft: the adapter in one step with its layer, or around it."""
     max_new_tokens: int = 128
@@ -115,7 +115,7 @@ class Folders:
 _CHOICES = {
     "engine_attention": ("examples", "flex", "transformers"),
     "engine_head": ("labels", "all"),
-    "engine_linear": ("widened", "int8", "llm.int8"),
+    "engine_linear": ("dequantized", "int8", "llm.int8"),
     "engine_adapter": ("fused", "peft"),
     "gradient_checkpointing": ("true", "false", "auto"),
     "quantization": ("int8", "nf4", "none"),

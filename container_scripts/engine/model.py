@@ -7,7 +7,7 @@ import torch
 
 from engine.arguments import Arguments
 from engine.failure import TrainingError
-from engine.linear import use_our_arithmetic
+from engine.linear import replace_linear_forwards
 
 _WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
@@ -138,5 +138,5 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
         task_type="CAUSAL_LM",
     )
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
-    use_our_arithmetic(adapted, arguments.engine_linear, arguments.engine_adapter)
+    replace_linear_forwards(adapted, arguments.engine_linear, arguments.engine_adapter)
     return adapted

@@ -139,7 +139,7 @@ def _run(
     from lorasum.ui.reporter import ConsoleReporter
 
     with ConsoleReporter(quiet, _verbose) as report:
-        result = command(_Session(load_config(file, overrides or ()), Ledger(), report))
+        result = command(_Session(load_config(file, overrides or (), report.warn), Ledger(), report))
     render.show(result, as_json)
     torn = result.teardown if isinstance(result, RunResult) else result
     if isinstance(result, BatchPrediction) and result.failures:
@@ -330,9 +330,10 @@ def status(
     from lorasum.config.loader import load_config
     from lorasum.ledger import Ledger
     from lorasum.reporting import Silent
+    from lorasum.ui.reporter import ConsoleReporter
 
     # Only a config says in which account and region to look; without one, what is there is shown as recorded.
-    run = load_config(config, overrides or ()) if config else None
+    run = load_config(config, overrides or (), ConsoleReporter().warn) if config else None
     chosen = backend(run, Silent()) if run else LocalBackend()
     backends = {"local": LocalBackend(), chosen.name: chosen}
     render.show(status(backends, Ledger(), run.name if run else None), as_json)
@@ -355,8 +356,10 @@ def config_show(
 ) -> None:
     """Print a config as it is used: defaults, overrides and absolute paths filled in."""
     from lorasum.config.loader import load_config
+    from lorasum.ui.reporter import ConsoleReporter
 
-    render.show(load_config(config, overrides or ()).model_dump(mode="json"), as_json)
+    shown = load_config(config, overrides or (), ConsoleReporter().warn)
+    render.show(shown.model_dump(mode="json"), as_json)
 
 
 def _dialogue(text: str | None, file: Path | None) -> str:

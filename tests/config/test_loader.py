@@ -160,6 +160,23 @@ def test_a_section_with_all_keys_commented_out_is_the_defaults(write: Writer) ->
     assert load_config(write(GOOD + "lora:\n  # r: 4\n")).lora == Config.model_fields["lora"].default
 
 
+@pytest.mark.parametrize("as_override", [False, True])
+def test_an_old_value_is_accepted_and_its_new_name_is_said(write: Writer, as_override: bool) -> None:
+    overrides = ["training.engine.linear=widened"] if as_override else []
+    path = write(GOOD if as_override else GOOD + "training:\n  engine:\n    linear: widened\n")
+    warnings: list[str] = []
+    config = load_config(path, overrides, warnings.append)
+    assert config.training.engine.linear == "dequantized"
+    place = "--set training.engine.linear=widened" if as_override else f"{path}:{path.read_text().count(chr(10))}"
+    assert warnings == [f"{place}: training.engine.linear: widened is an old name, write dequantized"]
+
+
+def test_a_current_value_is_not_warned_of(write: Writer) -> None:
+    warnings: list[str] = []
+    load_config(write(GOOD), ["training.engine.linear=int8"], warnings.append)
+    assert warnings == []
+
+
 def test_nothing_in_a_value_is_expanded(write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hush")
     template = "$SECRET ${SECRET} %(SECRET)s {dialogue}"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.linear import adapted_linear, use_our_arithmetic
+from engine.linear import adapted_linear, replace_linear_forwards
 
 IN, OUT, R = 64, 24, 4
 
@@ -62,7 +62,7 @@ def adapted(layer: torch.nn.Module, dropout: float = 0.0, **switches: str) -> An
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = torch.randn_like(parameter) * 0.1
-    assert use_our_arithmetic(model, **switches) == 1
+    assert replace_linear_forwards(model, **switches) == 1
     return model.train()
 
 
@@ -88,7 +88,7 @@ def pass_through(model: Any, x: torch.Tensor, upstream: torch.Tensor) -> dict[st
 
 @pytest.mark.parametrize("make", LAYERS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_a_layer_with_its_adapter_equals_peft_around_the_dequantised_layer(
+def test_a_layer_with_its_adapter_equals_peft_around_the_dequantized_layer(
     make: Callable[[], tuple[Any, torch.Tensor]], dtype: torch.dtype, tolerance: float
 ) -> None:
     """Output and all gradients, relative to the largest value of each: float32 1e-5, bf16 2e-2."""
@@ -105,28 +105,28 @@ def test_a_layer_with_its_adapter_equals_peft_around_the_dequantised_layer(
 
 
 @pytest.mark.parametrize("make", [int8_layer, nf4_layer])
-def test_a_quantised_layer_without_an_adapter_multiplies_by_its_dequantised_weight(
+def test_a_quantized_layer_without_an_adapter_multiplies_by_its_dequantized_weight(
     make: Callable[[], tuple[Any, torch.Tensor]],
 ) -> None:
     torch.manual_seed(0)
     layer, weight = make()
-    assert use_our_arithmetic(torch.nn.Sequential(layer)) == 1
+    assert replace_linear_forwards(torch.nn.Sequential(layer)) == 1
     x = torch.randn(3, IN, requires_grad=True)
     for mode in (True, False, True):  # evaluation in between changes nothing
         layer.train(mode)
         torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, weight, layer.bias), atol=1e-5, rtol=0)
     (gradient,) = torch.autograd.grad(layer(x).sum(), x)
     torch.testing.assert_close(gradient, weight.sum(0).expand(3, -1), atol=1e-5, rtol=0)
-    assert layer.weight.element_size() == 1  # still quantised
+    assert layer.weight.element_size() == 1  # still quantized
 
 
 def test_int8_layers_are_bitsandbytes_own() -> None:
-    """The answer of bitsandbytes' training path on a CPU, which multiplies by dequantised weights too."""
+    """The answer of bitsandbytes' training path on a CPU, which multiplies by dequantized weights too."""
     torch.manual_seed(0)
     layer, _ = int8_layer()
     x = torch.randn(3, IN)
     theirs = layer.train()(x)
-    use_our_arithmetic(torch.nn.Sequential(layer))
+    replace_linear_forwards(torch.nn.Sequential(layer))
     torch.testing.assert_close(layer(x), theirs, atol=1e-5, rtol=0)
 
 
@@ -159,17 +159,17 @@ def test_dropout_is_off_in_evaluation() -> None:
 
 
 @pytest.mark.parametrize("linear", ["int8", "llm.int8"])
-def test_quantised_activations_are_close_forward_and_exact_backward(linear: str) -> None:
-    """Within 2% of the largest value, where there are no outliers; the gradients are the widened layer's."""
+def test_quantized_activations_are_close_forward_and_exact_backward(linear: str) -> None:
+    """Within 2% of the largest value, where there are no outliers; the gradients are the dequantized layer's."""
     torch.manual_seed(0)
     layer, _ = int8_layer()
     x, upstream = torch.randn(40, IN), torch.randn(40, OUT)
-    widened = pass_through(adapted(layer), x, upstream)
+    dequantized = pass_through(adapted(layer), x, upstream)
     ours = pass_through(adapted(layer, linear=linear), x, upstream)
-    worst = 2e-2 * widened["out"].abs().max().item()
-    torch.testing.assert_close(ours["out"], widened["out"], atol=worst, rtol=0)
+    worst = 2e-2 * dequantized["out"].abs().max().item()
+    torch.testing.assert_close(ours["out"], dequantized["out"], atol=worst, rtol=0)
     for name in ("x", "lora_A", "lora_B"):
-        torch.testing.assert_close(ours[name], widened[name], atol=0, rtol=0)
+        torch.testing.assert_close(ours[name], dequantized[name], atol=0, rtol=0)
 
 
 def test_outliers_are_multiplied_apart() -> None:
@@ -178,7 +178,7 @@ def test_outliers_are_multiplied_apart() -> None:
     x = torch.randn(40, IN)
     x[:, 3] *= 50
     with torch.no_grad():
-        exact, int8, apart = (adapted(layer, linear=linear).eval()(x) for linear in ("widened", "int8", "llm.int8"))
+        exact, int8, apart = (adapted(layer, linear=linear).eval()(x) for linear in ("dequantized", "int8", "llm.int8"))
     error = [(found - exact).abs().max().item() / exact.abs().max().item() for found in (int8, apart)]
     assert error[1] < error[0] / 3
     assert error[1] < 2e-2

@@ -18,6 +18,7 @@ from lorasum.reporting import Reporter, Silent
 from lorasum.results import TrainPlan
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
+_HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that a renamed value starts no job again
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
 
 
 def _job_name(run: str, flags: Mapping[str, str], fingerprint: str, model: ModelRef) -> str:
-    identity = json.dumps([dict(flags), fingerprint, model.location, model.revision], sort_keys=True)
+    hashed = {name: _HASHED_AS.get(name, {}).get(value, value) for name, value in flags.items()}
+    identity = json.dumps([hashed, fingerprint, model.location, model.revision], sort_keys=True)
     return f"{run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 

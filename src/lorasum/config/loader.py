@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -19,12 +19,19 @@ from lorasum.errors import ConfigError
 KeyPath = tuple[str | int, ...]
 Places = dict[KeyPath, str]
 
+# Values that were renamed, and what they are called now. The old name still works, with a warning.
+_RENAMED_VALUES: dict[KeyPath, dict[str, str]] = {("training", "engine", "linear"): {"widened": "dequantized"}}
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+
+def _ignore(_text: str) -> None:
+    """The warning is not shown, as in library use and in tests."""
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str], None] = _ignore) -> Config:
     """The config in `path`, with `overrides` (`training.epochs=1`; values are YAML) put over it.
 
     A relative path in the file is relative to the file; in an override, to the current folder, where the shell
-    completed it. Nothing is expanded but a leading `~/`.
+    completed it. Nothing is expanded but a leading `~/`. A value under its old name is accepted, and `warn` is told so.
 
     Raises:
         ConfigError: the file cannot be read, or something in it or in the overrides is wrong. `problems` has a line
@@ -34,6 +41,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         problems += _override(data, places, override)
     _fill_empty_sections(data)
+    for warning in _rename_old_values(data, places):
+        warn(warning)
     _resolve_paths(data, places, path.parent)
     try:
         # Strict, so that `r: true` is no rank of 1; as JSON, so that strict still takes text for a path.
@@ -147,6 +156,21 @@ def _fill_empty_sections(data: dict[str, Any]) -> None:
     for name, field in Config.model_fields.items():
         if _is_section(field.annotation) and name in data and data[name] is None:
             data[name] = {}
+
+
+def _rename_old_values(data: dict[str, Any], places: Places) -> list[str]:
+    """Replace values that have a new name; return one warning for each."""
+    warnings = []
+    for path, names in _RENAMED_VALUES.items():
+        section: Any = data
+        for key in path[:-1]:
+            section = section.get(key) if isinstance(section, dict) else None
+        value = section.get(path[-1]) if isinstance(section, dict) else None
+        if isinstance(value, str) and value in names:
+            section[path[-1]] = names[value]
+            place = _place(places, path, "")
+            warnings.append(f"{place}: {_dotted(path)}: {value} is an old name, write {names[value]}")
+    return warnings
 
 
 def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> None:

@@ -147,9 +147,10 @@ class EngineConfig(Section):
     BLOOM)."""
     head: Literal["labels", "all"] = "labels"
     """The head on tokens with a label, a few hundred at a time, or on all tokens at once."""
-    linear: Literal["widened", "int8", "llm.int8"] = "widened"
-    """How int8 layers multiply going forward: weights widened to the compute type; activations quantised too; or the
-    same with outliers multiplied apart, as the published recipe does."""
+    linear: Literal["dequantized", "int8", "llm.int8"] = "dequantized"
+    """How int8 layers multiply in the forward pass. `dequantized`: by weights in the compute dtype. `int8`: with
+    activations quantized too. `llm.int8`: as `int8`, but activation columns with outliers are multiplied in the compute
+    dtype, as in the published recipe."""
     adapter: Literal["fused", "peft"] = "fused"
     """The adapter in one step with its layer, or PEFT's own around it."""
 
