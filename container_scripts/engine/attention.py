@@ -1,10 +1,29 @@
-"""Attention within examples: no token of a pack sees another example, and no work is spent on what it may not see.
+"""Attention within examples: no token of a pack sees another example, and nothing is computed for what it may not see.
 
-A batch is one row of whole examples. `examples` is a loop of small causal attentions, one per example: exact, linear
-in the number of examples, and without a (tokens, tokens) mask; `flex` is one kernel with the examples as a block mask,
-on a GPU. Architectures are reached through transformers' own attention interface; BLOOM, which does not go through it,
-has its ALiBi and its attention layer in bloom.py. Those whose attention is more than that (soft-capped scores, windows
-shorter than an example) keep transformers' path, which builds the block mask from the position ids.
+The mask of a pack of two examples, of 4 and 3 tokens (`x`: the query's token sees the key's token):
+
+    key         0 1 2 3   4 5 6         example_lengths = [4, 3]
+    query 0     x                       positions       = [0, 1, 2, 3, 0, 1, 2]
+          1     x x
+          2     x x x
+          3     x x x x
+          4               x
+          5               x x
+          6               x x x
+
+A batch is one row of T tokens (batches.py), so query, key and value are (1, heads, T, head_dim). Two kernels compute
+the blocks on the diagonal, and only these:
+
+* `examples` (causal_blocks): scaled_dot_product_attention with is_causal=True, once per example. Exact on every device,
+  and no (T, T) mask is made. For examples of 200 tokens in a pack of 2,048 this is a tenth of the whole square's work.
+* `flex`: one FlexAttention kernel for all examples, with the mask above as block mask. It trains on a GPU only.
+
+How an architecture gets it:
+
+* Most architectures: through transformers' AttentionInterface, under the name `lorasum_examples`.
+* BLOOM does not use that interface and adds ALiBi's biases to the scores: bloom.py replaces its attention layer.
+* Architectures that soft-cap the scores, or whose sliding window is shorter than an example, keep transformers' own
+  attention, which builds the same mask from the position ids.
 """
 
 import math
@@ -19,7 +38,7 @@ from engine import bloom
 from engine.failure import TrainingError
 
 _NAME = "lorasum_examples"
-_SMALL_BLOCKS = {  # FlexAttention's tiles where shared memory is 100 KB: compute capability 8.6, 8.9 and 12.0
+_SMALL_BLOCKS = {  # FlexAttention's tile sizes for 100 KB of shared memory: compute capability 8.6, 8.9 and 12.0
     "BLOCK_M": 64,
     "BLOCK_N": 64,
     "BLOCK_M1": 32,
@@ -30,10 +49,11 @@ _SMALL_BLOCKS = {  # FlexAttention's tiles where shared memory is 100 KB: comput
 
 
 class Examples:
-    """The examples of the batch that is in the model now, shared with every attention layer.
+    """The examples of the current batch. Every attention layer of the model holds this one object.
 
-    Not passed through the model's keyword arguments: not every architecture hands those down, and recomputation in the
-    backward pass happens while the same batch is still the current one.
+    Keyword arguments of the model's forward cannot carry them: some architectures do not pass those on to their layers.
+    A layer that is recomputed in the backward pass finds the right examples too, because the next batch is set only
+    after the backward pass.
     """
 
     def __init__(self) -> None:
@@ -42,31 +62,37 @@ class Examples:
         self._derived: dict[str, Any] = {}
 
     def set(self, lengths: Sequence[int], positions: torch.Tensor) -> None:
-        """Another batch. `lengths`: tokens of each example; `positions`: (1, tokens), restarting at 0 with each."""
+        """Start the next batch.
+
+        Args:
+            lengths: the number of tokens of each example.
+            positions: (1, tokens) int64, restarting at 0 with each example.
+        """
         self.lengths, self.positions = lengths, positions
         self._derived = {}
 
     def derive(self, name: str, make: Callable[[], Any]) -> Any:
-        """What all layers need of this batch, made by the first that asks."""
+        """A value that all layers need for this batch, such as the block mask: made at the first call, then kept."""
         if name not in self._derived:
             self._derived[name] = make()
         return self._derived[name]
 
 
 Attend = Callable[..., torch.Tensor]
-"""(query, key, value, examples, scale, dropout, slopes) → the context; shapes as in `causal_blocks`."""
+"""(query, key, value, examples, scale, dropout, slopes) → the attention's output; shapes as in `causal_blocks`."""
 
 
 def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -> Examples | None:
-    """Make the model attend within examples only; the caller sets the batch's examples before each forward pass.
+    """Change `model` so that its attention stays within examples.
 
     Args:
         model: a transformers causal language model, changed in place.
-        longest: tokens of the longest example, to tell whether a sliding window would matter.
+        longest: tokens of the longest example. A sliding window that is at least as long has no effect.
         kernel: `examples` or `flex`.
 
     Returns:
-        The examples, to be set; or None when the model keeps transformers' own path (pass position ids, as always).
+        The examples, which the caller sets before each forward pass. None if the model keeps transformers' own
+            attention, which needs the position ids only.
     """
     config = model.config.get_text_config()
     attend: Attend = flex if kernel == "flex" else causal_blocks
@@ -109,14 +135,15 @@ def causal_blocks(
     dropout: float = 0.0,
     slopes: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Causal attention inside each example, one after another.
+    """Causal attention inside each example: one call of PyTorch's kernel per example.
 
     Args:
-        query: (1, heads, tokens, head_dim); key, value: (1, kv_heads, tokens, head_dim), any float dtype.
-        examples: of the batch.
-        scale: multiplies the scores; None for 1/sqrt(head_dim).
-        dropout: probability on the attention weights.
-        slopes: (heads,) float32, of ALiBi; see bloom.alibi_factors.
+        query: (1, heads, tokens, head_dim), any float dtype.
+        key, value: (1, kv_heads, tokens, head_dim), the dtype of `query`.
+        examples: the examples of this batch.
+        scale: the scores are multiplied by it; None means 1/sqrt(head_dim).
+        dropout: probability that an attention weight is dropped.
+        slopes: (heads,) float32, the slopes of ALiBi (see bloom.alibi_factors); None without ALiBi.
 
     Returns:
         (1, heads, tokens, head_dim), the dtype of `query`.
@@ -145,10 +172,10 @@ def flex(
     dropout: float = 0.0,
     slopes: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same as causal_blocks, by one kernel for all examples (FlexAttention, Dong et al. 2024): compiled on CUDA.
+    """As causal_blocks, but one kernel computes all examples (FlexAttention, Dong et al. 2024); compiled on CUDA.
 
     Raises:
-        TrainingError: the model has dropout on its attention weights, which the kernel does not have.
+        TrainingError: the model drops attention weights, which this kernel cannot do.
     """
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 

@@ -1,4 +1,23 @@
-"""Packs to batches. A batch is one row: its packs one after another, without padding."""
+"""Packs to batches: a batch is one row of whole examples, one after another, without padding.
+
+A pack of two examples, of 4 and 3 tokens, whose prompts have 2 and 1 (2 is the EOS token, -100 is not learnt):
+
+                      first example        second example
+    input_ids       11    12    13     2    21    22     2
+    labels        -100  -100    13     2  -100    22     2      loss_on: completion
+    labels        -100    12    13     2  -100    22     2      loss_on: all
+    position_ids     0     1     2     3     0     1     2
+    rows                   1     2           4     5            loss_on: completion
+
+    example_lengths = [4, 3]    prompt_lengths = [2, 1]
+
+The model predicts token i + 1 at token i, so `rows` are the tokens before a label: only there is the head multiplied
+(loss.py). Positions restart at 0 with every example, and attention stays inside the example (attention.py draws the
+mask). The dataset stores ids and the two lists of lengths; all else is derived here.
+
+Several packs in a batch are one longer row, (1, T), not a padded (packs, longest). So nothing is spent on padding: a
+batch of packs with 2,048 and 700 tokens costs 2,748 tokens instead of 4,096.
+"""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -12,16 +31,22 @@ from engine.failure import TrainingError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-IGNORED = -100  # label of a token that is not learnt
+IGNORED = -100
+"""The label of a token that is not learnt, as in PyTorch's cross_entropy."""
 
 Batch = dict[str, Any]
+"""A row of the dataset, or what collate makes of several."""
 
 
 def load_split(dataset: Path, split: str) -> "Dataset":
     """The packs of one split, memory-mapped from disk.
 
+    Args:
+        dataset: the folder that prepare wrote.
+        split: `train` or `test`.
+
     Raises:
-        TrainingError: the folder is not there or holds no packs.
+        TrainingError: the folder does not exist or holds no packs.
     """
     from datasets import load_from_disk
 
@@ -34,7 +59,7 @@ def load_split(dataset: Path, split: str) -> "Dataset":
 
 
 def longest_example(*splits: "Dataset") -> int:
-    """Tokens of the longest example of the splits; reads their lengths only."""
+    """The number of tokens of the longest example in `splits`; only the column of lengths is read."""
     import pyarrow.compute as pc
 
     longest: int = max(pc.max(pc.list_flatten(split.data.column("example_lengths"))).as_py() for split in splits)
@@ -42,18 +67,19 @@ def longest_example(*splits: "Dataset") -> int:
 
 
 def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
-    """Packs → one row of whole examples. Labels and positions are derived here rather than stored.
+    """Packs → one row of whole examples, as drawn at the head of this module.
 
     Args:
-        packs: rows of the dataset (`input_ids`, `example_lengths`, `prompt_lengths`; ints).
-        loss_on: `completion` learns the summary and EOS, `all` the prompt too.
+        packs: rows of the dataset: `input_ids`, `example_lengths` and `prompt_lengths`, each a list of ints.
+        loss_on: `completion` (the summary and EOS are learnt) or `all` (the prompt too).
 
     Returns:
-        input_ids, labels, position_ids: int64, (1, tokens). The first token of an example is never learnt, so that
-            nothing is predicted across a boundary; positions restart at 0 with every example.
-        rows: int64, (labelled tokens,): where the next token has a label, so that no device is asked for it.
-        example_lengths: list of ints, summing to tokens. A list, not a tensor: it drives host-side loops, and reading
-            it back from a device would wait for the device.
+        input_ids, labels, position_ids: (1, tokens) int64. The first token of an example never has a label, so nothing
+            is predicted across a boundary.
+        rows: (labelled tokens,) int64: the tokens whose next token has a label. Made here, on the host: finding them
+            on a GPU would wait for the GPU.
+        example_lengths: list of ints whose sum is `tokens`. A list and not a tensor, because loops on the host run over
+            it, and reading a tensor back from a GPU would wait for the GPU.
     """
     ids = torch.tensor([token for pack in packs for token in pack["input_ids"]])
     lengths = [length for pack in packs for length in pack["example_lengths"]]

@@ -1,8 +1,22 @@
-"""Cross-entropy that runs the head only where there is a label, a few hundred rows at a time.
+"""Cross-entropy that multiplies the head only where there is a label, a few hundred rows at a time.
 
-At BLOOM's vocabulary (250,880) the head is the largest matrix product of the model and its logits the largest tensor.
-Only tokens with a label need it, and its weight is frozen: so the gradient with respect to the hidden states is worked
-out in the forward pass, chunk by chunk, and no (tokens, vocabulary) tensor ever exists.
+With N = rows that have a label, H = hidden size, V = vocabulary, C = rows per chunk, and
+
+    h   (N, H)   the body's last hidden state at those rows, compute dtype
+    W   (V, H)   the head's weight, frozen; b (V,) its bias, if it has one
+    t   (N,)     the next tokens, int64
+
+the loss is the sum over all rows of  logsumexp(z) - z[t]  with  z = h W^T + b  (one row of z has V values).
+
+W is frozen, so the only gradient is that of h, and it depends on one row's z alone:
+
+    dh = (softmax(z) - one_hot(t)) W
+
+So the forward pass computes both, chunk by chunk: z (C, V) in float32, its loss, then softmax and dh in the same
+memory. Saved for the backward pass: dh (N, H). Recomputed: nothing; the backward pass multiplies dh by the upstream
+gradient. A tensor of (tokens, V) is never made. Example, BLOOM's V = 250,880 at 2,048 tokens of which 400 have a label:
+all logits in float32 are 1.9 GiB and their gradient as much again; here a chunk of 400 rows is 0.37 GiB.
+
 The idea is that of Liger's fused linear cross-entropy (Hsu et al. 2024) and of cut cross-entropy (Wijmans et al. 2024).
 """
 
@@ -12,11 +26,13 @@ import torch
 from torch.nn import functional
 
 CHUNK_ROWS = {"cuda": 512, "cpu": 128}
-"""Rows of hidden states per head product, by device. The head is re-read once per chunk, which a GPU's bandwidth feels
-below 512 rows; a CPU is bound by arithmetic from 128 rows on, and has a quarter of the logits to hold."""
+"""Rows per chunk (C), by type of device. The head is read from memory once per chunk: on a GPU that costs time below
+512 rows. A CPU is limited by its arithmetic from 128 rows on, and smaller chunks take less memory."""
 
 
 class _FrozenHeadLoss(torch.autograd.Function):
+    """The loss and dh, as at the head of this module."""
+
     @staticmethod
     def forward(
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
@@ -30,7 +46,7 @@ class _FrozenHeadLoss(torch.autograd.Function):
             target = targets[rows, None]
             picked = logits.gather(1, target)
             top = logits.amax(dim=-1, keepdim=True)
-            # In place, and each exponential once: at this vocabulary a chunk's logits are half a gigabyte on a GPU.
+            # In place, and each exponential once: 512 rows of BLOOM's logits are half a gigabyte.
             sums = logits.sub_(top).exp_().sum(dim=-1, keepdim=True)
             loss += (top + sums.log() - picked).sum()
             if grad is not None:
@@ -39,7 +55,7 @@ class _FrozenHeadLoss(torch.autograd.Function):
                 probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=logits.dtype))
                 torch.mm(probabilities.to(weight.dtype), weight, out=grad[rows])
                 del probabilities
-            del logits  # before the next chunk's are made
+            del logits  # so that two chunks' logits never exist at once
         ctx.grad = grad
         return loss
 
@@ -49,9 +65,9 @@ class _FrozenHeadLoss(torch.autograd.Function):
 
 
 def is_plain_head(causal: Any) -> bool:
-    """Whether the loss can be worked out from the body's output: a frozen linear head, and nothing behind it.
+    """Whether the loss follows from the body's output by one frozen linear layer, and nothing else.
 
-    Soft caps and logit scales sit between head and loss; models with them compute their own logits.
+    Some models cap or scale the logits after the head. Their logits are computed by the model itself.
     """
     text, head = causal.config.get_text_config(), causal.get_output_embeddings()
     scaled = any(getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
@@ -59,16 +75,16 @@ def is_plain_head(causal: Any) -> bool:
 
 
 def head_loss(hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Sum of the cross-entropy of next-token prediction over labelled tokens.
+    """The sum of next-token cross-entropy over the tokens that have a label.
 
     Args:
-        hidden: (1, tokens, hidden), the body's last hidden state.
-        head: the model's frozen output layer, (hidden → vocabulary), with `weight` and maybe `bias`.
+        hidden: (1, tokens, hidden), the body's last hidden state, any float dtype.
+        head: the model's frozen output layer: `weight` (vocabulary, hidden), and `bias` (vocabulary,) or None.
         labels: (1, tokens) int64.
-        rows: (labelled tokens,) int64: where the next token has a label (see batches.collate).
+        rows: (labelled tokens,) int64: the tokens whose next token has a label (see batches.collate).
 
     Returns:
-        The sum, a float32 scalar.
+        A float32 scalar, differentiable in `hidden`.
     """
     picked = hidden[0].index_select(0, rows).to(head.weight.dtype)
     targets = labels[0].index_select(0, rows + 1)
