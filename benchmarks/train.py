@@ -248,16 +248,16 @@ def _lorasum(arguments: argparse.Namespace) -> Any:
     import torch
 
     from engine.batches import collate
-    from engine.memory import recompute
+    from engine.memory import recompute_layers
     from engine.model import add_adapter, load_base, pick_device
     from engine.trainer import PackedLoss
 
     settings, device, dtype = _settings(arguments.child), pick_device(), _dtype(arguments.child)
     torch.manual_seed(0)
     model = add_adapter(load_base(arguments.model, settings, dtype, device), settings, ["query_key_value"]).train()
-    layers = recompute(model.get_base_model(), 0)
+    layers = recompute_layers(model.get_base_model(), 0)
     if settings.gradient_checkpointing == "true":
-        recompute(model.get_base_model(), layers)
+        recompute_layers(model.get_base_model(), layers)
     loss_of = PackedLoss(model, arguments.chunk_length, settings)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-4, fused=True)

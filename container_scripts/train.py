@@ -1,4 +1,4 @@
-"""Training entry point: LoRA on a frozen, quantised base; leaves an adapter, a merged model and what serves them.
+"""Training entry point: LoRA on a frozen, quantized base; leaves an adapter, a merged model and what serves them.
 
 Run by SageMaker's training toolkit, or by lorasum's local backend in the same way: hyperparameters as flags, folders in
 SM_* variables. Prints one JSON object a line on stdout; everything else goes to stderr.
@@ -65,11 +65,11 @@ def train(arguments: Arguments, folders: Folders) -> int:
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
     targets = models.resolve_targets(memory.skeleton(base), arguments.lora_targets)
     lengths = packs.select_columns(["example_lengths", "prompt_lengths"])  # not every token of the dataset
-    plan = memory.plan(base, arguments, targets, lengths, dtype, memory.free_bytes(device))
+    plan = memory.plan_memory(base, arguments, targets, lengths, dtype, memory.free_bytes(device))
     arguments = plan.arguments
     transformers.set_seed(arguments.seed)
     model = models.load_base(base, arguments, dtype, device)
-    memory.recompute(model, plan.recomputed)
+    memory.recompute_layers(model, plan.recomputed_layers)
     parameters = sum(p.numel() for p in model.parameters())
     model = models.add_adapter(model, arguments, targets)
 
@@ -94,7 +94,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
         loss_on=arguments.loss_on,
         packs_at_once=arguments.per_device_batch_size,
         layers=plan.layers,
-        recomputed_layers=plan.recomputed,
+        recomputed_layers=plan.recomputed_layers,
         memory_bytes=plan.memory.total,
         memory_parts=asdict(plan.memory),
         memory_free_bytes=plan.free,

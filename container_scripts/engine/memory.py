@@ -1,7 +1,20 @@
-"""What a training will need, in bytes, before anything is loaded, and how to make do with what there is.
+"""How many bytes a training will need, before any weight is loaded, and which settings fit into the memory there is.
 
-What the backward pass keeps is counted, not guessed: the model is made of fake tensors (PyTorch's FakeTensorMode),
-which have shapes and types but no memory, and its own forward pass runs on them as it will in training.
+Most is held at the end of the forward pass, inside the loss. `Memory` adds up what exists then:
+
+    weights       frozen model:  V*H + per layer, int8: O*I codes + 8*O scales; NF4: about 0.52*O*I; else O*I * dtype
+    adapter       A and B of every target:  r*(I + O) values, 16 bytes each (value, gradient, two moments of AdamW)
+    activations   what autograd saves of the layers for the backward pass, and the body's output
+    head          logits of one chunk of rows (loss.py), and two tensors (labelled tokens, H)
+    workspace     the largest dequantized weight, and twice the largest tensor that one layer needs for a moment
+
+(O, I, r as in linear.py; V = vocabulary, H = hidden size.) Activations differ most between architectures, so they are
+counted and not computed from a formula: the model is built of fake tensors (PyTorch's FakeTensorMode), which have
+shape and dtype but no memory; its own forward pass runs on them; hooks see every tensor that autograd saves.
+
+If a batch does not fit, `auto` settings give way in this order: fewer packs at once (the optimizer step sees the same
+packs, in more passes), then recomputing the activations of as many layers as necessary. A layer that is recomputed
+saves its input (1, T, H) only, and runs its forward pass a second time in the backward pass.
 """
 
 import heapq
@@ -22,27 +35,27 @@ from engine.failure import TrainingError
 from engine.linear import adapted_linear
 from engine.loss import CHUNK_ROWS, is_plain_head
 
-_USABLE = 0.9  # of what is free: the rest is for the estimate's error and what the allocator loses
-_HOPELESS = 1.1  # times what is free: more than the estimate's error
-_ROW_SCALES = 8  # bytes per row of an int8 weight: bitsandbytes' absmax, and ours
-_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # per weight, with double-quantised scales: QLoRA (Dettmers et al. 2023)
-_ADAM = 16  # bytes per trained parameter in float32: itself, its gradient, two moments
+_USABLE = 0.9  # share of the free memory to plan with; the rest covers the estimate's error and fragmentation
+_HOPELESS = 1.1  # refuse above this share of the free memory: the estimate's error is smaller
+_ROW_SCALES = 8  # bytes per row of an int8 weight: bitsandbytes' absmax and our scale, float32 each
+_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # per weight, with double-quantized scales: QLoRA (Dettmers et al. 2023)
+_ADAM = 16  # bytes per trained parameter, all float32: value, gradient, two moments
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes by part, at the moment when most is held: the end of the forward pass, inside the loss."""
+    """Bytes by part, at the moment when most is held: inside the loss, at the end of the forward pass."""
 
     weights: int
-    """The frozen model, quantised as it will be."""
+    """The frozen model, quantized as in training."""
     adapter: int
-    """LoRA's parameters, gradients and AdamW's two moments, float32."""
+    """The adapter's parameters, their gradients, and AdamW's two moments, float32."""
     activations: int
-    """What the backward pass keeps of the layers."""
+    """Tensors that autograd saves of the layers for the backward pass."""
     head: int
-    """Logits of one chunk of rows with a label, their gradient, and the rows."""
+    """The logits of one chunk of rows, and the hidden states with their gradient at labelled tokens."""
     workspace: int
-    """The largest weight widened to the compute type, and what one layer holds for a moment."""
+    """The largest weight in the compute dtype, and the largest tensors that one layer needs for a moment."""
 
     @property
     def total(self) -> int:
@@ -55,19 +68,19 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a training fits into the memory there is."""
+    """The settings with which a training fits into memory."""
 
     arguments: Arguments
-    """With the numbers of packs that `auto` came to."""
-    recomputed: int
-    """Layers whose activations are recomputed in the backward pass, of `layers`."""
+    """Those of the job, with `per_device_batch_size: auto` replaced by a number of packs."""
+    recomputed_layers: int
+    """How many of `layers` recompute their activations in the backward pass."""
     layers: int
     memory: Memory
     free: int
-    """Bytes there are on the device."""
+    """Bytes that were free on the device before the model was loaded."""
 
 
-def plan(
+def plan_memory(
     base: Path,
     arguments: Arguments,
     targets: Sequence[str],
@@ -75,14 +88,21 @@ def plan(
     dtype: torch.dtype,
     free: int,
 ) -> Plan:
-    """The largest batch and the fewest recomputed layers that fit; an optimizer step sees the same packs all the same.
+    """Choose the largest batch, then the fewest recomputed layers, that fit into `free` bytes.
+
+    The packs of an optimizer step stay the same: a smaller batch means more passes per step.
 
     Args:
-        packs: rows of the dataset, of which only the lengths are read; those with most tokens are what has to fit.
-        free: bytes there are on the device.
+        base: folder with the model's config.json; no weights are read.
+        arguments: the job's.
+        targets: names of the modules that get an adapter.
+        packs: rows of the dataset; only `example_lengths` and `prompt_lengths` are read. Those with most tokens have to
+            fit.
+        dtype: compute dtype of the frozen model.
+        free: free bytes on the device.
 
     Raises:
-        TrainingError: it does not fit, whatever is recomputed.
+        TrainingError: it does not fit, even if every layer recomputes its activations.
     """
     together = arguments.gradient_accumulation_steps
     sizes = [arguments.per_device_batch_size]
@@ -90,7 +110,7 @@ def plan(
         sizes = [size for size in range(min(together, len(packs)), 0, -1) if together % size == 0]
     largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack["example_lengths"]))
 
-    def need(size: int, recompute_all: bool) -> tuple[Memory, int]:
+    def needed(size: int, recompute_all: bool) -> tuple[Memory, int]:
         lengths = [length for pack in largest[:size] for length in pack["example_lengths"]]
         prompts = sum(sum(pack["prompt_lengths"]) for pack in largest[:size])
         rows = sum(lengths) - (prompts if arguments.loss_on == "completion" else 0)
@@ -98,15 +118,15 @@ def plan(
 
     room = free * _USABLE
     for size in sizes:
-        whole, layers = need(size, arguments.gradient_checkpointing == "true")
+        whole, layers = needed(size, arguments.gradient_checkpointing == "true")
         recomputed = layers if arguments.gradient_checkpointing == "true" else 0
         if whole.total <= room:
             break
     if whole.total > room and arguments.gradient_checkpointing == "auto":
-        least, layers = need(size, True)
-        saved = (whole.activations - least.activations) / max(layers, 1)
-        recomputed = min(math.ceil((whole.total - room) / max(saved, 1)), layers)
-        whole = replace(whole, activations=round(whole.activations - recomputed * saved))
+        least, layers = needed(size, True)
+        freed = (whole.activations - least.activations) / max(layers, 1)  # by each layer that recomputes
+        recomputed = min(math.ceil((whole.total - room) / max(freed, 1)), layers)
+        whole = replace(whole, activations=round(whole.activations - recomputed * freed))
     if whole.total > free * _HOPELESS:
         raise TrainingError(
             f"this training needs {whole}, and {free / 2**30:.2f} GiB are free",
@@ -118,22 +138,22 @@ def plan(
     return Plan(arguments, recomputed, layers, whole, free)
 
 
-def recompute(model: Any, layers: int) -> int:
-    """Have the first `layers` layers recompute their activations in the backward pass; returns how many there are."""
+def recompute_layers(model: Any, count: int) -> int:
+    """Let the first `count` layers recompute their activations in the backward pass; return how many layers exist."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     every = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if layers:
+    if count:
         model.activation_checkpointing_enable({"use_reentrant": False})
     for number, layer in enumerate(every):
-        layer.gradient_checkpointing = number < layers
+        layer.gradient_checkpointing = number < count
     return len(every)
 
 
 def free_bytes(device: torch.device) -> int:
-    """What the device has left for tensors: of the GPU, or half of what this machine has available.
+    """Free bytes for tensors: all that the GPU has free, or half of the main memory that is available.
 
-    A process on a CPU was measured to hold up to twice its tensors: its allocator keeps what is freed in between.
+    Half, because a process on a CPU was measured to hold up to twice its tensors: the allocator keeps freed memory.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -142,7 +162,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def skeleton(base: Path) -> Any:
-    """The model without data, to ask for the names and sizes of its layers."""
+    """The model on the meta device: its layers have names and shapes, but no values."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"), _quiet():
@@ -158,15 +178,15 @@ def estimate(
     dtype: torch.dtype,
     recompute_all: bool = False,
 ) -> tuple[Memory, int]:
-    """The memory of training on one batch, and how many layers could recompute their activations.
+    """The memory that training on one batch needs, and how many layers can recompute their activations.
 
     Args:
         base: folder with the model's config.json; no weights are read.
         targets: names of the modules that get an adapter.
         lengths: tokens of each example of the batch.
-        rows: tokens of it that have a label.
-        dtype: compute type of the frozen model.
-        recompute_all: every layer recomputes its activations.
+        rows: how many tokens of the batch have a label.
+        dtype: compute dtype of the frozen model.
+        recompute_all: whether every layer recomputes its activations.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -176,35 +196,35 @@ def estimate(
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         model.requires_grad_(False)
         head = model.get_output_embeddings()
-        weights, largest = _frozen(model, head, arguments.quantization, dtype)
-        adapters = _adapt(model, arguments, targets)
+        weights, largest_weight = _weight_bytes(model, head, arguments.quantization, dtype)
+        adapters = _add_fake_adapters(model, arguments, targets)
         if (examples := attend_within_examples(model, max(lengths))) is not None:
             examples.set(lengths, torch.arange(sum(lengths))[None])
-        layers = recompute(model, 0)
-        kept, biggest = _kept(model.train(), sum(lengths))
+        layers = recompute_layers(model, 0)
+        saved, largest_saved = _saved_bytes(model.train(), sum(lengths))
         one_layer = 0
         if recompute_all:
-            one_layer = 2 * kept // max(layers, 1)  # with its gradients, while its part of the backward pass runs
-            recompute(model, layers)
-            kept, biggest = _kept(model, sum(lengths))
+            one_layer = 2 * saved // max(layers, 1)  # and its gradients, while its part of the backward pass runs
+            recompute_layers(model, layers)
+            saved, largest_saved = _saved_bytes(model, sum(lengths))
     plain = arguments.engine_head == "labels" and is_plain_head(model)
     vocabulary, hidden = head.weight.shape
-    # Logits of a chunk of labelled rows; or, of a model that computes its own loss, of all tokens.
+    # The logits of one chunk of labelled rows; of all tokens, with their gradient, if the model computes its own.
     chunk = min(rows, CHUNK_ROWS["cuda" if torch.cuda.is_available() else "cpu"]) if plain else 2 * sum(lengths)
-    logits = 4 if dtype is torch.float32 else 6  # bytes each: in float32, and where that is another in `dtype` too
+    logits = 4 if dtype is torch.float32 else 6  # bytes per logit: float32, and a copy in `dtype` if that is another
     in_head = chunk * vocabulary * logits + 2 * rows * hidden * dtype.itemsize
     memory = Memory(
         weights=weights,
         adapter=_ADAM * adapters,
-        activations=kept,
+        activations=saved,
         head=in_head,
-        workspace=largest + 2 * biggest + max(one_layer - in_head, 0),
+        workspace=largest_weight + 2 * largest_saved + max(one_layer - in_head, 0),
     )
     return memory, layers
 
 
-def _frozen(model: Any, head: Any, quantization: str, dtype: torch.dtype) -> tuple[int, int]:
-    """Bytes of the frozen model, and of its largest quantised weight in the compute type."""
+def _weight_bytes(model: Any, head: Any, quantization: str, dtype: torch.dtype) -> tuple[int, int]:
+    """Bytes of the frozen model, and of its largest quantized weight once it is dequantized to `dtype`."""
     linear = {id(m.weight): m.weight for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head}
     held = largest = 0
     for parameter in {id(p): p for p in model.parameters()}.values():
@@ -217,8 +237,8 @@ def _frozen(model: Any, head: Any, quantization: str, dtype: torch.dtype) -> tup
     return held, largest
 
 
-class _Lora(torch.nn.Module):
-    """A layer with an adapter, keeping for its backward pass what the real one keeps; PEFT needs real tensors."""
+class _FakeLora(torch.nn.Module):
+    """Stands for a layer with an adapter and saves the same tensors. PEFT itself cannot be used on fake tensors."""
 
     def __init__(self, layer: torch.nn.Linear, r: int, dropout: float, fused: bool) -> None:
         super().__init__()
@@ -228,15 +248,15 @@ class _Lora(torch.nn.Module):
         self.dropout, self.fused = dropout, fused
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.fused:  # drawn without keeping anything: as without dropout
+        if self.fused:  # its dropout saves nothing, so it is left out
             return adapted_linear(x, self.a, self.b, lambda dtype: self.layer.weight.to(dtype), self.layer)
         low = functional.linear(functional.dropout(x.to(self.a.dtype), self.dropout), self.a)
         out: torch.Tensor = self.layer(x) + functional.linear(low, self.b) * 4.0
         return out.to(x.dtype)
 
 
-def _adapt(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
-    """Put adapters on the target layers; returns how many parameters they have."""
+def _add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
+    """Put a _FakeLora around each target layer; return how many parameters the adapters have."""
     chosen = [
         (name, module)
         for name, module in model.named_modules()
@@ -244,22 +264,22 @@ def _adapt(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
     ]
     for name, module in chosen:
         parent, _, own = name.rpartition(".")
-        layer = _Lora(module, arguments.lora_r, arguments.lora_dropout, arguments.engine_adapter == "fused")
+        layer = _FakeLora(module, arguments.lora_r, arguments.lora_dropout, arguments.engine_adapter == "fused")
         setattr(model.get_submodule(parent), own, layer)
     return sum(arguments.lora_r * (module.in_features + module.out_features) for _, module in chosen)
 
 
-def _kept(model: Any, tokens: int) -> tuple[int, int]:
-    """Bytes that a forward pass of the body keeps for its backward pass, and the largest of its tensors."""
+def _saved_bytes(model: Any, tokens: int) -> tuple[int, int]:
+    """Bytes that autograd saves in a forward pass of the body, plus its output; and the bytes of the largest tensor."""
     frozen = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    kept: dict[int, Any] = {}
+    saved: dict[int, Any] = {}
     largest = 0
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal largest
         storage = tensor.untyped_storage()
         if storage._cdata not in frozen:
-            kept[storage._cdata] = storage  # held, so that its address is not another's
+            saved[storage._cdata] = storage  # held, so that its address is not used again
             largest = max(largest, storage.nbytes())
         return tensor
 
@@ -267,7 +287,7 @@ def _kept(model: Any, tokens: int) -> tuple[int, int]:
     ids, positions = torch.zeros(1, tokens, dtype=torch.long), torch.arange(tokens)[None]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         out = body(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
-    return sum(storage.nbytes() for storage in kept.values()) + out.nbytes, largest
+    return sum(storage.nbytes() for storage in saved.values()) + out.nbytes, largest
 
 
 @contextmanager

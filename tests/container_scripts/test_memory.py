@@ -11,7 +11,7 @@ from conftest_engine import random_model, with_adapter
 from engine.arguments import Arguments
 from engine.batches import collate
 from engine.failure import TrainingError
-from engine.memory import estimate, plan, recompute, skeleton
+from engine.memory import estimate, plan_memory, recompute_layers, skeleton
 from engine.model import resolve_targets
 from engine.trainer import PackedLoss
 
@@ -77,13 +77,15 @@ def test_as_many_packs_at_once_as_fit_and_always_the_same_in_a_step(base: Path) 
     targets = resolve_targets(skeleton(base), ("auto",))
 
     def chosen(free: int, arguments: Arguments = ARGUMENTS) -> tuple[int, int, int]:
-        made = plan(base, arguments, targets, PACKS, torch.float32, free)
+        made = plan_memory(base, arguments, targets, PACKS, torch.float32, free)
         assert made.memory.total <= made.free
-        return made.arguments.per_device_batch_size, made.arguments.gradient_accumulation_steps, made.recomputed
+        return made.arguments.per_device_batch_size, made.arguments.gradient_accumulation_steps, made.recomputed_layers
 
     assert chosen(PLENTY) == (4, 1, 0)
     four, two, one = (
-        plan(base, replace(ARGUMENTS, per_device_batch_size=n), targets, PACKS, torch.float32, PLENTY).memory.total
+        plan_memory(
+            base, replace(ARGUMENTS, per_device_batch_size=n), targets, PACKS, torch.float32, PLENTY
+        ).memory.total
         for n in (4, 2, 1)
     )
     assert one < two < four
@@ -114,7 +116,7 @@ def test_recomputing_some_layers_changes_no_gradient(base: Path) -> None:
 
     def gradients(layers: int) -> list[torch.Tensor]:
         adapted = with_adapter(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)).train()
-        assert recompute(adapted.get_base_model(), layers) == 2
+        assert recompute_layers(adapted.get_base_model(), layers) == 2
         loss, count = PackedLoss(adapted, 64)(collate(PACKS[:3]))
         (loss / count).backward()
         return [parameter.grad for parameter in adapted.parameters() if parameter.requires_grad]

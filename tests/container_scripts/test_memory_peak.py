@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.arguments import Arguments
 from engine.batches import collate
-from engine.memory import estimate, recompute
+from engine.memory import estimate, recompute_layers
 from engine.model import add_adapter, load_base
 from engine.trainer import PackedLoss
 
@@ -66,7 +66,7 @@ def test_the_estimate_is_within_a_tenth_of_the_peak(base: Path, quantization: st
     )
     model = load_base(base, arguments, torch.float32, torch.device("cpu"))
     model = add_adapter(model, arguments, ["query_key_value"]).train()
-    recompute(model.get_base_model(), layers if recompute_all else 0)
+    recompute_layers(model.get_base_model(), layers if recompute_all else 0)
     loss_of = PackedLoss(model, max(lengths))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained)
