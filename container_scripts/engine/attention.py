@@ -98,7 +98,7 @@ def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -
     attend: Attend = flex if kernel == "flex" else causal_blocks
     examples = Examples()
     if config.model_type == "bloom":
-        bloom.take_over(model, attend, examples)
+        bloom.replace_forwards(model, attend, examples)
         return examples
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     soft_capped = getattr(config, "attn_logit_softcapping", None)

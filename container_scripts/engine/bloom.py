@@ -1,4 +1,14 @@
-"""What the engine does for BLOOM alone: attention with linear biases (ALiBi) on any kernel, and GELU in one step."""
+"""What only BLOOM needs: attention with linear biases (ALiBi) on any attention kernel, and GELU as one kernel.
+
+ALiBi (Press et al. 2022) has no position embedding. Instead, head n adds slope[n] * position of the key to its scores.
+This bias has rank one, so it fits into the product of query and key, if each head gets eight more dimensions:
+
+    score = scale * (q . k) + slope * position  =  scale * ([q, slope / scale] . [k, position])
+
+No mask tensor, and any kernel for plain causal attention will do (as in FlashBias, Wu et al. 2025). bf16 cannot hold a
+slope or a position of 2,047 exactly, so a slope is split into a sum of three numbers, and a position into two digits of
+base 256, which are all exact: 3 * 2 = 6 of the eight dimensions are used (kernels want a multiple of eight).
+"""
 
 import math
 from types import MethodType
@@ -7,16 +17,21 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-_EXTRA = 8  # dimensions of a head that carry the bias; kernels want multiples of eight
-_PARTS = 3  # of a slope: three times eight bits are a float32's
-_DIGIT = 256  # positions are written in this base: every digit, and 256 times it, is exact in bf16 and in fp16
+_EXTRA = 8  # dimensions added to a head
+_TERMS = 3  # numbers whose sum is a slope: three times bf16's 8 bits are float32's 24
+_BASE = 256  # of a position's two digits: each digit, and 256 times it, is exact in bf16 and in fp16
 
 
-def take_over(model: Any, attend: Any, examples: Any) -> None:
-    """Have every layer attend by `attend` (attention.Attend) within `examples`, and use PyTorch's own GELU.
+def replace_forwards(model: Any, attend: Any, examples: Any) -> None:
+    """Change every layer of `model`: attention is computed by `attend` within `examples`, and GELU by PyTorch's kernel.
 
-    BLOOM's GELU is the tanh form written out: eight passes over memory going forward and fifteen going back, where
-    PyTorch's kernel makes one.
+    BLOOM's own GELU writes the tanh formula as separate operations: eight passes over memory in the forward pass and
+    fifteen in the backward pass, where PyTorch's kernel makes one each.
+
+    Args:
+        model: a BLOOM model of transformers.
+        attend: an attention.Attend.
+        examples: an attention.Examples.
     """
     for module in model.modules():
         if type(module).__name__ == "BloomAttention":
@@ -30,9 +45,11 @@ def take_over(model: Any, attend: Any, examples: Any) -> None:
 def _attention_forward(
     self: Any, hidden_states: torch.Tensor, residual: torch.Tensor, *_: Any, **__: Any
 ) -> tuple[torch.Tensor, None]:
-    """BloomAttention.forward for training: (1, tokens, hidden) → the same, added to `residual`."""
+    """BloomAttention.forward for training: (1, tokens, hidden), any float dtype → the same shape, plus `residual`."""
     fused = self.query_key_value(hidden_states).view(*hidden_states.shape[:2], self.num_heads, 3, self.head_dim)
-    query, key, value = (part.transpose(1, 2) for part in fused.unbind(3))  # whose gradients are stacked, in one pass
+    query, key, value = (
+        part.transpose(1, 2) for part in fused.unbind(3)
+    )  # unbind: its backward pass writes the three gradients into one tensor
     dropout = self.attention_dropout.p if self.training else 0.0
     context = self.attend(query, key, value, self.examples, None, dropout, self.slopes)
     output = self.dense(context.transpose(1, 2).flatten(2))
@@ -44,8 +61,10 @@ def _gelu(x: torch.Tensor) -> torch.Tensor:
 
 
 def alibi_slopes(heads: int) -> torch.Tensor:
-    """ALiBi's slopes (Press et al. 2022), (heads,) float32: a geometric sequence, interleaved when `heads` is no power
-    of two."""
+    """ALiBi's slopes, (heads,) float32: 2^(-8/p), 2^(-16/p), ... for the largest power of two p <= `heads`.
+
+    The other heads get the values halfway between, as in the authors' code.
+    """
     power = 2 ** math.floor(math.log2(heads))
     first = [2 ** (-8 * (i + 1) / power) for i in range(power)]
     between = [2 ** (-8 * (i + 0.5) / power) for i in range(heads - power)]
@@ -55,38 +74,36 @@ def alibi_slopes(heads: int) -> torch.Tensor:
 def alibi_factors(
     slopes: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eight more dimensions of a head, in which query · key is slope · position of the key.
-
-    The bias is of rank one, so plain attention can carry it: no mask, any kernel (as FlashBias does, Wu et al. 2025).
-    In bf16 and fp16 it is as exact as in float32: a slope is the sum of three numbers, a position of two digits.
+    """Eight more dimensions for query and key, whose product is slope * position of the key.
 
     Args:
-        slopes: (heads,) float32, divided by what the scores are multiplied by.
-        positions: (1, tokens), integers below 65,536.
+        slopes: (heads,) float32, divided by the attention's scale.
+        positions: (1, tokens) int64, below 65,536.
+        dtype: of the query: any float dtype.
 
     Returns:
         (1, heads, 1, 8) for the queries, (1, 1, tokens, 8) for the keys; both of `dtype`.
     """
-    parts = []
-    for _ in range(_PARTS):
-        parts.append(slopes.to(dtype))
-        slopes = slopes - parts[-1].float()
-    low = positions % _DIGIT
-    digits = torch.stack([low] * _PARTS + [positions - low] * _PARTS, dim=2).to(dtype)
-    unused = (0, _EXTRA - 2 * _PARTS)
+    terms = []
+    for _ in range(_TERMS):
+        terms.append(slopes.to(dtype))
+        slopes = slopes - terms[-1].float()
+    low = positions % _BASE
+    digits = torch.stack([low] * _TERMS + [positions - low] * _TERMS, dim=2).to(dtype)
+    unused = (0, _EXTRA - 2 * _TERMS)
     return (
-        functional.pad(torch.stack(parts * 2, dim=1), unused)[None, :, None],
+        functional.pad(torch.stack(terms * 2, dim=1), unused)[None, :, None],
         functional.pad(digits, unused)[:, None],
     )
 
 
 def with_alibi(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, of_query: torch.Tensor, of_key: torch.Tensor
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_factor: torch.Tensor, key_factor: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The heads with alibi_factors at their end, and zeros at the value's: (1, heads, tokens, head_dim + 8)."""
+    """Query and key with alibi_factors appended, value with zeros appended: each (1, heads, tokens, head_dim + 8)."""
     more = (*query.shape[:3], _EXTRA)
     return (
-        torch.cat([query, of_query.expand(more)], dim=3),
-        torch.cat([key, of_key.expand(more)], dim=3),
+        torch.cat([query, query_factor.expand(more)], dim=3),
+        torch.cat([key, key_factor.expand(more)], dim=3),
         functional.pad(value, (0, _EXTRA)),
     )
