@@ -1,7 +1,8 @@
-"""Merging the adapter into the base weights, one tensor at a time.
+"""Merge the adapter into the base weights, one tensor at a time: W + (alpha / r) * B A.
 
-W + (alpha / r) · B · A in float32, cast to the output type. Read from the base's safetensors and written straight into
-the merged ones: the base is never loaded as a model, and memory holds one changed tensor, whatever the size of a shard.
+W (O, I), A (r, I) and B (O, r) are multiplied and added in float32 and cast to the output dtype once. W is the
+unquantized base weight. Tensors are read from the base's safetensors files and written into the merged files: the base
+is never loaded as a model, and memory holds one changed tensor, whatever the size of a file.
 """
 
 import json
@@ -33,14 +34,14 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_PIECE = 1 << 24  # bytes copied at once
+_PIECE = 1 << 24  # bytes copied at a time
 Buffer = bytes | memoryview
 _ADAPTER_PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The low-rank update of one weight: scale · B @ A, both factors float32."""
+    """The low-rank update of one weight: scale * B A, both factors float32."""
 
     a: torch.Tensor
     """(r, in_features)"""
@@ -48,27 +49,27 @@ class Update:
     """(out_features, r)"""
     scale: float
     transposed: bool = False
-    """The base stores (in_features, out_features), as GPT-2's Conv1D does."""
+    """Whether the base stores (in_features, out_features), as GPT-2's Conv1D does."""
 
     def apply(self, weight: torch.Tensor) -> torch.Tensor:
-        """The merged weight in float32, of `weight`'s shape."""
+        """`weight`, of any float dtype, with the update added: the same shape, float32."""
         delta = (self.b @ self.a).mul_(self.scale)
         return delta.T.add_(weight.float()) if self.transposed else delta.add_(weight.float())
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What was written: safetensors shards, and the bytes of their tensors."""
+    """What was written: the number of safetensors files, and the bytes of their tensors."""
 
     shards: int
     total_bytes: int
 
 
 def read_updates(adapter: Path) -> dict[str, Update]:
-    """The updates of a PEFT adapter folder, by the name of the module they belong to.
+    """The updates of a PEFT adapter folder, by the name of their module.
 
     Raises:
-        TrainingError: the adapter uses something this merge does not know (DoRA, biases, rank patterns).
+        TrainingError: the adapter has something that this merge cannot do (DoRA, biases, rank or alpha patterns).
     """
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     unknown = [k for k in ("use_dora", "rank_pattern", "alpha_pattern") if config.get(k)]
@@ -88,17 +89,17 @@ def read_updates(adapter: Path) -> dict[str, Update]:
 
 
 def merge(base: Path, adapter: Path, output: Path, dtype: torch.dtype | None = None) -> Merged:
-    """Write the merged model's safetensors (and index) into `output`, shard for shard as in `base`.
+    """Write the merged model's safetensors files, and their index, into `output`. The files are named as in `base`.
 
     Args:
-        base: folder of the base model's *.safetensors, in any float type, not quantised.
+        base: folder with the base model's *.safetensors in any float dtype, not quantized.
         adapter: PEFT adapter folder.
-        output: existing folder; its files appear under their final names only when whole.
-        dtype: element type of the merged floating-point tensors; None keeps each tensor's own.
+        output: an existing folder. A file gets its final name only when it is complete.
+        dtype: dtype of the merged floating-point tensors; None keeps that of each base tensor.
 
     Raises:
-        TrainingError: an update has no weight in the base, one is not finite (the merged model would be broken), or
-            all are zero (it would be the base).
+        TrainingError: an update has no weight in the base, an update is not finite (the merged model would be broken),
+            or all updates are zero (the merged model would be the base).
         OSError: the disk is full.
     """
     updates = read_updates(adapter)
@@ -124,7 +125,7 @@ def merge(base: Path, adapter: Path, output: Path, dtype: torch.dtype | None = N
 
 
 def _tensor_of(module: str, names: set[str]) -> str:
-    """The stored tensor of a module. Some checkpoints leave out the model's prefix (`transformer.`), or add one."""
+    """The name of a module's weight in the files: some leave out the model's prefix (`transformer.`), some add one."""
     wanted = f"{module}.weight"
     matches = [n for n in names if n == wanted] or [
         n for n in names if wanted.endswith("." + n) or n.endswith("." + wanted)
@@ -137,10 +138,10 @@ def _tensor_of(module: str, names: set[str]) -> str:
 
 
 def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: torch.dtype | None) -> int:
-    """Merge one shard; returns the bytes of its tensors.
+    """Merge one file; return the bytes of its tensors.
 
-    Most tensors stay as they are, an embedding of half a gigabyte among them: their bytes are copied, not loaded. Read
-    rather than mapped, so that the pages of a shard do not pile up in the process's memory.
+    Most tensors do not change (an embedding alone can have half a gigabyte), so their bytes are copied without loading
+    them. The file is read and not mapped, so that its pages do not add up in this process's memory.
     """
     with source.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -181,10 +182,10 @@ def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: 
 
 
 def _patch(file: BinaryIO, target: Path, data: int, changed: Mapping[str, Any], updates: Mapping[str, Update]) -> None:
-    """Where no element type changes: have the system copy the file whole, and write what changed into its place."""
-    with _when_whole(target) as half_made:
-        shutil.copyfile(file.name, half_made)
-        with half_made.open("r+b") as copy:
+    """If no dtype changes: let the system copy the whole file, then overwrite the tensors that have an update."""
+    with _rename_when_complete(target) as part:
+        shutil.copyfile(file.name, part)
+        with part.open("r+b") as copy:
             for name, tensor in changed.items():
                 start, end = tensor["data_offsets"]
                 file.seek(data + start)
@@ -195,14 +196,14 @@ def _patch(file: BinaryIO, target: Path, data: int, changed: Mapping[str, Any], 
 
 
 @contextmanager
-def _when_whole(target: Path) -> Iterator[Path]:
-    """A file to write, which is called `target` once it is whole, and is gone if it never is."""
-    half_made = target.with_suffix(".part")
+def _rename_when_complete(target: Path) -> Iterator[Path]:
+    """A path to write to. It is renamed to `target` if the block succeeds, and deleted if it fails."""
+    part = target.with_suffix(".part")
     try:
-        yield half_made
-        half_made.replace(target)
+        yield part
+        part.replace(target)
     finally:
-        half_made.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _bytes(tensor: torch.Tensor) -> Buffer:
@@ -214,7 +215,7 @@ def _ends_too_early(file: str | Path) -> TrainingError:
 
 
 def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The next `size` bytes of a file, piece by piece."""
+    """The next `size` bytes of a file, at most 16 MiB at a time."""
     while size:
         piece = file.read(min(size, _PIECE))
         if not piece:
@@ -232,10 +233,10 @@ def _read(file: BinaryIO, size: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _write_safetensors(target: Path, header: dict[str, Any], contents: Callable[[], Iterator[Buffer]]) -> None:
-    """The safetensors format: 8 bytes of header length, the header as JSON, the tensors' bytes one after another."""
+    """Write a safetensors file: the header's length in 8 bytes, the header as JSON, then the tensors' bytes."""
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the data starts aligned
-    with _when_whole(target) as half_made, half_made.open("wb") as file:
+    text += b" " * (-len(text) % 8)  # so that the data starts at a multiple of eight
+    with _rename_when_complete(target) as part, part.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for content in contents():
             file.write(content)
