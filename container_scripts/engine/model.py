@@ -1,4 +1,4 @@
-"""The model that is trained: a frozen base, quantised while it is read, and a float32 adapter on it."""
+"""Loads what is trained: a frozen base model, quantized while it is read, and a float32 LoRA adapter on it."""
 
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
 
 
 def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
-    """Folder of the base model: the `model` channel, or one download from the hub that loading and merging share.
+    """The folder of the base model: the `model` channel, or a download from the hub. Loading and merging both read it.
 
     Raises:
-        TrainingError: there is no such model, or it holds no safetensors weights.
+        TrainingError: there is no such model, or it has no safetensors weights.
     """
     if channel is None:
         channel = _download(arguments.model_id, arguments.model_revision or None)
@@ -52,7 +52,7 @@ def pick_device() -> torch.device:
 
 
 def pick_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The arithmetic of the frozen model, and why. bf16 is taken where the device multiplies it natively."""
+    """The compute dtype of the frozen model, and the reason. `auto` is bf16 where the device has bf16 instructions."""
     if requested != "auto":
         return getattr(torch, requested), "as configured"
     if device.type == "cuda":
@@ -66,7 +66,7 @@ def pick_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:
 
 
 def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: torch.device) -> Any:
-    """The frozen base model on `device`; its linear layers but the head are quantised as they are read.
+    """The frozen base model on `device`. Its linear layers, except the head, are quantized as they are read.
 
     Raises:
         TrainingError: the folder's model cannot be loaded.
@@ -95,13 +95,13 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
 
 
 def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
-    """Names of the modules that get an adapter.
+    """The names of the modules that get an adapter.
 
-    `auto` is PEFT's own table per architecture (the attention projections); for architectures it does not know, the
-    linear layers inside modules whose name says attention.
+    `auto` means the attention projections: PEFT has a table of them by architecture. For an architecture that is not in
+    the table, they are the linear layers whose path contains `attn` or `attention`.
 
     Raises:
-        TrainingError: a requested name matches no linear layer; the hint lists those that exist.
+        TrainingError: a requested name matches no linear layer. The hint lists the names that exist.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -126,7 +126,7 @@ def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
 
 
 def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
-    """The PEFT model: LoRA (Hu et al. 2021) in float32 on `targets`, everything else frozen."""
+    """The PEFT model: a LoRA adapter (Hu et al. 2021) in float32 on `targets`, all other parameters frozen."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
