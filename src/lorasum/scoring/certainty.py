@@ -1,0 +1,103 @@
+"""How sure a mean over dialogues is, and whether one model is really better than another.
+
+Both by the bootstrap (Efron and Tibshirani, 1993; Koehn, "Statistical significance tests for machine translation
+evaluation", 2004, for the paired one): the dialogues are drawn again with replacement, many times, and the spread of
+the means so drawn is the uncertainty of the mean. A paired comparison draws the same dialogues for both models, so
+that what makes a dialogue hard counts for both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_RESAMPLES = 10_000
+_SEED = 0
+_CONFIDENT = 0.05  # a difference counts as real below this p-value
+_POWER = (1.959964 + 0.841621) ** 2  # normal quantiles of a two-sided 5% test that finds 80% of such differences
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean, with the 95% percentile interval around it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better ours is than theirs, over the same dialogues.
+
+    Attributes:
+        p_value: how often a difference at least as large would come about by the choice of dialogues alone; 0 to 1.
+        dialogues_needed: how many dialogues would show a difference of this size; None where there is none.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    dialogues_needed: int | None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether these dialogues show a difference."""
+        return self.p_value < _CONFIDENT
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of one score over dialogues and its 95% interval. One dialogue has no spread: its interval is empty.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    drawn = _drawn_means(values)
+    low, high = _percentiles(drawn)
+    return Interval(sum(values) / len(values), low, high)
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """Compare two models by their scores of the same dialogues, in the same order.
+
+    Raises:
+        ValueError: there is no value, or the two are not of one length.
+    """
+    import numpy as np
+
+    paired = [a - b for a, b in zip(ours, theirs, strict=True)]
+    drawn = _drawn_means(paired)
+    low, high = _percentiles(drawn)
+    mean = sum(paired) / len(paired)
+    # Two-sided, and never 0: so many draws cannot show that a thing is impossible.
+    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)) if len(paired) > 1 else 1.0
+    spread = float(np.std(paired, ddof=1)) if len(paired) > 1 else 0.0
+    needed = max(2, int(np.ceil(_POWER * (spread / mean) ** 2))) if mean and spread else None
+    return Difference(mean, low, high, p_value, needed)
+
+
+def _drawn_means(values: Sequence[float]) -> "np.ndarray[Any, Any]":
+    """Means of resamples of `values`; float64 `(resamples,)`."""
+    import numpy as np
+
+    if not values:
+        raise ValueError("no score to take the mean of")
+    generator = np.random.default_rng(_SEED)  # the same figures each time
+    scores = np.asarray(values, dtype=np.float64)
+    # How often each dialogue is drawn: multinomial counts, (resamples, dialogues), in parts that fit into memory.
+    parts = [
+        generator.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), size=1000) @ scores / len(scores)
+        for _ in range(_RESAMPLES // 1000)
+    ]
+    return np.concatenate(parts)
+
+
+def _percentiles(drawn: "np.ndarray[Any, Any]") -> tuple[float, float]:
+    import numpy as np
+
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
