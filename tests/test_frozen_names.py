@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lorasum.backends.sagemaker.endpoint_requests import Served, part_name
-from lorasum.backends.sagemaker.job_requests import Place
+from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.storage import StoredFile
 from lorasum.backends.sagemaker.storage import fingerprint as folder_fingerprint
 from lorasum.commands.train_plan import _spec
@@ -48,7 +48,7 @@ def test_data_settings_keep_their_dataset_fingerprint(settings: dict[str, object
 @pytest.mark.parametrize(("overrides", "name"), [([], "chats-f17d2925"), (["sagemaker.engine=vllm"], "chats-3d19c61b")])
 def test_an_endpoint_keeps_the_name_of_its_parts(overrides: list[str], name: str) -> None:
     config = load_config(CONFIGS / "bloomz.yaml", overrides)
-    place = Place("bucket", "lorasum", "chats", "arn:aws:iam::123456789012:role/Trainer", "image:1")
+    place = Place(S3Layout("bucket", "lorasum", "chats"), "arn:aws:iam::123456789012:role/Trainer", "image:1")
     served = Served("s3://bucket/lorasum/chats/jobs/chats-1/output/model/", 14_000_000_000)
     assert part_name("chats", served, place, config.sagemaker) == name
 

@@ -6,7 +6,8 @@ import pytest
 
 from hub_token import hub_token
 from lorasum.backends.records import TrainSpec
-from lorasum.backends.sagemaker.job_requests import Place, training_request
+from lorasum.backends.sagemaker.job_requests import training_request
+from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.schema import SageMakerConfig
 from lorasum.model_source import ModelRef
@@ -17,7 +18,7 @@ def test_it_is_read_by_its_arn_which_is_all_that_is_sent(aws: str, stored: str) 
     secrets = Session(SageMakerConfig()).client("secretsmanager")
     arn = secrets.create_secret(Name="hub", SecretString=stored)["ARN"]
     assert hub_token({"LORASUM_HUB_TOKEN_ARN": arn}) == {"HF_TOKEN": "hf_secret"}
-    place = Place("box", "lorasum", "chats", "arn:aws:iam::1:role/r", "image")
+    place = Place(S3Layout("box", "lorasum", "chats"), "arn:aws:iam::1:role/r", "image")
     spec = TrainSpec("chats", "chats-1", ModelRef("org/m"), Path("/d/f"), {})
     request = training_request(
         spec, "chats-1", place, SageMakerConfig(hub_token_secret=arn), "s3://a/", "s3://b/", None

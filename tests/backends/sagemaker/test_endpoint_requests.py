@@ -12,11 +12,11 @@ from lorasum.backends.sagemaker.endpoint_requests import (
     scaling_requests,
 )
 from lorasum.backends.sagemaker.invoke import from_vllm, to_vllm
-from lorasum.backends.sagemaker.job_requests import Place
+from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.schema import SageMakerConfig
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"
-PLACE = Place("box", "lorasum", "chats", ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/inference:1")
+PLACE = Place(S3Layout("box", "lorasum", "chats"), ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/inference:1")
 MERGED = Served("s3://box/lorasum/chats/jobs/chats-1/output/model/", 14_000_000_000)
 ADAPTER = Served(f"{MERGED.uri}adapter/", 14_000_000_000, base="s3://box/lorasum/chats/models/ba5e/")
 TAGS = [{"Key": "lorasum:run", "Value": "chats"}, {"Key": "lorasum:version", "Value": __version__}]

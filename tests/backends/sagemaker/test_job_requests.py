@@ -7,12 +7,13 @@ import pytest
 
 from lorasum import __version__
 from lorasum.backends.records import TrainSpec
-from lorasum.backends.sagemaker.job_requests import Place, metric_event, training_request
+from lorasum.backends.sagemaker.job_requests import metric_event, training_request
+from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.schema import SageMakerConfig
 from lorasum.model_source import ModelRef
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"
-PLACE = Place("box", "lorasum", "chats", ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/training:1")
+PLACE = Place(S3Layout("box", "lorasum", "chats"), ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/training:1")
 SPEC = TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/d/f00"), {"model_id": "org/m", "epochs": "3"})
 DATA, CODE = "s3://box/lorasum/chats/data/f00/", "s3://box/lorasum/chats/code/c0de/"
 

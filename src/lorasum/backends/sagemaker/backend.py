@@ -9,7 +9,7 @@ from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, J
 from lorasum.backends.sagemaker import endpoints, jobs, storage
 from lorasum.backends.sagemaker.images import training_image
 from lorasum.backends.sagemaker.invoke import invoke
-from lorasum.backends.sagemaker.job_requests import Place
+from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.prices import usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.schema import SageMakerConfig
@@ -56,9 +56,7 @@ class SageMakerBackend:
         except BackendError as error:
             self._report.warn(f"{error.message}: the request has placeholders instead")
             place = Place(
-                bucket=self._config.bucket or "<bucket>",
-                prefix=self._config.prefix,
-                run=spec.run,
+                layout=S3Layout(self._config.bucket or "<bucket>", self._config.prefix, spec.run),
                 role=self._config.role or "<role>",
                 image=training_image(self._config, self._config.region or _ANY_REGION),
             )
@@ -120,6 +118,4 @@ class SageMakerBackend:
         return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]
 
     def _folders(self, run: str, data: bool, artifacts: bool) -> list[str]:
-        place = Place(self._session.bucket_name, self._config.prefix, run, role="", image="")
-        names = (["data"] if data else []) + (["jobs", "checkpoints", "models", "code", "capture"] if artifacts else [])
-        return [place.uri(name) for name in names]
+        return S3Layout(self._session.bucket_name, self._config.prefix, run).deletable(data, artifacts)

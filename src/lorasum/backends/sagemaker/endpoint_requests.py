@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorasum.backends.sagemaker.job_requests import Place, tags, vpc
+from lorasum.backends.sagemaker.job_requests import tags, vpc
+from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.schema import SageMakerConfig
 
 VARIANT = "AllTraffic"
@@ -97,7 +98,7 @@ def endpoint_config_request(name: str, served: Served, place: Place, config: Sag
         request["DataCaptureConfig"] = {
             "EnableCapture": True,
             "InitialSamplingPercentage": config.capture_percent,
-            "DestinationS3Uri": place.uri("capture").rstrip("/"),
+            "DestinationS3Uri": place.layout.uri(Folder.CAPTURE).rstrip("/"),
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
             "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
         } | ({"KmsKeyId": config.kms_key} if config.kms_key else {})

@@ -20,7 +20,8 @@ from lorasum.backends.sagemaker.endpoint_requests import (
     scalable_target,
     scaling_requests,
 )
-from lorasum.backends.sagemaker.job_requests import TAG_RUN, Place
+from lorasum.backends.sagemaker.job_requests import TAG_RUN
+from lorasum.backends.sagemaker.layout import Place
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.quotas import check_quota
 from lorasum.backends.sagemaker.served import model_to_serve

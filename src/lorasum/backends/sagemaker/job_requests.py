@@ -1,12 +1,12 @@
-"""The CreateTrainingJob request, and where things lie in S3: pure functions, so that what is sent can be looked at."""
+"""The CreateTrainingJob request: pure functions, so that what is sent can be looked at."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lorasum import __version__
 from lorasum.backends.records import TrainSpec
+from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.schema import SageMakerConfig
 
 TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
@@ -19,26 +19,6 @@ _METRICS = {
     "eval:loss": f'"event": "eval".*"eval_loss": {_NUMBER}',
 }
 """Metric name → regex over the JSON lines of container_scripts/engine/metrics.py."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a run lives on AWS.
-
-    Attributes:
-        role: ARN of the execution role.
-        image: URI of the container image.
-    """
-
-    bucket: str
-    prefix: str
-    run: str
-    role: str
-    image: str
-
-    def uri(self, *parts: str) -> str:
-        """s3:// address of a folder of the run, with its slash at the end."""
-        return "/".join(["s3:/", self.bucket, self.prefix, self.run, *parts, ""])
 
 
 def training_request(
@@ -68,8 +48,8 @@ def training_request(
         "HyperParameters": {**spec.hyperparameters, "checkpoint_dir": _CHECKPOINTS},
         "InputDataConfig": [_channel(channel, uri) for channel, uri in channels.items()],
         # Compressing 14 GB would hold the GPU for half an hour.
-        "OutputDataConfig": {"S3OutputPath": place.uri("jobs").rstrip("/"), "CompressionType": "NONE"},
-        "CheckpointConfig": {"S3Uri": checkpoints_uri(place, spec.job_name), "LocalPath": _CHECKPOINTS},
+        "OutputDataConfig": {"S3OutputPath": place.layout.uri(Folder.JOBS).rstrip("/"), "CompressionType": "NONE"},
+        "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
         "ResourceConfig": {
             "InstanceType": config.training_instance_type,
             "InstanceCount": 1,
@@ -89,11 +69,6 @@ def training_request(
     if config.hub_token_secret:
         request["Environment"] = {"LORASUM_HUB_TOKEN_ARN": config.hub_token_secret}
     return request | vpc(config)
-
-
-def checkpoints_uri(place: Place, job_name: str) -> str:
-    """Where all tries of a job keep their checkpoints."""
-    return place.uri("checkpoints", job_name)
 
 
 def vpc(config: SageMakerConfig) -> dict[str, Any]:

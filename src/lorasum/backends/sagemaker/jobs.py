@@ -18,7 +18,8 @@ from lorasum.backends.base import Live
 from lorasum.backends.records import JobRef, JobState, TrainEvent, TrainSpec
 from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.images import inference_image, training_image
-from lorasum.backends.sagemaker.job_requests import TAG_RUN, Place, metric_event, training_request
+from lorasum.backends.sagemaker.job_requests import TAG_RUN, metric_event, training_request
+from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
 from lorasum.backends.sagemaker.quotas import Use, check_quota
@@ -41,9 +42,7 @@ _STOPPED = {
 def place(session: Session, run: str, scope: Literal["training", "inference"] = "training") -> Place:
     """Where the run lives; asks AWS for what the config leaves open."""
     return Place(
-        bucket=session.bucket,
-        prefix=session.config.prefix,
-        run=run,
+        layout=S3Layout(session.bucket, session.config.prefix, run),
         role=session.role_arn,
         image=(training_image if scope == "training" else inference_image)(session.config, session.region),
     )
@@ -58,7 +57,7 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     check_quota(session, session.config.training_instance_type, use)
     there = place(session, spec.run)
     files = _channels(spec)
-    uris = {name: there.uri(*channel.folder) for name, channel in files.items()}
+    uris = {name: there.layout.uri(channel.folder, channel.content) for name, channel in files.items()}
     name = _try_name(spec.job_name, len(tries) + 1)
     request = training_request(spec, name, there, session.config, uris["training"], uris["code"], uris.get("model"))
     for channel, content in files.items():
@@ -78,7 +77,7 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
 def request(session: Session, spec: TrainSpec, there: Place) -> dict[str, Any]:
     """The request of a first try, for a look at it; nothing is sent or read."""
     channels = _channels(spec)
-    uris = {name: there.uri(*channel.folder) for name, channel in channels.items()}
+    uris = {name: there.layout.uri(channel.folder, channel.content) for name, channel in channels.items()}
     return training_request(
         spec, spec.job_name, there, session.config, uris["training"], uris["code"], uris.get("model")
     )
@@ -194,7 +193,7 @@ def artifact_record(session: Session, job: JobRef) -> dict[str, Any] | None:
 
 def store_dataset(session: Session, run: str, folder: Path, report: Reporter) -> str:
     """Upload a prepared dataset; returns its S3 folder."""
-    uri = Place(session.bucket, session.config.prefix, run, "", "").uri("data", folder.name)
+    uri = S3Layout(session.bucket, session.config.prefix, run).uri(Folder.DATA, folder.name)
     storage.upload(session, storage.folder_files(folder), uri, report, "uploading the dataset")
     return uri
 
@@ -202,7 +201,9 @@ def store_dataset(session: Session, run: str, folder: Path, report: Reporter) ->
 @dataclass(frozen=True, slots=True)
 class _Channel:
     what: str
-    folder: tuple[str, ...]
+    folder: Folder
+    content: str
+    """Name of the folder below it, made of what is in it."""
     files: list[storage.StoredFile]
 
 
@@ -210,12 +211,12 @@ def _channels(spec: TrainSpec) -> dict[str, _Channel]:
     """What travels to the container, by channel, each in a folder named by its content."""
     scripts = storage.folder_files(paths.container_scripts())
     channels = {
-        "training": _Channel("the dataset", ("data", spec.dataset.name), _files(spec.dataset)),
-        "code": _Channel("the scripts", ("code", storage.fingerprint(scripts)), scripts),
+        "training": _Channel("the dataset", Folder.DATA, spec.dataset.name, _files(spec.dataset)),
+        "code": _Channel("the scripts", Folder.CODE, storage.fingerprint(scripts), scripts),
     }
     if spec.model.path:
         weights = storage.folder_files(spec.model.path)
-        channels["model"] = _Channel("the base model", ("models", storage.fingerprint(weights)), weights)
+        channels["model"] = _Channel("the base model", Folder.MODELS, storage.fingerprint(weights), weights)
     return channels
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.endpoint_requests import Served
-from lorasum.backends.sagemaker.job_requests import Place
+from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError, ConfigError
 from lorasum.reporting import Reporter
@@ -27,7 +27,7 @@ def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: R
             )
         return Served(uri, _bytes(session, uri), _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}"))
     weights = storage.folder_files(spec.base.path)
-    base = place.uri("models", storage.fingerprint(weights))
+    base = place.layout.uri(Folder.MODELS, storage.fingerprint(weights))
     storage.upload(session, weights, base, report, "uploading the base model")
     return Served(uri, _bytes(session, uri) + sum(file.bytes for file in weights), base=base)
 
@@ -40,7 +40,7 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
         if file.key in ("inference.py", "hub_token.py", "requirements.txt")
     ]
     weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
-    uri = place.uri("models", storage.fingerprint(weights or code))
+    uri = place.layout.uri(Folder.MODELS, storage.fingerprint(weights or code))
     storage.upload(session, [*weights, *code], uri, report, "uploading the base model")
     return Served(uri, _bytes(session, uri), {} if weights else _hub_model(session, model))
 
