@@ -84,6 +84,7 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     from lorasum.backends.local.backend import LocalBackend
     from lorasum.commands.prepare import prepare
     from lorasum.config.schema import Config
+    from lorasum.context import RunContext
     from lorasum.ledger import Ledger
     from lorasum.reporting import Silent
 
@@ -93,7 +94,7 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     config = Config.model_validate({"name": "bench", "model": {"id": str(model)}, "data": data})
     AutoTokenizer.from_pretrained(model)
     began = time.perf_counter()
-    result = prepare(config, LocalBackend(), Ledger(), Silent())
+    result = prepare(RunContext(config, LocalBackend, Ledger(), Silent()))
     seconds = time.perf_counter() - began
     assert not result.manifest.dropped, result.manifest.dropped
     stats = result.manifest.splits["train"]

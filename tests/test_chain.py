@@ -24,9 +24,10 @@ from lorasum.commands.train import train
 from lorasum.commands.train_plan import plan_training
 from lorasum.config.loader import load_config
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
-from lorasum.reporting import Silent
+from lorasum.reporting import Reporter, Silent
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,9 @@ class Place:
     ledger: Ledger
     backend: LocalBackend
 
+    def context(self, reporter: Reporter | None = None) -> RunContext:
+        return RunContext(self.config, lambda: self.backend, self.ledger, reporter or Silent())
+
     def lorasum(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config_file)]
         return subprocess.Popen(
@@ -56,7 +60,7 @@ class Place:
 
     @property
     def metrics(self) -> Path:
-        job = plan_training(self.config, self.backend, self.ledger).job
+        job = plan_training(self.context()).job
         return self.ledger.path.parent / "runs" / "tiny" / "jobs" / job / "ml" / "output" / "data" / "metrics.jsonl"
 
     def events(self, kind: str) -> list[dict[str, object]]:
@@ -102,13 +106,13 @@ def place(
 
     yield make
     for made in places:
-        assert teardown(made.config, made.backend, made.ledger, Silent()).remaining == ()
+        assert teardown(made.context()).remaining == ()
         assert made.backend.live("tiny") == []
 
 
 def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Place]) -> None:
     there = place(20)
-    result = run(there.config, there.backend, there.ledger, Silent())
+    result = run(there.context())
     assert result.train.train_loss is not None
     assert result.train.tokens > 0
     assert (Path(result.train.artifact) / "adapter" / "adapter_model.safetensors").is_file()
@@ -124,16 +128,16 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
     summaries = []
     for serve in ("merged", "adapter"):
         config = load_config(there.config_file, (f"deploy.serve={serve}",))
-        assert not deploy(config, there.backend, there.ledger, Silent()).reused
-        assert deploy(config, there.backend, there.ledger, Silent()).reused
+        assert not deploy(RunContext(config, lambda: there.backend, there.ledger, Silent())).reused
+        assert deploy(RunContext(config, lambda: there.backend, there.ledger, Silent())).reused
         asked = "Ana: lunch?\nBen: yes, at noon"
-        summaries.append(predict_text(config, there.backend, there.ledger, asked).summary)
+        summaries.append(predict_text(RunContext(config, lambda: there.backend, there.ledger, Silent()), asked).summary)
     assert summaries[0] == summaries[1]
 
 
 def test_train_adopts_the_job_of_a_killed_lorasum_stops_it_on_ctrl_c_and_resumes(place: Callable[[int], Place]) -> None:
     there = place(150)
-    prepare(there.config, there.backend, there.ledger, Silent())
+    prepare(there.context())
 
     with there.lorasum("train") as killed:
         wait_for(lambda: there.events("step"))
@@ -176,12 +180,12 @@ class KillAtStep(Silent):
 
 def test_train_resumes_a_job_whose_process_was_killed(place: Callable[[int], Place]) -> None:
     there = place(150)
-    prepare(there.config, there.backend, there.ledger, Silent())
+    prepare(there.context())
     with pytest.raises(BackendError, match="killed"):
-        train(there.config, there.backend, there.ledger, KillAtStep(there, 20))
+        train(there.context(KillAtStep(there, 20)))
     [row] = there.ledger.resources("tiny", "training_job")
     assert row.state == "failed"
-    result = train(there.config, there.backend, there.ledger, Silent())
+    result = train(there.context())
     assert not result.reused
     assert int(str(there.events("start")[-1]["resumed_from_step"])) > 0
     assert (Path(result.artifact) / "lorasum.json").is_file()

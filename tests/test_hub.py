@@ -83,13 +83,14 @@ from dataclasses import asdict
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Silent
 answers = {}
 for name, config in json.loads(sys.argv[1]).items():
     try:
-        answers[name] = asdict(prepare(Config.model_validate(config), LocalBackend(), Ledger(), Silent()))
+        answers[name] = asdict(prepare(RunContext(Config.model_validate(config), LocalBackend, Ledger(), Silent())))
     except LorasumError as error:
         answers[name] = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
 print(json.dumps(answers))

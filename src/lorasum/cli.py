@@ -7,8 +7,6 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +20,7 @@ from lorasum.ui import render
 if TYPE_CHECKING:
     from lorasum.backends.base import Backend
     from lorasum.config.schema import Config
-    from lorasum.ledger import Ledger
+    from lorasum.context import RunContext
     from lorasum.reporting import Reporter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
@@ -112,21 +110,8 @@ def backend(config: "Config", report: "Reporter") -> "Backend":
     return LocalBackend()
 
 
-@dataclass(frozen=True)
-class _Session:
-    """What every command works with. The backend is picked only by the commands that need one."""
-
-    config: "Config"
-    ledger: "Ledger"
-    report: "Reporter"
-
-    @cached_property
-    def backend(self) -> "Backend":
-        return backend(self.config, self.report)
-
-
 def _run(
-    file: Path, overrides: list[str] | None, as_json: bool, quiet: bool, command: Callable[[_Session], object]
+    file: Path, overrides: list[str] | None, as_json: bool, quiet: bool, command: Callable[["RunContext"], object]
 ) -> None:
     """Load the config, run `command` and show what it returns.
 
@@ -134,12 +119,14 @@ def _run(
         LorasumError: it tore down, and something is left; or rows were refused. The result says so too.
     """
     from lorasum.config.loader import load_config
+    from lorasum.context import RunContext
     from lorasum.ledger import Ledger
     from lorasum.results import BatchPrediction, RunResult, TeardownResult
     from lorasum.ui.reporter import ConsoleReporter
 
     with ConsoleReporter(quiet, _verbose) as report:
-        result = command(_Session(load_config(file, overrides or (), report.warn), Ledger(), report))
+        loaded = load_config(file, overrides or (), report.warn)
+        result = command(RunContext(loaded, lambda: backend(loaded, report), Ledger(), report))
     render.show(result, as_json)
     torn = result.teardown if isinstance(result, RunResult) else result
     if isinstance(result, BatchPrediction) and result.failures:
@@ -184,7 +171,7 @@ def prepare(
     from lorasum.commands.prepare import prepare
 
     overrides = [*(overrides or ()), *(["data.redact=true"] if redact else [])]
-    _run(config, overrides, as_json, quiet, lambda s: prepare(s.config, s.backend, s.ledger, s.report, show))
+    _run(config, overrides, as_json, quiet, lambda s: prepare(s, show))
 
 
 @app.command(epilog="lorasum train -c configs/quickstart.yaml --set training.epochs=2")
@@ -203,9 +190,9 @@ def train(
 
     verb = start_training if no_wait else train
     if dry_run:
-        _run(config, overrides, as_json, quiet, lambda s: plan_training(s.config, s.backend, s.ledger))
+        _run(config, overrides, as_json, quiet, lambda s: plan_training(s))
     else:
-        _run(config, overrides, as_json, quiet, lambda s: verb(s.config, s.backend, s.ledger, s.report))
+        _run(config, overrides, as_json, quiet, lambda s: verb(s))
 
 
 @app.command(epilog="lorasum deploy -c configs/quickstart.yaml")
@@ -219,7 +206,7 @@ def deploy(
     """Put the fine-tuned model behind an endpoint."""
     from lorasum.commands.deploy import deploy
 
-    _run(config, overrides, as_json, quiet, lambda s: deploy(s.config, s.backend, s.ledger, s.report))
+    _run(config, overrides, as_json, quiet, lambda s: deploy(s))
 
 
 @app.command(
@@ -254,12 +241,12 @@ def predict(
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
     common = (config, overrides, as_json, quiet)
     if source and target:
-        _run(*common, lambda s: predict_file(s.config, s.backend, s.ledger, s.report, source, target, concurrency))
+        _run(*common, lambda s: predict_file(s, source, target, concurrency))
     elif sample:
-        _run(*common, lambda s: predict_sample(s.config, s.backend, s.ledger))
+        _run(*common, lambda s: predict_sample(s))
     else:
         dialogue = _dialogue(text, file)
-        _run(*common, lambda s: predict_text(s.config, s.backend, s.ledger, dialogue))
+        _run(*common, lambda s: predict_text(s, dialogue))
 
 
 @app.command(epilog="lorasum evaluate -c configs/quickstart.yaml --limit 20")
@@ -276,7 +263,7 @@ def evaluate(
     from lorasum.commands.evaluate import evaluate
 
     common = (config, overrides, as_json, quiet)
-    _run(*common, lambda s: evaluate(s.config, s.backend, s.ledger, s.report, limit=limit, base=not no_base))
+    _run(*common, lambda s: evaluate(s, limit=limit, base=not no_base))
 
 
 @app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes")
@@ -293,10 +280,10 @@ def teardown(
     """Stop everything of the run that is running, and prove that nothing is left."""
     from lorasum.commands.teardown import plan_teardown, teardown
 
-    def command(s: _Session) -> object:
+    def command(s: "RunContext") -> object:
         if not yes:
-            _confirm("Do that?", plan_teardown(s.config, s.backend, s.ledger, data=data, artifacts=artifacts))
-        return teardown(s.config, s.backend, s.ledger, s.report, data=data, artifacts=artifacts)
+            _confirm("Do that?", plan_teardown(s, data=data, artifacts=artifacts))
+        return teardown(s, data=data, artifacts=artifacts)
 
     _run(config, overrides, as_json, quiet, command)
 
@@ -314,7 +301,7 @@ def run(
     """All of it: prepare, train, deploy, evaluate, predict a sample, teardown."""
     from lorasum.commands.run import run
 
-    _run(config, overrides, as_json, quiet, lambda s: run(s.config, s.backend, s.ledger, s.report, keep=keep))
+    _run(config, overrides, as_json, quiet, lambda s: run(s, keep=keep))
 
 
 @app.command(epilog="lorasum status")

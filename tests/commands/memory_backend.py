@@ -7,7 +7,11 @@ from typing import Any, Literal
 
 from lorasum.backends.base import Live
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import BackendError
+from lorasum.ledger import Ledger
+from lorasum.reporting import Reporter, Silent
 
 DONE = {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.0, "seconds": 10.0}
 
@@ -118,6 +122,11 @@ class MemoryBackend:
         if artifacts:
             self.jobs.clear()
         return ["jobs"] if artifacts else []
+
+
+def context(config: Config, backend: MemoryBackend, ledger: Ledger, reporter: Reporter | None = None) -> RunContext:
+    """What a verb works with; it reports to nobody unless told to whom."""
+    return RunContext(config, lambda: backend, ledger, reporter or Silent())
 
 
 class Told:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_backend import MemoryBackend, Told
+from memory_backend import MemoryBackend, Told, context
 
 from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy
@@ -18,7 +18,6 @@ from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, DataError, LorasumError, RefusedError
 from lorasum.ledger import Ledger
-from lorasum.reporting import Silent
 from lorasum.results import RowFailure
 
 
@@ -36,27 +35,27 @@ def states(ledger: Ledger) -> dict[str, str]:
 
 @pytest.fixture
 def trained(config: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
-    train(config, backend, ledger, Silent())
+    train(context(config, backend, ledger))
     return config
 
 
 @pytest.fixture
 def deployed(trained: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
-    deploy(trained, backend, ledger, Silent())
+    deploy(context(trained, backend, ledger))
     backend.requests.clear()
     return trained
 
 
 def test_deploy_wants_a_trained_model(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
     with pytest.raises(LorasumError, match="no trained model") as error:
-        deploy(config, backend, ledger, Silent())
+        deploy(context(config, backend, ledger))
     assert "lorasum train" in error.value.hint
 
 
 def test_deploy_says_so_when_the_artifact_was_deleted(trained: Config, backend: MemoryBackend, ledger: Ledger) -> None:
     backend.jobs.clear()
     with pytest.raises(LorasumError, match="no longer at"):
-        deploy(trained, backend, ledger, Silent())
+        deploy(context(trained, backend, ledger))
     assert states(ledger) == {}
 
 
@@ -65,11 +64,11 @@ def test_an_endpoint_counts_as_live_once_it_has_answered(
 ) -> None:
     seen: list[dict[str, str]] = []
     backend.before = {method: lambda: seen.append(states(ledger)) for method in ("start_endpoint", "invoke")}
-    result = deploy(trained, backend, ledger, Silent())
+    result = deploy(context(trained, backend, ledger))
     assert seen == [{"chats": "intended"}] * 2
     assert states(ledger) == {"chats": "live"}
     assert not result.reused
-    assert deploy(trained, backend, ledger, Silent()).reused
+    assert deploy(context(trained, backend, ledger)).reused
     assert backend.calls.count("start_endpoint") == 1
 
 
@@ -80,11 +79,11 @@ def test_an_endpoint_that_fails_at_any_point_is_deleted(
 ) -> None:
     backend.before[method] = failure
     with pytest.raises((BackendError, KeyboardInterrupt)):
-        deploy(trained, backend, ledger, Silent())
+        deploy(context(trained, backend, ledger))
     assert backend.endpoints == {}
     assert states(ledger) == {"chats": "failed"}
     backend.before.clear()
-    deploy(trained, backend, ledger, Silent())
+    deploy(context(trained, backend, ledger))
     assert states(ledger) == {"chats": "live"}
 
 
@@ -93,12 +92,12 @@ def test_an_endpoint_started_before_a_crash_has_to_answer_before_it_is_adopted(
 ) -> None:
     backend.before = {"invoke": interrupt, "delete_endpoint": interrupt}
     with pytest.raises(KeyboardInterrupt):
-        deploy(trained, backend, ledger, Silent())
+        deploy(context(trained, backend, ledger))
     assert states(ledger) == {"chats": "intended"}  # and it runs
     backend.before.clear()
     with pytest.raises(LorasumError, match="no endpoint in service"):
-        predict(trained, backend, ledger, ["Ana: hi"])
-    deploy(trained, backend, ledger, Silent())
+        predict(context(trained, backend, ledger), ["Ana: hi"])
+    deploy(context(trained, backend, ledger))
     assert states(ledger) == {"chats": "live"}
     assert backend.requests
 
@@ -106,7 +105,7 @@ def test_an_endpoint_started_before_a_crash_has_to_answer_before_it_is_adopted(
 def test_predict_wants_a_live_endpoint(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
     backend.endpoints.clear()
     with pytest.raises(LorasumError, match="no endpoint in service") as error:
-        predict_text(deployed, backend, ledger, "Ana: hi")
+        predict_text(context(deployed, backend, ledger), "Ana: hi")
     assert "lorasum deploy" in error.value.hint
 
 
@@ -114,7 +113,7 @@ def test_prompts_are_those_of_the_training_whatever_the_config_says_now(
     deployed: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
 ) -> None:
     changed = make_config(data={"dataset": "d", "template": "TL;DR {dialogue}"}, predict={"max_new_tokens": 7})
-    summary = predict_text(changed, backend, ledger, "Ana: {hi}\n").summary
+    summary = predict_text(context(changed, backend, ledger), "Ana: {hi}\n").summary
     assert summary == "Sum up: Ana: {hi} =>"
     [request] = backend.requests
     assert request["inputs"] == ["Sum up: Ana: {hi} =>"]
@@ -124,13 +123,13 @@ def test_prompts_are_those_of_the_training_whatever_the_config_says_now(
 def test_dialogues_go_in_batches_and_come_back_in_order(
     deployed: Config, backend: MemoryBackend, ledger: Ledger
 ) -> None:
-    found = predict(deployed, backend, ledger, [f"Ana: {i}" for i in range(5)])
+    found = predict(context(deployed, backend, ledger), [f"Ana: {i}" for i in range(5)])
     assert found == [f"Sum up: Ana: {i} =>" for i in range(5)]
     assert [len(request["inputs"]) for request in backend.requests] == [2, 2, 1]
 
 
 def test_a_sample_has_its_reference(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
-    sample = predict_sample(deployed, backend, ledger)
+    sample = predict_sample(context(deployed, backend, ledger))
     assert sample.reference == f"{sample.dialogue.lower()} =>"
 
 
@@ -161,7 +160,7 @@ def test_a_file_keeps_its_order_and_its_references(
     source = jsonl(
         tmp_path / "in.jsonl", {"dialogue": "A: 1 😀"}, {"dialogue": "A: 2", "summary": "two"}, {"dialogue": "A: 3"}
     )
-    result = predict_file(deployed, backend, ledger, Silent(), source, tmp_path / "out.jsonl")
+    result = predict_file(context(deployed, backend, ledger), source, tmp_path / "out.jsonl")
     assert result.rows == 3
     assert rows(tmp_path / "out.jsonl") == [
         {"dialogue": "A: 1 😀", "summary": "Sum up: A: 1 😀 =>"},
@@ -183,7 +182,7 @@ def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
 
     backend.before["invoke"] = refuse_the_second
     with pytest.raises(BackendError):
-        predict_file(deployed, backend, ledger, told, source, output)
+        predict_file(context(deployed, backend, ledger, told), source, output)
     assert "2 of 5 rows" in told.warnings[0]
     assert not output.exists()
     [part] = tmp_path.glob("*.part")
@@ -193,12 +192,12 @@ def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
 
     longer = deployed.model_copy(update={"predict": deployed.predict.model_copy(update={"max_new_tokens": 9})})
     backend.requests.clear()
-    predict_file(longer, backend, ledger, told, source, tmp_path / "out.jsonl")
+    predict_file(context(longer, backend, ledger, told), source, tmp_path / "out.jsonl")
     assert sum(len(request["inputs"]) for request in backend.requests) == 5
 
     output.unlink()
     backend.requests.clear()
-    predict_file(deployed, backend, ledger, told, source, output)
+    predict_file(context(deployed, backend, ledger, told), source, output)
     assert [request["inputs"][0][-7:] for request in backend.requests] == ["A: 2 =>", "A: 4 =>"]
     assert [row["summary"] for row in rows(output)] == [f"Sum up: A: {i} =>" for i in range(5)]
 
@@ -221,7 +220,7 @@ def test_a_bad_row_is_named_before_anything_is_sent(
     source = tmp_path / "in.jsonl"
     source.write_bytes(b'{"dialogue": "A: hi"}\n\n' + line + b"\n")
     with pytest.raises(DataError, match=message):
-        predict_file(deployed, backend, ledger, Silent(), source, tmp_path / "out.jsonl")
+        predict_file(context(deployed, backend, ledger), source, tmp_path / "out.jsonl")
     assert backend.requests == []
     assert not list(tmp_path.glob("out*"))
 
@@ -245,7 +244,7 @@ def test_rows_that_are_refused_are_told_with_their_lines_and_the_others_keep_the
     source = tmp_path / "in.jsonl"
     texts = [f"A: {i}" + (" bad" if i == 3 else "") for i in range(7)]
     source.write_text("\n" + "".join(json.dumps({"dialogue": text}) + "\n" for text in texts))
-    result = predict_file(deployed, picky, ledger, Silent(), source, tmp_path / "out.jsonl", concurrency=3)
+    result = predict_file(context(deployed, picky, ledger), source, tmp_path / "out.jsonl", concurrency=3)
     assert result.failures == (RowFailure(5, "prompt too long"),)
     written = rows(tmp_path / "out.jsonl")
     assert [row["dialogue"] for row in written] == texts
@@ -270,9 +269,9 @@ def test_what_was_under_way_when_a_request_failed_is_not_asked_again(
     backend.requests.clear()
     backend.before["invoke"] = fail_the_fourth
     with pytest.raises(BackendError, match="gone"):
-        predict_file(deployed, backend, ledger, Silent(), source, output, concurrency=4)
+        predict_file(context(deployed, backend, ledger), source, output, concurrency=4)
     backend.before.clear()
-    predict_file(deployed, backend, ledger, Silent(), source, output, concurrency=4)
+    predict_file(context(deployed, backend, ledger), source, output, concurrency=4)
     asked = [prompt for request in backend.requests for prompt in request["inputs"]]
     assert len(asked) == len(set(asked)) == 40
     assert [row["dialogue"] for row in rows(output)] == [f"A: {i}" for i in range(40)]
@@ -284,7 +283,7 @@ def test_the_output_is_never_the_input(
     source = jsonl(tmp_path / "in.jsonl", {"dialogue": "A: hi"})
     (tmp_path / "link.jsonl").symlink_to(source)
     with pytest.raises(LorasumError, match="same file"):
-        predict_file(deployed, backend, ledger, Silent(), source, tmp_path / "link.jsonl")
+        predict_file(context(deployed, backend, ledger), source, tmp_path / "link.jsonl")
     assert rows(source) == [{"dialogue": "A: hi"}]
 
 
@@ -296,7 +295,7 @@ def test_rouge_is_the_mean_f1_of_stemmed_words() -> None:
 def test_evaluate_scores_the_endpoint_and_the_base_model_which_is_paid_for_once(
     deployed: Config, backend: MemoryBackend, ledger: Ledger
 ) -> None:
-    first = evaluate(deployed, backend, ledger, Silent())
+    first = evaluate(context(deployed, backend, ledger))
     assert first.examples == 3
     assert first.before == first.after
     assert first.after.rouge1 == pytest.approx(100 * 6 / 8)  # it echoes "Sum up: Ana: number 0", 5 words for 3
@@ -305,8 +304,8 @@ def test_evaluate_scores_the_endpoint_and_the_base_model_which_is_paid_for_once(
     assert list(backend.endpoints) == ["chats"]
 
     backend.calls.clear()
-    assert evaluate(deployed, backend, ledger, Silent()).before == first.before
-    assert evaluate(deployed, backend, ledger, Silent(), limit=1, base=False).examples == 1
+    assert evaluate(context(deployed, backend, ledger)).before == first.before
+    assert evaluate(context(deployed, backend, ledger), limit=1, base=False).examples == 1
     assert "start_endpoint" not in backend.calls
 
 
@@ -320,6 +319,6 @@ def test_the_base_endpoint_goes_whatever_happens(
 
     backend.before["invoke"] = at_the_base_models_second_request
     with pytest.raises((BackendError, KeyboardInterrupt)):
-        evaluate(deployed, backend, ledger, Silent())
+        evaluate(context(deployed, backend, ledger))
     assert list(backend.endpoints) == ["chats"]
     assert states(ledger)["chats-base"] == "gone"

@@ -19,6 +19,7 @@ from lorasum import paths
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.data import store
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger import Ledger
@@ -63,7 +64,7 @@ def make_config(chats: Path, tiny_model_dir: Path) -> Callable[..., Config]:
 
 
 def run(config: Config, report: Recorder | None = None) -> Any:
-    return prepare(config, LocalBackend(), Ledger(), report or Recorder())
+    return prepare(RunContext(config, LocalBackend, Ledger(), report or Recorder()))
 
 
 def datasets_made() -> list[str]:
@@ -113,8 +114,9 @@ def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: 
         "import sys; from pathlib import Path\n"
         "from lorasum.config.schema import Config; from lorasum.ledger import Ledger\n"
         "from lorasum.reporting import Silent; from lorasum.commands.prepare import prepare\n"
+        "from lorasum.context import RunContext\n"
         "from lorasum.backends.local.backend import LocalBackend\n"
-        "result = prepare(Config.model_validate_json(sys.argv[1]), LocalBackend(), Ledger(), Silent())\n"
+        "result = prepare(RunContext(Config.model_validate_json(sys.argv[1]), LocalBackend, Ledger(), Silent()))\n"
         "heavy = {'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules)\n"
         "print(result.dataset, result.reused, result.seconds < 0.5, sorted(heavy))"
     )
@@ -266,10 +268,11 @@ def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..
     script = (
         "import os, signal, sys; from lorasum.config.schema import Config; from lorasum.ledger import Ledger\n"
         "from lorasum.reporting import Silent; from lorasum.commands.prepare import prepare\n"
+        "from lorasum.context import RunContext\n"
         "from lorasum.backends.local.backend import LocalBackend\n"
         "class Deadly(Silent):\n"
         "    def step(self, text): os.kill(os.getpid(), signal.SIGKILL)  # said when the test split is written\n"
-        "prepare(Config.model_validate_json(sys.argv[1]), LocalBackend(), Ledger(), Deadly())"
+        "prepare(RunContext(Config.model_validate_json(sys.argv[1]), LocalBackend, Ledger(), Deadly()))"
     )
     killed = subprocess.run([sys.executable, "-c", script, make_config().model_dump_json()], env=os.environ)
     assert killed.returncode == -signal.SIGKILL
@@ -322,7 +325,7 @@ def test_a_dialogue_that_nearly_stands_in_the_test_split_is_warned_of(
 
 
 def test_examples_are_shown_as_the_model_sees_them(make_config: Callable[..., Config], chats: Path) -> None:
-    result = prepare(make_config(), LocalBackend(), Ledger(), Recorder(), show=2)
+    result = prepare(RunContext(make_config(), LocalBackend, Ledger(), Recorder()), show=2)
     rows = [json.loads(line) for line in (chats / "train.jsonl").read_text("utf-8").splitlines()]
     texts = {(render(DEFAULT_TEMPLATE, row["dialogue"]), row["summary"] + "</s>") for row in rows}
     assert len(result.shown) == 2
@@ -348,7 +351,7 @@ def test_personal_data_is_warned_of_and_taken_out_on_request(make_config: Callab
     assert run(make_config(), report).manifest.personal == {"email address": 1, "phone number": 1}
     assert "personal data (1 email address, 1 phone number); --redact takes it out" in report.warnings[-1]
     clean = Recorder()
-    result = prepare(make_config(redact=True), LocalBackend(), Ledger(), clean, show=12)
+    result = prepare(RunContext(make_config(redact=True), LocalBackend, Ledger(), clean), show=12)
     assert any("A: mail <EMAIL> or call <PHONE>" in example.prompt for example in result.shown)
     assert not clean.warnings
 
@@ -359,7 +362,7 @@ def test_message_lists_are_dialogues(make_config: Callable[..., Config], chats: 
         row = {"messages": [*messages, {"role": "user", "content": name}], "summary": "A parcel is on its way."}
         (chats / f"{name}.jsonl").write_text(json.dumps(row))
     config = make_config(columns={"dialogue": "messages"}, messages={"speakers": {"user": "Ana"}})
-    result = prepare(config, LocalBackend(), Ledger(), Recorder(), show=1)
+    result = prepare(RunContext(config, LocalBackend, Ledger(), Recorder()), show=1)
     assert "Ana: my parcel?\nassistant: on its way\nAna: train" in result.shown[0].prompt
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from memory_backend import MemoryBackend, Told
+from memory_backend import MemoryBackend, Told, context
 
 from lorasum.backends.records import EndpointRef, JobState
 from lorasum.commands.deploy import deploy
@@ -19,7 +19,6 @@ from lorasum.commands.train_plan import plan_training
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger, Resource, run_lock
-from lorasum.reporting import Silent
 
 
 def states(ledger: Ledger) -> dict[str, str]:
@@ -36,34 +35,34 @@ def interrupt() -> None:
 
 @pytest.fixture
 def deployed(config: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
-    train(config, backend, ledger, Silent())
-    deploy(config, backend, ledger, Silent())
+    train(context(config, backend, ledger))
+    deploy(context(config, backend, ledger))
     return config
 
 
 def test_teardown_does_what_it_planned_and_nothing_the_second_time(
     deployed: Config, backend: MemoryBackend, ledger: Ledger
 ) -> None:
-    assert plan_teardown(deployed, backend, ledger) == ["delete endpoint chats"]
-    result = teardown(deployed, backend, ledger, Silent())
+    assert plan_teardown(context(deployed, backend, ledger)) == ["delete endpoint chats"]
+    result = teardown(context(deployed, backend, ledger))
     assert (result.removed, result.remaining) == (("endpoint chats",), ())
     assert backend.endpoints == {}
     assert states(ledger)["endpoint chats"] == "gone"
-    assert plan_teardown(deployed, backend, ledger) == []
-    assert teardown(deployed, backend, ledger, Silent()).removed == ()
+    assert plan_teardown(context(deployed, backend, ledger)) == []
+    assert teardown(context(deployed, backend, ledger)).removed == ()
 
 
 def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
     backend.jobs["chats-12345678"] = JobState("running")
     backend.endpoints["chats"] = EndpointRef("chats", "url", "artifact")
-    result = teardown(config, backend, ledger, Silent())
+    result = teardown(context(config, backend, ledger))
     assert set(result.removed) == {"training job chats-12345678", "endpoint chats"}
     assert backend.live("chats") == []
 
 
 def test_teardown_finds_what_only_the_ledger_knows(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
     backend.live = lambda run: []  # type: ignore[method-assign]
-    assert teardown(deployed, backend, ledger, Silent()).removed == ("endpoint chats (url:chats)",)
+    assert teardown(context(deployed, backend, ledger)).removed == ("endpoint chats (url:chats)",)
 
 
 def test_teardown_stops_a_running_job_and_train_starts_it_again(
@@ -72,12 +71,12 @@ def test_teardown_stops_a_running_job_and_train_starts_it_again(
     backend.stops_on_interrupt = False
     backend.before["follow_training"] = interrupt
     with pytest.raises(LorasumError):
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     backend.before.clear()
-    assert teardown(config, backend, ledger, Silent()).remaining == ()
+    assert teardown(context(config, backend, ledger)).remaining == ()
     [job] = ledger.resources("chats", "training_job")
     assert (job.state, backend.jobs[job.name].status) == ("gone", "stopped")
-    assert not train(config, backend, ledger, Silent()).reused
+    assert not train(context(config, backend, ledger)).reused
 
 
 def test_one_that_cannot_be_removed_remains_and_the_others_go(
@@ -85,7 +84,7 @@ def test_one_that_cannot_be_removed_remains_and_the_others_go(
 ) -> None:
     backend.jobs["chats-12345678"] = JobState("running")
     backend.before["delete_endpoint"] = refuse
-    result = teardown(deployed, backend, ledger, told, data=True)
+    result = teardown(context(deployed, backend, ledger, told), data=True)
     assert result.removed == ("training job chats-12345678",)
     assert result.remaining == ("endpoint chats",)
     assert states(ledger)["endpoint chats"] == "live"
@@ -95,26 +94,26 @@ def test_one_that_cannot_be_removed_remains_and_the_others_go(
 
 def test_what_runs_on_another_backend_remains(deployed: Config, ledger: Ledger) -> None:
     elsewhere = MemoryBackend("sagemaker")
-    assert teardown(deployed, elsewhere, ledger, Silent()).remaining == ("endpoint chats, on backend local",)
+    assert teardown(context(deployed, elsewhere, ledger)).remaining == ("endpoint chats, on backend local",)
     with pytest.raises(LorasumError, match="no endpoint in service"):
-        predict(deployed, elsewhere, ledger, ["Ana: hi"])
+        predict(context(deployed, elsewhere, ledger), ["Ana: hi"])
 
 
 def test_files_go_when_asked_and_the_run_begins_anew(
     deployed: Config, backend: MemoryBackend, ledger: Ledger, prepared: Path
 ) -> None:
-    assert len(plan_teardown(deployed, backend, ledger, data=True, artifacts=True)) == 3
-    result = teardown(deployed, backend, ledger, Silent(), data=True, artifacts=True)
+    assert len(plan_teardown(context(deployed, backend, ledger), data=True, artifacts=True)) == 3
+    result = teardown(context(deployed, backend, ledger), data=True, artifacts=True)
     assert result.removed == ("endpoint chats", f"datasets in {prepared.parent}", "jobs")
     assert not prepared.exists()
     assert set(states(ledger).values()) == {"gone"}
     with pytest.raises(LorasumError, match="no prepared data"):
-        train(deployed, backend, ledger, Silent())
-    assert teardown(deployed, backend, ledger, Silent(), data=True).removed == ()
+        train(context(deployed, backend, ledger))
+    assert teardown(context(deployed, backend, ledger), data=True).removed == ()
 
 
 def test_teardown_of_a_run_that_never_was(make_config: Callable[..., Config], ledger: Ledger) -> None:
-    result = teardown(make_config(), MemoryBackend(), ledger, Silent(), data=True, artifacts=False)
+    result = teardown(context(make_config(), MemoryBackend(), ledger), data=True, artifacts=False)
     assert (result.removed, result.remaining) == ((), ())
 
 
@@ -124,7 +123,7 @@ def test_status_tells_an_endpoint_that_died_and_a_job_that_finished(
     backend.before["follow_training"] = interrupt
     backend.stops_on_interrupt = False
     with pytest.raises(LorasumError):
-        train(make_config(lora={"r": 4}), backend, ledger, Silent())
+        train(context(make_config(lora={"r": 4}), backend, ledger))
     job = ledger.resources("chats", "training_job")[-1].name
     backend.before.clear()
     backend.jobs[job] = JobState("completed")
@@ -145,20 +144,20 @@ def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
     config: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
 ) -> None:
     backend.price = backend.billed = 2.0
-    job = plan_training(config, backend, ledger).job
+    job = plan_training(context(config, backend, ledger)).job
     backend.warm = {job}
-    artifact = train(config, backend, ledger, Silent()).artifact
+    artifact = train(context(config, backend, ledger)).artifact
     since = jobs(backend, ledger)[job].updated_at
-    newer = train(make_config(lora={"r": 4}), backend, ledger, Silent())  # which a warm instance does not forbid
+    newer = train(context(make_config(lora={"r": 4}), backend, ledger))  # which a warm instance does not forbid
     backend.billed = 3.0
     shown = jobs(backend, ledger)
     assert (shown[job].state, shown[job].kept_warm, shown[job].usd) == ("done", True, 3.0)
     assert (shown[job].updated_at, shown[newer.job].kept_warm) == (since, False)
-    assert deploy(config, backend, ledger, Silent()).artifact == newer.artifact, "the newest is not the one looked at"
-    again = train(config, backend, ledger, Silent())
+    assert deploy(context(config, backend, ledger)).artifact == newer.artifact, "the newest is not the one looked at"
+    again = train(context(config, backend, ledger))
     assert (again.reused, again.artifact) == (True, artifact)
     assert backend.calls.count("start_training") == 2
-    deploy(config, backend, ledger, Silent())
+    deploy(context(config, backend, ledger))
     assert not any("warm" in row.detail for row in ledger.resources(kind="endpoint")), "that is the job's"
 
     backend.warm.clear()
@@ -173,14 +172,14 @@ def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
 def test_teardown_lets_the_instance_of_a_failed_job_go_and_the_job_stays_failed(
     config: Config, backend: MemoryBackend, ledger: Ledger, listed: bool
 ) -> None:
-    backend.warm = {job := plan_training(config, backend, ledger).job}
+    backend.warm = {job := plan_training(context(config, backend, ledger)).job}
     backend.outcome = JobState("failed", "no space left on the disk")
     with pytest.raises(BackendError):
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     assert jobs(backend, ledger)[job].kept_warm
     if not listed:
         backend.live = lambda run: []  # type: ignore[method-assign]
-    torn = teardown(config, backend, ledger, Silent())
+    torn = teardown(context(config, backend, ledger))
     assert [line.partition(" (")[0] for line in torn.removed] == [f"training job {job}"]
     assert (torn.remaining, backend.warm) == ((), set())
     row = jobs(backend, ledger)[job]
@@ -191,13 +190,13 @@ def test_an_instance_kept_warm_elsewhere_remains_and_its_row_is_not_overwritten(
     config: Config, backend: MemoryBackend, ledger: Ledger
 ) -> None:
     elsewhere = MemoryBackend("sagemaker")
-    elsewhere.warm = {job := plan_training(config, backend, ledger).job}
-    train(config, elsewhere, ledger, Silent())
-    assert teardown(config, backend, ledger, Silent()).remaining == (f"training job {job}, on backend sagemaker",)
+    elsewhere.warm = {job := plan_training(context(config, backend, ledger)).job}
+    train(context(config, elsewhere, ledger))
+    assert teardown(context(config, backend, ledger)).remaining == (f"training job {job}, on backend sagemaker",)
     with pytest.raises(LorasumError, match="is still kept warm on sagemaker"):
-        train(config, backend, ledger, Silent())
-    assert teardown(config, elsewhere, ledger, Silent()).remaining == ()
-    assert not train(config, backend, ledger, Silent()).reused
+        train(context(config, backend, ledger))
+    assert teardown(context(config, elsewhere, ledger)).remaining == ()
+    assert not train(context(config, backend, ledger)).reused
 
 
 def test_status_leaves_a_run_at_work_and_unknown_backends_alone(
@@ -229,7 +228,7 @@ def test_run_leaves_nothing_when_a_verb_fails(
 
     backend.before[method] = at_the_third
     with pytest.raises((BackendError, KeyboardInterrupt)):
-        run(config, backend, ledger, Silent())
+        run(context(config, backend, ledger))
     assert backend.live("chats") == []
     assert "live" not in states(ledger).values()
 
@@ -238,13 +237,13 @@ def test_run_goes_from_chats_to_a_summary_and_back_to_nothing_or_keeps_the_endpo
     tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
 ) -> None:
     config = _runnable(make_config, tiny_chats, tiny_model_dir)
-    result = run(config, backend, ledger, Silent())
+    result = run(context(config, backend, ledger))
     assert result.evaluate.before is not None
     assert result.sample.reference
     assert result.teardown is not None
     assert result.teardown.removed == ("endpoint chats",)
     assert backend.live("chats") == []
-    kept = run(config, backend, ledger, Silent(), keep=True)
+    kept = run(context(config, backend, ledger), keep=True)
     assert (kept.prepare.reused, kept.train.reused, kept.teardown) == (True, True, None)
     assert list(backend.endpoints) == ["chats"]
 
@@ -265,7 +264,7 @@ def test_run_does_not_hide_the_error_when_teardown_fails_too(
 
     backend.delete_endpoint = stuck  # type: ignore[method-assign]
     with pytest.raises((KeyboardInterrupt, BackendError)):
-        run(_runnable(make_config, tiny_chats, tiny_model_dir), backend, ledger, told)
+        run(context(_runnable(make_config, tiny_chats, tiny_model_dir), backend, ledger, told))
     assert told.warnings[-1] == "still there: endpoint chats; run `lorasum teardown` with this config"
     assert states(ledger)["endpoint chats"] == "intended"
 
@@ -286,7 +285,7 @@ def test_status_tells_what_an_endpoint_has_cost(
     expected = None if price is None else pytest.approx(6.0, abs=0.01)
     [job, endpoint] = [row for row in status({"local": backend}, ledger).resources if row.kind != "dataset"]
     assert (job.usd, endpoint.usd) == (0.0, expected)
-    teardown(deployed, backend, ledger, Silent())
+    teardown(context(deployed, backend, ledger))
     assert status({}, ledger).resources[-1].usd == expected, "it is no longer there, and was not for nothing"
 
 
@@ -309,21 +308,21 @@ def test_an_endpoint_costs_what_all_cost_that_had_its_name_until_one_goes_unseen
 ) -> None:
     other = make_config(lora={"r": 4})
     backend.price = 2.0
-    train(config, backend, ledger, Silent())
-    deploy(config, backend, ledger, Silent())
+    train(context(config, backend, ledger))
+    deploy(context(config, backend, ledger))
     let_pass(3, ledger)
-    train(other, backend, ledger, Silent())
+    train(context(other, backend, ledger))
     backend.price = 4.0
-    deploy(other, backend, ledger, Silent())  # in place, in a larger instance
+    deploy(context(other, backend, ledger))  # in place, in a larger instance
     assert spent(backend, ledger) == 6.0
     let_pass(1, ledger)
-    assert deploy(other, backend, ledger, Silent()).reused
+    assert deploy(context(other, backend, ledger)).reused
     assert spent(backend, ledger) == 10.0
 
-    train(config, backend, ledger, Silent())
+    train(context(config, backend, ledger))
     backend.before["start_endpoint"] = refuse
     with pytest.raises(BackendError):
-        deploy(config, backend, ledger, Silent())  # it goes on serving what it did
+        deploy(context(config, backend, ledger))  # it goes on serving what it did
     assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("live", 10.0)
     let_pass(1, ledger)
 
@@ -333,29 +332,29 @@ def test_an_endpoint_costs_what_all_cost_that_had_its_name_until_one_goes_unseen
 
     backend.before = {"invoke": refuse_after_half_an_hour}
     with pytest.raises(BackendError):
-        deploy(config, backend, ledger, Silent())  # it is replaced, does not answer, and is deleted
+        deploy(context(config, backend, ledger))  # it is replaced, does not answer, and is deleted
     backend.before.clear()
     assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("failed", 16.0)
     let_pass(1, ledger)
-    deploy(config, backend, ledger, Silent())
+    deploy(context(config, backend, ledger))
     let_pass(1, ledger)
-    teardown(config, backend, ledger, Silent())
+    teardown(context(config, backend, ledger))
     assert spent(backend, ledger) == 20.0
 
     here = MemoryBackend("memory")
-    train(config, here, ledger, Silent())
-    deploy(config, here, ledger, Silent())
+    train(context(config, here, ledger))
+    deploy(context(config, here, ledger))
     let_pass(1, ledger)
     assert spent(here, ledger) == 20.0, "one that costs nothing adds nothing"
-    teardown(config, here, ledger, Silent())
+    teardown(context(config, here, ledger))
 
-    train(config, backend, ledger, Silent())
-    deploy(config, backend, ledger, Silent())
+    train(context(config, backend, ledger))
+    deploy(context(config, backend, ledger))
     assert spent(backend, ledger) == 20.0
     backend.endpoints.clear()
-    deploy(config, backend, ledger, Silent())
+    deploy(context(config, backend, ledger))
     assert spent(backend, ledger) is None
-    teardown(config, backend, ledger, Silent())
+    teardown(context(config, backend, ledger))
     assert spent(backend, ledger) is None
 
 
@@ -375,7 +374,7 @@ def test_what_another_region_holds_is_neither_judged_nor_forgotten(
     ledger.intend("chats", "endpoint", "far", "local", {"where": "account 1, eu-west-1"})
     ledger.mark("chats", "endpoint", "far", "live")
     assert [row.state for row in status({"local": backend}, ledger).resources if row.name == "far"] == ["live"]
-    remaining = teardown(deployed, backend, ledger, Silent()).remaining
+    remaining = teardown(context(deployed, backend, ledger)).remaining
     assert "endpoint far, on backend local, account 1, eu-west-1" in remaining
     with pytest.raises(LorasumError, match="still live in account 1, eu-west-1"):
         ledger.intend("chats", "endpoint", "far", "local", {"where": backend.where})

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from memory_backend import DONE, MemoryBackend, Told
+from memory_backend import DONE, MemoryBackend, Told, context
 
 from engine.arguments import Arguments, parse_arguments
 from lorasum.backends.records import JobState
@@ -17,7 +17,6 @@ from lorasum.commands.train_plan import hyperparameters, plan_training
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, ConfigError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.reporting import Silent
 
 MakeConfig = Callable[..., Config]
 
@@ -61,9 +60,9 @@ def test_a_hyperparameter_longer_than_sagemaker_takes_is_refused(make_config: Ma
 def test_a_plan_names_the_same_job_for_the_same_config_only_and_starts_nothing(
     config: Config, make_config: MakeConfig, backend: MemoryBackend, ledger: Ledger
 ) -> None:
-    plan = plan_training(config, backend, ledger)
-    assert plan == plan_training(config, backend, ledger)
-    assert plan.job != plan_training(make_config(lora={"r": 4}), backend, ledger).job
+    plan = plan_training(context(config, backend, ledger))
+    assert plan == plan_training(context(config, backend, ledger))
+    assert plan.job != plan_training(context(make_config(lora={"r": 4}), backend, ledger)).job
     assert plan.hyperparameters["model_id"] == "org/model"
     assert ledger.resources("chats", "training_job") == []
 
@@ -74,7 +73,7 @@ def test_intent_is_on_record_before_the_job_starts_and_its_figures_afterwards(
     seen: list[str] = []
     backend.before["start_training"] = lambda: seen.append(state(ledger))
     backend.before["follow_training"] = lambda: seen.append(state(ledger))
-    result = train(config, backend, ledger, told)
+    result = train(context(config, backend, ledger, told))
     assert seen == ["intended", "live", "live"]
     assert state(ledger) == "done"
     assert (result.reused, result.train_loss, result.tokens) == (False, DONE["train_loss"], DONE["tokens"])
@@ -84,20 +83,20 @@ def test_intent_is_on_record_before_the_job_starts_and_its_figures_afterwards(
 def test_a_completed_job_is_not_started_again_and_is_the_latest_from_then_on(
     config: Config, make_config: MakeConfig, backend: MemoryBackend, ledger: Ledger
 ) -> None:
-    first = train(config, backend, ledger, Silent())
-    train(make_config(lora={"r": 4}), backend, ledger, Silent())
-    again = train(config, backend, ledger, Silent())
+    first = train(context(config, backend, ledger))
+    train(context(make_config(lora={"r": 4}), backend, ledger))
+    again = train(context(config, backend, ledger))
     assert backend.calls.count("start_training") == 2
     assert again.reused
     assert (again.job, again.artifact, again.eval_loss) == (first.job, first.artifact, first.eval_loss)
-    assert deploy(config, backend, ledger, Silent()).artifact == first.artifact
+    assert deploy(context(config, backend, ledger)).artifact == first.artifact
 
 
 def test_a_job_that_runs_is_followed_even_when_the_ledger_was_lost(
     config: Config, backend: MemoryBackend, ledger: Ledger
 ) -> None:
-    backend.jobs[plan_training(config, backend, ledger).job] = JobState("running")
-    assert not train(config, backend, ledger, Silent()).reused
+    backend.jobs[plan_training(context(config, backend, ledger)).job] = JobState("running")
+    assert not train(context(config, backend, ledger)).reused
     assert "start_training" not in backend.calls
     assert state(ledger) == "done"
 
@@ -108,11 +107,11 @@ def test_a_crash_between_intent_and_start_heals(
 ) -> None:
     backend.before["start_training"] = crash
     with pytest.raises(Crash):
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     assert state(ledger) == "intended"
     backend.before.clear()
     if healer == "train":
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     else:
         status({"local": backend}, ledger)
     assert state(ledger) == ("done" if healer == "train" else "gone")
@@ -125,15 +124,15 @@ def test_a_crash_while_following_loses_no_figures(
     backend.before["follow_training"] = crash
     backend.artifacts = f"{tmp_path}/"
     with pytest.raises(Crash):
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     backend.before.clear()
-    job = plan_training(config, backend, ledger).job
+    job = plan_training(context(config, backend, ledger)).job
     backend.jobs[job] = JobState("completed")
     if not events_left:
         backend.events = []
         (tmp_path / job).mkdir()
         (tmp_path / job / "lorasum.json").write_text(json.dumps({"training": DONE}))
-    assert train(config, backend, ledger, Silent()).tokens == DONE["tokens"]
+    assert train(context(config, backend, ledger)).tokens == DONE["tokens"]
 
 
 def test_a_failed_job_says_why_and_the_same_command_starts_it_again(
@@ -141,11 +140,11 @@ def test_a_failed_job_says_why_and_the_same_command_starts_it_again(
 ) -> None:
     backend.outcome = JobState("failed", "no space left on the disk", "free some disk")
     with pytest.raises(BackendError, match="failed: no space left on the disk") as error:
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     assert error.value.hint == "free some disk"
     assert state(ledger) == "failed"
     backend.outcome = JobState("completed")
-    train(config, backend, ledger, Silent())
+    train(context(config, backend, ledger))
     assert state(ledger) == "done"
 
 
@@ -157,7 +156,7 @@ def test_a_job_that_cannot_be_started_is_on_record_as_failed(
 
     backend.before["start_training"] = refuse
     with pytest.raises(BackendError, match="no quota"):
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     assert state(ledger) == "failed"
 
 
@@ -168,7 +167,7 @@ def test_ctrl_c_stops_a_local_job_and_says_where(config: Config, backend: Memory
 
     backend.before["follow_training"] = interrupt_once
     with pytest.raises(LorasumError, match="training stopped at step 3 of 9") as error:
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     assert "resumes" in error.value.hint
     [row] = ledger.resources("chats", "training_job")
     assert (row.state, row.detail["reason"]) == ("failed", "interrupted")
@@ -180,7 +179,7 @@ def test_ctrl_c_again_while_the_job_stops_leaves_it_on_record_as_live(
 ) -> None:
     backend.before = {"follow_training": interrupt, "stop_training": interrupt}
     with pytest.raises(KeyboardInterrupt):
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     assert state(ledger) == "live"
 
 
@@ -188,7 +187,7 @@ def test_ctrl_c_leaves_a_job_elsewhere_running(config: Config, ledger: Ledger) -
     backend = MemoryBackend("sagemaker", stops_on_interrupt=False)
     backend.before["follow_training"] = interrupt
     with pytest.raises(LorasumError, match="goes on at step 3 of 9"):
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     assert state(ledger) == "live"
     assert len(backend.live("chats")) == 1
 
@@ -198,9 +197,9 @@ def test_a_second_configuration_waits_for_the_first(
 ) -> None:
     backend.before["follow_training"] = crash
     with pytest.raises(Crash):
-        train(config, backend, ledger, Silent())
+        train(context(config, backend, ledger))
     with pytest.raises(LorasumError, match="still training job chats-"):
-        train(make_config(lora={"r": 4}), backend, ledger, Silent())
+        train(context(make_config(lora={"r": 4}), backend, ledger))
     assert backend.calls.count("start_training") == 1
 
 
@@ -221,6 +220,6 @@ def test_it_trains_on_nothing_but_what_was_prepared_for_it(
     message: str,
 ) -> None:
     with pytest.raises(LorasumError, match=message) as error:
-        train(make_config(**sections), backend, ledger, Silent())
+        train(context(make_config(**sections), backend, ledger))
     assert "lorasum prepare" in error.value.hint
     assert backend.calls == []

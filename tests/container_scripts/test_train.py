@@ -19,6 +19,7 @@ import torch
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.ledger import Ledger
 from lorasum.reporting import Silent
 
@@ -81,7 +82,7 @@ def job(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, monkeypatch: pyt
             },
         }
     )
-    dataset = Path(prepare(config, LocalBackend(), Ledger(), Silent()).dataset)
+    dataset = Path(prepare(RunContext(config, LocalBackend, Ledger(), Silent())).dataset)
     return Job(tmp_path / "ml", dataset, tiny_model_dir)
 
 

@@ -10,10 +10,10 @@ from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.commands.predict import summarize
 from lorasum.commands.train import price_note, recorded_jobs
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger import OPEN, Ledger, Resource, cost, run_lock
 from lorasum.model_source import ModelRef
-from lorasum.reporting import Reporter
 from lorasum.results import DeployResult
 
 KIND: Final = "endpoint"
@@ -21,7 +21,7 @@ _ORIGIN = ("dataset", "fingerprint", "template", "model", "model_revision")  # o
 _PROBE = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 
 
-def deploy(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> DeployResult:
+def deploy(run: RunContext) -> DeployResult:
     """Serve the artifact of the run's latest completed training job; one that serves it as the config says is kept.
 
     Raises:
@@ -29,22 +29,23 @@ def deploy(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -
         BackendError: the endpoint did not start or could not answer; it is deleted.
     """
     began = time.monotonic()
-    run = config.name
-    with run_lock(run):
-        job = _trained(backend, ledger, run)
+    config, backend, ledger, report = run.config, run.backend, run.ledger, run.reporter
+    name = run.name
+    with run_lock(name):
+        job = _trained(backend, ledger, name)
         artifact = job.detail["artifact"]
-        state = backend.endpoint_state(run, run)
+        state = backend.endpoint_state(name, name)
         endpoint = state.ref if state.status == "in_service" else None
-        row = ledger.find(run, KIND, run)
+        row = ledger.find(name, KIND, name)
         known = row is not None and row.state == "live" and is_here(row, backend)
         settings = _settings(config)
         same = endpoint is not None and endpoint.artifact == artifact
         reused = known and same and row is not None and row.detail.get("settings") == settings
         if endpoint is None or not reused:
-            report.step(f"starting endpoint {run}{price_note(backend.usd_per_hour(KIND))}")
+            report.step(f"starting endpoint {name}{price_note(backend.usd_per_hour(KIND))}")
             spec = EndpointSpec(
-                run=run,
-                name=run,
+                run=name,
+                name=name,
                 artifact=artifact,
                 base=_base(job) if config.deploy.serve == "adapter" else None,
                 port=config.local.port,
@@ -53,7 +54,7 @@ def deploy(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -
             origin = {key: value for key, value in job.detail.items() if key in _ORIGIN}
             origin |= {"job": job.name, "settings": settings}
             endpoint = serve(config, backend, ledger, spec, origin)
-    return DeployResult(run, endpoint.name, endpoint.location, artifact, reused, time.monotonic() - began)
+    return DeployResult(name, endpoint.name, endpoint.location, artifact, reused, time.monotonic() - began)
 
 
 def serve(

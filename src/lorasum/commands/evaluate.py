@@ -14,6 +14,7 @@ from lorasum.commands.deploy import serve, withdraw
 from lorasum.commands.predict import Served, batches, held_out, served, summarize
 from lorasum.commands.train import price_note
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, run_lock
@@ -21,9 +22,7 @@ from lorasum.reporting import Reporter
 from lorasum.results import EvaluateResult, Rouge
 
 
-def evaluate(
-    config: Config, backend: Backend, ledger: Ledger, report: Reporter, limit: int | None = None, base: bool = True
-) -> EvaluateResult:
+def evaluate(run: RunContext, limit: int | None = None, base: bool = True) -> EvaluateResult:
     """Score the endpoint on the first `limit` test examples (all, if None).
 
     The base model answers the same prompts through an endpoint of its own, once: its figures are kept.
@@ -33,7 +32,8 @@ def evaluate(
         BackendError: an endpoint did not start or did not answer.
     """
     began = time.monotonic()
-    there = served(config, backend, ledger)
+    config, backend, ledger, report = run.config, run.backend, run.ledger, run.reporter
+    there = served(run)
     examples = held_out(there)[:limit]
     after = _score(config, backend, there.endpoint, there.template, examples, report, "fine-tuned model")
     before = _base_score(config, backend, ledger, report, there, examples) if base else None

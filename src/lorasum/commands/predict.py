@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.data.store import read_test_examples
 from lorasum.errors import BackendError, DataError, LorasumError
-from lorasum.ledger import Ledger
 from lorasum.prompt import render
 from lorasum.results import Prediction
 
@@ -40,12 +40,13 @@ class Served:
     model_revision: str
 
 
-def served(config: Config, backend: Backend, ledger: Ledger) -> Served:
+def served(run: RunContext) -> Served:
     """The run's endpoint.
 
     Raises:
         LorasumError: there is none, or it is not in service.
     """
+    config, backend, ledger = run.config, run.backend, run.ledger
     row = ledger.find(config.name, "endpoint", config.name)
     state = backend.endpoint_state(config.name, config.name) if row and is_here(row, backend) else None
     if row is None or state is None or state.ref is None or row.state != "live" or state.status != "in_service":
@@ -65,21 +66,21 @@ def served(config: Config, backend: Backend, ledger: Ledger) -> Served:
     )
 
 
-def predict(config: Config, backend: Backend, ledger: Ledger, dialogues: Sequence[str]) -> list[str]:
+def predict(run: RunContext, dialogues: Sequence[str]) -> list[str]:
     """One summary per dialogue, in order.
 
     Raises:
         LorasumError: no endpoint is in service.
         BackendError: it did not answer, or not as it should.
     """
-    there = served(config, backend, ledger)
+    there = served(run)
     found: list[str] = []
-    for part in batches(dialogues, config.predict.batch_size):
-        found += summarize(config, backend, there.endpoint, there.template, part)
+    for part in batches(dialogues, run.config.predict.batch_size):
+        found += summarize(run.config, run.backend, there.endpoint, there.template, part)
     return found
 
 
-def predict_text(config: Config, backend: Backend, ledger: Ledger, text: str) -> Prediction:
+def predict_text(run: RunContext, text: str) -> Prediction:
     """The summary of one dialogue.
 
     Raises:
@@ -88,19 +89,19 @@ def predict_text(config: Config, backend: Backend, ledger: Ledger, text: str) ->
     """
     if not text.strip():
         raise DataError("the dialogue is empty", "give it with --text, --file or on stdin")
-    return Prediction(dialogue=text, summary=predict(config, backend, ledger, [text])[0])
+    return Prediction(dialogue=text, summary=predict(run, [text])[0])
 
 
-def predict_sample(config: Config, backend: Backend, ledger: Ledger) -> Prediction:
+def predict_sample(run: RunContext) -> Prediction:
     """The summary of a random test example, and its reference.
 
     Raises:
         DataError: the dataset is gone.
         LorasumError: as `predict`.
     """
-    there = served(config, backend, ledger)
+    there = served(run)
     example = random.choice(held_out(there))  # noqa: S311  nothing secret is drawn
-    [summary] = summarize(config, backend, there.endpoint, there.template, [example.dialogue])
+    [summary] = summarize(run.config, run.backend, there.endpoint, there.template, [example.dialogue])
     return Prediction(example.dialogue, summary, example.summary)
 
 

@@ -14,9 +14,8 @@ from typing import NamedTuple
 from lorasum.backends.base import Backend
 from lorasum.commands.predict import Served, batches, served, summarize
 from lorasum.config.schema import Columns, Config
+from lorasum.context import RunContext
 from lorasum.errors import DataError, LorasumError, RefusedError
-from lorasum.ledger import Ledger
-from lorasum.reporting import Reporter
 from lorasum.results import BatchPrediction, RowFailure
 
 _Answer = dict[str, str]
@@ -32,10 +31,7 @@ class _Asked(NamedTuple):
 
 
 def predict_file(
-    config: Config,
-    backend: Backend,
-    ledger: Ledger,
-    report: Reporter,
+    run: RunContext,
     input: Path,  # noqa: A002  as the option is called
     output: Path,
     concurrency: int = 1,
@@ -53,9 +49,10 @@ def predict_file(
         LorasumError: `output` cannot be written, or as `predict`.
     """
     began = time.monotonic()
+    config, backend, report = run.config, run.backend, run.reporter
     rows = _read_rows(input, config.data.columns)
     _check_output(input, output)
-    there = served(config, backend, ledger)
+    there = served(run)
     part = output.with_name(f"{output.name}.{_batch_key(config, there, rows)}.part")
     with _writing(output):
         answers = _answered(part)

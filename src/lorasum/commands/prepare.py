@@ -11,8 +11,8 @@ from typing import Any
 
 from lorasum import __version__, paths
 from lorasum.atomic import maker_lock, new_folder
-from lorasum.backends.base import Backend
-from lorasum.config.schema import Config, DataConfig
+from lorasum.config.schema import DataConfig
+from lorasum.context import RunContext
 from lorasum.data import store
 from lorasum.data.duplicates import NearDuplicates, Seen, key
 from lorasum.data.personal import count_personal, redact
@@ -22,7 +22,6 @@ from lorasum.data.sources import Source, Split, open_sources
 from lorasum.data.tokenize_pack import Tokens, batches, fit, packs
 from lorasum.data.validate import Rejected, RejectFile, Tally, examples
 from lorasum.errors import DataError, LorasumError
-from lorasum.ledger import Ledger
 from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
 from lorasum.reporting import Reporter
 from lorasum.results import PrepareResult, RenderedExample
@@ -30,7 +29,7 @@ from lorasum.results import PrepareResult, RenderedExample
 _BATCH = 1024  # examples that are looked at together
 
 
-def prepare(config: Config, backend: Backend, ledger: Ledger, report: Reporter, show: int = 0) -> PrepareResult:
+def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     """Make the run's dataset, or find it made: its folder is named by the fingerprint of all that decides about it.
 
     Args:
@@ -42,19 +41,20 @@ def prepare(config: Config, backend: Backend, ledger: Ledger, report: Reporter, 
         LorasumError: the dataset cannot be written. Nothing half-made is left in any of these cases.
     """
     started = time.monotonic()
+    config, report = run.config, run.reporter
     sources = open_sources(config.data)
     model = resolve_model(config.model, report)
     tokenizer, commit = tokenizer_identity(model)
     identities: dict[str, str] = {split: source.identity() for split, source in sources.items()}
     fingerprint = store.fingerprint(identities, tokenizer, config.data)
-    run = paths.run_dir(config.name)
-    dataset = run / "data" / fingerprint
-    rejects, page = run / "rejected" / f"{fingerprint}.jsonl", run / "reports" / f"{fingerprint}.html"
+    folder = paths.run_dir(run.name)
+    dataset = folder / "data" / fingerprint
+    rejects, page = folder / "rejected" / f"{fingerprint}.jsonl", folder / "reports" / f"{fingerprint}.html"
 
     manifest = store.read_manifest(dataset)
     reused = manifest is not None
     # Recorded again when reused: the newest record is the dataset that `train` takes.
-    ledger.intend(config.name, "dataset", fingerprint, config.backend, {"path": str(dataset)})
+    run.ledger.intend(run.name, "dataset", fingerprint, config.backend, {"path": str(dataset)})
     try:
         if manifest is None:
             with maker_lock(dataset, lambda: report.step("waiting for another process that prepares this run")):
@@ -64,15 +64,15 @@ def prepare(config: Config, backend: Backend, ledger: Ledger, report: Reporter, 
                         manifest = _make(
                             dataset, replace(model, revision=commit), sources, config.data, rejected, report
                         )
-                    write_report(page, config.name, manifest)
-        backend.store_dataset(config.name, dataset)
+                    write_report(page, run.name, manifest)
+        run.backend.store_dataset(run.name, dataset)
     except BaseException as error:
         with suppress(LorasumError):  # the first error is the one to tell, not that the ledger's disk is full too
-            ledger.mark(config.name, "dataset", fingerprint, "gone", reason=str(error))
+            run.ledger.mark(run.name, "dataset", fingerprint, "gone", reason=str(error))
         raise
-    ledger.mark(config.name, "dataset", fingerprint, "done")
+    run.ledger.mark(run.name, "dataset", fingerprint, "done")
     return PrepareResult(
-        config.name,
+        run.name,
         str(dataset),
         reused,
         manifest,

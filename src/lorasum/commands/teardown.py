@@ -7,33 +7,23 @@ from lorasum.backends.base import Backend, Live, is_here
 from lorasum.commands.deploy import withdraw
 from lorasum.commands.status import settle
 from lorasum.commands.train import recorded_jobs, settle_job
-from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger import OPEN, Ledger, Resource, run_lock
-from lorasum.reporting import Reporter
 from lorasum.results import TeardownResult
 
 
-def plan_teardown(
-    config: Config, backend: Backend, ledger: Ledger, data: bool = False, artifacts: bool = False
-) -> list[str]:
+def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> list[str]:
     """What `teardown` would do, one line each; empty when there is nothing to do."""
     verbs = {"endpoint": "delete", "training_job": "stop"}
-    lines = [f"{verbs[live.kind]} {live}" for live in _standing(backend, ledger, config.name)]
-    run_dir = paths.run_dir(config.name)
+    lines = [f"{verbs[live.kind]} {live}" for live in _standing(run.backend, run.ledger, run.name)]
+    run_dir = paths.run_dir(run.name)
     if data and (run_dir / "data").is_dir():
         lines.append(f"delete the datasets in {run_dir / 'data'}")
-    return lines + [f"delete {stored}" for stored in backend.stored_files(config.name, data, artifacts)]
+    return lines + [f"delete {stored}" for stored in run.backend.stored_files(run.name, data, artifacts)]
 
 
-def teardown(
-    config: Config,
-    backend: Backend,
-    ledger: Ledger,
-    report: Reporter,
-    data: bool = False,
-    artifacts: bool = False,
-) -> TeardownResult:
+def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> TeardownResult:
     """Delete the run's endpoints and stop its jobs, then ask the backend what is left. Twice does nothing more.
 
     One that cannot be removed does not keep the others from it: it is warned of, and among what remains.
@@ -45,29 +35,29 @@ def teardown(
     Raises:
         LorasumError: another process is working on the run, or files cannot be deleted.
     """
-    run = config.name
+    backend, ledger, report = run.backend, run.ledger, run.reporter
     removed: list[str] = []
     stuck: list[str] = []
-    with run_lock(run):
-        for live in _standing(backend, ledger, run):
+    with run_lock(run.name):
+        for live in _standing(backend, ledger, run.name):
             report.step(f"removing {live}")
             try:
-                _remove(backend, ledger, run, live)
+                _remove(backend, ledger, run.name, live)
                 removed.append(str(live))
             except LorasumError as error:
                 report.warn(error.message)
                 stuck.append(str(live))
-        here, elsewhere = _open(ledger, run, backend)
+        here, elsewhere = _open(ledger, run.name, backend)
         for row in here:
             settle(backend, ledger, row)
-        left = [str(live) for live in backend.live(run)]
+        left = [str(live) for live in backend.live(run.name)]
         left += [_elsewhere(row) for row in elsewhere]
         remaining = tuple(dict.fromkeys(stuck + left))
         if not remaining:
-            removed += _delete_files(backend, ledger, run, data, artifacts)
+            removed += _delete_files(backend, ledger, run.name, data, artifacts)
         elif data or artifacts:
             report.warn("no files were deleted, because something still runs")
-    return TeardownResult(run, tuple(removed), remaining)
+    return TeardownResult(run.name, tuple(removed), remaining)
 
 
 def _standing(backend: Backend, ledger: Ledger, run: str) -> list[Live]:

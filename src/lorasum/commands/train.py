@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobState, JobStatus, TrainSpec
 from lorasum.commands.train_plan import Job, planned_job
-from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import OPEN, Ledger, Resource, ResourceState, run_lock
 from lorasum.reporting import Reporter
@@ -18,7 +18,7 @@ _RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "compl
 _FIGURES = ("train_loss", "eval_loss", "tokens", "tokens_per_second", "seconds")
 
 
-def train(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> TrainResult:
+def train(run: RunContext) -> TrainResult:
     """Train on the newest prepared dataset, or follow the job that is already at it, or return what it has left.
 
     Raises:
@@ -26,6 +26,7 @@ def train(config: Config, backend: Backend, ledger: Ledger, report: Reporter) ->
             the job was stopped).
         BackendError: the job could not be started, failed or was stopped. The same command resumes it.
     """
+    config, backend, ledger, report = run.config, run.backend, run.ledger, run.reporter
     job = planned_job(config, ledger, report)
     name = job.spec.job_name
     seen = _Seen()
@@ -47,13 +48,14 @@ def train(config: Config, backend: Backend, ledger: Ledger, report: Reporter) ->
     raise _unfinished(name, state)
 
 
-def start_training(config: Config, backend: Backend, ledger: Ledger, report: Reporter) -> TrainStarted:
+def start_training(run: RunContext) -> TrainStarted:
     """As `train`, without following the job: it runs on when this returns, and `train` finds it.
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
         BackendError: the job could not be started.
     """
+    config, backend, ledger, report = run.config, run.backend, run.ledger, run.reporter
     job = planned_job(config, ledger, report)
     with run_lock(config.name):
         reference, status = _start(job, backend, ledger, report)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum import paths
-from lorasum.backends.base import Backend
 from lorasum.backends.records import TrainSpec
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
@@ -64,12 +64,13 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> Job:
     return Job(spec, origin)
 
 
-def plan_training(config: Config, backend: Backend, ledger: Ledger) -> TrainPlan:
+def plan_training(run: RunContext) -> TrainPlan:
     """The job that `train` would start or follow; nothing is started, and nothing needs to be prepared.
 
     Raises:
         LorasumError: what is prepared does not fit the config.
     """
+    config, ledger = run.config, run.ledger
     if ledger.latest(config.name, "dataset", "done"):
         spec = planned_job(config, ledger, Silent()).spec
     else:
@@ -82,7 +83,7 @@ def plan_training(config: Config, backend: Backend, ledger: Ledger) -> TrainPlan
         model=spec.model.location,
         dataset=str(spec.dataset),
         hyperparameters=spec.hyperparameters,
-        request=backend.training_request(spec),
+        request=run.backend.training_request(spec),
     )
 
 
