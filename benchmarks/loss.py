@@ -66,7 +66,7 @@ def _packs(base: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from lorasum.data.validate import Tally, examples
 
     file = str(arguments.dialogues)
-    data = DataConfig(train=file, test=file, chunk_length=arguments.chunk_length, too_long="drop")
+    data = DataConfig(train=file, test=file, max_length=arguments.chunk_length, too_long="drop")
     source, tally = open_sources(data)["train"], Tally()
     rows = examples(source.rows(lambda share: None), source.name, data, tally)
     kept = fit(rows, AutoTokenizer.from_pretrained(base), data, tally)

@@ -90,7 +90,7 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
 
     os.environ["LORASUM_HOME"] = str(output)
     test = rows.with_name("test.jsonl")
-    data = {"train": str(rows), "test": str(test), "chunk_length": CHUNK_LENGTH}
+    data = {"train": str(rows), "test": str(test), "max_length": CHUNK_LENGTH}
     config = Config.model_validate({"name": "bench", "model": {"id": str(model)}, "data": data})
     AutoTokenizer.from_pretrained(model)
     began = time.perf_counter()

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 CONFIG = """\
 name: tiny
 model: {{id: {model}}}
-data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, chunk_length: 192}}
+data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, max_length: 192}}
 training: {{max_steps: {steps}, checkpoint_minutes: 0.002, learning_rate: 1.0e-3, compute_dtype: float32}}
 predict: {{max_new_tokens: 8, batch_size: 2}}
 """

@@ -33,7 +33,7 @@ def test_a_config_keeps_its_job_name(config: str, job: str) -> None:
     [
         ({}, "c08576e4de61"),
         (
-            {"chunk_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
+            {"max_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
             "2a7e875d5482",
         ),
         ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "a4e10d3469b0"),

@@ -122,7 +122,7 @@ def prepare_each(env: dict[str, str], cases: dict[str, dict[str, Any]]) -> Answe
         name: {
             "name": "r",
             "model": {"id": "me/model", **case.get("model", {})},
-            "data": {"dataset": "me/chats", "chunk_length": 256, **case.get("data", {})},
+            "data": {"dataset": "me/chats", "max_length": 256, **case.get("data", {})},
         }
         for name, case in cases.items()
     }
@@ -148,7 +148,7 @@ PINNED: dict[str, Any] = {"model": {"revision": COMMIT}, "data": {"revision": CO
 @pytest.fixture(scope="module")
 def online(hub: dict[str, str]) -> Answers:
     cases = {name: case for name, (case, _, _) in WRONG.items()}
-    cases["streamed"] = {"data": {"streaming": True, "chunk_length": 310}}
+    cases["streamed"] = {"data": {"streaming": True, "max_length": 310}}
     return prepare_each(hub, {"first": {}, "again": {}, "pinned": PINNED, **cases})
 
 
@@ -177,7 +177,7 @@ def test_what_the_hub_does_not_have_is_one_line_and_a_hint(online: Answers, name
 def test_pinned_and_downloaded_needs_no_hub_but_never_takes_another_commit(
     hub: dict[str, str], online: Answers
 ) -> None:
-    pinned = {"model": PINNED["model"], "data": {**PINNED["data"], "chunk_length": 300}}
+    pinned = {"model": PINNED["model"], "data": {**PINNED["data"], "max_length": 300}}
     other = {"model": PINNED["model"], "data": {"revision": "b" * 40}}
     offline = prepare_each({**hub, "HF_HUB_OFFLINE": "1"}, {"pinned": pinned, "other": other, "branch": {}})
     assert offline["pinned"]["manifest"]["splits"]["train"]["examples"] == 12

@@ -26,7 +26,7 @@ CONFIG = """
 name: tiny
 backend: sagemaker
 model: {{id: {model}}}
-data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, chunk_length: 128}}
+data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, max_length: 128}}
 lora: {{r: 4}}
 training: {{max_steps: {steps}, learning_rate: 1e-2, checkpoint_minutes: 0.01}}
 predict: {{max_new_tokens: 8, batch_size: 2}}

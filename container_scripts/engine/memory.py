@@ -130,7 +130,7 @@ def plan_memory(
     if whole.total > free * _HOPELESS:
         raise TrainingError(
             f"this training needs {whole}, and {free / 2**30:.2f} GiB are free",
-            "lower data.chunk_length or training.per_device_batch_size, set training.gradient_checkpointing to auto, "
+            "lower data.max_length or training.per_device_batch_size, set training.gradient_checkpointing to auto, "
             "or quantization to nf4",
         )
     if not arguments.per_device_batch_size:

@@ -279,5 +279,5 @@ def _explained(plan: Plan) -> Iterator[None]:
         raise TrainingError(
             f"out of GPU memory: {str(error).splitlines()[0]} The estimate was {plan.memory}, "
             f"with {plan.free / 2**30:.2f} GiB free before loading",
-            "lower data.chunk_length or training.per_device_batch_size, or set training.gradient_checkpointing: true",
+            "lower data.max_length or training.per_device_batch_size, or set training.gradient_checkpointing: true",
         ) from error

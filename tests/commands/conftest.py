@@ -32,7 +32,7 @@ def make_config() -> Callable[..., Config]:
     """A config of run `chats`; keywords replace its sections."""
 
     def make(**sections: Any) -> Config:
-        data = {"dataset": "org/data", "chunk_length": 64, "template": "Sum up: {dialogue} =>"}
+        data = {"dataset": "org/data", "max_length": 64, "template": "Sum up: {dialogue} =>"}
         return Config.model_validate({"name": "chats", "model": {"id": "org/model"}, "data": data, **sections})
 
     return make
@@ -52,7 +52,7 @@ def prepared(ledger: Ledger, make_config: Callable[..., Config]) -> Path:
     dataset.mkdir(parents=True)
     examples = [{"dialogue": f"Ana: number {i}", "summary": f"ana: number {i} =>"} for i in range(3)]
     (dataset / "test.jsonl").write_text("".join(json.dumps(example) + "\n" for example in examples))
-    manifest = Manifest(dataset.name, data.template, "org/model", None, 2, data.chunk_length, {}, {}, "0")
+    manifest = Manifest(dataset.name, data.template, "org/model", None, 2, data.max_length, {}, {}, "0")
     write_manifest(dataset, manifest)
     ledger.intend("chats", "dataset", dataset.name, "local", {"path": str(dataset)})
     ledger.mark("chats", "dataset", dataset.name, "done")

@@ -57,7 +57,7 @@ def chats(tmp_path: Path, tiny_chats: Path) -> Path:
 @pytest.fixture
 def make_config(chats: Path, tiny_model_dir: Path) -> Callable[..., Config]:
     def make(**data: Any) -> Config:
-        files = {"train": str(chats / "train.jsonl"), "test": str(chats / "test.jsonl"), "chunk_length": 256}
+        files = {"train": str(chats / "train.jsonl"), "test": str(chats / "test.jsonl"), "max_length": 256}
         return Config.model_validate({"name": "r", "model": {"id": str(tiny_model_dir)}, "data": {**files, **data}})
 
     return make
@@ -107,7 +107,7 @@ def test_dataset_holds_the_examples_and_the_ledger_knows_it(make_config: Callabl
 
 
 def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: Callable[..., Config]) -> None:
-    first, other = run(make_config()), run(make_config(chunk_length=300))
+    first, other = run(make_config()), run(make_config(max_length=300))
     assert first.dataset != other.dataset
     before = {path: path.stat().st_mtime_ns for path in Path(first.dataset).rglob("*")}
     script = (
@@ -206,9 +206,9 @@ def test_cut_test_dialogue_is_stored_as_the_model_sees_it(make_config: Callable[
     assert len(store.read_test_examples(Path(dropped.dataset))) == 3
 
 
-def test_chunk_length_that_no_example_fits_is_an_error(make_config: Callable[..., Config]) -> None:
-    with pytest.raises(DataError, match=r"every example has more tokens than data\.chunk_length, 16"):
-        run(make_config(chunk_length=16, too_long="drop"))
+def test_max_length_that_no_example_fits_is_an_error(make_config: Callable[..., Config]) -> None:
+    with pytest.raises(DataError, match=r"every example has more tokens than data\.max_length, 16"):
+        run(make_config(max_length=16, too_long="drop"))
     assert datasets_made() == []
 
 
@@ -317,7 +317,7 @@ def test_a_dialogue_that_nearly_stands_in_the_test_split_is_warned_of(
         with (chats / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
     report = Recorder()
-    result = run(make_config(chunk_length=1024), report)
+    result = run(make_config(max_length=1024), report)
     assert result.manifest.shared_with_test == {"exact": 0, "near": 1}
     assert report.warnings == [
         "1 training example nearly the same as one of the test split: its scores will flatter the model"
@@ -384,7 +384,7 @@ def test_any_rows_are_on_disk_once_whole_in_order_and_the_same_bytes_each_time(
     for name in ("train", "test"):
         (chats / f"{name}.jsonl").write_text(text)
     usable = [(one.strip(), other.strip()) for one, other in rows if one.strip() and other.strip()]
-    config = make_config(max_bad_rows=99, chunk_length=600)
+    config = make_config(max_bad_rows=99, max_length=600)
     shutil.rmtree(paths.home(), ignore_errors=True)
     if not usable:
         with pytest.raises(DataError):

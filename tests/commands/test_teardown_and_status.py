@@ -270,7 +270,7 @@ def test_run_does_not_hide_the_error_when_teardown_fails_too(
 
 
 def _runnable(make_config: Callable[..., Config], chats: Path, model: Path) -> Config:
-    data = {"train": str(chats / "train.jsonl"), "test": str(chats / "test.jsonl"), "chunk_length": 256}
+    data = {"train": str(chats / "train.jsonl"), "test": str(chats / "test.jsonl"), "max_length": 256}
     return make_config(model={"id": str(model)}, data=data)
 
 

@@ -208,7 +208,7 @@ def test_a_second_configuration_waits_for_the_first(
     [
         ({"name": "other"}, "run 'other' has no prepared data"),
         ({"model": {"id": "org/another"}}, "prepared with another model.id"),
-        ({"data": {"dataset": "d", "chunk_length": 9}}, "another data.template and data.chunk_length"),
+        ({"data": {"dataset": "d", "max_length": 9}}, "another data.template and data.max_length"),
     ],
 )
 def test_it_trains_on_nothing_but_what_was_prepared_for_it(

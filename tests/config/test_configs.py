@@ -49,7 +49,7 @@ def test_the_bloomz_config_is_the_published_recipe() -> None:
     config = load_config(ROOT / "configs/bloomz.yaml")
     assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (8, 32, 0.05)
     assert config.lora.targets == ["query_key_value"]
-    assert (config.training.epochs, config.training.learning_rate, config.data.chunk_length) == (3, 2e-4, 2048)
+    assert (config.training.epochs, config.training.learning_rate, config.data.max_length) == (3, 2e-4, 2048)
     assert (config.training.loss_on, config.quantization) == ("all", "int8")
 
 

@@ -171,6 +171,31 @@ def test_an_old_value_is_accepted_and_its_new_name_is_said(write: Writer, as_ove
     assert warnings == [f"{place}: training.engine.linear: widened is an old name, write dequantized"]
 
 
+def test_an_old_key_is_accepted_and_its_new_name_is_said(write: Writer) -> None:
+    path = write(GOOD.replace("dataset: org/data", "dataset: org/data, chunk_length: 512"))
+    warnings: list[str] = []
+    assert load_config(path, warn=warnings.append).data.max_length == 512
+    assert warnings == [f"{path}:3: data.chunk_length is an old name, write data.max_length"]
+
+
+@pytest.mark.parametrize("in_file", ["chunk_length", "max_length"])
+@pytest.mark.parametrize("override", ["data.chunk_length=64", "data.max_length=64"])
+def test_an_override_wins_under_either_name_of_a_key(write: Writer, in_file: str, override: str) -> None:
+    path = write(GOOD.replace("dataset: org/data", f"dataset: org/data, {in_file}: 512"))
+    assert load_config(path, [override]).data.max_length == 64
+
+
+def test_a_key_under_both_its_names_is_a_problem(write: Writer) -> None:
+    path = write(GOOD.replace("dataset: org/data", "dataset: org/data, chunk_length: 512, max_length: 64"))
+    assert problems(path) == ["x.yaml:3: data.chunk_length is the old name of data.max_length, give one of them"]
+
+
+def test_a_wrong_value_of_an_old_key_is_said_with_its_place(write: Writer) -> None:
+    assert problems(write(GOOD), "data.chunk_length=0") == [
+        "--set data.chunk_length=0: data.max_length: must be greater than 0 (got 0)"
+    ]
+
+
 def test_a_current_value_is_not_warned_of(write: Writer) -> None:
     warnings: list[str] = []
     load_config(write(GOOD), ["training.engine.linear=int8"], warnings.append)

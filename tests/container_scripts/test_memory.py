@@ -95,7 +95,7 @@ def test_as_many_packs_at_once_as_fit_and_always_the_same_in_a_step(base: Path) 
     assert chosen(PLENTY, replace(ARGUMENTS, per_device_batch_size=3)) == (3, 4, 0)
     with pytest.raises(TrainingError, match=r"this training needs .* GiB \(weights .*, and .* GiB are free") as error:
         chosen(one // 10)
-    assert "data.chunk_length" in error.value.hint
+    assert "data.max_length" in error.value.hint
 
 
 def test_the_real_model_is_not_touched_by_fakes_of_it(base: Path) -> None:

@@ -78,7 +78,7 @@ def job(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, monkeypatch: pyt
             "data": {
                 "train": str(tiny_chats / "train.jsonl"),
                 "test": str(tiny_chats / "test.jsonl"),
-                "chunk_length": 192,
+                "max_length": 192,
             },
         }
     )

@@ -23,7 +23,7 @@ MANIFEST = Manifest(
     tokenizer="me/model",
     tokenizer_revision=None,
     eos_token_id=2,
-    chunk_length=8,
+    max_length=8,
     splits={"train": SplitStats(3, 2, 9, 5, 4, 9 / 16)},
     dropped={"no summary": 1},
     lorasum_version="0.1.0",
@@ -86,6 +86,13 @@ def test_manifest_is_read_back_with_keys_unknown_here_passed_over(tmp_path: Path
     assert store.read_manifest(tmp_path) == MANIFEST
 
 
+def test_a_manifest_with_the_old_name_of_max_length_is_read(tmp_path: Path) -> None:
+    store.write_manifest(tmp_path, MANIFEST)
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text("utf-8").replace('"max_length"', '"chunk_length"'), "utf-8")
+    assert store.read_manifest(tmp_path) == MANIFEST
+
+
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"splits": 3}', '{"splits": {"train": {}}}'])
 def test_dataset_without_a_readable_manifest_is_unfinished(tmp_path: Path, text: str | None) -> None:
     if text is not None:
@@ -98,7 +105,7 @@ def test_dataset_without_a_readable_manifest_is_unfinished(tmp_path: Path, text:
     [
         {"columns": {"dialogue": "chat"}},
         {"template": "{dialogue}\nTL;DR:"},
-        {"chunk_length": 1024},
+        {"max_length": 1024},
         {"too_long": "drop"},
         {"max_bad_rows": 1},
         {"duplicates": "keep"},

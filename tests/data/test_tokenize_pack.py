@@ -34,9 +34,9 @@ def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer_dir: Path) -> Any:
     return tokenizer
 
 
-def config(chunk_length: int, too_long: str = "error") -> DataConfig:
+def config(max_length: int, too_long: str = "error") -> DataConfig:
     files = {"train": "train.jsonl", "test": "test.jsonl"}
-    return DataConfig.model_validate({**files, "chunk_length": chunk_length, "too_long": too_long})
+    return DataConfig.model_validate({**files, "max_length": max_length, "too_long": too_long})
 
 
 def numbered(examples: list[Example]) -> list[tuple[str, Example]]:
@@ -44,14 +44,14 @@ def numbered(examples: list[Example]) -> list[tuple[str, Example]]:
 
 
 @given(st.lists(st.integers(1, 100), max_size=200), st.integers(100, 130))
-def test_every_length_stands_in_exactly_one_pack_that_it_fits(lengths: list[int], chunk_length: int) -> None:
-    packed = best_fit(lengths, chunk_length)
+def test_every_length_stands_in_exactly_one_pack_that_it_fits(lengths: list[int], max_length: int) -> None:
+    packed = best_fit(lengths, max_length)
     assert sorted(index for pack in packed for index in pack) == list(range(len(lengths)))
     assert all(pack == sorted(pack) for pack in packed)
     assert packed == sorted(packed)
     filled = [sum(lengths[index] for index in pack) for pack in packed]
-    assert all(tokens <= chunk_length for tokens in filled)
-    assert sum(tokens <= chunk_length / 2 for tokens in filled) <= 1, "two of them would have fit into one"
+    assert all(tokens <= max_length for tokens in filled)
+    assert sum(tokens <= max_length / 2 for tokens in filled) <= 1, "two of them would have fit into one"
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,7 +123,7 @@ def test_too_long_example_is_an_error_that_names_the_first_and_counts_them(tiny_
     longest = len(tokenize(tiny_tokenizer, DEFAULT_TEMPLATE, examples[2:])[0].ids)
     assert caught.value.message.startswith("t.jsonl:2: ")
     assert f"(and 1 more; the longest has {longest})" in caught.value.message
-    assert f"raise data.chunk_length to {longest}" in caught.value.hint
+    assert f"raise data.max_length to {longest}" in caught.value.hint
 
 
 def test_too_long_example_is_dropped_or_cut_on_request(tiny_tokenizer: Any) -> None:

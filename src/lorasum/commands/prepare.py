@@ -105,17 +105,17 @@ def _make(
             if split == "test":
                 kept = store.write_examples(folder / "test.jsonl", kept)
             tokens = (tokens for _, _, tokens in kept)
-            stats = store.write_split(folder / split, packs(tokens, data.chunk_length), data.chunk_length, dataset.name)
+            stats = store.write_split(folder / split, packs(tokens, data.max_length), data.max_length, dataset.name)
             reading.end()
             if not stats.examples:
                 raise DataError(
-                    f"{source.name}: every example has more tokens than data.chunk_length, {data.chunk_length}",
-                    "raise data.chunk_length",
+                    f"{source.name}: every example has more tokens than data.max_length, {data.max_length}",
+                    "raise data.max_length",
                 )
             splits[split] = replace(stats, longest_at=looking.longest[1], shortest_at=looking.shortest[1])
             report.step(
                 f"{source.name}: {_counted(stats.examples, 'example')}, {stats.tokens:,} tokens, in "
-                f"{_counted(stats.packs, 'pack')} of up to {data.chunk_length:,}, {stats.fill:.1%} full"
+                f"{_counted(stats.packs, 'pack')} of up to {data.max_length:,}, {stats.fill:.1%} full"
             )
         manifest = Manifest(
             fingerprint=dataset.name,
@@ -123,7 +123,7 @@ def _make(
             tokenizer=model.id,
             tokenizer_revision=model.revision,
             eos_token_id=tokenizer.eos_token_id,
-            chunk_length=data.chunk_length,
+            max_length=data.max_length,
             splits={split: splits[split] for split in sources},
             dropped=dict(sum((tally.dropped for tally in tallies.values()), Counter())),
             lorasum_version=__version__,
@@ -250,7 +250,7 @@ def _warn(
         if tally.cut:
             report.warn(
                 f"{sources[split].name}: {_counted(tally.cut, 'dialogue')} cut at the start "
-                f"to fit {data.chunk_length:,} tokens"
+                f"to fit {data.max_length:,} tokens"
             )
     exact, near = (manifest.shared_with_test.get(kind, 0) for kind in ("exact", "near"))
     if exact:

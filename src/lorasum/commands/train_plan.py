@@ -45,7 +45,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> Job:
     asked = {
         "model.id": (manifest.tokenizer, config.model.id),
         "data.template": (manifest.template, config.data.template),
-        "data.chunk_length": (manifest.chunk_length, config.data.chunk_length),
+        "data.max_length": (manifest.max_length, config.data.max_length),
     }
     if changed := [key for key, (prepared, now) in asked.items() if prepared != now]:
         raise LorasumError(

@@ -11,16 +11,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from lorasum.config.renamed import KeyPath, Places, dotted, rename
 from lorasum.config.schema import Config
 from lorasum.errors import ConfigError
-
-# A key's path from the top of the file, such as ("training", "epochs"), and where it was written:
-# `configs/x.yaml:12` or `--set training.epochs=1`. Places are in the order they were written.
-KeyPath = tuple[str | int, ...]
-Places = dict[KeyPath, str]
-
-# Values that were renamed, and what they are called now. The old name still works, with a warning.
-_RENAMED_VALUES: dict[KeyPath, dict[str, str]] = {("training", "engine", "linear"): {"widened": "dequantized"}}
 
 
 def _ignore(_text: str) -> None:
@@ -31,18 +24,19 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
     """The config in `path`, with `overrides` (`training.epochs=1`; values are YAML) put over it.
 
     A relative path in the file is relative to the file; in an override, to the current folder, where the shell
-    completed it. Nothing is expanded but a leading `~/`. A value under its old name is accepted, and `warn` is told so.
+    completed it. Nothing is expanded but a leading `~/`. A key or value under an old name is accepted, and `warn` is told
+    so.
 
     Raises:
         ConfigError: the file cannot be read, or something in it or in the overrides is wrong. `problems` has a line
             for every wrong field, each with the place it was written.
     """
     data, places, problems = _read(path)
+    problems += rename(data, places, warn)
     for override in overrides:
         problems += _override(data, places, override)
+        problems += rename(data, places, warn, f"--set {override}")
     _fill_empty_sections(data)
-    for warning in _rename_old_values(data, places):
-        warn(warning)
     _resolve_paths(data, places, path.parent)
     try:
         # Strict, so that `r: true` is no rank of 1; as JSON, so that strict still takes text for a path.
@@ -118,7 +112,7 @@ def _walk(node: yaml.Node, at: KeyPath, file: str, places: Places) -> list[str]:
     for key, where, value in children:
         path, place = (*at, key), f"{file}:{where.start_mark.line + 1}"
         if path in places:
-            problems.append(f"{place}: {_dotted(path)}: duplicate key, already at {places[path]}")
+            problems.append(f"{place}: {dotted(path)}: duplicate key, already at {places[path]}")
         places[path] = place
         problems += _walk(value, path, file, places)
     return problems
@@ -158,21 +152,6 @@ def _fill_empty_sections(data: dict[str, Any]) -> None:
             data[name] = {}
 
 
-def _rename_old_values(data: dict[str, Any], places: Places) -> list[str]:
-    """Replace values that have a new name; return one warning for each."""
-    warnings = []
-    for path, names in _RENAMED_VALUES.items():
-        section: Any = data
-        for key in path[:-1]:
-            section = section.get(key) if isinstance(section, dict) else None
-        value = section.get(path[-1]) if isinstance(section, dict) else None
-        if isinstance(value, str) and value in names:
-            section[path[-1]] = names[value]
-            place = _place(places, path, "")
-            warnings.append(f"{place}: {_dotted(path)}: {value} is an old name, write {names[value]}")
-    return warnings
-
-
 def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> None:
     """Make the paths in `data` absolute: data.train, data.test, and a model.id that is written as one."""
     for section, key in (("data", "train"), ("data", "test"), ("model", "id")):
@@ -208,7 +187,7 @@ def _explain(error: ValidationError, data: Any, places: Places, file: str) -> li
     for path, messages in found.items():
         place = _place(places, path, file)
         message = " or ".join(dict.fromkeys(messages)).replace(" or must be", " or")
-        lines.append((order.index(place) if place in order else -1, f"{place}: {_dotted(path)}: {message}{got[path]}"))
+        lines.append((order.index(place) if place in order else -1, f"{place}: {dotted(path)}: {message}{got[path]}"))
     return [line for _, line in sorted(lines, key=lambda line: line[0])]
 
 
@@ -270,10 +249,6 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)
 
 
 def _place(places: Places, path: KeyPath, otherwise: str) -> str:

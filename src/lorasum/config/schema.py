@@ -91,10 +91,10 @@ class DataConfig(Section):
     messages: Messages = Messages()
     template: str = DEFAULT_TEMPLATE
     """The prompt, with one `{dialogue}`. The completion is the summary and the end-of-sequence token."""
-    chunk_length: PositiveInt = 2048
+    max_length: PositiveInt = 2048
     """Longest pack, in tokens. A pack holds whole examples."""
     too_long: Literal["error", "drop", "truncate_dialogue"] = "error"
-    """What happens to an example longer than `chunk_length`: stop, leave it out, or cut its dialogue from the start
+    """What happens to an example longer than `max_length`: stop, leave it out, or cut its dialogue from the start
     and keep the summary whole."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """How many unusable rows (no summary, not text, ...) are left out with a warning before it is an error; rows.

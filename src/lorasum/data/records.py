@@ -22,7 +22,7 @@ class SplitStats:
     completion_tokens: int
     longest_example: int
     fill: float
-    """tokens / (packs * chunk_length), 0 to 1."""
+    """tokens / (packs * max_length), 0 to 1."""
     shortest_example: int = 0
     longest_at: str = ""
     """Where the longest example stands, such as train.jsonl:17."""
@@ -40,7 +40,7 @@ class Manifest:
     tokenizer: str
     tokenizer_revision: str | None
     eos_token_id: int
-    chunk_length: int
+    max_length: int
     splits: Mapping[str, SplitStats]
     dropped: Mapping[str, int]
     """Rows left out, by reason."""

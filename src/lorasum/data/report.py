@@ -49,7 +49,7 @@ def page(run: str, manifest: Manifest) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>{escape(run)}: dataset {manifest.fingerprint}</title>
 <style>{_STYLE}</style></head><body>
 <h1>{escape(run)}: dataset {manifest.fingerprint}</h1>
-<p>Packs of up to {manifest.chunk_length:,} tokens of <code>{escape(manifest.tokenizer)}</code>.</p>
+<p>Packs of up to {manifest.max_length:,} tokens of <code>{escape(manifest.tokenizer)}</code>.</p>
 <table>{_row("", *manifest.splits, cell="th")}{"".join(rows)}</table>
 {"".join(charts)}
 {"<h2>Rows left out</h2><table>" + "".join(left_out) + "</table>" if left_out else ""}

@@ -47,7 +47,7 @@ def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig) ->
         "tokenizer": tokenizer,
         "columns": data.columns.model_dump(),
         "template": data.template,
-        "chunk_length": data.chunk_length,
+        "chunk_length": data.max_length,  # its old name: another one would give other names to the same data
         "too_long": data.too_long,
         "max_bad_rows": data.max_bad_rows,
         "duplicates": data.duplicates,
@@ -57,7 +57,7 @@ def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig) ->
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def write_split(folder: Path, packs: Iterable[list[Tokens]], chunk_length: int, identity: str) -> SplitStats:
+def write_split(folder: Path, packs: Iterable[list[Tokens]], max_length: int, identity: str) -> SplitStats:
     """Write packs to `folder` as `datasets.load_from_disk` reads them, in bounded memory, and count them.
 
     The files are written here rather than by the library, which would write a stream of rows twice. The same packs
@@ -69,7 +69,7 @@ def write_split(folder: Path, packs: Iterable[list[Tokens]], chunk_length: int, 
     folder.mkdir()
     schema = pa.schema({name: pa.list_(pa.int32()) for name in COLUMNS})
     packs_written = completion_tokens = 0
-    lengths = np.zeros(chunk_length + 1, np.int64)  # examples by length
+    lengths = np.zeros(max_length + 1, np.int64)  # examples by length
     shards: list[Path] = []
     room = 0
     with ExitStack() as shard:
@@ -85,9 +85,9 @@ def write_split(folder: Path, packs: Iterable[list[Tokens]], chunk_length: int, 
             room -= len(ids.values)
             packs_written += len(batch)
             completion_tokens += len(ids.values) - int(prompt_lengths.values.to_numpy().sum())
-            lengths += np.bincount(example_lengths.values.to_numpy(), minlength=chunk_length + 1)
+            lengths += np.bincount(example_lengths.values.to_numpy(), minlength=max_length + 1)
     _name_shards(folder, shards, identity)
-    return _stats(lengths, packs_written, completion_tokens, chunk_length)
+    return _stats(lengths, packs_written, completion_tokens, max_length)
 
 
 def _name_shards(folder: Path, shards: Sequence[Path], identity: str) -> None:
@@ -116,7 +116,7 @@ def _name_shards(folder: Path, shards: Sequence[Path], identity: str) -> None:
         (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
-def _stats(lengths: "np.ndarray[Any, Any]", packs: int, completion_tokens: int, chunk_length: int) -> SplitStats:
+def _stats(lengths: "np.ndarray[Any, Any]", packs: int, completion_tokens: int, max_length: int) -> SplitStats:
     """The figures of a split; `lengths[n]` examples have n tokens."""
     import numpy as np
 
@@ -131,7 +131,7 @@ def _stats(lengths: "np.ndarray[Any, Any]", packs: int, completion_tokens: int, 
         tokens=tokens,
         completion_tokens=completion_tokens,
         longest_example=longest,
-        fill=tokens / max(packs * chunk_length, 1),
+        fill=tokens / max(packs * max_length, 1),
         shortest_example=int(there[0]) if len(there) else 0,
         histogram=tuple(int(count) for count in histogram),
     )
@@ -180,6 +180,8 @@ def read_manifest(dataset: Path) -> Manifest | None:
     """The manifest of a finished dataset; None when there is none that can be read. Unknown keys are passed over."""
     try:
         stored = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
+        if "chunk_length" in stored:  # as max_length was called
+            stored["max_length"] = stored.pop("chunk_length")
         splits = {
             name: _known(SplitStats, stats | {"histogram": tuple(stats.get("histogram", ()))})
             for name, stats in stored["splits"].items()

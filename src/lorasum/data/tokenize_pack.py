@@ -1,7 +1,7 @@
 """From examples to packs of token ids. Pure: no files, the same input gives the same packs.
 
 An example is ids(prompt) ++ ids(summary) ++ [EOS]: the prompt tokenised by itself, as it will be at inference, so that
-the boundary is exact. A pack holds whole examples in source order, and at most `chunk_length` tokens.
+the boundary is exact. A pack holds whole examples in source order, and at most `max_length` tokens.
 """
 
 import os
@@ -79,7 +79,7 @@ def shorten(tokenizer: Any, template: str, example: Example, limit: int) -> Exam
 def fit(
     examples: Iterable[tuple[str, Example]], tokenizer: Any, data: DataConfig, tally: Tally
 ) -> Iterator[tuple[str, Example, Tokens]]:
-    """Tokenise (where, example) in batches and yield, in order, those of at most `data.chunk_length` tokens.
+    """Tokenise (where, example) in batches and yield, in order, those of at most `data.max_length` tokens.
 
     A longer one is dropped, or has its dialogue cut, or is an error, as `data.too_long` says. A thread per core runs
     the tokenizer, which needs no lock of Python's, a few batches ahead: this is where the time goes.
@@ -87,7 +87,7 @@ def fit(
     Raises:
         DataError: `too_long` is `error` and there are such examples; after the last one, with their number.
     """
-    limit = data.chunk_length
+    limit = data.max_length
     first, count, longest = "", 0, 0
     for batch, tokenised in _tokenised(examples, tokenizer, data.template):
         for (where, example), tokens in zip(batch, tokenised, strict=True):
@@ -106,8 +106,8 @@ def fit(
     if count:
         others = f" (and {count - 1} more; the longest has {longest})" if count > 1 else ""
         raise DataError(
-            f"{first}, data.chunk_length is {limit}{others}",
-            f"raise data.chunk_length to {longest}, or set data.too_long to truncate_dialogue or drop",
+            f"{first}, data.max_length is {limit}{others}",
+            f"raise data.max_length to {longest}, or set data.too_long to truncate_dialogue or drop",
         )
 
 
@@ -146,14 +146,14 @@ def _no_threads_of_its_own() -> Iterator[None]:
             os.environ[name] = before
 
 
-def packs(examples: Iterable[Tokens], chunk_length: int, window: int = PACK_ROWS) -> Iterator[list[Tokens]]:
+def packs(examples: Iterable[Tokens], max_length: int, window: int = PACK_ROWS) -> Iterator[list[Tokens]]:
     """Pack each `window` of examples; each pack's are in source order."""
     for batch in batches(examples, window):
-        for pack in best_fit([len(tokens.ids) for tokens in batch], chunk_length):
+        for pack in best_fit([len(tokens.ids) for tokens in batch], max_length):
             yield [batch[index] for index in pack]
 
 
-def best_fit(lengths: Sequence[int], chunk_length: int) -> list[list[int]]:
+def best_fit(lengths: Sequence[int], max_length: int) -> list[list[int]]:
     """Best-fit decreasing: the longest first, each into the fullest pack that still has room for it.
 
     Returns:
@@ -166,7 +166,7 @@ def best_fit(lengths: Sequence[int], chunk_length: int) -> list[list[int]]:
         if at < len(rooms):
             room, pack = rooms.pop(at)
         else:
-            room, pack = chunk_length, len(packed)
+            room, pack = max_length, len(packed)
             packed.append([])
         packed[pack].append(index)
         insort(rooms, (room - lengths[index], pack))

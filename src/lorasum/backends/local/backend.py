@@ -99,7 +99,7 @@ class LocalBackend:
             return JobState(
                 "failed",
                 "the training process was killed (signal 9), as systems do when memory runs out",
-                f"close other programs, or lower data.chunk_length; {_RESUME}",
+                f"close other programs, or lower data.max_length; {_RESUME}",
             )
         how = f"ended with status {status}" if status is not None else "ended without a result"
         said = processes.last_lines(folder / "log", 1)
