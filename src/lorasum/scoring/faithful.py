@@ -1,8 +1,8 @@
 """Does a summary say what the dialogue does not? Found offline, by rules: names, numbers, times and dates.
 
 The rules look for what can be told for certain: a value or a name that the dialogue does not have, and an amount or a
-time that one speaker names for themselves and the summary gives to another. They do not understand language: they miss a
-"not", and two people who change places. docs/evaluation.md has the measured precision and recall of each kind.
+time that one speaker names for themselves and the summary gives to another. They do not understand language: they
+miss a "not", and two people who change places. docs/evaluation.md has the measured precision and recall of each kind.
 """
 
 import unicodedata
