@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lorasum.errors import BackendError
+from lorasum.files import first_line
 
 ATTEMPTS = 8
 """Of a call: enough when every second one is throttled."""
@@ -51,7 +52,7 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     except ClientError as error:
         raise BackendError(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
     except (BotoCoreError, Boto3Error) as error:
-        raise BackendError(f"cannot {doing}: {_first_line(error)}", _local_hint(error)) from error
+        raise BackendError(f"cannot {doing}: {first_line(error)}", _local_hint(error)) from error
 
 
 def _client_hint(error: Any, action: str) -> str:
@@ -94,7 +95,3 @@ def _said(error: Any) -> str:
     known = error.response.get("Error", {})
     message = " ".join(str(known.get("Message") or "").split())
     return f"{message} ({known.get('Code')})" if message else f"{known.get('Code') or error}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

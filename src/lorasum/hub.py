@@ -4,6 +4,7 @@ import re
 from typing import Literal
 
 from lorasum.errors import DataError, LorasumError, ModelError
+from lorasum.files import first_line
 
 Kind = Literal["model", "dataset"]
 
@@ -57,8 +58,7 @@ def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
             f"{what} cannot be downloaded: the hub cannot be reached",
             f"check the network; what was downloaded works offline with {revision} pinned to its commit; {local}",
         )
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return error_type(f"{what}: {first_line}", f"check {field} and the fields beside it")
+    return error_type(f"{what}: {first_line(error)}", f"check {field} and the fields beside it")
 
 
 def _no_connection() -> type[Exception]:

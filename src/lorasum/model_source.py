@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import paths
-from lorasum.atomic import maker_lock, new_folder
 from lorasum.config.schema import ModelConfig
 from lorasum.errors import ModelError
+from lorasum.files import first_line, maker_lock, new_folder
 from lorasum.hub import hub_commit, hub_error
 from lorasum.quiet import quiet_transformers
 from lorasum.reporting import Reporter
@@ -97,7 +97,7 @@ def check_folder(folder: Path) -> None:
         try:
             missing = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) - weights
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{index} cannot be read: {_first_line(error)}", "download the model again") from error
+            raise ModelError(f"{index} cannot be read: {first_line(error)}", "download the model again") from error
         if missing:
             raise ModelError(f"{folder} lacks {min(missing)} ({len(missing)} missing)", "download the model whole")
 
@@ -134,7 +134,7 @@ def load_tokenizer(model: ModelRef) -> Any:
             if model.path is None:
                 raise hub_error(error, model.id, "model") from error
             raise ModelError(
-                f"the tokenizer in {model.path} cannot be loaded: {_first_line(error)}", "save it there again"
+                f"the tokenizer in {model.path} cannot be loaded: {first_line(error)}", "save it there again"
             ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"the tokenizer of {model.id} has no fast version", "choose a model with a tokenizer.json")
@@ -197,7 +197,7 @@ def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
             with _gguf_progress(tensors_done):
                 model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         except Exception as error:  # its readers raise whatever the file makes them stumble over
-            raise ModelError(f"{gguf.name} cannot be read: {_first_line(error)}", "choose another model") from error
+            raise ModelError(f"{gguf.name} cannot be read: {first_line(error)}", "choose another model") from error
         # transformers does not save a model that came from GGUF until it forgets that it did
         model.hf_quantizer = None
         del model.config.quantization_config
@@ -209,7 +209,7 @@ def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
         except OSError:
             raise
         except Exception as error:  # the Rust libraries have their own for a full disk
-            raise OSError(_first_line(error)) from error
+            raise OSError(first_line(error)) from error
     report.progress(label, stages, stages)
     report.step(f"converted {gguf.stem} to safetensors in {folder.parent}")
 
@@ -231,7 +231,3 @@ def _gguf_progress(tensors_done: Callable[[float], None]) -> Iterator[None]:
         yield
     finally:
         module.tqdm = original
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -16,7 +16,7 @@ from lorasum.commands.train import price_note
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.data.records import Example
-from lorasum.errors import LorasumError
+from lorasum.files import write_file, writing
 from lorasum.ledger import Ledger, run_lock
 from lorasum.reporting import Reporter
 from lorasum.results import EvaluateResult, Rouge
@@ -110,9 +110,5 @@ def _read_figures(kept: Path) -> Rouge | None:
 
 
 def _keep_figures(kept: Path, figures: Rouge) -> None:
-    half_made = kept.with_suffix(".part")
-    try:
-        half_made.write_text(json.dumps(asdict(figures)), encoding="utf-8")
-        half_made.replace(kept)
-    except OSError as error:
-        raise LorasumError(f"cannot write {kept}: {error.strerror}", "free some disk, then evaluate again") from error
+    with writing(kept, "free some disk, then evaluate again"):
+        write_file(kept, json.dumps(asdict(figures)))

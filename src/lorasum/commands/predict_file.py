@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,10 @@ from lorasum.commands.predict import Served, batches, served, summarize
 from lorasum.config.schema import Columns, Config
 from lorasum.context import RunContext
 from lorasum.errors import DataError, LorasumError, RefusedError
+from lorasum.files import OWN_CHOICE, open_file, write_file, writing
 from lorasum.results import BatchPrediction, RowFailure
+
+_AGAIN = "free some disk or check the folder's permissions, then run the same command again"
 
 _Answer = dict[str, str]
 """{"summary": …}, or {"error": …} of a row that was refused."""
@@ -54,12 +56,12 @@ def predict_file(
     _check_output(input, output)
     there = served(run)
     part = output.with_name(f"{output.name}.{_batch_key(config, there, rows)}.part")
-    with _writing(output):
+    with writing(output, _AGAIN):
         answers = _answered(part)
         if answers:
             report.step(f"{len(answers)} of {len(rows)} rows were answered before")
         try:
-            with part.open("a", encoding="utf-8", newline="\n") as file:
+            with open_file(part, "a", permissions=OWN_CHOICE) as file:
                 for some in _asked(config, backend, there, rows, answers, concurrency):
                     answers |= some
                     file.writelines(json.dumps({"row": row, **answer}) + "\n" for row, answer in some.items())
@@ -68,10 +70,7 @@ def predict_file(
         except BaseException:
             report.warn(f"{len(answers)} of {len(rows)} rows are in {part}; the same command goes on from there")
             raise
-        whole = part.with_suffix(".whole")
-        lines = [_output_line(row, answers[index]) for index, row in enumerate(rows)]
-        whole.write_text("".join(lines), encoding="utf-8", newline="\n")
-        whole.replace(output)
+        write_file(output, "".join(_output_line(row, answers[index]) for index, row in enumerate(rows)), OWN_CHOICE)
         part.unlink()
     failed = [(row.line, answers[index]["error"]) for index, row in enumerate(rows) if "error" in answers[index]]
     failures = tuple(RowFailure(line, reason) for line, reason in failed)
@@ -188,14 +187,3 @@ def _answered(part: Path) -> dict[int, _Answer]:
 def _output_line(row: _Asked, answer: _Answer) -> str:
     reference = {} if row.reference is None else {"reference": row.reference}
     return json.dumps({"dialogue": row.dialogue, **answer, **reference}, ensure_ascii=False) + "\n"
-
-
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LorasumError(
-            f"cannot write {output}: {error.strerror or error}",
-            "free some disk or check the folder's permissions, then run the same command again",
-        ) from error

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import __version__, paths
-from lorasum.atomic import maker_lock, new_folder
 from lorasum.config.schema import DataConfig
 from lorasum.context import RunContext
 from lorasum.data import store
@@ -22,6 +21,7 @@ from lorasum.data.sources import Source, Split, open_sources
 from lorasum.data.tokenize_pack import Tokens, batches, fit, packs
 from lorasum.data.validate import Rejected, RejectFile, Tally, examples
 from lorasum.errors import DataError, LorasumError
+from lorasum.files import maker_lock, new_folder
 from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
 from lorasum.reporting import Reporter
 from lorasum.results import PrepareResult, RenderedExample

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from lorasum.config.renamed import KeyPath, Places, dotted, rename
 from lorasum.config.schema import Config
 from lorasum.errors import ConfigError
+from lorasum.files import first_line
 
 
 def _ignore(_text: str) -> None:
@@ -98,7 +99,7 @@ def _yaml_problem(error: yaml.YAMLError) -> tuple[str, str]:
         since = f" from line {start.line + 1}" if start and mark and start.line != mark.line else ""
         message = f"{error.context}{since}, {error.problem}" if error.context else str(error.problem)
         return message, f":{mark.line + 1}" if mark else ""
-    return str(error).splitlines()[0], ""
+    return first_line(error), ""
 
 
 def _walk(node: yaml.Node, at: KeyPath, file: str, places: Places) -> list[str]:

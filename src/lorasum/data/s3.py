@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import paths
-from lorasum.atomic import maker_lock
 from lorasum.aws import aws_errors
 from lorasum.errors import DataError
+from lorasum.files import maker_lock
 
 
 @dataclass(frozen=True, slots=True)

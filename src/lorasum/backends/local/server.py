@@ -21,6 +21,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasum.files import first_line, write_file
+
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
@@ -56,7 +58,7 @@ class Handler:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
         except (Exception, SystemExit) as error:
             _log.exception("loading failed")
-            _give_up(f"the model of {self._model_dir} does not load: {_one_line(error)}")
+            _give_up(f"the model of {self._model_dir} does not load: {first_line(error)}")
             self.ping_status = 500
         else:
             _log.info("model loaded in %.1f s", time.monotonic() - began)
@@ -77,7 +79,7 @@ class Handler:
             try:
                 answer = await run(self._thread, self._transform, body, content_type, accept)
             except ValueError as error:
-                _log.info("refused: %s", _one_line(error))
+                _log.info("refused: %s", first_line(error))
                 return _error(400, str(error))
             except Exception as error:
                 _log.exception("the handler failed")
@@ -170,9 +172,7 @@ async def _body(request: "Request") -> bytes | None:
 
 
 def _write_state(state_dir: Path, port: int, artifact: str) -> None:
-    half_made = state_dir / f"{STATE_FILE}.part"
-    half_made.write_text(json.dumps({"port": port, "pid": os.getpid(), "artifact": artifact}), encoding="utf-8")
-    half_made.replace(state_dir / STATE_FILE)
+    write_file(state_dir / STATE_FILE, json.dumps({"port": port, "pid": os.getpid(), "artifact": artifact}))
 
 
 def _error(status: int, message: str) -> "Response":
@@ -183,10 +183,6 @@ def _error(status: int, message: str) -> "Response":
 
 def _give_up(reason: str) -> None:
     _log.error("%s%s", REASON, reason)
-
-
-def _one_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from lorasum.config.schema import SageMakerConfig
 from lorasum.errors import BackendError
+from lorasum.files import first_line
 
 
 def training_image(config: SageMakerConfig, region: str) -> str:
@@ -42,9 +43,8 @@ def _retrieve(what: str, fields: str, **wanted: str) -> str:
     try:
         uri: str = image_uris.retrieve(**wanted)
     except (ValueError, KeyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BackendError(
-            f"no {what} in {wanted['region']}: {first}",
+            f"no {what} in {wanted['region']}: {first_line(error)}",
             f"set {fields} that exists, or sagemaker.{wanted['image_scope']}_image",
         ) from error
     return uri

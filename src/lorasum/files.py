@@ -1,0 +1,196 @@
+"""Files and folders that are there whole or not at all, and that nobody else can read.
+
+What lorasum writes holds people's chats: folders are made with mode 0700 and files with 0600, whatever the umask.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import IO, Any, Final
+
+from filelock import FileLock, Timeout
+
+from lorasum.errors import LorasumError
+
+FOLDER_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+OWN_CHOICE: Final = 0o666
+"""Permissions of files that the user names, such as --output: the umask decides, as it does for every program."""
+
+_HINT = "free some disk space or check the folder's permissions; LORASUM_HOME moves it to another disk"
+_PART = re.compile(r"\.(\d+)-\d+\.part")
+_part_numbers = count()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line: the first line of its message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
+
+
+@contextmanager
+def writing(target: Path, hint: str = _HINT) -> Iterator[None]:
+    """Turn an OSError of the block into an error that says that `target` cannot be written.
+
+    Raises:
+        LorasumError: the block raised an OSError, such as a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else first_line(error)
+        raise LorasumError(f"cannot write {target}: {why}", hint) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its missing parents, each for its owner alone. One that exists keeps its mode.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(20, os.strerror(20), str(folder))
+
+
+def open_file(path: Path, mode: str, errors: str = "strict", permissions: int = FILE_MODE) -> IO[Any]:
+    """Open a file to write or append; one that is made by it is for its owner alone.
+
+    Args:
+        mode: as `open` takes it; a text mode means UTF-8 with "\\n" at the end of lines.
+        errors: what becomes of text that is not Unicode, as `open` takes it.
+        permissions: of a file that is made; OWN_CHOICE for one that the user has named.
+    """
+    binary = "b" in mode
+    return open(
+        path,
+        mode,
+        encoding=None if binary else "utf-8",
+        errors=None if binary else errors,
+        newline=None if binary else "\n",
+        opener=lambda name, flags: os.open(name, flags, permissions),
+    )
+
+
+@contextmanager
+def new_file(path: Path, mode: str = "w", permissions: int = FILE_MODE) -> Iterator[IO[Any]]:
+    """A file that becomes `path` when the block ends well, and is removed when it does not.
+
+    It is written under another name beside `path`. What a killed process left there is removed by the next one.
+
+    Args:
+        mode: "w" for UTF-8 text, "wb" for bytes.
+        permissions: as `open_file` has them.
+
+    Raises:
+        OSError: it cannot be written; an earlier `path` is as it was.
+    """
+    make_folder(path.parent)
+    _remove_parts_of_the_dead(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{next(_part_numbers)}.part")
+    try:
+        with open_file(part, mode, permissions=permissions) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_file(path: Path, content: str | bytes, permissions: int = FILE_MODE) -> None:
+    """Write a whole file, or leave what was there before.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with new_file(path, "wb", permissions) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def maker_lock(target: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Let one process at a time make folders beside `target`; `waiting` is called if another one is at it.
+
+    The lock file stands beside the parent, not in it: a failed attempt leaves no folder behind. The system releases
+    the lock of a process that dies.
+
+    Raises:
+        LorasumError: the lock file cannot be written.
+    """
+    with writing(target):
+        make_folder(target.parent.parent)
+    lock = FileLock(target.parent.with_name(f"{target.parent.name}.lock"), mode=FILE_MODE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """An empty folder that becomes `target` when the block ends well, and is removed when it does not.
+
+    Hold `maker_lock(target)`: what an earlier, killed attempt left is removed first, as is a broken `target`.
+
+    Raises:
+        LorasumError: an OSError while making it, such as a full disk; nothing is left of it.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with writing(target):
+            shutil.rmtree(partial, ignore_errors=True)
+            make_folder(partial)
+            yield partial
+            _finish(partial)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # other folders stand there: it stays
+            target.parent.rmdir()
+        raise
+
+
+def _remove_parts_of_the_dead(path: Path) -> None:
+    """Remove unfinished versions of `path` that processes left which run no more."""
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        match = _PART.fullmatch(left.name.removeprefix(f".{path.name}"))
+        if match and not _runs(int(match.group(1))):
+            left.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _finish(folder: Path) -> None:
+    """Make all of a folder private and have it on the disk before the folder is renamed.
+
+    Without that a power cut could leave empty files behind. Libraries write some of the files with the umask's mode.
+    """
+    for path in [*folder.rglob("*"), folder]:
+        if not path.is_symlink():
+            path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
