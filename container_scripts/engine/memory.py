@@ -198,8 +198,10 @@ def estimate(
         head = model.get_output_embeddings()
         weights, largest_weight = _weight_bytes(model, head, arguments.quantization, dtype)
         adapters = _add_fake_adapters(model, arguments, targets)
-        if (examples := attend_within_examples(model, max(lengths))) is not None:
-            examples.set(lengths, torch.arange(sum(lengths))[None])
+        if arguments.engine_attention != "transformers":  # `flex` saves what `examples` saves
+            examples = attend_within_examples(model, max(lengths))
+            if examples is not None:
+                examples.set(lengths, torch.arange(sum(lengths))[None])
         layers = recompute_layers(model, 0)
         saved, largest_saved = _saved_bytes(model.train(), sum(lengths))
         one_layer = 0

@@ -73,6 +73,19 @@ def test_int8_is_a_byte_a_weight_and_recomputing_keeps_less(base: Path) -> None:
     assert 1.8 * int8.activations < need(base, tokens=128).activations < 4 * int8.activations
 
 
+def test_the_estimate_runs_the_attention_that_trains(tmp_path: Path) -> None:
+    random_model("llama").save_pretrained(tmp_path)
+    targets = resolve_targets(skeleton(tmp_path), ("auto",))
+
+    def activations(attention: str) -> int:
+        arguments = replace(ARGUMENTS, engine_attention=attention)
+        return estimate(tmp_path, arguments, targets, [64] * 8, 8, torch.float32)[0].activations
+
+    assert activations("flex") == activations("examples")
+    # transformers' own attention takes a mask of all pairs of tokens: (512, 512) bool at least
+    assert activations("transformers") >= activations("examples") + 512 * 512
+
+
 def test_as_many_packs_at_once_as_fit_and_always_the_same_in_a_step(base: Path) -> None:
     targets = resolve_targets(skeleton(base), ("auto",))
 
