@@ -304,6 +304,40 @@ class PredictConfig(Section):
     """Seconds a request may take. SageMaker ends one after 60."""
 
 
+class JudgeConfig(Section):
+    """A language model that judges summaries. It is asked only where this section stands: dialogues are sent to it."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    """Address of a server that speaks OpenAI's chat protocol, up to and with /v1."""
+    model: str
+    """The judge's model, as that server calls it."""
+    key_env: str | None = None
+    """Environment variable that holds the API key; none where the server asks for none."""
+    timeout: Annotated[float, Field(gt=0)] = 60
+    """Seconds that an answer may take."""
+    usd_per_million_input: Annotated[float, Field(ge=0)] = 0
+    """Price of a million tokens that are sent, USD."""
+    usd_per_million_output: Annotated[float, Field(ge=0)] = 0
+    """Price of a million tokens that are answered, USD."""
+    max_usd: Annotated[float, Field(gt=0)] | None = None
+    """The judge is asked no more once its answers have cost so much, USD."""
+
+    @model_validator(mode="after")
+    def _a_cap_needs_prices(self) -> "JudgeConfig":
+        if self.max_usd is not None and not (self.usd_per_million_input or self.usd_per_million_output):
+            raise ValueError("max_usd needs usd_per_million_input and usd_per_million_output to count with")
+        return self
+
+
+class EvaluateConfig(Section):
+    """How summaries are scored."""
+
+    language: Annotated[str, Field(pattern=r"^(auto|[a-z]{2})$")] = "auto"
+    """Language of the summaries, as an ISO 639-1 code such as `de`; `auto` recognises it."""
+    judge: JudgeConfig | None = None
+    """A language model to ask for its opinion; default: none, and nothing leaves this machine."""
+
+
 class Config(Section):
     """One run of lorasum."""
 
@@ -321,6 +355,7 @@ class Config(Section):
     local: LocalConfig = LocalConfig()
     sagemaker: SageMakerConfig = SageMakerConfig()
     predict: PredictConfig = PredictConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
     def _engine_serves_it(self) -> "Config":
