@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 
+from contract import HUB_TOKEN_ARN
+
 
 def hub_token(environ: Mapping[str, str]) -> dict[str, str]:
     """HF_TOKEN, read from the secret whose ARN is in LORASUM_HUB_TOKEN_ARN. It is printed nowhere.
@@ -10,7 +12,7 @@ def hub_token(environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         RuntimeError: it cannot be read.
     """
-    arn = environ.get("LORASUM_HUB_TOKEN_ARN")
+    arn = environ.get(HUB_TOKEN_ARN)
     if not arn:
         return {}
     import boto3

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MAX_PROMPTS = 64
-MAX_NEW_TOKENS = 1024
+from contract import BASE_MODEL, HUB_TOKEN_ARN, MAX_NEW_TOKENS, MAX_PROMPTS, RECORD_FILE, ArtifactRecord, read_record
+
 _PLACEHOLDER = "{dialogue}"
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_new_tokens": (1, MAX_NEW_TOKENS),
@@ -67,16 +67,15 @@ def model_fn(model_dir: str) -> Served:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    if os.environ.get("LORASUM_HUB_TOKEN_ARN"):
+    if os.environ.get(HUB_TOKEN_ARN):
         from hub_token import hub_token  # lies beside this file
 
         os.environ.update(hub_token(os.environ))
-    base = os.environ.get("LORASUM_BASE_MODEL") or model_dir
+    base = os.environ.get(BASE_MODEL) or model_dir
     adapter = Path(model_dir) if (Path(model_dir) / "adapter_config.json").is_file() else None
     name, _, revision = (base, "", "") if Path(base).is_dir() else base.partition("@")
     source = {"pretrained_model_name_or_path": name, "revision": revision or "main"}
-    record = (adapter or Path(base)) / "lorasum.json"
-    artifact = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    artifact = _record(adapter or Path(base))
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
@@ -87,17 +86,17 @@ def model_fn(model_dir: str) -> Served:
         model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     model = model.eval()
 
-    eos = _eos_token_ids(artifact.get("eos_token_id"), tokenizer.eos_token_id, model.generation_config.eos_token_id)
+    eos = _eos_token_ids(artifact.eos_token_id, tokenizer.eos_token_id, model.generation_config.eos_token_id)
     pad = next((token for token in (tokenizer.pad_token_id, *eos) if token is not None), 0)
     # A base model may bring sampling, penalties or a length of its own; requests and the artifact decide instead.
     model.generation_config = transformers.GenerationConfig(eos_token_id=list(eos), pad_token_id=pad)
     return Served(
         model=model,
         tokenizer=tokenizer,
-        template=artifact.get("template"),
+        template=artifact.template,
         eos_token_ids=eos,
         pad_token_id=pad,
-        defaults=_DEFAULTS | artifact.get("generation", {}),
+        defaults=_DEFAULTS | dict(artifact.generation),
         context=_context(model.config.get_text_config()),
     )
 
@@ -166,6 +165,12 @@ def pick_dtype(device: Any) -> Any:
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return torch.bfloat16 if has_amx and has_amx() else torch.float32
+
+
+def _record(folder: Path) -> ArtifactRecord:
+    """What the folder's lorasum.json says; an empty record where there is none, as in a base model's folder."""
+    record = folder / RECORD_FILE
+    return read_record(record.read_bytes() if record.is_file() else "{}")
 
 
 def _eos_token_ids(*found: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import contract
 from hub_token import hub_token
 
 ROOT = Path("/opt/ml")
@@ -27,10 +28,10 @@ def main() -> None:
         flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
         os.execve(sys.executable, [sys.executable, str(HERE / "train.py"), *arguments(flags)], environ)  # noqa: S606
     except Exception as error:
-        reason = f"the container could not be made ready: {error}"[:1024]
+        reason = contract.failure_text(contract.Failure(f"the container could not be made ready: {error}"))
         print(reason, file=sys.stderr)
         (ROOT / "output").mkdir(parents=True, exist_ok=True)
-        (ROOT / "output" / "failure").write_text(reason, encoding="utf-8")
+        (ROOT / "output" / contract.FAILURE_FILE).write_text(reason, encoding="utf-8")
         sys.exit(1)
 
 
@@ -65,13 +66,13 @@ def folders(root: Path) -> dict[str, str]:
     """The SM_* variables that the training script reads."""
     data = root / "input" / "data"
     found = {
-        "SM_CHANNEL_TRAINING": data / "training",
-        "SM_MODEL_DIR": root / "model",
-        "SM_OUTPUT_DIR": root / "output",
-        "SM_OUTPUT_DATA_DIR": root / "output" / "data",
+        contract.SM_CHANNEL_TRAINING: data / contract.CHANNEL_TRAINING,
+        contract.SM_MODEL_DIR: root / "model",
+        contract.SM_OUTPUT_DIR: root / "output",
+        contract.SM_OUTPUT_DATA_DIR: root / "output" / "data",
     }
-    if (data / "model").is_dir():
-        found["SM_CHANNEL_MODEL"] = data / "model"
+    if (model := data / contract.CHANNEL_MODEL).is_dir():
+        found[contract.SM_CHANNEL_MODEL] = model
     return {name: str(path) for name, path in found.items()}
 
 

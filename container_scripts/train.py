@@ -1,24 +1,47 @@
 """Training entry point: LoRA on a frozen, quantized base; leaves an adapter, a merged model and what serves them.
 
-Run by SageMaker's training toolkit, or by lorasum's local backend in the same way: hyperparameters as flags, folders in
-SM_* variables. Prints one JSON object a line on stdout; everything else goes to stderr.
+SageMaker's container (through start.py) and lorasum's local backend run it in the same way: hyperparameters as flags,
+folders in SM_* variables. Events go to stdout, one JSON object a line (see contract.py), and all else to stderr.
 """
 
-import json
 import logging
 import os
 import shutil
 import sys
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from contract import (
+    ADAPTER_FOLDER,
+    ARTIFACT_FORMAT,
+    CODE_FOLDER,
+    EXAMPLE_LENGTHS,
+    MANIFEST_FILE,
+    PROMPT_LENGTHS,
+    RECORD_FILE,
+    ArtifactRecord,
+    DatasetFacts,
+    DoneEvent,
+    MergedEvent,
+    SavedEvent,
+    StartEvent,
+    read_manifest,
+    record_text,
+)
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError, write_failure
 from engine.metrics import Metrics
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+    from engine.memory import Plan
+    from engine.trainer import Outcome
 
 _VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
 
@@ -40,56 +63,106 @@ def main() -> int:
 
 def train(arguments: Arguments, folders: Folders) -> int:
     """The whole job, step by step. Returns 0, or the status of a process stopped by SIGTERM."""
-    from engine.checkpoint import STOPPED, Checkpoints, StopSignal, step_of
+    from engine.checkpoint import STOPPED, Checkpoints, StopSignal
 
-    stop = StopSignal()
+    stop = StopSignal()  # before the imports that take seconds
 
-    import torch
+    from engine.batches import load_split
+    from engine.trainer import fit
+
+    started = time.monotonic()
+    metrics = Metrics(folders.output_data)
+    dataset = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
+    packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
+    resume_from = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint).claim()
+
+    loaded = load(arguments, folders, packs)
+    metrics.emit(start_event(loaded, dataset, len(packs), resume_from))
+    outcome = fit(loaded.model, packs, test_packs, loaded.plan, metrics, stop, loaded.dtype, resume_from)
+    if outcome.stopped:
+        return STOPPED
+
+    # The adapter is what the GPU time bought: it is on disk before anything else can fail.
+    adapter = save_adapter(loaded.model, folders.model)
+    metrics.emit(SavedEvent(ADAPTER_FOLDER))
+    loaded.model = None  # the merge needs its memory
+    merge_dtype = save_merged(loaded, adapter, folders.model, metrics)
+    save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype)
+    save_code(adapter)
+    done = figures(outcome, time.monotonic() - started)
+    for folder in (adapter, folders.model):
+        save_record(folder, loaded.plan.arguments, dataset, done)
+    metrics.emit(done)
+    return 0
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The model, ready to be trained, and what was decided on the way there.
+
+    Attributes:
+        base: folder of the base model's unquantised weights.
+        model: the PEFT model on `device`.
+        plan: the arguments with every `auto` decided, and the memory they need.
+        reason: why `dtype`, the compute type, was chosen.
+    """
+
+    base: Path
+    model: Any
+    plan: "Plan"
+    targets: list[str]
+    device: "torch.device"
+    dtype: "torch.dtype"
+    reason: str
+
+
+def load(arguments: Arguments, folders: Folders, packs: "Dataset") -> Loaded:
+    """Fetch the base model, decide what fits in memory, then load the model and put the adapter on it.
+
+    Raises:
+        TrainingError: the model cannot be had or loaded, a target is not in it, or the training does not fit.
+    """
     import transformers
 
     from engine import memory
     from engine import model as models
-    from engine.batches import load_split
-    from engine.merge import merge
-    from engine.trainer import fit, total_steps
 
-    started = time.monotonic()
     transformers.utils.logging.disable_progress_bar()
-    metrics = Metrics(folders.output_data)
-    manifest = json.loads((folders.dataset / "manifest.json").read_text(encoding="utf-8"))
-    packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
-    resume_from = Checkpoints(arguments.checkpoint_dir, arguments, manifest["fingerprint"]).claim()
-
     base = models.fetch_base(arguments, folders.base_model)
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
     targets = models.resolve_targets(memory.skeleton(base), arguments.lora_targets)
-    lengths = packs.select_columns(["example_lengths", "prompt_lengths"])  # not every token of the dataset
+    lengths = packs.select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
     plan = memory.plan_memory(base, arguments, targets, lengths, dtype, memory.free_bytes(device))
-    arguments = plan.arguments
     transformers.set_seed(arguments.seed)
-    model = models.load_base(base, arguments, dtype, device)
+    model = models.load_base(base, plan.arguments, dtype, device)
     memory.recompute_layers(model, plan.recomputed_layers)
-    parameters = sum(p.numel() for p in model.parameters())
-    model = models.add_adapter(model, arguments, targets)
+    return Loaded(base, models.add_adapter(model, plan.arguments, targets), plan, targets, device, dtype, reason)
 
-    tokens = manifest["splits"]["train"]["tokens"]
+
+def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None) -> StartEvent:
+    """The training plan."""
+    import torch
+
+    from engine.checkpoint import step_of
+    from engine.trainer import total_steps
+
+    arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
     step_packs = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
-    metrics.emit(
-        "start",
-        device=torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"cpu, {torch.get_num_threads()} threads",
-        compute_dtype=str(dtype).removeprefix("torch."),
-        dtype_reason=reason,
+    on_gpu = loaded.device.type == "cuda"
+    sizes = [(p.numel(), p.requires_grad) for p in loaded.model.parameters()]
+    return StartEvent(
+        device=torch.cuda.get_device_name(loaded.device) if on_gpu else f"cpu, {torch.get_num_threads()} threads",
+        compute_dtype=str(loaded.dtype).removeprefix("torch."),
+        dtype_reason=loaded.reason,
         quantization=arguments.quantization,
-        parameters=parameters,
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        lora_targets=targets,
-        packs=len(packs),
+        parameters=sum(size for size, trained in sizes if not trained),
+        trainable_parameters=sum(size for size, trained in sizes if trained),
+        lora_targets=tuple(loaded.targets),
+        packs=packs,
         tokens=tokens,
-        tokens_per_step=round(tokens / len(packs) * min(step_packs, len(packs))),
-        steps=total_steps(arguments, len(packs)),
+        tokens_per_step=round(tokens / packs * min(step_packs, packs)),
+        steps=total_steps(arguments, packs),
         epochs=arguments.epochs,
         loss_on=arguments.loss_on,
         packs_at_once=arguments.per_device_batch_size,
@@ -101,42 +174,40 @@ def train(arguments: Arguments, folders: Folders) -> int:
         resumed_from_step=step_of(resume_from) if resume_from else 0,
     )
 
-    outcome = fit(model, packs, test_packs, plan, metrics, stop, dtype, resume_from)
-    if outcome.stopped:
-        return STOPPED
 
-    # The adapter is what the GPU time bought: it is on disk before anything else can fail.
-    adapter = save_adapter(model, folders.model)
-    metrics.emit("saved", path="adapter")
-    del model
-    merging = time.monotonic()
-    merge_dtype = None if arguments.merge_dtype == "auto" else getattr(torch, arguments.merge_dtype)
-    merged = merge(base, adapter, folders.model, merge_dtype)
-    metrics.emit("merged", shards=merged.shards, bytes=merged.total_bytes, seconds=time.monotonic() - merging)
-
-    done = {
-        "train_loss": outcome.train_loss,
-        "eval_loss": outcome.eval_loss,
-        "tokens": outcome.tokens,
-        "tokens_per_second": outcome.tokens / outcome.seconds,
-        "seconds": time.monotonic() - started,
-    }
-    save_companions(base, folders.model, arguments, merge_dtype)
-    save_code(adapter)
-    for folder in (adapter, folders.model):
-        save_manifest(folder, arguments, manifest, done)
-    metrics.emit("done", **done)
-    return 0
+def figures(outcome: "Outcome", seconds: float) -> DoneEvent:
+    """The job's figures; `seconds` of the whole job."""
+    return DoneEvent(
+        train_loss=outcome.train_loss,
+        eval_loss=outcome.eval_loss,
+        tokens=outcome.tokens,
+        tokens_per_second=outcome.tokens / outcome.seconds,
+        seconds=seconds,
+    )
 
 
 def save_adapter(model: Any, output: Path) -> Path:
     """Write the adapter in PEFT's format; it appears under its name only when whole."""
-    half_made, adapter = output / "adapter.part", output / "adapter"
+    half_made, adapter = output / f"{ADAPTER_FOLDER}.part", output / ADAPTER_FOLDER
     for folder in (half_made, adapter):
         shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(half_made)
     half_made.rename(adapter)
     return adapter
+
+
+def save_merged(loaded: Loaded, adapter: Path, output: Path, metrics: Metrics) -> "torch.dtype | None":
+    """Merge the adapter into the unquantised base. Returns the type that was asked for, None for the base weights'."""
+    import torch
+
+    from engine.merge import merge
+
+    asked = loaded.plan.arguments.merge_dtype
+    dtype = None if asked == "auto" else getattr(torch, asked)
+    began = time.monotonic()
+    merged = merge(loaded.base, adapter, output, dtype)
+    metrics.emit(MergedEvent(merged.shards, merged.total_bytes, time.monotonic() - began))
+    return dtype
 
 
 def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any) -> None:
@@ -162,33 +233,30 @@ def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any) 
 
 def save_code(output: Path) -> None:
     """Write code/, with which a model folder, or an adapter's, serves itself."""
-    code = output / "code"
+    code = output / CODE_FOLDER
     code.mkdir(exist_ok=True)
     here = Path(__file__).parent
-    for name in ("inference.py", "hub_token.py", "requirements.txt"):
+    for name in ("inference.py", "contract.py", "hub_token.py", "requirements.txt"):
         shutil.copyfile(here / name, code / name)
 
 
-def save_manifest(output: Path, arguments: Arguments, dataset: dict[str, Any], done: dict[str, Any]) -> None:
+def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent) -> None:
     """Write lorasum.json, last and at once: its presence says that the artifact is whole."""
-    text = json.dumps(
-        {
-            "format": 1,
-            "run": arguments.run_name,
-            "base_model": arguments.model_id,
-            "base_revision": arguments.model_revision or None,
-            "template": dataset["template"],
-            "eos_token_id": dataset["eos_token_id"],
-            "dataset_fingerprint": dataset["fingerprint"],
-            "generation": {"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature},
-            "training": done,
-            "versions": {name: version(name) for name in _VERSIONS},
-        },
-        indent=2,
+    record = ArtifactRecord(
+        format=ARTIFACT_FORMAT,
+        run=arguments.run_name,
+        base_model=arguments.model_id,
+        base_revision=arguments.model_revision or None,
+        template=dataset.template,
+        eos_token_id=dataset.eos_token_id,
+        dataset_fingerprint=dataset.fingerprint,
+        generation={"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature},
+        training=done,
+        versions={name: version(name) for name in _VERSIONS},
     )
-    half_made = output / "lorasum.json.part"
-    half_made.write_text(text, encoding="utf-8")
-    half_made.replace(output / "lorasum.json")
+    half_made = output / f"{RECORD_FILE}.part"
+    half_made.write_text(record_text(record), encoding="utf-8")
+    half_made.replace(output / RECORD_FILE)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from lorasum.backends.local.backend import LocalBackend
-from lorasum.backends.records import TrainEvent
 from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict_text
 from lorasum.commands.prepare import prepare
@@ -25,6 +24,7 @@ from lorasum.commands.train_plan import plan_training
 from lorasum.config.loader import load_config
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
+from lorasum.contract import Event, StepEvent
 from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
@@ -173,8 +173,8 @@ class KillAtStep(Silent):
     def __init__(self, place: Place, step: int) -> None:
         self._place, self._step = place, step
 
-    def event(self, event: TrainEvent) -> None:
-        if event.kind == "step" and event.values["step"] == self._step:
+    def event(self, event: Event) -> None:
+        if isinstance(event, StepEvent) and event.step == self._step:
             self._place.trainer().kill()
 
 

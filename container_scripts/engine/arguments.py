@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import contract
+
 
 def _flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
@@ -138,11 +140,11 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
 
 def read_folders(environ: Mapping[str, str]) -> Folders:
     """The SM_* variables of the SageMaker training toolkit; its fixed /opt/ml paths where one is not set."""
-    model_channel = environ.get("SM_CHANNEL_MODEL")
+    model_channel = environ.get(contract.SM_CHANNEL_MODEL)
     return Folders(
-        dataset=Path(environ.get("SM_CHANNEL_TRAINING", "/opt/ml/input/data/training")),
+        dataset=Path(environ.get(contract.SM_CHANNEL_TRAINING, "/opt/ml/input/data/training")),
         base_model=Path(model_channel) if model_channel else None,
-        model=Path(environ.get("SM_MODEL_DIR", "/opt/ml/model")),
-        output=Path(environ.get("SM_OUTPUT_DIR", "/opt/ml/output")),
-        output_data=Path(environ.get("SM_OUTPUT_DATA_DIR", "/opt/ml/output/data")),
+        model=Path(environ.get(contract.SM_MODEL_DIR, "/opt/ml/model")),
+        output=Path(environ.get(contract.SM_OUTPUT_DIR, "/opt/ml/output")),
+        output_data=Path(environ.get(contract.SM_OUTPUT_DATA_DIR, "/opt/ml/output/data")),
     )

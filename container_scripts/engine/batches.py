@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 from engine.failure import TrainingError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def longest_example(*splits: "Dataset") -> int:
     """The number of tokens of the longest example in `splits`; only the column of lengths is read."""
     import pyarrow.compute as pc
 
-    longest: int = max(pc.max(pc.list_flatten(split.data.column("example_lengths"))).as_py() for split in splits)
+    longest: int = max(pc.max(pc.list_flatten(split.data.column(EXAMPLE_LENGTHS))).as_py() for split in splits)
     return longest
 
 
@@ -81,9 +82,9 @@ def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
         example_lengths: list of ints whose sum is `tokens`. A list and not a tensor, because loops on the host run over
             it, and reading a tensor back from a GPU would wait for the GPU.
     """
-    ids = torch.tensor([token for pack in packs for token in pack["input_ids"]])
-    lengths = [length for pack in packs for length in pack["example_lengths"]]
-    prompts = [length for pack in packs for length in pack["prompt_lengths"]]
+    ids = torch.tensor([token for pack in packs for token in pack[INPUT_IDS]])
+    lengths = [length for pack in packs for length in pack[EXAMPLE_LENGTHS]]
+    prompts = [length for pack in packs for length in pack[PROMPT_LENGTHS]]
     labels = ids.clone()
     positions = torch.empty_like(ids)
     for start, length, prompt in zip(accumulate(lengths, initial=0), lengths, prompts, strict=False):
@@ -94,5 +95,5 @@ def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
         "labels": labels[None],
         "position_ids": positions[None],
         "rows": torch.nonzero(labels[1:] != IGNORED).squeeze(1),
-        "example_lengths": lengths,
+        EXAMPLE_LENGTHS: lengths,
     }

@@ -1,8 +1,9 @@
 """What a training job says when it cannot go on."""
 
+import errno
 from pathlib import Path
 
-_LONGEST = 1024  # SageMaker's FailureReason
+from contract import FAILURE_FILE, Failure, failure_text
 
 
 class TrainingError(Exception):
@@ -15,13 +16,15 @@ class TrainingError(Exception):
 
 
 def write_failure(output: Path, error: BaseException) -> None:
-    """Leave the reason where SageMaker and the local backend look for it: `failure`, at most 1,024 characters."""
-    if isinstance(error, TrainingError):
-        text = f"{error.message}\nhint: {error.hint}" if error.hint else error.message
-    elif isinstance(error, OSError) and error.errno == 28:
-        text = f"no space left on the disk: {error.filename or error}\nhint: free some disk, then train again"
-    else:
-        first = (str(error).strip().splitlines() or [""])[0]
-        text = f"{type(error).__name__}: {first}"
+    """Leave the reason in `failure`, where SageMaker and the local backend look for it."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "failure").write_text(text[:_LONGEST], encoding="utf-8")
+    (output / FAILURE_FILE).write_text(failure_text(_failure(error)), encoding="utf-8")
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, TrainingError):
+        return Failure(error.message, error.hint)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return Failure(f"no space left on the disk: {error.filename or error}", "free some disk, then train again")
+    first = (str(error).strip().splitlines() or [""])[0]
+    return Failure(f"{type(error).__name__}: {first}")

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.attention import attend_within_examples
 from engine.batches import Batch
@@ -108,11 +109,11 @@ def plan_memory(
     sizes = [arguments.per_device_batch_size]
     if not arguments.per_device_batch_size:  # auto
         sizes = [size for size in range(min(together, len(packs)), 0, -1) if together % size == 0]
-    largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack["example_lengths"]))
+    largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
 
     def needed(size: int, recompute_all: bool) -> tuple[Memory, int]:
-        lengths = [length for pack in largest[:size] for length in pack["example_lengths"]]
-        prompts = sum(sum(pack["prompt_lengths"]) for pack in largest[:size])
+        lengths = [length for pack in largest[:size] for length in pack[EXAMPLE_LENGTHS]]
+        prompts = sum(sum(pack[PROMPT_LENGTHS]) for pack in largest[:size])
         rows = sum(lengths) - (prompts if arguments.loss_on == "completion" else 0)
         return estimate(base, arguments, targets, lengths, rows, dtype, recompute_all)
 

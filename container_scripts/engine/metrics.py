@@ -1,19 +1,23 @@
-"""Metrics as JSON lines: on stdout, where CloudWatch and its metric definitions read them, and in a file."""
+"""A training job's events as JSON lines: on stdout, where CloudWatch reads metrics from them, and in a file."""
 
-import json
 from pathlib import Path
-from typing import Any
+
+from contract import METRICS_FILE, Event, event_line
 
 
 class Metrics:
-    """Writes one JSON object a line, key `event` first. Floats are rounded to six digits."""
+    """Writes one event a line to stdout and to metrics.jsonl in `folder`, and flushes both."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._file = (folder / METRICS_FILE).open("a", encoding="utf-8", buffering=1)
 
-    def emit(self, event: str, **values: Any) -> None:
-        rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
-        line = json.dumps({"event": event, **rounded})
+    def emit(self, event: Event) -> None:
+        """Write the event.
+
+        Raises:
+            TypeError: a field holds a value of another type.
+        """
+        line = event_line(event)
         print(line, flush=True)
         self._file.write(line + "\n")

@@ -12,6 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from contract import EXAMPLE_LENGTHS, EvalEvent, StepEvent
 from engine.arguments import Arguments
 from engine.attention import attend_within_examples
 from engine.batches import IGNORED, Batch, collate, longest_example
@@ -74,7 +75,7 @@ class PackedLoss:
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
         """The summed loss (float32 scalar) and the number of labelled tokens of one batch (see batches.collate)."""
         if self._examples is not None:
-            self._examples.set(batch["example_lengths"], batch["position_ids"])
+            self._examples.set(batch[EXAMPLE_LENGTHS], batch["position_ids"])
         inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
         if self._own_head:
             hidden = self._body(**inputs).last_hidden_state
@@ -139,20 +140,21 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         seconds = time.monotonic() - self._started
         done = max(state.global_step - self._first_step, 1)
         self._metrics.emit(
-            "step",
-            step=state.global_step,
-            steps=state.max_steps,
-            epoch=float(state.epoch or 0),
-            loss=float(logs["loss"]),
-            learning_rate=float(logs["learning_rate"]),
-            tokens_per_second=self.trainer.tokens / seconds,
-            eta_seconds=(state.max_steps - state.global_step) * seconds / done,
+            StepEvent(
+                step=state.global_step,
+                steps=state.max_steps,
+                epoch=float(state.epoch or 0),
+                loss=float(logs["loss"]),
+                learning_rate=float(logs["learning_rate"]),
+                tokens_per_second=self.trainer.tokens / seconds,
+                eta_seconds=(state.max_steps - state.global_step) * seconds / done,
+            )
         )
 
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
     ) -> None:
-        self._metrics.emit("eval", step=state.global_step, eval_loss=metrics["eval_loss"])
+        self._metrics.emit(EvalEvent(step=state.global_step, eval_loss=metrics["eval_loss"]))
 
 
 def fit(

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from lorasum.backends.records import TrainEvent
+    from lorasum.contract import Event
 
 
 class Reporter(Protocol):
-    """Where commands say what they are doing while they do it (stderr). render.py implements it."""
+    """Where commands say what they are doing while they do it (stderr). ui/reporter.py implements it."""
 
     def step(self, text: str) -> None:
         """Say one finished or starting step in one line."""
@@ -18,7 +18,7 @@ class Reporter(Protocol):
     def progress(self, label: str, done: float, total: float, detail: str = "") -> None:
         """Move the progress bar `label` to `done` of `total`; the bar goes away when done ≥ total."""
 
-    def event(self, event: "TrainEvent") -> None:
+    def event(self, event: "Event") -> None:
         """Show one event of a training job."""
 
 
@@ -28,4 +28,4 @@ class Silent:
     def step(self, text: str) -> None: ...
     def warn(self, text: str) -> None: ...
     def progress(self, label: str, done: float, total: float, detail: str = "") -> None: ...
-    def event(self, event: "TrainEvent") -> None: ...
+    def event(self, event: "Event") -> None: ...

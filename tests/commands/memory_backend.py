@@ -1,19 +1,20 @@
 """A backend in memory and a reporter that remembers: what the command tests drive commands with."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from lorasum.backends.base import Live
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
+from lorasum.contract import RECORD_FILE, ArtifactRecord, DoneEvent, Event, StepEvent, read_record
 from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
 
-DONE = {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.0, "seconds": 10.0}
+DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.0, seconds=10.0)
+STEP = StepEvent(step=3, steps=9, epoch=0.3, loss=1.5, learning_rate=1e-4, tokens_per_second=90.0, eta_seconds=6.0)
 
 
 class MemoryBackend:
@@ -31,7 +32,7 @@ class MemoryBackend:
         self.calls: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.before: dict[str, Callable[[], object]] = {}
-        self.events = [TrainEvent("step", {"step": 3, "steps": 9}), TrainEvent("done", DONE)]
+        self.events: list[Event] = [STEP, DONE]
         self.outcome = JobState("completed")
         self.artifacts = "memory:/"
         self.price: float | None = 0.0
@@ -63,7 +64,7 @@ class MemoryBackend:
     def training_state(self, job: JobRef) -> JobState:
         return self.jobs.get(job.name, JobState("absent"))
 
-    def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
+    def follow_training(self, job: JobRef) -> Iterator[Event]:
         for event in self.events:
             yield event
             self._call("follow_training")
@@ -85,9 +86,9 @@ class MemoryBackend:
     def artifact(self, job: JobRef) -> str:
         return f"{self.artifacts}{job.name}"
 
-    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
-        record = Path(self.artifact(job)) / "lorasum.json"
-        return dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None
+    def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
+        record = Path(self.artifact(job)) / RECORD_FILE
+        return read_record(record.read_bytes()) if record.is_file() else None
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         self._call("start_endpoint")
@@ -135,7 +136,7 @@ class Told:
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.warnings: list[str] = []
-        self.events: list[TrainEvent] = []
+        self.events: list[Event] = []
 
     def step(self, text: str) -> None:
         self.steps.append(text)
@@ -145,5 +146,5 @@ class Told:
 
     def progress(self, label: str, done: float, total: float, detail: str = "") -> None: ...
 
-    def event(self, event: TrainEvent) -> None:
+    def event(self, event: Event) -> None:
         self.events.append(event)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,7 @@ def test_intent_is_on_record_before_the_job_starts_and_its_figures_afterwards(
     result = train(context(config, backend, ledger, told))
     assert seen == ["intended", "live", "live"]
     assert state(ledger) == "done"
-    assert (result.reused, result.train_loss, result.tokens) == (False, DONE["train_loss"], DONE["tokens"])
+    assert (result.reused, result.train_loss, result.tokens) == (False, DONE.train_loss, DONE.tokens)
     assert told.events == backend.events
 
 
@@ -131,8 +131,8 @@ def test_a_crash_while_following_loses_no_figures(
     if not events_left:
         backend.events = []
         (tmp_path / job).mkdir()
-        (tmp_path / job / "lorasum.json").write_text(json.dumps({"training": DONE}))
-    assert train(context(config, backend, ledger)).tokens == DONE["tokens"]
+        (tmp_path / job / "lorasum.json").write_text(json.dumps({"training": asdict(DONE)}))
+    assert train(context(config, backend, ledger)).tokens == DONE.tokens
 
 
 def test_a_failed_job_says_why_and_the_same_command_starts_it_again(

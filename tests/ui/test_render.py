@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lorasum.backends.records import TrainEvent
+from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Manifest, SplitStats
 from lorasum.errors import ConfigError
 from lorasum.ledger import Resource
@@ -130,12 +130,17 @@ def test_an_error_is_one_line_and_a_hint_on_stderr(capsys: pytest.CaptureFixture
     assert err.splitlines() == lines
 
 
-def step(number: int, steps: int = 40) -> TrainEvent:
-    values = {"step": number, "steps": steps, "loss": 2.1, "tokens_per_second": 130.4, "eta_seconds": 75}
-    return TrainEvent("step", values)
+def step(number: int, steps: int = 40) -> StepEvent:
+    return StepEvent(number, steps, epoch=0.5, loss=2.1, learning_rate=1e-4, tokens_per_second=130.4, eta_seconds=75.0)
 
 
-def said(*events: TrainEvent, quiet: bool = False) -> list[str]:
+def read(kind: str, **values: Any) -> Event:
+    event = read_event(json.dumps({"event": kind, **values}))
+    assert event is not None
+    return event
+
+
+def said(*events: Event, quiet: bool = False) -> list[str]:
     """The lines a reporter says about `events` where there is no terminal."""
     file = io.StringIO()
     with ConsoleReporter(quiet, to=Console(file=file, width=200)) as report:
@@ -167,7 +172,7 @@ def test_the_plan_is_told_before_training() -> None:
         "resumed_from_step": 10,
         "lora_targets": ["q_proj", "v_proj"],
     }
-    plan = "\n".join(said(TrainEvent("start", values)))
+    plan = "\n".join(said(read("start", **values)))
     for part in (
         "cpu, float32: no fast bfloat16 here",
         "134.5 M, 1.8 M",
@@ -180,9 +185,7 @@ def test_the_plan_is_told_before_training() -> None:
 
 
 def test_an_event_of_a_newer_script_is_shown_and_an_older_ones_missing_values_do_not_matter() -> None:
-    assert (
-        said(TrainEvent("cooled", {"degrees": 3}), TrainEvent("done"), TrainEvent("start"))[0] == "· cooled degrees=3"
-    )
+    assert said(read("cooled", degrees=3), read("done"), read("start"))[0] == "· cooled degrees=3"
 
 
 def test_quiet_leaves_warnings_only() -> None:

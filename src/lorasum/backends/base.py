@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
+from lorasum.contract import ArtifactRecord, Event
 from lorasum.ledger import Resource
 
 
@@ -65,7 +66,7 @@ class Backend(Protocol):
     def training_state(self, job: JobRef) -> JobState:
         """Where the job stands now, judged from the thing itself rather than from what was recorded."""
 
-    def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
+    def follow_training(self, job: JobRef) -> Iterator[Event]:
         """Yield the job's events from its beginning, ending when the job is no longer running.
 
         Another process may follow the same job. Leaving the iterator does not stop the job.
@@ -86,8 +87,12 @@ class Backend(Protocol):
     def artifact(self, job: JobRef) -> str:
         """Folder or URI of what a completed job left behind."""
 
-    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
-        """The artifact's lorasum.json; None when there is none."""
+    def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
+        """The artifact's lorasum.json; None when there is none.
+
+        Raises:
+            BackendError: it cannot be read.
+        """
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.

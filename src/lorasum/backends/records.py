@@ -1,9 +1,9 @@
 """What commands and backends hand each other: what to start, what was started, and where it stands."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lorasum.model_source import ModelRef
 
@@ -45,18 +45,6 @@ class JobState:
     hint: str = ""
     log: tuple[str, ...] = ()
     """Last lines of a failed job's log, where the user has no file of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainEvent:
-    """What a training job says.
-
-    Kinds: start, step, eval, saved, merged and done are the script's own; status is the backend's; log is any other
-    line of its log.
-    """
-
-    kind: str
-    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

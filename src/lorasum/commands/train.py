@@ -1,13 +1,14 @@
 """Train: one job per configuration and dataset, started at most once, followed to its end, resumed after a stop."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, NoReturn
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobState, JobStatus, TrainSpec
 from lorasum.commands.train_plan import Job, planned_job
 from lorasum.context import RunContext
+from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import OPEN, Ledger, Resource, ResourceState, run_lock
 from lorasum.reporting import Reporter
@@ -15,7 +16,6 @@ from lorasum.results import TrainResult, TrainStarted
 
 KIND: Final = "training_job"
 _RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
-_FIGURES = ("train_loss", "eval_loss", "tokens", "tokens_per_second", "seconds")
 
 
 def train(run: RunContext) -> TrainResult:
@@ -37,7 +37,7 @@ def train(run: RunContext) -> TrainResult:
             return _result(ledger, config.name, name, reused=True)
         for event in backend.follow_training(reference):
             report.event(event)
-            seen.note(event.kind, event.values)
+            seen.note(event)
     except KeyboardInterrupt:
         _interrupted(job.spec, backend, ledger, seen)
     state = settle_job(backend, ledger, config.name, name, seen.done)
@@ -69,13 +69,11 @@ def price_note(usd_per_hour: float | None) -> str:
     return f", ${usd_per_hour:.2f} an hour" if usd_per_hour else ""
 
 
-def settle_job(
-    backend: Backend, ledger: Ledger, run: str, name: str, done: Mapping[str, Any] | None = None
-) -> JobState:
+def settle_job(backend: Backend, ledger: Ledger, run: str, name: str, done: DoneEvent | None = None) -> JobState:
     """Write into the ledger where a recorded job stands, judged by the backend.
 
     Args:
-        done: the values of its `done` event, where the caller has seen it.
+        done: its `done` event, where the caller has seen it.
     """
     job = backend.find_training(run, name)
     state = backend.training_state(job) if job else JobState("absent")
@@ -86,7 +84,7 @@ def settle_job(
         known |= {"warm": backend.is_warm(job), "usd": backend.training_usd(job)}
     if job and now == "done":
         known |= {"artifact": backend.artifact(job)}
-        known |= {} if row and row.state == "done" else _figures(backend, job, done)
+        known |= {} if row and row.state == "done" else asdict(_figures(backend, job, done))
     if now == "failed":
         known |= {"reason": state.reason or state.status}
     if row and row.state == now:
@@ -102,14 +100,14 @@ class _Seen:
 
     step: str = "before its first step"
     stepped: bool = False
-    done: Mapping[str, Any] | None = None
+    done: DoneEvent | None = None
 
-    def note(self, kind: str, values: Mapping[str, Any]) -> None:
-        if kind == "step":
+    def note(self, event: Event) -> None:
+        if isinstance(event, StepEvent):
             self.stepped = True
-            self.step = f"at step {values.get('step')} of {values.get('steps')}"
-        elif kind == "done":
-            self.done = values
+            self.step = f"at step {event.step} of {event.steps}"
+        elif isinstance(event, DoneEvent):
+            self.done = event
 
 
 def _start(job: Job, backend: Backend, ledger: Ledger, report: Reporter) -> tuple[JobRef, str]:
@@ -153,12 +151,13 @@ def _refuse_a_second_job(run: str, name: str, backend: Backend, ledger: Ledger) 
             )
 
 
-def _figures(backend: Backend, job: JobRef, done: Mapping[str, Any] | None) -> dict[str, Any]:
+def _figures(backend: Backend, job: JobRef, done: DoneEvent | None) -> DoneEvent:
     """The job's figures: from its last `done` event; where events are gone, from the artifact's own record."""
     if done is None:
-        events = [event.values for event in backend.follow_training(job) if event.kind == "done"]
-        done = events[-1] if events else (backend.artifact_record(job) or {}).get("training")
-    return {name: (done or {}).get(name) for name in _FIGURES}
+        events = [event for event in backend.follow_training(job) if isinstance(event, DoneEvent)]
+        record = None if events else backend.artifact_record(job)
+        done = events[-1] if events else record.training if record else DoneEvent(None, None, 0, 0.0, 0.0)
+    return done
 
 
 def _result(ledger: Ledger, run: str, name: str, reused: bool) -> TrainResult:
@@ -192,7 +191,7 @@ def _interrupted(spec: TrainSpec, backend: Backend, ledger: Ledger, seen: _Seen)
     if job:
         backend.stop_training(job)
         for event in backend.follow_training(job):  # what it did before it stopped, seen in time or not
-            seen.note(event.kind, event.values)
+            seen.note(event)
     if ledger.find(run, KIND, name):
         state = settle_job(backend, ledger, run, name)
         if state.status in ("failed", "stopped"):

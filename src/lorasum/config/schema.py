@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
 from lorasum.prompt import DEFAULT_TEMPLATE, PLACEHOLDER
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -294,11 +295,11 @@ class DeployConfig(Section):
 class PredictConfig(Section):
     """Generation. These travel with the artifact as its defaults."""
 
-    max_new_tokens: Annotated[int, Field(gt=0, le=1024)] = 128
+    max_new_tokens: Annotated[int, Field(gt=0, le=MAX_NEW_TOKENS)] = 128
     """Longest summary, in tokens."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0
     """0 is greedy decoding; above, sampling."""
-    batch_size: Annotated[int, Field(gt=0, le=64)] = 8
+    batch_size: Annotated[int, Field(gt=0, le=MAX_PROMPTS)] = 8
     """Dialogues per request in `evaluate` and `predict --input`."""
     timeout: Annotated[float, Field(gt=0)] = 60
     """Seconds a request may take. SageMaker ends one after 60."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lorasum.config.schema import DataConfig
+from lorasum.contract import COLUMNS, MANIFEST_FILE
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.tokenize_pack import Tokens
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Version of the layout and of everything that decides about its contents; part of the fingerprint."""
-
-COLUMNS = ("input_ids", "example_lengths", "prompt_lengths")
 
 _FLUSH_TOKENS = 1_000_000
 _SHARD_TOKENS = 128_000_000  # half a gigabyte
@@ -173,13 +172,13 @@ def read_test_examples(dataset: Path) -> list[Example]:
 def write_manifest(dataset: Path, manifest: Manifest) -> None:
     """Declare the dataset finished."""
     text = json.dumps({"format": FORMAT} | asdict(manifest), ensure_ascii=False, indent=2)
-    (dataset / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    (dataset / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read_manifest(dataset: Path) -> Manifest | None:
     """The manifest of a finished dataset; None when there is none that can be read. Unknown keys are passed over."""
     try:
-        stored = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
+        stored = json.loads((dataset / MANIFEST_FILE).read_text(encoding="utf-8"))
         if "chunk_length" in stored:  # as max_length was called
             stored["max_length"] = stored.pop("chunk_length")
         splits = {

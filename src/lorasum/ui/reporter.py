@@ -1,16 +1,26 @@
-"""What commands say while they work, on stderr: models.Reporter for people."""
+"""What commands say while they work, on stderr: reporting.Reporter for people."""
 
 import math
 import time
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from lorasum.backends.records import TrainEvent
+from lorasum.contract import (
+    DoneEvent,
+    EvalEvent,
+    Event,
+    LogEvent,
+    MergedEvent,
+    SavedEvent,
+    StartEvent,
+    StatusEvent,
+    StepEvent,
+    UnknownEvent,
+)
 from lorasum.ui.render import console, dollars, duration, facts, loss
 
 _LOG_WIDTH = 100  # characters
@@ -18,7 +28,7 @@ _SECONDS_BETWEEN_LINES = 2.0  # of progress, where there is no terminal to redra
 
 
 class ConsoleReporter:
-    """models.Reporter on stderr: live bars on a terminal, a line every two seconds at most elsewhere.
+    """reporting.Reporter on stderr: live bars on a terminal, a line every two seconds at most elsewhere.
 
     A context manager, so that the terminal is left tidy however a command ends. `quiet` leaves warnings only, and
     `verbose` shows the lines of a job's log, which otherwise stand under the bar, the newest only.
@@ -56,42 +66,30 @@ class ConsoleReporter:
         else:
             self._say_progress(label, done, total, f"{label}: {done / total if total else 1:.0%}", detail)
 
-    def event(self, event: TrainEvent) -> None:
+    def event(self, event: Event) -> None:
         if self._quiet:
             return
-        value = event.values.get
-        match event.kind:
-            case "start":
+        match event:
+            case StartEvent():
                 self._stop_bars()  # the log's: from here on there are steps
-                self._console.print(_training_plan(event.values), soft_wrap=True)
-            case "step":
-                done, total = int(value("step", 0)), int(value("steps", 0))
-                detail = f"loss {loss(value('loss'))} · {value('tokens_per_second', 0):,.0f} tokens/s"
+                self._console.print(_training_plan(event), soft_wrap=True)
+            case StepEvent(step=step, steps=steps):
+                detail = f"loss {loss(event.loss)} · {event.tokens_per_second:,.0f} tokens/s"
                 if self._live:
-                    self._move_bar("training", done, total, detail)
+                    self._move_bar("training", step, steps, detail)
                 else:
-                    detail += f" · {duration(value('eta_seconds', 0))} left"
-                    self._say_progress("training", done, total, f"step {done}/{total}", detail)
-            case "status":
-                cost = f", {dollars(value('usd'))}" if value("usd") else ""
-                self.step(f"{value('status')}: {duration(value('billable_seconds', 0))} billed{cost}")
-            case "log" if self._verbose:
-                self._console.print(Text(str(value("line")), style="dim"), soft_wrap=True)
-            case "log":
+                    detail += f" · {duration(event.eta_seconds)} left"
+                    self._say_progress("training", step, steps, f"step {step}/{steps}", detail)
+            case LogEvent(line=line) if self._verbose:
+                self._console.print(Text(line, style="dim"), soft_wrap=True)
+            case LogEvent(line=line):
                 if self._live:
-                    self._show_log_line(str(value("line")))
-            case "eval":
-                self.step(f"step {value('step')}: loss on the test split {loss(value('eval_loss'))}")
-            case "saved":
-                self.step(f"saved the {value('path')}")
-            case "merged":
-                size = f"{value('bytes', 0) / 1e6:,.0f} MB"
-                self.step(f"merged the adapter into the model: {size} in {duration(value('seconds', 0))}")
-            case "done":
+                    self._show_log_line(line)
+            case DoneEvent():
                 self._stop_bars()
-                self.step(f"trained on {value('tokens', 0):,} tokens in {duration(value('seconds', 0))}")
+                self.step(_sentence(event))
             case other:
-                self.step(" ".join([other, *(f"{key}={value}" for key, value in event.values.items())]))
+                self.step(_sentence(other))
 
     def _show_log_line(self, line: str) -> None:
         """What the container says before it trains: downloading, installing, loading."""
@@ -141,37 +139,53 @@ class ConsoleReporter:
         self.step(f"{head} · {detail}" if detail else head)
 
 
-def _training_plan(values: Mapping[str, Any]) -> RenderableType:
+def _sentence(event: EvalEvent | SavedEvent | MergedEvent | DoneEvent | StatusEvent | UnknownEvent) -> str:
+    """One line about an event."""
+    match event:
+        case EvalEvent():
+            return f"step {event.step}: loss on the test split {loss(event.eval_loss)}"
+        case SavedEvent():
+            return f"saved the {event.path}"
+        case MergedEvent():
+            return f"merged the adapter into the model: {event.bytes / 1e6:,.0f} MB in {duration(event.seconds)}"
+        case DoneEvent():
+            return f"trained on {event.tokens:,} tokens in {duration(event.seconds)}"
+        case StatusEvent():
+            cost = f", {dollars(event.usd)}" if event.usd else ""
+            return f"{event.status}: {duration(event.billable_seconds)} billed{cost}"
+        case UnknownEvent():
+            return " ".join([event.kind, *(f"{key}={value}" for key, value in event.values.items())])
+
+
+def _training_plan(plan: StartEvent) -> RenderableType:
     """What the training script found out before its first step, as a small block."""
-    value = values.get
-    parameters, trainable = value("parameters", 0), value("trainable_parameters", 0)
-    share = f", {_count(trainable)} of them trained ({trainable / parameters:.2%})" if parameters else ""
-    reason = f": {value('dtype_reason')}" if value("dtype_reason") else ""
+    trained = plan.trainable_parameters
+    share = f", {_count(trained)} of them trained ({trained / plan.parameters:.2%})" if plan.parameters else ""
+    reason = f": {plan.dtype_reason}" if plan.dtype_reason else ""
     rows = {
-        "device": f"{value('device')}, {value('compute_dtype')}{reason}",
-        "parameters": f"{_count(parameters)}{share}",
-        "adapter on": ", ".join(value("lora_targets", [])),
-        "data": f"{value('packs', 0):,} packs, {value('tokens', 0):,} tokens, loss on {value('loss_on')}",
-        "steps": f"{value('steps', 0):,}, each of {value('tokens_per_step', 0):,.0f} tokens",
-        "epochs": f"{value('epochs', 0):g}",
-        "memory": _memory(values),
-        "resumed": f"from step {value('resumed_from_step')}" if value("resumed_from_step") else "",
+        "device": f"{plan.device}, {plan.compute_dtype}{reason}",
+        "parameters": f"{_count(plan.parameters)}{share}",
+        "adapter on": ", ".join(plan.lora_targets),
+        "data": f"{plan.packs:,} packs, {plan.tokens:,} tokens, loss on {plan.loss_on}",
+        "steps": f"{plan.steps:,}, each of {plan.tokens_per_step:,} tokens",
+        "epochs": f"{plan.epochs:g}",
+        "memory": _memory(plan),
+        "resumed": f"from step {plan.resumed_from_step}" if plan.resumed_from_step else "",
     }
     return Group(Text("training plan", style="bold"), facts(rows))
 
 
-def _memory(values: Mapping[str, Any]) -> str:
+def _memory(plan: StartEvent) -> str:
     """What the training needs, of what there is, and what it does to make do with it."""
-    if "memory_bytes" not in values:
+    if not plan.memory_bytes:
         return ""
     gib = 2**30
-    parts = sorted(values["memory_parts"].items(), key=lambda part: -part[1])
+    parts = sorted(plan.memory_parts.items(), key=lambda part: -part[1])
     named = ", ".join(f"{name} {size / gib:.1f}" for name, size in parts if size >= gib / 20)
-    layers, recomputed = values["layers"], values["recomputed_layers"]
+    recomputed, layers = plan.recomputed_layers, plan.layers
     kept = f"; keeping activations of {layers - recomputed} of {layers} layers" if recomputed else ""
-    packs = f"; {values['packs_at_once']} packs at once" if values["packs_at_once"] > 1 else ""
-    total, free = values["memory_bytes"] / gib, values["memory_free_bytes"] / gib
-    return f"{total:.1f} of {free:.1f} GiB ({named}){kept}{packs}"
+    packs = f"; {plan.packs_at_once} packs at once" if plan.packs_at_once > 1 else ""
+    return f"{plan.memory_bytes / gib:.1f} of {plan.memory_free_bytes / gib:.1f} GiB ({named}){kept}{packs}"
 
 
 def _count(number: float) -> str:

@@ -20,8 +20,8 @@ from lorasum import paths
 from lorasum.backends.base import Live
 from lorasum.backends.local import endpoints as local_endpoints
 from lorasum.backends.local.backend import LocalBackend
-from lorasum.backends.local.server import MAX_BODY
 from lorasum.backends.records import EndpointRef, EndpointSpec
+from lorasum.contract import MAX_BODY
 from lorasum.errors import BackendError
 from lorasum.prompt import render
 

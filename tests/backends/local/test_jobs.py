@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import pytest
 from lorasum import paths
 from lorasum.backends.base import Backend, Live
 from lorasum.backends.local import backend as local
+from lorasum.backends.local import container
 from lorasum.backends.local import processes as local_processes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import JobRef, JobState, TrainSpec
+from lorasum.contract import Event, StartEvent, StepEvent, UnknownEvent, event_line
 from lorasum.errors import BackendError
 from lorasum.model_source import ModelRef
 
@@ -99,6 +101,10 @@ def spec(tmp_path: Path) -> Callable[..., TrainSpec]:
     return make
 
 
+def kinds(events: Iterable[Event]) -> list[str]:
+    return [json.loads(event_line(event))["event"] for event in events]
+
+
 def process_of(job: JobRef) -> psutil.Process:
     [process] = local._job_processes(Path(job.location))
     return process
@@ -116,8 +122,8 @@ def test_a_job_is_followed_from_its_beginning_to_its_artifact(backend: Backend, 
     job = backend.start_training(spec(steps="3"))
     assert backend.training_state(job) == JobState("running")
     events = list(backend.follow_training(job))
-    assert [event.kind for event in events] == ["start", "step", "step", "step"]
-    assert [event.values["step"] for event in events[1:]] == [1, 2, 3]
+    assert kinds(events) == ["start", "step", "step", "step"]
+    assert [event.step for event in events if isinstance(event, StepEvent)] == [1, 2, 3]
     assert backend.training_state(job) == JobState("completed")
     assert Path(backend.artifact(job), "lorasum.json").is_file()
     assert list(backend.follow_training(job)) == events
@@ -137,12 +143,13 @@ def test_the_script_gets_the_flags_and_variables_of_a_sagemaker_container(
     monkeypatch.setenv("SM_CHANNEL_OTHER", "/of/another/container")
     (tmp_path / "base").mkdir()
     job = backend.start_training(spec(model=tmp_path / "base", steps="0", act="1e5"))
-    [start] = list(backend.follow_training(job))
-    root = Path(job.location) / "ml"
-    assert start.values["argv"] == ["--steps", "0", "--act", "1e5", "--checkpoint_dir", f"{root}/checkpoints"]
-    assert start.values["folder"] == str(scripts)
+    assert kinds(backend.follow_training(job)) == ["start"]
+    [line] = container.metrics_file(root := Path(job.location) / "ml").read_text().splitlines()
+    start = json.loads(line)
+    assert start["argv"] == ["--steps", "0", "--act", "1e5", "--checkpoint_dir", f"{root}/checkpoints"]
+    assert start["folder"] == str(scripts)
 
-    environ = start.values["environ"]
+    environ = start["environ"]
     assert {name: environ.get(name) for name in ("SM_MODEL_DIR", "SM_OUTPUT_DIR", "SM_OUTPUT_DATA_DIR")} == {
         "SM_MODEL_DIR": f"{root}/model",
         "SM_OUTPUT_DIR": f"{root}/output",
@@ -153,7 +160,7 @@ def test_the_script_gets_the_flags_and_variables_of_a_sagemaker_container(
     assert Path(environ["SM_CHANNEL_MODEL"]).resolve() == (tmp_path / "base").resolve()
     assert "SM_CHANNEL_OTHER" not in environ
     assert json.loads(environ["SM_HPS"])["steps"] == 0
-    assert json.loads(environ["SM_USER_ARGS"]) == start.values["argv"]
+    assert json.loads(environ["SM_USER_ARGS"]) == start["argv"]
     assert json.loads(environ["SM_TRAINING_ENV"])["job_name"] == environ["TRAINING_JOB_NAME"] == "a-job"
     assert json.loads(environ["SM_NUM_CPUS"]) == os.cpu_count()
 
@@ -167,7 +174,7 @@ def test_a_killed_job_says_so_and_goes_on_from_its_checkpoint_when_started_again
     job = backend.start_training(spec(act="half a line"))
     wait_until(lambda: (Path(job.location) / "ml" / "checkpoints" / "again").exists())
     process_of(job).kill()
-    assert [event.kind for event in backend.follow_training(job)] == ["start", "step", "step", "step"]
+    assert kinds(backend.follow_training(job)) == ["start", "step", "step", "step"]
     state = backend.training_state(job)
     assert state.status == "failed"
     assert "killed (signal 9)" in state.reason
@@ -175,19 +182,20 @@ def test_a_killed_job_says_so_and_goes_on_from_its_checkpoint_when_started_again
 
     backend.start_training(spec(act="half a line"))
     events = list(backend.follow_training(job))
-    assert [event.kind for event in events] == ["start", "step", "step", "step", "start"]
-    assert events[-1].values["resumed_from_step"] == 3
+    assert kinds(events) == ["start", "step", "step", "step", "start"]
+    assert isinstance(events[-1], StartEvent)
+    assert events[-1].resumed_from_step == 3
     assert backend.training_state(job) == JobState("completed")
 
 
 def test_a_stopped_job_may_save_first_and_everyone_knows_that_it_was_stopped(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(steps="9999"))
     events = backend.follow_training(job)
-    assert [next(events).kind, next(events).kind] == ["start", "step"]
+    assert kinds([next(events), next(events)]) == ["start", "step"]
     assert backend.live(RUN) == [Live("training_job", "a-job", job.location)]
     backend.stop_training(job)
     assert backend.live(RUN) == []
-    assert all(event.kind == "step" for event in events)
+    assert set(kinds(events)) <= {"step"}
     assert backend.training_state(job).status == "stopped"
     assert LocalBackend().training_state(job).status == "stopped"
     backend.stop_training(job)
@@ -209,7 +217,7 @@ def test_a_job_that_does_not_stop_is_killed_with_all_it_started(
 ) -> None:
     monkeypatch.setattr(local, "_JOB_GRACE", 0.5)
     job = backend.start_training(spec(act="never stop", steps="9999"))
-    child = next(event for event in backend.follow_training(job) if event.kind == "child").values["pid"]
+    child = next(e for e in backend.follow_training(job) if isinstance(e, UnknownEvent)).values["pid"]
     assert psutil.pid_exists(child)
     backend.stop_training(job)
     assert backend.training_state(job).status == "stopped"
@@ -236,9 +244,9 @@ os._exit(9)
     assert backend.start_training(spec(steps="9999")) == job
     assert process_of(job) == process
     events = backend.follow_training(job)
-    assert [next(events).kind, next(events).kind] == ["start", "step"]
+    assert kinds([next(events), next(events)]) == ["start", "step"]
     process.kill()
-    assert all(event.kind == "step" for event in events)
+    assert set(kinds(events)) <= {"step"}
     state = backend.training_state(job)  # not our child: how it ended is not known
     assert (state.status, state.reason) == ("failed", "the training process ended without a result")
 
@@ -248,7 +256,7 @@ def test_a_failed_job_tells_its_reason_until_it_is_started_again(backend: Backen
     list(backend.follow_training(job))
     assert backend.training_state(job) == JobState("failed", "no such target: w", "one of: q, k")
     backend.start_training(spec(act="fail first"))
-    assert [event.values.get("resumed_from_step") for event in backend.follow_training(job)] == [0, 1, None, None]
+    assert [e.resumed_from_step for e in backend.follow_training(job) if isinstance(e, StartEvent)] == [0, 1]
     assert backend.training_state(job) == JobState("completed")
 
 

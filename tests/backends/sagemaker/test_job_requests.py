@@ -7,7 +7,7 @@ import pytest
 
 from lorasum import __version__
 from lorasum.backends.records import TrainSpec
-from lorasum.backends.sagemaker.job_requests import metric_event, training_request
+from lorasum.backends.sagemaker.job_requests import training_request
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.schema import SageMakerConfig
 from lorasum.model_source import ModelRef
@@ -100,9 +100,3 @@ def test_metric_definitions_read_the_scripts_own_lines(metric: str, line: str, v
     [regex] = [d["Regex"] for d in request()["AlgorithmSpecification"]["MetricDefinitions"] if d["Name"] == metric]
     found = re.search(regex, line)
     assert (found.group(1) if found else None) == value
-
-
-def test_events_are_told_from_other_lines() -> None:
-    assert metric_event('{"event": "step", "step": 1}\n') == {"event": "step", "step": 1}
-    for line in ("Downloading: 10%", '{"event": "st', '{"other": 1}', ""):
-        assert metric_event(line) is None

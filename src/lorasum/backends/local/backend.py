@@ -1,6 +1,5 @@
 """The local backend: jobs and endpoints are processes of this machine, in the user's account, without Docker."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from lorasum import paths
 from lorasum.backends.base import Live
 from lorasum.backends.local import container, endpoints, processes
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
+from lorasum.contract import RECORD_FILE, ArtifactRecord, Event, read_event, read_record
 from lorasum.errors import BackendError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class LocalBackend:
         if container.is_complete(folder / "ml"):
             return JobState("completed")
         if failure := container.failure(folder / "ml"):
-            return JobState("failed", *failure)
+            return JobState("failed", failure.message, failure.hint)
         started = self._started.get(job.location)
         status = started.poll() if started else None
         if _stopped(folder).exists() or status in (143, -15):
@@ -106,7 +106,7 @@ class LocalBackend:
         reason = f"the training process {how}" + (f"; its log ends: {said[0][:300]}" if said else "")
         return JobState("failed", reason, f"its log is {folder / 'log'}; {_RESUME}")
 
-    def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
+    def follow_training(self, job: JobRef) -> Iterator[Event]:
         running = _job_processes(Path(job.location))
         path = container.metrics_file(Path(job.location) / "ml")
         position, rest = 0, b""
@@ -119,7 +119,7 @@ class LocalBackend:
                     position = file.tell()
             *lines, rest = rest.split(b"\n")
             for line in lines:
-                if event := _event(line):
+                if event := read_event(line):
                     yield event
             if ended:
                 return
@@ -141,9 +141,12 @@ class LocalBackend:
     def artifact(self, job: JobRef) -> str:
         return str(Path(job.location) / "ml" / "model")
 
-    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
-        record = Path(self.artifact(job)) / "lorasum.json"
-        return dict(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else None
+    def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
+        path = Path(self.artifact(job)) / RECORD_FILE
+        try:
+            return read_record(path.read_bytes()) if path.is_file() else None
+        except ValueError as error:
+            raise BackendError(f"cannot read {path}: {error}", "delete its folder, then train again") from error
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(spec)
@@ -196,12 +199,3 @@ def _live_jobs(run: str) -> list[Live]:
     running = processes.find(_JOB_FLAG, lambda value: Path(value).is_relative_to(jobs))
     folders = [jobs / Path(value).relative_to(jobs).parts[0] for _, value in running]
     return [Live("training_job", folder.name, str(folder)) for folder in folders]
-
-
-def _event(line: bytes) -> TrainEvent | None:
-    """One line of the metrics; None for the half a line that a killed process leaves."""
-    try:
-        values = json.loads(line)
-    except ValueError:
-        return None
-    return TrainEvent(values.pop("event"), values)

@@ -13,6 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from lorasum.backends.records import TrainSpec
+from lorasum.contract import (
+    CHANNEL_MODEL,
+    CHANNEL_TRAINING,
+    FAILURE_FILE,
+    METRICS_FILE,
+    RECORD_FILE,
+    Failure,
+    read_failure,
+)
 
 ENTRY_POINT = "train.py"
 _HOST = "algo-1"
@@ -39,7 +48,7 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
     """
     for folder in ("input/config", "input/data", "output/data", "model", "checkpoints"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / "output" / "failure").unlink(missing_ok=True)
+    (root / "output" / FAILURE_FILE).unlink(missing_ok=True)
     if not is_complete(root):
         shutil.rmtree(root / "model")
         (root / "model").mkdir()
@@ -84,7 +93,7 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
     variables: dict[str, Any] = {
         **common,
         "output_dir": str(root / "output"),
-        "output_failure": str(root / "output" / "failure"),
+        "output_failure": str(root / "output" / FAILURE_FILE),
         "output_intermediate_dir": str(root / "output" / "intermediate"),
         "source_dir": str(scripts),
         "entry_script": ENTRY_POINT,
@@ -108,26 +117,23 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
 
 def is_complete(root: Path) -> bool:
     """Whether model/ holds a whole artifact: its record is written last."""
-    return (root / "model" / "lorasum.json").is_file()
+    return (root / "model" / RECORD_FILE).is_file()
 
 
-def failure(root: Path) -> tuple[str, str] | None:
-    """Message and hint of a job that said why it failed."""
-    path = root / "output" / "failure"
-    if not path.is_file():
-        return None
-    message, _, hint = path.read_text(encoding="utf-8", errors="replace").partition("\nhint: ")
-    return " ".join(message.split()), " ".join(hint.split())
+def failure(root: Path) -> Failure | None:
+    """Why the job failed, where it has said so."""
+    path = root / "output" / FAILURE_FILE
+    return read_failure(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
 
 
 def metrics_file(root: Path) -> Path:
     """The job's events, one JSON object a line; starts of one job follow one another in it."""
-    return root / "output" / "data" / "metrics.jsonl"
+    return root / "output" / "data" / METRICS_FILE
 
 
 def _channels(spec: TrainSpec) -> dict[str, Path]:
-    channels = {"training": spec.dataset}
-    return channels | ({"model": spec.model.path} if spec.model.path else {})
+    channels = {CHANNEL_TRAINING: spec.dataset}
+    return channels | ({CHANNEL_MODEL: spec.model.path} if spec.model.path else {})
 
 
 def _input_data_config(spec: TrainSpec) -> dict[str, Any]:

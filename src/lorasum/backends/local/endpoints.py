@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from lorasum import paths
 from lorasum.backends.base import Live
 from lorasum.backends.local import processes
-from lorasum.backends.local.server import MAX_BODY, PORT_TAKEN, REASON, STATE_FILE
+from lorasum.backends.local.server import PORT_TAKEN, REASON, STATE_FILE
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
+from lorasum.contract import MAX_BODY
 from lorasum.errors import BackendError, RefusedError
 from lorasum.model_source import ModelRef
 

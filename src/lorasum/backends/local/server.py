@@ -21,6 +21,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasum.contract import BASE_MODEL, MAX_BODY
 from lorasum.files import first_line, write_file
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 STATE_FILE = "server.json"
 PORT_TAKEN = 98
 """Exit status when another process listens on the port."""
-MAX_BODY = 6_291_456
-"""Longest request, bytes: SageMaker's limit."""
 REASON = "cannot serve: "
 """Begins the log's last line when the server gives up."""
 
@@ -140,7 +139,7 @@ def main() -> int:
         _give_up(f"port {args.port}: {error.strerror}")
         return PORT_TAKEN if error.errno == errno.EADDRINUSE else _FAILED
     if args.base:
-        os.environ["LORASUM_BASE_MODEL"] = args.base
+        os.environ[BASE_MODEL] = args.base
     handler = Handler(args.model_dir, args.code_dir)
     return asyncio.run(_serve(handler, args.artifact or args.model_dir, args.state_dir, listener))
 

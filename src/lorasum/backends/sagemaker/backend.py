@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasum.backends.base import Live
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import endpoints, jobs, storage
 from lorasum.backends.sagemaker.images import training_image
 from lorasum.backends.sagemaker.invoke import invoke
@@ -13,6 +13,7 @@ from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.prices import usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.schema import SageMakerConfig
+from lorasum.contract import ArtifactRecord, Event
 from lorasum.errors import BackendError, ConfigError
 from lorasum.reporting import Reporter
 
@@ -76,7 +77,7 @@ class SageMakerBackend:
     def training_state(self, job: JobRef) -> JobState:
         return jobs.state(self._session, job)
 
-    def follow_training(self, job: JobRef) -> Iterator[TrainEvent]:
+    def follow_training(self, job: JobRef) -> Iterator[Event]:
         return jobs.follow(self._session, job)
 
     def stop_training(self, job: JobRef) -> None:
@@ -91,7 +92,7 @@ class SageMakerBackend:
     def artifact(self, job: JobRef) -> str:
         return jobs.artifact(self._session, job)
 
-    def artifact_record(self, job: JobRef) -> dict[str, Any] | None:
+    def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
         return jobs.artifact_record(self._session, job)
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:

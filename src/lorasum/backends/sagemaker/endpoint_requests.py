@@ -9,6 +9,7 @@ from typing import Any
 from lorasum.backends.sagemaker.job_requests import tags, vpc
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.schema import SageMakerConfig
+from lorasum.contract import BASE_MODEL
 
 VARIANT = "AllTraffic"
 BASE_FOLDER = "/opt/ml/additional-model-data-sources/base"
@@ -67,7 +68,7 @@ def model_request(name: str, served: Served, place: Place, config: SageMakerConf
     }
     if served.base:
         container["AdditionalModelDataSources"] = [{"ChannelName": "base", **_source(served.base)}]
-        container["Environment"]["LORASUM_BASE_MODEL"] = BASE_FOLDER
+        container["Environment"][BASE_MODEL] = BASE_FOLDER
     return {
         "ModelName": name,
         "ExecutionRoleArn": place.role,

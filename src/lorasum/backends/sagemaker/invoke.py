@@ -7,10 +7,9 @@ from typing import Any
 from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends.records import EndpointRef
 from lorasum.backends.sagemaker.session import Session
+from lorasum.contract import MAX_BODY
 from lorasum.errors import BackendError, RefusedError
 
-MAX_BODY = 6_291_456
-"""Longest request, bytes: SageMaker's limit."""
 _ATTEMPTS = 6  # of a request that was not let in; one that was is never sent again: it would be paid for twice
 _THROTTLED = ("ThrottlingException", "ServiceUnavailable", "InternalDependencyException")
 _FEWER = "lower predict.batch_size or predict.max_new_tokens"

@@ -1,6 +1,5 @@
 """The CreateTrainingJob request: pure functions, so that what is sent can be looked at."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ from lorasum import __version__
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.schema import SageMakerConfig
+from lorasum.contract import CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, HUB_TOKEN_ARN
 
 TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
 _DATA = "/opt/ml/input/data"
@@ -18,7 +18,7 @@ _METRICS = {
     "train:tokens_per_second": f'"event": "step".*"tokens_per_second": {_NUMBER}',
     "eval:loss": f'"event": "eval".*"eval_loss": {_NUMBER}',
 }
-"""Metric name → regex over the JSON lines of container_scripts/engine/metrics.py."""
+"""Metric name → regex over the JSON lines of contract.event_line."""
 
 
 def training_request(
@@ -32,7 +32,7 @@ def training_request(
         code: S3 folder of the container scripts.
         model: S3 folder of the base model; None when the container downloads it from the hub.
     """
-    channels = {"training": data, "code": code} | ({"model": model} if model else {})
+    channels = {CHANNEL_TRAINING: data, CHANNEL_CODE: code} | ({CHANNEL_MODEL: model} if model else {})
     seconds = round(config.max_runtime_hours * 3600)
     wait = round((config.max_wait_hours or 2 * config.max_runtime_hours) * 3600)
     request: dict[str, Any] = {
@@ -41,7 +41,7 @@ def training_request(
         "AlgorithmSpecification": {
             "TrainingImage": place.image,
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python3", f"{_DATA}/code/start.py"],
+            "ContainerEntrypoint": ["python3", f"{_DATA}/{CHANNEL_CODE}/start.py"],
             "MetricDefinitions": [{"Name": metric, "Regex": regex} for metric, regex in _METRICS.items()],
             "EnableSageMakerMetricsTimeSeries": False,
         },
@@ -67,7 +67,7 @@ def training_request(
     if config.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = config.kms_key
     if config.hub_token_secret:
-        request["Environment"] = {"LORASUM_HUB_TOKEN_ARN": config.hub_token_secret}
+        request["Environment"] = {HUB_TOKEN_ARN: config.hub_token_secret}
     return request | vpc(config)
 
 
@@ -81,17 +81,6 @@ def vpc(config: SageMakerConfig) -> dict[str, Any]:
 def tags(run: str, extra: Mapping[str, str]) -> list[dict[str, str]]:
     """The tags of everything a run creates: teardown finds it by them."""
     return [{"Key": key, "Value": value} for key, value in {**extra, TAG_RUN: run, TAG_VERSION: __version__}.items()]
-
-
-def metric_event(line: str) -> dict[str, Any] | None:
-    """An event of the training script among the lines of its log; None for any other line."""
-    if not line.lstrip().startswith('{"event"'):
-        return None
-    try:
-        values = json.loads(line)
-    except ValueError:
-        return None
-    return values if isinstance(values, dict) else None
 
 
 def _channel(name: str, uri: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ A job's name decides about everything in it, and SageMaker takes a name once for
 start two; a job that ended without an artifact is tried again as <name>-2, <name>-3 ..., from the same checkpoints.
 """
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -15,15 +14,28 @@ from typing import Any, Literal
 from lorasum import paths
 from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends.base import Live
-from lorasum.backends.records import JobRef, JobState, TrainEvent, TrainSpec
+from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.images import inference_image, training_image
-from lorasum.backends.sagemaker.job_requests import TAG_RUN, metric_event, training_request
+from lorasum.backends.sagemaker.job_requests import TAG_RUN, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
 from lorasum.backends.sagemaker.quotas import Use, check_quota
 from lorasum.backends.sagemaker.session import Session, poll_seconds
+from lorasum.contract import (
+    CHANNEL_CODE,
+    CHANNEL_MODEL,
+    CHANNEL_TRAINING,
+    RECORD_FILE,
+    ArtifactRecord,
+    Event,
+    LogEvent,
+    StatusEvent,
+    read_event,
+    read_failure,
+    read_record,
+)
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
 
@@ -59,7 +71,9 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     files = _channels(spec)
     uris = {name: there.layout.uri(channel.folder, channel.content) for name, channel in files.items()}
     name = _try_name(spec.job_name, len(tries) + 1)
-    request = training_request(spec, name, there, session.config, uris["training"], uris["code"], uris.get("model"))
+    request = training_request(
+        spec, name, there, session.config, uris[CHANNEL_TRAINING], uris[CHANNEL_CODE], uris.get(CHANNEL_MODEL)
+    )
     for channel, content in files.items():
         storage.upload(session, content.files, uris[channel], report, f"uploading {content.what}")
     try:
@@ -79,7 +93,7 @@ def request(session: Session, spec: TrainSpec, there: Place) -> dict[str, Any]:
     channels = _channels(spec)
     uris = {name: there.layout.uri(channel.folder, channel.content) for name, channel in channels.items()}
     return training_request(
-        spec, spec.job_name, there, session.config, uris["training"], uris["code"], uris.get("model")
+        spec, spec.job_name, there, session.config, uris[CHANNEL_TRAINING], uris[CHANNEL_CODE], uris.get(CHANNEL_MODEL)
     )
 
 
@@ -110,7 +124,7 @@ def is_warm(session: Session, job: JobRef) -> bool:
     return any(kept_warm(described) for described in _tries(session, job.name))
 
 
-def follow(session: Session, job: JobRef) -> Iterator[TrainEvent]:
+def follow(session: Session, job: JobRef) -> Iterator[Event]:
     """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
 
     A status has SageMaker's word for it, the seconds that this try was billed, and what they cost, None if unknown.
@@ -121,13 +135,13 @@ def follow(session: Session, job: JobRef) -> Iterator[TrainEvent]:
         if described["SecondaryStatus"] != told:
             told = described["SecondaryStatus"]
             billed, cost = billed_seconds(described), billed_usd(session, described)
-            yield TrainEvent("status", {"status": told, "billable_seconds": billed, "usd": cost})
+            yield StatusEvent(told, billed, cost)
         for _ in range(_LOGS_SETTLE if ended else 1):
             for line in logs.new_lines():
-                if values := metric_event(line):
-                    yield TrainEvent(values.pop("event"), values)
+                if event := read_event(line):
+                    yield event
                 elif line.strip():
-                    yield TrainEvent("log", {"line": line.rstrip()})
+                    yield LogEvent(line.rstrip())
             if ended:
                 time.sleep(min(poll_seconds(), 1))
         if ended:
@@ -185,10 +199,14 @@ def artifact(session: Session, job: JobRef) -> str:
     return _artifact(described, _name(job))
 
 
-def artifact_record(session: Session, job: JobRef) -> dict[str, Any] | None:
+def artifact_record(session: Session, job: JobRef) -> ArtifactRecord | None:
     """What the artifact's lorasum.json says."""
-    content = storage.read(session, artifact(session, job) + "lorasum.json")
-    return dict(json.loads(content)) if content else None
+    uri = artifact(session, job) + RECORD_FILE
+    content = storage.read(session, uri)
+    try:
+        return read_record(content) if content else None
+    except ValueError as error:
+        raise BackendError(f"cannot read {uri}: {error}", "delete the artifact, then train again") from error
 
 
 def store_dataset(session: Session, run: str, folder: Path, report: Reporter) -> str:
@@ -211,12 +229,12 @@ def _channels(spec: TrainSpec) -> dict[str, _Channel]:
     """What travels to the container, by channel, each in a folder named by its content."""
     scripts = storage.folder_files(paths.container_scripts())
     channels = {
-        "training": _Channel("the dataset", Folder.DATA, spec.dataset.name, _files(spec.dataset)),
-        "code": _Channel("the scripts", Folder.CODE, storage.fingerprint(scripts), scripts),
+        CHANNEL_TRAINING: _Channel("the dataset", Folder.DATA, spec.dataset.name, _files(spec.dataset)),
+        CHANNEL_CODE: _Channel("the scripts", Folder.CODE, storage.fingerprint(scripts), scripts),
     }
     if spec.model.path:
         weights = storage.folder_files(spec.model.path)
-        channels["model"] = _Channel("the base model", Folder.MODELS, storage.fingerprint(weights), weights)
+        channels[CHANNEL_MODEL] = _Channel("the base model", Folder.MODELS, storage.fingerprint(weights), weights)
     return channels
 
 
@@ -252,13 +270,13 @@ def _state(session: Session, described: dict[str, Any]) -> JobState:
     if status in _RUNNING:
         return JobState("running")
     if status == "Completed":
-        whole = storage.exists(session, _artifact(described, name) + "lorasum.json")
+        whole = storage.exists(session, _artifact(described, name) + RECORD_FILE)
         return JobState("completed") if whole else JobState("absent", "its artifact is no longer in S3")
     if status == "Stopped":
         return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
-    said, _, hint = str(described.get("FailureReason") or secondary).partition("\nhint: ")
-    reason = " ".join(said.removeprefix("AlgorithmError:").split()).removesuffix(", exit code: 1")
-    return JobState("failed", reason, " ".join(hint.split()) or _RESUME, tuple(Log(session, _LOGS, f"{name}/").tail()))
+    failure = read_failure(str(described.get("FailureReason") or secondary))
+    log = tuple(Log(session, _LOGS, f"{name}/").tail())
+    return JobState("failed", failure.message, failure.hint or _RESUME, log)
 
 
 def _artifact(described: dict[str, Any], name: str) -> str:

@@ -1,8 +1,8 @@
 """What a container said: its log in CloudWatch."""
 
 from lorasum.aws import aws_errors, is_missing
-from lorasum.backends.sagemaker.job_requests import metric_event
 from lorasum.backends.sagemaker.session import Session
+from lorasum.contract import read_event
 from lorasum.errors import BackendError
 
 _LOG_TAIL = 12  # lines
@@ -27,7 +27,7 @@ class Log:
 
     def tail(self) -> list[str]:
         """Its last lines, without the script's own events."""
-        lines = [line.rstrip()[:_LONGEST] for line in self.new_lines() if line.strip() and metric_event(line) is None]
+        lines = [line.rstrip()[:_LONGEST] for line in self.new_lines() if line.strip() and read_event(line) is None]
         return lines[-_LOG_TAIL:]
 
     def _new_lines(self, stream: str) -> list[str]:

@@ -7,6 +7,7 @@ from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.endpoint_requests import Served
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.backends.sagemaker.session import Session
+from lorasum.contract import BASE_MODEL, HUB_TOKEN_ARN
 from lorasum.errors import BackendError, ConfigError
 from lorasum.reporting import Reporter
 
@@ -37,7 +38,7 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
     code = [
         storage.StoredFile(file.path, f"code/{file.key}", file.bytes, file.sha256)
         for file in storage.folder_files(code_folder)
-        if file.key in ("inference.py", "hub_token.py", "requirements.txt")
+        if file.key in ("inference.py", "contract.py", "hub_token.py", "requirements.txt")
     ]
     weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
     uri = place.layout.uri(Folder.MODELS, storage.fingerprint(weights or code))
@@ -49,7 +50,7 @@ def _hub_model(session: Session, model: str) -> dict[str, str]:
     """How a container is told to download `model`, a hub id with an optional @revision."""
     secret = session.config.hub_token_secret
     if session.config.engine == "huggingface":
-        return {"LORASUM_BASE_MODEL": model} | ({"LORASUM_HUB_TOKEN_ARN": secret} if secret else {})
+        return {BASE_MODEL: model} | ({HUB_TOKEN_ARN: secret} if secret else {})
     if secret:
         raise ConfigError(
             f"the vLLM image takes a hub token from its environment only, where others see it: {model} is not served",

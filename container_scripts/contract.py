@@ -1,0 +1,397 @@
+"""What the client and its containers say to each other. Every name that both must know is spelt here, and only here.
+
+The container imports this file as `contract`, and the client imports the same file as `lorasum.contract`. It needs the
+standard library only, because start.py reads it before anything is installed.
+
+Writing is strict: a record cannot be made without all of its fields, and a value of another type raises TypeError.
+Reading is lenient, because the other side may be older or newer: unknown keys are passed over, and a key that is
+missing or holds another type gives an empty value (0, "", None). An event of an unknown kind becomes an `UnknownEvent`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+
+# The prepared dataset: one row is one pack.
+INPUT_IDS: Final = "input_ids"
+"""The tokens of all examples of the pack, one example after another."""
+EXAMPLE_LENGTHS: Final = "example_lengths"
+"""Tokens of each example, in order; they sum to the length of `input_ids`."""
+PROMPT_LENGTHS: Final = "prompt_lengths"
+"""Tokens of each example that stand before its completion."""
+COLUMNS: Final = (INPUT_IDS, EXAMPLE_LENGTHS, PROMPT_LENGTHS)
+
+# Files.
+MANIFEST_FILE: Final = "manifest.json"
+"""In the dataset's folder: what the dataset is. Written last."""
+RECORD_FILE: Final = "lorasum.json"
+"""In an artifact's folder, and in that of its adapter: an `ArtifactRecord`. Written last."""
+FAILURE_FILE: Final = "failure"
+"""In the output folder: why the job failed, as `failure_text` writes it."""
+METRICS_FILE: Final = "metrics.jsonl"
+"""In the output data folder: the job's events, one a line."""
+ADAPTER_FOLDER: Final = "adapter"
+"""In an artifact's folder: the adapter alone, which serves itself on its base model."""
+CODE_FOLDER: Final = "code"
+"""In an artifact's folder: what serves it."""
+
+# Channels: folders below /opt/ml/input/data.
+CHANNEL_TRAINING: Final = "training"
+CHANNEL_MODEL: Final = "model"
+CHANNEL_CODE: Final = "code"
+
+# Environment variables.
+SM_CHANNEL_TRAINING: Final = "SM_CHANNEL_TRAINING"
+SM_CHANNEL_MODEL: Final = "SM_CHANNEL_MODEL"
+SM_MODEL_DIR: Final = "SM_MODEL_DIR"
+SM_OUTPUT_DIR: Final = "SM_OUTPUT_DIR"
+SM_OUTPUT_DATA_DIR: Final = "SM_OUTPUT_DATA_DIR"
+HUB_TOKEN_ARN: Final = "LORASUM_HUB_TOKEN_ARN"  # noqa: S105  the name of a variable
+"""ARN of the secret that holds the hub's token."""
+BASE_MODEL: Final = "LORASUM_BASE_MODEL"
+"""Folder, or hub id with an optional @revision, of the model to serve instead of the artifact's own."""
+
+# Requests to an endpoint.
+MAX_PROMPTS: Final = 64
+"""Most texts of one request."""
+MAX_NEW_TOKENS: Final = 1024
+"""Longest summary that can be asked for, tokens."""
+MAX_BODY: Final = 6_291_456
+"""Longest request, bytes: SageMaker's limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartEvent:
+    """The training plan, told once everything is loaded and before the first step. Sizes in bytes."""
+
+    device: str
+    compute_dtype: str
+    dtype_reason: str
+    quantization: str
+    parameters: int
+    trainable_parameters: int
+    lora_targets: tuple[str, ...]
+    packs: int
+    tokens: int
+    tokens_per_step: int
+    steps: int
+    epochs: float
+    loss_on: str
+    packs_at_once: int
+    layers: int
+    recomputed_layers: int
+    memory_bytes: int
+    memory_parts: Mapping[str, int]
+    memory_free_bytes: int
+    resumed_from_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """Progress after an optimizer step. A loss that is not a finite number travels as None."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float | None
+    learning_rate: float
+    tokens_per_second: float
+    eta_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvalEvent:
+    """The loss on the test split after `step` steps."""
+
+    step: int
+    eval_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedEvent:
+    """The adapter is on disk, in `path` below the artifact's folder."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergedEvent:
+    """The merged model is on disk."""
+
+    shards: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DoneEvent:
+    """The job's figures. The artifact's record holds them too."""
+
+    train_loss: float | None
+    eval_loss: float | None
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    """From the platform, not from the script: its word for what the job is doing, and what it has billed so far."""
+
+    status: str
+    billable_seconds: float
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """From the platform, not from the script: any other line of the job's log."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvent:
+    """An event of a kind that this version does not know."""
+
+    kind: str
+    values: Mapping[str, Any]
+
+
+Event = (
+    StartEvent | StepEvent | EvalEvent | SavedEvent | MergedEvent | DoneEvent | StatusEvent | LogEvent | UnknownEvent
+)
+
+_EVENT: Final = "event"
+_EVENTS: Final[Mapping[str, type[Any]]] = {
+    "start": StartEvent,
+    "step": StepEvent,
+    "eval": EvalEvent,
+    "saved": SavedEvent,
+    "merged": MergedEvent,
+    "done": DoneEvent,
+    "status": StatusEvent,
+    "log": LogEvent,
+}
+_KINDS: Final = {record: kind for kind, record in _EVENTS.items()}
+
+
+def event_line(event: Event) -> str:
+    """The event as one JSON object, key `event` first, without a line break. Floats have six digits.
+
+    Raises:
+        TypeError: a field holds a value of another type.
+    """
+    if isinstance(event, UnknownEvent):
+        return json.dumps({_EVENT: event.kind, **event.values})
+    return json.dumps({_EVENT: _KINDS[type(event)], **_values(event, _six_digits)})
+
+
+def read_event(line: str | bytes) -> Event | None:
+    """The event of one line of a job's metrics or log; None for any other line, or for half of one."""
+    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return None
+    kind = values.pop(_EVENT, None)
+    if not isinstance(kind, str):
+        return None
+    record = _EVENTS.get(kind)
+    event: Event = _read(record, values) if record else UnknownEvent(kind, values)
+    return event
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """lorasum.json: what an artifact is, and how it wants to be used."""
+
+    format: int
+    run: str
+    base_model: str
+    base_revision: str | None
+    template: str | None
+    """Prompt template with one {dialogue}."""
+    eos_token_id: int | None
+    dataset_fingerprint: str
+    generation: Mapping[str, float]
+    """Parameters of a request that gives none: max_new_tokens, temperature."""
+    training: DoneEvent
+    versions: Mapping[str, str]
+    """Version of each library that made it."""
+
+
+ARTIFACT_FORMAT: Final = 1
+
+
+def record_text(record: ArtifactRecord) -> str:
+    """The content of lorasum.json.
+
+    Raises:
+        TypeError: a field holds a value of another type.
+    """
+    return json.dumps(_values(record), indent=2)
+
+
+def read_record(text: str | bytes) -> ArtifactRecord:
+    """What lorasum.json says.
+
+    Raises:
+        ValueError: the text is not JSON.
+    """
+    return _read(ArtifactRecord, json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFacts:
+    """What the training script needs to know of a split."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """What the training script needs to know of a dataset: a part of the client's manifest.json."""
+
+    fingerprint: str
+    template: str
+    eos_token_id: int
+    splits: Mapping[str, SplitFacts]
+
+
+def read_manifest(text: str | bytes) -> DatasetFacts:
+    """What manifest.json says to the training script.
+
+    Raises:
+        ValueError: the text is not JSON.
+    """
+    return _read(DatasetFacts, json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job failed: one line of what happened, and one of what to do, which may be empty."""
+
+    message: str
+    hint: str = ""
+
+
+_HINT: Final = "\nhint: "
+_FAILURE_LIMIT: Final = 1024  # characters of SageMaker's FailureReason, its own words included
+_PLATFORM_PREFIX: Final = "AlgorithmError: "
+_PLATFORM_SUFFIX: Final = re.compile(r", exit code: -?\d+\s*$")
+_OURS: Final = _FAILURE_LIMIT - len(_PLATFORM_PREFIX) - len(", exit code: 255")
+
+
+def failure_text(failure: Failure) -> str:
+    """The content of the `failure` file. Where both lines together are too long, the message is cut for the hint."""
+    message, hint = _one_line(failure.message), _one_line(failure.hint)
+    end = (_HINT + hint)[: max(_OURS // 2, _OURS - len(message))] if hint else ""
+    return message[: _OURS - len(end)] + end
+
+
+def read_failure(text: str) -> Failure:
+    """What a `failure` file says, or SageMaker's FailureReason, which puts words of its own around it."""
+    ours = _PLATFORM_SUFFIX.sub("", text).removeprefix(_PLATFORM_PREFIX.rstrip())
+    message, _, hint = ours.partition(_HINT)
+    return Failure(_one_line(message), _one_line(hint))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+class _Kind(NamedTuple):
+    """How values of one field type are checked and read."""
+
+    fits: Callable[[Any], bool]
+    read: Callable[[Any], Any]
+    empty: Any
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_int(value) or isinstance(value, float)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(map(_is_text, value))
+
+
+def _maps_to(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Mapping) and all(map(_is_text, value)) and all(map(fits, value.values()))
+
+
+def _optional(kind: _Kind) -> _Kind:
+    return _Kind(lambda value: value is None or kind.fits(value), lambda v: None if v is None else kind.read(v), None)
+
+
+_INT = _Kind(_is_int, int, 0)
+_FLOAT = _Kind(_is_number, float, 0.0)
+_TEXT = _Kind(_is_text, str, "")
+_TYPES: Final[Mapping[Any, _Kind]] = {
+    int: _INT,
+    float: _FLOAT,
+    str: _TEXT,
+    int | None: _optional(_INT),
+    float | None: _optional(_FLOAT),
+    str | None: _optional(_TEXT),
+    tuple[str, ...]: _Kind(_are_texts, tuple, ()),
+    Mapping[str, int]: _Kind(_maps_to(_is_int), dict, {}),
+    Mapping[str, float]: _Kind(_maps_to(_is_number), dict, {}),
+    Mapping[str, str]: _Kind(_maps_to(_is_text), dict, {}),
+    Mapping[str, SplitFacts]: _Kind(
+        _maps_to(lambda value: isinstance(value, Mapping)),
+        lambda splits: {name: _read(SplitFacts, values) for name, values in splits.items()},
+        {},
+    ),
+}
+
+Record = TypeVar("Record")
+
+
+def _read(record: type[Record], values: Any) -> Record:
+    given = values if isinstance(values, Mapping) else {}
+    return record(**{field.name: _field(field.type, given.get(field.name)) for field in fields(record)})  # type: ignore[arg-type]
+
+
+def _field(type_: Any, value: Any) -> Any:
+    if is_dataclass(type_):
+        return _read(type_, value)  # type: ignore[arg-type]
+    kind = _TYPES[type_]
+    return kind.read(value) if kind.fits(value) else kind.empty
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _six_digits(value: Any) -> Any:
+    value = _finite(value)
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _values(record: Any, written: Callable[[Any], Any] = _finite) -> dict[str, Any]:
+    """A record's fields as JSON values."""
+    values = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if is_dataclass(field.type):
+            value = _values(value, written)
+        elif not _TYPES[field.type].fits(value):
+            raise TypeError(f"{type(record).__name__}.{field.name} is {value!r}, not {field.type}")
+        values[field.name] = written(value)
+    return values

@@ -1,0 +1,219 @@
+"""What travels between the client and its containers: the exact text, and that each name is spelt once."""
+
+import ast
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import contract as container_side
+from lorasum import contract
+from lorasum.contract import (
+    ArtifactRecord,
+    DatasetFacts,
+    DoneEvent,
+    EvalEvent,
+    Event,
+    Failure,
+    LogEvent,
+    MergedEvent,
+    SavedEvent,
+    SplitFacts,
+    StartEvent,
+    StatusEvent,
+    StepEvent,
+    UnknownEvent,
+    event_line,
+    failure_text,
+    read_event,
+    read_failure,
+    read_manifest,
+    read_record,
+    record_text,
+)
+
+ROOT = Path(__file__).parents[1]
+
+START = StartEvent(
+    device="NVIDIA A10G", compute_dtype="bfloat16", dtype_reason="it has bf16 tensor cores", quantization="int8",
+    parameters=7_069_016_064, trainable_parameters=7_864_320, lora_targets=("query_key_value",), packs=1_500,
+    tokens=2_900_000, tokens_per_step=1_933, steps=4_500, epochs=3.0, loss_on="completion", packs_at_once=1, layers=30,
+    recomputed_layers=12, memory_bytes=19_000_000_000, memory_parts={"weights": 9_000_000_000, "head": 1_000_000_000},
+    memory_free_bytes=23_000_000_000, resumed_from_step=40,
+)  # fmt: skip
+DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.5, seconds=10.0)
+LINES: list[tuple[Event, str]] = [
+    (
+        START,
+        '{"event": "start", "device": "NVIDIA A10G", "compute_dtype": "bfloat16", "dtype_reason": "it has bf16 tensor'
+        ' cores", "quantization": "int8", "parameters": 7069016064, "trainable_parameters": 7864320, "lora_targets": '
+        '["query_key_value"], "packs": 1500, "tokens": 2900000, "tokens_per_step": 1933, "steps": 4500, "epochs": 3.0, '
+        '"loss_on": "completion", "packs_at_once": 1, "layers": 30, "recomputed_layers": 12, "memory_bytes": '
+        '19000000000, "memory_parts": {"weights": 9000000000, "head": 1000000000}, "memory_free_bytes": 23000000000, '
+        '"resumed_from_step": 40}',
+    ),
+    (
+        StepEvent(3, 9, 0.333333, 2.5, 0.0002, 812.5, 60.0),
+        '{"event": "step", "step": 3, "steps": 9, "epoch": 0.333333, "loss": 2.5, "learning_rate": 0.0002, '
+        '"tokens_per_second": 812.5, "eta_seconds": 60.0}',
+    ),
+    (EvalEvent(9, 2.25), '{"event": "eval", "step": 9, "eval_loss": 2.25}'),
+    (SavedEvent("adapter"), '{"event": "saved", "path": "adapter"}'),
+    (MergedEvent(2, 14_000, 1.5), '{"event": "merged", "shards": 2, "bytes": 14000, "seconds": 1.5}'),
+    (
+        DONE,
+        '{"event": "done", "train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, '
+        '"seconds": 10.0}',
+    ),
+    (
+        StatusEvent("Downloading", 60.0, None),
+        '{"event": "status", "status": "Downloading", "billable_seconds": 60.0, "usd": null}',
+    ),
+    (LogEvent("Collecting torch"), '{"event": "log", "line": "Collecting torch"}'),
+    (UnknownEvent("cooled", {"degrees": 3}), '{"event": "cooled", "degrees": 3}'),
+]
+
+
+@pytest.mark.parametrize(("event", "line"), LINES, ids=lambda value: type(value).__name__)
+def test_each_event_travels_as_this_line(event: Event, line: str) -> None:
+    assert event_line(event) == line
+    assert read_event(line) == event
+    assert read_event(f"{line}\n".encode()) == event
+
+
+def test_the_golden_lines_hold_every_event() -> None:
+    assert {type(event) for event, _ in LINES} == set(contract.Event.__args__)
+
+
+def test_a_line_that_is_no_event_is_none() -> None:
+    for line in ("Downloading: 10%", '{"event": "st', '{"other": 1}', '{"event": 1}', "[1]", "", b"\xff\xfe", "{}"):
+        assert read_event(line) is None
+
+
+def test_unknown_keys_pass_and_missing_or_wrong_values_are_empty() -> None:
+    assert read_event('{"event": "eval", "step": 4, "accuracy": 0.5}') == EvalEvent(4, None)
+    start = read_event('{"event": "start", "steps": "many", "lora_targets": [1], "memory_parts": null}')
+    assert isinstance(start, StartEvent)
+    assert (start.device, start.steps, start.epochs, start.lora_targets, start.memory_parts) == ("", 0, 0.0, (), {})
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        dataclasses.replace(START, steps=1.5),  # type: ignore[arg-type]
+        dataclasses.replace(START, device=None),  # type: ignore[arg-type]
+        dataclasses.replace(START, lora_targets="q_proj"),  # type: ignore[arg-type]
+        EvalEvent(True, 1.0),
+        EvalEvent(1, "1.0"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_of_another_type_is_not_written(event: Event) -> None:
+    with pytest.raises(TypeError, match="Event"):
+        event_line(event)
+
+
+def test_a_loss_that_is_no_number_is_null_and_floats_have_six_digits() -> None:
+    assert json.loads(event_line(EvalEvent(1, float("nan"))))["eval_loss"] is None
+    assert json.loads(event_line(EvalEvent(1, 1 / 3)))["eval_loss"] == 0.333333
+
+
+RECORD = ArtifactRecord(
+    format=1, run="chats", base_model="org/model", base_revision=None, template="{dialogue}\nTL;DR:", eos_token_id=2,
+    dataset_fingerprint="0123456789ab", generation={"max_new_tokens": 128, "temperature": 0.0}, training=DONE,
+    versions={"torch": "2.9.0"},
+)  # fmt: skip
+RECORD_JSON = {
+    "format": 1, "run": "chats", "base_model": "org/model", "base_revision": None, "template": "{dialogue}\nTL;DR:",
+    "eos_token_id": 2, "dataset_fingerprint": "0123456789ab",
+    "generation": {"max_new_tokens": 128, "temperature": 0.0},
+    "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, "seconds": 10.0},
+    "versions": {"torch": "2.9.0"},
+}  # fmt: skip
+
+
+def test_the_artifacts_record_travels_as_this_object() -> None:
+    assert list(json.loads(record_text(RECORD)).items()) == list(RECORD_JSON.items())
+    assert read_record(record_text(RECORD)) == RECORD
+
+
+def test_an_empty_record_says_nothing() -> None:
+    assert read_record("{}") == ArtifactRecord(0, "", "", None, None, None, "", {}, DoneEvent(None, None, 0, 0, 0), {})
+
+
+def test_the_script_reads_the_manifest_that_the_client_writes(tmp_path: Path) -> None:
+    from lorasum.data.records import Manifest, SplitStats
+    from lorasum.data.store import write_manifest
+
+    values: dict[str, Any] = dict.fromkeys((field.name for field in dataclasses.fields(Manifest)), "")
+    values |= {"fingerprint": "f", "template": "{dialogue}", "eos_token_id": 2}
+    splits = {"train": SplitStats(9, 3, 700, 90, 88, 0.9), "test": SplitStats(1, 1, 50, 9, 50, 0.2)}
+    write_manifest(tmp_path, Manifest(**values | {"splits": splits}))
+    facts = read_manifest((tmp_path / contract.MANIFEST_FILE).read_bytes())
+    assert facts == DatasetFacts("f", "{dialogue}", 2, {"train": SplitFacts(700), "test": SplitFacts(50)})
+
+
+@pytest.mark.parametrize("failure", [Failure("there is no layer w", "one of: q, k"), Failure("the disk is full")])
+@pytest.mark.parametrize("around", ["{}", "AlgorithmError: {}", "AlgorithmError: {}, exit code: 1", "{}, exit code: 9"])
+def test_the_platforms_words_around_a_failure_are_taken_off(failure: Failure, around: str) -> None:
+    assert read_failure(around.format(failure_text(failure))) == failure
+
+
+def test_a_long_failure_keeps_its_hint_and_fits_with_the_platforms_words() -> None:
+    text = failure_text(Failure("word " * 400, "train again"))
+    assert len(f"AlgorithmError: {text}, exit code: 137") <= 1024
+    assert read_failure(text).hint == "train again"
+    assert len(failure_text(Failure("short", "hint " * 400))) > 900
+
+
+def test_client_and_container_import_the_same_file() -> None:
+    assert Path(contract.__file__).resolve() == Path(container_side.__file__).resolve()
+    assert Path(contract.__file__).resolve().parent == ROOT / "container_scripts"
+
+
+def _spelt_once() -> set[str]:
+    """Keys, columns, files and variables that only the contract may spell; single English words are too common."""
+    records = (*contract._EVENTS.values(), ArtifactRecord, DatasetFacts)
+    keys = {field.name for record in records for field in dataclasses.fields(record)}
+    constants = {value for value in vars(contract).values() if isinstance(value, str)}
+    files = {value for value in constants if value.endswith((".json", ".jsonl"))}
+    variables = {value for value in constants if value.startswith(("LORASUM_", "SM_"))}
+    return {name for name in keys if "_" in name} | set(contract.COLUMNS) | files | variables
+
+
+# Words of other owners that happen to be the same: transformers' batches and metrics, our own configuration and ledger.
+_OTHERS = {
+    "input_ids": {"engine/batches.py", "engine/trainer.py", "inference.py", "data/tokenize_pack.py"},
+    "eval_loss": {"engine/trainer.py", "commands/train.py", "lifecycle/jobs.py"},
+    "train_loss": {"commands/train.py", "lifecycle/jobs.py"},
+    "tokens_per_second": {"commands/train.py", "lifecycle/jobs.py"},
+    "eos_token_id": set(),
+    "compute_dtype": {"engine/arguments.py"},
+    "loss_on": {"engine/arguments.py"},
+    "learning_rate": {"engine/trainer.py"},
+}
+
+
+def _strings(path: Path) -> Iterator[tuple[int, str]]:
+    """String constants of a module but its docstrings and annotations."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def test_no_key_column_file_or_variable_is_spelt_outside_the_contract() -> None:
+    names = _spelt_once()
+    found = []
+    for folder in (ROOT / "container_scripts", ROOT / "src" / "lorasum"):
+        for path in folder.rglob("*.py"):
+            where = path.relative_to(folder).as_posix()
+            if path.name == "contract.py" or "__pycache__" in where:
+                continue
+            found += [
+                f"{path.relative_to(ROOT)}:{line}: {value!r}"
+                for line, value in _strings(path)
+                if value in names and where not in _OTHERS.get(value, ())
+            ]
+    assert not found, "import these from the contract:\n" + "\n".join(found)
