@@ -55,7 +55,8 @@ def test_no_secret_no_token() -> None:
 def program(root: Path) -> Path:
     """start.py and what it imports in `root`, which stands for /opt/ml."""
     here = Path(start.__file__).parent
-    shutil.copy(here / "hub_token.py", root)
+    for name in ("contract.py", "hub_token.py"):
+        shutil.copy(here / name, root)
     script = root / "start.py"
     script.write_text((here / "start.py").read_text().replace('Path("/opt/ml")', f"Path({str(root)!r})"))
     return script
