@@ -55,9 +55,9 @@ def interval(values: Sequence[float]) -> Interval:
     Raises:
         ValueError: there is no value.
     """
-    drawn = _drawn_means(values)
-    low, high = _percentiles(drawn)
-    return Interval(sum(values) / len(values), low, high)
+    low, high = _percentiles(_drawn_means(values))
+    mean = sum(values) / len(values)
+    return Interval(mean, min(low, mean), max(high, mean))  # equal values: rounding moves the drawn means a little
 
 
 def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
