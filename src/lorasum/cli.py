@@ -341,12 +341,13 @@ def config_schema(verbose: Verbose = False) -> None:
 def config_show(
     config: ConfigFile, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
-    """Print a config as it is used: defaults, overrides and absolute paths filled in."""
+    """Print a config as it is used: defaults, overrides, absolute paths. What looks like a secret is left out."""
     from lorasum.config.loader import load_config
+    from lorasum.config.secrets import redacted
     from lorasum.ui.reporter import ConsoleReporter
 
     shown = load_config(config, overrides or (), ConsoleReporter().warn)
-    render.show(shown.model_dump(mode="json"), as_json)
+    render.show(redacted(shown.model_dump(mode="json")), as_json)
 
 
 def _dialogue(text: str | None, file: Path | None) -> str:

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from lorasum.config.loader import load_config
-from lorasum.config.schema import Config, SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -71,9 +72,33 @@ def test_the_pins_name_no_local_build() -> None:
         ({"max_wait_hours": 30}, "for spot only"),
         ({"spot": True, "max_wait_hours": 2}, "shorter than max_runtime_hours"),
         ({"network_isolation": True, "hub_token_secret": "arn:x"}, "cannot be read"),
-        ({"training_instance_type": "g5.2xlarge"}, "should match pattern"),
+        ({"training_instance_type": "ml.g5.xxlarge"}, r"no such size, ml.g5 comes in xlarge, 2xlarge"),
+        ({"training_instance_type": "ml.m5.xlarge"}, "has no NVIDIA GPU"),
+        ({"endpoint_instance_type": "ml.inf2.xlarge"}, "has no NVIDIA GPU"),
+        ({"endpoint_instance_type": "ml.g5"}, "no such size, ml.g5 comes in xlarge"),
+        ({"endpoint_instance_type": "ml.q5.2xlarge"}, "no such instance type, did you mean ml.g5.2xlarge"),
+        ({"region": "frankfurt"}, r"is no AWS region, did you mean eu-central-1\?"),
+        ({"region": "Sao Paulo"}, r"did you mean sa-east-1\?"),
+        ({"region": "us-eastt-1"}, r"did you mean us-east-1\?"),
+        ({"region": "eu_west_1"}, r"did you mean eu-west-1\?"),
+        ({"hub_token_secret": "hf_abc"}, "must be an ARN, not the token itself"),
+        ({"training_instance_type": "g5.2xlarge"}, "must begin with ml., did you mean ml.g5.2xlarge"),
     ],
 )
 def test_sagemaker_settings_that_do_not_go_together(section: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SageMakerConfig.model_validate(section)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"training_instance_type": "ml.g9.3xlarge"},
+        {"endpoint_instance_type": "ml.p7e-x300.48xlarge"},
+        {"region": "eu-central-3"},
+        {"region": "us-gov-west-1"},
+        {"region": None},
+    ],
+)
+def test_instances_and_regions_newer_than_the_table_are_let_through(section: dict[str, object]) -> None:
+    SageMakerConfig.model_validate(section)

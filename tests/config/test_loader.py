@@ -82,7 +82,13 @@ epochs: 3
     [
         ("training.batch_size", "did you mean training.per_device_batch_size?"),
         ("lora.rank_r", "valid here: r, alpha, dropout, targets"),
-        ("training.lr", "valid here: epochs, max_steps"),
+        ("training.lr", "did you mean training.learning_rate?"),
+        ("lora.rank", "did you mean lora.r?"),
+        ("sagemaker.instance", "did you mean sagemaker.training_instance_type?"),
+        ("training.num_train_epochs", "did you mean training.epochs?"),
+        ("max_seq_length", "did you mean data.max_length?"),
+        ("predict.max_length", "did you mean predict.max_new_tokens?"),
+        ("data.chunk_size", "valid here: dataset, revision"),
         ("temperature", "did you mean predict.temperature?"),
         ("modle.id", "did you mean model?"),
         ("data.columns.sumary", "did you mean data.columns.summary?"),
@@ -101,8 +107,8 @@ def test_an_unknown_key_gets_the_nearest_valid_one(write: Writer, key: str, mean
         ("name: chats\n\tlora: 1\n", "x.yaml:2: while scanning for the next token, found character '\\t'"),
         ("name: 'chats\nmodel: 1\n", "x.yaml:3: while scanning a quoted scalar from line 1, found unexpected end"),
         (GOOD + "---\n" + GOOD, "x.yaml:4: expected a single document in the stream"),
-        ("name: !env NAME\n", "x.yaml:1: could not determine a constructor for the tag '!env'"),
-        ("name: &a [*a]\n", "x.yaml: an alias holds itself"),
+        (GOOD.replace("chats", "!env NAME"), "x.yaml:1: name: cannot be read with the tag !env, write the plain value"),
+        ("name: &a [*a]\n", "x.yaml: nested more than 32 levels deep, or an alias holds itself"),
         ("a: \0\n", "x.yaml: unacceptable character #x0000"),
         ("", "x.yaml: not a mapping of keys to values"),
         ("- a\n", "x.yaml: not a mapping of keys to values"),
@@ -157,7 +163,9 @@ def test_overrides_win_are_yaml_and_reach_sections_that_are_not_in_the_file(writ
 
 
 def test_a_section_with_all_keys_commented_out_is_the_defaults(write: Writer) -> None:
-    assert load_config(write(GOOD + "lora:\n  # r: 4\n")).lora == Config.model_fields["lora"].default
+    config = load_config(write(GOOD + "lora:\n  # r: 4\ntraining:\n  engine:\n"))
+    assert config.lora == Config.model_fields["lora"].default
+    assert config.training == Config.model_fields["training"].default
 
 
 @pytest.mark.parametrize("as_override", [False, True])

@@ -2,19 +2,24 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
-from lorasum.config.renamed import KeyPath, Places, dotted, rename
+from lorasum.config.explain import explain, place_of, shorten
+from lorasum.config.renamed import KeyPath, Places, Problems, dotted, rename
 from lorasum.config.schema import Config
+from lorasum.config.secrets import redact
+from lorasum.config.suggest import section_of
+from lorasum.config.yaml_reader import LONGEST, TooMuchError, read, unsafe
 from lorasum.errors import ConfigError
 from lorasum.files import first_line
+
+_MOST_SHOWN = 50  # problems of one config
+_DEEPEST_KEY = 8  # words in the key of an override
 
 
 def _ignore(_text: str) -> None:
@@ -36,60 +41,62 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
     problems += rename(data, places, warn)
     for override in overrides:
         problems += _override(data, places, override)
-        problems += rename(data, places, warn, f"--set {override}")
+        problems += rename(data, places, warn, _said(override))
     _fill_empty_sections(data)
-    _resolve_paths(data, places, path.parent)
+    problems += _resolve_paths(data, places, path.parent)
+    config = None
     try:
         # Strict, so that `r: true` is no rank of 1; as JSON, so that strict still takes text for a path.
-        config = Config.model_validate_json(json.dumps(data, default=str), strict=True)
+        config = Config.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        problems += _explain(error, data, places, str(path))
-    if problems:
-        several = f"{len(problems)} problems in {path}"
-        raise ConfigError(
-            problems[0] if len(problems) == 1 else several,
-            "`lorasum config schema` describes every key",
-            tuple(problems),
-        )
+        said = {path for path, _ in problems}
+        found = explain(error.errors(include_url=False), data, places, str(path), _MOST_SHOWN)
+        problems += [(at, line) for at, line in found if at not in said]
+    if config is None or problems:
+        raise _config_error(path, places, problems)
     return config
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, nearer to YAML 1.2: 1e-3 is a number, a date is text, and so is every key."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012  the name and kind are PyYAML's
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+def _config_error(path: Path, places: Places, problems: Problems) -> ConfigError:
+    """All problems in the order they were written."""
+    order = {place: number for number, place in enumerate(dict.fromkeys(places.values()))}
+    problems = sorted(problems, key=lambda problem: order.get(place_of(places, problem[0], ""), -1))
+    lines = [redact(line) for _, line in problems[:_MOST_SHOWN]]
+    more = [f"and {len(problems) - _MOST_SHOWN:,} more"] if len(problems) > _MOST_SHOWN else []
+    several = f"{len(problems)} problems in {path}"
+    return ConfigError(
+        lines[0] if len(problems) == 1 else several, "`lorasum config schema` describes every key", (*lines, *more)
+    )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Places, list[str]]:
-    """The file's content, the place of every key, and one problem for each key that is there twice."""
+def _read(path: Path) -> tuple[dict[str, Any], Places, Problems]:
+    """The file's content, the place of every key, and what is wrong in it before any key is looked at."""
+    text = _text(path)
     try:
-        loader = _Loader(path.read_text(encoding="utf-8-sig"))
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}: not a mapping of keys to values", "start with `name:`, `model:` and `data:`")
-        places: Places = {}
-        problems = _walk(node, (), str(path), places)
-        return loader.construct_document(node), places, problems
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read it: {error.strerror}", "check the path given to --config") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text, at byte {error.start}", "save the file as UTF-8") from None
+        data, places, problems = read(text, lambda line: f"{path}:{line}")
     except yaml.YAMLError as error:
         message, line = _yaml_problem(error)
         raise ConfigError(f"{path}{line}: {message}", "check colons, quotes and indentation there") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: an alias holds itself, or nesting is too deep", "write the values out") from None
+    except TooMuchError as error:
+        raise ConfigError(f"{path}: {error}", "write the values out, and no more than a run needs") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: not a mapping of keys to values", "start with `name:`, `model:` and `data:`")
+    return data, places, problems
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)  # no more, whatever it is: a device has no end
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot read it: {reason}", "check the path given to --config") from None
+    if len(content) > LONGEST:
+        raise ConfigError(f"{path}: longer than {LONGEST:,} bytes, so it is no config", "give --config a YAML file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text, at byte {error.start}", "save the file as UTF-8") from None
 
 
 def _yaml_problem(error: yaml.YAMLError) -> tuple[str, str]:
@@ -98,71 +105,70 @@ def _yaml_problem(error: yaml.YAMLError) -> tuple[str, str]:
         start, mark = error.context_mark, error.problem_mark or error.context_mark
         since = f" from line {start.line + 1}" if start and mark and start.line != mark.line else ""
         message = f"{error.context}{since}, {error.problem}" if error.context else str(error.problem)
-        return message, f":{mark.line + 1}" if mark else ""
-    return first_line(error), ""
+        return shorten(message, 200), f":{mark.line + 1}" if mark else ""
+    return shorten(first_line(error), 200), ""
 
 
-def _walk(node: yaml.Node, at: KeyPath, file: str, places: Places) -> list[str]:
-    """Note the place of every key under `node`; return one problem for each key that is there twice."""
-    children: list[tuple[str | int, yaml.Node, yaml.Node]] = []  # a key, where it stands, its value
-    if isinstance(node, yaml.MappingNode):
-        children = [(str(key.value), key, value) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = [(index, value, value) for index, value in enumerate(node.value)]
-    problems = []
-    for key, where, value in children:
-        path, place = (*at, key), f"{file}:{where.start_mark.line + 1}"
-        if path in places:
-            problems.append(f"{place}: {dotted(path)}: duplicate key, already at {places[path]}")
-        places[path] = place
-        problems += _walk(value, path, file, places)
+def _said(override: str) -> str:
+    """An override as the place of what is wrong in it: in one line, and without a secret that was typed there."""
+    return f"--set {shorten(redact(override), 100)}"
+
+
+def _override(data: dict[str, Any], places: Places, override: str) -> Problems:
+    """Put one `key.path=value` into `data`; return what is wrong with it."""
+    place = _said(override)
+    named, equals, text = override.partition("=")
+    path = tuple(named.strip().split("."))
+    if not equals or not all(path) or unsafe(named) or len(path) > _DEEPEST_KEY:
+        return [(path, f"{place}: write it as key=value, such as training.epochs=1")]
+    try:
+        value, inner, problems = read(text, lambda _line: place, path)
+    except yaml.YAMLError as error:
+        return [(path, f"{place}: {_yaml_problem(error)[0]}")]
+    except TooMuchError as error:
+        return [(path, f"{place}: {error}")]
+    section = data
+    for depth, key in enumerate(path[:-1], start=1):
+        if section.get(key) is None:
+            section[key] = {}
+            places.setdefault(path[:depth], place)
+        section = section[key]
+        if not isinstance(section, dict):
+            return [(path, f"{place}: {dotted(path[:depth])} is a value, not a section")]
+    section[path[-1]] = value
+    for replaced in [known for known in places if known[: len(path)] == path]:
+        del places[replaced]
+    places |= {path: place, **inner}
     return problems
 
 
-def _override(data: dict[str, Any], places: Places, override: str) -> list[str]:
-    """Put one `key.path=value` into `data`; return what is wrong with it."""
-    place = f"--set {override}"
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        return [f"{place}: write it as key=value, such as training.epochs=1"]
-    try:
-        value = yaml.load(text, _Loader)  # noqa: S506  it is a SafeLoader
-    except yaml.YAMLError as error:
-        return [f"{place}: {_yaml_problem(error)[0]}"]
-    section = data
-    for depth, key in enumerate(keys[:-1], start=1):
-        if section.get(key) is None:
-            section[key] = {}
-            places.setdefault(tuple(keys[:depth]), place)
-        section = section[key]
-        if not isinstance(section, dict):
-            return [f"{place}: {'.'.join(keys[:depth])} is a value, not a section"]
-    section[keys[-1]] = value
-    path = tuple(keys)
-    for replaced in [known for known in places if known[: len(path)] == path]:
-        del places[replaced]
-    places[path] = place
-    return []
-
-
-def _fill_empty_sections(data: dict[str, Any]) -> None:
+def _fill_empty_sections(data: dict[str, Any], model: type[BaseModel] = Config) -> None:
     """`lora:` with all its keys commented out means the defaults, as it would without the line."""
-    for name, field in Config.model_fields.items():
-        if _is_section(field.annotation) and name in data and data[name] is None:
+    for name, field in model.model_fields.items():
+        section = section_of(field.annotation)
+        if section is not None and section is field.annotation and name in data and data[name] is None:
             data[name] = {}
+        if section is not None and isinstance(data.get(name), dict):
+            _fill_empty_sections(data[name], section)
 
 
-def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> None:
+def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> Problems:
     """Make the paths in `data` absolute: data.train, data.test, and a model.id that is written as one."""
+    problems = []
     for section, key in (("data", "train"), ("data", "test"), ("model", "id")):
         values = data.get(section)
         value = values.get(key) if isinstance(values, dict) else None
-        base = Path() if _place(places, (section, key), "").startswith("--set ") else folder
-        if isinstance(value, list):
-            data[section][key] = [_absolute(item, base) if isinstance(item, str) else item for item in value]
-        elif isinstance(value, str) and (section == "data" or re.match(r"(\.\.?|~)(/|$)", value)):
-            data[section][key] = _absolute(value, base)
+        place = place_of(places, (section, key), "")
+        base = Path() if place.startswith("--set ") else folder
+        try:
+            if isinstance(value, list):
+                data[section][key] = [_absolute(item, base) if isinstance(item, str) else item for item in value]
+            elif isinstance(value, str) and (section == "data" or re.match(r"(\.\.?|~)(/|$)", value)):
+                data[section][key] = _absolute(value, base)
+        except (OSError, RuntimeError) as error:  # a link that leads to itself, no home folder
+            at: KeyPath = (section, key)
+            problems.append((at, f"{place}: {dotted(at)}: cannot be followed ({shorten(str(error))})"))
+    return problems
 
 
 def _absolute(path: str, base: Path) -> str:
@@ -171,87 +177,3 @@ def _absolute(path: str, base: Path) -> str:
         return path
     expanded = Path(path).expanduser() if re.match("~(/|$)", path) else Path(path)
     return str((base / expanded).resolve())
-
-
-def _explain(error: ValidationError, data: Any, places: Places, file: str) -> list[str]:
-    """One line per wrong field, in the order they were written."""
-    found: dict[KeyPath, list[str]] = {}
-    got: dict[KeyPath, str] = {}
-    for detail in error.errors():
-        if detail["type"] == "literal_error" and isinstance(detail["input"], list):
-            continue  # of `auto` or a list, it is the list that was meant; its own errors are there too
-        path = _key_path(detail, data)
-        found.setdefault(path, []).append(_message(detail))
-        got[path] = _got(detail)
-    order = list(places.values())
-    lines = []
-    for path, messages in found.items():
-        place = _place(places, path, file)
-        message = " or ".join(dict.fromkeys(messages)).replace(" or must be", " or")
-        lines.append((order.index(place) if place in order else -1, f"{place}: {dotted(path)}: {message}{got[path]}"))
-    return [line for _, line in sorted(lines, key=lambda line: line[0])]
-
-
-def _key_path(detail: ErrorDetails, data: Any) -> KeyPath:
-    """The keys in pydantic's location, which also names the branch of a union that was tried."""
-    path: KeyPath = ()
-    for part in detail["loc"]:
-        known = isinstance(part, int) if isinstance(data, list) else isinstance(data, dict) and part in data
-        if known:
-            data = data[part]
-        if known or detail["type"] == "missing":
-            path = (*path, part)
-    return path
-
-
-def _message(detail: ErrorDetails) -> str:
-    match detail["type"]:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return f"unknown key, {_suggestion([str(part) for part in detail['loc']])}"
-        case "model_type":
-            return "must be a section of keys and values"
-        case "string_pattern_mismatch":
-            return "must be lower-case letters and digits, with single hyphens between them"
-        case "value_error":
-            return str(detail["ctx"]["error"])
-        case _:
-            message = detail["msg"].replace("Input should", "must").replace("String should", "must")
-            return message.replace("a valid array", "a list").replace("a valid integer", "a whole number")
-
-
-def _got(detail: ErrorDetails) -> str:
-    value = detail["input"]
-    if detail["type"] in ("missing", "extra_forbidden") or isinstance(value, dict | list):
-        return ""
-    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
-    return f" (got {text if len(text) <= 60 else text[:57] + '...'})"
-
-
-def _suggestion(path: list[str]) -> str:
-    """The nearest valid key of the same section, else of any section, else the keys that are valid here."""
-    names = list(_keys(Config))
-    here = [name for name in names if name.rpartition(".")[0] == ".".join(path[:-1])]
-    for candidates, cutoff in ((here, 0.6), (names, 0.85)):
-        by_key = {name.rpartition(".")[2]: name for name in reversed(candidates)}
-        if near := get_close_matches(path[-1], by_key, n=1, cutoff=cutoff):
-            return f"did you mean {by_key[near[0]]}?"
-    return f"valid here: {', '.join(name.rpartition('.')[2] for name in here)}"
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every valid key, dotted, sections before what they hold."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        if _is_section(field.annotation):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
-
-
-def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _place(places: Places, path: KeyPath, otherwise: str) -> str:
-    """Where `path` was written, or the section it is missing from."""
-    return next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), otherwise)

@@ -10,12 +10,16 @@ from typing import Any
 # `configs/x.yaml:12` or `--set training.epochs=1`. Places are in the order they were written.
 KeyPath = tuple[str | int, ...]
 Places = dict[KeyPath, str]
+# What is wrong, by the path of the value: one line each, which begins with its place.
+Problems = list[tuple[KeyPath, str]]
+
+_LONGEST_WORD = 60  # characters of a key that are shown
 
 KEYS: Mapping[KeyPath, KeyPath] = {("data", "chunk_length"): ("data", "max_length")}
 VALUES: Mapping[KeyPath, Mapping[str, str]] = {("training", "engine", "linear"): {"widened": "dequantized"}}
 
 
-def rename(data: dict[str, Any], places: Places, warn: Callable[[str], None], source: str = "") -> list[str]:
+def rename(data: dict[str, Any], places: Places, warn: Callable[[str], None], source: str = "") -> Problems:
     """Give every old key and value in `data` and `places` its new name, and tell `warn` of each.
 
     Args:
@@ -33,7 +37,7 @@ def rename(data: dict[str, Any], places: Places, warn: Callable[[str], None], so
         place = places.get(old, source)
         target = _section(data, new)
         if target is not None and new[-1] in target and (not source or places.get(new) == place):
-            problems.append(f"{place}: {dotted(old)} is the old name of {dotted(new)}, give one of them")
+            problems.append((new, f"{place}: {dotted(old)} is the old name of {dotted(new)}, give one of them"))
         warn(f"{place}: {dotted(old)} is an old name, write {dotted(new)}")
         _put(data, new, section.pop(old[-1]))
         _move_places(places, old, new)
@@ -48,7 +52,7 @@ def rename(data: dict[str, Any], places: Places, warn: Callable[[str], None], so
 
 def dotted(path: KeyPath) -> str:
     """The path as a person writes it: `training.epochs`."""
-    return ".".join(str(part) for part in path)
+    return ".".join(str(part)[:_LONGEST_WORD] for part in path)
 
 
 def _section(data: dict[str, Any], path: KeyPath) -> dict[Any, Any] | None:

@@ -5,21 +5,12 @@ Every field's docstring says its unit; `lorasum config schema` prints them as JS
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.config.section import Fraction, PositiveInt, Seconds, Section
 from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
 from lorasum.prompt import DEFAULT_TEMPLATE, PLACEHOLDER
-
-PositiveInt = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: no unknown keys, no change after reading, field docstrings become descriptions."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
-    )
 
 
 class ModelConfig(Section):
@@ -92,7 +83,7 @@ class DataConfig(Section):
     messages: Messages = Messages()
     template: str = DEFAULT_TEMPLATE
     """The prompt, with one `{dialogue}`. The completion is the summary and the end-of-sequence token."""
-    max_length: PositiveInt = 2048
+    max_length: Annotated[int, Field(gt=0, le=10_000_000)] = 2048
     """Longest pack, in tokens. A pack holds whole examples."""
     too_long: Literal["error", "drop", "truncate_dialogue"] = "error"
     """What happens to an example longer than `max_length`: stop, leave it out, or cut its dialogue from the start
@@ -159,11 +150,11 @@ class EngineConfig(Section):
 class TrainingConfig(Section):
     """The training job."""
 
-    epochs: Annotated[float, Field(gt=0)] = 3
+    epochs: Annotated[float, Field(gt=0, le=10_000)] = 3
     """Passes over the training packs."""
-    max_steps: Annotated[int, Field(gt=0)] | None = None
+    max_steps: PositiveInt | None = None
     """Optimizer steps; overrides `epochs`."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 2e-4
     """Peak learning rate of AdamW."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """Shape of the learning rate after warm-up."""
@@ -186,11 +177,11 @@ class TrainingConfig(Section):
     """Arithmetic of the frozen model; `auto` picks the fastest sound one for the device and says why."""
     merge_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Element type of the merged model; `auto` keeps the base weights'."""
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the adapter's initial weights, of dropout and of the order of packs."""
     logging_steps: PositiveInt = 1
     """Optimizer steps between two progress lines."""
-    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10
+    checkpoint_minutes: Annotated[float, Field(gt=0, le=10_000)] = 10
     """Minutes of training between checkpoints; a stopped job resumes from the newest."""
     engine: EngineConfig = EngineConfig()
 
@@ -200,89 +191,8 @@ class LocalConfig(Section):
 
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port of the endpoint on 127.0.0.1; 0 takes a free one."""
-    startup_timeout: Annotated[float, Field(gt=0)] = 300
+    startup_timeout: Seconds = 300
     """Seconds until the endpoint must have loaded its model."""
-
-
-class SageMakerConfig(Section):
-    """The Amazon SageMaker backend."""
-
-    region: str | None = None
-    """AWS region; default: the environment's or the profile's."""
-    profile: str | None = None
-    """Profile of the AWS configuration files; default: the environment's."""
-    role: str | None = None
-    """ARN or name of the execution role SageMaker assumes; default: the one lorasum runs under, if any."""
-    bucket: str | None = None
-    """S3 bucket of datasets and artifacts; default: the account's SageMaker bucket, `sagemaker-<region>-<account>`."""
-    prefix: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)*$")] = "lorasum"
-    """Folder in the bucket that holds a folder for each run."""
-    create_bucket: bool = False
-    """Create the bucket if it is not there: public access blocked, encrypted."""
-    kms_key: str | None = None
-    """KMS key (id or ARN) for what is written to S3; default: the bucket's own encryption."""
-    subnets: list[str] = []
-    """VPC subnets of jobs and endpoints; give security_groups too."""
-    security_groups: list[str] = []
-    """VPC security groups of jobs and endpoints; give subnets too."""
-    network_isolation: bool = False
-    """Containers without any network: the base model must be a local folder, whose weights travel through S3."""
-    tags: dict[str, str] = {}
-    """Tags put on everything that is created, beside lorasum's own; 40 at most."""
-    hub_token_secret: str | None = None
-    """ARN of the Secrets Manager secret that holds the hub's token, for gated models. The container reads it."""
-    training_instance_type: Annotated[str, Field(pattern=r"^ml\.")] = "ml.g5.2xlarge"
-    """Instance of the training job: one GPU."""
-    training_image: str | None = None
-    """URI of the training image; default: the Hugging Face image of the two versions below."""
-    training_transformers_version: str = "5.3.0"
-    """Of the Hugging Face training image."""
-    training_pytorch_version: str = "2.9.0"
-    """Of the Hugging Face training image."""
-    volume_size_gb: PositiveInt = 300
-    """Disk of the training instance, GB."""
-    max_runtime_hours: Annotated[float, Field(gt=0, le=672)] = 24
-    """The training job is stopped after this many hours."""
-    spot: bool = False
-    """Train on spare capacity, up to 90% cheaper; an interrupted job goes on from its newest checkpoint."""
-    max_wait_hours: Annotated[float, Field(gt=0)] | None = None
-    """With spot: hours until the job must have ended, waiting included; default: twice max_runtime_hours."""
-    keep_alive_minutes: Annotated[int, Field(ge=0, le=60)] = 0
-    """Minutes the instance is kept, and paid for, after the job, for a next one to start at once. Not with spot."""
-    endpoint_instance_type: Annotated[str, Field(pattern=r"^ml\.")] = "ml.g5.4xlarge"
-    """Instance of the endpoint."""
-    max_instances: PositiveInt = 1
-    """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off."""
-    requests_per_minute: PositiveInt = 30
-    """With max_instances above 1: requests a minute and instance that autoscaling aims at."""
-    capture_percent: Annotated[int, Field(ge=0, le=100)] = 0
-    """Share of requests and answers that are kept in S3, 0 to 100; 0 keeps none: they are people's chats."""
-    engine: Literal["huggingface", "vllm"] = "huggingface"
-    """What serves: the Hugging Face image with lorasum's inference.py, or the Hugging Face vLLM image."""
-    vllm_version: str = "0.29.0"
-    """With engine vllm: of the Hugging Face vLLM image."""
-    inference_image: str | None = None
-    """URI of the inference image; default: the Hugging Face image of the two versions below."""
-    inference_transformers_version: str = "5.5.3"
-    """Of the Hugging Face inference image."""
-    inference_pytorch_version: str = "2.6.0"
-    """Of the Hugging Face inference image."""
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> "SageMakerConfig":
-        if bool(self.subnets) != bool(self.security_groups):
-            raise ValueError("subnets and security_groups go together: give both or neither")
-        if self.spot and self.keep_alive_minutes:
-            raise ValueError("keep_alive_minutes does not go with spot: SageMaker keeps no spot instance")
-        if self.max_wait_hours is not None and not self.spot:
-            raise ValueError("max_wait_hours is for spot only")
-        if self.max_wait_hours is not None and self.max_wait_hours < self.max_runtime_hours:
-            raise ValueError("max_wait_hours is shorter than max_runtime_hours")
-        if len(self.tags) > 40:
-            raise ValueError(f"{len(self.tags)} tags; 40 are allowed")
-        if self.network_isolation and self.hub_token_secret:
-            raise ValueError("hub_token_secret cannot be read with network_isolation")
-        return self
 
 
 class DeployConfig(Section):
@@ -301,7 +211,7 @@ class PredictConfig(Section):
     """0 is greedy decoding; above, sampling."""
     batch_size: Annotated[int, Field(gt=0, le=MAX_PROMPTS)] = 8
     """Dialogues per request in `evaluate` and `predict --input`."""
-    timeout: Annotated[float, Field(gt=0)] = 60
+    timeout: Seconds = 60
     """Seconds a request may take. SageMaker ends one after 60."""
 
 

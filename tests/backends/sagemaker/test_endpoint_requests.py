@@ -13,7 +13,7 @@ from lorasum.backends.sagemaker.endpoint_requests import (
 )
 from lorasum.backends.sagemaker.invoke import from_vllm, to_vllm
 from lorasum.backends.sagemaker.layout import Place, S3Layout
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"
 PLACE = Place(S3Layout("box", "lorasum", "chats"), ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/inference:1")

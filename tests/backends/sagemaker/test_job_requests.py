@@ -9,7 +9,7 @@ from lorasum import __version__
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.job_requests import training_request
 from lorasum.backends.sagemaker.layout import Place, S3Layout
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.model_source import ModelRef
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"

@@ -2,7 +2,7 @@
 
 from lorasum.backends.sagemaker.prices import usd_per_hour
 from lorasum.backends.sagemaker.session import Session
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 
 
 def test_without_a_price_list_the_table_is_asked_and_what_it_lacks_is_unknown(aws: str) -> None:

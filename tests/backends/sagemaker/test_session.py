@@ -8,7 +8,7 @@ import pytest
 
 from lorasum.aws import aws_errors
 from lorasum.backends.sagemaker.session import Session
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
 
 

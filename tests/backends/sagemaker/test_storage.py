@@ -6,7 +6,7 @@ import pytest
 
 from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.session import Session
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
 from lorasum.reporting import Silent
 

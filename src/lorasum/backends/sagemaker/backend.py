@@ -12,7 +12,7 @@ from lorasum.backends.sagemaker.invoke import invoke
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.prices import usd_per_hour
 from lorasum.backends.sagemaker.session import Session
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import ArtifactRecord, Event
 from lorasum.errors import BackendError, ConfigError
 from lorasum.reporting import Reporter

@@ -8,7 +8,7 @@ from typing import Any
 
 from lorasum.backends.sagemaker.job_requests import tags, vpc
 from lorasum.backends.sagemaker.layout import Folder, Place
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import BASE_MODEL
 
 VARIANT = "AllTraffic"

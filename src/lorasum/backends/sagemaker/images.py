@@ -1,6 +1,6 @@
 """Which container image a job or an endpoint runs: the config's, or Hugging Face's of exactly the config's versions."""
 
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
 from lorasum.files import first_line
 

@@ -6,7 +6,7 @@ from typing import Any
 from lorasum import __version__
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, HUB_TOKEN_ARN
 
 TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from lorasum.aws import ATTEMPTS, POLICIES, aws_errors, is_denied, is_missing
-from lorasum.config.schema import SageMakerConfig
+from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
 
 _SERVICE = "sagemaker.amazonaws.com"

@@ -1,0 +1,110 @@
+"""Instance types and regions, as far as a config can be checked without asking AWS: offline, in no time.
+
+Only what is certainly wrong is a problem. A family or region that came after this table is let through.
+"""
+
+import re
+from difflib import get_close_matches
+
+_SIZES = "xlarge 2xlarge 4xlarge 8xlarge 12xlarge 16xlarge 24xlarge 48xlarge"
+_GPU_FAMILIES = {
+    "g4dn": "xlarge 2xlarge 4xlarge 8xlarge 12xlarge 16xlarge",
+    "g5": _SIZES,
+    "g6": _SIZES,
+    "g6e": _SIZES,
+    "gr6": "4xlarge 8xlarge",
+    "g7e": "2xlarge 4xlarge 8xlarge 12xlarge 24xlarge 48xlarge",
+    "p3": "2xlarge 8xlarge 16xlarge",
+    "p3dn": "24xlarge",
+    "p4d": "24xlarge",
+    "p4de": "24xlarge",
+    "p5": "4xlarge 48xlarge",
+    "p5e": "48xlarge",
+    "p5en": "48xlarge",
+    "p6-b200": "48xlarge",
+    "p6-b300": "48xlarge",
+    "p6e-gb200": "36xlarge",
+}
+_GPU_TYPES = [f"ml.{family}.{size}" for family, sizes in _GPU_FAMILIES.items() for size in sizes.split()]
+_NO_GPU = re.compile(r"(?:[cmrtix]\d+[a-z]*|trn\d[a-z]*|inf\d)(?:-flex)?$")
+_SIZE = re.compile(r"(?:\d*x?large|medium|small|metal(?:-\d+xl)?)$")
+
+_REGIONS = re.findall(
+    r"\S+",
+    """
+    af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2 ap-southeast-1
+    ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-6 ap-southeast-7 ca-central-1 ca-west-1
+    cn-north-1 cn-northwest-1 eu-central-1 eu-central-2 eu-north-1 eu-south-1 eu-south-2 eu-west-1 eu-west-2 eu-west-3
+    il-central-1 me-central-1 me-south-1 mx-central-1 sa-east-1 us-east-1 us-east-2 us-gov-east-1 us-gov-west-1
+    us-west-1 us-west-2
+    """,
+)
+_CITIES = {
+    "bahrain": "me-south-1",
+    "california": "us-west-1",
+    "cape town": "af-south-1",
+    "dublin": "eu-west-1",
+    "frankfurt": "eu-central-1",
+    "germany": "eu-central-1",
+    "hong kong": "ap-east-1",
+    "hyderabad": "ap-south-2",
+    "ireland": "eu-west-1",
+    "jakarta": "ap-southeast-3",
+    "london": "eu-west-2",
+    "milan": "eu-south-1",
+    "montreal": "ca-central-1",
+    "mumbai": "ap-south-1",
+    "ohio": "us-east-2",
+    "oregon": "us-west-2",
+    "osaka": "ap-northeast-3",
+    "paris": "eu-west-3",
+    "sao paulo": "sa-east-1",
+    "seoul": "ap-northeast-2",
+    "singapore": "ap-southeast-1",
+    "spain": "eu-south-2",
+    "stockholm": "eu-north-1",
+    "sydney": "ap-southeast-2",
+    "tel aviv": "il-central-1",
+    "tokyo": "ap-northeast-1",
+    "virginia": "us-east-1",
+    "zurich": "eu-central-2",
+}
+_AREAS = "af ap ca cn eu il me mx sa us us-gov us-iso us-isob us-isof eu-isoe eusc-de"
+_REGION = re.compile(
+    rf"(?:{_AREAS.replace(' ', '|')})-(?:north|south|east|west|central|northeast|northwest|southeast|southwest)-\d$"
+)
+
+
+def instance_problem(name: str) -> str:
+    """What is wrong with an instance type, and the one that was probably meant; empty where nothing is."""
+    family, _, size = name.removeprefix("ml.").partition(".")
+    if not name.startswith("ml."):
+        meant = f"did you mean ml.{name}?" if f"ml.{name}" in _GPU_TYPES else "such as ml.g5.2xlarge"
+        return f"must begin with ml., {meant}"
+    if family in _GPU_FAMILIES:
+        sizes = _GPU_FAMILIES[family].split()
+        if size not in sizes:
+            return f"no such size, ml.{family} comes in {', '.join(sizes)}"
+    elif not size or not _SIZE.match(size):
+        return f"no such instance type, {_nearest(name)}"
+    elif _NO_GPU.match(family):
+        return "has no NVIDIA GPU, which training and serving need there; the smallest is ml.g4dn.xlarge"
+    elif not re.match(r"[gp]\d", family):
+        return f"no such instance type, {_nearest(name)}"
+    return ""
+
+
+def region_problem(name: str) -> str:
+    """What is wrong with the name of a region, and the one that was probably meant; empty where nothing is."""
+    if name in _REGIONS or _REGION.match(name):
+        return ""
+    words = re.sub(r"[-_\s]+", " ", name.lower()).strip()
+    city = get_close_matches(words, _CITIES, n=1, cutoff=0.8)
+    near = get_close_matches(words.replace(" ", "-")[:20], _REGIONS, n=1)
+    meant = _CITIES[city[0]] if city else near[0] if near else ""
+    return f"is no AWS region, {f'did you mean {meant}?' if meant else 'such as us-east-1'}"
+
+
+def _nearest(name: str) -> str:
+    near = get_close_matches(name[:30], _GPU_TYPES, n=1)
+    return f"did you mean {near[0]}?" if near else "such as ml.g5.2xlarge"

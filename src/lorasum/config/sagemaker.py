@@ -1,0 +1,110 @@
+"""The config's section of Amazon SageMaker: where, as whom, on which instances, with which images."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lorasum.config.instances import instance_problem, region_problem
+from lorasum.config.section import PositiveInt, Section
+
+
+class SageMakerConfig(Section):
+    """The Amazon SageMaker backend."""
+
+    region: str | None = None
+    """AWS region; default: the environment's or the profile's."""
+    profile: str | None = None
+    """Profile of the AWS configuration files; default: the environment's."""
+    role: str | None = None
+    """ARN or name of the execution role SageMaker assumes; default: the one lorasum runs under, if any."""
+    bucket: str | None = None
+    """S3 bucket of datasets and artifacts; default: the account's SageMaker bucket, `sagemaker-<region>-<account>`."""
+    prefix: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)*$")] = "lorasum"
+    """Folder in the bucket that holds a folder for each run."""
+    create_bucket: bool = False
+    """Create the bucket if it is not there: public access blocked, encrypted."""
+    kms_key: str | None = None
+    """KMS key (id or ARN) for what is written to S3; default: the bucket's own encryption."""
+    subnets: list[str] = []
+    """VPC subnets of jobs and endpoints; give security_groups too."""
+    security_groups: list[str] = []
+    """VPC security groups of jobs and endpoints; give subnets too."""
+    network_isolation: bool = False
+    """Containers without any network: the base model must be a local folder, whose weights travel through S3."""
+    tags: dict[str, str] = {}
+    """Tags put on everything that is created, beside lorasum's own; 40 at most."""
+    hub_token_secret: str | None = None
+    """ARN of the Secrets Manager secret that holds the hub's token, for gated models. The container reads it."""
+    training_instance_type: str = "ml.g5.2xlarge"
+    """Instance of the training job: one GPU."""
+    training_image: str | None = None
+    """URI of the training image; default: the Hugging Face image of the two versions below."""
+    training_transformers_version: str = "5.3.0"
+    """Of the Hugging Face training image."""
+    training_pytorch_version: str = "2.9.0"
+    """Of the Hugging Face training image."""
+    volume_size_gb: PositiveInt = 300
+    """Disk of the training instance, GB."""
+    max_runtime_hours: Annotated[float, Field(gt=0, le=672)] = 24
+    """The training job is stopped after this many hours."""
+    spot: bool = False
+    """Train on spare capacity, up to 90% cheaper; an interrupted job goes on from its newest checkpoint."""
+    max_wait_hours: Annotated[float, Field(gt=0, le=672)] | None = None
+    """With spot: hours until the job must have ended, waiting included; default: twice max_runtime_hours."""
+    keep_alive_minutes: Annotated[int, Field(ge=0, le=60)] = 0
+    """Minutes the instance is kept, and paid for, after the job, for a next one to start at once. Not with spot."""
+    endpoint_instance_type: str = "ml.g5.4xlarge"
+    """Instance of the endpoint."""
+    max_instances: PositiveInt = 1
+    """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off."""
+    requests_per_minute: PositiveInt = 30
+    """With max_instances above 1: requests a minute and instance that autoscaling aims at."""
+    capture_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Share of requests and answers that are kept in S3, 0 to 100; 0 keeps none: they are people's chats."""
+    engine: Literal["huggingface", "vllm"] = "huggingface"
+    """What serves: the Hugging Face image with lorasum's inference.py, or the Hugging Face vLLM image."""
+    vllm_version: str = "0.29.0"
+    """With engine vllm: of the Hugging Face vLLM image."""
+    inference_image: str | None = None
+    """URI of the inference image; default: the Hugging Face image of the two versions below."""
+    inference_transformers_version: str = "5.5.3"
+    """Of the Hugging Face inference image."""
+    inference_pytorch_version: str = "2.6.0"
+    """Of the Hugging Face inference image."""
+
+    @field_validator("training_instance_type", "endpoint_instance_type")
+    @classmethod
+    def _instance_exists(cls, name: str) -> str:
+        return _checked(name, instance_problem(name))
+
+    @field_validator("region")
+    @classmethod
+    def _region_exists(cls, name: str | None) -> str | None:
+        return name and _checked(name, region_problem(name))
+
+    @field_validator("hub_token_secret")
+    @classmethod
+    def _is_an_address(cls, secret: str | None) -> str | None:
+        return secret and _checked(secret, "" if secret.startswith("arn:") else "must be an ARN, not the token itself")
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "SageMakerConfig":
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups go together: give both or neither")
+        if self.spot and self.keep_alive_minutes:
+            raise ValueError("keep_alive_minutes does not go with spot: SageMaker keeps no spot instance")
+        if self.max_wait_hours is not None and not self.spot:
+            raise ValueError("max_wait_hours is for spot only")
+        if self.max_wait_hours is not None and self.max_wait_hours < self.max_runtime_hours:
+            raise ValueError("max_wait_hours is shorter than max_runtime_hours")
+        if len(self.tags) > 40:
+            raise ValueError(f"{len(self.tags)} tags; 40 are allowed")
+        if self.network_isolation and self.hub_token_secret:
+            raise ValueError("hub_token_secret cannot be read with network_isolation")
+        return self
+
+
+def _checked(value: str, problem: str) -> str:
+    if problem:
+        raise ValueError(problem)
+    return value
