@@ -7,7 +7,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Manifest, SplitStats
-from lorasum.errors import ConfigError
+from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Resource
 from lorasum.results import (
     BatchPrediction,
@@ -23,15 +23,19 @@ from lorasum.results import (
     EvaluateResult,
     Prediction,
     PrepareResult,
+    RenderedExample,
     Rouge,
+    RowFailure,
     RunResult,
     StatusResult,
     TeardownResult,
     TrainPlan,
     TrainResult,
+    TrainStarted,
 )
 from lorasum.ui import render
 from lorasum.ui.reporter import ConsoleReporter
+from lorasum.ui.terminal import visible
 
 STATS = SplitStats(examples=160, packs=38, tokens=32000, completion_tokens=4000, longest_example=612, fill=0.94)
 MANIFEST = Manifest("abc", "{dialogue}", "org/model", None, 2, 1024, {"train": STATS}, {"too long": 3}, "0.1.0")
@@ -217,3 +221,95 @@ def test_on_a_terminal_a_bar_moves_and_goes_away() -> None:
     assert "layer [1]" in shown
     assert "\x1b[?25l" in shown, "the cursor is hidden while the bar is there"
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "and it is back, whatever was left unfinished"
+
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\x00\x7f\x08\u202eevil\u2066\u2028\nhint: pay"
+ACTED_ON = set(HOSTILE) - set("[2J]0;owned31mevil\nhint: pay")
+
+
+def hostile(value: Any) -> Any:
+    """`value` with every text in it made an attack on the terminal."""
+    if isinstance(value, str):
+        return value + HOSTILE
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: hostile(getattr(value, field.name)) for field in fields(value)})
+    if isinstance(value, Mapping):
+        return {hostile(key): hostile(item) for key, item in value.items()}
+    return tuple(hostile(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        *RESULTS,
+        SAMPLE,
+        replace(PREPARED, shown=(RenderedExample("prompt", "completion", 9),), rejected="r", report="r"),
+        BatchPrediction("a", "b", 3, 1.0, (RowFailure(1, "refused"),)),
+        TrainStarted("chats", "chats-1", "arn", "InProgress"),
+        TrainPlan("chats", "chats-1", "/train.py", "m", "/d", {"r": "1"}, {"TrainingJobName": "x"}),
+        replace(TORN, remaining=("endpoint chats",)),
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_no_result_acts_on_the_terminal(result: object, capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(hostile(result))
+    out = capsys.readouterr().out
+    assert not ACTED_ON & set(out)
+    if result != StatusResult(()):
+        assert "␛[2J" in out.replace("\n", "").replace(" ", "")
+
+
+def test_no_error_or_question_acts_on_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    try:
+        raise LorasumError(HOSTILE, HOSTILE)
+    except LorasumError as error:
+        render.error(error, verbose=True)
+        render.unexpected(error, verbose=True)
+    render.error(ConfigError(HOSTILE, HOSTILE, (HOSTILE, HOSTILE)))
+    render.say(HOSTILE)
+    assert render.confirm("Do that?", [HOSTILE])
+    err = capsys.readouterr().err
+    assert not ACTED_ON & set(err)
+    lines = err[err.rindex("error: ␛") :].splitlines()
+    assert [line[:8] for line in lines[:4]] == ["error: ␛", "  ␛[2J␛]", "  ␛[2J␛]", "hint: ␛["], "no text adds a line"
+
+
+def test_no_event_or_warning_acts_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with ConsoleReporter(verbose=True) as report:
+        report.step(HOSTILE)
+        report.warn(HOSTILE)
+        report.progress(HOSTILE, 1, 1, HOSTILE)
+        for kind in ("start", "eval", "saved", "status", "log", "unheard of"):
+            values = dict.fromkeys(
+                ("device", "compute_dtype", "dtype_reason", "loss_on", "path", "status", "line", "x"), HOSTILE
+            )
+            report.event(read(kind, lora_targets=[HOSTILE], step=1, **values))
+    err = capsys.readouterr().err
+    assert not ACTED_ON & set(err)
+    assert err.count("␛[2J") > 8
+
+
+def test_json_holds_every_character_to_the_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(Prediction("d", HOSTILE), as_json=True)
+    assert json.loads(capsys.readouterr().out)["summary"] == HOSTILE
+
+
+def test_a_summary_is_exact_in_a_pipe_and_visible_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(Prediction("d", HOSTILE))
+    assert capsys.readouterr().out == HOSTILE + "\n"
+    script = f"from lorasum.ui import render; render.text({HOSTILE!r})"
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", script], stdout=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode().replace("\r\n", "\n")
+    os.close(ours)
+    assert not ACTED_ON & set(shown)
+    assert "␛[2J" in shown
+
+
+def test_text_in_any_script_is_shown_as_it_is() -> None:
+    for text in ("Grüße, 東京 🙂👩‍👧", "שלום\u200f, مرحبا\u200e", "a\tb\nc"):
+        assert visible(text) == text

@@ -10,7 +10,7 @@ from functools import singledispatch
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
@@ -31,10 +31,10 @@ from lorasum.results import (
     TrainResult,
     TrainStarted,
 )
+from lorasum.ui.terminal import console, one_line, visible
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _FAILURES_SHOWN = 20  # rows; --json has them all
-_PIPE_WIDTH = 120  # columns, where no terminal says how wide it is
 
 
 def show(result: object, as_json: bool = False) -> None:
@@ -55,13 +55,13 @@ def show(result: object, as_json: bool = False) -> None:
 
 
 def text(line: str) -> None:
-    """Print a result that is text already."""
-    print(line)
+    """Print a result that is text already: to the letter where a program reads it, made visible on a terminal."""
+    print(visible(line) if sys.stdout.isatty() else line)
 
 
 def say(line: str) -> None:
     """Print one line on stderr."""
-    console(stderr=True).print(Text(line), soft_wrap=True)
+    console(stderr=True).print(Text(one_line(line)), soft_wrap=True)
 
 
 def error(problem: LorasumError, verbose: bool = False) -> None:
@@ -78,21 +78,21 @@ def unexpected(problem: Exception, verbose: bool) -> None:
 
 
 def _say_error(message: str, hint: str, lines: tuple[str, ...], verbose: bool) -> None:
-    if verbose:
-        traceback.print_exc()
     out = console(stderr=True)
-    out.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    if verbose:
+        out.print(Text(traceback.format_exc()), soft_wrap=True)
+    out.print(Text.assemble(("error: ", "bold red"), one_line(message)), soft_wrap=True)
     for line in lines:
-        out.print(Text(f"  {line}"), soft_wrap=True)
+        out.print(Text(f"  {one_line(line)}"), soft_wrap=True)
     if hint:
-        out.print(Text.assemble(("hint: ", "bold"), hint), soft_wrap=True)
+        out.print(Text.assemble(("hint: ", "bold"), one_line(hint)), soft_wrap=True)
 
 
 def confirm(question: str, lines: list[str]) -> bool:
     """Ask on the terminal, on stderr, showing `lines` first; no is the default."""
     out = console(stderr=True)
     for line in lines:
-        out.print(Text(f"  {line}"), soft_wrap=True)
+        out.print(Text(f"  {one_line(line)}"), soft_wrap=True)
     return Confirm.ask(question, console=out, default=False)
 
 
@@ -316,11 +316,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def console(stderr: bool = False) -> Console:
-    """A console that prints text as it is: no markup, no emoji codes, no guessed highlights."""
-    out = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-    if not (sys.stderr if stderr else sys.stdout).isatty():
-        out.width = max(out.width, _PIPE_WIDTH)
-    return out

@@ -21,7 +21,8 @@ from lorasum.contract import (
     StepEvent,
     UnknownEvent,
 )
-from lorasum.ui.render import console, dollars, duration, facts, loss
+from lorasum.ui.render import dollars, duration, facts, loss
+from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters
 _SECONDS_BETWEEN_LINES = 2.0  # of progress, where there is no terminal to redraw
@@ -53,10 +54,10 @@ class ConsoleReporter:
 
     def step(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(Text.assemble(("· ", "dim"), text), soft_wrap=True)
+            self._console.print(Text.assemble(("· ", "dim"), one_line(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self._console.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
+        self._console.print(Text.assemble(("warning: ", "bold yellow"), one_line(text)), soft_wrap=True)
 
     def progress(self, label: str, done: float, total: float, detail: str = "") -> None:
         if self._quiet:
@@ -81,7 +82,7 @@ class ConsoleReporter:
                     detail += f" · {duration(event.eta_seconds)} left"
                     self._say_progress("training", step, steps, f"step {step}/{steps}", detail)
             case LogEvent(line=line) if self._verbose:
-                self._console.print(Text(line, style="dim"), soft_wrap=True)
+                self._console.print(Text(one_line(line), style="dim"), soft_wrap=True)
             case LogEvent(line=line):
                 if self._live:
                     self._show_log_line(line)
@@ -98,7 +99,7 @@ class ConsoleReporter:
         bars = self._started_bars()
         if "log" not in self._tasks:
             self._tasks["log"] = bars.add_task("log", total=None, detail="")
-        bars.update(self._tasks["log"], detail=line[:_LOG_WIDTH])
+        bars.update(self._tasks["log"], detail=one_line(line[:_LOG_WIDTH]))
 
     def _move_bar(self, label: str, done: float, total: float, detail: str) -> None:
         bars = self._started_bars()
