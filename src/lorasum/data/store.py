@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lorasum.config.schema import DataConfig
 from lorasum.contract import COLUMNS, MANIFEST_FILE
+from lorasum.data.personal import RULES as REDACTION
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.tokenize_pack import Tokens
 
@@ -51,7 +52,7 @@ def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig) ->
         "max_bad_rows": data.max_bad_rows,
         "duplicates": data.duplicates,
         "messages": data.messages.model_dump(),
-        "redact": data.phone_region if data.redact else None,
+        "redact": [data.phone_region, REDACTION] if data.redact else None,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -1,0 +1,171 @@
+"""The forms of personal data, and of what looks like it. All but CANDIDATE are for the shadow of a text (personal.py):
+its digits, spaces and dashes are ASCII."""
+
+import re
+
+LEAST_PHONE_DIGITS = 7  # shorter ones are rooms, prices, times
+
+_GAP = r"[ ().\-/]"  # what may stand between the digits of a phone number
+_EDGE = r"(?<![\w.,+/\-])"
+_END = r"(?![\w]|[.,:]\d)"
+
+
+def _words(*words: str) -> str:
+    return "|".join(sorted((word.replace(" ", r"\s?") for word in " ".join(words).split()), key=len, reverse=True))
+
+
+CANDIDATE = (
+    r"@|＠|﹫|[(\[{](at|ät)[)\]}]| at .{1,80} dot |"
+    + r"\p{Nd}"
+    + r"(?:[\s().\-/−⁄∕／（）．\p{Zs}\p{Pd}\p{Cf}]{0,3}\p{Nd}){6}"
+)
+"""What every text with personal data has in it, in RE2's language; few other texts do."""
+
+MAYBE = re.compile(r"@|[(\[{](?:at|ät)[)\]}]| at .{1,80} dot |\d(?:[ ().\-/]{0,3}\d){6}")
+"""The same for a shadow."""
+
+# -- email addresses --
+
+_LABEL = r"[^\s\x00@<>()\[\]{},;:\"'.!?…/\\|=&#*`~«»“”„]+"
+_FILES = r"(?!(?:png|jpe?g|gif|svg|webp|pdf|mp[34])\b)"  # photo@2x.png
+_TOP = rf"{_FILES}(?:xn--[A-Za-z0-9-]+|[A-Za-z]{{2,63}}|[^\s\x00-\x7f«»“”„…]{{2,}})"
+_DOMAIN = rf"(?:{_LABEL}\.){{1,8}}{_TOP}"
+_WORD = r"[\w.+-]{0,62}\w"
+_LOCAL = [
+    re.compile(
+        r"[A-Za-z0-9_À-ɏ][A-Za-z0-9À-ɏ.!#$%&'*+=?^_`{|}~-]*$"
+    ),  # before those of all scripts: 写信给ann@example.org
+    re.compile(rf"{_LABEL}(?:\.{_LABEL})*$"),
+    re.compile(r"\"[^\"\n@]+\"$"),
+]
+_SPELT = [re.compile(r"[\w.+-]*\w$")]
+LONGEST_LOCAL = 64  # characters before the @, RFC 5321
+EMAILS = [
+    (re.compile(rf"@{_DOMAIN}"), _LOCAL),
+    (
+        re.compile(
+            rf"\s?[(\[{{](?:at|ät)[)\]}}]\s?{_WORD}(?:\s?(?:\.|[(\[{{](?:dot|punkt|point)[)\]}}])\s?{_WORD}){{1,8}}"
+        ),
+        _SPELT,
+    ),
+    (re.compile(rf" at {_WORD}(?: dot {_WORD}){{1,8}}"), _SPELT),
+]
+"""(what begins with the @, what may stand before it): a search for the @ first takes linear time."""
+
+# -- cards and bank accounts --
+
+CARD = re.compile(r"(?<![\w.,+])(?<!\d[\-/])\d(?:[ .\-/]{0,2}\d){13,18}(?![\w]|[.,\-]\d)")
+CARD_SCHEMES = re.compile(
+    r"4\d{15}(?:\d{3})?"  # Visa
+    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|3(?:0[0-5]|09|[689]\d)\d{11}(?:\d{2})?"  # Diners Club
+    r"|(?:6011|65\d\d|64[4-9]\d|62\d\d|35[2-8]\d|60\d\d|8[12]\d\d|508\d|220[0-4])\d{12}"  # Discover, JCB, RuPay, Mir
+    r"|(?:62|81)\d{15,17}|(?:50|5[6-8]|6[0-9])\d{14}(?:\d{2,3})?"  # UnionPay, Maestro
+)
+IBAN_LENGTHS = {
+    country: length
+    for length, countries in {
+        15: "NO", 16: "BE", 18: "DK FO FI GL NL", 19: "MK SI", 20: "AT BA EE KZ LT LU XK", 21: "HR LI LV CH",
+        22: "BH BG CR DE GE GB IE ME RS VA", 23: "AE GI IL IQ TL", 24: "AD CZ MD PK RO SA SK ES SE TN VG",
+        25: "PT LY", 26: "IS TR", 27: "FR GR IT MC MR SM BI DJ", 28: "AL AZ BY CY DO GT HU LB PL SV",
+        29: "BR EG PS QA UA", 30: "JO KW MU", 31: "MT SC", 32: "LC", 33: "RU",
+    }.items()
+    for country in countries.split()
+}  # fmt: skip
+IBAN = re.compile(rf"(?<!\w)({'|'.join(sorted(IBAN_LENGTHS))})\d\d(?:[ \-]?[A-Z0-9]){{11,29}}", re.IGNORECASE)
+
+# -- phone numbers --
+
+PHONE_LINKS = [re.compile(r"(?:wa\.me/|[?&]phone=|\btel:)(?P<found>\+?\d{7,15})(?!\d)")]
+
+_CALLED = _words(
+    "tel telefon telefonnummer phone telephone mobile cell cellphone whatsapp sms fax call ring reach text handy",
+    "handynummer ruf rufe rufnummer anrufen mobil erreichbar erreichst nummer rückruf durchwahl téléphone",
+    "téléphoner tél appelle appelez appeler portable numéro joindre teléfono telefono móvil celular llama llámame",
+    "llamar número telefone telemóvel liga ligue ligar número zap cellulare chiama chiamami chiamare numero bel",
+    "bellen nummer mobiel telefoonnummer ring tlf mobilnummer puhelin numero soita telefoni komórka komórkę dzwoń",
+    "zadzwoń numer telefonu číslo volej zavolej mobilu ara numaram telefonum тел телефон звони позвони звоните",
+    "номер мобильный дзвони",
+)
+_CALLED_TOGETHER = _words(  # scripts without spaces, and words written together with what follows
+    "电话 手机 手机号 號碼 号码 電話 電話番号 携帯 番号",
+    "전화 전화번호 번호 연락처 फ़ोन फोन नंबर رقم رقمي هاتف هاتفي موبايل جوال טלפון נייד מספר",
+    "โทร เบอร์",
+)
+_NUMBER = rf"[+(]*\d(?:{_GAP}{{0,3}}\d){{6,14}}(?!\d)"
+CALLED_PHONE = re.compile(
+    rf"(?:\b(?:{_CALLED})\b|{_CALLED_TOGETHER})[^\d\n\x00]{{0,20}}?(?P<found>(?<![\d.,]){_NUMBER})", re.IGNORECASE
+)
+"""A number behind a word such as `call` or `Handy`."""
+
+PHONE_FORMS = [
+    re.compile(rf"(?<![\w+])\+ ?\(?\d(?:{_GAP}{{0,3}}\d){{7,14}}(?!\d)"),  # with a country's code, ITU-T E.123
+    re.compile(rf"{_EDGE}\(?00[1-9](?:{_GAP}{{0,3}}\d){{8,13}}{_END}"),  # the same, dialled
+    re.compile(rf"{_EDGE}\(?0[1-9](?:{_GAP}{{0,3}}\d){{7,10}}{_END}"),  # with the 0 of most countries' own numbers
+]
+"""What no other number looks like, whichever country it may be of."""
+
+GLUED = re.compile(r"[A-Za-z0-9_.,]")
+"""Before the first digit of what is a part of a word, a version or a decimal."""
+SOME_NUMBER = re.compile(rf"\d(?:{_GAP}{{0,4}}\d){{6}}")
+LONG_NUMBER = re.compile(r"(?<![\w.,])\d(?:[ .\-/]?\d){8,}(?!\w)")
+
+# -- what is no phone number --
+
+_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
+_HOUR, _MINUTE = r"(?:[01]?\d|2[0-4])", r"[0-5]\d"
+_NO_MORE = r"(?![./-]?\d)"
+_CURRENCIES = _words(
+    "€ eur euro euros £ gbp pound pounds quid $ usd dollar dollars bucks us$ ca$ a$ ¥ jpy yen 円 元 块 rmb cny 원 krw",
+    "₹ rs inr rupee rupees r$ real reais brl chf franken kr kr. sek nok dkk zł zl pln kč czk ft huf lei ron лв ₽",
+    "руб рублей ₺ tl ₴ грн peso pesos mxn ₪ ฿",
+).replace("$", r"\$")
+_UNITS = _words("% people users views followers leute personen personnes personas million millionen km kg bytes steps")
+_AMOUNT = r"(?:[1-9]\d{0,2}(?:[., ']\d{3})+|\d+)(?:[.,]\d{1,2})?(?!\d)"
+_ORDER = _words(
+    "order invoice ticket booking tracking parcel shipment article item sku serial transaction receipt",
+    "reservation barcode bestellung bestellnummer rechnung rechnungsnummer auftrag auftragsnummer sendung",
+    "sendungsnummer buchung artikelnummer aktenzeichen charge chargennummer batch commande facture réservation",
+    "colis pedido factura reserva envío encomenda fatura ordine fattura prenotazione spedizione bestelling",
+    "factuur zending beställning bestilling ordre ordrenummer faktura zamówienie zamówienia faktury przesyłka",
+    "objednávka tilaus sipariş заказ заказа накладная",
+)
+_ORDER_TOGETHER = _words("订单 订单号 订单编号 单号 注文番号 주문 주문번호 송장번호 طلب الطلب ऑर्डर")
+_CASE = _words(  # a phone number may stand behind these, too: one that begins with 0 is taken for it
+    "reference ref customer contract policy confirmation account licence license case id kundennummer vorgang",
+    "vertragsnummer référence dossier client referencia cliente pratica счет счёт konto compte cuenta conto",
+    "rekening",
+)
+_NUMBERS = _words(
+    "number numbers no no. nr nr. nummer num numéro número numero id code is was are ist war lautet es n° nº",
+)
+_OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{_NUMBERS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
+_CODE = r"(?!\+)\w{0,20}\d[\w\-./]{0,60}"
+
+NOT_PHONES = [
+    re.compile(r"(?:https?://|www\.)\S+"),
+    re.compile(rf"(?<![\d+])(?<!\d[./-]){_YEAR}([./-]) ?{_MONTH}\1 ?{_DAY}(?!\d)"),  # 2024-06-03
+    re.compile(rf"(?<![\d+])(?<!\d[./-]){_DAY}([./-]) ?{_DAY}\1 ?(?:{_YEAR}|\d\d){_NO_MORE}"),  # 03.06.2024, 6/3/24
+    re.compile(rf"(?<![\d+])(?<!\d[./ -]){_YEAR} ?[-/] ?{_YEAR}{_NO_MORE}"),  # 2019-2024
+    re.compile(rf"(?<![\d.]){_HOUR}[.:h]{_MINUTE} ?(?:-|to|bis|à|a) ?{_HOUR}[.:h]{_MINUTE}(?![.\d])"),  # 9.30-11.45
+    re.compile(r"(?<!\d)\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?!\d)"),
+    re.compile(rf"(?<![\d.]){_HOUR}[.h]{_MINUTE}(?= ?(?:uhr|am|pm|a\.m|p\.m|h)\b)", re.IGNORECASE),
+    re.compile(rf"(?<!\w)(?:{_CURRENCIES}) ?(?!0\d){_AMOUNT}", re.IGNORECASE),
+    re.compile(rf"(?<![\w(])(?<!\d[ ./-])[+-]?(?!0\d){_AMOUNT} ?(?:{_CURRENCIES}|{_UNITS})(?![\w]|\d)", re.IGNORECASE),
+    re.compile(rf"(?:\b(?:{_ORDER})|{_ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_CODE})", re.IGNORECASE),
+    re.compile(rf"\b(?:{_CASE}){_OF_ORDER}(?P<found>(?!0){_CODE})", re.IGNORECASE),
+    re.compile(r"[#№] ?(?P<found>\d[\d\-]*)"),
+    re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)(?![\w]|\.\d)"),  # IP
+    re.compile(r"(?<![\w.])-?(?:0|[1-9]\d{0,2})[.,]\d{5,}(?![\w.])"),  # a decimal, such as a place on the map
+    re.compile(r"(?<![\w])97[89](?:[ -]?\d){10}(?!\d)"),  # ISBN
+]
+"""Dates, times, prices, order numbers and the like."""
+
+RATHER_NOT_PHONES = [
+    re.compile(
+        rf"(?<![\w+.\-]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[T_-]?{_MINUTE}{_MINUTE}(?:{_MINUTE})?)?(?!\d)"
+    ),
+    re.compile(r"(?<![\w+(])1[4-8]\d{8}(?:\d{3})?(?:\.\d+)?(?![\w-])"),  # seconds or milliseconds since 1970
+]
+"""Dates and times without signs: a phone number may look like that, and then a word before it says what it is."""
