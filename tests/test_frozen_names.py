@@ -36,7 +36,7 @@ def test_a_config_keeps_its_job_name(config: str, job: str) -> None:
             {"max_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
             "2a7e875d5482",
         ),
-        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "a4e10d3469b0"),
+        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "5408d22a84fa"),
         ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "6cfb685a542a"),
     ],
 )

@@ -353,7 +353,16 @@ def test_personal_data_is_warned_of_and_taken_out_on_request(make_config: Callab
     clean = Recorder()
     result = prepare(RunContext(make_config(redact=True), LocalBackend, Ledger(), clean), show=12)
     assert any("A: mail <EMAIL> or call <PHONE>" in example.prompt for example in result.shown)
+    assert "took out personal data: 1 email address, 1 phone number" in clean.steps
     assert not clean.warnings
+
+
+def test_redaction_tells_of_long_numbers_it_left_in(make_config: Callable[..., Config], chats: Path) -> None:
+    row = {"dialogue": "A: it is 345 998 761 223, order 10023456789", "summary": "A gives a number."}
+    replace_line(chats / "train.jsonl", 3, json.dumps(row).encode())
+    report = Recorder()
+    run(make_config(redact=True), report)
+    assert report.warnings[-1].startswith("left in: 1 number of 9 digits or more, the first at train.jsonl:3;")
 
 
 def test_message_lists_are_dialogues(make_config: Callable[..., Config], chats: Path) -> None:

@@ -14,7 +14,7 @@ from lorasum.config.schema import DataConfig
 from lorasum.context import RunContext
 from lorasum.data import store
 from lorasum.data.duplicates import NearDuplicates, Seen, key
-from lorasum.data.personal import count_personal, redact
+from lorasum.data.personal import count_personal, redact, unexplained_numbers
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.report import write_report
 from lorasum.data.sources import Source, Split, open_sources
@@ -132,6 +132,8 @@ def _make(
         )
         store.write_manifest(folder, manifest)
     _warn(sources, tallies, manifest, data, rejected, report)
+    if data.redact:
+        _tell_redacted(looking, data, report)
     return manifest
 
 
@@ -153,10 +155,15 @@ class _Looking:
     """What is found out about the examples as they pass by.
 
     Attributes:
+        taken_out: personal data by kind, with `data.redact`.
+        left_in, left_in_at: long numbers that nothing explains, with `data.redact`, and the row of the first.
         longest, shortest: tokens and place of such an example of the split at hand.
     """
 
     personal: Counter[str] = field(default_factory=Counter)
+    taken_out: Counter[str] = field(default_factory=Counter)
+    left_in: int = 0
+    left_in_at: str = ""
     shared: Counter[str] = field(default_factory=Counter)
     test_dialogues: Seen = field(default_factory=Seen)
     near: NearDuplicates = field(default_factory=NearDuplicates)
@@ -171,15 +178,26 @@ def _unique(
     seen = Seen()
     for batch in batches(usable, _BATCH):
         if data.redact:
-            clean: Callable[[str], str] = lambda text: redact(text, data.phone_region)  # noqa: E731
-            batch = [(where, Example(clean(one.dialogue), clean(one.summary))) for where, one in batch]
-        count_personal([text for _, one in batch for text in (one.dialogue, one.summary)], looking.personal)
+            batch = [(where, _redacted(where, example, data.phone_region, looking)) for where, example in batch]
+        else:
+            texts = [text for _, one in batch for text in (one.dialogue, one.summary)]
+            count_personal(texts, looking.personal, data.phone_region)
         again = seen.add([key(one.dialogue, one.summary) for _, one in batch])
         for (where, example), repeated in zip(batch, again, strict=True):
             if repeated and data.duplicates == "drop":
                 tally.reject(where, Rejected("duplicate"), {"dialogue": example.dialogue, "summary": example.summary})
             else:
                 yield where, example
+
+
+def _redacted(where: str, example: Example, region: str, looking: _Looking) -> Example:
+    """The example without personal data. What was taken out is counted, and so is what may have been left in."""
+    texts = [redact(text, region, looking.taken_out) for text in (example.dialogue, example.summary)]
+    left = sum(len(unexplained_numbers(text, region)) for text in texts)
+    if left:
+        looking.left_in += left
+        looking.left_in_at = looking.left_in_at or where
+    return Example(*texts)
 
 
 def _looked_at(
@@ -266,6 +284,16 @@ def _warn(
     if manifest.personal and not data.redact:
         kinds = ", ".join(_counted(count, kind) for kind, count in manifest.personal.items())
         report.warn(f"the chats seem to hold personal data ({kinds}); --redact takes it out")
+
+
+def _tell_redacted(looking: _Looking, data: DataConfig, report: Reporter) -> None:
+    kinds = ", ".join(_counted(count, kind) for kind, count in looking.taken_out.items())
+    report.step(f"took out personal data: {kinds or 'there was none'}")
+    if looking.left_in:
+        report.warn(
+            f"left in: {_counted(looking.left_in, 'number')} of 9 digits or more, the first at {looking.left_in_at}; "
+            f"no date, price or order number, and no phone number of data.phone_region ({data.phone_region})"
+        )
 
 
 def _counted(number: int, noun: str) -> str:

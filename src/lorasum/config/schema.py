@@ -94,9 +94,9 @@ class DataConfig(Section):
     duplicates: Literal["drop", "keep"] = "drop"
     """What happens to an example that is in its split already, word for word."""
     redact: bool = False
-    """Put <EMAIL>, <PHONE> and <CARD> in the place of email addresses, phone and card numbers."""
+    """Put <EMAIL>, <PHONE>, <CARD> and <IBAN> in the place of email addresses, phone, card and bank account numbers."""
     phone_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "US"
-    """Country of phone numbers that name none, for `redact`: two capital letters."""
+    """Country of phone numbers that name none: two capital letters. For `redact` and for counting them."""
 
     @field_validator("template")
     @classmethod

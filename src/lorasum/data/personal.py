@@ -8,7 +8,6 @@ be taken for one, nor be glued to the number beside it. docs/redaction.md says h
 """
 
 import re
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -199,10 +198,10 @@ def _shadow(text: str) -> str:
 
 @cache
 def _ascii_forms() -> dict[int, str]:
-    """Code point → ASCII character, for every digit, space, dash and invisible sign there is, and full-width signs."""
+    """Code point → ASCII character, for every digit, space, dash and invisible sign, and full-width signs."""
     forms = {}
     plain = {"Zs": " ", "Pd": "-", "Cf": " "}  # Cf: zero-width spaces, direction marks, soft hyphens
-    for point in range(128, sys.maxunicode + 1):
+    for point in range(128, 0x20000):
         category = unicodedata.category(chr(point))
         if category == "Nd":
             forms[point] = str(unicodedata.decimal(chr(point)))
