@@ -19,8 +19,7 @@ from lorasum.commands.prepare import prepare
 from lorasum.commands.run import run
 from lorasum.commands.status import status
 from lorasum.commands.teardown import teardown
-from lorasum.commands.train import train
-from lorasum.commands.train_plan import plan_training
+from lorasum.commands.train import plan_training, train
 from lorasum.config.loader import load_config
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
@@ -28,6 +27,7 @@ from lorasum.contract import Event, StepEvent
 from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
+from lorasum.resources import TrainingJob
 
 pytestmark = pytest.mark.slow
 
@@ -143,7 +143,7 @@ def test_train_adopts_the_job_of_a_killed_lorasum_stops_it_on_ctrl_c_and_resumes
         wait_for(lambda: there.events("step"))
         job = there.trainer()
         killed.send_signal(signal.SIGKILL)
-    [row] = there.ledger.resources("tiny", "training_job")
+    [row] = there.ledger.rows(TrainingJob, "tiny")
     assert row.state == "live"
     assert job.is_running()
 
@@ -183,7 +183,7 @@ def test_train_resumes_a_job_whose_process_was_killed(place: Callable[[int], Pla
     prepare(there.context())
     with pytest.raises(BackendError, match="killed"):
         train(there.context(KillAtStep(there, 20)))
-    [row] = there.ledger.resources("tiny", "training_job")
+    [row] = there.ledger.rows(TrainingJob, "tiny")
     assert row.state == "failed"
     result = train(there.context())
     assert not result.reused

@@ -8,10 +8,10 @@ from lorasum.backends.sagemaker.endpoint_requests import Served, part_name
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.storage import StoredFile
 from lorasum.backends.sagemaker.storage import fingerprint as folder_fingerprint
-from lorasum.commands.train_plan import _spec
 from lorasum.config.loader import load_config
 from lorasum.config.schema import DataConfig
 from lorasum.data.store import fingerprint
+from lorasum.lifecycle.planning import _spec
 from lorasum.model_source import ModelRef
 
 CONFIGS = Path(__file__).parents[1] / "configs"

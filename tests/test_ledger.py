@@ -1,110 +1,265 @@
-"""The ledger: nothing recorded is lost, whoever else writes, and whoever dies."""
+"""The ledger: nothing recorded is lost, whoever else writes, whoever dies, and whatever becomes of its file."""
 
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger, RunBusyError, run_lock
+from lorasum.ledger import Ledger, NewerLedgerError
+from lorasum.lifecycle.lock import RunBusyError, run_lock
+from lorasum.resources import Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
+
+OLD = Path(__file__).parent / "data_files" / "ledger_of_version_0.sql"
+ENDPOINT = Endpoint(run="a", name="e", backend="local", artifact="/x", origin=Origin(template="{dialogue}"))
+JOB = TrainingJob(run="a", name="j", backend="local", origin=Origin(template="{dialogue}"))
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]) -> Ledger:
     monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
-    return Ledger()
+    return Ledger(warn=warnings.append)
+
+
+@pytest.fixture
+def old_ledger(ledger: Ledger) -> Ledger:
+    """A ledger that was written before there were versions."""
+    ledger.path.parent.mkdir()
+    with sqlite3.connect(ledger.path) as db:
+        db.executescript(OLD.read_text(encoding="utf-8"))
+    return ledger
+
+
+def change(ledger: Ledger, statement: str, *values: object) -> None:
+    with sqlite3.connect(ledger.path) as db:
+        db.execute(statement, values)
 
 
 def test_reading_a_ledger_that_is_not_there_makes_none(ledger: Ledger) -> None:
     assert ledger.resources() == []
-    assert ledger.find("a", "endpoint", "a") is None
+    assert ledger.find(Endpoint, "a", "a") is None
     assert not ledger.path.parent.exists()
 
 
-def test_a_mark_adds_to_what_is_known_and_an_intent_begins_anew(ledger: Ledger) -> None:
-    ledger.intend("a", "endpoint", "e", "local", {"artifact": "/x"})
-    ledger.mark("a", "endpoint", "e", "live", location="http://x")
-    [row] = ledger.resources("a")
-    assert (row.state, row.detail) == ("live", {"artifact": "/x", "location": "http://x"})
-    ledger.intend("a", "endpoint", "e", "local", {"artifact": "/y"})
-    [again] = ledger.resources("a")
-    assert (again.state, again.detail) == ("intended", {"artifact": "/y"})
+def test_what_is_recorded_is_read_again_and_an_intent_begins_anew(ledger: Ledger) -> None:
+    row = ledger.intend(ENDPOINT)
+    live = ledger.save(replace(row, state="live", location="http://x", usd_per_hour=None))
+    assert ledger.resources("a") == [live]
+    again = ledger.intend(replace(ENDPOINT, artifact="/y"))
+    assert ledger.resources("a") == [again]
+    assert (again.state, again.location) == ("intended", "")
     assert again.created_at > row.created_at
 
 
-def test_a_note_adds_to_what_is_known_and_leaves_state_and_time(ledger: Ledger) -> None:
-    ledger.intend("a", "training_job", "j", "local", {"usd": 1.0, "warm": True})
-    ledger.mark("a", "training_job", "j", "done")
-    [row] = ledger.resources("a")
-    ledger.note("a", "training_job", "j", warm=False)
-    [noted] = ledger.resources("a")
-    assert noted.detail == {"usd": 1.0, "warm": False}
-    assert (noted.state, noted.updated_at) == (row.state, row.updated_at)
+def test_a_job_keeps_its_figures_and_its_origin(ledger: Ledger) -> None:
+    figures = DoneEvent(1.5, None, 900, 90.0, 10.0)
+    row = ledger.save(replace(ledger.intend(JOB), state="done", figures=figures, usd_total=2.5))
+    assert ledger.find(TrainingJob, "a", "j") == row
+    assert (row.figures, row.origin.template) == (figures, "{dialogue}")
+
+
+def test_a_note_leaves_the_time_of_the_last_change(ledger: Ledger) -> None:
+    row = ledger.save(replace(ledger.intend(JOB), state="done", warm=True))
+    ledger.note(replace(row, warm=False))
+    assert ledger.resources("a") == [replace(row, warm=False)]
     with pytest.raises(LorasumError, match="knows no training_job 'k'"):
-        ledger.note("a", "training_job", "k", warm=False)
+        ledger.note(replace(row, name="k"))
 
 
 def test_the_latest_is_the_one_changed_last(ledger: Ledger) -> None:
-    for name in ("first", "second"):
-        ledger.intend("a", "training_job", name, "local", {})
-        ledger.mark("a", "training_job", name, "done")
-    ledger.mark("a", "training_job", "first", "done")
-    ledger.intend("a", "training_job", "third", "local", {})
-    latest = ledger.latest("a", "training_job", "done")
+    done = [ledger.save(replace(ledger.intend(replace(JOB, name=name)), state="done")) for name in ("first", "second")]
+    ledger.save(done[0])
+    ledger.intend(replace(JOB, name="third"))
+    latest = ledger.latest(TrainingJob, "a", "done")
     assert latest is not None
     assert latest.name == "first"
-    assert ledger.latest("b", "training_job") is None
+    assert ledger.latest(TrainingJob, "b") is None
 
 
-def test_what_was_never_recorded_cannot_be_marked(ledger: Ledger) -> None:
+def test_what_was_never_recorded_cannot_be_changed(ledger: Ledger) -> None:
     with pytest.raises(LorasumError, match="knows no endpoint 'e'"):
-        ledger.mark("a", "endpoint", "e", "gone")
+        ledger.save(ENDPOINT)
 
 
 def test_an_intent_does_not_hide_what_runs_on_another_backend(ledger: Ledger) -> None:
-    ledger.intend("a", "endpoint", "e", "sagemaker", {})
-    ledger.mark("a", "endpoint", "e", "live")
+    row = ledger.save(replace(ledger.intend(replace(ENDPOINT, backend="sagemaker")), state="live"))
     with pytest.raises(LorasumError, match="still live on sagemaker") as error:
-        ledger.intend("a", "endpoint", "e", "local", {})
+        ledger.intend(ENDPOINT)
     assert "backend=sagemaker" in error.value.hint
-    ledger.mark("a", "endpoint", "e", "gone")
-    ledger.intend("a", "endpoint", "e", "local", {})
+    ledger.save(replace(row, state="gone"))
+    ledger.intend(ENDPOINT)
 
 
-def test_marks_at_once_are_all_kept(ledger: Ledger) -> None:
-    ledger.intend("a", "endpoint", "e", "local", {})
-
-    def mark(number: int) -> None:
-        Ledger().mark("a", "endpoint", "e", "live", **{f"key{number}": number})
-
+def test_rows_written_at_once_are_all_kept(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(mark, range(40)))
-    [row] = ledger.resources()
-    assert len(row.detail) == 40
+        list(pool.map(lambda number: Ledger().intend(replace(ENDPOINT, name=f"e{number}")), range(40)))
+    assert len(ledger.resources()) == 40
 
 
-def test_a_file_that_is_no_ledger_is_an_error_that_names_it(ledger: Ledger) -> None:
-    ledger.path.parent.mkdir()
-    ledger.path.write_text("this is no database, nor was it ever one")
+def test_the_ledger_is_for_its_owner_alone(ledger: Ledger) -> None:
+    ledger.intend(ENDPOINT)
+    assert stat.filemode(ledger.path.stat().st_mode) == "-rw-------"
+    assert stat.filemode(ledger.path.parent.stat().st_mode) == "drwx------"
+
+
+def test_a_ledger_without_a_version_is_read_as_it_was_meant(old_ledger: Ledger) -> None:
+    rows = {row.name: row for row in old_ledger.resources("chats")}
+    assert [row.kind for row in rows.values() if isinstance(row, Unreadable)] == []
+    done, live, warm = rows["chats-5cc31fd2"], rows["chats-99a9d4ef"], rows["chats-03cee0b4"]
+    assert isinstance(done, TrainingJob)
+    assert (done.state, done.usd_total, done.figures.tokens) == ("done", 1.5, 900)
+    assert done.origin.template == "Sum up: {dialogue} =>"
+    assert done.account_and_region == "account 123456789012, eu-west-1"
+    assert (live.state, live.usd_before, live.usd_total) == ("live", 0.0, None)
+    assert (warm.kept_warm, warm.reason) == (True, "no space left on the disk")
+    endpoint = rows["chats"]
+    assert isinstance(endpoint, Endpoint)
+    assert (endpoint.state, endpoint.job, endpoint.artifact) == ("live", done.name, done.artifact)
+    assert endpoint.settings.startswith('{"deploy": {"serve": "merged"}')
+    [gone] = [row for row in old_ledger.rows(Endpoint, "cloud") if row.name == "tiny"]
+    assert (gone.state, gone.usd_before) == ("gone", 0.0)
+    assert gone.usd_total == pytest.approx(0.01767, abs=1e-5)
+
+
+def test_an_old_ledger_is_brought_up_to_date_once(old_ledger: Ledger) -> None:
+    before = old_ledger.resources()
+    with sqlite3.connect(old_ledger.path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert old_ledger.resources() == before
+
+
+def test_an_old_row_without_its_cost_is_understood(old_ledger: Ledger) -> None:
+    change(old_ledger, "UPDATE resources SET detail=? WHERE name='chats'", '{"artifact": "/x", "template": "t"}')
+    endpoint = old_ledger.find(Endpoint, "chats", "chats")
+    assert endpoint is not None
+    assert (endpoint.usd_before, endpoint.usd_total, endpoint.account_and_region) == (0.0, None, "")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("detail", "{", "Expecting property name"),
+        ("detail", "[]", "not an object"),
+        ("detail", "[" * 100_000, "recursion"),
+        ("detail", "{}", "artifact: Field required"),
+        ("detail", '{"artifact": {}, "origin": {"template": ""}}', "artifact: Input should be a valid string"),
+        ("kind", "volume", "unknown kind, 'volume'"),
+        ("state", "flying", "state: Input should be"),
+        ("created_at", "yesterday", "Invalid isoformat string"),
+        ("usd_per_hour", "much", "usd_per_hour: Input should be a valid number"),
+    ],
+)
+def test_a_row_that_cannot_be_read_says_so_and_hides_no_other(
+    ledger: Ledger, column: str, value: str, why: str
+) -> None:
+    ledger.intend(ENDPOINT)
+    job = ledger.intend(JOB)
+    change(ledger, f"UPDATE resources SET {column}=? WHERE name='e'", value)
+    row, other = ledger.resources("a")
+    assert isinstance(row, Unreadable)
+    assert (row.name, row.backend, row.state, other) == ("e", "local", "unreadable", job)
+    assert why in row.reason
+    stored = row.stored
+    [gone] = [ledger.save(replace(row, state="gone"))]
+    assert (gone.stored, [one.state for one in ledger.resources("a") if one.name == "e"]) == (stored, ["gone"])
+    ledger.intend(ENDPOINT)
+    assert column == "kind" or ledger.find(Endpoint, "a", "e") is not None, "an intent writes it anew"
+
+
+def test_a_newer_ledger_is_refused_and_left_as_it_is(ledger: Ledger, warnings: list[str]) -> None:
+    ledger.intend(ENDPOINT)
+    change(ledger, "ALTER TABLE resources RENAME COLUMN detail TO record")
+    change(ledger, "PRAGMA user_version = 7")
+    before = ledger.path.read_bytes()
+    with pytest.raises(NewerLedgerError, match="its format is 7, and this one knows 1") as error:
+        ledger.resources()
+    assert "upgrade lorasum" in error.value.hint
+    assert (ledger.path.read_bytes(), warnings) == (before, [])
+
+
+def nonsense(path: Path) -> None:
+    path.write_text("this is no database, nor was it ever one")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zero_a_page(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:8192] = bytes(4096)
+    path.write_bytes(content)
+
+
+def another_table(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE resources (id)")
+
+
+@pytest.mark.parametrize("damage", [nonsense, cut, zero_a_page, another_table])
+def test_a_damaged_ledger_is_set_aside_and_said(
+    ledger: Ledger, warnings: list[str], damage: Callable[[Path], None]
+) -> None:
+    for number in range(60):
+        ledger.intend(replace(ENDPOINT, name=f"e{number}"))
+    damage(ledger.path)
+    damaged = ledger.path.read_bytes()
+    ledger.path.with_name("ledger.sqlite-journal").write_bytes(b"of the damaged one")
+    assert ledger.resources() == []
+    [warning] = warnings
+    [kept] = [path for path in ledger.path.parent.glob("*.damaged-*") if not path.name.endswith("-journal")]
+    assert str(kept) in warning
+    assert "lorasum teardown" in warning
+    assert kept.read_bytes() == damaged
+    assert not ledger.path.with_name("ledger.sqlite-journal").exists()
+    ledger.intend(ENDPOINT)
+    assert len(ledger.resources()) == 1
+    assert len(warnings) == 1
+
+
+def test_a_folder_in_the_ledgers_place_is_an_error_that_names_it(ledger: Ledger) -> None:
+    ledger.path.mkdir(parents=True)
     with pytest.raises(LorasumError, match=r"cannot use the ledger .*ledger\.sqlite"):
         ledger.resources()
 
 
 def test_one_process_at_a_time_changes_a_run_and_a_killed_one_lets_go(ledger: Ledger) -> None:
-    hold = "with run_lock('a'): print('held', flush=True); time.sleep(60)"
-    script = f"import time\nfrom lorasum.ledger import run_lock\n{hold}"
+    hold = "with run_lock('a', 0, print): print('held', flush=True); time.sleep(60)"
+    script = f"import time\nfrom lorasum.lifecycle.lock import run_lock\n{hold}"
+    waits: list[str] = []
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         try:
             assert other.stdout.readline() == b"held\n"
-            with pytest.raises(RunBusyError, match="another lorasum process"), run_lock("a", wait=0):
+            with pytest.raises(RunBusyError, match="another lorasum process"), run_lock("a", 0, lambda: None):
                 pass
-            with run_lock("b", wait=0):
+            with run_lock("b", 0, lambda: None):
                 pass
+
+            def end_the_other() -> None:
+                waits.append("waiting")
+                other.send_signal(signal.SIGKILL)
+
+            with run_lock("a", None, end_the_other):
+                assert waits == ["waiting"]
         finally:
             other.send_signal(signal.SIGKILL)
-    with run_lock("a", wait=5):
-        pass
+
+
+def test_every_row_is_of_a_kind_that_can_be_stored(ledger: Ledger) -> None:
+    rows: list[Resource] = [ENDPOINT, JOB, Dataset(run="a", name="d", backend="local", path="/d")]
+    assert [ledger.intend(row) for row in rows] == ledger.resources("a")

@@ -126,7 +126,7 @@ def _run(
 
     with ConsoleReporter(quiet, _verbose) as report:
         loaded = load_config(file, overrides or (), report.warn)
-        result = command(RunContext(loaded, lambda: backend(loaded, report), Ledger(), report))
+        result = command(RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report))
     render.show(result, as_json)
     torn = result.teardown if isinstance(result, RunResult) else result
     if isinstance(result, BatchPrediction) and result.failures:
@@ -171,7 +171,7 @@ def prepare(
     from lorasum.commands.prepare import prepare
 
     overrides = [*(overrides or ()), *(["data.redact=true"] if redact else [])]
-    _run(config, overrides, as_json, quiet, lambda s: prepare(s, show))
+    _run(config, overrides, as_json, quiet, lambda context: prepare(context, show))
 
 
 @app.command(epilog="lorasum train -c configs/quickstart.yaml --set training.epochs=2")
@@ -185,19 +185,17 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Fine-tune the model on the prepared dataset: LoRA, merged at the end."""
-    from lorasum.commands.train import start_training, train
-    from lorasum.commands.train_plan import plan_training
+    from lorasum.commands.train import plan_training, start_training, train
 
-    verb = start_training if no_wait else train
-    if dry_run:
-        _run(config, overrides, as_json, quiet, lambda s: plan_training(s))
-    else:
-        _run(config, overrides, as_json, quiet, lambda s: verb(s))
+    _run(config, overrides, as_json, quiet, plan_training if dry_run else start_training if no_wait else train)
 
 
 @app.command(epilog="lorasum deploy -c configs/quickstart.yaml")
 def deploy(
     config: ConfigFile,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="NAME", help="The training job to serve; default: this config's.")
+    ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -206,7 +204,7 @@ def deploy(
     """Put the fine-tuned model behind an endpoint."""
     from lorasum.commands.deploy import deploy
 
-    _run(config, overrides, as_json, quiet, lambda s: deploy(s))
+    _run(config, overrides, as_json, quiet, lambda run: deploy(run, job))
 
 
 @app.command(
@@ -241,12 +239,12 @@ def predict(
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
     common = (config, overrides, as_json, quiet)
     if source and target:
-        _run(*common, lambda s: predict_file(s, source, target, concurrency))
+        _run(*common, lambda context: predict_file(context, source, target, concurrency))
     elif sample:
-        _run(*common, lambda s: predict_sample(s))
+        _run(*common, predict_sample)
     else:
         dialogue = _dialogue(text, file)
-        _run(*common, lambda s: predict_text(s, dialogue))
+        _run(*common, lambda context: predict_text(context, dialogue))
 
 
 @app.command(epilog="lorasum evaluate -c configs/quickstart.yaml --limit 20")
@@ -263,7 +261,7 @@ def evaluate(
     from lorasum.commands.evaluate import evaluate
 
     common = (config, overrides, as_json, quiet)
-    _run(*common, lambda s: evaluate(s, limit=limit, base=not no_base))
+    _run(*common, lambda context: evaluate(context, limit=limit, base=not no_base))
 
 
 @app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes")
@@ -280,10 +278,10 @@ def teardown(
     """Stop everything of the run that is running, and prove that nothing is left."""
     from lorasum.commands.teardown import plan_teardown, teardown
 
-    def command(s: "RunContext") -> object:
+    def command(run: "RunContext") -> object:
         if not yes:
-            _confirm("Do that?", plan_teardown(s, data=data, artifacts=artifacts))
-        return teardown(s, data=data, artifacts=artifacts)
+            _confirm("Do that?", plan_teardown(run, data=data, artifacts=artifacts))
+        return teardown(run, data=data, artifacts=artifacts)
 
     _run(config, overrides, as_json, quiet, command)
 
@@ -301,7 +299,7 @@ def run(
     """All of it: prepare, train, deploy, evaluate, predict a sample, teardown."""
     from lorasum.commands.run import run
 
-    _run(config, overrides, as_json, quiet, lambda s: run(s, keep=keep))
+    _run(config, overrides, as_json, quiet, lambda context: run(context, keep=keep))
 
 
 @app.command(epilog="lorasum status")
@@ -323,7 +321,7 @@ def status(
     run = load_config(config, overrides or (), ConsoleReporter().warn) if config else None
     chosen = backend(run, Silent()) if run else LocalBackend()
     backends = {"local": LocalBackend(), chosen.name: chosen}
-    render.show(status(backends, Ledger(), run.name if run else None), as_json)
+    render.show(status(backends, Ledger(warn=render.say), run.name if run else None), as_json)
 
 
 app.add_typer(config_app, name="config")

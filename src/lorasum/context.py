@@ -1,15 +1,16 @@
 """What every verb works with, in one object."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lorasum.backends.base import Backend
-    from lorasum.config.schema import Config
-    from lorasum.ledger import Ledger
-    from lorasum.reporting import Reporter
+from lorasum.backends.base import Backend
+from lorasum.config.schema import Config
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.lock import HeldRun, hold
+from lorasum.lifecycle.serving import Summarizer, in_service
+from lorasum.reporting import Reporter
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class RunContext:
         connect: makes the backend. It is called by the first verb that needs one, and once.
     """
 
-    config: "Config"
-    connect: "Callable[[], Backend]"
-    ledger: "Ledger"
-    reporter: "Reporter"
+    config: Config
+    connect: Callable[[], Backend]
+    ledger: Ledger
+    reporter: Reporter
 
     @property
     def name(self) -> str:
@@ -31,6 +32,25 @@ class RunContext:
         return self.config.name
 
     @cached_property
-    def backend(self) -> "Backend":
+    def backend(self) -> Backend:
         """Where the run's jobs and endpoints live."""
         return self.connect()
+
+    def hold(self, wait: float | None = None) -> AbstractContextManager[HeldRun]:
+        """Hold the run's lock, to change what it has.
+
+        Args:
+            wait: seconds to wait for another process. None waits for as long as it takes, and says so.
+
+        Raises:
+            RunBusyError: another process still holds it.
+        """
+        return hold(self.name, self.backend, self.ledger, self.reporter, wait)
+
+    def summarizer(self) -> Summarizer:
+        """The run's endpoint, to be asked.
+
+        Raises:
+            LorasumError: there is none, or it is not in service.
+        """
+        return in_service(self.backend, self.ledger, self.name, self.config.predict)

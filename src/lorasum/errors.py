@@ -39,3 +39,9 @@ class BackendError(LorasumError):
 
 class RefusedError(BackendError):
     """An endpoint refused one request for what is in it; it goes on answering others."""
+
+
+class InterruptedRunError(LorasumError):
+    """The user interrupted a verb that then had something to tell, such as where the training stopped."""
+
+    exit_code = 130

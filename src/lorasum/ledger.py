@@ -1,171 +1,139 @@
 """The ledger: what each run created and what still runs, in one SQLite file.
 
 Intent is written before the call that creates something, so that whatever happens in between, nothing that runs or
-costs money is unknown. Rows are never deleted: a resource that is gone says so.
+costs money is unknown. Rows are never deleted: a resource that is gone says so. Who changes a run's jobs and endpoints
+holds the run's lock (`lifecycle/lock.py`): a row is written whole.
 """
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TypeVar
 
-from filelock import FileLock, Timeout
-
-from lorasum import paths
+from lorasum import ledger_file, paths
 from lorasum.errors import LorasumError
+from lorasum.ledger_file import NewerLedgerError
+from lorasum.resources import COLUMNS, Dataset, Resource, ResourceState, Unreadable, details, kind_of, parse
 
-ResourceState = Literal["intended", "live", "done", "failed", "gone"]
-OPEN: Final = ("intended", "live")
-"""States of a resource that may be running."""
+__all__ = ["Ledger", "NewerLedgerError"]
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS resources (
-    run TEXT NOT NULL,
-    kind TEXT NOT NULL,          -- dataset | training_job | endpoint
-    name TEXT NOT NULL,
-    backend TEXT NOT NULL,
-    state TEXT NOT NULL,         -- intended | live | done | failed | gone
-    detail TEXT NOT NULL,        -- JSON
-    created_at TEXT NOT NULL,    -- UTC, ISO 8601
-    updated_at TEXT NOT NULL,
-    usd_per_hour REAL NOT NULL DEFAULT 0,  -- -1: unknown
-    PRIMARY KEY (run, kind, name)
-);
-"""
+Row = TypeVar("Row", bound=Resource)
 
 _UNKNOWN = -1.0  # price; the column is NOT NULL
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One ledger row: something a run created, or was about to create."""
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
 
-    run: str
-    kind: Literal["dataset", "training_job", "endpoint"]
-    name: str
-    backend: str
-    state: ResourceState
-    detail: Mapping[str, Any]
-    created_at: str
-    updated_at: str
-    """UTC, ISO 8601."""
-    usd_per_hour: float | None = 0.0
-    """While it runs; None where the price is unknown."""
-    usd: float | None = 0.0
-    """What it has cost up to now; None where that is unknown. Set by `status`."""
 
-    @property
-    def kept_warm(self) -> bool:
-        """Whether it is a job that has ended while its instance is kept, and billed like a running one."""
-        return self.state not in OPEN and bool(self.detail.get("warm"))
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it may be running, or billed for an instance that is kept."""
-        return self.state in OPEN or self.kept_warm
+def _ignore(text: str) -> None:
+    """Nobody is told."""
 
 
 class Ledger:
     """SQLite file of resources; every method is one transaction, durable when it returns.
 
+    Args:
+        path: the file; by default the one in lorasum's home.
+        clock: tells the time, with its zone.
+        warn: told when a damaged file is set aside.
+
     Raises:
         LorasumError: from any method, when the file cannot be opened or written.
+        NewerLedgerError: from any method, when a newer lorasum wrote the file.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path or paths.home() / "ledger.sqlite"
-
-    def intend(
-        self, run: str, kind: str, name: str, backend: str, detail: Mapping[str, Any], usd_per_hour: float | None = 0.0
+    def __init__(
+        self,
+        path: Path | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        warn: Callable[[str], None] = _ignore,
     ) -> None:
-        """Record that `name` is about to be created. Must return before the call that creates it is made.
+        self.path = path or paths.home() / "ledger.sqlite"
+        self._clock = clock
+        self._warn = warn
 
-        Args:
-            usd_per_hour: what it costs while it runs; None if that is unknown.
+    def now(self) -> datetime:
+        """The time by the ledger's clock."""
+        return self._clock()
+
+    def intend(self, resource: Row) -> Row:
+        """Record that something is about to be created. Must return before the call that creates it is made.
+
+        Returns what was recorded: `resource` as intended, and since when.
 
         Raises:
             LorasumError: something of this name is running elsewhere, on another backend or in another account or
-                region (`where` in the detail); its record is not overwritten.
+                region; its record is not overwritten.
         """
-        now = _now()
+        now = self._timestamp()
+        row = replace(resource, state="intended", created_at=now, updated_at=now)
         with self._connect(write=True) as db:
-            row = _row(db, run, kind, name)
-            if row and kind != "dataset" and _resource(row).is_open:
-                _refuse_elsewhere(_resource(row), backend, detail.get("where", ""))
-            db.execute(
-                "REPLACE INTO resources VALUES (?,?,?,?,'intended',?,?,?,?)",
-                (
-                    run,
-                    kind,
-                    name,
-                    backend,
-                    json.dumps(dict(detail)),
-                    now,
-                    now,
-                    _UNKNOWN if usd_per_hour is None else usd_per_hour,
-                ),
-            )
+            before = _read_one(db, row)
+            if before and not isinstance(before, Dataset) and before.is_open:
+                _refuse_elsewhere(before, row)
+            _write(db, row)
+        return row
 
-    def mark(self, run: str, kind: str, name: str, state: ResourceState, **detail: Any) -> None:
-        """Set the state of a recorded resource and merge `detail` into what is known of it.
+    def save(self, resource: Row) -> Row:
+        """Record a change of a resource, and that it was just now.
 
         Raises:
-            LorasumError: `name` was never recorded.
+            LorasumError: it was never recorded.
         """
-        self._update(run, kind, name, state, detail)
+        return self._update(replace(resource, updated_at=self._timestamp()))
 
-    def note(self, run: str, kind: str, name: str, **detail: Any) -> None:
-        """Merge `detail` into what is known of a recorded resource. Its state stays, and so does since when.
+    def note(self, resource: Row) -> Row:
+        """Record what was found out about a resource, leaving the time of its last change.
 
         Raises:
-            LorasumError: `name` was never recorded.
+            LorasumError: it was never recorded.
         """
-        self._update(run, kind, name, None, detail)
+        return self._update(resource)
 
-    def resources(self, run: str | None = None, kind: str | None = None) -> list[Resource]:
-        """Recorded resources, oldest change first; all runs and kinds unless given."""
+    def resources(self, run: str | None = None) -> list[Resource]:
+        """Recorded resources, oldest change first; of all runs unless one is given."""
         if not self.path.exists():
             return []
         with self._connect() as db:
-            rows = db.execute(
-                "SELECT * FROM resources WHERE (? IS NULL OR run=?) AND (? IS NULL OR kind=?) "
-                "ORDER BY updated_at, rowid",
-                (run, run, kind, kind),
-            ).fetchall()
+            query = "SELECT * FROM resources WHERE (? IS NULL OR run=?) ORDER BY updated_at, rowid"
+            rows = db.execute(query, (run, run)).fetchall()
         return [_resource(row) for row in rows]
 
-    def find(self, run: str, kind: str, name: str) -> Resource | None:
-        """The record of one resource, None when there is none."""
-        return next((r for r in self.resources(run, kind) if r.name == name), None)
+    def rows(self, kind: type[Row], run: str | None = None) -> list[Row]:
+        """Recorded resources of a kind, oldest change first."""
+        return [row for row in self.resources(run) if isinstance(row, kind)]
 
-    def latest(self, run: str, kind: str, *states: ResourceState) -> Resource | None:
+    def find(self, kind: type[Row], run: str, name: str) -> Row | None:
+        """The record of one resource; None when there is none that can be read."""
+        return next((row for row in self.rows(kind, run) if row.name == name), None)
+
+    def latest(self, kind: type[Row], run: str, *states: ResourceState) -> Row | None:
         """The most recently changed resource of this kind in one of `states` (any, if none given)."""
-        found = [r for r in self.resources(run, kind) if not states or r.state in states]
+        found = [row for row in self.rows(kind, run) if not states or row.state in states]
         return found[-1] if found else None
 
-    def _update(self, run: str, kind: str, name: str, state: ResourceState | None, detail: Mapping[str, Any]) -> None:
+    def _update(self, row: Row) -> Row:
         with self._connect(write=True) as db:
-            row = _row(db, run, kind, name)
-            if row is None:
-                raise LorasumError(f"the ledger knows no {kind} {name!r} of run {run!r}", "run `lorasum status`")
-            merged = json.dumps({**json.loads(row["detail"]), **detail})
-            db.execute(
-                "UPDATE resources SET state=?, detail=?, updated_at=? WHERE run=? AND kind=? AND name=?",
-                (state or row["state"], merged, _now() if state else row["updated_at"], run, kind, name),
-            )
+            if _read_one(db, row) is None:
+                what = f"{kind_of(row)} {row.name!r} of run {row.run!r}"
+                raise LorasumError(f"the ledger knows no {what}", "run `lorasum status`")
+            _write(db, row)
+        return row
+
+    def _timestamp(self) -> str:
+        return self._clock().isoformat(timespec="microseconds")
 
     @contextmanager
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(self.path, timeout=30)
+            db = ledger_file.open_ledger(self.path, self._timestamp(), self._warn)
             try:
-                db.row_factory = sqlite3.Row
-                db.execute(_SCHEMA)
                 with db:
                     if write:  # said aloud, because sqlite3 would begin at the first write, after a read
                         db.execute("BEGIN IMMEDIATE")
@@ -178,80 +146,42 @@ class Ledger:
             ) from error
 
 
-def cost(row: Resource) -> float | None:
-    """USD that a resource has cost up to now; None where that is unknown.
-
-    Its detail has `usd`: of a job, what its ended tries were billed; of an endpoint, what it had come to when it was
-    deleted. One that runs adds its price since it was recorded. To an endpoint belongs what those before it cost that
-    had its name, `usd_before`: one that is updated is recorded anew.
-    """
-    ended: float | None = row.detail.get("usd")
-    before: float | None = row.detail.get("usd_before", ended or 0.0)
-    if row.usd_per_hour == 0:
-        return before
-    if row.state not in OPEN:
-        return ended
-    if row.usd_per_hour is None or before is None:
-        return None
-    hours = (datetime.now(UTC) - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
-    return before + max(hours, 0.0) * row.usd_per_hour
-
-
-class RunBusyError(LorasumError):
-    """Another process is changing the run."""
-
-
-@contextmanager
-def run_lock(run: str, wait: float = 10) -> Iterator[None]:
-    """Let one process at a time change a run; released by the system when the process dies.
-
-    Args:
-        run: its name.
-        wait: seconds to wait for another process.
-
-    Raises:
-        RunBusyError: another process still holds it.
-    """
-    lock = FileLock(paths.run_dir(run) / "lock")
-    try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=wait)
-    except Timeout:
-        raise RunBusyError(
-            f"another lorasum process is working on run {run!r}", "wait for it, or give this run another `name`"
-        ) from None
-    except OSError as error:
-        raise LorasumError(f"cannot lock run {run!r}: {error}", "check the disk and the folder's permissions") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _refuse_elsewhere(row: Resource, backend: str, where: str) -> None:
-    still = "kept warm" if row.kept_warm else row.state
-    what = f"{row.kind.replace('_', ' ')} {row.name!r} of run {row.run!r} is still {still}"
-    there = row.detail.get("where", where)
-    if row.backend != backend:
+def _refuse_elsewhere(before: Resource, row: Resource) -> None:
+    still = "kept warm" if before.kept_warm else before.state
+    what = f"{kind_of(before).replace('_', ' ')} {before.name!r} of run {before.run!r} is still {still}"
+    if before.backend != row.backend:
         raise LorasumError(
-            f"{what} on {row.backend}", f"remove it first: `lorasum teardown --set backend={row.backend}`"
+            f"{what} on {before.backend}", f"remove it first: `lorasum teardown --set backend={before.backend}`"
         )
-    if there != where:
+    if before.account_and_region not in ("", row.account_and_region):
         raise LorasumError(
-            f"{what} in {there}", "remove it first: `lorasum teardown` with the account and region of then"
+            f"{what} in {before.account_and_region}",
+            "remove it first: `lorasum teardown` with the account and region of then",
         )
 
 
-def _row(db: sqlite3.Connection, run: str, kind: str, name: str) -> sqlite3.Row | None:
+def _read_one(db: sqlite3.Connection, like: Resource) -> Resource | None:
     query = "SELECT * FROM resources WHERE run=? AND kind=? AND name=?"
-    row: sqlite3.Row | None = db.execute(query, (run, kind, name)).fetchone()
-    return row
+    row = db.execute(query, (like.run, kind_of(like), like.name)).fetchone()
+    return _resource(row) if row else None
+
+
+def _write(db: sqlite3.Connection, row: Resource) -> None:
+    """Keep the rowid of a row that is there: among changes of the same moment it is the order."""
+    price = _UNKNOWN if row.usd_per_hour is None else row.usd_per_hour
+    stored = row.stored if isinstance(row, Unreadable) else json.dumps(details(row))
+    values = (row.run, kind_of(row), row.name, row.backend, row.state, stored, row.created_at, row.updated_at, price)
+    db.execute(
+        "INSERT INTO resources (run, kind, name, backend, state, detail, created_at, updated_at, usd_per_hour) "
+        "VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (run, kind, name) DO UPDATE SET backend=excluded.backend, "
+        "state=excluded.state, detail=excluded.detail, created_at=excluded.created_at, "
+        "updated_at=excluded.updated_at, usd_per_hour=excluded.usd_per_hour",
+        values,
+    )
 
 
 def _resource(row: sqlite3.Row) -> Resource:
-    price = None if row["usd_per_hour"] == _UNKNOWN else row["usd_per_hour"]
-    return Resource(**{**dict(row), "detail": json.loads(row["detail"]), "usd_per_hour": price})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+    columns = {name: row[name] for name in COLUMNS}
+    if columns["usd_per_hour"] == _UNKNOWN:
+        columns["usd_per_hour"] = None
+    return parse(columns, row["detail"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorasum.data.records import Manifest
-from lorasum.ledger import Resource
+from lorasum.resources import Resource, ResourceState, details, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,8 @@ class DeployResult:
     endpoint: str
     location: str
     artifact: str
+    job: str
+    """The training job that made the artifact."""
     reused: bool
     seconds: float
 
@@ -140,8 +142,51 @@ class TeardownResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceStatus:
+    """A recorded resource as `status` shows it.
+
+    Attributes:
+        usd: what it, and those before it of its name, have cost up to now; None where that is unknown.
+        detail: the fields of its kind, such as the artifact that an endpoint serves.
+    """
+
+    run: str
+    kind: str
+    name: str
+    backend: str
+    state: ResourceState
+    kept_warm: bool
+    is_open: bool
+    reason: str
+    created_at: str
+    updated_at: str
+    usd_per_hour: float | None
+    usd: float | None
+    detail: Mapping[str, object]
+
+    @classmethod
+    def of(cls, row: Resource, usd: float | None) -> "ResourceStatus":
+        """What to show of a row that has cost so many dollars."""
+        return cls(
+            run=row.run,
+            kind=kind_of(row),
+            name=row.name,
+            backend=row.backend,
+            state=row.state,
+            kept_warm=row.kept_warm,
+            is_open=row.is_open,
+            reason=row.reason,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            usd_per_hour=row.usd_per_hour,
+            usd=usd,
+            detail=details(row),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class StatusResult:
-    resources: tuple[Resource, ...]
+    resources: tuple[ResourceStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)

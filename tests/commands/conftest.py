@@ -2,29 +2,36 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_backend import MemoryBackend, Told
+from memory_backend import Clock, InMemoryBackend, RecordingReporter
 
 from lorasum import paths
 from lorasum.config.schema import Config
 from lorasum.data.records import Manifest
 from lorasum.data.store import write_manifest
 from lorasum.ledger import Ledger
+from lorasum.resources import Dataset
 
 
 @pytest.fixture
-def backend() -> MemoryBackend:
-    return MemoryBackend()
+def backend() -> InMemoryBackend:
+    return InMemoryBackend()
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Ledger:
     """The ledger of an empty home."""
     monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
-    return Ledger()
+    return Ledger(clock=clock)
 
 
 @pytest.fixture
@@ -54,11 +61,11 @@ def prepared(ledger: Ledger, make_config: Callable[..., Config]) -> Path:
     (dataset / "test.jsonl").write_text("".join(json.dumps(example) + "\n" for example in examples))
     manifest = Manifest(dataset.name, data.template, "org/model", None, 2, data.max_length, {}, {}, "0")
     write_manifest(dataset, manifest)
-    ledger.intend("chats", "dataset", dataset.name, "local", {"path": str(dataset)})
-    ledger.mark("chats", "dataset", dataset.name, "done")
+    row = ledger.intend(Dataset(run="chats", name=dataset.name, backend="local", path=str(dataset)))
+    ledger.save(replace(row, state="done"))
     return dataset
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def told() -> RecordingReporter:
+    return RecordingReporter()

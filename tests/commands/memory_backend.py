@@ -1,10 +1,11 @@
 """A backend in memory and a reporter that remembers: what the command tests drive commands with."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from lorasum.backends.base import Live
+from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
@@ -17,7 +18,7 @@ DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=9
 STEP = StepEvent(step=3, steps=9, epoch=0.3, loss=1.5, learning_rate=1e-4, tokens_per_second=90.0, eta_seconds=6.0)
 
 
-class MemoryBackend:
+class InMemoryBackend:
     """The backend contract in memory. A job runs until it is followed; an endpoint echoes its prompts.
 
     `before[method]` is called as that method begins: to look at the ledger then, or to raise.
@@ -25,7 +26,7 @@ class MemoryBackend:
 
     def __init__(self, name: str = "local", stops_on_interrupt: bool = True) -> None:
         self.name = name
-        self.where = ""
+        self.account_and_region = ""
         self.stops_on_interrupt = stops_on_interrupt
         self.jobs: dict[str, JobState] = {}
         self.endpoints: dict[str, EndpointRef] = {}
@@ -111,10 +112,12 @@ class MemoryBackend:
         self._call("delete_endpoint")
         return self.endpoints.pop(name, None) is not None
 
-    def live(self, run: str) -> list[Live]:
-        running = [Live("training_job", name) for name, state in self.jobs.items() if state.status == "running"]
-        running += [Live("training_job", name) for name in self.warm]
-        return running + [Live("endpoint", name) for name in self.endpoints]
+    def live(self, run: str) -> list[RunningResource]:
+        running = [
+            RunningResource("training_job", name) for name, state in self.jobs.items() if state.status == "running"
+        ]
+        running += [RunningResource("training_job", name) for name in self.warm]
+        return running + [RunningResource("endpoint", name) for name in self.endpoints]
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         return ["jobs"] if artifacts and self.jobs else []
@@ -125,12 +128,12 @@ class MemoryBackend:
         return ["jobs"] if artifacts else []
 
 
-def context(config: Config, backend: MemoryBackend, ledger: Ledger, reporter: Reporter | None = None) -> RunContext:
+def context(config: Config, backend: InMemoryBackend, ledger: Ledger, reporter: Reporter | None = None) -> RunContext:
     """What a verb works with; it reports to nobody unless told to whom."""
     return RunContext(config, lambda: backend, ledger, reporter or Silent())
 
 
-class Told:
+class RecordingReporter:
     """A Reporter that remembers."""
 
     def __init__(self) -> None:
@@ -148,3 +151,17 @@ class Told:
 
     def event(self, event: Event) -> None:
         self.events.append(event)
+
+
+class Clock:
+    """A clock that tests set: it goes on a microsecond whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(microseconds=1)
+        return self.time
+
+    def let_pass(self, hours: float) -> None:
+        self.time += timedelta(hours=hours)

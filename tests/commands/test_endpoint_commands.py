@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_backend import MemoryBackend, Told, context
+from memory_backend import InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate, rouge
-from lorasum.commands.predict import predict, predict_sample, predict_text, read_answer
+from lorasum.commands.predict import predict_sample, predict_text
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, DataError, LorasumError, RefusedError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle.serving import read_answer
+from lorasum.resources import Endpoint
 from lorasum.results import RowFailure
 
 
@@ -30,29 +32,31 @@ def refuse() -> None:
 
 
 def states(ledger: Ledger) -> dict[str, str]:
-    return {row.name: row.state for row in ledger.resources("chats", "endpoint")}
+    return {row.name: row.state for row in ledger.rows(Endpoint, "chats")}
 
 
 @pytest.fixture
-def trained(config: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
+def trained(config: Config, backend: InMemoryBackend, ledger: Ledger) -> Config:
     train(context(config, backend, ledger))
     return config
 
 
 @pytest.fixture
-def deployed(trained: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
+def deployed(trained: Config, backend: InMemoryBackend, ledger: Ledger) -> Config:
     deploy(context(trained, backend, ledger))
     backend.requests.clear()
     return trained
 
 
-def test_deploy_wants_a_trained_model(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+def test_deploy_wants_a_trained_model(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     with pytest.raises(LorasumError, match="no trained model") as error:
         deploy(context(config, backend, ledger))
     assert "lorasum train" in error.value.hint
 
 
-def test_deploy_says_so_when_the_artifact_was_deleted(trained: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+def test_deploy_says_so_when_the_artifact_was_deleted(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
     backend.jobs.clear()
     with pytest.raises(LorasumError, match="no longer at"):
         deploy(context(trained, backend, ledger))
@@ -60,7 +64,7 @@ def test_deploy_says_so_when_the_artifact_was_deleted(trained: Config, backend: 
 
 
 def test_an_endpoint_counts_as_live_once_it_has_answered(
-    trained: Config, backend: MemoryBackend, ledger: Ledger
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     seen: list[dict[str, str]] = []
     backend.before = {method: lambda: seen.append(states(ledger)) for method in ("start_endpoint", "invoke")}
@@ -75,7 +79,7 @@ def test_an_endpoint_counts_as_live_once_it_has_answered(
 @pytest.mark.parametrize("method", ["start_endpoint", "endpoint_started", "invoke"])
 @pytest.mark.parametrize("failure", [refuse, interrupt])
 def test_an_endpoint_that_fails_at_any_point_is_deleted(
-    trained: Config, backend: MemoryBackend, ledger: Ledger, method: str, failure: Callable[[], None]
+    trained: Config, backend: InMemoryBackend, ledger: Ledger, method: str, failure: Callable[[], None]
 ) -> None:
     backend.before[method] = failure
     with pytest.raises((BackendError, KeyboardInterrupt)):
@@ -88,7 +92,7 @@ def test_an_endpoint_that_fails_at_any_point_is_deleted(
 
 
 def test_an_endpoint_started_before_a_crash_has_to_answer_before_it_is_adopted(
-    trained: Config, backend: MemoryBackend, ledger: Ledger
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.before = {"invoke": interrupt, "delete_endpoint": interrupt}
     with pytest.raises(KeyboardInterrupt):
@@ -96,13 +100,13 @@ def test_an_endpoint_started_before_a_crash_has_to_answer_before_it_is_adopted(
     assert states(ledger) == {"chats": "intended"}  # and it runs
     backend.before.clear()
     with pytest.raises(LorasumError, match="no endpoint in service"):
-        predict(context(trained, backend, ledger), ["Ana: hi"])
+        predict_text(context(trained, backend, ledger), "Ana: hi")
     deploy(context(trained, backend, ledger))
     assert states(ledger) == {"chats": "live"}
     assert backend.requests
 
 
-def test_predict_wants_a_live_endpoint(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+def test_predict_wants_a_live_endpoint(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     backend.endpoints.clear()
     with pytest.raises(LorasumError, match="no endpoint in service") as error:
         predict_text(context(deployed, backend, ledger), "Ana: hi")
@@ -110,7 +114,7 @@ def test_predict_wants_a_live_endpoint(deployed: Config, backend: MemoryBackend,
 
 
 def test_prompts_are_those_of_the_training_whatever_the_config_says_now(
-    deployed: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+    deployed: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     changed = make_config(data={"dataset": "d", "template": "TL;DR {dialogue}"}, predict={"max_new_tokens": 7})
     summary = predict_text(context(changed, backend, ledger), "Ana: {hi}\n").summary
@@ -121,14 +125,15 @@ def test_prompts_are_those_of_the_training_whatever_the_config_says_now(
 
 
 def test_dialogues_go_in_batches_and_come_back_in_order(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
-    found = predict(context(deployed, backend, ledger), [f"Ana: {i}" for i in range(5)])
-    assert found == [f"Sum up: Ana: {i} =>" for i in range(5)]
+    summarizer = context(deployed, backend, ledger).summarizer()
+    found = list(summarizer.summarize_all([f"Ana: {i}" for i in range(5)]))
+    assert [one for part in found for one in part] == [f"Sum up: Ana: {i} =>" for i in range(5)]
     assert [len(request["inputs"]) for request in backend.requests] == [2, 2, 1]
 
 
-def test_a_sample_has_its_reference(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+def test_a_sample_has_its_reference(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     sample = predict_sample(context(deployed, backend, ledger))
     assert sample.reference == f"{sample.dialogue.lower()} =>"
 
@@ -155,7 +160,7 @@ def jsonl(path: Path, *content: dict[str, str]) -> Path:
 
 
 def test_a_file_keeps_its_order_and_its_references(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     source = jsonl(
         tmp_path / "in.jsonl", {"dialogue": "A: 1 😀"}, {"dialogue": "A: 2", "summary": "two"}, {"dialogue": "A: 3"}
@@ -171,7 +176,7 @@ def test_a_file_keeps_its_order_and_its_references(
 
 
 def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, told: Told, tmp_path: Path
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter, tmp_path: Path
 ) -> None:
     source = jsonl(tmp_path / "in.jsonl", *({"dialogue": f"A: {i}"} for i in range(5)))
     output = tmp_path / "out.jsonl"
@@ -215,7 +220,7 @@ def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
     ],
 )
 def test_a_bad_row_is_named_before_anything_is_sent(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path, line: bytes, message: str
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, line: bytes, message: str
 ) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(b'{"dialogue": "A: hi"}\n\n' + line + b"\n")
@@ -225,7 +230,7 @@ def test_a_bad_row_is_named_before_anything_is_sent(
     assert not list(tmp_path.glob("out*"))
 
 
-class PickyBackend(MemoryBackend):
+class PickyBackend(InMemoryBackend):
     """Refuses requests with a bad prompt, and answers the later the earlier a prompt is."""
 
     def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
@@ -237,7 +242,7 @@ class PickyBackend(MemoryBackend):
 
 
 def test_rows_that_are_refused_are_told_with_their_lines_and_the_others_keep_their_order(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     picky = PickyBackend()
     vars(picky).update(vars(backend))
@@ -255,7 +260,7 @@ def test_rows_that_are_refused_are_told_with_their_lines_and_the_others_keep_the
 
 
 def test_what_was_under_way_when_a_request_failed_is_not_asked_again(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     source = jsonl(tmp_path / "in.jsonl", *({"dialogue": f"A: {i}"} for i in range(40)))
     output = tmp_path / "out.jsonl"
@@ -278,7 +283,7 @@ def test_what_was_under_way_when_a_request_failed_is_not_asked_again(
 
 
 def test_the_output_is_never_the_input(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     source = jsonl(tmp_path / "in.jsonl", {"dialogue": "A: hi"})
     (tmp_path / "link.jsonl").symlink_to(source)
@@ -293,7 +298,7 @@ def test_rouge_is_the_mean_f1_of_stemmed_words() -> None:
 
 
 def test_evaluate_scores_the_endpoint_and_the_base_model_which_is_paid_for_once(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     first = evaluate(context(deployed, backend, ledger))
     assert first.examples == 3
@@ -311,7 +316,7 @@ def test_evaluate_scores_the_endpoint_and_the_base_model_which_is_paid_for_once(
 
 @pytest.mark.parametrize("failure", [refuse, interrupt])
 def test_the_base_endpoint_goes_whatever_happens(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, failure: Callable[[], None]
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, failure: Callable[[], None]
 ) -> None:
     def at_the_base_models_second_request() -> None:
         if [request["endpoint"] for request in backend.requests].count("chats-base") == 1:

@@ -25,6 +25,7 @@ from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger import Ledger
 from lorasum.prompt import DEFAULT_TEMPLATE, render
 from lorasum.reporting import Silent
+from lorasum.resources import Dataset
 
 
 class Recorder(Silent):
@@ -99,9 +100,9 @@ def test_dataset_holds_the_examples_and_the_ledger_knows_it(make_config: Callabl
     assert list(result.manifest.splits) == ["train", "test"]
     assert [split.examples for split in result.manifest.splits.values()] == [12, 4]
     assert [example.dialogue[:4] for example in store.read_test_examples(folder)] == ["Ola:", "Ivy:", "Jan:", "Lou:"]
-    resource = Ledger().latest("r", "dataset", "done")
+    resource = Ledger().latest(Dataset, "r", "done")
     assert resource is not None
-    assert resource.detail == {"path": result.dataset}
+    assert resource.path == result.dataset
     assert not report.warnings
     assert datasets_made() == [folder.name]
 
@@ -125,9 +126,9 @@ def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: 
     )
     assert again.stdout.split() == [first.dataset, "True", "True", "[]"]
     assert {path: path.stat().st_mtime_ns for path in Path(first.dataset).rglob("*")} == before
-    latest = Ledger().latest("r", "dataset", "done")
+    latest = Ledger().latest(Dataset, "r", "done")
     assert latest is not None
-    assert latest.detail["path"] == first.dataset, "the one asked for last is the one that train takes"
+    assert latest.path == first.dataset, "the one asked for last is the one that train takes"
 
 
 def test_changed_row_makes_a_new_dataset(make_config: Callable[..., Config], chats: Path) -> None:
@@ -175,7 +176,7 @@ def test_bad_input_leaves_nothing_and_works_once_repaired(
     assert caught.value.hint
     assert "\n" not in caught.value.message + caught.value.hint
     assert datasets_made() == []
-    assert Ledger().latest("r", "dataset", "intended", "live", "done") is None
+    assert Ledger().latest(Dataset, "r", "intended", "live", "done") is None
     shutil.copytree(tiny_chats, chats, dirs_exist_ok=True)
     assert run(make_config()).manifest.splits["train"].examples == 12
 

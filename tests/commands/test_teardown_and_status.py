@@ -1,24 +1,24 @@
 """teardown leaves nothing running, and proves it; status tells what is so, not what was."""
 
-import sqlite3
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from memory_backend import MemoryBackend, Told, context
+from memory_backend import DONE, Clock, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointRef, JobState
 from lorasum.commands.deploy import deploy
-from lorasum.commands.predict import predict
+from lorasum.commands.predict import predict_text
 from lorasum.commands.run import run
 from lorasum.commands.status import status
 from lorasum.commands.teardown import plan_teardown, teardown
-from lorasum.commands.train import train
-from lorasum.commands.train_plan import plan_training
+from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError
-from lorasum.ledger import Ledger, Resource, run_lock
+from lorasum.ledger import Ledger
+from lorasum.resources import Endpoint, TrainingJob
+from lorasum.results import ResourceStatus
 
 
 def states(ledger: Ledger) -> dict[str, str]:
@@ -34,14 +34,14 @@ def interrupt() -> None:
 
 
 @pytest.fixture
-def deployed(config: Config, backend: MemoryBackend, ledger: Ledger) -> Config:
+def deployed(config: Config, backend: InMemoryBackend, ledger: Ledger) -> Config:
     train(context(config, backend, ledger))
     deploy(context(config, backend, ledger))
     return config
 
 
 def test_teardown_does_what_it_planned_and_nothing_the_second_time(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     assert plan_teardown(context(deployed, backend, ledger)) == ["delete endpoint chats"]
     result = teardown(context(deployed, backend, ledger))
@@ -52,7 +52,7 @@ def test_teardown_does_what_it_planned_and_nothing_the_second_time(
     assert teardown(context(deployed, backend, ledger)).removed == ()
 
 
-def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     backend.jobs["chats-12345678"] = JobState("running")
     backend.endpoints["chats"] = EndpointRef("chats", "url", "artifact")
     result = teardown(context(config, backend, ledger))
@@ -60,13 +60,13 @@ def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: M
     assert backend.live("chats") == []
 
 
-def test_teardown_finds_what_only_the_ledger_knows(deployed: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+def test_teardown_finds_what_only_the_ledger_knows(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     backend.live = lambda run: []  # type: ignore[method-assign]
     assert teardown(context(deployed, backend, ledger)).removed == ("endpoint chats (url:chats)",)
 
 
 def test_teardown_stops_a_running_job_and_train_starts_it_again(
-    config: Config, backend: MemoryBackend, ledger: Ledger
+    config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.stops_on_interrupt = False
     backend.before["follow_training"] = interrupt
@@ -74,13 +74,13 @@ def test_teardown_stops_a_running_job_and_train_starts_it_again(
         train(context(config, backend, ledger))
     backend.before.clear()
     assert teardown(context(config, backend, ledger)).remaining == ()
-    [job] = ledger.resources("chats", "training_job")
+    [job] = ledger.rows(TrainingJob, "chats")
     assert (job.state, backend.jobs[job.name].status) == ("gone", "stopped")
     assert not train(context(config, backend, ledger)).reused
 
 
 def test_one_that_cannot_be_removed_remains_and_the_others_go(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, told: Told
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
 ) -> None:
     backend.jobs["chats-12345678"] = JobState("running")
     backend.before["delete_endpoint"] = refuse
@@ -93,14 +93,14 @@ def test_one_that_cannot_be_removed_remains_and_the_others_go(
 
 
 def test_what_runs_on_another_backend_remains(deployed: Config, ledger: Ledger) -> None:
-    elsewhere = MemoryBackend("sagemaker")
+    elsewhere = InMemoryBackend("sagemaker")
     assert teardown(context(deployed, elsewhere, ledger)).remaining == ("endpoint chats, on backend local",)
     with pytest.raises(LorasumError, match="no endpoint in service"):
-        predict(context(deployed, elsewhere, ledger), ["Ana: hi"])
+        predict_text(context(deployed, elsewhere, ledger), "Ana: hi")
 
 
 def test_files_go_when_asked_and_the_run_begins_anew(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, prepared: Path
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, prepared: Path
 ) -> None:
     assert len(plan_teardown(context(deployed, backend, ledger), data=True, artifacts=True)) == 3
     result = teardown(context(deployed, backend, ledger), data=True, artifacts=True)
@@ -113,35 +113,35 @@ def test_files_go_when_asked_and_the_run_begins_anew(
 
 
 def test_teardown_of_a_run_that_never_was(make_config: Callable[..., Config], ledger: Ledger) -> None:
-    result = teardown(context(make_config(), MemoryBackend(), ledger), data=True, artifacts=False)
+    result = teardown(context(make_config(), InMemoryBackend(), ledger), data=True, artifacts=False)
     assert (result.removed, result.remaining) == ((), ())
 
 
 def test_status_tells_an_endpoint_that_died_and_a_job_that_finished(
-    deployed: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+    deployed: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.before["follow_training"] = interrupt
     backend.stops_on_interrupt = False
     with pytest.raises(LorasumError):
         train(context(make_config(lora={"r": 4}), backend, ledger))
-    job = ledger.resources("chats", "training_job")[-1].name
+    job = ledger.rows(TrainingJob, "chats")[-1].name
     backend.before.clear()
     backend.jobs[job] = JobState("completed")
     backend.endpoints.clear()
     assert states(ledger)[f"training_job {job}"] == states(ledger)["endpoint chats"] == "live"
     shown = {row.name: row for row in status({"local": backend}, ledger).resources}
     assert (shown[job].state, shown["chats"].state) == ("done", "gone")
-    assert shown[job].detail["tokens"] == 900
+    assert shown[job].detail["figures"] == asdict(DONE)
 
 
-def jobs(backend: MemoryBackend, ledger: Ledger) -> dict[str, Resource]:
+def jobs(backend: InMemoryBackend, ledger: Ledger) -> dict[str, ResourceStatus]:
     """What status says of training jobs."""
     shown = status({backend.name: backend}, ledger).resources
     return {row.name: row for row in shown if row.kind == "training_job"}
 
 
 def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
-    config: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+    config: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.price = backend.billed = 2.0
     job = plan_training(context(config, backend, ledger)).job
@@ -153,12 +153,11 @@ def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
     shown = jobs(backend, ledger)
     assert (shown[job].state, shown[job].kept_warm, shown[job].usd) == ("done", True, 3.0)
     assert (shown[job].updated_at, shown[newer.job].kept_warm) == (since, False)
-    assert deploy(context(config, backend, ledger)).artifact == newer.artifact, "the newest is not the one looked at"
+    assert deploy(context(config, backend, ledger), newer.job).artifact == newer.artifact
     again = train(context(config, backend, ledger))
     assert (again.reused, again.artifact) == (True, artifact)
     assert backend.calls.count("start_training") == 2
     deploy(context(config, backend, ledger))
-    assert not any("warm" in row.detail for row in ledger.resources(kind="endpoint")), "that is the job's"
 
     backend.warm.clear()
     backend.billed = 4.0
@@ -170,7 +169,7 @@ def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_teardown_lets_the_instance_of_a_failed_job_go_and_the_job_stays_failed(
-    config: Config, backend: MemoryBackend, ledger: Ledger, listed: bool
+    config: Config, backend: InMemoryBackend, ledger: Ledger, listed: bool
 ) -> None:
     backend.warm = {job := plan_training(context(config, backend, ledger)).job}
     backend.outcome = JobState("failed", "no space left on the disk")
@@ -183,13 +182,13 @@ def test_teardown_lets_the_instance_of_a_failed_job_go_and_the_job_stays_failed(
     assert [line.partition(" (")[0] for line in torn.removed] == [f"training job {job}"]
     assert (torn.remaining, backend.warm) == ((), set())
     row = jobs(backend, ledger)[job]
-    assert (row.state, row.is_open, row.detail["reason"]) == ("failed", False, "no space left on the disk")
+    assert (row.state, row.is_open, row.reason) == ("failed", False, "no space left on the disk")
 
 
 def test_an_instance_kept_warm_elsewhere_remains_and_its_row_is_not_overwritten(
-    config: Config, backend: MemoryBackend, ledger: Ledger
+    config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
-    elsewhere = MemoryBackend("sagemaker")
+    elsewhere = InMemoryBackend("sagemaker")
     elsewhere.warm = {job := plan_training(context(config, backend, ledger)).job}
     train(context(config, elsewhere, ledger))
     assert teardown(context(config, backend, ledger)).remaining == (f"training job {job}, on backend sagemaker",)
@@ -200,10 +199,10 @@ def test_an_instance_kept_warm_elsewhere_remains_and_its_row_is_not_overwritten(
 
 
 def test_status_leaves_a_run_at_work_and_unknown_backends_alone(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.endpoints.clear()
-    with run_lock("chats"):
+    with context(deployed, backend, ledger).hold():
         assert states(ledger)["endpoint chats"] == status({"local": backend}, ledger).resources[-1].state == "live"
     assert status({}, ledger).resources[-1].state == "live"
     assert status({"local": backend}, ledger, "other").resources == ()
@@ -215,7 +214,7 @@ def test_run_leaves_nothing_when_a_verb_fails(
     tiny_chats: Path,
     tiny_model_dir: Path,
     make_config: Callable[..., Config],
-    backend: MemoryBackend,
+    backend: InMemoryBackend,
     ledger: Ledger,
     method: str,
     failure: Callable[[], None],
@@ -234,7 +233,7 @@ def test_run_leaves_nothing_when_a_verb_fails(
 
 
 def test_run_goes_from_chats_to_a_summary_and_back_to_nothing_or_keeps_the_endpoint(
-    tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+    tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     config = _runnable(make_config, tiny_chats, tiny_model_dir)
     result = run(context(config, backend, ledger))
@@ -252,9 +251,9 @@ def test_run_does_not_hide_the_error_when_teardown_fails_too(
     tiny_chats: Path,
     tiny_model_dir: Path,
     make_config: Callable[..., Config],
-    backend: MemoryBackend,
+    backend: InMemoryBackend,
     ledger: Ledger,
-    told: Told,
+    told: RecordingReporter,
 ) -> None:
     backend.before["start_endpoint"] = interrupt
     backend.endpoints["chats"] = EndpointRef("chats", "url", "another artifact")
@@ -276,46 +275,38 @@ def _runnable(make_config: Callable[..., Config], chats: Path, model: Path) -> C
 
 @pytest.mark.parametrize("price", [2.0, None])
 def test_status_tells_what_an_endpoint_has_cost(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, price: float | None
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, clock: Clock, price: float | None
 ) -> None:
     backend.price = price
-    ledger.intend("chats", "endpoint", "chats", "local", ledger.resources("chats", "endpoint")[0].detail, price)
-    ledger.mark("chats", "endpoint", "chats", "live")
-    let_pass(3, ledger)
+    [endpoint] = ledger.rows(Endpoint, "chats")
+    ledger.save(replace(endpoint, usd_per_hour=price))
+    clock.let_pass(3)
     expected = None if price is None else pytest.approx(6.0, abs=0.01)
-    [job, endpoint] = [row for row in status({"local": backend}, ledger).resources if row.kind != "dataset"]
-    assert (job.usd, endpoint.usd) == (0.0, expected)
+    [job, shown] = [row for row in status({"local": backend}, ledger).resources if row.kind != "dataset"]
+    assert (job.usd, shown.usd) == (0.0, expected)
     teardown(context(deployed, backend, ledger))
     assert status({}, ledger).resources[-1].usd == expected, "it is no longer there, and was not for nothing"
 
 
-def let_pass(hours: float, ledger: Ledger) -> None:
-    """Make what is recorded of endpoints older."""
-    with sqlite3.connect(ledger.path) as db:
-        for name, created in db.execute("SELECT name, created_at FROM resources WHERE kind='endpoint'").fetchall():
-            earlier = (datetime.fromisoformat(created) - timedelta(hours=hours)).isoformat()
-            db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint' AND name=?", (earlier, name))
-
-
-def spent(backend: MemoryBackend, ledger: Ledger) -> float | None:
+def spent(backend: InMemoryBackend, ledger: Ledger) -> float | None:
     """What status says that the endpoint has cost."""
     [endpoint] = [row for row in status({backend.name: backend}, ledger).resources if row.kind == "endpoint"]
     return None if endpoint.usd is None else round(endpoint.usd, 2)
 
 
 def test_an_endpoint_costs_what_all_cost_that_had_its_name_until_one_goes_unseen(
-    config: Config, make_config: Callable[..., Config], backend: MemoryBackend, ledger: Ledger
+    config: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
     other = make_config(lora={"r": 4})
     backend.price = 2.0
     train(context(config, backend, ledger))
     deploy(context(config, backend, ledger))
-    let_pass(3, ledger)
+    clock.let_pass(3)
     train(context(other, backend, ledger))
     backend.price = 4.0
     deploy(context(other, backend, ledger))  # in place, in a larger instance
     assert spent(backend, ledger) == 6.0
-    let_pass(1, ledger)
+    clock.let_pass(1)
     assert deploy(context(other, backend, ledger)).reused
     assert spent(backend, ledger) == 10.0
 
@@ -324,10 +315,10 @@ def test_an_endpoint_costs_what_all_cost_that_had_its_name_until_one_goes_unseen
     with pytest.raises(BackendError):
         deploy(context(config, backend, ledger))  # it goes on serving what it did
     assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("live", 10.0)
-    let_pass(1, ledger)
+    clock.let_pass(1)
 
     def refuse_after_half_an_hour() -> None:
-        let_pass(0.5, ledger)
+        clock.let_pass(0.5)
         refuse()
 
     backend.before = {"invoke": refuse_after_half_an_hour}
@@ -335,16 +326,16 @@ def test_an_endpoint_costs_what_all_cost_that_had_its_name_until_one_goes_unseen
         deploy(context(config, backend, ledger))  # it is replaced, does not answer, and is deleted
     backend.before.clear()
     assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("failed", 16.0)
-    let_pass(1, ledger)
+    clock.let_pass(1)
     deploy(context(config, backend, ledger))
-    let_pass(1, ledger)
+    clock.let_pass(1)
     teardown(context(config, backend, ledger))
     assert spent(backend, ledger) == 20.0
 
-    here = MemoryBackend("memory")
+    here = InMemoryBackend("memory")
     train(context(config, here, ledger))
     deploy(context(config, here, ledger))
-    let_pass(1, ledger)
+    clock.let_pass(1)
     assert spent(here, ledger) == 20.0, "one that costs nothing adds nothing"
     teardown(context(config, here, ledger))
 
@@ -358,23 +349,15 @@ def test_an_endpoint_costs_what_all_cost_that_had_its_name_until_one_goes_unseen
     assert spent(backend, ledger) is None
 
 
-def test_what_an_older_ledger_says_of_an_endpoint_is_understood(ledger: Ledger) -> None:
-    for name, state, price in (("a", "live", 2.0), ("b", "gone", 2.0), ("c", "gone", 0.0), ("d", "live", 0.0)):
-        ledger.intend("chats", "endpoint", name, "local", {"usd": None} if name in "ac" else {}, price)
-        ledger.mark("chats", "endpoint", name, state)  # type: ignore[arg-type]
-    let_pass(1, ledger)
-    usd = [row.usd for row in status({}, ledger).resources]
-    assert usd == [pytest.approx(2.0, abs=0.01), None, 0.0, 0.0]
-
-
 def test_what_another_region_holds_is_neither_judged_nor_forgotten(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
-    backend.where = "account 1, us-east-1"
-    ledger.intend("chats", "endpoint", "far", "local", {"where": "account 1, eu-west-1"})
-    ledger.mark("chats", "endpoint", "far", "live")
+    backend.account_and_region = "account 1, us-east-1"
+    [near] = ledger.rows(Endpoint, "chats")
+    far = ledger.intend(replace(near, name="far", account_and_region="account 1, eu-west-1"))
+    ledger.save(replace(far, state="live"))
     assert [row.state for row in status({"local": backend}, ledger).resources if row.name == "far"] == ["live"]
     remaining = teardown(context(deployed, backend, ledger)).remaining
     assert "endpoint far, on backend local, account 1, eu-west-1" in remaining
     with pytest.raises(LorasumError, match="still live in account 1, eu-west-1"):
-        ledger.intend("chats", "endpoint", "far", "local", {"where": backend.where})
+        ledger.intend(replace(far, account_and_region=backend.account_and_region))

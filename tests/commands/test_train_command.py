@@ -6,17 +6,18 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
-from memory_backend import DONE, MemoryBackend, Told, context
+from memory_backend import DONE, InMemoryBackend, RecordingReporter, context
 
 from engine.arguments import Arguments, parse_arguments
 from lorasum.backends.records import JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.status import status
-from lorasum.commands.train import train
-from lorasum.commands.train_plan import hyperparameters, plan_training
+from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, ConfigError, LorasumError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle.planning import hyperparameters
+from lorasum.resources import TrainingJob
 
 MakeConfig = Callable[..., Config]
 
@@ -34,7 +35,7 @@ def interrupt() -> None:
 
 
 def state(ledger: Ledger) -> str:
-    [row] = ledger.resources("chats", "training_job")
+    [row] = ledger.rows(TrainingJob, "chats")
     return row.state
 
 
@@ -58,17 +59,17 @@ def test_a_hyperparameter_longer_than_sagemaker_takes_is_refused(make_config: Ma
 
 
 def test_a_plan_names_the_same_job_for_the_same_config_only_and_starts_nothing(
-    config: Config, make_config: MakeConfig, backend: MemoryBackend, ledger: Ledger
+    config: Config, make_config: MakeConfig, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     plan = plan_training(context(config, backend, ledger))
     assert plan == plan_training(context(config, backend, ledger))
     assert plan.job != plan_training(context(make_config(lora={"r": 4}), backend, ledger)).job
     assert plan.hyperparameters["model_id"] == "org/model"
-    assert ledger.resources("chats", "training_job") == []
+    assert ledger.rows(TrainingJob, "chats") == []
 
 
 def test_intent_is_on_record_before_the_job_starts_and_its_figures_afterwards(
-    config: Config, backend: MemoryBackend, ledger: Ledger, told: Told
+    config: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
 ) -> None:
     seen: list[str] = []
     backend.before["start_training"] = lambda: seen.append(state(ledger))
@@ -81,7 +82,7 @@ def test_intent_is_on_record_before_the_job_starts_and_its_figures_afterwards(
 
 
 def test_a_completed_job_is_not_started_again_and_is_the_latest_from_then_on(
-    config: Config, make_config: MakeConfig, backend: MemoryBackend, ledger: Ledger
+    config: Config, make_config: MakeConfig, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     first = train(context(config, backend, ledger))
     train(context(make_config(lora={"r": 4}), backend, ledger))
@@ -93,7 +94,7 @@ def test_a_completed_job_is_not_started_again_and_is_the_latest_from_then_on(
 
 
 def test_a_job_that_runs_is_followed_even_when_the_ledger_was_lost(
-    config: Config, backend: MemoryBackend, ledger: Ledger
+    config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.jobs[plan_training(context(config, backend, ledger)).job] = JobState("running")
     assert not train(context(config, backend, ledger)).reused
@@ -103,7 +104,7 @@ def test_a_job_that_runs_is_followed_even_when_the_ledger_was_lost(
 
 @pytest.mark.parametrize("healer", ["train", "status"])
 def test_a_crash_between_intent_and_start_heals(
-    config: Config, backend: MemoryBackend, ledger: Ledger, healer: str
+    config: Config, backend: InMemoryBackend, ledger: Ledger, healer: str
 ) -> None:
     backend.before["start_training"] = crash
     with pytest.raises(Crash):
@@ -119,7 +120,7 @@ def test_a_crash_between_intent_and_start_heals(
 
 @pytest.mark.parametrize("events_left", [True, False])
 def test_a_crash_while_following_loses_no_figures(
-    config: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path, events_left: bool
+    config: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, events_left: bool
 ) -> None:
     backend.before["follow_training"] = crash
     backend.artifacts = f"{tmp_path}/"
@@ -136,7 +137,7 @@ def test_a_crash_while_following_loses_no_figures(
 
 
 def test_a_failed_job_says_why_and_the_same_command_starts_it_again(
-    config: Config, backend: MemoryBackend, ledger: Ledger
+    config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.outcome = JobState("failed", "no space left on the disk", "free some disk")
     with pytest.raises(BackendError, match="failed: no space left on the disk") as error:
@@ -149,7 +150,7 @@ def test_a_failed_job_says_why_and_the_same_command_starts_it_again(
 
 
 def test_a_job_that_cannot_be_started_is_on_record_as_failed(
-    config: Config, backend: MemoryBackend, ledger: Ledger
+    config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     def refuse() -> None:
         raise BackendError("no quota", "ask for some")
@@ -160,7 +161,7 @@ def test_a_job_that_cannot_be_started_is_on_record_as_failed(
     assert state(ledger) == "failed"
 
 
-def test_ctrl_c_stops_a_local_job_and_says_where(config: Config, backend: MemoryBackend, ledger: Ledger) -> None:
+def test_ctrl_c_stops_a_local_job_and_says_where(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     def interrupt_once() -> None:
         backend.before.clear()
         interrupt()
@@ -169,13 +170,13 @@ def test_ctrl_c_stops_a_local_job_and_says_where(config: Config, backend: Memory
     with pytest.raises(LorasumError, match="training stopped at step 3 of 9") as error:
         train(context(config, backend, ledger))
     assert "resumes" in error.value.hint
-    [row] = ledger.resources("chats", "training_job")
-    assert (row.state, row.detail["reason"]) == ("failed", "interrupted")
+    [row] = ledger.rows(TrainingJob, "chats")
+    assert (row.state, row.reason) == ("failed", "interrupted")
     assert backend.live("chats") == []
 
 
 def test_ctrl_c_again_while_the_job_stops_leaves_it_on_record_as_live(
-    config: Config, backend: MemoryBackend, ledger: Ledger
+    config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.before = {"follow_training": interrupt, "stop_training": interrupt}
     with pytest.raises(KeyboardInterrupt):
@@ -184,7 +185,7 @@ def test_ctrl_c_again_while_the_job_stops_leaves_it_on_record_as_live(
 
 
 def test_ctrl_c_leaves_a_job_elsewhere_running(config: Config, ledger: Ledger) -> None:
-    backend = MemoryBackend("sagemaker", stops_on_interrupt=False)
+    backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
     backend.before["follow_training"] = interrupt
     with pytest.raises(LorasumError, match="goes on at step 3 of 9"):
         train(context(config, backend, ledger))
@@ -193,7 +194,7 @@ def test_ctrl_c_leaves_a_job_elsewhere_running(config: Config, ledger: Ledger) -
 
 
 def test_a_second_configuration_waits_for_the_first(
-    config: Config, make_config: MakeConfig, backend: MemoryBackend, ledger: Ledger
+    config: Config, make_config: MakeConfig, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.before["follow_training"] = crash
     with pytest.raises(Crash):
@@ -214,7 +215,7 @@ def test_a_second_configuration_waits_for_the_first(
 def test_it_trains_on_nothing_but_what_was_prepared_for_it(
     make_config: MakeConfig,
     prepared: Path,
-    backend: MemoryBackend,
+    backend: InMemoryBackend,
     ledger: Ledger,
     sections: dict[str, object],
     message: str,

@@ -16,7 +16,7 @@ from rich.console import Console
 from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Manifest, SplitStats
 from lorasum.errors import ConfigError, LorasumError
-from lorasum.ledger import Resource
+from lorasum.resources import Endpoint, Origin
 from lorasum.results import (
     BatchPrediction,
     DeployResult,
@@ -24,6 +24,7 @@ from lorasum.results import (
     Prediction,
     PrepareResult,
     RenderedExample,
+    ResourceStatus,
     Rouge,
     RowFailure,
     RunResult,
@@ -41,14 +42,22 @@ STATS = SplitStats(examples=160, packs=38, tokens=32000, completion_tokens=4000,
 MANIFEST = Manifest("abc", "{dialogue}", "org/model", None, 2, 1024, {"train": STATS}, {"too long": 3}, "0.1.0")
 PREPARED = PrepareResult("chats", "/data/abc", reused=False, manifest=MANIFEST, seconds=3.4)
 TRAINED = TrainResult("chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277)
-DEPLOYED = DeployResult("chats", "chats", "http://127.0.0.1:4000", "/model", False, 4.2)
+DEPLOYED = DeployResult("chats", "chats", "http://127.0.0.1:4000", "/model", "chats-1", False, 4.2)
 EVALUATED = EvaluateResult("chats", 20, before=Rouge(14.0, 0.0, 11.0), after=Rouge(42.0, 16.0, 33.0), seconds=40)
 SAMPLE = Prediction("Mia: climb [tonight]? :smile: 😀", "They climb.", "Mia wants to climb.")
 TORN = TeardownResult("chats", ("endpoint chats",), ())
 RAN = RunResult(PREPARED, TRAINED, DEPLOYED, EVALUATED, SAMPLE, TORN, 400)
-ROW = Resource(
-    "chats", "endpoint", "chats", "local", "live", {"port": 4000}, "2026-11-24T03:43:11", "2026-11-24T03:43:11"
+ENDPOINT = Endpoint(
+    run="chats",
+    name="chats",
+    backend="local",
+    state="live",
+    artifact="/model",
+    origin=Origin(template="Sum up: {dialogue}"),
+    created_at="2026-11-24T03:43:11",
+    updated_at="2026-11-24T03:43:11",
 )
+ROW = ResourceStatus.of(ENDPOINT, 0.0)
 RESULTS = [
     RAN,
     StatusResult((ROW,)),
@@ -110,8 +119,8 @@ def test_every_result_can_be_shown_on_a_narrow_terminal(
 
 def test_status_tells_what_runs_at_what_price_and_what_the_rest_cost(capsys: pytest.CaptureFixture[str]) -> None:
     running = replace(ROW, usd_per_hour=2.03, usd=6.1)
-    ended = replace(running, state="gone")
-    warm = replace(running, state="done", detail={"warm": True})
+    ended = replace(running, state="gone", is_open=False)
+    warm = replace(running, state="done", kept_warm=True)
     render.show(StatusResult((running, ended, replace(ended, usd=0.002), replace(ended, usd=None), warm)))
     rows = capsys.readouterr().out.splitlines()[2:]
     shown = [row.partition("03:43")[2].split() for row in rows]

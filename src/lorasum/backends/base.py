@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol
 
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import ArtifactRecord, Event
-from lorasum.ledger import Resource
+from lorasum.resources import Resource
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class RunningResource:
     """One thing that runs now; `location` is the backend's address of it (folder, URL, ARN)."""
 
     kind: Literal["training_job", "endpoint"]
@@ -28,7 +28,7 @@ class Live:
 
 def is_here(row: Resource, backend: "Backend") -> bool:
     """Whether a recorded resource is one this backend can see: of another account or region, it cannot tell."""
-    return row.backend == backend.name and row.detail.get("where", backend.where) == backend.where
+    return row.backend == backend.name and row.account_and_region in ("", backend.account_and_region)
 
 
 class Backend(Protocol):
@@ -39,7 +39,7 @@ class Backend(Protocol):
     """Ctrl-C in `train` stops the job (it would only heat this machine); False: it detaches from it."""
 
     @property
-    def where(self) -> str:
+    def account_and_region(self) -> str:
         """Which account and region it works in; empty on the user's own machine. What is elsewhere it cannot see."""
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
@@ -118,7 +118,7 @@ class Backend(Protocol):
     def delete_endpoint(self, run: str, name: str) -> bool:
         """Stop the endpoint and wait until it is gone. True if there was one; an absent one succeeds with False."""
 
-    def live(self, run: str) -> list[Live]:
+    def live(self, run: str) -> list[RunningResource]:
         """Everything of this run that is running or kept warm now, found without the ledger."""
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:

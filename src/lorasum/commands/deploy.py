@@ -1,148 +1,118 @@
-"""Deploy: the newest artifact behind an endpoint that has answered a real request before it counts as in service."""
+"""Deploy: a trained artifact behind an endpoint that has answered a real request before it counts as in service."""
 
+import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
-from lorasum.commands.predict import summarize
-from lorasum.commands.train import price_note, recorded_jobs
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
-from lorasum.ledger import OPEN, Ledger, Resource, cost, run_lock
+from lorasum.lifecycle import endpoints, jobs
+from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.lock import HeldRun
+from lorasum.lifecycle.planning import is_job_of
+from lorasum.lifecycle.serving import Summarizer
 from lorasum.model_source import ModelRef
+from lorasum.resources import Endpoint, Origin, TrainingJob
 from lorasum.results import DeployResult
 
-KIND: Final = "endpoint"
-_ORIGIN = ("dataset", "fingerprint", "template", "model", "model_revision")  # of a job's detail: what serving needs
-_PROBE = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 
+def deploy(run: RunContext, job: str | None = None) -> DeployResult:
+    """Serve the artifact of the newest completed job of this config; an endpoint that serves it so already is kept.
 
-def deploy(run: RunContext) -> DeployResult:
-    """Serve the artifact of the run's latest completed training job; one that serves it as the config says is kept.
+    Args:
+        job: the completed job to serve, whatever the config says of training.
 
     Raises:
-        LorasumError: nothing is trained, or its artifact is gone.
+        LorasumError: nothing is trained, or with another config only, or the artifact is gone.
         BackendError: the endpoint did not start or could not answer; it is deleted.
     """
     began = time.monotonic()
-    config, backend, ledger, report = run.config, run.backend, run.ledger, run.reporter
-    name = run.name
-    with run_lock(name):
-        job = _trained(backend, ledger, name)
-        artifact = job.detail["artifact"]
-        state = backend.endpoint_state(name, name)
-        endpoint = state.ref if state.status == "in_service" else None
-        row = ledger.find(name, KIND, name)
-        known = row is not None and row.state == "live" and is_here(row, backend)
-        settings = _settings(config)
-        same = endpoint is not None and endpoint.artifact == artifact
-        reused = known and same and row is not None and row.detail.get("settings") == settings
-        if endpoint is None or not reused:
-            report.step(f"starting endpoint {name}{price_note(backend.usd_per_hour(KIND))}")
-            spec = EndpointSpec(
-                run=name,
-                name=name,
-                artifact=artifact,
-                base=_base(job) if config.deploy.serve == "adapter" else None,
-                port=config.local.port,
-                startup_timeout=config.local.startup_timeout,
-            )
-            origin = {key: value for key, value in job.detail.items() if key in _ORIGIN}
-            origin |= {"job": job.name, "settings": settings}
-            endpoint = serve(config, backend, ledger, spec, origin)
-    return DeployResult(name, endpoint.name, endpoint.location, artifact, reused, time.monotonic() - began)
+    with run.hold() as held:
+        chosen = _chosen_job(run, job)
+        _check_artifact(run.backend, chosen)
+        settings = _settings(run.config)
+        endpoint = _serving_already(held, chosen.artifact, settings)
+        reused = endpoint is not None
+        if endpoint is None:
+            endpoint = _start(run, held, chosen, settings)
+    elapsed = time.monotonic() - began
+    return DeployResult(run.name, endpoint.name, endpoint.location, chosen.artifact, chosen.name, reused, elapsed)
 
 
-def serve(
-    config: Config, backend: Backend, ledger: Ledger, spec: EndpointSpec, origin: Mapping[str, Any]
-) -> EndpointRef:
-    """Start an endpoint, have it answer one real request, and only then record it as live. Hold the run's lock.
+def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str) -> EndpointRef:
+    config, name = run.config, run.name
+    spec = EndpointSpec(
+        run=name,
+        name=name,
+        artifact=job.artifact,
+        base=_base(job.origin) if config.deploy.serve == "adapter" else None,
+        port=config.local.port,
+        startup_timeout=config.local.startup_timeout,
+    )
 
-    Whatever goes wrong, Ctrl-C too: what was started is deleted, and if that fails the ledger still has it intended.
+    def probe(endpoint: EndpointRef) -> None:
+        Summarizer(run.backend, endpoint, job.origin, config.predict).summarize([endpoints.PROBE])
 
-    Args:
-        origin: what the ledger keeps of where its artifact came from; `template` is used here.
-    """
-    before = ledger.find(spec.run, KIND, spec.name)
-    if before and before.state in OPEN and is_here(before, backend):
-        settle_endpoint(backend, ledger, before)  # if it went unseen, nobody knows what it cost
-    spent = _spent(ledger, spec.run, spec.name)
-    detail = {**origin, "artifact": spec.artifact, "where": backend.where, "usd_before": spent}
-    ledger.intend(spec.run, KIND, spec.name, backend.name, detail, backend.usd_per_hour(KIND))
-    try:
-        endpoint = backend.start_endpoint(spec)
-        summarize(config, backend, endpoint, origin["template"], [_PROBE])
-    except BaseException as error:
-        if before and _goes_on(backend, spec, before):
-            detail = {**before.detail, "usd_before": cost(before)}
-            ledger.intend(spec.run, KIND, spec.name, backend.name, detail, before.usd_per_hour)
-            ledger.mark(spec.run, KIND, spec.name, "live")
-            raise
-        backend.delete_endpoint(spec.run, spec.name)
-        spent = _spent(ledger, spec.run, spec.name)  # at most: when the instance started is not known
-        ledger.mark(spec.run, KIND, spec.name, "failed", reason=str(error) or type(error).__name__, usd=spent)
-        raise
-    ledger.mark(spec.run, KIND, spec.name, "live", location=endpoint.location)
-    return endpoint
+    run.reporter.step(f"starting endpoint {name}{price_note(run.backend.usd_per_hour('endpoint'))}")
+    return endpoints.start(held, spec, job.origin, probe, job.name, settings)
 
 
-def _spent(ledger: Ledger, run: str, name: str) -> float | None:
-    """What endpoints of this name have cost up to now; None where that is unknown."""
-    row = ledger.find(run, KIND, name)
-    return cost(row) if row else 0.0
+def _serving_already(held: HeldRun, artifact: str, settings: str) -> EndpointRef | None:
+    """The run's endpoint, where it is in service and is just what would be started."""
+    state = held.backend.endpoint_state(held.name, held.name)
+    row = held.ledger.find(Endpoint, held.name, held.name)
+    if row is None or state.ref is None or state.status != "in_service" or state.ref.artifact != artifact:
+        return None
+    known = row.state == "live" and is_here(row, held.backend) and row.settings == settings
+    return state.ref if known else None
 
 
-def _goes_on(backend: Backend, spec: EndpointSpec, before: Resource) -> bool:
-    """Whether the endpoint, which was to serve something else, went back to what it was recorded to serve."""
-    if before.state != "live" or before.detail["artifact"] == spec.artifact:
-        return False
-    state = backend.endpoint_state(spec.run, spec.name)
-    return state.status == "in_service" and state.ref is not None and state.ref.artifact == before.detail["artifact"]
-
-
-def withdraw(backend: Backend, ledger: Ledger, run: str, name: str) -> bool:
-    """Delete an endpoint and record that it is gone. True if there was one. Hold the run's lock."""
-    existed = backend.delete_endpoint(run, name)
-    if row := ledger.find(run, KIND, name):
-        spent = {"usd": cost(row)} if existed else {}  # else nobody knows when it went
-        ledger.mark(run, KIND, name, "gone", **spent)
-    return existed
-
-
-def settle_endpoint(backend: Backend, ledger: Ledger, row: Resource) -> None:
-    """Write into the ledger where a recorded endpoint stands, judged by the backend. Hold the run's lock."""
-    state = backend.endpoint_state(row.run, row.name)
-    if state.status == "absent":
-        ledger.mark(row.run, KIND, row.name, "gone")
-    elif state.status == "failed":
-        ledger.mark(row.run, KIND, row.name, "failed", reason=state.reason)
-
-
-def _settings(config: Config) -> dict[str, Any]:
+def _settings(config: Config) -> str:
     """What of the config may make another endpoint of the same artifact; the backend knows what really does."""
-    return config.model_dump(mode="json", include={"deploy", config.backend})
+    return json.dumps(config.model_dump(mode="json", include={"deploy", config.backend}), sort_keys=True)
 
 
-def _base(job: Resource) -> ModelRef:
-    """The base model that a job's adapter was trained on."""
-    where, revision = job.detail["model"], job.detail["model_revision"] or None
-    folder = Path(where)
-    return ModelRef(where, None, folder) if folder.is_absolute() else ModelRef(where, revision)
+def _base(origin: Origin) -> ModelRef:
+    """The base model that an adapter was trained on."""
+    folder = Path(origin.model)
+    return (
+        ModelRef(origin.model, None, folder)
+        if folder.is_absolute()
+        else ModelRef(origin.model, origin.model_revision or None)
+    )
 
 
-def _trained(backend: Backend, ledger: Ledger, run: str) -> Resource:
-    """The run's latest completed training job, with its artifact where it should be."""
-    done = [row for row in recorded_jobs(ledger, run, backend) if row.state == "done"]
+def _chosen_job(run: RunContext, name: str | None) -> TrainingJob:
+    """The completed job of this name; without one, the newest that this config describes."""
+    done = [row for row in jobs.recorded(run.ledger, run.name, run.backend) if row.state == "done"]
     if not done:
-        raise LorasumError(f"run {run!r} has no trained model", "run `lorasum train` with this config first")
-    job = done[-1]
-    state = backend.training_state(JobRef(job.name, job.detail["location"]))
-    if state.status != "completed":
+        raise LorasumError(f"run {run.name!r} has no trained model", "run `lorasum train` with this config first")
+    newest = done[-1]
+    if name is not None:
+        named = [row for row in done if row.name == name]
+        if not named:
+            raise LorasumError(
+                f"run {run.name!r} has no completed job {name!r}", f"it has {', '.join(row.name for row in done)}"
+            )
+        return named[0]
+    fitting = [row for row in done if is_job_of(row, run.config)]
+    if not fitting:
         raise LorasumError(
-            f"the artifact of job {job.name} is no longer at {job.detail['artifact']}", "run `lorasum train` again"
+            f"run {run.name!r} was trained with another configuration: its newest model is that of job {newest.name}",
+            f"run `lorasum train` with this config, or choose that model with --job {newest.name}",
         )
-    return job
+    if fitting[-1].name != newest.name:
+        run.reporter.step(
+            f"serving job {fitting[-1].name}, which this config describes; --job {newest.name} serves the newest"
+        )
+    return fitting[-1]
+
+
+def _check_artifact(backend: Backend, job: TrainingJob) -> None:
+    if backend.training_state(JobRef(job.name, job.location)).status != "completed":
+        raise LorasumError(
+            f"the artifact of job {job.name} is no longer at {job.artifact}", "run `lorasum train` again"
+        )

@@ -8,17 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lorasum import paths
-from lorasum.backends.base import Backend
 from lorasum.backends.records import EndpointRef, EndpointSpec
-from lorasum.commands.deploy import serve, withdraw
-from lorasum.commands.predict import Served, batches, held_out, served, summarize
-from lorasum.commands.train import price_note
-from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.files import write_file, writing
-from lorasum.ledger import Ledger, run_lock
+from lorasum.lifecycle import endpoints
+from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.lock import HeldRun
+from lorasum.lifecycle.serving import Summarizer
 from lorasum.reporting import Reporter
+from lorasum.resources import Origin
 from lorasum.results import EvaluateResult, Rouge
 
 
@@ -32,12 +31,11 @@ def evaluate(run: RunContext, limit: int | None = None, base: bool = True) -> Ev
         BackendError: an endpoint did not start or did not answer.
     """
     began = time.monotonic()
-    config, backend, ledger, report = run.config, run.backend, run.ledger, run.reporter
-    there = served(run)
-    examples = held_out(there)[:limit]
-    after = _score(config, backend, there.endpoint, there.template, examples, report, "fine-tuned model")
-    before = _base_score(config, backend, ledger, report, there, examples) if base else None
-    return EvaluateResult(config.name, len(examples), before, after, time.monotonic() - began)
+    summarizer = run.summarizer()
+    examples = summarizer.held_out()[:limit]
+    after = _score(summarizer, examples, run.reporter, "fine-tuned model")
+    before = _base_score(run, summarizer.origin, examples) if base else None
+    return EvaluateResult(run.name, len(examples), before, after, time.monotonic() - began)
 
 
 def rouge(references: Sequence[str], summaries: Sequence[str]) -> Rouge:
@@ -50,56 +48,57 @@ def rouge(references: Sequence[str], summaries: Sequence[str]) -> Rouge:
     return Rouge(**{kind: 100 * sum(score[kind].fmeasure for score in scores) / len(scores) for kind in kinds})
 
 
-def _score(
-    config: Config,
-    backend: Backend,
-    endpoint: EndpointRef,
-    template: str,
-    examples: Sequence[Example],
-    report: Reporter,
-    label: str,
-) -> Rouge:
+def _score(summarizer: Summarizer, examples: Sequence[Example], reporter: Reporter, label: str) -> Rouge:
     summaries: list[str] = []
-    for part in batches(examples, config.predict.batch_size):
-        report.progress(label, len(summaries), len(examples), "summarising the test dialogues")
-        summaries += summarize(config, backend, endpoint, template, [example.dialogue for example in part])
-    report.progress(label, len(examples), len(examples))
+    reporter.progress(label, 0, len(examples), "summarising the test dialogues")
+    for part in summarizer.summarize_all([example.dialogue for example in examples]):
+        summaries += part
+        reporter.progress(label, len(summaries), len(examples), "summarising the test dialogues")
     return rouge([example.summary for example in examples], summaries)
 
 
-def _base_score(
-    config: Config, backend: Backend, ledger: Ledger, report: Reporter, there: Served, examples: Sequence[Example]
-) -> Rouge:
+def _base_score(run: RunContext, origin: Origin, examples: Sequence[Example]) -> Rouge:
     """The base model's figures: kept ones, or those of an endpoint that is there for as long as it takes."""
-    kept = _kept_figures(config, there, len(examples))
+    kept = _kept_figures(run, origin, len(examples))
     if figures := _read_figures(kept):
         return figures
-    run, name = config.name, f"{config.name}-base"
-    spec = EndpointSpec(
-        run=run,
-        name=name,
-        artifact=f"{there.model}@{there.model_revision}" if there.model_revision else there.model,
-        code=paths.container_scripts(),
-        startup_timeout=config.local.startup_timeout,
-    )
-    with run_lock(run):
-        report.step(
-            f"starting endpoint {name} for the base model's figures{price_note(backend.usd_per_hour('endpoint'))}"
-        )
-        try:
-            endpoint = serve(config, backend, ledger, spec, {"template": there.template})
-            figures = _score(config, backend, endpoint, there.template, examples, report, "base model")
-        finally:
-            withdraw(backend, ledger, run, name)
+    with run.hold() as held:
+        if figures := _read_figures(kept):  # another process has just found them out
+            return figures
+        figures = _ask_base(run, held, origin, examples)
         _keep_figures(kept, figures)
     return figures
 
 
-def _kept_figures(config: Config, there: Served, count: int) -> Path:
+def _ask_base(run: RunContext, held: HeldRun, origin: Origin, examples: Sequence[Example]) -> Rouge:
+    """Start the base model's endpoint, score it, and delete it whatever happens."""
+    name = f"{run.name}-base"
+    spec = EndpointSpec(
+        run=run.name,
+        name=name,
+        artifact=f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model,
+        code=paths.container_scripts(),
+        startup_timeout=run.config.local.startup_timeout,
+    )
+    price = price_note(run.backend.usd_per_hour("endpoint"))
+    run.reporter.step(f"starting endpoint {name} for the base model's figures{price}")
+
+    def asked(endpoint: EndpointRef) -> Summarizer:
+        return Summarizer(run.backend, endpoint, origin, run.config.predict)
+
+    try:
+        template_only = Origin(template=origin.template)
+        endpoint = endpoints.start(held, spec, template_only, lambda ref: asked(ref).summarize([endpoints.PROBE]))
+        return _score(asked(endpoint), examples, run.reporter, "base model")
+    finally:
+        endpoints.delete(held, name)
+
+
+def _kept_figures(run: RunContext, origin: Origin, count: int) -> Path:
     """The file of the base model's figures; its name has everything they depend on."""
-    generation = (config.predict.max_new_tokens, config.predict.temperature)
-    key = json.dumps([there.model, there.model_revision, there.template, there.fingerprint, count, *generation])
-    return paths.run_dir(config.name) / f"base_rouge_{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    generation = (run.config.predict.max_new_tokens, run.config.predict.temperature)
+    key = json.dumps([origin.model, origin.model_revision, origin.template, origin.fingerprint, count, *generation])
+    return paths.run_dir(run.name) / f"base_rouge_{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 
 
 def _read_figures(kept: Path) -> Rouge | None:

@@ -10,12 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from lorasum.backends.base import Backend
-from lorasum.commands.predict import Served, batches, served, summarize
-from lorasum.config.schema import Columns, Config
+from lorasum.config.schema import Columns
 from lorasum.context import RunContext
 from lorasum.errors import DataError, LorasumError, RefusedError
 from lorasum.files import OWN_CHOICE, open_file, write_file, writing
+from lorasum.lifecycle.serving import Summarizer, batches
 from lorasum.results import BatchPrediction, RowFailure
 
 _AGAIN = "free some disk or check the folder's permissions, then run the same command again"
@@ -51,24 +50,23 @@ def predict_file(
         LorasumError: `output` cannot be written, or as `predict`.
     """
     began = time.monotonic()
-    config, backend, report = run.config, run.backend, run.reporter
-    rows = _read_rows(input, config.data.columns)
+    rows = _read_rows(input, run.config.data.columns)
     _check_output(input, output)
-    there = served(run)
-    part = output.with_name(f"{output.name}.{_batch_key(config, there, rows)}.part")
+    summarizer = run.summarizer()
+    part = output.with_name(f"{output.name}.{_batch_key(summarizer, rows)}.part")
     with writing(output, _AGAIN):
         answers = _answered(part)
         if answers:
-            report.step(f"{len(answers)} of {len(rows)} rows were answered before")
+            run.reporter.step(f"{len(answers)} of {len(rows)} rows were answered before")
         try:
             with open_file(part, "a", permissions=OWN_CHOICE) as file:
-                for some in _asked(config, backend, there, rows, answers, concurrency):
+                for some in _asked(summarizer, rows, answers, concurrency):
                     answers |= some
                     file.writelines(json.dumps({"row": row, **answer}) + "\n" for row, answer in some.items())
                     file.flush()
-                    report.progress("summarising", len(answers), len(rows))
+                    run.reporter.progress("summarising", len(answers), len(rows))
         except BaseException:
-            report.warn(f"{len(answers)} of {len(rows)} rows are in {part}; the same command goes on from there")
+            run.reporter.warn(f"{len(answers)} of {len(rows)} rows are in {part}; the same command goes on from there")
             raise
         write_file(output, "".join(_output_line(row, answers[index]) for index, row in enumerate(rows)), OWN_CHOICE)
         part.unlink()
@@ -78,12 +76,7 @@ def predict_file(
 
 
 def _asked(
-    config: Config,
-    backend: Backend,
-    there: Served,
-    rows: Sequence[_Asked],
-    answered: Container[int],
-    concurrency: int,
+    summarizer: Summarizer, rows: Sequence[_Asked], answered: Container[int], concurrency: int
 ) -> Iterator[dict[int, _Answer]]:
     """Answers to the rows that have none, a request's at a time, in the order they come.
 
@@ -94,7 +87,7 @@ def _asked(
     def ask(indices: Sequence[int]) -> dict[int, _Answer]:
         dialogues = [rows[index].dialogue for index in indices]
         try:
-            summaries = summarize(config, backend, there.endpoint, there.template, dialogues)
+            summaries = summarizer.summarize(dialogues)
         except RefusedError as error:
             if len(indices) == 1:
                 return {indices[0]: {"error": error.message}}
@@ -102,7 +95,7 @@ def _asked(
         return {index: {"summary": summary} for index, summary in zip(indices, summaries, strict=True)}
 
     with ThreadPoolExecutor(concurrency) as pool:
-        waiting = {pool.submit(ask, indices) for indices in batches(missing, config.predict.batch_size)}
+        waiting = {pool.submit(ask, indices) for indices in batches(missing, summarizer.settings.batch_size)}
         try:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -166,9 +159,11 @@ def _check_output(source: Path, output: Path) -> None:
         raise LorasumError(f"cannot write {output}: not a file in an existing folder", "give --output a file name")
 
 
-def _batch_key(config: Config, there: Served, rows: Sequence[_Asked]) -> str:
+def _batch_key(summarizer: Summarizer, rows: Sequence[_Asked]) -> str:
     """Equal for equal questions to the same model: answers under another key are not ours to go on from."""
-    asked = [there.endpoint.artifact, there.template, config.predict.max_new_tokens, config.predict.temperature, rows]
+    settings = summarizer.settings
+    model = (summarizer.endpoint.artifact, summarizer.origin.template)
+    asked = [*model, settings.max_new_tokens, settings.temperature, rows]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
 
 

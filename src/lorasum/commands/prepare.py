@@ -24,6 +24,7 @@ from lorasum.errors import DataError, LorasumError
 from lorasum.files import maker_lock, new_folder
 from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
 from lorasum.reporting import Reporter
+from lorasum.resources import Dataset
 from lorasum.results import PrepareResult, RenderedExample
 
 _BATCH = 1024  # examples that are looked at together
@@ -54,7 +55,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     manifest = store.read_manifest(dataset)
     reused = manifest is not None
     # Recorded again when reused: the newest record is the dataset that `train` takes.
-    run.ledger.intend(run.name, "dataset", fingerprint, config.backend, {"path": str(dataset)})
+    row = run.ledger.intend(Dataset(run=run.name, name=fingerprint, backend=config.backend, path=str(dataset)))
     try:
         if manifest is None:
             with maker_lock(dataset, lambda: report.step("waiting for another process that prepares this run")):
@@ -68,9 +69,9 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         run.backend.store_dataset(run.name, dataset)
     except BaseException as error:
         with suppress(LorasumError):  # the first error is the one to tell, not that the ledger's disk is full too
-            run.ledger.mark(run.name, "dataset", fingerprint, "gone", reason=str(error))
+            run.ledger.save(replace(row, state="gone", reason=str(error)))
         raise
-    run.ledger.mark(run.name, "dataset", fingerprint, "done")
+    run.ledger.save(replace(row, state="done"))
     return PrepareResult(
         run.name,
         str(dataset),

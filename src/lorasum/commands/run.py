@@ -30,16 +30,16 @@ def run(run: RunContext, keep: bool = False) -> RunResult:
         deployed = deploy(run)
         evaluated = evaluate(run)
         sample = predict_sample(run)
-    except BaseException:
-        _clean_up(run)
+    except BaseException as error:
+        _clean_up(run, "you interrupted it" if isinstance(error, KeyboardInterrupt) else "something went wrong")
         raise
     torn_down = None if keep else teardown(run)
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
 
 
-def _clean_up(run: RunContext) -> None:
+def _clean_up(run: RunContext, why: str) -> None:
     """Tear down without a word over the error that made it necessary, unless something is left."""
-    run.reporter.step("tearing down, because something went wrong")
+    run.reporter.step(f"tearing down, because {why}")
     try:
         remaining = teardown(run).remaining
     except LorasumError as error:

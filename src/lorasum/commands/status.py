@@ -1,13 +1,15 @@
 """Status: what the ledger knows, with whatever should be running looked at now."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from lorasum.backends.base import Backend, is_here
-from lorasum.commands.deploy import settle_endpoint
-from lorasum.commands.train import settle_job
-from lorasum.ledger import Ledger, Resource, RunBusyError, cost, run_lock
-from lorasum.results import StatusResult
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.costs import cost
+from lorasum.lifecycle.lock import HeldRun, RunBusyError, hold
+from lorasum.lifecycle.reconcile import reconcile
+from lorasum.reporting import Silent
+from lorasum.resources import Resource, Unreadable
+from lorasum.results import ResourceStatus, StatusResult
 
 
 def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = None) -> StatusResult:
@@ -19,25 +21,24 @@ def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = No
     Raises:
         BackendError: a backend could not be asked.
     """
-    open_rows = [row for row in ledger.resources(run) if _can_be_asked(row, backends)]
-    for name in sorted({row.run for row in open_rows}):
+    runs_on = {(row.run, row.backend) for row in ledger.resources(run) if _can_be_asked(row, backends)}
+    for name, backend in sorted(runs_on):
         try:
-            with run_lock(name, wait=0):
-                for row in ledger.resources(name):
-                    if _can_be_asked(row, backends):
-                        settle(backends[row.backend], ledger, row)
+            with hold(name, backends[backend], ledger, Silent(), wait=0) as held:
+                _reconcile_all(held)
         except RunBusyError:
             continue  # the process that is changing the run writes its record
-    return StatusResult(tuple(replace(row, usd=cost(row)) for row in ledger.resources(run)))
+    now = ledger.now()
+    return StatusResult(tuple(ResourceStatus.of(row, cost(row, now)) for row in ledger.resources(run)))
+
+
+def _reconcile_all(held: HeldRun) -> None:
+    for row in held.ledger.resources(held.name):
+        if _can_be_asked(row, {held.backend.name: held.backend}):
+            reconcile(held, row)
 
 
 def _can_be_asked(row: Resource, backends: Mapping[str, Backend]) -> bool:
+    if isinstance(row, Unreadable):
+        return False  # it is shown as such, and teardown sees what it stands for
     return row.is_open and row.backend in backends and is_here(row, backends[row.backend])
-
-
-def settle(backend: Backend, ledger: Ledger, row: Resource) -> None:
-    """Write into the ledger where a recorded job or endpoint stands, judged by the backend. Hold the run's lock."""
-    if row.kind == "training_job":
-        settle_job(backend, ledger, row.run, row.name)
-    elif row.kind == "endpoint":
-        settle_endpoint(backend, ledger, row)

@@ -1,22 +1,31 @@
 """Teardown: stop everything of a run, whether or not the ledger knows it, and see that nothing is left."""
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 from lorasum import paths
-from lorasum.backends.base import Backend, Live, is_here
-from lorasum.commands.deploy import withdraw
-from lorasum.commands.status import settle
-from lorasum.commands.train import recorded_jobs, settle_job
+from lorasum.backends.base import RunningResource, is_here
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
-from lorasum.ledger import OPEN, Ledger, Resource, run_lock
+from lorasum.ledger import Ledger, NewerLedgerError
+from lorasum.lifecycle import endpoints, jobs
+from lorasum.lifecycle.lock import HeldRun
+from lorasum.lifecycle.reconcile import reconcile
+from lorasum.resources import Dataset, Endpoint, Resource, TrainingJob, kind_of
 from lorasum.results import TeardownResult
+
+_LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown that hangs
 
 
 def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> list[str]:
     """What `teardown` would do, one line each; empty when there is nothing to do."""
-    verbs = {"endpoint": "delete", "training_job": "stop"}
-    lines = [f"{verbs[live.kind]} {live}" for live in _standing(run.backend, run.ledger, run.name)]
+    verbs = {Endpoint.kind: "delete", TrainingJob.kind: "stop"}
+    with _usable_ledger(run) as usable:
+        lines = [f"{verbs[running.kind]} {running}" for running in _standing(usable)]
     run_dir = paths.run_dir(run.name)
     if data and (run_dir / "data").is_dir():
         lines.append(f"delete the datasets in {run_dir / 'data'}")
@@ -26,7 +35,8 @@ def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) 
 def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> TeardownResult:
     """Delete the run's endpoints and stop its jobs, then ask the backend what is left. Twice does nothing more.
 
-    One that cannot be removed does not keep the others from it: it is warned of, and among what remains.
+    One that cannot be removed does not keep the others from it: it is warned of, and among what remains. A ledger
+    that cannot be read does not either: the backend alone decides then.
 
     Args:
         data: delete the prepared datasets too.
@@ -35,90 +45,105 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
     Raises:
         LorasumError: another process is working on the run, or files cannot be deleted.
     """
-    backend, ledger, report = run.backend, run.ledger, run.reporter
-    removed: list[str] = []
-    stuck: list[str] = []
-    with run_lock(run.name):
-        for live in _standing(backend, ledger, run.name):
-            report.step(f"removing {live}")
-            try:
-                _remove(backend, ledger, run.name, live)
-                removed.append(str(live))
-            except LorasumError as error:
-                report.warn(error.message)
-                stuck.append(str(live))
-        here, elsewhere = _open(ledger, run.name, backend)
+    with _usable_ledger(run) as usable, usable.hold(_LOCK_TAKES) as held:
+        removed, stuck = _remove_all(held, _standing(usable))
+        here, elsewhere = _open(usable)
         for row in here:
-            settle(backend, ledger, row)
-        left = [str(live) for live in backend.live(run.name)]
+            reconcile(held, row)
+        left = [str(running) for running in run.backend.live(run.name)]
         left += [_elsewhere(row) for row in elsewhere]
         remaining = tuple(dict.fromkeys(stuck + left))
         if not remaining:
-            removed += _delete_files(backend, ledger, run.name, data, artifacts)
+            removed += _delete_files(held, data, artifacts)
         elif data or artifacts:
-            report.warn("no files were deleted, because something still runs")
+            run.reporter.warn("no files were deleted, because something still runs")
     return TeardownResult(run.name, tuple(removed), remaining)
 
 
-def _standing(backend: Backend, ledger: Ledger, run: str) -> list[Live]:
+@contextmanager
+def _usable_ledger(run: RunContext) -> Iterator[RunContext]:
+    """The run with its ledger, or with an empty one for as long as this takes, where a newer lorasum wrote it."""
+    try:
+        run.ledger.resources(run.name)
+    except NewerLedgerError as error:
+        run.reporter.warn(f"{error.message}; going by what runs on the backend alone")
+        with tempfile.TemporaryDirectory() as folder:
+            yield replace(run, connect=lambda: run.backend, ledger=Ledger(Path(folder) / "ledger.sqlite"))
+        return
+    yield run
+
+
+def _standing(run: RunContext) -> list[RunningResource]:
     """What is there to remove: what the backend finds, and what it has under a name that only the ledger knows."""
-    found = backend.live(run)
-    names = {live.name for live in found}
-    for row in ledger.resources(run, "endpoint"):
-        if is_here(row, backend) and row.state != "gone" and row.name not in names:
-            state = backend.endpoint_state(run, row.name)
+    found = run.backend.live(run.name)
+    names = {running.name for running in found}
+    for row in run.ledger.resources(run.name):
+        if row.name in names or row.state == "gone" or not is_here(row, run.backend):
+            continue
+        if kind_of(row) == Endpoint.kind:
+            state = run.backend.endpoint_state(run.name, row.name)
             if state.status != "absent":
-                found.append(Live("endpoint", row.name, state.ref.location if state.ref else ""))
-    for row in recorded_jobs(ledger, run, backend):
-        job = backend.find_training(run, row.name) if row.is_open and row.name not in names else None
-        if job and (backend.training_state(job).status == "running" or backend.is_warm(job)):
-            found.append(Live("training_job", row.name, job.location))
+                found.append(RunningResource("endpoint", row.name, state.ref.location if state.ref else ""))
+        elif kind_of(row) == TrainingJob.kind and row.is_open:
+            job = run.backend.find_training(run.name, row.name)
+            if job and (run.backend.training_state(job).status == "running" or run.backend.is_warm(job)):
+                found.append(RunningResource("training_job", row.name, job.location))
     return found
 
 
-def _remove(backend: Backend, ledger: Ledger, run: str, live: Live) -> None:
-    if live.kind == "endpoint":
-        withdraw(backend, ledger, run, live.name)
-        return
-    job = backend.find_training(run, live.name)
-    if job:
-        backend.stop_training(job)
-    if row := ledger.find(run, "training_job", live.name):
-        state = settle_job(backend, ledger, run, live.name)
-        if row.state in OPEN and state.status in ("failed", "stopped"):
-            ledger.mark(run, "training_job", live.name, "gone", reason="stopped by teardown")
+def _remove_all(held: HeldRun, standing: list[RunningResource]) -> tuple[list[str], list[str]]:
+    """What was removed, and what could not be."""
+    removed, stuck = [], []
+    for running in standing:
+        held.reporter.step(f"removing {running}")
+        try:
+            if running.kind == "endpoint":
+                endpoints.delete(held, running.name)
+            else:
+                jobs.stop(held, running.name)
+            removed.append(str(running))
+        except LorasumError as error:
+            held.reporter.warn(error.message)
+            stuck.append(str(running))
+    return removed, stuck
 
 
 def _elsewhere(row: Resource) -> str:
-    where = row.detail.get("where")
-    return f"{row.kind.replace('_', ' ')} {row.name}, on backend {row.backend}" + (f", {where}" if where else "")
+    there = f", {row.account_and_region}" if row.account_and_region else ""
+    return f"{row}, on backend {row.backend}{there}"
 
 
-def _open(ledger: Ledger, run: str, backend: Backend) -> tuple[list[Resource], list[Resource]]:
+def _open(run: RunContext) -> tuple[list[Resource], list[Resource]]:
     """Jobs and endpoints that the ledger has as running or kept warm: on this backend, and on others."""
-    rows = [row for row in ledger.resources(run) if row.kind != "dataset" and row.is_open]
-    return [row for row in rows if is_here(row, backend)], [row for row in rows if not is_here(row, backend)]
+    rows = [row for row in run.ledger.resources(run.name) if not isinstance(row, Dataset) and row.is_open]
+    here = [row for row in rows if is_here(row, run.backend)]
+    return here, [row for row in rows if row not in here]
 
 
-def _delete_files(backend: Backend, ledger: Ledger, run: str, data: bool, artifacts: bool) -> list[str]:
+def _delete_files(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
     deleted: list[str] = []
-    datasets = paths.run_dir(run) / "data"
+    folder = paths.run_dir(held.name)
     try:
-        if data and datasets.is_dir():
-            for folder in (datasets, datasets.with_name("rejected"), datasets.with_name("reports")):
-                shutil.rmtree(folder, ignore_errors=folder != datasets)
-            deleted.append(f"datasets in {datasets}")
+        if data and (folder / "data").is_dir():
+            for part in ("data", "rejected", "reports"):
+                shutil.rmtree(folder / part, ignore_errors=part != "data")
+            deleted.append(f"datasets in {folder / 'data'}")
         if artifacts:
-            for kept in paths.run_dir(run).glob("base_rouge_*.json"):
+            for kept in folder.glob("base_rouge_*.json"):
                 kept.unlink()
         if data or artifacts:
-            deleted += backend.delete_files(run, data, artifacts)
+            deleted += held.backend.delete_files(held.name, data, artifacts)
     except OSError as error:
         raise LorasumError(
-            f"cannot delete files of run {run!r}: {error}", "check the folder's permissions, then run it again"
+            f"cannot delete files of run {held.name!r}: {error}", "check the folder's permissions, then run it again"
         ) from error
-    kinds = [kind for kind, chosen in (("dataset", data), ("training_job", artifacts)) if chosen]
-    for row in ledger.resources(run):
-        if row.kind in kinds and row.state != "gone" and (row.kind == "dataset" or is_here(row, backend)):
-            ledger.mark(run, row.kind, row.name, "gone")
+    _record_deletion(held, data, artifacts)
     return deleted
+
+
+def _record_deletion(held: HeldRun, data: bool, artifacts: bool) -> None:
+    for row in held.ledger.resources(held.name):
+        is_data = data and isinstance(row, Dataset)
+        is_artifact = artifacts and isinstance(row, TrainingJob) and is_here(row, held.backend)
+        if (is_data or is_artifact) and row.state != "gone":
+            held.ledger.save(replace(row, state="gone"))

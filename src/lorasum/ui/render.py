@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasum.errors import ConfigError, LorasumError
-from lorasum.ledger import Resource
 from lorasum.results import (
     BatchPrediction,
     DeployResult,
@@ -24,6 +23,7 @@ from lorasum.results import (
     Prediction,
     PrepareResult,
     RenderedExample,
+    ResourceStatus,
     RunResult,
     StatusResult,
     TeardownResult,
@@ -183,7 +183,7 @@ def _(result: TrainStarted) -> RenderableType:
 
 @_body.register
 def _(result: DeployResult) -> RenderableType:
-    rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact}
+    rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact, "of job": result.job}
     title = "already in service" if result.reused else duration(result.seconds)
     return Group(_title("deployed", result.run, title), facts(rows))
 
@@ -239,16 +239,18 @@ def _(result: StatusResult) -> RenderableType:
     return table
 
 
-def _costs(resource: Resource) -> tuple[str, str]:
+def _costs(resource: ResourceStatus) -> tuple[str, str]:
     """What it costs an hour and so far, while it runs or is kept; what it cost, afterwards."""
     if not resource.is_open:
         return "", dollars(resource.usd)
     return dollars(resource.usd_per_hour), f"{dollars(resource.usd)} so far"
 
 
-def _status_row(resource: Resource) -> list[RenderableType]:
-    styles = {"live": "bold green", "failed": "red", "intended": "yellow"}
+def _status_row(resource: ResourceStatus) -> list[RenderableType]:
+    styles = {"live": "bold green", "failed": "red", "intended": "yellow", "unreadable": "bold red"}
     state = Text(resource.state, style=styles.get(resource.state, "dim"))
+    if resource.state == "unreadable":
+        state.append(f": {resource.reason}")
     if resource.kept_warm:
         state.append(", kept warm", style="bold green")
     since = resource.updated_at[5:16].replace("T", " ")  # month-day hour:minute

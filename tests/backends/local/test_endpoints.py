@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from lorasum import paths
-from lorasum.backends.base import Live
+from lorasum.backends.base import RunningResource
 from lorasum.backends.local import endpoints as local_endpoints
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import EndpointRef, EndpointSpec
@@ -106,7 +106,7 @@ def test_an_endpoint_outlives_the_process_that_started_it_and_answers_ping(endpo
     state = BACKEND.endpoint_state(RUN, NAME)
     assert (state.status, state.ref) == ("in_service", endpoint)
     assert httpx.get(f"{endpoint.location}/ping").status_code == 200
-    assert BACKEND.live(RUN) == [Live("endpoint", NAME, endpoint.location)]
+    assert BACKEND.live(RUN) == [RunningResource("endpoint", NAME, endpoint.location)]
 
 
 def test_it_answers_one_completion_per_prompt_as_the_handler_does(endpoint: EndpointRef, artifact: Path) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from lorasum import paths
-from lorasum.backends.base import Backend, Live
+from lorasum.backends.base import Backend, RunningResource
 from lorasum.backends.local import backend as local
 from lorasum.backends.local import container
 from lorasum.backends.local import processes as local_processes
@@ -192,7 +192,7 @@ def test_a_stopped_job_may_save_first_and_everyone_knows_that_it_was_stopped(bac
     job = backend.start_training(spec(steps="9999"))
     events = backend.follow_training(job)
     assert kinds([next(events), next(events)]) == ["start", "step"]
-    assert backend.live(RUN) == [Live("training_job", "a-job", job.location)]
+    assert backend.live(RUN) == [RunningResource("training_job", "a-job", job.location)]
     backend.stop_training(job)
     assert backend.live(RUN) == []
     assert set(kinds(events)) <= {"step"}

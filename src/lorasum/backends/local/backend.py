@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorasum import paths
-from lorasum.backends.base import Live
+from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import RECORD_FILE, ArtifactRecord, Event, read_event, read_record
@@ -37,7 +37,7 @@ class LocalBackend:
     """
 
     name = "local"
-    where = ""
+    account_and_region = ""
     stops_on_interrupt = True
 
     def __init__(self, scripts: Path | None = None) -> None:
@@ -160,7 +160,7 @@ class LocalBackend:
     def delete_endpoint(self, run: str, name: str) -> bool:
         return endpoints.delete(run, name)
 
-    def live(self, run: str) -> list[Live]:
+    def live(self, run: str) -> list[RunningResource]:
         return [*_live_jobs(run), *endpoints.live(run)]
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
@@ -194,8 +194,8 @@ def _job_processes(folder: Path) -> list["Process"]:
     return [process for process, _ in processes.find(_JOB_FLAG, lambda value: value == checkpoints)]
 
 
-def _live_jobs(run: str) -> list[Live]:
+def _live_jobs(run: str) -> list[RunningResource]:
     jobs = paths.run_dir(run) / "jobs"
     running = processes.find(_JOB_FLAG, lambda value: Path(value).is_relative_to(jobs))
     folders = [jobs / Path(value).relative_to(jobs).parts[0] for _, value in running]
-    return [Live("training_job", folder.name, str(folder)) for folder in folders]
+    return [RunningResource("training_job", folder.name, str(folder)) for folder in folders]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasum import paths
-from lorasum.backends.base import Live
+from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes
 from lorasum.backends.local.server import PORT_TAKEN, REASON, STATE_FILE
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
@@ -110,12 +110,12 @@ def delete(run: str, name: str) -> bool:
     return existed
 
 
-def live(run: str) -> list[Live]:
+def live(run: str) -> list[RunningResource]:
     """The run's server processes."""
     folders = paths.run_dir(run) / "endpoints"
     found = [Path(value) for _, value in processes.find(_FLAG, lambda value: Path(value).is_relative_to(folders))]
     states = [(folder, _server_state(folder)) for folder in found]
-    return [Live("endpoint", folder.name, _url(known) if known else str(folder)) for folder, known in states]
+    return [RunningResource("endpoint", folder.name, _url(known) if known else str(folder)) for folder, known in states]
 
 
 def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from lorasum.backends.base import Live
+from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import endpoints, jobs, storage
 from lorasum.backends.sagemaker.images import training_image
@@ -40,7 +40,7 @@ class SageMakerBackend:
         self._session = Session(config)
 
     @property
-    def where(self) -> str:
+    def account_and_region(self) -> str:
         return f"account {self._session.account}, {self._session.region}"
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
@@ -107,7 +107,7 @@ class SageMakerBackend:
     def delete_endpoint(self, run: str, name: str) -> bool:
         return endpoints.delete(self._session, run, name)
 
-    def live(self, run: str) -> list[Live]:
+    def live(self, run: str) -> list[RunningResource]:
         return [*jobs.live(self._session, run), *endpoints.live(self._session, run)]
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lorasum.aws import aws_errors, error_code, is_denied, is_missing
-from lorasum.backends.base import Live
+from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.backends.sagemaker.endpoint_requests import (
     endpoint_config_request,
@@ -107,7 +107,7 @@ def delete(session: Session, run: str, name: str) -> bool:
     return _delete_parts(session, name) or existed
 
 
-def live(session: Session, run: str) -> list[Live]:
+def live(session: Session, run: str) -> list[RunningResource]:
     """The run's endpoints by their tag, whoever created them, and what is left of those that are gone."""
     client = session.client("sagemaker")
     found = {}
@@ -120,7 +120,7 @@ def live(session: Session, run: str) -> list[Live]:
         endpoint = part.rpartition("-")[0]
         if endpoint in (run, f"{run}-base") and endpoint not in found:
             found[endpoint] = "its model and configuration, which cost nothing"
-    return [Live("endpoint", name, location) for name, location in found.items()]
+    return [RunningResource("endpoint", name, location) for name, location in found.items()]
 
 
 def _scale(session: Session, endpoint: str) -> None:

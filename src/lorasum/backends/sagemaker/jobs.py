@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from lorasum import paths
 from lorasum.aws import aws_errors, error_code, is_missing
-from lorasum.backends.base import Live
+from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.images import inference_image, training_image
@@ -175,7 +175,7 @@ def stop(session: Session, job: JobRef) -> None:
             time.sleep(poll_seconds())
 
 
-def live(session: Session, run: str) -> list[Live]:
+def live(session: Session, run: str) -> list[RunningResource]:
     """The run's running jobs and those whose instance is kept warm, whoever started them, known by their tag."""
     found = []
     client = session.client("sagemaker")
@@ -189,7 +189,7 @@ def live(session: Session, run: str) -> list[Live]:
                 tags = client.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
             if {"Key": TAG_RUN, "Value": run} in tags:
                 name = re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", job["TrainingJobName"])  # of a retry: the job's
-                found.append(Live("training_job", name, job["TrainingJobArn"]))
+                found.append(RunningResource("training_job", name, job["TrainingJobArn"]))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The training job that a config and its prepared dataset come to: what `train` starts, and `--dry-run` shows."""
+"""The training job that a config and its prepared dataset come to."""
 
 import hashlib
 import json
@@ -6,37 +6,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.backends.records import TrainSpec
 from lorasum.config.schema import Config
-from lorasum.context import RunContext
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.reporting import Reporter, Silent
-from lorasum.results import TrainPlan
+from lorasum.resources import Dataset, Origin, TrainingJob
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
 _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that a renamed value starts no job again
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A job to be, and what its ledger row says of its origin: all that serving its artifact needs to know."""
+class PlannedJob:
+    """A job to be, and what the ledger is told of it: all that serving its artifact needs to know."""
 
     spec: TrainSpec
-    origin: Mapping[str, str]
+    origin: Origin
 
 
-def planned_job(config: Config, ledger: Ledger, report: Reporter) -> Job:
+def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
     """The job on the newest prepared dataset.
 
     Raises:
         LorasumError: nothing is prepared, or not with this config.
     """
-    row = ledger.latest(config.name, "dataset", "done")
-    dataset = Path(row.detail["path"]) if row else Path()
+    row = ledger.latest(Dataset, config.name, "done")
+    dataset = Path(row.path) if row else Path()
     manifest = read_manifest(dataset) if row else None
     if manifest is None:
         raise LorasumError(
@@ -54,37 +52,27 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> Job:
         )
     model = resolve_model(config.model, report)
     spec = _spec(config, model, dataset, manifest.fingerprint)
-    origin = {
-        "dataset": str(dataset),
-        "fingerprint": manifest.fingerprint,
-        "template": manifest.template,
-        "model": model.location,
-        "model_revision": model.revision or "",
-    }
-    return Job(spec, origin)
-
-
-def plan_training(run: RunContext) -> TrainPlan:
-    """The job that `train` would start or follow; nothing is started, and nothing needs to be prepared.
-
-    Raises:
-        LorasumError: what is prepared does not fit the config.
-    """
-    config, ledger = run.config, run.ledger
-    if ledger.latest(config.name, "dataset", "done"):
-        spec = planned_job(config, ledger, Silent()).spec
-    else:
-        model = resolve_model(config.model, Silent())
-        spec = _spec(config, model, Path("not-prepared-yet"), "")
-    return TrainPlan(
-        run=spec.run,
-        job=spec.job_name,
-        entry_point=str(paths.container_scripts() / "train.py"),
-        model=spec.model.location,
-        dataset=str(spec.dataset),
-        hyperparameters=spec.hyperparameters,
-        request=run.backend.training_request(spec),
+    origin = Origin(
+        dataset=str(dataset),
+        fingerprint=manifest.fingerprint,
+        template=manifest.template,
+        model=model.location,
+        model_revision=model.revision or "",
     )
+    return PlannedJob(spec, origin)
+
+
+def example_job(config: Config) -> PlannedJob:
+    """The job that the config comes to before anything is prepared: what a dataset decides is left open."""
+    model = resolve_model(config.model, Silent())
+    return PlannedJob(_spec(config, model, Path("not-prepared-yet"), ""), Origin(template=config.data.template))
+
+
+def is_job_of(job: TrainingJob, config: Config) -> bool:
+    """Whether a recorded job is the one that this config comes to, on the dataset that the job was trained on."""
+    model = resolve_model(config.model, Silent())
+    name = _job_name(config.name, hyperparameters(config), job.origin.fingerprint, model)
+    return job.name == name and job.origin.template == config.data.template
 
 
 def hyperparameters(config: Config) -> dict[str, str]:

@@ -1,0 +1,160 @@
+"""The ledger's file: its schema and version, how older ones are brought up to date, and what becomes of a damaged one.
+
+The version is SQLite's own `user_version`. A step of `_MIGRATIONS` leads from one version to the next.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock
+
+from lorasum.errors import LorasumError
+from lorasum.files import FILE_MODE, make_folder, open_file
+
+VERSION: Final = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS resources (
+    run TEXT NOT NULL,
+    kind TEXT NOT NULL,          -- dataset | training_job | endpoint
+    name TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    state TEXT NOT NULL,         -- intended | live | done | failed | gone
+    detail TEXT NOT NULL,        -- JSON
+    created_at TEXT NOT NULL,    -- UTC, ISO 8601
+    updated_at TEXT NOT NULL,
+    usd_per_hour REAL NOT NULL DEFAULT 0,  -- -1: unknown
+    PRIMARY KEY (run, kind, name)
+);
+"""
+_COLUMNS = ("run", "kind", "name", "backend", "state", "detail", "created_at", "updated_at", "usd_per_hour")
+_ORIGIN = ("template", "dataset", "fingerprint", "model", "model_revision")
+_FIGURES = {"train_loss": None, "eval_loss": None, "tokens": 0, "tokens_per_second": 0.0, "seconds": 0.0}
+
+
+class NewerLedgerError(LorasumError):
+    """A newer lorasum wrote the ledger, and this one cannot know what its rows mean."""
+
+
+def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Connection:
+    """The ledger's database, made or brought up to date where need be. A damaged file is set aside, and a new one made.
+
+    Args:
+        now: the time, part of the name of a file that is set aside.
+        warn: told what was set aside.
+
+    Raises:
+        NewerLedgerError: a newer lorasum wrote it.
+        sqlite3.Error, OSError: it cannot be opened.
+    """
+    make_folder(path.parent)
+    db = _connect(path)
+    try:
+        whole = _is_whole(db)
+        if whole:
+            _bring_up_to_date(db, path)
+            return db
+    except BaseException:
+        db.close()
+        raise
+    db.close()
+    _set_aside(path, now, warn)
+    db = _connect(path)
+    _bring_up_to_date(db, path)
+    return db
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        open_file(path, "ab").close()  # SQLite would make it with the umask's permissions
+    db = sqlite3.connect(path, timeout=30)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def _is_whole(db: sqlite3.Connection) -> bool:
+    """Whether SQLite finds no damage, and the table has its columns. What a newer version's table has is not judged."""
+    try:
+        [(version,)] = db.execute("PRAGMA user_version").fetchall()
+        [(said,)] = db.execute("PRAGMA quick_check(1)").fetchall()
+        columns = {row["name"] for row in db.execute("PRAGMA table_info(resources)")}
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return False
+        raise
+    return said == "ok" and (version > VERSION or not columns or columns >= set(_COLUMNS))
+
+
+def _set_aside(path: Path, now: str, warn: Callable[[str], None]) -> None:
+    """Rename a damaged ledger, and the journal that belongs to it. Of two processes at it, the second does nothing."""
+    with FileLock(path.with_name(f"{path.name}.lock"), mode=FILE_MODE):
+        db = _connect(path)
+        try:
+            if _is_whole(db):
+                return
+        finally:
+            db.close()
+        kept = path.with_name(f"{path.name}.damaged-{now[:19].replace(':', '')}")
+        for suffix in ("-journal", "-wal", "-shm"):  # else it would be played into the new file
+            part = path.with_name(f"{path.name}{suffix}")
+            if part.exists():
+                part.replace(kept.with_name(f"{kept.name}{suffix}"))
+        path.replace(kept)
+    warn(
+        f"the ledger is damaged and was set aside as {kept}; what it recorded is unknown now: "
+        "`lorasum teardown` with each config finds and removes what runs"
+    )
+
+
+def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
+    """Make the table, and take an older file through the migrations that it lacks, all in one transaction."""
+    [(version,)] = db.execute("PRAGMA user_version").fetchall()
+    if version == VERSION:
+        return
+    if version > VERSION:
+        raise NewerLedgerError(
+            f"the ledger {path} is of a newer lorasum: its format is {version}, and this one knows {VERSION}",
+            "upgrade lorasum; `lorasum teardown` works without the ledger",
+        )
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        [(version,)] = db.execute("PRAGMA user_version").fetchall()  # another process may have been faster
+        db.execute(_SCHEMA)
+        for migrate in _MIGRATIONS[version:]:
+            migrate(db)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _to_1(db: sqlite3.Connection) -> None:
+    """Details become the fields of `resources.py`. Before, they were one flat object with other names for some."""
+    for row in db.execute("SELECT rowid, kind, state, usd_per_hour, detail FROM resources").fetchall():
+        try:
+            detail = json.loads(row["detail"])
+        except ValueError:
+            continue  # it stays as it is, and is shown as a row that cannot be read
+        if isinstance(detail, dict):
+            changed = _to_1_detail(row["kind"], row["state"], row["usd_per_hour"], detail)
+            db.execute("UPDATE resources SET detail=? WHERE rowid=?", (json.dumps(changed), row["rowid"]))
+
+
+def _to_1_detail(kind: str, state: str, usd_per_hour: float, detail: dict[str, Any]) -> dict[str, Any]:
+    new = dict(detail)
+    new["account_and_region"] = new.pop("where", "")
+    if kind in ("training_job", "endpoint"):
+        new["origin"] = {"template": "", **{name: new.pop(name) for name in _ORIGIN if name in new}}
+    if kind == "training_job":
+        new["figures"] = {name: new.pop(name, None) or empty for name, empty in _FIGURES.items()}
+    if kind == "endpoint":
+        new["settings"] = json.dumps(new.get("settings", {}), sort_keys=True)
+    # `usd` was what all had cost once one had ended, and of a running job what its earlier attempts had cost.
+    usd = new.pop("usd", None)
+    new["usd_before"] = new.get("usd_before", usd or 0.0)
+    new["usd_total"] = None if state in ("intended", "live") else usd
+    return new
+
+
+_MIGRATIONS: Final = (_to_1,)
+assert len(_MIGRATIONS) == VERSION  # noqa: S101  one step for each version

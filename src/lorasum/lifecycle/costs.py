@@ -1,0 +1,27 @@
+"""What a recorded resource costs and has cost."""
+
+from datetime import datetime
+
+from lorasum.resources import OPEN, Resource
+
+
+def cost(row: Resource, now: datetime) -> float | None:
+    """USD that a resource, and those before it of its name, have cost up to `now`; None where that is unknown.
+
+    A running one adds its price since it was recorded. That of an endpoint which went unseen is unknown.
+    """
+    if row.usd_per_hour == 0:
+        return row.usd_before
+    if row.state not in OPEN:
+        return row.usd_total
+    if row.usd_per_hour is None or row.usd_before is None:
+        return None
+    hours = (now - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
+    return row.usd_before + max(hours, 0.0) * row.usd_per_hour
+
+
+def price_note(usd_per_hour: float | None) -> str:
+    """What a running resource costs, to be said before it is started; nothing where it is free."""
+    if usd_per_hour is None:
+        return ", at a price that could not be found out"
+    return f", ${usd_per_hour:.2f} an hour" if usd_per_hour else ""

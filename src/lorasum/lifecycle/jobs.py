@@ -1,0 +1,146 @@
+"""The life of a training job: started once or adopted, judged by the backend, stopped."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from lorasum.backends.base import Backend, is_here
+from lorasum.backends.records import JobRef, JobState, JobStatus
+from lorasum.contract import DoneEvent
+from lorasum.errors import LorasumError
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.lock import HeldRun
+from lorasum.lifecycle.planning import PlannedJob
+from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
+
+_RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
+
+
+class StartedJob(NamedTuple):
+    """A job that was started, or found running or completed."""
+
+    ref: JobRef
+    status: JobStatus
+
+
+def start(held: HeldRun, job: PlannedJob) -> StartedJob:
+    """The job, started unless it runs or has completed.
+
+    Raises:
+        LorasumError: the run is training another configuration.
+        BackendError: it could not be started; that is on record.
+    """
+    name, backend, ledger = job.spec.job_name, held.backend, held.ledger
+    _refuse_a_second(held, name)
+    known = backend.find_training(held.name, name)
+    status = backend.training_state(known).status if known else "absent"
+    if known and status in ("running", "completed"):
+        return _adopt(held, job, StartedJob(known, status))
+    row = ledger.intend(_row(held, job, known))
+    held.reporter.step(f"starting job {name}{price_note(row.usd_per_hour)}")
+    try:
+        reference = backend.start_training(job.spec)
+    except LorasumError as error:
+        ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
+        raise
+    ledger.save(replace(row, state="live", location=reference.location))
+    return StartedJob(reference, "running")
+
+
+def reconcile(held: HeldRun, name: str, done: DoneEvent | None = None) -> JobState:
+    """Write into the ledger where a recorded job stands, judged by the backend.
+
+    Args:
+        done: its `done` event, where the caller has seen it.
+    """
+    backend, ledger = held.backend, held.ledger
+    row = ledger.find(TrainingJob, held.name, name)
+    if row is None:
+        raise LorasumError(f"the ledger knows no training_job {name!r} of run {held.name!r}", "run `lorasum status`")
+    job = backend.find_training(held.name, name)
+    state = backend.training_state(job) if job else JobState("absent")
+    now: ResourceState = _RECORDED.get(state.status, "failed")
+    found = replace(row, state=now, location=job.location) if job else replace(row, state=now, warm=False)
+    if job and now != "live":
+        found = replace(found, warm=backend.is_warm(job), usd_total=backend.training_usd(job))
+    elif not job and row.state == "intended":
+        found = replace(found, usd_total=row.usd_before)  # it was never started
+    if job and now == "done":
+        figures = row.figures if row.state == "done" else _figures(backend, job, done)
+        found = replace(found, artifact=backend.artifact(job), figures=figures)
+    if now == "failed":
+        found = replace(found, reason=state.reason or state.status)
+    if row.state == now:
+        ledger.note(found)  # looking at a job does not make it the run's latest
+    else:
+        ledger.save(found)
+    return state
+
+
+def stop(held: HeldRun, name: str) -> None:
+    """Stop a job and let go of an instance that is kept for it, recorded or not. An absent job succeeds."""
+    if job := held.backend.find_training(held.name, name):
+        held.backend.stop_training(job)
+    if row := held.ledger.find(TrainingJob, held.name, name):
+        state = reconcile(held, name)
+        if row.state in OPEN and state.status in ("failed", "stopped"):
+            mark(held, name, "gone", "stopped by teardown")
+
+
+def mark(held: HeldRun, name: str, state: ResourceState, reason: str = "") -> None:
+    """Record another state of a recorded job, now."""
+    if row := held.ledger.find(TrainingJob, held.name, name):
+        held.ledger.save(replace(row, state=state, reason=reason or row.reason))
+
+
+def recorded(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
+    """The run's recorded jobs on this backend, oldest change first."""
+    return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
+
+
+def _adopt(held: HeldRun, job: PlannedJob, started: StartedJob) -> StartedJob:
+    """Record a job that runs or has completed, whoever started it."""
+    name, ledger = job.spec.job_name, held.ledger
+    row = ledger.find(TrainingJob, held.name, name)
+    if row is None or not is_here(row, held.backend):  # the record may be of another backend's job of this name
+        ledger.intend(_row(held, job, started.ref))
+    if reconcile(held, name).status == "completed":
+        mark(held, name, "done")  # again, so that it is the run's latest
+    running = started.status == "running"
+    held.reporter.step(f"following job {name}, which is running" if running else f"job {name} had completed")
+    return started
+
+
+def _row(held: HeldRun, job: PlannedJob, known: JobRef | None) -> TrainingJob:
+    """What the ledger is told of a job before it starts, with the cost of the attempts that it had."""
+    return TrainingJob(
+        run=held.name,
+        name=job.spec.job_name,
+        backend=held.backend.name,
+        account_and_region=held.backend.account_and_region,
+        origin=job.origin,
+        usd_per_hour=held.backend.usd_per_hour("training_job"),
+        usd_before=held.backend.training_usd(known) if known else 0.0,
+    )
+
+
+def _refuse_a_second(held: HeldRun, name: str) -> None:
+    """One job of a run at a time: a second one would be paid for beside the first."""
+    for row in recorded(held.ledger, held.name, held.backend):
+        if row.name == name or row.state not in OPEN:
+            continue
+        if reconcile(held, row.name).status == "running":
+            raise LorasumError(
+                f"run {held.name!r} is still training job {row.name}, which has another configuration",
+                "wait for it, stop it with `lorasum teardown`, or give this config another name",
+            )
+
+
+def _figures(backend: Backend, job: JobRef, done: DoneEvent | None) -> DoneEvent:
+    """The job's figures: from its last `done` event; where events are gone, from the artifact's own record."""
+    if done is None:
+        events = [event for event in backend.follow_training(job) if isinstance(event, DoneEvent)]
+        record = None if events else backend.artifact_record(job)
+        done = events[-1] if events else record.training if record else NO_FIGURES
+    return done

@@ -1,0 +1,29 @@
+"""Bring any row of the ledger in line with what the backend shows."""
+
+from dataclasses import replace
+
+from lorasum.lifecycle import endpoints, jobs
+from lorasum.lifecycle.lock import HeldRun
+from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable
+
+
+def reconcile(held: HeldRun, row: Resource) -> None:
+    """Write into the ledger where a recorded job or endpoint stands, judged by the backend.
+
+    Of a row that cannot be read only the name is known: it is gone once nothing of that name runs.
+    """
+    if isinstance(row, TrainingJob):
+        jobs.reconcile(held, row.name)
+    elif isinstance(row, Endpoint):
+        endpoints.reconcile(held, row)
+    elif isinstance(row, Unreadable) and not _runs(held, row):
+        held.ledger.save(replace(row, state="gone"))
+
+
+def _runs(held: HeldRun, row: Unreadable) -> bool:
+    if row.stored_kind == Endpoint.kind:
+        return held.backend.endpoint_state(held.name, row.name).status != "absent"
+    if row.stored_kind == TrainingJob.kind:
+        job = held.backend.find_training(held.name, row.name)
+        return job is not None and (held.backend.training_state(job).status == "running" or held.backend.is_warm(job))
+    return any(running.name == row.name for running in held.backend.live(held.name))

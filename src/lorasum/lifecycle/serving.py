@@ -1,0 +1,105 @@
+"""Asking an endpoint for summaries, with the template its model was trained with."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lorasum.backends.base import Backend, is_here
+from lorasum.backends.records import EndpointRef
+from lorasum.config.schema import PredictConfig
+from lorasum.data.records import Example
+from lorasum.data.store import read_test_examples
+from lorasum.errors import BackendError, DataError, LorasumError
+from lorasum.ledger import Ledger
+from lorasum.prompt import render
+from lorasum.resources import Endpoint, Origin
+
+_Row = TypeVar("_Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Summarizer:
+    """An endpoint, and how it is asked.
+
+    Attributes:
+        origin: of the artifact behind it. Its template is used, whatever the config says now.
+        settings: the config's section `predict`.
+    """
+
+    backend: Backend
+    endpoint: EndpointRef
+    origin: Origin
+    settings: PredictConfig
+
+    def summarize(self, dialogues: Sequence[str]) -> list[str]:
+        """Ask for one summary per dialogue, in one request.
+
+        Raises:
+            BackendError: it did not answer in `predict.timeout` seconds, or not as it should.
+        """
+        payload = {
+            "inputs": [render(self.origin.template, dialogue) for dialogue in dialogues],
+            "parameters": {"max_new_tokens": self.settings.max_new_tokens, "temperature": self.settings.temperature},
+        }
+        return read_answer(self.backend.invoke(self.endpoint, payload, self.settings.timeout), len(dialogues))
+
+    def summarize_all(self, dialogues: Sequence[str]) -> Iterator[list[str]]:
+        """Summaries of any number of dialogues, in order, `predict.batch_size` a request."""
+        for part in batches(dialogues, self.settings.batch_size):
+            yield self.summarize(part)
+
+    def held_out(self) -> list[Example]:
+        """The test examples of the dataset that the served artifact was trained on, in source order.
+
+        Raises:
+            DataError: the dataset is gone.
+        """
+        dataset = Path(self.origin.dataset)
+        try:
+            return read_test_examples(dataset)
+        except OSError as error:
+            raise DataError(
+                f"the dataset {dataset} cannot be read: {error.strerror}", "run `lorasum prepare` with this config"
+            ) from error
+
+
+def in_service(backend: Backend, ledger: Ledger, run: str, settings: PredictConfig) -> Summarizer:
+    """The run's endpoint, to be asked.
+
+    Raises:
+        LorasumError: there is none, or it is not in service.
+    """
+    row = ledger.find(Endpoint, run, run)
+    state = backend.endpoint_state(run, run) if row and is_here(row, backend) else None
+    if row is None or state is None or state.ref is None or row.state != "live" or state.status != "in_service":
+        if state and state.status == "creating":
+            raise LorasumError(f"the endpoint of run {run!r} is still starting", "wait for `lorasum deploy`")
+        raise LorasumError(f"run {run!r} has no endpoint in service", "run `lorasum deploy` with this config first")
+    return Summarizer(backend, state.ref, row.origin, settings)
+
+
+def read_answer(answer: Any, count: int) -> list[str]:
+    """The `count` texts of an endpoint's answer: [{"generated_text": …}, …], or each in a list of its own.
+
+    The second form is what a transformers pipeline makes of several prompts.
+
+    Raises:
+        BackendError: it is anything else.
+    """
+    rows = [row[0] if isinstance(row, list) and row else row for row in answer] if isinstance(answer, list) else []
+    texts = [row.get("generated_text") if isinstance(row, dict) else None for row in rows]
+    found = [text.strip() for text in texts if isinstance(text, str)]
+    if not len(found) == len(rows) == count:
+        raise BackendError(
+            f"the endpoint's answer is not {count} generated texts: {json.dumps(answer)[:200]}",
+            "look at the endpoint's log; `lorasum teardown`, then `lorasum deploy`, starts it anew",
+        )
+    return found
+
+
+def batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:
+    """`rows` in parts of at most `size`, in order."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

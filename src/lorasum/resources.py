@@ -1,0 +1,212 @@
+"""What the ledger records: one frozen dataclass for each kind of thing a run creates."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import ClassVar, Final, Literal
+
+from lorasum.contract import DoneEvent
+
+ResourceState = Literal["intended", "live", "done", "failed", "gone", "unreadable"]
+OPEN: Final = ("intended", "live", "unreadable")
+"""States of a resource that may be running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """Something a run created, or was about to create.
+
+    Attributes:
+        account_and_region: where on the backend it is; empty on the user's own machine.
+        reason: one line on why it failed or is gone.
+        usd_per_hour: its price while it runs; None where that is unknown.
+        usd_before: what earlier ones of this name had cost when this one was recorded: attempts of a job, endpoints
+            that this one took the place of. None where that is unknown.
+        usd_total: `usd_before` and what this one has cost, recorded when it ended. None before that, or if unknown.
+        created_at: UTC, ISO 8601; set by the ledger, as is `updated_at`.
+    """
+
+    kind: ClassVar[str] = "resource"
+
+    run: str
+    name: str
+    backend: str
+    state: ResourceState = "intended"
+    account_and_region: str = ""
+    reason: str = ""
+    usd_per_hour: float | None = 0.0
+    usd_before: float | None = 0.0
+    usd_total: float | None = None
+    created_at: str = ""
+    updated_at: str = ""
+
+    @property
+    def kept_warm(self) -> bool:
+        """Whether it is a job that has ended while its instance is kept, and billed like a running one."""
+        return False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be running, or billed for an instance that is kept."""
+        return self.state in OPEN or self.kept_warm
+
+    def __str__(self) -> str:
+        return f"{self.kind.replace('_', ' ')} {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What serving an artifact needs to know of the training it came from.
+
+    Attributes:
+        dataset: folder of the prepared dataset.
+        fingerprint: that dataset's.
+        template: the prompt template.
+        model: location of the base model, as transformers takes it.
+        model_revision: of a hub model; empty otherwise.
+    """
+
+    template: str
+    dataset: str = ""
+    fingerprint: str = ""
+    model: str = ""
+    model_revision: str = ""
+
+
+NO_FIGURES: Final = DoneEvent(None, None, 0, 0.0, 0.0)
+"""Of a job that has not completed, or that told none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset(Resource):
+    """A prepared dataset; `path` is its folder."""
+
+    kind: ClassVar[str] = "dataset"
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob(Resource):
+    """A training job.
+
+    Attributes:
+        location: the backend's address of its newest attempt (folder, ARN); empty before it was started.
+        artifact: folder or URI of what it left behind; empty before it completed.
+        warm: an instance of it is kept, and billed, after its end.
+        figures: what the training came to.
+    """
+
+    kind: ClassVar[str] = "training_job"
+
+    origin: Origin
+    location: str = ""
+    artifact: str = ""
+    warm: bool = False
+    figures: DoneEvent = NO_FIGURES
+
+    @property
+    def kept_warm(self) -> bool:
+        return self.state not in OPEN and self.warm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint(Resource):
+    """An endpoint.
+
+    Attributes:
+        artifact: what it serves.
+        job: the training job that made the artifact; empty for a base model.
+        settings: the config's sections that decide about the endpoint, as JSON with sorted keys.
+        location: its address (URL, ARN); empty before it was started.
+    """
+
+    kind: ClassVar[str] = "endpoint"
+
+    artifact: str
+    origin: Origin
+    job: str = ""
+    settings: str = ""
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable(Resource):
+    """A row of the ledger that this version cannot read; `reason` says why. What it stands for may be running.
+
+    Attributes:
+        stored_kind: what the row says it is.
+        stored: its details as they are stored.
+    """
+
+    kind: ClassVar[str] = "unreadable"
+
+    stored_kind: str
+    stored: str
+    state: ResourceState = "unreadable"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state == "unreadable" and self.stored_kind != Dataset.kind
+
+    def __str__(self) -> str:
+        return f"{self.stored_kind.replace('_', ' ')} {self.name}"
+
+
+COLUMNS: Final = ("run", "kind", "name", "backend", "state", "created_at", "updated_at", "usd_per_hour")
+"""What the ledger keeps in columns; the other fields of a resource are its details, kept as JSON."""
+
+
+def kind_of(resource: Resource) -> str:
+    """The kind that is on record: dataset, training_job or endpoint, also of a row that cannot be read."""
+    return resource.stored_kind if isinstance(resource, Unreadable) else resource.kind
+
+
+def details(resource: Resource) -> dict[str, object]:
+    """The fields of a resource that have no column of their own, ready for JSON."""
+    return {name: value for name, value in asdict(resource).items() if name not in COLUMNS}
+
+
+def parse(columns: Mapping[str, object], stored: str) -> Resource:
+    """The resource of a row.
+
+    Args:
+        columns: by name, as COLUMNS has them.
+        stored: the details, as JSON. Fields that this version does not know are left out.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    kinds: dict[str, type[Resource]] = {kind.kind: kind for kind in (Dataset, TrainingJob, Endpoint)}
+    kind = str(columns["kind"])
+    try:
+        if kind not in kinds:
+            raise ValueError(f"it is of an unknown kind, {kind!r}")
+        fields = json.loads(stored)
+        if not isinstance(fields, dict):
+            raise ValueError("its details are not an object")
+        for time in ("created_at", "updated_at"):
+            datetime.fromisoformat(str(columns[time]))
+        resource: Resource = TypeAdapter(kinds[kind]).validate_python({**fields, **columns})
+    except ValidationError as error:
+        first = error.errors()[0]
+        return _unreadable(columns, stored, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    except (ValueError, RecursionError) as error:  # json's too
+        return _unreadable(columns, stored, str(error))
+    return resource
+
+
+def _unreadable(columns: Mapping[str, object], stored: str, why: str) -> Unreadable:
+    state: ResourceState = "gone" if columns["state"] == "gone" else "unreadable"
+    return Unreadable(
+        run=str(columns["run"]),
+        name=str(columns["name"]),
+        backend=str(columns["backend"]),
+        state=state,
+        reason=why,
+        created_at=str(columns["created_at"]),
+        updated_at=str(columns["updated_at"]),
+        usd_per_hour=None,
+        stored_kind=str(columns["kind"]),
+        stored=stored,
+    )

@@ -1,0 +1,118 @@
+"""The layers of src/lorasum: who may import whom, read from the imports themselves."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+AWS = ("boto3", "botocore", "sagemaker", "s3transfer")
+LAYERS = [
+    ("cli", "ui"),
+    ("commands",),
+    ("context",),
+    ("lifecycle",),
+    ("backends",),
+    ("data", "ledger", "scoring"),
+    ("backends.records", "data.records", "results", "resources", "ledger_file", "reporting", "config", "library"),
+    ("contract", "files", "paths", "errors"),
+]
+"""Top to bottom. A module imports from its own layer and from those below it; one that is not named is `library`."""
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(module: str, at_runtime: bool = False) -> set[str]:
+    """Names of what a module imports: of a name imported from a package, the module that it is, if it is one."""
+    found = set()
+    for node in _nodes(MODULES[module], at_runtime):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else node.module)
+    return found
+
+
+def _nodes(tree: ast.AST, at_runtime: bool) -> Iterator[ast.AST]:
+    """All nodes; `at_runtime`: those that importing the module executes."""
+    for node in ast.iter_child_nodes(tree):
+        skipped = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        )
+        if at_runtime and skipped:
+            continue
+        yield node
+        yield from _nodes(node, at_runtime)
+
+
+def layer(module: str) -> int | None:
+    """The number of a module's layer, by the longest name that it begins with; None for what is not lorasum's."""
+    if not module.startswith("lorasum."):
+        return None
+    known = {f"lorasum.{name}": level for level, names in enumerate(LAYERS) for name in names}
+    matching = [name for name in known if f"{module}.".startswith(f"{name}.")]
+    return known[max(matching, key=len, default="lorasum.library")]
+
+
+@pytest.mark.parametrize("module", sorted({*MODULES} - {"lorasum.__main__"}))
+def test_imports_point_downwards(module: str) -> None:
+    mine = layer(module)
+    above = [used for used in imports(module) if (theirs := layer(used)) is not None and theirs < (mine or 0)]
+    assert above == []
+
+
+def test_no_verb_imports_another_but_run() -> None:
+    verbs = [name for name in MODULES if name.startswith("lorasum.commands.") and name != "lorasum.commands.run"]
+    assert {name: used for name in verbs for used in imports(name) if used.startswith("lorasum.commands")} == {}
+
+
+def test_only_the_command_line_picks_a_backend() -> None:
+    here, cloud = "lorasum.backends.local", "lorasum.backends.sagemaker"
+    pairs = [(name, used) for name in MODULES for used in imports(name) if used.startswith((here, cloud))]
+    assert {name for name, _ in pairs if not name.startswith((here, cloud))} == {"lorasum.cli"}
+    assert [pair for pair in pairs if pair[0].startswith(here) and pair[1].startswith(cloud)] == []
+    assert [pair for pair in pairs if pair[0].startswith(cloud) and pair[1].startswith(here)] == []
+
+
+def test_only_sagemaker_and_s3_import_aws_libraries() -> None:
+    importers = {name for name in MODULES for used in imports(name) if used.split(".")[0] in AWS}
+    allowed = ("lorasum.backends.sagemaker", "lorasum.aws", "lorasum.data.s3")
+    assert [name for name in importers if not name.startswith(allowed)] == []
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module in done or module not in MODULES:
+            return
+        for used in imports(module, at_runtime=True):
+            visit(used, (*path, module))
+        done.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+def test_a_held_run_comes_from_the_lock_alone() -> None:
+    makers = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("HeldRun")
+    }
+    assert makers == {"lorasum.lifecycle.lock"}
