@@ -1,114 +1,124 @@
-"""Chats as people export them, to dialogues: WhatsApp's text file and Slack's JSON. Pure, but for reading a folder."""
+"""Chats as people have them, to dialogues: text, JSON, transcripts, and what chat apps export, told by their form."""
 
+import codecs
+import io
 import json
 import re
-from collections.abc import Mapping
+import zipfile
 from pathlib import Path
 from typing import Any
 
-# [31.12.23, 18:05:09] Ana: hi      12/31/23, 6:05 PM - Ana: hi
-_DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? +\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:[\s\u202f]?[AaPp]\.?[Mm]\.?)?"
-_WHATSAPP = re.compile(rf"^[\u200e\u200f]?(?:\[{_DATE}\] |{_DATE} - )(?:([^:\n]{{1,60}}): )?(.*)$")
-_MEDIA = re.compile(r"^[\u200e\u200f]*<?(?:Media omitted|\w+ omitted|attached: [^>]*)>?$", re.IGNORECASE)
-_LEAST_SHARE = 0.5  # of a chat's lines that must begin a message: the others go on with one
-_MENTION = re.compile(r"<@([UW][A-Z0-9]+)(?:\|([^>]*))?>")
-_LINK = re.compile(r"<(?:mailto:)?([^|>]+)(?:\|([^>]*))?>")
+from lorasum.config import Messages
+from lorasum.data.chat import Chat
+from lorasum.data.chat_json import NoChatError, read_json
+from lorasum.data.messages import looks_like_messages
+from lorasum.data.slack import is_slack, read_slack
+from lorasum.data.transcripts import read_transcript
+from lorasum.data.whatsapp import read_whatsapp
+
+_LARGEST = 200_000_000  # bytes of a chat in a .zip: more is no chat, and may be a trap
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def read_chat(text: str) -> tuple[str, str]:
-    """The dialogue in a text, and what it was: `WhatsApp export`, `Slack export`, or empty for text as it is."""
-    if text.lstrip("\ufeff \n").startswith("[{") or text.lstrip("\ufeff \n").startswith("[\n"):
-        try:
-            messages = json.loads(text.removeprefix("\ufeff"))
-        except ValueError:
-            messages = None
-        if is_slack(messages):
-            return slack(messages), "Slack export"
-    lines = [line for line in text.removeprefix("\ufeff").splitlines() if line.strip()]
-    begun = sum(1 for line in lines if _WHATSAPP.match(line))
-    if lines and _WHATSAPP.match(lines[0]) and begun >= _LEAST_SHARE * len(lines):
-        return whatsapp(lines), "WhatsApp export"
-    return text, ""
+def read_chat(text: str, how: Messages | None = None) -> Chat:
+    """The dialogue in a text; text of no known form is taken as it is.
+
+    Args:
+        how: how messages become lines.
+
+    Raises:
+        NoChatError: it is JSON, and no chat.
+    """
+    text = text.removeprefix("\ufeff")
+    data = _json(text)
+    if data is not None:
+        return read_json(data, how)
+    return read_transcript(text) or read_whatsapp(text) or Chat(text)
 
 
-def read_folder(folder: Path) -> str:
-    """The dialogue in a channel's folder of a Slack export: one JSON file a day.
+def read_bytes(content: bytes, how: Messages | None = None) -> Chat:
+    """As `read_chat`, of a file's content: UTF-8, UTF-16 with its mark, or the .zip that WhatsApp makes.
+
+    Raises:
+        UnicodeDecodeError: it is text in another encoding.
+        NoChatError: it is JSON, or a .zip, without a chat in it.
+    """
+    if content.startswith(b"PK\x03\x04"):
+        return read_bytes(_chat_in_zip(content), how)
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return read_chat(content.decode("utf-16" if utf16 else "utf-8"), how)
+
+
+def read_path(path: Path, how: Messages | None = None) -> Chat:
+    """The dialogue in a file, or in a channel's folder of a Slack export.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: there is no chat in it, or it is not in UTF-8; the message says what is wrong.
+    """
+    return read_folder(path) if path.is_dir() else read_bytes(path.read_bytes(), how)
+
+
+def read_folder(folder: Path) -> Chat:
+    """The dialogue in a channel's folder of a Slack export: one JSON file a day. Other files there are passed over.
 
     Raises:
         ValueError: there are no such files in it; the message says what is wrong.
         OSError: it cannot be read.
     """
-    days = sorted(folder.glob("*.json"))
+    days = sorted(day for day in folder.glob("*.json") if _DAY.fullmatch(day.stem))
     if not days:
-        raise ValueError("it holds no .json files, as a channel's folder of a Slack export does")
+        channels = sorted(day.parent.name for day in folder.glob("*/*.json") if _DAY.fullmatch(day.stem))
+        if names := list(dict.fromkeys(channels)):
+            raise ValueError(f"it holds {len(names)} channels: give the folder of one ({', '.join(names[:8])})")
+        raise ValueError("it holds no 2024-06-03.json or the like, as a channel's folder of a Slack export does")
     messages: list[Any] = []
     for day in days:
-        try:
-            read = json.loads(day.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{day.name} is not JSON in UTF-8 ({error})") from error
-        if not is_slack(read):
+        read = _decoded(day)
+        if read and not is_slack(read):
             raise ValueError(f"{day.name} holds no Slack messages")
         messages += read
     users = folder.parent / "users.json"
-    known = json.loads(users.read_text(encoding="utf-8")) if users.is_file() else []
-    return slack(messages, {str(user.get("id")): _name(user) for user in known if isinstance(user, dict)})
+    known = _decoded(users) if users.is_file() else []
+    return read_slack(messages, known if isinstance(known, list) else [])
 
 
-def is_slack(messages: Any) -> bool:
-    """Whether decoded JSON is a list of Slack's messages, which all have a time stamp `ts`."""
-    return (
-        isinstance(messages, list)
-        and bool(messages)
-        and all(isinstance(message, Mapping) and "ts" in message for message in messages)
-    )
+def _decoded(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not JSON in UTF-8 ({error})") from error
 
 
-def slack(messages: list[Mapping[str, Any]], names: Mapping[str, str] | None = None) -> str:
-    """One line a message, in the order of their time stamps; who joined or left is no message.
-
-    Args:
-        names: user id → name, for authors whose messages carry no profile.
-    """
-    known = dict(names or {})
-    for message in messages:
-        if message.get("user") and isinstance(message.get("user_profile"), Mapping):
-            known.setdefault(str(message["user"]), _name(message["user_profile"]))
-    lines = []
-    for message in sorted(messages, key=lambda message: float(message["ts"])):
-        text = str(message.get("text") or "").strip()
-        if not text or message.get("subtype") not in (None, "thread_broadcast", "bot_message", "me_message"):
-            continue
-        user = str(message.get("user") or message.get("username") or message.get("bot_id") or "somebody")
-        text = _MENTION.sub(lambda found: "@" + known.get(found[1], found[2] or found[1]), text)
-        text = _LINK.sub(lambda found: found[2] or found[1], text)
-        for escaped, plain in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
-            text = text.replace(escaped, plain)
-        lines.append(f"{known.get(user, user)}: {text}")
-    return "\n".join(lines)
+def _json(text: str) -> Any:
+    """The object or list that `text` is; messages in JSON, one a line, are a list. None for other text."""
+    bare = text.strip()
+    if not bare.startswith(("{", "[")) or not bare.endswith(("}", "]")):
+        return None
+    try:
+        return json.loads(bare)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        rows = [json.loads(line) for line in bare.splitlines() if line.strip()]
+    except (ValueError, RecursionError):
+        return None
+    return rows if looks_like_messages(rows) else None
 
 
-def whatsapp(lines: list[str]) -> str:
-    """One line a message, without date; notices of the app and pictures left out are no messages."""
-    said: list[str] = []
-    skipping = False
-    for line in lines:
-        begun = _WHATSAPP.match(line)
-        if not begun:
-            if said and not skipping:
-                said[-1] += f" {line.strip()}"
-            continue
-        speaker, text = begun[1], begun[2].strip("\u200e\u200f ")
-        skipping = speaker is None or not text or bool(_MEDIA.match(text))
-        if not skipping:
-            said.append(f"{speaker}: {text}")
-    return "\n".join(said)
-
-
-def _name(profile: Mapping[str, Any]) -> str:
-    inner = profile.get("profile")
-    found = [profile, inner] if isinstance(inner, Mapping) else [profile]
-    names = ("display_name", "real_name", "name")
-    return next(
-        (str(one[name]) for name in names for one in found if one.get(name)), str(profile.get("id", "somebody"))
-    )
+def _chat_in_zip(content: bytes) -> bytes:
+    """The text that WhatsApp puts beside the pictures: _chat.txt, or the only .txt."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        texts = [
+            entry
+            for entry in archive.infolist()
+            if entry.filename.endswith(".txt") and not entry.filename.startswith("__MACOSX/")
+        ]
+        chats = [entry for entry in texts if Path(entry.filename).name == "_chat.txt"] or [
+            entry for entry in texts if "whatsapp" in entry.filename.lower()
+        ]
+        chats = chats or texts
+        if len(chats) != 1 or chats[0].file_size > _LARGEST:
+            found = f"{len(chats)} texts" if len(chats) != 1 else f"a text of {chats[0].file_size:,} bytes"
+            raise NoChatError(f"this .zip holds {found}, not the one chat of a WhatsApp export")
+        return archive.read(chats[0])

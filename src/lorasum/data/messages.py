@@ -1,45 +1,254 @@
-"""Dialogues that are lists of messages, as chat APIs and help desks keep them, to text. Pure."""
+"""Dialogues that are lists of messages, as chat APIs, help desks and exports keep them, to text. Pure.
 
-from collections.abc import Iterable, Mapping
+A message is an object with a text and a speaker. Both are found under the names that are in use; the first that holds
+something counts, so that the empty columns of a Parquet file do no harm.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorasum.config.schema import Messages
 
-_SPEAKERS = ("sender", "speaker", "author", "from", "name", "user", "role")
-_TEXTS = ("text", "content", "message", "value", "body", "utterance")
+_TEXTS = (
+    "text", "content", "message", "value", "body", "utterance",
+    "parts", "transcript", "messagetext", "textcontent", "msg", "line", "sentence", "caption",
+)  # fmt: skip
+_MAY_BE_NUMBERS = frozenset(_TEXTS[:6])  # a `line` that is a number counts lines
+_SPEAKERS = (
+    "sendername", "speakername", "authorname", "fromname", "participantname", "displayname", "nickname",
+    "sender", "speaker", "author", "from", "name", "username", "user", "participant", "agent", "who", "role",
+    "senderid", "speakerid", "authorid", "fromid", "participantid", "userid",
+)  # fmt: skip
+_NAMES = (
+    "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
+    "username", "screenname", "handle", "login", "title", "label", "email", "phone", "role", "id",
+)  # fmt: skip
+"""Of a speaker that is an object: what people call somebody before what a program does."""
+_LISTS = (
+    "messages",
+    "conversations",
+    "conversation",
+    "turns",
+    "dialogue",
+    "dialog",
+    "utterances",
+    "history",
+    "chat",
+    "log",
+)
+_SAID = (None, "text", "input_text", "output_text", "markdown", "paragraph")
+"""Types of the parts of a message that hold what was said; calls of tools, thoughts and pictures are left out."""
+_NOTICES = frozenset((
+    "channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "channel_archive",
+    "channel_unarchive", "group_join", "group_leave", "group_topic", "group_purpose", "group_name",
+    "group_archive", "group_unarchive", "bot_add", "bot_remove", "pinned_item", "unpinned_item", "tombstone",
+    "reminder_add", "channel_convert_to_private", "channel_posting_permissions", "huddle_thread",
+    "joiner_notification", "service", "subscribe", "unsubscribe", "call", "guildmemberjoin", "recipientadd",
+    "recipientremove", "channelnamechange", "channeliconchange", "channelpinnedmessage", "threadcreated",
+    "userpremiumguildsubscription", "usernamechange", "reasoning", "thinking",
+))  # fmt: skip
+"""Types of messages in exports of Slack, Telegram, Discord and Messenger, and of models, that nobody said."""
 
 
 class MessageError(ValueError):
-    """A list that is no dialogue; the message says what is wrong with which of its messages."""
+    """A value that is no dialogue; the message says what is wrong with it."""
 
 
 def render_messages(messages: Iterable[Any], how: Messages) -> str:
-    """One line a message. A message without text (a picture, a call of a tool) is left out.
+    """One line a message. A message without text (a picture, a call of a tool, a notice) is left out.
 
     Raises:
-        MessageError: one of them is no object, or has its text under no known name.
+        MessageError: one of them is no message, or none has text.
     """
     lines = []
+    keys: dict[str, None] = {}
     for number, message in enumerate(messages, 1):
+        if message is None or (isinstance(message, str) and not message.strip()):
+            continue
+        if isinstance(message, str):
+            lines.append(message.strip())
+            continue
         if not isinstance(message, Mapping):
             raise MessageError(f"message {number} is not an object")
-        key = next((name for name in _TEXTS if name in message), None)
-        if key is None:
-            raise MessageError(f"message {number} has none of {', '.join(_TEXTS)}")
-        if text := _text(message[key], number):
-            speaker = next((str(message[name]) for name in _SPEAKERS if message.get(name)), "")
-            shown = how.speakers.get(speaker, speaker)
+        keys.update(dict.fromkeys(map(str, message)))
+        if is_notice(message):
+            continue
+        if text := text_of(message, number):
+            name = speaker_of(message)
+            shown = how.speakers.get(name, name)
             lines.append(how.format.replace("{speaker}", shown).replace("{text}", text) if shown else text)
+    if not lines:
+        found = f"; their keys are {', '.join(list(keys)[:12])}" if keys else ""
+        raise MessageError(f"no message has text under {', '.join(_TEXTS[:6])}{found}")
     return "\n".join(lines)
+
+
+def is_notice(message: Mapping[str, Any]) -> bool:
+    """Whether a message of an export says that somebody joined, left or called, rather than what somebody wrote."""
+    kinds = (message.get("type"), message.get("subtype"))
+    return any(isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES for kind in kinds)
+
+
+def text_of(message: Mapping[str, Any], number: int = 1) -> str:
+    """What a message says: the first of its texts that is not empty.
+
+    Raises:
+        MessageError: what stands there is no text.
+    """
+    plain = _plain_keys(message)
+    there = ((key, plain.get(key)) for key in _TEXTS)
+    texts = (_text(value, number) for key, value in there if key in _MAY_BE_NUMBERS or isinstance(value, str | list))
+    return next((text for text in texts if text), "")
+
+
+def speaker_of(message: Mapping[str, Any]) -> str:
+    """Who says it; empty where that is not told. A message in a message (`{message: {role: …}}`) is looked into."""
+    plain = _plain_keys(message)
+    for key in _SPEAKERS:
+        if (name := _name(plain.get(key))) and not (key == "name" and plain.get("role") in ("tool", "function")):
+            return name
+    if plain.get("type") in ("human", "ai", "system"):
+        return str(plain["type"])
+    inner = next((plain[key] for key in ("message", "content", "text") if isinstance(plain.get(key), Mapping)), None)
+    return speaker_of(inner) if inner else ""
+
+
+def messages_in(value: Any) -> list[Any] | None:
+    """The messages in a cell: a list, a column of lists, an object that holds one, or any of these written as text.
+
+    None for anything else, which may be text.
+    """
+    if isinstance(value, str):
+        value = _written(value)
+    if isinstance(value, Mapping):
+        return _of_object(value)
+    if hasattr(value, "tolist") and not isinstance(value, str):
+        value = value.tolist()  # numpy's, from Parquet
+    if isinstance(value, tuple):
+        value = list(value)
+    return value if isinstance(value, list) and value else None
+
+
+def looks_like_messages(messages: Sequence[Any]) -> bool:
+    """Whether all of a list are messages, or all are lines of text: what makes JSON a dialogue and not other data."""
+    there = [message for message in messages if message is not None]
+    if there and all(isinstance(message, str) for message in there):
+        return len(there) > 1
+    return bool(there) and all(isinstance(message, Mapping) for message in there) and any(map(_has_text, there))
+
+
+def dialogue_of(value: Any, how: Messages) -> str | None:
+    """The text of a dialogue however it is kept: text, messages, or messages written as JSON or as Python does.
+
+    None where `value` is neither.
+
+    Raises:
+        MessageError: it is a list of messages with something wrong in it.
+    """
+    messages = messages_in(value)
+    if messages is not None and not (isinstance(value, str) and not looks_like_messages(messages)):
+        return render_messages(messages, how)
+    return mended(value) if isinstance(value, str) else None
+
+
+def mended(text: str) -> str:
+    """`text`, put right where its UTF-8 was read as Latin-1, as in the files of Facebook Messenger.
+
+    Text that was not never becomes valid UTF-8 this way, but for sequences such as `Ã©` that nobody writes.
+    """
+    if not _MOJIBAKE.search(text):
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")
+_LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
+
+
+def _written(text: str) -> Any:
+    """The list or object that `text` is, as JSON or as Python or numpy print it; None for other text."""
+    text = text.strip()
+    if text.startswith("array(") and text.endswith(")"):
+        text = re.sub(r"^array\(|,?\s*dtype=\w+\)$|\)$", "", text)
+    if not text.startswith(("[", "{")) or not text.endswith(("]", "}")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    if len(text) > _LONGEST_LITERAL or not re.match(r"[\[{]\s*['\"{\[]", text):
+        return None
+    # numpy prints no commas between the lines of an array; in a literal, a line never ends inside a string
+    text = re.sub(r"([}'\"])[ \t]*\n\s*([{'\"])", r"\1,\n\2", text)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
+    plain = _plain_keys(value)
+    for key in _LISTS:
+        inner = plain.get(key)
+        if isinstance(inner, list) and inner and looks_like_messages(inner):
+            return inner
+    columns = {key: column for key, column in value.items() if isinstance(column, list)}
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) == 1 and any(key in plain and isinstance(plain[key], list) for key in _TEXTS):
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return rows if looks_like_messages(rows) else None
+    return [value] if _has_text(value) else None
+
+
+def _has_text(message: Mapping[str, Any]) -> bool:
+    plain = _plain_keys(message)
+    return any(isinstance(plain.get(key), str | list | Mapping) for key in _TEXTS)
+
+
+def _plain_keys(message: Mapping[Any, Any]) -> dict[str, Any]:
+    """Values that are there, by key without case and separators: `sender_name`, `senderName`, `Sender Name` are one."""
+    plain: dict[str, Any] = {}
+    for key, value in message.items():
+        if value is not None:
+            plain.setdefault(str(key).replace("_", "").replace("-", "").replace(" ", "").lower(), value)
+    return plain
+
+
+def _name(value: Any) -> str:
+    """A speaker's name; numbers are names too, 0 among them."""
+    if isinstance(value, Mapping):
+        plain = _plain_keys(value)
+        key = next((key for key in _NAMES if _name(plain.get(key))), None)
+        if key is None:
+            return next((name for name in map(_name, plain.values()) if name), "") if len(plain) == 1 else ""
+        last = _name(plain.get("lastname")) if key == "firstname" else ""
+        return f"{_name(plain[key])} {last}".strip()
+    if isinstance(value, bool) or value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}" if value == value else ""  # a number that is missing is NaN
+    return mended(str(value)).strip() if isinstance(value, str | int) else ""
 
 
 def _text(value: Any, number: int) -> str:
     """A message's text: one piece, or the text pieces of several."""
-    if value is None:
-        return ""
+    if isinstance(value, Mapping):
+        if value.get("type") not in _SAID:
+            return ""
+        return text_of(value, number)
     if isinstance(value, list):
-        pieces = [piece.get("text", "") if isinstance(piece, Mapping) else piece for piece in value]
-        value = " ".join(piece for piece in pieces if isinstance(piece, str))
-    if not isinstance(value, str):
+        pieces = [piece if isinstance(piece, str) else _text(piece, number) for piece in value]
+        runs = any(isinstance(piece, str) for piece in value) and any(isinstance(piece, Mapping) for piece in value)
+        between = "" if runs else " "  # Telegram cuts a text where a link begins; others list paragraphs
+        return mended(between.join(piece for piece in pieces if piece)).strip()
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise MessageError(f"message {number} is not text ({type(value).__name__})")
-    return value.strip()
+    return mended(str(value)).strip()

@@ -1,0 +1,157 @@
+"""Chats as apps export them in JSON (Slack, Telegram, Discord, Messenger, ChatGPT), told apart by their keys. Pure."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from lorasum.config import Messages
+from lorasum.data.chat import Chat
+from lorasum.data.messages import MessageError, is_notice, looks_like_messages, messages_in, render_messages
+from lorasum.data.slack import is_slack, read_slack
+
+_KNOWN = (
+    "a list of messages ({role, content}, {sender, text}, …), or an export of Slack, Telegram, Discord or Messenger"
+)
+
+
+class NoChatError(ValueError):
+    """JSON that holds no chat, or several; the message says which."""
+
+
+def read_json(data: Any, how: Messages | None = None) -> Chat:
+    """The chat in decoded JSON.
+
+    Raises:
+        NoChatError: there is none, or more than one.
+    """
+    how = how or Messages()
+    if isinstance(data, Mapping) and (text := _text_in(data)):
+        return Chat(text)
+    form, messages = _found(data)
+    if form == "Slack export":
+        return read_slack(messages)
+    kept = [message for message in messages if not (isinstance(message, Mapping) and _is_no_message(message, form))]
+    left_out = Counter(notices=len(messages) - len(kept))
+    try:
+        rendered = render_messages([_with_names(message) for message in kept], how)
+    except MessageError as error:
+        raise NoChatError(str(error)) from error
+    return Chat(rendered, form, {kind: count for kind, count in left_out.items() if count})
+
+
+def _found(data: Any) -> tuple[str, list[Any]]:
+    """What an export is, and its messages in the order of time."""
+    if is_slack(data):
+        return "Slack export", data
+    if isinstance(data, Mapping):
+        chats = data.get("chats")
+        if isinstance(chats, Mapping) and isinstance(chats.get("list"), list):
+            return _found(_only([chat for chat in chats["list"] if isinstance(chat, Mapping)]))
+        if is_slack(data.get("messages")):
+            return "Slack export", data["messages"]
+        if isinstance(data.get("mapping"), Mapping):
+            return "ChatGPT export", _branch(data)
+        messages = data.get("messages")
+        if isinstance(messages, list) and looks_like_messages(messages):
+            return _form(data, messages)
+    if isinstance(data, list) and data and all(isinstance(one, Mapping) for one in data):
+        if all(isinstance(one.get("mapping"), Mapping) or _inner(one) for one in data):
+            return _found(_only(data))
+        if all("timestamp" in one and isinstance(one.get("author"), Mapping) for one in data):
+            return "Discord export", _by_time(data, "timestamp")
+    messages = messages_in(data) if isinstance(data, list | Mapping) else None
+    if not messages or not looks_like_messages(messages):
+        raise NoChatError(f"this JSON is no chat: {_KNOWN}")
+    return "messages", messages
+
+
+def _form(data: Mapping[str, Any], messages: list[Any]) -> tuple[str, list[Any]]:
+    """What an object with `messages` is; Messenger's begin with the newest."""
+    first = messages[0]
+    if isinstance(first, Mapping) and ("sender_name" in first or "senderName" in first):
+        return "Messenger export", _by_time(messages, "timestamp_ms" if "sender_name" in first else "timestamp")
+    if "guild" in data and "channel" in data:
+        return "Discord export", _by_time(messages, "timestamp")
+    if {"id", "type", "messages"} <= set(data) or (isinstance(first, Mapping) and "date_unixtime" in first):
+        return "Telegram export", messages
+    return "messages", messages
+
+
+def _by_time(messages: list[Any], key: str) -> list[Any]:
+    """In order of `key`, where all have it, of one type."""
+    times = [message.get(key) for message in messages]
+    if len({type(time) for time in times}) == 1 and times[0] is not None:
+        return sorted(messages, key=lambda message: message[key])
+    return messages
+
+
+def _only(chats: list[Mapping[str, Any]]) -> Any:
+    if len(chats) != 1:
+        names = [
+            str(chat.get("name") or chat.get("title") or chat.get("id") or number)
+            for number, chat in enumerate(chats, 1)
+        ]
+        listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        raise NoChatError(f"it holds {len(chats)} chats ({listed}): give one of them")
+    return chats[0]
+
+
+def _inner(one: Mapping[str, Any]) -> bool:
+    return any(
+        isinstance(one.get(key), list) and looks_like_messages(one[key]) for key in ("messages", "conversations")
+    )
+
+
+def _branch(chat: Mapping[str, Any]) -> list[Any]:
+    """The messages of a ChatGPT conversation on the way to its newest one; others were answers tried before."""
+    nodes, at = chat["mapping"], chat.get("current_node")
+    messages: list[Any] = []
+    for _ in range(len(nodes)):
+        node = nodes.get(at)
+        if not isinstance(node, Mapping):
+            break
+        message = node.get("message")
+        if isinstance(message, Mapping) and not (message.get("metadata") or {}).get(
+            "is_visually_hidden_from_conversation"
+        ):
+            messages.append(message)
+        at = node.get("parent")
+    return messages[::-1]
+
+
+def _text_in(data: Mapping[str, Any]) -> str:
+    """The dialogue of an object such as `{"dialogue": "Ana: hi"}`."""
+    found = (data.get(key) for key in ("dialogue", "conversation", "transcript"))
+    return next((value.strip() for value in found if isinstance(value, str) and messages_in(value) is None), "")
+
+
+_SENT = re.compile(
+    r"(?:.{1,80} (?:sent|shared) (?:an?|\d+) (?:attachment|photo|video|gif|sticker|voice message|link|story|file)s?"
+    r"|liked a message|reacted .{1,12} to your message ?|.{1,80} unsent a message|you missed an? .{0,20}call.*)\.?",
+    re.IGNORECASE,
+)
+
+
+def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
+    """Whether nobody wrote it: a notice, a message taken back, or Messenger's words for a picture."""
+    if is_notice(message) or message.get("is_unsent") or message.get("isUnsent"):
+        return True
+    text = message.get("content", message.get("text"))
+    return form == "Messenger export" and isinstance(text, str) and bool(_SENT.fullmatch(text))
+
+
+def _with_names(message: Any) -> Any:
+    """A message of Discord's API with the names of those it mentions in place of their numbers."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    mentions = message.get("mentions") if isinstance(content, str) else None
+    if not isinstance(mentions, list) or "<@" not in str(content):
+        return message
+    known = {str(one.get("id")): one for one in mentions if isinstance(one, Mapping)}
+
+    def shown(found: re.Match[str]) -> str:
+        one = known.get(found[1], {})
+        names = (one.get(key) for key in ("nickname", "nick", "displayName", "global_name", "name", "username"))
+        return "@" + next((str(name) for name in names if name), found[1])
+
+    return {**message, "content": re.sub(r"<@!?(\d+)>", shown, str(content))}

@@ -1,0 +1,160 @@
+"""Slack's messages to a dialogue: with names, answers under what they answer, and links as people see them. Pure.
+
+https://api.slack.com/events/message lists the subtypes, https://api.slack.com/reference/surfaces/formatting the marks.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from lorasum.data.chat import Chat
+from lorasum.data.messages import is_notice
+
+_Message = Mapping[str, Any]
+
+_MARK = re.compile(r"<([@#!]?)([^|<>]*)(?:\|([^<>]*))?>")
+_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
+
+
+def is_slack(messages: Any) -> bool:
+    """Whether decoded JSON is a list of Slack's messages, which all have a time stamp `ts` and a type or an author."""
+    return (
+        isinstance(messages, list)
+        and bool(messages)
+        and all(isinstance(message, Mapping) and "ts" in message for message in messages)
+        and any({"type", "user", "bot_id", "username"} & set(message) for message in messages)
+    )
+
+
+def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
+    """One line a message, in the order of time, an answer below the message it answers.
+
+    Left out are notices (who joined or left, what a channel is called now) and files without words.
+
+    Args:
+        users: what users.json of an export holds, for authors whose messages carry no profile.
+    """
+    names = {str(user.get("id")): _name(user) for user in users if isinstance(user, Mapping)}
+    for message in messages:
+        if message.get("user") and isinstance(message.get("user_profile"), Mapping):
+            names.setdefault(str(message["user"]), _name(message["user_profile"]))
+    lines, left_out = [], Counter[str]()
+    for message in _in_threads(messages):
+        text = "" if is_notice(message) else _said(message, names)
+        if text:
+            lines.append(f"{_author(message, names)}: {text}")
+        elif message.get("files"):
+            left_out["media"] += 1
+        else:
+            left_out["notices"] += 1
+    return Chat("\n".join(lines), "Slack export", dict(left_out))
+
+
+def _in_threads(messages: Sequence[_Message]) -> list[_Message]:
+    """Messages by time, each answer behind the message that began its thread."""
+    began = {str(message["ts"]) for message in messages}
+
+    def place(message: _Message) -> tuple[float, float]:
+        own, thread = str(message["ts"]), str(message.get("thread_ts") or "")
+        # an answer that was also sent to the channel stays where the channel saw it
+        under = thread if thread in began and message.get("subtype") != "thread_broadcast" else own
+        return _seconds(under), _seconds(own)
+
+    return sorted(messages, key=place)
+
+
+def _seconds(ts: str) -> float:
+    """A time stamp: seconds as text, or, from other tools, a date in ISO 8601."""
+    try:
+        return float(ts)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(ts).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _said(message: _Message, names: Mapping[str, str]) -> str:
+    """The words of a message: its text, or what its blocks and attachments say."""
+    parts = [str(message.get("text") or "").strip()]
+    if not parts[0]:
+        parts = [_of_blocks(message.get("blocks"), names)]
+    if not parts[0]:
+        parts = [_of_attachment(attachment, names) for attachment in _dicts(message.get("attachments"))]
+    if not any(parts):
+        parts = [str((file.get("initial_comment") or {}).get("comment") or "") for file in _dicts(message.get("files"))]
+    return _plain(" ".join(part for part in parts if part), names).strip()
+
+
+def _of_attachment(attachment: _Message, names: Mapping[str, str]) -> str:
+    own = (attachment.get(key) for key in ("pretext", "title", "text"))
+    parts = [part for part in own if isinstance(part, str) and part]
+    fields = [f"{field.get('title', '')}: {field.get('value', '')}" for field in _dicts(attachment.get("fields"))]
+    blocks = _of_blocks(attachment.get("blocks"), names)
+    return " ".join([*parts, *fields, *([blocks] if blocks else [])]) or str(attachment.get("fallback") or "")
+
+
+def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
+    """The words in Block Kit's blocks, which hold one another."""
+    found = []
+    for block in _dicts(blocks):
+        kind, text = block.get("type"), block.get("text")
+        if kind == "user":
+            found.append("@" + names.get(str(block.get("user_id")), str(block.get("user_id"))))
+        elif kind == "link":
+            found.append(str(text or block.get("url") or ""))
+        elif kind == "emoji":
+            found.append(f":{block.get('name')}:")
+        elif isinstance(text, str):
+            found.append(text)
+        elif isinstance(text, Mapping):
+            found.append(str(text.get("text") or ""))
+        inner = (block.get("elements"), block.get("fields")) if kind not in ("actions", "image") else ()
+        found += [_of_blocks(part, names) for part in inner]
+    between = "" if any(block.get("type") in ("user", "link", "emoji") for block in _dicts(blocks)) else " "
+    return between.join(part for part in found if part)
+
+
+def _dicts(value: Any) -> list[_Message]:
+    return [part for part in value if isinstance(part, Mapping)] if isinstance(value, list) else []
+
+
+def _plain(text: str, names: Mapping[str, str]) -> str:
+    """`text` with mentions, channels and links as people see them."""
+
+    def shown(found: re.Match[str]) -> str:
+        kind, what, label = found.groups()
+        if kind == "@":
+            return "@" + names.get(what, label or what)
+        if kind == "#":
+            return "#" + (label or what)
+        if kind == "!":
+            return label or "@" + what.split("^")[-1 if what.startswith("subteam") else 0]
+        return label or what.removeprefix("mailto:")
+
+    text = _MARK.sub(shown, text)
+    for escaped, plain in _ENTITIES:
+        text = text.replace(escaped, plain)
+    return text
+
+
+def _author(message: _Message, names: Mapping[str, str]) -> str:
+    user, bot = message.get("user"), message.get("bot_profile")
+    if user and str(user) in names:
+        return names[str(user)]
+    if isinstance(user, Mapping):
+        return _name(user)
+    named = bot.get("name") if isinstance(bot, Mapping) else None
+    return str(message.get("username") or named or user or message.get("bot_id") or "somebody")
+
+
+def _name(profile: Mapping[str, Any]) -> str:
+    inner = profile.get("profile")
+    found = [profile, inner] if isinstance(inner, Mapping) else [profile]
+    names = ("display_name", "real_name", "name")
+    return next(
+        (str(one[name]) for name in names for one in found if one.get(name)), str(profile.get("id", "somebody"))
+    )

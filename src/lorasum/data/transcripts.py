@@ -1,0 +1,55 @@
+"""Transcripts with times, WebVTT and SubRip (.srt), to a dialogue. Pure. https://www.w3.org/TR/webvtt1/"""
+
+import html
+import re
+
+from lorasum.data.chat import Chat
+
+_TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{3}"
+_TIMING = re.compile(rf"^\s*{_TIME}\s+-->\s+{_TIME}(?:\s.*)?$", re.MULTILINE)
+_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
+_TAG = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+_NAMED = re.compile(r"(?:>> ?|- )?([^\s:][^:]{0,60}): +(?=\S)")
+
+
+def read_transcript(text: str) -> Chat | None:
+    """What was said, without times: one line for what one speaker says in a row. None where `text` is none."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    vtt = bool(re.match(r"WEBVTT(?:[ \t\n]|$)", text))
+    if not _TIMING.search(text) or not (vtt or re.match(rf"\s*\d+[ \t]*\n{_TIMING.pattern[1:]}", text, re.MULTILINE)):
+        return None
+    lines: list[str] = []
+    last: str | None = None
+    for block in re.split(r"\n[ \t]*\n", text):
+        timing = _TIMING.search(block)
+        if not timing or (vtt and re.match(r"(?:NOTE|STYLE|REGION)\b", block.strip())):
+            continue
+        for name, said in _spoken(block[timing.end() :]):
+            if lines and lines[-1].endswith(said) and name in (None, last):
+                continue  # a cue that is shown again while the next one comes
+            if lines and name and name == last:
+                lines[-1] += f" {said}"
+            else:
+                lines.append(f"{name}: {said}" if name else said)
+            last = name or last
+    return Chat("\n".join(lines), "WebVTT transcript" if vtt else "SubRip transcript")
+
+
+def _spoken(payload: str) -> list[tuple[str | None, str]]:
+    """Who says what in one cue."""
+    spoken: list[tuple[str | None, str]] = []
+    for line in payload.strip().split("\n"):
+        voices = _VOICE.split(line)
+        pieces = [(None, voices[0]), *zip(voices[1::2], voices[2::2], strict=True)]
+        for voice, piece in pieces:
+            said = " ".join(html.unescape(_TAG.sub("", piece)).split())
+            named = _NAMED.match(said) if voice is None else None
+            name = voice.strip() if voice else named[1] if named else None
+            said = said[named.end() :] if named else said
+            if not said:
+                continue
+            if spoken and name is None:
+                spoken[-1] = (spoken[-1][0], f"{spoken[-1][1]} {said}")
+            else:
+                spoken.append((name, said))
+    return spoken
