@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 from lorasum import __version__
-from lorasum.errors import BackendError, DataError, LorasumError
+from lorasum.errors import BackendError, LorasumError
 from lorasum.ui import render
 
 if TYPE_CHECKING:
@@ -228,6 +228,7 @@ def predict(
     verbose: Verbose = False,
 ) -> None:
     """Summarise a dialogue (an option's, a file's, or one piped in), or a file of them."""
+    from lorasum.commands.dialogue import given_dialogue
     from lorasum.commands.predict import predict_sample, predict_text
     from lorasum.commands.predict_file import predict_file
 
@@ -243,8 +244,7 @@ def predict(
     elif sample:
         _run(*common, predict_sample)
     else:
-        dialogue = _dialogue(text, file)
-        _run(*common, lambda context: predict_text(context, dialogue))
+        _run(*common, lambda context: predict_text(context, given_dialogue(text, file, context)))
 
 
 @app.command(epilog="lorasum evaluate -c configs/quickstart.yaml --limit 20")
@@ -346,31 +346,6 @@ def config_show(
 
     shown = load_config(config, overrides or (), ConsoleReporter().warn)
     render.show(redacted(shown.model_dump(mode="json")), as_json)
-
-
-def _dialogue(text: str | None, file: Path | None) -> str:
-    """The dialogue of --text, --file or stdin; an export of WhatsApp or Slack is told by its form."""
-    from lorasum.data.exports import read_chat, read_folder
-
-    if text is not None:
-        content, place = os.fsencode(text), "--text"
-    elif file is not None and str(file) != "-":
-        try:
-            if file.is_dir():
-                return read_folder(file)
-            content, place = file.read_bytes(), str(file)
-        except ValueError as error:
-            raise DataError(f"{file}: {error}", "give --file a text file or such a folder") from None
-        except OSError as error:
-            raise DataError(f"{file}: cannot read it: {error.strerror}", "check the path given to --file") from None
-    elif sys.stdin.isatty():
-        raise LorasumError("nothing to summarise", "give --text, --file or --sample, or pipe a dialogue in")
-    else:
-        content, place = sys.stdin.buffer.read(), "stdin"
-    try:
-        return read_chat(content.decode())[0]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not UTF-8 text, at byte {error.start}", "convert it to UTF-8") from None
 
 
 def _confirm(question: str, lines: list[str]) -> None:

@@ -175,6 +175,23 @@ def test_a_file_keeps_its_order_and_its_references(
     assert sorted(path.name for path in tmp_path.glob("*.jsonl*")) == ["in.jsonl", "out.jsonl"]
 
 
+def test_a_file_may_hold_all_rows_that_prepare_takes(
+    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    turns = [{"role": "user", "content": "A: 1"}, {"role": "assistant", "content": "one"}]
+    source = tmp_path / "in.jsonl"
+    given = [
+        {"messages": turns},
+        {"prompt": "A: 2", "completion": "two"},
+        {"dialogue": json.dumps([{"sender": "A", "text": "3"}]), "summary": ["three", "3"]},
+        {"dialogue": [{"sender": "A", "text": "4"}]},
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in given))
+    predict_file(context(deployed, backend, ledger), source, tmp_path / "out.jsonl")
+    written = [(row["dialogue"], row.get("reference")) for row in rows(tmp_path / "out.jsonl")]
+    assert written == [("A: 1", "one"), ("A: 2", "two"), ("A: 3", "three"), ("A: 4", None)]
+
+
 def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter, tmp_path: Path
 ) -> None:

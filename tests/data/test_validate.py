@@ -30,7 +30,7 @@ def run(*rows: Row, columns: Columns | None = None, max_bad_rows: int = 0) -> tu
         ({"dialogue": "A: hi", "summary": 7}, "summary is not text (int)"),
         ({"summary": "S"}, "no dialogue"),
         ({"dialogue": "", "summary": "S"}, "empty dialogue"),
-        ({"dialogue": ["A: hi"], "summary": "S"}, "dialogue is not text (message 1 is not an object)"),
+        ({"dialogue": [7], "summary": "S"}, "dialogue is not text (message 1 is not an object)"),
         ({"dialogue": [], "summary": "S"}, "dialogue is not text (list)"),
         ({"dialogue": "A: \ud83d", "summary": "S"}, "dialogue is not valid Unicode"),
         (Rejected("not JSON", "column 3"), "not JSON (column 3)"),

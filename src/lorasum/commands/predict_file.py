@@ -10,8 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from lorasum.config.schema import Columns
+from lorasum.config.schema import Columns, Messages
 from lorasum.context import RunContext
+from lorasum.data.exports import dialogue_in
+from lorasum.data.messages import MessageError
+from lorasum.data.rows import fields_of
 from lorasum.errors import DataError, LorasumError, RefusedError
 from lorasum.files import OWN_CHOICE, open_file, write_file, writing
 from lorasum.lifecycle.serving import Summarizer, batches
@@ -50,7 +53,7 @@ def predict_file(
         LorasumError: `output` cannot be written, or as `predict`.
     """
     began = time.monotonic()
-    rows = _read_rows(input, run.config.data.columns)
+    rows = _read_rows(input, run.config.data.columns, run.config.data.messages)
     _check_output(input, output)
     summarizer = run.summarizer()
     part = output.with_name(f"{output.name}.{_batch_key(summarizer, rows)}.part")
@@ -118,19 +121,19 @@ def _asked(
             failed[0].result()
 
 
-def _read_rows(path: Path, columns: Columns) -> list[_Asked]:
+def _read_rows(path: Path, columns: Columns, how: Messages) -> list[_Asked]:
     """Each row that is not blank."""
     try:
         lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "give --input a JSONL file") from error
-    rows = [_read_row(line, number, path, columns) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [_read_row(line, number, path, columns, how) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise DataError(f"{path} has no rows", f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}')
     return rows
 
 
-def _read_row(line: bytes, number: int, path: Path, columns: Columns) -> _Asked:
+def _read_row(line: bytes, number: int, path: Path, columns: Columns, how: Messages) -> _Asked:
     place = f"{path}:{number}"
     hint = f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}, in UTF-8'
     try:
@@ -139,8 +142,12 @@ def _read_row(line: bytes, number: int, path: Path, columns: Columns) -> _Asked:
         raise DataError(f"{place}: not JSON in UTF-8 ({error})", hint) from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: not an object", hint)
-    dialogue = row.get(columns.dialogue, row.get("dialogue"))
-    reference = row.get(columns.summary, row.get("summary"))
+    try:
+        fields = fields_of(row, columns if columns.dialogue in row else Columns())
+        dialogue = dialogue_in(fields.dialogue, how)
+    except MessageError as error:
+        raise DataError(f"{place}: {columns.dialogue!r} is no dialogue: {error}", hint) from error
+    reference = fields.summary
     if not isinstance(dialogue, str) or not dialogue.strip():
         raise DataError(f"{place}: no text in {columns.dialogue!r}", hint)
     if reference is not None and not isinstance(reference, str):

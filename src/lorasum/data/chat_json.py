@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from lorasum.config import Messages
+from lorasum.config.schema import Messages
 from lorasum.data.chat import Chat
 from lorasum.data.messages import MessageError, is_notice, looks_like_messages, messages_in, render_messages
 from lorasum.data.slack import is_slack, read_slack

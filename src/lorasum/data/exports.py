@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from lorasum.config import Messages
+from lorasum.config.schema import Messages
 from lorasum.data.chat import Chat
 from lorasum.data.chat_json import NoChatError, read_json
-from lorasum.data.messages import looks_like_messages
+from lorasum.data.messages import dialogue_of, looks_like_messages
 from lorasum.data.slack import is_slack, read_slack
 from lorasum.data.transcripts import read_transcript
 from lorasum.data.whatsapp import read_whatsapp
@@ -36,6 +36,21 @@ def read_chat(text: str, how: Messages | None = None) -> Chat:
     return read_transcript(text) or read_whatsapp(text) or Chat(text)
 
 
+def dialogue_in(value: Any, how: Messages) -> str | None:
+    """The dialogue in a cell of a data set: messages, or a text, which may be an export or transcript.
+
+    None where it is neither.
+
+    Raises:
+        MessageError: it is a list of messages with something wrong in it.
+    """
+    dialogue = dialogue_of(value, how)
+    if dialogue is None or not isinstance(value, str):
+        return dialogue
+    chat = read_transcript(dialogue) or read_whatsapp(dialogue)
+    return chat.dialogue if chat else dialogue
+
+
 def read_bytes(content: bytes, how: Messages | None = None) -> Chat:
     """As `read_chat`, of a file's content: UTF-8, UTF-16 with its mark, or the .zip that WhatsApp makes.
 
@@ -44,9 +59,9 @@ def read_bytes(content: bytes, how: Messages | None = None) -> Chat:
         NoChatError: it is JSON, or a .zip, without a chat in it.
     """
     if content.startswith(b"PK\x03\x04"):
-        return read_bytes(_chat_in_zip(content), how)
-    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return read_chat(content.decode("utf-16" if utf16 else "utf-8"), how)
+        text = _decoded(_chat_in_zip(content))
+        return read_whatsapp(text, sure=True) or read_chat(text, how)
+    return read_chat(_decoded(content), how)
 
 
 def read_path(path: Path, how: Messages | None = None) -> Chat:
@@ -68,22 +83,30 @@ def read_folder(folder: Path) -> Chat:
     """
     days = sorted(day for day in folder.glob("*.json") if _DAY.fullmatch(day.stem))
     if not days:
-        channels = sorted(day.parent.name for day in folder.glob("*/*.json") if _DAY.fullmatch(day.stem))
-        if names := list(dict.fromkeys(channels)):
-            raise ValueError(f"it holds {len(names)} channels: give the folder of one ({', '.join(names[:8])})")
+        channels = sorted({day.parent for day in folder.glob("*/*.json") if _DAY.fullmatch(day.stem)})
+        if len(channels) == 1:
+            return read_folder(channels[0])
+        if channels:
+            names = ", ".join(channel.name for channel in channels[:8])
+            raise ValueError(f"it holds {len(channels)} channels: give the folder of one ({names})")
         raise ValueError("it holds no 2024-06-03.json or the like, as a channel's folder of a Slack export does")
     messages: list[Any] = []
     for day in days:
-        read = _decoded(day)
+        read = _read_json(day)
         if read and not is_slack(read):
             raise ValueError(f"{day.name} holds no Slack messages")
         messages += read
     users = folder.parent / "users.json"
-    known = _decoded(users) if users.is_file() else []
+    known = _read_json(users) if users.is_file() else []
     return read_slack(messages, known if isinstance(known, list) else [])
 
 
-def _decoded(path: Path) -> Any:
+def _decoded(content: bytes) -> str:
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf16 else "utf-8")
+
+
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -108,7 +131,11 @@ def _json(text: str) -> Any:
 
 def _chat_in_zip(content: bytes) -> bytes:
     """The text that WhatsApp puts beside the pictures: _chat.txt, or the only .txt."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except zipfile.BadZipFile as error:
+        raise NoChatError("this .zip is damaged") from error
+    with archive:
         texts = [
             entry
             for entry in archive.infolist()

@@ -39,8 +39,11 @@ _LISTS = (
     "chat",
     "log",
 )
-_SAID = (None, "text", "input_text", "output_text", "markdown", "paragraph")
-"""Types of the parts of a message that hold what was said; calls of tools, thoughts and pictures are left out."""
+_UNSAID = frozenset((
+    "tool_use", "tool_result", "tool_call", "tool_calls", "function_call", "thinking", "redacted_thinking", "reasoning",
+    "image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "media",
+))  # fmt: skip
+"""Types of the parts of a message that nobody says: calls of tools, thoughts, pictures."""
 _NOTICES = frozenset((
     "channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "channel_archive",
     "channel_unarchive", "group_join", "group_leave", "group_topic", "group_purpose", "group_name",
@@ -159,7 +162,7 @@ def mended(text: str) -> str:
 
     Text that was not never becomes valid UTF-8 this way, but for sequences such as `Ã©` that nobody writes.
     """
-    if not _MOJIBAKE.search(text):
+    if text.isascii() or not _MOJIBAKE.search(text):
         return text
     try:
         return text.encode("latin-1").decode("utf-8")
@@ -239,7 +242,7 @@ def _name(value: Any) -> str:
 def _text(value: Any, number: int) -> str:
     """A message's text: one piece, or the text pieces of several."""
     if isinstance(value, Mapping):
-        if value.get("type") not in _SAID:
+        if value.get("type") in _UNSAID:
             return ""
         return text_of(value, number)
     if isinstance(value, list):

@@ -6,7 +6,7 @@ import re
 from lorasum.data.chat import Chat
 
 _TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{3}"
-_TIMING = re.compile(rf"^\s*{_TIME}\s+-->\s+{_TIME}(?:\s.*)?$", re.MULTILINE)
+_TIMING = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}(?:[ \t].*)?$", re.MULTILINE)
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 _NAMED = re.compile(r"(?:>> ?|- )?([^\s:][^:]{0,60}): +(?=\S)")
@@ -14,6 +14,8 @@ _NAMED = re.compile(r"(?:>> ?|- )?([^\s:][^:]{0,60}): +(?=\S)")
 
 def read_transcript(text: str) -> Chat | None:
     """What was said, without times: one line for what one speaker says in a row. None where `text` is none."""
+    if "-->" not in text:
+        return None
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     vtt = bool(re.match(r"WEBVTT(?:[ \t\n]|$)", text))
     if not _TIMING.search(text) or not (vtt or re.match(rf"\s*\d+[ \t]*\n{_TIMING.pattern[1:]}", text, re.MULTILINE)):

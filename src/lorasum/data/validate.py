@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lorasum.config.schema import Columns, DataConfig, Messages
-from lorasum.data.messages import MessageError, render_messages
+from lorasum.data.exports import dialogue_in
+from lorasum.data.messages import MessageError
 from lorasum.data.records import Example
+from lorasum.data.rows import KNOWN, fields_of, is_known_form
 from lorasum.errors import DataError
 
 
@@ -86,17 +88,19 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
     if isinstance(row, Rejected):
         return row
     texts = []
-    for role, column in (("dialogue", columns.dialogue), ("summary", columns.summary)):
-        value = row.get(column)
-        if value is None:
+    try:
+        fields = fields_of(row, columns)
+        dialogue = dialogue_in(fields.dialogue, messages or Messages())
+    except MessageError as error:
+        return Rejected("dialogue is not text", str(error))
+    for role, given, value in (
+        ("dialogue", fields.dialogue, dialogue),
+        ("summary", fields.summary, fields.summary),
+    ):
+        if given is None:
             return Rejected(f"no {role}")
-        if isinstance(value, list) and role == "dialogue" and value:
-            try:
-                value = render_messages(value, messages or Messages())
-            except MessageError as error:
-                return Rejected("dialogue is not text", str(error))
         if not isinstance(value, str):
-            return Rejected(f"{role} is not text", type(value).__name__)
+            return Rejected(f"{role} is not text", type(given).__name__)
         if not value.strip():
             return Rejected(f"empty {role}")
         if not value.isascii() and not _is_unicode(value):
@@ -121,6 +125,8 @@ def examples(
     for where, row in rows:
         if isinstance(row, Mapping):
             seen.update(dict.fromkeys(row))
+            if is_known_form(row, columns):
+                seen.update({columns.dialogue: None, columns.summary: None})
         checked = check(row, columns, data.messages)
         if isinstance(checked, Rejected):
             first_bad = first_bad or f"{where}: {checked}"
@@ -134,7 +140,7 @@ def examples(
         if seen and column not in seen:
             raise DataError(
                 f"{source} has no column {column!r}; it has {_some(list(seen))}",
-                f"set data.columns.{name} to the column that holds the {name}",
+                f"set data.columns.{name} to the column that holds the {name}; known without columns: {KNOWN}",
             )
     if bad > data.max_bad_rows:
         others = f" (and {bad - 1:,} more unusable row{'s' if bad > 2 else ''})" if bad > 1 else ""

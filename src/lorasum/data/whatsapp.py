@@ -33,14 +33,16 @@ _JOINED = (
 )
 
 
-def read_whatsapp(text: str) -> Chat | None:
-    """The chat in an export, or None where `text` is none: other text with dates stays as it is."""
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    first = next((line for line in lines if line.translate(_NO_MARKS).strip()), "")
-    if not _head(first):
+def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
+    """The chat in an export, or None where `text` is none: other text with dates stays as it is.
+
+    Args:
+        sure: it is known to be an export, as in a .zip that WhatsApp made.
+    """
+    if not _head(text.lstrip(f"{_MARKS} \r\n").split("\n", 1)[0]):
         return None
-    messages = list(_messages(lines))
-    sure = _has_trace_of_the_app(messages)
+    messages = list(_messages(line.rstrip("\r") for line in text.split("\n")))
+    sure = sure or _has_trace_of_the_app(messages)
     if not sure and not _could_be_chat(messages):
         return None
     said, left_out = [], Counter[str]()
@@ -138,23 +140,27 @@ def _has_trace_of_the_app(messages: list[_Message]) -> bool:
 
 
 _LOGS = re.compile(
-    r"(?:info|warn|warning|error|debug|trace|fatal|critical|notice|severe|verbose)\b.*|.*\[\d+\]|\S+[./\\]\S+|<.*>",
+    r"(?:info|warn|warning|error|debug|trace|fatal|critical|notice|severe|verbose)\b.*|.*\[\d+\]|\[.*|\S+[./\\]\S+|<.*>",
     re.IGNORECASE,
 )
+
+
+_SPEAKS = re.compile(r"\w[^:]{0,30}: ")
 
 
 def _could_be_chat(messages: list[_Message]) -> bool:
     """Whether lines with dates look like people who talk, rather than a log, a diary or the notes of a meeting.
 
-    Most have a name, names come again, and none is that of a program.
+    Most have a name, and none is that of a program. Names come again; where none does, no names stand below dates.
     """
     names = [message.name for message in messages if message.name]
     distinct = set(names)
     notices = sum(1 for message in messages if not message.name and _is_notice(message, distinct))
     unclear = len(messages) - len(names) - notices
-    if len(names) < 2 or unclear * 3 > len(messages) or any(_LOGS.fullmatch(name) for name in distinct):
+    if not names or unclear * 3 > len(messages) or any(_LOGS.fullmatch(name) for name in distinct):
         return False
-    return len(distinct) < len(names) or all(len(message.lines) == 1 for message in messages)
+    more = (_bare(line) for message in messages for line in message.lines[1:])
+    return len(distinct) < len(names) or not any(_SPEAKS.match(line) for line in more)
 
 
 def _is_notice(message: _Message, speakers: set[str]) -> bool:

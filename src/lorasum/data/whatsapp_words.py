@@ -63,7 +63,7 @@ EDITED = _table(
 
 MEDIA = _table(
     """
-    media | médi | medien | medier | medij | mediju | mediteg | multimed | multimèd | mídia | медиа | медіа
+    media | mediefil | médi | medien | medier | medij | mediju | mediteg | multimed | multimèd | mídia | медиа | медіа
     медиј | médias | fichier | ficheiro | archivo | arquivo | pliki | файл | fayl | hiányzó | mitjans
     medya | meedia | multivid | πολυμέσ | μέσων | αρχεία | vedlegg | الوسائط | وسائط | ملفات | مدیا | رسانه
     پيوست نما | پیوست نما | میڈیا | מדיה | מדיע | मीडिया | মিডিয়া | મીડિયા | ਮੀਡੀਆ | ஊடக | మాధ్యమం | మీడియా

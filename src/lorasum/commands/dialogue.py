@@ -1,0 +1,51 @@
+"""The dialogue of --text, --file or stdin."""
+
+import os
+import sys
+from pathlib import Path
+
+from lorasum.config.schema import Messages
+from lorasum.context import RunContext
+from lorasum.data.chat import Chat
+from lorasum.data.exports import read_bytes, read_path
+from lorasum.errors import DataError, LorasumError
+
+
+def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
+    """The dialogue that a user gave, whatever form it has; what is left out of an export is said.
+
+    Raises:
+        DataError: it cannot be read, is JSON without a chat, or nobody wrote anything in it.
+        LorasumError: nothing was given.
+    """
+    if text is not None:
+        place = "--text"
+    elif file is not None and str(file) != "-":
+        place = str(file)
+    elif sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise LorasumError("nothing to summarise", "give --text, --file or --sample, or pipe a dialogue in")
+    else:
+        place = "stdin"
+    try:
+        chat = _read(text, None if place == "stdin" else file, run.config.data.messages)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: not UTF-8 text, at byte {error.start}", "convert it to UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{place}: cannot read it: {error.strerror}", "check the path given to --file") from None
+    except ValueError as error:
+        raise DataError(f"{place}: {error}", "docs/chats.md lists the forms of chats that are read") from None
+    left_out = ", ".join(f"{count} {kind}" for kind, count in chat.left_out.items())
+    if chat.form and not chat.dialogue:
+        raise DataError(
+            f"{place}: nobody wrote anything in this {chat.form} ({left_out or 'no messages'})", "give another"
+        )
+    if chat.form:
+        count = chat.dialogue.count("\n") + 1
+        run.reporter.step(f"{place}: {chat.form}, {count} lines" + (f"; left out: {left_out}" if left_out else ""))
+    return chat.dialogue
+
+
+def _read(text: str | None, file: Path | None, how: Messages) -> Chat:
+    if text is not None:
+        return read_bytes(os.fsencode(text), how)
+    return read_path(file, how) if file is not None else read_bytes(sys.stdin.buffer.read(), how)

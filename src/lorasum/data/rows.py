@@ -1,0 +1,86 @@
+"""Rows of training data as people have them, to a dialogue and its summary. Pure.
+
+Rows with the columns of `data.columns` are taken by those. Where these are not set and a row has neither, it may be in
+one of the forms that fine-tuning tools use, whose answer is the summary here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lorasum.config.schema import Columns
+from lorasum.data.messages import looks_like_messages, messages_in, speaker_of, text_of
+
+KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"
+"""The forms, for messages to people."""
+
+_ASSISTANTS = frozenset(("assistant", "gpt", "model", "bot", "chatgpt", "ai"))
+_PAIRS = (("prompt", "completion"), ("prompt", "response"), ("input", "output"), ("source", "target"))
+_INSTRUCTED = (("instruction", "output"), ("instruction", "response"))
+
+
+class Fields(NamedTuple):
+    """What a row holds: a dialogue (text or messages) and a summary (text, or a list of references)."""
+
+    dialogue: Any
+    summary: Any
+
+
+def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
+    """The dialogue and the summary of a row; None for what it does not have."""
+    given = Fields(row.get(columns.dialogue), row.get(columns.summary))
+    if columns != Columns() or any(value is not None for value in given):
+        return Fields(given.dialogue, _first(given.summary))
+    for key in ("messages", "conversations", "conversation"):
+        messages = messages_in(row.get(key))
+        if messages and looks_like_messages(messages):
+            return _of_turns(messages, row.get("system"))
+    for prompt, completion in _PAIRS:
+        if row.get(prompt) is not None and row.get(completion) is not None and "instruction" not in row:
+            return Fields(_asked(row[prompt]), _answer(row[completion]))
+    for instruction, output in _INSTRUCTED:
+        if row.get(instruction) is not None and row.get(output) is not None:
+            parts = (row.get("system"), row[instruction], row.get("input"))
+            texts = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
+            return Fields("\n\n".join(texts), _answer(row[output]))
+    return given
+
+
+def is_known_form(row: Mapping[str, Any], columns: Columns) -> bool:
+    """Whether a row without the configured columns is in one of the forms of `KNOWN`."""
+    there = columns.dialogue in row or columns.summary in row
+    return not there and any(value is not None for value in fields_of(row, columns))
+
+
+def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:
+    """Turns of a chat with a model: what the assistant said last is the summary of what stands before."""
+    turns = [turn for turn in messages if isinstance(turn, Mapping)]
+    if not turns or speaker_of({**turns[-1], "name": None}).lower() not in _ASSISTANTS:
+        return Fields(list(messages), None)
+    before = list(messages[:-1])
+    if isinstance(system, str) and system.strip():
+        before.insert(0, {"role": "system", "content": system})
+    return Fields(_asked(before), text_of(turns[-1]))
+
+
+def _asked(prompt: Any) -> Any:
+    """A prompt: text, or turns. Where the user has one turn it is the dialogue, below what the system says."""
+    turns = messages_in(prompt) if not isinstance(prompt, str) else None
+    if turns is None or not all(isinstance(turn, Mapping) for turn in turns):
+        return prompt
+    users = [turn for turn in turns if speaker_of(turn).lower() not in ("system", "developer")]
+    return "\n\n".join(filter(None, map(text_of, turns))) if len(users) == 1 else turns
+
+
+def _answer(completion: Any) -> Any:
+    """A completion: text, or the assistant's turn in a list of messages."""
+    turns = messages_in(completion) if not isinstance(completion, str) else None
+    if turns and isinstance(turns[-1], Mapping):
+        return text_of(turns[-1])
+    return _first(completion)
+
+
+def _first(summary: Any) -> Any:
+    """A summary, or the first of several references that has text."""
+    if isinstance(summary, list) and summary and all(isinstance(one, str) or one is None for one in summary):
+        return next((one for one in summary if one and one.strip()), "")
+    return summary

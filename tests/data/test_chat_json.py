@@ -1,0 +1,169 @@
+"""Chats in JSON, as apps export them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from lorasum.config.schema import Messages
+from lorasum.data.chat_json import NoChatError, read_json
+from lorasum.data.exports import read_chat
+
+TELEGRAM: dict[str, Any] = {
+    "name": "Tent trip",
+    "type": "private_group",
+    "id": 5,
+    "messages": [
+        {
+            "id": 1,
+            "type": "service",
+            "date": "2024-06-03T18:00:00",
+            "actor": "Ana",
+            "action": "create_group",
+            "text": "",
+        },
+        {
+            "id": 2,
+            "type": "message",
+            "date_unixtime": "1",
+            "from": "Ana",
+            "from_id": "user1",
+            "text": "who brings a tent?",
+        },
+        {"id": 3, "type": "message", "from": "Ben", "text": ["see ", {"type": "link", "text": "x.org"}, ", page 3"]},
+        {"id": 4, "type": "message", "from": "Ben", "photo": "photos/1.jpg", "text": "this one"},
+        {"id": 5, "type": "message", "from": "Ana", "media_type": "sticker", "text": ""},
+        {"id": 6, "type": "message", "from": None, "from_id": "user9", "text": "me too"},
+    ],
+}
+TENT = "Ana: who brings a tent?\nBen: see x.org, page 3\nBen: this one\nuser9: me too"
+DISCORD: dict[str, Any] = {
+    "guild": {"name": "Club"},
+    "channel": {"name": "chairs"},
+    "messages": [
+        {
+            "type": "Reply",
+            "timestamp": "2024-06-03T18:02:00+00:00",
+            "content": "four",
+            "author": {"name": "o", "nickname": "Otto"},
+        },
+        {
+            "type": "Default",
+            "timestamp": "2024-06-03T18:01:00+00:00",
+            "content": "chairs, <@12>?",
+            "author": {"name": "wilma#1", "nickname": "Wilma"},
+            "mentions": [{"id": "12", "name": "o", "nickname": "Otto"}],
+        },
+        {
+            "type": "ChannelPinnedMessage",
+            "timestamp": "2024-06-03T18:03:00+00:00",
+            "content": "Pinned a message.",
+            "author": {"name": "o"},
+        },
+    ],
+}
+MESSENGER: dict[str, Any] = {
+    "participants": [{"name": "Jos\u00c3\u00a9"}, {"name": "Mia"}],
+    "messages": [
+        {"sender_name": "Mia", "timestamp_ms": 3, "content": "Reacted \u00e2\u009d\u00a4 to your message "},
+        {"sender_name": "Mia", "timestamp_ms": 2, "photos": [{"uri": "x.jpg"}]},
+        {"sender_name": "Mia", "timestamp_ms": 2, "content": "Mia sent an attachment."},
+        {"sender_name": "Mia", "timestamp_ms": 2, "content": "s\u00c3\u00ad"},
+        {"sender_name": "Jos\u00c3\u00a9", "timestamp_ms": 1, "content": "\u00c2\u00bfqu\u00c3\u00a9 tal?"},
+    ],
+}
+CHATGPT: dict[str, Any] = {
+    "title": "Parcel",
+    "current_node": "c",
+    "mapping": {
+        "a": {"message": None, "parent": None},
+        "b": {
+            "message": {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["lost"]}},
+            "parent": "a",
+        },
+        "c": {"message": {"author": {"role": "assistant"}, "content": {"parts": ["sorry"]}}, "parent": "b"},
+        "x": {"message": {"author": {"role": "assistant"}, "content": {"parts": ["tried before"]}}, "parent": "b"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "dialogue"),
+    [
+        (TELEGRAM, "Telegram export", TENT),
+        ({"about": "", "chats": {"list": [TELEGRAM]}}, "Telegram export", TENT),
+        (DISCORD, "Discord export", "Wilma: chairs, @Otto?\nOtto: four"),
+        (DISCORD["messages"], "Discord export", "Wilma: chairs, @Otto?\nOtto: four"),
+        (MESSENGER, "Messenger export", "José: ¿qué tal?\nMia: sí"),
+        (
+            {
+                "threadName": "x",
+                "messages": [
+                    {"senderName": "Mia", "text": "b", "timestamp": 2, "isUnsent": False},
+                    {"senderName": "Ana", "text": "a", "timestamp": 1, "isUnsent": False},
+                    {"senderName": "Ana", "text": "c", "timestamp": 3, "isUnsent": True},
+                ],
+            },
+            "Messenger export",
+            "Ana: a\nMia: b",
+        ),
+        (CHATGPT, "ChatGPT export", "user: lost\nassistant: sorry"),
+        ([CHATGPT], "ChatGPT export", "user: lost\nassistant: sorry"),
+        ({"model": "m", "messages": [{"role": "user", "content": "hi"}]}, "messages", "user: hi"),
+        ([{"role": "user", "content": "hi"}], "messages", "user: hi"),
+        (
+            [{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}],
+            "messages",
+            "human: hi\ngpt: ho",
+        ),
+        (["Ana: hi", "Ben: ho"], "messages", "Ana: hi\nBen: ho"),
+        ({"dialogue": "Ana: hi"}, "", "Ana: hi"),
+    ],
+)
+def test_exports_in_json_are_told_apart_and_read(data: object, form: str, dialogue: str) -> None:
+    chat = read_chat(json.dumps(data, indent=1))
+    assert (chat.dialogue, chat.form) == (dialogue, form)
+
+
+def test_notices_are_counted() -> None:
+    assert read_json(TELEGRAM).left_out == {"notices": 1}
+    assert read_json(DISCORD).left_out == {"notices": 1}
+
+
+def test_speakers_are_shown_as_the_config_says() -> None:
+    how = Messages(speakers={"user": "Customer"}, format="{speaker} - {text}")
+    assert read_json([{"role": "user", "content": "hi"}], how).dialogue == "Customer - hi"
+
+
+def test_messages_one_a_line_are_a_chat() -> None:
+    assert read_chat('{"role": "user", "content": "hi"}\n{"role": "assistant", "content": "ho"}\n').dialogue == (
+        "user: hi\nassistant: ho"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[1, 2]", "this JSON is no chat"),
+        ('[{"a": 1}]', "this JSON is no chat"),
+        ('{"openapi": "3.1", "paths": {}}', "this JSON is no chat"),
+        ("{}", "this JSON is no chat"),
+        ("[]", "this JSON is no chat"),
+        ('{"messages": [{"role": "assistant", "content": null}]}', "this JSON is no chat"),
+        (
+            json.dumps({"chats": {"list": [TELEGRAM, TELEGRAM | {"name": "Work"}]}}),
+            r"2 chats \(Tent trip, Work\): give one",
+        ),
+        (json.dumps([CHATGPT, CHATGPT]), r"2 chats \(Parcel, Parcel\)"),
+    ],
+)
+def test_json_that_holds_no_chat_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(NoChatError, match=problem):
+        read_chat(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["[{]", "[laughs] hi [ends]", "{curly} talk {again}", '"hi"', "42", '{"a": 1}\n{"b": 2}']
+)
+def test_text_in_brackets_stays_text(text: str) -> None:
+    assert read_chat(text).dialogue == text

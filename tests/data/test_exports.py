@@ -1,0 +1,113 @@
+"""Files that people give: encodings, archives, transcripts."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lorasum.config.schema import Columns
+from lorasum.data.chat_json import NoChatError
+from lorasum.data.exports import read_bytes, read_path
+from lorasum.data.records import Example
+from lorasum.data.transcripts import read_transcript
+from lorasum.data.validate import check
+
+CHAT = "03/06/2024, 18:01 - Ana: olé\n03/06/2024, 18:02 - Ben: hi\n"
+
+
+def zipped(files: dict[str, str]) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return held.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_is_read_in_each_unicode_encoding(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "chat.txt"
+    file.write_bytes(CHAT.replace("\n", "\r\n").encode(encoding))
+    assert read_path(file).dialogue == "Ana: olé\nBen: hi"
+
+
+def test_text_in_another_encoding_is_refused() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        read_bytes("Ana: olé".encode("cp1252"))
+
+
+def test_the_archive_that_whatsapp_makes_is_read() -> None:
+    files = {"_chat.txt": "[6/3/24, 6:01:00 PM] Wilma: hi", "notes.txt": "x", "00000001-PHOTO.jpg": ""}
+    assert read_bytes(zipped(files)).dialogue == "Wilma: hi"
+    assert read_bytes(zipped({"WhatsApp Chat with Ana.txt": CHAT, "plan.txt": "x"})).dialogue == "Ana: olé\nBen: hi"
+    assert read_bytes(zipped({"Чат WhatsApp с Ana.txt": CHAT, "__MACOSX/._x.txt": ""})).dialogue == "Ana: olé\nBen: hi"
+    with pytest.raises(NoChatError, match=r"holds 0 texts, not the one chat"):
+        read_bytes(zipped({"photo.jpg": ""}))
+    with pytest.raises(NoChatError, match=r"holds 2 texts"):
+        read_bytes(zipped({"a.txt": "", "b.txt": ""}))
+
+
+VTT = """WEBVTT - a meeting
+
+NOTE made by a machine
+
+STYLE
+::cue { color: red }
+
+1
+00:00:01.000 --> 00:00:03.000 align:start
+<v Ana Lee>Can we <b>ship</b> on Friday?</v>
+
+00:00:03.500 --> 00:00:05.000
+<v Ana Lee>Or is it too early &amp; risky?</v>
+
+intro
+00:05.000 --> 00:06.000
+<v.loud Ben>Friday is fine.</v>
+"""
+SRT = """1
+00:00:01,000 --> 00:00:03,000
+Ana: can we ship
+on <i>Friday</i>?
+
+2
+00:00:03,500 --> 00:00:05,000
+Ben: Friday is fine.
+
+3
+00:00:06,000 --> 00:00:07,000
+{\\an8}See you
+"""
+ZOOM = "WEBVTT\r\n\r\n1\r\n00:00:01.000 --> 00:00:03.000\r\nAna Lee: can we ship at 10:30?\r\n"
+
+
+def test_transcripts_are_read_without_times() -> None:
+    vtt, srt, zoom = read_transcript(VTT), read_transcript(SRT), read_transcript(ZOOM)
+    assert vtt is not None
+    assert srt is not None
+    assert zoom is not None
+    assert vtt.dialogue == "Ana Lee: Can we ship on Friday? Or is it too early & risky?\nBen: Friday is fine."
+    assert (vtt.form, srt.form) == ("WebVTT transcript", "SubRip transcript")
+    assert srt.dialogue == "Ana: can we ship on Friday?\nBen: Friday is fine.\nSee you"
+    assert zoom.dialogue == "Ana Lee: can we ship at 10:30?"
+
+
+def test_cues_that_are_shown_twice_are_read_once() -> None:
+    rolling = (
+        "WEBVTT\n\n00:01.000 --> 00:02.000\nhello\n\n00:02.000 --> 00:03.000\nhello\n\n00:03.000 --> 00:04.000\nall\n"
+    )
+    chat = read_transcript(rolling)
+    assert chat is not None
+    assert chat.dialogue == "hello\nall"
+
+
+@pytest.mark.parametrize("text", ["a --> b", "WEBVTT is a format", "see 00:00:01.000 --> 00:00:03.000 in it", ""])
+def test_text_about_transcripts_is_none(text: str) -> None:
+    assert read_transcript(text) is None
+
+
+def test_a_cell_that_holds_an_export_is_read_as_the_file_would_be() -> None:
+    assert check({"dialogue": CHAT, "summary": "s"}, Columns()) == Example("Ana: olé\nBen: hi", "s")
+    assert check({"dialogue": SRT, "summary": "s"}, Columns()) == Example(
+        "Ana: can we ship on Friday?\nBen: Friday is fine.\nSee you", "s"
+    )

@@ -1,0 +1,169 @@
+"""Dialogues that are lists of messages, in the shapes that people have."""
+
+import json
+
+import pytest
+
+from lorasum.config.schema import Columns, Messages
+from lorasum.data.messages import MessageError, dialogue_of, render_messages
+from lorasum.data.records import Example
+from lorasum.data.validate import Rejected, check
+
+
+def rendered(*messages: object) -> list[str]:
+    return render_messages(messages, Messages()).split("\n")
+
+
+def test_messages_of_several_shapes_become_lines() -> None:
+    chat = [
+        {"role": "user", "content": "My parcel is lost"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Oh no."}, {"type": "image_url"}, {"text": "No?"}]},
+        {"role": "assistant", "content": None, "tool_calls": []},
+        {"sender": "Ana", "text": " 42 "},
+        {"from": "Ben", "value": "thanks"},
+        {"text": "(the line is cut)"},
+    ]
+    how = Messages(speakers={"user": "Customer"})
+    assert render_messages(chat, how).splitlines() == [
+        "Customer: My parcel is lost",
+        "assistant: Oh no. No?",
+        "Ana: 42",
+        "Ben: thanks",
+        "(the line is cut)",
+    ]
+    assert render_messages(chat[3:4], Messages(format="[{speaker}] {text}")) == "[Ana] 42"
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ({"role": "user", "content": None, "speaker": None, "text": "hi"}, "user: hi"),
+        ({"role": None, "content": "", "speaker": "agent", "text": "hi"}, "agent: hi"),
+        ({"speaker": 0, "text": "hi"}, "0: hi"),
+        ({"speaker": 1.0, "text": "hi"}, "1: hi"),
+        ({"speaker": float("nan"), "text": "hi"}, "hi"),
+        ({"speaker_id": 3, "utterance": "hi"}, "3: hi"),
+        ({"sender_name": "Ana", "content": "hi"}, "Ana: hi"),
+        ({"senderName": "Ana", "sender": "u1", "text": "hi"}, "Ana: hi"),
+        ({"Sender Name": "Ana", "Message Text": "hi"}, "Ana: hi"),
+        ({"username": "ana", "user_id": 7, "message": "hi"}, "ana: hi"),
+        ({"participant": "Ana", "body": "hi"}, "Ana: hi"),
+        ({"author": {"id": "1", "name": "ana#1", "nickname": "Ana", "isBot": False}, "content": "hi"}, "Ana: hi"),
+        ({"author": {"id": "1", "username": "ana_1", "global_name": "Ana"}, "content": "hi"}, "Ana: hi"),
+        ({"author": {"displayName": "Ana", "name": "ana1"}, "text": "hi"}, "Ana: hi"),
+        ({"from": {"id": 1, "first_name": "Ana", "last_name": "Lee", "username": "al"}, "text": "hi"}, "Ana Lee: hi"),
+        ({"from": {"user": {"displayName": "Ana"}, "device": None}, "body": {"content": "hi"}}, "Ana: hi"),
+        ({"user": {"id": 7}, "text": "hi"}, "7: hi"),
+        ({"role": "user", "content": {"content_type": "text", "parts": ["hi", "there"]}}, "user: hi there"),
+        ({"role": "user", "parts": [{"text": "hi"}]}, "user: hi"),
+        ({"role": "user", "content": [{"type": "text", "text": {"value": "hi", "annotations": []}}]}, "user: hi"),
+        ({"speaker": "Ana", "text": {"value": "hi"}}, "Ana: hi"),
+        ({"message": {"role": "user", "content": "hi"}}, "user: hi"),
+        ({"type": "human", "content": "hi"}, "human: hi"),
+        ({"from": "Ana", "text": ["see ", {"type": "link", "text": "x.org"}, "!"]}, "Ana: see x.org!"),
+        ({"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"text": "hi"}]}, "assistant: hi"),
+        ({"role": "assistant", "content": [{"type": "tool_use", "input": {}}, {"text": "hi"}]}, "assistant: hi"),
+        ({"role": "tool", "name": "track", "content": '{"eta": 5}'}, 'tool: {"eta": 5}'),
+        ({"speaker": "Ana", "text": 7}, "Ana: 7"),
+        ({"line": 12, "speaker": "Ana", "sentence": "hi"}, "Ana: hi"),
+        ({"sender_name": "Jos\u00c3\u00a9", "content": "se\u00c3\u00b1or \u00f0\u009f\u0098\u0080"}, "José: señor 😀"),
+        ({"sender": "José", "text": "Âge: 5 °C, naïve"}, "José: Âge: 5 °C, naïve"),
+    ],
+)
+def test_a_speaker_and_a_text_are_found_under_their_many_names(message: dict[str, object], line: str) -> None:
+    assert rendered(message) == [line]
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "track"}}]},
+        {"role": "assistant", "content": None, "function_call": {"name": "track", "arguments": "{}"}},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+        {"type": "function_call", "name": "track", "arguments": "{}"},
+        {"type": "GuildMemberJoin", "author": {"name": "Eve"}, "content": "Joined the server."},
+        {"subtype": "channel_join", "user": "U1", "text": "<@U1> has joined the channel"},
+        {"type": "service", "actor": "Ana", "text": "", "action": "pin_message"},
+        None,
+        "  ",
+    ],
+)
+def test_a_turn_without_words_is_left_out(silent: object) -> None:
+    assert rendered({"sender": "Ana", "text": "hi"}, silent, {"sender": "Ben", "text": "ho"}) == ["Ana: hi", "Ben: ho"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "problem"),
+    [
+        ([{"text": "a"}, 7], "message 2 is not an object"),
+        ([{"who": "a", "words": "b"}], "no message has text under text, content, .* their keys are who, words"),
+        ([{"text": True}], r"message 1 is not text \(bool\)"),
+        ([{"role": "user", "content": None}], "no message has text"),
+    ],
+)
+def test_what_is_no_dialogue_is_told(messages: list[object], problem: str) -> None:
+    with pytest.raises(MessageError, match=problem):
+        render_messages(messages, Messages())
+
+
+TURNS = [{"role": "user", "content": 'Is it free?\nIt\'s "mine"'}, {"role": "assistant", "content": "Yes, from May."}]
+LINES = 'user: Is it free?\nIt\'s "mine"\nassistant: Yes, from May.'
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        TURNS,
+        tuple(TURNS),
+        json.dumps(TURNS),
+        json.dumps(TURNS, indent=2),
+        str(TURNS),
+        str(TURNS).replace("}, {", "}\n {"),  # as numpy prints an array
+        f"array({TURNS}, dtype=object)",
+        {"messages": TURNS},
+        json.dumps({"conversations": TURNS}),
+        {"role": [turn["role"] for turn in TURNS], "content": [turn["content"] for turn in TURNS]},
+        str({"role": [turn["role"] for turn in TURNS], "content": [turn["content"] for turn in TURNS]}),
+    ],
+)
+def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
+    assert dialogue_of(cell, Messages()) == LINES
+
+
+@pytest.mark.parametrize(
+    ("cell", "dialogue"),
+    [
+        (["Ana: hi", "Ben: ho"], "Ana: hi\nBen: ho"),
+        ('["Ana: hi", "Ben: ho"]', "Ana: hi\nBen: ho"),
+        ("['Ana: hi'\n 'Ben: it\\'s']", "Ana: hi\nBen: it's"),
+        ("[laughs] Ana: hi [ends]", "[laughs] Ana: hi [ends]"),
+        ('{"a": 1}', '{"a": 1}'),
+        ("[1, 2]", "[1, 2]"),
+        ('["quoted"]', '["quoted"]'),
+        ("[__import__('os').getcwd()]", "[__import__('os').getcwd()]"),
+        ("[" * 100_000 + "]", "[" * 100_000 + "]"),
+    ],
+)
+def test_lines_are_a_dialogue_and_other_brackets_stay_text(cell: object, dialogue: str) -> None:
+    assert dialogue_of(cell, Messages()) == dialogue
+
+
+def test_other_values_are_no_dialogue() -> None:
+    others: list[object] = [None, 7, [], {}, {"a": [1]}]
+    assert [dialogue_of(value, Messages()) for value in others] == [None] * 5
+
+
+def test_a_row_that_a_table_filled_up_with_nothing_keeps_all_its_turns() -> None:
+    filled = [
+        {"role": "user", "content": "is it free?", "speaker": None, "text": None},
+        {"role": None, "content": None, "speaker": "agent", "text": "yes"},
+    ]
+    row = {"messages": filled, "summary": "It is."}
+    assert check(row, Columns(dialogue="messages")) == Example("user: is it free?\nagent: yes", "It is.")
+
+
+def test_a_dialogue_in_which_nothing_is_left_is_unusable() -> None:
+    row = {"messages": [{"role": "assistant", "tool_calls": []}], "summary": "s"}
+    checked = check(row, Columns(dialogue="messages"))
+    assert isinstance(checked, Rejected)
+    assert checked.reason == "dialogue is not text"

@@ -1,0 +1,83 @@
+"""Rows of training data in the forms of fine-tuning tools."""
+
+import json
+
+import pytest
+
+from lorasum.config.schema import Columns, DataConfig
+from lorasum.data.records import Example
+from lorasum.data.rows import fields_of
+from lorasum.data.validate import Rejected, Tally, check, examples
+from lorasum.errors import DataError
+
+USER = {"role": "user", "content": "Ana: hi\nBen: ho"}
+SYSTEM = {"role": "system", "content": "Summarise for the night shift."}
+ANSWER = {"role": "assistant", "content": "They greet."}
+DIALOGUE = "Ana: hi\nBen: ho"
+WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
+
+
+@pytest.mark.parametrize(
+    ("row", "dialogue"),
+    [
+        ({"messages": [USER, ANSWER]}, DIALOGUE),
+        ({"messages": [SYSTEM, USER, ANSWER]}, WITH_SYSTEM),
+        ({"messages": json.dumps([SYSTEM, USER, ANSWER])}, WITH_SYSTEM),
+        ({"messages": [{**USER, "name": "ana"}, {**ANSWER, "name": "bot"}]}, DIALOGUE),
+        (
+            {
+                "messages": [
+                    USER,
+                    {"role": "assistant", "content": "In English?"},
+                    {"role": "user", "content": "Yes"},
+                    ANSWER,
+                ]
+            },
+            "user: Ana: hi\nBen: ho\nassistant: In English?\nuser: Yes",
+        ),
+        ({"prompt": DIALOGUE, "completion": "They greet."}, DIALOGUE),
+        ({"prompt": [SYSTEM, USER], "completion": [ANSWER]}, WITH_SYSTEM),
+        ({"prompt": DIALOGUE, "response": " They greet. "}, DIALOGUE),
+        ({"input": DIALOGUE, "output": "They greet."}, DIALOGUE),
+        ({"instruction": "Summarise.", "input": DIALOGUE, "output": "They greet."}, f"Summarise.\n\n{DIALOGUE}"),
+        ({"instruction": DIALOGUE, "input": "", "output": "They greet."}, DIALOGUE),
+        (
+            {"conversations": [{"from": "human", "value": DIALOGUE}, {"from": "gpt", "value": "They greet."}]},
+            DIALOGUE,
+        ),
+        (
+            {
+                "system": "Summarise for the night shift.",
+                "conversations": [{"from": "human", "value": DIALOGUE}, {"from": "gpt", "value": "They greet."}],
+            },
+            WITH_SYSTEM,
+        ),
+        ({"dialogue": DIALOGUE, "summary": ["They greet.", "Two people say hello."]}, DIALOGUE),
+        ({"dialogue": DIALOGUE, "summary": [None, " ", "They greet."]}, DIALOGUE),
+    ],
+)
+def test_rows_of_fine_tuning_tools_are_examples(row: dict[str, object], dialogue: str) -> None:
+    assert check(row, Columns()) == Example(dialogue, "They greet.")
+
+
+def test_a_chat_that_does_not_end_with_the_assistant_has_no_summary() -> None:
+    assert check({"messages": [ANSWER, USER]}, Columns()) == Rejected("no summary")
+
+
+def test_columns_that_are_set_are_the_only_ones_read() -> None:
+    row = {"messages": [USER, ANSWER], "prompt": "p", "completion": "c"}
+    assert fields_of(row, Columns(dialogue="chat")) == (None, None)
+    assert fields_of(row, Columns(dialogue="messages", summary="completion")) == ([USER, ANSWER], "c")
+
+
+def test_a_row_with_a_dialogue_and_no_summary_is_no_other_form() -> None:
+    assert check({"dialogue": "Ana: hi", "prompt": "p", "completion": "c"}, Columns()) == Rejected("no summary")
+
+
+def test_a_file_of_such_rows_is_read_and_a_misnamed_column_tells_the_forms() -> None:
+    rows = [(f"a.jsonl:{number}", {"messages": [USER, ANSWER]}) for number in (1, 2)]
+    read = list(examples(rows, "a.jsonl", DataConfig(train="a.jsonl", test_fraction=0.5), Tally()))
+    assert [example for _, example in read] == [Example(DIALOGUE, "They greet.")] * 2
+    with pytest.raises(DataError, match="no column 'dialogue'") as told:
+        list(examples([("b:1", {"talk": "a", "tldr": "b"})], "b", DataConfig(train="b", test_fraction=0.5), Tally()))
+    assert "prompt and completion" in told.value.hint

@@ -1,0 +1,146 @@
+"""Slack's messages, as exports and its API have them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasum.data.exports import read_chat, read_folder
+from lorasum.data.slack import read_slack
+
+SLACK: list[dict[str, Any]] = [
+    {"type": "message", "user": "U02", "text": "<@U01> see <https://x.org|this> &amp; that", "ts": "1700000001.1"},
+    {"type": "message", "user": "U01", "text": "hi", "ts": "1700000000.1", "user_profile": {"real_name": "Ana Lee"}},
+    {"type": "message", "subtype": "channel_join", "user": "U03", "text": "<@U03> has joined", "ts": "1700000000.2"},
+]
+
+
+def message(text: str = "", ts: float = 1700000000, user: str = "U01", **more: Any) -> dict[str, Any]:
+    return {"type": "message", "user": user, "text": text, "ts": f"{ts:.6f}", **more}
+
+
+def said(*messages: dict[str, Any]) -> list[str]:
+    users = [{"id": "U01", "profile": {"display_name": "Ana"}}, {"id": "U02", "real_name": "Ben"}]
+    return read_slack(messages, users).dialogue.split("\n")
+
+
+def channel(folder: Path, days: dict[str, object]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in days.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_an_export_is_put_in_order_with_names(tmp_path: Path) -> None:
+    chat = read_chat(json.dumps(SLACK))
+    assert (chat.dialogue, chat.form) == ("Ana Lee: hi\nU02: @Ana Lee see this & that", "Slack export")
+    assert chat.left_out == {"notices": 1}
+    later = [{"user": "U01", "text": "bye", "ts": "1700080000.0"}]
+    general = channel(tmp_path / "general", {"2023-11-14.json": SLACK, "2023-11-15.json": later})
+    channel(tmp_path, {"users.json": [{"id": "U02", "name": "ben", "profile": {"display_name": "Ben"}}]})
+    assert read_folder(general).dialogue == "Ana Lee: hi\nBen: @Ana Lee see this & that\nAna Lee: bye"
+    assert read_folder(tmp_path) == read_folder(general), "the only channel of an export"
+
+
+@pytest.mark.parametrize(
+    "subtype", ["file_share", "me_message", "thread_broadcast", "bot_message", "file_comment", None]
+)
+def test_what_people_say_is_kept_whatever_it_comes_with(subtype: str | None) -> None:
+    shared = message("do NOT release, log attached", subtype=subtype, files=[{"id": "F1", "name": "migrate.log"}])
+    assert said(shared) == ["Ana: do NOT release, log attached"]
+
+
+@pytest.mark.parametrize("subtype", ["channel_join", "channel_leave", "channel_topic", "pinned_item", "group_name"])
+def test_notices_are_left_out_and_counted(subtype: str) -> None:
+    chat = read_slack([message("set the topic: x", subtype=subtype), message("hi"), message(files=[{"id": "F"}])])
+    assert (chat.dialogue, chat.left_out) == ("U01: hi", {"notices": 1, "media": 1})
+
+
+def test_answers_stand_under_what_they_answer() -> None:
+    asked = message("who is on call?", 10, thread_ts="10.000000")
+    other = message("lunch?", 11)
+    answer = message("I am", 12, "U02", thread_ts="10.000000")
+    broadcast = message("done", 13, "U02", thread_ts="10.000000", subtype="thread_broadcast")
+    lost = message("to an older thread", 14, thread_ts="1.000000")
+    assert said(lost, broadcast, answer, other, asked) == [
+        "Ana: who is on call?",
+        "Ben: I am",
+        "Ana: lunch?",
+        "Ben: done",
+        "Ana: to an older thread",
+    ]
+
+
+def test_words_in_blocks_and_attachments_are_read_where_there_is_no_text() -> None:
+    rich = {
+        "type": "rich_text",
+        "elements": [
+            {
+                "type": "rich_text_section",
+                "elements": [
+                    {"type": "user", "user_id": "U02"},
+                    {"type": "text", "text": " see "},
+                    {"type": "link", "url": "https://x.org", "text": "this"},
+                ],
+            }
+        ],
+    }
+    section = {"type": "section", "text": {"type": "mrkdwn", "text": "build &lt;1&gt; failed"}}
+    assert said(message(blocks=[rich])) == ["Ana: @Ben see this"]
+    assert said(message(blocks=[section])) == ["Ana: build <1> failed"]
+    attached = {"title": "Alert", "text": "disk at <!date^1|91%>", "fields": [{"title": "host", "value": "db1"}]}
+    assert said(message(attachments=[attached])) == ["Ana: Alert disk at 91% host: db1"]
+    assert said(message(attachments=[{"fallback": "a picture of a cat"}])) == ["Ana: a picture of a cat"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<@U02> and <@U09|eve> and <@U08>", "@Ben and @eve and @U08"),
+        ("in <#C01|ops>, not <#C02>", "in #ops, not #C02"),
+        ("<mailto:a@x.org|a@x.org> <https://x.org>", "a@x.org https://x.org"),
+        ("<!here> <!channel> <!subteam^S1|@team>", "@here @channel @team"),
+        ("a &lt;b&gt; &amp;amp;", "a <b> &amp;"),
+    ],
+)
+def test_marks_are_shown_as_people_see_them(text: str, shown: str) -> None:
+    assert said(message(text)) == [f"Ana: {shown}"]
+
+
+def test_bots_have_their_names() -> None:
+    named = {"type": "message", "subtype": "bot_message", "username": "Deploy", "text": "up", "ts": "1.0"}
+    profiled = {"type": "message", "bot_id": "B1", "bot_profile": {"name": "CI"}, "text": "green", "ts": "2.0"}
+    assert said(named, profiled) == ["Deploy: up", "CI: green"]
+
+
+def test_the_api_and_other_time_stamps_are_read() -> None:
+    dated = [
+        {"user": "b", "text": "2", "ts": "2024-06-03T10:00:01Z"},
+        {"user": "a", "text": "1", "ts": "2024-06-03T10:00:00Z"},
+    ]
+    assert read_chat(json.dumps({"ok": True, "messages": dated})).dialogue == "a: 1\nb: 2"
+
+
+def test_other_files_and_empty_days_of_an_export_are_passed_over(tmp_path: Path) -> None:
+    ops = channel(
+        tmp_path / "ops",
+        {
+            "2024-06-03.json": [message("Release is at 16:00")],
+            "2024-06-04.json": [],
+            "canvas_in_the_conversation.json": [{"id": "F0", "title": "Notes", "filetype": "quip"}],
+            "2024-06-05_file.json": {"a": 1},
+        },
+    )
+    assert read_folder(ops).dialogue == "U01: Release is at 16:00"
+
+
+def test_a_folder_that_is_no_channel_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no 2024-06-03\.json or the like"):
+        read_folder(tmp_path)
+    channel(tmp_path / "ops", {"2024-06-03.json": [1]})
+    with pytest.raises(ValueError, match=r"2024-06-03\.json holds no Slack messages"):
+        read_folder(tmp_path / "ops")
+    channel(tmp_path / "general", {"2024-06-03.json": []})
+    with pytest.raises(ValueError, match=r"holds 2 channels: give the folder of one \(general, ops\)"):
+        read_folder(tmp_path)

@@ -1,0 +1,349 @@
+"""Chats as WhatsApp exports them, in the forms of many languages."""
+
+import pytest
+
+from lorasum.data.whatsapp import read_whatsapp
+
+LRM, RLM, NNBSP, NBSP = "\u200e", "\u200f", "\u202f", "\u00a0"
+
+HEADERS = {
+    "English, United States": f"3/14/24, 9:02{NNBSP}AM - ",
+    "English, United Kingdom": "14/03/2024, 09:02 - ",
+    "English, India": "14/03/24, 9:02 am - ",
+    "English, Canada": "2024-03-14, 9:02 a.m. - ",
+    "English, South Africa": "2024/03/14, 09:02 - ",
+    "English, iPhone": "[3/14/24, 9:02:11 AM] ",
+    "English, iPhone, narrow blank": f"[3/14/24, 9:02:11{NNBSP}AM] ",
+    "English, months by name": "14 Mar 2024, 09:02 - ",
+    "English, an old iPhone": "3/14/16, 9:02:11 AM: ",
+    "Spanish, a. m.": f"14/3/2024, 9:02{NBSP}a. m. - ",
+    "Spanish, p.m.": "14/3/2024, 9:02 p.m. - ",
+    "Spanish, p. with one letter": "14/3/2024, 9:02 p. - ",
+    "Spanish, iPhone": "[14/3/24 9:02:11] ",
+    "Spanish, iPhone, p. m.": f"[14/3/24, 9:02:11{NBSP}p.{NBSP}m.] ",
+    "Portuguese": "14/03/2024 09:02 - ",
+    "Portuguese, months by name": "14 de março de 2024 às 09:02 - ",
+    "French": "14/03/2024 à 09:02 - ",
+    "French, Canada": "2024-03-14 09 h 02 - ",
+    "German": "14.03.24, 09:02 - ",
+    "German, um": "14.03.2024 um 09:02 - ",
+    "German, vorm.": "14.03.24, 9:02 vorm. - ",
+    "Dutch": "14-03-2024 09:02 - ",
+    "Italian": "14/03/24, 09:02 - ",
+    "Finnish": "14.3.2024 klo 9.02 - ",
+    "Danish": "14.03.2024 kl. 09.02 - ",
+    "Danish, iPhone": "[14.03.2024 09.02.11] ",
+    "Swedish": "2024-03-14 09:02 - ",
+    "Swedish, iPhone": "[2024-03-14 09:02:11] ",
+    "Polish": "14.03.2024, 09:02 - ",
+    "Czech": "14.03.24 9:02 - ",
+    "Slovak": "14. 3. 2024, 9:02 - ",
+    "Croatian": "14. 03. 2024. 09:02 - ",
+    "Hungarian": "2024. 03. 14. 9:02 - ",
+    "Hungarian, de.": "2024. 03. 14. de. 9:02 - ",
+    "Bulgarian": f"14.03.24{NNBSP}г., 9:02 ч. - ",
+    "Russian": "14.03.2024, 09:02 - ",
+    "Ukrainian": "14.03.24, 09:02 - ",
+    "Greek": f"14/3/24, 9:02{NNBSP}π.μ. - ",
+    "Greek, afternoon": "14/3/24, 9:02 μ.μ. - ",
+    "Turkish": "14.03.2024 09:02 - ",
+    "Turkish, ÖS": "14.03.2024 ÖS 9:02 - ",
+    "Hebrew": "14.3.2024, 9:02 - ",
+    "Hebrew, iPhone": f'{RLM}[14.3.2024, 9:02:11 אחה"צ] ',
+    "Arabic": f"14{RLM}/3{RLM}/2024، 9:02 ص - ",
+    "Arabic, iPhone, its own digits": f"{RLM}[١٤{RLM}/٣{RLM}/٢٠٢٤، ٩:٠٢:١١{NBSP}م] ",
+    "Persian": f"۲۰۲۴/۳/۱۴،{RLM} ۹:۰۲ - ",
+    "Persian, its calendar": "۱۴۰۲/۱۲/۲۴،‏ ۹:۰۲ ق.ظ. - ",
+    "Hindi": "14/3/24, 9:02 am - ",
+    "Hindi, its own digits": "१४/०३/२४, ९:०२ पूर्वाह्न - ",
+    "Bengali": "১৪/৩/২৪, ৯:০২ AM - ",
+    "Thai, its calendar": "14/3/2567 09:02 - ",
+    "Thai, iPhone": "[14/3/2567 BE, 09:02:11] ",
+    "Vietnamese": "09:02, 14/03/2024 - ",
+    "Vietnamese, iPhone": "[09:02:11, 14/3/24] ",
+    "Vietnamese, SA": "14/3/24, 9:02 SA - ",
+    "Indonesian": "14/03/24 09.02 - ",
+    "Malay": "14/03/2024, 9:02 PTG - ",
+    "Japanese": "2024/03/14 9:02 - ",
+    "Japanese, 午前": "2024/03/14 午前9:02 - ",
+    "Japanese, years of the emperor": "[3/14/R6, 9:02:11] ",
+    "Korean": "2024. 3. 14. 오전 9:02 - ",
+    "Korean, two digits": "24. 3. 14. 오후 9:02 - ",
+    "Korean, in words": "2024년 3월 14일 오전 9:02 - ",
+    "Chinese": "2024/3/14 上午9:02 - ",
+    "Chinese, in words": "2024年3月14日 下午9:02 - ",
+    "Chinese, iPhone": "[2024/3/14 晚上9:02:11] ",
+    "Albanian": "14.3.24, 9:02 e paradites - ",
+}
+
+
+@pytest.mark.parametrize("form", HEADERS)
+def test_a_chat_is_read_in_the_form_of_each_language(form: str) -> None:
+    begin = HEADERS[form]
+    text = f"{begin}Ana: hi\nare you there?\n\n{begin}Ben M.: yes: 5/6, why?\r\n{begin}+49 176 1234: see 3 - 4\n"
+    chat = read_whatsapp(text)
+    assert chat is not None
+    assert chat.form == "WhatsApp export"
+    assert chat.dialogue == "Ana: hi are you there?\nBen M.: yes: 5/6, why?\n+49 176 1234: see 3 - 4"
+
+
+@pytest.mark.parametrize("form", HEADERS)
+def test_a_notice_without_a_name_is_left_out_in_each_form(form: str) -> None:
+    begin = HEADERS[form]
+    chat = read_whatsapp(f'{begin}Ana created group "Trip: May"\n{begin}Ana: hi\n{begin}Ben: yes\n{begin}Ana: so?')
+    assert chat is not None
+    assert chat.dialogue == "Ana: hi\nBen: yes\nAna: so?"
+    assert chat.left_out == {"notices": 1}
+
+
+def test_two_forms_of_the_hour_may_stand_in_one_file() -> None:
+    chat = read_whatsapp("14/3/2024, 9:02 AM - Pia: it leaks\n14/3/2024, 1:40 p. m. - Teo: he comes on Thursday")
+    assert chat is not None
+    assert chat.dialogue == "Pia: it leaks\nTeo: he comes on Thursday"
+
+
+def ios(*lines: str) -> str:
+    """Lines of an iPhone's export; `*` at the beginning of one is the mark that attachments have."""
+    dated = (f"[03.06.24, 18:01:00] {line}" for line in (line.removeprefix("*") for line in lines))
+    return "\n".join(f"{LRM if line[0] == '*' else ''}{one}" for line, one in zip(lines, dated, strict=True))
+
+
+def android(*lines: str) -> str:
+    return "\n".join(f"03/06/2024, 18:01 - {line}" for line in lines)
+
+
+def said(text: str) -> list[str]:
+    chat = read_whatsapp(text)
+    assert chat is not None
+    return chat.dialogue.split("\n")
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "Messages and calls are end-to-end encrypted. Only people in this chat can read them.",
+        "Imke hat die Gruppe „Radtour“ erstellt",
+        "Jannis wurde hinzugefügt",
+        "Missed voice call",
+        "Tu código de seguridad con Ana cambió.",
+        "あなたがグループを作成しました",
+    ],
+)
+def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> None:
+    chat = read_whatsapp(ios(f"Radtour: {LRM}{notice}", "Imke: um neun", "Jannis: gut"))
+    assert chat is not None
+    assert chat.dialogue == "Imke: um neun\nJannis: gut"
+    assert chat.left_out == {"notices": 1}
+
+
+@pytest.mark.parametrize(
+    "placeholder",
+    [
+        "This message was deleted",
+        "You deleted this message.",
+        "Diese Nachricht wurde gelöscht.",
+        "Se eliminó este mensaje.",
+        "Ce message a été supprimé",
+        "Mensagem apagada",
+        "Questo messaggio è stato eliminato",
+        "Dit bericht is verwijderd",
+        "Bu mesaj silindi",
+        "Данное сообщение удалено",
+        "تم حذف هذه الرسالة",
+        "הודעה זו נמחקה",
+        "このメッセージは削除されました",
+        "此消息已删除",
+        "Missed voice call",
+        "Verpasster Videoanruf",
+        "Llamada perdida",
+        "Missed video call at 10:02",
+        "Waiting for this message. This may take a while.",
+    ],
+)
+def test_what_stands_for_a_message_is_left_out(placeholder: str) -> None:
+    chat = read_whatsapp(android("Ana: hi", f"Ben: {placeholder}", "Ana: well?"))
+    assert chat is not None
+    assert (chat.dialogue, chat.left_out) == ("Ana: hi\nAna: well?", {"notices": 1})
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "<This message was edited>",
+        f"{LRM}<This message was edited>",
+        "<Diese Nachricht wurde bearbeitet.>",
+        "<Se editó este mensaje.>",
+        "<Mensagem editada>",
+        "<Ce message a été modifié>",
+        "<Questo messaggio è stato modificato>",
+        "<Bu mesaj düzenlendi>",
+        "<Сообщение изменено>",
+        "<Ta wiadomość była edytowana>",
+        f"{RLM}<تم تعديل هذه الرسالة>",
+        "<ההודעה נערכה>",
+        "<Pesan ini diedit>",
+    ],
+)
+def test_the_tag_of_an_edited_message_is_cut_off(tag: str) -> None:
+    assert said(android("Ana: bring four", f"Ben: at six\nsharp {tag}")) == ["Ana: bring four", "Ben: at six sharp"]
+
+
+MEDIA = [
+    "<Media omitted>",
+    "<Medien ausgeschlossen>",
+    "<Multimedia omitido>",
+    "<Archivo omitido>",
+    "<Médias omis>",
+    "<Mídia oculta>",
+    "<Ficheiro não revelado>",
+    "<Media omessi>",
+    "<Media weggelaten>",
+    "<Без медиафайлов>",
+    "<Медіа пропущено>",
+    "<Pominięto multimedia>",
+    "<Média vynechány>",
+    "<Medya dahil edilmedi>",
+    "<Media utelämnat>",
+    "<Uten vedlegg>",
+    "<Mediefil udeladt>",
+    "<Media jätettiin pois>",
+    "<Hiányzó médiafájl>",
+    "<Conținut media omis>",
+    "<Εξαίρεση πολυμέσων>",
+    "<המדיה לא נכללה>",
+    "<تم استبعاد الوسائط>",
+    "<رسانه حذف شد>",
+    "<मीडिया के बिना>",
+    "<মিডিয়া বাদ দেওয়া হয়েছে>",
+    "<Media tidak disertakan>",
+    "<Bỏ qua Media>",
+    "<สื่อถูกลบ>",
+    "<メディアは含まれていません>",
+    "<미디어 파일 제외됨>",
+    "<省略多媒体文件>",
+    "<忽略多媒體檔>",
+    "<Mitjans omesos>",
+    "IMG-20240603-WA0007.jpg (file attached)",
+    "IMG-20240603-WA0007.jpg (Datei angehängt)",
+    "PTT-20240603-WA0008.opus (archivo adjunto)",
+    "STK-20240603-WA0009.webp (in a language that is not known)",
+    "the offer 2024.pdf (fichier joint)",
+    "Ana Lee.vcf (arquivo anexado)",
+    "plan.docx (файл добавлен)",
+    f"{LRM}VID-20240603-WA0001.mp4 (bestand bijgevoegd)",
+    "image omitted",
+    "Bild weggelassen",
+    "imagen omitida",
+    "vidéo absente",
+    "sticker omesso",
+    "áudio ocultado",
+    "görüntü dahil edilmedi",
+    "изображение отсутствует",
+    "画像は含まれていません",
+    "לא ידוע.pdf (קובץ מצורף)",
+    "offer-2024.pdf • 3 pages document omitted",
+    "Standort: https://maps.google.com/?q=51.5,-0.12",
+    "location: https://maps.google.com/?q=51.5,-0.12",
+    "live location shared",
+]
+
+
+@pytest.mark.parametrize("placeholder", MEDIA)
+def test_a_caption_is_kept_and_what_stands_for_a_picture_is_not(placeholder: str) -> None:
+    chat = read_whatsapp(android("Ana: which one?", f"Ana: {placeholder}\nthe grey one is 31", f"Ben: {placeholder}"))
+    assert chat is not None
+    assert chat.dialogue == "Ana: which one?\nAna: the grey one is 31"
+    assert sum(chat.left_out.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "caption"),
+    [
+        (f"{LRM}<attached: 00000012-PHOTO-2024-06-03-18-04-00.jpg>", ""),
+        (f"{LRM}<Anhang: 00000012-PHOTO-2024-06-03-18-04-00.jpg>", ""),
+        (f"{LRM}<pièce jointe : 00000012-AUDIO-2024-06-03-18-04-00.opus>", ""),
+        (f"{LRM}<附件：00000012-PHOTO-2024.jpg>", ""),
+        (f"the grey one {LRM}<adjunto: 00000012-PHOTO-2024.jpg>", "the grey one"),
+        (f"the grey one {LRM}image omitted", "the grey one"),
+        (f"the grey one {LRM}of a language that is not known", "the grey one"),
+        (f"offer-2024.pdf • {LRM}3 pages {LRM}document omitted", ""),
+        (f"offer 2024.pdf {LRM}документ отсутствует", ""),
+        (f"<{LRM}image omitted>", ""),
+        ("2015-08-04-PHOTO-00004762.jpg <\u200eattached>", ""),
+        (f"{LRM}Contact card omitted", ""),
+    ],
+)
+def test_attachments_of_an_iphone_keep_what_was_written_with_them(line: str, caption: str) -> None:
+    expected = ["Ana: which one?", f"Ana: {caption}", "Ben: hm"]
+    assert said(ios("Ana: which one?", f"*Ana: {line}", "Ben: hm")) == [one for one in expected if one != "Ana: "]
+
+
+def test_the_name_of_a_file_below_its_placeholder_is_no_caption() -> None:
+    assert said(android("Ana: look", "Ana: <Media omitted>\nadder 4 bit.pdf", "Ben: ok")) == ["Ana: look", "Ben: ok"]
+
+
+def test_a_poll_is_what_somebody_asked() -> None:
+    poll = f"*Ana: {LRM}POLL:\nWhere do we eat?\n{LRM}OPTION: Pizza ({LRM}2 votes)\n{LRM}OPTION: Soup ({LRM}0 votes)"
+    asked = "Ana: POLL: Where do we eat? OPTION: Pizza (2 votes) OPTION: Soup (0 votes)"
+    assert said(ios("Ben: hungry", poll)) == ["Ben: hungry", asked]
+
+
+def test_marks_and_tildes_around_names_are_taken_off() -> None:
+    text = ios(f"\u202a+49{NBSP}176{NBSP}1234\u202c: hi", "~\u202fMia: \u202ahello\u202c", f"{LRM}Otto: hey")
+    assert said(text) == ["+49 176 1234: hi", "Mia: hello", "Otto: hey"]
+
+
+def test_lines_of_long_messages_may_outnumber_the_messages() -> None:
+    recipe = "\n".join(f"{step}. stir well" for step in range(40))
+    text = android("Messages and calls are end-to-end encrypted.", f"Ana: the recipe\n{recipe}", "Ben: thanks")
+    assert said(text)[0].startswith("Ana: the recipe 0. stir well 1. stir well")
+    assert said(text.split("\n", 1)[1] + "\n03/06/2024, 18:02 - Ana: enjoy")[-2:] == ["Ben: thanks", "Ana: enjoy"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "the image was omitted",
+        "image omitted by mistake, sorry",
+        "I attached it (file attached)",
+        "see config.yaml (the new one)",
+        "who deleted this message?",
+        "das Bild weggelassen hat er",
+        "<3",
+        "use <b> here",
+        "is this end-to-end encrypted?",
+        "missed call me back",
+        "no answer",
+        "a < b and c > d",
+        "here: https://example.org/?q=1,2",
+        "null",
+        "the file is plan.pdf",
+    ],
+)
+def test_words_like_those_of_the_app_are_kept_where_a_person_writes_them(words: str) -> None:
+    assert said(android("Ana: hi", f"Ben: {words}", "Ana: ok")) == ["Ana: hi", f"Ben: {words}", "Ana: ok"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ana: hi\nBen: on 12/31/23, 6:05 PM - or so",
+        "",
+        "x\n" + ios("Ana: hi", "Ben: ho"),
+        "[2024-06-03 10:00:01] INFO: started\n[2024-06-03 10:00:02] WARN: disk at 91%\n[2024-06-03 10:00:03] ready\n",
+        "[2024-06-03 10:00:01] [main] app.server: listening\n[2024-06-03 10:00:02] [main] app.server: ready\n",
+        "2024-06-03 10:00:01,123 - root - INFO - started\n2024-06-03 10:00:02,456 - root - ERROR - failed: disk\n",
+        "2024-06-03 10:00:01 - sshd[812]: accepted a key\n2024-06-03 10:00:05 - sshd[812]: closed\n",
+        "03.06.2024, 08:10 - Woke up late.\nIt rained.\n04.06.2024, 12:30 - Nothing happened.\n",
+        "03.06.2024, 08:10 - Woke up late\n03.06.2024, 12:30 - Saw Ana: a new job!\n03.06.2024, 18:30 - Ran 5 km\n",
+        "03.06.2024, 10:00 - Kickoff: budget\nAna: we need more\nBen: no\n03.06.2024, 11:00 - Close: done\nAll left.\n",
+        "3/6/24, 9:00 AM - Dentist\n3/6/24, 1:00 PM - Lunch\n3/7/24, 9:00 AM - Call: Ben\n",
+    ],
+)
+def test_logs_diaries_and_notes_with_dates_are_no_chat(text: str) -> None:
+    assert read_whatsapp(text) is None
+
+
+def test_lines_without_a_name_are_kept_where_it_is_not_sure_that_they_are_notices() -> None:
+    text = android("Ana: hi", "Ben: yes", "the door was open", "Ana: so?")
+    assert said(text) == ["Ana: hi", "Ben: yes", "the door was open", "Ana: so?"]
