@@ -20,11 +20,6 @@ CHAT = "03/06/2024, 18:01 - Ana: olé\n03/06/2024, 18:02 - Ben: <Media omitted>\
 
 
 @pytest.fixture
-def told() -> RecordingReporter:
-    return RecordingReporter()
-
-
-@pytest.fixture
 def run(
     make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
 ) -> RunContext:

@@ -176,7 +176,7 @@ def test_a_file_keeps_its_order_and_its_references(
 
 
 def test_a_file_may_hold_all_rows_that_prepare_takes(
-    deployed: Config, backend: MemoryBackend, ledger: Ledger, tmp_path: Path
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     turns = [{"role": "user", "content": "A: 1"}, {"role": "assistant", "content": "one"}]
     source = tmp_path / "in.jsonl"
