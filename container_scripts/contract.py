@@ -53,14 +53,43 @@ HUB_TOKEN_ARN: Final = "LORASUM_HUB_TOKEN_ARN"  # noqa: S105  the name of a vari
 """ARN of the secret that holds the hub's token."""
 BASE_MODEL: Final = "LORASUM_BASE_MODEL"
 """Folder, or hub id with an optional @revision, of the model to serve instead of the artifact's own."""
+EXPECT_GPU: Final = "LORASUM_EXPECT_GPU"
+"""1 on an instance type with a GPU: a container that cannot use one ends at once."""
+NO_NETWORK: Final = "LORASUM_NO_NETWORK"
+"""1 where the container has no network: pip must not ask for it."""
+HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
+"""Value of HF_HOME in a container on SageMaker: downloads go to the volume, because the image's root is small."""
 
-# Requests to an endpoint.
+# Serving.
+SERVING_FILES: Final[Mapping[str, str]] = {
+    "inference.py": "inference.py",
+    "contract.py": "contract.py",
+    "gpu.py": "gpu.py",
+    "hub_token.py": "hub_token.py",
+    "requirements.txt": "requirements.txt",
+}
+"""What the code folder of an artifact, or of a base model, holds: name there → name among the container scripts."""
 MAX_PROMPTS: Final = 64
 """Most texts of one request."""
 MAX_NEW_TOKENS: Final = 1024
 """Longest summary that can be asked for, tokens."""
 MAX_BODY: Final = 6_291_456
 """Longest request, bytes: SageMaker's limit."""
+_REFUSED: Final = "refused: "
+
+
+def refusal_text(reason: str) -> str:
+    """What a handler says of a request that cannot be answered as it is.
+
+    The container's model server answers every exception with HTTP 400. The mark at the beginning tells a refusal, which
+    is about this request only, from a fault of the server.
+    """
+    return _REFUSED + reason
+
+
+def read_refusal(text: str) -> str | None:
+    """The reason of a refusal; None where the text of an HTTP 400 is about a fault."""
+    return text.removeprefix(_REFUSED) if text.startswith(_REFUSED) else None
 
 
 @dataclass(frozen=True, slots=True)

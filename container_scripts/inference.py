@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract import BASE_MODEL, HUB_TOKEN_ARN, MAX_NEW_TOKENS, MAX_PROMPTS, RECORD_FILE, ArtifactRecord, read_record
+from contract import (
+    BASE_MODEL,
+    HUB_TOKEN_ARN,
+    MAX_NEW_TOKENS,
+    MAX_PROMPTS,
+    RECORD_FILE,
+    ArtifactRecord,
+    read_record,
+    refusal_text,
+)
+from gpu import gpu_fault
 
 _PLACEHOLDER = "{dialogue}"
 _BOUNDS: Mapping[str, tuple[float, float]] = {
@@ -27,6 +37,13 @@ _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
 _DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0}
 _CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _CONTEXT_WITHOUT_LIMIT = 8192  # ALiBi knows none, but memory does; tokens
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered as it is. Its text has the mark that tells it from a fault of the server."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(refusal_text(reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,12 @@ def model_fn(model_dir: str) -> Served:
     """Load the model of a folder, or of a hub id with an optional @revision, onto the GPU if there is one.
 
     With LORASUM_BASE_MODEL set it is that folder or id instead; an adapter in `model_dir` is put on it.
+
+    Raises:
+        RuntimeError: the instance has a GPU that does not work, or the hub's token cannot be read.
     """
+    if fault := gpu_fault(os.environ):
+        raise RuntimeError(fault)
     import torch
     import transformers
 
@@ -105,19 +127,19 @@ def input_fn(body: str | bytes, content_type: str) -> Request:
     """Read and check a request.
 
     Raises:
-        ValueError: one line that says what is wrong; the server answers it with HTTP 400.
+        RequestError: one line that says what is wrong; the server answers it with HTTP 400.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise ValueError(f"content type {content_type!r} is not supported; send application/json")
+        raise RequestError(f"content type {content_type!r} is not supported; send application/json")
     try:
         data = json.loads(body)
     except ValueError as error:  # json's and utf-8's
-        raise ValueError(f"the body is not JSON in UTF-8: {error}") from error
+        raise RequestError(f"the body is not JSON in UTF-8: {error}") from error
     if not isinstance(data, dict):
-        raise ValueError('the body is not an object; send {"inputs": ...} or {"dialogue": ...}')
+        raise RequestError('the body is not an object; send {"inputs": ...} or {"dialogue": ...}')
     _refuse_unknown("key", data, ("inputs", "dialogue", "parameters"))
     if ("inputs" in data) == ("dialogue" in data):
-        raise ValueError("send either inputs (finished prompts) or dialogue (texts to be put into the template)")
+        raise RequestError("send either inputs (finished prompts) or dialogue (texts to be put into the template)")
     key = "inputs" if "inputs" in data else "dialogue"
     return Request(_texts(key, data[key]), key == "dialogue", _parameters(data.get("parameters")))
 
@@ -126,7 +148,7 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
     """The completions of all the request's prompts, generated as one batch.
 
     Raises:
-        ValueError: a prompt is empty or too long, there is no template, or the batch does not fit in GPU memory.
+        RequestError: a prompt is empty or too long, there is no template, or the batch does not fit in GPU memory.
     """
     import torch
 
@@ -138,7 +160,7 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
         completions = _generate(model, encoded, parameters)
     except torch.cuda.OutOfMemoryError as error:
         torch.cuda.empty_cache()
-        raise ValueError(f"{len(prompts)} prompts do not fit in GPU memory together; send fewer at once") from error
+        raise RequestError(f"{len(prompts)} prompts do not fit in GPU memory together; send fewer at once") from error
     texts = model.tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [{"generated_text": text.strip()} for text in texts]
 
@@ -147,10 +169,10 @@ def output_fn(prediction: list[dict[str, str]], accept: str) -> str:
     """The answer as JSON.
 
     Raises:
-        ValueError: the client accepts something else only.
+        RequestError: the client accepts something else only.
     """
     if not any(kind in accept for kind in ("application/json", "application/*", "*/*")):
-        raise ValueError(f"cannot answer as {accept!r}; accept application/json")
+        raise RequestError(f"cannot answer as {accept!r}; accept application/json")
     return json.dumps(prediction, ensure_ascii=False)
 
 
@@ -187,40 +209,40 @@ def _context(config: Any) -> int:
 def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ValueError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+        raise RequestError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
 
 
 def _texts(key: str, value: Any) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{key} is neither a text nor a list of texts")
+        raise RequestError(f"{key} is neither a text nor a list of texts")
     if not 1 <= len(texts) <= MAX_PROMPTS:
-        raise ValueError(f"{key} has {len(texts)} texts; 1 to {MAX_PROMPTS} are answered at once")
+        raise RequestError(f"{key} has {len(texts)} texts; 1 to {MAX_PROMPTS} are answered at once")
     for number, text in enumerate(texts, 1):
         if not text.strip():
-            raise ValueError(f"text {number} of {key} is empty")
+            raise RequestError(f"text {number} of {key} is empty")
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ValueError(f"text {number} of {key} holds half a character: a lone surrogate \\u escape")
+            raise RequestError(f"text {number} of {key} holds half a character: a lone surrogate \\u escape")
     return tuple(texts)
 
 
 def _parameters(value: Any) -> dict[str, float]:
     value = {} if value is None else value
     if not isinstance(value, dict):
-        raise ValueError("parameters is not an object")
+        raise RequestError("parameters is not an object")
     _refuse_unknown("parameter", value, tuple(_BOUNDS))
     for name, number in value.items():
         least, most = _BOUNDS[name]
         kinds = (int,) if name == "max_new_tokens" else (int, float)
         if isinstance(number, bool) or not isinstance(number, kinds) or not least <= number <= most:
             kind = "a whole number" if kinds == (int,) else "a number"
-            raise ValueError(f"{name} must be {kind} from {least:g} to {most:g}, not {json.dumps(number)[:40]}")
+            raise RequestError(f"{name} must be {kind} from {least:g} to {most:g}, not {json.dumps(number)[:40]}")
     return value
 
 
 def _render(template: str | None, dialogues: Sequence[str]) -> list[str]:
     if template is None:
-        raise ValueError("this model carries no prompt template; send finished prompts as inputs")
+        raise RequestError("this model carries no prompt template; send finished prompts as inputs")
     before, _, after = template.partition(_PLACEHOLDER)
     return [before + dialogue.strip() + after for dialogue in dialogues]
 
@@ -234,9 +256,9 @@ def _encode(served: Served, prompt: str) -> list[int]:
 def _check_lengths(encoded: Sequence[Sequence[int]], new_tokens: int, context: int) -> None:
     for number, ids in enumerate(encoded, 1):
         if not ids:
-            raise ValueError(f"prompt {number} has no tokens")
+            raise RequestError(f"prompt {number} has no tokens")
         if len(ids) + new_tokens > context:
-            raise ValueError(
+            raise RequestError(
                 f"prompt {number} has {len(ids)} tokens; with {new_tokens} new ones that is over the model's {context}"
             )
 

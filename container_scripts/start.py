@@ -24,7 +24,7 @@ def main() -> None:
     """Never returns: this process becomes the training script, or ends with the reason in `failure`."""
     try:
         install_missing(HERE / "requirements.txt")
-        environ = {**os.environ, **folders(ROOT), **hub_token(os.environ)}
+        environ = {"HF_HOME": contract.HUB_CACHE, **os.environ, **folders(ROOT), **hub_token(os.environ)}
         flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
         os.execve(sys.executable, [sys.executable, str(HERE / "train.py"), *arguments(flags)], environ)  # noqa: S606
     except Exception as error:

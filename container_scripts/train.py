@@ -23,6 +23,7 @@ from contract import (
     MANIFEST_FILE,
     PROMPT_LENGTHS,
     RECORD_FILE,
+    SERVING_FILES,
     ArtifactRecord,
     DatasetFacts,
     DoneEvent,
@@ -35,6 +36,7 @@ from contract import (
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError, write_failure
 from engine.metrics import Metrics
+from gpu import gpu_fault
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +73,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     from engine.trainer import fit
 
     started = time.monotonic()
+    check_gpu()
     metrics = Metrics(folders.output_data)
     dataset = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
@@ -94,6 +97,20 @@ def train(arguments: Arguments, folders: Folders) -> int:
         save_record(folder, loaded.plan.arguments, dataset, done)
     metrics.emit(done)
     return 0
+
+
+def check_gpu() -> None:
+    """End before anything is downloaded where the GPU that is paid for does not work.
+
+    Raises:
+        TrainingError: it does not.
+    """
+    if fault := gpu_fault(os.environ):
+        raise TrainingError(
+            fault,
+            "start the job again, which gets another instance; if that fails too, choose another "
+            "sagemaker.training_image or training_instance_type",
+        )
 
 
 @dataclass(slots=True)
@@ -236,8 +253,8 @@ def save_code(output: Path) -> None:
     code = output / CODE_FOLDER
     code.mkdir(exist_ok=True)
     here = Path(__file__).parent
-    for name in ("inference.py", "contract.py", "hub_token.py", "requirements.txt"):
-        shutil.copyfile(here / name, code / name)
+    for name, source in SERVING_FILES.items():
+        shutil.copyfile(here / source, code / name)
 
 
 def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent) -> None:

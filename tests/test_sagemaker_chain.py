@@ -206,6 +206,18 @@ def test_two_trains_at_once_one_job_which_outlives_them_and_is_found_from_anothe
     assert (there.job()["state"], there.job()["usd"]) == ("done", there.billed())
 
 
+def test_a_job_whose_gpu_does_not_work_says_so(account: Callable[..., Account]) -> None:
+    there = account()
+    there.call("prepare")
+    there.aws.aws.broken_gpus = True
+    ended = there.start("train")
+    _, errors = ended.communicate(timeout=200)
+    assert ended.returncode == 2
+    assert "failed: the instance has a GPU, and PyTorch" in errors
+    assert "hint: start the job again, which gets another instance" in errors
+    assert "exit code" not in errors
+
+
 @pytest.mark.parametrize("priced", [True, False])
 def test_a_failed_job_says_why_and_shows_its_log_and_its_cost(account: Callable[..., Account], priced: bool) -> None:
     there = account()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import inference
+from contract import EXPECT_GPU, read_refusal
 from lorasum.prompt import DEFAULT_TEMPLATE, render
 
 PROMPTS = [
@@ -186,6 +187,24 @@ def test_a_bad_request_is_refused_in_one_line(body: str | bytes, message: str) -
         inference.input_fn(body, "application/json")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_refusal_carries_its_mark_and_a_fault_does_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(inference.RequestError) as refused:
+        inference.input_fn("{}", "application/json")
+    assert str(read_refusal(str(refused.value))).startswith("send either inputs")
+    served = load(folder)
+    monkeypatch.setattr(served.model, "generate", lambda **_: torch.ones(2, 3) @ torch.ones(2, 3))
+    with pytest.raises(RuntimeError) as fault:
+        ask(served, inputs="Hi")
+    assert read_refusal(str(fault.value)) is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU works")
+def test_an_endpoint_on_a_gpu_instance_fails_without_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXPECT_GPU, "1")
+    with pytest.raises(RuntimeError, match=r"the instance has a GPU, and PyTorch .* cannot use it: "):
+        inference.model_fn("/there/is/no/model")
 
 
 def test_only_json_is_taken_and_given() -> None:

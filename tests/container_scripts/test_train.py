@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from contract import EXPECT_GPU, read_failure
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
@@ -225,6 +226,19 @@ def test_a_base_model_without_weights_is_said(job: Job, tmp_path: Path) -> None:
     job.base.mkdir()
     assert job.run().returncode == 1
     assert "no *.safetensors weights" in (job.root / "output" / "failure").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU works")
+def test_a_gpu_that_does_not_work_ends_the_job_before_the_model_is_read(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EXPECT_GPU, "1")
+    job.base = tmp_path / "there is no model here"
+    assert job.run().returncode == 1
+    failure = read_failure((job.root / "output" / "failure").read_text())
+    assert failure.message.startswith("the instance has a GPU, and PyTorch")
+    assert "another instance" in failure.hint
+    assert not (job.root / "checkpoints").exists()
 
 
 def test_a_full_disk_while_saving_is_said_and_leaves_no_artifact(job: Job) -> None:

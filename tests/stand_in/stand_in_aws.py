@@ -2,9 +2,12 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from contract import EXPECT_GPU
 
 REGION = "us-east-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
@@ -15,6 +18,8 @@ class Aws:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.broken_gpus = False
+        """GPU instances have one that does not work."""
         self._s3 = self.client("s3")
         self._logs = self.client("logs")
         self._scaling = self.client("application-autoscaling")
@@ -33,6 +38,10 @@ class Aws:
     def environ(self) -> dict[str, str]:
         """What a container gets, to talk to AWS under the execution role."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **KEYS}
+
+    def instance(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """A container's environment on an instance. This machine has no GPU, which passes for one that works."""
+        return {**self.environ(), **environ} | ({} if self.broken_gpus else {EXPECT_GPU: "0"})
 
     def download(self, uri: str, folder: Path) -> int:
         """Objects whose keys begin with the key of `uri`, as S3Prefix has it. Returns how many."""

@@ -32,7 +32,7 @@ class Server:
                 raise FileNotFoundError(f"no model data under {source['S3Uri']}")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        environ = aws.environ() | primary.get("Environment", {})
+        environ = aws.instance(primary.get("Environment", {}))
         serve = str(Path(__file__).with_name("serve_vllm.py" if "vllm" in primary["Image"] else "serve.py"))
         self.process = container.start(self.root, ["python3", serve, str(self.port)], environ, subprocess.PIPE)
         assert self.process.stdout

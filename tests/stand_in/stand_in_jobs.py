@@ -145,10 +145,9 @@ class Job(threading.Thread):
     def _execute(self, root: Path, began: float) -> int:
         name = self.description["TrainingJobName"]
         environ = {
-            **self.aws.environ(),
+            **self.aws.instance(self.request.get("Environment", {})),
             "TRAINING_JOB_NAME": name,
             "TRAINING_JOB_ARN": self.description["TrainingJobArn"],
-            **self.request.get("Environment", {}),
         }
         algorithm = self.request["AlgorithmSpecification"]
         command = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])]

@@ -21,8 +21,8 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import endpoints as local_endpoints
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import EndpointRef, EndpointSpec
-from lorasum.contract import MAX_BODY
-from lorasum.errors import BackendError
+from lorasum.contract import MAX_BODY, SERVING_FILES, refusal_text
+from lorasum.errors import BackendError, RefusedError
 from lorasum.prompt import render
 
 RUN, NAME = "a-run", "an-endpoint"
@@ -71,7 +71,8 @@ def artifact(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     record = {"template": TEMPLATE, "eos_token_id": 2, "generation": {"max_new_tokens": 6, "temperature": 0}}
     (folder / "lorasum.json").write_text(json.dumps(record))
     (folder / "code").mkdir()
-    shutil.copy(paths.container_scripts() / "inference.py", folder / "code")
+    for name, source in SERVING_FILES.items():
+        shutil.copy(paths.container_scripts() / source, folder / "code" / name)
     return folder
 
 
@@ -127,12 +128,12 @@ def test_a_dialogue_is_put_into_the_artifacts_own_template(endpoint: EndpointRef
 
 
 def test_a_refused_request_carries_the_handlers_words(endpoint: EndpointRef) -> None:
-    with pytest.raises(BackendError, match="unknown parameter 'max_tokens'; known: max_new_tokens") as caught:
+    with pytest.raises(RefusedError, match="the request: unknown parameter 'max_tokens'; known: max_new") as caught:
         BACKEND.invoke(endpoint, {"inputs": "a", "parameters": {"max_tokens": 3}}, timeout=60)
     assert caught.value.hint
     answer = httpx.post(f"{endpoint.location}/invocations", content=b"{", headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
-    assert "not JSON" in answer.json()["error"]
+    assert answer.json()["error"].startswith(refusal_text("the body is not JSON"))
 
 
 def test_a_request_over_sagemakers_limit_is_refused_by_client_and_server(endpoint: EndpointRef) -> None:
@@ -237,8 +238,9 @@ def test_a_busy_endpoint_still_answers_ping_and_a_late_answer_names_the_timeout(
 
 def test_handler_failures_do_not_end_the_endpoint(toy: EndpointSpec) -> None:
     ref = BACKEND.start_endpoint(toy)
-    with pytest.raises(BackendError, match="oh no"):
+    with pytest.raises(BackendError, match="endpoint toy failed: 'oh no'") as caught:
         BACKEND.invoke(ref, {"do": "raise"}, timeout=10)
+    assert not isinstance(caught.value, RefusedError), "a fault of the server is not the request's"
     with pytest.raises(BackendError, match="answered what is not JSON: 'no json'"):
         BACKEND.invoke(ref, {"do": "no json"}, timeout=10)
     assert BACKEND.invoke(ref, {"do": "echo"}, timeout=10) == ["application/json", "echo"]

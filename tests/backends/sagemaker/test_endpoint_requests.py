@@ -58,6 +58,8 @@ def test_all_three_requests() -> None:
             "Image": PLACE.image,
             "ModelDataSource": source(MERGED.uri),
             "Environment": {
+                "HF_HOME": "/tmp/huggingface",
+                "LORASUM_EXPECT_GPU": "1",
                 "SAGEMAKER_PROGRAM": "inference.py",
                 "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
                 "SAGEMAKER_MODEL_SERVER_TIMEOUT": "60",

@@ -64,6 +64,7 @@ def test_the_whole_request() -> None:
         "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
         "EnableManagedSpotTraining": False,
         "EnableNetworkIsolation": False,
+        "Environment": {"LORASUM_EXPECT_GPU": "1"},
         "Tags": [{"Key": "lorasum:run", "Value": "chats"}, {"Key": "lorasum:version", "Value": __version__}],
     }
 
@@ -80,9 +81,14 @@ def test_what_the_config_may_add() -> None:
     assert made["EnableManagedSpotTraining"]
     assert made["OutputDataConfig"]["KmsKeyId"] == "key"
     assert made["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
-    assert made["Environment"] == {"LORASUM_HUB_TOKEN_ARN": secret}
+    assert made["Environment"] == {"LORASUM_EXPECT_GPU": "1", "LORASUM_HUB_TOKEN_ARN": secret}
     assert {"Key": "team", "Value": "chat"} in made["Tags"]
     assert request(keep_alive_minutes=10)["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+
+
+def test_an_isolated_container_is_told_that_it_has_no_network() -> None:
+    isolated = request(network_isolation=True)
+    assert isolated["Environment"] == {"LORASUM_EXPECT_GPU": "1", "LORASUM_NO_NETWORK": "1"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes
 from lorasum.backends.local.server import PORT_TAKEN, REASON, STATE_FILE
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.contract import MAX_BODY
+from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, RefusedError
 from lorasum.model_source import ModelRef
 
@@ -93,10 +93,9 @@ def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
         raise BackendError(f"{where} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
     if response.status_code != 200:
         said = answer.get("error") if isinstance(answer, dict) else None
-        message = f"{where} refused the request: {said or f'HTTP {response.status_code}'}"
-        if response.status_code == 400:
-            raise RefusedError(message, "send what the message asks for")
-        raise BackendError(message, _DEPLOY)
+        if reason := read_refusal(str(said)):
+            raise RefusedError(f"{where} refused the request: {reason}", "send what the message asks for")
+        raise BackendError(f"{where} failed: {said or f'HTTP {response.status_code}'}", _DEPLOY)
     return answer
 
 

@@ -3,7 +3,8 @@
     python -m lorasum.backends.local.server --model-dir D --code-dir C --state-dir S --port P
 
 GET /ping             503 while the model is being loaded, 200 after that, 500 if it could not be (then it ends)
-POST /invocations     input_fn, predict_fn, output_fn of C/inference.py, a request at a time; 400 if one of them raises
+POST /invocations     input_fn, predict_fn, output_fn of C/inference.py, a request at a time; 400 if one of them raises,
+                      with the mark of contract.refusal_text where the request is at fault
 S/server.json         {"port", "pid", "artifact"}: written once the port is held
 """
 
@@ -21,7 +22,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasum.contract import BASE_MODEL, MAX_BODY
+from lorasum.contract import BASE_MODEL, MAX_BODY, read_refusal, refusal_text
 from lorasum.files import first_line, write_file
 
 if TYPE_CHECKING:
@@ -77,12 +78,13 @@ class Handler:
             run = asyncio.get_running_loop().run_in_executor
             try:
                 answer = await run(self._thread, self._transform, body, content_type, accept)
-            except ValueError as error:
-                _log.info("refused: %s", first_line(error))
-                return _error(400, str(error))
-            except Exception as error:
-                _log.exception("the handler failed")
-                return _error(400, str(error) or type(error).__name__)
+            except Exception as error:  # 400 for each, as the container's model server has it
+                said = str(error) or type(error).__name__
+                if read_refusal(said) is None:
+                    _log.exception("the handler failed")
+                else:
+                    _log.info("%s", first_line(error))
+                return _error(400, said)
             _log.info("answered in %.1f s", time.monotonic() - began)
             return Response(answer, media_type=accept)
 
@@ -114,7 +116,7 @@ def create_app(handler: Handler) -> "FastAPI":
     async def invocations(request: Request) -> Response:
         body = await _body(request)
         if body is None:
-            return _error(413, f"the request is longer than {MAX_BODY} bytes")
+            return _error(413, refusal_text(f"the request is longer than {MAX_BODY} bytes"))
         if handler.ping_status != 200:
             return _error(503, "the model is not loaded")
         return await handler.answer(request, body)

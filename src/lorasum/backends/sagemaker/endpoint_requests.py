@@ -9,7 +9,7 @@ from typing import Any
 from lorasum.backends.sagemaker.job_requests import tags, vpc
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import BASE_MODEL
+from lorasum.contract import BASE_MODEL, EXPECT_GPU, HUB_CACHE
 
 VARIANT = "AllTraffic"
 BASE_FOLDER = "/opt/ml/additional-model-data-sources/base"
@@ -20,6 +20,8 @@ _DOWNLOAD_RATE, _LOAD_RATE = 50e6, 100e6  # bytes a second, on the slow side of 
 _SLACK = 300  # seconds: pulling the image's last layers, installing the pins, starting Python
 _ANSWER = 60  # seconds: the service gives a container no more
 _VLLM_SYSTEM = "al2023-ami-sagemaker-inference-gpu-4-1"  # its driver runs the images' CUDA 13; the default's does not
+_ADDED = {"HF_HOME": HUB_CACHE, EXPECT_GPU: "1"}
+"""Variables that are no reason to replace an endpoint that runs without them."""
 _SCALABLE = {
     "ServiceNamespace": "sagemaker",
     "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
@@ -46,6 +48,8 @@ class Served:
 def part_name(endpoint: str, served: Served, place: Place, config: SageMakerConfig) -> str:
     """Name of an endpoint's model and configuration: another one whenever anything in them is another."""
     requests = {**model_request("", served, place, config), **endpoint_config_request("", served, place, config)}
+    environment: dict[str, str] = requests["PrimaryContainer"]["Environment"]
+    requests["PrimaryContainer"]["Environment"] = dict(environment.items() - _ADDED.items())
     decides = requests | {"Tags": config.tags}  # lorasum's own version is no reason for another endpoint
     return f"{endpoint}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]}"
 
@@ -58,6 +62,7 @@ def model_request(name: str, served: Served, place: Place, config: SageMakerConf
             "SAGEMAKER_SUBMIT_DIRECTORY": f"{_MODEL}/code",
             "SAGEMAKER_MODEL_SERVER_TIMEOUT": str(_ANSWER),
             "SAGEMAKER_MODEL_SERVER_WORKERS": "1",  # one GPU holds the model once
+            **_ADDED,
         },
         "vllm": {"SM_VLLM_MODEL": _MODEL},
     }[config.engine]

@@ -7,7 +7,7 @@ from typing import Any
 from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends.records import EndpointRef
 from lorasum.backends.sagemaker.session import Session
-from lorasum.contract import MAX_BODY
+from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, RefusedError
 
 _ATTEMPTS = 6  # of a request that was not let in; one that was is never sent again: it would be paid for twice
@@ -34,7 +34,7 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
             break
         except BackendError as error:
             if error_code(error.__cause__) not in _THROTTLED or attempt == _ATTEMPTS - 1:
-                raise _explained(error, endpoint, timeout) from error
+                raise _explained(error, endpoint, timeout, vllm) from error
             time.sleep(min(0.2 * 2**attempt, 5))
     try:
         answer = json.loads(text)
@@ -58,7 +58,7 @@ def from_vllm(answer: dict[str, Any]) -> list[dict[str, str]]:
     return [{"generated_text": choice["text"]} for choice in choices]
 
 
-def _explained(error: BackendError, endpoint: EndpointRef, timeout: float) -> BackendError:
+def _explained(error: BackendError, endpoint: EndpointRef, timeout: float, vllm: bool) -> BackendError:
     """What the failure of a request means here."""
     cause: Any = error.__cause__
     if type(cause).__name__ == "ReadTimeoutError":
@@ -70,9 +70,10 @@ def _explained(error: BackendError, endpoint: EndpointRef, timeout: float) -> Ba
         if cause.response.get("OriginalStatusCode", 400) >= 500 or "timed out" in str(cause).lower():
             limit = "SageMaker ends a request after 60 s"
             return BackendError(f"endpoint {endpoint.name} failed: {_line(said) or limit}", f"{limit}: {_FEWER}")
-        return RefusedError(
-            f"endpoint {endpoint.name} refused the request: {_line(said)}", "send what the message asks for"
-        )
+        reason = _line(said) if vllm else read_refusal(_line(said))
+        if reason is None:  # the image's server answers every exception of the handler with 400
+            return BackendError(f"endpoint {endpoint.name} failed: {_line(said)}", "run `lorasum deploy` again")
+        return RefusedError(f"endpoint {endpoint.name} refused the request: {reason}", "send what the message asks for")
     return error
 
 

@@ -7,7 +7,7 @@ from lorasum import __version__
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, HUB_TOKEN_ARN
+from lorasum.contract import CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, EXPECT_GPU, HUB_TOKEN_ARN, NO_NETWORK
 
 TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
 _DATA = "/opt/ml/input/data"
@@ -58,6 +58,7 @@ def training_request(
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
         "EnableManagedSpotTraining": config.spot,
         "EnableNetworkIsolation": config.network_isolation,
+        "Environment": _variables(config),
         "Tags": tags(spec.run, config.tags),
     }
     if config.spot:
@@ -66,9 +67,17 @@ def training_request(
         request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
     if config.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = config.kms_key
-    if config.hub_token_secret:
-        request["Environment"] = {HUB_TOKEN_ARN: config.hub_token_secret}
     return request | vpc(config)
+
+
+def _variables(config: SageMakerConfig) -> dict[str, str]:
+    """The container's environment. Not hyperparameters: those would give the same job another name."""
+    variables = {EXPECT_GPU: "1"}  # the config takes instance types with a GPU only
+    if config.network_isolation:
+        variables[NO_NETWORK] = "1"
+    if config.hub_token_secret:
+        variables[HUB_TOKEN_ARN] = config.hub_token_secret
+    return variables
 
 
 def vpc(config: SageMakerConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.endpoint_requests import Served
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.backends.sagemaker.session import Session
-from lorasum.contract import BASE_MODEL, HUB_TOKEN_ARN
+from lorasum.contract import BASE_MODEL, CODE_FOLDER, HUB_TOKEN_ARN, SERVING_FILES
 from lorasum.errors import BackendError, ConfigError
 from lorasum.reporting import Reporter
 
@@ -35,10 +35,10 @@ def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: R
 
 def _base_model(session: Session, model: str, code_folder: Path, place: Place, report: Reporter) -> Served:
     """A base model, of a folder or of the hub, with the code that serves it brought beside it."""
+    scripts = {file.key: file for file in storage.folder_files(code_folder)}
     code = [
-        storage.StoredFile(file.path, f"code/{file.key}", file.bytes, file.sha256)
-        for file in storage.folder_files(code_folder)
-        if file.key in ("inference.py", "contract.py", "hub_token.py", "requirements.txt")
+        storage.StoredFile(scripts[source].path, f"{CODE_FOLDER}/{name}", scripts[source].bytes, scripts[source].sha256)
+        for name, source in SERVING_FILES.items()
     ]
     weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
     uri = place.layout.uri(Folder.MODELS, storage.fingerprint(weights or code))
