@@ -225,7 +225,7 @@ def read_event(line: str | bytes) -> Event | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        values = json.loads(text)
+        values = _object(text)
     except ValueError:
         return None
     kind = values.pop(_EVENT, None)
@@ -271,9 +271,9 @@ def read_record(text: str | bytes) -> ArtifactRecord:
     """What lorasum.json says.
 
     Raises:
-        ValueError: the text is not JSON.
+        ValueError: the text is not a JSON object.
     """
-    return _read(ArtifactRecord, json.loads(text))
+    return _read(ArtifactRecord, _object(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +389,21 @@ _TYPES: Final[Mapping[Any, _Kind]] = {
 }
 
 Record = TypeVar("Record")
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: the text is not one, or it is nested too deep.
+    """
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    return values
 
 
 def _read(record: type[Record], values: Any) -> Record:

@@ -12,7 +12,7 @@ def recall(name: str) -> dict[str, Any]:
     """What was remembered under `name`, such as `prices`; nothing where it cannot be read."""
     try:
         return dict(json.loads((paths.home() / f"{name}.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 

@@ -20,7 +20,7 @@ from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import endpoints as local_endpoints
 from lorasum.backends.local.backend import LocalBackend
-from lorasum.backends.records import EndpointRef, EndpointSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.contract import MAX_BODY, SERVING_FILES, refusal_text
 from lorasum.errors import BackendError, RefusedError
 from lorasum.prompt import render
@@ -91,12 +91,23 @@ print(LocalBackend().start_endpoint(EndpointSpec({RUN!r}, {NAME!r}, {str(artifac
 @pytest.fixture
 def toy(tmp_path: Path) -> Iterator[EndpointSpec]:
     """An endpoint that loads at once and does as it is told."""
+    yield _toy(tmp_path)
+    BACKEND.delete_endpoint(RUN, "toy")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointRef]:
+    """Such an endpoint, in service for several tests."""
+    yield BACKEND.start_endpoint(_toy(tmp_path_factory.mktemp("running")))
+    BACKEND.delete_endpoint(RUN, "toy")
+
+
+def _toy(tmp_path: Path) -> EndpointSpec:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "inference.py").write_text(BREAKING_HANDLER)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("")
-    yield EndpointSpec(RUN, "toy", str(tmp_path / "model"), code=tmp_path / "code", startup_timeout=60)
-    BACKEND.delete_endpoint(RUN, "toy")
+    return EndpointSpec(RUN, "toy", str(tmp_path / "model"), code=tmp_path / "code", startup_timeout=60)
 
 
 def pids() -> list[int]:
@@ -263,6 +274,33 @@ def test_an_endpoint_that_died_says_so_until_it_is_deleted_or_started_again(toy:
     assert BACKEND.delete_endpoint(RUN, "toy") is True
     assert BACKEND.delete_endpoint(RUN, "toy") is False
     assert BACKEND.endpoint_state(RUN, "toy").status == "absent"
+
+
+DAMAGED = [b"", b"{", b"null", b"[]", b"3", b"{}", b'{"port": "x", "pid": 1, "artifact": 2}', b"\xff", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: repr(content[:9]))
+def test_a_damaged_record_hides_no_running_endpoint(running: EndpointRef, content: bytes) -> None:
+    (paths.run_dir(RUN) / "endpoints" / "toy" / "server.json").write_bytes(content)
+    assert BACKEND.endpoint_state(RUN, "toy") == EndpointState("in_service", running)
+    assert RunningResource("endpoint", "toy", running.location) in BACKEND.live(RUN)
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: repr(content[:9]))
+def test_a_damaged_record_of_a_dead_endpoint_is_told_and_deleted(home: Path, content: bytes) -> None:
+    folder = paths.run_dir(RUN) / "endpoints" / "dead"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "server.json").write_bytes(content)
+    state = BACKEND.endpoint_state(RUN, "dead")
+    assert (state.status, state.ref) == ("failed", EndpointRef("dead", "", ""))
+    assert BACKEND.delete_endpoint(RUN, "dead")
+    assert BACKEND.endpoint_state(RUN, "dead").status == "absent"
+
+
+def test_a_record_of_another_process_is_not_believed(running: EndpointRef) -> None:
+    record = {"port": 1, "pid": 1, "artifact": "/other"}
+    (paths.run_dir(RUN) / "endpoints" / "toy" / "server.json").write_text(json.dumps(record))
+    assert BACKEND.endpoint_state(RUN, "toy") == EndpointState("in_service", running)
 
 
 def test_a_server_that_ignores_sigterm_is_killed(toy: EndpointSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,6 +251,34 @@ os._exit(9)
     assert (state.status, state.reason) == ("failed", "the training process ended without a result")
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000])
+def test_an_artifact_with_a_damaged_record_is_made_again(backend: Backend, spec: Any, content: bytes) -> None:
+    job = backend.start_training(spec())
+    list(backend.follow_training(job))
+    record = Path(backend.artifact(job), "lorasum.json")
+    record.write_bytes(content)
+    assert backend.training_state(job).status == "failed"
+    with pytest.raises(BackendError, match="cannot read"):
+        backend.artifact_record(job)
+    backend.start_training(spec())
+    list(backend.follow_training(job))
+    assert backend.training_state(job).status == "completed"
+    assert backend.artifact_record(job) is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"{", b"[]", b"3", b'{"event": 3}', b'{"event": []}', b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000],
+    ids=lambda line: repr(line[:13]),
+)
+def test_a_damaged_line_of_the_metrics_is_passed_over(backend: Backend, spec: Any, line: bytes) -> None:
+    job = backend.start_training(spec(steps="1"))
+    list(backend.follow_training(job))
+    metrics = Path(job.location) / "ml/output/data/metrics.jsonl"
+    metrics.write_bytes(line + b"\n" + metrics.read_bytes())
+    assert len(list(backend.follow_training(job))) == 2
+
+
 def test_a_failed_job_tells_its_reason_until_it_is_started_again(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(act="fail first"))
     list(backend.follow_training(job))

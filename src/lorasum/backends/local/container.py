@@ -21,6 +21,7 @@ from lorasum.contract import (
     RECORD_FILE,
     Failure,
     read_failure,
+    read_record,
 )
 
 ENTRY_POINT = "train.py"
@@ -116,8 +117,12 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
 
 
 def is_complete(root: Path) -> bool:
-    """Whether model/ holds a whole artifact: its record is written last."""
-    return (root / "model" / RECORD_FILE).is_file()
+    """Whether model/ holds a whole artifact: its record is written last. A record that is damaged is none."""
+    try:
+        read_record((root / "model" / RECORD_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def failure(root: Path) -> Failure | None:

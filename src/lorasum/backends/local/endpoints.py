@@ -6,7 +6,7 @@ backends.base.Backend says what start, state, invoke, delete and live promise.
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +49,16 @@ def state(run: str, name: str) -> EndpointState:
     """Judged from the process and its /ping. A process that ended on its own has failed until it is deleted."""
     folder = _folder(run, name)
     serving = _processes(folder)
-    known = _server_state(folder)
     if not serving:
-        if known is None:
+        if not (folder / STATE_FILE).exists():
             return EndpointState("absent")
-        reason = f"its process is gone; its log ends: {_why(folder / 'log')}"
-        return EndpointState("failed", EndpointRef(name, _url(known), known["artifact"]), reason)
-    if known is None or known["pid"] not in [process.pid for process in serving]:
-        return EndpointState("creating", EndpointRef(name, "", _artifact(serving[0])))
-    ref = EndpointRef(name, _url(known), known["artifact"])
+        known = _server_state(folder)
+        ref = EndpointRef(name, _url(known["port"]), known["artifact"]) if known else EndpointRef(name, "", "")
+        return EndpointState("failed", ref, f"its process is gone; its log ends: {_why(folder / 'log')}")
+    port = _port(folder, serving)
+    ref = EndpointRef(name, _url(port) if port else "", _artifact(serving[0]))
+    if not port:
+        return EndpointState("creating", ref)
     status = _ping(ref.location)
     if status == 200:
         return EndpointState("in_service", ref)
@@ -112,9 +113,9 @@ def delete(run: str, name: str) -> bool:
 def live(run: str) -> list[RunningResource]:
     """The run's server processes."""
     folders = paths.run_dir(run) / "endpoints"
-    found = [Path(value) for _, value in processes.find(_FLAG, lambda value: Path(value).is_relative_to(folders))]
-    states = [(folder, _server_state(folder)) for folder in found]
-    return [RunningResource("endpoint", folder.name, _url(known) if known else str(folder)) for folder, known in states]
+    found = processes.find(_FLAG, lambda value: Path(value).is_relative_to(folders))
+    ports = [(Path(value), _port(Path(value), [process])) for process, value in found]
+    return [RunningResource("endpoint", folder.name, _url(port) if port else str(folder)) for folder, port in ports]
 
 
 def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
@@ -204,16 +205,26 @@ def _flag(process: "Process", flag: str) -> str | None:
 
 
 def _server_state(folder: Path) -> dict[str, Any] | None:
-    """What the server wrote when it held its port; None before that, and after the endpoint was deleted."""
+    """What the server wrote when it held its port; None before that, and where the file is damaged."""
     try:
-        known: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        known = json.loads((folder / STATE_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
-    return known
+    kinds = {"port": int, "pid": int, "artifact": str}
+    whole = isinstance(known, dict) and all(type(known.get(key)) is kind for key, kind in kinds.items())
+    return known if whole else None
 
 
-def _url(known: Mapping[str, Any]) -> str:
-    return f"http://127.0.0.1:{known['port']}"
+def _port(folder: Path, serving: Sequence["Process"]) -> int | None:
+    """The port of a running server: as it wrote it, or else as the system tells it; None before it holds one."""
+    known = _server_state(folder)
+    if known and known["pid"] in [process.pid for process in serving]:
+        return int(known["port"])
+    return next((port for process in serving if (port := processes.port_of(process))), None)
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 def _ping(url: str) -> int | None:

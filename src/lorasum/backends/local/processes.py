@@ -1,18 +1,23 @@
-"""Processes of ours on this machine: started in sessions of their own, recognised by their command line, stopped.
+"""Processes of ours on this machine: started in sessions of their own, recognised, stopped.
 
-No pid is written down: whatever happened to who started it, a process whose command line holds its private folder is
-found, and nothing else is ever taken for it. Zombies count as gone.
+No pid is written down. A process is ours if its command line names its private folder, and its environment holds the
+digest of that very command line, which `spawn` put there: so it is found whatever happened to who started it and to
+its files, and an editor, a grep or a debugger on the same folder is never taken for it. Zombies count as gone.
 """
 
+import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasum.errors import BackendError
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 _POLL = 0.05  # seconds
 _KILL_TAKES = 10.0  # seconds at most for the system to remove a killed process
 _APPEARING_TAKES = 10.0  # seconds at most until a new process shows its command line
+_MARK = "LORASUM_PROCESS"  # environment variable
+_SERVER = re.compile(r"lorasum\.backends\.local(_|\.)server")
 
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -52,7 +59,7 @@ def spawn(
         child = subprocess.Popen(  # noqa: S603
             command,
             cwd=cwd,
-            env={"OMP_WAIT_POLICY": "PASSIVE", **(os.environ if environ is None else environ)},
+            env={"OMP_WAIT_POLICY": "PASSIVE", **(os.environ if environ is None else environ), _MARK: _mark(command)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -64,7 +71,7 @@ def spawn(
 
 
 def find(flag: str, accept: Callable[[str], bool]) -> list[tuple["Process", str]]:
-    """Running processes with `flag` and a value that is accepted, and that value; of parent and child, the parent."""
+    """Processes of ours with `flag` and a value that is accepted, and that value; of parent and child, the parent."""
     if find_spec("psutil") is None:  # the extra that starts processes brings it: without it there are none
         return []
     import psutil
@@ -73,8 +80,9 @@ def find(flag: str, accept: Callable[[str], bool]) -> list[tuple["Process", str]
         child.poll()  # or it would stay a zombie for as long as this process lives
     found: dict[int, tuple[Process, str]] = {}
     for process in psutil.process_iter(["cmdline"]):  # a zombie has no command line
-        value = flag_value(process.info["cmdline"] or [], flag)
-        if value is not None and accept(value) and alive(process):
+        command = process.info["cmdline"] or []
+        value = flag_value(command, flag)
+        if value is not None and accept(value) and _is_ours(process, command) and alive(process):
             found[process.pid] = (process, value)
     return [(process, value) for process, value in found.values() if _parent_pid(process) not in found]
 
@@ -131,10 +139,21 @@ def holder(port: int) -> str:
     except psutil.AccessDenied:  # macOS tells root only
         return ""
     for connection in connections:
-        listens_on = getattr(connection.laddr, "port", None) if connection.status == psutil.CONN_LISTEN else None
-        if listens_on == port and connection.pid:
-            return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+        if port in _listened(connection) and connection.pid:
+            with suppress(psutil.NoSuchProcess):
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
     return ""
+
+
+def port_of(process: "Process") -> int | None:
+    """The TCP port that a process of ours listens on; None before it does, and where the system does not tell."""
+    import psutil
+
+    try:
+        ports = [port for connection in process.net_connections(kind="tcp") for port in _listened(connection)]
+    except psutil.Error:
+        return None
+    return ports[0] if ports else None
 
 
 def last_lines(log: Path, count: int) -> list[str]:
@@ -159,11 +178,54 @@ def _wait_recognisable(child: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _APPEARING_TAKES
     while child.poll() is None and time.monotonic() < deadline:
         try:
-            if psutil.Process(child.pid).cmdline():
+            process = psutil.Process(child.pid)
+            if _is_ours(process, process.cmdline()):
                 return
-        except psutil.ZombieProcess:  # it has ended already; the next poll says so
+        except psutil.NoSuchProcess:  # it has ended already; the next poll says so
             continue
         time.sleep(0.001)
+
+
+def _mark(command: Sequence[str]) -> str:
+    """Digest of a command line, but for the program: some systems put another path in its place."""
+    return hashlib.sha256(json.dumps(list(command[1:])).encode()).hexdigest()
+
+
+def _is_ours(process: "Process", command: Sequence[str]) -> bool:
+    """Whether `spawn` started the process, by the digest in its environment.
+
+    Earlier versions put none there. Their processes are told by what they run, in a session of their own.
+    """
+    import psutil
+
+    try:
+        mark = process.environ().get(_MARK, "")
+    except (psutil.Error, OSError):  # another user's, or it has just ended
+        return False
+    if mark == _mark(command):
+        return True
+    match list(command):
+        case [program, "-m", module, *_]:
+            runs_ours = _SERVER.fullmatch(module) is not None
+        case [program, script, *_]:
+            runs_ours = Path(script).name == "train.py"
+        case _:
+            return False
+    return runs_ours and "python" in Path(program).name.lower() and _leads_session(process.pid)
+
+
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except (ProcessLookupError, PermissionError):
+        return False
+
+
+def _listened(connection: Any) -> list[int]:
+    """The port of a connection that listens."""
+    import psutil
+
+    return [connection.laddr.port] if connection.status == psutil.CONN_LISTEN and connection.laddr else []
 
 
 def _group(process: "Process") -> list["Process"]:

@@ -1,0 +1,119 @@
+"""Which processes are taken for ours: what spawn started, whatever became of its starter, and nobody else's."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lorasum.backends.local import processes
+
+FLAG = "--checkpoint_dir"
+SLEEP = "import time; time.sleep(600)"
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a process of somebody else, and ends it after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str, own_session: bool = False, **environ: str) -> subprocess.Popen[bytes]:
+        env = {**os.environ, **environ}
+        started.append(subprocess.Popen(command, start_new_session=own_session, env=env, stdout=subprocess.DEVNULL))
+        deadline = time.monotonic() + 20
+        while str(command[-1]) not in psutil.Process(started[-1].pid).cmdline():
+            assert time.monotonic() < deadline
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def script(folder: Path, name: str) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(SLEEP)
+    return str(folder / name)
+
+
+def spawn(folder: Path) -> subprocess.Popen[bytes]:
+    command = processes.python(script(folder, "any.py"), FLAG, str(folder))
+    return processes.spawn(command, folder, folder / "log")
+
+
+def found(value: Path) -> list[int]:
+    return [process.pid for process, _ in processes.find(FLAG, lambda given: given == str(value))]
+
+
+def test_a_spawned_process_is_found_by_anyone_and_stopped(tmp_path: Path) -> None:
+    child = spawn(tmp_path)
+    assert found(tmp_path) == [child.pid]
+    code = (
+        f"from lorasum.backends.local import processes as p; print(p.find({FLAG!r}, lambda v: v == {str(tmp_path)!r}))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert f"pid={child.pid}" in told, "another process finds it too"
+    processes.stop([psutil.Process(child.pid)], 5)
+    assert found(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-c", SLEEP],
+        [sys.executable, "-m", "pdb", "train.py"],
+        [sys.executable, "-m", "timeit", "-n1", "-r1", "-s", SLEEP],
+        [str(shutil.which("sh")), "-c", "sleep 600; true"],
+        [str(shutil.which("tail")), "-f", "train.py", "--"],
+    ],
+    ids=["python -c", "a debugger", "python -m", "a shell", "tail"],
+)
+@pytest.mark.parametrize("own_session", [False, True])
+def test_a_bystander_that_names_the_folder_is_not_ours(
+    start: Start, tmp_path: Path, command: list[str], own_session: bool
+) -> None:
+    train = script(tmp_path, "train.py")
+    command = [train if part == "train.py" else part for part in command]
+    start(*command, FLAG, str(tmp_path), own_session=own_session)
+    assert found(tmp_path) == []
+
+
+def test_the_users_own_try_of_the_script_is_not_ours(start: Start, tmp_path: Path) -> None:
+    start(sys.executable, script(tmp_path, "train.py"), FLAG, str(tmp_path))
+    assert found(tmp_path) == []
+
+
+def test_the_environment_of_ours_does_not_make_another_command_ours(start: Start, tmp_path: Path) -> None:
+    child = spawn(tmp_path)
+    mark = psutil.Process(child.pid).environ()["LORASUM_PROCESS"]
+    start(sys.executable, "-c", SLEEP, FLAG, str(tmp_path), LORASUM_PROCESS=mark)
+    assert found(tmp_path) == [child.pid]
+    processes.stop([psutil.Process(child.pid)], 5)
+
+
+def test_processes_of_earlier_versions_are_found(start: Start, tmp_path: Path) -> None:
+    job = start(sys.executable, script(tmp_path, "train.py"), FLAG, str(tmp_path), own_session=True)
+    assert found(tmp_path) == [job.pid]
+    package = tmp_path / "lorasum" / "backends"
+    package.mkdir(parents=True)
+    script(package, "local_server.py")
+    command = [sys.executable, "-m", "lorasum.backends.local_server", FLAG, str(package)]
+    server = start(*command, own_session=True, PYTHONPATH=str(tmp_path))
+    assert found(package) == [server.pid]
+
+
+def test_the_port_that_a_process_listens_on_is_told(start: Start, tmp_path: Path) -> None:
+    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        port = int(process.stdout.readline().rpartition(", ")[2].split(")")[0])
+        assert processes.port_of(psutil.Process(process.pid)) == port
+        process.kill()
+    assert processes.port_of(psutil.Process()) is None or processes.port_of(psutil.Process()) != port
