@@ -250,7 +250,7 @@ def _lorasum(arguments: argparse.Namespace) -> Any:
     from engine.batches import collate
     from engine.memory import recompute_layers
     from engine.model import add_adapter, load_base, pick_device
-    from engine.trainer import PackedLoss
+    from engine.packed_loss import PackedLoss
 
     settings, device, dtype = _settings(arguments.child), pick_device(), _dtype(arguments.child)
     torch.manual_seed(0)

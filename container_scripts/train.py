@@ -64,26 +64,33 @@ def main() -> int:
 
 
 def train(arguments: Arguments, folders: Folders) -> int:
-    """The whole job, step by step. Returns 0, or the status of a process stopped by SIGTERM."""
-    from engine.checkpoint import STOPPED, Checkpoints, StopSignal
+    """The whole job, step by step. Returns 0.
+
+    Raises:
+        SystemExit: SIGTERM came.
+        TrainingError: something that the user can act on went wrong.
+    """
+    from engine.stopping import StopSignal
 
     stop = StopSignal()  # before the imports that take seconds
 
     from engine.batches import load_split
-    from engine.trainer import fit
+    from engine.checkpoint import Checkpoints
+    from engine.trainer import train_adapter
 
     started = time.monotonic()
     check_gpu()
     metrics = Metrics(folders.output_data)
     dataset = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
-    resume_from = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint).claim()
+    checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
+    resume_from = checkpoints.claim()
 
-    loaded = load(arguments, folders, packs)
+    loaded = load(arguments, folders, packs, resume_from)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from))
-    outcome = fit(loaded.model, packs, test_packs, loaded.plan, metrics, stop, loaded.dtype, resume_from)
-    if outcome.stopped:
-        return STOPPED
+    outcome = train_adapter(
+        loaded.model, packs, test_packs, loaded.plan, metrics, stop, loaded.dtype, checkpoints, resume_from
+    )
 
     # The adapter is what the GPU time bought: it is on disk before anything else can fail.
     adapter = save_adapter(loaded.model, folders.model)
@@ -133,7 +140,7 @@ class Loaded:
     reason: str
 
 
-def load(arguments: Arguments, folders: Folders, packs: "Dataset") -> Loaded:
+def load(arguments: Arguments, folders: Folders, packs: "Dataset", resume_from: Path | None) -> Loaded:
     """Fetch the base model, decide what fits in memory, then load the model and put the adapter on it.
 
     Raises:
@@ -150,11 +157,38 @@ def load(arguments: Arguments, folders: Folders, packs: "Dataset") -> Loaded:
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
     targets = models.resolve_targets(memory.skeleton(base), arguments.lora_targets)
     lengths = packs.select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
-    plan = memory.plan_memory(base, arguments, targets, lengths, dtype, memory.free_bytes(device))
+    plan = plan_as_before(base, arguments, targets, lengths, dtype, memory.free_bytes(device), resume_from)
     transformers.set_seed(arguments.seed)
     model = models.load_base(base, plan.arguments, dtype, device)
     memory.recompute_layers(model, plan.recomputed_layers)
     return Loaded(base, models.add_adapter(model, plan.arguments, targets), plan, targets, device, dtype, reason)
+
+
+def plan_as_before(
+    base: Path,
+    arguments: Arguments,
+    targets: list[str],
+    packs: "Dataset",
+    dtype: "torch.dtype",
+    free: int,
+    resume_from: Path | None,
+) -> "Plan":
+    """The memory plan. A resume keeps the batch that `auto` came to before, so that its sums keep their last digits.
+
+    Raises:
+        TrainingError: the training does not fit into `free` bytes.
+    """
+    from engine.memory import plan_memory
+    from engine.train_state import with_batch_of
+
+    before = with_batch_of(resume_from, arguments)
+    try:
+        return plan_memory(base, before, targets, packs, dtype, free)
+    except TrainingError:
+        if before == arguments:
+            raise
+        logging.warning("there is less memory than before the resume: choosing another batch, equal but for rounding")
+        return plan_memory(base, arguments, targets, packs, dtype, free)
 
 
 def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None) -> StartEvent:
@@ -162,7 +196,7 @@ def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: 
     import torch
 
     from engine.checkpoint import step_of
-    from engine.trainer import total_steps
+    from engine.schedule import plan_steps
 
     arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
     step_packs = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
@@ -179,7 +213,7 @@ def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: 
         packs=packs,
         tokens=tokens,
         tokens_per_step=round(tokens / packs * min(step_packs, packs)),
-        steps=total_steps(arguments, packs),
+        steps=plan_steps(arguments, packs).steps,
         epochs=arguments.epochs,
         loss_on=arguments.loss_on,
         packs_at_once=arguments.per_device_batch_size,

@@ -1,86 +1,200 @@
-"""Checkpoints: which one to resume from, and when to write the next."""
+"""Checkpoints on disk: written so that a damaged one is recognised, and read from the newest that is whole.
 
+    checkpoints/
+        checkpoint-120/            the state after 120 optimizer steps (train_state.py)
+            adapter_config.json    PEFT's format: a checkpoint is an adapter that can be loaded
+            adapter_model.safetensors
+            optimizer.safetensors
+            rng.safetensors
+            progress.json
+            manifest.json          size and SHA-256 of each file; written last
+        checkpoint-180/
+        set-aside/checkpoint-240/  damaged: kept for a look, never read
+        failures.json              how often a resume from a checkpoint failed
+
+There is no pickle in it, so a checkpoint cannot run code. Every file is flushed to the disk (fsync) before the manifest
+is written: a checkpoint with a manifest whose sizes and digests match was written completely and has not changed since.
+SageMaker copies this folder to S3 and back, file by file and in any order, and puts marker files
+(*.sagemaker-uploading, *.sagemaker-uploaded) beside the others. They are not in the manifest, so they do not matter.
+"""
+
+import hashlib
 import json
 import logging
+import os
+import re
 import shutil
-import signal
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState
+import torch
 
 from engine.arguments import Arguments
 
 _log = logging.getLogger(__name__)
 
-STOPPED = 143  # exit status of a process that ended on SIGTERM, by the shell's convention
+FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "optimizer.safetensors",
+    "rng.safetensors",
+    "progress.json",
+)
+"""What every checkpoint holds beside its manifest."""
+_FORMAT = 1
+_KEEP = 2  # newest checkpoints: if one is damaged there is another
+_MOST_FAILURES = 2  # of resumes from the same checkpoint, before an older one is taken
+_MANIFEST = "manifest.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class Checkpoints:
-    """The folder of a job's checkpoints. One without trainer_state.json, which is written last, is half made."""
+    """The folder of one job's checkpoints.
+
+    Args:
+        folder: where they are; it is made if it does not exist.
+        arguments: the job's. A checkpoint of other arguments is not resumed from.
+        dataset_fingerprint: the dataset's. A checkpoint of another dataset is not resumed from.
+    """
 
     def __init__(self, folder: Path, arguments: Arguments, dataset_fingerprint: str) -> None:
         self._folder = folder
-        self._made_by = folder / "made_by.json"
-        self._identity = json.dumps({"arguments": arguments.fingerprint(), "dataset": dataset_fingerprint})
+        self._failures_file = folder / "failures.json"
+        identity = json.dumps({"arguments": arguments.fingerprint(), "dataset": dataset_fingerprint})
+        self._identity = hashlib.sha256(identity.encode()).hexdigest()
+        self._newest = -1  # step of the newest checkpoint of this process, or of the one it resumed from
 
     def claim(self) -> Path | None:
-        """The newest whole checkpoint of this very job, or None; leaves nothing else in the folder."""
+        """The newest checkpoint that is whole and of this job, or None. What is newer and is not gets set aside."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        same = self._made_by.exists() and self._made_by.read_text(encoding="utf-8") == self._identity
-        found = sorted(self._folder.glob("checkpoint-*"), key=step_of)
-        whole = [path for path in found if same and _is_whole(path)]
-        for path in set(found) - set(whole):
-            _log.warning("leaving out %s: %s", path.name, "half made" if same else "made by another configuration")
-            shutil.rmtree(path)
-        self._made_by.write_text(self._identity, encoding="utf-8")
-        return whole[-1] if whole else None
+        failures = self._failures()
+        for checkpoint in reversed(self._found()):
+            problem = _problem(checkpoint, self._identity)
+            if not problem and failures.get(checkpoint.name, 0) >= _MOST_FAILURES:
+                problem = f"a resume from it failed {failures[checkpoint.name]} times"
+            if not problem:
+                self._newest = step_of(checkpoint)
+                return checkpoint
+            self._set_aside(checkpoint, problem)
+        return None
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Write the checkpoint after `step` optimizer steps, then delete all but the two newest.
+
+        Args:
+            step: nothing is written if the newest checkpoint is of this step already.
+            write: writes FILES into the folder that it is given.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if step == self._newest:
+            return
+        checkpoint = self._folder / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        write(checkpoint)
+        _write_manifest(checkpoint, self._identity)
+        self._newest = step
+        for old in self._found()[:-_KEEP]:
+            try:
+                shutil.rmtree(old)
+            except OSError as error:  # SageMaker may put a marker file into it at this moment
+                _log.warning("cannot delete %s: %s", old, error)
+
+    @contextmanager
+    def counting_failures(self, resumed_from: Path | None) -> Iterator[None]:
+        """Count an error in this block against `resumed_from`, unless a newer checkpoint was saved in the block.
+
+        A full disk, or another process that holds the GPU's memory, says nothing about the checkpoint: not counted.
+        """
+        try:
+            yield
+        except (OSError, torch.OutOfMemoryError):
+            raise
+        except Exception:
+            if resumed_from and step_of(resumed_from) == self._newest:
+                failures = self._failures()
+                failures[resumed_from.name] = failures.get(resumed_from.name, 0) + 1
+                self._failures_file.write_text(json.dumps(failures), encoding="utf-8")
+            raise
+
+    def _failures(self) -> dict[str, int]:
+        try:
+            found = json.loads(self._failures_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return (
+            {name: count for name, count in found.items() if isinstance(count, int)} if isinstance(found, dict) else {}
+        )
+
+    def _found(self) -> list[Path]:
+        """All checkpoint folders, oldest first, whole or not."""
+        return sorted((p for p in self._folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name)), key=step_of)
+
+    def _set_aside(self, checkpoint: Path, problem: str) -> None:
+        target = self._folder / "set-aside" / checkpoint.name
+        _log.warning("not resuming from %s: %s; moved to %s", checkpoint.name, problem, target)
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        checkpoint.rename(target)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimizer step a checkpoint was saved after."""
+    """The number of optimizer steps after which a checkpoint was saved."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _write_manifest(checkpoint: Path, identity: str) -> None:
+    files = {}
+    for name in FILES:
+        _flush(checkpoint / name)
+        files[name] = {"bytes": (checkpoint / name).stat().st_size, "sha256": _digest(checkpoint / name)}
+    manifest = checkpoint / _MANIFEST
+    content = {"format": _FORMAT, "job": identity, "step": step_of(checkpoint), "files": files}
+    manifest.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    _flush(manifest)
+    _flush(checkpoint)
+    _flush(checkpoint.parent)
+
+
+def _problem(checkpoint: Path, identity: str) -> str:
+    """Why a checkpoint cannot be resumed from; empty if it can."""
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+        manifest: Any = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != _FORMAT:
+            return f"its format is {manifest['format']}, not {_FORMAT}"
+        if manifest["job"] != identity:
+            return "it was made with another configuration or dataset"
+        if manifest["step"] != step_of(checkpoint):
+            return f"its {_MANIFEST} is that of step {manifest['step']}"
+        for name in FILES:
+            recorded, file = manifest["files"][name], checkpoint / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if (size := file.stat().st_size) != recorded["bytes"]:
+                return f"{name} has {size} bytes instead of {recorded['bytes']}"
+            if _digest(file) != recorded["sha256"]:
+                return f"the content of {name} has changed"
+    except FileNotFoundError:
+        return f"it has no {_MANIFEST}: it was not written to its end"
+    except OSError as error:
+        return f"{Path(error.filename).name} cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return f"its {_MANIFEST} is damaged"
+    return ""
 
 
-class StopSignal:
-    """SIGTERM, which SageMaker sends 120 s before SIGKILL: at the next step's end while training, at once otherwise."""
-
-    def __init__(self) -> None:
-        self.received = False
-        self.training = False
-        signal.signal(signal.SIGTERM, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.received = True
-        if not self.training:
-            raise SystemExit(STOPPED)
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
-    """Saves after every `minutes` of training, when asked to stop, and at the end, so that a merge can be retried."""
-
-    def __init__(self, minutes: float, stop: StopSignal) -> None:
-        self._seconds = minutes * 60
-        self._stop = stop
-        self._last = time.monotonic()
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._last = time.monotonic()
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        finished = state.global_step >= state.max_steps
-        if self._stop.received or finished or time.monotonic() - self._last >= self._seconds:
-            control.should_save = True
-            self._last = time.monotonic()
-        if self._stop.received:
-            control.should_training_stop = True
+def _flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,26 +1,40 @@
-"""transformers' Trainer over packs: our loss, our evaluation, our events."""
+"""The training loop: AdamW on the adapter, one packed row per forward pass, and a state that can be resumed exactly.
 
+One optimizer step, with N = tokens that have a label in all batches of the step:
+
+    for each batch:   loss = sum of cross-entropy / N;   loss.backward()      gradients add up in float32
+    clip the gradients to max_grad_norm;   AdamW with the step's learning rate
+
+So the step's loss is the mean over its labelled tokens, however they are spread over batches. The step's losses are
+read back (the only wait for the device in a step) while the next batches are already made and on their way, and before
+the weights change: a loss that is not finite never reaches the adapter.
+
+Stopping. SIGTERM is looked at before every forward pass, of training and of evaluation. A step that was begun is
+dropped, the state after the last whole step is saved, and the process ends. Resuming from it gives the same weights,
+bit for bit on a CPU, as if it had never stopped: the order of packs and the learning rate follow from the step
+(schedule.py), all else is in the checkpoint (train_state.py), and evaluation draws no random numbers.
+"""
+
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
 
 from contract import EXAMPLE_LENGTHS, EvalEvent, StepEvent
-from engine.arguments import Arguments
-from engine.attention import attend_within_examples
-from engine.batches import IGNORED, Batch, collate, longest_example
-from engine.checkpoint import CheckpointCallback, StopSignal, step_of
+from engine.batches import Batch, collate, longest_example
+from engine.checkpoint import Checkpoints
 from engine.failure import TrainingError
-from engine.loss import head_loss, is_plain_head
 from engine.memory import Plan
 from engine.metrics import Metrics
+from engine.packed_loss import PackedLoss
+from engine.schedule import plan_steps
+from engine.stopping import StopSignal
+from engine.train_state import Progress, generator_states, load_state, read_progress, save_state
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,136 +42,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training left behind besides the adapter in the model; tokens of this start only when it resumed."""
+    """What a training came to, besides the adapter in the model."""
 
     train_loss: float | None
-    """Mean of the logged losses; None when nothing was left to train."""
+    """Mean of the losses of all steps, those before a resume included; None if there was no step."""
     eval_loss: float
-    """Mean over the test split's labelled tokens; not a number when stopped early."""
+    """Mean over the test split's labelled tokens."""
     tokens: int
+    """Tokens trained on since this start."""
     seconds: float
-    stopped: bool
-    """True when SIGTERM ended it early; a checkpoint was saved."""
+    """Of training and evaluation since this start."""
 
 
-class PackedLoss:
-    """Next-token loss of a batch of whole examples: body, then the head on labelled tokens only.
-
-    Args:
-        model: the PEFT model.
-        longest: tokens of the longest example of either split.
-        arguments: which parts of the engine to use.
-
-    Raises:
-        TrainingError: the model's own attention would let examples of a pack see each other, or the kernel that was
-            asked for does not train on this device.
-    """
-
-    def __init__(self, model: Any, longest: int, arguments: Arguments | None = None) -> None:
-        arguments = arguments or Arguments()
-        causal = model.get_base_model()
-        self._body = getattr(causal, causal.base_model_prefix)
-        self._head = causal.get_output_embeddings()
-        self._examples = None
-        kernel = arguments.engine_attention
-        if kernel == "flex" and self._head.weight.device.type == "cpu":
-            raise TrainingError("FlexAttention trains on a GPU only", "set training.engine.attention to examples")
-        if kernel != "transformers":
-            self._examples = attend_within_examples(causal, longest, kernel)
-        elif causal.config.get_text_config().model_type == "bloom":
-            raise TrainingError(
-                "BLOOM's own attention would let the examples of a pack see each other",
-                "set training.engine.attention to examples",
-            )
-        self._own_head = arguments.engine_head == "labels" and is_plain_head(causal)
-        self._causal = causal
-
-    def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
-        """The summed loss (float32 scalar) and the number of labelled tokens of one batch (see batches.collate)."""
-        if self._examples is not None:
-            self._examples.set(batch[EXAMPLE_LENGTHS], batch["position_ids"])
-        inputs = {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}
-        if self._own_head:
-            hidden = self._body(**inputs).last_hidden_state
-            return head_loss(hidden, self._head, batch["labels"], batch["rows"]), len(batch["rows"])
-        logits = self._causal(**inputs).logits[0, :-1].float()
-        targets = batch["labels"][0, 1:]
-        loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
-        return loss, len(batch["rows"])
-
-
-class PackedTrainer(Trainer):  # type: ignore[misc]
-    """Trainer whose loss and evaluation are PackedLoss's; both are means over labelled tokens."""
-
-    control: TrainerControl
-
-    def __init__(self, packed_loss: PackedLoss, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.packed_loss = packed_loss
-        self.model_accepts_loss_kwargs = True  # the loss is divided by the labelled tokens of the whole step
-        self.tokens = 0
-        self.eval_loss = float("nan")
-        self.evaluated_at = -1  # step
-
-    def compute_loss(
-        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        loss, count = self.packed_loss(inputs)
-        self.tokens += inputs["input_ids"].shape[1]
-        return loss / (count if num_items_in_batch is None else num_items_in_batch)
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        self.model.eval()
-        total = torch.zeros((), device=self.args.device)
-        count = 0
-        with torch.no_grad(), self.compute_loss_context_manager():
-            for batch in self.get_eval_dataloader():
-                loss, tokens = self.packed_loss(self._prepare_inputs(batch))
-                total += loss
-                count += tokens
-        self.model.train()
-        self.eval_loss, self.evaluated_at = (total / max(count, 1)).item(), self.state.global_step
-        metrics = {"eval_loss": self.eval_loss}
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-
-class MetricsCallback(TrainerCallback):  # type: ignore[misc]
-    """Turns the Trainer's logs into `step` and `eval` events."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self.trainer: PackedTrainer | None = None
-        self._started = time.monotonic()
-        self._first_step = 0
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._started, self._first_step = time.monotonic(), state.global_step
-
-    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any) -> None:
-        if "loss" not in logs or self.trainer is None:
-            return
-        seconds = time.monotonic() - self._started
-        done = max(state.global_step - self._first_step, 1)
-        self._metrics.emit(
-            StepEvent(
-                step=state.global_step,
-                steps=state.max_steps,
-                epoch=float(state.epoch or 0),
-                loss=float(logs["loss"]),
-                learning_rate=float(logs["learning_rate"]),
-                tokens_per_second=self.trainer.tokens / seconds,
-                eta_seconds=(state.max_steps - state.global_step) * seconds / done,
-            )
-        )
-
-    def on_evaluate(
-        self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any
-    ) -> None:
-        self._metrics.emit(EvalEvent(step=state.global_step, eval_loss=metrics["eval_loss"]))
-
-
-def fit(
+def train_adapter(
     model: Any,
     train: "Dataset",
     test: "Dataset",
@@ -165,116 +62,230 @@ def fit(
     metrics: Metrics,
     stop: StopSignal,
     dtype: torch.dtype,
+    checkpoints: Checkpoints,
     resume_from: Path | None,
 ) -> Outcome:
-    """Train the adapter in place, evaluating after every epoch.
+    """Train the adapter in place, evaluating after every epoch and at the end.
 
     Args:
         model: PEFT model on its device.
         train, test: packs (rows of the dataset).
         plan: the arguments, and what their training needs of the device's memory.
-        dtype: compute type, in which the model is already; fp16 needs its gradients scaled.
-        resume_from: a whole checkpoint, or None.
+        dtype: compute dtype, in which the model is already; fp16 needs its loss scaled.
+        checkpoints: where to save.
+        resume_from: a whole checkpoint of `checkpoints`, or None.
 
     Raises:
-        TrainingError: the loss is not finite, or the device ran out of memory.
+        SystemExit: SIGTERM came. The state after the last whole step is saved.
+        TrainingError: the loss or its gradient is not finite, or the device ran out of memory.
+        OSError: a checkpoint cannot be written.
     """
-    arguments = plan.arguments
-    callback = MetricsCallback(metrics)
-    trainer = PackedTrainer(
-        packed_loss=PackedLoss(model, longest_example(train, test), arguments),
-        model=model,
-        args=_training_arguments(arguments, dtype, len(train)),
-        train_dataset=train,
-        eval_dataset=test,
-        data_collator=partial(collate, loss_on=arguments.loss_on),
-        callbacks=[callback, CheckpointCallback(arguments.checkpoint_minutes, stop)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    callback.trainer = trainer
-    started = time.monotonic()
-    if resume_from and step_of(resume_from) >= trainer.args.max_steps:  # only what comes after training is left to do
-        _load_adapter(model, resume_from)
-        finished = True
-    else:
-        with _interruptible(stop), _explained(plan):
-            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-        finished = trainer.state.global_step >= trainer.args.max_steps
-    if finished and trainer.evaluated_at != trainer.state.global_step:  # it ended inside an epoch, or had ended before
-        trainer.evaluate()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    train_loss = sum(losses) / len(losses) if losses else None
-    if train_loss is not None and train_loss != train_loss:
-        raise TrainingError("the loss is not a number", "lower training.learning_rate or set compute_dtype: float32")
-    return Outcome(train_loss, trainer.eval_loss, trainer.tokens, time.monotonic() - started, stopped=not finished)
+    with stop.deferred(), _explained(plan), checkpoints.counting_failures(resume_from):
+        training = _Training(model, train, test, plan, metrics, stop, dtype, checkpoints)
+        if resume_from:
+            training.resume(resume_from)
+        return training.run()
 
 
-def _load_adapter(model: Any, checkpoint: Path) -> None:
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
+class _Training:
+    """The state of one training, and the steps that change it. Parameters are train_adapter's."""
 
-    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+    def __init__(
+        self,
+        model: Any,
+        train: "Dataset",
+        test: "Dataset",
+        plan: Plan,
+        metrics: Metrics,
+        stop: StopSignal,
+        dtype: torch.dtype,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self._model, self._train, self._test = model, train, test
+        self._arguments, self._metrics, self._stop, self._checkpoints = plan.arguments, metrics, stop, checkpoints
+        self._packed_loss = PackedLoss(model, longest_example(train, test), plan.arguments)
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._device = self._parameters[0].device
+        self._schedule = plan_steps(plan.arguments, len(train))
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=plan.arguments.learning_rate, weight_decay=plan.arguments.weight_decay, fused=True
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=dtype is torch.float16)
+        self._progress = Progress(packs_at_once=plan.arguments.per_device_batch_size)
+        self._generators = generator_states()  # as they are after the last whole step
+        self._next: list[Batch] | None = None  # the batches of the next step, once they are made
+        self._tokens, self._first_step = 0, 0
+        self._started = self._saved_at = time.monotonic()
+
+    def resume(self, checkpoint: Path) -> None:
+        """Take over the state of a whole checkpoint."""
+        load_state(checkpoint, self._model, self._optimizer, self._scaler)
+        packs_at_once = self._progress.packs_at_once
+        self._progress = read_progress(checkpoint)
+        self._progress.packs_at_once = packs_at_once
+        self._generators = generator_states()
+        self._first_step = self._progress.step
+
+    def run(self) -> Outcome:
+        """Do what is left to do: steps, evaluations, checkpoints."""
+        self._model.train()
+        while not self._stop.received:
+            if self._evaluation_is_due():
+                self._evaluate()
+            elif self._progress.step < self._schedule.steps:
+                self._do_step()
+            else:
+                break
+        if self._stop.received:
+            self._save()
+        progress = self._progress
+        return Outcome(
+            train_loss=progress.loss_sum / progress.step if progress.step else None,
+            eval_loss=math.nan if progress.eval_loss is None else progress.eval_loss,
+            tokens=self._tokens,
+            seconds=time.monotonic() - self._started,
+        )
+
+    def _do_step(self) -> None:
+        """One optimizer step. On SIGTERM, or an error, all is as before it."""
+        step = self._progress.step
+        batches, self._next = self._next or self._batches(step), None
+        labelled = max(sum(len(batch["rows"]) for batch in batches), 1)
+        losses = []
+        for batch in batches:
+            if self._stop.received:
+                self._optimizer.zero_grad()
+                return
+            loss = self._packed_loss(batch)[0] / labelled
+            self._scaler.scale(loss).backward()
+            losses.append(loss.detach())
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._arguments.max_grad_norm or math.inf)
+        if step + 1 < self._schedule.steps:
+            self._next = self._batches(step + 1)
+        *values, size = torch.stack([*losses, norm]).tolist()  # waits for the device
+        self._check(values, size)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._schedule.learning_rate(step)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
+        self._tokens += sum(batch["input_ids"].shape[1] for batch in batches)
+        self._finish_step(sum(values))
+
+    def _finish_step(self, loss: float) -> None:
+        """Count a step that is done, and say and save what is due."""
+        progress = self._progress
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.unlogged_loss += loss
+        progress.unlogged_steps += 1
+        self._generators = generator_states()
+        last = progress.step == self._schedule.steps
+        if progress.step == 1 or last or progress.step % self._arguments.logging_steps == 0:
+            self._say_step()
+        # The last step is saved before its evaluation, so that a failed merge needs no training again.
+        if last or time.monotonic() - self._saved_at >= self._arguments.checkpoint_minutes * 60:
+            self._save()
+
+    def _check(self, losses: Sequence[float], norm: float) -> None:
+        """Refuse a step whose loss or gradient is not finite.
+
+        In fp16 a gradient that is not finite is normal now and then: the scaler leaves the step out.
+        """
+        finite = [math.isfinite(loss) for loss in losses]
+        if all(finite) and (math.isfinite(norm) or self._scaler.is_enabled()):
+            return
+        step = self._progress.step
+        bad = [numbers for numbers, fine in zip(self._schedule.batches(step), finite, strict=True) if not fine]
+        packs = sorted(number for numbers in bad or self._schedule.batches(step) for number in numbers)
+        hint = "lower training.learning_rate, or set training.compute_dtype: float32"
+        if step:
+            self._save()
+            hint += f"; the adapter as it was before is in checkpoint-{step}"
+        raise TrainingError(
+            f"the {'gradient' if all(finite) else 'loss'} is not a finite number at step {step + 1}, "
+            f"in {_name_packs(self._train, packs)} of the train split",
+            hint,
+        )
+
+    def _evaluation_is_due(self) -> bool:
+        step = self._progress.step
+        ends = step % self._schedule.steps_per_epoch == 0 or step == self._schedule.steps
+        return step > 0 and ends and self._progress.evaluated_step != step
+
+    def _evaluate(self) -> None:
+        """The loss on the test split. It draws no random numbers, and on SIGTERM it is given up."""
+        self._model.eval()
+        total = torch.zeros((), device=self._device)
+        count, size = 0, self._schedule.batch_size
+        with torch.no_grad():
+            for start in range(0, len(self._test), size):
+                if self._stop.received:
+                    return
+                batch = self._collate(self._test, range(start, min(start + size, len(self._test))))
+                loss, labelled = self._packed_loss(batch)
+                total += loss
+                count += labelled
+        self._model.train()
+        self._progress.evaluated_step = self._progress.step
+        self._progress.eval_loss = (total / max(count, 1)).item()
+        self._metrics.emit(EvalEvent(step=self._progress.step, eval_loss=self._progress.eval_loss))
+
+    def _batches(self, step: int) -> list[Batch]:
+        return [self._collate(self._train, numbers) for numbers in self._schedule.batches(step)]
+
+    def _collate(self, packs: "Dataset", numbers: Sequence[int]) -> Batch:
+        """Some packs as one batch on the device. On a GPU the copy does not wait for what the GPU is doing."""
+        batch = collate([packs[number] for number in numbers], self._arguments.loss_on)
+        if self._device.type != "cuda":
+            return batch
+        return {
+            name: value.pin_memory().to(self._device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+
+    def _say_step(self) -> None:
+        progress, steps = self._progress, self._schedule.steps
+        seconds = time.monotonic() - self._started
+        self._metrics.emit(
+            StepEvent(
+                step=progress.step,
+                steps=steps,
+                epoch=progress.step / self._schedule.steps_per_epoch,
+                loss=progress.unlogged_loss / progress.unlogged_steps,
+                learning_rate=self._schedule.learning_rate(progress.step - 1),
+                tokens_per_second=self._tokens / seconds,
+                eta_seconds=(steps - progress.step) * seconds / (progress.step - self._first_step),
+            )
+        )
+        progress.unlogged_loss, progress.unlogged_steps = 0.0, 0
+
+    def _save(self) -> None:
+        """Save the state after the last whole step, if there was one."""
+        self._saved_at = time.monotonic()
+        if self._progress.step:
+            self._checkpoints.save(
+                self._progress.step,
+                lambda folder: save_state(
+                    folder, self._model, self._optimizer, self._scaler, self._progress, self._generators
+                ),
+            )
 
 
-def _training_arguments(arguments: Arguments, dtype: torch.dtype, packs: int) -> TrainingArguments:
-    on_cpu = not torch.cuda.is_available()
-    steps = total_steps(arguments, packs)
-    return TrainingArguments(
-        output_dir=str(arguments.checkpoint_dir),
-        max_steps=steps,
-        learning_rate=arguments.learning_rate,
-        lr_scheduler_type=arguments.scheduler if arguments.scheduler != "constant" else "constant_with_warmup",
-        warmup_steps=round(steps * arguments.warmup_ratio),
-        weight_decay=arguments.weight_decay,
-        max_grad_norm=arguments.max_grad_norm,
-        per_device_train_batch_size=arguments.per_device_batch_size,
-        per_device_eval_batch_size=arguments.per_device_batch_size,
-        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        optim="adamw_torch_fused",
-        fp16=dtype is torch.float16,
-        use_cpu=on_cpu,
-        dataloader_pin_memory=not on_cpu,
-        accelerator_config={"non_blocking": not on_cpu},  # batches travel while the step before is at work
-        seed=arguments.seed,
-        logging_steps=arguments.logging_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        eval_strategy="epoch",
-        save_strategy="no",  # CheckpointCallback decides
-        save_total_limit=2,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        label_names=["labels"],
-    )
-
-
-def steps_per_epoch(arguments: Arguments, packs: int) -> int:
-    """Optimizer steps of one pass over `packs`."""
-    batches = -(-packs // arguments.per_device_batch_size)
-    return max(-(-batches // arguments.gradient_accumulation_steps), 1)
-
-
-def total_steps(arguments: Arguments, packs: int) -> int:
-    """Optimizer steps of the whole training."""
-    if arguments.max_steps > 0:
-        return arguments.max_steps
-    return max(round(arguments.epochs * steps_per_epoch(arguments, packs)), 1)
-
-
-@contextmanager
-def _interruptible(stop: StopSignal) -> Iterator[None]:
-    """While training, SIGTERM waits for the end of the step and a checkpoint."""
-    stop.training = True
-    try:
-        yield
-    finally:
-        stop.training = False
+def _name_packs(split: "Dataset", packs: Sequence[int]) -> str:
+    """`pack 3 (examples 7 to 9)`: packs and examples are numbered from 0, in the order of the split."""
+    counts = [len(lengths) for lengths in split.select_columns([EXAMPLE_LENGTHS])[EXAMPLE_LENGTHS]]
+    named = []
+    for pack in packs:
+        first = sum(counts[:pack])
+        named.append(f"pack {pack} (examples {first} to {first + counts[pack] - 1})")
+    return ", ".join(named)
 
 
 @contextmanager
 def _explained(plan: Plan) -> Iterator[None]:
-    """Say what would help where the device runs out of memory."""
+    """Say what would help if the device runs out of memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:

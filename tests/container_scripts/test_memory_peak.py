@@ -13,7 +13,7 @@ from engine.arguments import Arguments
 from engine.batches import collate
 from engine.memory import estimate, recompute_layers
 from engine.model import add_adapter, load_base
-from engine.trainer import PackedLoss
+from engine.packed_loss import PackedLoss
 
 
 class LiveTensors(TorchDispatchMode):

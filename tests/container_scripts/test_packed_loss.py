@@ -12,7 +12,7 @@ from engine.batches import IGNORED, collate
 from engine.bloom import alibi_factors, alibi_slopes
 from engine.failure import TrainingError
 from engine.loss import CHUNK_ROWS, head_loss
-from engine.trainer import PackedLoss
+from engine.packed_loss import PackedLoss
 
 LENGTHS = [[17, 5, 30], [41, 2, 9]]
 

@@ -1,0 +1,123 @@
+"""What a training is made of between two optimizer steps, and its way to and from the files of a checkpoint.
+
+| part | file | resumed |
+|---|---|---|
+| A and B of every adapter, float32 | adapter_model.safetensors | exactly |
+| AdamW's two moments and step count of each of them, float32 | optimizer.safetensors | exactly |
+| torch's random generators (dropout), uint8 | rng.safetensors | exactly |
+| steps done, losses, the fp16 loss scale | progress.json | exactly: JSON keeps every digit of a Python float |
+
+The learning rate and the order of the packs follow from the step (schedule.py); the frozen model is the base model.
+"""
+
+import json
+from copy import copy
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine.arguments import Arguments
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a training is, in numbers."""
+
+    step: int = 0
+    """Completed optimizer steps."""
+    packs_at_once: int = 0
+    """Packs per forward pass: what `auto` came to. Another number would change the last digits of every sum."""
+    loss_sum: float = 0.0
+    """Sum of the losses of all steps."""
+    unlogged_loss: float = 0.0
+    """Sum of the losses of the steps since the last `step` event."""
+    unlogged_steps: int = 0
+    evaluated_step: int = 0
+    """The step of the last whole evaluation; 0 for none."""
+    eval_loss: float | None = None
+    """Its loss: the mean over the test split's labelled tokens."""
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """The progress of a checkpoint that is whole."""
+    stored = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
+    return Progress(**{field.name: stored[field.name] for field in fields(Progress)})
+
+
+def with_batch_of(checkpoint: Path | None, arguments: Arguments) -> Arguments:
+    """`arguments`, in which `per_device_batch_size: auto` is what it came to when `checkpoint` was made."""
+    if checkpoint is None or arguments.per_device_batch_size:
+        return arguments
+    size = read_progress(checkpoint).packs_at_once
+    accumulation = arguments.gradient_accumulation_steps // size
+    return replace(arguments, per_device_batch_size=size, gradient_accumulation_steps=accumulation)
+
+
+def save_state(
+    checkpoint: Path,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    progress: Progress,
+    generators: dict[str, torch.Tensor],
+) -> None:
+    """Write the state into the folder `checkpoint`.
+
+    Args:
+        model: the PEFT model.
+        generators: as from generator_states.
+    """
+    _save_adapter(checkpoint, model)
+    names, state = _trained(model), optimizer.state_dict()["state"]
+    moments = {f"{names[index]}.{part}": value for index, parts in state.items() for part, value in parts.items()}
+    save_file(moments, checkpoint / "optimizer.safetensors")
+    save_file(generators, checkpoint / "rng.safetensors")
+    text = json.dumps({**asdict(progress), "loss_scale": scaler.state_dict()}, indent=2)
+    (checkpoint / "progress.json").write_text(text, encoding="utf-8")
+
+
+def load_state(checkpoint: Path, model: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """Read the state, except its progress, from a checkpoint that is whole."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+    numbers = {name: index for index, name in enumerate(_trained(model))}
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in load_file(checkpoint / "optimizer.safetensors").items():
+        name, _, part = key.rpartition(".")
+        state.setdefault(numbers[name], {})[part] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    if loss_scale := json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))["loss_scale"]:
+        scaler.load_state_dict(loss_scale)
+    generators = load_file(checkpoint / "rng.safetensors")
+    torch.set_rng_state(generators["cpu"])
+    if "cuda" in generators and torch.cuda.is_available():
+        torch.cuda.set_rng_state(generators["cuda"])
+
+
+def generator_states() -> dict[str, torch.Tensor]:
+    """The states of torch's default generators: `cpu`, and `cuda` if there is a GPU; uint8."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _save_adapter(checkpoint: Path, model: Any) -> None:
+    """In PEFT's format. PEFT's save_pretrained would render a README too, which takes longer than all the rest."""
+    from peft import get_peft_model_state_dict
+
+    (config,) = model.peft_config.values()
+    config = copy(config)
+    config.inference_mode = True
+    config.save_pretrained(checkpoint)
+    weights = {name: weight.contiguous() for name, weight in get_peft_model_state_dict(model).items()}
+    save_file(weights, checkpoint / "adapter_model.safetensors")
+
+
+def _trained(model: Any) -> list[str]:
+    """The names of the trained parameters, in the order in which the optimizer numbers them."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]

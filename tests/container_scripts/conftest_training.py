@@ -1,0 +1,112 @@
+"""Trainings of a tiny model in this process, which SIGTERM can stop wherever a test wants."""
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from conftest_engine import random_model, random_packs
+from contract import EvalEvent, Event, StepEvent
+from engine.arguments import Arguments
+from engine.checkpoint import Checkpoints
+from engine.memory import Memory, Plan
+from engine.model import add_adapter, resolve_targets
+from engine.stopping import StopSignal
+from engine.trainer import Outcome, train_adapter
+
+TRAIN = random_packs(1, [[9, 7], [12], [5, 5, 5], [16], [8, 4], [11, 3], [6]])
+TEST = random_packs(2, [[9, 5], [7], [4, 4]])
+
+
+@dataclass
+class Events:
+    """Stands for engine.metrics.Metrics, and sends SIGTERM to this process after an event that `stop_at` picks."""
+
+    stop_at: Callable[[Event], bool] = lambda _event: False
+    emitted: list[Event] = field(default_factory=list)
+
+    def emit(self, event: Event) -> None:
+        self.emitted.append(event)
+        if self.stop_at(event):
+            signal.raise_signal(signal.SIGTERM)
+
+    def losses(self) -> dict[int, float | None]:
+        return {event.step: event.loss for event in self.emitted if isinstance(event, StepEvent)}
+
+    def evaluations(self) -> dict[int, float | None]:
+        return {event.step: event.eval_loss for event in self.emitted if isinstance(event, EvalEvent)}
+
+
+@dataclass
+class Training:
+    """One start of a job, in which everything is made anew, as in a new process."""
+
+    arguments: Arguments
+    train: Any = field(default_factory=lambda: Dataset.from_list(TRAIN))
+    test: Any = field(default_factory=lambda: Dataset.from_list(TEST))
+    events: Events = field(default_factory=Events)
+    resumed_from: Path | None = None
+
+    def run(self) -> Outcome:
+        torch.manual_seed(self.arguments.seed)
+        model = random_model("llama")
+        model.requires_grad_(False)
+        self.model = add_adapter(model, self.arguments, resolve_targets(model, ("auto",)))
+        checkpoints = Checkpoints(self.arguments.checkpoint_dir, self.arguments, "dataset")
+        self.resumed_from = checkpoints.claim()
+        plan = Plan(self.arguments, 0, 2, Memory(0, 0, 0, 0, 0), 0)
+        return train_adapter(
+            self.model,
+            self.train,
+            self.test,
+            plan,
+            self.events,  # type: ignore[arg-type]
+            StopSignal(),
+            torch.float32,
+            checkpoints,
+            self.resumed_from,
+        )
+
+    def adapter(self) -> dict[str, torch.Tensor]:
+        return {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+
+
+def small(folder: Path, **changes: Any) -> Arguments:
+    """Arguments of a training that takes milliseconds."""
+    given = {"checkpoint_dir": folder, "lora_r": 2, "learning_rate": 0.02, "epochs": 2.0, **changes}
+    return Arguments(**given)
+
+
+def stop_after(kind: type[StepEvent] | type[EvalEvent], step: int) -> Callable[[Event], bool]:
+    """For Events.stop_at."""
+    return lambda event: isinstance(event, kind) and event.step == step
+
+
+class StoppingSplit:
+    """A split that sends SIGTERM when `row` is read for the `time`-th time: inside an evaluation or a step."""
+
+    def __init__(self, rows: list[dict[str, Any]], row: int, time: int = 1) -> None:
+        self._dataset = Dataset.from_list(rows)
+        self.data = self._dataset.data
+        self._row, self._time = row, time
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, number: int) -> Any:
+        if number == self._row:
+            self._time -= 1
+            if self._time == 0:
+                signal.raise_signal(signal.SIGTERM)
+        return self._dataset[number]
+
+
+def sigterm_as_before() -> Iterator[None]:
+    """A fixture's body: what SIGTERM does in the test process is the same afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
