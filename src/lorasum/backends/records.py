@@ -81,7 +81,7 @@ class EndpointRef:
     name: str
     location: str
     artifact: str
-    load_seconds: float = 60.0
+    load_seconds: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
