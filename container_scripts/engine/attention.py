@@ -22,8 +22,10 @@ How an architecture gets it:
 
 * Most architectures: through transformers' AttentionInterface, under the name `lorasum_examples`.
 * BLOOM does not use that interface and adds ALiBi's biases to the scores: bloom.py replaces its attention layer.
-* Architectures that soft-cap the scores, or whose sliding window is shorter than an example, keep transformers' own
-  attention, which builds the same mask from the position ids.
+* A model that asks its attention for more than that (soft-capped scores, attention sinks, a sliding window shorter than
+  an example) keeps transformers' own attention, which builds the same mask from the position ids.
+
+Which of these a model needs is not written down anywhere: probe.py tries them out.
 """
 
 import math
@@ -38,6 +40,19 @@ from engine import bloom
 from engine.failure import TrainingError
 
 _NAME = "lorasum_examples"
+_WITHOUT_EFFECT = {  # arguments of an attention function that change nothing in a plain causal forward pass
+    "cache_position",
+    "is_training",
+    "layer_idx",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "past_key_values",
+    "position_embeddings",
+    "position_ids",
+    "return_dict",
+    "use_cache",
+}
 _SMALL_BLOCKS = {  # FlexAttention's tile sizes for 100 KB of shared memory: compute capability 8.6, 8.9 and 12.0
     "BLOCK_M": 64,
     "BLOCK_N": 64,
@@ -46,6 +61,10 @@ _SMALL_BLOCKS = {  # FlexAttention's tile sizes for 100 KB of shared memory: com
     "BLOCK_M2": 64,
     "BLOCK_N2": 32,
 }
+
+
+class NotCovered(Exception):  # noqa: N818  no fault: the model keeps its own attention
+    """A model asks its attention for something that the kernels here do not do."""
 
 
 class Examples:
@@ -59,6 +78,8 @@ class Examples:
     def __init__(self) -> None:
         self.lengths: Sequence[int] = ()
         self.positions = torch.empty(0)
+        self.used = False
+        """Whether a layer of the model has called the attention that reads this."""
         self._derived: dict[str, Any] = {}
 
     def set(self, lengths: Sequence[int], positions: torch.Tensor) -> None:
@@ -82,8 +103,11 @@ Attend = Callable[..., torch.Tensor]
 """(query, key, value, examples, scale, dropout, slopes) → the attention's output; shapes as in `causal_blocks`."""
 
 
-def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -> Examples | None:
+def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -> Examples:
     """Change `model` so that its attention stays within examples.
+
+    Its next forward pass raises NotCovered if the model asks its attention for anything that the kernels here do not
+    do. Examples.used says whether the model asked at all. In both cases restore_attention brings back its own.
 
     Args:
         model: a transformers causal language model, changed in place.
@@ -91,19 +115,14 @@ def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -
         kernel: `examples` or `flex`.
 
     Returns:
-        The examples, which the caller sets before each forward pass. None if the model keeps transformers' own
-            attention, which needs the position ids only.
+        The examples, which the caller sets before each forward pass.
     """
-    config = model.config.get_text_config()
     attend: Attend = flex if kernel == "flex" else causal_blocks
     examples = Examples()
-    if config.model_type == "bloom":
+    if model.config.get_text_config().model_type == "bloom":
         bloom.replace_forwards(model, attend, examples)
+        examples.used = True
         return examples
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    soft_capped = getattr(config, "attn_logit_softcapping", None)
-    if soft_capped or (window and window < longest) or not getattr(model, "_supports_sdpa", False):
-        return None
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
@@ -115,15 +134,46 @@ def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -
         attention_mask: torch.Tensor | None,
         dropout: float = 0.0,
         scaling: float | None = None,
-        **_: Any,
+        **asked: Any,
     ) -> tuple[torch.Tensor, None]:
+        if not getattr(module, "is_causal", True):
+            raise NotCovered("it has attention in both directions")
+        refuse_what_is_not_covered(longest, attention_mask=attention_mask, **asked)
+        examples.used = True
         out = attend(query, key, value, examples, scaling, dropout if module.training else 0.0)
         return out.transpose(1, 2).contiguous(), None
 
+    def mask(local_size: int | None = None, use_vmap: bool = False, **_: Any) -> None:
+        """The mask that transformers would make for a layer: none, because the kernels here need none."""
+        if use_vmap:
+            raise NotCovered("it has a mask of its own")
+        refuse_what_is_not_covered(longest, sliding_window=local_size)
+
     AttentionInterface.register(_NAME, forward)
-    AttentionMaskInterface.register(_NAME, lambda **_: None)
+    AttentionMaskInterface.register(_NAME, mask)
     model.set_attn_implementation(_NAME)
     return examples
+
+
+def refuse_what_is_not_covered(longest: int, **asked: Any) -> None:
+    """Raise NotCovered if a layer asks for anything that plain causal attention within examples does not do.
+
+    Args:
+        longest: tokens of the longest example.
+        asked: the arguments that a layer gives to its attention beside query, key and value.
+    """
+    for name, value in asked.items():
+        if value is None or name in _WITHOUT_EFFECT or (name == "is_causal" and value is True):
+            continue
+        if name == "sliding_window" and (not value or value >= longest):  # Qwen2-MoE says 0 for none
+            continue
+        raise NotCovered(f"its attention asks for {name}")
+
+
+def restore_attention(model: Any, implementation: str) -> None:
+    """Undo attend_within_examples: give `model` transformers' own attention of this name, such as `sdpa`."""
+    model.set_attn_implementation(implementation)
+    bloom.restore_forwards(model)
 
 
 def causal_blocks(

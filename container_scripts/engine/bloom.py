@@ -42,6 +42,13 @@ def replace_forwards(model: Any, attend: Any, examples: Any) -> None:
             module.forward = _gelu
 
 
+def restore_forwards(model: Any) -> None:
+    """Undo replace_forwards."""
+    for module in model.modules():
+        if type(module).__name__ in ("BloomAttention", "BloomGelu"):
+            vars(module).pop("forward", None)
+
+
 def _attention_forward(
     self: Any, hidden_states: torch.Tensor, residual: torch.Tensor, *_: Any, **__: Any
 ) -> tuple[torch.Tensor, None]:

@@ -64,16 +64,6 @@ class _FrozenHeadLoss(torch.autograd.Function):
         return ctx.grad.mul_(upstream[0].to(ctx.grad.dtype)), None, None, None
 
 
-def is_plain_head(causal: Any) -> bool:
-    """Whether the loss follows from the body's output by one frozen linear layer, and nothing else.
-
-    Some models cap or scale the logits after the head. Their logits are computed by the model itself.
-    """
-    text, head = causal.config.get_text_config(), causal.get_output_embeddings()
-    scaled = any(getattr(text, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"))
-    return not scaled and type(head) is torch.nn.Linear and not head.weight.requires_grad
-
-
 def head_loss(hidden: torch.Tensor, head: torch.nn.Linear, labels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """The sum of next-token cross-entropy over the tokens that have a label.
 

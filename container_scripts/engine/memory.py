@@ -19,22 +19,23 @@ saves its input (1, T, H) only, and runs its forward pass a second time in the b
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.arguments import Arguments
-from engine.attention import attend_within_examples
 from engine.batches import Batch
 from engine.failure import TrainingError
-from engine.linear import adapted_linear
-from engine.loss import CHUNK_ROWS, is_plain_head
+from engine.fake_pass import count_saved, recompute_layers, skeleton
+from engine.loss import CHUNK_ROWS
+from engine.model import quantized_layers
+from engine.routes import can_leave_out_logits
+
+__all__ = ["Memory", "Plan", "estimate", "free_bytes", "plan_memory", "recompute_layers", "skeleton"]
 
 _USABLE = 0.9  # share of the free memory to plan with; the rest covers the estimate's error and fragmentation
 _HOPELESS = 1.1  # refuse above this share of the free memory: the estimate's error is smaller
@@ -139,18 +140,6 @@ def plan_memory(
     return Plan(arguments, recomputed, layers, whole, free)
 
 
-def recompute_layers(model: Any, count: int) -> int:
-    """Let the first `count` layers recompute their activations in the backward pass; return how many layers exist."""
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    every = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if count:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    for number, layer in enumerate(every):
-        layer.gradient_checkpointing = number < count
-    return len(every)
-
-
 def free_bytes(device: torch.device) -> int:
     """Free bytes for tensors: all that the GPU has free, or half of the main memory that is available.
 
@@ -160,14 +149,6 @@ def free_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return int(lines["MemAvailable"].split()[0]) * 1024 // 2
-
-
-def skeleton(base: Path) -> Any:
-    """The model on the meta device: its layers have names and shapes, but no values."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.device("meta"), _quiet():
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
 
 
 def estimate(
@@ -189,117 +170,37 @@ def estimate(
         dtype: compute dtype of the frozen model.
         recompute_all: whether every layer recomputes its activations.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(base)
-    with FakeTensorMode(), _quiet():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-        model.requires_grad_(False)
-        head = model.get_output_embeddings()
-        weights, largest_weight = _weight_bytes(model, head, arguments.quantization, dtype)
-        adapters = _add_fake_adapters(model, arguments, targets)
-        if arguments.engine_attention != "transformers":  # `flex` saves what `examples` saves
-            examples = attend_within_examples(model, max(lengths))
-            if examples is not None:
-                examples.set(lengths, torch.arange(sum(lengths))[None])
-        layers = recompute_layers(model, 0)
-        saved, largest_saved = _saved_bytes(model.train(), sum(lengths))
-        one_layer = 0
-        if recompute_all:
-            one_layer = 2 * saved // max(layers, 1)  # and its gradients, while its part of the backward pass runs
-            recompute_layers(model, layers)
-            saved, largest_saved = _saved_bytes(model, sum(lengths))
-    plain = arguments.engine_head == "labels" and is_plain_head(model)
-    vocabulary, hidden = head.weight.shape
-    # The logits of one chunk of labelled rows; of all tokens, with their gradient, if the model computes its own.
-    chunk = min(rows, CHUNK_ROWS["cuda" if torch.cuda.is_available() else "cpu"]) if plain else 2 * sum(lengths)
+    outline = skeleton(base)
+    quantized = quantized_layers(outline) if arguments.quantization != "none" else frozenset()
+    weights, largest_weight = _weight_bytes(outline, quantized, arguments.quantization, dtype)
+    counted = count_saved(base, outline, arguments, targets, lengths, dtype, recompute_all)
+    vocabulary, hidden = outline.get_output_embeddings().weight.shape
+    # The logits of one chunk of labelled rows, or what the model's own head computes, with its gradient.
+    chunk = min(rows, CHUNK_ROWS["cuda" if torch.cuda.is_available() else "cpu"])
+    if not counted.plain_head:
+        leaves_out = arguments.engine_head == "labels" and can_leave_out_logits(outline)
+        chunk = 2 * (rows if leaves_out else sum(lengths))
     logits = 4 if dtype is torch.float32 else 6  # bytes per logit: float32, and a copy in `dtype` if that is another
     in_head = chunk * vocabulary * logits + 2 * rows * hidden * dtype.itemsize
     memory = Memory(
         weights=weights,
-        adapter=_ADAM * adapters,
-        activations=saved,
+        adapter=_ADAM * counted.adapter_parameters,
+        activations=counted.bytes,
         head=in_head,
-        workspace=largest_weight + 2 * largest_saved + max(one_layer - in_head, 0),
+        workspace=largest_weight + 2 * counted.largest + max(counted.one_layer - in_head, 0),
     )
-    return memory, layers
+    return memory, counted.layers
 
 
-def _weight_bytes(model: Any, head: Any, quantization: str, dtype: torch.dtype) -> tuple[int, int]:
+def _weight_bytes(model: Any, quantized: Collection[str], quantization: str, dtype: torch.dtype) -> tuple[int, int]:
     """Bytes of the frozen model, and of its largest quantized weight once it is dequantized to `dtype`."""
-    linear = {id(m.weight): m.weight for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head}
+    linear = {id(m.weight) for name, m in model.named_modules() if name in quantized}
     held = largest = 0
     for parameter in {id(p): p for p in model.parameters()}.values():
-        if id(parameter) not in linear or quantization == "none":
+        if id(parameter) not in linear:
             held += parameter.numel() * dtype.itemsize
             continue
         largest = max(largest, parameter.numel() * dtype.itemsize)
         held += parameter.numel() + _ROW_SCALES * parameter.shape[0] if quantization == "int8" else 0
         held += round(parameter.numel() * _NF4_BYTES) if quantization == "nf4" else 0
     return held, largest
-
-
-class _FakeLora(torch.nn.Module):
-    """Stands for a layer with an adapter and saves the same tensors. PEFT itself cannot be used on fake tensors."""
-
-    def __init__(self, layer: torch.nn.Linear, r: int, dropout: float, fused: bool) -> None:
-        super().__init__()
-        self.layer = layer
-        self.a = torch.nn.Parameter(torch.empty(r, layer.in_features, dtype=torch.float32))
-        self.b = torch.nn.Parameter(torch.empty(layer.out_features, r, dtype=torch.float32))
-        self.dropout, self.fused = dropout, fused
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.fused:  # its dropout saves nothing, so it is left out
-            return adapted_linear(x, self.a, self.b, lambda dtype: self.layer.weight.to(dtype), self.layer)
-        low = functional.linear(functional.dropout(x.to(self.a.dtype), self.dropout), self.a)
-        out: torch.Tensor = self.layer(x) + functional.linear(low, self.b) * 4.0
-        return out.to(x.dtype)
-
-
-def _add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
-    """Put a _FakeLora around each target layer; return how many parameters the adapters have."""
-    chosen = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and any(name == t or name.endswith(f".{t}") for t in targets)
-    ]
-    for name, module in chosen:
-        parent, _, own = name.rpartition(".")
-        layer = _FakeLora(module, arguments.lora_r, arguments.lora_dropout, arguments.engine_adapter == "fused")
-        setattr(model.get_submodule(parent), own, layer)
-    return sum(arguments.lora_r * (module.in_features + module.out_features) for _, module in chosen)
-
-
-def _saved_bytes(model: Any, tokens: int) -> tuple[int, int]:
-    """Bytes that autograd saves in a forward pass of the body, plus its output; and the bytes of the largest tensor."""
-    frozen = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    saved: dict[int, Any] = {}
-    largest = 0
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal largest
-        storage = tensor.untyped_storage()
-        if storage._cdata not in frozen:
-            saved[storage._cdata] = storage  # held, so that its address is not used again
-            largest = max(largest, storage.nbytes())
-        return tensor
-
-    body = getattr(model, model.base_model_prefix)
-    ids, positions = torch.zeros(1, tokens, dtype=torch.long), torch.arange(tokens)[None]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = body(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
-    return sum(storage.nbytes() for storage in saved.values()) + out.nbytes, largest
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    import transformers
-
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(before)

@@ -94,6 +94,34 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
     return model
 
 
+def is_linear(module: torch.nn.Module) -> bool:
+    """Whether a module is a linear layer: PyTorch's, a subclass of it, or GPT-2's transposed Conv1D."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, torch.nn.Linear | Conv1D)
+
+
+def quantized_layers(skeleton: Any) -> frozenset[str]:
+    """The names of the layers that transformers quantizes when it loads the model: its own rule.
+
+    It takes Linear and Conv1D, and no subclass of Linear (Falcon has one of its own), no head, and no experts that are
+    stacked in one tensor.
+
+    Args:
+        skeleton: the model as it is before it is quantized, on any device.
+    """
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.base import get_keys_to_not_convert
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    kept = [*get_keys_to_not_convert(skeleton), *(skeleton._keep_in_fp32_modules or [])]
+    return frozenset(
+        name
+        for name, module in skeleton.named_modules()
+        if (type(module) is torch.nn.Linear or isinstance(module, Conv1D)) and should_convert_module(name, kept)
+    )
+
+
 def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     """The names of the modules that get an adapter.
 
@@ -103,9 +131,7 @@ def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     Raises:
         TrainingError: a requested name matches no linear layer. The hint lists the names that exist.
     """
-    from transformers.pytorch_utils import Conv1D
-
-    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    linear = [name for name, module in model.named_modules() if is_linear(module)]
     head = next((name for name, m in model.named_modules() if m is model.get_output_embeddings()), None)
     candidates = sorted({name.rpartition(".")[2] for name in linear if name != head})
     if requested == ("auto",):

@@ -7,7 +7,7 @@ import torch
 
 from conftest_engine import ARCHITECTURES, examples_of, random_model, random_packs, with_adapter
 from engine.arguments import Arguments
-from engine.attention import Examples, attend_within_examples, causal_blocks, flex
+from engine.attention import Examples, causal_blocks, flex
 from engine.batches import IGNORED, collate
 from engine.bloom import alibi_factors, alibi_slopes
 from engine.failure import TrainingError
@@ -89,10 +89,13 @@ def test_changing_one_example_does_not_change_its_neighbours(architecture: str) 
     assert not torch.equal(before[:, 20:40], after[:, 20:40])
 
 
-def test_architectures_with_windows_or_soft_caps_keep_transformers_attention() -> None:
-    assert attend_within_examples(random_model("mistral"), longest=41) is None
-    assert attend_within_examples(random_model("mistral"), longest=8) is not None
-    assert attend_within_examples(random_model("gemma2"), longest=8) is None
+def test_windows_and_soft_caps_keep_transformers_attention() -> None:
+    def attention(architecture: str, longest: int) -> str:
+        return PackedLoss(with_adapter(random_model(architecture)), longest).route.attention
+
+    assert attention("mistral", longest=41) == "transformers"
+    assert attention("mistral", longest=8) == "examples"
+    assert attention("gemma2", longest=8) == "transformers"
 
 
 def test_long_alibi_examples_equal_eager_attention() -> None:
@@ -235,10 +238,6 @@ def test_a_part_of_the_engine_replaced_by_the_libraries_changes_no_loss_or_gradi
         return float(loss / count), [p.grad for p in model.parameters() if p.requires_grad]
 
     arguments = Arguments(**switch)
-    if architecture == "bloom" and "engine_attention" in switch:
-        with pytest.raises(TrainingError, match="would let the examples of a pack see each other"):
-            found(arguments)
-        return
     expected, gradients = found(Arguments())
     loss, others = found(arguments)
     assert loss == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,236 @@
+"""What a forward pass of the model saves for its backward pass, counted on tensors without values.
+
+The model is built of fake tensors (PyTorch's FakeTensorMode), which have shape and dtype but no memory. Its own forward
+pass runs on them, with the engine's attention and adapters in it, and hooks see every tensor that autograd saves.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.nn import functional
+
+from engine.arguments import Arguments
+from engine.attention import NotCovered, attend_within_examples, restore_attention
+from engine.linear import adapted_linear
+from engine.model import is_linear
+from engine.probe import head_is_plain
+from engine.routes import accepted_inputs, model_body
+
+_NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
+"""Raised on tensors without values where a shape or a branch depends on values, such as the tokens of an expert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a forward pass saves for the backward pass."""
+
+    bytes: int
+    """Of all tensors that autograd saves of the layers, and of the body's output."""
+    largest: int
+    """Of the largest of these tensors."""
+    one_layer: int
+    """What a layer that is recomputed saves for a moment, and its gradients; 0 if none is."""
+    layers: int
+    """How many layers can recompute their activations."""
+    adapter_parameters: int
+    plain_head: bool
+    """See probe.head_is_plain."""
+
+
+def skeleton(base: Path) -> Any:
+    """The model on the meta device: its layers have names and shapes, but no values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"), _quiet():
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+
+
+def count_saved(
+    base: Path,
+    outline: Any,
+    arguments: Arguments,
+    targets: Sequence[str],
+    lengths: Sequence[int],
+    dtype: torch.dtype,
+    recompute_all: bool,
+) -> Saved:
+    """Count what a training pass on one batch saves. Changes `outline` where the model does not run without values.
+
+    Args:
+        base: folder with the model's config.json; no weights are read.
+        outline: the skeleton of the model.
+        targets: names of the modules that get an adapter.
+        lengths: tokens of each example of the batch.
+        dtype: compute dtype of the frozen model.
+        recompute_all: whether every layer recomputes its activations.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with FakeTensorMode(), _quiet(), _experts_of_any_dtype():
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=dtype)
+            model.requires_grad_(False)
+            return _count(model, arguments, targets, lengths, recompute_all)
+    except _NEEDS_VALUES:
+        parameters = _add_fake_adapters(outline, arguments, targets)
+        saved, largest = _saved_bytes_by_shape(outline, sum(lengths), dtype)
+        return Saved(saved, largest, 0, recompute_layers(outline, 0), parameters, plain_head=False)
+
+
+def _count(
+    model: Any, arguments: Arguments, targets: Sequence[str], lengths: Sequence[int], recompute_all: bool
+) -> Saved:
+    plain = arguments.engine_head == "labels" and head_is_plain(model, torch.zeros(1, 4).long(), by_value=False)
+    parameters = _add_fake_adapters(model, arguments, targets)
+    if arguments.engine_attention != "transformers":  # `flex` saves what `examples` saves
+        _replace_attention(model, lengths)
+    layers = recompute_layers(model, 0)
+    saved, largest = _saved_bytes(model.train(), sum(lengths))
+    found = Saved(saved, largest, 0, layers, parameters, plain)
+    if recompute_all:
+        recompute_layers(model, layers)
+        least, largest = _saved_bytes(model, sum(lengths))
+        found = replace(found, bytes=least, largest=largest, one_layer=2 * saved // max(layers, 1))
+    return found
+
+
+def recompute_layers(model: Any, count: int) -> int:
+    """Let the first `count` layers recompute their activations in the backward pass; return how many layers exist."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    every = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if count:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    for number, layer in enumerate(every):
+        layer.gradient_checkpointing = number < count
+    return len(every)
+
+
+class _FakeLora(torch.nn.Module):
+    """Stands for a layer with an adapter and saves the same tensors. PEFT itself cannot be used on fake tensors."""
+
+    def __init__(self, layer: Any, r: int, dropout: float, fused: bool) -> None:
+        super().__init__()
+        self.layer = layer
+        self.transposed = not isinstance(layer, torch.nn.Linear)  # GPT-2's Conv1D
+        out_features, in_features = reversed(layer.weight.shape) if self.transposed else layer.weight.shape
+        self.a = torch.nn.Parameter(torch.empty(r, in_features, dtype=torch.float32))
+        self.b = torch.nn.Parameter(torch.empty(out_features, r, dtype=torch.float32))
+        self.dropout, self.fused = dropout, fused
+
+    def _weight_in(self, dtype: torch.dtype) -> torch.Tensor:
+        weight: torch.Tensor = self.layer.weight.to(dtype)
+        return weight.T if self.transposed else weight
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The frozen weight: Mamba's forward reads it."""
+        return cast(torch.Tensor, self.layer.weight)
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The frozen bias."""
+        return cast("torch.Tensor | None", self.layer.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.fused:  # its dropout saves nothing, so it is left out
+            return adapted_linear(x, self.a, self.b, self._weight_in, self.layer)
+        low = functional.linear(functional.dropout(x.to(self.a.dtype), self.dropout), self.a)
+        out: torch.Tensor = self.layer(x) + functional.linear(low, self.b) * 4.0
+        return out.to(x.dtype)
+
+
+def _add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
+    """Put a _FakeLora around each target layer; return how many parameters the adapters have."""
+    chosen = [
+        (name, module)
+        for name, module in model.named_modules()
+        if is_linear(module) and any(name == t or name.endswith(f".{t}") for t in targets)
+    ]
+    parameters = 0
+    for name, module in chosen:
+        parent, _, own = name.rpartition(".")
+        layer = _FakeLora(module, arguments.lora_r, arguments.lora_dropout, arguments.engine_adapter == "fused")
+        setattr(model.get_submodule(parent), own, layer)
+        parameters += layer.a.numel() + layer.b.numel()
+    return parameters
+
+
+def _replace_attention(model: Any, lengths: Sequence[int]) -> None:
+    """Give `model` the engine's attention, unless it asks for more than that does; the probe decides the same."""
+    before = model.config._attn_implementation
+    examples = attend_within_examples(model, max(lengths))
+    ids, body = torch.zeros(1, 4, dtype=torch.long), model_body(model)
+    examples.set([4], torch.arange(4)[None])
+    try:
+        with torch.no_grad():
+            body(**accepted_inputs(body, input_ids=ids, use_cache=False))
+    except NotCovered:
+        restore_attention(model, before)
+    examples.set(lengths, torch.arange(sum(lengths))[None])
+
+
+def _saved_bytes(model: Any, tokens: int) -> tuple[int, int]:
+    """Bytes that autograd saves in a forward pass of the body, plus its output; and the bytes of the largest tensor."""
+    frozen = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    saved: dict[int, Any] = {}
+    largest = 0
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal largest
+        storage = tensor.untyped_storage()
+        if storage._cdata not in frozen:
+            saved[storage._cdata] = storage  # held, so that its address is not used again
+            largest = max(largest, storage.nbytes())
+        return tensor
+
+    body = model_body(model)
+    ids, positions = torch.zeros(1, tokens, dtype=torch.long), torch.arange(tokens)[None]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        inputs = accepted_inputs(body, input_ids=ids, position_ids=positions, use_cache=False)
+        out = body(**inputs).last_hidden_state
+    return sum(storage.nbytes() for storage in saved.values()) + out.nbytes, largest
+
+
+def _saved_bytes_by_shape(model: Any, tokens: int, dtype: torch.dtype) -> tuple[int, int]:
+    """As _saved_bytes, for a forward pass that asks for values: inputs and outputs of every matrix, for all tokens.
+
+    Too much rather than too little: of a mixture of experts it counts all experts.
+    """
+    widths = [
+        sum(p.shape[-2:]) for p in model.parameters() if p.ndim > 1 and p is not model.get_input_embeddings().weight
+    ]
+    return tokens * sum(widths) * dtype.itemsize, tokens * max(widths) * dtype.itemsize
+
+
+@contextmanager
+def _experts_of_any_dtype() -> Iterator[None]:
+    """PyTorch's grouped product of experts takes float32, and its stand-in for tensors without values bf16 only.
+
+    Meanwhile transformers' own grouped product runs, which saves the same tensors.
+    """
+    from transformers.integrations import moe
+
+    before = moe._can_use_grouped_mm
+    moe._can_use_grouped_mm = lambda *_: False
+    try:
+        yield
+    finally:
+        moe._can_use_grouped_mm = before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    import transformers
+
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)

@@ -1,0 +1,300 @@
+"""Finds the fastest route that is right for a model, by trying it out on the model itself before the first step.
+
+Whether the examples of a pack see each other, and whether the loss follows from the body's output by the head alone,
+depends on code that differs between architectures. So no table of architectures is kept. Three short examples go
+through transformers' own forward pass, one at a time and with all logits; that is the truth. Each route (routes.py)
+has to give the same, fastest first:
+
+    check        what is compared                                                            float32    bf16, fp16
+    loss         mean of the packed examples, against the truth                               1e-5          2e-2
+    gradient     of the adapter, against the truth                                            1e-4          1e-1
+    neighbours   gradient of two examples, before and after the one between them is changed   1e-5          1e-2
+
+(Relative differences; of gradients, the length of the difference to the length.) The third check needs no truth, so
+rounding hardly disturbs it: in a route that isolates examples nothing changes at all. The right column is for int8
+products of activations too. A route that fails is not taken. The last route, one example per forward pass, is the truth
+itself.
+
+The head is looked at first: it is plain if the body's last hidden state goes into it as it is, and the model's logits
+are what comes out of it, value for value. Multipliers, soft caps and projections before or after the head show there.
+
+Cost: eleven passes over about 30 tokens, which is a few seconds for 7 billion parameters.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
+from engine.arguments import Arguments
+from engine.attention import Examples, NotCovered, attend_within_examples, restore_attention
+from engine.batches import IGNORED, Batch, collate
+from engine.failure import TrainingError
+from engine.routes import Route, RoutedLoss, accepted_inputs, can_leave_out_logits, model_body, single_examples
+
+_LENGTHS = (11, 13, 7)  # tokens of the three examples, at most; the second is exchanged
+_PROMPT = 3  # of them without a label, at most
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The largest relative differences that count as equal."""
+
+    loss: float
+    gradient: float
+    neighbours: float
+
+
+FLOAT32 = Tolerance(loss=1e-5, gradient=1e-4, neighbours=1e-5)
+HALF = Tolerance(loss=2e-2, gradient=1e-1, neighbours=1e-2)
+
+
+def find_route(
+    causal: Any, longest: int, arguments: Arguments, sample: Sequence[int] | None = None
+) -> tuple[Examples | None, Route]:
+    """The fastest route that is right, and what the replaced attention reads (None with the model's own).
+
+    Args:
+        causal: a transformers causal language model, under an adapter or not. Its attention may be replaced.
+        longest: tokens of the longest example of either split.
+        arguments: which parts of the engine to use.
+        sample: token ids of the data, to try the model with; None for the first ids of the vocabulary.
+
+    Raises:
+        TrainingError: the model cannot be run, sees the tokens that it shall predict, or computes values that are not
+            finite; or the kernel that was asked for does not train on this device.
+    """
+    device = causal.get_input_embeddings().weight.device
+    if arguments.engine_attention == "flex" and device.type == "cpu":
+        raise TrainingError("FlexAttention trains on a GPU only", "set training.engine.attention to examples")
+    with _undisturbed(causal):
+        tolerance = _tolerance(causal, arguments)
+        batch, changed = _batches(causal, longest, sample)
+        head = choose_head(causal, arguments, batch, tolerance)
+        truth_route = Route("transformers", together=False, head="all")
+        truth = _Result.of(RoutedLoss(causal, None, truth_route), causal, batch)
+        _refuse_the_hopeless(causal, truth, batch, tolerance)
+        before, reason = causal.config._attn_implementation, ""
+        for attention in dict.fromkeys((arguments.engine_attention, "transformers")):
+            route = Route(attention, together=True, head=head, reason=reason)
+            examples = None
+            try:
+                if attention != "transformers":
+                    examples = attend_within_examples(causal, longest, attention)
+                reason = _difference(
+                    RoutedLoss(causal, examples, route), causal, truth, batch, changed, examples, tolerance
+                )
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever the model's code stumbles over: then this route is not for it
+                reason = f"{type(error).__name__}: {error}" if not isinstance(error, NotCovered) else str(error)
+            if not reason and _reads_lengths(causal, longest):
+                reason = "its rotary embedding depends on the length of the row"
+            if not reason:
+                return examples, route
+            _log.info("%s attention, all examples in one pass: %s", attention, reason)
+            restore_attention(causal, before)
+    return None, replace(truth_route, head=head, reason=reason)
+
+
+def choose_head(causal: Any, arguments: Arguments, batch: Batch, tolerance: Tolerance) -> str:
+    """The `head` of a Route: `labels` if the head is plain, `rows` if the model can leave logits out, else `all`."""
+    if arguments.engine_head == "all":
+        return "all"
+    one = next(single_examples(batch))
+    if head_is_plain(causal, one[INPUT_IDS]):
+        return "labels"
+    if not can_leave_out_logits(causal):
+        return "all"
+    with torch.no_grad():
+        chosen, whole = (
+            RoutedLoss(causal, None, Route("transformers", together=False, head=head))(one)[0]
+            for head in ("rows", "all")
+        )
+    return "rows" if torch.allclose(chosen, whole, rtol=tolerance.loss) else "all"
+
+
+def head_is_plain(causal: Any, ids: torch.Tensor, by_value: bool = True) -> bool:
+    """Whether the logits follow from the body's last hidden state by one frozen linear layer, and nothing else.
+
+    Args:
+        causal: a transformers causal language model.
+        ids: (1, tokens) int64, an input to try it with.
+        by_value: compare values; otherwise compare where they are stored, as for tensors without values.
+    """
+    head, body = causal.get_output_embeddings(), model_body(causal)
+    if type(head) is not torch.nn.Linear or head.weight.requires_grad:
+        return False
+    seen: dict[str, Any] = {}
+
+    def note_body(_module: Any, _inputs: Any, output: Any) -> None:
+        seen["hidden"] = getattr(output, "last_hidden_state", seen.get("hidden"))
+
+    def note_head(_module: Any, inputs: Any, output: Any) -> None:
+        seen["input"], seen["output"] = inputs[0], output
+
+    # OPT calls a model inside its body instead of the body; of those that are called, the outermost ends last.
+    bodies = [module for module in body.modules() if hasattr(module, "base_model_prefix")]
+    hooks = [module.register_forward_hook(note_body) for module in bodies] + [head.register_forward_hook(note_head)]
+    try:
+        with torch.no_grad():
+            logits = causal(**accepted_inputs(causal, input_ids=ids, use_cache=False)).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(seen) < 3 or seen["hidden"] is None or logits.shape[1] != ids.shape[1]:
+        return False
+    pairs = [(seen["hidden"], seen["input"]), (seen["output"], logits)]
+    if by_value:
+        return all(one.shape == other.shape and torch.equal(one.float(), other.float()) for one, other in pairs)
+    return all(one.untyped_storage()._cdata == other.untyped_storage()._cdata for one, other in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A loss and its gradient, on the probe's batch."""
+
+    loss: float
+    gradient: torch.Tensor
+    """All of the adapter's in one row, float32; empty if nothing is trained."""
+
+    @classmethod
+    def of(cls, loss_of: RoutedLoss, causal: Any, batch: Batch) -> "_Result":
+        trained = [parameter for parameter in causal.parameters() if parameter.requires_grad]
+        loss, count = loss_of(batch)
+        gradients: Sequence[torch.Tensor | None] = ()
+        if trained:
+            gradients = torch.autograd.grad(loss / count, trained, allow_unused=True)
+        flat = [gradient.float().flatten() for gradient in gradients if gradient is not None]
+        return cls((loss.detach() / count).item(), torch.cat(flat) if flat else torch.empty(0))
+
+
+def _difference(
+    loss_of: RoutedLoss,
+    causal: Any,
+    truth: _Result,
+    batch: Batch,
+    changed: Batch,
+    examples: Examples | None,
+    tolerance: Tolerance,
+) -> str:
+    """What is wrong with a route, in words; empty if nothing is."""
+    found = _Result.of(loss_of, causal, batch)
+    if examples is not None and not examples.used:
+        return "it does not take its attention from transformers' interface"
+    if abs(found.loss - truth.loss) > tolerance.loss * abs(truth.loss):
+        return f"the packed loss is {found.loss:.6g}, that of single examples {truth.loss:.6g}"
+    if not (off := _apart(found, truth)) <= tolerance.gradient:
+        return f"the packed gradient is {off:.2%} off that of single examples"
+    before, after = (_Result.of(loss_of, causal, _without_the_second(other)) for other in (batch, changed))
+    if not _apart(before, after) <= tolerance.neighbours:
+        return "an example changes when its neighbour in the pack does"
+    return ""
+
+
+def _apart(one: _Result, other: _Result) -> float:
+    """How far two results are apart: their gradients, or their losses if nothing is trained; relative."""
+    if not len(one.gradient) or one.gradient.shape != other.gradient.shape:
+        same_shape = one.gradient.shape == other.gradient.shape
+        return abs(one.loss - other.loss) / max(abs(other.loss), 1e-30) if same_shape else math.inf
+    apart: float = ((one.gradient - other.gradient).norm() / other.gradient.norm().clamp_min(1e-30)).item()
+    return apart
+
+
+def _refuse_the_hopeless(causal: Any, truth: _Result, batch: Batch, tolerance: Tolerance) -> None:
+    """Raise if the model is broken or is no causal language model: no route would help."""
+    kind = causal.config.model_type
+    if truth.loss != truth.loss or not truth.gradient.isfinite().all():
+        raise TrainingError(
+            f"the base model ({kind}) computes values that are not numbers, before any training",
+            "its weights are damaged or too large for the compute dtype: set training.compute_dtype to bfloat16 or "
+            "float32, or download it again",
+        )
+    ids = next(single_examples(batch))[INPUT_IDS]
+    other = ids.clone()
+    other[0, -1] = ids[0, 0] if ids[0, -1] != ids[0, 0] else ids[0, 1]
+    with torch.no_grad():
+        logits, others = (
+            causal(**accepted_inputs(causal, input_ids=row, use_cache=False)).logits[0, :-1].float()
+            for row in (ids, other)
+        )
+    if not torch.allclose(logits, others, rtol=tolerance.loss, atol=tolerance.loss):
+        raise TrainingError(
+            f"{kind} sees the tokens that it shall predict: it is no causal language model",
+            "choose a model that generates text from left to right",
+        )
+
+
+def _batches(causal: Any, longest: int, sample: Sequence[int] | None) -> tuple[Batch, Batch]:
+    """A batch of three short examples, and the same with other tokens in the second. None is longer than `longest`."""
+    lengths = [max(min(length, longest), 2) for length in _LENGTHS]
+    embeddings = causal.get_input_embeddings().weight
+    vocabulary, tokens = embeddings.shape[0], sum(lengths)
+    ids = [int(token) % vocabulary for token in sample or range(3, 3 + tokens)]
+    ids = (ids * tokens)[:tokens]
+    start, end = lengths[0], lengths[0] + lengths[1]
+    others = [token + 1 if token + 1 < vocabulary else token - 1 for token in ids[start:end]]
+    packs = [
+        {INPUT_IDS: row, EXAMPLE_LENGTHS: lengths, PROMPT_LENGTHS: [min(_PROMPT, n - 1) for n in lengths]}
+        for row in (ids, ids[:start] + others + ids[end:])
+    ]
+    first, second = (
+        {
+            name: value.to(embeddings.device) if isinstance(value, torch.Tensor) else value
+            for name, value in collate([pack]).items()
+        }
+        for pack in packs
+    )
+    return first, second
+
+
+def _without_the_second(batch: Batch) -> Batch:
+    """The same batch, without labels in the second example."""
+    start, second, _ = batch[EXAMPLE_LENGTHS]
+    end = start + second
+    rows, labels = batch["rows"], batch["labels"].clone()
+    labels[:, start:end] = IGNORED
+    return batch | {"rows": rows[(rows < start - 1) | (rows >= end)], "labels": labels}
+
+
+def _reads_lengths(causal: Any, longest: int) -> bool:
+    """Whether examples of up to `longest` tokens are rotated by other frequencies than shorter ones.
+
+    transformers' `longrope` and `dynamic` choose frequencies by the largest position of a row, so a short example
+    beside a long one would get the long one's. The probe's examples are too short to show it.
+    """
+    for module in causal.modules():
+        kind, limit = getattr(module, "rope_type", None), getattr(module, "original_max_seq_len", None)
+        kinds = kind.values() if isinstance(kind, dict) else [kind]
+        if any(isinstance(k, str) and (k == "longrope" or "dynamic" in k) for k in kinds):
+            text = causal.config.get_text_config()
+            limit = getattr(text, "original_max_position_embeddings", None) or limit
+            rope = getattr(text, "rope_parameters", None) or {}
+            limit = rope.get("original_max_position_embeddings") or limit
+            if limit is None or longest > limit:
+                return True
+    return False
+
+
+def _tolerance(causal: Any, arguments: Arguments) -> Tolerance:
+    exact = causal.get_input_embeddings().weight.dtype is torch.float32 and arguments.engine_linear == "dequantized"
+    return FLOAT32 if exact else HALF
+
+
+@contextmanager
+def _undisturbed(causal: Any) -> Iterator[None]:
+    """Without dropout, and leaving random numbers and the model's mode as they were."""
+    training = causal.training
+    devices = [causal.get_input_embeddings().weight.device]
+    causal.eval()
+    try:
+        with torch.random.fork_rng([device for device in devices if device.type == "cuda"]), torch.enable_grad():
+            yield
+    finally:
+        causal.train(training)
