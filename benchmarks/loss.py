@@ -64,12 +64,14 @@ def _packs(base: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from lorasum.data.sources import open_sources
     from lorasum.data.tokenize_pack import fit, packs
     from lorasum.data.validate import Tally, examples
+    from lorasum.prompt import template_prompt
 
     file = str(arguments.dialogues)
     data = DataConfig(train=file, test=file, max_length=arguments.chunk_length, too_long="drop")
     source, tally = open_sources(data)["train"], Tally()
     rows = examples(source.rows(lambda share: None), source.name, data, tally)
-    kept = fit(rows, AutoTokenizer.from_pretrained(base), data, tally)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    kept = fit(rows, tokenizer, template_prompt(tokenizer, data.own_template), data, tally)
     made = islice(packs((tokens for _, _, tokens in kept), arguments.chunk_length), arguments.steps)
     return [
         {

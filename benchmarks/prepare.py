@@ -57,7 +57,8 @@ def tokenizer_alone(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     """
     from transformers import AutoTokenizer
 
-    from lorasum.prompt import DEFAULT_TEMPLATE, render
+    from lorasum.contract import fill_template
+    from lorasum.prompt import DEFAULT_TEMPLATE
 
     AutoTokenizer.from_pretrained(model)  # imports what it needs
     began = time.perf_counter()
@@ -66,7 +67,7 @@ def tokenizer_alone(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     with rows.open(encoding="utf-8") as file:
         while lines := list(islice(file, 1000)):
             examples = [json.loads(line) for line in lines]
-            texts = [render(DEFAULT_TEMPLATE, row["dialogue"]) for row in examples]
+            texts = [fill_template(DEFAULT_TEMPLATE, row["dialogue"]) for row in examples]
             texts += [row["summary"] for row in examples]
             began = time.perf_counter()
             encodings = backend.encode_batch_fast(texts)
@@ -111,13 +112,14 @@ def notebook(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     import datasets
     from transformers import AutoTokenizer
 
-    from lorasum.prompt import DEFAULT_TEMPLATE, render
+    from lorasum.contract import fill_template
+    from lorasum.prompt import DEFAULT_TEMPLATE
 
     datasets.disable_progress_bars()
     rest: dict[str, list[int]] = {"input_ids": [], "attention_mask": []}
 
     def template(row: dict[str, str]) -> dict[str, str]:
-        return {"text": f"{render(DEFAULT_TEMPLATE, row['dialogue'])}{row['summary']}{tokenizer.eos_token}"}
+        return {"text": f"{fill_template(DEFAULT_TEMPLATE, row['dialogue'])}{row['summary']}{tokenizer.eos_token}"}
 
     def chunk(batch: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
         joined = {key: rest[key] + list(chain(*batch[key])) for key in rest}

@@ -11,7 +11,7 @@ missing or holds another type gives an empty value (0, "", None). An event of an
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -69,6 +69,11 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "requirements.txt": "requirements.txt",
 }
 """What the code folder of an artifact, or of a base model, holds: name there → name among the container scripts."""
+# Prompts.
+PLACEHOLDER: Final = "{dialogue}"
+"""Where the dialogue goes in a prompt template."""
+
+# Requests to an endpoint.
 MAX_PROMPTS: Final = 64
 """Most texts of one request."""
 MAX_NEW_TOKENS: Final = 1024
@@ -90,6 +95,27 @@ def refusal_text(reason: str) -> str:
 def read_refusal(text: str) -> str | None:
     """The reason of a refusal; None where the text of an HTTP 400 is about a fault."""
     return text.removeprefix(_REFUSED) if text.startswith(_REFUSED) else None
+
+
+def fill_template(template: str, dialogue: str, control_tokens: Sequence[str] = ()) -> str:
+    """The prompt: `template` with its one placeholder replaced by `dialogue`, as `plain_text` makes it.
+
+    A plain replacement, not str.format: braces in a dialogue or in the rest of the template stay as they are.
+    """
+    before, _, after = template.partition(PLACEHOLDER)
+    return before + plain_text(dialogue.strip(), control_tokens) + after
+
+
+def plain_text(text: str, control_tokens: Sequence[str]) -> str:
+    """`text` without anything that a tokenizer takes for a control token: people write "</s>" and "<|im_end|>" too.
+
+    A space behind the first character is enough: "< /s>" is read as text. Training, and every server, does the same.
+    """
+    if not control_tokens or not any(token[0] in text for token in control_tokens):
+        return text
+    for token in control_tokens:
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +273,9 @@ class ArtifactRecord:
     template: str | None
     """Prompt template with one {dialogue}."""
     eos_token_id: int | None
+    """Token that ends a summary: the tokenizer's EOS, or the one that ends a turn of the model's chat format."""
+    control_tokens: tuple[str, ...]
+    """What the tokenizer takes for a control token, such as `</s>`; in a dialogue it is text."""
     dataset_fingerprint: str
     generation: Mapping[str, float]
     """Parameters of a request that gives none: max_new_tokens, temperature."""
@@ -290,6 +319,7 @@ class DatasetFacts:
     fingerprint: str
     template: str
     eos_token_id: int
+    control_tokens: tuple[str, ...]
     splits: Mapping[str, SplitFacts]
 
 

@@ -22,12 +22,12 @@ from contract import (
     MAX_PROMPTS,
     RECORD_FILE,
     ArtifactRecord,
+    fill_template,
     read_record,
     refusal_text,
 )
 from gpu import gpu_fault
 
-_PLACEHOLDER = "{dialogue}"
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_new_tokens": (1, MAX_NEW_TOKENS),
     "temperature": (0, 2),
@@ -52,6 +52,7 @@ class Served:
 
     Attributes:
         template: prompt template with one {dialogue}; None where the folder carries none (a base model).
+        control_tokens: texts that the tokenizer takes for control tokens; in a dialogue they are text.
         eos_token_ids: any of these ends a completion.
         defaults: generation parameters of a request that gives none.
         context: most tokens of prompt and completion together.
@@ -60,6 +61,7 @@ class Served:
     model: Any
     tokenizer: Any
     template: str | None
+    control_tokens: tuple[str, ...]
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
     defaults: Mapping[str, float]
@@ -116,6 +118,7 @@ def model_fn(model_dir: str) -> Served:
         model=model,
         tokenizer=tokenizer,
         template=artifact.template,
+        control_tokens=artifact.control_tokens,
         eos_token_ids=eos,
         pad_token_id=pad,
         defaults=_DEFAULTS | dict(artifact.generation),
@@ -152,7 +155,7 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
     """
     import torch
 
-    prompts = _render(model.template, data.texts) if data.are_dialogues else data.texts
+    prompts = _render(model.template, model.control_tokens, data.texts) if data.are_dialogues else data.texts
     parameters = {**model.defaults, **data.parameters}
     encoded = [_encode(model, prompt) for prompt in prompts]
     _check_lengths(encoded, int(parameters["max_new_tokens"]), model.context)
@@ -240,11 +243,10 @@ def _parameters(value: Any) -> dict[str, float]:
     return value
 
 
-def _render(template: str | None, dialogues: Sequence[str]) -> list[str]:
+def _render(template: str | None, control_tokens: Sequence[str], dialogues: Sequence[str]) -> list[str]:
     if template is None:
         raise RequestError("this model carries no prompt template; send finished prompts as inputs")
-    before, _, after = template.partition(_PLACEHOLDER)
-    return [before + dialogue.strip() + after for dialogue in dialogues]
+    return [fill_template(template, dialogue, control_tokens) for dialogue in dialogues]
 
 
 def _encode(served: Served, prompt: str) -> list[int]:

@@ -97,7 +97,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     metrics.emit(SavedEvent(ADAPTER_FOLDER))
     loaded.model = None  # the merge needs its memory
     merge_dtype = save_merged(loaded, adapter, folders.model, metrics)
-    save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype)
+    save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype, dataset.eos_token_id)
     save_code(adapter)
     done = figures(outcome, time.monotonic() - started)
     for folder in (adapter, folders.model):
@@ -261,8 +261,12 @@ def save_merged(loaded: Loaded, adapter: Path, output: Path, metrics: Metrics) -
     return dtype
 
 
-def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any) -> None:
-    """What a server needs beside the weights: config, tokenizer, generation defaults, and the inference code."""
+def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any, end_id: int) -> None:
+    """What a server needs beside the weights: config, tokenizer, generation defaults, and the inference code.
+
+    Args:
+        end_id: token that ends a summary; the tokenizer's EOS ends it too.
+    """
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     config = AutoConfig.from_pretrained(base)
@@ -276,7 +280,7 @@ def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any) 
         do_sample=arguments.temperature > 0,
         temperature=arguments.temperature or None,
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=[end_id, tokenizer.eos_token_id] if end_id != tokenizer.eos_token_id else end_id,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
     ).save_pretrained(output)
     save_code(output)
@@ -300,6 +304,7 @@ def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done:
         base_revision=arguments.model_revision or None,
         template=dataset.template,
         eos_token_id=dataset.eos_token_id,
+        control_tokens=dataset.control_tokens,
         dataset_fingerprint=dataset.fingerprint,
         generation={"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature},
         training=done,

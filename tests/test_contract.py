@@ -122,12 +122,12 @@ def test_a_loss_that_is_no_number_is_null_and_floats_have_six_digits() -> None:
 
 RECORD = ArtifactRecord(
     format=1, run="chats", base_model="org/model", base_revision=None, template="{dialogue}\nTL;DR:", eos_token_id=2,
-    dataset_fingerprint="0123456789ab", generation={"max_new_tokens": 128, "temperature": 0.0}, training=DONE,
-    versions={"torch": "2.9.0"},
+    control_tokens=("</s>",), dataset_fingerprint="0123456789ab", training=DONE,
+    generation={"max_new_tokens": 128, "temperature": 0.0}, versions={"torch": "2.9.0"},
 )  # fmt: skip
 RECORD_JSON = {
     "format": 1, "run": "chats", "base_model": "org/model", "base_revision": None, "template": "{dialogue}\nTL;DR:",
-    "eos_token_id": 2, "dataset_fingerprint": "0123456789ab",
+    "eos_token_id": 2, "control_tokens": ["</s>"], "dataset_fingerprint": "0123456789ab",
     "generation": {"max_new_tokens": 128, "temperature": 0.0},
     "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, "seconds": 10.0},
     "versions": {"torch": "2.9.0"},
@@ -140,7 +140,9 @@ def test_the_artifacts_record_travels_as_this_object() -> None:
 
 
 def test_an_empty_record_says_nothing() -> None:
-    assert read_record("{}") == ArtifactRecord(0, "", "", None, None, None, "", {}, DoneEvent(None, None, 0, 0, 0), {})
+    assert read_record("{}") == ArtifactRecord(
+        0, "", "", None, None, None, (), "", {}, DoneEvent(None, None, 0, 0, 0), {}
+    )
 
 
 def test_the_script_reads_the_manifest_that_the_client_writes(tmp_path: Path) -> None:
@@ -148,11 +150,11 @@ def test_the_script_reads_the_manifest_that_the_client_writes(tmp_path: Path) ->
     from lorasum.data.store import write_manifest
 
     values: dict[str, Any] = dict.fromkeys((field.name for field in dataclasses.fields(Manifest)), "")
-    values |= {"fingerprint": "f", "template": "{dialogue}", "eos_token_id": 2}
+    values |= {"fingerprint": "f", "template": "{dialogue}", "eos_token_id": 2, "control_tokens": ("</s>",)}
     splits = {"train": SplitStats(9, 3, 700, 90, 88, 0.9), "test": SplitStats(1, 1, 50, 9, 50, 0.2)}
     write_manifest(tmp_path, Manifest(**values | {"splits": splits}))
     facts = read_manifest((tmp_path / contract.MANIFEST_FILE).read_bytes())
-    assert facts == DatasetFacts("f", "{dialogue}", 2, {"train": SplitFacts(700), "test": SplitFacts(50)})
+    assert facts == DatasetFacts("f", "{dialogue}", 2, ("</s>",), {"train": SplitFacts(700), "test": SplitFacts(50)})
 
 
 @pytest.mark.parametrize("failure", [Failure("there is no layer w", "one of: q, k"), Failure("the disk is full")])

@@ -118,6 +118,46 @@ def tokenizer_identity(model: ModelRef) -> tuple[str, str | None]:
     return f"files {digest.hexdigest()}", None
 
 
+def chat_template(model: ModelRef) -> str | None:
+    """The Jinja template of the tokenizer's chat format; None where it has none. Cheap: loads no tokenizer.
+
+    Raises:
+        ModelError: the hub does not have the model, or cannot be reached.
+    """
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        file = model.path / name if model.path else _hub_file(model, name)
+        if file is None or not file.is_file():
+            continue
+        text = file.read_text(encoding="utf-8")
+        found = text if name.endswith(".jinja") else _named_template(text)
+        if found:
+            return found
+    return None
+
+
+def _hub_file(model: ModelRef, name: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model.id, name, revision=model.revision))
+    except EntryNotFoundError:
+        return None
+    except Exception as error:  # whatever its HTTP client raises
+        raise hub_error(error, model.id, "model") from error
+
+
+def _named_template(config: str) -> str | None:
+    """The chat template in a tokenizer_config.json: a text, or of several the one called `default`."""
+    try:
+        stored = json.loads(config).get("chat_template")
+    except (ValueError, AttributeError):
+        return None  # loading the tokenizer says what is wrong with it
+    if isinstance(stored, list):
+        stored = {entry.get("name"): entry.get("template") for entry in stored}.get("default")
+    return stored if isinstance(stored, str) else None
+
+
 def load_tokenizer(model: ModelRef) -> Any:
     """The model's tokenizer: a fast one, with an EOS token.
 

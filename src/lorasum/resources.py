@@ -63,11 +63,13 @@ class Origin:
         dataset: folder of the prepared dataset.
         fingerprint: that dataset's.
         template: the prompt template.
+        control_tokens: what the tokenizer takes for control tokens; in a dialogue they are text.
         model: location of the base model, as transformers takes it.
         model_revision: of a hub model; empty otherwise.
     """
 
     template: str
+    control_tokens: tuple[str, ...] = ()
     dataset: str = ""
     fingerprint: str = ""
     model: str = ""

@@ -59,7 +59,7 @@ def prepared(ledger: Ledger, make_config: Callable[..., Config]) -> Path:
     dataset.mkdir(parents=True)
     examples = [{"dialogue": f"Ana: number {i}", "summary": f"ana: number {i} =>"} for i in range(3)]
     (dataset / "test.jsonl").write_text("".join(json.dumps(example) + "\n" for example in examples))
-    manifest = Manifest(dataset.name, data.template, "org/model", None, 2, data.max_length, {}, {}, "0")
+    manifest = Manifest(dataset.name, data.own_template, "org/model", None, 2, data.max_length, {}, {}, "0")
     write_manifest(dataset, manifest)
     row = ledger.intend(Dataset(run="chats", name=dataset.name, backend="local", path=str(dataset)))
     ledger.save(replace(row, state="done"))

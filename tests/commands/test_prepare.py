@@ -20,10 +20,11 @@ from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
+from lorasum.contract import fill_template
 from lorasum.data import store
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger import Ledger
-from lorasum.prompt import DEFAULT_TEMPLATE, render
+from lorasum.prompt import DEFAULT_TEMPLATE
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
 
@@ -93,7 +94,7 @@ def test_dataset_holds_the_examples_and_the_ledger_knows_it(make_config: Callabl
             ids = pack["input_ids"][start : start + length]
             found.add((tokenizer.decode(ids[:prompt]), tokenizer.decode(ids[prompt:])))
             start += length
-    assert found == {(render(DEFAULT_TEMPLATE, row["dialogue"]), row["summary"] + "</s>") for row in rows}
+    assert found == {(fill_template(DEFAULT_TEMPLATE, row["dialogue"]), row["summary"] + "</s>") for row in rows}
 
     assert result.manifest == store.read_manifest(folder)
     assert (result.reused, result.run, result.manifest.fingerprint) == (False, "r", folder.name)
@@ -328,7 +329,7 @@ def test_a_dialogue_that_nearly_stands_in_the_test_split_is_warned_of(
 def test_examples_are_shown_as_the_model_sees_them(make_config: Callable[..., Config], chats: Path) -> None:
     result = prepare(RunContext(make_config(), LocalBackend, Ledger(), Recorder()), show=2)
     rows = [json.loads(line) for line in (chats / "train.jsonl").read_text("utf-8").splitlines()]
-    texts = {(render(DEFAULT_TEMPLATE, row["dialogue"]), row["summary"] + "</s>") for row in rows}
+    texts = {(fill_template(DEFAULT_TEMPLATE, row["dialogue"]), row["summary"] + "</s>") for row in rows}
     assert len(result.shown) == 2
     assert {(example.prompt, example.completion) for example in result.shown} <= texts
     assert Path(str(result.report)).read_text("utf-8").count("<svg") == 2
@@ -408,7 +409,7 @@ def test_any_rows_are_on_disk_once_whole_in_order_and_the_same_bytes_each_time(
         for ids, prompt in store.read_first(folder, "train", 99)
     ]
     kept = list(dict.fromkeys(usable))
-    assert sorted(found) == sorted((render(DEFAULT_TEMPLATE, one), f"{other}</s>") for one, other in kept)
+    assert sorted(found) == sorted((fill_template(DEFAULT_TEMPLATE, one), f"{other}</s>") for one, other in kept)
     assert result.manifest.splits["train"].examples == len(kept)
     assert 2 * (len(rows) - len(kept)) == sum(result.manifest.dropped.values())
     before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -11,11 +11,12 @@ import torch
 
 import inference
 from contract import EXPECT_GPU, read_refusal
-from lorasum.prompt import DEFAULT_TEMPLATE, render
+from lorasum.contract import fill_template
+from lorasum.prompt import DEFAULT_TEMPLATE
 
 PROMPTS = [
     "Hi",
-    render(DEFAULT_TEMPLATE, "Ana: is the shop open?\nRaj: till six, and bring the receipt, they never find it"),
+    fill_template(DEFAULT_TEMPLATE, "Ana: is the shop open?\nRaj: till six, and bring the receipt, they never find it"),
     "Summarize the chat dialogue:\nMia: yes! 7 at the gym",
     "🙂 {braces} and\ttabs",
 ]
@@ -97,7 +98,7 @@ def test_a_dialogue_is_put_into_the_artifacts_template_as_prepare_does_it(folder
     served = load(folder)
     dialogue = "  Ana: {dialogue} is what it says\nRaj: {x}?\n"
     [summary] = ask(served, dialogue=dialogue)
-    assert [summary] == ask(served, inputs=[render(template, dialogue)])
+    assert [summary] == ask(served, inputs=[fill_template(template, dialogue)])
     assert [summary] != ask(served, inputs=[dialogue])
 
 

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasum.config.schema import DataConfig
+from lorasum.contract import fill_template
 from lorasum.data.records import Example
 from lorasum.data.tokenize_pack import best_fit, fit, packs, shorten, tokenize
 from lorasum.data.validate import Tally
 from lorasum.errors import DataError
-from lorasum.prompt import DEFAULT_TEMPLATE, render
+from lorasum.prompt import DEFAULT_TEMPLATE, Prompt, template_prompt
 
 REAL_DIALOGUES = Path(__file__).parents[3] / "shared" / "data" / "dialogsum.dev.jsonl"
 
@@ -39,6 +40,10 @@ def config(max_length: int, too_long: str = "error") -> DataConfig:
     return DataConfig.model_validate({**files, "max_length": max_length, "too_long": too_long})
 
 
+def raw(tokenizer: Any, template: str = DEFAULT_TEMPLATE) -> Prompt:
+    return template_prompt(tokenizer, template)
+
+
 def numbered(examples: list[Example]) -> list[tuple[str, Example]]:
     return [(f"t.jsonl:{number}", example) for number, example in enumerate(examples, 1)]
 
@@ -59,7 +64,7 @@ def test_every_length_stands_in_exactly_one_pack_that_it_fits(lengths: list[int]
 def test_packed_examples_decode_to_their_prompt_and_their_summary(
     tokenizer: Any, examples: list[Example], window: int
 ) -> None:
-    kept = list(fit(numbered(examples), tokenizer, config(1000), Tally()))
+    kept = list(fit(numbered(examples), tokenizer, raw(tokenizer), config(1000), Tally()))
     packed = list(packs((tokens for _, _, tokens in kept), 1000, window))
     assert packed == list(packs((tokens for _, _, tokens in kept), 1000, window))
     source_order = {id(tokens): index for index, (_, _, tokens) in enumerate(kept)}
@@ -71,15 +76,15 @@ def test_packed_examples_decode_to_their_prompt_and_their_summary(
         for index, tokens in zip(order, pack, strict=True):
             prompt, completion = tokens.ids[: tokens.prompt_length], tokens.ids[tokens.prompt_length :]
             text = tokenizer.decode(list(prompt)).removeprefix("<s>")
-            assert text == render(DEFAULT_TEMPLATE, examples[index].dialogue)
+            assert text == fill_template(DEFAULT_TEMPLATE, examples[index].dialogue)
             assert tokenizer.decode(list(completion)) == examples[index].summary + "</s>"
 
 
 @given(example=st.builds(Example, dialogue=texts, summary=texts))
 @settings(max_examples=30, deadline=None)
 def test_prompt_is_token_for_token_the_one_at_inference(tokenizer: Any, example: Example) -> None:
-    [tokens] = tokenize(tokenizer, DEFAULT_TEMPLATE, [example])
-    at_inference = tokenizer(render(DEFAULT_TEMPLATE, example.dialogue))["input_ids"]
+    [tokens] = tokenize(tokenizer, raw(tokenizer), [example])
+    at_inference = tokenizer(fill_template(DEFAULT_TEMPLATE, example.dialogue))["input_ids"]
     if at_inference[-1] == tokenizer.eos_token_id:
         at_inference.pop()
     assert list(tokens.ids[: tokens.prompt_length]) == at_inference
@@ -96,31 +101,33 @@ def test_shortened_dialogue_is_the_longest_suffix_that_fits(
     tokenizer: Any, dialogue: str, template: str, room: int
 ) -> None:
     example = Example(dialogue, "They talk.")
-    [empty] = tokenize(tokenizer, template, [Example("", example.summary)])
+    [empty] = tokenize(tokenizer, raw(tokenizer, template), [Example("", example.summary)])
     limit = len(empty.ids) + room
-    [whole] = tokenize(tokenizer, template, [example])
-    shorter = shorten(tokenizer, template, example, limit)
+    [whole] = tokenize(tokenizer, raw(tokenizer, template), [example])
+    shorter = shorten(tokenizer, raw(tokenizer, template), example, limit)
     if shorter is None:
         assert room < 8  # a first character may take several tokens
         return
     assert dialogue.endswith(shorter.dialogue)
     assert shorter.summary == example.summary
-    [tokens] = tokenize(tokenizer, template, [shorter])
+    [tokens] = tokenize(tokenizer, raw(tokenizer, template), [shorter])
     assert len(tokens.ids) <= limit
     if len(whole.ids) <= limit:
         assert shorter == example
     else:
         rest = dialogue.removesuffix(shorter.dialogue).rstrip()
-        [longer] = tokenize(tokenizer, template, [Example(rest[-4:] + shorter.dialogue, example.summary)])
+        [longer] = tokenize(
+            tokenizer, raw(tokenizer, template), [Example(rest[-4:] + shorter.dialogue, example.summary)]
+        )
         assert len(longer.ids) > limit - 8, "much more than needed was cut"
 
 
 def test_too_long_example_is_an_error_that_names_the_first_and_counts_them(tiny_tokenizer: Any) -> None:
     examples = [Example("A: hi", "S"), Example("x" * 200, "S"), Example("y" * 300, "S")]
-    fitted = fit(numbered(examples), tiny_tokenizer, config(100), Tally())
+    fitted = fit(numbered(examples), tiny_tokenizer, raw(tiny_tokenizer), config(100), Tally())
     with pytest.raises(DataError) as caught:
         list(fitted)
-    longest = len(tokenize(tiny_tokenizer, DEFAULT_TEMPLATE, examples[2:])[0].ids)
+    longest = len(tokenize(tiny_tokenizer, raw(tiny_tokenizer), examples[2:])[0].ids)
     assert caught.value.message.startswith("t.jsonl:2: ")
     assert f"(and 1 more; the longest has {longest})" in caught.value.message
     assert f"raise data.max_length to {longest}" in caught.value.hint
@@ -129,11 +136,28 @@ def test_too_long_example_is_an_error_that_names_the_first_and_counts_them(tiny_
 def test_too_long_example_is_dropped_or_cut_on_request(tiny_tokenizer: Any) -> None:
     examples = [Example("A: hi", "S"), Example("x" * 200, "S"), Example("A: hi", "long " * 100), Example("B: yo", "S")]
     dropping = Tally()
-    kept = [example for _, example, _ in fit(numbered(examples), tiny_tokenizer, config(100, "drop"), dropping)]
+    kept = [
+        example
+        for _, example, _ in fit(
+            numbered(examples),
+            tiny_tokenizer,
+            raw(tiny_tokenizer),
+            config(100, "drop"),
+            dropping,
+        )
+    ]
     assert kept == [examples[0], examples[3]]
     assert dropping.dropped == {"too long": 2}
     cutting = Tally()
-    fitted = list(fit(numbered(examples), tiny_tokenizer, config(100, "truncate_dialogue"), cutting))
+    fitted = list(
+        fit(
+            numbered(examples),
+            tiny_tokenizer,
+            raw(tiny_tokenizer),
+            config(100, "truncate_dialogue"),
+            cutting,
+        )
+    )
     assert [example.summary for _, example, _ in fitted] == ["S", "S", "S"]
     assert len(fitted[1][2].ids) == 100
     assert fitted[1][1].dialogue == "x" * len(fitted[1][1].dialogue)
@@ -144,7 +168,9 @@ def test_too_long_example_is_dropped_or_cut_on_request(tiny_tokenizer: Any) -> N
 def test_packs_of_real_dialogues_are_nearly_full(tiny_tokenizer: Any) -> None:
     rows = [json.loads(line) for line in REAL_DIALOGUES.read_text("utf-8").splitlines()]
     examples = [Example(row["dialogue"], row["summary"]) for row in rows]
-    tokens = [tokens for _, _, tokens in fit(numbered(examples), tiny_tokenizer, config(4096), Tally())]
+    tokens = [
+        tokens for _, _, tokens in fit(numbered(examples), tiny_tokenizer, raw(tiny_tokenizer), config(4096), Tally())
+    ]
     packed = list(packs(tokens, 4096))
     assert sum(len(t.ids) for t in tokens) / (4096 * len(packed)) > 0.97
 

@@ -20,9 +20,10 @@ from lorasum.data.report import write_report
 from lorasum.data.sources import Source, Split, open_sources
 from lorasum.data.tokenize_pack import Tokens, batches, fit, packs
 from lorasum.data.validate import Rejected, RejectFile, Tally, examples
-from lorasum.errors import DataError, LorasumError
+from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.files import maker_lock, new_folder
-from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.model_source import ModelRef, chat_template, load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.prompt import Prompt, chat_prompt, template_prompt
 from lorasum.reporting import Reporter
 from lorasum.resources import Dataset
 from lorasum.results import PrepareResult, RenderedExample
@@ -47,7 +48,15 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     model = resolve_model(config.model, report)
     tokenizer, commit = tokenizer_identity(model)
     identities: dict[str, str] = {split: source.identity() for split, source in sources.items()}
-    fingerprint = store.fingerprint(identities, tokenizer, config.data)
+    model_at = replace(model, revision=commit)
+    wanted = config.data.chat_format
+    chat = None if wanted is False else chat_template(model_at)
+    if wanted and chat is None:
+        raise ModelError(
+            f"the tokenizer of {model.id} has no chat template",
+            "set data.format: template, or choose an instruct model",
+        )
+    fingerprint = store.fingerprint(identities, tokenizer, config.data, chat)
     folder = paths.run_dir(run.name)
     dataset = folder / "data" / fingerprint
     rejects, page = folder / "rejected" / f"{fingerprint}.jsonl", folder / "reports" / f"{fingerprint}.html"
@@ -62,9 +71,8 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
                 manifest = store.read_manifest(dataset)
                 if manifest is None:
                     with RejectFile(rejects) as rejected:
-                        manifest = _make(
-                            dataset, replace(model, revision=commit), sources, config.data, rejected, report
-                        )
+                        in_chat_format = chat is not None
+                        manifest = _make(dataset, model_at, sources, config.data, in_chat_format, rejected, report)
                     write_report(page, run.name, manifest)
         run.backend.store_dataset(run.name, dataset)
     except BaseException as error:
@@ -89,11 +97,17 @@ def _make(
     model: ModelRef,
     sources: dict[Split, Source],
     data: DataConfig,
+    in_chat_format: bool,
     rejected: RejectFile,
     report: Reporter,
 ) -> Manifest:
     """Read, check, tokenise, pack and write both splits; the test split first, to see what they share."""
     tokenizer = load_tokenizer(model)
+    prompt = (
+        chat_prompt(tokenizer, data.instruction, data.system)
+        if in_chat_format
+        else template_prompt(tokenizer, data.own_template)
+    )
     splits: dict[str, SplitStats] = {}
     tallies = {split: Tally(split, rejected) for split in sources}
     looking = _Looking()
@@ -101,8 +115,10 @@ def _make(
         for split in reversed(sources):
             source, tally = sources[split], tallies[split]
             reading = _Reading(report, f"reading {source.name}")
-            usable = _unique(examples(source.rows(reading.tick), source.name, data, tally), data, tally, looking)
-            kept = _looked_at(fit(usable, tokenizer, data, tally), split, looking)
+            usable = _unique(
+                examples(source.rows(reading.tick), source.name, data, tally), prompt, data, tally, looking
+            )
+            kept = _looked_at(fit(usable, tokenizer, prompt, data, tally), split, looking)
             if split == "test":
                 kept = store.write_examples(folder / "test.jsonl", kept)
             tokens = (tokens for _, _, tokens in kept)
@@ -120,21 +136,31 @@ def _make(
             )
         manifest = Manifest(
             fingerprint=dataset.name,
-            template=data.template,
+            template=prompt.template,
             tokenizer=model.id,
             tokenizer_revision=model.revision,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=prompt.end_id,
             max_length=data.max_length,
             splits={split: splits[split] for split in sources},
             dropped=dict(sum((tally.dropped for tally in tallies.values()), Counter())),
             lorasum_version=__version__,
             shared_with_test=dict(looking.shared),
             personal=dict(looking.personal),
+            prompt_format="chat" if in_chat_format else "template",
+            instruction=data.instruction if in_chat_format else "",
+            system=data.system if in_chat_format else "",
+            control_tokens=prompt.control_tokens,
         )
         store.write_manifest(folder, manifest)
     _warn(sources, tallies, manifest, data, rejected, report)
     if data.redact:
         _tell_redacted(looking, data, report)
+    if looking.control:
+        text, where = looking.control[0]
+        report.warn(
+            f"{_counted(len(looking.control), 'row')} with control tokens of the tokenizer, such as {text} in {where}: "
+            "they are read as text"
+        )
     return manifest
 
 
@@ -159,6 +185,7 @@ class _Looking:
         taken_out: personal data by kind, with `data.redact`.
         left_in, left_in_at: long numbers that nothing explains, with `data.redact`, and the row of the first.
         longest, shortest: tokens and place of such an example of the split at hand.
+        control: a control token that a row holds, and the row's place, for each such row.
     """
 
     personal: Counter[str] = field(default_factory=Counter)
@@ -170,10 +197,11 @@ class _Looking:
     near: NearDuplicates = field(default_factory=NearDuplicates)
     longest: tuple[int, str] = (0, "")
     shortest: tuple[int, str] = (0, "")
+    control: list[tuple[str, str]] = field(default_factory=list)
 
 
 def _unique(
-    usable: Iterable[tuple[str, Example]], data: DataConfig, tally: Tally, looking: _Looking
+    usable: Iterable[tuple[str, Example]], prompt: Prompt, data: DataConfig, tally: Tally, looking: _Looking
 ) -> Iterator[tuple[str, Example]]:
     """Redact, count personal data, and leave out what was there before, as the config says."""
     seen = Seen()
@@ -183,6 +211,9 @@ def _unique(
         else:
             texts = [text for _, one in batch for text in (one.dialogue, one.summary)]
             count_personal(texts, looking.personal, data.phone_region)
+        for where, one in batch:
+            if token := prompt.control_token_in(one.dialogue) or prompt.control_token_in(one.summary):
+                looking.control.append((token, where))
         again = seen.add([key(one.dialogue, one.summary) for _, one in batch])
         for (where, example), repeated in zip(batch, again, strict=True):
             if repeated and data.duplicates == "drop":

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.config.section import Fraction, PositiveInt, Seconds, Section
-from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
-from lorasum.prompt import DEFAULT_TEMPLATE, PLACEHOLDER
+from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS, PLACEHOLDER
+from lorasum.prompt import DEFAULT_INSTRUCTION, DEFAULT_TEMPLATE
 
 
 class ModelConfig(Section):
@@ -81,8 +81,16 @@ class DataConfig(Section):
     """Chooses other dialogues for `test_fraction`."""
     columns: Columns = Columns()
     messages: Messages = Messages()
-    template: str = DEFAULT_TEMPLATE
-    """The prompt, with one `{dialogue}`. The completion is the summary and the end-of-sequence token."""
+    format: Literal["auto", "chat", "template"] = "auto"
+    """How the model is asked: `chat`, in the chat format of its tokenizer, or `template`. `auto` is `chat` where the
+    tokenizer has a chat format and no `template` is given."""
+    instruction: str = DEFAULT_INSTRUCTION
+    """With the chat format: the user's turn, with one `{dialogue}`."""
+    system: str = ""
+    """With the chat format: the system's turn; default: the model's own, if it has one."""
+    template: str | None = None
+    """Without the chat format: the prompt, with one `{dialogue}`; the completion is the summary and the end-of-sequence
+    token. Default: "Summarize the chat dialogue:", the dialogue, "---" and "Summary:", a line each."""
     max_length: Annotated[int, Field(gt=0, le=10_000_000)] = 2048
     """Longest pack, in tokens. A pack holds whole examples."""
     too_long: Literal["error", "drop", "truncate_dialogue"] = "error"
@@ -98,12 +106,24 @@ class DataConfig(Section):
     phone_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "US"
     """Country of phone numbers that name none: two capital letters. For `redact` and for counting them."""
 
-    @field_validator("template")
+    @property
+    def own_template(self) -> str:
+        """The prompt where the model is not asked in its chat format."""
+        return DEFAULT_TEMPLATE if self.template is None else self.template
+
+    @property
+    def chat_format(self) -> bool | None:
+        """Whether the model is asked in its chat format; None where that is for the tokenizer to say."""
+        if self.format == "auto":
+            return False if self.template is not None else None
+        return self.format == "chat"
+
+    @field_validator("template", "instruction")
     @classmethod
-    def _one_placeholder(cls, template: str) -> str:
-        if template.count(PLACEHOLDER) != 1:
+    def _one_placeholder(cls, text: str | None) -> str | None:
+        if text is not None and text.count(PLACEHOLDER) != 1:
             raise ValueError(f"must contain {PLACEHOLDER} exactly once")
-        return template
+        return text
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,9 @@ class Manifest:
     """Training examples whose dialogue is in the test split: `exact`, and `near` ones."""
     personal: Mapping[str, int] = field(default_factory=dict)
     """Email addresses, phone and card numbers that there seem to be in the dialogues and summaries, by kind."""
+    prompt_format: Literal["chat", "template"] = "template"
+    """Whether `template` is the model's chat format, made with `instruction` and `system`, or the user's own."""
+    instruction: str = ""
+    system: str = ""
+    control_tokens: tuple[str, ...] = ()
+    """What the tokenizer takes for control tokens, such as `</s>`; in dialogues and summaries they are text."""

@@ -34,19 +34,20 @@ _HISTOGRAM_STEPS = 40
 T = TypeVar("T")
 
 
-def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig) -> str:
+def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig, chat_template: str | None = None) -> str:
     """12 hex digits that differ whenever the prepared dataset would.
 
     Args:
         sources: split → identity of its source.
         tokenizer: identity of the tokenizer.
+        chat_template: of the tokenizer, where the model is asked in its chat format.
     """
     decisive = {
         "format": FORMAT,
         "sources": dict(sources),
         "tokenizer": tokenizer,
         "columns": data.columns.model_dump(),
-        "template": data.template,
+        "template": data.own_template,
         "chunk_length": data.max_length,  # its old name: another one would give other names to the same data
         "too_long": data.too_long,
         "max_bad_rows": data.max_bad_rows,
@@ -54,6 +55,8 @@ def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig) ->
         "messages": data.messages.model_dump(),
         "redact": [data.phone_region, REDACTION] if data.redact else None,
     }
+    if chat_template is not None:
+        decisive |= {"template": None, "chat": [chat_template, data.instruction, data.system]}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -182,10 +185,7 @@ def read_manifest(dataset: Path) -> Manifest | None:
         stored = json.loads((dataset / MANIFEST_FILE).read_text(encoding="utf-8"))
         if "chunk_length" in stored:  # as max_length was called
             stored["max_length"] = stored.pop("chunk_length")
-        splits = {
-            name: _known(SplitStats, stats | {"histogram": tuple(stats.get("histogram", ()))})
-            for name, stats in stored["splits"].items()
-        }
+        splits = {name: _known(SplitStats, stats) for name, stats in stored["splits"].items()}
         return _known(Manifest, stored | {"splits": splits})
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -193,7 +193,12 @@ def read_manifest(dataset: Path) -> Manifest | None:
 
 def _known(record: type[T], values: Mapping[str, Any]) -> T:
     names = {field.name for field in fields(record)}  # type: ignore[arg-type]
-    return record(**{name: value for name, value in values.items() if name in names})
+    return record(**{name: _tuple(value) for name, value in values.items() if name in names})
+
+
+def _tuple(value: Any) -> Any:
+    """JSON has lists where our records have tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _batches(packs: Iterable[list[Tokens]], tokens: int) -> Iterator[list[list[Tokens]]]:

@@ -1,7 +1,8 @@
 """From examples to packs of token ids. Pure: no files, the same input gives the same packs.
 
-An example is ids(prompt) ++ ids(summary) ++ [EOS]: the prompt tokenised by itself, as it will be at inference, so that
-the boundary is exact. A pack holds whole examples in source order, and at most `max_length` tokens.
+An example is ids(prompt) ++ ids(summary) ++ [end]: the prompt tokenised by itself, as it will be at inference, so that
+the boundary is exact. The end is EOS, or the token that ends a turn of the model's chat format. A pack holds whole
+examples in source order, and at most `max_length` tokens.
 """
 
 import os
@@ -16,10 +17,11 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from lorasum.config.schema import DataConfig
+from lorasum.contract import PLACEHOLDER
 from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, Tally
 from lorasum.errors import DataError
-from lorasum.prompt import PLACEHOLDER, render
+from lorasum.prompt import Prompt
 
 TOKENIZE_ROWS = 128
 """Examples per call of the tokenizer."""
@@ -37,36 +39,36 @@ class Tokens:
     prompt_length: int
 
 
-def tokenize(tokenizer: Any, template: str, examples: Sequence[Example]) -> list[Tokens]:
+def tokenize(tokenizer: Any, prompt: Prompt, examples: Sequence[Example]) -> list[Tokens]:
     """Tokenise a batch. `tokenizer` is a fast one of transformers.
 
-    Special tokens go around the prompt as they do at inference, except an EOS behind it: that ends the summary.
+    Special tokens go around the prompt as they do at inference, except an EOS behind it: the summary has the end.
     """
-    prompts = _ids(tokenizer, [render(template, example.dialogue) for example in examples], special_tokens=True)
-    summaries = _ids(tokenizer, [example.summary for example in examples], special_tokens=False)
-    eos = tokenizer.eos_token_id
+    prompts = _ids(tokenizer, [prompt.fill(example.dialogue) for example in examples], special_tokens=True)
+    summaries = _ids(tokenizer, [prompt.plain(example.summary) for example in examples], special_tokens=False)
     tokenised = []
-    for prompt, summary in zip(prompts, summaries, strict=True):
-        if prompt and prompt[-1] == eos:
-            prompt.pop()
-        ids = array("i", prompt)
-        ids.fromlist(summary)
-        ids.append(eos)
-        tokenised.append(Tokens(ids, len(prompt)))
+    for ids, summary in zip(prompts, summaries, strict=True):
+        if ids and ids[-1] == tokenizer.eos_token_id:
+            ids.pop()
+        whole = array("i", ids)
+        whole.fromlist(summary)
+        whole.append(prompt.end_id)
+        tokenised.append(Tokens(whole, len(ids)))
     return tokenised
 
 
-def shorten(tokenizer: Any, template: str, example: Example, limit: int) -> Example | None:
+def shorten(tokenizer: Any, prompt: Prompt, example: Example, limit: int) -> Example | None:
     """`example` with just enough tokens cut from the start of its dialogue to have at most `limit` in all.
 
     The template and the summary stay whole. None when they leave no room for any of the dialogue.
     """
-    before = len(template.partition(PLACEHOLDER)[0])
+    before = len(prompt.template.partition(PLACEHOLDER)[0])
+    example = replace(example, dialogue=prompt.plain(example.dialogue))
     while example.dialogue:
-        excess = len(tokenize(tokenizer, template, [example])[0].ids) - limit
+        excess = len(tokenize(tokenizer, prompt, [example])[0].ids) - limit
         if excess <= 0:
             return example
-        offsets = tokenizer.backend_tokenizer.encode(render(template, example.dialogue)).offsets
+        offsets = tokenizer.backend_tokenizer.encode(prompt.fill(example.dialogue)).offsets
         end = before + len(example.dialogue)
         starts = [max(start - before, 0) for start, stop in offsets if stop > before and start < end and stop > start]
         # Several tokens may share a character: the cut goes behind the last one dropped. Cutting may change how the
@@ -77,7 +79,7 @@ def shorten(tokenizer: Any, template: str, example: Example, limit: int) -> Exam
 
 
 def fit(
-    examples: Iterable[tuple[str, Example]], tokenizer: Any, data: DataConfig, tally: Tally
+    examples: Iterable[tuple[str, Example]], tokenizer: Any, prompt: Prompt, data: DataConfig, tally: Tally
 ) -> Iterator[tuple[str, Example, Tokens]]:
     """Tokenise (where, example) in batches and yield, in order, those of at most `data.max_length` tokens.
 
@@ -89,7 +91,7 @@ def fit(
     """
     limit = data.max_length
     first, count, longest = "", 0, 0
-    for batch, tokenised in _tokenised(examples, tokenizer, data.template):
+    for batch, tokenised in _tokenised(examples, tokenizer, prompt):
         for (where, example), tokens in zip(batch, tokenised, strict=True):
             length = len(tokens.ids)
             if length <= limit:
@@ -98,9 +100,9 @@ def fit(
                 first, count, longest = first or f"{where}: {length} tokens", count + 1, max(longest, length)
             elif data.too_long == "drop":
                 tally.reject(where, Rejected("too long", f"{length:,} tokens"), asdict(example))
-            elif shorter := shorten(tokenizer, data.template, example, limit):
+            elif shorter := shorten(tokenizer, prompt, example, limit):
                 tally.cut += 1
-                yield where, shorter, tokenize(tokenizer, data.template, [shorter])[0]
+                yield where, shorter, tokenize(tokenizer, prompt, [shorter])[0]
             else:
                 tally.reject(where, Rejected("too long without its dialogue"), asdict(example))
     if count:
@@ -112,7 +114,7 @@ def fit(
 
 
 def _tokenised(
-    examples: Iterable[tuple[str, Example]], tokenizer: Any, template: str
+    examples: Iterable[tuple[str, Example]], tokenizer: Any, prompt: Prompt
 ) -> Iterator[tuple[list[tuple[str, Example]], list[Tokens]]]:
     """Batches of examples with their tokens, in order."""
     waiting: deque[tuple[list[tuple[str, Example]], Future[list[Tokens]]]] = deque()
@@ -121,7 +123,7 @@ def _tokenised(
         try:
             for batch in batches(examples, TOKENIZE_ROWS):
                 texts = [example for _, example in batch]
-                waiting.append((batch, pool.submit(tokenize, tokenizer, template, texts)))
+                waiting.append((batch, pool.submit(tokenize, tokenizer, prompt, texts)))
                 if len(waiting) > threads:
                     first, tokenised = waiting.popleft()
                     yield first, tokenised.result()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.backends.records import TrainSpec
-from lorasum.config.schema import Config
+from lorasum.config.schema import Config, DataConfig
+from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
@@ -42,7 +43,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
         )
     asked = {
         "model.id": (manifest.tokenizer, config.model.id),
-        "data.template": (manifest.template, config.data.template),
+        **_asked_differently(manifest, config.data),
         "data.max_length": (manifest.max_length, config.data.max_length),
     }
     if changed := [key for key, (prepared, now) in asked.items() if prepared != now]:
@@ -56,6 +57,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
         dataset=str(dataset),
         fingerprint=manifest.fingerprint,
         template=manifest.template,
+        control_tokens=manifest.control_tokens,
         model=model.location,
         model_revision=model.revision or "",
     )
@@ -65,14 +67,29 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
 def example_job(config: Config) -> PlannedJob:
     """The job that the config comes to before anything is prepared: what a dataset decides is left open."""
     model = resolve_model(config.model, Silent())
-    return PlannedJob(_spec(config, model, Path("not-prepared-yet"), ""), Origin(template=config.data.template))
+    return PlannedJob(_spec(config, model, Path("not-prepared-yet"), ""), Origin(template=config.data.own_template))
 
 
 def is_job_of(job: TrainingJob, config: Config) -> bool:
     """Whether a recorded job is the one that this config comes to, on the dataset that the job was trained on."""
     model = resolve_model(config.model, Silent())
     name = _job_name(config.name, hyperparameters(config), job.origin.fingerprint, model)
-    return job.name == name and job.origin.template == config.data.template
+    manifest = read_manifest(Path(job.origin.dataset))
+    asked = _asked_differently(manifest, config.data) if manifest else {}
+    return job.name == name and all(prepared == now for prepared, now in asked.values())
+
+
+def _asked_differently(manifest: Manifest, data: DataConfig) -> dict[str, tuple[object, object]]:
+    """How the model was asked when the dataset was prepared, and how the config asks it now, by key."""
+    wanted = data.chat_format
+    if wanted is not None and wanted != (manifest.prompt_format == "chat"):
+        return {"data.format": (manifest.prompt_format, "chat" if wanted else "template")}
+    if manifest.prompt_format == "template":
+        return {"data.template": (manifest.template, data.own_template)}
+    return {
+        "data.instruction": (manifest.instruction, data.instruction),
+        "data.system": (manifest.system, data.system),
+    }
 
 
 def hyperparameters(config: Config) -> dict[str, str]:

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef
 from lorasum.config.schema import PredictConfig
+from lorasum.contract import fill_template
 from lorasum.data.records import Example
 from lorasum.data.store import read_test_examples
 from lorasum.errors import BackendError, DataError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.prompt import render
 from lorasum.resources import Endpoint, Origin
 
 _Row = TypeVar("_Row")
@@ -40,7 +40,9 @@ class Summarizer:
             BackendError: it did not answer in `predict.timeout` seconds, or not as it should.
         """
         payload = {
-            "inputs": [render(self.origin.template, dialogue) for dialogue in dialogues],
+            "inputs": [
+                fill_template(self.origin.template, dialogue, self.origin.control_tokens) for dialogue in dialogues
+            ],
             "parameters": {"max_new_tokens": self.settings.max_new_tokens, "temperature": self.settings.temperature},
         }
         return read_answer(self.backend.invoke(self.endpoint, payload, self.settings.timeout), len(dialogues))

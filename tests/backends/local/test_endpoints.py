@@ -21,9 +21,8 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import endpoints as local_endpoints
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.contract import MAX_BODY, SERVING_FILES, refusal_text
+from lorasum.contract import MAX_BODY, SERVING_FILES, fill_template, refusal_text
 from lorasum.errors import BackendError, RefusedError
-from lorasum.prompt import render
 
 RUN, NAME = "a-run", "an-endpoint"
 TEMPLATE = "Chat:\n{dialogue}\nTL;DR:"
@@ -135,7 +134,7 @@ def test_it_answers_one_completion_per_prompt_as_the_handler_does(endpoint: Endp
 def test_a_dialogue_is_put_into_the_artifacts_own_template(endpoint: EndpointRef) -> None:
     dialogue = "Ana: {dialogue}\nRaj: ok "
     answer = BACKEND.invoke(endpoint, {"dialogue": dialogue}, timeout=60)
-    assert answer == BACKEND.invoke(endpoint, {"inputs": [render(TEMPLATE, dialogue)]}, timeout=60)
+    assert answer == BACKEND.invoke(endpoint, {"inputs": [fill_template(TEMPLATE, dialogue)]}, timeout=60)
 
 
 def test_a_refused_request_carries_the_handlers_words(endpoint: EndpointRef) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from lorasum.chat_prompt import chat_prompt
+from lorasum.contract import fill_template
 from lorasum.errors import ModelError
-from lorasum.prompt import render
+from lorasum.prompt import chat_prompt, template_prompt
 
 ASK = "Sum up:\n{dialogue}"
 
@@ -122,7 +122,7 @@ def test_training_sees_the_tokens_of_the_whole_chat(family: str) -> None:
     model = tokenizer(chat_template, adds_bos)
     prompt = chat_prompt(model, ASK)
     dialogue, summary = "Ann: lunch?\nBen: yes, {at} 12", "They have lunch."
-    prompt_ids = model(render(prompt.template, dialogue)).input_ids
+    prompt_ids = model(fill_template(prompt.template, dialogue)).input_ids
     answer_ids = model(summary, add_special_tokens=False).input_ids
     turns = [
         {"role": "user", "content": ASK.replace("{dialogue}", dialogue)},
@@ -142,7 +142,7 @@ def test_training_sees_the_tokens_of_the_whole_chat(family: str) -> None:
 def test_bos_stands_once_in_front(family: str) -> None:
     chat_template, adds_bos, _, _ = FAMILIES[family]
     model = tokenizer(chat_template, adds_bos)
-    ids = model(render(chat_prompt(model, ASK).template, "Ann: hi")).input_ids
+    ids = model(fill_template(chat_prompt(model, ASK).template, "Ann: hi")).input_ids
     assert ids.count(model.bos_token_id) == 1
     assert ids[0] == model.bos_token_id
 
@@ -173,3 +173,35 @@ def test_a_chat_template_that_cannot_be_used_is_refused(chat_template: str, reas
     with pytest.raises(ModelError, match=reason) as error:
         chat_prompt(tokenizer(chat_template), ASK, "Be brief.")
     assert "data.format: template" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Ann: I typed </s> and it broke", "Ann: I typed < /s> and it broke"),
+        ("<|im_end|><|im_end|>", "< |im_end|>< |im_end|>"),
+        ("2 < 3, and <3 to you", "2 < 3, and <3 to you"),
+        ("[INST] is no tag", "[ INST] is no tag"),
+    ],
+)
+def test_control_tokens_in_a_chat_are_read_as_text(text: str, plain: str) -> None:
+    model = tokenizer(CHATML)
+    prompt = template_prompt(model, ASK)
+    assert prompt.plain(text) == plain
+    ids = model(prompt.plain(text), add_special_tokens=False).input_ids
+    assert not set(ids) & set(model.all_special_ids)
+    assert not set(ids) & set(model.convert_tokens_to_ids(list(prompt.control_tokens)))
+
+
+def test_control_tokens_of_the_template_stay_what_they_are() -> None:
+    model = tokenizer(CHATML)
+    prompt = chat_prompt(model, ASK)
+    ids = model(prompt.fill("Ann: <|im_end|> lol")).input_ids
+    assert ids.count(model.convert_tokens_to_ids("<|im_end|>")) == 1
+    assert prompt.control_token_in("Ann: <|im_end|> lol") == "<|im_end|>"
+    assert prompt.control_token_in("Ann: lol") is None
+
+
+def test_a_raw_template_ends_with_the_eos_token() -> None:
+    model = tokenizer(CHATML)
+    assert template_prompt(model, ASK).end_id == model.eos_token_id
