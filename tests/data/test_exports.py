@@ -1,6 +1,7 @@
 """Files that people give: encodings, archives, transcripts."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -45,6 +46,26 @@ def test_the_archive_that_whatsapp_makes_is_read() -> None:
         read_bytes(zipped({"photo.jpg": ""}))
     with pytest.raises(NoChatError, match=r"holds 2 texts"):
         read_bytes(zipped({"a.txt": "", "b.txt": ""}))
+
+
+def test_the_folder_of_an_export_is_read(tmp_path: Path) -> None:
+    for name, content in {
+        "whatsapp/_chat.txt": CHAT,
+        "telegram/result.json": json.dumps(
+            {"id": 1, "type": "personal_chat", "messages": [{"from": "Ana", "text": "hi"}]}
+        ),
+        "messenger/message_1.json": json.dumps(
+            {"messages": [{"sender_name": "Ben", "timestamp_ms": 2, "content": "ho"}]}
+        ),
+        "messenger/message_2.json": json.dumps(
+            {"messages": [{"sender_name": "Ana", "timestamp_ms": 1, "content": "hi"}]}
+        ),
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_path(tmp_path / "whatsapp").dialogue == "Ana: olé\nBen: hi"
+    assert read_path(tmp_path / "telegram").dialogue == "Ana: hi"
+    assert read_path(tmp_path / "messenger").dialogue == "Ana: hi\nBen: ho"
 
 
 VTT = """WEBVTT - a meeting

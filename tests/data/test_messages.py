@@ -121,6 +121,10 @@ LINES = 'user: Is it free?\nIt\'s "mine"\nassistant: Yes, from May.'
         str(TURNS).replace("}, {", "}\n {"),  # as numpy prints an array
         f"array({TURNS}, dtype=object)",
         {"messages": TURNS},
+        json.dumps(json.dumps(TURNS)),
+        [json.dumps(turn) for turn in TURNS],
+        [list(turn.items()) for turn in TURNS],  # a map of Arrow's
+        {str(number): turn for number, turn in enumerate(TURNS)},
         json.dumps({"conversations": TURNS}),
         {"role": [turn["role"] for turn in TURNS], "content": [turn["content"] for turn in TURNS]},
         str({"role": [turn["role"] for turn in TURNS], "content": [turn["content"] for turn in TURNS]}),
@@ -134,6 +138,7 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
     ("cell", "dialogue"),
     [
         (["Ana: hi", "Ben: ho"], "Ana: hi\nBen: ho"),
+        ([["Ana", "hi"], ["Ben", "ho"], ["Ana", "so"]], "Ana: hi\nBen: ho\nAna: so"),
         ('["Ana: hi", "Ben: ho"]', "Ana: hi\nBen: ho"),
         ("['Ana: hi'\n 'Ben: it\\'s']", "Ana: hi\nBen: it's"),
         ("[laughs] Ana: hi [ends]", "[laughs] Ana: hi [ends]"),
@@ -146,6 +151,19 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
 )
 def test_lines_are_a_dialogue_and_other_brackets_stay_text(cell: object, dialogue: str) -> None:
     assert dialogue_of(cell, Messages()) == dialogue
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        json.dumps(TURNS)[:-20],
+        "[{'role': 'user', 'content': 'hi', 'at': Timestamp('2024-06-03')}]",
+        '[{"role": "user", "content": "a"b"}]',
+    ],
+)
+def test_messages_that_cannot_be_parsed_are_no_text(cell: str) -> None:
+    with pytest.raises(MessageError, match="looks like messages"):
+        dialogue_of(cell, Messages())
 
 
 def test_other_values_are_no_dialogue() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lorasum.data.exports import read_chat, read_folder
+from lorasum.data.exports import read_chat, read_folder, read_path
 from lorasum.data.slack import read_slack
 
 SLACK: list[dict[str, Any]] = [
@@ -41,6 +41,7 @@ def test_an_export_is_put_in_order_with_names(tmp_path: Path) -> None:
     channel(tmp_path, {"users.json": [{"id": "U02", "name": "ben", "profile": {"display_name": "Ben"}}]})
     assert read_folder(general).dialogue == "Ana Lee: hi\nBen: @Ana Lee see this & that\nAna Lee: bye"
     assert read_folder(tmp_path) == read_folder(general), "the only channel of an export"
+    assert read_path(general / "2023-11-14.json").dialogue == "Ana Lee: hi\nBen: @Ana Lee see this & that"
 
 
 @pytest.mark.parametrize(

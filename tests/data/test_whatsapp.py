@@ -96,6 +96,38 @@ def test_a_notice_without_a_name_is_left_out_in_each_form(form: str) -> None:
     assert chat.left_out == {"notices": 1}
 
 
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "You were added",
+        "Eve left",
+        "Eve changed the group description to: be kind",
+        '+12 345 578 created group "x"',
+        "Eve wurde hinzugefügt",
+        "Eva salió del grupo",
+    ],
+)
+def test_a_notice_is_known_where_the_one_of_encryption_is_missing(notice: str) -> None:
+    chat = read_whatsapp(android("Ana: hi", notice, "Ben: yes", "Ana: so?"))
+    assert chat is not None
+    assert (chat.dialogue, chat.left_out) == ("Ana: hi\nBen: yes\nAna: so?", {"notices": 1})
+
+
+def test_the_first_notice_is_known_without_its_mark() -> None:
+    first = "Messages and calls are end-to-end encrypted. No one outside of this chat can read them."
+    assert said(ios(f"Trip: {first}", "Ana: hi", "Ben: is WhatsApp end-to-end encrypted?")) == [
+        "Ana: hi",
+        "Ben: is WhatsApp end-to-end encrypted?",
+    ]
+
+
+def test_lines_above_a_chat_are_kept() -> None:
+    text = "WhatsApp Chat with Ana\n\n" + android(
+        "Messages are end-to-end encrypted", "Ana: hi", "Ben: <Media omitted>"
+    )
+    assert said(text) == ["WhatsApp Chat with Ana", "Ana: hi"]
+
+
 def test_two_forms_of_the_hour_may_stand_in_one_file() -> None:
     chat = read_whatsapp("14/3/2024, 9:02 AM - Pia: it leaks\n14/3/2024, 1:40 p. m. - Teo: he comes on Thursday")
     assert chat is not None
@@ -158,6 +190,7 @@ def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> Non
         "Llamada perdida",
         "Missed video call at 10:02",
         "Waiting for this message. This may take a while.",
+        "null",
     ],
 )
 def test_what_stands_for_a_message_is_left_out(placeholder: str) -> None:
@@ -182,6 +215,8 @@ def test_what_stands_for_a_message_is_left_out(placeholder: str) -> None:
         f"{RLM}<تم تعديل هذه الرسالة>",
         "<ההודעה נערכה>",
         "<Pesan ini diedit>",
+        f"{LRM}<in a language that is not known>",
+        "<This message was edited>\n",
     ],
 )
 def test_the_tag_of_an_edited_message_is_cut_off(tag: str) -> None:
@@ -223,6 +258,7 @@ MEDIA = [
     "<省略多媒体文件>",
     "<忽略多媒體檔>",
     "<Mitjans omesos>",
+    "<View once voice message omitted>",
     "IMG-20240603-WA0007.jpg (file attached)",
     "IMG-20240603-WA0007.jpg (Datei angehängt)",
     "PTT-20240603-WA0008.opus (archivo adjunto)",
@@ -316,7 +352,7 @@ def test_lines_of_long_messages_may_outnumber_the_messages() -> None:
         "no answer",
         "a < b and c > d",
         "here: https://example.org/?q=1,2",
-        "null",
+        "null points",
         "the file is plan.pdf",
     ],
 )

@@ -10,9 +10,7 @@ from lorasum.data.chat import Chat
 from lorasum.data.messages import MessageError, is_notice, looks_like_messages, messages_in, render_messages
 from lorasum.data.slack import is_slack, read_slack
 
-_KNOWN = (
-    "a list of messages ({role, content}, {sender, text}, …), or an export of Slack, Telegram, Discord or Messenger"
-)
+_KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
 
 
 class NoChatError(ValueError):
@@ -62,6 +60,8 @@ def _found(data: Any) -> tuple[str, list[Any]]:
             return "Discord export", _by_time(data, "timestamp")
     messages = messages_in(data) if isinstance(data, list | Mapping) else None
     if not messages or not looks_like_messages(messages):
+        if isinstance(data, list) and data and all(isinstance(one, Mapping) and "dialogue" in one for one in data):
+            raise NoChatError(f"it holds {len(data)} rows: give them to --input")
         raise NoChatError(f"this JSON is no chat: {_KNOWN}")
     return "messages", messages
 

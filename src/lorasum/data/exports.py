@@ -71,21 +71,34 @@ def read_path(path: Path, how: Messages | None = None) -> Chat:
         OSError: it cannot be read.
         ValueError: there is no chat in it, or it is not in UTF-8; the message says what is wrong.
     """
-    return read_folder(path) if path.is_dir() else read_bytes(path.read_bytes(), how)
+    if path.is_dir():
+        return read_folder(path, how)
+    content = path.read_bytes()
+    if path.suffix == ".json" and _DAY.fullmatch(path.stem) and is_slack(day := _json(_decoded(content))):
+        return read_slack(day, _users(path.parent))
+    return read_bytes(content, how)
 
 
-def read_folder(folder: Path) -> Chat:
-    """The dialogue in a channel's folder of a Slack export: one JSON file a day. Other files there are passed over.
+def read_folder(folder: Path, how: Messages | None = None) -> Chat:
+    """The dialogue in a folder that an app exported: Slack's of one channel, WhatsApp's, Telegram's, Messenger's.
+
+    A channel's folder has one JSON file a day. Other files there are passed over.
 
     Raises:
-        ValueError: there are no such files in it; the message says what is wrong.
+        ValueError: there is no chat in it, or several; the message says what is wrong.
         OSError: it cannot be read.
     """
+    for name in ("_chat.txt", "result.json"):
+        if (folder / name).is_file():
+            return read_path(folder / name, how)
+    parts = [_read_json(part) for part in folder.glob("message_*.json")]
+    if parts and all(isinstance(part, dict) and isinstance(part.get("messages"), list) for part in parts):
+        return read_json({**parts[0], "messages": [one for part in parts for one in part["messages"]]}, how)
     days = sorted(day for day in folder.glob("*.json") if _DAY.fullmatch(day.stem))
     if not days:
         channels = sorted({day.parent for day in folder.glob("*/*.json") if _DAY.fullmatch(day.stem)})
         if len(channels) == 1:
-            return read_folder(channels[0])
+            return read_folder(channels[0], how)
         if channels:
             names = ", ".join(channel.name for channel in channels[:8])
             raise ValueError(f"it holds {len(channels)} channels: give the folder of one ({names})")
@@ -96,9 +109,14 @@ def read_folder(folder: Path) -> Chat:
         if read and not is_slack(read):
             raise ValueError(f"{day.name} holds no Slack messages")
         messages += read
-    users = folder.parent / "users.json"
-    known = _read_json(users) if users.is_file() else []
-    return read_slack(messages, known if isinstance(known, list) else [])
+    return read_slack(messages, _users(folder))
+
+
+def _users(channel: Path) -> list[Any]:
+    """Who is who, from beside the folder of a channel."""
+    files = (channel.parent / "users.json", channel.parent / "org_users.json")
+    known = [_read_json(file) for file in files if file.is_file()]
+    return [user for users in known if isinstance(users, list) for user in users]
 
 
 def _decoded(content: bytes) -> str:

@@ -14,7 +14,7 @@ from lorasum.config.schema import Messages
 
 _TEXTS = (
     "text", "content", "message", "value", "body", "utterance",
-    "parts", "transcript", "messagetext", "textcontent", "msg", "line", "sentence", "caption",
+    "parts", "utterances", "lines", "transcript", "messagetext", "textcontent", "msg", "line", "sentence", "caption",
 )  # fmt: skip
 _MAY_BE_NUMBERS = frozenset(_TEXTS[:6])  # a `line` that is a number counts lines
 _SPEAKERS = (
@@ -51,7 +51,9 @@ _NOTICES = frozenset((
     "reminder_add", "channel_convert_to_private", "channel_posting_permissions", "huddle_thread",
     "joiner_notification", "service", "subscribe", "unsubscribe", "call", "guildmemberjoin", "recipientadd",
     "recipientremove", "channelnamechange", "channeliconchange", "channelpinnedmessage", "threadcreated",
-    "userpremiumguildsubscription", "usernamechange", "reasoning", "thinking",
+    "userpremiumguildsubscription", "usernamechange", "reasoning", "thinking", "channel_canvas_updated",
+    "sh_room_created", "sh_room_shared", "channel_convert_to_public", "channel_unshared", "bot_disable",
+    "bot_enable", "app_conversation_join", "app_conversation_leave", "message_deleted", "message_replied",
 ))  # fmt: skip
 """Types of messages in exports of Slack, Telegram, Discord and Messenger, and of models, that nobody said."""
 
@@ -130,9 +132,22 @@ def messages_in(value: Any) -> list[Any] | None:
         return _of_object(value)
     if hasattr(value, "tolist") and not isinstance(value, str):
         value = value.tolist()  # numpy's, from Parquet
-    if isinstance(value, tuple):
-        value = list(value)
-    return value if isinstance(value, list) and value else None
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in value):
+        names = {name for name, _ in value}
+        return [{"speaker": name, "text": text} for name, text in value] if len(names) < len(value) else list(value)
+    return [_as_object(message) for message in value]
+
+
+def _as_object(message: Any) -> Any:
+    """A message that is written as JSON, or is one of Arrow's maps, as an object; others as they are."""
+    if isinstance(message, str) and message.lstrip().startswith("{"):
+        written = _written(message)
+        return written if isinstance(written, Mapping) and _has_text(written) else message
+    if isinstance(message, list) and message and all(isinstance(pair, tuple) and len(pair) == 2 for pair in message):
+        return dict(message)
+    return message
 
 
 def looks_like_messages(messages: Sequence[Any]) -> bool:
@@ -152,9 +167,13 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
         MessageError: it is a list of messages with something wrong in it.
     """
     messages = messages_in(value)
-    if messages is not None and not (isinstance(value, str) and not looks_like_messages(messages)):
+    if messages is not None and (not isinstance(value, str) or looks_like_messages(messages)):
         return render_messages(messages, how)
-    return mended(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    if messages is None and _BROKEN.match(value):
+        raise MessageError("it looks like messages, and is neither JSON nor what Python prints: it may be cut off")
+    return mended(value)
 
 
 def mended(text: str) -> str:
@@ -171,6 +190,7 @@ def mended(text: str) -> str:
 
 
 _MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")
+_BROKEN = re.compile(r"\s*\[\s*\{\s*['\"](?:role|from|sender|speaker|author|content|text|value|name|id)['\"]\s*:")
 _LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
 
 
@@ -179,10 +199,11 @@ def _written(text: str) -> Any:
     text = text.strip()
     if text.startswith("array(") and text.endswith(")"):
         text = re.sub(r"^array\(|,?\s*dtype=\w+\)$|\)$", "", text)
-    if not text.startswith(("[", "{")) or not text.endswith(("]", "}")):
+    if not text.startswith(("[", "{", '"[', '"{')) or not text.endswith(("]", "}", '"')):
         return None
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        return _written(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         pass
     if len(text) > _LONGEST_LITERAL or not re.match(r"[\[{]\s*['\"{\[]", text):
@@ -206,6 +227,8 @@ def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
     if len(lengths) == 1 and any(key in plain and isinstance(plain[key], list) for key in _TEXTS):
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         return rows if looks_like_messages(rows) else None
+    if value and all(isinstance(message, Mapping) and _has_text(message) for message in value.values()):
+        return list(value.values())  # by number, as pandas writes an index
     return [value] if _has_text(value) else None
 
 
