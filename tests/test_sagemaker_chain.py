@@ -130,12 +130,13 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     described = there.aws.sagemaker.jobs[planned["job"]].description
     assert sent == {key: described[key] for key in sent}
     assert deployed["artifact"] == trained["artifact"]
-    assert (evaluated["examples"], evaluated["before"] is not None) == (4, True)
+    assert (evaluated["examples"], evaluated["before"]) == (4, None)
 
     assert there.call("train")["reused"]
     assert there.call("deploy")["reused"]
-    created = [call for call in there.aws.calls if call == "sagemaker CreateEndpoint"]
-    assert len(created) == 2  # the model's, and the base model's to compare with
+    assert there.aws.calls.count("sagemaker CreateEndpoint") == 1
+    assert there.call("evaluate", "--base")["before"] is not None
+    assert there.aws.calls.count("sagemaker CreateEndpoint") == 2
     summary = there.call("predict", "--text", "Ana: lunch?\nBen: yes, at noon")["summary"]
     assert summary == local_summary(there, trained["artifact"], tmp_path)
     [endpoint] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]

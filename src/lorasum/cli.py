@@ -251,7 +251,13 @@ def predict(
 def evaluate(
     config: ConfigFile,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many test dialogues.")] = None,
-    no_base: Annotated[bool, typer.Option("--no-base", help="Leave out the base model's figures.")] = False,
+    base: Annotated[
+        bool | None,
+        typer.Option(
+            "--base/--no-base",
+            help="Show the base model's figures, or leave them out. Default: show them where they cost nothing.",
+        ),
+    ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -261,7 +267,7 @@ def evaluate(
     from lorasum.commands.evaluate import evaluate
 
     common = (config, overrides, as_json, quiet)
-    _run(*common, lambda context: evaluate(context, limit=limit, base=not no_base))
+    _run(*common, lambda context: evaluate(context, limit=limit, base=base))
 
 
 @app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes")

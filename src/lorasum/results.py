@@ -127,7 +127,7 @@ class EvaluateResult:
     run: str
     examples: int
     before: Rouge | None
-    """The base model on the same prompts; None with --no-base."""
+    """The base model on the same prompts; None where they were left out."""
     after: Rouge
     seconds: float
 

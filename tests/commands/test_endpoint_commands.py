@@ -321,8 +321,8 @@ def test_evaluate_scores_the_endpoint_and_the_base_model_which_is_paid_for_once(
     assert first.examples == 3
     assert first.before == first.after
     assert first.after.rouge1 == pytest.approx(100 * 6 / 8)  # it echoes "Sum up: Ana: number 0", 5 words for 3
-    assert [request["endpoint"] for request in backend.requests] == ["chats", "chats", *["chats-base"] * 3]
-    assert states(ledger) == {"chats": "live", "chats-base": "gone"}
+    assert [request["endpoint"] for request in backend.requests] == ["chats", "chats", *["chats--base"] * 3]
+    assert states(ledger) == {"chats": "live", "chats--base": "gone"}
     assert list(backend.endpoints) == ["chats"]
 
     backend.calls.clear()
@@ -331,16 +331,30 @@ def test_evaluate_scores_the_endpoint_and_the_base_model_which_is_paid_for_once(
     assert "start_endpoint" not in backend.calls
 
 
+def test_a_base_endpoint_that_costs_money_is_started_only_when_asked_for(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.price = 2.5
+    said = RecordingReporter()
+    assert evaluate(context(deployed, backend, ledger, said)).before is None
+    assert list(backend.endpoints) == ["chats"]
+    [step] = [step for step in said.steps if "left out" in step]
+    assert "$2.50 an hour" in step
+    asked = evaluate(context(deployed, backend, ledger), base=True).before
+    assert asked is not None
+    assert evaluate(context(deployed, backend, ledger)).before == asked, "its figures were kept"
+
+
 @pytest.mark.parametrize("failure", [refuse, interrupt])
 def test_the_base_endpoint_goes_whatever_happens(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, failure: Callable[[], None]
 ) -> None:
     def at_the_base_models_second_request() -> None:
-        if [request["endpoint"] for request in backend.requests].count("chats-base") == 1:
+        if [request["endpoint"] for request in backend.requests].count("chats--base") == 1:
             failure()
 
     backend.before["invoke"] = at_the_base_models_second_request
     with pytest.raises((BackendError, KeyboardInterrupt)):
         evaluate(context(deployed, backend, ledger))
     assert list(backend.endpoints) == ["chats"]
-    assert states(ledger)["chats-base"] == "gone"
+    assert states(ledger)["chats--base"] == "gone"

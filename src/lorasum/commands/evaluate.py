@@ -20,11 +20,18 @@ from lorasum.reporting import Reporter
 from lorasum.resources import Origin
 from lorasum.results import EvaluateResult, Rouge
 
+_BASE = "--base"
+"""Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
 
-def evaluate(run: RunContext, limit: int | None = None, base: bool = True) -> EvaluateResult:
+
+def evaluate(run: RunContext, limit: int | None = None, base: bool | None = None) -> EvaluateResult:
     """Score the endpoint on the first `limit` test examples (all, if None).
 
     The base model answers the same prompts through an endpoint of its own, once: its figures are kept.
+
+    Args:
+        base: whether to show the base model's figures. None shows them where they cost nothing: on the user's own
+            machine, or once they are kept.
 
     Raises:
         LorasumError: no endpoint is in service, or the test examples are gone.
@@ -34,7 +41,7 @@ def evaluate(run: RunContext, limit: int | None = None, base: bool = True) -> Ev
     summarizer = run.summarizer()
     examples = summarizer.held_out()[:limit]
     after = _score(summarizer, examples, run.reporter, "fine-tuned model")
-    before = _base_score(run, summarizer.origin, examples) if base else None
+    before = None if base is False else _base_score(run, summarizer.origin, examples, whatever_it_costs=bool(base))
     return EvaluateResult(run.name, len(examples), before, after, time.monotonic() - began)
 
 
@@ -57,11 +64,18 @@ def _score(summarizer: Summarizer, examples: Sequence[Example], reporter: Report
     return rouge([example.summary for example in examples], summaries)
 
 
-def _base_score(run: RunContext, origin: Origin, examples: Sequence[Example]) -> Rouge:
+def _base_score(run: RunContext, origin: Origin, examples: Sequence[Example], whatever_it_costs: bool) -> Rouge | None:
     """The base model's figures: kept ones, or those of an endpoint that is there for as long as it takes."""
     kept = _kept_figures(run, origin, len(examples))
     if figures := _read_figures(kept):
         return figures
+    price = run.backend.usd_per_hour("endpoint")
+    if price != 0 and not whatever_it_costs:
+        run.reporter.step(
+            f"the base model's figures are left out: they take a second endpoint{price_note(price)}; "
+            "`lorasum evaluate --base` starts it, and deletes it again"
+        )
+        return None
     with run.hold() as held:
         if figures := _read_figures(kept):  # another process has just found them out
             return figures
@@ -72,7 +86,7 @@ def _base_score(run: RunContext, origin: Origin, examples: Sequence[Example]) ->
 
 def _ask_base(run: RunContext, held: HeldRun, origin: Origin, examples: Sequence[Example]) -> Rouge:
     """Start the base model's endpoint, score it, and delete it whatever happens."""
-    name = f"{run.name}-base"
+    name = f"{run.name}{_BASE}"
     spec = EndpointSpec(
         run=run.name,
         name=name,

@@ -54,7 +54,7 @@ def _hub_model(session: Session, model: str) -> dict[str, str]:
     if secret:
         raise ConfigError(
             f"the vLLM image takes a hub token from its environment only, where others see it: {model} is not served",
-            "evaluate with --no-base, or set sagemaker.engine to huggingface",
+            "evaluate without --base, or set sagemaker.engine to huggingface",
         )
     name, _, revision = model.partition("@")
     return {"SM_VLLM_MODEL": name, "SM_VLLM_REVISION": revision or "main"}
