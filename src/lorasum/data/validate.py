@@ -33,6 +33,17 @@ class Rejected:
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
 
+_WHOLE_FILE = {
+    "not UTF-8": "save the file as UTF-8; in Excel, as 'CSV UTF-8'",
+    "not JSON": "write one JSON object per line, or an array of objects",
+    "not CSV": "check what separates the file's fields, and that a quote in a field is written twice",
+    "not a JSON object": 'write each row as an object, such as {"dialogue": "Ana: hi", "summary": "Ana greets."}',
+}
+"""Reason of all rows of a file → what to do about the file."""
+_MISSING = frozenset(("nan", "none", "null", "n/a", "#n/a", "na", "<na>", "nil", "-"))
+"""What spreadsheets and pandas write for a missing text, in small letters."""
+_LONGEST_MISSING = 20  # characters, white space around it included
+
 Row = Mapping[str, Any] | Rejected
 """A row of a source by column, or why it could not be read."""
 
@@ -97,16 +108,33 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
         ("dialogue", fields.dialogue, dialogue),
         ("summary", fields.summary, fields.summary),
     ):
-        if given is None:
+        if given is None or given != given:  # NaN
             return Rejected(f"no {role}")
         if not isinstance(value, str):
             return Rejected(f"{role} is not text", type(given).__name__)
         if not value.strip():
             return Rejected(f"empty {role}")
+        if len(value) < _LONGEST_MISSING and value.strip().lower() in _MISSING:
+            return Rejected(f"no {role}", repr(value.strip()))
         if not value.isascii() and not _is_unicode(value):
             return Rejected(f"{role} is not valid Unicode")
         texts.append(value.strip())
     return Example(*texts)
+
+
+@dataclass(slots=True)
+class _File:
+    """What was in one file of a source.
+
+    Attributes:
+        columns: all that a row of it had, in order.
+        reasons: why rows of it are unusable.
+    """
+
+    name: str
+    good: int = 0
+    columns: dict[str, None] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
 
 
 def examples(
@@ -115,45 +143,67 @@ def examples(
     """Yield (where, example) for each usable row of one split; `tally` hears of the others.
 
     Raises:
-        DataError: after the last row: there was none at all, none was usable, a column of the mapping was in none, or
-            more than `data.max_bad_rows` were unusable (the message names the first).
+        DataError: after the last row: there was none at all, none was usable, a column of the mapping was in no row of
+            a file, or more than `data.max_bad_rows` were unusable (the message names the first).
     """
-    good = bad = 0
+    bad = 0
     first_bad = ""
-    columns = data.columns
-    seen: dict[str, None] = {}  # an ordered set
+    files: dict[str, _File] = {}
     for where, row in rows:
+        file = files.setdefault(where.rstrip("0123456789"), _File(source))
         if isinstance(row, Mapping):
-            seen.update(dict.fromkeys(row))
-            if is_known_form(row, columns):
-                seen.update({columns.dialogue: None, columns.summary: None})
-        checked = check(row, columns, data.messages)
+            file.columns.update(dict.fromkeys(row))
+            if is_known_form(row, data.columns):
+                file.columns.update({data.columns.dialogue: None, data.columns.summary: None})
+        checked = check(row, data.columns, data.messages)
         if isinstance(checked, Rejected):
             first_bad = first_bad or f"{where}: {checked}"
             bad += 1
+            file.reasons[checked.reason] += 1
             tally.reject(where, checked, row if isinstance(row, Mapping) else None)
             continue
-        good += 1
+        file.good += 1
         if bad <= data.max_bad_rows:  # else the split is lost, and only the bad rows are of interest
             yield where, checked
-    for name, column in (("dialogue", columns.dialogue), ("summary", columns.summary)):
-        if seen and column not in seen:
-            raise DataError(
-                f"{source} has no column {column!r}; it has {_some(list(seen))}",
-                f"set data.columns.{name} to the column that holds the {name}; known without columns: {KNOWN}",
-            )
+    for start, file in files.items():
+        file.name = start.removesuffix(":").removesuffix(" row ")
+        _check_columns(file, data.columns)
     if bad > data.max_bad_rows:
         others = f" (and {bad - 1:,} more unusable row{'s' if bad > 2 else ''})" if bad > 1 else ""
-        listed = f"; all are in {tally.file.path}" if tally.file else ""
-        raise DataError(
-            f"{first_bad}{others}",
-            f"fix the row, or raise data.max_bad_rows (now {data.max_bad_rows}) to leave such rows out{listed}",
-        )
-    if not good:
+        lost = next(file for file in files.values() if file.reasons)
+        raise DataError(f"{first_bad}{others}", _hint(lost, data, tally))
+    if not any(file.good for file in files.values()):
         raise DataError(
             f"{source} has no usable row; first: {first_bad}" if bad else f"{source} is empty",
             "give it rows with a dialogue and a summary",
         )
+
+
+def _check_columns(file: _File, columns: Columns) -> None:
+    """See that a file without a usable row had the columns of the mapping.
+
+    Raises:
+        DataError: it did not; the message lists those it had.
+    """
+    mapped = {"dialogue": columns.dialogue, "summary": columns.summary}
+    missing = [name for name, column in mapped.items() if column not in file.columns]
+    if file.columns and missing and not file.good:
+        keys = " and ".join(f"data.columns.{name}" for name in missing)
+        what = "columns that hold them" if len(missing) > 1 else f"column that holds the {missing[0]}"
+        raise DataError(
+            f"{file.name} has no column {mapped[missing[0]]!r}; it has {_some(list(file.columns))}",
+            f"set {keys} to the {what}; known without columns: {KNOWN}",
+        )
+
+
+def _hint(file: _File, data: DataConfig, tally: Tally) -> str:
+    """What to do about unusable rows of a file: about the file, where all of it is."""
+    listed = f"; all are in {tally.file.path}" if tally.file else ""
+    [(reason, count), *others] = file.reasons.most_common()
+    if not file.good and not others and count > 1 and reason in _WHOLE_FILE:
+        return f"{_WHOLE_FILE[reason]}{listed}"
+    now = f"data.max_bad_rows (now {data.max_bad_rows})"
+    return f"fix the row, or raise {now} to leave such rows out{listed}"
 
 
 def _is_unicode(text: str) -> bool:

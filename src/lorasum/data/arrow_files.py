@@ -1,0 +1,86 @@
+"""Parquet and Arrow files, read in batches."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lorasum.data.opening import check_is_data
+from lorasum.data.reading import TICK_ROWS, Reading, needed_columns
+from lorasum.data.validate import Rejected, Row
+from lorasum.errors import DataError
+from lorasum.files import first_line
+
+
+def read_parquet(reading: Reading) -> Iterator[tuple[str, Row]]:
+    """The rows of a Parquet file; of its columns only what is needed."""
+    import pyarrow.parquet
+
+    check_is_data(reading.path)
+    with _arrow_errors(reading.path, "Parquet"):
+        file = pyarrow.parquet.ParquetFile(reading.path)
+        needed = needed_columns(reading.name, file.schema_arrow.names, reading.columns)
+        batches = file.iter_batches(TICK_ROWS, columns=needed)
+        yield from _batch_rows(reading, batches, file.metadata.num_rows)
+
+
+def read_arrow(reading: Reading) -> Iterator[tuple[str, Row]]:
+    """Arrow's IPC format, as a file or as a stream, which is what `datasets` writes."""
+    import pyarrow as pa
+
+    check_is_data(reading.path)
+    with _arrow_errors(reading.path, "Arrow"), pa.memory_map(str(reading.path)) as mapped:
+        try:
+            file = pa.ipc.open_file(mapped)
+            batches: Iterator[Any] = (file.get_batch(index) for index in range(file.num_record_batches))
+            names = file.schema.names
+        except pa.ArrowInvalid:
+            mapped.seek(0)
+            stream = pa.ipc.open_stream(mapped)
+            batches, names = iter(stream), stream.schema.names
+        needed = needed_columns(reading.name, names, reading.columns)
+        parts = (part for batch in batches for part in _slices(batch.select(needed)))
+        yield from _batch_rows(reading, parts, 0)
+
+
+def _slices(batch: Any) -> Iterator[Any]:
+    for start in range(0, batch.num_rows, TICK_ROWS):
+        yield batch.slice(start, TICK_ROWS)
+
+
+def _batch_rows(reading: Reading, batches: Any, rows: int) -> Iterator[tuple[str, Row]]:
+    number = 0
+    for batch in batches:
+        for row in _python_rows(batch):
+            number += 1
+            yield f"{reading.name} row {number}", row
+        if rows and number >= TICK_ROWS:
+            reading.tick(number / rows)
+
+
+@contextmanager
+def _arrow_errors(path: Path, what: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name}: {first_line(error)}", f"check that it is a whole {what} file") from error
+
+
+def _python_rows(batch: Any) -> Iterator[Row]:
+    """The rows of an Arrow batch. The formats check neither texts nor, in Arrow's own files, offsets: we do."""
+    import pyarrow as pa
+
+    try:
+        batch.validate(full=True)
+        yield from batch.to_pylist()
+    except (pa.ArrowInvalid, UnicodeDecodeError, ValueError):  # find the rows
+        for index in range(batch.num_rows):
+            row = batch.slice(index, 1)
+            try:
+                row.validate(full=True)
+                yield row.to_pylist()[0]
+            except (pa.ArrowInvalid, UnicodeDecodeError, ValueError) as error:
+                utf8 = "utf" in str(error).lower()
+                yield Rejected("not UTF-8") if utf8 else Rejected("damaged", first_line(error))

@@ -1,0 +1,136 @@
+"""Separated values with a header: commas, semicolons, tabs or bars, whichever the header is written with."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+
+from lorasum.config.schema import Columns
+from lorasum.data.opening import LONGEST_ROW, opened
+from lorasum.data.reading import TICK_ROWS, Reading, needed_columns
+from lorasum.data.validate import Rejected, Row
+from lorasum.errors import DataError
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own first line
+
+
+class _TooLong(Exception):  # noqa: N818
+    """A line is longer than any row. It is not kept."""
+
+
+def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
+    """The rows of a .csv or .tsv file. A quoted field may span lines: the record's first one is its place."""
+    csv.field_size_limit(LONGEST_ROW)  # dialogues are longer than the 128 KiB of old
+    # surrogateescape keeps a wrong byte inside its own record; `_is_unicode` finds it there
+    with (
+        opened(reading.path, reading.say) as file,
+        io.TextIOWrapper(file.plain, "utf-8", "surrogateescape", newline="") as text,
+    ):
+        lines = _Lines(text)
+        delimiter = _delimiter(reading, lines)
+        reader = csv.reader(lines, strict=True, delimiter=delimiter)
+        header: list[str] = []
+        while True:
+            place = f"{reading.name}:{lines.number + 1}"
+            if (lines.number + 1) % TICK_ROWS == 0:
+                reading.tick(file.share())
+            try:
+                fields = next(reader, None)
+            except _TooLong:
+                yield place, Rejected("line too long", f"over {LONGEST_ROW:,} characters")
+                continue
+            except csv.Error as error:
+                if "unexpected end" in str(error):
+                    raise DataError(f"{place}: a quote is opened and never closed", 'write a quote as ""') from error
+                yield place, Rejected("not CSV", str(error))
+                continue
+            if fields is None:
+                return
+            if not fields:
+                continue  # an empty line
+            if header:
+                yield place, _row(header, fields, delimiter)
+            else:
+                header = [name.strip() for name in fields]
+                needed_columns(reading.name, header, reading.columns)
+
+
+class _Lines:
+    """The lines of a stream, with the number of those read; none is kept that is longer than a row may be."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text, self.number, self._ahead = text, 0, [""]
+        self._ahead = []
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._ahead.pop() if self._ahead else self._text.readline(LONGEST_ROW)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) == LONGEST_ROW and line[-1] not in "\r\n":
+            while (rest := self._text.readline(LONGEST_ROW)) and rest[-1] not in "\r\n":
+                pass
+            raise _TooLong
+        return line
+
+    def peek(self) -> str:
+        """The next line, which stays."""
+        if not self._ahead:
+            self._ahead.append(self._text.readline(LONGEST_ROW))
+        return self._ahead[0]
+
+    def skip(self) -> None:
+        """Pass over the line that was peeked at."""
+        self.number += 1
+        self._ahead.clear()
+
+
+def _delimiter(reading: Reading, lines: _Lines) -> str:
+    """What separates the fields: told by Excel's first line, or by the header."""
+    while lines.peek() and not lines.peek().strip("\r\n"):
+        lines.skip()
+    if said := _EXCEL.fullmatch(lines.peek()):
+        lines.skip()
+        return said[1]
+    expected = "\t" if ".tsv" in reading.name.lower() else ","
+    found = _sniffed(lines.peek(), expected, reading.columns)
+    if found != expected:
+        reading.say(reading.name, f"its fields are separated by {_DELIMITERS[found]}")
+    return found
+
+
+def _sniffed(header: str, expected: str, columns: Columns) -> str:
+    """The delimiter under which the header has the mapped columns, or else the most columns."""
+
+    def score(delimiter: str) -> tuple[int, int, bool]:
+        try:
+            names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
+        except csv.Error:
+            return (0, 0, False)
+        mapped = len({columns.dialogue, columns.summary} & set(names))
+        return mapped, len(names), delimiter == expected
+
+    return max(_DELIMITERS, key=score)
+
+
+def _row(header: Sequence[str], fields: list[str], delimiter: str) -> Row:
+    raw = delimiter.join(fields)
+    if len(fields) > len(header) and not any(fields[len(header) :]):
+        fields = fields[: len(header)]  # a spreadsheet's empty cells
+    if not _is_unicode(raw):
+        return Rejected("not UTF-8", raw=raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    if len(fields) != len(header):
+        return Rejected("not CSV", f"{len(fields)} fields, the header has {len(header)}", raw)
+    return dict(zip(header, fields, strict=True))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,43 @@
+"""SHA-256 of files. That of a file that has not been touched since is remembered."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorasum.errors import DataError
+from lorasum.remembered import recall, remember
+
+_KEPT = 1000  # digests of files that were not asked for this time
+_SETTLED = 2.0  # seconds: a file younger than that may change again without another time stamp
+
+
+def digests(paths: Sequence[Path]) -> list[str]:
+    """The digest of each file. What is remembered is read once and written at most once, however many files there are.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    known = recall("digests")
+    new = {}
+    found = []
+    for path in paths:
+        key = str(path)
+        try:
+            stat = path.stat()
+            state = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+            before = known.get(key)
+            if isinstance(before, list) and before[:3] == state and len(before) == 4:
+                found.append(str(before[3]))
+                continue
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from error
+        if time.time() - stat.st_mtime > _SETTLED:
+            new[key] = [*state, found[-1]]
+    if new:
+        asked = {str(path) for path in paths}
+        others = [one for one in known.items() if one[0] not in asked][-_KEPT:]
+        remember("digests", dict(others) | {key: known[key] for key in known if key in asked} | new)
+    return found

@@ -1,0 +1,120 @@
+"""Which files of a folder hold the rows: of a plain folder, of one that save_to_disk wrote, of a clone from the hub.
+
+Hidden files (macOS writes `._chats.jsonl` beside chats.jsonl), lock files and descriptions of datasets hold none.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lorasum.data.opening import Say
+from lorasum.data.splits import Split, of_split, split_of
+from lorasum.errors import DataError
+
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
+_HIDDEN = (".", "~$", "__MACOSX")
+
+
+def holds_rows(name: str) -> bool:
+    """Whether a file of a known type, by its name, is one that people mean when they name its folder."""
+    return not name.startswith(_HIDDEN) and name not in _DESCRIPTIONS
+
+
+def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: Say) -> list[Path]:
+    """The files of `folder` that hold the rows of `split`, in the order of their names.
+
+    A file named by a split (train-00000-of-00002.parquet) is of that split, where all of them are named so and not all
+    alike. Links that lead out of the folder are passed over.
+
+    Args:
+        is_known: whether a file's type is known.
+        say: is told what was passed over.
+
+    Raises:
+        DataError: there are none, or the folder cannot be read.
+    """
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            return files_in(_saved_split(folder, split), split, is_known, say)
+        if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+            return _saved_files(folder)
+        there = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error.strerror}", "check the folder and its permissions") from error
+    files = [path for path in there if path.is_file() and holds_rows(path.name) and is_known(path)]
+    files = without_links_out(files, folder, say)
+    if files:
+        return _named(files, split, folder, say)
+    if (folder / "data").is_dir():  # a clone from the hub
+        return files_in(folder / "data", split, is_known, say)
+    return []
+
+
+def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
+    """`files` without the links that lead out of `folder`, which `say` is told of.
+
+    Whoever gave the folder may not be whoever owns what a link names. A folder inside a repository (Git's, or the
+    hub's cache, where files are links to blobs) may link to all of it.
+    """
+    if not any(path.is_symlink() for path in files):
+        return list(files)
+    root = folder.resolve()
+    root = next((one for one in (root, *root.parents) if _is_repository(one)), root)
+    out = [path for path in files if path.is_symlink() and not path.resolve().is_relative_to(root)]
+    for path in out:
+        say(path.name, f"passed over: it is a link that leads out of {folder}; name it in the config to read it")
+    return [path for path in files if path not in out]
+
+
+def _is_repository(folder: Path) -> bool:
+    return folder.name.startswith("datasets--") or (folder / ".git").exists()
+
+
+def _saved_split(folder: Path, split: Split) -> Path:
+    """The folder of a split in what DatasetDict.save_to_disk wrote."""
+    names = _strings(_described(folder / "dataset_dict.json").get("splits"))
+    chosen = of_split({name: split_of(name) for name in names}, split)
+    if not chosen:
+        raise DataError(f"{folder} has no {split} split; it has {', '.join(names)}", "name the folder of one of them")
+    return folder / chosen[0]
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """The files of what Dataset.save_to_disk wrote."""
+    listed = _described(folder / "state.json").get("_data_files")
+    names = [one.get("filename") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    files = [folder / Path(name).name for name in _strings(names)]
+    missing = [path.name for path in files if not path.is_file()]
+    if missing or not files:
+        what = f"lacks {missing[0]}" if missing else "names no files in its state.json"
+        raise DataError(f"the saved dataset {folder} {what}", "save it again, or copy it whole")
+    return files
+
+
+def _described(path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON in UTF-8", "save the dataset again") from error
+    return described if isinstance(described, dict) else {}
+
+
+def _strings(values: Any) -> list[str]:
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
+def _named(files: Sequence[Path], split: Split, folder: Path, say: Say) -> list[Path]:
+    """Those named by `split`, where the names say so; else all."""
+    by_split = {path.name: split_of(path.name) for path in files}
+    kinds = set(by_split.values())
+    if None in kinds or len(kinds) < 2 or not (chosen := of_split(by_split, split)):
+        return list(files)
+    say(folder.name, f"took {some(chosen)} for data.{split}, and left {some(set(by_split) - set(chosen))}")
+    return [path for path in files if path.name in chosen]
+
+
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """A few names, for messages."""
+    every = sorted(names)
+    return ", ".join(every[:limit]) + (f" and {len(every) - limit} more" if len(every) > limit else "")

@@ -1,0 +1,119 @@
+"""A test split that is a part of the training data. A dialogue's own hash decides: equal ones never part."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lorasum.config.schema import DataConfig
+from lorasum.data.opening import Say
+from lorasum.data.reading import Tick, unsaid
+from lorasum.data.records import Example
+from lorasum.data.validate import Row, check
+from lorasum.errors import DataError
+
+_HASHES = 2**64
+
+
+class Division:
+    """Where a source is divided: dialogues with a hash below the limit are for testing.
+
+    The limit is `data.test_fraction` of all hashes. Where all dialogues of a small source fall on one side of it, it
+    moves just so far that one falls on the other.
+    """
+
+    def __init__(self, whole: Any, data: DataConfig) -> None:
+        self.whole, self.data = whole, data
+        self.fraction, self.seed = float(data.test_fraction or 0), data.test_seed
+        self._limit: int | None = None
+
+    def hash_of(self, row: Row) -> int | None:
+        """64 bits of the row's dialogue; None where there is none."""
+        if not isinstance(row, dict):
+            return None
+        value = row.get(self.data.columns.dialogue)
+        if value is None:  # a row in one of the forms that need no columns
+            checked = check(row, self.data.columns, self.data.messages)
+            value = checked.dialogue if isinstance(checked, Example) else None
+        if value is None:
+            return None
+        try:
+            text = value.strip() if isinstance(value, str) else json.dumps(value, default=str)
+        except (RecursionError, ValueError):
+            return None
+        digest = hashlib.blake2b(f"{self.seed} {text}".encode("utf-8", "replace"), digest_size=8).digest()
+        return int.from_bytes(digest, "little")
+
+    def test_rows(self, tick: Tick, say: Say) -> Iterator[tuple[str, Row]]:
+        """The rows for testing; all rows, to be told of, where none has a dialogue."""
+        limit = round(self.fraction * _HASHES)
+        chosen: list[tuple[int, str, Row]] = []  # kept back until a row for training is seen
+        others = False
+        lowest, some = _HASHES, False
+        for where, row in self.whole.rows(tick, say):
+            digest = self.hash_of(row)
+            if digest is None:
+                continue
+            if digest < limit:
+                chosen.append((digest, where, row))
+                some = True
+            elif not others or not some:
+                others = others or self._is_usable(row)
+                lowest = min(lowest, digest) if self._is_usable(row) else lowest
+            if others:
+                yield from ((where, row) for _, where, row in chosen)
+                chosen.clear()
+        if not some and lowest < _HASHES:
+            limit = lowest + 1
+            yield from self._below(limit, say)
+        elif some and not others:
+            limit = max(digest for digest, _, _ in chosen)
+            if all(digest == limit for digest, _, _ in chosen):
+                raise DataError(
+                    f"{self.whole.name} has only one dialogue: there is none left to train on", "add more dialogues"
+                )
+            yield from ((where, row) for digest, where, row in chosen if digest < limit)
+        elif not some:
+            yield from self.whole.rows(tick, say)
+        self._limit = limit
+
+    def training_rows(self, tick: Tick, say: Say) -> Iterator[tuple[str, Row]]:
+        """The other rows. What has no dialogue is among them: it is told of once."""
+        if self._limit is None:
+            for _ in self.test_rows(lambda share: None, unsaid):
+                pass
+        for where, row in self.whole.rows(tick, say):
+            digest = self.hash_of(row)
+            if digest is None or digest >= (self._limit or 0):
+                yield where, row
+
+    def _below(self, limit: int, say: Say) -> Iterator[tuple[str, Row]]:
+        for where, row in self.whole.rows(lambda share: None, say):
+            digest = self.hash_of(row)
+            if digest is not None and digest < limit:
+                yield where, row
+
+    def _is_usable(self, row: Row) -> bool:
+        return isinstance(check(row, self.data.columns, self.data.messages), Example)
+
+
+@dataclass(frozen=True, slots=True)
+class Fraction:
+    """One of the two parts of a divided source."""
+
+    division: Division
+    chosen: bool
+
+    @property
+    def name(self) -> str:
+        """The source and which part of it."""
+        return f"{self.division.whole.name}, {'test' if self.chosen else 'training'} part"
+
+    def identity(self) -> str:
+        """Differs whenever the rows do."""
+        return f"{self.division.whole.identity()} {self.division.fraction} {self.division.seed} {self.chosen}"
+
+    def rows(self, tick: Tick, say: Say = unsaid) -> Iterator[tuple[str, Row]]:
+        """Yield every row with its place."""
+        return self.division.test_rows(tick, say) if self.chosen else self.division.training_rows(tick, say)

@@ -1,0 +1,191 @@
+"""JSON files of every shape: an object a line, objects one after another, an array, or one document of rows.
+
+Lines and arrays are read as streams; one document (json_shapes.py) is read whole, as its shape leaves no choice.
+"""
+
+import codecs
+import json
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Any
+
+from lorasum.data.json_shapes import rows_of
+from lorasum.data.opening import LONGEST_ROW, Opened, opened
+from lorasum.data.reading import TICK_ROWS, Reading
+from lorasum.data.validate import Rejected, Row
+from lorasum.errors import DataError
+from lorasum.files import first_line
+
+_CHUNK = 2**20
+_SPACE = " \t\r\n"
+_HINT = "fix the file, or write one JSON object per line and call it .jsonl"
+_LINES_TRIED = 200
+
+
+def read_json(reading: Reading) -> Iterator[tuple[str, Row]]:
+    """The rows of a .json, .jsonl or .ndjson file: what is in it tells its form, not its name."""
+    with opened(reading.path, reading.say) as file:
+        yield from (_lines if _is_lines(file) else _documents)(reading, file)
+
+
+def _is_lines(file: Opened) -> bool:
+    """Whether every line is a row. Broken lines are allowed for: one row that is whole is enough."""
+    lines = [line for line in file.head.split(b"\n") if line.strip()]
+    if not file.whole:
+        lines = lines[:-1] or lines  # the last one is cut
+    if not lines or file.head.lstrip()[:1] not in (b"{", b"["):
+        return True
+    if isinstance(_parsed(lines[0]), dict | list):
+        return len(lines) > 1 or not file.whole
+    if file.whole and _parsed(file.head) is not None:
+        return False
+    return any(isinstance(_parsed(line), dict) for line in islice(lines, 1, _LINES_TRIED))
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _lines(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
+    number = 0
+    while line := file.plain.readline(LONGEST_ROW):
+        number += 1
+        if number % TICK_ROWS == 0:
+            reading.tick(file.share())
+        if len(line) == LONGEST_ROW and not line.endswith(b"\n"):
+            yield f"{reading.name}:{number}", Rejected("line too long", f"over {LONGEST_ROW:,} bytes")
+            while (rest := file.plain.readline(LONGEST_ROW)) and not rest.endswith(b"\n"):
+                pass
+        elif line.strip():
+            yield f"{reading.name}:{number}", _line_row(line)
+
+
+def _line_row(line: bytes) -> Row:
+    try:
+        text = line.decode()
+        try:
+            row = json.loads(text)
+        except json.JSONDecodeError:
+            if not text.rstrip().endswith(","):  # the rows of an array, without its brackets
+                raise
+            row = json.loads(text.rstrip()[:-1])
+    except UnicodeDecodeError as error:
+        return Rejected("not UTF-8", f"byte {error.start + 1} of the line", _raw(line))
+    except json.JSONDecodeError as error:
+        return Rejected("not JSON", f"{error.msg}, column {error.colno}", _raw(line))
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
+        return Rejected("not JSON", first_line(error), _raw(line))
+    return _object(row)
+
+
+def _object(row: Any) -> Row:
+    if isinstance(row, dict):
+        return row
+    return Rejected("not a JSON object", type(row).__name__, json.dumps(row))
+
+
+def _raw(line: bytes) -> str:
+    return line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+
+
+def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
+    """The elements of an array; or objects one after another; or the rows of the one document there is."""
+    scanner = _Scanner(reading, file)
+    rows = scanner.elements() if scanner.next_sign() == "[" else scanner.values()
+    first = list(islice(rows, 1))
+    if first and scanner.is_document and scanner.next_sign() == "" and isinstance(first[0], dict):
+        try:
+            rows = iter(rows_of(first.pop(), reading.columns, reading.split))
+        except ValueError as error:
+            raise DataError(f"{reading.name}: {error}", "leave one list of rows in the file") from error
+    for number, row in enumerate(chain(first, rows), 1):
+        if number % TICK_ROWS == 0:
+            reading.tick(file.share())
+        yield f"{reading.name} row {number}", _object(row)
+
+
+class _Scanner:
+    """Reads JSON values one after another from a stream, and holds one of them at a time."""
+
+    def __init__(self, reading: Reading, file: Opened) -> None:
+        self._reading, self._file = reading, file
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._json = json.JSONDecoder()
+        self._text, self._at, self._lines, self._ended = "", 0, 0, False
+        self._limit = max(LONGEST_ROW, file.size)
+        self._rows = 0
+        self.is_document = False
+
+    def next_sign(self) -> str:
+        """The next sign that is no white space, which stays; empty at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _SPACE:
+                self._at += 1
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
+
+    def values(self) -> Iterator[Any]:
+        """Values one after another, with or without commas between them."""
+        self.is_document = True
+        while self.next_sign():
+            yield self._value()
+            if self.next_sign() == ",":
+                self._at += 1
+
+    def elements(self) -> Iterator[Any]:
+        """The elements of the array that begins here, which is all there is."""
+        self._at += 1
+        if self.next_sign() != "]":
+            yield self._value()
+        while (sign := self.next_sign()) == ",":
+            self._at += 1
+            yield self._value()
+        if sign != "]":
+            raise self._fault("Expecting ',' delimiter" if sign else "the array is not closed", self._at)
+        self._at += 1
+        if self.next_sign():
+            raise self._fault("Extra data", self._at)
+
+    def _value(self) -> Any:
+        self.next_sign()
+        self._rows += 1
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                cut_off = error.pos >= len(self._text) - 8 or error.msg.startswith("Unterminated string")
+                if not (cut_off and self._more()):
+                    raise self._fault(error.msg, error.pos) from error
+            except (ValueError, RecursionError) as error:
+                place = f"{self._reading.name} row {self._rows}"
+                raise DataError(f"{place}: not JSON ({first_line(error)})", "fix the row, or take it out") from error
+            else:
+                if end < len(self._text) or not self._more():  # a number may go on
+                    self._at = end
+                    return value
+
+    def _more(self) -> bool:
+        """Read on, twice as much each time for one value; False at the end of the file."""
+        if self._ended:
+            return False
+        self._lines += self._text.count("\n", 0, self._at)
+        self._text, self._at = self._text[self._at :], 0
+        if len(self._text) > self._limit:
+            place = f"{self._reading.name} row {self._rows}"
+            raise DataError(f"{place}: one JSON value of over {self._limit:,} characters", _HINT)
+        chunk = self._file.plain.read(max(_CHUNK, len(self._text)))
+        self._ended = not chunk
+        try:
+            self._text += self._decoder.decode(chunk, final=self._ended)
+        except UnicodeDecodeError as error:
+            line = self._lines + self._text.count("\n") + error.object.count(b"\n", 0, error.start) + 1
+            raise DataError(f"{self._reading.name}:{line}: not UTF-8", "save the file as UTF-8") from error
+        return True
+
+    def _fault(self, what: str, at: int) -> DataError:
+        line = self._lines + self._text.count("\n", 0, at) + 1
+        column = at - self._text.rfind("\n", 0, at)
+        return DataError(f"{self._reading.name}:{line}: not JSON ({what}, column {column})", _HINT)

@@ -1,0 +1,96 @@
+"""One JSON document that holds many rows, to its rows: as pandas, the hub's viewer and people's scripts write them.
+
+    {"data": [{row}, {row}]}                               a list under a name, such as data, rows, train
+    {"dialogue": {"0": …, "1": …}, "summary": {…}}         pandas' to_json(), by column
+    {"0": {row}, "1": {row}}                               pandas' orient="index"; objects by their ids
+    {"columns": […], "index": […], "data": [[…], […]]}     pandas' orient="split"
+    {"dialogue": […, …], "summary": […, …]}                columns as lists
+    {"dialogue": …, "summary": …}                          one row
+
+Pure.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lorasum.config.schema import Columns
+from lorasum.data.splits import Split, of_split, split_of
+
+_NAMES = ("data", "rows", "examples", "items", "records", "results", "dataset", "samples")
+
+
+def rows_of(document: Mapping[str, Any], columns: Columns, split: Split) -> Iterable[Any]:
+    """The rows of a document.
+
+    Args:
+        split: which one to take of a document that holds several, as {"train": […], "test": […]}.
+
+    Raises:
+        ValueError: it holds several lists of rows, and nothing says which one is meant.
+    """
+    mapped = [document.get(columns.dialogue), document.get(columns.summary)]
+    if all(value is not None for value in mapped):
+        if all(isinstance(value, Mapping) for value in mapped):
+            return _by_column(document)
+        return _lists(document, mapped) or [document]
+    if isinstance(document.get("columns"), list) and isinstance(document.get("data"), list):
+        return [dict(zip(document["columns"], values, strict=False)) for values in document["data"]]
+    tables = {key: value for key, value in document.items() if _is_table(value) and key != columns.dialogue}
+    if tables:
+        return _table(tables, columns, split) or [document]
+    inner = [value for key, value in document.items() if key in _NAMES and isinstance(value, Mapping)]
+    if len(inner) == 1:
+        return rows_of(inner[0], columns, split)
+    if document and all(isinstance(value, Mapping) for value in document.values()):
+        return _by_column(document) if _are_columns(document) else list(document.values())
+    return [document]
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split) -> list[Any]:
+    """The one list of rows that is meant; none where the lists are no rows but, say, a row's messages."""
+    by_split = {key: split_of(key) for key in tables}
+    if any(by_split.values()):
+        chosen = of_split(by_split, split)
+        if not chosen:
+            raise ValueError(f"it holds {_some(tables)}, and no {split} rows")
+        return tables[chosen[0]]
+    fitting = [key for key in tables if columns.dialogue in tables[key][0]] or [key for key in tables if key in _NAMES]
+    if len(fitting) > 1:
+        raise ValueError(f"it holds several lists of rows: {_some(fitting)}")
+    return [_unwrapped(row) for row in tables[fitting[0]]] if fitting else []
+
+
+def _unwrapped(row: Mapping[str, Any]) -> Any:
+    """A row of the hub's dataset viewer stands under `row`, beside its number."""
+    return row["row"] if "row_idx" in row and isinstance(row.get("row"), Mapping) else row
+
+
+def _lists(document: Mapping[str, Any], mapped: list[Any]) -> list[Any]:
+    """The rows of columns that are lists. A dialogue of messages with a list of summaries is one row, and is none."""
+    dialogues, summaries = mapped
+    if not (isinstance(dialogues, list) and isinstance(summaries, list) and len(dialogues) == len(summaries)):
+        return []
+    if not all(isinstance(one, str) for one in summaries) or any(isinstance(one, Mapping) for one in dialogues):
+        return []
+    full = {key: value for key, value in document.items() if isinstance(value, list) and len(value) == len(dialogues)}
+    return [dict(zip(full, values, strict=True)) for values in zip(*full.values(), strict=True)]
+
+
+def _are_columns(document: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether objects of objects are columns by row number, rather than rows by their ids."""
+    first = next(iter(document.values()))
+    return bool(first) and all(str(key).isdecimal() for key in first)
+
+
+def _by_column(document: Mapping[str, Any]) -> list[Any]:
+    columns = {key: value for key, value in document.items() if isinstance(value, Mapping)}
+    ids = dict.fromkeys(number for column in columns.values() for number in column)
+    return [{key: column.get(number) for key, column in columns.items()} for number in ids]
+
+
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,223 @@
+"""A text file's bytes: decompressed, and in UTF-8 whatever encoding it was saved in. A BOM is left out."""
+
+import codecs
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from lorasum.errors import DataError
+from lorasum.files import first_line
+
+COMPRESSED = (".gz", ".zst")
+LONGEST_ROW = 16 * 2**20  # bytes; what is longer is no row, but a file of another type
+
+Say = Callable[[str, str], None]
+"""Called with a file's name and what is odd about it, such as `read as Windows-1252`."""
+
+_HEAD = 2**18  # bytes that tell what a file is
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_OTHERS = {  # by their first bytes: (what they are, what to do)
+    b"PK\x03\x04": ("a zip file or an Excel workbook", "unpack it; in Excel, save it as 'CSV UTF-8'"),
+    b"\x1f\x8b": ("compressed with gzip", "add .gz to its name"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "add .zst to its name"),
+    b"PAR1": ("a Parquet file", "call it .parquet"),
+    b"ARROW1": ("an Arrow file", "call it .arrow"),
+    b"SQLite format 3": ("an SQLite database", "export its table as CSV"),
+}
+_LFS = b"version https://git-lfs"
+_WESTERN = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüœŒ"
+_SIGNS = "‘’“”„…–—•€£§°«»¿¡·´©®™²³½¼ªº\xa0"
+_UNLIKELY = re.compile(r"\w[£§°«»¿¡©®²³½¼ªº]\w|õ(?![es])")  # Polish or Hungarian, read as Windows-1252
+_MOST_ACCENTS = 0.25  # of the letters of a Western language
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file that is being read.
+
+    Attributes:
+        plain: binary stream of UTF-8.
+        head: its first bytes, 256 KiB at most, which `plain` yields too.
+        whole: whether `head` is all there is.
+        size: of the file on disk, bytes.
+    """
+
+    plain: Any
+    head: bytes
+    whole: bool
+    disk: IO[bytes]
+    size: int
+
+    def share(self) -> float:
+        """How much of the file on disk has been read, 0 to 1."""
+        return self.disk.tell() / self.size if self.size else 1.0
+
+
+@contextmanager
+def opened(path: Path, say: Say) -> Iterator[Opened]:
+    """Open a text file to read it.
+
+    Raises:
+        DataError: it cannot be opened or read to its end, or it is no text.
+    """
+    with _bytes_of(path) as (start, _):
+        head = start.read(_HEAD)
+        whole = not start.read(1)
+    check_is_text(path, head)
+    encoding = _encoding(head, whole)
+    if encoding == "cp1252":
+        say(path.name, "not UTF-8: read as Windows-1252; if letters look wrong, save it as UTF-8")
+    elif encoding:
+        say(path.name, f"read as {encoding.upper()}")
+    with _bytes_of(path) as (plain, disk):
+        stream = plain
+        if encoding:
+            head = head.decode(encoding, "ignore").encode()
+            stream = io.BufferedReader(_Chunks(_recoded(path, plain, encoding)), _HEAD)
+        elif head.startswith(codecs.BOM_UTF8):
+            head = head.removeprefix(codecs.BOM_UTF8)
+            plain.read(len(codecs.BOM_UTF8))
+        yield Opened(stream, head, whole, disk, path.stat().st_size)
+
+
+def check_is_text(path: Path, head: bytes) -> None:
+    """See that a text file is none of the types that often have a wrong name.
+
+    Raises:
+        DataError: it is; the message names the type.
+    """
+    _check_is_no_pointer(path, head)
+    for start, (what, hint) in _OTHERS.items():
+        if head.startswith(start):
+            raise DataError(f"{path.name} is {what}", hint)
+
+
+def check_is_data(path: Path) -> None:
+    """See that a file is there, as it is not in a clone without Git LFS.
+
+    Raises:
+        DataError: there is a pointer to it only, or it cannot be read.
+    """
+    with _bytes_of(path) as (plain, _):
+        _check_is_no_pointer(path, plain.read(len(_LFS)))
+
+
+def _check_is_no_pointer(path: Path, head: bytes) -> None:
+    if head.startswith(_LFS):
+        raise DataError(
+            f"{path.name} is a Git LFS pointer, not the data itself",
+            "run `git lfs pull` in its folder",
+        )
+
+
+@contextmanager
+def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
+    """A file's bytes, decompressed, and the file on disk; what is wrong with it while it is read is a DataError."""
+    try:
+        with path.open("rb") as disk:
+            if path.suffix.lower() == ".gz":
+                with gzip.open(disk) as plain:
+                    yield plain, disk
+            elif path.suffix.lower() == ".zst":
+                import pyarrow as pa
+
+                with pa.input_stream(disk, compression="zstd") as stream:
+                    yield io.BufferedReader(stream), disk
+            else:
+                yield disk, disk
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path.name}: not a whole gzip file ({error})", "copy it again, or unpack it") from error
+    except OSError as error:  # pyarrow's too, for a broken .zst
+        if path.suffix.lower() == ".zst" and error.errno is None:
+            raise DataError(f"{path.name}: not a whole zstd file ({first_line(error)})", "copy it again") from error
+        raise DataError(
+            f"cannot read {path}: {error.strerror or first_line(error)}", "check the file and its permissions"
+        ) from error
+
+
+def _encoding(head: bytes, whole: bool) -> str:
+    """The encoding of a file that is not in UTF-8; empty for one that is, be it damaged."""
+    for bom, encoding in _BOMS:
+        if head.startswith(bom):
+            return encoding if _decodes(head, encoding, whole) else ""
+    half = max(len(head) // 2, 1)
+    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):  # mostly ASCII: every other byte is zero
+        if head[start::2].count(0) > 0.4 * half and head[1 - start :: 2].count(0) == 0:
+            return encoding if _decodes(head, encoding, whole) else ""
+    if head.isascii() or _decodes(head, "utf-8", whole):
+        return ""
+    return "cp1252" if _is_western(head) else ""
+
+
+def _decodes(head: bytes, encoding: str, whole: bool) -> bool:
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(head, final=whole)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_western(head: bytes) -> bool:
+    """Whether bytes that are not UTF-8 are Windows-1252, as Excel writes Western European languages.
+
+    A file of UTF-8 with a broken byte is none, and neither is one of another code page: reading that as Windows-1252
+    would damage every word without a sign of it.
+    """
+    if not head.decode("utf-8", "ignore").isascii():
+        return False
+    try:
+        text = head.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    beyond = [sign for sign in text if sign > "\x7f"]
+    letters = sum(1 for sign in text if sign.isalpha())
+    accented = sum(1 for sign in beyond if sign.isalpha())
+    return (
+        all(sign in _WESTERN or sign in _SIGNS for sign in beyond)
+        and accented <= _MOST_ACCENTS * letters
+        and not _UNLIKELY.search(text)
+    )
+
+
+def _recoded(path: Path, plain: Any, encoding: str) -> Iterator[bytes]:
+    """The stream's text in UTF-8, in chunks."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    try:
+        while chunk := plain.read(_HEAD):
+            yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name}: not {encoding.upper()} to its end", "save it as UTF-8") from error
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks of bytes as a stream."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count

@@ -1,0 +1,30 @@
+"""Which split a name speaks of: `train-00000-of-00002.parquet` and `data.train` are of the training split."""
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+Split = Literal["train", "test"]
+
+_KINDS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "eval", "evaluation"),
+    "validation": ("validation", "valid", "val", "dev"),
+}
+_NAME = re.compile(
+    rf"(?<![a-z0-9])({'|'.join(name for names in _KINDS.values() for name in names)})(?![a-z0-9])", re.IGNORECASE
+)
+
+
+def split_of(name: str) -> str | None:
+    """`train`, `test` or `validation`, as the hub tells files by their names; None for a name of no split."""
+    match = _NAME.search(name)
+    return next((kind for kind, names in _KINDS.items() if match[1].lower() in names), None) if match else None
+
+
+def of_split(names: Mapping[str, str | None], split: Split) -> list[str]:
+    """Those of `names` that are of `split`; the validation split's where there is no test split."""
+    for kind in (split, "validation") if split == "test" else (split,):
+        if chosen := [name for name, its in names.items() if its == kind]:
+            return chosen
+    return []
