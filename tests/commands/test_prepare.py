@@ -416,3 +416,14 @@ def test_any_rows_are_on_disk_once_whole_in_order_and_the_same_bytes_each_time(
     shutil.rmtree(paths.home())
     again = Path(run(config).dataset)
     assert before == {path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()}
+
+
+def test_what_is_odd_about_files_is_told_once(make_config: Callable[..., Config], chats: Path) -> None:
+    for number in range(3):
+        text = "dialogue;summary\n" + "".join(f"Ana: {number} {n};Ana says {n}.\n" for n in range(9))
+        (chats / f"{number}.csv").write_text(text)
+    report = Recorder()
+    result = run(make_config(train=str(chats / "*.csv"), test=None, test_fraction=0.2), report)
+    assert sum(split.examples for split in result.manifest.splits.values()) == 27
+    assert report.warnings[-1] == "0.csv and 2 more files: its fields are separated by semicolons"
+    assert sum("semicolons" in warning for warning in report.warnings) == 1

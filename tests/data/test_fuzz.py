@@ -3,11 +3,13 @@
 700 mutations, the same ones each time. Nothing but a DataError may come out, and no row may be lost in silence.
 """
 
+import codecs
 import gzip
 import io
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,16 @@ def mutate(content: bytes, chance: random.Random) -> tuple[bytes, int]:
             return content.decode("utf-8", "replace").encode(chance.choice(["utf-16", "utf-32", "utf-8-sig"])), 0
 
 
+def lines_of(content: bytes) -> list[str]:
+    """The lines of a text in the encoding its BOM names."""
+    encodings = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16"}
+    for bom, encoding in encodings.items():
+        if content.startswith(bom):
+            with suppress(UnicodeDecodeError):
+                return content.decode(encoding).split("\n")
+    return content.removeprefix(codecs.BOM_UTF8).decode("latin-1").split("\n")
+
+
 def read_all(path: Path) -> tuple[list[Example], int, int] | DataError:
     """The examples in a file, how many rows were left out, and how many there were; or the error."""
     data, tally = DataConfig(train=str(path), test=str(path), max_bad_rows=10**9), Tally()
@@ -123,7 +135,7 @@ def test_no_mutation_crashes_and_no_row_is_lost_unreported(tmp_path: Path, name:
         kept, left_out, yielded = read
         assert len(kept) + left_out == yielded, seed
         if name == "t.jsonl":
-            assert yielded == sum(1 for line in content.split(b"\n") if line.strip()), seed
+            assert yielded == sum(1 for line in lines_of(content) if line.strip()), seed
             untouched = whole[:good_until].count(b"\n")
         else:
             untouched = whole[:good_until].count(b"\r\n") - 1 if name in ("t.csv", "t.tsv") else 0

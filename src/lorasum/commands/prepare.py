@@ -14,6 +14,7 @@ from lorasum.config.schema import DataConfig
 from lorasum.context import RunContext
 from lorasum.data import store
 from lorasum.data.duplicates import NearDuplicates, Seen, key
+from lorasum.data.oddities import Oddities
 from lorasum.data.personal import count_personal, redact, unexplained_numbers
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.report import write_report
@@ -44,7 +45,8 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     """
     started = time.monotonic()
     config, report = run.config, run.reporter
-    sources = open_sources(config.data)
+    oddities = Oddities()
+    sources = open_sources(config.data, oddities.say)
     model = resolve_model(config.model, report)
     tokenizer, commit = tokenizer_identity(model)
     identities: dict[str, str] = {split: source.identity() for split, source in sources.items()}
@@ -72,7 +74,12 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
                 if manifest is None:
                     with RejectFile(rejects) as rejected:
                         in_chat_format = chat is not None
-                        manifest = _make(dataset, model_at, sources, config.data, in_chat_format, rejected, report)
+                        try:
+                            manifest = _make(
+                                dataset, model_at, sources, config.data, in_chat_format, rejected, report, oddities
+                            )
+                        finally:
+                            oddities.tell(report)
                     write_report(page, run.name, manifest)
         run.backend.store_dataset(run.name, dataset)
     except BaseException as error:
@@ -100,6 +107,7 @@ def _make(
     in_chat_format: bool,
     rejected: RejectFile,
     report: Reporter,
+    oddities: Oddities,
 ) -> Manifest:
     """Read, check, tokenise, pack and write both splits; the test split first, to see what they share."""
     tokenizer = load_tokenizer(model)
@@ -115,9 +123,8 @@ def _make(
         for split in reversed(sources):
             source, tally = sources[split], tallies[split]
             reading = _Reading(report, f"reading {source.name}")
-            usable = _unique(
-                examples(source.rows(reading.tick), source.name, data, tally), prompt, data, tally, looking
-            )
+            rows = source.rows(reading.tick, oddities.say)
+            usable = _unique(examples(rows, source.name, data, tally), prompt, data, tally, looking)
             kept = _looked_at(fit(usable, tokenizer, prompt, data, tally), split, looking)
             if split == "test":
                 kept = store.write_examples(folder / "test.jsonl", kept)

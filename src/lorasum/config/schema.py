@@ -30,7 +30,7 @@ class ModelConfig(Section):
 
 
 class Columns(Section):
-    """Which column of the source holds what."""
+    """Which column of the source holds what; `annotations.summary` is a key of the object in `annotations`."""
 
     dialogue: str = "dialogue"
     """Column of the dialogue: a text, or a list of messages (role and content, sender and text, ...)."""

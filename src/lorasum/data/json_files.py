@@ -25,21 +25,29 @@ _LINES_TRIED = 200
 def read_json(reading: Reading) -> Iterator[tuple[str, Row]]:
     """The rows of a .json, .jsonl or .ndjson file: what is in it tells its form, not its name."""
     with opened(reading.path, reading.say) as file:
-        yield from (_lines if _is_lines(file) else _documents)(reading, file)
+        yield from (_lines if _is_lines(reading, file) else _documents)(reading, file)
 
 
-def _is_lines(file: Opened) -> bool:
+def _is_lines(reading: Reading, file: Opened) -> bool:
     """Whether every line is a row. Broken lines are allowed for: one row that is whole is enough."""
     lines = [line for line in file.head.split(b"\n") if line.strip()]
     if not file.whole:
         lines = lines[:-1] or lines  # the last one is cut
     if not lines or file.head.lstrip()[:1] not in (b"{", b"["):
         return True
-    if isinstance(_parsed(lines[0]), dict | list):
-        return len(lines) > 1 or not file.whole
+    first = _parsed(lines[0])
+    if isinstance(first, dict | list):
+        return len(lines) > 1 or not file.whole or (isinstance(first, dict) and _is_row(reading, first))
     if file.whole and _parsed(file.head) is not None:
         return False
     return any(isinstance(_parsed(line), dict) for line in islice(lines, 1, _LINES_TRIED))
+
+
+def _is_row(reading: Reading, document: dict[str, Any]) -> bool:
+    try:
+        return list(rows_of(document, reading.columns, reading.split)) == [document]
+    except ValueError:
+        return False
 
 
 def _parsed(text: bytes) -> Any:

@@ -41,7 +41,8 @@ def needed_columns(name: str, names: list[str], columns: Columns) -> list[str]:
     Raises:
         DataError: two that are needed have one name.
     """
-    mapped = list(dict.fromkeys((columns.dialogue, columns.summary)))
+    outer = (one if one in names else one.partition(".")[0] for one in (columns.dialogue, columns.summary))
+    mapped = list(dict.fromkeys(outer))
     needed = mapped if set(mapped) <= set(names) else names
     doubled = next((one for one in needed if one and names.count(one) > 1), None)
     if doubled is not None:

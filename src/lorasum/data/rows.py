@@ -27,7 +27,7 @@ class Fields(NamedTuple):
 
 def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
     """The dialogue and the summary of a row; None for what it does not have."""
-    given = Fields(row.get(columns.dialogue), row.get(columns.summary))
+    given = Fields(value_at(row, columns.dialogue), value_at(row, columns.summary))
     if columns != Columns() or any(value is not None for value in given):
         return Fields(given.dialogue, _first(given.summary))
     for key in ("messages", "conversations", "conversation"):
@@ -45,10 +45,12 @@ def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
     return given
 
 
-def is_known_form(row: Mapping[str, Any], columns: Columns) -> bool:
-    """Whether a row without the configured columns is in one of the forms of `KNOWN`."""
-    there = columns.dialogue in row or columns.summary in row
-    return not there and any(value is not None for value in fields_of(row, columns))
+def value_at(row: Mapping[str, Any], column: str) -> Any:
+    """What stands in a column; `annotations.summary` is the key `summary` of the object in `annotations`."""
+    if column in row or "." not in column:
+        return row.get(column)
+    outer, _, inner = column.partition(".")
+    return value_at(row[outer], inner) if isinstance(row.get(outer), Mapping) else None
 
 
 def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:

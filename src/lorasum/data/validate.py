@@ -11,7 +11,7 @@ from lorasum.config.schema import Columns, DataConfig, Messages
 from lorasum.data.exports import dialogue_in
 from lorasum.data.messages import MessageError
 from lorasum.data.records import Example
-from lorasum.data.rows import KNOWN, fields_of, is_known_form
+from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.errors import DataError
 
 
@@ -128,12 +128,14 @@ class _File:
 
     Attributes:
         columns: all that a row of it had, in order.
+        last: its last row.
         reasons: why rows of it are unusable.
     """
 
     name: str
     good: int = 0
     columns: dict[str, None] = field(default_factory=dict)
+    last: Mapping[str, Any] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
 
 
@@ -153,8 +155,7 @@ def examples(
         file = files.setdefault(where.rstrip("0123456789"), _File(source))
         if isinstance(row, Mapping):
             file.columns.update(dict.fromkeys(row))
-            if is_known_form(row, data.columns):
-                file.columns.update({data.columns.dialogue: None, data.columns.summary: None})
+            file.last = row
         checked = check(row, data.columns, data.messages)
         if isinstance(checked, Rejected):
             first_bad = first_bad or f"{where}: {checked}"
@@ -186,14 +187,22 @@ def _check_columns(file: _File, columns: Columns) -> None:
         DataError: it did not; the message lists those it had.
     """
     mapped = {"dialogue": columns.dialogue, "summary": columns.summary}
-    missing = [name for name, column in mapped.items() if column not in file.columns]
+    missing = [
+        name for name, column in mapped.items() if column not in file.columns and value_at(file.last, column) is None
+    ]
     if file.columns and missing and not file.good:
         keys = " and ".join(f"data.columns.{name}" for name in missing)
         what = "columns that hold them" if len(missing) > 1 else f"column that holds the {missing[0]}"
         raise DataError(
-            f"{file.name} has no column {mapped[missing[0]]!r}; it has {_some(list(file.columns))}",
+            f"{file.name} has no column {mapped[missing[0]]!r}; it has {_some(_names(file))}",
             f"set {keys} to the {what}; known without columns: {KNOWN}",
         )
+
+
+def _names(file: _File) -> list[str]:
+    """The columns of a file's rows, those inside of objects too."""
+    inside = {key: value for key, value in file.last.items() if isinstance(value, Mapping)}
+    return [name for key in file.columns for name in ([f"{key}.{inner}" for inner in inside.get(key, ())] or [key])]
 
 
 def _hint(file: _File, data: DataConfig, tally: Tally) -> str:

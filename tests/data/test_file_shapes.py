@@ -1,0 +1,457 @@
+"""Files as people have them: every usual shape of JSON, separated values of every kind, encodings, folders."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorasum.config.schema import DataConfig
+from lorasum.data.sources import open_sources
+from lorasum.data.validate import Tally, examples
+from lorasum.errors import DataError
+
+ROWS = [{"dialogue": f"Ana: number {n}?\nBen: yes, {n}", "summary": f"Ana asks about {n}."} for n in range(4)]
+TABLE = {"dialogue": [row["dialogue"] for row in ROWS], "summary": [row["summary"] for row in ROWS]}
+
+
+def kept(path: Path, split: str = "train", said: list[str] | None = None, **settings: Any) -> list[dict[str, str]]:
+    """The examples of a split, as rows. Every unusable row is an error."""
+    data = DataConfig.model_validate({"train": str(path), "test": str(path), **settings})
+    told = said if said is not None else []
+
+    def say(name: str, text: str) -> None:
+        told.append(f"{name}: {text}")
+
+    source = dict(open_sources(data, say))[split]  # type: ignore[index]
+    found = examples(source.rows(lambda share: None, say), source.name, data, Tally())
+    return [{"dialogue": one.dialogue, "summary": one.summary} for _, one in found]
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def pretty(value: object) -> str:
+    return json.dumps(value, indent=2)
+
+
+def lines(rows: list[dict[str, str]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pretty(ROWS),
+        json.dumps(ROWS),
+        lines(ROWS),
+        lines(ROWS).replace("\n", "\r\n"),
+        "\n\n".join(map(pretty, ROWS)),
+        "".join(map(json.dumps, ROWS)),
+        ",\n".join(map(json.dumps, ROWS)),
+        "[\n" + ",\n".join(map(json.dumps, ROWS)) + "\n]",
+        '{"data": [\n' + ",\n".join(map(json.dumps, ROWS)) + "\n]}",
+        pretty({"version": "1", "data": ROWS}),
+        json.dumps({"rows": [{"row_idx": n, "row": row, "truncated_cells": []} for n, row in enumerate(ROWS)]}),
+        pretty({"my chats": ROWS, "authors": ["Ana"], "schema": {"fields": [{"name": "dialogue"}]}}),
+        json.dumps({"train": ROWS, "test": ROWS[:1]}),
+        json.dumps({"data": {"train": ROWS}}),
+        json.dumps({name: {str(n): text for n, text in enumerate(texts)} for name, texts in TABLE.items()}),
+        json.dumps({str(n): row for n, row in enumerate(ROWS)}),
+        pretty({f"chat-{n}": row for n, row in enumerate(ROWS)}),
+        json.dumps(
+            {"columns": ["dialogue", "summary"], "index": [0, 1, 2, 3], "data": [list(r.values()) for r in ROWS]}
+        ),
+        json.dumps(
+            {"schema": {"fields": [], "pandas_version": "1.4.0"}, "data": [{"index": 0, **row} for row in ROWS]}
+        ),
+        pretty(TABLE),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl", "t.ndjson"])
+def test_every_usual_shape_of_json_is_read(tmp_path: Path, name: str, content: str) -> None:
+    assert kept(write(tmp_path / name, content)) == ROWS
+    assert kept(write(tmp_path / name, b"\xef\xbb\xbf" + content.encode())) == ROWS
+
+
+def test_one_object_is_one_row_however_it_is_indented(tmp_path: Path) -> None:
+    for number, row in enumerate(ROWS):
+        write(tmp_path / f"{number}.json", pretty(row) if number % 2 else json.dumps(row))
+    assert kept(tmp_path) == ROWS
+    messages = [{"sender": "Ana", "text": "hi"}, {"sender": "Ben", "text": "hey"}]
+    one = {"dialogue": messages, "summary": ["They greet.", "Ana greets."]}
+    assert len(kept(write(tmp_path / "one.json", pretty(one)))) == 1
+
+
+def test_a_document_of_splits_gives_each_split_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.json", json.dumps({"train": ROWS[:3], "validation": ROWS[3:]}))
+    assert (kept(path), kept(path, "test")) == (ROWS[:3], ROWS[3:])
+    several = write(tmp_path / "s.json", json.dumps({"monday": ROWS, "tuesday": ROWS}))
+    with pytest.raises(DataError, match=r"several lists of rows: 'monday', 'tuesday'"):
+        kept(several)
+
+
+def test_columns_may_be_keys_of_objects(tmp_path: Path) -> None:
+    rows = [{"chat": {"text": row["dialogue"]}, "notes": {"tldr": row["summary"]}} for row in ROWS]
+    path = write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"no column 'dialogue'; it has 'chat.text', 'notes.tldr'"):
+        kept(path)
+    assert kept(path, columns={"dialogue": "chat.text", "summary": "notes.tldr"}) == ROWS
+
+
+def test_a_large_array_is_read_as_a_stream(tmp_path: Path) -> None:
+    import tracemalloc
+
+    row = json.dumps({"dialogue": "Ana: " + "hi " * 300, "summary": "Ana greets."})
+    path = write(tmp_path / "t.json", "[" + ",\n".join([row] * 15_000) + "]")
+    source = open_sources(DataConfig(train=str(path), test=str(path)))["train"]
+    tracemalloc.start()
+    count = sum(1 for _ in source.rows(lambda share: None))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 15_000
+    assert peak < 6_000_000 < path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pretty(ROWS)[:-30], r"t.json:\d+: not JSON"),
+        (pretty(ROWS) + "]", "t.json:18: not JSON .Extra data"),
+        ('[{"dialogue": "x"},\n {"dialogue": }]', "t.json:2: not JSON .Expecting value, column 14"),
+        ("[" * 100_000 + "]" * 100_000, "t.json row 1: not JSON"),
+        ('[{"dialogue": ' + "9" * 5000 + "}]", "t.json row 1: not JSON"),
+        ('{"data": ' + "[" * 100_000, "t.json row 1: not JSON"),
+    ],
+)
+def test_broken_json_is_one_line_with_its_place(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        kept(write(tmp_path / "t.json", content))
+    assert caught.value.hint
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("name", ["t.json.gz", "t.jsonl.gz", "t.csv.gz"])
+@pytest.mark.parametrize(
+    "start", [b'{"dialogue": "', b'[{"dialogue": "', b'{"data": [{"dialogue": "', b'dialogue,summary\n"', b""]
+)
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, name: str, start: bytes) -> None:
+    import tracemalloc
+
+    path = tmp_path / name
+    with gzip.open(path, "wb", 1) as file:
+        file.write(start)
+        for _ in range(120):
+            file.write(b"a" * 2**20)
+    tracemalloc.start()
+    with pytest.raises(DataError) as caught:
+        kept(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120 * 2**20
+    assert len(caught.value.message) < 300
+
+
+SHEET = 'dialogue{0}summary{0}id\n"Ana: hi{0} you\nBen: ""hey"", all; of | them"{0}They greet, twice.{0}1\n'
+GREETING = {"dialogue": 'Ana: hi{0} you\nBen: "hey", all; of | them', "summary": "They greet, twice."}
+
+
+@pytest.mark.parametrize(("delimiter", "word"), [(",", ""), (";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_the_delimiter_is_the_headers(tmp_path: Path, name: str, delimiter: str, word: str) -> None:
+    said: list[str] = []
+    content = SHEET.format(delimiter).replace("They greet, twice.", '"They greet, twice."')
+    row = {key: text.format(delimiter) for key, text in GREETING.items()}
+    assert kept(write(tmp_path / name, content), said=said) == [row]
+    expected = {"t.csv": ",", "t.tsv": "\t"}[name] == delimiter
+    assert said == [] if expected else said == [f"{name}: its fields are separated by {word or 'commas'}"]
+    if delimiter != "\t":
+        excel = f"sep={delimiter}\r\n" + content.replace("\n", "\r\n")
+        assert len(kept(write(tmp_path / name, b"\xef\xbb\xbf" + excel.encode()))) == 1
+
+
+def test_cells_that_a_spreadsheet_adds_are_no_fault(tmp_path: Path) -> None:
+    content = "id; dialogue ;summary;;\n1;Ana: hi;Ana greets.;;\n;;;;\n2;Ben: hey;Ben greets.;;;\n"
+    path = write(tmp_path / "t.csv", content)
+    assert kept(path, max_bad_rows=1) == [
+        {"dialogue": "Ana: hi", "summary": "Ana greets."},
+        {"dialogue": "Ben: hey", "summary": "Ben greets."},
+    ]
+
+
+def test_two_columns_of_one_name_are_an_error_that_names_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "dialogue,summary,summary\nAna: hi,one,two\n")
+    with pytest.raises(DataError, match=r"t.csv has 2 columns 'summary'"):
+        kept(path)
+    other = write(tmp_path / "o.csv", "dialogue,summary,id,id\nAna: hi,one,1,2\n")
+    assert kept(other) == [{"dialogue": "Ana: hi", "summary": "one"}]
+
+
+@pytest.mark.parametrize("missing", ["nan", "None", "NULL", "N/A", "NaN", "<NA>", "#N/A", " null "])
+def test_words_for_a_missing_text_are_no_summary(tmp_path: Path, missing: str) -> None:
+    path = write(tmp_path / "t.csv", f"dialogue,summary\nAna: hi,Ana greets.\nBen: hey,{missing}\n")
+    with pytest.raises(DataError, match=f"t.csv:3: no summary .'{missing.strip()}'."):
+        kept(path)
+    assert len(kept(path, max_bad_rows=1)) == 1
+
+
+WESTERN = "Zoë: tu es là ? C’est déjà fini – 5 € “en gros”.\nBjörn: schöne Grüße, mañana à Genève"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-8", ""),
+        ("utf-8-sig", ""),
+        ("utf-16", "read as UTF-16"),
+        ("utf-16-le", "read as UTF-16-LE"),
+        ("utf-16-be", "read as UTF-16-BE"),
+        ("utf-32", "read as UTF-32"),
+        ("cp1252", "not UTF-8: read as Windows-1252"),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.json", "t.csv.gz"])
+def test_the_encoding_is_recognised_and_said(tmp_path: Path, name: str, encoding: str, said: str) -> None:
+    row = {"dialogue": WESTERN, "summary": "They say goodbye."}
+    csv = f'dialogue,summary\n"{WESTERN}",They say goodbye.\n'
+    json_text = json.dumps([row] if name == "t.json" else row, ensure_ascii=False)
+    content = (csv if "csv" in name else json_text).encode(encoding)
+    told: list[str] = []
+    assert kept(write(tmp_path / name, gzip.compress(content) if name.endswith("gz") else content), said=told) == [row]
+    assert [one.removeprefix(f"{name}: ")[: len(said)] for one in told] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1250", "Ola: możesz kupić mleko? Zażółć gęślą jaźń.\nKuba: jasne, będę wieczorem"),
+        ("cp1250", "Bára: můžeš koupit chléb? Příliš žluťoučký kůň.\nVít: jasně, večer"),
+        ("cp1250", "Réka: tudsz venni tejet? Köszönöm.\nBence: persze, szép őszi idő van"),
+        ("cp1251", "Вера: купи молоко, пожалуйста.\nГлеб: хорошо"),
+        ("cp1253", "Νίκη: μπορείς να πάρεις γάλα;\nΆρης: ναι"),
+        ("cp1254", "Ece: süt alır mısın? Teşekkürler.\nCan: tabii, akşam gelirim"),
+        ("shift_jis", "ゆい: 牛乳とパンを買ってきてくれる?\nそら: わかった"),
+        ("gbk", "小林: 你回家路上能买点牛奶吗?\n小王: 好的"),
+        ("mac_roman", "Imke: können wir das Rad für Jürgen abholen? schön\nJannis: ja"),
+    ],
+)
+def test_other_code_pages_are_refused_not_damaged(tmp_path: Path, encoding: str, text: str) -> None:
+    content = "dialogue,summary\n" + "".join(f'"{text} {n}",They talk.\n' for n in range(3))
+    with pytest.raises(DataError, match=r"not UTF-8") as caught:
+        kept(write(tmp_path / "t.csv", content.encode(encoding)))
+    assert "save the file as UTF-8" in caught.value.hint
+
+
+def test_a_broken_byte_in_utf8_is_a_broken_row(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.jsonl", (lines(ROWS) + json.dumps({"dialogue": "é"}, ensure_ascii=False) + "\n").encode()
+    )
+    path.write_bytes(path.read_bytes().replace(b"number 1", b"numb\xe9r 1"))
+    with pytest.raises(DataError, match=r"t.jsonl:2: not UTF-8"):
+        kept(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PK\x03\x04 and so on", "a zip file or an Excel workbook"),
+        (gzip.compress(b"x"), "compressed with gzip"),
+        (b"PAR1....PAR1", "a Parquet file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    ],
+)
+def test_a_file_with_a_wrong_name_is_told_what_it_is(tmp_path: Path, content: bytes, what: str) -> None:
+    for name in ("t.csv", "t.jsonl"):
+        with pytest.raises(DataError, match=f"{name} is {what}"):
+            kept(write(tmp_path / name, content))
+    if "LFS" in what:
+        with pytest.raises(DataError, match=r"t.parquet is a Git LFS pointer"):
+            kept(write(tmp_path / "t.parquet", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("not json\nat all\n", "write one JSON object per line"),
+        ('["a"]\n["b"]\n', "write each row as an object"),
+    ],
+)
+def test_a_fault_of_the_whole_file_has_a_hint_about_the_file(tmp_path: Path, content: str, hint: str) -> None:
+    with pytest.raises(DataError, match=r"and 1 more unusable row") as caught:
+        kept(write(tmp_path / "t.jsonl", content))
+    assert caught.value.hint.startswith(hint)
+
+
+def test_one_file_of_several_without_the_column_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", lines(ROWS))
+    write(tmp_path / "b.jsonl", lines([{"text": "Ana: hi", "tldr": "Ana greets."}] * 3))
+    with pytest.raises(DataError, match=r"b.jsonl has no column 'dialogue'; it has 'text', 'tldr'"):
+        kept(tmp_path)
+
+
+def save(folder: Path, rows: list[dict[str, str]]) -> Path:
+    import datasets
+
+    datasets.Dataset.from_list(rows).save_to_disk(folder)
+    return folder
+
+
+def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
+    import datasets
+
+    assert kept(save(tmp_path / "one", ROWS)) == ROWS
+    splits = {"train": ROWS[:3], "validation": ROWS[3:]}
+    datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in splits.items()}).save_to_disk(
+        tmp_path / "dict"
+    )
+    assert kept(tmp_path / "dict") == ROWS[:3]
+    assert kept(tmp_path / "dict", "test") == ROWS[3:]
+    assert len(kept(tmp_path / "dict", test=None, test_fraction=0.3)) == 2
+    next((tmp_path / "one").glob("data-*.arrow")).unlink()
+    with pytest.raises(DataError, match=r"the saved dataset .* lacks data-00000"):
+        kept(tmp_path / "one")
+
+
+def test_a_clone_from_the_hub_is_read_split_by_split(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = tmp_path / "clone" / "data"
+    data.mkdir(parents=True)
+    write(tmp_path / "clone" / "README.md", "---\nlicense: mit\n---\n")
+    write(tmp_path / "clone" / "dataset_infos.json", "{}")
+    for name, rows in {"train-00000-of-00001": ROWS[:3], "test-00000-of-00001": ROWS[3:]}.items():
+        pq.write_table(pa.Table.from_pylist(rows), data / f"{name}.parquet")
+    said: list[str] = []
+    assert kept(tmp_path / "clone", said=said) == ROWS[:3]
+    assert kept(tmp_path / "clone", "test") == ROWS[3:]
+    assert "data: took train-00000-of-00001.parquet for data.train, and left test-00000-of-00001.parquet" in said
+
+
+def test_hidden_files_of_other_programs_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "chats.jsonl", lines(ROWS))
+    for name in ("._chats.jsonl", ".~lock.chats.csv", "~$chats.csv", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        write(tmp_path / name, b"\x00\x05\x16\x07\x00 no chat \xff")
+    (tmp_path / "__MACOSX").mkdir()
+    write(tmp_path / "__MACOSX" / "._chats.jsonl", b"\x00\x05\x16\x07")
+    assert kept(tmp_path) == ROWS
+    assert kept(tmp_path / "*.jsonl") == ROWS
+    assert kept(tmp_path / "**" / "*.jsonl") == ROWS
+
+
+def test_a_link_that_leads_out_of_the_folder_is_passed_over(tmp_path: Path) -> None:
+    outside, folder = write(tmp_path / "private.jsonl", lines(ROWS)), tmp_path / "chats"
+    folder.mkdir()
+    write(folder / "a.jsonl", lines(ROWS[:2]))
+    (folder / "b.jsonl").symlink_to("a.jsonl")
+    (folder / "private.jsonl").symlink_to(outside)
+    said: list[str] = []
+    assert len(kept(folder, said=said)) == 4
+    assert len(kept(folder / "*.jsonl")) == 4
+    assert said[0].startswith("private.jsonl: passed over: it is a link that leads out of")
+    assert len(kept(folder / "private.jsonl")) == 4, "named by the user, it is read"
+
+
+def test_links_of_the_hubs_cache_are_followed(tmp_path: Path) -> None:
+    cache = tmp_path / "datasets--owner--chats"
+    (cache / "blobs").mkdir(parents=True)
+    snapshot = cache / "snapshots" / "0a1b"
+    snapshot.mkdir(parents=True)
+    write(cache / "blobs" / "77", lines(ROWS))
+    (snapshot / "chats.jsonl").symlink_to("../../blobs/77")
+    assert kept(snapshot) == ROWS
+
+
+def test_a_folder_without_rows_says_what_it_holds(tmp_path: Path) -> None:
+    write(tmp_path / "chats.xlsx", b"PK")
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(DataError, match=r"holds no file of a known type; it holds chats.xlsx, raw/") as caught:
+        kept(tmp_path)
+    assert "name one of its folders" in caught.value.hint
+    with pytest.raises(DataError) as caught:
+        kept(tmp_path / "chats.xlsx")
+    assert "CSV UTF-8" in caught.value.hint
+
+
+def parts(path: Path, fraction: float) -> tuple[list[str], list[str]]:
+    settings: dict[str, Any] = {"test": None, "test_fraction": fraction}
+    train, test = (kept(path, split, **settings) for split in ("train", "test"))
+    return [row["summary"] for row in train], [row["summary"] for row in test]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 15, 40])
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.97])
+def test_a_fraction_of_few_dialogues_leaves_one_on_each_side(tmp_path: Path, count: int, fraction: float) -> None:
+    rows = [{"dialogue": f"Ana: number {n}", "summary": f"S{n}"} for n in range(count)]
+    train, test = parts(write(tmp_path / "t.jsonl", lines(rows)), fraction)
+    assert train
+    assert test
+    assert sorted(train + test) == sorted(row["summary"] for row in rows)
+    backwards = parts(write(tmp_path / "b.jsonl", lines(rows[::-1])), fraction)
+    assert backwards == (train[::-1], test[::-1]), "the same dialogues in any order"
+
+
+def test_equal_dialogues_stay_together_in_a_fraction_of_few(tmp_path: Path) -> None:
+    rows = [{"dialogue": f"Ana: number {n % 3}", "summary": f"S{n}"} for n in range(12)]
+    train, test = parts(write(tmp_path / "t.jsonl", lines(rows)), 0.01)
+    assert (len(train), len(test)) == (8, 4)
+    with pytest.raises(DataError, match=r"has only one dialogue"):
+        parts(write(tmp_path / "o.jsonl", lines(rows[:1])), 0.99)
+
+
+def test_a_misnamed_column_with_a_fraction_is_told_as_such(tmp_path: Path) -> None:
+    rows = [{"conversation": row["dialogue"] + "x", "tldr": row["summary"]} for row in ROWS]
+    path = write(tmp_path / "train.jsonl", lines(rows))
+    with pytest.raises(DataError) as caught:
+        kept(path, "test", test=None, test_fraction=0.1)
+    assert caught.value.message == "train.jsonl has no column 'dialogue'; it has 'conversation', 'tldr'"
+    assert caught.value.hint.startswith("set data.columns.dialogue and data.columns.summary to the columns")
+    with pytest.raises(DataError, match=r"t.jsonl:1: not JSON .* more unusable rows"):
+        kept(write(tmp_path / "t.jsonl", "a\nb\nc\n"), "test", test=None, test_fraction=0.1)
+
+
+def test_many_unchanged_files_are_looked_up_with_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    from lorasum.data import digests
+
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    for number in range(1200):
+        path = write(folder / f"{number:04}.jsonl", lines(ROWS[:1]))
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    written: list[int] = []
+    real: Callable[..., None] = digests.remember
+
+    def remember(name: str, known: dict[str, Any]) -> None:
+        written.append(len(known))
+        real(name, known)
+
+    monkeypatch.setattr(digests, "remember", remember)
+    data = DataConfig(train=str(folder), test=str(folder / "0001.jsonl"))
+    first = open_sources(data)["train"].identity()
+    assert written == [1200]
+    assert open_sources(data)["train"].identity() == first
+    assert written == [1200], "nothing has changed: nothing is written"
+
+
+def test_columns_of_one_name_in_parquet_are_an_error(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table([["A"], ["S"], ["T"]], ["dialogue", "summary", "summary"]), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t.parquet has 2 columns 'summary'"):
+        kept(tmp_path / "t.parquet")
+
+
+def test_sequences_of_the_hubs_datasets_are_messages(tmp_path: Path) -> None:
+    import datasets
+
+    rows = [{"dialogue": {"speaker": ["Ana", "Ben"], "text": ["hi", "hey"]}, "summary": "They greet."}]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "t.parquet")
+    assert kept(tmp_path / "t.parquet") == [{"dialogue": "Ana: hi\nBen: hey", "summary": "They greet."}]
