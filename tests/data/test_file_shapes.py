@@ -2,12 +2,12 @@
 
 import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lorasum import remembered
 from lorasum.config.schema import DataConfig
 from lorasum.data.sources import open_sources
 from lorasum.data.validate import Tally, examples
@@ -417,8 +417,6 @@ def test_a_misnamed_column_with_a_fraction_is_told_as_such(tmp_path: Path) -> No
 def test_many_unchanged_files_are_looked_up_with_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    from lorasum.data import digests
-
     monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
     folder = tmp_path / "chats"
     folder.mkdir()
@@ -426,13 +424,12 @@ def test_many_unchanged_files_are_looked_up_with_one_write(tmp_path: Path, monke
         path = write(folder / f"{number:04}.jsonl", lines(ROWS[:1]))
         os.utime(path, (1_000_000_000, 1_000_000_000))
     written: list[int] = []
-    real: Callable[..., None] = digests.remember
 
     def remember(name: str, known: dict[str, Any]) -> None:
         written.append(len(known))
-        real(name, known)
+        remembered.remember(name, known)
 
-    monkeypatch.setattr(digests, "remember", remember)
+    monkeypatch.setattr("lorasum.data.digests.remember", remember)
     data = DataConfig(train=str(folder), test=str(folder / "0001.jsonl"))
     first = open_sources(data)["train"].identity()
     assert written == [1200]
