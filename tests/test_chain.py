@@ -154,7 +154,7 @@ def test_train_adopts_the_job_of_a_killed_lorasum_stops_it_on_ctrl_c_and_resumes
         assert there.trainer() == job
         adopting.send_signal(signal.SIGINT)
         output, errors = adopting.communicate(timeout=60)
-    assert (adopting.returncode, output) == (2, "")
+    assert (adopting.returncode, output) == (130, "")
     assert "error: training stopped" in errors
     assert "hint: the same command resumes" in errors
     assert there.backend.live("tiny") == []

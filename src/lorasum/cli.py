@@ -5,6 +5,7 @@ What takes time to import is imported where it is used, so that `lorasum --help`
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer.main
 
 from lorasum import __version__
 from lorasum.errors import BackendError, LorasumError
+from lorasum.interrupts import INTERRUPTED, Interrupts
 from lorasum.ui import render
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
 config_app = typer.Typer(help="Look at configs: every key there is, or what a file comes to.")
 
+_interrupts = Interrupts()
 _verbose = False  # set by -v before or after the verb, read by the error handler
 
 
@@ -59,6 +62,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an emoji in a summary is no reason to fail in a C locale
+    _interrupts.install()
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no torch: the client needs none
     code = _exit_code(sys.argv[1:] or ["--help"])
     try:
@@ -91,7 +95,7 @@ def _exit_code(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         render.say("interrupted")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # as in `lorasum status | head -1`
         return 141
     except Exception as error:
@@ -124,6 +128,7 @@ def _run(
     from lorasum.results import BatchPrediction, RunResult, TeardownResult
     from lorasum.ui.reporter import ConsoleReporter
 
+    _interrupts.removes = shlex.join(["lorasum", "teardown", "--config", str(file)])
     with ConsoleReporter(quiet, _verbose) as report:
         loaded = load_config(file, overrides or (), report.warn)
         result = command(RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report))

@@ -31,7 +31,7 @@ def run(run: RunContext, keep: bool = False) -> RunResult:
         evaluated = evaluate(run)
         sample = predict_sample(run)
     except BaseException as error:
-        _clean_up(run, "you interrupted it" if isinstance(error, KeyboardInterrupt) else "something went wrong")
+        _clean_up(run, "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong")
         raise
     torn_down = None if keep else teardown(run)
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)

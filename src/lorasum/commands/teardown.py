@@ -10,7 +10,7 @@ from pathlib import Path
 from lorasum import paths
 from lorasum.backends.base import RunningResource, is_here
 from lorasum.context import RunContext
-from lorasum.errors import LorasumError
+from lorasum.errors import InterruptedRunError, LorasumError
 from lorasum.ledger import Ledger, NewerLedgerError
 from lorasum.lifecycle import endpoints, jobs
 from lorasum.lifecycle.lock import HeldRun
@@ -45,6 +45,16 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
     Raises:
         LorasumError: another process is working on the run, or files cannot be deleted.
     """
+    try:
+        return _teardown(run, data, artifacts)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"teardown of run {run.name!r} was interrupted: what it had not removed yet may still run",
+            "the same command goes on with it",
+        ) from None
+
+
+def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
     with _usable_ledger(run) as usable, usable.hold(_LOCK_TAKES) as held:
         removed, stuck = _remove_all(held, _standing(usable))
         here, elsewhere = _open(usable)

@@ -33,7 +33,16 @@ def one_line(text: str) -> str:
 
 
 class _Terminal(Console):
-    """A Console through which no character gets that a terminal acts on, but those that rich itself makes."""
+    """A Console through which no character gets that a terminal acts on, but those that rich itself makes.
+
+    Where nobody reads stderr any more it goes quiet: what is being done, and cleaned up, goes on.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where a reader has left; its own would end the process."""
+        if not self.stderr:
+            raise BrokenPipeError
+        self.quiet = True
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

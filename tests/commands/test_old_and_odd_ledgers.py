@@ -1,0 +1,209 @@
+"""The verbs on a ledger of an older version, of a newer one, and with rows that cannot be read."""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
+
+from lorasum.backends.records import EndpointRef, JobState
+from lorasum.commands.deploy import deploy
+from lorasum.commands.predict import predict_text
+from lorasum.commands.status import status
+from lorasum.commands.teardown import plan_teardown, teardown
+from lorasum.commands.train import train
+from lorasum.config.schema import Config
+from lorasum.errors import LorasumError
+from lorasum.ledger import Ledger, NewerLedgerError
+from lorasum.results import ResourceStatus
+
+OLD = Path(__file__).parents[1] / "data_files" / "ledger_of_version_0.sql"
+DONE, WARM, RUNNING = "chats-5cc31fd2", "chats-03cee0b4", "chats-99a9d4ef"
+ARTIFACTS = "s3://chats-bucket/lorasum/chats/jobs/"
+
+
+@pytest.fixture
+def cloud() -> InMemoryBackend:
+    """What was running when the old ledger was written."""
+    backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
+    backend.account_and_region = "account 123456789012, eu-west-1"
+    backend.price, backend.billed, backend.artifacts = 2.0, 1.5, ARTIFACTS
+    backend.jobs = {DONE: JobState("completed"), WARM: JobState("failed", "no space"), RUNNING: JobState("running")}
+    backend.warm = {WARM}
+    backend.endpoints = {"chats": EndpointRef("chats", "url:chats", f"{ARTIFACTS}{DONE}")}
+    return backend
+
+
+@pytest.fixture
+def old(ledger: Ledger, clock: Clock) -> Ledger:
+    ledger.path.parent.mkdir()
+    with sqlite3.connect(ledger.path) as db:
+        db.executescript(OLD.read_text(encoding="utf-8"))
+    clock.time = datetime(2026, 11, 25, 15, tzinfo=UTC)
+    return ledger
+
+
+def shown(backend: InMemoryBackend, ledger: Ledger) -> dict[str, ResourceStatus]:
+    return {row.name: row for row in status({backend.name: backend}, ledger, "chats").resources}
+
+
+def test_status_of_an_old_ledger_judges_what_is_open(old: Ledger, cloud: InMemoryBackend) -> None:
+    rows = shown(cloud, old)
+    assert {name: row.state for name, row in rows.items() if row.kind != "dataset"} == {
+        DONE: "done",
+        WARM: "failed",
+        RUNNING: "live",
+        "chats": "live",
+        "chats-base": "gone",
+    }
+    assert (rows[WARM].kept_warm, rows[WARM].usd) == (True, 1.5)
+    assert rows["chats"].usd == pytest.approx(1.0, abs=0.01), "half an hour at two dollars"
+    assert rows["chats-base"].usd == pytest.approx(3.8e-05, abs=1e-6)
+
+
+def test_an_endpoint_of_an_old_ledger_answers_and_is_kept(
+    old: Ledger, cloud: InMemoryBackend, make_config: Callable[..., Config]
+) -> None:
+    config = make_config(backend="sagemaker", lora={"r": 8})
+    assert predict_text(context(config, cloud, old), "Ana: hi").summary == "Sum up: Ana: hi =>"
+    result = deploy(context(config, cloud, old))
+    assert (result.job, result.artifact) == (DONE, f"{ARTIFACTS}{DONE}")
+    assert list(cloud.endpoints) == ["chats"]
+
+
+def test_teardown_of_an_old_ledger_removes_all_that_it_knows(
+    old: Ledger, cloud: InMemoryBackend, make_config: Callable[..., Config]
+) -> None:
+    cloud.live = lambda run: []  # type: ignore[method-assign]
+    run = context(make_config(backend="sagemaker"), cloud, old)
+    assert len(plan_teardown(run)) == 3
+    result = teardown(run)
+    assert [line.partition(" (")[0] for line in result.removed] == [
+        "endpoint chats",
+        f"training job {WARM}",
+        f"training job {RUNNING}",
+    ]
+    assert (result.remaining, cloud.endpoints, cloud.warm) == ((), {}, set())
+    assert not any(row.is_open for row in old.resources("chats") if row.kind != "dataset")
+
+
+@pytest.fixture
+def deployed(config: Config, backend: InMemoryBackend, ledger: Ledger) -> Config:
+    train(context(config, backend, ledger))
+    deploy(context(config, backend, ledger))
+    return config
+
+
+def spoil(ledger: Ledger, kind: str) -> None:
+    with sqlite3.connect(ledger.path) as db:
+        db.execute("UPDATE resources SET detail='{' WHERE kind=?", (kind,))
+
+
+@pytest.mark.parametrize("kind", ["endpoint", "training_job", "dataset"])
+def test_a_row_that_cannot_be_read_is_shown_and_does_not_stop_teardown(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, kind: str
+) -> None:
+    spoil(ledger, kind)
+    [row] = [row for row in shown(backend, ledger).values() if row.kind == kind]
+    assert (row.state, "Expecting property name" in row.reason, row.usd) == ("unreadable", True, None)
+    assert teardown(context(deployed, backend, ledger)).remaining == ()
+    assert backend.endpoints == {}
+    if kind != "dataset":
+        [row] = [row for row in shown(backend, ledger).values() if row.kind == kind]
+        assert row.state == "gone"
+
+
+def test_a_row_that_cannot_be_read_of_another_backend_remains(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    spoil(ledger, "endpoint")
+    elsewhere = InMemoryBackend("sagemaker")
+    assert teardown(context(deployed, elsewhere, ledger)).remaining == ("endpoint chats, on backend local",)
+
+
+def test_the_next_deploy_writes_an_endpoints_row_anew(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    spoil(ledger, "endpoint")
+    with pytest.raises(LorasumError, match="no endpoint in service"):
+        predict_text(context(deployed, backend, ledger), "Ana: hi")
+    deploy(context(deployed, backend, ledger))
+    assert shown(backend, ledger)["chats"].state == "live"
+
+
+def test_teardown_works_without_a_ledger_that_is_newer(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
+    with sqlite3.connect(ledger.path) as db:
+        db.execute("PRAGMA user_version = 9")
+    before = ledger.path.read_bytes()
+    with pytest.raises(NewerLedgerError):
+        status({"local": backend}, ledger)
+    assert plan_teardown(context(deployed, backend, ledger)) == ["delete endpoint chats"]
+    assert teardown(context(deployed, backend, ledger, told)).removed == ("endpoint chats",)
+    assert (backend.endpoints, ledger.path.read_bytes()) == ({}, before)
+    [warning] = told.warnings
+    assert "is of a newer lorasum" in warning
+    assert "on the backend alone" in warning
+
+
+def test_a_damaged_ledger_does_not_stop_teardown(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    ledger.path.write_text("this is no database, nor was it ever one")
+    assert teardown(context(deployed, backend, ledger)).removed == ("endpoint chats",)
+    assert list(ledger.path.parent.glob("ledger.sqlite.damaged-*"))
+
+
+def test_deploy_serves_the_job_of_its_config_and_says_which(
+    deployed: Config,
+    make_config: Callable[..., Config],
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    told: RecordingReporter,
+) -> None:
+    mine = deploy(context(deployed, backend, ledger))
+    newer = train(context(make_config(lora={"r": 4}), backend, ledger))
+    again = deploy(context(deployed, backend, ledger, told))
+    assert (again.reused, again.job, again.artifact) == (True, mine.job, mine.artifact)
+    assert f"--job {newer.job} serves the newest" in told.steps[0]
+    chosen = deploy(context(deployed, backend, ledger), newer.job)
+    assert (chosen.reused, chosen.job, chosen.artifact) == (False, newer.job, newer.artifact)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [{"lora": {"r": 4}}, {"model": {"id": "org/another"}}, {"data": {"dataset": "d", "template": "{dialogue}!"}}],
+)
+def test_deploy_refuses_a_config_that_was_not_trained(
+    deployed: Config,
+    make_config: Callable[..., Config],
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    sections: dict[str, object],
+) -> None:
+    trained = deploy(context(deployed, backend, ledger)).job
+    other = context(make_config(**sections), backend, ledger)
+    with pytest.raises(LorasumError, match=f"its newest model is that of job {trained}") as error:
+        deploy(other)
+    assert f"--job {trained}" in error.value.hint
+    assert deploy(other, trained).job == trained
+    with pytest.raises(LorasumError, match="no completed job 'chats-1'") as error:
+        deploy(other, "chats-1")
+    assert trained in error.value.hint
+
+
+def test_a_second_deploy_waits_for_the_first_and_says_so(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
+    waits = threading.Event()
+    told.step = lambda text: waits.set() if "waiting for another lorasum process" in text else None  # type: ignore[method-assign]
+    results = []
+    second = threading.Thread(target=lambda: results.append(deploy(context(deployed, backend, ledger, told))))
+    with context(deployed, backend, ledger).hold():
+        second.start()
+        assert waits.wait(30)
+        assert results == []
+    second.join(30)
+    assert [result.reused for result in results] == [True]

@@ -1,0 +1,222 @@
+"""Ctrl-C, SIGTERM and a closed terminal stop every verb in the same way, and leave nothing running that it started."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+STARTING = 120  # seconds: a busy machine takes its time to import torch
+
+
+class Home:
+    """A run in a home of its own, and the command line on it."""
+
+    def __init__(self, folder: Path, model: Path, chats: Path) -> None:
+        self.home, self.config = folder / "home", folder / "tiny.yaml"
+        data = {"train": str(chats / "train.jsonl"), "test": str(chats / "test.jsonl"), "max_length": 256}
+        content = {"name": "tiny", "model": {"id": str(model)}, "data": data, "training": {"max_steps": 2}}
+        self.config.write_text(json.dumps({**content, "predict": {"max_new_tokens": 4, "batch_size": 1}}))
+        self.environ = {**os.environ, "LORASUM_HOME": str(self.home)}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config)]
+        return subprocess.Popen(
+            command,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_hear_everything,
+        )
+
+    def call(self, *arguments: str) -> Any:
+        ended = self.start(*arguments, "--json")
+        output, errors = ended.communicate(timeout=STARTING)
+        assert ended.returncode == 0, errors
+        return json.loads(output)
+
+    def processes(self, kind: str) -> list[psutil.Process]:
+        """Training processes (`jobs`) or servers (`endpoints`) of this home."""
+        program = {"jobs": "train.py", "endpoints": "lorasum.backends.local.server"}[kind]
+        folder = str(self.home / "runs" / "tiny" / kind)
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            command = process.info["cmdline"] or []  # a zombie has none
+            if any(part.endswith(program) for part in command) and any(part.startswith(folder) for part in command):
+                found.append(process)
+        return found
+
+    def states(self, kind: str) -> dict[str, str]:
+        rows = self.call("status")["resources"]
+        return {row["name"]: row["state"] for row in rows if row["kind"] == kind}
+
+
+def _hear_everything() -> None:
+    """Undo a shell's or nohup's ignoring signals for what it runs, such as a whole test suite."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = STARTING) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def interrupted(process: subprocess.Popen[str], number: signal.Signals, seconds: float = 60) -> str:
+    """Send the signal to a command, and return what it says on stderr until it ends."""
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=seconds)
+    assert (process.returncode, output) == (130, ""), errors
+    assert "stopping, because of" in errors
+    assert "Traceback" not in errors
+    assert "went wrong" not in errors
+    return errors
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path) -> Iterator[Home]:
+    """A run that is prepared and trained."""
+    made = Home(tmp_path_factory.mktemp("interrupts"), tiny_model_dir, tiny_chats)
+    made.call("prepare")
+    made.call("train")
+    yield made
+    made.call("teardown", "--yes")
+    assert made.processes("endpoints") == made.processes("jobs") == []
+
+
+@pytest.fixture
+def deployed(home: Home) -> Home:
+    home.call("deploy")
+    return home
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("verb", ["deploy", "run"])
+def test_an_endpoint_that_is_starting_goes(home: Home, verb: str, number: signal.Signals) -> None:
+    home.call("teardown", "--yes")
+    with home.start(verb) as process:
+        wait_for(lambda: home.processes("endpoints"))
+        interrupted(process, number)
+    assert home.processes("endpoints") == []
+    assert home.states("endpoint")["tiny"] in ("failed", "gone")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_evaluate_leaves_only_the_endpoint_that_was_there(deployed: Home, number: signal.Signals) -> None:
+    [before] = deployed.processes("endpoints")
+    with deployed.start("evaluate") as process:
+        wait_for(lambda: len(deployed.processes("endpoints")) == 2)
+        interrupted(process, number)
+    assert deployed.processes("endpoints") == [before]
+    assert deployed.states("endpoint") == {"tiny": "live", "tiny-base": "gone"}
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_train_saves_a_checkpoint_and_says_how_to_go_on(home: Home, number: signal.Signals) -> None:
+    seed = ("--set", "training.max_steps=2000", "--set", f"training.seed={100 + number}")
+    with home.start("train", *seed) as process:
+        assert process.stderr is not None
+        wait_for(lambda: "step 1/2" in process.stderr.readline())  # type: ignore[union-attr]
+        errors = interrupted(process, number)
+    assert "error: training stopped at step" in errors
+    assert "hint: the same command resumes from the checkpoint" in errors
+    assert home.processes("jobs") == []
+    [job] = [name for name, state in home.states("training_job").items() if state == "failed"][-1:]
+    assert list((home.home / "runs" / "tiny" / "jobs" / job / "ml" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_predict_keeps_its_answers_and_the_endpoint(deployed: Home, tmp_path: Path, number: signal.Signals) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps({"dialogue": f"Ana: {i}"}) + "\n" for i in range(2000)))
+    with deployed.start("predict", "--input", str(source), "--output", str(output)) as process:
+        wait_for(lambda: [part for part in tmp_path.glob("out.jsonl.*.part") if part.stat().st_size])
+        errors = interrupted(process, number)
+    assert "the same command goes on from there" in errors
+    assert not output.exists()
+    [part] = tmp_path.glob("out.jsonl.*.part")
+    assert 0 < len(part.read_text().splitlines()) < 2000
+    assert len(deployed.processes("endpoints")) == 1
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_prepare_leaves_no_half_of_a_dataset(home: Home, tmp_path: Path, number: signal.Signals) -> None:
+    source = tmp_path / "many.jsonl"
+    row = json.dumps({"dialogue": "Ana: are we on for tonight? Ben: yes, at eight " * 20, "summary": "They meet."})
+    source.write_text(f"{row}\n" * 100_000)
+    datasets = home.home / "runs" / "tiny" / "data"
+    before = sorted(datasets.iterdir())
+    with home.start("prepare", "--set", f"data.train={source}", "--set", "data.max_length=1024") as process:
+        wait_for(lambda: len(list(datasets.iterdir())) > len(before))
+        interrupted(process, number)
+    assert sorted(datasets.iterdir()) == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_teardown_says_that_it_was_interrupted_and_goes_on(deployed: Home, number: signal.Signals) -> None:
+    [server] = deployed.processes("endpoints")
+    server.suspend()  # it takes no notice of SIGTERM, and is killed after a while
+    with deployed.start("teardown", "--yes") as process:
+        assert process.stderr is not None
+        wait_for(lambda: "removing endpoint" in process.stderr.readline())  # type: ignore[union-attr]
+        errors = interrupted(process, number)
+    assert "what it had not removed yet may still run" in errors
+    assert deployed.call("teardown", "--yes")["remaining"] == []
+    assert deployed.processes("endpoints") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home, number: signal.Signals) -> None:
+    home.call("teardown", "--yes")
+    with home.start("deploy") as process:
+        wait_for(lambda: home.processes("endpoints"))
+        for server in home.processes("endpoints"):
+            server.suspend()
+        process.send_signal(number)
+        time.sleep(1)
+        errors = interrupted(process, number, seconds=5)
+    assert f"`lorasum teardown --config {home.config}` removes it" in errors
+    assert len(home.processes("endpoints")) == 1
+    assert home.call("teardown", "--yes")["remaining"] == []
+
+
+def test_a_closed_terminal_hangs_up_twice_and_the_endpoint_still_goes(home: Home) -> None:
+    home.call("teardown", "--yes")
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "lorasum", "run", "--config", str(home.config)]
+    with subprocess.Popen(
+        command, env=home.environ, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=_hear_everything
+    ) as process:
+        os.close(theirs)
+        wait_for(lambda: home.processes("endpoints"))
+        os.close(ours)  # what is written from now on fails
+        process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(60) == 130
+    assert home.processes("endpoints") == []
+    assert home.states("endpoint")["tiny"] in ("failed", "gone")
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored(home: Home) -> None:
+    home.call("teardown", "--yes")
+    script = f"trap '' HUP; exec {sys.executable} -m lorasum deploy --config {home.config} --json"
+    with subprocess.Popen(["bash", "-c", script], env=home.environ, stdout=subprocess.PIPE) as process:
+        wait_for(lambda: home.processes("endpoints"))
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(STARTING) == 0
+    assert len(home.processes("endpoints")) == 1
