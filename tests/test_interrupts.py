@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from lorasum.ledger import Ledger
+
 pytestmark = pytest.mark.slow
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -59,8 +61,8 @@ class Home:
         return found
 
     def states(self, kind: str) -> dict[str, str]:
-        rows = self.call("status")["resources"]
-        return {row["name"]: row["state"] for row in rows if row["kind"] == kind}
+        rows = Ledger(self.home / "ledger.sqlite").resources()
+        return {row.name: row.state for row in rows if row.kind == kind}
 
 
 def _hear_everything() -> None:

@@ -116,3 +116,43 @@ def test_a_held_run_comes_from_the_lock_alone() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("HeldRun")
     }
     assert makers == {"lorasum.lifecycle.lock"}
+
+
+EDGES = (
+    "lorasum.backends.sagemaker",  # AWS's requests and answers
+    "lorasum.config",  # YAML
+    "lorasum.contract",
+    "lorasum.data",  # rows of any columns, and the JSON of chat apps
+    "lorasum.remembered",  # JSON files
+    "lorasum.backends.base.Backend.training_request",  # what is sent to AWS, for a look at it
+    "lorasum.backends.local.backend.LocalBackend.training_request",
+    "lorasum.results.TrainPlan.request",
+    "lorasum.backends.base.Backend.invoke",  # the JSON that is posted
+    "lorasum.backends.local.backend.LocalBackend.invoke",
+    "lorasum.backends.local.endpoints.invoke",
+)
+"""Where JSON and YAML come in and go out: here a mapping of anything may be in a signature."""
+
+
+def public_annotations(name: str, body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """What public functions take and return, and what fields of public classes hold."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_annotations(f"{name}.{node.name}", node.body)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            taken = [argument.annotation for argument in arguments if argument.annotation]
+            for annotation in (*taken, *([node.returns] if node.returns else [])):
+                yield f"{name}.{node.name}", ast.unparse(annotation)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield f"{name}.{node.target.id}", ast.unparse(node.annotation)
+
+
+def test_no_mapping_of_anything_crosses_a_module() -> None:
+    loose = [
+        (place, annotation)
+        for name, tree in MODULES.items()
+        for place, annotation in public_annotations(name, tree.body)
+        if "[str, Any]" in annotation and not place.startswith(EDGES)
+    ]
+    assert loose == []

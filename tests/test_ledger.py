@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lorasum import paths
 from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, NewerLedgerError
@@ -113,6 +114,17 @@ def test_the_ledger_is_for_its_owner_alone(ledger: Ledger) -> None:
     ledger.intend(ENDPOINT)
     assert stat.filemode(ledger.path.stat().st_mode) == "-rw-------"
     assert stat.filemode(ledger.path.parent.stat().st_mode) == "drwx------"
+
+
+def test_an_older_default_home_is_closed_and_a_chosen_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    for chosen in ("", str(tmp_path / "chosen")):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("LORASUM_HOME", chosen)
+        paths.home().mkdir(mode=0o755)
+        Ledger().intend(ENDPOINT)
+        modes.append(stat.filemode(paths.home().stat().st_mode))
+    assert modes == ["drwx------", "drwxr-xr-x"]
 
 
 def test_a_ledger_without_a_version_is_read_as_it_was_meant(old_ledger: Ledger) -> None:

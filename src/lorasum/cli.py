@@ -86,8 +86,8 @@ def _exit_code(arguments: list[str]) -> int:
         render.say("nothing was changed")
         return 1
     except typer.TyperException as error:  # usage
-        where = getattr(error, "ctx", None)
-        hint = f"see {where.command_path if where else 'lorasum'} --help"
+        command_context = getattr(error, "ctx", None)
+        hint = f"see {command_context.command_path if command_context else 'lorasum'} --help"
         render.error(LorasumError(error.format_message(), hint), _verbose)
         return error.exit_code
     except LorasumError as error:

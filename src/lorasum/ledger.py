@@ -115,8 +115,8 @@ class Ledger:
 
     def latest(self, kind: type[Row], run: str, *states: ResourceState) -> Row | None:
         """The most recently changed resource of this kind in one of `states` (any, if none given)."""
-        found = [row for row in self.rows(kind, run) if not states or row.state in states]
-        return found[-1] if found else None
+        rows = [row for row in self.rows(kind, run) if not states or row.state in states]
+        return rows[-1] if rows else None
 
     def _update(self, row: Row) -> Row:
         with self._connect(write=True) as db:

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from filelock import FileLock
 
+from lorasum import paths
 from lorasum.errors import LorasumError
-from lorasum.files import FILE_MODE, make_folder, open_file
+from lorasum.files import FILE_MODE, FOLDER_MODE, make_folder, open_file
 
 VERSION: Final = 1
 
@@ -51,6 +52,8 @@ def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Co
         sqlite3.Error, OSError: it cannot be opened.
     """
     make_folder(path.parent)
+    if path.parent == paths.home() and not paths.home_is_shared():
+        path.parent.chmod(FOLDER_MODE)  # an older lorasum made it with the umask's mode
     db = _connect(path)
     try:
         whole = _is_whole(db)

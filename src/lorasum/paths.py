@@ -9,6 +9,11 @@ def home() -> Path:
     return Path(os.environ.get("LORASUM_HOME") or Path.home() / ".lorasum").expanduser().resolve()
 
 
+def home_is_shared() -> bool:
+    """Whether `LORASUM_HOME` chose the home: who else may look into such a folder is the user's affair."""
+    return bool(os.environ.get("LORASUM_HOME"))
+
+
 def run_dir(run: str) -> Path:
     """The folder of one run: its dataset, its training jobs, its endpoints."""
     return home() / "runs" / run

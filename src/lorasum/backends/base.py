@@ -79,10 +79,10 @@ class Backend(Protocol):
         """
 
     def training_usd(self, job: JobRef) -> float | None:
-        """What all of its tries were billed up to now; 0 on the user's own machine, None where a price is unknown."""
+        """What all of its attempts were billed by now; 0 on the user's own machine, None where a price is unknown."""
 
     def is_warm(self, job: JobRef) -> bool:
-        """Whether an instance is kept, and billed, after a try of it has ended; never on the user's own machine."""
+        """Whether an instance is kept, and billed, after an attempt has ended; never on the user's own machine."""
 
     def artifact(self, job: JobRef) -> str:
         """Folder or URI of what a completed job left behind."""

@@ -85,20 +85,20 @@ def _usable_ledger(run: RunContext) -> Iterator[RunContext]:
 
 def _standing(run: RunContext) -> list[RunningResource]:
     """What is there to remove: what the backend finds, and what it has under a name that only the ledger knows."""
-    found = run.backend.live(run.name)
-    names = {running.name for running in found}
+    standing = run.backend.live(run.name)
+    names = {running.name for running in standing}
     for row in run.ledger.resources(run.name):
         if row.name in names or row.state == "gone" or not is_here(row, run.backend):
             continue
         if kind_of(row) == Endpoint.kind:
             state = run.backend.endpoint_state(run.name, row.name)
             if state.status != "absent":
-                found.append(RunningResource("endpoint", row.name, state.ref.location if state.ref else ""))
+                standing.append(RunningResource("endpoint", row.name, state.ref.location if state.ref else ""))
         elif kind_of(row) == TrainingJob.kind and row.is_open:
             job = run.backend.find_training(run.name, row.name)
             if job and (run.backend.training_state(job).status == "running" or run.backend.is_warm(job)):
-                found.append(RunningResource("training_job", row.name, job.location))
-    return found
+                standing.append(RunningResource("training_job", row.name, job.location))
+    return standing
 
 
 def _remove_all(held: HeldRun, standing: list[RunningResource]) -> tuple[list[str], list[str]]:
@@ -119,8 +119,8 @@ def _remove_all(held: HeldRun, standing: list[RunningResource]) -> tuple[list[st
 
 
 def _elsewhere(row: Resource) -> str:
-    there = f", {row.account_and_region}" if row.account_and_region else ""
-    return f"{row}, on backend {row.backend}{there}"
+    place = f", {row.account_and_region}" if row.account_and_region else ""
+    return f"{row}, on backend {row.backend}{place}"
 
 
 def _open(run: RunContext) -> tuple[list[Resource], list[Resource]]:

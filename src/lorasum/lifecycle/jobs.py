@@ -61,20 +61,20 @@ def reconcile(held: HeldRun, name: str, done: DoneEvent | None = None) -> JobSta
     job = backend.find_training(held.name, name)
     state = backend.training_state(job) if job else JobState("absent")
     now: ResourceState = _RECORDED.get(state.status, "failed")
-    found = replace(row, state=now, location=job.location) if job else replace(row, state=now, warm=False)
+    judged = replace(row, state=now, location=job.location) if job else replace(row, state=now, warm=False)
     if job and now != "live":
-        found = replace(found, warm=backend.is_warm(job), usd_total=backend.training_usd(job))
+        judged = replace(judged, warm=backend.is_warm(job), usd_total=backend.training_usd(job))
     elif not job and row.state == "intended":
-        found = replace(found, usd_total=row.usd_before)  # it was never started
+        judged = replace(judged, usd_total=row.usd_before)  # it was never started
     if job and now == "done":
         figures = row.figures if row.state == "done" else _figures(backend, job, done)
-        found = replace(found, artifact=backend.artifact(job), figures=figures)
+        judged = replace(judged, artifact=backend.artifact(job), figures=figures)
     if now == "failed":
-        found = replace(found, reason=state.reason or state.status)
+        judged = replace(judged, reason=state.reason or state.status)
     if row.state == now:
-        ledger.note(found)  # looking at a job does not make it the run's latest
+        ledger.note(judged)  # looking at a job does not make it the run's latest
     else:
-        ledger.save(found)
+        ledger.save(judged)
     return state
 
 

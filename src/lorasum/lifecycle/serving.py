@@ -92,13 +92,13 @@ def read_answer(answer: Any, count: int) -> list[str]:
     """
     rows = [row[0] if isinstance(row, list) and row else row for row in answer] if isinstance(answer, list) else []
     texts = [row.get("generated_text") if isinstance(row, dict) else None for row in rows]
-    found = [text.strip() for text in texts if isinstance(text, str)]
-    if not len(found) == len(rows) == count:
+    summaries = [text.strip() for text in texts if isinstance(text, str)]
+    if not len(summaries) == len(rows) == count:
         raise BackendError(
             f"the endpoint's answer is not {count} generated texts: {json.dumps(answer)[:200]}",
             "look at the endpoint's log; `lorasum teardown`, then `lorasum deploy`, starts it anew",
         )
-    return found
+    return summaries
 
 
 def batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:
