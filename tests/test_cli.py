@@ -219,9 +219,27 @@ def test_a_question_is_asked_on_a_terminal_and_no_is_the_default(
     assert ("nothing was changed" in result.stderr) == bool(code)
 
 
-def test_an_interrupt_is_130(env: dict[str, str]) -> None:
-    result = boom(env, "os.kill(os.getpid(), signal.SIGINT)")
-    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+@pytest.mark.parametrize(("name", "said"), [("INT", "Ctrl-C"), ("TERM", "SIGTERM"), ("HUP", "a closed terminal")])
+def test_an_interrupt_is_130_whatever_the_signal(env: dict[str, str], name: str, said: str) -> None:
+    result = boom(env, f"signal.raise_signal(signal.SIG{name})")
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == f"stopping, because of {said}; a second time ends at once\ninterrupted\n"
+
+
+def test_work_goes_on_when_nobody_reads_its_progress(env: dict[str, str], tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    body = (
+        "from lorasum.ui.reporter import ConsoleReporter as R; r = R(); [r.step('x' * 999) for _ in range(999)]; "
+        f"open({str(done)!r}, 'w').close()"
+    )
+    script = f"{BOOM}{body}\ncli.main()"
+    command = [sys.executable, "-c", script, "boom"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()
+        assert process.wait(60) == 0
+    assert done.exists()
 
 
 def test_a_reader_that_leaves_is_no_error(env: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ A terminal acts on control characters: they clear lines, retitle the window, cha
 Bidirectional overrides show text in another order than it has. Each is replaced by a sign that can be seen: ESC by `␛`.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -43,6 +44,7 @@ class _Terminal(Console):
         if not self.stderr:
             raise BrokenPipeError
         self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # else Python fails on it at exit
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
