@@ -1,4 +1,4 @@
-"""The training script's arguments: hyperparameters as flags, folders from the environment, as SageMaker gives both."""
+"""What the training script is told: hyperparameters as flags, and folders as environment variables, as by SageMaker."""
 
 import argparse
 import json
@@ -28,90 +28,90 @@ def _targets(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Hyperparameters of one training job. Each field is a flag of the same name; SageMaker passes all as strings."""
+    """Hyperparameters of one training job. Each field is a flag of the same name; SageMaker passes every value as text."""
 
     run_name: str = "run"
-    """Name of the run; travels with the artifact."""
+    """Name of the run. It is written into the artifact's record."""
     model_id: str = ""
-    """Hub id of the base model; downloaded unless a `model` channel is given."""
+    """Hub id of the base model. It is downloaded if there is no `model` channel."""
     model_revision: str = ""
     """Commit, tag or branch of the hub model."""
     quantization: str = "int8"
-    """int8 | nf4 | none: how the frozen weights are held."""
+    """int8 | nf4 | none: how the frozen weights are stored in memory."""
     lora_r: int = 8
     """Rank of the adapter."""
     lora_alpha: int = 32
     """The update is scaled by lora_alpha / lora_r."""
     lora_dropout: float = 0.05
-    """Dropout on the adapter's input, 0 to 1."""
+    """Probability that a value of the adapter's input is dropped, 0 to 1."""
     lora_targets: tuple[str, ...] = ("auto",)
-    """Comma-separated module names, or auto."""
+    """Names of the modules that get an adapter, separated by commas; or auto: the attention projections."""
     epochs: float = 3.0
     """Passes over the training packs."""
     max_steps: int = -1
-    """Optimizer steps; overrides epochs when positive."""
+    """Optimizer steps. A positive number overrides `epochs`."""
     learning_rate: float = 2e-4
     """Peak learning rate of AdamW."""
     scheduler: str = "linear"
-    """linear | cosine | constant (after warm-up)."""
+    """linear | cosine | constant: the learning rate after warm-up."""
     warmup_ratio: float = 0.03
-    """Share of the steps with a rising learning rate, 0 to 1."""
+    """Share of the optimizer steps in which the learning rate rises, 0 to 1."""
     weight_decay: float = 0.0
     """AdamW's decay of the adapter weights."""
     max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm; 0 for never."""
+    """Gradients are clipped to this norm; 0 turns clipping off."""
     per_device_batch_size: int = 1
-    """Packs per forward pass; 0, or `auto` as a flag: as many of gradient_accumulation_steps as fit at once."""
+    """Packs per forward pass. 0 (`auto` as a flag): as many of `gradient_accumulation_steps` as fit into memory at once."""
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
     gradient_checkpointing: str = "auto"
-    """true | false | auto: recompute activations in the backward pass; auto: of as many layers as memory asks for."""
+    """true | false | auto: recompute activations in the backward pass. auto: of as few layers as the memory allows."""
     loss_on: str = "completion"
-    """completion | all: which tokens are learnt."""
+    """completion | all: which tokens are learnt: the summary and EOS, or the prompt too."""
     compute_dtype: str = "auto"
-    """auto | bfloat16 | float16 | float32: arithmetic of the frozen model."""
+    """auto | bfloat16 | float16 | float32: the dtype in which the frozen model computes."""
     merge_dtype: str = "auto"
-    """auto | bfloat16 | float16 | float32: element type of the merged model; auto keeps the base weights'."""
+    """auto | bfloat16 | float16 | float32: the dtype of the merged weights. auto: that of the base weights."""
     seed: int = 42
-    """Seed of the adapter, of dropout and of the order of packs."""
+    """Seed of the adapter's initial weights, of dropout and of the order of packs."""
     logging_steps: int = 1
     """Optimizer steps between two `step` events."""
     checkpoint_minutes: float = 10.0
     """Minutes of training between checkpoints."""
     checkpoint_dir: Path = Path("/opt/ml/checkpoints")
-    """Where checkpoints are kept; SageMaker syncs this folder with S3."""
+    """Folder of the checkpoints. SageMaker copies it to S3 while the job runs, and back when the job starts again."""
     engine_attention: str = "examples"
-    """examples | flex | transformers: which attention."""
+    """examples | flex | transformers: one call per example, FlexAttention, or the model's own attention."""
     engine_head: str = "labels"
-    """labels | all: which tokens go through the head."""
+    """labels | all: which tokens are multiplied with the head: those before a label, or all."""
     engine_linear: str = "dequantized"
     """dequantized | int8 | llm.int8: how int8 layers multiply in the forward pass."""
     engine_adapter: str = "fused"
-    """fused | peft: the adapter in one step with its layer, or around it."""
+    """fused | peft: layer and adapter computed in one step, or by PEFT's own forward."""
     max_new_tokens: int = 128
-    """Longest summary in tokens; travels with the artifact."""
+    """Longest summary in tokens. It is written into the artifact's record."""
     temperature: float = 0.0
-    """0 is greedy decoding; travels with the artifact."""
+    """0 is greedy decoding. It is written into the artifact's record."""
 
     def fingerprint(self) -> str:
-        """What must be equal for a checkpoint of another start to be resumed: everything but places."""
+        """All arguments but `checkpoint_dir`, as JSON. A checkpoint is resumed from only if they are the same."""
         return json.dumps({k: v for k, v in asdict(self).items() if k != "checkpoint_dir"}, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the container finds its input and leaves its output."""
+    """The folders of a container's input and output."""
 
     dataset: Path
     """The `training` channel: manifest.json, train/, test/."""
     base_model: Path | None
-    """The `model` channel, when the base model does not come from the hub."""
+    """The `model` channel; None if the base model comes from the hub."""
     model: Path
-    """The artifact: adapter, merged model, tokenizer."""
+    """Becomes the artifact: adapter, merged model, tokenizer."""
     output: Path
-    """Holds `failure` when the job failed."""
+    """Gets the file `failure` if the job fails."""
     output_data: Path
-    """Holds metrics.jsonl."""
+    """Gets metrics.jsonl."""
 
 
 _CHOICES = {
@@ -129,7 +129,11 @@ _CHOICES = {
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
-    """Read the flags; argparse ends the process with status 2 and a message when one is wrong or unknown."""
+    """Read the flags.
+
+    Raises:
+        SystemExit: a flag is wrong or unknown: argparse has printed a message, and the status is 2.
+    """
     parser = argparse.ArgumentParser(description="Fine-tune a causal language model with LoRA on packed examples.")
     parsers: dict[object, Any] = {bool: _flag, tuple[str, ...]: _targets}
     for field in fields(Arguments):
@@ -139,7 +143,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
 
 
 def read_folders(environ: Mapping[str, str]) -> Folders:
-    """The SM_* variables of the SageMaker training toolkit; its fixed /opt/ml paths where one is not set."""
+    """The folders in SageMaker's SM_* variables; for a variable that is not set, its fixed path under /opt/ml."""
     model_channel = environ.get(contract.SM_CHANNEL_MODEL)
     return Folders(
         dataset=Path(environ.get(contract.SM_CHANNEL_TRAINING, "/opt/ml/input/data/training")),

@@ -74,16 +74,15 @@ def test_the_newest_whole_checkpoint_is_taken(folder: Path) -> None:
     assert {path.name for path in (folder / "checkpoint-4").iterdir()} == {*FILES, "manifest.json"}
 
 
-@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-@pytest.mark.parametrize("damage", [cut, empty, zero, change_one_bit, remove, make_folder, take_from_older])
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [(d, n) for d in (cut, empty, zero, change_one_bit, remove, make_folder) for n in (*FILES, "manifest.json")]
+    + [(take_from_older, name) for name in ("manifest.json", *FILES) if name != "adapter_config.json"],  # the same
+)
 def test_every_damage_to_every_file_is_noticed(
-    folder: Path, name: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    folder: Path, damage: Callable[[Path], None], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = folder / "checkpoint-4" / name
-    before = file.read_bytes()
-    damage(file)
-    if file.is_file() and file.read_bytes() == before:
-        pytest.skip("both checkpoints have the same adapter_config.json")
+    damage(folder / "checkpoint-4" / name)
     assert claim(folder, folder) == folder / "checkpoint-2"
     assert "not resuming from checkpoint-4: " in caplog.text
     assert name in caplog.text or damage is take_from_older
