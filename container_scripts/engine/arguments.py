@@ -28,7 +28,7 @@ def _targets(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Hyperparameters of one training job. Each field is a flag of the same name; SageMaker passes every value as text."""
+    """Hyperparameters of one training job. Each is a flag of the same name; SageMaker passes every value as text."""
 
     run_name: str = "run"
     """Name of the run. It is written into the artifact's record."""
@@ -61,7 +61,7 @@ class Arguments:
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
     per_device_batch_size: int = 1
-    """Packs per forward pass. 0 (`auto` as a flag): as many of `gradient_accumulation_steps` as fit into memory at once."""
+    """Packs per forward pass. 0 (flag: auto): as many of `gradient_accumulation_steps` as fit into memory at once."""
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
     gradient_checkpointing: str = "auto"

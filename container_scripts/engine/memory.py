@@ -106,38 +106,53 @@ def plan_memory(
     Raises:
         TrainingError: it does not fit, even if every layer recomputes its activations.
     """
-    together = arguments.gradient_accumulation_steps
+    passes = arguments.gradient_accumulation_steps
     sizes = [arguments.per_device_batch_size]
     if not arguments.per_device_batch_size:  # auto
-        sizes = [size for size in range(min(together, len(packs)), 0, -1) if together % size == 0]
+        sizes = [size for size in range(min(passes, len(packs)), 0, -1) if passes % size == 0]
     largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
 
     def needed(size: int, recompute_all: bool) -> tuple[Memory, int]:
-        lengths = [length for pack in largest[:size] for length in pack[EXAMPLE_LENGTHS]]
-        prompts = sum(sum(pack[PROMPT_LENGTHS]) for pack in largest[:size])
-        rows = sum(lengths) - (prompts if arguments.loss_on == "completion" else 0)
+        lengths, rows = _tokens_and_rows(largest[:size], arguments.loss_on)
         return estimate(base, arguments, targets, lengths, rows, dtype, recompute_all)
 
-    room = free * _USABLE
+    always, room = arguments.gradient_checkpointing == "true", free * _USABLE
     for size in sizes:
-        whole, layers = needed(size, arguments.gradient_checkpointing == "true")
-        recomputed = layers if arguments.gradient_checkpointing == "true" else 0
-        if whole.total <= room:
+        memory, layers = needed(size, always)
+        if memory.total <= room:
             break
-    if whole.total > room and arguments.gradient_checkpointing == "auto":
-        least, layers = needed(size, True)
-        freed = (whole.activations - least.activations) / max(layers, 1)  # by each layer that recomputes
-        recomputed = min(math.ceil((whole.total - room) / max(freed, 1)), layers)
-        whole = replace(whole, activations=round(whole.activations - recomputed * freed))
-    if whole.total > free * _HOPELESS:
+    recomputed = layers if always else 0
+    if memory.total > room and arguments.gradient_checkpointing == "auto":
+        memory, recomputed = _recompute_until_it_fits(memory, needed(size, True)[0], layers, room)
+    if memory.total > free * _HOPELESS:
         raise TrainingError(
-            f"this training needs {whole}, and {free / 2**30:.2f} GiB are free",
+            f"this training needs {memory}, and {free / 2**30:.2f} GiB are free",
             "lower data.max_length or training.per_device_batch_size, set training.gradient_checkpointing to auto, "
             "or quantization to nf4",
         )
     if not arguments.per_device_batch_size:
-        arguments = replace(arguments, per_device_batch_size=size, gradient_accumulation_steps=together // size)
-    return Plan(arguments, recomputed, layers, whole, free)
+        arguments = replace(arguments, per_device_batch_size=size, gradient_accumulation_steps=passes // size)
+    return Plan(arguments, recomputed, layers, memory, free)
+
+
+def _tokens_and_rows(packs: Sequence[Batch], loss_on: str) -> tuple[list[int], int]:
+    """The tokens of each example of a batch, and how many tokens of the batch have a label."""
+    lengths = [length for pack in packs for length in pack[EXAMPLE_LENGTHS]]
+    prompts = sum(sum(pack[PROMPT_LENGTHS]) for pack in packs)
+    return lengths, sum(lengths) - (prompts if loss_on == "completion" else 0)
+
+
+def _recompute_until_it_fits(none: Memory, all_: Memory, layers: int, room: float) -> tuple[Memory, int]:
+    """The memory if as few layers as possible recompute their activations, and how many those are.
+
+    Args:
+        none: the memory if no layer recomputes.
+        all_: the memory if all `layers` recompute.
+        room: bytes to fit into. It may be impossible: then all layers recompute.
+    """
+    freed = (none.activations - all_.activations) / max(layers, 1)  # by each layer that recomputes
+    recomputed = min(math.ceil((none.total - room) / max(freed, 1)), layers)
+    return replace(none, activations=round(none.activations - recomputed * freed)), recomputed
 
 
 def free_bytes(device: torch.device) -> int:

@@ -108,13 +108,13 @@ def test_an_older_checkpoint_under_a_newer_name_is_noticed(folder: Path, caplog:
     assert "its manifest.json is that of step 2" in caplog.text
 
 
-def test_if_all_are_damaged_the_training_starts_anew(folder: Path) -> None:
+def test_training_starts_anew_if_all_checkpoints_are_damaged(folder: Path) -> None:
     for name in ("checkpoint-2", "checkpoint-4"):
         remove(folder / name / "progress.json")
     assert claim(folder, folder) is None
 
 
-def test_what_a_manifest_cannot_say_is_damage(folder: Path) -> None:
+def test_a_manifest_without_its_keys_is_damage(folder: Path) -> None:
     for text in (
         "[]",
         "{}",

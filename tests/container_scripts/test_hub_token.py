@@ -14,7 +14,7 @@ from lorasum.model_source import ModelRef
 
 
 @pytest.mark.parametrize("stored", ["hf_secret", '{"token": "hf_secret"}'])
-def test_it_is_read_by_its_arn_which_is_all_that_is_sent(aws: str, stored: str) -> None:
+def test_a_secret_is_read_by_its_arn(aws: str, stored: str) -> None:
     secrets = Session(SageMakerConfig()).client("secretsmanager")
     arn = secrets.create_secret(Name="hub", SecretString=stored)["ARN"]
     assert hub_token({"LORASUM_HUB_TOKEN_ARN": arn}) == {"HF_TOKEN": "hf_secret"}

@@ -66,7 +66,7 @@ def ask(served: inference.Served, **request: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "llama"])
-def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(
+def test_a_summary_does_not_depend_on_other_prompts_of_its_batch(
     architecture: str, tiny_tokenizer_dir: Path, tmp_path: Path
 ) -> None:
     served = load(make(architecture, tiny_tokenizer_dir, tmp_path / "model"))
@@ -76,7 +76,7 @@ def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(
     assert len(set(together)) == len(PROMPTS)
 
 
-def test_greedy_tokens_are_those_of_plain_argmax_up_to_eos(folder: Path) -> None:
+def test_greedy_decoding_takes_the_likeliest_token_until_eos(folder: Path) -> None:
     served = load(folder)
     ids = served.tokenizer(PROMPTS[1])["input_ids"]
     chosen: list[int] = []
@@ -92,7 +92,7 @@ def test_greedy_tokens_are_those_of_plain_argmax_up_to_eos(folder: Path) -> None
     assert ask(load(folder), inputs=PROMPTS[1], parameters={"max_new_tokens": 12}) == [shorter]
 
 
-def test_a_dialogue_is_put_into_the_artifacts_template_as_prepare_does_it(folder: Path) -> None:
+def test_a_dialogue_gets_the_artifacts_prompt_template(folder: Path) -> None:
     template = "Chat {x}:\n{dialogue}\nTL;DR:"
     edit(folder, "lorasum.json", template=template, eos_token_id=2, generation={"max_new_tokens": 16})
     served = load(folder)
@@ -102,14 +102,14 @@ def test_a_dialogue_is_put_into_the_artifacts_template_as_prepare_does_it(folder
     assert [summary] != ask(served, inputs=[dialogue])
 
 
-def test_defaults_come_from_the_artifact_and_nothing_from_the_base_models_generation_config(folder: Path) -> None:
+def test_generation_defaults_come_from_the_artifact_only(folder: Path) -> None:
     greedy = ask(load(folder), inputs=PROMPTS, parameters={"max_new_tokens": 5})
     edit(folder, "generation_config.json", do_sample=True, temperature=1.9, repetition_penalty=5.0, max_length=3)
     edit(folder, "lorasum.json", template=DEFAULT_TEMPLATE, eos_token_id=2, generation={"max_new_tokens": 5})
     assert ask(load(folder), inputs=PROMPTS) == greedy
 
 
-def test_a_temperature_samples(folder: Path) -> None:
+def test_a_temperature_above_zero_samples(folder: Path) -> None:
     served = load(folder)
     answers = {ask(served, inputs="Hi", parameters={"temperature": 1.5, "max_new_tokens": 8})[0] for _ in range(4)}
     assert len(answers) > 1
@@ -119,7 +119,7 @@ def test_a_temperature_samples(folder: Path) -> None:
     )
 
 
-def test_a_tokenizer_without_pad_token_or_with_eos_behind_the_prompt_changes_nothing(folder: Path) -> None:
+def test_pad_and_eos_settings_of_the_tokenizer_change_nothing(folder: Path) -> None:
     expected = ask(load(folder), inputs=PROMPTS, parameters={"max_new_tokens": 8})
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     sequence = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]
@@ -138,7 +138,7 @@ def test_a_tokenizer_without_pad_token_or_with_eos_behind_the_prompt_changes_not
     assert ask(served, inputs=PROMPTS, parameters={"max_new_tokens": 8}) == expected
 
 
-def test_a_prompt_longer_than_the_models_context_is_refused_with_its_number(folder: Path) -> None:
+def test_a_prompt_longer_than_the_context_is_refused_by_number(folder: Path) -> None:
     edit(folder, "config.json", seq_length=40)
     served = load(folder)
     assert ask(served, inputs="a" * 30, parameters={"max_new_tokens": 10})
@@ -190,7 +190,7 @@ def test_a_bad_request_is_refused_in_one_line(body: str | bytes, message: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_a_refusal_carries_its_mark_and_a_fault_does_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_marked_and_a_fault_is_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(inference.RequestError) as refused:
         inference.input_fn("{}", "application/json")
     assert str(read_refusal(str(refused.value))).startswith("send either inputs")
@@ -208,7 +208,7 @@ def test_an_endpoint_on_a_gpu_instance_fails_without_its_gpu(monkeypatch: pytest
         inference.model_fn("/there/is/no/model")
 
 
-def test_only_json_is_taken_and_given() -> None:
+def test_requests_and_answers_are_json_only() -> None:
     assert inference.input_fn(b'{"inputs": "a"}', "Application/JSON; charset=utf-8").texts == ("a",)
     with pytest.raises(ValueError, match="content type 'text/csv' is not supported"):
         inference.input_fn("a", "text/csv")
@@ -220,6 +220,6 @@ def test_only_json_is_taken_and_given() -> None:
 @pytest.mark.parametrize(
     ("function", "arguments"), [("model_fn", 1), ("input_fn", 2), ("predict_fn", 2), ("output_fn", 2)]
 )
-def test_the_functions_have_the_toolkits_arity(function: str, arguments: int) -> None:
+def test_handlers_take_as_many_arguments_as_the_toolkit_passes(function: str, arguments: int) -> None:
     handler: Callable[..., Any] = getattr(inference, function)
     assert handler.__code__.co_argcount == arguments

@@ -105,7 +105,7 @@ def test_a_layer_with_its_adapter_equals_peft_around_the_dequantized_layer(
 
 
 @pytest.mark.parametrize("make", [int8_layer, nf4_layer])
-def test_a_quantized_layer_without_an_adapter_multiplies_by_its_dequantized_weight(
+def test_a_quantized_layer_multiplies_by_its_dequantized_weight(
     make: Callable[[], tuple[Any, torch.Tensor]],
 ) -> None:
     torch.manual_seed(0)
@@ -120,7 +120,7 @@ def test_a_quantized_layer_without_an_adapter_multiplies_by_its_dequantized_weig
     assert layer.weight.element_size() == 1  # still quantized
 
 
-def test_int8_layers_are_bitsandbytes_own() -> None:
+def test_int8_layers_give_the_answer_of_bitsandbytes() -> None:
     """The answer of bitsandbytes' training path on a CPU, which multiplies by dequantized weights too."""
     torch.manual_seed(0)
     layer, _ = int8_layer()
@@ -130,7 +130,7 @@ def test_int8_layers_are_bitsandbytes_own() -> None:
     torch.testing.assert_close(layer(x), theirs, atol=1e-5, rtol=0)
 
 
-def test_dropout_is_the_same_in_both_passes_and_another_each_time() -> None:
+def test_dropout_is_equal_in_both_passes_and_new_in_each_call() -> None:
     """Numeric derivatives in float64 (gradcheck), the seed held; kept values are scaled so that the mean stays."""
     torch.manual_seed(0)
     weight = torch.randn(OUT, IN, dtype=torch.float64)
@@ -172,7 +172,7 @@ def test_quantized_activations_are_close_forward_and_exact_backward(linear: str)
         torch.testing.assert_close(ours[name], dequantized[name], atol=0, rtol=0)
 
 
-def test_outliers_are_multiplied_apart() -> None:
+def test_llm_int8_is_nearer_than_int8_where_there_are_outliers() -> None:
     torch.manual_seed(0)
     layer, _ = int8_layer()
     x = torch.randn(40, IN)

@@ -33,7 +33,7 @@ def need(base: Path, arguments: Arguments = ARGUMENTS, tokens: int = 64, recompu
     return estimate(base, arguments, targets, [tokens], 8, torch.float32, recompute_all)[0]
 
 
-def test_the_counts_are_the_models_own(base: Path) -> None:
+def test_the_estimate_is_what_a_real_pass_needs(base: Path) -> None:
     """Weights and adapter to the byte; activations within 10% of what the real pass keeps (20% with a soft cap)."""
     from transformers import AutoModelForCausalLM
 
@@ -65,7 +65,7 @@ def test_the_counts_are_the_models_own(base: Path) -> None:
     assert found.activations + (found.head // 2 if whole else 0) == pytest.approx(measured, rel=0.2 if whole else 0.1)
 
 
-def test_int8_is_a_byte_a_weight_and_recomputing_keeps_less(base: Path) -> None:
+def test_int8_takes_a_byte_per_weight_and_recomputing_saves_less(base: Path) -> None:
     float32, int8 = need(base, replace(ARGUMENTS, quantization="none")), need(base)
     assert int8.weights < float32.weights
     assert need(base, replace(ARGUMENTS, quantization="nf4")).weights < int8.weights
@@ -86,7 +86,7 @@ def test_the_estimate_runs_the_attention_that_trains(tmp_path: Path) -> None:
     assert activations("transformers") >= activations("examples") + 512 * 512
 
 
-def test_as_many_packs_at_once_as_fit_and_always_the_same_in_a_step(base: Path) -> None:
+def test_auto_takes_the_most_packs_that_fit_into_memory(base: Path) -> None:
     targets = resolve_targets(skeleton(base), ("auto",))
 
     def chosen(free: int, arguments: Arguments = ARGUMENTS) -> tuple[int, int, int]:
@@ -111,7 +111,7 @@ def test_as_many_packs_at_once_as_fit_and_always_the_same_in_a_step(base: Path) 
     assert "data.max_length" in error.value.hint
 
 
-def test_the_real_model_is_not_touched_by_fakes_of_it(base: Path) -> None:
+def test_an_estimate_leaves_real_models_as_they_are(base: Path) -> None:
     """An estimate before, after and between leaves losses as they were."""
     from transformers import AutoModelForCausalLM
 

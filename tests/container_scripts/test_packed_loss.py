@@ -52,7 +52,7 @@ def test_packed_loss_and_gradients_equal_those_of_single_examples(architecture: 
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_bf16_is_near_float32(architecture: str) -> None:
+def test_the_loss_in_bf16_is_near_that_in_float32(architecture: str) -> None:
     """Loss within 0.5%, all gradients together within 5% of their length."""
 
     def found(dtype: torch.dtype) -> tuple[float, torch.Tensor]:
@@ -122,7 +122,7 @@ def test_alibi_slopes_are_blooms(heads: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_alibi_as_dimensions_of_a_head_is_as_exact_as_float32(dtype: torch.dtype) -> None:
+def test_alibi_in_bf16_is_as_exact_as_in_float32(dtype: torch.dtype) -> None:
     """Within 2^-20 of each bias; bf16 itself rounds to 2^-9."""
     slopes, positions = alibi_slopes(32) * 128**0.5, torch.arange(2048)[None]
     of_query, of_key = alibi_factors(slopes, positions, dtype)
@@ -143,7 +143,7 @@ def heads_and_examples(device: str = "cpu", kv_heads: int = 6) -> tuple[list[tor
 
 
 @pytest.mark.parametrize(("kv_heads", "alibi"), [(6, True), (6, False), (2, False)])
-def test_one_kernel_for_all_examples_equals_one_call_for_each(kv_heads: int, alibi: bool) -> None:
+def test_flex_attention_equals_one_call_per_example(kv_heads: int, alibi: bool) -> None:
     """FlexAttention, uncompiled, forward only, as far as a CPU goes. float32, 1e-5."""
     (query, key, value), examples = heads_and_examples(kv_heads=kv_heads)
     slopes = alibi_slopes(6) if alibi else None
@@ -159,7 +159,7 @@ def test_flex_attention_is_refused_without_a_gpu() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention goes backward on a GPU only")
 @pytest.mark.parametrize(("kv_heads", "alibi"), [(6, True), (6, False), (2, False)])
-def test_one_kernel_for_all_examples_goes_backward_as_one_call_for_each(kv_heads: int, alibi: bool) -> None:
+def test_flex_attention_has_the_gradients_of_one_call_per_example(kv_heads: int, alibi: bool) -> None:
     """bf16 on the GPU against float32: 2% of the largest gradient."""
     tensors, examples = heads_and_examples("cuda", kv_heads)
     slopes = alibi_slopes(6).cuda() if alibi else None
@@ -225,9 +225,7 @@ def test_collate_restarts_positions_and_masks_prompts() -> None:
 @pytest.mark.parametrize(
     "switch", [{"engine_head": "all"}, {"engine_attention": "transformers"}, {"engine_adapter": "peft"}]
 )
-def test_a_part_of_the_engine_replaced_by_the_libraries_changes_no_loss_or_gradient(
-    architecture: str, switch: dict[str, Any]
-) -> None:
+def test_every_engine_switch_gives_the_same_loss_and_gradients(architecture: str, switch: dict[str, Any]) -> None:
     """float32: loss within 1e-5, gradients within 1e-5."""
     packs = random_packs(5, [[17, 30, 9], [24, 11]])
 

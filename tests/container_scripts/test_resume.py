@@ -101,7 +101,7 @@ def test_a_stop_inside_a_step_drops_the_step(tmp_path: Path) -> None:
     assert_same_weights(whole, resumed)
 
 
-def test_a_stop_inside_an_evaluation_gives_it_up_and_repeats_it_later(tmp_path: Path) -> None:
+def test_an_evaluation_that_was_stopped_is_repeated_on_resume(tmp_path: Path) -> None:
     whole = Training(small(tmp_path / "whole"))
     whole.run()
     stopped = Training(small(tmp_path / "stopped"), test=StoppingSplit(TEST, row=1))
@@ -113,7 +113,7 @@ def test_a_stop_inside_an_evaluation_gives_it_up_and_repeats_it_later(tmp_path: 
     assert resumed.events.emitted[0] == EvalEvent(step=7, eval_loss=whole.events.evaluations()[7])
 
 
-def test_a_stop_saves_before_anything_else_is_done(tmp_path: Path) -> None:
+def test_a_stop_saves_without_reading_the_test_split(tmp_path: Path) -> None:
     """At the end of an epoch no test pack is read any more: SageMaker gives two minutes."""
 
     class Unread(StoppingSplit):
@@ -146,7 +146,7 @@ def test_evaluation_draws_no_random_numbers(tmp_path: Path) -> None:
         assert torch.equal(state, generators[0])
 
 
-def test_losses_are_logged_alike_when_steps_are_logged_in_groups(tmp_path: Path) -> None:
+def test_losses_logged_in_groups_are_the_same_after_a_resume(tmp_path: Path) -> None:
     whole = Training(small(tmp_path / "whole", logging_steps=4))
     whole.run()
     assert sorted(whole.events.losses()) == [1, 4, 8, 12, 14]

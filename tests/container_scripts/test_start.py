@@ -21,7 +21,7 @@ def test_only_the_pins_that_differ_are_missing(tmp_path: Path) -> None:
     assert missing(pins) == ["bitsandbytes==0.0.1", "no-such-package==1.0"]
 
 
-def test_everything_shipped_is_installed_where_this_is_tested() -> None:
+def test_the_shipped_pins_are_the_installed_versions() -> None:
     assert missing(Path(start.__file__).parent / "requirements.txt") == []
 
 
@@ -32,7 +32,7 @@ def test_a_pin_that_cannot_be_had_is_named(tmp_path: Path) -> None:
         install_missing(pins)
 
 
-def test_folders_are_sagemakers_and_a_model_channel_only_where_there_is_one(tmp_path: Path) -> None:
+def test_a_model_channel_is_passed_on_only_if_there_is_one(tmp_path: Path) -> None:
     assert folders(Path("/opt/ml")) == {
         "SM_CHANNEL_TRAINING": "/opt/ml/input/data/training",
         "SM_MODEL_DIR": "/opt/ml/model",
@@ -43,12 +43,12 @@ def test_folders_are_sagemakers_and_a_model_channel_only_where_there_is_one(tmp_
     assert folders(tmp_path)["SM_CHANNEL_MODEL"] == f"{tmp_path}/input/data/model"
 
 
-def test_hyperparameters_become_flags_however_the_platform_has_them() -> None:
+def test_hyperparameters_become_flags_from_text_and_from_json() -> None:
     assert arguments({"run_name": "chats", "epochs": "3"}) == ["--run_name", "chats", "--epochs", "3"]
     assert arguments({"epochs": 3, "gradient_checkpointing": True})[1::2] == ["3", "true"]
 
 
-def test_no_secret_no_token() -> None:
+def test_without_a_secret_there_is_no_token() -> None:
     assert hub_token({}) == {}
 
 
@@ -70,7 +70,7 @@ def test_failure_is_left_where_sagemaker_reads_it(tmp_path: Path) -> None:
     assert "requirements.txt" in (tmp_path / "output" / "failure").read_text()
 
 
-def test_it_becomes_the_training_script(tmp_path: Path) -> None:
+def test_start_becomes_the_training_script(tmp_path: Path) -> None:
     (tmp_path / "input" / "config").mkdir(parents=True)
     (tmp_path / "input" / "config" / "hyperparameters.json").write_text(json.dumps({"run_name": "chats"}))
     (tmp_path / "requirements.txt").write_text("")

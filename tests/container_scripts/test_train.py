@@ -69,9 +69,9 @@ class Job:
             time.sleep(0.05)
 
 
-@pytest.fixture
-def job(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, tiny_chats: Path, tiny_model_dir: Path) -> Path:
+    """The tiny chats, prepared."""
     config = Config.model_validate(
         {
             "name": "tiny",
@@ -83,15 +83,28 @@ def job(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, monkeypatch: pyt
             },
         }
     )
-    dataset = Path(prepare(RunContext(config, LocalBackend, Ledger(), Silent())).dataset)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORASUM_HOME", str(tmp_path_factory.mktemp("home")))
+        return Path(prepare(RunContext(config, LocalBackend, Ledger(), Silent())).dataset)
+
+
+@pytest.fixture
+def job(tmp_path: Path, dataset: Path, tiny_model_dir: Path) -> Job:
     return Job(tmp_path / "ml", dataset, tiny_model_dir)
 
 
-def test_a_job_trains_saves_the_adapter_merges_and_says_what_it_did(job: Job) -> None:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_model_dir: Path) -> Job:
+    """A job that has learnt something and is done."""
+    job = Job(tmp_path_factory.mktemp("finished") / "ml", dataset, tiny_model_dir)
     done = job.run(epochs=6, learning_rate=0.03, per_device_batch_size=2, lora_r=4)
     assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert events == job.events()
+    assert [json.loads(line) for line in done.stdout.splitlines()] == job.events()
+    return job
+
+
+def test_a_job_says_what_it_does_in_order(finished: Job) -> None:
+    events = finished.events()
     kinds = [event["event"] for event in events]
     assert kinds[0] == "start"
     assert kinds[-3:] == ["saved", "merged", "done"]
@@ -103,7 +116,9 @@ def test_a_job_trains_saves_the_adapter_merges_and_says_what_it_did(job: Job) ->
     assert start["trainable_parameters"] == 2 * 4 * (32 + 96)
     assert end["eval_loss"] == [event for event in events if event["event"] == "eval"][-1]["eval_loss"]
 
-    model = job.root / "model"
+
+def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
+    model = finished.root / "model"
     names = {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()}
     assert names >= {
         "adapter/adapter_config.json",
@@ -116,23 +131,25 @@ def test_a_job_trains_saves_the_adapter_merges_and_says_what_it_did(job: Job) ->
         "tokenizer.json",
     }
     assert not [name for name in names if ".part" in name]
-    manifest = json.loads((model / "lorasum.json").read_text())
-    assert "{dialogue}" in manifest["template"]
-    assert manifest["training"]["eval_loss"] == pytest.approx(end["eval_loss"], abs=1e-4)
+    record = json.loads((model / "lorasum.json").read_text())
+    assert "{dialogue}" in record["template"]
+    assert record["training"]["eval_loss"] == pytest.approx(finished.events()[-1]["eval_loss"], abs=1e-4)
 
-    # The merged model has learnt what the job says it has: its own loss on the test split is the job's.
+
+def test_the_merged_model_has_the_loss_that_the_job_tells(finished: Job) -> None:
+    """It is near, not equal: int8 weights while training, float32 weights after the merge."""
     from transformers import AutoModelForCausalLM
 
     from engine.batches import collate, load_split
     from engine.packed_loss import PackedLoss
 
-    merged = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    merged = AutoModelForCausalLM.from_pretrained(finished.root / "model", dtype=torch.float32).eval()
     merged.requires_grad_(False)
     packed_loss = PackedLoss(merged, 192)
     with torch.no_grad():
-        sums = [packed_loss(collate([pack])) for pack in load_split(job.dataset, "test")]
+        sums = [packed_loss(collate([pack])) for pack in load_split(finished.dataset, "test")]
     loss = float(sum(loss for loss, _ in sums)) / sum(int(count) for _, count in sums)
-    assert loss == pytest.approx(end["eval_loss"], abs=0.02)  # int8 base while training, float32 base after the merge
+    assert loss == pytest.approx(finished.events()[-1]["eval_loss"], abs=0.02)
 
 
 @pytest.mark.parametrize("flags", [{"quantization": "nf4"}, {"quantization": "none"}, {"compute_dtype": "bfloat16"}])
@@ -142,7 +159,7 @@ def test_training_on_other_weights_and_in_bf16(job: Job, flags: dict[str, object
     assert (job.root / "model" / "lorasum.json").exists()
 
 
-def test_gradient_checkpointing_and_accumulation_change_nothing_but_memory(job: Job) -> None:
+def test_recomputing_activations_changes_no_loss(job: Job) -> None:
     """Dropout included: what is recomputed drops what was dropped."""
     losses = []
     for checkpointing in ("false", "true"):
@@ -160,7 +177,7 @@ def test_gradient_checkpointing_and_accumulation_change_nothing_but_memory(job: 
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_sigterm_saves_a_checkpoint_and_the_next_start_resumes_from_it(job: Job) -> None:
+def test_the_start_after_a_sigterm_resumes_from_its_checkpoint(job: Job) -> None:
     (job.root / "model").mkdir(parents=True)
     flags = {"max_steps": 400, "learning_rate": 0.001}
     process = subprocess.Popen(
@@ -183,7 +200,7 @@ def test_sigterm_saves_a_checkpoint_and_the_next_start_resumes_from_it(job: Job)
     assert [event["step"] for event in events if event["event"] == "step"] == list(range(stopped_at + 1, 401))
 
 
-def test_a_checkpoint_that_cannot_be_resumed_from_is_told_of(job: Job) -> None:
+def test_a_checkpoint_that_is_not_resumed_from_is_named_in_the_log(job: Job) -> None:
     done = job.run(max_steps=3, warmup_ratio=0)
     assert done.returncode == 0, done.stderr
     (job.root / "checkpoints" / "checkpoint-3" / "progress.json").write_text("{", encoding="utf-8")
@@ -217,7 +234,7 @@ def test_a_failed_merge_is_retried_without_training_again(job: Job) -> None:
         ({"learning_rate": "0", "max_steps": 2}, "changes nothing"),
     ],
 )
-def test_what_goes_wrong_is_said_in_the_failure_file(job: Job, flags: dict[str, object], reason: str) -> None:
+def test_the_failure_file_says_what_went_wrong(job: Job, flags: dict[str, object], reason: str) -> None:
     done = job.run(**flags)
     assert done.returncode == 1
     failure = (job.root / "output" / "failure").read_text()
@@ -227,7 +244,7 @@ def test_what_goes_wrong_is_said_in_the_failure_file(job: Job, flags: dict[str, 
         assert "dense, dense_4h_to_h, dense_h_to_4h, query_key_value" in failure
 
 
-def test_a_base_model_without_weights_is_said(job: Job, tmp_path: Path) -> None:
+def test_a_base_model_without_weights_is_refused(job: Job, tmp_path: Path) -> None:
     job.base = tmp_path / "empty"
     job.base.mkdir()
     assert job.run().returncode == 1
@@ -247,7 +264,7 @@ def test_a_gpu_that_does_not_work_ends_the_job_before_the_model_is_read(
     assert not (job.root / "checkpoints").exists()
 
 
-def test_a_full_disk_while_saving_is_said_and_leaves_no_artifact(job: Job) -> None:
+def test_a_full_disk_is_named_and_leaves_no_artifact(job: Job) -> None:
     """A limit on the size of files stands for the full disk; the merged model is the first file to pass it."""
     limited = [
         "bash",
