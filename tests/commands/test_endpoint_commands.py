@@ -1,8 +1,11 @@
 """deploy, predict, evaluate: what is in service has answered, and answers what was trained."""
 
 import json
+import os
+import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +300,50 @@ def test_what_was_under_way_when_a_request_failed_is_not_asked_again(
     asked = [prompt for request in backend.requests for prompt in request["inputs"]]
     assert len(asked) == len(set(asked)) == 40
     assert [row["dialogue"] for row in rows(output)] == [f"A: {i}" for i in range(40)]
+
+
+def test_an_output_that_is_a_link_is_followed_and_keeps_its_mode(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", {"dialogue": "A: 1"})
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "out.jsonl", tmp_path / "link.jsonl"
+    target.write_text("old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    predict_file(context(deployed, backend, ledger), source, link)
+    assert link.is_symlink()
+    assert rows(target) == [{"dialogue": "A: 1", "summary": "Sum up: A: 1 =>"}]
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["out.jsonl"]
+
+
+def test_an_output_that_is_a_pipe_is_written_to(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", {"dialogue": "A: 1"})
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        predict_file(context(deployed, backend, ledger), source, pipe)
+        assert json.loads(read.result(10)) == {"dialogue": "A: 1", "summary": "Sum up: A: 1 =>"}
+    assert pipe.is_fifo()
+    predict_file(context(deployed, backend, ledger), source, Path(os.devnull))
+    assert Path(os.devnull).is_char_device()
+    assert not list(ledger.path.parent.rglob("*.part"))
+
+
+def test_an_output_that_is_neither_file_nor_pipe_is_refused(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", {"dialogue": "A: 1"})
+    monkeypatch.chdir(tmp_path)  # a socket's name must be short
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind("socket")
+        with pytest.raises(LorasumError, match="not a file in an existing folder"):
+            predict_file(context(deployed, backend, ledger), source, Path("socket"))
+    assert Path("socket").is_socket()
 
 
 def test_the_output_is_never_the_input(

@@ -4,19 +4,21 @@ import codecs
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
+from lorasum import paths
 from lorasum.config.schema import Columns, Messages
 from lorasum.context import RunContext
 from lorasum.data.exports import dialogue_in
 from lorasum.data.messages import MessageError
 from lorasum.data.rows import fields_of
 from lorasum.errors import DataError, LorasumError, RefusedError
-from lorasum.files import OWN_CHOICE, open_file, write_file, writing
+from lorasum.files import OWN_CHOICE, make_folder, open_file, write_file, writing
 from lorasum.lifecycle.serving import Summarizer, batches
 from lorasum.results import BatchPrediction, RowFailure
 
@@ -43,7 +45,8 @@ def predict_file(
     """Summarise every row of the JSONL file `input` into `output`: dialogue, summary and, where known, reference.
 
     Rows keep their order. `output` appears when all are answered; until then they are in a .part file beside it, from
-    which the same command goes on. A row that the endpoint refuses has `error` instead of a summary.
+    which the same command goes on. A row that the endpoint refuses has `error` instead of a summary. A link's target
+    is written; a pipe or a terminal is written to, and its answers wait in lorasum's home.
 
     Args:
         concurrency: requests under way at once.
@@ -56,7 +59,8 @@ def predict_file(
     rows = _read_rows(input, run.config.data.columns, run.config.data.messages)
     _check_output(input, output)
     summarizer = run.summarizer()
-    part = output.with_name(f"{output.name}.{_batch_key(summarizer, rows)}.part")
+    output = output if _is_stream(output) else output.resolve()
+    part = _part(output, run.name, _batch_key(summarizer, rows))
     with writing(output, _AGAIN):
         answers = _answered(part)
         if answers:
@@ -71,7 +75,7 @@ def predict_file(
         except BaseException:
             run.reporter.warn(f"{len(answers)} of {len(rows)} rows are in {part}; the same command goes on from there")
             raise
-        write_file(output, "".join(_output_line(row, answers[index]) for index, row in enumerate(rows)), OWN_CHOICE)
+        _write_output(output, "".join(_output_line(row, answers[index]) for index, row in enumerate(rows)))
         part.unlink()
     failed = [(row.line, answers[index]["error"]) for index, row in enumerate(rows) if "error" in answers[index]]
     failures = tuple(RowFailure(line, reason) for line, reason in failed)
@@ -162,8 +166,31 @@ def _read_row(line: bytes, number: int, path: Path, columns: Columns, how: Messa
 def _check_output(source: Path, output: Path) -> None:
     if output.exists() and output.samefile(source):
         raise LorasumError(f"--output is the same file as --input: {output}", "give it another name")
-    if output.is_dir() or not output.parent.is_dir():
+    special = output.exists() and not output.is_file() and not _is_stream(output)
+    if special or not output.parent.is_dir():
         raise LorasumError(f"cannot write {output}: not a file in an existing folder", "give --output a file name")
+
+
+def _is_stream(output: Path) -> bool:
+    """Whether the output is a pipe or a character device, such as /dev/stdout, that must not be replaced by a file."""
+    return output.is_fifo() or output.is_char_device()
+
+
+def _part(output: Path, run: str, key: str) -> Path:
+    """Where answers are until all are there."""
+    if not _is_stream(output):
+        return output.with_name(f"{output.name}.{key}.part")
+    folder = paths.run_dir(run) / "predictions"
+    make_folder(folder)
+    return folder / f"{key}.part"
+
+
+def _write_output(output: Path, text: str) -> None:
+    if _is_stream(output):
+        with output.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+    else:
+        write_file(output, text, stat.S_IMODE(output.stat().st_mode) if output.exists() else OWN_CHOICE)
 
 
 def _batch_key(summarizer: Summarizer, rows: Sequence[_Asked]) -> str:
