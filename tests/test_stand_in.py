@@ -1,6 +1,7 @@
 """The stand-in itself: it runs jobs and endpoints, refuses what the service refuses, and fails when told to."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -109,6 +110,49 @@ time.sleep(60)
     for name, heard in (("stopped", False), ("stopped-again", True)):
         assert job(aws, name, script, **kept)["TrainingJobStatus"] == "Stopped"
         assert said(aws, name) == [f"ready {heard}"]
+
+
+def test_checkpoints_are_synced_file_by_file_while_the_job_runs(aws: StandIn) -> None:
+    script = """
+import pathlib, time
+folder = pathlib.Path("/opt/ml/checkpoints")
+(folder / "a").write_text("first")
+(folder / "b").write_text("first")
+while len(list(folder.glob("*.sagemaker-uploaded"))) < 2: time.sleep(0.05)
+(folder / "a").unlink()
+time.sleep(1)
+print(sorted(path.name for path in folder.iterdir()), flush=True)
+"""
+    kept = {"CheckpointConfig": {"S3Uri": f"s3://{aws.bucket}/in-s3/synced/"}}
+    assert job(aws, "synced", script, **kept)["TrainingJobStatus"] == "Completed"
+    assert said(aws, "synced") == ["['a.sagemaker-uploaded', 'b', 'b.sagemaker-uploaded']"]
+    listed = aws.aws.client("s3").list_objects_v2(Bucket=aws.bucket, Prefix="in-s3/synced/")
+    assert [item["Key"] for item in listed["Contents"]] == ["in-s3/synced/b"], "deletions travel, and markers do not"
+
+
+def test_an_interrupted_job_may_have_half_of_a_checkpoint(aws: StandIn) -> None:
+    script = """
+import pathlib, time
+folder = pathlib.Path("/opt/ml/checkpoints")
+if list(folder.iterdir()):
+    print(len(list(folder.iterdir())), flush=True)
+else:
+    for number in range(100):
+        (folder / str(number)).write_text("part")
+    print("written", flush=True)
+    time.sleep(60)
+"""
+    kept = {"CheckpointConfig": {"S3Uri": f"s3://{aws.bucket}/in-s3/half/"}, "EnableManagedSpotTraining": True}
+    kept["StoppingCondition"] = {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60}
+    watching = threading.Thread(target=job, args=(aws, "half", script), kwargs=kept)
+    watching.start()
+    while "written" not in said(aws, "half") or not list(aws.sagemaker.jobs["half"].root.glob("ml/checkpoints/*ed")):
+        time.sleep(0.05)
+    aws.sagemaker.jobs["half"].interrupt()
+    watching.join(60)
+    first, second = said(aws, "half")
+    assert first == "written"
+    assert 0 < int(second) < 100
 
 
 def test_a_job_over_its_time_is_stopped(aws: StandIn) -> None:

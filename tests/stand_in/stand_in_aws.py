@@ -67,6 +67,11 @@ class Aws:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         self._s3.put_object(Bucket=bucket, Key=key, Body=content)
 
+    def forget(self, uri: str) -> None:
+        """Delete one object."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        self._s3.delete_object(Bucket=bucket, Key=key)
+
     def scaled(self, endpoint: str) -> list[dict[str, Any]]:
         """The scalable targets that an endpoint's variants are registered as."""
         targets = self._scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import stand_in_container as container
 from stand_in_aws import Aws
+from stand_in_checkpoints import CheckpointSync
 
 _GRACE = 120  # seconds from SIGTERM to SIGKILL
 _SPOT_SHARE = 0.3  # of the seconds a job ran, billed at the price on demand
@@ -89,10 +90,12 @@ class Job(threading.Thread):
         self._lay_out(ml)
         self._move("Training")
         self.description["TrainingStartTime"] = began = time.time()
+        sync = self._sync(ml)
         code = None if self.stopping.is_set() else self._execute(root, began)
         if self.interrupted.is_set():
             self.interrupted.clear()
-            self.aws.upload(ml / "checkpoints", self.request["CheckpointConfig"]["S3Uri"].rstrip("/") + "/")
+            if sync:
+                sync.break_off()
             self._move("Interrupted")
             self._move("Starting")
             return False
@@ -100,8 +103,8 @@ class Job(threading.Thread):
         target = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.description['TrainingJobName']}"
         self.aws.upload(ml / "model", f"{target}/output/model/")
         self.aws.upload(ml / "output" / "data", f"{target}/output/data/")
-        if checkpoints := self.request.get("CheckpointConfig"):
-            self.aws.upload(ml / "checkpoints", checkpoints["S3Uri"].rstrip("/") + "/")
+        if sync:
+            sync.finish()
         ended = time.time()
         seconds = max(1, round(ended - began))
         billed = max(1, round(seconds * _SPOT_SHARE)) if self.request.get("EnableManagedSpotTraining") else seconds
@@ -123,6 +126,13 @@ class Job(threading.Thread):
             said = failure.read_text() if failure.is_file() else ""
             self._end("Failed", "Failed", FailureReason=f"AlgorithmError: {said}, exit code: {code}"[:1024])
         return True
+
+    def _sync(self, ml: Path) -> CheckpointSync | None:
+        if checkpoints := self.request.get("CheckpointConfig"):
+            sync = CheckpointSync(ml / "checkpoints", checkpoints["S3Uri"], self.aws)
+            sync.start()
+            return sync
+        return None
 
     def _lay_out(self, ml: Path) -> None:
         for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
