@@ -45,7 +45,7 @@ def test_data_settings_keep_their_dataset_fingerprint(settings: dict[str, object
     assert fingerprint(_SOURCES, "files 22", data) == name
 
 
-@pytest.mark.parametrize(("overrides", "name"), [([], "chats-f17d2925"), (["sagemaker.engine=vllm"], "chats-3d19c61b")])
+@pytest.mark.parametrize(("overrides", "name"), [([], "chats-f17d2925"), (["sagemaker.engine=vllm"], "chats-05a6e273")])
 def test_an_endpoint_keeps_the_name_of_its_parts(overrides: list[str], name: str) -> None:
     config = load_config(CONFIGS / "bloomz.yaml", overrides)
     place = Place(S3Layout("bucket", "lorasum", "chats"), "arn:aws:iam::123456789012:role/Trainer", "image:1")

@@ -189,28 +189,88 @@ def output_fn(prediction, accept): return prediction
 """
 
 
-def test_an_endpoint_serves_through_the_toolkits_handler(aws: StandIn) -> None:
-    put(aws, "model/code/inference.py", INFERENCE)
-    put(aws, "model/weights", "w")
-    sagemaker, runtime = client(aws, "sagemaker"), client(aws, "sagemaker-runtime")
-    source = {"S3Uri": f"s3://{aws.bucket}/model/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+def model(aws: StandIn, name: str, inference: str) -> None:
+    """A model and its endpoint configuration, both of that name."""
+    put(aws, f"{name}/code/inference.py", inference)
+    put(aws, f"{name}/weights", "w")
+    source = {"S3Uri": f"s3://{aws.bucket}/{name}/", "S3DataType": "S3Prefix", "CompressionType": "None"}
     container_ = {"Image": "image:1", "ModelDataSource": {"S3DataSource": source}}
-    sagemaker.create_model(ModelName="m", ExecutionRoleArn=aws.role_arn, PrimaryContainer=container_)
-    variant = {"VariantName": "AllTraffic", "ModelName": "m", "InitialInstanceCount": 1, "InstanceType": "ml.g5.xlarge"}
-    sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+    sagemaker = client(aws, "sagemaker")
+    sagemaker.create_model(ModelName=name, ExecutionRoleArn=aws.role_arn, PrimaryContainer=container_)
+    of = {"VariantName": "AllTraffic", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": "ml.g5.xlarge"}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[of])
+
+
+def in_service(aws: StandIn, endpoint: str) -> dict[str, Any]:
+    sagemaker = client(aws, "sagemaker")
+    while (there := sagemaker.describe_endpoint(EndpointName=endpoint))["EndpointStatus"] in ("Creating", "Updating"):
+        time.sleep(0.1)
+    assert there["EndpointStatus"] == "InService"
+    return dict(there)
+
+
+def ask(aws: StandIn, endpoint: str, body: bytes) -> bytes:
+    runtime = client(aws, "sagemaker-runtime")
+    answer = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=body)
+    return bytes(answer["Body"].read())
+
+
+def refused(aws: StandIn, endpoint: str, body: bytes) -> tuple[int, str]:
+    """Status and message of the container's error."""
+    from botocore.exceptions import ClientError
+
+    with pytest.raises(ClientError) as error:
+        ask(aws, endpoint, body)
+    assert error.value.response["Error"]["Code"] == "ModelError"
+    return error.value.response["OriginalStatusCode"], error.value.response["OriginalMessage"]
+
+
+def test_an_endpoint_serves_through_the_toolkits_handler(aws: StandIn) -> None:
+    model(aws, "m", INFERENCE)
+    sagemaker = client(aws, "sagemaker")
+    sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="m")
     with pytest.raises(sagemaker.exceptions.ClientError, match="in status Creating"):
         sagemaker.delete_endpoint(EndpointName="e")
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="e", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-    answer = runtime.invoke_endpoint(EndpointName="e", ContentType="application/json", Body=b'"hi"')
-    assert answer["Body"].read() == b'w: "hi"'
-    with pytest.raises(runtime.exceptions.ModelError) as error:
-        runtime.invoke_endpoint(EndpointName="e", ContentType="application/json", Body=b'"bad"')
-    assert error.value.response["OriginalStatusCode"] == 400
-    assert json.loads(error.value.response["OriginalMessage"])["message"].startswith("bad input")
+    in_service(aws, "e")
+    assert ask(aws, "e", b'"hi"') == b'w: "hi"'
+    status, said = refused(aws, "e", b'"bad"')
+    assert (status, json.loads(said)["message"][:9]) == (400, "bad input")
     with pytest.raises(sagemaker.exceptions.ClientError, match="an endpoint uses it"):
-        sagemaker.delete_endpoint_config(EndpointConfigName="c")
+        sagemaker.delete_endpoint_config(EndpointConfigName="m")
     sagemaker.delete_endpoint(EndpointName="e")
+
+
+def test_a_model_that_cannot_be_loaded_is_in_service_and_answers_400(aws: StandIn) -> None:
+    model(aws, "broken", "def model_fn(model_dir): raise RuntimeError('no such layer')")
+    client(aws, "sagemaker").create_endpoint(EndpointName="broken", EndpointConfigName="broken")
+    in_service(aws, "broken")
+    for _ in range(2):
+        status, said = refused(aws, "broken", b'"hi"')
+        assert (status, "no such layer" in said) == (400, True)
+
+
+def test_an_endpoint_is_in_service_before_its_model_is_loaded(aws: StandIn) -> None:
+    slow = INFERENCE.replace("return open", "import time; time.sleep(4); return open")
+    model(aws, "slow", slow)
+    client(aws, "sagemaker").create_endpoint(EndpointName="slow", EndpointConfigName="slow")
+    in_service(aws, "slow")
+    aws.sagemaker.answer_seconds = 0.2
+    status, said = refused(aws, "slow", b'"hi"')
+    assert (status, "timed out" in said) == (0, True)
+    aws.sagemaker.answer_seconds = 60
+    assert ask(aws, "slow", b'"hi"') == b'w: "hi"'
+
+
+def test_an_update_resets_the_number_of_instances_unless_told_otherwise(aws: StandIn) -> None:
+    for name in ("one", "two"):
+        model(aws, name, INFERENCE)
+    sagemaker = client(aws, "sagemaker")
+    sagemaker.create_endpoint(EndpointName="grown", EndpointConfigName="one")
+    in_service(aws, "grown")
+    for keep, size in ((True, 3), (False, 1)):
+        aws.sagemaker.endpoints["grown"].description["ProductionVariants"][0]["CurrentInstanceCount"] = 3
+        sagemaker.update_endpoint(EndpointName="grown", EndpointConfigName="two", RetainAllVariantProperties=keep)
+        assert in_service(aws, "grown")["ProductionVariants"][0]["CurrentInstanceCount"] == size
 
 
 @pytest.mark.parametrize(("kind", "created"), [("throttle", False), ("error", False), ("reset", False), ("lost", True)])

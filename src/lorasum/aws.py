@@ -28,7 +28,8 @@ def is_missing(error: BaseException | None) -> bool:
     """Whether AWS said that a thing is not there. SageMaker does so with a ValidationException."""
     text = str(error).lower()
     absent = "could not find" in text or "not found" in text or "does not exist" in text
-    return error_code(error) in _MISSING_CODES or (error_code(error) == "ValidationException" and absent)
+    code = error_code(error)
+    return code in _MISSING_CODES or (code in ("ValidationException", "ValidationError") and absent)
 
 
 def is_denied(error: BaseException | None) -> bool:

@@ -37,6 +37,10 @@ class BackendError(LorasumError):
     """A backend could not do what was asked: a job failed, an endpoint did not start, a port is taken."""
 
 
+class NoAnswerError(BackendError):
+    """An endpoint gave no answer this time: it took too long, broke off, or had a fault. It may be asked again."""
+
+
 class RefusedError(BackendError):
     """An endpoint refused one request for what is in it; it goes on answering others."""
 

@@ -30,6 +30,9 @@ class InMemoryBackend:
         self.stops_on_interrupt = stops_on_interrupt
         self.jobs: dict[str, JobState] = {}
         self.endpoints: dict[str, EndpointRef] = {}
+        self.keeps_the_way_back = False  # as the local backend
+        self.answered: dict[str, EndpointRef] = {}
+        self.load_seconds = 60.0
         self.calls: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.before: dict[str, Callable[[], object]] = {}
@@ -93,9 +96,24 @@ class InMemoryBackend:
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         self._call("start_endpoint")
-        self.endpoints[spec.name] = EndpointRef(spec.name, f"url:{spec.name}", spec.artifact)
+        self.endpoints[spec.name] = EndpointRef(spec.name, f"url:{spec.name}", spec.artifact, self.load_seconds)
         self.before.get("endpoint_started", lambda: None)()
         return self.endpoints[spec.name]
+
+    def confirm_endpoint(self, run: str, name: str) -> None:
+        self._call("confirm_endpoint")
+        self.answered[name] = self.endpoints[name]
+
+    def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
+        self._call("restore_endpoint")
+        before = self.answered.get(name)
+        if not self.keeps_the_way_back or before is None or self.endpoints.get(name) == before:
+            return None
+        self.endpoints[name] = before
+        return before
+
+    def endpoint_log(self, run: str, name: str) -> list[str]:
+        return []
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         ref = self.endpoints.get(name)

@@ -18,12 +18,13 @@ from lorasum.commands.evaluate import evaluate, rouge
 from lorasum.commands.predict import predict_sample, predict_text
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
-from lorasum.config.schema import Config
-from lorasum.errors import BackendError, DataError, LorasumError, RefusedError
+from lorasum.config.schema import Config, LoraConfig
+from lorasum.errors import BackendError, DataError, LorasumError, NoAnswerError, RefusedError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle import endpoints
 from lorasum.lifecycle.serving import read_answer
-from lorasum.resources import Endpoint
-from lorasum.results import RowFailure
+from lorasum.resources import Endpoint, TrainingJob
+from lorasum.results import DeployResult, RowFailure
 
 
 def interrupt() -> None:
@@ -107,6 +108,101 @@ def test_an_endpoint_started_before_a_crash_has_to_answer_before_it_is_adopted(
     deploy(context(trained, backend, ledger))
     assert states(ledger) == {"chats": "live"}
     assert backend.requests
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "_BETWEEN_PROBES", 0.0)
+
+
+def no_answer(times: int) -> Callable[[], None]:
+    """Gives no answer so many times, then answers."""
+    left = iter(range(times))
+
+    def ask() -> None:
+        if next(left, None) is not None:
+            raise NoAnswerError("endpoint chats did not answer in 60 s")
+
+    return ask
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_endpoint_that_still_loads_is_asked_again(trained: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    said = RecordingReporter()
+    backend.before["invoke"] = no_answer(3)
+    deploy(context(trained, backend, ledger, said))
+    assert states(ledger) == {"chats": "live"}
+    assert len([step for step in said.steps if "still be loading" in step]) == 3
+    assert "delete_endpoint" not in backend.calls
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_endpoint_that_loads_for_too_long_is_deleted(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.load_seconds = 0.2
+    backend.before["invoke"] = no_answer(10**9)
+    with pytest.raises(BackendError, match="did not answer in the 0 s that its model may take to load"):
+        deploy(context(trained, backend, ledger))
+    assert backend.endpoints == {}
+    assert states(ledger) == {"chats": "failed"}
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_endpoint_that_goes_while_it_loads_is_not_waited_for(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    def go() -> None:
+        backend.endpoints.clear()
+        raise NoAnswerError("the connection broke")
+
+    backend.before["invoke"] = go
+    with pytest.raises(BackendError, match="is absent before it has answered"):
+        deploy(context(trained, backend, ledger))
+    assert states(ledger) == {"chats": "failed"}
+
+
+def test_an_endpoint_that_served_before_goes_back_to_what_it_served(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.keeps_the_way_back = True
+    served = backend.endpoints["chats"]
+    other = deployed.model_copy(update={"lora": LoraConfig(r=2)})
+    train(context(other, backend, ledger))
+    backend.before["invoke"] = refuse
+    with pytest.raises(BackendError, match="the endpoint refused"):
+        deploy(context(other, backend, ledger))
+    assert backend.endpoints == {"chats": served}
+    assert "delete_endpoint" not in backend.calls
+    [row] = ledger.rows(Endpoint, "chats")
+    assert (row.state, row.artifact) == ("live", served.artifact)
+
+
+def test_an_endpoint_that_somebody_else_started_is_not_deleted(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    job = ledger.rows(TrainingJob, "chats")[-1]
+    backend.endpoints["chats"] = EndpointRef("chats", "url:chats", job.artifact)
+    backend.before["invoke"] = refuse
+    with pytest.raises(BackendError, match="the endpoint refused"):
+        deploy(context(trained, backend, ledger))
+    assert list(backend.endpoints) == ["chats"]
+    assert states(ledger) == {"chats": "live"}
+    assert not deploy_again(trained, backend, ledger).reused, "it has not answered yet"
+
+
+def deploy_again(config: Config, backend: InMemoryBackend, ledger: Ledger) -> DeployResult:
+    backend.before.clear()
+    return deploy(context(config, backend, ledger))
+
+
+def test_what_cannot_be_tidied_up_after_the_answer_is_no_failure(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.before["confirm_endpoint"] = refuse
+    deploy(context(trained, backend, ledger))
+    assert states(ledger) == {"chats": "live"}
+    assert "delete_endpoint" not in backend.calls
 
 
 def test_predict_wants_a_live_endpoint(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:

@@ -7,19 +7,22 @@ model, and /invocations takes an OpenAI completion and answers one, with vLLM's 
 import json
 import os
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import threading
+from collections.abc import Mapping
 from typing import Any
+
+from serve_http import Answer, serve
 
 _PARAMETERS = ("prompt", "max_tokens", "temperature", "top_p", "model", "stop", "seed")
 _DEFAULT_TOKENS = 16  # vLLM's, where a request says nothing
 
 
-def main(port: int) -> None:
+def main() -> None:
     """Load the model, then listen."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = os.environ["SM_VLLM_MODEL"]
+    where, one_at_a_time = os.environ["SM_VLLM_MODEL"], threading.Lock()
     tokenizer = AutoTokenizer.from_pretrained(where)
     model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32).eval()
 
@@ -36,28 +39,18 @@ def main(port: int) -> None:
             choices.append({"index": index, "text": text, "finish_reason": "length", "logprobs": None})
         return {"id": "cmpl-1", "object": "text_completion", "model": where, "choices": choices[::-1]}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._answer(200, {})
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+    def answer(body: bytes, headers: Mapping[str, str]) -> Answer:
+        with one_at_a_time:
             try:
-                self._answer(200, complete(json.loads(body)))
+                return 200, json.dumps(complete(json.loads(body))).encode()
             except (ValueError, KeyError) as error:
-                self._answer(400, {"error": {"message": str(error), "type": "BadRequestError", "code": 400}})
+                said = {"error": {"message": str(error), "type": "BadRequestError", "code": 400}}
+                return 400, json.dumps(said).encode()
 
-        def _answer(self, status: int, content: dict[str, Any]) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    serve(answer)
 
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this file's folder is not in the container
     os.chdir("/")
-    main(int(sys.argv[1]))
+    main()

@@ -1,21 +1,19 @@
 """Endpoints that serve: the model's files and environment in a container of their own."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import stand_in_container as container
+from serve_http import ask
 from stand_in_aws import Aws
 from stand_in_rules import RefusalError
 
-_ANSWER = 60  # seconds the service gives a container
+_TIMED_OUT = "Your invocation timed out while waiting for a response from container primary."
 
 
 class Server:
@@ -30,36 +28,36 @@ class Server:
         for folder, source in sources.items():
             if not source["S3Uri"].endswith("/") or not aws.download(source["S3Uri"], self.root / "ml" / folder):
                 raise FileNotFoundError(f"no model data under {source['S3Uri']}")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.socket = str(self.root / "ml" / "serve.sock")
         environ = aws.instance(primary.get("Environment", {}))
+        environ |= {"STAND_IN_PLAIN": "1"} if primary["Image"].startswith("plain:") else {}
         serve = str(Path(__file__).with_name("serve_vllm.py" if "vllm" in primary["Image"] else "serve.py"))
-        self.process = container.start(self.root, ["python3", serve, str(self.port)], environ, subprocess.PIPE)
+        self.process = container.start(self.root, ["python3", serve], environ, subprocess.PIPE)
         assert self.process.stdout
-        stream = f"AllTraffic/i-{self.port}-{round(time.time())}"
+        stream = f"AllTraffic/i-{time.time_ns():x}"
         self.log = aws.log_lines(self.process.stdout, f"/aws/sagemaker/Endpoints/{endpoint}", stream)  # type: ignore[arg-type]
 
     def wait_for_ping(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ping", timeout=2).close()
+                if ask(self.socket, "GET", "/ping", b"", {}, timeout=2)[0] == 200:
+                    return True
             except OSError:
                 time.sleep(0.1)
-            else:
-                return True
         return False
 
-    def invoke(self, body: bytes, headers: dict[str, str]) -> bytes:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/invocations", body, headers)
+    def invoke(self, body: bytes, headers: dict[str, str], seconds: float) -> bytes:
+        """The container's answer, which the service waits `seconds` for."""
         try:
-            with urllib.request.urlopen(request, timeout=_ANSWER) as answer:
-                return bytes(answer.read())
-        except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")
-            raise _model_error(error.code, said) from None
-        except OSError:
-            raise _model_error(0, "Your invocation timed out while waiting for a response from container") from None
+            status, said = ask(self.socket, "POST", "/invocations", body, headers, seconds)
+        except TimeoutError:
+            raise _model_error(0, _TIMED_OUT) from None
+        except OSError as error:
+            raise _model_error(503, str(error)) from None
+        if status != 200:
+            raise _model_error(status, said.decode(errors="replace"))
+        return said
 
     def close(self) -> None:
         self.process.kill()
@@ -80,6 +78,7 @@ class Endpoint:
             "EndpointStatus": "Creating",
             "CreationTime": now,
             "LastModifiedTime": now,
+            "ProductionVariants": [],
         }
         self.server: Server | None = None
         self.config: dict[str, Any] = {}  # of what serves now
@@ -87,9 +86,15 @@ class Endpoint:
         self._aws = aws
         threading.Thread(target=self._bring_up, args=(config, model), daemon=True).start()
 
-    def update(self, config: dict[str, Any], model: dict[str, Any]) -> None:
+    @property
+    def instances(self) -> int:
+        """How many it runs on; autoscaling changes that, and so may a test."""
+        return sum(variant["CurrentInstanceCount"] for variant in self.description["ProductionVariants"])
+
+    def update(self, config: dict[str, Any], model: dict[str, Any], keep_size: bool) -> None:
         self.description["EndpointStatus"] = "Updating"
-        threading.Thread(target=self._bring_up, args=(config, model), daemon=True).start()
+        size = self.instances if keep_size else None
+        threading.Thread(target=self._bring_up, args=(config, model, size), daemon=True).start()
 
     def delete(self) -> None:
         self.description["EndpointStatus"] = "Deleting"
@@ -101,8 +106,9 @@ class Endpoint:
         time.sleep(0.3)  # the service cleans up after it has answered
         self.gone = True
 
-    def _bring_up(self, config: dict[str, Any], model: dict[str, Any]) -> None:
+    def _bring_up(self, config: dict[str, Any], model: dict[str, Any], size: int | None = None) -> None:
         [variant] = config["ProductionVariants"]
+        count = size or variant["InitialInstanceCount"]
         limit = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", 600)
         server, reason = None, ""
         try:
@@ -114,6 +120,9 @@ class Endpoint:
         if up:
             self.server, self.config = server, config
             self.description["EndpointConfigName"] = config["EndpointConfigName"]
+            self.description["ProductionVariants"] = [
+                {"VariantName": variant["VariantName"], "CurrentInstanceCount": count, "DesiredInstanceCount": count}
+            ]
             self.description.pop("FailureReason", None)
         elif server:
             server.close()
@@ -129,7 +138,8 @@ class Endpoint:
 
 
 def _model_error(status: int, said: str) -> RefusalError:
-    what = f"Received client error ({status}) from primary with message {said!r}" if status else said
+    whose = "client" if 400 <= status < 500 else "server"
+    what = f"Received {whose} error ({status}) from primary with message {said!r}"
     return RefusalError(
-        "ModelError", what, 424, OriginalStatusCode=status or 500, OriginalMessage=said, LogStreamArn="arn:aws:logs:::"
+        "ModelError", what, 424, OriginalStatusCode=status, OriginalMessage=said, LogStreamArn="arn:aws:logs:::"
     )

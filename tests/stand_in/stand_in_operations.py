@@ -26,6 +26,8 @@ class Operations:
         self.tags: dict[str, list[dict[str, str]]] = {}
         self.quotas: dict[str, int] = {}
         """Name, such as `ml.g5.xlarge for training job usage`, → instances; without a limit unless named."""
+        self.answer_seconds = 60.0
+        """How long a container may take to answer a request."""
         self._lock = threading.RLock()
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +134,8 @@ class Operations:
         endpoint = self._endpoint(request)
         _refuse_moving(endpoint, "update")
         self._refuse_scaled(request["EndpointName"])
-        endpoint.update(*self._configured(request["EndpointConfigName"]))
+        config, model = self._configured(request["EndpointConfigName"])
+        endpoint.update(config, model, keep_size=request.get("RetainAllVariantProperties", False))
         return {"EndpointArn": endpoint.description["EndpointArn"]}
 
     def DescribeEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -147,6 +150,11 @@ class Operations:
     def ListEndpoints(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"Endpoints": _named([e.description for e in self.endpoints.values()], "EndpointName", request)}
 
+    def AddTags(self, request: dict[str, Any]) -> dict[str, Any]:
+        known = {tag["Key"]: tag["Value"] for tag in self.tags[request["ResourceArn"]] + request["Tags"]}
+        self.tags[request["ResourceArn"]] = [{"Key": key, "Value": value} for key, value in known.items()]
+        return {"Tags": self.tags[request["ResourceArn"]]}
+
     def ListTags(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"Tags": self.tags.get(request["ResourceArn"], [])}
 
@@ -158,7 +166,7 @@ class Operations:
         server = endpoint.server if endpoint and endpoint.description["EndpointStatus"] != "Deleting" else None
         if server is None:
             raise RefusalError("ValidationError", f"Endpoint {name} of account {_ACCOUNT} not found.")
-        answer = server.invoke(body, headers)
+        answer = server.invoke(body, headers, self.answer_seconds)
         capture = endpoint.config.get("DataCaptureConfig", {}) if endpoint else {}
         if capture.get("EnableCapture"):  # of every request, whatever the share
             self.aws.keep(f"{capture['DestinationS3Uri']}/{name}/AllTraffic/{time.time_ns()}.jsonl", body + answer)

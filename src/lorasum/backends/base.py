@@ -97,12 +97,28 @@ class Backend(Protocol):
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.
 
-        One of this name that serves another artifact is replaced.
+        One of this name that serves another artifact is replaced. What that served is kept where the backend can,
+        until `confirm_endpoint` or `restore_endpoint` is called.
 
         Raises:
             BackendError: it did not start in `spec.startup_timeout`, or its port is taken; the message holds the
                 log's last lines, and nothing is left running.
         """
+
+    def confirm_endpoint(self, run: str, name: str) -> None:
+        """The endpoint has answered: what it served before is no longer needed."""
+
+    def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
+        """The endpoint did not answer: have it serve again what it last answered with, and wait until it does.
+
+        Returns None where there is nothing to go back to.
+
+        Raises:
+            BackendError: it could not be put back; the message says what is left.
+        """
+
+    def endpoint_log(self, run: str, name: str) -> list[str]:
+        """The last lines of its log, where the user has no file of it."""
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         """Where the endpoint stands now."""

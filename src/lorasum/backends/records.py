@@ -70,11 +70,18 @@ class EndpointSpec:
 
 @dataclass(frozen=True, slots=True)
 class EndpointRef:
-    """An endpoint that was started. `location` is its address (URL, ARN)."""
+    """An endpoint that was started.
+
+    Attributes:
+        location: its address (URL, ARN).
+        artifact: what it serves.
+        load_seconds: how long it may take from now on until its model is loaded and it answers its first request.
+    """
 
     name: str
     location: str
     artifact: str
+    load_seconds: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)

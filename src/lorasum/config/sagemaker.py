@@ -59,6 +59,8 @@ class SageMakerConfig(Section):
     """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off."""
     requests_per_minute: PositiveInt = 30
     """With max_instances above 1: requests a minute and instance that autoscaling aims at."""
+    rollback_alarm: str | None = None
+    """Name of a CloudWatch alarm that undoes an update of the endpoint when it goes off in the five minutes after."""
     capture_percent: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of requests and answers that are kept in S3, 0 to 100; 0 keeps none: they are people's chats."""
     engine: Literal["huggingface", "vllm"] = "huggingface"

@@ -1,11 +1,13 @@
 """The life of an endpoint: recorded, started, asked one real question, and deleted."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from lorasum.backends.base import is_here
-from lorasum.backends.records import EndpointRef, EndpointSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
+from lorasum.errors import BackendError, NoAnswerError
 from lorasum.files import first_line
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.lock import HeldRun
@@ -13,6 +15,7 @@ from lorasum.resources import OPEN, Endpoint, Origin
 
 PROBE: Final = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 """A dialogue that a new endpoint summarises before it counts as in service."""
+_BETWEEN_PROBES = 5.0  # seconds
 
 
 def start(
@@ -26,16 +29,19 @@ def start(
     """Start an endpoint, have it answer one real request, and only then record it as live.
 
     Whatever goes wrong, Ctrl-C too: what was started is deleted, and if that fails the ledger still has it intended.
+    An endpoint that served before goes back to what it served, and is not deleted.
 
     Args:
         origin: where its artifact came from.
-        probe: asks it that request, and raises where the answer is no answer.
+        probe: asks it that request, and raises where the answer is no answer. It is called again after a NoAnswerError,
+            for as long as the model may take to load.
         job: the training job that made the artifact.
         settings: what of the config decides about the endpoint.
     """
     before = held.ledger.find(Endpoint, held.name, spec.name)
     if before and before.state in OPEN and is_here(before, held.backend):
         reconcile(held, before)  # if it went unseen, nobody knows what it cost
+    found = held.backend.endpoint_state(held.name, spec.name)
     row = held.ledger.intend(
         Endpoint(
             run=held.name,
@@ -52,11 +58,15 @@ def start(
     )
     try:
         endpoint = held.backend.start_endpoint(spec)
-        probe(endpoint)
+        _until_answered(held, endpoint, probe)
     except BaseException as error:
-        _undo(held, spec, before, row, error)
+        _undo(held, found, before, row, error)
         raise
     held.ledger.save(replace(row, state="live", location=endpoint.location))
+    try:
+        held.backend.confirm_endpoint(held.name, spec.name)
+    except BackendError as error:
+        held.reporter.warn(f"{error.message}: what the endpoint served before is kept beside it, at no cost")
     return endpoint
 
 
@@ -78,26 +88,84 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
         held.ledger.save(replace(row, state="failed", reason=state.reason))
 
 
-def _undo(held: HeldRun, spec: EndpointSpec, before: Endpoint | None, row: Endpoint, error: BaseException) -> None:
-    """Delete an endpoint that did not come to answer, unless it went back to what it served before."""
-    if before and _goes_on(held, spec, before):
-        again = held.ledger.intend(replace(before, usd_before=cost(before, held.ledger.now())))
-        held.ledger.save(replace(again, state="live"))
+def _until_answered(held: HeldRun, endpoint: EndpointRef, probe: Callable[[EndpointRef], object]) -> None:
+    """Ask until there is an answer: an endpoint may be in service before its model is loaded.
+
+    Raises:
+        BackendError: it refused, it is no longer in service, or its time is up; the end of its log has been reported.
+    """
+    deadline = time.monotonic() + endpoint.load_seconds
+    try:
+        while True:
+            try:
+                probe(endpoint)
+                return
+            except NoAnswerError as error:
+                _check_it_may_yet_answer(held, endpoint, deadline, error)
+                held.reporter.step(f"{error.message}: it may still be loading its model, so it is asked again")
+                time.sleep(_BETWEEN_PROBES)
+    except BackendError:
+        for line in held.backend.endpoint_log(held.name, endpoint.name):
+            held.reporter.step(f"log: {line}")
+        raise
+
+
+def _check_it_may_yet_answer(held: HeldRun, endpoint: EndpointRef, deadline: float, error: NoAnswerError) -> None:
+    if time.monotonic() > deadline:
+        raise BackendError(
+            f"endpoint {endpoint.name} did not answer in the {endpoint.load_seconds:.0f} s that its model may take to "
+            f"load; last: {error.message}",
+            error.hint,
+        ) from error
+    state = held.backend.endpoint_state(held.name, endpoint.name)
+    if state.status != "in_service":
+        raise BackendError(
+            f"endpoint {endpoint.name} is {state.status} before it has answered: {state.reason or error.message}",
+            "see its log",
+        ) from error
+
+
+def _undo(held: HeldRun, found: EndpointState, before: Endpoint | None, row: Endpoint, error: BaseException) -> None:
+    """Delete an endpoint that did not come to answer, unless it served before this command: then it goes on.
+
+    Args:
+        found: where an endpoint of this name stood before the command.
+        before: what the ledger had of it; `row` is what it has now.
+    """
+    served = found.ref if found.status == "in_service" else None
+    if served and (now := _goes_on(held, served, before, row)):
+        same = before is not None and before.artifact == now.artifact
+        serving = before if before and same else replace(row, artifact=now.artifact, settings="")
+        again = held.ledger.intend(replace(serving, usd_before=_spent_until_now(held, before)))
+        held.ledger.save(replace(again, state="live", location=now.location))
+        held.reporter.warn(f"endpoint {row.name} goes on, and is billed, with {now.artifact}")
         return
-    held.backend.delete_endpoint(held.name, spec.name)
+    held.backend.delete_endpoint(held.name, row.name)
     spent = cost(row, held.ledger.now())  # at most: when the instance started is not known
     held.ledger.save(replace(row, state="failed", reason=first_line(error), usd_total=spent))
 
 
+def _goes_on(held: HeldRun, served: EndpointRef, before: Endpoint | None, row: Endpoint) -> EndpointRef | None:
+    """What the endpoint serves from now on that served something before the command; None where it served in vain.
+
+    It is put back to what it served. It may have rolled back by itself, or never have been updated. One that is only
+    intended, from a command that was killed, has not answered anybody yet.
+    """
+    try:
+        if back := held.backend.restore_endpoint(held.name, row.name):
+            return back
+    except BackendError as error:
+        held.reporter.warn(error.message)
+        return served
+    state = held.backend.endpoint_state(held.name, row.name)
+    as_before = state.status == "in_service" and state.ref is not None and state.ref.artifact == served.artifact
+    return state.ref if as_before and not (before and before.state == "intended") else None
+
+
 def _spent(held: HeldRun, name: str) -> float | None:
     """What endpoints of this name have cost up to now; None where that is unknown."""
-    row = held.ledger.find(Endpoint, held.name, name)
+    return _spent_until_now(held, held.ledger.find(Endpoint, held.name, name))
+
+
+def _spent_until_now(held: HeldRun, row: Endpoint | None) -> float | None:
     return cost(row, held.ledger.now()) if row else 0.0
-
-
-def _goes_on(held: HeldRun, spec: EndpointSpec, before: Endpoint) -> bool:
-    """Whether the endpoint, which was to serve something else, went back to what it was recorded to serve."""
-    if before.state != "live" or before.artifact == spec.artifact:
-        return False
-    state = held.backend.endpoint_state(held.name, spec.name)
-    return state.status == "in_service" and state.ref is not None and state.ref.artifact == before.artifact

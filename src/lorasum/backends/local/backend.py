@@ -151,6 +151,15 @@ class LocalBackend:
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(spec)
 
+    def confirm_endpoint(self, run: str, name: str) -> None:
+        return  # nothing was kept: the process that served before has ended
+
+    def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
+        return None
+
+    def endpoint_log(self, run: str, name: str) -> list[str]:
+        return []  # it is a file of the user's
+
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         return endpoints.state(run, name)
 

@@ -16,7 +16,7 @@ from lorasum.backends.local import processes
 from lorasum.backends.local.server import PORT_TAKEN, REASON, STATE_FILE
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.contract import MAX_BODY, read_refusal
-from lorasum.errors import BackendError, RefusedError
+from lorasum.errors import BackendError, NoAnswerError, RefusedError
 from lorasum.model_source import ModelRef
 
 if TYPE_CHECKING:
@@ -84,19 +84,20 @@ def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
     except httpx.ConnectError as error:
         raise BackendError(f"{where} does not answer at {endpoint.location}", _DEPLOY) from error
     except httpx.TimeoutException as error:
-        raise BackendError(
+        raise NoAnswerError(
             f"{where} did not answer in {timeout:g} s",
             "raise predict.timeout, or lower predict.max_new_tokens or predict.batch_size",
         ) from error
     except httpx.TransportError as error:
-        raise BackendError(f"{where} broke off while answering", f"{_DEPLOY}, then the same command again") from error
+        raise NoAnswerError(f"{where} broke off while answering", f"{_DEPLOY}, then the same command again") from error
     except ValueError as error:
         raise BackendError(f"{where} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
     if response.status_code != 200:
         said = answer.get("error") if isinstance(answer, dict) else None
         if reason := read_refusal(str(said)):
             raise RefusedError(f"{where} refused the request: {reason}", "send what the message asks for")
-        raise BackendError(f"{where} failed: {said or f'HTTP {response.status_code}'}", _DEPLOY)
+        failure = NoAnswerError if response.status_code >= 500 else BackendError
+        raise failure(f"{where} failed: {said or f'HTTP {response.status_code}'}", _DEPLOY)
     return answer
 
 

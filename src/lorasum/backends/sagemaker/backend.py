@@ -98,6 +98,15 @@ class SageMakerBackend:
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"), self._report)
 
+    def confirm_endpoint(self, run: str, name: str) -> None:
+        endpoints.confirm(self._session, run, name)
+
+    def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
+        return endpoints.restore(self._session, run, name, self._report)
+
+    def endpoint_log(self, run: str, name: str) -> list[str]:
+        return endpoints.log_tail(self._session, name)
+
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         return endpoints.state(self._session, run, name)
 

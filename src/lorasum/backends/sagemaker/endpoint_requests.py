@@ -16,7 +16,9 @@ BASE_FOLDER = "/opt/ml/additional-model-data-sources/base"
 """Where a container finds `Served.base`."""
 _MODEL = "/opt/ml/model"
 _SHORTEST, _LONGEST = 60, 3600  # seconds that SageMaker takes for either timeout
+_UNKNOWN = 1800  # seconds, for a download or a start that cannot be worked out
 _DOWNLOAD_RATE, _LOAD_RATE = 50e6, 100e6  # bytes a second, on the slow side of what instances do
+_WATCHED = 300  # seconds that the alarm is watched, with the old instances still there
 _SLACK = 300  # seconds: pulling the image's last layers, installing the pins, starting Python
 _ANSWER = 60  # seconds: the service gives a container no more
 _VLLM_SYSTEM = "al2023-ami-sagemaker-inference-gpu-4-1"  # its driver runs the images' CUDA 13; the default's does not
@@ -37,12 +39,14 @@ class Served:
         bytes: of everything below it, and below `base`.
         environment: of the container, beside what its image needs.
         base: S3 folder of the base model that an adapter is put on; None where the container downloads it.
+        from_hub: the container downloads a model besides, whose size is not known here.
     """
 
     uri: str
     bytes: int
     environment: Mapping[str, str] = field(default_factory=dict)
     base: str | None = None
+    from_hub: bool = False
 
 
 def part_name(endpoint: str, served: Served, place: Place, config: SageMakerConfig) -> str:
@@ -90,8 +94,8 @@ def endpoint_config_request(name: str, served: Served, place: Place, config: Sag
         "ModelName": name,
         "InitialInstanceCount": 1,
         "InstanceType": config.endpoint_instance_type,
-        "ModelDataDownloadTimeoutInSeconds": _seconds(served.bytes / _DOWNLOAD_RATE),
-        "ContainerStartupHealthCheckTimeoutInSeconds": _seconds(served.bytes / _LOAD_RATE),
+        "ModelDataDownloadTimeoutInSeconds": _seconds(served, served.bytes / _DOWNLOAD_RATE, config),
+        "ContainerStartupHealthCheckTimeoutInSeconds": load_seconds(served, config),
     }
     if config.engine == "vllm":
         variant["InferenceAmiVersion"] = _VLLM_SYSTEM
@@ -111,9 +115,32 @@ def endpoint_config_request(name: str, served: Served, place: Place, config: Sag
     return request
 
 
+def load_seconds(served: Served, config: SageMakerConfig) -> int:
+    """How long a container may take to install its pins and load the model; a model of the hub is downloaded then."""
+    return _seconds(served, served.bytes / _LOAD_RATE, config)
+
+
 def endpoint_request(endpoint: str, name: str, place: Place, config: SageMakerConfig) -> dict[str, Any]:
     """What create_endpoint is called with; `name` is the configuration's."""
     return {"EndpointName": endpoint, "EndpointConfigName": name, "Tags": tags(place.run, config.tags)}
+
+
+def update_request(endpoint: str, name: str, config: SageMakerConfig) -> dict[str, Any]:
+    """What update_endpoint is called with: the fleet keeps the size that autoscaling gave it."""
+    request: dict[str, Any] = {
+        "EndpointName": endpoint,
+        "EndpointConfigName": name,
+        "RetainAllVariantProperties": True,
+    }
+    if config.rollback_alarm:
+        request["DeploymentConfig"] = {
+            "BlueGreenUpdatePolicy": {
+                "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": _WATCHED},
+                "TerminationWaitInSeconds": _WATCHED,
+            },
+            "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": config.rollback_alarm}]},
+        }
+    return request
 
 
 def scalable_target(endpoint: str) -> dict[str, str]:
@@ -139,5 +166,7 @@ def _source(uri: str) -> dict[str, Any]:
     return {"S3DataSource": {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}}
 
 
-def _seconds(expected: float) -> int:
-    return round(min(max(expected + _SLACK, _SHORTEST), _LONGEST))
+def _seconds(served: Served, expected: float, config: SageMakerConfig) -> int:
+    """A timeout: what is expected and some slack; where a size is unknown or vLLM compiles, half an hour at least."""
+    shortest = _UNKNOWN if served.from_hub or config.engine == "vllm" else _SHORTEST
+    return round(min(max(expected + _SLACK, shortest), _LONGEST))

@@ -1,24 +1,25 @@
 """Endpoints on SageMaker. backends.base.Backend says what each function promises.
 
-An endpoint is three things: a model, a configuration that names it, and the endpoint, which alone costs money. The
-first two share a name, <endpoint>-<hash of all in them>: so they are found, adopted and removed without records.
+An endpoint is three things: a model, a configuration that names it, and the endpoint, which alone costs money. Of the
+first two, parts.py knows more. An endpoint is updated in place: what it served before is kept until `confirm`, and
+`restore` goes back to it.
 """
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lorasum.aws import aws_errors, error_code, is_denied, is_missing
+from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
+from lorasum.backends.sagemaker import parts, scaling
 from lorasum.backends.sagemaker.endpoint_requests import (
     endpoint_config_request,
     endpoint_request,
+    load_seconds,
     model_request,
     part_name,
-    scalable_target,
-    scaling_requests,
+    update_request,
 )
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.layout import Place
@@ -30,21 +31,22 @@ from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
 
 _MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+_SERVING = {
+    "InService": "",
+    "UpdateRollbackFailed": "its last update failed and could not be undone: it serves old and new, and is billed",
+}
+"""Statuses of an endpoint that answers, and what is to be said of it."""
 _LONGEST_WAIT = 2 * 3600  # seconds: an instance, the image, and both timeouts at their longest
+_LONGEST_DELETION = 1800  # seconds: minutes are usual
 _TAKEN = ("ValidationException", "ResourceInUse")
 _NEW_NAMES = 8  # attempts: what was just created may not be seen yet
 
 
 def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> EndpointRef:
-    """Create, adopt or update the endpoint, and wait until it is in service."""
+    """Create, adopt or update the endpoint, and wait until it is in service. What it served before is kept."""
     served = model_to_serve(session, spec, place, report)
     name = part_name(spec.name, served, place, session.config)
-    there = _settled(session, spec.name)
-    if there:
-        _refuse_foreign(session, there, spec.run)
-    if there and there["EndpointStatus"] != "InService":
-        delete(session, spec.run, spec.name)
-        there = None
+    there = _to_update(session, spec)
     if session.config.max_instances > 1:
         report.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
     if there is None:
@@ -58,18 +60,57 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
             request = endpoint_request(spec.name, name, place, session.config)
             _create(lambda: client.create_endpoint(**request), "endpoint")
         elif there["EndpointConfigName"] != name:
-            _unscale(session, spec.name)  # SageMaker updates no endpoint that something else resizes
-            _create(lambda: client.update_endpoint(EndpointName=spec.name, EndpointConfigName=name), "endpoint")
+            _remember(session, spec, there)
+            _update(session, spec.name, name)
         ended = _settled(session, spec.name, report)
         if ended and ended["EndpointStatus"] == "InService" and ended["EndpointConfigName"] == name:
-            _delete_parts(session, spec.name, keep=name)
-            _scale(session, spec.name)
-            return EndpointRef(spec.name, ended["EndpointArn"], spec.artifact)
+            scaling.turn_on_or_off(session, spec.name)
+            seconds = load_seconds(served, session.config)
+            return EndpointRef(spec.name, ended["EndpointArn"], spec.artifact, seconds)
     except BaseException:
         if there is None:
             delete(session, spec.run, spec.name)
         raise
     raise _did_not_start(session, spec, ended)
+
+
+def confirm(session: Session, run: str, name: str) -> None:
+    """Note that the endpoint has answered with what it serves now, and delete what it served before."""
+    there = _describe(session, name)
+    serving = there["EndpointConfigName"] if there else ""
+    known = parts.find(session, run, name)
+    for part in known:
+        if part.name == serving and not part.answered:
+            parts.mark_answered(session, part)
+    parts.delete(session, [part for part in known if part.name != serving])
+
+
+def restore(session: Session, run: str, name: str, report: Reporter) -> EndpointRef | None:
+    """Update the endpoint back to what it last answered with; None where there is no such thing."""
+    there = _settled(session, name)
+    known = parts.find(session, run, name)
+    if there is None or there["EndpointStatus"] != "InService":
+        return None
+    before = [part for part in known if part.answered and part.name != there["EndpointConfigName"]]
+    if not before:
+        return None
+    report.step(f"putting endpoint {name} back to what it served before")
+    _update(session, name, before[-1].name)
+    ended = _settled(session, name, report)
+    if ended is None or (ended["EndpointStatus"], ended["EndpointConfigName"]) != ("InService", before[-1].name):
+        status = ended["EndpointStatus"] if ended else "gone"
+        raise BackendError(
+            f"endpoint {name} could not be put back to what it served before: it is {status}",
+            "it may still serve and is billed: look with `lorasum status`; `lorasum teardown` deletes it",
+        )
+    parts.delete(session, [part for part in known if part.name != before[-1].name])
+    scaling.turn_on_or_off(session, name)
+    return EndpointRef(name, ended["EndpointArn"], _artifact(session, ended))
+
+
+def log_tail(session: Session, name: str) -> list[str]:
+    """The last lines of the endpoint's log."""
+    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "").tail()
 
 
 def state(session: Session, run: str, name: str) -> EndpointState:
@@ -79,8 +120,8 @@ def state(session: Session, run: str, name: str) -> EndpointState:
         return EndpointState("absent")
     ref = EndpointRef(name, there["EndpointArn"], _artifact(session, there))
     status = there["EndpointStatus"]
-    if status == "InService":
-        return EndpointState("in_service", ref)
+    if status in _SERVING:
+        return EndpointState("in_service", ref, _SERVING[status])
     if status in _MOVING:
         return EndpointState("creating", ref)
     return EndpointState("failed", ref, there.get("FailureReason") or status)
@@ -92,9 +133,17 @@ def delete(session: Session, run: str, name: str) -> bool:
     existed = there is not None
     if there:
         _refuse_foreign(session, there, run)
-        _unscale(session, name)
+        scaling.turn_off(session, name)
+    began = time.monotonic()
     while there:
-        if there["EndpointStatus"] != "Deleting":
+        status = there["EndpointStatus"]
+        if time.monotonic() - began > _LONGEST_DELETION:
+            minutes = _LONGEST_DELETION // 60
+            raise BackendError(
+                f"endpoint {name} is still {status} after {minutes} minutes, and billed until it is gone",
+                "run `lorasum teardown` again, or look at it in the SageMaker console",
+            )
+        if status != "Deleting":
             try:
                 with aws_errors(f"delete endpoint {name}", "sagemaker:DeleteEndpoint"):
                     session.client("sagemaker").delete_endpoint(EndpointName=name)
@@ -104,46 +153,52 @@ def delete(session: Session, run: str, name: str) -> bool:
         there = _describe(session, name)
         if there:
             time.sleep(poll_seconds())
-    return _delete_parts(session, name) or existed
+    return parts.delete(session, parts.find(session, run, name)) or existed
 
 
 def live(session: Session, run: str) -> list[RunningResource]:
     """The run's endpoints by their tag, whoever created them, and what is left of those that are gone."""
-    client = session.client("sagemaker")
     found = {}
-    for item in _listed(session, "list_endpoints", "Endpoints", run):
-        with aws_errors("read an endpoint's tags", "sagemaker:ListTags"):
-            known = client.list_tags(ResourceArn=item["EndpointArn"])["Tags"]
-        if {"Key": TAG_RUN, "Value": run} in known and item["EndpointStatus"] != "Deleting":
+    for item in parts.listed(session, "list_endpoints", run):
+        ours = parts.tags(session, item["EndpointArn"]).get(TAG_RUN) == run
+        if ours and item["EndpointStatus"] != "Deleting":
             found[item["EndpointName"]] = item["EndpointArn"]
-    for part in _parts(session, run):
-        endpoint = part.rpartition("-")[0]
-        if endpoint in (run, f"{run}-base") and endpoint not in found:
-            found[endpoint] = "its model and configuration, which cost nothing"
+    for part in parts.find(session, run):
+        found.setdefault(part.endpoint, "its model and configuration, which cost nothing")
     return [RunningResource("endpoint", name, location) for name, location in found.items()]
 
 
-def _scale(session: Session, endpoint: str) -> None:
-    """Turn autoscaling on, or off, as the config says."""
-    if session.config.max_instances == 1:
-        _unscale(session, endpoint)
-        return
-    target, policy = scaling_requests(endpoint, session.config)
-    client = session.client("application-autoscaling")
-    with aws_errors(f"let endpoint {endpoint} grow", "application-autoscaling:RegisterScalableTarget"):
-        client.register_scalable_target(**target)
-        client.put_scaling_policy(**policy)
+def _to_update(session: Session, spec: EndpointSpec) -> dict[str, Any] | None:
+    """The endpoint that serves under this name; None where there is none, or one that failed and is removed."""
+    there = _settled(session, spec.name)
+    if there is None:
+        return None
+    _refuse_foreign(session, there, spec.run)
+    if there["EndpointStatus"] == "InService":
+        return there
+    if there["EndpointStatus"] in _SERVING:
+        raise BackendError(
+            f"endpoint {spec.name} still serves, but {_SERVING[there['EndpointStatus']]}",
+            "`lorasum teardown` deletes it; then deploy again",
+        )
+    delete(session, spec.run, spec.name)
+    return None
 
 
-def _unscale(session: Session, endpoint: str) -> None:
-    """Turn autoscaling off. Without the permission for it nobody can have turned it on with this identity."""
-    try:
-        with aws_errors(f"stop endpoint {endpoint} from growing", "application-autoscaling:DeregisterScalableTarget"):
-            session.client("application-autoscaling").deregister_scalable_target(**scalable_target(endpoint))
-    except BackendError as error:
-        denied = is_denied(error.__cause__) and session.config.max_instances == 1
-        if not denied and "no scalable target" not in str(error.__cause__).lower():
-            raise
+def _remember(session: Session, spec: EndpointSpec, there: Mapping[str, Any]) -> None:
+    """See that the way back is known: earlier versions did not tag the configuration that serves."""
+    known = parts.find(session, spec.run, spec.name)
+    if not any(part.answered for part in known):
+        for part in known:
+            if part.name == there["EndpointConfigName"]:
+                parts.mark_answered(session, part)
+
+
+def _update(session: Session, endpoint: str, configuration: str) -> None:
+    """Have the endpoint serve another configuration, on as many instances as it has."""
+    scaling.turn_off(session, endpoint)  # SageMaker updates no endpoint that something else resizes
+    request = update_request(endpoint, configuration, session.config)
+    _create(lambda: session.client("sagemaker").update_endpoint(**request), "endpoint")
 
 
 def _create(call: Callable[[], object], what: str) -> None:
@@ -179,13 +234,16 @@ def _settled(session: Session, name: str, report: Reporter | None = None) -> dic
 
 
 def _did_not_start(session: Session, spec: EndpointSpec, ended: dict[str, Any] | None) -> BackendError:
-    """The error that says why, its parts removed; an endpoint that rolled back goes on serving what it did."""
+    """The error that says why. An endpoint that rolled back goes on serving what it did; any other is removed."""
     name = spec.name
-    tail = " | ".join(Log(session, f"/aws/sagemaker/Endpoints/{name}", "").tail()[-4:])
+    tail = " | ".join(log_tail(session, name)[-4:])
     said = (ended or {}).get("FailureReason") or (ended or {}).get("EndpointStatus") or "it is gone"
     reason = f"{' '.join(said.split())}" + (f"; its log ends: {tail}" if tail else "")
-    if ended and ended["EndpointStatus"] == "InService":
-        _delete_parts(session, name, keep=ended["EndpointConfigName"])
+    if ended and ended["EndpointStatus"] in _SERVING:
+        known = parts.find(session, spec.run, name)
+        unused = [part for part in known if not part.answered and part.name != ended["EndpointConfigName"]]
+        parts.delete(session, unused)
+        scaling.turn_on_or_off(session, name)
         return BackendError(f"endpoint {name} rolled back to what it served before: {reason}", "run `lorasum train`")
     delete(session, spec.run, name)
     return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
@@ -209,9 +267,8 @@ def _artifact(session: Session, there: Mapping[str, Any]) -> str:
 def _asked(session: Session, operation: str, **arguments: str) -> dict[str, Any] | None:
     """The answer of a describe_… call; None when there is no such thing."""
     [name] = arguments.values()
-    action = "sagemaker:" + "".join(word.title() for word in operation.split("_"))
     try:
-        with aws_errors(f"look at {name}", action):
+        with aws_errors(f"look at {name}", parts.action_of(operation)):
             answer: dict[str, Any] = getattr(session.client("sagemaker"), operation)(**arguments)
     except BackendError as error:
         if is_missing(error.__cause__):
@@ -221,50 +278,8 @@ def _asked(session: Session, operation: str, **arguments: str) -> dict[str, Any]
 
 
 def _refuse_foreign(session: Session, there: Mapping[str, Any], run: str) -> None:
-    with aws_errors("read an endpoint's tags", "sagemaker:ListTags"):
-        known = session.client("sagemaker").list_tags(ResourceArn=there["EndpointArn"])["Tags"]
-    if {"Key": TAG_RUN, "Value": run} not in known:
+    if parts.tags(session, there["EndpointArn"]).get(TAG_RUN) != run:
         raise BackendError(
             f"endpoint {there['EndpointName']} is not of this run: it has no tag {TAG_RUN}={run}",
             "give this config another name",
         )
-
-
-def _parts(session: Session, name: str) -> dict[str, set[str]]:
-    """Names of models and configurations of the endpoints whose names begin with `name`, and which of both they are."""
-    found: dict[str, set[str]] = {}
-    kinds = (("list_endpoint_configs", "EndpointConfigs", "EndpointConfigName"), ("list_models", "Models", "ModelName"))
-    for operation, key, field in kinds:
-        for item in _listed(session, operation, key, name):
-            if re.fullmatch(rf"{re.escape(name)}(-base)?-[0-9a-f]{{8}}", item[field]):
-                found.setdefault(item[field], set()).add(key)
-    return found
-
-
-def _delete_parts(session: Session, name: str, keep: str | None = None) -> bool:
-    """Delete an endpoint's configurations and models, all but `keep`. True if there was one."""
-    client = session.client("sagemaker")
-    deleted = False
-    for part, kinds in _parts(session, name).items():
-        if part == keep or part.rpartition("-")[0] != name:
-            continue
-        calls = {
-            "EndpointConfigs": lambda part=part: client.delete_endpoint_config(EndpointConfigName=part),
-            "Models": lambda part=part: client.delete_model(ModelName=part),
-        }
-        for kind in sorted(kinds):  # the configuration first: it names the model
-            try:
-                with aws_errors(f"delete {part}", "sagemaker:DeleteModel"):
-                    calls[kind]()
-            except BackendError as error:
-                if not is_missing(error.__cause__):
-                    raise
-            deleted = True
-    return deleted
-
-
-def _listed(session: Session, operation: str, key: str, name: str) -> list[dict[str, Any]]:
-    action = "sagemaker:" + "".join(word.title() for word in operation.split("_"))
-    with aws_errors(f"list {key.lower()}", action):
-        pages = session.client("sagemaker").get_paginator(operation).paginate(NameContains=name)
-        return [item for page in pages for item in page[key]]

@@ -8,10 +8,13 @@ from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends.records import EndpointRef
 from lorasum.backends.sagemaker.session import Session
 from lorasum.contract import MAX_BODY, read_refusal
-from lorasum.errors import BackendError, RefusedError
+from lorasum.errors import BackendError, NoAnswerError, RefusedError
 
-_ATTEMPTS = 6  # of a request that was not let in; one that was is never sent again: it would be paid for twice
-_THROTTLED = ("ThrottlingException", "ServiceUnavailable", "InternalDependencyException")
+_NOT_LET_IN = 6  # attempts of a request that the service did not let in
+_FAULTS = 3  # attempts of a request that met a fault; an answer has no effect, so it may be asked for again
+_ANSWER = 60  # seconds after which SageMaker ends a request
+_SERVER_SECONDS = 10  # how long the service may take beside the container
+_THROTTLED = ("ThrottlingException", "ServiceUnavailable", "InternalDependencyException", "ModelNotReadyException")
 _FEWER = "lower predict.batch_size or predict.max_new_tokens"
 
 
@@ -23,8 +26,8 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
         raise BackendError(
             f"the request is {len(body):,} bytes long; an endpoint takes {MAX_BODY:,}", "lower predict.batch_size"
         )
-    client = session.runtime(timeout)
-    for attempt in range(_ATTEMPTS):
+    client = session.runtime(timeout + _SERVER_SECONDS)
+    for attempt in range(1, _NOT_LET_IN + 1):
         try:
             with aws_errors(f"ask endpoint {endpoint.name}", "sagemaker:InvokeEndpoint"):
                 answer = client.invoke_endpoint(
@@ -33,9 +36,9 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
                 text = answer["Body"].read()
             break
         except BackendError as error:
-            if error_code(error.__cause__) not in _THROTTLED or attempt == _ATTEMPTS - 1:
+            if attempt >= _attempts(error.__cause__):
                 raise _explained(error, endpoint, timeout, vllm) from error
-            time.sleep(min(0.2 * 2**attempt, 5))
+            time.sleep(min(0.1 * 2**attempt, 5))
     try:
         answer = json.loads(text)
         return from_vllm(answer) if vllm else answer
@@ -58,23 +61,53 @@ def from_vllm(answer: dict[str, Any]) -> list[dict[str, str]]:
     return [{"generated_text": choice["text"]} for choice in choices]
 
 
+def _attempts(cause: Any) -> int:
+    """How often a request is sent that ended with this error of boto3."""
+    if error_code(cause) in _THROTTLED:
+        return _NOT_LET_IN
+    return _FAULTS if _is_fault(cause) and not _is_timeout(cause) else 1
+
+
 def _explained(error: BackendError, endpoint: EndpointRef, timeout: float, vllm: bool) -> BackendError:
     """What the failure of a request means here."""
     cause: Any = error.__cause__
-    if type(cause).__name__ == "ReadTimeoutError":
-        return BackendError(f"endpoint {endpoint.name} did not answer in {timeout:g} s", _FEWER)
+    name = f"endpoint {endpoint.name}"
+    if _is_timeout(cause):
+        return NoAnswerError(f"{name} did not answer in {min(timeout, _ANSWER):g} s", _FEWER)
     if is_missing(cause):
-        return BackendError(f"there is no endpoint {endpoint.name}", "run `lorasum deploy`")
+        return BackendError(f"there is no {name}", "run `lorasum deploy`")
     if error_code(cause) == "ModelError":
-        said = str(cause.response.get("OriginalMessage") or "")
-        if cause.response.get("OriginalStatusCode", 400) >= 500 or "timed out" in str(cause).lower():
-            limit = "SageMaker ends a request after 60 s"
-            return BackendError(f"endpoint {endpoint.name} failed: {_line(said) or limit}", f"{limit}: {_FEWER}")
-        reason = _line(said) if vllm else read_refusal(_line(said))
+        said = _line(str(cause.response.get("OriginalMessage") or ""))
+        if _is_fault(cause):
+            return NoAnswerError(f"{name} failed: {said or 'it did not say why'}", f"run it again, or {_FEWER}")
+        reason = said if vllm else read_refusal(said)
         if reason is None:  # the image's server answers every exception of the handler with 400
-            return BackendError(f"endpoint {endpoint.name} failed: {_line(said)}", "run `lorasum deploy` again")
-        return RefusedError(f"endpoint {endpoint.name} refused the request: {reason}", "send what the message asks for")
+            return BackendError(f"{name} failed: {said}", "run `lorasum deploy` again")
+        return RefusedError(f"{name} refused the request: {reason}", "send what the message asks for")
+    if _is_fault(cause) or error_code(cause) in _THROTTLED:
+        return NoAnswerError(error.message, error.hint)
     return error
+
+
+def _is_timeout(cause: Any) -> bool:
+    """Whether the container took too long, by the client's clock or by the service's."""
+    return type(cause).__name__ == "ReadTimeoutError" or (
+        error_code(cause) == "ModelError" and "timed out" in str(cause).lower()
+    )
+
+
+def _is_fault(cause: Any) -> bool:
+    """Whether the network, the service or the container failed, rather than refused."""
+    from botocore.exceptions import ConnectionError as CannotConnectError
+    from botocore.exceptions import HTTPClientError
+
+    if isinstance(cause, (HTTPClientError, CannotConnectError)):
+        return True
+    if error_code(cause) == "ModelError":
+        status = cause.response.get("OriginalStatusCode", 400)
+        return bool(status >= 500 or status == 0)
+    response = getattr(cause, "response", None) or {}
+    return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500)
 
 
 def _line(said: str) -> str:

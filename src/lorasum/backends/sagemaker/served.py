@@ -26,7 +26,8 @@ def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: R
                 f"with sagemaker.network_isolation the container cannot download {spec.base.id}",
                 "set deploy.serve to merged, or give model.id as a local folder",
             )
-        return Served(uri, _bytes(session, uri), _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}"))
+        hub = _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}")
+        return Served(uri, _bytes(session, uri), hub, from_hub=True)
     weights = storage.folder_files(spec.base.path)
     base = place.layout.uri(Folder.MODELS, storage.fingerprint(weights))
     storage.upload(session, weights, base, report, "uploading the base model")
@@ -43,7 +44,8 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
     weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
     uri = place.layout.uri(Folder.MODELS, storage.fingerprint(weights or code))
     storage.upload(session, [*weights, *code], uri, report, "uploading the base model")
-    return Served(uri, _bytes(session, uri), {} if weights else _hub_model(session, model))
+    hub = {} if weights else _hub_model(session, model)
+    return Served(uri, _bytes(session, uri), hub, from_hub=bool(hub))
 
 
 def _hub_model(session: Session, model: str) -> dict[str, str]:

@@ -1,0 +1,125 @@
+"""Models and endpoint configurations: the two parts of an endpoint that cost nothing.
+
+Both have one name, <endpoint>-<hash of all that is in them>, and the run's tag. So they are found without any record,
+and those of another run are told from ours. A configuration that has answered a request is tagged so: an update that
+fails goes back to it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lorasum.aws import aws_errors, is_missing
+from lorasum.backends.sagemaker.job_requests import TAG_RUN
+from lorasum.backends.sagemaker.session import Session
+from lorasum.errors import BackendError
+
+TAG_ANSWERED = "lorasum:answered"
+_NAME = re.compile(r"(?P<endpoint>.+)-[0-9a-f]{8}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A configuration, the model of the same name, or both.
+
+    Attributes:
+        configuration: its ARN; empty where there is a model alone.
+        model: its ARN; empty where there is a configuration alone.
+        answered: whether an endpoint with this configuration has answered a request.
+    """
+
+    name: str
+    configuration: str = ""
+    model: str = ""
+    created: datetime = _EPOCH
+    answered: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        """Name of the endpoint that it belongs to."""
+        return self.name.rpartition("-")[0]
+
+
+def find(session: Session, run: str, endpoint: str | None = None) -> list[Part]:
+    """The run's parts, or those of one of its endpoints, the oldest first."""
+    configurations = _ours(session, run, endpoint, "list_endpoint_configs", "EndpointConfig")
+    models = _ours(session, run, endpoint, "list_models", "Model")
+    found = []
+    for name in {**configurations, **models}:
+        configuration, tags = configurations.get(name, ({}, {}))
+        model, _ = models.get(name, ({}, {}))
+        created = [item["CreationTime"] for item in (configuration, model) if item]
+        arns = configuration.get("EndpointConfigArn", ""), model.get("ModelArn", "")
+        found.append(Part(name, *arns, max(created), TAG_ANSWERED in tags))
+    return sorted(found, key=lambda part: part.created)
+
+
+def mark_answered(session: Session, part: Part) -> None:
+    """Note on AWS that an endpoint with this configuration has answered a request."""
+    with aws_errors(f"tag the configuration {part.name}", "sagemaker:AddTags"):
+        session.client("sagemaker").add_tags(
+            ResourceArn=part.configuration, Tags=[{"Key": TAG_ANSWERED, "Value": "true"}]
+        )
+
+
+def delete(session: Session, parts: Iterable[Part]) -> bool:
+    """Delete configurations and models. True if there was one."""
+    client = session.client("sagemaker")
+    deleted = False
+    for part in parts:
+        if part.configuration:  # first, because it names the model
+            _delete(part, "sagemaker:DeleteEndpointConfig", client.delete_endpoint_config, EndpointConfigName=part.name)
+        if part.model:
+            _delete(part, "sagemaker:DeleteModel", client.delete_model, ModelName=part.name)
+        deleted = True
+    return deleted
+
+
+def tags(session: Session, arn: str) -> dict[str, str]:
+    """What a thing is tagged with; nothing where it is gone."""
+    try:
+        with aws_errors(f"read the tags of {arn.rpartition('/')[2]}", "sagemaker:ListTags"):
+            listed = session.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return {}
+        raise
+    return {tag["Key"]: tag["Value"] for tag in listed}
+
+
+def listed(session: Session, operation: str, name: str) -> list[dict[str, Any]]:
+    """Everything that a list_… call shows of names with `name` in them."""
+    with aws_errors(operation.replace("_", " "), action_of(operation)):
+        pages = session.client("sagemaker").get_paginator(operation).paginate(NameContains=name)
+        return [item for page in pages for values in page.values() if isinstance(values, list) for item in values]
+
+
+def action_of(operation: str) -> str:
+    """The IAM action of a call: describe_endpoint → sagemaker:DescribeEndpoint."""
+    return "sagemaker:" + "".join(word.title() for word in operation.split("_"))
+
+
+def _ours(
+    session: Session, run: str, endpoint: str | None, operation: str, kind: str
+) -> dict[str, tuple[dict[str, Any], dict[str, str]]]:
+    """By name: what a list shows of each thing that has the run's tag, and all its tags."""
+    found = {}
+    for item in listed(session, operation, endpoint or run):
+        name = _NAME.fullmatch(item[f"{kind}Name"])
+        if name and endpoint in (None, name["endpoint"]):
+            known = tags(session, item[f"{kind}Arn"])
+            if known.get(TAG_RUN) == run:
+                found[item[f"{kind}Name"]] = (item, known)
+    return found
+
+
+def _delete(part: Part, action: str, call: Any, **name: str) -> None:
+    try:
+        with aws_errors(f"delete {part.name}", action):
+            call(**name)
+    except BackendError as error:
+        if not is_missing(error.__cause__):
+            raise
