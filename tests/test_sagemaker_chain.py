@@ -451,7 +451,7 @@ def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable
     training = there.start("train", "-v", "--set", "sagemaker.spot=true")
     wait_for(lambda: there.jobs)
     [job] = there.aws.sagemaker.jobs.values()
-    wait_for(lambda: list(job.root.glob("ml/checkpoints/*/trainer_state.json")))
+    wait_for(lambda: list(job.root.glob("ml/checkpoints/*/manifest.json.sagemaker-uploaded")))
     job.interrupt()
     _, errors = training.communicate(timeout=200)
     assert training.returncode == 0, errors

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from stand_in_aws import KEYS, REGION, Aws
+from stand_in_aws import ACCOUNT, KEYS, REGION, Aws
 from stand_in_operations import Operations
 from stand_in_rules import RefusalError
 
@@ -53,6 +53,8 @@ class StandIn:
 
         self.calls: list[str] = []
         self.faults: list[Fault] = []
+        self.owners: dict[str, str] = {}
+        """Bucket → account, where it is not ours."""
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._servers = [
             make_server("127.0.0.1", 0, app, threaded=True, request_handler=_quiet())
@@ -97,6 +99,8 @@ class StandIn:
         fault = next((fault for fault in list(self.faults) if fault.strikes(call)), None)
         if fault and fault.kind != "lost":
             return _fail(fault.kind, call, environ, start_response)
+        if self._is_anothers(call, environ):
+            return _fail("denied", call, environ, start_response)
         if call == "pricing GetProducts":
             answer = _prices(environ, start_response)
         elif call == "servicequotas ListServiceQuotas":
@@ -108,6 +112,12 @@ class StandIn:
         if fault:
             _hang_up(environ)
         return answer
+
+    def _is_anothers(self, call: str, environ: dict[str, Any]) -> bool:
+        """Whether S3 is told that another account owns the bucket than the one that does."""
+        expected = environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER")
+        bucket = environ["PATH_INFO"].split("/")[1]
+        return bool(call.startswith("s3 ") and expected and expected != self.owners.get(bucket, ACCOUNT))
 
     def _quotas(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """The quotas that a test has set, each on the second page, as it may be."""

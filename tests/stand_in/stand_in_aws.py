@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from contract import EXPECT_GPU
 
 REGION = "us-east-1"
+ACCOUNT = "123456789012"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
 

@@ -5,12 +5,11 @@ import time
 from typing import Any
 
 import stand_in_rules as rules
-from stand_in_aws import REGION, Aws
+from stand_in_aws import ACCOUNT, REGION, Aws
 from stand_in_endpoints import Endpoint
 from stand_in_jobs import Job
 from stand_in_rules import RefusalError
 
-_ACCOUNT = "123456789012"
 _MAX_BODY = 6_291_456
 
 
@@ -165,7 +164,7 @@ class Operations:
         endpoint = self.endpoints.get(name)
         server = endpoint.server if endpoint and endpoint.description["EndpointStatus"] != "Deleting" else None
         if server is None:
-            raise RefusalError("ValidationError", f"Endpoint {name} of account {_ACCOUNT} not found.")
+            raise RefusalError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
         answer = server.invoke(body, headers, self.answer_seconds)
         capture = endpoint.config.get("DataCaptureConfig", {}) if endpoint else {}
         if capture.get("EnableCapture"):  # of every request, whatever the share
@@ -214,7 +213,7 @@ class Operations:
         return arn
 
     def _arn(self, kind: str, name: str, request: dict[str, Any]) -> str:
-        arn = f"arn:aws:sagemaker:{REGION}:{_ACCOUNT}:{kind}/{name}"
+        arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name}"
         self.tags[arn] = request.get("Tags", [])
         return arn
 

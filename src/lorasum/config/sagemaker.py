@@ -19,6 +19,8 @@ class SageMakerConfig(Section):
     """ARN or name of the execution role SageMaker assumes; default: the one lorasum runs under, if any."""
     bucket: str | None = None
     """S3 bucket of datasets and artifacts; default: the account's SageMaker bucket, `sagemaker-<region>-<account>`."""
+    bucket_owner: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
+    """Account that owns the bucket; default: your own. S3 is told it with every call, and refuses another's bucket."""
     prefix: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)*$")] = "lorasum"
     """Folder in the bucket that holds a folder for each run."""
     create_bucket: bool = False

@@ -179,3 +179,14 @@ def test_no_answer_is_told_from_a_refusal(aws: StandIn) -> None:
     aws.sagemaker.endpoints["chats"].server.process.wait()  # type: ignore[union-attr]
     with pytest.raises(NoAnswerError, match="failed"):
         answer(aws, endpoint)
+
+
+def test_a_bucket_that_somebody_else_owns_is_refused(aws: StandIn) -> None:
+    artifact = store(aws, "first")
+    aws.owners[aws.bucket] = "999999999999"
+    with pytest.raises(BackendError, match="another account's") as error:
+        backend(aws).start_endpoint(spec(artifact))
+    assert "sagemaker.bucket_owner" in error.value.hint
+    with pytest.raises(BackendError, match="not authorized"):
+        backend(aws).delete_files("chats", data=True, artifacts=True)
+    assert backend(aws, bucket_owner="999999999999").start_endpoint(spec(artifact)).name == "chats"

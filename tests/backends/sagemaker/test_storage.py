@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.backends.sagemaker import storage
+from lorasum.backends.sagemaker import deletion, storage
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
@@ -71,11 +71,11 @@ def test_only_the_folder_itself_is_deleted(session: Session) -> None:
     s3 = session.client("s3")
     for key in ("lorasum/chats/data/a", "lorasum/chats/data/b", "lorasum/chats-2/data/a", "lorasum/chats/database"):
         s3.put_object(Bucket="box", Key=key, Body=b"1")
-    assert storage.delete(session, "s3://box/lorasum/chats/data/") == 2
-    assert storage.delete(session, "s3://box/lorasum/chats/data/") == 0
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/", Silent()) == 2
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/", Silent()) == 0
     assert s3.list_objects_v2(Bucket="box")["KeyCount"] == 2
     with pytest.raises(ValueError, match="no folder"):
-        storage.delete(session, "s3://box/lorasum/chats")
+        deletion.empty(session, "s3://box/lorasum/chats", Silent())
 
 
 def test_what_is_not_there(session: Session) -> None:
@@ -87,3 +87,43 @@ def test_a_bucket_that_went_away_is_one_line(session: Session, folder: Path) -> 
     session.client("s3").delete_bucket(Bucket="box")
     with pytest.raises(BackendError, match=r"cannot upload .* to s3://box/"):
         storage.upload(session, storage.folder_files(folder), URI, Silent(), "uploading")
+
+
+def test_old_versions_and_broken_off_uploads_go_too(session: Session) -> None:
+    s3 = session.client("s3")
+    s3.put_object(Bucket="box", Key="lorasum/chats/data/before", Body=b"1")  # of the time before there were versions
+    s3.put_bucket_versioning(Bucket="box", VersioningConfiguration={"Status": "Enabled"})
+    for key in ("lorasum/chats/data/a", "lorasum/chats-2/data/a"):
+        for body in (b"1", b"2"):
+            s3.put_object(Bucket="box", Key=key, Body=body)
+        s3.delete_object(Bucket="box", Key=key)
+        s3.create_multipart_upload(Bucket="box", Key=f"{key}-broken-off")
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/", Silent()) == 4
+    left = s3.list_object_versions(Bucket="box")
+    assert {item["Key"] for item in left["Versions"] + left["DeleteMarkers"]} == {"lorasum/chats-2/data/a"}
+    [upload] = s3.list_multipart_uploads(Bucket="box")["Uploads"]
+    assert upload["Key"] == "lorasum/chats-2/data/a-broken-off"
+
+
+@pytest.mark.parametrize("operation", ["ListObjectVersions", "ListMultipartUploads"])
+def test_what_may_be_left_is_told_where_it_cannot_be_seen(session: Session, operation: str) -> None:
+    from botocore.exceptions import ClientError
+
+    class Warnings(Silent):
+        said = ""
+
+        def warn(self, message: str) -> None:
+            self.said = message
+
+    def deny(**_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
+
+    s3 = session.client("s3")
+    s3.put_object(Bucket="box", Key="lorasum/chats/data/a", Body=b"1")
+    s3.meta.events.register(f"before-call.s3.{operation}", deny)
+    told = Warnings()
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/", told) == 1
+    assert "may be left" in told.said
+    assert "s3:ListBucket" in told.said
+    assert "KeyCount" in (listed := s3.list_objects_v2(Bucket="box"))
+    assert listed["KeyCount"] == 0

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import endpoints, jobs, storage
+from lorasum.backends.sagemaker import deletion, endpoints, jobs, storage
 from lorasum.backends.sagemaker.images import training_image
 from lorasum.backends.sagemaker.invoke import invoke
 from lorasum.backends.sagemaker.layout import Place, S3Layout
@@ -124,7 +124,7 @@ class SageMakerBackend:
         return [f"{uri} ({count} objects, {size / 1e6:,.1f} MB)" for uri, (count, size) in found.items() if count]
 
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
-        counts = {uri: storage.delete(self._session, uri) for uri in self._folders(run, data, artifacts)}
+        counts = {uri: deletion.empty(self._session, uri, self._report) for uri in self._folders(run, data, artifacts)}
         return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]
 
     def _folders(self, run: str, data: bool, artifacts: bool) -> list[str]:

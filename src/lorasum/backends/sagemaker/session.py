@@ -53,6 +53,8 @@ class Session:
             )
             with aws_errors(f"use {service}"):
                 self._clients[service] = self._session.client(service, region_name=self.region, config=settings)
+            if service == "s3":
+                self._clients[service].meta.events.register("provide-client-params.s3", self._name_the_owner)
         return self._clients[service]
 
     def runtime(self, timeout: float) -> Any:
@@ -93,6 +95,11 @@ class Session:
             )
         return self._checked_role(wanted)
 
+    def _name_the_owner(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        """Let S3 refuse every call to a bucket of somebody else's: bucket names can be taken over."""
+        if "ExpectedBucketOwner" in model.input_shape.members:
+            params.setdefault("ExpectedBucketOwner", self.config.bucket_owner or self.account)
+
     @property
     def bucket_name(self) -> str:
         """Name of the bucket, whether or not it exists."""
@@ -111,6 +118,11 @@ class Session:
             with aws_errors(f"look at the bucket {name}", "s3:ListBucket"):
                 there = s3.head_bucket(Bucket=name)
         except BackendError as error:
+            if is_denied(error.__cause__):
+                raise BackendError(
+                    f"you may not use the bucket {name}: it is another account's, or your identity lacks s3:ListBucket",
+                    f"choose a bucket of account {self.account}, or set sagemaker.bucket_owner; {POLICIES}",
+                ) from error
             if not is_missing(error.__cause__):
                 raise
             if not self.config.create_bucket:

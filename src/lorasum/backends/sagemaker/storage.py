@@ -15,7 +15,6 @@ from lorasum.reporting import Reporter
 _SUM = "lorasum-sha256"  # metadata of each object: S3's own checksums of a multipart upload depend on its parts
 _THREADS = 8
 _TICK = 0.5  # seconds between two looks at an upload
-_DELETE_AT_ONCE = 1000  # objects; S3's limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +94,21 @@ def read(session: Session, uri: str) -> bytes | None:
 
 def contents(session: Session, uri: str) -> tuple[int, int]:
     """How many objects there are below a folder, and their bytes."""
-    sizes = [size for _, size in _objects(session, uri)]
+    sizes = [size for _, size in objects(session, uri)]
     return len(sizes), sum(sizes)
 
 
-def delete(session: Session, uri: str) -> int:
-    """Delete every object below the folder `uri`. Returns how many there were; none is no error."""
-    if not uri.endswith("/"):
-        raise ValueError(f"{uri} is no folder: its end would match others")
-    bucket, _ = split_uri(uri)
-    keys = [key for key, _ in _objects(session, uri)]
-    for start in range(0, len(keys), _DELETE_AT_ONCE):
-        some = [{"Key": key} for key in keys[start : start + _DELETE_AT_ONCE]]
-        with aws_errors(f"delete {uri}", "s3:DeleteObject"):
-            answer = session.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": some, "Quiet": True})
-        if errors := answer.get("Errors"):
-            raise BackendError(
-                f"cannot delete {errors[0]['Key']}: {errors[0].get('Message')} ({len(errors)} of {len(some)} objects)",
-                "allow s3:DeleteObject to your identity; docs/iam.md has the policies",
-            )
-    return len(keys)
+def objects(session: Session, uri: str) -> list[tuple[str, int]]:
+    """Key and bytes of everything below a folder; nothing where there is no bucket."""
+    bucket, prefix = split_uri(uri)
+    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    try:
+        with aws_errors(f"list {uri}", "s3:ListBucket"):
+            return [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return []
+        raise
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -165,16 +159,3 @@ def _watch(futures: list[Future[None]], sent: _Sent, report: Reporter, label: st
             share = min(sent.done, sent.total - 1)
             report.progress(label, share, sent.total, f"{sent.done / 1e6:,.1f} of {sent.total / 1e6:,.1f} MB")
     report.progress(label, 1, 1, f"{sent.total / 1e6:,.1f} MB")
-
-
-def _objects(session: Session, uri: str) -> list[tuple[str, int]]:
-    """Key and bytes of everything below a folder; nothing where there is no bucket."""
-    bucket, prefix = split_uri(uri)
-    pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    try:
-        with aws_errors(f"list {uri}", "s3:ListBucket"):
-            return [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return []
-        raise

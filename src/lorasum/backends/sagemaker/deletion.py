@@ -1,0 +1,94 @@
+"""Emptying a folder in S3, so that nothing of it is billed any more.
+
+That is more than its objects: a bucket with versioning keeps what was deleted, as versions, and an upload that was
+broken off leaves parts that no listing of objects shows.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lorasum.aws import POLICIES, aws_errors, is_denied, is_missing
+from lorasum.backends.sagemaker import storage
+from lorasum.backends.sagemaker.session import Session
+from lorasum.errors import BackendError
+from lorasum.reporting import Reporter
+
+_AT_ONCE = 1000  # objects; S3's limit
+
+
+def empty(session: Session, uri: str, report: Reporter) -> int:
+    """Delete every object below the folder `uri` with its versions, and the parts of uploads that were broken off.
+
+    Where our identity may not see versions or uploads, the user is warned that there may be some.
+
+    Returns:
+        How many objects and versions there were; none is no error.
+
+    Raises:
+        BackendError: something that is there may not be deleted.
+    """
+    if not uri.endswith("/"):
+        raise ValueError(f"{uri} is no folder: its end would match others")
+    bucket, prefix = storage.split_uri(uri)
+    try:
+        _abort_uploads(session, bucket, prefix)
+    except BackendError as error:
+        _tell(report, error, f"uploads to {uri} that were broken off may be left")
+    try:
+        found = _versions(session, bucket, prefix)
+    except BackendError as error:
+        _tell(report, error, f"older versions below {uri} may be left, if the bucket keeps them")
+        found = [{"Key": key} for key, _ in storage.objects(session, uri)]
+    for some in _parts(found):
+        _delete(session, bucket, uri, some)
+    return len(found)
+
+
+def _versions(session: Session, bucket: str, prefix: str) -> list[dict[str, str]]:
+    """All versions and delete markers, as delete_objects takes them. Without versioning each object is one, "null"."""
+    found = []
+    for page in _pages(session, "list_object_versions", "s3:ListBucketVersions", bucket, prefix):
+        found += [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+    versioned = any(item["VersionId"] != "null" for item in found)
+    return [{"Key": item["Key"]} | ({"VersionId": item["VersionId"]} if versioned else {}) for item in found]
+
+
+def _abort_uploads(session: Session, bucket: str, prefix: str) -> None:
+    for page in _pages(session, "list_multipart_uploads", "s3:ListBucketMultipartUploads", bucket, prefix):
+        for upload in page.get("Uploads", []):
+            with aws_errors(f"abort the upload of {upload['Key']}", "s3:AbortMultipartUpload"):
+                session.client("s3").abort_multipart_upload(
+                    Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+
+
+def _pages(session: Session, operation: str, action: str, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """The pages of a list of the bucket; none where there is no bucket."""
+    try:
+        with aws_errors(f"list s3://{bucket}/{prefix}", action):
+            yield from session.client("s3").get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix)
+    except BackendError as error:
+        if not is_missing(error.__cause__):
+            raise
+
+
+def _delete(session: Session, bucket: str, uri: str, some: Sequence[dict[str, str]]) -> None:
+    action = "s3:DeleteObjectVersion" if "VersionId" in some[0] else "s3:DeleteObject"
+    with aws_errors(f"delete {uri}", action):
+        answer = session.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": list(some), "Quiet": True})
+    if errors := answer.get("Errors"):
+        raise BackendError(
+            f"cannot delete {errors[0]['Key']}: {errors[0].get('Message')} ({len(errors)} of {len(some)} objects)",
+            f"allow {action} to your identity; {POLICIES}",
+        )
+
+
+def _tell(report: Reporter, error: BackendError, what: str) -> None:
+    if not is_denied(error.__cause__):
+        raise error
+    report.warn(f"{what}: {error.hint}")
+
+
+def _parts(found: Sequence[dict[str, str]]) -> Iterator[Sequence[dict[str, str]]]:
+    for start in range(0, len(found), _AT_ONCE):
+        yield found[start : start + _AT_ONCE]
