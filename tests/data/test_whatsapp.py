@@ -74,6 +74,10 @@ HEADERS = {
     "Chinese, in words": "2024年3月14日 下午9:02 - ",
     "Chinese, iPhone": "[2024/3/14 晚上9:02:11] ",
     "Albanian": "14.3.24, 9:02 e paradites - ",
+    "Thai, น.": "14/3/2567 09:02 น. - ",
+    "Basque": "24/3/14 (09:02) - ",
+    "Hindi, months by name": "14 मार्च 2024, 9:02 am - ",
+    "Korean, hours in words": "[24. 3. 14. 9시 2분 11초] ",
 }
 
 
@@ -119,6 +123,19 @@ def test_the_first_notice_is_known_without_its_mark() -> None:
         "Ana: hi",
         "Ben: is WhatsApp end-to-end encrypted?",
     ]
+
+
+def test_words_beside_the_time_are_those_of_a_half_day_where_the_app_left_a_trace() -> None:
+    text = "14/3/24, 9:02 zao - Ana: hi\n14/3/24, 9:03 zao - Ben: <Media omitted>\n14/3/24, 9:04 wan - Ana: so?"
+    assert said(text) == ["Ana: hi", "Ana: so?"]
+    assert read_whatsapp(text.replace("<Media omitted>", "Room 3: no")) is None
+
+
+def test_a_line_that_begins_otherwise_than_its_file_goes_on_with_the_message() -> None:
+    pasted = "[18:02, 3/6/2024] Eve: buy four\nSleep 7 h (22.00 - 05.00), work 1 h: no"
+    text = android("Ana: she wrote this:\n" + pasted, "Ben: ok", "Ana: fine")
+    first = "Ana: she wrote this: [18:02, 3/6/2024] Eve: buy four Sleep 7 h (22.00 - 05.00), work 1 h: no"
+    assert said(text) == [first, "Ben: ok", "Ana: fine"]
 
 
 def test_lines_above_a_chat_are_kept() -> None:

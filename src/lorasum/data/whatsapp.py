@@ -8,16 +8,14 @@ notices under a name too, and marks them with U+200E (U+200F in right-to-left la
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cache
 from typing import NamedTuple
 
 from lorasum.data import whatsapp_words as words
 from lorasum.data.chat import Chat
+from lorasum.data.whatsapp_lines import Form, first_message, read_head
 from lorasum.data.whatsapp_text import (
     APP_MARKS,
     FILE_NAME,
-    MARKS,
-    NO_MARKS,
     POLL,
     bare_text,
     has_any,
@@ -27,18 +25,6 @@ from lorasum.data.whatsapp_text import (
     without_tag,
 )
 
-_WORD = r"[^\W\d_]{3,12}"
-_DATES = (
-    r"[A-Z]?\d{1,4}(?:\. ?\d{1,4}\. ?|/\d{1,4}/|-\d{1,4}-| \d{1,2} )[A-Z]?\d{1,4}\.?"  # 14/3/24, 2024. 3. 14., 3/18/R4
-    r"(?: ?(?:BE|AD|พ\.ศ\.|г\.?|р\.?|ж\.?|թ\.?))?",  # 18/3/2565 BE, 13.06.18 г.
-    r"\d{2,4}[年년] ?\d{1,2}[月월] ?\d{1,2}[日일]",  # 2024年3月14日, 2024년 3월 14일
-    rf"(?:{_WORD}\.?,? )?\d{{1,2}}\.? (?:de |of )?{_WORD}\.?,?(?: (?:de )?\d{{4}})?",  # 14. Mar 2024, 14 de maio
-    rf"(?:{_WORD}\.?,? )?{_WORD}\.? \d{{1,2}}(?:,? \d{{4}})?",  # Mar 14, 2024
-)
-_JOINED = (
-    r"(?:[,،、] ?| |(?<=[日일]))(?:(?:um|at|à|às|a las|alle|alle ore|kl\.?|klo|ob|o|u|la|в|о|στις|om|saat|pukul|lúc) )?"
-)
-
 
 def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     """The chat in an export, or None where `text` is none: other text with dates stays as it is.
@@ -46,14 +32,15 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     Args:
         sure: it is known to be an export, as in a .zip that WhatsApp made.
     """
-    lines = text.split("\n", _LINES_ABOVE + 1)
-    above = next((number for number, line in enumerate(lines[:_LINES_ABOVE]) if _head(line.strip("\r"))), None)
-    if above is None:
+    found = first_message(text)
+    if found is None:
         return None
-    messages = list(_messages(line.rstrip("\r") for line in text.split("\n")[above:]))
+    above, form = found
+    lines = [line.rstrip("\r") for line in text.split("\n")]
     title = [bare_text(line) for line in lines[:above] if bare_text(line)]
+    messages = list(_messages(lines[above:], form))
     sure = sure or _has_trace_of_the_app(messages)
-    if not sure and (title or not _could_be_chat(messages)):
+    if not sure and (title or form.loose or not _could_be_chat(messages)):
         return None
     if has_any(words.ENCRYPTED, messages[0].lines[0]) and len(messages[0].lines[0]) > _SHORTEST_SENTENCE:
         messages[0] = messages[0]._replace(name=None)  # an iPhone's first notice, copied without its mark
@@ -70,8 +57,6 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     return Chat("\n".join(said), "WhatsApp export", dict(left_out))
 
 
-_LINES_ABOVE = 5
-"""In which the first message must begin: a title, or the end of a message that was cut off, may stand above it."""
 _SHORTEST_SENTENCE = 40  # characters: shorter talk of encryption is a person's
 
 
@@ -83,66 +68,10 @@ class _Message(NamedTuple):
     marked: bool
 
 
-class _Head(NamedTuple):
-    name: str | None
-    text: str
-    marked: bool
-
-
-@cache
-def _header() -> re.Pattern[str]:
-    """The beginning of a message, up to the name."""
-    forms = (re.escape(form).replace(r"\.", r"\.? ?") for form in words.AM_PM)
-    half = "(?:" + "|".join(sorted(forms, key=len, reverse=True)) + r")(?![^\W\d_])"
-    minutes = rf"(?:{half} ?)?\d{{1,2}}(?:[:.٫]| ?h ?)\d{{2}}"
-    time = rf"{minutes}(?:[:.٫]\d{{2}})?(?: ?(?:ч\.?|h|Uhr))?(?: ?{half})?"
-    date = "(?:" + "|".join(_DATES) + ")"
-    both = rf"(?:{date}{_JOINED}{time}|{time}(?:, ?| ){date})"
-    with_seconds = rf"{date}{_JOINED}{minutes}[:.]\d{{2}}(?: ?{half})?"
-    return re.compile(rf"(?:\[{both}\] ?(?:- )?|{both} ?[-–—] |{with_seconds}: )", re.IGNORECASE)
-
-
-_NAME = re.compile(rf"[{MARKS}]*(.{{1,100}}?):(?: |$)(.*)", re.DOTALL)
-_OPEN_QUOTE = re.compile(r"\"[^\"]*$|“[^”]*$|„[^“”]*$|«[^»]*$")
-
-
-def _head(line: str) -> _Head | None:
-    """The name and text of a line that begins a message."""
-    bare = line.translate(NO_MARKS)
-    begun = _header().match(bare) if bare[:1] == "[" or any(char.isdigit() for char in bare[:24]) else None
-    if not begun:
-        return None
-    rest = _after(line, begun.end())
-    marked = line[:1] in tuple(APP_MARKS)
-    named = _NAME.match(rest)
-    name = bare_text(named[1]) if named else ""
-    name = name.removeprefix("~").strip() or name  # `~ Ana` is somebody who is not among the contacts
-    if not named or not name or _OPEN_QUOTE.search(name) or _is_sentence(name):
-        return _Head(None, rest, marked)
-    return _Head(name, named[2], marked)
-
-
-def _is_sentence(name: str) -> bool:
-    """Whether what stands before a colon is no name but a notice, as in `Ana changed the group description to: …`."""
-    return len(name) > _LONGEST_NAME and has_any((*words.ENCRYPTED, *words.GROUP), name)
-
-
-_LONGEST_NAME = 15  # characters that are not looked into
-
-
-def _after(line: str, count: int) -> str:
-    """`line` behind its first `count` characters that are no marks; a mark that follows them stays."""
-    for index, char in enumerate(line):
-        if count == 0:
-            return line[index:]
-        count -= char not in MARKS
-    return ""
-
-
-def _messages(lines: Iterable[str]) -> Iterator[_Message]:
+def _messages(lines: Iterable[str], form: Form) -> Iterator[_Message]:
     current: _Message | None = None
     for line in lines:
-        if head := _head(line):
+        if head := read_head(line, form):
             if current:
                 yield current
             current = _Message(head.name, [head.text], head.marked)

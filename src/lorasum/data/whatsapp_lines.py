@@ -1,0 +1,123 @@
+"""How a message begins in a WhatsApp export: date, time and name, in the forms of many languages. Pure.
+
+    14/3/2024, 9:02 a. m. - Ana: hi          [14.03.24, 09:02:11] Ana: hi          2024年3月14日 下午9:02 - Ana: hi
+
+The order of day, month and year does not matter here: dates are dropped.
+"""
+
+import re
+from functools import cache
+from typing import NamedTuple
+
+from lorasum.data import whatsapp_words as words
+from lorasum.data.whatsapp_text import APP_MARKS, MARKS, NO_MARKS, bare_text, has_any
+
+_WORD = r"[^\W\d_][^\s\d.,:;\[\]()/-]{1,13}"  # a month, or a day of the week
+_NUMBERS = (
+    r"[A-Z]?\d{1,4}(?:\. ?\d{1,4}\. ?|/\d{1,4}/|-\d{1,4}-| \d{1,2} )[A-Z]?\d{1,4}\.?"  # 14/3/24, 2024. 3. 14.
+    r"(?: ?(?:BE|AD|พ\.ศ\.|г\.?|р\.?|ж\.?|թ\.?))?",  # 18/3/2565 BE, 13.06.18 г.
+    r"\d{2,4}[年년] ?\d{1,2}[月월] ?\d{1,2}[日일]",  # 2024年3月14日, 2024년 3월 14일
+)
+_MONTHS = (
+    rf"(?:{_WORD}\.?,? )?\d{{1,2}}\.?[ -](?:de |of )?{_WORD}\.?,?"  # 14. Mar 2024, Fri, 14 de março de 2024
+    r"(?:[ -]?(?:de )?\d{4}\.?)?(?: ?[гр]\.)?",
+    rf"\d{{4}}[.,]? {_WORD}\.? \d{{1,2}}\.?",  # 2024. márc. 14.
+    rf"(?:{_WORD}\.?,? )?{_WORD}\.? \d{{1,2}}(?:,? \d{{4}})?",  # Mar 14, 2024
+)
+_AT = r"(?:um|at|à|às|a las|alle|alle ore|kl\.?|klo|ob|o|u|la|в|о|στις|om|saat|pukul|lúc)"
+_JOINED = rf"(?:[,،、] ?| |(?<=[日일]))(?:{_AT} )?"
+_LOOSE = r"[^\W\d_][^\s\d:\[\]]{0,13}(?: [^\W\d_][^\s\d:\[\]]{0,9})?"
+"""What may be a.m. or p.m. in a language that is not in the table: one or two words."""
+
+
+class Form(NamedTuple):
+    """How the messages of one file begin; all in the same way.
+
+    Attributes:
+        bracket: in brackets, as an iPhone writes it.
+        months: with names of months, which only old exports have.
+        loose: any word or two beside the time may be a.m. or p.m.; else those of the table.
+    """
+
+    bracket: bool
+    months: bool = False
+    loose: bool = False
+
+
+_STRICT = tuple(Form(bracket, months) for months in (False, True) for bracket in (True, False))
+_FORMS = (_STRICT, tuple(form._replace(loose=True) for form in _STRICT[:2]))
+
+
+@cache
+def _header(form: Form) -> re.Pattern[str]:
+    """The beginning of a message, up to the name."""
+    halves = (re.escape(half).replace(r"\.", r"\.? ?") for half in words.AM_PM)
+    half = _LOOSE if form.loose else "(?:" + "|".join(sorted(halves, key=len, reverse=True)) + r")(?![^\W\d_])"
+    minutes = r"\d{1,2}(?:(?:[:.٫]| ?h ?)\d{2}|시 ?\d{1,2}분)"
+    seconds = r"(?:[:.٫]\d{2}| min \d{2} s| \d{1,2}초)"
+    time = rf"\(?(?:{half} ?)?{minutes}{seconds}?(?: ?(?:ч\.?|h|Uhr|น\.))?(?: ?{half})?\)?"
+    date = "(?:" + "|".join(_MONTHS if form.months else _NUMBERS) + ")"
+    both = rf"(?:{date}{_JOINED}{time}|{time}(?:, ?| ){date})"
+    with_seconds = rf"{date}{_JOINED}(?:{half} ?)?{minutes}{seconds}(?: ?{half})?"
+    whole = rf"\[{both}\] ?(?:- )?" if form.bracket else rf"{both} ?[-–—] |{with_seconds}: "
+    return re.compile(rf"(?:{whole})", re.IGNORECASE)
+
+
+class Head(NamedTuple):
+    """What a line says that begins a message; `marked`: a mark stands before it, as before attachments."""
+
+    name: str | None
+    text: str
+    marked: bool
+
+
+_NAME = re.compile(rf"[{MARKS}]*(.{{1,100}}?):(?: |$)(.*)", re.DOTALL)
+_OPEN_QUOTE = re.compile(r"\"[^\"]*$|“[^”]*$|„[^“”]*$|«[^»]*$")
+
+
+def read_head(line: str, form: Form) -> Head | None:
+    """The name and text of a line that begins a message."""
+    bare = line.translate(NO_MARKS)
+    likely = bare[:1] == "[" if form.bracket else any(char.isdigit() for char in bare[:24])
+    begun = _header(form).match(bare) if likely else None
+    if not begun:
+        return None
+    rest = _after(line, begun.end())
+    marked = line[:1] in tuple(APP_MARKS)
+    named = _NAME.match(rest)
+    name = bare_text(named[1]) if named else ""
+    name = name.removeprefix("~").strip() or name  # `~ Ana` is somebody who is not among the contacts
+    if not named or not name or _OPEN_QUOTE.search(name) or _is_sentence(name):
+        return Head(None, rest, marked)
+    return Head(name, named[2], marked)
+
+
+def _is_sentence(name: str) -> bool:
+    """Whether what stands before a colon is no name but a notice, as in `Ana changed the group description to: …`."""
+    return len(name) > _LONGEST_NAME and has_any((*words.ENCRYPTED, *words.GROUP), name)
+
+
+_LONGEST_NAME = 15  # characters that are not looked into
+
+
+def _after(line: str, count: int) -> str:
+    """`line` behind its first `count` characters that are no marks; a mark that follows them stays."""
+    for index, char in enumerate(line):
+        if count == 0:
+            return line[index:]
+        count -= char not in MARKS
+    return ""
+
+
+def first_message(text: str) -> tuple[int, Form] | None:
+    """How many lines stand above the first message, and how messages begin."""
+    lines = text.split("\n", LINES_ABOVE + 1)[:LINES_ABOVE]
+    for forms in _FORMS:
+        for number, line in enumerate(lines):
+            if found := next((form for form in forms if read_head(line, form)), None):
+                return number, found
+    return None
+
+
+LINES_ABOVE = 5
+"""In which the first message must begin: a title, or the end of a message that was cut off, may stand above it."""
