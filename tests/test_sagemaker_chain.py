@@ -130,12 +130,12 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     described = there.aws.sagemaker.jobs[planned["job"]].description
     assert sent == {key: described[key] for key in sent}
     assert deployed["artifact"] == trained["artifact"]
-    assert (evaluated["examples"], evaluated["before"]) == (4, None)
+    assert (evaluated["examples"], set(evaluated["scores"])) == (4, {"first 3 sentences", "fine-tuned"})
 
     assert there.call("train")["reused"]
     assert there.call("deploy")["reused"]
     assert there.aws.calls.count("sagemaker CreateEndpoint") == 1
-    assert there.call("evaluate", "--base")["before"] is not None
+    assert "base model" in there.call("evaluate", "--base")["scores"]
     assert there.aws.calls.count("sagemaker CreateEndpoint") == 2
     summary = there.call("predict", "--text", "Ana: lunch?\nBen: yes, at noon")["summary"]
     assert summary == local_summary(there, trained["artifact"], tmp_path)

@@ -15,7 +15,7 @@ import typer
 import typer.main
 
 from lorasum import __version__
-from lorasum.errors import BackendError, LorasumError
+from lorasum.errors import BackendError, LorasumError, ScoreError
 from lorasum.interrupts import INTERRUPTED, Interrupts
 from lorasum.ui import render
 
@@ -125,7 +125,7 @@ def _run(
     from lorasum.config.loader import load_config
     from lorasum.context import RunContext
     from lorasum.ledger import Ledger
-    from lorasum.results import BatchPrediction, RunResult, TeardownResult
+    from lorasum.results import BatchPrediction, EvaluateResult, RunResult, TeardownResult
     from lorasum.ui.reporter import ConsoleReporter
 
     _interrupts.removes = shlex.join(["lorasum", "teardown", "--config", str(file)])
@@ -140,6 +140,8 @@ def _run(
             f"{len(result.failures)} of {result.rows} rows were refused, line {first.line} first: {first.reason}",
             "they have `error` instead of `summary` in the output; --json lists them all",
         )
+    if isinstance(result, EvaluateResult) and result.missed:
+        raise ScoreError(f"the model is not good enough: {'; '.join(result.missed)}", f"look at {result.summaries}")
     if isinstance(torn, TeardownResult) and torn.remaining:
         raise BackendError(f"still there: {'; '.join(torn.remaining)}", "run `lorasum teardown` again")
 
@@ -252,7 +254,10 @@ def predict(
         _run(*common, lambda context: predict_text(context, given_dialogue(text, file, context)))
 
 
-@app.command(epilog="lorasum evaluate -c configs/quickstart.yaml --limit 20")
+@app.command(
+    epilog="lorasum evaluate -c configs/quickstart.yaml --limit 20\n\n"
+    "lorasum evaluate -c configs/quickstart.yaml --fail-under rougeL=30 --fail-under faithful=0.9"
+)
 def evaluate(
     config: ConfigFile,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many test dialogues.")] = None,
@@ -260,19 +265,28 @@ def evaluate(
         bool | None,
         typer.Option(
             "--base/--no-base",
-            help="Show the base model's figures, or leave them out. Default: show them where they cost nothing.",
+            help="Compare with the base model, or do not. Default: where it costs nothing.",
         ),
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="RUN", help="Compare with another run's summaries.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once.")] = 1,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option("--fail-under", metavar="FIGURE=LEAST", help="Exit with 4 below this: rouge1=40. Repeatable."),
     ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score the endpoint's summaries of the test dialogues with ROUGE, beside the base model's."""
-    from lorasum.commands.evaluate import evaluate
+    """Score the endpoint's summaries of the test dialogues: words, facts, and how sure that is, beside others'."""
+    from lorasum.commands.evaluate import evaluate, limits
 
+    at_least = limits(fail_under or ())
     common = (config, overrides, as_json, quiet)
-    _run(*common, lambda context: evaluate(context, limit=limit, base=base))
+    _run(*common, lambda context: evaluate(context, limit, base, compare, concurrency, at_least))
 
 
 @app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes")

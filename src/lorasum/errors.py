@@ -49,3 +49,9 @@ class InterruptedRunError(LorasumError):
     """The user interrupted a verb that then had something to tell, such as where the training stopped."""
 
     exit_code = 130
+
+
+class ScoreError(LorasumError):
+    """A figure of `evaluate` is below what `--fail-under` asks for. It has an exit code of its own, for CI."""
+
+    exit_code = 4

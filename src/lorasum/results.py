@@ -6,15 +6,7 @@ from typing import Any
 
 from lorasum.data.records import Manifest
 from lorasum.resources import Resource, ResourceState, details, kind_of
-
-
-@dataclass(frozen=True, slots=True)
-class Rouge:
-    """ROUGE F1 scores, 0 to 100 (rouge-score library, stemming on), means over examples."""
-
-    rouge1: float
-    rouge2: float
-    rougeL: float  # noqa: N815  the metric's own name
+from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +115,40 @@ class RowFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeFigures:
+    """What a language model thinks of the summaries: mean marks from 1 to 5, and comparisons with the base model's."""
+
+    model: str
+    judged: int
+    faithfulness: float
+    coverage: float
+    conciseness: float
+    better_than_base: int
+    worse_than_base: int
+    as_good_as_base: int
+    usd: float
+    """What it cost just now; answers that were kept cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluateResult:
+    """Scores of the tuned model beside those of others, on the same test dialogues."""
+
     run: str
     examples: int
-    before: Rouge | None
-    """The base model on the same prompts; None where they were left out."""
-    after: Rouge
+    language: str
+    """ISO 639-1 code of the language that the summaries are scored in."""
+    scores: Mapping[str, Scores]
+    """By what is scored; the tuned model is `fine-tuned`."""
+    comparisons: tuple[Comparison, ...]
+    """The tuned model with each of the others."""
+    worst: tuple[ScoredSummary, ...]
+    """The tuned model's summaries to look at first."""
+    summaries: str
+    """File of all its summaries with their scores and findings, one JSON object a line."""
+    judge: JudgeFigures | None
+    missed: tuple[str, ...]
+    """Figures that are below what `--fail-under` asks for, one line each."""
     seconds: float
 
 

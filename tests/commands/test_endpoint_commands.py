@@ -14,7 +14,6 @@ from memory_backend import InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy
-from lorasum.commands.evaluate import evaluate, rouge
 from lorasum.commands.predict import predict_sample, predict_text
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
@@ -450,54 +449,3 @@ def test_the_output_is_never_the_input(
     with pytest.raises(LorasumError, match="same file"):
         predict_file(context(deployed, backend, ledger), source, tmp_path / "link.jsonl")
     assert rows(source) == [{"dialogue": "A: hi"}]
-
-
-def test_rouge_is_the_mean_f1_of_stemmed_words() -> None:
-    scores = rouge(["the cats sat", "a b c d"], ["the cat sat", "x"])
-    assert (scores.rouge1, scores.rouge2, scores.rougeL) == (50, 50, 50)
-
-
-def test_evaluate_scores_the_endpoint_and_the_base_model_which_is_paid_for_once(
-    deployed: Config, backend: InMemoryBackend, ledger: Ledger
-) -> None:
-    first = evaluate(context(deployed, backend, ledger))
-    assert first.examples == 3
-    assert first.before == first.after
-    assert first.after.rouge1 == pytest.approx(100 * 6 / 8)  # it echoes "Sum up: Ana: number 0", 5 words for 3
-    assert [request["endpoint"] for request in backend.requests] == ["chats", "chats", *["chats--base"] * 3]
-    assert states(ledger) == {"chats": "live", "chats--base": "gone"}
-    assert list(backend.endpoints) == ["chats"]
-
-    backend.calls.clear()
-    assert evaluate(context(deployed, backend, ledger)).before == first.before
-    assert evaluate(context(deployed, backend, ledger), limit=1, base=False).examples == 1
-    assert "start_endpoint" not in backend.calls
-
-
-def test_a_base_endpoint_that_costs_money_is_started_only_when_asked_for(
-    deployed: Config, backend: InMemoryBackend, ledger: Ledger
-) -> None:
-    backend.price = 2.5
-    said = RecordingReporter()
-    assert evaluate(context(deployed, backend, ledger, said)).before is None
-    assert list(backend.endpoints) == ["chats"]
-    [step] = [step for step in said.steps if "left out" in step]
-    assert "$2.50 an hour" in step
-    asked = evaluate(context(deployed, backend, ledger), base=True).before
-    assert asked is not None
-    assert evaluate(context(deployed, backend, ledger)).before == asked, "its figures were kept"
-
-
-@pytest.mark.parametrize("failure", [refuse, interrupt])
-def test_the_base_endpoint_goes_whatever_happens(
-    deployed: Config, backend: InMemoryBackend, ledger: Ledger, failure: Callable[[], None]
-) -> None:
-    def at_the_base_models_second_request() -> None:
-        if [request["endpoint"] for request in backend.requests].count("chats--base") == 1:
-            failure()
-
-    backend.before["invoke"] = at_the_base_models_second_request
-    with pytest.raises((BackendError, KeyboardInterrupt)):
-        evaluate(context(deployed, backend, ledger))
-    assert list(backend.endpoints) == ["chats"]
-    assert states(ledger)["chats--base"] == "gone"

@@ -6,7 +6,7 @@ import pytest
 
 from lorasum.config.schema import Columns, DataConfig
 from lorasum.data.records import Example
-from lorasum.data.rows import fields_of
+from lorasum.data.rows import Fields, fields_of
 from lorasum.data.validate import Rejected, Tally, check, examples
 from lorasum.errors import DataError
 
@@ -52,7 +52,6 @@ WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
             },
             WITH_SYSTEM,
         ),
-        ({"dialogue": DIALOGUE, "summary": ["They greet.", "Two people say hello."]}, DIALOGUE),
         ({"dialogue": DIALOGUE, "summary": [None, " ", "They greet."]}, DIALOGUE),
     ],
 )
@@ -66,8 +65,8 @@ def test_a_chat_that_does_not_end_with_the_assistant_has_no_summary() -> None:
 
 def test_columns_that_are_set_are_the_only_ones_read() -> None:
     row = {"messages": [USER, ANSWER], "prompt": "p", "completion": "c"}
-    assert fields_of(row, Columns(dialogue="chat")) == (None, None)
-    assert fields_of(row, Columns(dialogue="messages", summary="completion")) == ([USER, ANSWER], "c")
+    assert fields_of(row, Columns(dialogue="chat")) == Fields(None, None)
+    assert fields_of(row, Columns(dialogue="messages", summary="completion")) == Fields([USER, ANSWER], "c")
 
 
 def test_a_row_with_a_dialogue_and_no_summary_is_no_other_form() -> None:
@@ -81,3 +80,8 @@ def test_a_file_of_such_rows_is_read_and_a_misnamed_column_tells_the_forms() -> 
     with pytest.raises(DataError, match="no column 'dialogue'") as told:
         list(examples([("b:1", {"talk": "a", "tldr": "b"})], "b", DataConfig(train="b", test_fraction=0.5), Tally()))
     assert "prompt and completion" in told.value.hint
+
+
+def test_the_first_reference_is_the_summary_and_the_others_are_kept() -> None:
+    row = {"dialogue": "Ana: hi", "summary": ["They greet.", " ", "Ana says hi. "]}
+    assert check(row, Columns()) == Example("Ana: hi", "They greet.", ("Ana says hi.",))

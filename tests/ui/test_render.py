@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,11 +22,11 @@ from lorasum.results import (
     BatchPrediction,
     DeployResult,
     EvaluateResult,
+    JudgeFigures,
     Prediction,
     PrepareResult,
     RenderedExample,
     ResourceStatus,
-    Rouge,
     RowFailure,
     RunResult,
     StatusResult,
@@ -34,6 +35,7 @@ from lorasum.results import (
     TrainResult,
     TrainStarted,
 )
+from lorasum.scoring.evaluation import compare, mean_scores, score_summaries
 from lorasum.ui import render
 from lorasum.ui.reporter import ConsoleReporter
 from lorasum.ui.terminal import visible
@@ -43,7 +45,22 @@ MANIFEST = Manifest("abc", "{dialogue}", "org/model", None, 2, 1024, {"train": S
 PREPARED = PrepareResult("chats", "/data/abc", reused=False, manifest=MANIFEST, seconds=3.4)
 TRAINED = TrainResult("chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277)
 DEPLOYED = DeployResult("chats", "chats", "http://127.0.0.1:4000", "/model", "chats-1", False, 4.2)
-EVALUATED = EvaluateResult("chats", 20, before=Rouge(14.0, 0.0, 11.0), after=Rouge(42.0, 16.0, 33.0), seconds=40)
+DIALOGUES = [f"Ann: see you at {hour}\nBen: fine" for hour in range(1, 6)]
+REFERENCES = [[f"Ann and Ben meet at {hour}."] for hour in range(1, 6)]
+TUNED = score_summaries(DIALOGUES, REFERENCES, [f"Ann meets Oskar at {hour}." for hour in range(1, 6)], "en")
+BASE = score_summaries(DIALOGUES, REFERENCES, ["They talk."] * 5, "en")
+EVALUATED = EvaluateResult(
+    run="chats",
+    examples=5,
+    language="en",
+    scores={"base model": mean_scores(BASE), "fine-tuned": mean_scores(TUNED)},
+    comparisons=(compare("base model", TUNED, BASE), compare("itself", TUNED, TUNED)),
+    worst=tuple(TUNED[:1]),
+    summaries="/home/ann/scored.jsonl",
+    judge=JudgeFigures("judge-1", 5, 4.2, 3.8, 5.0, 3, 1, 1, 0.12),
+    missed=(),
+    seconds=40,
+)
 SAMPLE = Prediction("Mia: climb [tonight]? :smile: 😀", "They climb.", "Mia wants to climb.")
 TORN = TeardownResult("chats", ("endpoint chats",), ())
 RAN = RunResult(PREPARED, TRAINED, DEPLOYED, EVALUATED, SAMPLE, TORN, 400)
@@ -83,7 +100,8 @@ def test_json_is_json_whatever_the_terminal(
 def test_json_has_the_fields_of_the_record_and_null_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
     render.show(RAN, as_json=True)
     ran = json.loads(capsys.readouterr().out)
-    assert ran["evaluate"]["after"] == {"rouge1": 42.0, "rouge2": 16.0, "rougeL": 33.0}
+    assert set(ran["evaluate"]["scores"]["fine-tuned"]["rougeL"]) == {"mean", "low", "high"}
+    assert ran["evaluate"]["worst"][0]["findings"][0]["kind"] == "name"
     assert ran["prepare"]["manifest"]["splits"]["train"]["packs"] == 38
     assert ran["train"]["eval_loss"] is None
     assert ran["sample"]["dialogue"] == SAMPLE.dialogue
@@ -98,8 +116,7 @@ def test_a_run_shows_what_each_verb_did(capsys: pytest.CaptureFixture[str]) -> N
         "chats-1",
         "http://127.0.0.1:4000",
         "base model",
-        "42.0",
-        "3.0×",
+        "ROUGE-L against base model: better by",
         "6 min 40 s",
     ):
         assert part in out
@@ -322,3 +339,17 @@ def test_a_summary_is_exact_in_a_pipe_and_visible_on_a_terminal(capsys: pytest.C
 def test_text_in_any_script_is_shown_as_it_is() -> None:
     for text in ("Grüße, 東京 🙂👩‍👧", "שלום\u200f, مرحبا\u200e", "a\tb\nc"):
         assert visible(text) == text
+
+
+def test_an_evaluation_says_how_sure_it_is_and_what_to_look_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    render.show(EVALUATED)
+    shown = capsys.readouterr().out
+    assert re.search(r"ROUGE-L against base model: better by [\d.]+ \([\d.]+ to [\d.]+\), p < 0.001", shown)
+    assert "ROUGE-L against itself: no difference that 5 dialogues can show" in shown
+    assert "faithfulness 4.2, coverage 3.8, conciseness 5.0 of 5 over 5 summaries by judge-1" in shown
+    assert "better than the base model in 3 of 5, worse in 1, $0.12" in shown
+    assert "name Oskar" in shown
+    assert "/home/ann/scored.jsonl" in shown

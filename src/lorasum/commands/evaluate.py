@@ -1,127 +1,239 @@
-"""Evaluate: ROUGE of the endpoint's summaries of the test dialogues, with the base model's figures beside."""
+"""Evaluate: is the tuned model good enough? Its summaries of the test dialogues, scored and compared with others'."""
 
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 
 from lorasum import paths
 from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.context import RunContext
 from lorasum.data.records import Example
-from lorasum.files import write_file, writing
+from lorasum.errors import LorasumError
+from lorasum.files import make_folder, write_file, writing
 from lorasum.lifecycle import endpoints
+from lorasum.lifecycle.answers import Answers
 from lorasum.lifecycle.costs import price_note
-from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.serving import Summarizer
-from lorasum.reporting import Reporter
 from lorasum.resources import Origin
-from lorasum.results import EvaluateResult, Rouge
+from lorasum.results import EvaluateResult, JudgeFigures
+from lorasum.scoring.baselines import lead
+from lorasum.scoring.evaluation import FIGURES, ScoredSummary, compare, mean_scores, score_summaries, worst
+from lorasum.scoring.words import language_of
 
+TUNED, BASE, LEAD = "fine-tuned", "base model", "first 3 sentences"
+"""What is scored. Another run is called by its name."""
 _BASE = "--base"
 """Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
+_AGAIN = "free some disk, then evaluate again"
+_SHOWN = 10  # of the worst summaries
 
 
-def evaluate(run: RunContext, limit: int | None = None, base: bool | None = None) -> EvaluateResult:
-    """Score the endpoint on the first `limit` test examples (all, if None).
+def evaluate(
+    run: RunContext,
+    limit: int | None = None,
+    base: bool | None = None,
+    other: str | None = None,
+    concurrency: int = 1,
+    at_least: Mapping[str, float] | None = None,
+) -> EvaluateResult:
+    """Score the endpoint's summaries of the first `limit` test dialogues (all, if None).
 
-    The base model answers the same prompts through an endpoint of its own, once: its figures are kept.
+    They are compared with the dialogues' first three sentences, with the base model, which is asked with the same
+    prompt through an endpoint of its own, and with another run. Summaries are kept: none is asked for twice.
 
     Args:
-        base: whether to show the base model's figures. None shows them where they cost nothing: on the user's own
-            machine, or once they are kept.
+        base: whether to compare with the base model. None does so where it costs nothing: on the user's own machine, or
+            once its summaries are kept.
+        other: name of another run that was evaluated on the same dialogues.
+        concurrency: requests under way at once.
+        at_least: the least that a figure may be, by its name.
 
     Raises:
-        LorasumError: no endpoint is in service, or the test examples are gone.
+        LorasumError: no endpoint is in service, the test examples are gone, or the other run has no such summaries.
         BackendError: an endpoint did not start or did not answer.
     """
     began = time.monotonic()
     summarizer = run.summarizer()
     examples = summarizer.held_out()[:limit]
-    after = _score(summarizer, examples, run.reporter, "fine-tuned model")
-    before = None if base is False else _base_score(run, summarizer.origin, examples, whatever_it_costs=bool(base))
-    return EvaluateResult(run.name, len(examples), before, after, time.monotonic() - began)
+    summaries = {LEAD: [lead(example.dialogue) for example in examples]}
+    if base is not False and (of_base := _of_base(run, summarizer.origin, examples, concurrency, bool(base))):
+        summaries[BASE] = of_base
+    if other is not None:
+        summaries[other] = _of_other(other, examples)
+    summaries[TUNED] = _ask(run, summarizer, examples, TUNED, concurrency)
+
+    dialogues, references = [one.dialogue for one in examples], [one.references for one in examples]
+    language = run.config.evaluate.language
+    if language == "auto":
+        language = language_of([text for texts in references for text in texts])
+    scored = {name: score_summaries(dialogues, references, texts, language) for name, texts in summaries.items()}
+    file = _folder(run.name) / f"scored-{_key(run, summarizer.origin, summarizer.endpoint.artifact)}.jsonl"
+    with writing(file, _AGAIN):
+        write_file(file, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in scored[TUNED]))
+    scores = {name: mean_scores(ones) for name, ones in scored.items()}
+    return EvaluateResult(
+        run=run.name,
+        examples=len(examples),
+        language=language,
+        scores=scores,
+        comparisons=tuple(compare(name, scored[TUNED], ones) for name, ones in scored.items() if name != TUNED),
+        worst=tuple(worst(scored[TUNED], _SHOWN)),
+        summaries=str(file),
+        judge=_judged(run, scored[TUNED], scored.get(BASE)),
+        missed=tuple(
+            f"{name} is {getattr(scores[TUNED], name).mean:.4g}, and at least {least:g} is asked for"
+            for name, least in (at_least or {}).items()
+            if getattr(scores[TUNED], name).mean < least
+        ),
+        seconds=time.monotonic() - began,
+    )
 
 
-def rouge(references: Sequence[str], summaries: Sequence[str]) -> Rouge:
-    """ROUGE-1, -2 and -L F1 of each summary against its reference, stemmed: means, 0 to 100."""
-    from rouge_score.rouge_scorer import RougeScorer
+def limits(texts: Sequence[str]) -> dict[str, float]:
+    """The limits of `--fail-under`, such as `rouge1=40`, by figure.
 
-    kinds = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(kinds, use_stemmer=True)
-    scores = [scorer.score(target, summary) for target, summary in zip(references, summaries, strict=True)]
-    return Rouge(**{kind: 100 * sum(score[kind].fmeasure for score in scores) / len(scores) for kind in kinds})
+    Raises:
+        LorasumError: a figure is not known, or its limit is no number.
+    """
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in FIGURES:
+            nearest = get_close_matches(name, FIGURES, 1, 0.4)
+            raise LorasumError(
+                f"--fail-under {text}: there is no figure {name!r}"
+                + (f"; did you mean {nearest[0]}?" if nearest else ""),
+                f"the figures are {', '.join(FIGURES)}",
+            )
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise LorasumError(
+                f"--fail-under {text}: {value!r} is no number", f"write --fail-under {name}=40"
+            ) from error
+    return found
 
 
-def _score(summarizer: Summarizer, examples: Sequence[Example], reporter: Reporter, label: str) -> Rouge:
-    summaries: list[str] = []
-    reporter.progress(label, 0, len(examples), "summarising the test dialogues")
-    for part in summarizer.summarize_all([example.dialogue for example in examples]):
-        summaries += part
-        reporter.progress(label, len(summaries), len(examples), "summarising the test dialogues")
-    return rouge([example.summary for example in examples], summaries)
+def _ask(
+    run: RunContext, summarizer: Summarizer, examples: Sequence[Example], label: str, concurrency: int
+) -> list[str]:
+    """One summary for each example; of a dialogue that the endpoint refuses, an empty one."""
+    file = _kept(run, summarizer.origin, summarizer.endpoint.artifact, label)
+    with writing(file, _AGAIN):
+        make_folder(file.parent)
+        answers = Answers(file)
+        count = len(examples)
+        run.reporter.progress(label, min(len(answers.known), count), count, "summarising the test dialogues")
+        found = answers.fill(
+            summarizer,
+            [example.dialogue for example in examples],
+            concurrency,
+            lambda done: run.reporter.progress(label, min(done, count), count, "summarising the test dialogues"),
+        )
+    run.reporter.progress(label, count, count)
+    if refused := [answer["error"] for answer in found if "error" in answer]:
+        run.reporter.warn(
+            f"{len(refused)} of {count} dialogues were refused and count as empty summaries: {refused[0]}"
+        )
+    return [answer.get("summary", "") for answer in found]
 
 
-def _base_score(run: RunContext, origin: Origin, examples: Sequence[Example], whatever_it_costs: bool) -> Rouge | None:
-    """The base model's figures: kept ones, or those of an endpoint that is there for as long as it takes."""
-    kept = _kept_figures(run, origin, len(examples))
-    if figures := _read_figures(kept):
-        return figures
+def _of_base(
+    run: RunContext, origin: Origin, examples: Sequence[Example], concurrency: int, whatever_it_costs: bool
+) -> list[str] | None:
+    """The base model's summaries: kept ones, or those of an endpoint that is there for as long as it takes."""
+    model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
+    kept = Answers(_kept(run, origin, model, BASE)).known
+    if all(place in kept for place in range(len(examples))):
+        return [kept[place]["summary"] for place in range(len(examples))]
     price = run.backend.usd_per_hour("endpoint")
     if price != 0 and not whatever_it_costs:
-        run.reporter.step(
-            f"the base model's figures are left out: they take a second endpoint{price_note(price)}; "
-            "`lorasum evaluate --base` starts it, and deletes it again"
-        )
+        second = f"a second endpoint{price_note(price)}"
+        run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it")
         return None
-    with run.hold() as held:
-        if figures := _read_figures(kept):  # another process has just found them out
-            return figures
-        figures = _ask_base(run, held, origin, examples)
-        _keep_figures(kept, figures)
-    return figures
-
-
-def _ask_base(run: RunContext, held: HeldRun, origin: Origin, examples: Sequence[Example]) -> Rouge:
-    """Start the base model's endpoint, score it, and delete it whatever happens."""
     name = f"{run.name}{_BASE}"
     spec = EndpointSpec(
         run=run.name,
         name=name,
-        artifact=f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model,
+        artifact=model,
         code=paths.container_scripts(),
         startup_timeout=run.config.local.startup_timeout,
     )
-    price = price_note(run.backend.usd_per_hour("endpoint"))
-    run.reporter.step(f"starting endpoint {name} for the base model's figures{price}")
 
     def asked(endpoint: EndpointRef) -> Summarizer:
         return Summarizer(run.backend, endpoint, origin, run.config.predict)
 
+    with run.hold() as held:
+        run.reporter.step(f"starting endpoint {name} for the base model{price_note(price)}")
+        try:
+            as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)
+            endpoint = endpoints.start(held, spec, as_asked, lambda ref: asked(ref).summarize([endpoints.PROBE]))
+            return _ask(run, asked(endpoint), examples, BASE, concurrency)
+        finally:
+            endpoints.delete(held, name)
+
+
+def _of_other(other: str, examples: Sequence[Example]) -> list[str]:
+    """The summaries of the newest evaluation of another run on the same dialogues."""
+    dialogues = [example.dialogue for example in examples]
+    files = sorted(_folder(other).glob("scored-*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()][: len(dialogues)]
+        if [row["dialogue"] for row in rows] == dialogues:
+            return [row["summary"] for row in rows]
+    raise LorasumError(
+        f"run {other!r} has no evaluation on the same {len(dialogues)} test dialogues",
+        "run `lorasum evaluate` with that run's config first, on the same test data",
+    )
+
+
+def _judged(
+    run: RunContext, tuned: Sequence[ScoredSummary], base: Sequence[ScoredSummary] | None
+) -> JudgeFigures | None:
+    """What the judge of the config says. Where it fails, what it has said until then, with a warning."""
+    if run.config.evaluate.judge is None:
+        return None
+    from lorasum.scoring.judge import Judge
+
+    judge = Judge(run.config.evaluate.judge, _folder(run.name) / "judge.jsonl")
+    verdicts, preferences = [], []
+    run.reporter.step(f"asking the judge at {judge.config.url}: the dialogues are sent to it")
     try:
-        template_only = Origin(template=origin.template)
-        endpoint = endpoints.start(held, spec, template_only, lambda ref: asked(ref).summarize([endpoints.PROBE]))
-        return _score(asked(endpoint), examples, run.reporter, "base model")
-    finally:
-        endpoints.delete(held, name)
+        for place, one in enumerate(tuned):
+            verdicts.append(judge.mark(one.dialogue, one.summary))
+            if base is not None:
+                preferences.append(judge.prefer(one.dialogue, one.summary, base[place].summary))
+            run.reporter.progress("judging", place + 1, len(tuned), f"${judge.usd:.2f}" if judge.usd else "")
+    except LorasumError as error:
+        run.reporter.warn(f"{error.message} ({error.hint})")
+    count = max(len(verdicts), 1)
+    return JudgeFigures(
+        model=judge.config.model,
+        judged=len(verdicts),
+        faithfulness=sum(verdict.faithfulness for verdict in verdicts) / count,
+        coverage=sum(verdict.coverage for verdict in verdicts) / count,
+        conciseness=sum(verdict.conciseness for verdict in verdicts) / count,
+        better_than_base=preferences.count("first"),
+        worse_than_base=preferences.count("second"),
+        as_good_as_base=preferences.count("tie"),
+        usd=judge.usd,
+    )
 
 
-def _kept_figures(run: RunContext, origin: Origin, count: int) -> Path:
-    """The file of the base model's figures; its name has everything they depend on."""
-    generation = (run.config.predict.max_new_tokens, run.config.predict.temperature)
-    key = json.dumps([origin.model, origin.model_revision, origin.template, origin.fingerprint, count, *generation])
-    return paths.run_dir(run.name) / f"base_rouge_{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+def _folder(run: str) -> Path:
+    return paths.run_dir(run) / "evaluations"
 
 
-def _read_figures(kept: Path) -> Rouge | None:
-    try:
-        return Rouge(**json.loads(kept.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None  # never made, or unreadable: made anew
+def _kept(run: RunContext, origin: Origin, artifact: str, system: str) -> Path:
+    """The file of a system's summaries; its name has everything that they depend on."""
+    return _folder(run.name) / f"{system.replace(' ', '-')}-{_key(run, origin, artifact)}.jsonl"
 
 
-def _keep_figures(kept: Path, figures: Rouge) -> None:
-    with writing(kept, "free some disk, then evaluate again"):
-        write_file(kept, json.dumps(asdict(figures)))
+def _key(run: RunContext, origin: Origin, artifact: str) -> str:
+    asked = run.config.predict
+    parts = [artifact, origin.template, origin.fingerprint, asked.max_new_tokens, asked.temperature]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -3,11 +3,9 @@
 import codecs
 import hashlib
 import json
-import os
 import stat
 import time
-from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +15,13 @@ from lorasum.context import RunContext
 from lorasum.data.exports import dialogue_in
 from lorasum.data.messages import MessageError
 from lorasum.data.rows import fields_of
-from lorasum.errors import DataError, LorasumError, RefusedError
-from lorasum.files import OWN_CHOICE, make_folder, open_file, write_file, writing
-from lorasum.lifecycle.serving import Summarizer, batches
+from lorasum.errors import DataError, LorasumError
+from lorasum.files import OWN_CHOICE, make_folder, write_file, writing
+from lorasum.lifecycle.answers import Answer, Answers
+from lorasum.lifecycle.serving import Summarizer
 from lorasum.results import BatchPrediction, RowFailure
 
 _AGAIN = "free some disk or check the folder's permissions, then run the same command again"
-
-_Answer = dict[str, str]
-"""{"summary": …}, or {"error": …} of a row that was refused."""
 
 
 class _Asked(NamedTuple):
@@ -62,67 +58,24 @@ def predict_file(
     output = output if _is_stream(output) else output.resolve()
     part = _part(output, run.name, _batch_key(summarizer, rows))
     with writing(output, _AGAIN):
-        answers = _answered(part)
-        if answers:
-            run.reporter.step(f"{len(answers)} of {len(rows)} rows were answered before")
+        answers = Answers(part, OWN_CHOICE)
+        if answers.known:
+            run.reporter.step(f"{len(answers.known)} of {len(rows)} rows were answered before")
         try:
-            with open_file(part, "a", permissions=OWN_CHOICE) as file:
-                for some in _asked(summarizer, rows, answers, concurrency):
-                    answers |= some
-                    file.writelines(json.dumps({"row": row, **answer}) + "\n" for row, answer in some.items())
-                    file.flush()
-                    run.reporter.progress("summarising", len(answers), len(rows))
+            dialogues = [row.dialogue for row in rows]
+            answered = answers.fill(
+                summarizer, dialogues, concurrency, lambda done: run.reporter.progress("summarising", done, len(rows))
+            )
         except BaseException:
-            run.reporter.warn(f"{len(answers)} of {len(rows)} rows are in {part}; the same command goes on from there")
+            done = len(answers.known)
+            run.reporter.warn(f"{done} of {len(rows)} rows are in {part}; the same command goes on from there")
             raise
-        _write_output(output, "".join(_output_line(row, answers[index]) for index, row in enumerate(rows)))
+        lines = [_output_line(row, answer) for row, answer in zip(rows, answered, strict=True)]
+        _write_output(output, "".join(lines))
         part.unlink()
-    failed = [(row.line, answers[index]["error"]) for index, row in enumerate(rows) if "error" in answers[index]]
+    failed = [(row.line, answer["error"]) for row, answer in zip(rows, answered, strict=True) if "error" in answer]
     failures = tuple(RowFailure(line, reason) for line, reason in failed)
     return BatchPrediction(str(input), str(output), len(rows), time.monotonic() - began, failures)
-
-
-def _asked(
-    summarizer: Summarizer, rows: Sequence[_Asked], answered: Container[int], concurrency: int
-) -> Iterator[dict[int, _Answer]]:
-    """Answers to the rows that have none, a request's at a time, in the order they come.
-
-    When one request fails, those under way are waited for and yielded: they are paid for.
-    """
-    missing = [index for index in range(len(rows)) if index not in answered]
-
-    def ask(indices: Sequence[int]) -> dict[int, _Answer]:
-        dialogues = [rows[index].dialogue for index in indices]
-        try:
-            summaries = summarizer.summarize(dialogues)
-        except RefusedError as error:
-            if len(indices) == 1:
-                return {indices[0]: {"error": error.message}}
-            return {index: answer for one in indices for index, answer in ask([one]).items()}
-        return {index: {"summary": summary} for index, summary in zip(indices, summaries, strict=True)}
-
-    with ThreadPoolExecutor(concurrency) as pool:
-        waiting = {pool.submit(ask, indices) for indices in batches(missing, summarizer.settings.batch_size)}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                good = [future for future in done if future.exception() is None]
-                waiting |= done - set(good)  # the first error is raised below, once the others' answers are safe
-                for future in good:
-                    yield future.result()
-                    waiting.discard(future)
-                if len(good) < len(done):
-                    break
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        under_way = [future for future in waiting if not future.cancelled()]
-        wait(under_way)
-        failed = [future for future in under_way if future.exception()]
-        for future in under_way:
-            if future not in failed:
-                yield future.result()
-        if failed:
-            failed[0].result()
 
 
 def _read_rows(path: Path, columns: Columns, how: Messages) -> list[_Asked]:
@@ -201,18 +154,6 @@ def _batch_key(summarizer: Summarizer, rows: Sequence[_Asked]) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
 
 
-def _answered(part: Path) -> dict[int, _Answer]:
-    """Answers in an unfinished output, by row; half a last line, of a write that was cut off, is cut away."""
-    if not part.exists():
-        return {}
-    content = part.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(part, len(whole))
-    rows = [json.loads(line) for line in whole.splitlines()]
-    return {row.pop("row"): row for row in rows if "error" not in row}  # what was refused is asked again
-
-
-def _output_line(row: _Asked, answer: _Answer) -> str:
+def _output_line(row: _Asked, answer: Answer) -> str:
     reference = {} if row.reference is None else {"reference": row.reference}
     return json.dumps({"dialogue": row.dialogue, **answer, **reference}, ensure_ascii=False) + "\n"

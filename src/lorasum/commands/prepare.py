@@ -231,12 +231,13 @@ def _unique(
 
 def _redacted(where: str, example: Example, region: str, looking: _Looking) -> Example:
     """The example without personal data. What was taken out is counted, and so is what may have been left in."""
-    texts = [redact(text, region, looking.taken_out) for text in (example.dialogue, example.summary)]
+    texts = [redact(text, region, looking.taken_out) for text in (example.dialogue, *example.references)]
     left = sum(len(unexplained_numbers(text, region)) for text in texts)
     if left:
         looking.left_in += left
         looking.left_in_at = looking.left_in_at or where
-    return Example(*texts)
+    dialogue, summary, *others = texts
+    return Example(dialogue, summary, tuple(others))
 
 
 def _looked_at(

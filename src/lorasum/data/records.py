@@ -7,10 +7,20 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One dialogue and its summary."""
+    """One dialogue and its summary.
+
+    Attributes:
+        other_references: summaries by other people; the model is scored against them too, and not trained on them.
+    """
 
     dialogue: str
     summary: str
+    other_references: tuple[str, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All summaries by people."""
+        return (self.summary, *self.other_references)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,17 +19,24 @@ _INSTRUCTED = (("instruction", "output"), ("instruction", "response"))
 
 
 class Fields(NamedTuple):
-    """What a row holds: a dialogue (text or messages) and a summary (text, or a list of references)."""
+    """What a row holds: a dialogue (text or messages) and a summary, with further references where there are any."""
 
     dialogue: Any
     summary: Any
+    other_references: tuple[str, ...] = ()
+
+    @property
+    def holds_something(self) -> bool:
+        """Whether there is a dialogue or a summary."""
+        return self.dialogue is not None or self.summary is not None
 
 
 def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
     """The dialogue and the summary of a row; None for what it does not have."""
     given = Fields(value_at(row, columns.dialogue), value_at(row, columns.summary))
-    if columns != Columns() or any(value is not None for value in given):
-        return Fields(given.dialogue, _first(given.summary))
+    if columns != Columns() or given.holds_something:
+        first, *others = _references(given.summary)
+        return Fields(given.dialogue, first, tuple(others))
     for key in ("messages", "conversations", "conversation"):
         messages = messages_in(row.get(key))
         if messages and looks_like_messages(messages):
@@ -78,11 +85,11 @@ def _answer(completion: Any) -> Any:
     turns = messages_in(completion) if not isinstance(completion, str) else None
     if turns and isinstance(turns[-1], Mapping):
         return text_of(turns[-1])
-    return _first(completion)
+    return _references(completion)[0]
 
 
-def _first(summary: Any) -> Any:
-    """A summary, or the first of several references that has text."""
+def _references(summary: Any) -> list[Any]:
+    """A summary, or each of several references that has text; at least one item."""
     if isinstance(summary, list) and summary and all(isinstance(one, str) or one is None for one in summary):
-        return next((one for one in summary if one and one.strip()), "")
-    return summary
+        return [one for one in summary if one and one.strip()] or [""]
+    return [summary]

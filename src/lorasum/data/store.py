@@ -163,8 +163,14 @@ def write_examples(path: Path, kept: Iterable[tuple[str, Example, T]]) -> Iterat
     """Write each example to `path` as it passes by."""
     with path.open("w", encoding="utf-8") as file:
         for item in kept:
-            file.write(json.dumps(asdict(item[1]), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_stored(item[1]), ensure_ascii=False) + "\n")
             yield item
+
+
+def _stored(example: Example) -> dict[str, Any]:
+    """An example as JSON; most have one reference only."""
+    values = asdict(example)
+    return values if example.other_references else {"dialogue": example.dialogue, "summary": example.summary}
 
 
 def read_test_examples(dataset: Path) -> list[Example]:

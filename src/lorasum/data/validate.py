@@ -119,7 +119,8 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
         if not value.isascii() and not _is_unicode(value):
             return Rejected(f"{role} is not valid Unicode")
         texts.append(value.strip())
-    return Example(*texts)
+    dialogue, summary = texts
+    return Example(dialogue, summary, tuple(one.strip() for one in fields.other_references if _is_unicode(one)))
 
 
 @dataclass(slots=True)

@@ -69,15 +69,19 @@ FIGURES: Final = tuple(field.name for field in fields(Scores))
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How much better one system is than another on the same dialogues.
+    """How much better one system is than another on the same dialogues, figure by figure.
 
     Attributes:
         other: what it is compared with, such as `base model`.
-        differences: by the name of the figure.
     """
 
     other: str
-    differences: Mapping[str, Difference]
+    rouge1: Difference
+    rouge2: Difference
+    rougeL: Difference  # noqa: N815
+    rougeLsum: Difference  # noqa: N815
+    chrf: Difference
+    faithful: Difference
 
 
 def score_summaries(
@@ -116,12 +120,12 @@ def mean_scores(scored: Sequence[ScoredSummary]) -> Scores:
 
 def compare(other: str, ours: Sequence[ScoredSummary], theirs: Sequence[ScoredSummary]) -> Comparison:
     """Compare two systems dialogue by dialogue; both have the same ones in the same order."""
-    differences = {
-        name: difference([figure(one) for one in ours], [figure(one) for one in theirs])
-        for name, figure in _FIGURES.items()
-        if name in ("rouge1", "rouge2", "rougeL", "rougeLsum", "chrf", "faithful")
-    }
-    return Comparison(other, differences)
+
+    def of(name: str) -> Difference:
+        return difference([_FIGURES[name](one) for one in ours], [_FIGURES[name](one) for one in theirs])
+
+    compared = [field.name for field in fields(Comparison) if field.name != "other"]
+    return Comparison(other, **{name: of(name) for name in compared})
 
 
 def worst(scored: Sequence[ScoredSummary], count: int) -> list[ScoredSummary]:

@@ -20,6 +20,7 @@ from lorasum.results import (
     BatchPrediction,
     DeployResult,
     EvaluateResult,
+    JudgeFigures,
     Prediction,
     PrepareResult,
     RenderedExample,
@@ -31,9 +32,12 @@ from lorasum.results import (
     TrainResult,
     TrainStarted,
 )
+from lorasum.scoring.certainty import Interval
+from lorasum.scoring.evaluation import Comparison
 from lorasum.ui.terminal import console, one_line, visible
 
 _BARS = " ▁▂▃▄▅▆▇█"
+_LINES_SHOWN = 4  # of a dialogue
 _FAILURES_SHOWN = 20  # rows; --json has them all
 
 
@@ -208,16 +212,63 @@ def _(result: BatchPrediction) -> RenderableType:
 
 @_body.register
 def _(result: EvaluateResult) -> RenderableType:
-    before, after = result.before, result.after
-    table = _table("", "ROUGE-1", "ROUGE-2", "ROUGE-L")
-    if before is not None:
-        table.add_row("base model", *(f"{score:.1f}" for score in (before.rouge1, before.rouge2, before.rougeL)))
-    table.add_row("fine-tuned", *(f"{score:.1f}" for score in (after.rouge1, after.rouge2, after.rougeL)), style="bold")
-    if before is not None:
-        pairs = ((before.rouge1, after.rouge1), (before.rouge2, after.rouge2), (before.rougeL, after.rougeL))
-        table.add_row("factor", *(f"{new / old:.1f}×" if old else "–" for old, new in pairs))
-    title = f"{result.examples} test dialogues, {duration(result.seconds)}"
-    return Group(_title("evaluated", result.run, title), table)
+    return Group(*_scores(result), *_worst(result))
+
+
+def _scores(result: EvaluateResult) -> list[RenderableType]:
+    """The figures of everything that was scored, and how the tuned model compares."""
+    table = _table("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings")
+    for name, scores in result.scores.items():
+        figures = [_figure(one) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
+        table.add_row(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == "fine-tuned" else "")
+    title = f"{result.examples} test dialogues in {result.language}, {duration(result.seconds)}"
+    lines = [Text(f"  {_comparison(one, result.examples)}") for one in result.comparisons]
+    rows = {"all summaries": result.summaries} | _judge(result.judge)
+    return [_title("evaluated", result.run, title), table, *lines, facts(rows)]
+
+
+def _figure(one: Interval) -> str:
+    return f"{one.mean:.1f} ±{(one.high - one.low) / 2:.1f}"
+
+
+def _comparison(comparison: Comparison, dialogues: int) -> str:
+    """Such as: ROUGE-L against base model: better by 21.0 (17.9 to 24.2), p < 0.001"""
+    found = comparison.rougeL
+    about = f"ROUGE-L against {comparison.other}: "
+    if found.is_real:
+        p_value = f"p = {found.p_value:.3f}" if found.p_value >= 0.001 else "p < 0.001"
+        verdict = "better" if found.mean > 0 else "worse"
+        low, high = sorted((abs(found.low), abs(found.high)))
+        return f"{about}{verdict} by {abs(found.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
+    needed = found.dialogues_needed
+    many = f"; about {needed:,} would show one of this size" if needed and needed > dialogues else ""
+    return f"{about}no difference that {dialogues} dialogues can show{many}"
+
+
+def _judge(judge: JudgeFigures | None) -> dict[str, str]:
+    if judge is None:
+        return {}
+    marks = f"faithfulness {judge.faithfulness:.1f}, coverage {judge.coverage:.1f}, conciseness {judge.conciseness:.1f}"
+    compared = judge.better_than_base + judge.worse_than_base + judge.as_good_as_base
+    against = f"; better than the base model in {judge.better_than_base} of {compared}" if compared else ""
+    against += f", worse in {judge.worse_than_base}" if compared else ""
+    cost = f", {dollars(judge.usd)}" if judge.usd else ""
+    return {"judge": f"{marks} of 5 over {judge.judged} summaries by {judge.model}{against}{cost}"}
+
+
+def _worst(result: EvaluateResult) -> list[RenderableType]:
+    """The summaries to look at first, with the reason."""
+    table = Table(box=box.ROUNDED, show_lines=True, expand=True, title="look at these first", title_style="dim")
+    table.add_column("dialogue", ratio=2)
+    table.add_column("reference", ratio=2)
+    table.add_column("summary", ratio=2, style="bold")
+    table.add_column("ROUGE-L, and what the dialogue does not say", ratio=2)
+    for one in result.worst:
+        first = "\n".join(one.dialogue.splitlines()[:_LINES_SHOWN])
+        more = "\n…" if first != one.dialogue else ""
+        reasons = [f"{one.scores.rougeL:.1f}", *(f"{finding.kind} {finding.text}" for finding in one.findings)]
+        table.add_row(Text(first + more), Text(one.references[0]), Text(one.summary), Text("\n".join(reasons)))
+    return [table] if result.worst else []
 
 
 @_body.register
@@ -260,8 +311,10 @@ def _status_row(resource: ResourceStatus) -> list[RenderableType]:
 @_body.register
 def _(result: RunResult) -> RenderableType:
     parts: list[RenderableType] = []
-    for part in (result.prepare, result.train, result.deploy, result.evaluate, result.sample, result.teardown):
-        parts += [_body(part), ""] if part is not None else []
+    for part in (result.prepare, result.train, result.deploy):
+        parts += [_body(part), ""]
+    parts += [*_scores(result.evaluate), "", _body(result.sample), ""]
+    parts += [_body(result.teardown), ""] if result.teardown is not None else []
     left = "the endpoint is still up" if result.teardown is None else ""
     return Group(*parts, _title("done", result.prepare.run, ", ".join(filter(None, [duration(result.seconds), left]))))
 

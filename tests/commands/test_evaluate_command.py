@@ -1,0 +1,181 @@
+"""evaluate: what is scored, what it costs, and what is kept."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memory_backend import InMemoryBackend, RecordingReporter, context
+
+from lorasum import paths
+from lorasum.backends.records import EndpointRef
+from lorasum.commands.deploy import deploy
+from lorasum.commands.evaluate import BASE, LEAD, TUNED, evaluate, limits
+from lorasum.commands.train import train
+from lorasum.config.schema import Config
+from lorasum.errors import BackendError, LorasumError, RefusedError
+from lorasum.ledger import Ledger
+from lorasum.resources import Endpoint
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def refuse() -> None:
+    raise BackendError("the endpoint broke")
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    return {row.name: row.state for row in ledger.rows(Endpoint, "chats")}
+
+
+def asked(backend: InMemoryBackend) -> list[str]:
+    return [request["endpoint"] for request in backend.requests]
+
+
+@pytest.fixture
+def deployed(config: Config, backend: InMemoryBackend, ledger: Ledger) -> Config:
+    train(context(config, backend, ledger))
+    deploy(context(config, backend, ledger))
+    backend.requests.clear()
+    return config
+
+
+def test_the_tuned_model_is_scored_beside_the_base_and_the_first_sentences(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    result = evaluate(context(deployed, backend, ledger))
+    assert list(result.scores) == [LEAD, BASE, TUNED]
+    # It echoes "Sum up: Ana: number 0 =>": the 3 words of the reference and 2 more. F = 2 · 3 / (5 + 3).
+    assert result.scores[TUNED].rouge1.mean == pytest.approx(100 * 6 / 8)
+    assert result.scores[LEAD].rouge1.mean == pytest.approx(100)
+    assert [comparison.other for comparison in result.comparisons] == [LEAD, BASE]
+    assert not result.comparisons[1].rougeL.is_real, "both echo"
+    assert asked(backend) == ["chats--base"] * 3 + ["chats"] * 2
+    assert states(ledger) == {"chats": "live", "chats--base": "gone"}
+
+
+def test_summaries_that_are_kept_are_not_asked_for_again(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    first = evaluate(context(deployed, backend, ledger))
+    backend.calls.clear()
+    again = evaluate(context(deployed, backend, ledger))
+    assert (again.scores, again.worst) == (first.scores, first.worst)
+    assert evaluate(context(deployed, backend, ledger), limit=1, base=False).examples == 1
+    assert not {"invoke", "start_endpoint"} & set(backend.calls)
+
+
+def test_an_evaluation_that_was_cut_off_goes_on(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    def at_the_second_request() -> None:
+        if len(backend.requests) == 1:
+            refuse()
+
+    backend.before["invoke"] = at_the_second_request
+    with pytest.raises(BackendError, match="broke"):
+        evaluate(context(deployed, backend, ledger), base=False)
+    backend.before.clear()
+    assert evaluate(context(deployed, backend, ledger), base=False).examples == 3
+    assert [len(request["inputs"]) for request in backend.requests] == [2, 1]
+
+
+def test_a_base_endpoint_that_costs_money_is_started_only_when_asked_for(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.price = 2.5
+    said = RecordingReporter()
+    assert BASE not in evaluate(context(deployed, backend, ledger, said)).scores
+    assert list(backend.endpoints) == ["chats"]
+    [step] = [step for step in said.steps if "left out" in step]
+    assert "$2.50 an hour" in step
+    assert BASE in evaluate(context(deployed, backend, ledger), base=True).scores
+    assert BASE in evaluate(context(deployed, backend, ledger)).scores, "its summaries were kept"
+
+
+@pytest.mark.parametrize("failure", [refuse, interrupt])
+def test_the_base_endpoint_goes_whatever_happens(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, failure: Callable[[], None]
+) -> None:
+    def at_the_base_models_second_request() -> None:
+        if asked(backend).count("chats--base") == 1:
+            failure()
+
+    backend.before["invoke"] = at_the_base_models_second_request
+    with pytest.raises((BackendError, KeyboardInterrupt)):
+        evaluate(context(deployed, backend, ledger))
+    assert list(backend.endpoints) == ["chats"]
+    assert states(ledger)["chats--base"] == "gone"
+
+
+def test_every_summary_is_written_down_with_its_scores_and_findings(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    result = evaluate(context(deployed, backend, ledger), base=False)
+    rows = [json.loads(line) for line in Path(result.summaries).read_text().splitlines()]
+    assert [row["id"] for row in rows] == [1, 2, 3]
+    assert rows[0]["dialogue"] == "Ana: number 0"
+    assert rows[0]["references"] == ["ana: number 0 =>"]
+    assert rows[0]["scores"]["rouge1"] == pytest.approx(75)
+    assert isinstance(rows[0]["findings"], list)
+
+
+def test_a_refused_dialogue_counts_as_an_empty_summary(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    class Picky(InMemoryBackend):
+        def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
+            if any("number 1" in prompt for prompt in payload["inputs"]):
+                raise RefusedError("too long")
+            return super().invoke(endpoint, payload, timeout)
+
+    picky = Picky()
+    picky.endpoints, picky.jobs = backend.endpoints, backend.jobs
+    said = RecordingReporter()
+    result = evaluate(context(deployed, picky, ledger, said), base=False)
+    assert result.scores[TUNED].rouge1.mean == pytest.approx(75 * 2 / 3)
+    assert said.warnings == ["1 of 3 dialogues were refused and count as empty summaries: too long"]
+
+
+def test_another_run_is_compared_on_the_same_dialogues(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    result = evaluate(context(deployed, backend, ledger), base=False)
+    other = paths.run_dir("other") / "evaluations"
+    other.mkdir(parents=True)
+    rows = [json.loads(line) | {"summary": "ana: number"} for line in Path(result.summaries).read_text().splitlines()]
+    (other / "scored-1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    compared = evaluate(context(deployed, backend, ledger), base=False, other="other")
+    assert "other" in compared.scores
+    assert compared.comparisons[-1].other == "other"
+    with pytest.raises(LorasumError, match="run 'nobody' has no evaluation on the same 3 test dialogues"):
+        evaluate(context(deployed, backend, ledger), base=False, other="nobody")
+
+
+def test_figures_below_their_limit_are_named(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    result = evaluate(context(deployed, backend, ledger), base=False, at_least={"rouge1": 80, "rougeL": 10})
+    assert result.missed == ("rouge1 is 75, and at least 80 is asked for",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("rogue1=40", "did you mean rouge1"), ("rouge1=lots", "'lots' is no number"), ("rouge1", "'' is no number")],
+)
+def test_a_limit_that_cannot_be_read_is_refused(text: str, message: str) -> None:
+    with pytest.raises(LorasumError, match=message):
+        limits([text])
+    assert limits(["rouge1=40", "faithful=0.9"]) == {"rouge1": 40.0, "faithful": 0.9}
+
+
+def test_a_judge_that_fails_loses_nothing(
+    make_config: Callable[..., Config], deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    judge = {"url": "http://127.0.0.1:9/v1", "model": "judge-1"}
+    config = make_config(predict={"batch_size": 2}, evaluate={"judge": judge})
+    said = RecordingReporter()
+    result = evaluate(context(config, backend, ledger, said), base=False)
+    assert result.judge is not None
+    assert result.judge.judged == 0
+    assert result.scores[TUNED].rouge1.mean == pytest.approx(75)
+    assert "cannot be reached" in said.warnings[-1]
