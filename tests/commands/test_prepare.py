@@ -24,6 +24,7 @@ from lorasum.contract import fill_template
 from lorasum.data import store
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle.planning import planned_job
 from lorasum.prompt import DEFAULT_TEMPLATE
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
@@ -427,3 +428,78 @@ def test_what_is_odd_about_files_is_told_once(make_config: Callable[..., Config]
     assert sum(split.examples for split in result.manifest.splits.values()) == 27
     assert report.warnings[-1] == "0.csv and 2 more files: its fields are separated by semicolons"
     assert sum("semicolons" in warning for warning in report.warnings) == 1
+
+
+def planned(config: Config, report: Recorder | None = None) -> Any:
+    return planned_job(config, Ledger(), report or Recorder())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"redact": True}, "data.redact (true now)"),
+        ({"columns": {"dialogue": "summary", "summary": "dialogue"}}, "data.columns"),
+        ({"too_long": "drop"}, "data.too_long (error, drop now)"),
+        ({"max_bad_rows": 3}, "data.max_bad_rows (0, 3 now)"),
+        ({"duplicates": "keep"}, "data.duplicates (drop, keep now)"),
+        ({"messages": {"format": "{text}"}}, "data.messages"),
+        ({"test": None, "test_fraction": 0.25}, "data.test_fraction (None, 0.25 now)"),
+        ({"max_length": 300}, "data.max_length"),
+        ({"template": "Sum up: {dialogue}"}, "data.template"),
+    ],
+)
+def test_a_setting_changed_after_prepare_is_told_by_train(
+    make_config: Callable[..., Config], change: dict[str, Any], said: str
+) -> None:
+    run(make_config())
+    assert planned(make_config()).spec.dataset.is_dir()
+    with pytest.raises(LorasumError) as caught:
+        planned(make_config(**change))
+    assert caught.value.message == f"the dataset of run 'r' was prepared with another {said}"
+    assert caught.value.hint == "run `lorasum prepare` with this config again"
+    run(make_config(**change) if "columns" not in change else make_config())
+
+
+def test_changed_files_and_tokenizers_are_told_by_train(
+    make_config: Callable[..., Config], chats: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    config = make_config()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"id": str(model)})})
+    run(config)
+    moved = shutil.copytree(chats, tmp_path / "moved")
+    assert planned(config)
+    paths_only = {"train": str(moved / "train.jsonl"), "test": str(moved / "test.jsonl")}
+    assert planned(config.model_copy(update={"data": config.data.model_copy(update=paths_only)})), "the same rows"
+    with (chats / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"dialogue": "A: one more", "summary": "A adds one."}\n')
+    with pytest.raises(LorasumError, match=r"another content of data\.train$"):
+        planned(config)
+    run(config)
+    settings = json.loads((model / "tokenizer_config.json").read_text("utf-8"))
+    (model / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 77}))
+    with pytest.raises(LorasumError, match=r"another tokenizer in model\.id$"):
+        planned(config)
+
+
+def test_a_dataset_made_with_the_redact_flag_is_trained_on(make_config: Callable[..., Config]) -> None:
+    run(make_config(redact=True))
+    report = Recorder()
+    assert planned(make_config(), report)
+    assert report.steps == ["personal data was taken out of this dataset: prepare was called with --redact"]
+    with pytest.raises(LorasumError, match=r"another data\.phone_region \(US, DE now\)"):
+        planned(make_config(redact=True, phone_region="DE"))
+
+
+def test_files_that_are_gone_and_old_manifests_do_not_stop_training(
+    make_config: Callable[..., Config], chats: Path
+) -> None:
+    dataset = Path(run(make_config()).dataset)
+    (chats / "train.jsonl").unlink()
+    report = Recorder()
+    assert planned(make_config(), report)
+    assert report.warnings[0].startswith("whether the data has changed since it was prepared is not known: ")
+    manifest = json.loads((dataset / "manifest.json").read_text("utf-8"))
+    del manifest["settings"]
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    assert planned(make_config(redact=True)), "what it was prepared with is not recorded"

@@ -3,7 +3,7 @@
 import gc
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,6 +58,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
             f"the tokenizer of {model.id} has no chat template",
             "set data.format: template, or choose an instruct model",
         )
+    decisive = store.settings(identities, tokenizer, config.data, chat)
     fingerprint = store.fingerprint(identities, tokenizer, config.data, chat)
     folder = paths.run_dir(run.name)
     dataset = folder / "data" / fingerprint
@@ -73,11 +74,11 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
                 manifest = store.read_manifest(dataset)
                 if manifest is None:
                     with RejectFile(rejects) as rejected:
-                        in_chat_format = chat is not None
                         try:
                             manifest = _make(
-                                dataset, model_at, sources, config.data, in_chat_format, rejected, report, oddities
-                            )
+                                dataset, model_at, sources, config.data, chat is not None, decisive,
+                                rejected, report, oddities,
+                            )  # fmt: skip
                         finally:
                             oddities.tell(report)
                     write_report(page, run.name, manifest)
@@ -105,6 +106,7 @@ def _make(
     sources: dict[Split, Source],
     data: DataConfig,
     in_chat_format: bool,
+    decisive: Mapping[str, Any],
     rejected: RejectFile,
     report: Reporter,
     oddities: Oddities,
@@ -157,6 +159,7 @@ def _make(
             instruction=data.instruction if in_chat_format else "",
             system=data.system if in_chat_format else "",
             control_tokens=prompt.control_tokens,
+            settings=store.recorded(decisive, data),
         )
         store.write_manifest(folder, manifest)
     _warn(sources, tallies, manifest, data, rejected, report)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,5 @@ class Manifest:
     system: str = ""
     control_tokens: tuple[str, ...] = ()
     """What the tokenizer takes for control tokens, such as `</s>`; in dialogues and summaries they are text."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the dataset was made with (`store.recorded`); empty for datasets of earlier versions."""

@@ -45,11 +45,12 @@ class Source(Protocol):
         """
 
 
-def open_sources(data: DataConfig, say: Say = unsaid) -> dict[Split, Source]:
+def open_sources(data: DataConfig, say: Say = unsaid, commit: str | None = None) -> dict[Split, Source]:
     """The source of each split, training first; no row is read yet.
 
     Args:
         say: is told which files of a folder were passed over.
+        commit: of the hub dataset; without it the hub is asked what `data.revision` is now.
 
     Raises:
         DataError: a file is missing or of an unknown type; the hub dataset does not exist or cannot be reached.
@@ -57,7 +58,7 @@ def open_sources(data: DataConfig, say: Say = unsaid) -> dict[Split, Source]:
     """
     found: dict[Split, Source] = {}
     if data.dataset:
-        commit = hub_commit(data.dataset, data.revision, "dataset")
+        commit = commit or hub_commit(data.dataset, data.revision, "dataset")
         found["train"] = HubSource(data.dataset, data.subset, data.train_split, commit, data.columns, data.streaming)
         found["test"] = HubSource(data.dataset, data.subset, data.test_split, commit, data.columns, data.streaming)
     else:

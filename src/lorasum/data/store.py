@@ -34,8 +34,10 @@ _HISTOGRAM_STEPS = 40
 T = TypeVar("T")
 
 
-def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig, chat_template: str | None = None) -> str:
-    """12 hex digits that differ whenever the prepared dataset would.
+def settings(
+    sources: Mapping[str, str], tokenizer: str, data: DataConfig, chat_template: str | None = None
+) -> dict[str, Any]:
+    """All that decides about the contents of a dataset.
 
     Args:
         sources: split → identity of its source.
@@ -57,7 +59,30 @@ def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig, ch
     }
     if chat_template is not None:
         decisive |= {"template": None, "chat": [chat_template, data.instruction, data.system]}
+    return decisive
+
+
+def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig, chat_template: str | None = None) -> str:
+    """12 hex digits that differ whenever the prepared dataset would; arguments as `settings` has them."""
+    decisive = settings(sources, tokenizer, data, chat_template)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def recorded(decisive: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:
+    """Settings as the manifest keeps them: the identities of thousands of files as one digest, and what chose them."""
+    sources = {split: identity_digest(text) for split, text in decisive["sources"].items()}
+    return {**decisive, "sources": sources, "chosen": chosen(data)}
+
+
+def chosen(data: DataConfig) -> dict[str, Any]:
+    """The settings that choose the rows of a source, by their keys in the config."""
+    names = ("dataset", "revision", "subset", "train_split", "test_split", "test_fraction", "test_seed")
+    return {name: getattr(data, name) for name in names}
+
+
+def identity_digest(identity: str) -> str:
+    """A source's identity in short; a hub dataset's is short already, and says which commit it is."""
+    return identity if identity.startswith("hub ") else hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def write_split(folder: Path, packs: Iterable[list[Tokens]], max_length: int, identity: str) -> SplitStats:

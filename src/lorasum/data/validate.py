@@ -40,7 +40,7 @@ _WHOLE_FILE = {
     "not a JSON object": 'write each row as an object, such as {"dialogue": "Ana: hi", "summary": "Ana greets."}',
 }
 """Reason of all rows of a file → what to do about the file."""
-_MISSING = frozenset(("nan", "none", "null", "n/a", "#n/a", "na", "<na>", "nil", "-"))
+_MISSING = frozenset(("nan", "none", "null", "n/a", "#n/a", "na", "<na>"))
 """What spreadsheets and pandas write for a missing text, in small letters."""
 _LONGEST_MISSING = 20  # characters, white space around it included
 

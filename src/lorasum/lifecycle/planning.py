@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lorasum.backends.records import TrainSpec
 from lorasum.config.schema import Config, DataConfig
+from lorasum.data.changes import changed_since
 from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
@@ -46,12 +47,15 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
         **_asked_differently(manifest, config.data),
         "data.max_length": (manifest.max_length, config.data.max_length),
     }
-    if changed := [key for key, (prepared, now) in asked.items() if prepared != now]:
+    changed = [key for key, (prepared, now) in asked.items() if prepared != now]
+    model = None if "model.id" in changed else resolve_model(config.model, report)
+    if model:
+        changed += changed_since(manifest, config, model, report)
+    if changed or model is None:
         raise LorasumError(
             f"the dataset of run {config.name!r} was prepared with another {' and '.join(changed)}",
             "run `lorasum prepare` with this config again",
         )
-    model = resolve_model(config.model, report)
     spec = _spec(config, model, dataset, manifest.fingerprint)
     origin = Origin(
         dataset=str(dataset),

@@ -1,0 +1,81 @@
+"""What has changed since a dataset was prepared: the settings and the data that decide about it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lorasum.config.schema import Config
+from lorasum.data import store
+from lorasum.data.records import Manifest
+from lorasum.data.sources import open_sources
+from lorasum.errors import LorasumError, ModelError
+from lorasum.model_source import ModelRef, tokenizer_identity
+from lorasum.reporting import Reporter
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_KEYS = ("columns", "too_long", "max_bad_rows", "duplicates", "messages")  # as they are called in the config's `data`
+
+
+def changed_since(manifest: Manifest, config: Config, model: ModelRef, report: Reporter) -> list[str]:
+    """What is not as it was when the dataset was prepared, such as `data.redact (true now)`.
+
+    Files are compared by their digests. A hub is not asked what a branch is now. What cannot be compared, such as files
+    that are gone, is told to `report`. For datasets of versions that recorded no settings the list is empty.
+    """
+    then = manifest.settings
+    if not then:
+        return []
+    now = store.settings({}, "", config.data)
+    changed = [f"data.{key}{_values(then.get(key), now[key])}" for key in _KEYS if then.get(key) != now[key]]
+    changed += _redaction(then.get("redact"), now["redact"], report)
+    changed += _sources(then, config, report)
+    if not _same_tokenizer(then, model):
+        changed.append("tokenizer in model.id")
+    if then.get("format") != now["format"]:
+        changed.append("version of lorasum")
+    return changed
+
+
+def _values(then: object, now: object) -> str:
+    return f" ({then}, {now} now)" if not isinstance(now, Mapping) else ""
+
+
+def _redaction(then: Any, now: Any, report: Reporter) -> list[str]:
+    """A dataset that `prepare --redact` made may be trained on without saying so again; any other change counts."""
+    if then == now:
+        return []
+    if then and not now:
+        report.step("personal data was taken out of this dataset: prepare was called with --redact")
+        return []
+    if not then:
+        return ["data.redact (true now)"]
+    return [f"data.phone_region ({then[0]}, {now[0]} now)" if then[0] != now[0] else "rules of data.redact"]
+
+
+def _sources(then: Mapping[str, Any], config: Config, report: Reporter) -> list[str]:
+    """What has changed about the rows: which ones are chosen, or else what is in the files."""
+    before: Mapping[str, str] = then.get("sources", {})
+    data = config.data
+    pinned = data.revision if data.revision and _COMMIT.fullmatch(data.revision) else None
+    commit = next((part for text in before.values() for part in text.split() if _COMMIT.fullmatch(part)), None)
+    try:
+        sources = open_sources(data, commit=pinned or commit)
+        now = {split: store.identity_digest(source.identity()) for split, source in sources.items()}
+    except LorasumError as error:
+        report.warn(f"whether the data has changed since it was prepared is not known: {error.message}")
+        return []
+    if now == before:
+        return []
+    was, settings = then.get("chosen", {}), store.chosen(data)
+    keys = [f"data.{key} ({was.get(key)}, {settings[key]} now)" for key in settings if was.get(key) != settings[key]]
+    return keys or [f"content of data.{split}" for split in now if now[split] != before.get(split)]
+
+
+def _same_tokenizer(then: Mapping[str, Any], model: ModelRef) -> bool:
+    """Whether the tokenizer is the one it was, as far as that can be seen from here."""
+    if model.path is None and not (model.revision and _COMMIT.fullmatch(model.revision)):
+        return True
+    try:
+        return tokenizer_identity(model)[0] == then.get("tokenizer")
+    except ModelError:
+        return True  # whoever loads it says what is wrong
