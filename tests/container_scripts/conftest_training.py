@@ -49,6 +49,7 @@ class Training:
     train: Any = field(default_factory=lambda: Dataset.from_list(TRAIN))
     test: Any = field(default_factory=lambda: Dataset.from_list(TEST))
     events: Events = field(default_factory=Events)
+    dtype: torch.dtype = torch.float32
     resumed_from: Path | None = None
 
     def run(self) -> Outcome:
@@ -66,7 +67,7 @@ class Training:
             plan,
             self.events,  # type: ignore[arg-type]
             StopSignal(),
-            torch.float32,
+            self.dtype,
             checkpoints,
             self.resumed_from,
         )

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from conftest_training import TRAIN, Events, Training, sigterm_as_before, small, stop_after
 from contract import Event, StepEvent
-from engine.checkpoint import FILES, Checkpoints
+from engine.checkpoint import FILES, Checkpoints, _flush
 from engine.failure import TrainingError
 from engine.schedule import plan_steps
 
@@ -106,6 +107,42 @@ def test_an_older_checkpoint_under_a_newer_name_is_noticed(folder: Path, caplog:
     shutil.copytree(folder / "checkpoint-2", folder / "checkpoint-4")
     assert claim(folder, folder) == folder / "checkpoint-2"
     assert "its manifest.json is that of step 2" in caplog.text
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+@pytest.mark.parametrize("moment", [0, 2, 3, 7, 8, 10])
+def test_a_kill_at_any_moment_of_a_save_is_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Before each file is written or flushed. Until the manifest is written, the checkpoint before is taken."""
+    arguments = small(tmp_path / "killed", epochs=0.5, checkpoint_minutes=1e-9)
+    calls = 0
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*values: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 12 + moment:  # in the second save: one has 3 tensor files and 8 flushes
+                raise Killed
+            return function(*values)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.train_state.save_file", dying(save_file))
+        patch.setattr("engine.checkpoint._flush", dying(_flush))
+        with pytest.raises(Killed):
+            Training(arguments).run()
+    resumed = Training(arguments)
+    resumed.run()
+    assert resumed.resumed_from == tmp_path / "killed" / f"checkpoint-{1 if moment < 8 else 2}"
+    whole = Training(small(tmp_path / "whole", epochs=0.5))
+    whole.run()
+    for name, expected in whole.adapter().items():
+        assert torch.equal(resumed.adapter()[name], expected)
 
 
 def test_training_starts_anew_if_all_checkpoints_are_damaged(folder: Path) -> None:

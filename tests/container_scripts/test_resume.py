@@ -1,5 +1,6 @@
 """A training that was stopped and started again has the weights of one that never stopped, bit for bit."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,22 @@ def test_five_stops_in_a_row_change_nothing(tmp_path: Path) -> None:
     resumed = Training(small(tmp_path / "stopped"))
     resumed.run()
     assert_same_weights(whole, resumed)
+
+
+def test_the_scale_of_an_fp16_loss_is_resumed(tmp_path: Path) -> None:
+    """The scale changes with overflowing gradients and with time, so it is a part of the training's state."""
+    whole = Training(small(tmp_path / "whole"), dtype=torch.float16)
+    whole.run()
+    for step in (1, 7):
+        stop(Training(small(tmp_path / "stopped"), dtype=torch.float16, events=Events(stop_after(StepEvent, step))))
+    resumed = Training(small(tmp_path / "stopped"), dtype=torch.float16)
+    resumed.run()
+    assert_same_weights(whole, resumed)
+    scales = [
+        json.loads((tmp_path / way / "checkpoint-14" / "progress.json").read_text()) for way in ("whole", "stopped")
+    ]
+    assert scales[0]["loss_scale"]["_growth_tracker"] == 14
+    assert scales[0] == scales[1]
 
 
 def test_a_stop_inside_a_step_drops_the_step(tmp_path: Path) -> None:
