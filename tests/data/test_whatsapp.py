@@ -322,6 +322,8 @@ def test_a_caption_is_kept_and_what_stands_for_a_picture_is_not(placeholder: str
         (f"offer-2024.pdf • {LRM}3 pages {LRM}document omitted", ""),
         (f"offer 2024.pdf {LRM}документ отсутствует", ""),
         (f"<{LRM}image omitted>", ""),
+        (f"choke_gpu • {LRM}8 pages {LRM}document omitted", ""),
+        (f"lab.ipynb {LRM}document omitted", ""),
         ("2015-08-04-PHOTO-00004762.jpg <\u200eattached>", ""),
         (f"{LRM}Contact card omitted", ""),
     ],
@@ -341,9 +343,33 @@ def test_a_poll_is_what_somebody_asked() -> None:
     assert said(ios("Ben: hungry", poll)) == ["Ben: hungry", asked]
 
 
+def test_marks_in_front_of_words_are_notices_on_an_iphone_alone() -> None:
+    urdu = f"{RLM}سلام"
+    assert said(android(f"Ana: {urdu}", f"Ben: {LRM}Open this link to join: https://x.org")) == [
+        "Ana: سلام",
+        "Ben: Open this link to join: https://x.org",
+    ]
+    assert said(ios(f"Ana: {urdu}", f"Trip: {LRM}Ana left")) == ["Ana: سلام"]
+    arabic = f"{RLM}[03.06.24, 18:01:00] Ana: {RLM}لم يتم إدراج شيء"
+    assert said(ios("Ana: hi", f"Trip: {RLM}غيّر الاسم", "Ben: ho") + "\n" + arabic) == ["Ana: hi", "Ben: ho"]
+
+
+def test_a_contact_without_a_name_is_heard() -> None:
+    assert said(android(": good luck", "Ana: thanks", ": <Media omitted>", "Ana:...")) == [
+        "good luck",
+        "Ana: thanks",
+        "Ana: ...",
+    ]
+
+
 def test_marks_and_tildes_around_names_are_taken_off() -> None:
     text = ios(f"\u202a+49{NBSP}176{NBSP}1234\u202c: hi", "~\u202fMia: \u202ahello\u202c", f"{LRM}Otto: hey")
     assert said(text) == ["+49 176 1234: hi", "Mia: hello", "Otto: hey"]
+
+
+@pytest.mark.parametrize("name", ['Thandi "T" Moyo', "Eva „Evi“ M.", ":eve:", "Ana :)", "Mum ❤️", "Jo (work) 2", "İpek"])
+def test_names_may_hold_quotes_and_colons(name: str) -> None:
+    assert said(android(f"{name}: hi: you", "Ben: <Media omitted>")) == [f"{name}: hi: you"]
 
 
 def test_lines_of_long_messages_may_outnumber_the_messages() -> None:

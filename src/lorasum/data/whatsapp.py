@@ -14,7 +14,6 @@ from lorasum.data import whatsapp_words as words
 from lorasum.data.chat import Chat
 from lorasum.data.whatsapp_lines import Form, first_message, read_head
 from lorasum.data.whatsapp_text import (
-    APP_MARKS,
     FILE_NAME,
     POLL,
     bare_text,
@@ -39,7 +38,8 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     lines = [line.rstrip("\r") for line in text.split("\n")]
     title = [bare_text(line) for line in lines[:above] if bare_text(line)]
     messages = list(_messages(lines[above:], form))
-    sure = sure or _has_trace_of_the_app(messages)
+    signs = _signs(messages, form)
+    sure = sure or _has_trace_of_the_app(messages, signs)
     if not sure and (title or form.loose or not _could_be_chat(messages)):
         return None
     if has_any(words.ENCRYPTED, messages[0].lines[0]) and len(messages[0].lines[0]) > _SHORTEST_SENTENCE:
@@ -50,7 +50,7 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
         if message.name is None and not sure and not _is_notice(message, speakers):
             said.append(" ".join(bare_text(line) for line in message.lines if bare_text(line)))
             continue
-        spoken, dropped = _spoken(message)
+        spoken, dropped = _spoken(message, signs)
         left_out.update(dropped)
         if spoken:
             said.append(f"{message.name}: {spoken}" if message.name else spoken)
@@ -61,11 +61,11 @@ _SHORTEST_SENTENCE = 40  # characters: shorter talk of encryption is a person's
 
 
 class _Message(NamedTuple):
-    """A line with a date and those that follow it; `marked`: the line began with a mark, as attachments do."""
+    """A line with a date and those that follow it; `mark`: of the app, in front of the line."""
 
     name: str | None
     lines: list[str]
-    marked: bool
+    mark: str
 
 
 def _messages(lines: Iterable[str], form: Form) -> Iterator[_Message]:
@@ -74,20 +74,31 @@ def _messages(lines: Iterable[str], form: Form) -> Iterator[_Message]:
         if head := read_head(line, form):
             if current:
                 yield current
-            current = _Message(head.name, [head.text], head.marked)
+            current = _Message(head.name, [head.text], head.mark)
         elif current:
             current.lines.append(line)
     if current:
         yield current
 
 
-def _has_trace_of_the_app(messages: list[_Message]) -> bool:
+def _signs(messages: list[_Message], form: Form) -> tuple[str, ...]:
+    """The marks that make a text a notice in this file: an iPhone's, and the one of its direction of writing.
+
+    On other phones they stand before people's words too: keyboards for Arabic and Urdu write them.
+    """
+    if not form.bracket:
+        return ()
+    rightwards = any(message.mark == "\u200f" for message in messages)
+    return ("\u200e", "\u200f") if rightwards else ("\u200e",)
+
+
+def _has_trace_of_the_app(messages: list[_Message], signs: tuple[str, ...]) -> bool:
     """Whether something is there that only WhatsApp writes: a mark, a placeholder, the notice of encryption."""
-    return any(message.name for message in messages) and any(
-        message.marked
-        or message.lines[0][:1] in tuple(APP_MARKS)
+    return any(message.name is not None for message in messages) and any(
+        message.mark
+        or message.lines[0].startswith(signs)
         or (message.name is None and has_any(words.ENCRYPTED, message.lines[0]))
-        or (message.name and (is_in_place(message.lines[0]) or without_media(message.lines[0]) is not None))
+        or (message.name is not None and (is_in_place(message.lines[0]) or without_media(message.lines[0]) is not None))
         or without_edited(message.lines[-1]) != message.lines[-1]
         for message in messages
     )
@@ -107,9 +118,9 @@ def _could_be_chat(messages: list[_Message]) -> bool:
 
     Most have a name, and none is that of a program. Names come again; where none does, no names stand below dates.
     """
-    names = [message.name for message in messages if message.name]
+    names = [message.name for message in messages if message.name is not None]
     distinct = set(names)
-    notices = sum(1 for message in messages if not message.name and _is_notice(message, distinct))
+    notices = sum(1 for message in messages if message.name is None and _is_notice(message, distinct))
     unclear = len(messages) - len(names) - notices
     if not names or unclear * 3 > len(messages) or any(_LOGS.fullmatch(name) for name in distinct):
         return False
@@ -130,7 +141,7 @@ def _is_notice(message: _Message, speakers: set[str]) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in speakers)
 
 
-def _spoken(message: _Message) -> tuple[str, list[str]]:
+def _spoken(message: _Message, signs: tuple[str, ...]) -> tuple[str, list[str]]:
     """What a person wrote in a message, and what was left out of it: `notices`, `media`."""
     if message.name is None or message.lines[0] == "null":  # what Android writes for a view-once photo
         more = [bare_text(line) for line in message.lines[1:]]
@@ -138,11 +149,11 @@ def _spoken(message: _Message) -> tuple[str, list[str]]:
     first, *more = message.lines
     dropped: list[str] = []
     spoken: list[str] = []
-    caption = without_media(first, message.marked)
+    caption = without_media(first, message.mark in signs)
     if caption is not None:
         dropped.append("media")
         spoken.append(caption)
-    elif is_in_place(first) or (first[:1] in tuple(APP_MARKS) and not POLL.fullmatch(bare_text(first))):
+    elif is_in_place(first) or (first.startswith(signs) and not POLL.fullmatch(bare_text(first))):
         dropped.append("notices")
     else:
         spoken.append(without_tag(first))

@@ -64,15 +64,19 @@ def _header(form: Form) -> re.Pattern[str]:
 
 
 class Head(NamedTuple):
-    """What a line says that begins a message; `marked`: a mark stands before it, as before attachments."""
+    """What a line says that begins a message.
+
+    Attributes:
+        name: empty for a contact without a name; None for a notice.
+        mark: of the app, in front of the line; attachments have one.
+    """
 
     name: str | None
     text: str
-    marked: bool
+    mark: str
 
 
-_NAME = re.compile(rf"[{MARKS}]*(.{{1,100}}?):(?: |$)(.*)", re.DOTALL)
-_OPEN_QUOTE = re.compile(r"\"[^\"]*$|“[^”]*$|„[^“”]*$|«[^»]*$")
+_NAME = re.compile(rf"[{MARKS}]*(.{{0,100}}?):(?: |$|(?=\.))(.*)", re.DOTALL)
 
 
 def read_head(line: str, form: Form) -> Head | None:
@@ -83,20 +87,22 @@ def read_head(line: str, form: Form) -> Head | None:
     if not begun:
         return None
     rest = _after(line, begun.end())
-    marked = line[:1] in tuple(APP_MARKS)
+    mark = line[:1] if line[:1] in tuple(APP_MARKS) else ""
     named = _NAME.match(rest)
     name = bare_text(named[1]) if named else ""
     name = name.removeprefix("~").strip() or name  # `~ Ana` is somebody who is not among the contacts
-    if not named or not name or _OPEN_QUOTE.search(name) or _is_sentence(name):
-        return Head(None, rest, marked)
-    return Head(name, named[2], marked)
+    if not named or _is_sentence(name):
+        return Head(None, rest, mark)
+    return Head(name, named[2], mark)
 
 
 def _is_sentence(name: str) -> bool:
-    """Whether what stands before a colon is no name but a notice, as in `Ana changed the group description to: …`."""
-    return len(name) > _LONGEST_NAME and has_any((*words.ENCRYPTED, *words.GROUP), name)
+    """Whether what stands before a colon is no name but a notice, as in `Ana named the group "Trip: May"`."""
+    within_quotes = len(_QUOTE.findall(name)) % 2 == 1
+    return within_quotes or (len(name) > _LONGEST_NAME and has_any((*words.ENCRYPTED, *words.GROUP), name))
 
 
+_QUOTE = re.compile('["„“”«»]')
 _LONGEST_NAME = 15  # characters that are not looked into
 
 

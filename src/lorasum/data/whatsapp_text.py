@@ -52,7 +52,11 @@ def _parted(line: str) -> tuple[str, str, str]:
 def _caption(text: str) -> str:
     """`text`, or nothing where it is the name of a file, or its name and length: `offer.pdf • 3 pages`."""
     text = text.strip()
-    return "" if FILE_NAME.fullmatch(text.split("•")[0].strip()) else text
+    return "" if FILE_NAME.fullmatch(text) or _DOCUMENT.fullmatch(text) else text
+
+
+_DOCUMENT = re.compile(r".{1,150} •(?: ?\d+ \S+| .{1,20}\d)?|.{1,150}\.\w{2,5} •.*|\S{1,150}\.\w{2,6}")
+"""A file's name with its length in pages, or of a kind that is not in the list."""
 
 
 _TAG = re.compile(r"\s*<([^<>]{3,90})>$")
