@@ -33,6 +33,8 @@ predict: {{max_new_tokens: 8, batch_size: 2}}
 sagemaker: {{bucket: {bucket}, role: {role}}}
 """
 
+WARM_POOLS = [f"ml.g5.{size}xlarge for training warm pool usage" for size in (2, 4)]
+
 
 class Account:
     """A user's home and config, and the account they work in."""
@@ -384,6 +386,7 @@ def test_an_instance_that_is_kept_warm_is_told_by_status_and_let_go_by_teardown(
     there = account()
     there.call("prepare")
     warm = ("--set", "sagemaker.keep_alive_minutes=30")
+    there.aws.sagemaker.quotas |= dict.fromkeys(WARM_POOLS, 1)
     trained = there.call("train", *warm)
     [job] = there.aws.sagemaker.jobs.values()
     assert job.description["WarmPoolStatus"] == {"Status": "Available"}
@@ -420,6 +423,7 @@ def test_an_instance_goes_from_job_to_job_or_its_time_ends_whatever_became_of_th
     jobs = there.aws.sagemaker.jobs
     there.call("prepare")
     warm = ("--set", "sagemaker.keep_alive_minutes=30")
+    there.aws.sagemaker.quotas |= dict.fromkeys(WARM_POOLS, 1)
     bad = ("--set", "lora.targets=[nothing_like_it]")
 
     def told() -> list[tuple[str, bool]]:

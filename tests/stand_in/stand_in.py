@@ -104,7 +104,9 @@ class StandIn:
         if call == "pricing GetProducts":
             answer = _prices(environ, start_response)
         elif call == "servicequotas ListServiceQuotas":
-            answer = self._quotas(environ, start_response)
+            answer = _quotas(self.sagemaker.quotas, environ, start_response)
+        elif call == "servicequotas ListAWSDefaultServiceQuotas":
+            answer = _quotas(self.sagemaker.default_quotas, environ, start_response)
         elif call.startswith(("sagemaker ", "runtime ")):
             answer = self._sagemaker(call, environ, start_response)
         else:
@@ -118,17 +120,6 @@ class StandIn:
         expected = environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER")
         bucket = environ["PATH_INFO"].split("/")[1]
         return bool(call.startswith("s3 ") and expected and expected != self.owners.get(bucket, ACCOUNT))
-
-    def _quotas(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """The quotas that a test has set, each on the second page, as it may be."""
-        request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-        if "NextToken" not in request:
-            return _answer(start_response, 200, json.dumps({"Quotas": [], "NextToken": "2"}).encode())
-        quotas = [
-            {"QuotaName": name, "QuotaCode": f"L-{number:08}", "Value": float(value)}
-            for number, (name, value) in enumerate(self.sagemaker.quotas.items())
-        ]
-        return _answer(start_response, 200, json.dumps({"Quotas": quotas}).encode())
 
     def _sagemaker(self, call: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -144,6 +135,18 @@ class StandIn:
             said = {"__type": refusal.code, "message": refusal.message, "Message": refusal.message, **refusal.more}
             return _answer(start_response, refusal.status, json.dumps(said).encode(), refusal.code)
         return _answer(start_response, 200, answer)
+
+
+def _quotas(known: dict[str, int], environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """A list of quotas, each on the second page, as it may be."""
+    request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+    if "NextToken" not in request:
+        return _answer(start_response, 200, json.dumps({"Quotas": [], "NextToken": "2"}).encode())
+    quotas = [
+        {"QuotaName": name, "QuotaCode": f"L-{number:08}", "Value": float(value)}
+        for number, (name, value) in enumerate(known.items())
+    ]
+    return _answer(start_response, 200, json.dumps({"Quotas": quotas}).encode())
 
 
 def _prices(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

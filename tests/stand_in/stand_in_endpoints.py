@@ -82,6 +82,7 @@ class Endpoint:
         }
         self.server: Server | None = None
         self.config: dict[str, Any] = {}  # of what serves now
+        self.instance_type: str = config["ProductionVariants"][0]["InstanceType"]
         self.gone = False
         self._aws = aws
         threading.Thread(target=self._bring_up, args=(config, model), daemon=True).start()

@@ -23,10 +23,11 @@ GROUP = "/aws/sagemaker/TrainingJobs"
 class Job(threading.Thread):
     """One job, from Pending to its end. `description` is what DescribeTrainingJob answers."""
 
-    def __init__(self, request: dict[str, Any], arn: str, aws: Aws) -> None:
+    def __init__(self, request: dict[str, Any], arn: str, aws: Aws, may_be_kept: bool) -> None:
         super().__init__(daemon=True)
         self.request = request
         self.aws = aws
+        self._may_be_kept = may_be_kept
         self.stopping = threading.Event()
         self.interrupted = threading.Event()
         self.root = Path()
@@ -60,6 +61,11 @@ class Job(threading.Thread):
     def interrupt(self) -> None:
         """Take the spot instance away at once: the job goes on in another one, from what it had checkpointed."""
         self.interrupted.set()
+
+    def occupies(self, instance: str, spot: bool) -> bool:
+        """Whether it runs on an instance of this type, bought in this way."""
+        asked = (self.request["ResourceConfig"]["InstanceType"], self.request.get("EnableManagedSpotTraining", False))
+        return self.description["TrainingJobStatus"] == "InProgress" and asked == (instance, spot)
 
     def stop(self) -> None:
         self.description["TrainingJobStatus"] = "Stopping"
@@ -114,7 +120,7 @@ class Job(threading.Thread):
             "BillableTimeInSeconds": billed,
         }
         self.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{target}/output/model/"}
-        if self._keep_alive:  # whether it completed, failed or was stopped
+        if self._keep_alive and self._may_be_kept:  # whether it completed, failed or was stopped
             self.description["WarmPoolStatus"] = {"Status": "Available"}
         failure = ml / "output" / "failure"
         if self.stopping.is_set():

@@ -24,7 +24,9 @@ class Operations:
         self.endpoints: dict[str, Endpoint] = {}
         self.tags: dict[str, list[dict[str, str]]] = {}
         self.quotas: dict[str, int] = {}
-        """Name, such as `ml.g5.xlarge for training job usage`, → instances; without a limit unless named."""
+        """Those that were changed: name, such as `ml.g5.xlarge for training job usage`, → instances."""
+        self.default_quotas = {f"ml.g5.{size}xlarge for training warm pool usage": 0 for size in (2, 4)}
+        """The others, as far as they are a limit here."""
         self.answer_seconds = 60.0
         """How long a container may take to answer a request."""
         self._lock = threading.RLock()
@@ -46,15 +48,15 @@ class Operations:
         name, instance = request["TrainingJobName"], request["ResourceConfig"]["InstanceType"]
         if name in self.jobs:
             raise RefusalError("ResourceInUse", f"Training job names must be unique; {name} exists already")
-        running = [job for job in self.jobs.values() if job.description["TrainingJobStatus"] == "InProgress"]
-        spot = "spot " if request.get("EnableManagedSpotTraining") else ""
-        self._refuse_beyond_quota(f"{instance} for {spot}training job usage", len(running))
+        spot = request.get("EnableManagedSpotTraining", False)
+        running = [job for job in self.jobs.values() if job.occupies(instance, spot)]
+        self._refuse_beyond_quota(f"{instance} for {'spot ' if spot else ''}training job usage", len(running))
         for job in self.jobs.values():
             if job.warm and job.request["ResourceConfig"] == request["ResourceConfig"]:
                 job.release("Reused")
                 break
         arn = self._arn("training-job", name, request)
-        self.jobs[name] = Job(request, arn, self.aws)
+        self.jobs[name] = Job(request, arn, self.aws, self._quota(f"{instance} for training warm pool usage") > 0)
         self.jobs[name].start()
         return {"TrainingJobArn": arn}
 
@@ -124,7 +126,8 @@ class Operations:
             raise RefusalError("ValidationException", f"Cannot create already existing endpoint {name!r}")
         config, model = self._configured(request["EndpointConfigName"])
         instance = config["ProductionVariants"][0]["InstanceType"]
-        self._refuse_beyond_quota(f"{instance} for endpoint usage", len(self.endpoints))
+        used = sum(endpoint.instances for endpoint in self.endpoints.values() if endpoint.instance_type == instance)
+        self._refuse_beyond_quota(f"{instance} for endpoint usage", used)
         arn = self._arn("endpoint", name, request)
         self.endpoints[name] = Endpoint(name, arn, config, model, self.aws)
         return {"EndpointArn": arn}
@@ -180,9 +183,12 @@ class Operations:
                 endpoint.server.close()
 
     def _refuse_beyond_quota(self, name: str, used: int) -> None:
-        if used >= self.quotas.get(name, 99):
-            limit = f"The account-level service limit '{name}' is {self.quotas[name]} Instances, with {used} in use"
+        if used >= self._quota(name):
+            limit = f"The account-level service limit '{name}' is {self._quota(name)} Instances, with {used} in use"
             raise RefusalError("ResourceLimitExceeded", limit)
+
+    def _quota(self, name: str) -> int:
+        return {**self.default_quotas, **self.quotas}.get(name, 99)
 
     def _refuse_scaled(self, endpoint: str) -> None:
         if self.aws.scaled(endpoint):

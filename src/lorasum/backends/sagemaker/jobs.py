@@ -21,7 +21,7 @@ from lorasum.backends.sagemaker.job_requests import TAG_RUN, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
-from lorasum.backends.sagemaker.quotas import Use, check_quota
+from lorasum.backends.sagemaker.quotas import Use, check_quota, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import (
     CHANNEL_CODE,
@@ -67,6 +67,8 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
         return _reference(spec.job_name, tries[-1])
     use: Use = "spot training job" if session.config.spot else "training job"
     check_quota(session, session.config.training_instance_type, use)
+    if session.config.keep_alive_minutes:
+        tell_of_no_warm_pool(session, session.config.training_instance_type, report)
     there = place(session, spec.run)
     files = _channels(spec)
     uris = {name: there.layout.uri(channel.folder, channel.content) for name, channel in files.items()}

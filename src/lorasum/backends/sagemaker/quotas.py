@@ -1,40 +1,97 @@
 """How many instances an account may use: asked before anything is uploaded or submitted, where we may ask."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Literal
 
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
+from lorasum.reporting import Reporter
 
-Use = Literal["training job", "spot training job", "endpoint"]
+Use = Literal["training job", "spot training job", "endpoint", "training warm pool"]
+_LISTS = ("list_service_quotas", "list_aws_default_service_quotas")
+"""The first leaves out the quotas that nobody has changed; the second has what those are."""
+_MOST_LOOKED_AT = 20  # jobs, or endpoints: with more in use the service itself decides
 
 
 def check_quota(session: Session, instance_type: str, use: Use, wanted: int = 1) -> None:
-    """See that the account may use `wanted` instances of a type; where it does not say, the service itself will.
+    """See that the account may use `wanted` more instances of a type; where it does not say, the service itself will.
 
     Raises:
-        BackendError: the quota is smaller.
+        BackendError: the quota is smaller, or what is in use leaves too few.
     """
-    name = f"{instance_type} for {use} usage"
-    quota = _find(session, name)
-    if quota is None or quota["Value"] >= wanted:
+    quota = _find(session, f"{instance_type} for {use} usage")
+    if quota is None:
         return
+    used = _in_use(session, instance_type, use) if quota["Value"] >= wanted else 0
+    if quota["Value"] >= used + wanted:
+        return
+    in_use = f"{used} of them in use, " if used else ""
+    name, code, value = quota["QuotaName"], quota["QuotaCode"], quota["Value"]
     raise BackendError(
-        f"your quota of {name!r} in {session.region} is {quota['Value']:g}, and {wanted} is needed",
-        f"ask for more: aws service-quotas request-service-quota-increase --service-code sagemaker --region "
-        f"{session.region} --quota-code {quota['QuotaCode']} --desired-value {wanted}; or choose another instance",
+        f"your quota of {name!r} in {session.region} is {value:g}, {in_use}and {wanted} is needed",
+        "ask for more: aws service-quotas request-service-quota-increase --service-code sagemaker "
+        f"--region {session.region} --quota-code {code} --desired-value {used + wanted}; or choose another instance"
+        + (", or wait until one is free" if used else ""),
     )
+
+
+def tell_of_no_warm_pool(session: Session, instance_type: str, report: Reporter) -> None:
+    """Warn that no instance will be kept after the job, where the quota for that is 0, as it is by default."""
+    quota = _find(session, f"{instance_type} for training warm pool usage")
+    if quota and quota["Value"] < 1:
+        report.warn(
+            f"your quota of {quota['QuotaName']!r} is 0: no instance will be kept for sagemaker.keep_alive_minutes. "
+            f"Ask for more: quota code {quota['QuotaCode']}"
+        )
 
 
 def _find(session: Session, name: str) -> dict[str, Any] | None:
     """The account's quota of this name; None where it cannot be looked up."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    try:
-        pages = session.impatient("service-quotas").get_paginator("list_service_quotas")
-        for page in pages.paginate(ServiceCode="sagemaker"):
-            for quota in page["Quotas"]:
-                if quota["QuotaName"] == name:
-                    return dict(quota)
-    except (BotoCoreError, ClientError):
-        return None  # not allowed, not reachable: creating the job or endpoint will say it
+    client = session.impatient("service-quotas")
+    for operation in _LISTS:
+        try:
+            for page in client.get_paginator(operation).paginate(ServiceCode="sagemaker"):
+                for quota in page["Quotas"]:
+                    if quota["QuotaName"] == name:
+                        return dict(quota)
+        except (BotoCoreError, ClientError):
+            continue  # not allowed, not reachable: creating the job or endpoint will say it
     return None
+
+
+def _in_use(session: Session, instance_type: str, use: Use) -> int:
+    """Instances of a type that the account uses now, as far as we may see."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    used = _endpoint_instances(session) if use == "endpoint" else _job_instances(session, use.startswith("spot"))
+    try:
+        return sum(count for kind, count in used if kind == instance_type)
+    except (BotoCoreError, ClientError):
+        return 0
+
+
+def _job_instances(session: Session, spot: bool) -> Iterator[tuple[str, int]]:
+    """Instance type and number of each running job."""
+    client = session.impatient("sagemaker")
+    pages = client.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
+    for job in islice((job for page in pages for job in page["TrainingJobSummaries"]), _MOST_LOOKED_AT):
+        described = client.describe_training_job(TrainingJobName=job["TrainingJobName"])
+        resources = described["ResourceConfig"]
+        if described.get("EnableManagedSpotTraining", False) == spot and "InstanceType" in resources:
+            yield resources["InstanceType"], resources["InstanceCount"]
+
+
+def _endpoint_instances(session: Session) -> Iterator[tuple[str, int]]:
+    """Instance type and number of each endpoint's variants."""
+    client = session.impatient("sagemaker")
+    pages = client.get_paginator("list_endpoints").paginate()
+    for endpoint in islice((endpoint for page in pages for endpoint in page["Endpoints"]), _MOST_LOOKED_AT):
+        described = client.describe_endpoint(EndpointName=endpoint["EndpointName"])
+        counts = {one["VariantName"]: one.get("CurrentInstanceCount", 1) for one in described["ProductionVariants"]}
+        configuration = client.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
+        for variant in configuration["ProductionVariants"]:
+            if "InstanceType" in variant:
+                yield variant["InstanceType"], counts.get(variant["VariantName"], 1)

@@ -1,0 +1,79 @@
+"""Quotas: what an account may use, less what it uses."""
+
+from typing import Any
+
+import pytest
+from stand_in import Fault, StandIn
+
+from lorasum.backends.sagemaker.quotas import check_quota, tell_of_no_warm_pool
+from lorasum.backends.sagemaker.session import Session
+from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.errors import BackendError
+from lorasum.reporting import Silent
+
+G5 = "ml.g5.2xlarge"
+
+
+def start_job(account: StandIn, name: str, instance: str = G5, **more: Any) -> None:
+    """A job that stays in progress, as long as nobody looks at what becomes of it."""
+    account.sagemaker.call(
+        "CreateTrainingJob",
+        {
+            "TrainingJobName": name,
+            "RoleArn": account.role_arn,
+            "AlgorithmSpecification": {
+                "TrainingImage": "image:1",
+                "TrainingInputMode": "File",
+                "ContainerEntrypoint": ["sleep", "60"],
+            },
+            "OutputDataConfig": {"S3OutputPath": f"s3://{account.bucket}/out", "CompressionType": "NONE"},
+            "ResourceConfig": {"InstanceType": instance, "InstanceCount": 1, "VolumeSizeInGB": 30},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            **more,
+        },
+    )
+
+
+def test_a_quota_that_has_its_default_counts(account: StandIn) -> None:
+    account.sagemaker.default_quotas["ml.p5.48xlarge for training job usage"] = 0
+    with pytest.raises(BackendError, match="is 0, and 1 is needed") as error:
+        check_quota(Session(SageMakerConfig()), "ml.p5.48xlarge", "training job")
+    assert "--desired-value 1" in error.value.hint
+
+
+def test_what_is_in_use_counts(account: StandIn) -> None:
+    session = Session(SageMakerConfig())
+    account.sagemaker.quotas[f"{G5} for training job usage"] = 1
+    start_job(account, "other-type", "ml.g5.4xlarge")
+    start_job(account, "spot", EnableManagedSpotTraining=True,
+              StoppingCondition={"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60})  # fmt: skip
+    check_quota(session, G5, "training job")
+    start_job(account, "same")
+    with pytest.raises(BackendError, match="is 1, 1 of them in use, and 1 is needed") as error:
+        check_quota(session, G5, "training job")
+    assert "--desired-value 2" in error.value.hint
+    assert "wait" in error.value.hint
+
+
+@pytest.mark.parametrize("fault", ["servicequotas", "ListTrainingJobs", "DescribeTrainingJob"])
+def test_where_we_may_not_ask_the_service_decides(account: StandIn, fault: str) -> None:
+    account.sagemaker.quotas[f"{G5} for training job usage"] = 1
+    start_job(account, "same")
+    account.faults = [Fault(fault, "denied")]
+    check_quota(Session(SageMakerConfig()), G5, "training job")
+
+
+def test_a_warm_pool_that_nobody_has_is_told_of(account: StandIn) -> None:
+    class Warnings(Silent):
+        said = ""
+
+        def warn(self, message: str) -> None:
+            self.said = message
+
+    told, session = Warnings(), Session(SageMakerConfig())
+    tell_of_no_warm_pool(session, G5, told)
+    assert "no instance will be kept" in told.said
+    account.sagemaker.quotas[f"{G5} for training warm pool usage"] = 1
+    told.said = ""
+    tell_of_no_warm_pool(session, G5, told)
+    assert told.said == ""
