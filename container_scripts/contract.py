@@ -63,6 +63,7 @@ HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 # Serving.
 SERVING_FILES: Final[Mapping[str, str]] = {
     "inference.py": "inference.py",
+    "batching.py": "batching.py",
     "contract.py": "contract.py",
     "gpu.py": "gpu.py",
     "hub_token.py": "hub_token.py",

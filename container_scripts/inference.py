@@ -1,7 +1,7 @@
 """Serves a summariser: the handler contract of the SageMaker Hugging Face inference container, which the local server
 follows too. Needs torch and transformers only; PEFT where an adapter is served.
 
-Request, application/json; one or at most 64 texts, answered as one batch, in their order:
+Request, application/json; one or at most 64 texts, answered in their order, in batches that fit into memory:
     {"inputs": prompt | [prompts], "parameters": {...}}     prompts as the model was trained on
     {"dialogue": text | [texts], "parameters": {...}}       rendered with the artifact's own template
 Parameters, all optional: max_new_tokens (1 to 1024), temperature (0 is greedy), top_p (above 0, to 1).
@@ -10,11 +10,13 @@ Answer: [{"generated_text": the completion without the prompt}, ...]
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batching import PIECE, batches
 from contract import (
     BASE_MODEL,
     HUB_TOKEN_ARN,
@@ -37,6 +39,11 @@ _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
 _DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0}
 _CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _CONTEXT_WITHOUT_LIMIT = 8192  # ALiBi knows none, but memory does; tokens
+_ANSWER_WITHIN = 60.0  # seconds: SageMaker ends a request then, and nobody gets its answer
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the answer any more, so generating was ended."""
 
 
 class RequestError(ValueError):
@@ -147,23 +154,43 @@ def input_fn(body: str | bytes, content_type: str) -> Request:
     return Request(_texts(key, data[key]), key == "dialogue", _parameters(data.get("parameters")))
 
 
+def stop_when(nobody_waits: Callable[[], bool]) -> None:
+    """Ask `nobody_waits` before every token from now on, and end generating where it says so.
+
+    A server that knows of its clients calls this before predict_fn. Without it, generating ends after 60 seconds.
+    """
+    global _nobody_waits
+    _nobody_waits = nobody_waits
+
+
+_nobody_waits: Callable[[], bool] | None = None
+
+
 def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
-    """The completions of all the request's prompts, generated as one batch.
+    """The completions of all the request's prompts.
 
     Raises:
-        RequestError: a prompt is empty or too long, there is no template, or the batch does not fit in GPU memory.
+        RequestError: a prompt is empty or too long, there is no template, or one does not fit in GPU memory.
+        AbandonedError: nobody waits for them any more.
     """
-    import torch
-
+    deadline = time.monotonic() + _ANSWER_WITHIN
+    nobody_waits = _nobody_waits or (lambda: time.monotonic() > deadline)
     prompts = _render(model.template, model.control_tokens, data.texts) if data.are_dialogues else data.texts
     parameters = {**model.defaults, **data.parameters}
     encoded = [_encode(model, prompt) for prompt in prompts]
     _check_lengths(encoded, int(parameters["max_new_tokens"]), model.context)
-    try:
-        completions = _generate(model, encoded, parameters)
-    except torch.cuda.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise RequestError(f"{len(prompts)} prompts do not fit in GPU memory together; send fewer at once") from error
+    completions: list[list[int]] = [[] for _ in encoded]
+    waiting = batches([len(ids) for ids in encoded], int(parameters["max_new_tokens"]), model.model)
+    while waiting:
+        batch = waiting.pop(0)
+        generated = _generate(model, [encoded[index] for index in batch], parameters, nobody_waits)
+        if generated is None:  # it did not fit after all
+            if len(batch) == 1:
+                raise RequestError(f"prompt {batch[0] + 1} does not fit in GPU memory; send a shorter one")
+            waiting = [batch[: len(batch) // 2], batch[len(batch) // 2 :], *waiting]
+            continue
+        for index, ids in zip(batch, generated, strict=True):
+            completions[index] = ids
     texts = model.tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [{"generated_text": text.strip()} for text in texts]
 
@@ -265,30 +292,47 @@ def _check_lengths(encoded: Sequence[Sequence[int]], new_tokens: int, context: i
             )
 
 
-def _generate(served: Served, encoded: Sequence[Sequence[int]], parameters: Mapping[str, float]) -> list[list[int]]:
-    """New token ids of each prompt, up to its EOS. Padded on the left, so that all completions start in one column."""
+def _generate(
+    served: Served,
+    encoded: Sequence[Sequence[int]],
+    parameters: Mapping[str, float],
+    nobody_waits: Callable[[], bool],
+) -> list[list[int]] | None:
+    """New token ids of each prompt, up to its EOS; None where they do not fit in GPU memory together.
+
+    The prompts are padded on the left, so that all completions start in one column.
+    """
     import torch
+
+    def stop(ids: Any, scores: Any, **_: Any) -> Any:
+        if nobody_waits():
+            raise AbandonedError("nobody waits for the answer any more")
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
     width = max(len(ids) for ids in encoded)
     ids = torch.tensor([[served.pad_token_id] * (width - len(row)) + list(row) for row in encoded])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in encoded])
-    sampling: dict[str, Any] = {"do_sample": False}
-    if parameters["temperature"] >= _GREEDY_BELOW:
-        sampling = {
-            "do_sample": True,
-            "top_k": 0,
-            "temperature": parameters["temperature"],
-            "top_p": parameters["top_p"],
-        }
     device = served.model.device
-    with torch.inference_mode():
-        rows = served.model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=int(parameters["max_new_tokens"]),
-            **sampling,
-        )
+    try:
+        with torch.inference_mode():
+            rows = served.model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                max_new_tokens=int(parameters["max_new_tokens"]),
+                prefill_chunk_size=PIECE if width > PIECE else None,
+                stopping_criteria=[stop],
+                **_sampling(parameters),
+            )
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return None
     return [_until_eos(row, served.eos_token_ids) for row in rows[:, width:].tolist()]
+
+
+def _sampling(parameters: Mapping[str, float]) -> dict[str, Any]:
+    if parameters["temperature"] < _GREEDY_BELOW:
+        return {"do_sample": False}
+    return {"do_sample": True, "top_k": 0, "temperature": parameters["temperature"], "top_p": parameters["top_p"]}
 
 
 def _until_eos(ids: list[int], eos_token_ids: Sequence[int]) -> list[int]:

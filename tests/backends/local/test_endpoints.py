@@ -150,7 +150,8 @@ def test_a_request_over_sagemakers_limit_is_refused_by_client_and_server(endpoin
     with pytest.raises(BackendError, match="the request is 6,291,471 bytes long") as caught:
         BACKEND.invoke(endpoint, {"inputs": "a" * (MAX_BODY + 1)}, timeout=60)
     assert "batch_size" in caught.value.hint
-    answer = httpx.post(f"{endpoint.location}/invocations", content=b"a" * (MAX_BODY + 1))
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{endpoint.location}/invocations", content=b"a" * (MAX_BODY + 1), headers=headers)
     assert answer.status_code == 413
     assert httpx.get(f"{endpoint.location}/ping").status_code == 200
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes
-from lorasum.backends.local.server import PORT_TAKEN, REASON, STATE_FILE
+from lorasum.backends.local.server import PORT_TAKEN, REASON, STATE_FILE, TIMEOUT_HEADER
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
@@ -78,27 +78,31 @@ def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
     try:
         # No proxy from the environment: it would be asked for our own machine's address.
         with httpx.Client(trust_env=False, timeout=httpx.Timeout(timeout, connect=_PING_TIMEOUT)) as client:
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", TIMEOUT_HEADER: f"{timeout:g}"}
             response = client.post(f"{endpoint.location}/invocations", content=body, headers=headers)
         answer = response.json()
     except httpx.ConnectError as error:
         raise BackendError(f"{where} does not answer at {endpoint.location}", _DEPLOY) from error
     except httpx.TimeoutException as error:
-        raise NoAnswerError(
-            f"{where} did not answer in {timeout:g} s",
-            "raise predict.timeout, or lower predict.max_new_tokens or predict.batch_size",
-        ) from error
+        raise _too_late(where, timeout) from error
     except httpx.TransportError as error:
         raise NoAnswerError(f"{where} broke off while answering", f"{_DEPLOY}, then the same command again") from error
     except ValueError as error:
         raise BackendError(f"{where} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
     if response.status_code != 200:
         said = answer.get("error") if isinstance(answer, dict) else None
+        if response.status_code == 504:
+            raise _too_late(where, timeout)
         if reason := read_refusal(str(said)):
             raise RefusedError(f"{where} refused the request: {reason}", "send what the message asks for")
         failure = NoAnswerError if response.status_code >= 500 else BackendError
         raise failure(f"{where} failed: {said or f'HTTP {response.status_code}'}", _DEPLOY)
     return answer
+
+
+def _too_late(where: str, timeout: float) -> NoAnswerError:
+    hint = "raise predict.timeout, or lower predict.max_new_tokens or predict.batch_size"
+    return NoAnswerError(f"{where} did not answer in {timeout:g} s", hint)
 
 
 def delete(run: str, name: str) -> bool:

@@ -4,8 +4,11 @@
 
 GET /ping             503 while the model is being loaded, 200 after that, 500 if it could not be (then it ends)
 POST /invocations     input_fn, predict_fn, output_fn of C/inference.py, a request at a time; 400 if one of them raises,
-                      with the mark of contract.refusal_text where the request is at fault
+                      with the mark of contract.refusal_text where the request is at fault; 504 after 60 seconds, or
+                      those of the header Lorasum-Timeout
 S/server.json         {"port", "pid", "artifact"}: written once the port is held
+
+Generating ends early for a client that has left, and at the deadline. guard.py says who is answered at all.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import module_from_spec, spec_from_file_location
@@ -34,6 +38,11 @@ PORT_TAKEN = 98
 REASON = "cannot serve: "
 """Begins the log's last line when the server gives up."""
 
+TIMEOUT_HEADER = "Lorasum-Timeout"
+"""Seconds after which the client stops waiting for its answer."""
+
+_ANSWER_WITHIN = 60.0  # seconds, where the client does not say: SageMaker's limit
+_LONGEST_WAIT = 7 * 24 * 3600.0  # seconds
 _FAILED = 1
 _FAILURE_SHOWS = 1.0  # seconds during which /ping answers 500 before the process ends
 _LAST_ANSWER = 5  # seconds a request may still take after SIGTERM
@@ -50,6 +59,7 @@ class Handler:
         self._code_dir = code_dir
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def load(self) -> None:
         """Import the module and load the model; `ping_status` says how it went, the log why."""
@@ -65,25 +75,43 @@ class Handler:
             self.ping_status = 200
 
     async def answer(self, request: "Request", body: bytes) -> "Response":
-        """What the handler makes of one request."""
+        """What the handler makes of one request; nothing is generated for a client that has left or waits no more."""
         from fastapi import Response
 
-        content_type = request.headers.get("content-type", "application/json")
         accept = request.headers.get("accept", "*/*")
         accept = "application/json" if accept == "*/*" else accept  # as the container's toolkit does
+        seconds = _seconds(request.headers.get(TIMEOUT_HEADER, ""))
+        nobody_waits = threading.Event()
+        work = asyncio.create_task(self._take_turn(body, request.headers["content-type"], accept, nobody_waits))
+        left = asyncio.create_task(_left(request))
+        self._tasks |= {work}  # it ends after this answer where nobody waits: asyncio keeps no task alive itself
+        work.add_done_callback(self._tasks.discard)
+        await asyncio.wait({work, left}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        gone = left.done()
+        left.cancel()
+        if work.done():
+            return work.result()
+        nobody_waits.set()
+        _log.info("the client has left" if gone else "not answered in %g s", *(() if gone else (seconds,)))
+        return Response(status_code=499) if gone else _error(504, f"not answered in {seconds:g} s")
+
+    async def _take_turn(self, body: bytes, content_type: str, accept: str, gone: threading.Event) -> "Response":
+        """Answer when those before are answered. The turn lasts until the model's thread is free again."""
+        from fastapi import Response
+
         async with self._turn:
-            if await request.is_disconnected():  # it gave up waiting; nobody would read the answer
+            if gone.is_set():
                 return Response(status_code=499)
             began = time.monotonic()
             run = asyncio.get_running_loop().run_in_executor
             try:
-                answer = await run(self._thread, self._transform, body, content_type, accept)
+                answer = await run(self._thread, self._transform, body, content_type, accept, gone)
             except Exception as error:  # 400 for each, as the container's model server has it
                 said = str(error) or type(error).__name__
-                if read_refusal(said) is None:
-                    _log.exception("the handler failed")
-                else:
+                if gone.is_set() or read_refusal(said) is not None:
                     _log.info("%s", first_line(error))
+                else:
+                    _log.exception("the handler failed")
                 return _error(400, said)
             _log.info("answered in %.1f s", time.monotonic() - began)
             return Response(answer, media_type=accept)
@@ -97,7 +125,9 @@ class Handler:
         spec.loader.exec_module(self._module)
         self._model = self._module.model_fn(self._model_dir)
 
-    def _transform(self, body: bytes, content_type: str, accept: str) -> Any:
+    def _transform(self, body: bytes, content_type: str, accept: str, nobody_waits: threading.Event) -> Any:
+        if stop_when := getattr(self._module, "stop_when", None):  # artifacts of earlier versions have none
+            stop_when(nobody_waits.is_set)
         data = self._module.input_fn(body, content_type)
         return self._module.output_fn(self._module.predict_fn(data, self._model), accept)
 
@@ -105,6 +135,8 @@ class Handler:
 def create_app(handler: Handler) -> "FastAPI":
     """The two routes of a SageMaker inference container."""
     from fastapi import FastAPI, Request, Response
+
+    from lorasum.backends.local import guard
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -114,7 +146,11 @@ def create_app(handler: Handler) -> "FastAPI":
 
     @app.post("/invocations")
     async def invocations(request: Request) -> Response:
-        body = await _body(request)
+        try:
+            async with asyncio.timeout(guard.BODY_WITHIN):
+                body = await _body(request)
+        except TimeoutError:
+            return _error(408, "the request took too long to arrive", Connection="close")
         if body is None:
             return _error(413, refusal_text(f"the request is longer than {MAX_BODY} bytes"))
         if handler.ping_status != 200:
@@ -149,10 +185,13 @@ def main() -> int:
 async def _serve(handler: Handler, artifact: str, state_dir: Path, listener: socket.socket) -> int:
     import uvicorn
 
+    from lorasum.backends.local import guard
+
     _write_state(state_dir, port=listener.getsockname()[1], artifact=artifact)
     config = uvicorn.Config(
-        create_app(handler), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_LAST_ANSWER
-    )
+        guard.Guard(create_app(handler)), http=guard.ImpatientProtocol, limit_concurrency=guard.CONNECTIONS,
+        log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=_LAST_ANSWER,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await handler.load()
@@ -176,10 +215,25 @@ def _write_state(state_dir: Path, port: int, artifact: str) -> None:
     write_file(state_dir / STATE_FILE, json.dumps({"port": port, "pid": os.getpid(), "artifact": artifact}))
 
 
-def _error(status: int, message: str) -> "Response":
+async def _left(request: "Request") -> None:
+    """Wait until the client is gone. Its request's body has been read already."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _seconds(header: str) -> float:
+    """How long a client waits for its answer, in seconds."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        return _ANSWER_WITHIN
+    return min(seconds, _LONGEST_WAIT) if seconds > 0 else _ANSWER_WITHIN
+
+
+def _error(status: int, message: str, **headers: str) -> "Response":
     from fastapi.responses import JSONResponse
 
-    return JSONResponse({"error": message}, status_code=status)
+    return JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
 def _give_up(reason: str) -> None:

@@ -1,0 +1,211 @@
+"""A server on this machine answers programs of this machine, and waits for none of them for ever."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lorasum.backends.local.guard import refusal
+
+HANDLER = """
+import json, pathlib, time
+
+def stop_when(nobody_waits):
+    global stop
+    stop = nobody_waits
+
+def model_fn(model_dir):
+    return pathlib.Path(model_dir)
+
+def input_fn(body, content_type):
+    return json.loads(body)
+
+def predict_fn(data, model):
+    for token in range(data["tokens"]):
+        if stop():
+            (model / "abandoned").touch()
+            raise RuntimeError("abandoned")
+        time.sleep(0.02)
+    return data
+
+def output_fn(prediction, accept):
+    return json.dumps(prediction)
+"""
+SERVER = """
+import sys
+from lorasum.backends.local import guard, server
+guard.HEAD_WITHIN = guard.BODY_WITHIN = 1.0
+sys.exit(server.main())
+"""
+LONG = {"tokens": 100_000}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    """A server that waits for a client's words for one second."""
+    (folder / "inference.py").write_text(HANDLER)
+    flags = ["--model-dir", str(folder), "--code-dir", str(folder), "--state-dir", str(folder)]
+    with subprocess.Popen([sys.executable, "-c", SERVER, *flags], stderr=subprocess.DEVNULL) as process:
+        _wait_for((folder / "server.json").exists)
+        address = f"http://127.0.0.1:{json.loads((folder / 'server.json').read_text())['port']}"
+        _wait_for(lambda: _ready(address))
+        yield address
+        process.kill()
+
+
+def post(url: str, tokens: int = 1, **headers: str) -> httpx.Response:
+    given = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return httpx.post(f"{url}/invocations", content=json.dumps({"tokens": tokens}), headers=given, timeout=60)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "127.0.0.1", "localhost:8000", "LocalHost", "[::1]:8000"])
+def test_this_machine_is_answered_under_each_of_its_names(host: str) -> None:
+    assert refusal("GET", {"host": host}) == (200, "")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": ""},
+        {"host": "evil.example:8000"},
+        {"host": "127.0.0.1.evil.example"},
+        {"host": "localhost.evil.example"},
+        {"host": "127.0.0.1:8000", "origin": "https://evil.example"},
+        {"host": "localhost:8000", "origin": "http://localhost:3000"},
+        {"host": "127.0.0.1:8000", "origin": "null"},
+        {"host": "127.0.0.1:8000", "sec-fetch-site": "cross-site"},
+        {"host": "127.0.0.1:8000", "sec-fetch-site": "same-site"},
+    ],
+)
+def test_a_web_page_is_not_answered(headers: dict[str, str]) -> None:
+    kind = {"content-type": "application/json"}
+    assert refusal("GET", headers)[0] == 403
+    assert refusal("POST", headers | kind)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+)
+def test_what_a_form_sends_is_not_answered(kind: str) -> None:
+    assert refusal("POST", {"host": "localhost", "content-type": kind})[0] == 415
+
+
+def test_the_server_refuses_web_pages_and_answers_programs(url: str) -> None:
+    assert post(url).json() == {"tokens": 1}
+    assert post(url, Content_Type="application/json; charset=utf-8").status_code == 200
+    assert post(url, Host="evil.example").status_code == 403
+    assert post(url, Origin="https://evil.example").status_code == 403
+    assert post(url, Content_Type="text/plain").status_code == 415
+    assert httpx.get(f"{url}/ping", headers={"Host": "evil.example"}).status_code == 403
+    preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = httpx.options(f"{url}/invocations", headers=preflight)
+    assert answer.status_code == 403
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /invocations HTTP/1.1\r\nHost: localhost\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\nGET /pi",
+        b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=["silence", "half of the headers", "half of a second request", "nothing after an answer"],
+)
+def test_a_connection_on_which_nothing_comes_is_closed(url: str, sent: bytes) -> None:
+    with connect(url) as client:
+        client.sendall(sent)
+        assert _closed(client)
+
+
+def test_headers_that_come_byte_by_byte_are_not_waited_for(url: str) -> None:
+    with connect(url) as client, suppress(ConnectionError):
+        for _ in range(600):
+            client.sendall(b"G")
+            time.sleep(0.1)
+        pytest.fail("it was waited for a minute")
+
+
+def test_a_body_that_does_not_come_is_answered_and_closed(url: str) -> None:
+    head = (
+        b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    )
+    with connect(url) as client:
+        client.sendall(head)
+        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+        assert _closed(client)
+
+
+def test_a_client_that_left_is_not_generated_for(url: str, folder: Path) -> None:
+    (folder / "abandoned").unlink(missing_ok=True)
+    with connect(url) as client:
+        client.sendall(request(json.dumps(LONG).encode()))
+        time.sleep(0.5)
+        assert not (folder / "abandoned").exists()
+    _wait_for((folder / "abandoned").exists)
+    assert post(url).status_code == 200
+
+
+def test_a_request_ends_at_its_deadline(url: str, folder: Path) -> None:
+    (folder / "abandoned").unlink(missing_ok=True)
+    answer = post(url, LONG["tokens"], Lorasum_Timeout="0.5")
+    assert (answer.status_code, answer.json()) == (504, {"error": "not answered in 0.5 s"})
+    _wait_for((folder / "abandoned").exists)
+    assert post(url).status_code == 200
+
+
+def test_waiting_for_a_turn_counts_towards_the_deadline(url: str) -> None:
+    with connect(url) as first:
+        first.sendall(request(json.dumps(LONG).encode()))
+        time.sleep(0.3)
+        assert post(url, Lorasum_Timeout="0.5").status_code == 504
+    assert post(url).status_code == 200
+
+
+def request(body: bytes, length: int = 0) -> bytes:
+    head = "POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+    return f"{head}\r\nContent-Length: {length or len(body)}\r\n\r\n".encode() + body
+
+
+def connect(url: str) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0))
+    client.settimeout(30)
+    return client
+
+
+def _closed(client: socket.socket) -> bool:
+    """Whether the server closes the connection, after what it may still say."""
+    try:
+        while client.recv(1000):
+            pass
+    except ConnectionResetError:
+        return True
+    return True
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/ping").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)

@@ -1,0 +1,128 @@
+"""How the prompts of a request are divided into batches, and that no answer depends on it."""
+
+import json
+import random
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import batching
+import inference
+from lorasum import paths
+
+
+@pytest.fixture
+def served(tiny_model_dir: Path) -> inference.Served:
+    served = inference.model_fn(str(tiny_model_dir))
+    served.model.float()
+    return served
+
+
+def ask(served: inference.Served, prompts: list[str], new_tokens: int = 6) -> list[str]:
+    request = {"inputs": prompts, "parameters": {"max_new_tokens": new_tokens}}
+    data = inference.input_fn(json.dumps(request), "application/json")
+    return [answer["generated_text"] for answer in inference.predict_fn(data, served)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_prompt_is_in_one_batch_that_fits(
+    seed: int, served: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(seed)
+    lengths = [draw.randrange(1, 3000) for _ in range(draw.randrange(1, 65))]
+    free = draw.randrange(1, 2**31)
+    monkeypatch.setattr(batching, "free_bytes", lambda device: free)
+    batches = batching.batches(lengths, 128, served.model)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[index] for index in batch)
+        assert len(batch) == 1 or len(batch) * batching.row_bytes(longest, 128, served.model) <= free
+    for batch, after in pairwise(batches):
+        row = batching.row_bytes(min(lengths[index] for index in after), 128, served.model)
+        assert (len(batch) + 1) * row > free, "one more would have fitted"
+
+
+def test_prompts_of_usual_length_share_a_batch(served: inference.Served) -> None:
+    assert len(batching.batches([200] * 64, 128, served.model)) == 1
+
+
+def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = ["Mia: climbing tonight? " * count for count in (9, 1, 30, 2, 17)]
+    together = ask(served, prompts)
+    monkeypatch.setattr(batching, "free_bytes", lambda device: 0)
+    assert ask(served, prompts) == together
+
+
+def test_an_answer_does_not_depend_on_the_pieces(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = ["Ana: the printer is eating paper again " * count for count in (7, 1, 12)]
+    whole = ask(served, prompts)
+    monkeypatch.setattr(inference, "PIECE", 16)
+    assert ask(served, prompts) == whole
+
+
+def test_a_batch_that_does_not_fit_after_all_is_halved(
+    served: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [f"Leo: dinner at {hour}?" for hour in range(9)]
+    whole = ask(served, prompts)
+    generate, sizes = served.model.generate, []
+
+    def small_gpu(**given: Any) -> Any:
+        sizes.append(len(given["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.cuda.OutOfMemoryError
+        return generate(**given)
+
+    monkeypatch.setattr(served.model, "generate", small_gpu)
+    assert ask(served, prompts) == whole
+    assert max(sizes) == 9
+    monkeypatch.setattr(served.model, "generate", lambda **given: small_gpu(input_ids=[0] * 9))
+    with pytest.raises(inference.RequestError, match=r"prompt \d does not fit in GPU memory"):
+        ask(served, prompts)
+
+
+def test_generating_ends_when_nobody_waits(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(inference, "_nobody_waits", None)
+    inference.stop_when(lambda: asked.append(1) or len(asked) > 3)  # type: ignore[func-returns-value]
+    with pytest.raises(inference.AbandonedError):
+        ask(served, ["Zoe: my parcel never arrived"], new_tokens=500)
+    assert len(asked) == 4, "it was asked before every token"
+
+
+def test_generating_ends_at_the_services_deadline(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_nobody_waits", None)
+    monkeypatch.setattr(inference, "_ANSWER_WITHIN", -1.0)
+    with pytest.raises(inference.AbandonedError):
+        ask(served, ["Zoe: my parcel never arrived"], new_tokens=500)
+
+
+MEASURE = """
+import json, resource, sys, torch, inference
+torch.set_num_threads(1)
+served = inference.model_fn(sys.argv[1])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def ask(prompts):
+    data = inference.input_fn(json.dumps({"inputs": prompts, "parameters": {"max_new_tokens": 1}}), "application/json")
+    return inference.predict_fn(data, served)
+import batching
+batching.free_bytes = lambda device: 100_000_000
+ask(["hi"])
+before = peak()
+ask(["chalk " * 700] * 12)
+ids = served.tokenizer("chalk " * 700)["input_ids"]
+print(json.dumps([peak() - before, len(ids)]))
+"""
+
+
+def test_a_request_of_long_prompts_takes_the_memory_that_was_estimated(tiny_model_dir: Path) -> None:
+    command = [sys.executable, "-c", MEASURE, str(tiny_model_dir)]
+    environ = {"PYTHONPATH": str(paths.container_scripts()), "PATH": "/usr/bin:/bin"}
+    grown, length = json.loads(subprocess.run(command, env=environ, capture_output=True, check=True).stdout)
+    assert 12 * 4 * length * length * 16 > 900_000_000, "as one batch in one pass, the scores alone took that"
+    assert grown < 350_000_000
