@@ -2,7 +2,7 @@
 
 A web page in the user's browser can send requests to this machine's own ports. It is recognised by its Origin header;
 by its name in the Host header, where that name was made to lead to 127.0.0.1 (DNS rebinding); or by the content type of
-a form. None of these is answered. A client that sends or reads too slowly is hung up on, because it holds memory and one
+a form. None of these is answered. A client that sends or reads too slowly is hung up on: it holds memory and one
 of a limited number of connections.
 """
 
