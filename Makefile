@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart check test soak
+.PHONY: quickstart check test test-images soak
 .DELETE_ON_ERROR:
 
 quickstart: .venv/installed-local
@@ -17,6 +17,34 @@ check: .venv/installed-dev
 
 test: check
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# What runs on SageMaker, in environments with the versions of Hugging Face's images (tests/images): start.py's pip step for
+# real, the same for serving, then the container's own tests. Several gigabytes, so it is no part of `make test`.
+PYTHON312 ?= python3.12
+
+test-images: .images/training/tested .images/serving/tested
+
+.images/training/tested: .images/training/installed container_scripts/requirements-train.txt container_scripts/constraints-train.txt
+	PYTHONPATH=container_scripts $(@D)/bin/python tests/images/pip_step.py
+	$(RUN_IN_IMAGE)
+
+.images/serving/tested: .images/serving/installed container_scripts/requirements-serve.txt
+	$(@D)/bin/python -m pip install --quiet --requirement container_scripts/requirements-serve.txt
+	$(RUN_IN_IMAGE)
+
+define RUN_IN_IMAGE
+$(@D)/bin/python -m pip check
+$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/images/tests.txt
+PYTHONPATH=src $(@D)/bin/python -m pytest -q -p no:cacheprovider $(TESTS_OF_$(notdir $(@D)))
+touch $@
+endef
+TESTS_OF_training := tests/container_scripts
+TESTS_OF_serving := tests/container_scripts/test_inference.py
+
+.images/%/installed: tests/images/%.txt
+	$(PYTHON312) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	touch $@
 
 # The fuzz tests with many more draws than `make test` has time for.
 soak: .venv/installed-dev

@@ -42,6 +42,8 @@ CODE_FOLDER: Final = "code"
 CHANNEL_TRAINING: Final = "training"
 CHANNEL_MODEL: Final = "model"
 CHANNEL_CODE: Final = "code"
+CHANNEL_WHEELS: Final = "wheels"
+"""The pinned packages as wheels, for a container without network."""
 
 # Environment variables.
 SM_CHANNEL_TRAINING: Final = "SM_CHANNEL_TRAINING"
@@ -67,7 +69,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "contract.py": "contract.py",
     "gpu.py": "gpu.py",
     "hub_token.py": "hub_token.py",
-    "requirements.txt": "requirements.txt",
+    "requirements.txt": "requirements-serve.txt",
 }
 """What the code folder of an artifact, or of a base model, holds: name there → name among the container scripts."""
 # Prompts.

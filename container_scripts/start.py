@@ -1,4 +1,4 @@
-"""First process of a SageMaker training container: brings pins, hub token and folders, then becomes train.py.
+"""First process of a SageMaker training container: installs the pinned versions, reads the token, becomes train.py.
 
 Standard library only, until the pinned versions are there. It turns into train.py rather than calling it, so that the
 SIGTERM of a stopped job reaches the training script.
@@ -7,9 +7,11 @@ SIGTERM of a stopped job reaches the training script.
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import contract
@@ -18,48 +20,120 @@ from hub_token import hub_token
 ROOT = Path("/opt/ml")
 HERE = Path(__file__).resolve().parent
 _PIP_SECONDS = 900
+_VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9.]+)?")  # what pip takes in a constraint
+_CAUSE = re.compile(r"^ERROR: | depends on |The user requested \(constraint\)")  # the lines of pip's that say why
+_SHOWN = 3  # of them in the reason of a failure; the log has every line
+
+
+class NotReadyError(Exception):
+    """The container cannot be made ready, and the user can do something about it."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def main() -> None:
     """Never returns: this process becomes the training script, or ends with the reason in `failure`."""
     try:
-        install_missing(HERE / "requirements.txt")
+        wheels = ROOT / "input" / "data" / contract.CHANNEL_WHEELS
+        install_missing(HERE / "requirements-train.txt", HERE / "constraints-train.txt", wheels, os.environ)
         environ = {"HF_HOME": contract.HUB_CACHE, **os.environ, **folders(ROOT), **hub_token(os.environ)}
         flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
         os.execve(sys.executable, [sys.executable, str(HERE / "train.py"), *arguments(flags)], environ)  # noqa: S606
     except Exception as error:
-        reason = contract.failure_text(contract.Failure(f"the container could not be made ready: {error}"))
-        print(reason, file=sys.stderr)
+        message, hint = f"the container could not be made ready: {error}", getattr(error, "hint", "")
+        print(f"error: {message}\nhint: {hint}", file=sys.stderr)
         (ROOT / "output").mkdir(parents=True, exist_ok=True)
+        reason = contract.failure_text(contract.Failure(message, hint))
         (ROOT / "output" / contract.FAILURE_FILE).write_text(reason, encoding="utf-8")
         sys.exit(1)
 
 
+def read_pins(file: Path) -> dict[str, str]:
+    """Name → version of a file of `name==version` lines; comments and empty lines are passed over."""
+    lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return {name: version for name, _, version in (line.partition("==") for line in lines if line)}
+
+
 def missing(requirements: Path) -> list[str]:
     """The pins, `name==version`, of which another version is installed, or none."""
-    found = []
-    for line in requirements.read_text(encoding="utf-8").splitlines():
-        pin = line.partition("#")[0].strip()
-        name, _, wanted = pin.partition("==")
-        if pin and _installed(name) != wanted:
-            found.append(pin)
-    return found
+    return [f"{name}=={wanted}" for name, wanted in read_pins(requirements).items() if _installed(name) != wanted]
 
 
-def install_missing(requirements: Path) -> None:
-    """pip-install what is missing, before anything that costs more is done.
+def install_missing(requirements: Path, constraints: Path, wheels: Path, environ: Mapping[str, str]) -> None:
+    """pip-install the pins that are missing, before anything that costs more is done. Nothing else is changed.
+
+    Args:
+        requirements: our pins.
+        constraints: versions of what our pins pull in. Every other package is held to the version that is installed.
+        wheels: folder to install from instead of the network, where there is one.
+        environ: says whether there is a network.
 
     Raises:
-        RuntimeError: pip failed.
+        NotReadyError: there is no network, pip failed, or what it installed does not go with what was there.
     """
     if not (pins := missing(requirements)):
         return
     print(f"installing {' '.join(pins)}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False)  # noqa: S603
+    source = _source(pins, wheels, environ)
+    before = _broken()
+    with tempfile.TemporaryDirectory() as folder:
+        held = Path(folder) / "held.txt"
+        held.write_text("\n".join(_held([*read_pins(requirements), *read_pins(constraints)])), encoding="utf-8")
+        done = _pip("install", "--progress-bar=off", *source, "--constraint", constraints, "--constraint", held, *pins)
+    print(done.stdout, file=sys.stderr, flush=True)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no word from pip"])[-1]
-        raise RuntimeError(f"installing {' '.join(pins)} failed: {said}")
+        said = [line.strip() for line in done.stdout.splitlines() if _CAUSE.search(line)]
+        raise NotReadyError(
+            f"pip could not install {' '.join(pins)}: {'; '.join(said[:_SHOWN]) or 'it did not say why'}",
+            "the log has all of pip's words; a sagemaker.training_image that has these versions needs no pip",
+        )
+    if broken := [line for line in _broken() if line not in before]:
+        raise NotReadyError(
+            f"after installing {' '.join(pins)}, packages do not go together: {'; '.join(broken[:_SHOWN])}",
+            "choose the sagemaker.training_image of the default configuration, or one that has these versions",
+        )
+
+
+def _source(pins: Sequence[str], wheels: Path, environ: Mapping[str, str]) -> list[str]:
+    """pip's flags for where packages come from."""
+    if wheels.is_dir():
+        return ["--no-index", "--find-links", str(wheels)]
+    if environ.get(contract.NO_NETWORK) == "1":
+        raise NotReadyError(
+            f"it has no network (sagemaker.network_isolation) to install {' '.join(pins)} from",
+            "use a sagemaker.training_image that has these versions, or set sagemaker.network_isolation: false",
+        )
+    return []
+
+
+def _held(free: Sequence[str]) -> list[str]:
+    """What is installed as constraints, `name==version`, but the packages in `free`."""
+    names = {_normal(name) for name in free}
+    there = {_normal(each.name): each.version for each in importlib.metadata.distributions()}
+    return [
+        f"{name}=={version}" for name, version in there.items() if name not in names and _VERSION.fullmatch(version)
+    ]
+
+
+def _broken() -> list[str]:
+    """pip's lines about packages that do not go together."""
+    checked = _pip("check")
+    return checked.stdout.splitlines() if checked.returncode else []
+
+
+def _normal(name: str) -> str:
+    """A package's name as packaging compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _pip(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run pip. Both of its streams are in `stdout`: the cause of a conflict goes to the one, its end to the other."""
+    command = [sys.executable, "-m", "pip", *map(str, arguments), "--disable-pip-version-check"]
+    return subprocess.run(  # noqa: S603
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_PIP_SECONDS, check=False
+    )
 
 
 def folders(root: Path) -> dict[str, str]:

@@ -187,13 +187,20 @@ def _spelt_once() -> set[str]:
 
 # Words of other owners that happen to be the same: transformers' batches and metrics, our own configuration and ledger.
 _OTHERS = {
-    "input_ids": {"engine/batches.py", "engine/trainer.py", "inference.py", "data/tokenize_pack.py"},
+    "input_ids": {
+        "engine/batches.py",
+        "engine/trainer.py",
+        "engine/routes.py",
+        "inference.py",
+        "data/tokenize_pack.py",
+    },
     "eval_loss": {"engine/trainer.py", "commands/train.py", "lifecycle/jobs.py", "ledger_file.py"},
     "train_loss": {"commands/train.py", "lifecycle/jobs.py", "ledger_file.py"},
     "tokens_per_second": {"commands/train.py", "lifecycle/jobs.py", "ledger_file.py"},
     "eos_token_id": set(),
     "compute_dtype": {"engine/arguments.py"},
     "loss_on": {"engine/arguments.py"},
+    "manifest.json": {"engine/checkpoint.py"},  # a checkpoint's own, not the dataset's
     "learning_rate": {"engine/trainer.py"},
 }
 

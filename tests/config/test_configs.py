@@ -54,10 +54,15 @@ def test_the_bloomz_config_is_the_published_recipe() -> None:
     assert (config.training.loss_on, config.quantization) == ("all", "int8")
 
 
-def test_every_pin_of_the_container_is_the_one_that_is_tested() -> None:
-    container, tested = pins(ROOT / "container_scripts/requirements.txt"), pins(ROOT / "constraints.txt")
+@pytest.mark.parametrize("file", ["requirements-train.txt", "requirements-serve.txt"])
+def test_every_pin_of_the_containers_is_the_one_that_is_tested(file: str) -> None:
+    container, tested = pins(ROOT / "container_scripts" / file), pins(ROOT / "constraints.txt")
     assert container
     assert container == {name: tested[name] for name in container}
+
+
+def test_serving_installs_nothing_that_only_training_needs() -> None:
+    assert not {"bitsandbytes", "datasets"} & set(pins(ROOT / "container_scripts/requirements-serve.txt"))
 
 
 def test_the_pins_name_no_local_build() -> None:

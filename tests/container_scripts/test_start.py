@@ -2,16 +2,19 @@
 
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import start
 from hub_token import hub_token
-from start import arguments, folders, install_missing, missing
+from start import arguments, folders, missing
 
 
 def test_only_the_pins_that_differ_are_missing(tmp_path: Path) -> None:
@@ -22,14 +25,109 @@ def test_only_the_pins_that_differ_are_missing(tmp_path: Path) -> None:
 
 
 def test_the_shipped_pins_are_the_installed_versions() -> None:
-    assert missing(Path(start.__file__).parent / "requirements.txt") == []
+    assert missing(Path(start.__file__).parent / "requirements-train.txt") == []
 
 
-def test_a_pin_that_cannot_be_had_is_named(tmp_path: Path) -> None:
-    pins = tmp_path / "requirements.txt"
-    pins.write_text("no-such-package-of-lorasum==1.0\n")
-    with pytest.raises(RuntimeError, match=r"installing no-such-package-of-lorasum==1\.0 failed"):
-        install_missing(pins)
+Wheels = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment of its own, with pip and nothing else: what a container image brings."""
+    folder = tmp_path_factory.mktemp("image")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Wheels:
+    """Makes a wheel in the folder `wheels`: wheels("name", "1.0", "needed>=1")."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+
+    def make(name: str, version: str, *requires: str) -> Path:
+        info = f"{name}-{version}.dist-info"
+        needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
+        files = {
+            f"{name}.py": f"version = {version!r}\n",
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        record = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+        with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+            for file, content in {**files, f"{info}/RECORD": record}.items():
+                archive.writestr(file, content)
+        return folder
+
+    return make
+
+
+def install(
+    image: Path, tmp_path: Path, pins: str, constraints: str = "", **environ: str
+) -> "subprocess.CompletedProcess[str]":
+    """install_missing with the image's Python, in a process of its own."""
+    (tmp_path / "pins.txt").write_text(pins)
+    (tmp_path / "constraints.txt").write_text(constraints)
+    code = (
+        "import os, pathlib, start\n"
+        f"here = pathlib.Path({str(tmp_path)!r})\n"
+        "start.install_missing(here / 'pins.txt', here / 'constraints.txt', here / 'wheels', os.environ)\n"
+    )
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(start.__file__).parent), **environ}
+    return subprocess.run([image, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+
+
+def add(image: Path, wheels: Path, name: str) -> None:
+    """Make the package a part of the image."""
+    flags = ["--quiet", "--no-index", f"--find-links={wheels}"]
+    subprocess.run([image, "-m", "pip", "install", *flags, name], check=True)
+
+
+def versions(image: Path) -> dict[str, str]:
+    listed = subprocess.run([image, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
+    return dict(line.split("==") for line in listed.split())
+
+
+def test_pins_are_installed_and_what_the_image_has_stays_as_it_is(image: Path, tmp_path: Path, wheels: Wheels) -> None:
+    folder = wheels("arrays", "1.0")
+    add(image, folder, "arrays")
+    wheels("arrays", "2.0")
+    wheels("columns", "5.0", "arrays>=1")
+    wheels("columns", "6.0", "arrays>=1")
+    wheels("ours", "1.0", "columns", "arrays")
+    done = install(image, tmp_path, "ours==1.0  # why\n", "columns==5.0\n")
+    assert done.returncode == 0, done.stderr
+    assert versions(image).items() >= {"arrays": "1.0", "columns": "5.0", "ours": "1.0"}.items()
+    assert install(image, tmp_path, "ours==1.0", LORASUM_NO_NETWORK="1").stderr == "", "nothing is missing now"
+
+
+def test_what_does_not_go_together_any_more_is_named(image: Path, tmp_path: Path, wheels: Wheels) -> None:
+    folder = wheels("base", "1.0")
+    wheels("images_own", "3.0", "base<2")
+    add(image, folder, "images_own")
+    wheels("base", "2.0")
+    wheels("newer", "1.0", "base>=2")
+    refused = install(image, tmp_path, "newer==1.0")
+    assert "NotReadyError: pip could not install newer==1.0: ERROR: Cannot install newer==1.0" in refused.stderr
+    assert "newer 1.0 depends on base>=2" in refused.stderr
+    assert "The conflict is caused by:" in refused.stderr, "all of pip's words are in the log"
+    assert versions(image)["base"] == "1.0"
+    broken = install(image, tmp_path, "newer==1.0", "base==2.0")
+    assert "packages do not go together: images-own 3.0 has requirement base<2, but you have base 2.0" in broken.stderr
+    wheels("images_own", "4.0", "base")
+    mended = install(image, tmp_path, "images_own==4.0")
+    assert mended.returncode == 0, mended.stderr
+
+
+def test_a_pin_that_cannot_be_had_is_named(image: Path, tmp_path: Path, wheels: Wheels) -> None:
+    wheels("other", "1.0")
+    done = install(image, tmp_path, "no-such-package-of-lorasum==1.0")
+    assert "pip could not install no-such-package-of-lorasum==1.0: ERROR: " in done.stderr
+
+
+def test_without_network_and_wheels_pip_is_not_asked(image: Path, tmp_path: Path) -> None:
+    done = install(image, tmp_path, "no-such-package-of-lorasum==1.0", LORASUM_NO_NETWORK="1")
+    assert "it has no network (sagemaker.network_isolation) to install no-such-package-of-lorasum==1.0" in done.stderr
 
 
 def test_a_model_channel_is_passed_on_only_if_there_is_one(tmp_path: Path) -> None:
@@ -63,17 +161,17 @@ def program(root: Path) -> Path:
 
 
 def test_failure_is_left_where_sagemaker_reads_it(tmp_path: Path) -> None:
-    """The whole program, its root moved: there is no requirements.txt beside it."""
+    """The whole program, its root moved: there is no requirements-train.txt beside it."""
     script = program(tmp_path)
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert ended.returncode == 1
-    assert "requirements.txt" in (tmp_path / "output" / "failure").read_text()
+    assert "requirements-train.txt" in (tmp_path / "output" / "failure").read_text()
 
 
 def test_start_becomes_the_training_script(tmp_path: Path) -> None:
     (tmp_path / "input" / "config").mkdir(parents=True)
     (tmp_path / "input" / "config" / "hyperparameters.json").write_text(json.dumps({"run_name": "chats"}))
-    (tmp_path / "requirements.txt").write_text("")
+    (tmp_path / "requirements-train.txt").write_text("")
     (tmp_path / "train.py").write_text("import os, sys; print(os.getpid(), sys.argv[1:], os.environ['SM_MODEL_DIR'])")
     script = program(tmp_path)
     started = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
