@@ -1,1 +1,1 @@
-"""The training engine: LoRA on a frozen, quantised base, on one device. It never imports lorasum."""
+"""The training engine: LoRA on a frozen, quantized base, on one device. It never imports lorasum."""
