@@ -123,6 +123,13 @@ def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -
         bloom.replace_forwards(model, attend, examples)
         examples.used = True
         return examples
+    _register(attend, examples, longest)
+    model.set_attn_implementation(_NAME)
+    return examples
+
+
+def _register(attend: Attend, examples: Examples, longest: int) -> None:
+    """Make `attend` known to transformers as _NAME. A second call replaces the first."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
@@ -151,8 +158,6 @@ def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -
 
     AttentionInterface.register(_NAME, forward)
     AttentionMaskInterface.register(_NAME, mask)
-    model.set_attn_implementation(_NAME)
-    return examples
 
 
 def refuse_what_is_not_covered(longest: int, **asked: Any) -> None:
@@ -227,19 +232,11 @@ def flex(
     Raises:
         TrainingError: the model drops attention weights, which this kernel cannot do.
     """
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    from torch.nn.attention.flex_attention import flex_attention
 
     if dropout:
         raise TrainingError("FlexAttention has no dropout on its weights", "set training.engine.attention to examples")
-    tokens, on_gpu = query.shape[2], query.is_cuda
-
-    def block_mask() -> Any:
-        example = (examples.positions[0] == 0).cumsum(0)
-
-        def visible(_batch: Any, _head: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-            return (example[q] == example[k]) & (q >= k)
-
-        return create_block_mask(visible, None, None, tokens, tokens, device=str(query.device))
+    on_gpu = query.is_cuda
 
     def alibi(score: torch.Tensor, _batch: Any, head: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         return score + slopes[head] * (k - q)  # type: ignore[index]
@@ -250,12 +247,28 @@ def flex(
         key,
         value,
         score_mod=alibi if slopes is not None else None,
-        block_mask=examples.derive("block_mask", block_mask),
+        block_mask=examples.derive("block_mask", lambda: _block_mask(examples.positions)),
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
         kernel_options=_SMALL_BLOCKS if on_gpu and _little_shared_memory(query.device) else None,
     )
     return out
+
+
+def _block_mask(positions: torch.Tensor) -> Any:
+    """The mask that is drawn at the head of this module, as FlexAttention wants it.
+
+    Args:
+        positions: (1, tokens) int64, restarting at 0 with each example.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    example, tokens = (positions[0] == 0).cumsum(0), positions.shape[1]
+
+    def visible(_batch: Any, _head: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return (example[q] == example[k]) & (q >= k)
+
+    return create_block_mask(visible, None, None, tokens, tokens, device=str(positions.device))
 
 
 @cache
