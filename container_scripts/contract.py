@@ -145,6 +145,14 @@ class StartEvent:
     memory_parts: Mapping[str, int]
     memory_free_bytes: int
     resumed_from_step: int
+    quantized_layers: int
+    """Linear layers of the base that hold int8 or 4-bit codes."""
+    whole_layers: int
+    """Linear layers of the base that hold their weights in the compute type; the head is one."""
+    one_example_at_a_time: bool
+    """Whether each example has a forward pass of its own: right for every architecture, and slower."""
+    not_the_fastest_because: str
+    """Why the loss is not computed by the fastest way; empty if it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +412,7 @@ _INT = _Kind(_is_int, int, 0)
 _FLOAT = _Kind(_is_number, float, 0.0)
 _TEXT = _Kind(_is_text, str, "")
 _TYPES: Final[Mapping[Any, _Kind]] = {
+    bool: _Kind(lambda value: isinstance(value, bool), bool, False),
     int: _INT,
     float: _FLOAT,
     str: _TEXT,

@@ -15,11 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from base_look import check_data_fits, read_config
 from contract import (
     ADAPTER_FOLDER,
     ARTIFACT_FORMAT,
     CODE_FOLDER,
     EXAMPLE_LENGTHS,
+    INPUT_IDS,
     MANIFEST_FILE,
     PROMPT_LENGTHS,
     RECORD_FILE,
@@ -86,16 +88,25 @@ def train(arguments: Arguments, folders: Folders) -> int:
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
     resume_from = checkpoints.claim()
 
-    loaded = load(arguments, folders, packs, resume_from)
+    loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from))
     outcome = train_adapter(
-        loaded.model, packs, test_packs, loaded.plan, metrics, stop, loaded.dtype, checkpoints, resume_from
+        loaded.model,
+        loaded.packed_loss,
+        packs,
+        test_packs,
+        loaded.plan,
+        metrics,
+        stop,
+        loaded.dtype,
+        checkpoints,
+        resume_from,
     )
 
     # The adapter is what the GPU time bought: it is on disk before anything else can fail.
     adapter = save_adapter(loaded.model, folders.model)
     metrics.emit(SavedEvent(ADAPTER_FOLDER))
-    loaded.model = None  # the merge needs its memory
+    loaded.model = loaded.packed_loss = None  # the merge needs their memory
     merge_dtype = save_merged(loaded, adapter, folders.model, metrics)
     save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype, dataset.eos_token_id)
     save_code(adapter)
@@ -127,12 +138,14 @@ class Loaded:
     Attributes:
         base: folder of the base model's unquantised weights.
         model: the PEFT model on `device`.
+        packed_loss: its PackedLoss.
         plan: the arguments with every `auto` decided, and the memory they need.
         reason: why `dtype`, the compute type, was chosen.
     """
 
     base: Path
     model: Any
+    packed_loss: Any
     plan: "Plan"
     targets: list[str]
     device: "torch.device"
@@ -140,28 +153,63 @@ class Loaded:
     reason: str
 
 
-def load(arguments: Arguments, folders: Folders, packs: "Dataset", resume_from: Path | None) -> Loaded:
-    """Fetch the base model, decide what fits in memory, then load the model and put the adapter on it.
+def load(
+    arguments: Arguments,
+    folders: Folders,
+    dataset: DatasetFacts,
+    splits: "tuple[Dataset, Dataset]",
+    resume_from: Path | None,
+) -> Loaded:
+    """Fetch the base model, decide what fits in memory, load the model, put the adapter on it, and try it out.
 
     Raises:
-        TrainingError: the model cannot be had or loaded, a target is not in it, or the training does not fit.
+        TrainingError: the model cannot be had or loaded, is of no kind that can be trained and merged, does not fit the
+            data, or a target is not in it; or the training does not fit.
     """
     import transformers
 
     from engine import memory
     from engine import model as models
+    from engine.batches import longest_example
+    from engine.merge import try_merge
+    from engine.packed_loss import PackedLoss
 
     transformers.utils.logging.disable_progress_bar()
     base = models.fetch_base(arguments, folders.base_model)
+    outline = look_at(base, dataset, splits)
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
-    targets = models.resolve_targets(memory.skeleton(base), arguments.lora_targets)
-    lengths = packs.select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
+    targets = models.resolve_targets(outline, arguments.lora_targets)
+    lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
     plan = plan_as_before(base, arguments, targets, lengths, dtype, memory.free_bytes(device), resume_from)
     transformers.set_seed(arguments.seed)
     model = models.load_base(base, plan.arguments, dtype, device)
     memory.recompute_layers(model, plan.recomputed_layers)
-    return Loaded(base, models.add_adapter(model, plan.arguments, targets), plan, targets, device, dtype, reason)
+    model = models.add_adapter(model, plan.arguments, targets)
+    try_merge(base, model)
+    packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
+    return Loaded(base, model, packed_loss, plan, targets, device, dtype, reason)
+
+
+def look_at(base: Path, dataset: DatasetFacts, splits: "tuple[Dataset, Dataset]") -> Any:
+    """See, before anything is loaded, that the base model is whole, can be trained, and fits the data.
+
+    Returns:
+        The model on the meta device.
+
+    Raises:
+        TrainingError: it is not so.
+    """
+    from engine.base_tensors import check_tensors, look_at_base, refusals_said
+    from engine.batches import largest_id, longest_example
+    from engine.memory import skeleton
+
+    stored = look_at_base(base)
+    with refusals_said():
+        check_data_fits(read_config(base), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
+    outline = skeleton(base)
+    check_tensors(outline, stored)
+    return outline
 
 
 def plan_as_before(
@@ -196,11 +244,13 @@ def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: 
     import torch
 
     from engine.checkpoint import step_of
+    from engine.model import count_layers
     from engine.schedule import plan_steps
 
     arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
     step_packs = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
     on_gpu = loaded.device.type == "cuda"
+    quantized, whole = count_layers(loaded.model)
     sizes = [(p.numel(), p.requires_grad) for p in loaded.model.parameters()]
     return StartEvent(
         device=torch.cuda.get_device_name(loaded.device) if on_gpu else f"cpu, {torch.get_num_threads()} threads",
@@ -223,6 +273,10 @@ def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: 
         memory_parts=asdict(plan.memory),
         memory_free_bytes=plan.free,
         resumed_from_step=step_of(resume_from) if resume_from else 0,
+        quantized_layers=quantized,
+        whole_layers=whole,
+        one_example_at_a_time=not loaded.packed_loss.route.together,
+        not_the_fastest_because=loaded.packed_loss.route.reason,
     )
 
 

@@ -42,7 +42,8 @@ START = StartEvent(
     parameters=7_069_016_064, trainable_parameters=7_864_320, lora_targets=("query_key_value",), packs=1_500,
     tokens=2_900_000, tokens_per_step=1_933, steps=4_500, epochs=3.0, loss_on="completion", packs_at_once=1, layers=30,
     recomputed_layers=12, memory_bytes=19_000_000_000, memory_parts={"weights": 9_000_000_000, "head": 1_000_000_000},
-    memory_free_bytes=23_000_000_000, resumed_from_step=40,
+    memory_free_bytes=23_000_000_000, resumed_from_step=40, quantized_layers=120, whole_layers=1,
+    one_example_at_a_time=False, not_the_fastest_because="",
 )  # fmt: skip
 DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.5, seconds=10.0)
 LINES: list[tuple[Event, str]] = [
@@ -53,7 +54,8 @@ LINES: list[tuple[Event, str]] = [
         '["query_key_value"], "packs": 1500, "tokens": 2900000, "tokens_per_step": 1933, "steps": 4500, "epochs": 3.0, '
         '"loss_on": "completion", "packs_at_once": 1, "layers": 30, "recomputed_layers": 12, "memory_bytes": '
         '19000000000, "memory_parts": {"weights": 9000000000, "head": 1000000000}, "memory_free_bytes": 23000000000, '
-        '"resumed_from_step": 40}',
+        '"resumed_from_step": 40, "quantized_layers": 120, "whole_layers": 1, "one_example_at_a_time": false, '
+        '"not_the_fastest_because": ""}',
     ),
     (
         StepEvent(3, 9, 0.333333, 2.5, 0.0002, 812.5, 60.0),

@@ -67,6 +67,14 @@ def longest_example(*splits: "Dataset") -> int:
     return longest
 
 
+def largest_id(*splits: "Dataset") -> int:
+    """The largest token id in `splits`."""
+    import pyarrow.compute as pc
+
+    largest: int = max(pc.max(pc.list_flatten(split.data.column(INPUT_IDS))).as_py() for split in splits)
+    return largest
+
+
 def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
     """Packs → one row of whole examples, as drawn at the head of this module.
 

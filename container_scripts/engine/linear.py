@@ -180,7 +180,7 @@ def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized",
             layer: Any = module.get_base_layer()
             module.forward = partial(_adapted_forward, module, *_multiply_and_dequantize(layer, linear))
             fused.add(layer)
-        elif _is_quantized(module) and module not in fused:
+        elif is_quantized(module) and module not in fused:
             module.forward = partial(_frozen_forward, *_multiply_and_dequantize(module, linear))
         else:
             continue
@@ -201,12 +201,6 @@ def _frozen_forward(multiply: Multiply, dequantize: Dequantize, x: torch.Tensor)
     return out
 
 
-def _is_quantized(module: torch.nn.Module) -> bool:
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
-
-    return isinstance(module, Linear8bitLt | Linear4bit)
-
-
 def _multiply_and_dequantize(layer: Any, linear: str) -> tuple[Multiply, Dequantize]:
     """The two functions of one layer: bitsandbytes' int8 or 4-bit, PyTorch's Linear, or GPT-2's transposed Conv1D."""
     from bitsandbytes.nn import Linear4bit, Linear8bitLt
@@ -223,6 +217,19 @@ def _multiply_and_dequantize(layer: Any, linear: str) -> tuple[Multiply, Dequant
     else:
         dequantize = partial(_plain_weight, layer, isinstance(layer, Conv1D))
     return partial(_product, dequantize, layer.bias), dequantize
+
+
+def weight_of(layer: Any, dtype: torch.dtype) -> torch.Tensor:
+    """The weight of a linear layer, quantized or not, in `dtype`: (out_features, in_features)."""
+    _, dequantize = _multiply_and_dequantize(layer, "dequantized")
+    return dequantize(dtype)
+
+
+def is_quantized(module: torch.nn.Module) -> bool:
+    """Whether a layer holds its weight as int8 or 4-bit codes."""
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    return isinstance(module, Linear8bitLt | Linear4bit)
 
 
 def _nf4_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 W (O, I), A (r, I) and B (O, r) are multiplied and added in float32 and cast to the output dtype once. W is the
 unquantized base weight. Tensors are read from the base's safetensors files and written into the merged files: the base
-is never loaded as a model, and memory holds one changed tensor, whatever the size of a file.
+is never loaded as a model, and memory holds one changed tensor, whatever the size of a file. Which tensor of the files
+belongs to which layer of the model is transformers' rule (base_tensors.py).
 """
 
 import json
@@ -11,14 +12,18 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from safetensors import safe_open
 
+from base_look import INDEX, weight_files
+from engine.base_tensors import locate, stored_tensors
 from engine.failure import TrainingError
+from engine.fake_pass import skeleton
+from engine.linear import weight_of
 
 _DTYPES = {
     "F64": torch.float64,
@@ -36,6 +41,7 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _PIECE = 1 << 24  # bytes copied at a time
 Buffer = bytes | memoryview
+_CODES_APART = 0.7  # relative: NF4 is 0.1 from what it was made of, int8 0.01; another matrix of that size 1.4
 _ADAPTER_PREFIX = "base_model.model."
 
 
@@ -66,7 +72,7 @@ class Merged:
 
 
 def read_updates(adapter: Path) -> dict[str, Update]:
-    """The updates of a PEFT adapter folder, by the name of their module.
+    """The updates of a PEFT adapter folder, by the path of their layer in the model.
 
     Raises:
         TrainingError: the adapter has something that this merge cannot do (DoRA, biases, rank or alpha patterns).
@@ -83,8 +89,7 @@ def read_updates(adapter: Path) -> dict[str, Update]:
             module, found, _ = key.removeprefix(_ADAPTER_PREFIX).partition(".lora_A.")
             if found:
                 b = file.get_tensor(key.replace(".lora_A.", ".lora_B.")).float()
-                a = file.get_tensor(key).float()
-                updates[module] = Update(a, b, scale, bool(config.get("fan_in_fan_out")))
+                updates[module] = Update(file.get_tensor(key).float(), b, scale)
     return updates
 
 
@@ -92,14 +97,14 @@ def merge(base: Path, adapter: Path, output: Path, dtype: torch.dtype | None = N
     """Write the merged model's safetensors files, and their index, into `output`. The files are named as in `base`.
 
     Args:
-        base: folder with the base model's *.safetensors in any float dtype, not quantized.
+        base: folder with the base model's config.json, and its *.safetensors in any float dtype, not quantized.
         adapter: PEFT adapter folder.
         output: an existing folder. A file gets its final name only when it is complete.
         dtype: dtype of the merged floating-point tensors; None keeps that of each base tensor.
 
     Raises:
         TrainingError: an update has no weight in the base, an update is not finite (the merged model would be broken),
-            or all updates are zero (the merged model would be the base).
+            all updates are zero (the merged model would be the base), or a value is too large for `dtype`.
         OSError: the disk is full.
     """
     updates = read_updates(adapter)
@@ -107,34 +112,53 @@ def merge(base: Path, adapter: Path, output: Path, dtype: torch.dtype | None = N
         raise TrainingError("the adapter holds values that are not finite", "train with a lower learning rate")
     if not any(update.b.any() for update in updates.values()):
         raise TrainingError("the adapter changes nothing: all its updates are zero", "train for more steps")
-    index = base / "model.safetensors.index.json"
-    weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.exists() else {}
-    shards = [base / name for name in sorted(set(weight_map.values()))] or sorted(base.glob("*.safetensors"))[:1]
-    names = set(weight_map)
-    if not names:
-        with safe_open(shards[0], framework="pt") as file:
-            names = set(file.keys())
-    by_tensor = {_tensor_of(module, names): update for module, update in updates.items()}
-    total = 0
-    for shard in shards:
-        total += _merge_shard(shard, output / shard.name, by_tensor, dtype)
-    if weight_map:
+    stored = stored_tensors(base)
+    weights = locate(skeleton(base), stored, list(updates))
+    by_tensor = {weights[m].name: replace(u, transposed=weights[m].transposed) for m, u in updates.items()}
+    files = weight_files(base)
+    total = sum(_merge_shard(file, output / file.name, by_tensor, dtype) for file in files)
+    if (base / INDEX).is_file():
+        weight_map = {name: tensor.file.name for name, tensor in sorted(stored.items())}
         text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
-        (output / index.name).write_text(text, encoding="utf-8")
-    return Merged(len(shards), total)
+        (output / INDEX).write_text(text, encoding="utf-8")
+    return Merged(len(files), total)
 
 
-def _tensor_of(module: str, names: set[str]) -> str:
-    """The name of a module's weight in the files: some leave out the model's prefix (`transformer.`), some add one."""
-    wanted = f"{module}.weight"
-    matches = [n for n in names if n == wanted] or [
-        n for n in names if wanted.endswith("." + n) or n.endswith("." + wanted)
-    ]
-    if len(matches) != 1:
+def try_merge(base: Path, model: Any) -> None:
+    """See that every layer with an adapter can be merged later, before anything is spent on training it.
+
+    Each has to have one tensor of the right shape in the base's files. The first one's is read and compared with the
+    weight that was loaded: a transposed or another model's weight would be as far from it as it is large.
+
+    Args:
+        base: the folder that `model` was loaded from.
+        model: a PEFT model.
+
+    Raises:
+        TrainingError: a layer cannot be merged.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers: dict[str, Any] = {n: m for n, m in model.get_base_model().named_modules() if isinstance(m, LoraLayer)}
+    weights = locate(skeleton(base), stored_tensors(base), list(layers))
+    for name, layer in layers.items():
+        expected = (layer.out_features, layer.in_features)
+        shape = weights[name].stored.shape
+        if shape != (expected[::-1] if weights[name].transposed else expected):
+            raise TrainingError(
+                f"{weights[name].name} is {shape} in the base's files, and {expected} in the model",
+                "leave this layer out of lora.targets",
+            )
+    name, layer = next(iter(layers.items()))
+    with safe_open(weights[name].stored.file, framework="pt") as file:
+        tensor = file.get_tensor(weights[name].name).float()
+    tensor = tensor.T if weights[name].transposed else tensor
+    loaded = weight_of(layer.get_base_layer(), torch.float32).cpu()
+    if not (loaded - tensor).norm() <= _CODES_APART * tensor.norm():
         raise TrainingError(
-            f"the base weights hold {len(matches) or 'no'} tensors for {wanted}", "is this the base it was trained on?"
+            f"{weights[name].name} in the base's files is not the weight that was loaded for {name}",
+            "a merge would spoil it: leave this layer out of lora.targets, or serve with deploy.serve: adapter",
         )
-    return matches[0]
 
 
 def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: torch.dtype | None) -> int:
@@ -174,8 +198,7 @@ def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: 
                 elif end > start:
                     tensor = _read(file, end - start, _DTYPES[stored[name]["dtype"]]).view(stored[name]["shape"])
                     merged = updates[name].apply(tensor) if name in updates else tensor
-                    merged = merged.to(_DTYPES[header[name]["dtype"]])
-                    yield _bytes(merged)
+                    yield _bytes(_cast(merged, _DTYPES[header[name]["dtype"]], name))
 
         _write_safetensors(target, header, contents)
     return offset
@@ -192,7 +215,7 @@ def _patch(file: BinaryIO, target: Path, data: int, changed: Mapping[str, Any], 
                 kind = _DTYPES[tensor["dtype"]]
                 weight = _read(file, end - start, kind).view(tensor["shape"])
                 copy.seek(data + start)
-                copy.write(_bytes(updates[name].apply(weight).to(kind)))
+                copy.write(_bytes(_cast(updates[name].apply(weight), kind, name)))
 
 
 @contextmanager
@@ -204,6 +227,22 @@ def _rename_when_complete(target: Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
+    """`tensor` in `dtype`.
+
+    Raises:
+        TrainingError: values are too large for float16. The merged model would answer with nothing or nonsense.
+    """
+    cast = tensor.to(dtype)
+    if dtype is torch.float16 and bool((cast.isinf() & tensor.isfinite()).any()):
+        largest = tensor[tensor.isfinite()].abs().max().item()
+        raise TrainingError(
+            f"{name} holds values up to {largest:,.0f}, and float16 ends at {torch.finfo(dtype).max:,.0f}",
+            "set training.merge_dtype to bfloat16; training is not repeated",
+        )
+    return cast
 
 
 def _bytes(tensor: torch.Tensor) -> Buffer:

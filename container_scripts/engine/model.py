@@ -1,40 +1,38 @@
 """Loads what is trained: a frozen base model, quantized while it is read, and a float32 LoRA adapter on it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from base_look import INDEX, WEIGHTS
 from engine.arguments import Arguments
 from engine.failure import TrainingError
-from engine.linear import replace_linear_forwards
+from engine.linear import is_quantized, replace_linear_forwards
 
-_WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
-_SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
+_SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "README.md"]
 
 
 def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
     """The folder of the base model: the `model` channel, or a download from the hub. Loading and merging both read it.
 
     Raises:
-        TrainingError: there is no such model, or it has no safetensors weights.
+        TrainingError: the hub has no such model, or it cannot be downloaded.
     """
-    if channel is None:
-        channel = _download(arguments.model_id, arguments.model_revision or None)
-    if not any(channel.glob("*.safetensors")):
-        raise TrainingError(
-            f"{arguments.model_id or channel} holds no *.safetensors weights",
-            "convert them once with transformers' save_pretrained, or choose a revision that has them",
-        )
-    return channel
+    return channel or _download(arguments.model_id, arguments.model_revision or None)
 
 
 def _download(model_id: str, revision: str | None) -> Path:
+    """What is small first, then the weights that transformers loads, and not the other copies that some models have."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=_WEIGHTS + _SMALL_FILES))
+        folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=_SMALL_FILES))
+        index = folder / INDEX
+        shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else set()
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=[*_SMALL_FILES, WEIGHTS, *shards]))
     except GatedRepoError as error:
         raise TrainingError(f"{model_id} is gated", "accept its licence on the hub and provide a token") from error
     except RepositoryNotFoundError as error:
@@ -84,7 +82,9 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, quantization_config=quantization, device_map={"": device}
         )
-    except (OSError, ValueError, KeyError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # transformers raises whatever the config or the files make it stumble over
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TrainingError(
             f"cannot load the base model: {reason}", "check model.id: a causal language model?"
@@ -120,6 +120,20 @@ def quantized_layers(skeleton: Any) -> frozenset[str]:
         for name, module in skeleton.named_modules()
         if (type(module) is torch.nn.Linear or isinstance(module, Conv1D)) and should_convert_module(name, kept)
     )
+
+
+def count_layers(model: Any) -> tuple[int, int]:
+    """How many linear layers of a loaded model hold int8 or 4-bit codes, and how many a whole weight; not the adapter.
+
+    Args:
+        model: a PEFT model.
+    """
+    layers = [
+        is_quantized(module)
+        for name, module in model.named_modules()
+        if is_linear(module) and not {"lora_A", "lora_B"} & set(name.split("."))
+    ]
+    return sum(layers), len(layers) - sum(layers)
 
 
 def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from contract import EXAMPLE_LENGTHS, EvalEvent, StepEvent
-from engine.batches import Batch, collate, longest_example
+from engine.batches import Batch, collate
 from engine.checkpoint import Checkpoints
 from engine.failure import TrainingError
 from engine.memory import Plan
@@ -56,6 +56,7 @@ class Outcome:
 
 def train_adapter(
     model: Any,
+    packed_loss: PackedLoss,
     train: "Dataset",
     test: "Dataset",
     plan: Plan,
@@ -69,6 +70,7 @@ def train_adapter(
 
     Args:
         model: PEFT model on its device.
+        packed_loss: the loss of its batches.
         train, test: packs (rows of the dataset).
         plan: the arguments, and what their training needs of the device's memory.
         dtype: compute dtype, in which the model is already; fp16 needs its loss scaled.
@@ -81,7 +83,7 @@ def train_adapter(
         OSError: a checkpoint cannot be written.
     """
     with stop.deferred(), _explained(plan), checkpoints.counting_failures(resume_from):
-        training = _Training(model, train, test, plan, metrics, stop, dtype, checkpoints)
+        training = _Training(model, packed_loss, train, test, plan, metrics, stop, dtype, checkpoints)
         if resume_from:
             training.resume(resume_from)
         return training.run()
@@ -93,6 +95,7 @@ class _Training:
     def __init__(
         self,
         model: Any,
+        packed_loss: PackedLoss,
         train: "Dataset",
         test: "Dataset",
         plan: Plan,
@@ -101,9 +104,8 @@ class _Training:
         dtype: torch.dtype,
         checkpoints: Checkpoints,
     ) -> None:
-        self._model, self._train, self._test = model, train, test
+        self._model, self._packed_loss, self._train, self._test = model, packed_loss, train, test
         self._arguments, self._metrics, self._stop, self._checkpoints = plan.arguments, metrics, stop, checkpoints
-        self._packed_loss = PackedLoss(model, longest_example(train, test), plan.arguments)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._device = self._parameters[0].device
         self._schedule = plan_steps(plan.arguments, len(train))

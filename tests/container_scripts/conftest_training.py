@@ -12,9 +12,11 @@ from datasets import Dataset
 from conftest_engine import random_model, random_packs
 from contract import EvalEvent, Event, StepEvent
 from engine.arguments import Arguments
+from engine.batches import longest_example
 from engine.checkpoint import Checkpoints
 from engine.memory import Memory, Plan
 from engine.model import add_adapter, resolve_targets
+from engine.packed_loss import PackedLoss
 from engine.stopping import StopSignal
 from engine.trainer import Outcome, train_adapter
 
@@ -62,6 +64,7 @@ class Training:
         plan = Plan(self.arguments, 0, 2, Memory(0, 0, 0, 0, 0), 0)
         return train_adapter(
             self.model,
+            PackedLoss(self.model, longest_example(self.train, self.test), self.arguments),
             self.train,
             self.test,
             plan,

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest_engine import random_model, with_adapter
+from engine.arguments import Arguments
 from engine.failure import TrainingError
-from engine.merge import merge
+from engine.merge import merge, try_merge
+from engine.model import add_adapter, load_base
 
 
 def save_base(folder: Path, architecture: str, dtype: torch.dtype, shard_size: str = "5GB") -> Path:
@@ -104,6 +106,67 @@ def test_checkpoints_without_the_models_prefix_are_merged_too(tmp_path: Path) ->
     merge(base, tmp_path / "adapter", tmp_path / "bare")
     expected = load_all(tmp_path)
     assert all(torch.equal(t, expected[f"transformer.{n}"]) for n, t in load_all(tmp_path / "bare").items())
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+@pytest.mark.parametrize("targets", [("c_attn",), ("attn.c_proj",)], ids=["wide", "square"])
+def test_gpt2s_transposed_weights_are_merged_right(quantization: str, targets: tuple[str, ...], tmp_path: Path) -> None:
+    """Its Conv1D stores (in, out), and quantized layers (out, in). PEFT's merge of the float32 base is the truth."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    GPT2LMHeadModel(GPT2Config(vocab_size=512, n_embd=64, n_layer=2, n_head=4)).save_pretrained(base)
+    arguments = Arguments(quantization=quantization, lora_dropout=0.0)
+    model = add_adapter(load_base(base, arguments, torch.float32, torch.device("cpu")), arguments, list(targets))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    try_merge(base, model)
+    model.save_pretrained(adapter)
+    merge(base, adapter, tmp_path)
+    ours = load_all(tmp_path)
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter)
+    theirs = plain.merge_and_unload().state_dict()
+    changed = [n for n, tensor in load_all(base).items() if not torch.equal(tensor, ours[n])]
+    assert len(changed) == 2
+    for name in changed:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
+
+
+def test_values_too_large_for_float16_are_an_error(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama", torch.bfloat16)
+    adapter_on(base, tmp_path / "adapter")
+    (file,) = base.glob("*.safetensors")
+    tensors = load_file(file)
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = 1e5
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"layers\.1\.mlp\.up_proj\.weight holds values up to .* 65,504") as error:
+        merge(base, tmp_path / "adapter", tmp_path, torch.float16)
+    assert "bfloat16" in error.value.hint
+    merge(base, tmp_path / "adapter", tmp_path, torch.bfloat16)
+
+
+def test_a_merge_is_tried_before_training(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama", torch.bfloat16)
+    model = adapter_on(base, tmp_path / "adapter")
+    try_merge(base, model)
+    random_model("llama", seed=5).save_pretrained(tmp_path / "other")
+    with pytest.raises(TrainingError, match="is not the weight that was loaded"):
+        try_merge(tmp_path / "other", model)
+
+
+def test_only_the_files_that_are_loaded_are_merged(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama", torch.float32)
+    adapter_on(base, tmp_path / "adapter")
+    random_model("llama", seed=5).save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / "model.safetensors").rename(base / "a.consolidated.safetensors")
+    merge(base, tmp_path / "adapter", tmp_path)
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["model.safetensors"]
+    assert torch.equal(
+        load_all(tmp_path)["model.norm.weight"], load_file(base / "model.safetensors")["model.norm.weight"]
+    )
 
 
 def test_an_adapter_that_changes_nothing_is_refused(tmp_path: Path) -> None:

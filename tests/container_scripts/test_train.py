@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from contract import EXPECT_GPU, read_failure
 from lorasum.backends.local.backend import LocalBackend
@@ -248,7 +249,37 @@ def test_a_base_model_without_weights_is_refused(job: Job, tmp_path: Path) -> No
     job.base = tmp_path / "empty"
     job.base.mkdir()
     assert job.run().returncode == 1
-    assert "no *.safetensors weights" in (job.root / "output" / "failure").read_text()
+    assert "has no config.json" in (job.root / "output" / "failure").read_text()
+
+
+def test_a_base_model_that_lacks_a_layer_is_refused_before_it_is_loaded(job: Job, tmp_path: Path) -> None:
+    base = tmp_path / "torn"
+    shutil.copytree(job.base, base)
+    tensors = load_file(base / "model.safetensors")
+    del tensors["transformer.h.1.mlp.dense_h_to_4h.weight"]
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    job.base = base
+    assert job.run().returncode == 1
+    failure = (job.root / "output" / "failure").read_text()
+    assert "lack weights of a bloom language model" in failure
+    assert "transformer.h.1.mlp.dense_h_to_4h.weight" in failure
+    assert not job.events()
+
+
+def test_falcon_is_trained_one_example_at_a_time_and_said_to_be_unquantized(job: Job, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, FalconConfig, FalconForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(job.base)
+    job.base = tmp_path / "falcon"
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    FalconForCausalLM(FalconConfig(vocab_size=512, eos_token_id=2, bos_token_id=1, **shape)).save_pretrained(job.base)
+    tokenizer.save_pretrained(job.base)
+    done = job.run(max_steps=3, warmup_ratio=0)
+    assert done.returncode == 0, done.stderr
+    start = job.events()[0]
+    assert start["one_example_at_a_time"] is True
+    assert (start["quantized_layers"], start["whole_layers"]) == (0, 9)  # its layers are a subclass of Linear
+    assert job.events()[-1]["event"] == "done"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU works")

@@ -214,6 +214,15 @@ def test_the_plan_is_told_before_training() -> None:
         assert part in plan
 
 
+def test_the_plan_says_what_is_quantized_and_what_is_slower() -> None:
+    told = {"quantization": "int8", "compute_dtype": "bfloat16", "quantized_layers": 168, "whole_layers": 1}
+    plan = "\n".join(said(read("start", **told)))
+    assert "168 linear layers in int8, 1 in bfloat16" in plan
+    assert "one example at a time" not in plan
+    slow = read("start", one_example_at_a_time=True, not_the_fastest_because="the packed loss is off")
+    assert "this architecture is trained one example at a time: the packed loss is off" in "\n".join(said(slow))
+
+
 def test_an_event_of_a_newer_script_is_shown_and_an_older_ones_missing_values_do_not_matter() -> None:
     assert said(read("cooled", degrees=3), read("done"), read("start"))[0] == "· cooled degrees=3"
 

@@ -166,14 +166,30 @@ def _training_plan(plan: StartEvent) -> RenderableType:
     rows = {
         "device": f"{plan.device}, {plan.compute_dtype}{reason}",
         "parameters": f"{_count(plan.parameters)}{share}",
+        "base": _base(plan),
         "adapter on": ", ".join(plan.lora_targets),
         "data": f"{plan.packs:,} packs, {plan.tokens:,} tokens, loss on {plan.loss_on}",
         "steps": f"{plan.steps:,}, each of {plan.tokens_per_step:,} tokens",
         "epochs": f"{plan.epochs:g}",
+        "examples": _examples(plan),
         "memory": _memory(plan),
         "resumed": f"from step {plan.resumed_from_step}" if plan.resumed_from_step else "",
     }
     return Group(Text("training plan", style="bold"), facts(rows))
+
+
+def _base(plan: StartEvent) -> str:
+    """How the base's layers hold their weights, as counted after loading."""
+    if plan.quantization in ("", "none") or not plan.quantized_layers + plan.whole_layers:
+        return ""
+    return f"{plan.quantized_layers} linear layers in {plan.quantization}, {plan.whole_layers} in {plan.compute_dtype}"
+
+
+def _examples(plan: StartEvent) -> str:
+    """What is slower than usual about the model, if anything is."""
+    if not plan.one_example_at_a_time:
+        return ""
+    return f"this architecture is trained one example at a time: {plan.not_the_fastest_because}"
 
 
 def _memory(plan: StartEvent) -> str:
