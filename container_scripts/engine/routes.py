@@ -77,7 +77,7 @@ class RoutedLoss:
         ids, rows = batch[INPUT_IDS], batch["rows"]
         if self._examples is not None:
             self._examples.set(batch[EXAMPLE_LENGTHS], batch["position_ids"])
-        inputs = {"input_ids": ids, "use_cache": False}
+        inputs = {INPUT_IDS: ids, "use_cache": False}
         if self.route.together:
             inputs["position_ids"] = batch["position_ids"]
         if self.route.head == "labels":
