@@ -125,6 +125,45 @@ def test_exports_in_json_are_told_apart_and_read(data: object, form: str, dialog
     assert (chat.dialogue, chat.form) == (dialogue, form)
 
 
+NEWEST = {"created_at": 2, "role": "assistant", "content": [{"type": "text", "text": {"value": "ho"}}]}
+OLDEST = {"created_at": 1, "role": "user", "content": "hi"}
+TEAMS = {"from": {"user": {"displayName": "Ana"}}, "body": {"contentType": "text", "content": "hi"}}
+SEGMENTS = [{"start": 0.0, "speaker": "A", "text": " hi"}, {"start": 1.0, "speaker": "B", "text": "ho"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "dialogue"),
+    [
+        (
+            {"object": "list", "data": [NEWEST, {"created_at": 1, "role": "user", "content": "hi"}]},
+            "user: hi\nassistant: ho",
+        ),
+        ({"value": [TEAMS]}, "Ana: hi"),
+        ({"text": "hi ho", "segments": SEGMENTS}, "A: hi\nB: ho"),
+        ({"comments": [{"author_id": 3, "body": "hi"}, {"author_id": 4, "body": "ho"}]}, "3: hi\n4: ho"),
+    ],
+)
+def test_messages_are_found_in_what_services_answer(data: object, dialogue: str) -> None:
+    assert read_json(data).dialogue == dialogue
+
+
+def test_polls_and_boxes_of_bots_are_read() -> None:
+    poll = {"question": "Where?", "answers": [{"text": "Here", "voters": 1}, {"text": "There"}]}
+    asked = {"id": 7, "type": "message", "from": "Ana", "text": "", "poll": poll}
+    assert read_json({**TELEGRAM, "messages": [asked]}).dialogue == "Ana: POLL: Where? OPTION: Here OPTION: There"
+    box = {"title": "Build 7", "description": "failed"}
+    bot = {"type": 0, "timestamp": "2024", "author": {"username": "ci"}, "content": "", "embeds": [box]}
+    joined = {"type": 7, "timestamp": "2025", "author": {"username": "eve"}, "content": "eve is here"}
+    assert read_json([bot, joined]).dialogue == "ci: Build 7 failed"
+
+
+def test_words_of_messenger_about_a_picture_are_left_out_in_every_language() -> None:
+    photo = {"sender_name": "Mia", "timestamp_ms": 1, "content": "Mia a envoyé une photo.", "photos": [{"uri": "x"}]}
+    call = {"sender_name": "Mia", "timestamp_ms": 2, "content": "Mia t'a appelé.", "call_duration": 12}
+    own = {"sender_name": "Mia", "timestamp_ms": 3, "content": "Mia here, hi"}
+    assert read_json({"messages": [photo, call, own]}).dialogue == "Mia: Mia here, hi"
+
+
 def test_notices_are_counted() -> None:
     assert read_json(TELEGRAM).left_out == {"notices": 1}
     assert read_json(DISCORD).left_out == {"notices": 1}

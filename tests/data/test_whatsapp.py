@@ -367,7 +367,7 @@ def test_marks_and_tildes_around_names_are_taken_off() -> None:
     assert said(text) == ["+49 176 1234: hi", "Mia: hello", "Otto: hey"]
 
 
-@pytest.mark.parametrize("name", ['Thandi "T" Moyo', "Eva „Evi“ M.", ":eve:", "Ana :)", "Mum ❤️", "Jo (work) 2", "İpek"])
+@pytest.mark.parametrize("name", ['Nomsa "N" Dube', "Eva „Evi“ M.", ":eve:", "Ana :)", "Mum ❤️", "Jo (work) 2", "İpek"])
 def test_names_may_hold_quotes_and_colons(name: str) -> None:
     assert said(android(f"{name}: hi: you", "Ben: <Media omitted>")) == [f"{name}: hi: you"]
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from lorasum.config.schema import Messages
 from lorasum.data.chat import Chat
-from lorasum.data.messages import MessageError, is_notice, looks_like_messages, messages_in, render_messages
+from lorasum.data.messages import (
+    MessageError,
+    is_notice,
+    looks_like_messages,
+    messages_in,
+    render_messages,
+    speaker_of,
+    text_of,
+)
 from lorasum.data.slack import is_slack, read_slack
 
 _KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
@@ -32,7 +40,7 @@ def read_json(data: Any, how: Messages | None = None) -> Chat:
     kept = [message for message in messages if not (isinstance(message, Mapping) and _is_no_message(message, form))]
     left_out = Counter(notices=len(messages) - len(kept))
     try:
-        rendered = render_messages([_with_names(message) for message in kept], how)
+        rendered = render_messages([_complete(message) for message in kept], how)
     except MessageError as error:
         raise NoChatError(str(error)) from error
     return Chat(rendered, form, {kind: count for kind, count in left_out.items() if count})
@@ -59,6 +67,8 @@ def _found(data: Any) -> tuple[str, list[Any]]:
         if all("timestamp" in one and isinstance(one.get("author"), Mapping) for one in data):
             return "Discord export", _by_time(data, "timestamp")
     messages = messages_in(data) if isinstance(data, list | Mapping) else None
+    if messages and isinstance(data, Mapping) and data.get("object") == "list":
+        return "messages", _by_time(messages, "created_at")  # OpenAI's API begins with the newest
     if not messages or not looks_like_messages(messages):
         if isinstance(data, list) and data and all(isinstance(one, Mapping) and "dialogue" in one for one in data):
             raise NoChatError(f"it holds {len(data)} rows: give them to --input")
@@ -134,24 +144,40 @@ _SENT = re.compile(
 
 
 def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
-    """Whether nobody wrote it: a notice, a message taken back, or Messenger's words for a picture."""
-    if is_notice(message) or message.get("is_unsent") or message.get("isUnsent"):
+    """Whether nobody wrote it: a notice, a call, a message taken back, or Messenger's words for a picture."""
+    kind = message.get("type")
+    if is_notice(message) or message.get("is_unsent") or message.get("isUnsent") or "call_duration" in message:
         return True
+    if form == "Discord export" and isinstance(kind, int):
+        return kind not in _WRITTEN
     text = message.get("content", message.get("text"))
-    return form == "Messenger export" and isinstance(text, str) and bool(_SENT.fullmatch(text))
+    if form != "Messenger export" or not isinstance(text, str):
+        return False
+    about_itself = text.startswith(f"{message.get('sender_name')} ") and any(key in message for key in _ATTACHED)
+    return about_itself or bool(_SENT.fullmatch(text))
 
 
-def _with_names(message: Any) -> Any:
-    """A message of Discord's API with the names of those it mentions in place of their numbers."""
-    content = message.get("content") if isinstance(message, Mapping) else None
-    mentions = message.get("mentions") if isinstance(content, str) else None
-    if not isinstance(mentions, list) or "<@" not in str(content):
+_WRITTEN = frozenset((0, 19, 20, 21, 23))
+"""Discord's numbers for messages that somebody wrote: plain ones, answers, commands, beginnings of threads."""
+_ATTACHED = ("photos", "videos", "gifs", "files", "audio_files", "sticker", "share")
+
+
+def _complete(message: Any) -> Any:
+    """A message with what it asks in a poll, what a bot says in a box, and the names of those it mentions."""
+    if not isinstance(message, Mapping):
         return message
-    known = {str(one.get("id")): one for one in mentions if isinstance(one, Mapping)}
-
-    def shown(found: re.Match[str]) -> str:
-        one = known.get(found[1], {})
-        names = (one.get(key) for key in ("nickname", "nick", "displayName", "global_name", "name", "username"))
-        return "@" + next((str(name) for name in names if name), found[1])
-
-    return {**message, "content": re.sub(r"<@!?(\d+)>", shown, str(content))}
+    poll, embeds = message.get("poll"), message.get("embeds")
+    if isinstance(poll, Mapping) and not text_of({key: message.get(key) for key in ("text", "content")}):
+        asked = [text_of({"text": poll.get("question")})] if poll.get("question") else []
+        answers = [text_of(answer) for answer in poll.get("answers") or [] if isinstance(answer, Mapping)]
+        return {**message, "text": " OPTION: ".join(["POLL: " + "".join(asked), *answers])}
+    content = message.get("content")
+    if content == "" and isinstance(embeds, list):
+        boxes = [box for box in embeds if isinstance(box, Mapping)]
+        said = [str(box[key]) for box in boxes for key in ("title", "description") if box.get(key)]
+        return {**message, "content": " ".join(said)}
+    mentions = message.get("mentions")
+    if isinstance(content, str) and "<@" in content and isinstance(mentions, list):
+        names = {str(one.get("id")): speaker_of({"user": one}) for one in mentions if isinstance(one, Mapping)}
+        return {**message, "content": re.sub(r"<@!?(\d+)>", lambda found: "@" + names.get(found[1], found[1]), content)}
+    return message

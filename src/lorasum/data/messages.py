@@ -28,17 +28,9 @@ _NAMES = (
 )  # fmt: skip
 """Of a speaker that is an object: what people call somebody before what a program does."""
 _LISTS = (
-    "messages",
-    "conversations",
-    "conversation",
-    "turns",
-    "dialogue",
-    "dialog",
-    "utterances",
-    "history",
-    "chat",
-    "log",
-)
+    "messages", "conversations", "conversation", "turns", "dialogue", "dialog", "utterances", "segments", "history",
+    "chat", "log", "comments", "conversationparts", "data", "items", "value",
+)  # fmt: skip
 _UNSAID = frozenset((
     "tool_use", "tool_result", "tool_call", "tool_calls", "function_call", "thinking", "redacted_thinking", "reasoning",
     "image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "media",
@@ -117,7 +109,9 @@ def speaker_of(message: Mapping[str, Any]) -> str:
             return name
     if plain.get("type") in ("human", "ai", "system"):
         return str(plain["type"])
-    inner = next((plain[key] for key in ("message", "content", "text") if isinstance(plain.get(key), Mapping)), None)
+    inner = next(
+        (plain[key] for key in ("message", "content", "text", "value") if isinstance(plain.get(key), Mapping)), None
+    )
     return speaker_of(inner) if inner else ""
 
 
