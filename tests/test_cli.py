@@ -291,6 +291,7 @@ def test_the_verbs_chain_in_a_script_from_chats_to_nothing(
         lorasum evaluate --limit 2 --no-base --json | field examples
         lorasum teardown --yes --json | field remaining
     """
+    env = {name: value for name, value in env.items() if name not in ("HF_HOME", "HF_HUB_CACHE")}
     try:
         result = shell(env, script)
     finally:
@@ -299,5 +300,8 @@ def test_the_verbs_chain_in_a_script_from_chats_to_nothing(
     assert result.returncode == 0
     assert "Traceback" not in result.stderr
     assert len(answers.read_text(encoding="utf-8").splitlines()) == 4
+    everything = [path for path in Path(env["LORASUM_HOME"]).rglob("*") if not path.is_symlink()]
+    others = [path for path in everything if path.stat().st_mode & 0o077]
+    assert (len(everything) > 40, others) == (True, []), "all of it is for its owner alone"
     assert after.returncode == 0
     assert "nothing was running" in after.stdout

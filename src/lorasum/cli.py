@@ -69,6 +69,7 @@ def main() -> None:
         sys.stdout.flush()
     except OSError:  # said already, where it was not the reader that left; Python would say it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _interrupts.uninstall()
     sys.exit(code)
 
 

@@ -41,6 +41,11 @@ class Interrupts:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
 
+    def uninstall(self) -> None:
+        """Ignore the signals from now on: Python gives them back to the system while it ends."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._leave_terminal()

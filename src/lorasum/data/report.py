@@ -4,6 +4,7 @@ from html import escape
 from pathlib import Path
 
 from lorasum.data.records import Manifest, SplitStats
+from lorasum.files import write_file
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -21,8 +22,7 @@ def write_report(path: Path, run: str, manifest: Manifest) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(run, manifest), encoding="utf-8")
+    write_file(path, page(run, manifest))
 
 
 def page(run: str, manifest: Manifest) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from lorasum import paths
 from lorasum.aws import aws_errors
 from lorasum.errors import DataError
-from lorasum.files import maker_lock
+from lorasum.files import make_folder, maker_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def download(there: S3Object) -> Path:
     try:
         with maker_lock(target, lambda: None):
             if not target.is_file():
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(target.parent)
                 with aws_errors(f"download s3://{there.bucket}/{there.key}", "s3:GetObject"):
                     _client().download_file(there.bucket, there.key, str(part))
                 if part.stat().st_size != there.size:

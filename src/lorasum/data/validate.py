@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from lorasum.config.schema import Columns, DataConfig, Messages
 from lorasum.data.exports import dialogue_in
@@ -13,6 +13,7 @@ from lorasum.data.messages import MessageError
 from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.errors import DataError
+from lorasum.files import make_folder, open_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class RejectFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._part = path.with_name(f"{path.name}.part")
-        self._file: TextIO | None = None
+        self._file: IO[str] | None = None
 
     def __enter__(self) -> "RejectFile":
         self.path.unlink(missing_ok=True)
@@ -71,8 +72,8 @@ class RejectFile:
     def write(self, split: str, where: str, why: Rejected, row: object) -> None:
         """Add a row."""
         if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("w", encoding="utf-8", errors="backslashreplace")
+            make_folder(self.path.parent)
+            self._file = open_file(self._part, "w", "backslashreplace")
         there = {"raw": why.raw} if why.raw else {} if row is None else {"row": row}
         line = {"split": split, "where": where, "reason": why.reason, "detail": why.detail, **there}
         self._file.write(json.dumps({key: value for key, value in line.items() if value != ""}, default=str) + "\n")

@@ -23,6 +23,7 @@ from lorasum.contract import (
     read_failure,
     read_record,
 )
+from lorasum.files import make_folder, write_file
 
 ENTRY_POINT = "train.py"
 _HOST = "algo-1"
@@ -48,11 +49,11 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
         OSError: it cannot be written.
     """
     for folder in ("input/config", "input/data", "output/data", "model", "checkpoints"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(root / folder)
     (root / "output" / FAILURE_FILE).unlink(missing_ok=True)
     if not is_complete(root):
         shutil.rmtree(root / "model")
-        (root / "model").mkdir()
+        make_folder(root / "model")
     _end_last_line(metrics_file(root))
     for name, target in _channels(spec).items():
         link = root / "input" / "data" / name
@@ -63,7 +64,7 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
         "inputdataconfig": _input_data_config(spec),
         "resourceconfig": _resource_config(),
     }.items():
-        (root / "input" / "config" / f"{name}.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+        write_file(root / "input" / "config" / f"{name}.json", json.dumps(content, indent=2))
 
 
 def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str, str]) -> dict[str, str]:

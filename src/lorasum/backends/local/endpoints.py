@@ -17,6 +17,7 @@ from lorasum.backends.local.server import PORT_TAKEN, REASON, STATE_FILE, TIMEOU
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
+from lorasum.files import make_folder, write_file
 from lorasum.model_source import ModelRef
 
 if TYPE_CHECKING:
@@ -134,9 +135,9 @@ def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
     flags = ["--model-dir", model, "--code-dir", str(code), _FLAG, str(folder), "--port", str(spec.port)]
     flags += ["--base", _base(spec.base), "--artifact", spec.artifact] if spec.base else []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         (folder / STATE_FILE).unlink(missing_ok=True)
-        (folder / "log").write_bytes(b"")
+        write_file(folder / "log", "")
         command = processes.python("-m", "lorasum.backends.local.server", *flags)
         return processes.spawn(command, folder, folder / "log")
     except OSError as error:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasum.errors import BackendError
+from lorasum.files import open_file
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -55,7 +56,7 @@ def spawn(
     Raises:
         OSError: the log cannot be written or the program not run.
     """
-    with log.open("ab") as output:
+    with open_file(log, "ab") as output:
         child = subprocess.Popen(  # noqa: S603
             command,
             cwd=cwd,
@@ -64,10 +65,16 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=_umask(environ or os.environ),
         )
     _children.append(child)
     _wait_recognisable(child)
     return child
+
+
+def _umask(environ: Mapping[str, str]) -> int:
+    """For our processes: what they write is private; -1, no change, where a named model cache may be shared."""
+    return -1 if {"HF_HOME", "HF_HUB_CACHE"} & environ.keys() else 0o077
 
 
 def find(flag: str, accept: Callable[[str], bool]) -> list[tuple["Process", str]]:
