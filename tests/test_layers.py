@@ -14,8 +14,8 @@ LAYERS = [
     ("context",),
     ("lifecycle",),
     ("backends",),
-    ("data", "ledger", "scoring"),
-    ("backends.records", "data.records", "results", "resources", "ledger_file", "reporting", "config", "library"),
+    ("data", "ledger", "scoring", "results"),
+    ("backends.records", "data.records", "resources", "ledger_file", "reporting", "config", "library"),
     ("contract", "files", "paths", "errors"),
 ]
 """Top to bottom. A module imports from its own layer and from those below it; one that is not named is `library`."""
@@ -122,6 +122,7 @@ EDGES = (
     "lorasum.backends.sagemaker",  # AWS's requests and answers
     "lorasum.config",  # YAML
     "lorasum.contract",
+    "lorasum.base_look",  # the config.json of any model
     "lorasum.data",  # rows of any columns, and the JSON of chat apps
     "lorasum.remembered",  # JSON files
     "lorasum.backends.base.Backend.training_request",  # what is sent to AWS, for a look at it
