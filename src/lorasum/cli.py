@@ -226,7 +226,7 @@ def predict(
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="A text or a chat app's export; - is stdin.")
     ] = None,
-    source: Annotated[Path | None, typer.Option("--input", metavar="JSONL", help="Many dialogues.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", metavar="ROWS", help="Many dialogues.")] = None,
     target: Annotated[Path | None, typer.Option("--output", metavar="JSONL", help="Their summaries.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests of --input at once.")] = 1,
     sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,

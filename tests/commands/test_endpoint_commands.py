@@ -290,6 +290,25 @@ def test_a_file_may_hold_all_rows_that_prepare_takes(
     assert written == [("A: 1", "one"), ("A: 2", "two"), ("A: 3", "three"), ("A: 4", None)]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.csv", "dialogue,summary\nA: 1,one\nA: 2,two\n"),
+        ("in.tsv", "dialogue\tsummary\nA: 1\tone\nA: 2\ttwo\n"),
+        ("in.json", '[{"dialogue": "A: 1", "summary": "one"}, {"dialogue": "A: 2", "summary": "two"}]'),
+        ("rows", '{"dialogue": "A: 1", "summary": "one"}\n{"dialogue": "A: 2", "summary": "two"}'),
+    ],
+)
+def test_a_file_may_be_of_each_type_that_prepare_takes(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, name: str, content: str
+) -> None:
+    source = tmp_path / name
+    source.write_text(content)
+    predict_file(context(deployed, backend, ledger), source, tmp_path / "out.jsonl")
+    written = [(row["dialogue"], row["reference"]) for row in rows(tmp_path / "out.jsonl")]
+    assert written == [("A: 1", "one"), ("A: 2", "two")]
+
+
 def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter, tmp_path: Path
 ) -> None:

@@ -5,16 +5,19 @@ import hashlib
 import json
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lorasum import paths
 from lorasum.config.schema import Columns, Messages
 from lorasum.context import RunContext
 from lorasum.data.exports import dialogue_in
 from lorasum.data.messages import MessageError
-from lorasum.data.rows import fields_of
+from lorasum.data.readers import file_type, known_types, read_rows
+from lorasum.data.reading import Reading
+from lorasum.data.rows import fields_of, value_at
+from lorasum.data.validate import Rejected
 from lorasum.errors import DataError, LorasumError
 from lorasum.files import OWN_CHOICE, make_folder, write_file, writing
 from lorasum.lifecycle.answers import Answer, Answers
@@ -38,7 +41,7 @@ def predict_file(
     output: Path,
     concurrency: int = 1,
 ) -> BatchPrediction:
-    """Summarise every row of the JSONL file `input` into `output`: dialogue, summary and, where known, reference.
+    """Summarise every row of `input` into the JSONL file `output`: dialogue, summary and, where known, reference.
 
     Rows keep their order. `output` appears when all are answered; until then they are in a .part file beside it, from
     which the same command goes on. A row that the endpoint refuses has `error` instead of a summary. A link's target
@@ -52,7 +55,7 @@ def predict_file(
         LorasumError: `output` cannot be written, or as `predict`.
     """
     began = time.monotonic()
-    rows = _read_rows(input, run.config.data.columns, run.config.data.messages)
+    rows = _read_rows(input, run)
     _check_output(input, output)
     summarizer = run.summarizer()
     output = output if _is_stream(output) else output.resolve()
@@ -78,35 +81,63 @@ def predict_file(
     return BatchPrediction(str(input), str(output), len(rows), time.monotonic() - began, failures)
 
 
-def _read_rows(path: Path, columns: Columns, how: Messages) -> list[_Asked]:
-    """Each row that is not blank."""
-    try:
-        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "give --input a JSONL file") from error
-    rows = [_read_row(line, number, path, columns, how) for number, line in enumerate(lines, 1) if line.strip()]
+def _read_rows(path: Path, run: RunContext) -> list[_Asked]:
+    """The rows of a file, in each type and form that `prepare` takes; JSONL where the suffix tells no type."""
+    data = run.config.data
+    rows = [_asked(row, number, f"{path}:{number}", data.columns, data.messages) for number, row in _rows(path, run)]
     if not rows:
-        raise DataError(f"{path} has no rows", f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}')
+        raise DataError(f"{path} has no rows", _hint(data.columns))
     return rows
 
 
-def _read_row(line: bytes, number: int, path: Path, columns: Columns, how: Messages) -> _Asked:
-    place = f"{path}:{number}"
-    hint = f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}, in UTF-8'
+def _rows(path: Path, run: RunContext) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Each row that is not blank, by its number: of its line, in JSONL."""
+    if file_type(path) in (None, ".jsonl"):
+        yield from _json_lines(path, _hint(run.config.data.columns))
+        return
+
+    def say(name: str, text: str) -> None:
+        run.reporter.step(f"{name}: {text}")
+
+    reading = Reading(path, run.config.data.columns, "test", lambda share: None, say)
+    for number, (where, row) in enumerate(read_rows(reading), 1):
+        if isinstance(row, Rejected):
+            raise DataError(f"{where}: {row}", "repair the row, or leave it out")
+        yield number, row
+
+
+def _json_lines(path: Path, hint: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # json's and utf-8's
-        raise DataError(f"{place}: not JSON in UTF-8 ({error})", hint) from error
-    if not isinstance(row, dict):
-        raise DataError(f"{place}: not an object", hint)
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", f"give --input a file: {known_types()}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:  # json's and utf-8's
+            raise DataError(f"{path}:{number}: not JSON in UTF-8 ({error})", hint) from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: not an object", hint)
+        yield number, row
+
+
+def _hint(columns: Columns) -> str:
+    return f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}, in UTF-8'
+
+
+def _asked(row: Mapping[str, Any], number: int, place: str, columns: Columns, how: Messages) -> _Asked:
+    """A row's dialogue and reference."""
+    given = columns if value_at(row, columns.dialogue) is not None else Columns()
     try:
-        fields = fields_of(row, columns if columns.dialogue in row else Columns())
+        fields = fields_of(row, given)
         dialogue = dialogue_in(fields.dialogue, how)
     except MessageError as error:
-        raise DataError(f"{place}: {columns.dialogue!r} is no dialogue: {error}", hint) from error
+        raise DataError(f"{place}: {columns.dialogue!r} is no dialogue: {error}", _hint(columns)) from error
     reference = fields.summary
     if not isinstance(dialogue, str) or not dialogue.strip():
-        raise DataError(f"{place}: no text in {columns.dialogue!r}", hint)
+        raise DataError(f"{place}: no text in {columns.dialogue!r}", _hint(columns))
     if reference is not None and not isinstance(reference, str):
         raise DataError(f"{place}: {columns.summary!r} is not text", "leave it out where there is no reference")
     try:
