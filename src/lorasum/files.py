@@ -3,6 +3,7 @@
 What lorasum writes holds people's chats: folders are made with mode 0700 and files with 0600, whatever the umask.
 """
 
+import json
 import os
 import re
 import shutil
@@ -112,6 +113,17 @@ def write_file(path: Path, content: str | bytes, permissions: int = FILE_MODE) -
     """
     with new_file(path, "wb", permissions) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def read_rows(content: bytes) -> Iterator[dict[str, Any]]:
+    """The objects of JSON Lines. A line that holds none, such as half of one that a killed process left, is no row."""
+    for line in content.splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            yield row
 
 
 @contextmanager

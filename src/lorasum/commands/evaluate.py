@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from lorasum import paths
@@ -13,7 +14,7 @@ from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.errors import LorasumError
-from lorasum.files import make_folder, write_file, writing
+from lorasum.files import make_folder, read_rows, write_file, writing
 from lorasum.lifecycle import endpoints
 from lorasum.lifecycle.answers import Answers
 from lorasum.lifecycle.costs import price_note
@@ -182,9 +183,9 @@ def _of_other(other: str, examples: Sequence[Example]) -> list[str]:
     dialogues = [example.dialogue for example in examples]
     files = sorted(_folder(other).glob("scored-*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()][: len(dialogues)]
-        if [row["dialogue"] for row in rows] == dialogues:
-            return [row["summary"] for row in rows]
+        rows = list(islice(read_rows(file.read_bytes()), len(dialogues)))
+        if [row.get("dialogue") for row in rows] == dialogues and all("summary" in row for row in rows):
+            return [str(row["summary"]) for row in rows]
     raise LorasumError(
         f"run {other!r} has no evaluation on the same {len(dialogues)} test dialogues",
         "run `lorasum evaluate` with that run's config first, on the same test data",

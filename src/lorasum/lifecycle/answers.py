@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from lorasum.errors import RefusedError
-from lorasum.files import FILE_MODE, open_file
+from lorasum.files import FILE_MODE, open_file, read_rows
 from lorasum.lifecycle.serving import Summarizer, batches
 
 Answer = dict[str, str]
@@ -101,5 +101,6 @@ def _read(file: Path) -> dict[int, Answer]:
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         os.truncate(file, len(whole))
-    rows = [json.loads(line) for line in whole.splitlines()]
-    return {row.pop("row"): row for row in rows if "error" not in row}  # what was refused is asked again
+    rows = [row for row in read_rows(whole) if isinstance(row.get("row"), int)]
+    known = {row.pop("row"): row for row in rows}
+    return {place: row for place, row in known.items() if isinstance(row.get("summary"), str)}  # others are asked again

@@ -21,7 +21,7 @@ from lorasum.contract import (
     StepEvent,
     UnknownEvent,
 )
-from lorasum.ui.render import dollars, duration, facts, loss
+from lorasum.ui.pieces import dollars, duration, facts, loss
 from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters

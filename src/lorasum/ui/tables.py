@@ -1,0 +1,244 @@
+"""How the result of each verb looks to a person: one function for each record of results.py."""
+
+import json
+from functools import singledispatch
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lorasum.results import (
+    BatchPrediction,
+    DeployResult,
+    EvaluateResult,
+    JudgeFigures,
+    Prediction,
+    PrepareResult,
+    RenderedExample,
+    ResourceStatus,
+    RunResult,
+    StatusResult,
+    TeardownResult,
+    TrainPlan,
+    TrainResult,
+    TrainStarted,
+)
+from lorasum.scoring.certainty import Interval
+from lorasum.scoring.evaluation import Comparison
+from lorasum.ui.pieces import bars, dollars, duration, facts, headline, length, loss, new_table
+
+_LINES_SHOWN = 4  # of a dialogue
+_FAILURES_SHOWN = 20  # rows; --json has them all
+
+
+@singledispatch
+def body(result: object) -> RenderableType:
+    """What is printed of a verb's result where a person reads it."""
+    raise TypeError(f"nothing shows a {type(result).__name__}")
+
+
+@body.register
+def _(result: PrepareResult) -> RenderableType:
+    manifest = result.manifest
+    table = new_table("", *manifest.splits)
+    for row, values in {
+        "examples": [f"{split.examples:,}" for split in manifest.splits.values()],
+        "packs": [f"{split.packs:,}" for split in manifest.splits.values()],
+        "tokens": [f"{split.tokens:,}" for split in manifest.splits.values()],
+        "summary tokens": [f"{split.completion_tokens:,}" for split in manifest.splits.values()],
+        "longest example": [length(split.longest_example, split.longest_at) for split in manifest.splits.values()],
+        "shortest example": [length(split.shortest_example, split.shortest_at) for split in manifest.splits.values()],
+        "packs filled": [f"{split.fill:.0%}" for split in manifest.splits.values()],
+    }.items():
+        table.add_row(row, *values)
+    rows = {
+        "dataset": result.dataset,
+        "tokenizer": manifest.tokenizer,
+        "left out": ", ".join(f"{count} {reason}" for reason, count in manifest.dropped.items() if count),
+    }
+    rows |= {"rows left out are in": result.rejected or "", "report": result.report or ""}
+    same = f"nothing has changed: same sources, template, tokenizer and settings as {manifest.fingerprint}"
+    title = same if result.reused else duration(result.seconds)
+    pictures = [
+        Text.assemble((f"  {name:<6}", "bold"), bars(split.histogram), f" 0 to {split.longest_example:,} tokens")
+        for name, split in manifest.splits.items()
+        if split.histogram
+    ]
+    shown = [part for number, example in enumerate(result.shown, 1) for part in _example(number, example)]
+    return Group(headline("prepared", result.run, title), table, *pictures, facts(rows), *shown)
+
+
+def _example(number: int, example: RenderedExample) -> list[RenderableType]:
+    """An example as the model sees it: the prompt dimmed, what it learns in colour."""
+    head = Text(f"\nexample {number} · {example.tokens:,} tokens", style="bold")
+    return [head, Text.assemble((example.prompt, "dim"), (example.completion, "green"))]
+
+
+@body.register
+def _(result: TrainResult) -> RenderableType:
+    rows = {
+        "job": result.job,
+        "loss": f"{loss(result.train_loss)} training, {loss(result.eval_loss)} test",
+        "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
+        "artifact": result.artifact,
+    }
+    title = "already done" if result.reused else duration(result.seconds)
+    return Group(headline("trained", result.run, title), facts(rows))
+
+
+@body.register
+def _(result: TrainPlan) -> RenderableType:
+    rows = {
+        "job": result.job,
+        "entry point": result.entry_point,
+        "model": result.model,
+        "dataset": result.dataset,
+        **{f"--{name}": value for name, value in result.hyperparameters.items()},
+    }
+    title = headline("would train", result.run, "nothing was started")
+    if result.request is None:
+        return Group(title, facts(rows))
+    return Group(title, Text(json.dumps(result.request, indent=2)))
+
+
+@body.register
+def _(result: TrainStarted) -> RenderableType:
+    rows = {"job": result.job, "address": result.location, "status": result.status}
+    return Group(headline("training", result.run, "the same command follows it"), facts(rows))
+
+
+@body.register
+def _(result: DeployResult) -> RenderableType:
+    rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact, "of job": result.job}
+    title = "already in service" if result.reused else duration(result.seconds)
+    return Group(headline("deployed", result.run, title), facts(rows))
+
+
+@body.register
+def _(result: Prediction) -> RenderableType:
+    table = Table(box=box.ROUNDED, show_lines=True, expand=True)
+    table.add_column("dialogue", ratio=2)
+    table.add_column("reference", ratio=1)
+    table.add_column("summary", ratio=1, style="bold")
+    table.add_row(Text(result.dialogue), Text(result.reference or ""), Text(result.summary))
+    return table
+
+
+@body.register
+def _(result: BatchPrediction) -> RenderableType:
+    rows = {"from": result.input, "to": result.output}
+    rows |= {f"line {failure.line}": failure.reason for failure in result.failures[:_FAILURES_SHOWN]}
+    answered = result.rows - len(result.failures)
+    return Group(headline("summarised", f"{answered:,} dialogues", duration(result.seconds)), facts(rows))
+
+
+@body.register
+def _(result: EvaluateResult) -> RenderableType:
+    return Group(*_scores(result), *_worst(result))
+
+
+def _scores(result: EvaluateResult) -> list[RenderableType]:
+    """The figures of everything that was scored, and how the tuned model compares."""
+    table = new_table("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings")
+    for name, scores in result.scores.items():
+        figures = [_figure(one) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
+        table.add_row(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == "fine-tuned" else "")
+    title = f"{result.examples} test dialogues in {result.language}, {duration(result.seconds)}"
+    lines = [Text(f"  {_comparison(one, result.examples)}") for one in result.comparisons]
+    rows = {"all summaries": result.summaries} | _judge(result.judge)
+    return [headline("evaluated", result.run, title), table, *lines, facts(rows)]
+
+
+def _figure(one: Interval) -> str:
+    return f"{one.mean:.1f} ±{(one.high - one.low) / 2:.1f}"
+
+
+def _comparison(comparison: Comparison, dialogues: int) -> str:
+    """Such as: ROUGE-L against base model: better by 21.0 (17.9 to 24.2), p < 0.001"""
+    found = comparison.rougeL
+    about = f"ROUGE-L against {comparison.other}: "
+    if found.is_real:
+        p_value = f"p = {found.p_value:.3f}" if found.p_value >= 0.001 else "p < 0.001"
+        verdict = "better" if found.mean > 0 else "worse"
+        low, high = sorted((abs(found.low), abs(found.high)))
+        return f"{about}{verdict} by {abs(found.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
+    needed = found.dialogues_needed
+    many = f"; about {needed:,} would show one of this size" if needed and needed > dialogues else ""
+    return f"{about}no difference that {dialogues} dialogues can show{many}"
+
+
+def _judge(judge: JudgeFigures | None) -> dict[str, str]:
+    if judge is None:
+        return {}
+    marks = f"faithfulness {judge.faithfulness:.1f}, coverage {judge.coverage:.1f}, conciseness {judge.conciseness:.1f}"
+    compared = judge.better_than_base + judge.worse_than_base + judge.as_good_as_base
+    against = f"; better than the base model in {judge.better_than_base} of {compared}" if compared else ""
+    against += f", worse in {judge.worse_than_base}" if compared else ""
+    cost = f", {dollars(judge.usd)}" if judge.usd else ""
+    return {"judge": f"{marks} of 5 over {judge.judged} summaries by {judge.model}{against}{cost}"}
+
+
+def _worst(result: EvaluateResult) -> list[RenderableType]:
+    """The summaries to look at first, with the reason."""
+    table = Table(box=box.ROUNDED, show_lines=True, expand=True, title="look at these first", title_style="dim")
+    table.add_column("dialogue", ratio=2)
+    table.add_column("reference", ratio=2)
+    table.add_column("summary", ratio=2, style="bold")
+    table.add_column("ROUGE-L, and what the dialogue does not say", ratio=2)
+    for one in result.worst:
+        first = "\n".join(one.dialogue.splitlines()[:_LINES_SHOWN])
+        more = "\n…" if first != one.dialogue else ""
+        reasons = [f"{one.scores.rougeL:.1f}", *(f"{finding.kind} {finding.text}" for finding in one.findings)]
+        table.add_row(Text(first + more), Text(one.references[0]), Text(one.summary), Text("\n".join(reasons)))
+    return [table] if result.worst else []
+
+
+@body.register
+def _(result: TeardownResult) -> RenderableType:
+    lines = [Text.assemble(("  removed ", "green"), line) for line in result.removed]
+    lines += [Text.assemble(("  still there ", "bold red"), line) for line in result.remaining]
+    title = "something is left" if result.remaining else "nothing is running" if lines else "nothing was running"
+    return Group(headline("torn down", result.run, title), *lines)
+
+
+@body.register
+def _(result: StatusResult) -> RenderableType:
+    if not result.resources:
+        return Text("nothing was created yet")
+    costs = any(resource.usd_per_hour != 0 for resource in result.resources)
+    table = new_table("run", "what", "name", "state", "backend", "since (UTC)", *(["$/h", "cost"] if costs else []))
+    for resource in result.resources:
+        table.add_row(*_status_row(resource), *(_costs(resource) if costs else ()))
+    return table
+
+
+def _costs(resource: ResourceStatus) -> tuple[str, str]:
+    """What it costs an hour and so far, while it runs or is kept; what it cost, afterwards."""
+    if not resource.is_open:
+        return "", dollars(resource.usd)
+    return dollars(resource.usd_per_hour), f"{dollars(resource.usd)} so far"
+
+
+def _status_row(resource: ResourceStatus) -> list[RenderableType]:
+    styles = {"live": "bold green", "failed": "red", "intended": "yellow", "unreadable": "bold red"}
+    state = Text(resource.state, style=styles.get(resource.state, "dim"))
+    if resource.state == "unreadable":
+        state.append(f": {resource.reason}")
+    if resource.kept_warm:
+        state.append(", kept warm", style="bold green")
+    since = resource.updated_at[5:16].replace("T", " ")  # month-day hour:minute
+    return [resource.run, resource.kind.replace("_", " "), resource.name, state, resource.backend, since]
+
+
+@body.register
+def _(result: RunResult) -> RenderableType:
+    parts: list[RenderableType] = []
+    for part in (result.prepare, result.train, result.deploy):
+        parts += [body(part), ""]
+    parts += [*_scores(result.evaluate), "", body(result.sample), ""]
+    parts += [body(result.teardown), ""] if result.teardown is not None else []
+    left = "the endpoint is still up" if result.teardown is None else ""
+    return Group(
+        *parts, headline("done", result.prepare.run, ", ".join(filter(None, [duration(result.seconds), left])))
+    )
