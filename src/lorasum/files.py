@@ -115,7 +115,7 @@ def write_file(path: Path, content: str | bytes, permissions: int = FILE_MODE) -
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def read_rows(content: bytes) -> Iterator[dict[str, Any]]:
+def read_rows(content: bytes) -> Iterator[dict[str, object]]:
     """The objects of JSON Lines. A line that holds none, such as half of one that a killed process left, is no row."""
     for line in content.splitlines():
         try:

@@ -101,6 +101,9 @@ def _read(file: Path) -> dict[int, Answer]:
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         os.truncate(file, len(whole))
-    rows = [row for row in read_rows(whole) if isinstance(row.get("row"), int)]
-    known = {row.pop("row"): row for row in rows}
-    return {place: row for place, row in known.items() if isinstance(row.get("summary"), str)}  # others are asked again
+    known: dict[int, Answer] = {}
+    for row in read_rows(whole):
+        place, summary = row.get("row"), row.get("summary")
+        if isinstance(place, int) and isinstance(summary, str):  # what was refused is asked again
+            known[place] = {"summary": summary}
+    return known
