@@ -41,7 +41,9 @@ def test_the_wheel_holds_the_container_scripts_as_they_are(wheel: Path) -> None:
     expected = {f"lorasum/{path.relative_to(ROOT)}": path.read_bytes() for path in scripts if path.suffix != ".pyc"}
     with zipfile.ZipFile(wheel) as archive:
         held = {name: archive.read(name) for name in archive.namelist() if "/container_scripts/" in name}
+        contract = archive.read("lorasum/contract.py")
     assert held == expected
+    assert contract == (ROOT / "container_scripts/contract.py").read_bytes(), "the client's copy is the container's"
 
 
 def test_the_installed_light_client_prepares_and_finds_the_entry_point(

@@ -13,7 +13,7 @@ from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.model_source import ModelRef
 
 
-@pytest.mark.parametrize("stored", ["hf_secret", '{"token": "hf_secret"}'])
+@pytest.mark.parametrize("stored", ["hf_secret", '{"token": "hf_secret"}', '{"user": "ann", "HF_TOKEN": "hf_secret"}'])
 def test_a_secret_is_read_by_its_arn(aws: str, stored: str) -> None:
     secrets = Session(SageMakerConfig()).client("secretsmanager")
     arn = secrets.create_secret(Name="hub", SecretString=stored)["ARN"]
@@ -24,7 +24,7 @@ def test_a_secret_is_read_by_its_arn(aws: str, stored: str) -> None:
         spec, "chats-1", place, SageMakerConfig(hub_token_secret=arn), "s3://a/", "s3://b/", None
     )
     assert "hf_secret" not in str(request)
-    assert request["Environment"] == {"LORASUM_HUB_TOKEN_ARN": arn}
+    assert request["Environment"]["LORASUM_HUB_TOKEN_ARN"] == arn
 
 
 def test_a_secret_that_cannot_be_read_names_the_permission(aws: str) -> None:
@@ -32,3 +32,20 @@ def test_a_secret_that_cannot_be_read_names_the_permission(aws: str) -> None:
     with pytest.raises(RuntimeError, match="allow secretsmanager:GetSecretValue on arn:aws:secretsmanager") as error:
         hub_token({"LORASUM_HUB_TOKEN_ARN": arn})
     assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize("stored", ['{"user": "a", "password": "hf_secret"}', '{"token": "hf_secret"', '{"token": 7}'])
+def test_a_secret_without_a_token_is_told_without_its_content(aws: str, stored: str) -> None:
+    arn = Session(SageMakerConfig()).client("secretsmanager").create_secret(Name="hub", SecretString=stored)["ARN"]
+    with pytest.raises(
+        RuntimeError, match=r"holds no token: store the token as text, or under the key HF_TOKEN"
+    ) as error:
+        hub_token({"LORASUM_HUB_TOKEN_ARN": arn})
+    assert "hf_secret" not in str(error.value)
+    assert error.value.__context__ is None
+
+
+def test_a_binary_secret_is_no_token(aws: str) -> None:
+    arn = Session(SageMakerConfig()).client("secretsmanager").create_secret(Name="hub", SecretBinary=b"hf")["ARN"]
+    with pytest.raises(RuntimeError, match="holds no token"):
+        hub_token({"LORASUM_HUB_TOKEN_ARN": arn})

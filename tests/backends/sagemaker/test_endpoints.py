@@ -10,7 +10,8 @@ from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.backends.sagemaker import endpoints
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.errors import BackendError, NoAnswerError
+from lorasum.contract import refusal_text
+from lorasum.errors import BackendError, NoAnswerError, RefusedError
 from lorasum.reporting import Silent
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
@@ -169,6 +170,17 @@ def test_no_answer_is_told_from_a_refusal(account: StandIn) -> None:
     account.sagemaker.endpoints["chats"].server.process.wait()  # type: ignore[union-attr]
     with pytest.raises(NoAnswerError, match="failed"):
         answer(account, endpoint)
+
+
+def test_a_crash_of_the_handler_is_not_called_a_refusal(account: StandIn) -> None:
+    raises = "import json; said = json.loads(data)['inputs']; raise ValueError(said)"
+    code = GOOD.replace("return data", raises)
+    endpoint = backend(account).start_endpoint(spec(store(account, "first", code)))
+    with pytest.raises(RefusedError, match="chats refused the request: the prompt is too long"):
+        backend(account).invoke(endpoint, {"inputs": refusal_text("the prompt is too long")}, 60)
+    with pytest.raises(BackendError, match="chats failed: expected all tensors on one device") as crash:
+        backend(account).invoke(endpoint, {"inputs": "expected all tensors on one device"}, 60)
+    assert not isinstance(crash.value, RefusedError)
 
 
 def test_a_bucket_that_somebody_else_owns_is_refused(account: StandIn) -> None:
