@@ -125,7 +125,7 @@ def chat_template(model: ModelRef) -> str | None:
         ModelError: the hub does not have the model, or cannot be reached.
     """
     for name in ("chat_template.jinja", "tokenizer_config.json"):
-        file = model.path / name if model.path else _hub_file(model, name)
+        file = model_file(model, name)
         if file is None or not file.is_file():
             continue
         text = file.read_text(encoding="utf-8")
@@ -133,6 +133,15 @@ def chat_template(model: ModelRef) -> str | None:
         if found:
             return found
     return None
+
+
+def model_file(model: ModelRef, name: str) -> Path | None:
+    """A small file of the model, downloaded where it is a hub's; None where the hub's model does not have it.
+
+    Raises:
+        ModelError: the hub does not have the model, or cannot be reached.
+    """
+    return model.path / name if model.path else _hub_file(model, name)
 
 
 def _hub_file(model: ModelRef, name: str) -> Path | None:

@@ -210,8 +210,9 @@ def test_cut_test_dialogue_is_stored_as_the_model_sees_it(make_config: Callable[
 
 
 def test_max_length_that_no_example_fits_is_an_error(make_config: Callable[..., Config]) -> None:
-    with pytest.raises(DataError, match=r"every example has more tokens than data\.max_length, 16"):
+    with pytest.raises(DataError, match=r"every example has more tokens than data\.max_length, 16") as caught:
         run(make_config(max_length=16, too_long="drop"))
+    assert caught.value.hint.startswith("raise data.max_length: the shortest has ")
     assert datasets_made() == []
 
 
@@ -503,3 +504,80 @@ def test_files_that_are_gone_and_old_manifests_do_not_stop_training(
     del manifest["settings"]
     (dataset / "manifest.json").write_text(json.dumps(manifest))
     assert planned(make_config(redact=True)), "what it was prepared with is not recorded"
+
+
+def test_max_length_beyond_the_models_context_is_refused(
+    make_config: Callable[..., Config], tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    described = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps({**described, "model_type": "gpt2", "n_positions": 128}))
+    config = make_config()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"id": str(model)})})
+    with pytest.raises(DataError, match=r"data\.max_length is 256, and .*/model reads 128 tokens at most") as caught:
+        run(config)
+    assert caught.value.hint == "set data.max_length to 128 or less"
+    assert datasets_made() == []
+
+
+def test_too_long_examples_of_both_splits_are_told_at_once(make_config: Callable[..., Config], chats: Path) -> None:
+    for name, words in (("test", 300), ("train", 400)):
+        replace_line(chats / f"{name}.jsonl", 1, json.dumps({"dialogue": "x y " * words, "summary": "S"}).encode())
+    with pytest.raises(DataError) as caught:
+        run(make_config())
+    needed = int(caught.value.hint.split("raise data.max_length to ")[1].split(",")[0])
+    assert run(make_config(max_length=needed)).manifest.splits["train"].longest_example == needed
+
+
+KILLED = """
+import os, signal, sys
+from lorasum.config.schema import Config
+from lorasum.ledger import Ledger
+from lorasum.reporting import Silent
+from lorasum.commands.prepare import prepare
+from lorasum.backends.local.backend import LocalBackend
+from lorasum.context import RunContext
+
+at, calls = int(sys.argv[2]), 0
+names = ("os.rename", "os.replace", "os.remove", "os.mkdir", "shutil.rmtree")
+
+def count(event, arguments):
+    global calls
+    if event in names or event == "open" and "home" in str(arguments[0]) and "w" in str(arguments[1]):
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+prepare(RunContext(Config.model_validate_json(sys.argv[1]), LocalBackend, Ledger(), Silent()))
+"""
+
+
+@pytest.mark.slow
+def test_a_prepare_killed_anywhere_is_made_good_by_the_next(make_config: Callable[..., Config], chats: Path) -> None:
+    replace_line(chats / "train.jsonl", 2, b'{"dialogue": "A: hi", "summary": ""}')
+    config = make_config(max_bad_rows=1)
+    at, killed = 0, True
+    while killed and at < 60:
+        at += 1 if at < 8 else 3
+        shutil.rmtree(paths.home(), ignore_errors=True)
+        command = [sys.executable, "-c", KILLED, config.model_dump_json(), str(at)]
+        killed = subprocess.run(command, env=os.environ, capture_output=True).returncode == -signal.SIGKILL
+        result = run(config)
+        assert Path(str(result.report)).read_text("utf-8").count("<svg") == 2, at
+        rejected = Path(str(result.rejected)).read_text("utf-8").splitlines()
+        assert [json.loads(line)["where"] for line in rejected] == ["train.jsonl:2"], at
+        left = [path for path in paths.home().rglob("*") if path.name.endswith((".part", ".partial"))]
+        assert left == [], at
+    assert at > 8, "it was killed at no point"
+    assert not killed, "the last one ran to its end"
+
+
+def test_what_dead_processes_left_is_removed(make_config: Callable[..., Config]) -> None:
+    first = Path(run(make_config()).dataset)
+    left = [first.parent / ".0123456789ab.partial", first.parents[1] / "rejected" / "0123456789ab.jsonl.part"]
+    left[0].mkdir()
+    left[1].parent.mkdir(exist_ok=True)
+    left[1].write_text("{}")
+    run(make_config(max_length=300))
+    assert not any(path.exists() for path in left)

@@ -73,3 +73,12 @@ def test_what_is_not_there_is_one_line(bucket: str, uri: str, kind: type[Lorasum
         found(uri)
     assert said in error.value.message
     assert error.value.hint
+
+
+def test_what_killed_downloads_left_is_removed(bucket: str, tmp_path: Path) -> None:
+    other = tmp_path / "home" / "downloads" / "0123456789abcdef" / "b.jsonl.part.0A1B2C3D"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"half of it")
+    assert found("s3://chats/day/a.jsonl") == ["a.jsonl:1"]
+    assert not other.exists()
+    assert not list((tmp_path / "home" / "downloads").rglob("*.part*"))

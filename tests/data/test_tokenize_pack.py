@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lorasum.config.schema import DataConfig
 from lorasum.contract import fill_template
+from lorasum.data import tokenize_pack
 from lorasum.data.records import Example
-from lorasum.data.tokenize_pack import best_fit, fit, packs, shorten, tokenize
+from lorasum.data.tokenize_pack import best_fit, fit, packs, refuse_too_long, shorten, text_batches, tokenize
 from lorasum.data.validate import Tally
 from lorasum.errors import DataError
 from lorasum.prompt import DEFAULT_TEMPLATE, Prompt, template_prompt
@@ -122,15 +123,52 @@ def test_shortened_dialogue_is_the_longest_suffix_that_fits(
         assert len(longer.ids) > limit - 8, "much more than needed was cut"
 
 
-def test_too_long_example_is_an_error_that_names_the_first_and_counts_them(tiny_tokenizer: Any) -> None:
-    examples = [Example("A: hi", "S"), Example("x" * 200, "S"), Example("y" * 300, "S")]
-    fitted = fit(numbered(examples), tiny_tokenizer, raw(tiny_tokenizer), config(100), Tally())
+def test_too_long_examples_are_one_error_over_all_splits(tiny_tokenizer: Any) -> None:
+    prompt, tallies = raw(tiny_tokenizer), (Tally("train"), Tally("test"))
+    splits = [Example("A: hi", "S"), Example("x" * 200, "S")], [Example("y" * 300, "S")]
+    for tally, examples in zip(tallies, splits, strict=True):
+        kept = [one for _, one, _ in fit(numbered(examples), tiny_tokenizer, prompt, config(100), tally)]
+        assert kept == [one for one in examples if len(one.dialogue) < 100]
     with pytest.raises(DataError) as caught:
-        list(fitted)
-    longest = len(tokenize(tiny_tokenizer, raw(tiny_tokenizer), examples[2:])[0].ids)
+        refuse_too_long(tallies, config(100), None)
+    longest = len(tokenize(tiny_tokenizer, prompt, splits[1])[0].ids)
     assert caught.value.message.startswith("t.jsonl:2: ")
     assert f"(and 1 more; the longest has {longest})" in caught.value.message
-    assert f"raise data.max_length to {longest}" in caught.value.hint
+    assert caught.value.hint == f"raise data.max_length to {longest}, or set data.too_long to truncate_dialogue or drop"
+    with pytest.raises(DataError) as caught:
+        refuse_too_long(tallies, config(100), longest - 1)
+    assert caught.value.hint == "set data.too_long to truncate_dialogue or drop", "the model reads no more"
+    tallies[0].too_long.add("t.jsonl:9", 1_000_000)
+    with pytest.raises(DataError) as caught:
+        refuse_too_long(tallies, config(100), None)
+    assert "1000000" not in caught.value.hint.replace(",", "")
+    refuse_too_long([Tally()], config(100), None)
+
+
+class PanicException(BaseException):
+    """Named and derived as that of PyO3."""
+
+
+def test_a_panic_of_the_tokenizer_names_the_row(tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tokenize_pack.tokenize
+
+    def panicking(tokenizer: Any, prompt: Any, examples: Any) -> Any:
+        if any("boom" in example.dialogue for example in examples):
+            raise PanicException("called `Option::unwrap()` on a `None` value")
+        return real(tokenizer, prompt, examples)
+
+    monkeypatch.setattr(tokenize_pack, "tokenize", panicking)
+    examples = [Example(text, "S") for text in ("A: hi", "boom", "B: yo")]
+    with pytest.raises(DataError, match=r"^t\.jsonl:2: the tokenizer cannot read this row \(called"):
+        list(fit(numbered(examples), tiny_tokenizer, raw(tiny_tokenizer), config(100), Tally()))
+
+
+def test_batches_of_monstrous_texts_are_small() -> None:
+    examples = [("t", Example("x" * 900_000, "S"))] * 7 + [("t", Example("A: hi", "S"))] * 300
+    found = list(text_batches(iter(examples), 128))
+    assert [item for batch in found for item in batch] == examples
+    assert max(len(batch) for batch in found) == 128
+    assert max(sum(len(one.dialogue) for _, one in batch) for batch in found) < 3_000_000
 
 
 def test_too_long_example_is_dropped_or_cut_on_request(tiny_tokenizer: Any) -> None:

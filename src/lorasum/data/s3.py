@@ -2,15 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from lorasum import paths
 from lorasum.aws import aws_errors
 from lorasum.errors import DataError
-from lorasum.files import make_folder, maker_lock
+from lorasum.files import FILE_MODE, make_folder, maker_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ def download(there: S3Object) -> Path:
     try:
         with maker_lock(target, lambda: None):
             if not target.is_file():
+                _remove_what_the_dead_left(target)
                 make_folder(target.parent)
                 with aws_errors(f"download s3://{there.bucket}/{there.key}", "s3:GetObject"):
                     _client().download_file(there.bucket, there.key, str(part))
@@ -78,6 +82,21 @@ def download(there: S3Object) -> Path:
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror}", "free some disk, then run it again") from error
     return target
+
+
+def _remove_what_the_dead_left(target: Path) -> None:
+    """Remove unfinished downloads: of this object, whose lock is held, and of others that nobody holds the lock of.
+
+    boto3 writes `name.part.0A1B2C3D` first.
+    """
+    for left in target.parent.glob("*.part*"):
+        left.unlink(missing_ok=True)
+    for folder in target.parents[1].glob("*/"):
+        if folder != target.parent and any(folder.glob("*.part*")):
+            lock = FileLock(folder.with_name(f"{folder.name}.lock"), mode=FILE_MODE)
+            with suppress(Timeout), lock.acquire(timeout=0):
+                for left in folder.glob("*.part*"):
+                    left.unlink(missing_ok=True)
 
 
 def _client() -> Any:

@@ -21,12 +21,16 @@ from lorasum.contract import PLACEHOLDER
 from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, Tally
 from lorasum.errors import DataError
+from lorasum.files import first_line
 from lorasum.prompt import Prompt
 
 TOKENIZE_ROWS = 128
 """Examples per call of the tokenizer."""
 PACK_ROWS = 4096
 """Examples that are packed together: enough for full packs, few enough to hold."""
+
+_USUAL_CONTEXT = 32_768  # tokens; a dialogue beyond that is a mistake more often than a dialogue
+_BATCH_CHARACTERS = 2_000_000  # so that a batch of monstrous rows does not fill the memory
 
 T = TypeVar("T")
 
@@ -83,34 +87,52 @@ def fit(
 ) -> Iterator[tuple[str, Example, Tokens]]:
     """Tokenise (where, example) in batches and yield, in order, those of at most `data.max_length` tokens.
 
-    A longer one is dropped, or has its dialogue cut, or is an error, as `data.too_long` says. A thread per core runs
-    the tokenizer, which needs no lock of Python's, a few batches ahead: this is where the time goes.
+    A longer one is counted in the tally; it is dropped or has its dialogue cut, as `data.too_long` says, or else
+    `refuse_too_long` tells of it. A thread per core runs the tokenizer, which needs no lock of Python's, a few batches
+    ahead: this is where the time goes.
 
     Raises:
-        DataError: `too_long` is `error` and there are such examples; after the last one, with their number.
+        DataError: the tokenizer cannot read an example; the message names its row.
     """
     limit = data.max_length
-    first, count, longest = "", 0, 0
     for batch, tokenised in _tokenised(examples, tokenizer, prompt):
         for (where, example), tokens in zip(batch, tokenised, strict=True):
             length = len(tokens.ids)
             if length <= limit:
                 yield where, example, tokens
-            elif data.too_long == "error":
-                first, count, longest = first or f"{where}: {length} tokens", count + 1, max(longest, length)
-            elif data.too_long == "drop":
+                continue
+            tally.too_long.add(where, length)
+            if data.too_long == "error":
+                continue
+            if data.too_long == "drop":
                 tally.reject(where, Rejected("too long", f"{length:,} tokens"), asdict(example))
             elif shorter := shorten(tokenizer, prompt, example, limit):
                 tally.cut += 1
                 yield where, shorter, tokenize(tokenizer, prompt, [shorter])[0]
             else:
                 tally.reject(where, Rejected("too long without its dialogue"), asdict(example))
-    if count:
-        others = f" (and {count - 1} more; the longest has {longest})" if count > 1 else ""
-        raise DataError(
-            f"{first}, data.max_length is {limit}{others}",
-            f"raise data.max_length to {longest}, or set data.too_long to truncate_dialogue or drop",
-        )
+
+
+def refuse_too_long(tallies: Iterable[Tally], data: DataConfig, context: int | None) -> None:
+    """Tell of the examples of all splits that are too long.
+
+    Args:
+        context: tokens that the model reads at most, where that is known.
+
+    Raises:
+        DataError: `data.too_long` is `error` and there are such examples.
+    """
+    found = [tally.too_long for tally in tallies if tally.too_long.count]
+    if not found or data.too_long != "error":
+        return
+    count, longest = sum(one.count for one in found), max(one.longest for one in found)
+    others = f" (and {count - 1} more; the longest has {longest})" if count > 1 else ""
+    leave = "set data.too_long to truncate_dialogue or drop"
+    within = longest <= min(context or _USUAL_CONTEXT, _USUAL_CONTEXT)
+    raise DataError(
+        f"{found[0].first}, data.max_length is {data.max_length}{others}",
+        f"raise data.max_length to {longest}, or {leave}" if within else leave,
+    )
 
 
 def _tokenised(
@@ -121,9 +143,8 @@ def _tokenised(
     threads = max(os.cpu_count() or 1, 2)
     with _no_threads_of_its_own(), ThreadPoolExecutor(threads) as pool:
         try:
-            for batch in batches(examples, TOKENIZE_ROWS):
-                texts = [example for _, example in batch]
-                waiting.append((batch, pool.submit(tokenize, tokenizer, prompt, texts)))
+            for batch in text_batches(examples, TOKENIZE_ROWS):
+                waiting.append((batch, pool.submit(_tokenise_batch, tokenizer, prompt, batch)))
                 if len(waiting) > threads:
                     first, tokenised = waiting.popleft()
                     yield first, tokenised.result()
@@ -132,6 +153,23 @@ def _tokenised(
                 yield first, tokenised.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _tokenise_batch(tokenizer: Any, prompt: Prompt, batch: Sequence[tuple[str, Example]]) -> list[Tokens]:
+    """As `tokenize`; a panic of the tokenizer's Rust code is an error that names the row."""
+    try:
+        return tokenize(tokenizer, prompt, [example for _, example in batch])
+    except BaseException as error:  # PanicException derives from it
+        if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+            raise
+        for where, example in batch:
+            try:
+                tokenize(tokenizer, prompt, [example])
+            except BaseException as panic:
+                raise DataError(
+                    f"{where}: the tokenizer cannot read this row ({first_line(panic)})", "take it out, or shorten it"
+                ) from panic
+        raise
 
 
 @contextmanager
@@ -187,4 +225,18 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Items in lists of `size`, the last one shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def text_batches(examples: Iterable[tuple[str, Example]], rows: int) -> Iterator[list[tuple[str, Example]]]:
+    """(where, example) in lists of `rows`, or of fewer where the texts are very long."""
+    batch: list[tuple[str, Example]] = []
+    room = _BATCH_CHARACTERS
+    for item in examples:
+        batch.append(item)
+        room -= len(item[1].dialogue)
+        if len(batch) == rows or room < 0:
+            yield batch
+            batch, room = [], _BATCH_CHARACTERS
+    if batch:
         yield batch

@@ -13,7 +13,7 @@ from lorasum.data.messages import MessageError
 from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.errors import DataError
-from lorasum.files import make_folder, open_file
+from lorasum.files import make_folder, open_file, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +61,63 @@ class RejectFile:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "RejectFile":
-        self.path.unlink(missing_ok=True)
+        """Remove what earlier attempts left, killed ones too: hold the run's `maker_lock`."""
+        with writing(self.path):
+            for left in (self.path, *self.path.parent.glob("*.part")):
+                left.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Put the file in its place.
+
+        Raises:
+            LorasumError: it cannot be written.
+        """
         if self._file:
-            self._file.close()
-            self._part.replace(self.path)
+            file, self._file = self._file, None
+            with writing(self.path):
+                file.close()
+                self._part.replace(self.path)
 
     def write(self, split: str, where: str, why: Rejected, row: object) -> None:
         """Add a row."""
         if self._file is None:
             make_folder(self.path.parent)
-            self._file = open_file(self._part, "w", "backslashreplace")
+            self._file = open_file(self._part, "w", errors="backslashreplace")
         there = {"raw": why.raw} if why.raw else {} if row is None else {"row": row}
         line = {"split": split, "where": where, "reason": why.reason, "detail": why.detail, **there}
         self._file.write(json.dumps({key: value for key, value in line.items() if value != ""}, default=str) + "\n")
 
 
 @dataclass(slots=True)
+class TooLong:
+    """Examples of more tokens than are allowed: how many, the longest and the shortest, and where the first is."""
+
+    count: int = 0
+    longest: int = 0
+    shortest: int = 0
+    first: str = ""
+
+    def add(self, where: str, length: int) -> None:
+        """Count one of `length` tokens."""
+        self.first = self.first or f"{where}: {length} tokens"
+        self.count += 1
+        self.longest = max(self.longest, length)
+        self.shortest = min(self.shortest or length, length)
+
+
+@dataclass(slots=True)
 class Tally:
-    """What became of the rows of a split: those left out by reason, and how many dialogues were cut."""
+    """What became of the rows of a split: those left out by reason, those too long, and how many were cut."""
 
     split: str = ""
     file: RejectFile | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     cut: int = 0
+    too_long: TooLong = field(default_factory=TooLong)
 
     def reject(self, where: str, why: Rejected, row: object = None) -> None:
         """Count a row as left out, and write it down."""

@@ -1,0 +1,185 @@
+"""Makes a dataset: reads, checks, tokenises, packs and writes both splits."""
+
+import gc
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lorasum import __version__
+from lorasum.config.schema import DataConfig
+from lorasum.data import store
+from lorasum.data.findings import Findings, compared, unique
+from lorasum.data.oddities import Oddities
+from lorasum.data.records import Manifest, SplitStats
+from lorasum.data.sources import Source, Split
+from lorasum.data.telling import counted, tell
+from lorasum.data.tokenize_pack import fit, packs, refuse_too_long
+from lorasum.data.validate import RejectFile, Tally, examples
+from lorasum.errors import DataError
+from lorasum.files import new_folder
+from lorasum.model_context import context_length
+from lorasum.model_source import ModelRef, load_tokenizer
+from lorasum.prompt import Prompt, chat_prompt, template_prompt
+from lorasum.reporting import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a dataset is made of.
+
+    Attributes:
+        model: whose tokenizer is used, at a commit.
+        chat: whether the model is asked in its own chat format.
+        settings: what `store.settings` returns.
+    """
+
+    model: ModelRef
+    sources: Mapping[Split, Source]
+    data: DataConfig
+    chat: bool
+    settings: Mapping[str, Any]
+
+
+def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Oddities, report: Reporter) -> Manifest:
+    """Make the dataset in the folder `dataset`. Hold `maker_lock(dataset)`.
+
+    Args:
+        rejects: the file for rows that are left out. It is there before the dataset is, and when this fails.
+
+    Raises:
+        DataError: a source cannot be used; or `max_length` is beyond the model's context.
+        ModelError: the tokenizer cannot be had.
+        LorasumError: the dataset cannot be written. Nothing is left of it.
+    """
+    context = context_length(recipe.model)
+    if context and recipe.data.max_length > context:
+        raise DataError(
+            f"data.max_length is {recipe.data.max_length:,}, and {recipe.model.id} reads {context:,} tokens at most",
+            f"set data.max_length to {context} or less",
+        )
+    _remove_what_the_dead_left(dataset)
+    try:
+        with RejectFile(rejects) as rejected:
+            return _Maker(recipe, rejected, oddities, report).make(dataset, context)
+    finally:
+        oddities.tell(report)
+
+
+class _Maker:
+    """Makes one dataset, and collects what is found out on the way."""
+
+    def __init__(self, recipe: Recipe, rejected: RejectFile, oddities: Oddities, report: Reporter) -> None:
+        self.recipe, self.rejected, self.oddities, self.report = recipe, rejected, oddities, report
+        self.tokenizer = load_tokenizer(recipe.model)
+        self.prompt = _prompt(self.tokenizer, recipe)
+        self.tallies = {split: Tally(split, rejected) for split in recipe.sources}
+        self.findings = Findings()
+
+    def make(self, dataset: Path, context: int | None) -> Manifest:
+        """Both splits, the test split first, to see what they share; then the manifest."""
+        data, sources = self.recipe.data, self.recipe.sources
+        with new_folder(dataset) as folder, _without_garbage_runs():
+            made = {split: self._split(folder, split, dataset.name) for split in reversed(list(sources))}
+            refuse_too_long(self.tallies.values(), data, context)
+            for split, stats in made.items():
+                _tell_split(sources[split].name, stats, self.tallies[split], data, self.report)
+            manifest = self._manifest(dataset.name, {split: made[split] for split in sources})
+            store.write_manifest(folder, manifest)
+            self.rejected.finish()  # before the dataset: a prepare that is killed now leaves both, or makes both again
+        names = {sources[split].name: tally for split, tally in self.tallies.items()}
+        tell(names, self.findings, data, self.rejected.path, self.report)
+        return manifest
+
+    def _split(self, folder: Path, split: Split, identity: str) -> SplitStats:
+        """One split, from its source to its files."""
+        source, tally, data, prompt = self.recipe.sources[split], self.tallies[split], self.recipe.data, self.prompt
+        reading = _Reading(self.report, f"reading {source.name}")
+        usable = examples(source.rows(reading.tick, self.oddities.say), source.name, data, tally)
+        kept = fit(unique(usable, prompt, data, tally, self.findings), self.tokenizer, prompt, data, tally)
+        kept = compared(kept, split, self.findings)
+        if split == "test":
+            kept = store.write_examples(folder / "test.jsonl", kept)
+        tokens = (tokens for _, _, tokens in kept)
+        stats = store.write_split(folder / split, packs(tokens, data.max_length), data.max_length, identity)
+        reading.end()
+        return replace(stats, longest_at=self.findings.longest[1], shortest_at=self.findings.shortest[1])
+
+    def _manifest(self, name: str, splits: Mapping[str, SplitStats]) -> Manifest:
+        recipe, data = self.recipe, self.recipe.data
+        return Manifest(
+            fingerprint=name,
+            template=self.prompt.template,
+            tokenizer=recipe.model.id,
+            tokenizer_revision=recipe.model.revision,
+            eos_token_id=self.prompt.end_id,
+            max_length=data.max_length,
+            splits=splits,
+            dropped=dict(sum((tally.dropped for tally in self.tallies.values()), Counter())),
+            lorasum_version=__version__,
+            shared_with_test=dict(self.findings.shared),
+            personal=dict(self.findings.personal),
+            prompt_format="chat" if recipe.chat else "template",
+            instruction=data.instruction if recipe.chat else "",
+            system=data.system if recipe.chat else "",
+            control_tokens=self.prompt.control_tokens,
+            settings=store.recorded(recipe.settings, data),
+        )
+
+
+def _prompt(tokenizer: Any, recipe: Recipe) -> Prompt:
+    data = recipe.data
+    if recipe.chat:
+        return chat_prompt(tokenizer, data.instruction, data.system)
+    return template_prompt(tokenizer, data.own_template)
+
+
+def _tell_split(name: str, stats: SplitStats, tally: Tally, data: DataConfig, report: Reporter) -> None:
+    if not stats.examples:
+        raise DataError(
+            f"{name}: every example has more tokens than data.max_length, {data.max_length}",
+            f"raise data.max_length: the shortest has {tally.too_long.shortest}",
+        )
+    report.step(
+        f"{name}: {counted(stats.examples, 'example')}, {stats.tokens:,} tokens, in "
+        f"{counted(stats.packs, 'pack')} of up to {data.max_length:,}, {stats.fill:.1%} full"
+    )
+
+
+def _remove_what_the_dead_left(dataset: Path) -> None:
+    """Remove unfinished datasets of the run: whoever holds the lock is the only one who makes any."""
+    for left in dataset.parent.glob(".*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _without_garbage_runs() -> Iterator[None]:
+    """Hold Python's collector of reference cycles: there are none among rows and tokens, and a sixth of the time was
+    spent on looking for them in all the lists of tokens."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The progress bar of a source; a small one ends before it begins, and shows none."""
+
+    report: Reporter
+    label: str
+    shown: bool = False
+
+    def tick(self, share: float) -> None:
+        self.shown = True
+        self.report.progress(self.label, min(share, 0.999), 1)
+
+    def end(self) -> None:
+        if self.shown:
+            self.report.progress(self.label, 1, 1)

@@ -1,0 +1,70 @@
+"""What is said about a dataset that was made: what was left out, and what to look at before paying for a training."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lorasum.config.schema import DataConfig
+from lorasum.data.findings import Findings
+from lorasum.data.validate import Tally
+from lorasum.reporting import Reporter
+
+
+def tell(tallies: Mapping[str, Tally], findings: Findings, data: DataConfig, rejects: Path, report: Reporter) -> None:
+    """Say all of it, source by source.
+
+    Args:
+        tallies: by the name of the source.
+        rejects: the file of the rows that were left out.
+    """
+    for name, tally in tallies.items():
+        _tell_left_out(name, tally, data, rejects, report)
+    _tell_shared(findings, report)
+    _tell_personal(findings, data, report)
+    if findings.control:
+        text, where = findings.control[0]
+        report.warn(
+            f"{counted(len(findings.control), 'row')} with control tokens of the tokenizer, such as {text} in {where}: "
+            "they are read as text"
+        )
+
+
+def _tell_left_out(name: str, tally: Tally, data: DataConfig, rejects: Path, report: Reporter) -> None:
+    if tally.dropped:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in tally.dropped.most_common())
+        report.warn(f"{name}: {counted(tally.dropped.total(), 'row')} left out ({reasons}); see {rejects}")
+    if tally.cut:
+        report.warn(f"{name}: {counted(tally.cut, 'dialogue')} cut at the start to fit {data.max_length:,} tokens")
+
+
+def _tell_shared(findings: Findings, report: Reporter) -> None:
+    exact, near = (findings.shared.get(kind, 0) for kind in ("exact", "near"))
+    if exact:
+        report.warn(
+            f"the test split shares a dialogue with {counted(exact, 'training example')}: "
+            "its scores will flatter the model"
+        )
+    if near:
+        report.warn(
+            f"{counted(near, 'training example')} nearly the same as one of the test split: "
+            "its scores will flatter the model"
+        )
+
+
+def _tell_personal(findings: Findings, data: DataConfig, report: Reporter) -> None:
+    found = findings.taken_out if data.redact else findings.personal
+    kinds = ", ".join(counted(count, kind) for kind, count in found.items())
+    if data.redact:
+        report.step(f"took out personal data: {kinds or 'there was none'}")
+    elif kinds:
+        report.warn(f"the chats seem to hold personal data ({kinds}); --redact takes it out")
+    if findings.left_in:
+        report.warn(
+            f"left in: {counted(findings.left_in, 'number')} of 9 digits or more, the first at {findings.left_in_at}; "
+            f"no date, price or order number, and no phone number of data.phone_region ({data.phone_region})"
+        )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, such as `1 row` or `2,000 rows`."""
+    plural = f"{noun}es" if noun.endswith("ss") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
