@@ -401,9 +401,11 @@ def test_what_was_under_way_when_a_request_failed_is_not_asked_again(
 
     def fail_the_fourth() -> None:
         time.sleep(0.02)
-        if backend.calls.count("invoke") == fails_at:
+        if backend.calls.count("invoke") >= fails_at and not failed:  # several may have begun during the sleep
+            failed.append(True)
             raise BackendError("gone")
 
+    failed: list[bool] = []
     fails_at = backend.calls.count("invoke") + 4
     backend.requests.clear()
     backend.before["invoke"] = fail_the_fourth

@@ -35,12 +35,7 @@ class _Asked(NamedTuple):
     reference: str | None
 
 
-def predict_file(
-    run: RunContext,
-    input: Path,  # noqa: A002  as the option is called
-    output: Path,
-    concurrency: int = 1,
-) -> BatchPrediction:
+def predict_file(run: RunContext, input: Path, output: Path, concurrency: int = 1) -> BatchPrediction:  # noqa: A002
     """Summarise every row of `input` into the JSONL file `output`: dialogue, summary and, where known, reference.
 
     Rows keep their order. `output` appears when all are answered; until then they are in a .part file beside it, from
@@ -65,10 +60,8 @@ def predict_file(
         if answers.known:
             run.reporter.step(f"{len(answers.known)} of {len(rows)} rows were answered before")
         try:
-            dialogues = [row.dialogue for row in rows]
-            answered = answers.fill(
-                summarizer, dialogues, concurrency, lambda done: run.reporter.progress("summarising", done, len(rows))
-            )
+            tell = lambda done: run.reporter.progress("summarising", done, len(rows))  # noqa: E731
+            answered = answers.fill(summarizer, [row.dialogue for row in rows], concurrency, tell)
         except BaseException:
             done = len(answers.known)
             run.reporter.warn(f"{done} of {len(rows)} rows are in {part}; the same command goes on from there")
@@ -76,8 +69,8 @@ def predict_file(
         lines = [_output_line(row, answer) for row, answer in zip(rows, answered, strict=True)]
         _write_output(output, "".join(lines))
         part.unlink()
-    failed = [(row.line, answer["error"]) for row, answer in zip(rows, answered, strict=True) if "error" in answer]
-    failures = tuple(RowFailure(line, reason) for line, reason in failed)
+    answers_by_row = zip(rows, answered, strict=True)
+    failures = tuple(RowFailure(row.line, answer["error"]) for row, answer in answers_by_row if "error" in answer)
     return BatchPrediction(str(input), str(output), len(rows), time.monotonic() - began, failures)
 
 

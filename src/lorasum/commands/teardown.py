@@ -139,7 +139,8 @@ def _delete_files(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
                 shutil.rmtree(folder / part, ignore_errors=part != "data")
             deleted.append(f"datasets in {folder / 'data'}")
         if artifacts:
-            shutil.rmtree(folder / "evaluations", ignore_errors=True)
+            for part in ("evaluations", "predictions"):
+                shutil.rmtree(folder / part, ignore_errors=True)
         if data or artifacts:
             deleted += held.backend.delete_files(held.name, data, artifacts)
     except OSError as error:

@@ -42,20 +42,7 @@ def start(
     if before and before.state in OPEN and is_here(before, held.backend):
         reconcile(held, before)  # if it went unseen, nobody knows what it cost
     found = held.backend.endpoint_state(held.name, spec.name)
-    row = held.ledger.intend(
-        Endpoint(
-            run=held.name,
-            name=spec.name,
-            backend=held.backend.name,
-            account_and_region=held.backend.account_and_region,
-            artifact=spec.artifact,
-            origin=origin,
-            job=job,
-            settings=settings,
-            usd_per_hour=held.backend.usd_per_hour("endpoint"),
-            usd_before=_spent(held, spec.name),
-        )
-    )
+    row = held.ledger.intend(replace(_row(held, spec, origin), job=job, settings=settings))
     try:
         endpoint = held.backend.start_endpoint(spec)
         _until_answered(held, endpoint, probe)
@@ -123,6 +110,20 @@ def _check_it_may_yet_answer(held: HeldRun, endpoint: EndpointRef, deadline: flo
             f"endpoint {endpoint.name} is {state.status} before it has answered: {state.reason or error.message}",
             "see its log",
         ) from error
+
+
+def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
+    """What the ledger is told of an endpoint before it starts, with the cost of those that had its name."""
+    return Endpoint(
+        run=held.name,
+        name=spec.name,
+        backend=held.backend.name,
+        account_and_region=held.backend.account_and_region,
+        artifact=spec.artifact,
+        origin=origin,
+        usd_per_hour=held.backend.usd_per_hour("endpoint"),
+        usd_before=_spent(held, spec.name),
+    )
 
 
 def _undo(held: HeldRun, found: EndpointState, before: Endpoint | None, row: Endpoint, error: BaseException) -> None:
