@@ -72,7 +72,7 @@ def test_whole_folder_is_taken_wherever_it_is_named_from(model_copy: Path, monke
         (lambda m: (m / "config.json").unlink(), "has no config.json"),
         (lambda m: (m / "config.json").rename(m / "adapter_config.json"), "it is an adapter, not a model"),
         (lambda m: (m / "tokenizer.json").unlink(), "has no tokenizer"),
-        (lambda m: (m / "model.safetensors").unlink(), "has no weights"),
+        (lambda m: (m / "model.safetensors").unlink(), "holds no model.safetensors"),
         (lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"), "has its weights in .bin files only"),
         (
             lambda m: (m / "model.safetensors.index.json").write_text(
@@ -105,6 +105,46 @@ def test_unusable_id_is_told_with_the_way_to_write_it(model_id: str, message: st
     with pytest.raises(ModelError, match=message) as caught:
         resolve(model_id)
     assert hint in caught.value.hint
+
+
+def set_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"quantization_config": {"quant_method": "awq"}}, r"is quantized \(awq\)"),
+        ({"is_encoder_decoder": True}, "has an encoder and a decoder"),
+    ],
+)
+def test_a_folder_whose_model_cannot_be_trained_is_refused(
+    model_copy: Path, values: dict[str, Any], message: str
+) -> None:
+    set_json(model_copy / "config.json", **values)
+    with pytest.raises(ModelError, match=message):
+        resolve(str(model_copy))
+
+
+def test_a_model_that_needs_code_of_its_own_is_refused_with_its_tokenizer(model_copy: Path) -> None:
+    set_json(
+        model_copy / "config.json",
+        model_type="acme",
+        auto_map={"AutoModelForCausalLM": "modeling_acme.AcmeForCausalLM"},
+    )
+    with pytest.raises(ModelError, match="needs Python code from its own repository"):
+        load_tokenizer(ModelRef("acme", None, model_copy))
+
+
+def test_an_eos_token_beyond_the_models_vocabulary_is_refused(model_copy: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_copy)
+    tokenizer.add_special_tokens({"eos_token": "<|finished|>"})
+    tokenizer.save_pretrained(model_copy)
+    set_json(model_copy / "config.json", vocab_size=tokenizer.eos_token_id)
+    with pytest.raises(ModelError, match=rf"EOS token has id {tokenizer.eos_token_id}"):
+        load_tokenizer(ModelRef("copy", None, model_copy))
 
 
 def test_broken_tokenizer_is_one_line(model_copy: Path) -> None:

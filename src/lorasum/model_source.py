@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import paths
+from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder
 from lorasum.config.schema import ModelConfig
 from lorasum.errors import ModelError
 from lorasum.files import first_line, maker_lock, new_folder
@@ -69,7 +70,7 @@ def resolve_model(model: ModelConfig, report: Reporter) -> ModelRef:
 
 
 def check_folder(folder: Path) -> None:
-    """See that a model folder has a config, a tokenizer, and all of its safetensors.
+    """See that a model folder has a tokenizer, and one whole model that can be trained (base_look.py).
 
     Raises:
         ModelError: it does not; the message names what is missing.
@@ -84,22 +85,42 @@ def check_folder(folder: Path) -> None:
         )
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise ModelError(f"{folder} has no tokenizer", "save it there too: tokenizer.save_pretrained(folder)")
-    weights = {path.name for path in folder.glob("*.safetensors")}
-    if not weights and any(folder.glob("*.bin")):
+    if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder} has its weights in .bin files only",
             "convert them to safetensors: load the model with transformers and save_pretrained it",
         )
-    if not weights:
-        raise ModelError(f"{folder} has no weights (*.safetensors)", "download the model whole, or check model.id")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
+    with _refusals_said():
+        look_at_folder(folder)
+
+
+def look_at_model(model: ModelRef, eos_token_id: int) -> None:
+    """See that a model is of a kind that can be trained, and has an embedding for the token that ends a summary.
+
+    Raises:
+        ModelError: it is not, or has not.
+    """
+    with quiet_transformers():
+        from transformers import PretrainedConfig
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        revision = {"revision": model.revision} if model.revision else {}
         try:
-            missing = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) - weights
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{index} cannot be read: {first_line(error)}", "download the model again") from error
-        if missing:
-            raise ModelError(f"{folder} lacks {min(missing)} ({len(missing)} missing)", "download the model whole")
+            config, _ = PretrainedConfig.get_config_dict(model.location, **revision)
+        except OSError as error:
+            raise hub_error(error, model.id, "model") from error
+    with _refusals_said():
+        look_at_config(config, model.id, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+        check_data_fits(config, longest=0, largest_id=0, eos_token_id=eos_token_id)
+
+
+@contextmanager
+def _refusals_said() -> Iterator[None]:
+    """Turn a refusal of the base model into the user's error."""
+    try:
+        yield
+    except BaseModelError as refused:
+        raise ModelError(refused.message, refused.hint) from refused
 
 
 def tokenizer_identity(model: ModelRef) -> tuple[str, str | None]:
@@ -189,6 +210,7 @@ def load_tokenizer(model: ModelRef) -> Any:
         raise ModelError(f"the tokenizer of {model.id} has no fast version", "choose a model with a tokenizer.json")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {model.id} has no EOS token", "choose a model that can end its answers")
+    look_at_model(model, tokenizer.eos_token_id)
     return tokenizer
 
 
