@@ -17,15 +17,16 @@ GOOD = "name: chats\nmodel: {id: org/model}\ndata: {dataset: org/data}\n"
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
 MERGES = "a0: &a0 {k: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60))
 _PER_SEED = 1000
+_SECONDS = 8  # of the processor, on a slow machine; the worst of these takes a quarter of one here
 SOAK = int(os.environ.get("LORASUM_FUZZ", "0"))
 
 
 def fails(path: Path, *overrides: str) -> list[str]:
-    """The problems of a config that must not load. It takes less than 2 seconds of the processor to say so."""
+    """The problems of a config that must not load. It takes little time to say so."""
     began = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_config(path, overrides)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < _SECONDS
     assert caught.value.hint
     lines = [caught.value.message, *caught.value.problems]
     assert all("\n" not in line and len(line) < 1000 for line in lines)
@@ -172,7 +173,7 @@ def _loaded(path: Path, overrides: list[str]) -> Config | None:
         config = load_config(path, overrides)
     except ConfigError as error:
         said = [error.message, error.hint, *error.problems]
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < _SECONDS
     assert all(said)
     assert not any("\n" in line or "\r" in line for line in said)
     return config

@@ -4,6 +4,8 @@ backends.base.Backend says what start, state, invoke, delete and live promise.
 """
 
 import json
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -51,7 +53,7 @@ def state(run: str, name: str) -> EndpointState:
     folder = _folder(run, name)
     serving = _processes(folder)
     if not serving:
-        if not (folder / STATE_FILE).exists():
+        if not os.path.lexists(folder / STATE_FILE):
             return EndpointState("absent")
         known = _server_state(folder)
         ref = EndpointRef(name, _url(known["port"]), known["artifact"]) if known else EndpointRef(name, "", "")
@@ -111,9 +113,10 @@ def delete(run: str, name: str) -> bool:
     folder = _folder(run, name)
     serving = _processes(folder)
     processes.stop(serving, _GRACE)
-    existed = bool(serving) or (folder / STATE_FILE).exists()
-    (folder / STATE_FILE).unlink(missing_ok=True)
-    return existed
+    try:
+        return _forget(folder) or bool(serving)
+    except OSError as error:
+        raise BackendError(f"cannot delete {folder / STATE_FILE}: {error.strerror}", "check its permissions") from error
 
 
 def live(run: str) -> list[RunningResource]:
@@ -136,7 +139,7 @@ def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
     flags += ["--base", _base(spec.base), "--artifact", spec.artifact] if spec.base else []
     try:
         make_folder(folder)
-        (folder / STATE_FILE).unlink(missing_ok=True)
+        _forget(folder)
         write_file(folder / "log", "")
         command = processes.python("-m", "lorasum.backends.local.server", *flags)
         return processes.spawn(command, folder, folder / "log")
@@ -219,6 +222,21 @@ def _server_state(folder: Path) -> dict[str, Any] | None:
     kinds = {"port": int, "pid": int, "artifact": str}
     whole = isinstance(known, dict) and all(type(known.get(key)) is kind for key, kind in kinds.items())
     return known if whole else None
+
+
+def _forget(folder: Path) -> bool:
+    """Remove what the server wrote, whatever stands there now; whether there was anything.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    path = folder / STATE_FILE
+    existed = os.path.lexists(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    return existed
 
 
 def _port(folder: Path, serving: Sequence["Process"]) -> int | None:
