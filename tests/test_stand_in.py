@@ -155,6 +155,26 @@ else:
     assert 0 < int(second) < 100
 
 
+@pytest.mark.parametrize(
+    ("isolated", "in_vpc", "egress"), [(True, False, True), (False, True, False), (False, True, True)]
+)
+def test_a_container_without_network_reaches_nothing(aws: StandIn, isolated: bool, in_vpc: bool, egress: bool) -> None:
+    script = """
+import os, urllib.request
+try:
+    print(urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"], timeout=5).status, flush=True)
+except OSError as error:
+    print("no network", flush=True)
+"""
+    name = f"net-{isolated}-{in_vpc}-{egress}"
+    more: dict[str, Any] = {"EnableNetworkIsolation": isolated}
+    more |= {"VpcConfig": {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}} if in_vpc else {}
+    aws.sagemaker.vpcs_have_egress = egress
+    assert job(aws, name, script, **more)["TrainingJobStatus"] == "Completed"
+    aws.sagemaker.vpcs_have_egress = True
+    assert said(aws, name) == (["200"] if in_vpc and egress else ["no network"])
+
+
 def test_a_job_over_its_time_is_stopped(aws: StandIn) -> None:
     ended = job(aws, "slow", "import time; time.sleep(60)", StoppingCondition={"MaxRuntimeInSeconds": 1})
     assert (ended["TrainingJobStatus"], ended["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")

@@ -32,13 +32,16 @@ def possible() -> bool:
 
 
 def start(
-    root: Path, command: Sequence[str], environ: Mapping[str, str], output: IO[bytes] | int
+    root: Path, command: Sequence[str], environ: Mapping[str, str], output: IO[bytes] | int, network: bool = True
 ) -> subprocess.Popen[bytes]:
-    """Run `command` with `root`/ml as /opt/ml and only these variables beside PATH, HOME and LANG."""
+    """Run `command` with `root`/ml as /opt/ml and only these variables beside PATH, HOME and LANG.
+
+    Without `network` it has none at all, as in network isolation: no name is resolved and nothing is connected.
+    """
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     variables = {"PATH": path, "HOME": str(root), "LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE", **environ}
     return subprocess.Popen(
-        [*_unshare(), "sh", "-c", _ENTER, "sh", str(root), *command],
+        [*_unshare(), *([] if network else ["--net"]), "sh", "-c", _ENTER, "sh", str(root), *command],
         env=variables,
         stdout=output,
         stderr=subprocess.STDOUT,

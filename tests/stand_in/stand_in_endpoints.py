@@ -19,7 +19,7 @@ _TIMED_OUT = "Your invocation timed out while waiting for a response from contai
 class Server:
     """One model behind HTTP, in a process."""
 
-    def __init__(self, endpoint: str, model: dict[str, Any], aws: Aws) -> None:
+    def __init__(self, endpoint: str, model: dict[str, Any], aws: Aws, network: bool) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="stand-in-endpoint-"))
         primary = model["PrimaryContainer"]
         sources = {"model": primary["ModelDataSource"]["S3DataSource"]}
@@ -32,7 +32,7 @@ class Server:
         environ = aws.instance(primary.get("Environment", {}))
         environ |= {"STAND_IN_PLAIN": "1"} if primary["Image"].startswith("plain:") else {}
         serve = str(Path(__file__).with_name("serve_vllm.py" if "vllm" in primary["Image"] else "serve.py"))
-        self.process = container.start(self.root, ["python3", serve], environ, subprocess.PIPE)
+        self.process = container.start(self.root, ["python3", serve], environ, subprocess.PIPE, network)
         assert self.process.stdout
         stream = f"AllTraffic/i-{time.time_ns():x}"
         self.log = aws.log_lines(self.process.stdout, f"/aws/sagemaker/Endpoints/{endpoint}", stream)  # type: ignore[arg-type]
@@ -69,7 +69,9 @@ class Server:
 class Endpoint:
     """An endpoint's state; its servers come and go in threads. `description` is what DescribeEndpoint answers."""
 
-    def __init__(self, name: str, arn: str, config: dict[str, Any], model: dict[str, Any], aws: Aws) -> None:
+    def __init__(
+        self, name: str, arn: str, config: dict[str, Any], model: dict[str, Any], aws: Aws, network: bool
+    ) -> None:
         now = time.time()
         self.description: dict[str, Any] = {
             "EndpointName": name,
@@ -84,6 +86,7 @@ class Endpoint:
         self.config: dict[str, Any] = {}  # of what serves now
         self.instance_type: str = config["ProductionVariants"][0]["InstanceType"]
         self.gone = False
+        self.network = network
         self._aws = aws
         threading.Thread(target=self._bring_up, args=(config, model), daemon=True).start()
 
@@ -113,7 +116,7 @@ class Endpoint:
         limit = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", 600)
         server, reason = None, ""
         try:
-            server = Server(self.description["EndpointName"], model, self._aws)
+            server = Server(self.description["EndpointName"], model, self._aws, self.network)
             up = server.wait_for_ping(limit)
         except OSError as error:
             up, reason = False, str(error)

@@ -23,11 +23,12 @@ GROUP = "/aws/sagemaker/TrainingJobs"
 class Job(threading.Thread):
     """One job, from Pending to its end. `description` is what DescribeTrainingJob answers."""
 
-    def __init__(self, request: dict[str, Any], arn: str, aws: Aws, may_be_kept: bool) -> None:
+    def __init__(self, request: dict[str, Any], arn: str, aws: Aws, may_be_kept: bool, network: bool) -> None:
         super().__init__(daemon=True)
         self.request = request
         self.aws = aws
         self._may_be_kept = may_be_kept
+        self._network = network
         self.stopping = threading.Event()
         self.interrupted = threading.Event()
         self.root = Path()
@@ -167,7 +168,7 @@ class Job(threading.Thread):
         }
         algorithm = self.request["AlgorithmSpecification"]
         command = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])]
-        self.process = process = container.start(root, command, environ, subprocess.PIPE)
+        self.process = process = container.start(root, command, environ, subprocess.PIPE, self._network)
         assert isinstance(process.stdout, io.BufferedReader)
         reader = self.aws.log_lines(process.stdout, GROUP, f"{name}/algo-1-{round(began)}")
         limit = began + self.request["StoppingCondition"]["MaxRuntimeInSeconds"]

@@ -27,6 +27,8 @@ class Operations:
         """Those that were changed: name, such as `ml.g5.xlarge for training job usage`, → instances."""
         self.default_quotas = {f"ml.g5.{size}xlarge for training warm pool usage": 0 for size in (2, 4)}
         """The others, as far as they are a limit here."""
+        self.vpcs_have_egress = True
+        """Whether what is in a VPC reaches the internet and AWS; in network isolation nothing does."""
         self.answer_seconds = 60.0
         """How long a container may take to answer a request."""
         self._lock = threading.RLock()
@@ -56,7 +58,8 @@ class Operations:
                 job.release("Reused")
                 break
         arn = self._arn("training-job", name, request)
-        self.jobs[name] = Job(request, arn, self.aws, self._quota(f"{instance} for training warm pool usage") > 0)
+        warm = self._quota(f"{instance} for training warm pool usage") > 0
+        self.jobs[name] = Job(request, arn, self.aws, warm, self._has_network(request))
         self.jobs[name].start()
         return {"TrainingJobArn": arn}
 
@@ -129,7 +132,7 @@ class Operations:
         used = sum(endpoint.instances for endpoint in self.endpoints.values() if endpoint.instance_type == instance)
         self._refuse_beyond_quota(f"{instance} for endpoint usage", used)
         arn = self._arn("endpoint", name, request)
-        self.endpoints[name] = Endpoint(name, arn, config, model, self.aws)
+        self.endpoints[name] = Endpoint(name, arn, config, model, self.aws, self._has_network(model))
         return {"EndpointArn": arn}
 
     def UpdateEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +140,7 @@ class Operations:
         _refuse_moving(endpoint, "update")
         self._refuse_scaled(request["EndpointName"])
         config, model = self._configured(request["EndpointConfigName"])
+        endpoint.network = self._has_network(model)
         endpoint.update(config, model, keep_size=request.get("RetainAllVariantProperties", False))
         return {"EndpointArn": endpoint.description["EndpointArn"]}
 
@@ -186,6 +190,12 @@ class Operations:
         if used >= self._quota(name):
             limit = f"The account-level service limit '{name}' is {self._quota(name)} Instances, with {used} in use"
             raise RefusalError("ResourceLimitExceeded", limit)
+
+    def _has_network(self, request: dict[str, Any]) -> bool:
+        """Whether the containers of a job or a model have one."""
+        if request.get("EnableNetworkIsolation"):
+            return False
+        return self.vpcs_have_egress or "VpcConfig" not in request
 
     def _quota(self, name: str) -> int:
         return {**self.default_quotas, **self.quotas}.get(name, 99)
