@@ -20,9 +20,7 @@ def test_a_secret_is_read_by_its_arn(aws: str, stored: str) -> None:
     assert hub_token({"LORASUM_HUB_TOKEN_ARN": arn}) == {"HF_TOKEN": "hf_secret"}
     place = Place(S3Layout("box", "lorasum", "chats"), "arn:aws:iam::1:role/r", "image")
     spec = TrainSpec("chats", "chats-1", ModelRef("org/m"), Path("/d/f"), {})
-    request = training_request(
-        spec, "chats-1", place, SageMakerConfig(hub_token_secret=arn), "s3://a/", "s3://b/", None
-    )
+    request = training_request(spec, "chats-1", place, SageMakerConfig(hub_token_secret=arn), {"code": "s3://b/"})
     assert "hf_secret" not in str(request)
     assert request["Environment"]["LORASUM_HUB_TOKEN_ARN"] == arn
 

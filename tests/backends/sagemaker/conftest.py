@@ -1,9 +1,13 @@
 """An account that behaves as SageMaker does, for tests of the backend without a command around it."""
 
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from stand_in import StandIn
+
+from lorasum.backends.sagemaker.wheels import serving_wheels, training_wheels
 
 
 @pytest.fixture
@@ -14,3 +18,26 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("LORASUM_POLL_SECONDS", "0.1")
         yield stand_in
+
+
+@pytest.fixture
+def package_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder that pip takes for its index: it has an empty wheel of each of our pins, and nothing else."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    make_wheels(folder, [*training_wheels().pins, *serving_wheels().pins])
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+    return folder
+
+
+def make_wheels(folder: Path, pins: Sequence[str], tag: str = "py3-none-any") -> None:
+    """Write an empty wheel for each `name==version`."""
+    for pin in pins:
+        name, _, version = pin.partition("==")
+        stem = f"{name.replace('-', '_')}-{version}"
+        with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as wheel:
+            wheel.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            wheel.writestr(f"{stem}.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+            wheel.writestr(f"{stem}.dist-info/RECORD", "")

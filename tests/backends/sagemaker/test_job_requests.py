@@ -19,7 +19,8 @@ DATA, CODE = "s3://box/lorasum/chats/data/f00/", "s3://box/lorasum/chats/code/c0
 
 
 def request(model: str | None = None, **config: Any) -> dict[str, Any]:
-    made = training_request(SPEC, SPEC.job_name, PLACE, SageMakerConfig.model_validate(config), DATA, CODE, model)
+    channels = {"training": DATA, "code": CODE} | ({"model": model} if model else {})
+    made = training_request(SPEC, SPEC.job_name, PLACE, SageMakerConfig.model_validate(config), channels)
     _check(made)
     return made
 

@@ -14,6 +14,8 @@ from lorasum.contract import BASE_MODEL, EXPECT_GPU, HUB_CACHE
 VARIANT = "AllTraffic"
 BASE_FOLDER = "/opt/ml/additional-model-data-sources/base"
 """Where a container finds `Served.base`."""
+WHEELS_FOLDER = "/opt/ml/additional-model-data-sources/wheels"
+"""Where a container finds `Served.wheels`."""
 _MODEL = "/opt/ml/model"
 _SHORTEST, _LONGEST = 60, 3600  # seconds that SageMaker takes for either timeout
 _UNKNOWN = 1800  # seconds, for a download or a start that cannot be worked out
@@ -39,6 +41,7 @@ class Served:
         bytes: of everything below it, and below `base`.
         environment: of the container, beside what its image needs.
         base: S3 folder of the base model that an adapter is put on; None where the container downloads it.
+        wheels: S3 folder of the packages that the container installs; None where it downloads them.
         from_hub: the container downloads a model besides, whose size is not known here.
     """
 
@@ -46,6 +49,7 @@ class Served:
     bytes: int
     environment: Mapping[str, str] = field(default_factory=dict)
     base: str | None = None
+    wheels: str | None = None
     from_hub: bool = False
 
 
@@ -75,9 +79,14 @@ def model_request(name: str, served: Served, place: Place, config: SageMakerConf
         "ModelDataSource": _source(served.uri),
         "Environment": {**engine, **served.environment},
     }
+    more = {name: uri for name, uri in (("base", served.base), ("wheels", served.wheels)) if uri}
+    if more:
+        sources = [{"ChannelName": name, **_source(uri)} for name, uri in more.items()]
+        container["AdditionalModelDataSources"] = sources
     if served.base:
-        container["AdditionalModelDataSources"] = [{"ChannelName": "base", **_source(served.base)}]
         container["Environment"][BASE_MODEL] = BASE_FOLDER
+    if served.wheels:  # the image's server calls pip, which reads these
+        container["Environment"] |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS_FOLDER}
     return {
         "ModelName": name,
         "ExecutionRoleArn": place.role,

@@ -7,7 +7,7 @@ from lorasum import __version__
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, EXPECT_GPU, HUB_TOKEN_ARN, NO_NETWORK
+from lorasum.contract import CHANNEL_CODE, EXPECT_GPU, HUB_TOKEN_ARN, NO_NETWORK
 
 TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
 _DATA = "/opt/ml/input/data"
@@ -22,17 +22,14 @@ _METRICS = {
 
 
 def training_request(
-    spec: TrainSpec, name: str, place: Place, config: SageMakerConfig, data: str, code: str, model: str | None
+    spec: TrainSpec, name: str, place: Place, config: SageMakerConfig, channels: Mapping[str, str]
 ) -> dict[str, Any]:
     """What boto3's create_training_job is called with.
 
     Args:
         name: of the job: `spec.job_name`, or that of a retry. All tries share their checkpoints.
-        data: S3 folder of the dataset.
-        code: S3 folder of the container scripts.
-        model: S3 folder of the base model; None when the container downloads it from the hub.
+        channels: name of what travels to the container → its S3 folder.
     """
-    channels = {CHANNEL_TRAINING: data, CHANNEL_CODE: code} | ({CHANNEL_MODEL: model} if model else {})
     seconds = round(config.max_runtime_hours * 3600)
     wait = round((config.max_wait_hours or 2 * config.max_runtime_hours) * 3600)
     request: dict[str, Any] = {

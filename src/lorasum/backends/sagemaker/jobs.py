@@ -6,7 +6,7 @@ start two; a job that ended without an artifact is tried again as <name>-2, <nam
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from lorasum import paths
 from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import storage
+from lorasum.backends.sagemaker import storage, wheels
 from lorasum.backends.sagemaker.images import inference_image, training_image
 from lorasum.backends.sagemaker.job_requests import TAG_RUN, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
@@ -27,6 +27,7 @@ from lorasum.contract import (
     CHANNEL_CODE,
     CHANNEL_MODEL,
     CHANNEL_TRAINING,
+    CHANNEL_WHEELS,
     RECORD_FILE,
     ArtifactRecord,
     Event,
@@ -70,14 +71,12 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     if session.config.keep_alive_minutes:
         tell_of_no_warm_pool(session, session.config.training_instance_type, report)
     there = place(session, spec.run)
-    files = _channels(spec)
-    uris = {name: there.layout.uri(channel.folder, channel.content) for name, channel in files.items()}
+    channels = _channels(session, spec)
+    uris = _uris(there, channels)
     name = _try_name(spec.job_name, len(tries) + 1)
-    request = training_request(
-        spec, name, there, session.config, uris[CHANNEL_TRAINING], uris[CHANNEL_CODE], uris.get(CHANNEL_MODEL)
-    )
-    for channel, content in files.items():
-        storage.upload(session, content.files, uris[channel], report, f"uploading {content.what}")
+    request = training_request(spec, name, there, session.config, uris)
+    for channel, content in channels.items():
+        storage.upload(session, content.files(), uris[channel], report, f"uploading {content.what}")
     try:
         with aws_errors(f"start training job {name}", "sagemaker:CreateTrainingJob"):
             session.client("sagemaker").create_training_job(**request)
@@ -92,11 +91,7 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
 
 def request(session: Session, spec: TrainSpec, there: Place) -> dict[str, Any]:
     """The request of a first try, for a look at it; nothing is sent or read."""
-    channels = _channels(spec)
-    uris = {name: there.layout.uri(channel.folder, channel.content) for name, channel in channels.items()}
-    return training_request(
-        spec, spec.job_name, there, session.config, uris[CHANNEL_TRAINING], uris[CHANNEL_CODE], uris.get(CHANNEL_MODEL)
-    )
+    return training_request(spec, spec.job_name, there, session.config, _uris(there, _channels(session, spec)))
 
 
 def find(session: Session, job_name: str) -> JobRef | None:
@@ -224,20 +219,30 @@ class _Channel:
     folder: Folder
     content: str
     """Name of the folder below it, made of what is in it."""
-    files: list[storage.StoredFile]
+    files: Callable[[], list[storage.StoredFile]]
 
 
-def _channels(spec: TrainSpec) -> dict[str, _Channel]:
+def _channels(session: Session, spec: TrainSpec) -> dict[str, _Channel]:
     """What travels to the container, by channel, each in a folder named by its content."""
     scripts = storage.folder_files(paths.container_scripts())
     channels = {
-        CHANNEL_TRAINING: _Channel("the dataset", Folder.DATA, spec.dataset.name, _files(spec.dataset)),
-        CHANNEL_CODE: _Channel("the scripts", Folder.CODE, storage.fingerprint(scripts), scripts),
+        CHANNEL_TRAINING: _Channel("the dataset", Folder.DATA, spec.dataset.name, lambda: _files(spec.dataset)),
+        CHANNEL_CODE: _Channel("the scripts", Folder.CODE, storage.fingerprint(scripts), lambda: scripts),
     }
     if spec.model.path:
         weights = storage.folder_files(spec.model.path)
-        channels[CHANNEL_MODEL] = _Channel("the base model", Folder.MODELS, storage.fingerprint(weights), weights)
+        name = storage.fingerprint(weights)
+        channels[CHANNEL_MODEL] = _Channel("the base model", Folder.MODELS, name, lambda: weights)
+    if wheels.are_needed(session.config):
+        pins = wheels.training_wheels()
+        channels[CHANNEL_WHEELS] = _Channel(
+            "the packages", Folder.WHEELS, pins.name, lambda: storage.folder_files(pins.download())
+        )
     return channels
+
+
+def _uris(there: Place, channels: Mapping[str, _Channel]) -> dict[str, str]:
+    return {name: there.layout.uri(channel.folder, channel.content) for name, channel in channels.items()}
 
 
 def _files(dataset: Path) -> list[storage.StoredFile]:

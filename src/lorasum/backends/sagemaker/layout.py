@@ -21,6 +21,8 @@ class Folder(Enum):
     """What training jobs leave behind, one folder per attempt."""
     CHECKPOINTS = "checkpoints"
     """Checkpoints, one folder per job; its attempts share it."""
+    WHEELS = "wheels"
+    """Packages for containers that cannot download them, one folder per set of pins."""
     CAPTURE = "capture"
     """Requests and answers of endpoints, where they are kept."""
 

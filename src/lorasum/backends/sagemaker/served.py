@@ -1,9 +1,10 @@
 """What an endpoint on SageMaker serves: an artifact or a base model, brought to S3 as far as it is not there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from lorasum.backends.records import EndpointSpec
-from lorasum.backends.sagemaker import storage
+from lorasum.backends.sagemaker import storage, wheels
 from lorasum.backends.sagemaker.endpoint_requests import Served
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.backends.sagemaker.session import Session
@@ -14,6 +15,16 @@ from lorasum.reporting import Reporter
 
 def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
     """An artifact's model, its adapter on a base model, or a base model by itself; uploads what is not in S3 yet."""
+    served = _served(session, spec, place, report)
+    if session.config.engine != "huggingface" or not wheels.are_needed(session.config):
+        return served
+    pins = wheels.serving_wheels()
+    uri = place.layout.uri(Folder.WHEELS, pins.name)
+    storage.upload(session, storage.folder_files(pins.download()), uri, report, "uploading the packages")
+    return replace(served, wheels=uri)
+
+
+def _served(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
     uri = spec.artifact.rstrip("/") + "/"
     if spec.code:
         return _base_model(session, spec.artifact, spec.code, place, report)
@@ -21,11 +32,6 @@ def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: R
         return Served(uri, _bytes(session, uri))
     uri += "adapter/"
     if spec.base.path is None:
-        if session.config.network_isolation:
-            raise ConfigError(
-                f"with sagemaker.network_isolation the container cannot download {spec.base.id}",
-                "set deploy.serve to merged, or give model.id as a local folder",
-            )
         hub = _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}")
         return Served(uri, _bytes(session, uri), hub, from_hub=True)
     weights = storage.folder_files(spec.base.path)
@@ -50,6 +56,11 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
 
 def _hub_model(session: Session, model: str) -> dict[str, str]:
     """How a container is told to download `model`, a hub id with an optional @revision."""
+    if session.config.network_isolation:
+        raise ConfigError(
+            f"with sagemaker.network_isolation the container cannot download {model}",
+            "serve a merged model, or give model.id as a local folder: its weights travel through S3",
+        )
     secret = session.config.hub_token_secret
     if session.config.engine == "huggingface":
         return {BASE_MODEL: model} | ({HUB_TOKEN_ARN: secret} if secret else {})
