@@ -45,10 +45,14 @@ def dialogue_in(value: Any, how: Messages) -> str | None:
         MessageError: it is a list of messages with something wrong in it.
     """
     dialogue = dialogue_of(value, how)
-    if dialogue is None or not isinstance(value, str):
+    if dialogue is None or not isinstance(value, str) or not _EXPORT.match(dialogue):
         return dialogue
     chat = read_transcript(dialogue) or read_whatsapp(dialogue)
     return chat.dialogue if chat else dialogue
+
+
+_EXPORT = re.compile("[\u200e\u200f\u202a-\u202e\ufeff\\s]*(?:[\\[\\d]|WEBVTT)")
+"""How the exports begin that may stand in a cell; other dialogues are not looked into, for they are many."""
 
 
 def read_bytes(content: bytes, how: Messages | None = None) -> Chat:

@@ -8,6 +8,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from lorasum.config.schema import Messages
@@ -70,15 +71,16 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
             continue
         if not isinstance(message, Mapping):
             raise MessageError(f"message {number} is not an object")
-        keys.update(dict.fromkeys(map(str, message)))
+        keys.update(dict.fromkeys(message))
         if is_notice(message):
             continue
-        if text := text_of(message, number):
-            name = speaker_of(message)
+        plain = _plain_keys(message)
+        if text := _text_in(plain, number):
+            name = _speaker_in(plain)
             shown = how.speakers.get(name, name)
             lines.append(how.format.replace("{speaker}", shown).replace("{text}", text) if shown else text)
     if not lines:
-        found = f"; their keys are {', '.join(list(keys)[:12])}" if keys else ""
+        found = f"; their keys are {', '.join(map(str, list(keys)[:12]))}" if keys else ""
         raise MessageError(f"no message has text under {', '.join(_TEXTS[:6])}{found}")
     return "\n".join(lines)
 
@@ -95,24 +97,28 @@ def text_of(message: Mapping[str, Any], number: int = 1) -> str:
     Raises:
         MessageError: what stands there is no text.
     """
-    plain = _plain_keys(message)
-    there = ((key, plain.get(key)) for key in _TEXTS)
-    texts = (_text(value, number) for key, value in there if key in _MAY_BE_NUMBERS or isinstance(value, str | list))
-    return next((text for text in texts if text), "")
+    return _text_in(_plain_keys(message), number)
+
+
+def _text_in(plain: Mapping[str, Any], number: int) -> str:
+    there = (key for key in _TEXTS if key in plain and (key in _MAY_BE_NUMBERS or isinstance(plain[key], str | list)))
+    return next((text for key in there if (text := _text(plain[key], number))), "")
 
 
 def speaker_of(message: Mapping[str, Any]) -> str:
     """Who says it; empty where that is not told. A message in a message (`{message: {role: …}}`) is looked into."""
-    plain = _plain_keys(message)
-    for key in _SPEAKERS:
-        if (name := _name(plain.get(key))) and not (key == "name" and plain.get("role") in ("tool", "function")):
-            return name
+    return _speaker_in(_plain_keys(message))
+
+
+def _speaker_in(plain: Mapping[str, Any]) -> str:
+    of_a_tool = plain.get("role") in ("tool", "function")
+    there = (key for key in _SPEAKERS if key in plain and not (of_a_tool and key == "name"))
+    if name := next((name for key in there if (name := _name(plain[key]))), ""):
+        return name
     if plain.get("type") in ("human", "ai", "system"):
         return str(plain["type"])
-    inner = next(
-        (plain[key] for key in ("message", "content", "text", "value") if isinstance(plain.get(key), Mapping)), None
-    )
-    return speaker_of(inner) if inner else ""
+    inner = (plain[key] for key in ("message", "content", "text", "value") if isinstance(plain.get(key), Mapping))
+    return next((speaker_of(one) for one in inner), "")
 
 
 def messages_in(value: Any) -> list[Any] | None:
@@ -236,12 +242,19 @@ def _plain_keys(message: Mapping[Any, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for key, value in message.items():
         if value is not None:
-            plain.setdefault(str(key).replace("_", "").replace("-", "").replace(" ", "").lower(), value)
+            plain.setdefault(_plain_key(key), value)
     return plain
+
+
+@lru_cache(10_000)
+def _plain_key(key: object) -> str:
+    return str(key).replace("_", "").replace("-", "").replace(" ", "").lower()
 
 
 def _name(value: Any) -> str:
     """A speaker's name; numbers are names too, 0 among them."""
+    if isinstance(value, str):
+        return mended(value).strip()
     if isinstance(value, Mapping):
         plain = _plain_keys(value)
         key = next((key for key in _NAMES if _name(plain.get(key))), None)
@@ -253,11 +266,13 @@ def _name(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:g}" if value == value else ""  # a number that is missing is NaN
-    return mended(str(value)).strip() if isinstance(value, str | int) else ""
+    return str(value) if isinstance(value, int) else ""
 
 
 def _text(value: Any, number: int) -> str:
     """A message's text: one piece, or the text pieces of several."""
+    if isinstance(value, str):
+        return mended(value).strip()
     if isinstance(value, Mapping):
         if value.get("type") in _UNSAID:
             return ""
@@ -269,6 +284,6 @@ def _text(value: Any, number: int) -> str:
         return mended(between.join(piece for piece in pieces if piece)).strip()
     if value is None or (isinstance(value, float) and value != value):
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise MessageError(f"message {number} is not text ({type(value).__name__})")
-    return mended(str(value)).strip()
+    return str(value)

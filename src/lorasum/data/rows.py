@@ -34,7 +34,7 @@ class Fields(NamedTuple):
 def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
     """The dialogue and the summary of a row; None for what it does not have."""
     given = Fields(value_at(row, columns.dialogue), value_at(row, columns.summary))
-    if columns != Columns() or given.holds_something:
+    if given.holds_something or columns != Columns():
         first, *others = _references(given.summary)
         return Fields(given.dialogue, first, tuple(others))
     for key in ("messages", "conversations", "conversation"):

@@ -78,12 +78,13 @@ def _seconds(ts: str) -> float:
 
 
 def _said(message: _Message, names: Mapping[str, str]) -> str:
-    """The words of a message: its text, or what its blocks and attachments say."""
+    """The words of a message: its text, or what its blocks and attachments say; of a bot both, without previews."""
     parts = [str(message.get("text") or "").strip()]
     if not parts[0]:
         parts = [_of_blocks(message.get("blocks"), names)]
-    if not parts[0]:
-        parts = [_of_attachment(attachment, names) for attachment in _dicts(message.get("attachments"))]
+    if not parts[0] or message.get("bot_id") or message.get("subtype") == "bot_message":
+        boxes = (box for box in _dicts(message.get("attachments")) if not (parts[0] and box.get("from_url")))
+        parts += [_of_attachment(box, names) for box in boxes]
     if not any(parts):
         parts = [str((file.get("initial_comment") or {}).get("comment") or "") for file in _dicts(message.get("files"))]
     return _plain(" ".join(part for part in parts if part), names).strip()

@@ -81,9 +81,9 @@ _NAME = re.compile(rf"[{MARKS}]*(.{{0,100}}?):(?: |$|(?=\.))(.*)", re.DOTALL)
 
 def read_head(line: str, form: Form) -> Head | None:
     """The name and text of a line that begins a message."""
-    bare = line.translate(NO_MARKS)
-    likely = bare[:1] == "[" if form.bracket else any(char.isdigit() for char in bare[:24])
-    begun = _header(form).match(bare) if likely else None
+    if not line or not _may_begin(line.lstrip(MARKS), form):
+        return None
+    begun = _header(form).match(line.translate(NO_MARKS))
     if not begun:
         return None
     rest = _after(line, begun.end())
@@ -94,6 +94,13 @@ def read_head(line: str, form: Form) -> Head | None:
     if not named or _is_sentence(name):
         return Head(None, rest, mark)
     return Head(name, named[2], mark)
+
+
+def _may_begin(bare: str, form: Form) -> bool:
+    """A look at the first letters, which nearly every other line fails: the whole pattern takes 20 times as long."""
+    if form.bracket:
+        return bare[:1] == "["
+    return any(map(str.isdigit, bare[:24])) if form.months else bare[:1].isdigit() or bare[1:2].isdigit()
 
 
 def _is_sentence(name: str) -> bool:
