@@ -78,7 +78,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
 
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
-    from engine.trainer import train_adapter
+    from engine.trainer import Setup, train_adapter
 
     started = time.monotonic()
     check_gpu()
@@ -91,14 +91,9 @@ def train(arguments: Arguments, folders: Folders) -> int:
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from))
     outcome = train_adapter(
-        loaded.model,
-        loaded.packed_loss,
-        packs,
-        test_packs,
-        loaded.plan,
+        Setup(loaded.model, loaded.packed_loss, packs, test_packs, loaded.plan, loaded.dtype),
         metrics,
         stop,
-        loaded.dtype,
         checkpoints,
         resume_from,
     )

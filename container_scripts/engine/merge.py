@@ -175,33 +175,11 @@ def _merge_shard(source: Path, target: Path, updates: dict[str, Update], dtype: 
         size = max((tensor["data_offsets"][1] for tensor in stored.values()), default=0)
         if source.stat().st_size < data + size:
             raise _ends_too_early(source)
-        wanted = _NAMES[dtype] if dtype else None
-        if all(wanted in (None, tensor["dtype"]) or tensor["dtype"] not in _FLOATS for tensor in stored.values()):
+        floats = {tensor["dtype"] for tensor in stored.values()} & set(_FLOATS)
+        if dtype is None or floats <= {_NAMES[dtype]}:
             _patch(file, target, data, {name: stored[name] for name in updates if name in stored}, updates)
             return int(size)
-        header: dict[str, Any] = {"__metadata__": metadata}
-        offset = 0
-        for name in sorted(stored):
-            start, end = stored[name]["data_offsets"]
-            kind, size = stored[name]["dtype"], end - start
-            if dtype and kind in _FLOATS:
-                kind, size = _NAMES[dtype], math.prod(stored[name]["shape"]) * dtype.itemsize
-            header[name] = stored[name] | {"dtype": kind, "data_offsets": [offset, offset + size]}
-            offset += size
-
-        def contents() -> Iterator[Buffer]:
-            for name in sorted(stored):
-                start, end = stored[name]["data_offsets"]
-                file.seek(data + start)
-                if name not in updates and header[name]["dtype"] == stored[name]["dtype"]:
-                    yield from _pieces(file, end - start)
-                elif end > start:
-                    tensor = _read(file, end - start, _DTYPES[stored[name]["dtype"]]).view(stored[name]["shape"])
-                    merged = updates[name].apply(tensor) if name in updates else tensor
-                    yield _bytes(_cast(merged, _DTYPES[header[name]["dtype"]], name))
-
-        _write_safetensors(target, header, contents)
-    return offset
+        return _rewrite(file, target, data, stored, metadata, updates, dtype)
 
 
 def _patch(file: BinaryIO, target: Path, data: int, changed: Mapping[str, Any], updates: Mapping[str, Update]) -> None:
@@ -216,6 +194,41 @@ def _patch(file: BinaryIO, target: Path, data: int, changed: Mapping[str, Any], 
                 weight = _read(file, end - start, kind).view(tensor["shape"])
                 copy.seek(data + start)
                 copy.write(_bytes(_cast(updates[name].apply(weight), kind, name)))
+
+
+def _rewrite(
+    file: BinaryIO,
+    target: Path,
+    data: int,
+    stored: Mapping[str, Any],
+    metadata: Any,
+    updates: Mapping[str, Update],
+    dtype: torch.dtype,
+) -> int:
+    """If a dtype changes: write all tensors one after another, floating-point ones in `dtype`; return their bytes."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    offset = 0
+    for name in sorted(stored):
+        start, end = stored[name]["data_offsets"]
+        kind, size = stored[name]["dtype"], end - start
+        if kind in _FLOATS:
+            kind, size = _NAMES[dtype], math.prod(stored[name]["shape"]) * dtype.itemsize
+        header[name] = stored[name] | {"dtype": kind, "data_offsets": [offset, offset + size]}
+        offset += size
+
+    def contents() -> Iterator[Buffer]:
+        for name in sorted(stored):
+            start, end = stored[name]["data_offsets"]
+            file.seek(data + start)
+            if name not in updates and header[name]["dtype"] == stored[name]["dtype"]:
+                yield from _pieces(file, end - start)
+            elif end > start:
+                tensor = _read(file, end - start, _DTYPES[stored[name]["dtype"]]).view(stored[name]["shape"])
+                merged = updates[name].apply(tensor) if name in updates else tensor
+                yield _bytes(_cast(merged, _DTYPES[header[name]["dtype"]], name))
+
+    _write_safetensors(target, header, contents)
+    return offset
 
 
 @contextmanager

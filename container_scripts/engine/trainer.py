@@ -41,6 +41,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """What is trained, on what, and how."""
+
+    model: Any
+    """The PEFT model, on its device."""
+    packed_loss: PackedLoss
+    """The loss of its batches."""
+    train: "Dataset"
+    """Packs to learn from (rows of the dataset)."""
+    test: "Dataset"
+    """Packs to evaluate on."""
+    plan: Plan
+    """The arguments, and what their training needs of the device's memory."""
+    dtype: torch.dtype
+    """The compute dtype, in which the model is already. fp16 needs its loss scaled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a training came to, besides the adapter in the model."""
 
@@ -55,25 +73,14 @@ class Outcome:
 
 
 def train_adapter(
-    model: Any,
-    packed_loss: PackedLoss,
-    train: "Dataset",
-    test: "Dataset",
-    plan: Plan,
-    metrics: Metrics,
-    stop: StopSignal,
-    dtype: torch.dtype,
-    checkpoints: Checkpoints,
-    resume_from: Path | None,
+    setup: Setup, metrics: Metrics, stop: StopSignal, checkpoints: Checkpoints, resume_from: Path | None
 ) -> Outcome:
     """Train the adapter in place, evaluating after every epoch and at the end.
 
     Args:
-        model: PEFT model on its device.
-        packed_loss: the loss of its batches.
-        train, test: packs (rows of the dataset).
-        plan: the arguments, and what their training needs of the device's memory.
-        dtype: compute dtype, in which the model is already; fp16 needs its loss scaled.
+        setup: what is trained, on what, and how.
+        metrics: gets a `step` event after each logged step, and an `eval` event after each evaluation.
+        stop: says when to end.
         checkpoints: where to save.
         resume_from: a whole checkpoint of `checkpoints`, or None.
 
@@ -82,8 +89,8 @@ def train_adapter(
         TrainingError: the loss or its gradient is not finite, or the device ran out of memory.
         OSError: a checkpoint cannot be written.
     """
-    with stop.deferred(), _explained(plan), checkpoints.counting_failures(resume_from):
-        training = _Training(model, packed_loss, train, test, plan, metrics, stop, dtype, checkpoints)
+    with stop.deferred(), _explained(setup.plan), checkpoints.counting_failures(resume_from):
+        training = _Training(setup, metrics, stop, checkpoints)
         if resume_from:
             training.resume(resume_from)
         return training.run()
@@ -92,28 +99,18 @@ def train_adapter(
 class _Training:
     """The state of one training, and the steps that change it. Parameters are train_adapter's."""
 
-    def __init__(
-        self,
-        model: Any,
-        packed_loss: PackedLoss,
-        train: "Dataset",
-        test: "Dataset",
-        plan: Plan,
-        metrics: Metrics,
-        stop: StopSignal,
-        dtype: torch.dtype,
-        checkpoints: Checkpoints,
-    ) -> None:
-        self._model, self._packed_loss, self._train, self._test = model, packed_loss, train, test
-        self._arguments, self._metrics, self._stop, self._checkpoints = plan.arguments, metrics, stop, checkpoints
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    def __init__(self, setup: Setup, metrics: Metrics, stop: StopSignal, checkpoints: Checkpoints) -> None:
+        arguments = setup.plan.arguments
+        self._setup, self._arguments = setup, arguments
+        self._metrics, self._stop, self._checkpoints = metrics, stop, checkpoints
+        self._parameters = [parameter for parameter in setup.model.parameters() if parameter.requires_grad]
         self._device = self._parameters[0].device
-        self._schedule = plan_steps(plan.arguments, len(train))
+        self._schedule = plan_steps(arguments, len(setup.train))
         self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=plan.arguments.learning_rate, weight_decay=plan.arguments.weight_decay, fused=True
+            self._parameters, lr=arguments.learning_rate, weight_decay=arguments.weight_decay, fused=True
         )
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=dtype is torch.float16)
-        self._progress = Progress(packs_at_once=plan.arguments.per_device_batch_size)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=setup.dtype is torch.float16)
+        self._progress = Progress(packs_at_once=arguments.per_device_batch_size)
         self._generators = generator_states()  # as they are after the last whole step
         self._next: list[Batch] | None = None  # the batches of the next step, once they are made
         self._tokens, self._first_step = 0, 0
@@ -121,7 +118,7 @@ class _Training:
 
     def resume(self, checkpoint: Path) -> None:
         """Take over the state of a whole checkpoint."""
-        load_state(checkpoint, self._model, self._optimizer, self._scaler)
+        load_state(checkpoint, self._setup.model, self._optimizer, self._scaler)
         packs_at_once = self._progress.packs_at_once
         self._progress = read_progress(checkpoint)
         self._progress.packs_at_once = packs_at_once
@@ -130,7 +127,7 @@ class _Training:
 
     def run(self) -> Outcome:
         """Do what is left to do: steps, evaluations, checkpoints."""
-        self._model.train()
+        self._setup.model.train()
         while not self._stop.received:
             if self._evaluation_is_due():
                 self._evaluate()
@@ -158,7 +155,7 @@ class _Training:
             if self._stop.received:
                 self._optimizer.zero_grad()
                 return
-            loss = self._packed_loss(batch)[0] / labelled
+            loss = self._setup.packed_loss(batch)[0] / labelled
             self._scaler.scale(loss).backward()
             losses.append(loss.detach())
         self._scaler.unscale_(self._optimizer)
@@ -207,7 +204,7 @@ class _Training:
             hint += f"; the adapter as it was before is in checkpoint-{step}"
         raise TrainingError(
             f"the {'gradient' if all(finite) else 'loss'} is not a finite number at step {step + 1}, "
-            f"in {_name_packs(self._train, packs)} of the train split",
+            f"in {_name_packs(self._setup.train, packs)} of the train split",
             hint,
         )
 
@@ -218,24 +215,24 @@ class _Training:
 
     def _evaluate(self) -> None:
         """The loss on the test split. It draws no random numbers, and on SIGTERM it is given up."""
-        self._model.eval()
+        self._setup.model.eval()
         total = torch.zeros((), device=self._device)
         count, size = 0, self._schedule.batch_size
         with torch.no_grad():
-            for start in range(0, len(self._test), size):
+            for start in range(0, len(self._setup.test), size):
                 if self._stop.received:
                     return
-                batch = self._collate(self._test, range(start, min(start + size, len(self._test))))
-                loss, labelled = self._packed_loss(batch)
+                batch = self._collate(self._setup.test, range(start, min(start + size, len(self._setup.test))))
+                loss, labelled = self._setup.packed_loss(batch)
                 total += loss
                 count += labelled
-        self._model.train()
+        self._setup.model.train()
         self._progress.evaluated_step = self._progress.step
         self._progress.eval_loss = (total / max(count, 1)).item()
         self._metrics.emit(EvalEvent(step=self._progress.step, eval_loss=self._progress.eval_loss))
 
     def _batches(self, step: int) -> list[Batch]:
-        return [self._collate(self._train, numbers) for numbers in self._schedule.batches(step)]
+        return [self._collate(self._setup.train, numbers) for numbers in self._schedule.batches(step)]
 
     def _collate(self, packs: "Dataset", numbers: Sequence[int]) -> Batch:
         """Some packs as one batch on the device. On a GPU the copy does not wait for what the GPU is doing."""
@@ -270,7 +267,7 @@ class _Training:
             self._checkpoints.save(
                 self._progress.step,
                 lambda folder: save_state(
-                    folder, self._model, self._optimizer, self._scaler, self._progress, self._generators
+                    folder, self._setup.model, self._optimizer, self._scaler, self._progress, self._generators
                 ),
             )
 

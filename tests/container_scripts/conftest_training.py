@@ -18,7 +18,7 @@ from engine.memory import Memory, Plan
 from engine.model import add_adapter, resolve_targets
 from engine.packed_loss import PackedLoss
 from engine.stopping import StopSignal
-from engine.trainer import Outcome, train_adapter
+from engine.trainer import Outcome, Setup, train_adapter
 
 TRAIN = random_packs(1, [[9, 7], [12], [5, 5, 5], [16], [8, 4], [11, 3], [6]])
 TEST = random_packs(2, [[9, 5], [7], [4, 4]])
@@ -62,15 +62,11 @@ class Training:
         checkpoints = Checkpoints(self.arguments.checkpoint_dir, self.arguments, "dataset")
         self.resumed_from = checkpoints.claim()
         plan = Plan(self.arguments, 0, 2, Memory(0, 0, 0, 0, 0), 0)
+        loss = PackedLoss(self.model, longest_example(self.train, self.test), self.arguments)
         return train_adapter(
-            self.model,
-            PackedLoss(self.model, longest_example(self.train, self.test), self.arguments),
-            self.train,
-            self.test,
-            plan,
+            Setup(self.model, loss, self.train, self.test, plan, self.dtype),
             self.events,  # type: ignore[arg-type]
             StopSignal(),
-            self.dtype,
             checkpoints,
             self.resumed_from,
         )
