@@ -17,6 +17,7 @@ from typing import Any, Final
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 _CONTEXT: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "context_length")
+_ALIBI: Final = ("bloom", "mpt")  # model types whose positions are distances: none is too great
 _FLOATS: Final = ("F64", "F32", "F16", "BF16")
 _LONGEST_HEADER: Final = 100_000_000  # bytes: the limit of the safetensors library
 _NAMED: Final = 3  # tensors that a message names
@@ -202,7 +203,16 @@ def check_data_fits(config: Mapping[str, Any], longest: int, largest_id: int, eo
 
 def context_length(config: Mapping[str, Any]) -> int | None:
     """How many positions the model has, or None if its config gives no limit (as with ALiBi or a state)."""
-    return _whole_number(config, *_CONTEXT)
+    if config.get("model_type") in _ALIBI or config.get("alibi"):
+        return None
+    limit = _whole_number(config, *_CONTEXT)
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, Mapping) else config
+    scaling = text.get("rope_scaling") or text.get("rope_parameters")
+    if limit and isinstance(scaling, Mapping) and isinstance(scaling.get("factor"), int | float):
+        before = _whole_number(scaling, "original_max_position_embeddings") or limit
+        return max(limit, int(before * scaling["factor"]))
+    return limit
 
 
 def vocabulary_size(config: Mapping[str, Any]) -> int | None:

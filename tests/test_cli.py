@@ -251,7 +251,24 @@ def test_a_reader_that_leaves_is_no_error(env: dict[str, str]) -> None:
 
 def test_a_full_disk_under_stdout_is_an_error(env: dict[str, str]) -> None:
     result = shell(env, "lorasum config schema > /dev/full")
-    assert_error(result, "No space left on device", code=1)
+    assert_error(result, "cannot write what was to be printed: No space left on device", code=2)
+    assert shell(env, "lorasum config schema > /dev/full 2> /dev/full").returncode == 2, "nobody can be told"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_fault(env: dict[str, str], closed: str) -> None:
+    result = shell(env, f"lorasum status --json {closed}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert bool(result.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    home = Path(env["LORASUM_HOME"])
+    assert not any(b'"resources"' in path.read_bytes() for path in home.glob("*")), "no file took the stream's place"
+
+
+def test_predict_with_stdin_closed_asks_for_a_dialogue(env: dict[str, str], config: str) -> None:
+    result = shell(env, f"lorasum predict -c {config} <&-")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert "\nhint: " in result.stderr
 
 
 def test_text_beyond_the_locale_does_not_fail(env: dict[str, str], config: str) -> None:

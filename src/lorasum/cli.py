@@ -3,6 +3,7 @@
 What takes time to import is imported where it is used, so that `lorasum --help` is immediate.
 """
 
+import errno
 import io
 import os
 import shlex
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.main
 
-from lorasum import __version__
+from lorasum import __version__, streams
 from lorasum.errors import BackendError, LorasumError, ScoreError
 from lorasum.interrupts import INTERRUPTED, Interrupts
 from lorasum.ui import render
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
 config_app = typer.Typer(help="Look at configs: every key there is, or what a file comes to.")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _interrupts = Interrupts()
 _verbose = False  # set by -v before or after the verb, read by the error handler
@@ -59,16 +62,21 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def main() -> None:
     """Run the command line and exit: 0, 1 unexpected, 2 something to put right, 130 interrupted, 141 reader gone."""
+    streams.open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an emoji in a summary is no reason to fail in a C locale
     _interrupts.install()
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no torch: the client needs none
-    code = _exit_code(sys.argv[1:] or ["--help"])
     try:
-        sys.stdout.flush()
-    except OSError:  # said already, where it was not the reader that left; Python would say it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _exit_code(sys.argv[1:] or ["--help"])
+    except OSError:  # nobody could be told what went wrong: stderr cannot be written either
+        code = LorasumError.exit_code
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # said already, where it was not the reader that left; Python would say it again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     _interrupts.uninstall()
     sys.exit(code)
 
@@ -100,6 +108,12 @@ def _exit_code(arguments: list[str]) -> int:
     except BrokenPipeError:  # as in `lorasum status | head -1`
         return 141
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:  # a stream, no file of ours
+            reason = os.strerror(error.errno or 0)
+            render.error(
+                LorasumError(f"cannot write what was to be printed: {reason}", "free some disk space"), _verbose
+            )
+            return LorasumError.exit_code
         render.unexpected(error, _verbose)
         return 1
 
