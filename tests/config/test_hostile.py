@@ -100,6 +100,13 @@ def test_overrides_are_read_as_carefully(tmp_path: Path, override: str, expected
     assert expected in fails(path, override)[0]
 
 
+def test_problems_of_every_kind_are_in_the_order_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    wrong = 'lora: {rank: 1}\n"\\e": 1\ntraining: {epochs: x}\npredict: {timeout: !!int x}\n'
+    path.write_text(GOOD + wrong, encoding="utf-8")
+    assert [int(line.split(":")[1]) for line in fails(path)] == [4, 5, 6, 7]
+
+
 def test_a_device_that_never_ends_is_no_config() -> None:
     assert fails(Path("/dev/zero")) == [f"zero: longer than {LONGEST:,} bytes, so it is no config"]
 

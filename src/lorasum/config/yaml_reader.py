@@ -121,12 +121,12 @@ class _Walk:
 
     def _add(self, section: dict[str, Any], key: yaml.ScalarNode, value: yaml.Node, at: KeyPath, depth: int) -> None:
         name, path = str(key.value), (*at, str(key.value))
-        if wrong := unsafe(name):
-            self._problem(key, path, f"the key {wrong}")
-            return
         if name in section:
             self._problem(key, path, f"duplicate key, already at {self.places[path]}")
         self.places[path] = self._where(key)
+        if wrong := unsafe(name):
+            self._problem(key, path, f"the key {wrong}")
+            return
         section[name] = self.value(value, path, depth + 1)
 
     def _merged(self, node: yaml.Node, at: KeyPath, depth: int) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
