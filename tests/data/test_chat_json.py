@@ -187,6 +187,9 @@ def test_messages_one_a_line_are_a_chat() -> None:
         ('[{"a": 1}]', "this JSON is no chat"),
         ('{"openapi": "3.1", "paths": {}}', "this JSON is no chat"),
         ("{}", "this JSON is no chat"),
+        ('{"a": 1}\n{"b": 2}', "this JSON is no chat"),
+        ('{"dialogue": "A: hi"}\n{"dialogue": "B: ho"}', "holds 2 rows: give them to --input"),
+        ('{"messages": [{"text": "a"}]}\n{"messages": [{"text": "b"}]}', "holds 2 chats .* or all to --input"),
         ("[]", "this JSON is no chat"),
         ('{"messages": [{"role": "assistant", "content": null}]}', "this JSON is no chat"),
         (
@@ -201,8 +204,6 @@ def test_json_that_holds_no_chat_is_refused(text: str, problem: str) -> None:
         read_chat(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["[{]", "[laughs] hi [ends]", "{curly} talk {again}", '"hi"', "42", '{"a": 1}\n{"b": 2}']
-)
+@pytest.mark.parametrize("text", ["[{]", "[laughs] hi [ends]", "{curly} talk {again}", '"hi"', "42"])
 def test_text_in_brackets_stays_text(text: str) -> None:
     assert read_chat(text).dialogue == text

@@ -32,6 +32,11 @@ def test_a_file_is_read_in_each_unicode_encoding(encoding: str, tmp_path: Path) 
     assert read_path(file).dialogue == "Ana: olé\nBen: hi"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_in_each_way(end: str) -> None:
+    assert read_bytes(CHAT.replace("\n", end).encode()).dialogue == "Ana: olé\nBen: hi"
+
+
 def test_text_in_another_encoding_is_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
         read_bytes("Ana: olé".encode("cp1252"))

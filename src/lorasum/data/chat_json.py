@@ -21,6 +21,9 @@ from lorasum.data.slack import is_slack, read_slack
 _KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
 
 
+_ROW = {"dialogue", "prompt", "instruction", "input", "summary"}
+
+
 class NoChatError(ValueError):
     """JSON that holds no chat, or several; the message says which."""
 
@@ -70,7 +73,7 @@ def _found(data: Any) -> tuple[str, list[Any]]:
     if messages and isinstance(data, Mapping) and data.get("object") == "list":
         return "messages", _by_time(messages, "created_at")  # OpenAI's API begins with the newest
     if not messages or not looks_like_messages(messages):
-        if isinstance(data, list) and data and all(isinstance(one, Mapping) and "dialogue" in one for one in data):
+        if isinstance(data, list) and data and all(isinstance(one, Mapping) and _ROW & set(one) for one in data):
             raise NoChatError(f"it holds {len(data)} rows: give them to --input")
         raise NoChatError(f"this JSON is no chat: {_KNOWN}")
     return "messages", messages
@@ -103,7 +106,7 @@ def _only(chats: list[Mapping[str, Any]]) -> Any:
             for number, chat in enumerate(chats, 1)
         ]
         listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        raise NoChatError(f"it holds {len(chats)} chats ({listed}): give one of them")
+        raise NoChatError(f"it holds {len(chats)} chats ({listed}): give one of them, or all to --input")
     return chats[0]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from lorasum.config.schema import Messages
 from lorasum.data.chat import Chat
 from lorasum.data.chat_json import NoChatError, read_json
-from lorasum.data.messages import dialogue_of, looks_like_messages
+from lorasum.data.messages import dialogue_of
 from lorasum.data.slack import is_slack, read_slack
 from lorasum.data.transcripts import read_transcript
 from lorasum.data.whatsapp import read_whatsapp
@@ -136,7 +136,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _json(text: str) -> Any:
-    """The object or list that `text` is; messages in JSON, one a line, are a list. None for other text."""
+    """The object or list that `text` is; objects in JSON, one a line, are a list. None for other text."""
     bare = text.strip()
     if not bare.startswith(("{", "[")) or not bare.endswith(("}", "]")):
         return None
@@ -148,7 +148,7 @@ def _json(text: str) -> Any:
         rows = [json.loads(line) for line in bare.splitlines() if line.strip()]
     except (ValueError, RecursionError):
         return None
-    return rows if looks_like_messages(rows) else None
+    return rows if all(isinstance(row, dict) for row in rows) else None
 
 
 def _chat_in_zip(content: bytes) -> bytes:

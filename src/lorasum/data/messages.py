@@ -16,6 +16,7 @@ from lorasum.config.schema import Messages
 _TEXTS = (
     "text", "content", "message", "value", "body", "utterance",
     "parts", "utterances", "lines", "transcript", "messagetext", "textcontent", "msg", "line", "sentence", "caption",
+    "refusal",
 )  # fmt: skip
 _MAY_BE_NUMBERS = frozenset(_TEXTS[:6])  # a `line` that is a number counts lines
 _SPEAKERS = (
@@ -25,7 +26,7 @@ _SPEAKERS = (
 )  # fmt: skip
 _NAMES = (
     "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
-    "username", "screenname", "handle", "login", "title", "label", "email", "phone", "role", "id",
+    "username", "screenname", "handle", "login", "profile", "user", "title", "label", "email", "phone", "role", "id",
 )  # fmt: skip
 """Of a speaker that is an object: what people call somebody before what a program does."""
 _LISTS = (
@@ -102,7 +103,11 @@ def text_of(message: Mapping[str, Any], number: int = 1) -> str:
 
 def _text_in(plain: Mapping[str, Any], number: int) -> str:
     there = (key for key in _TEXTS if key in plain and (key in _MAY_BE_NUMBERS or isinstance(plain[key], str | list)))
-    return next((text for key in there if (text := _text(plain[key], number))), "")
+    text = next((text for key in there if (text := _text(plain[key], number))), "")
+    inner = (
+        (plain[key] for key in ("data", "kwargs", "audio") if isinstance(plain.get(key), Mapping)) if not text else ()
+    )
+    return text or next((found for one in inner if (found := text_of(one, number))), "")
 
 
 def speaker_of(message: Mapping[str, Any]) -> str:

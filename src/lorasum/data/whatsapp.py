@@ -31,11 +31,12 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     Args:
         sure: it is known to be an export, as in a .zip that WhatsApp made.
     """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     found = first_message(text)
     if found is None:
         return None
     above, form = found
-    lines = [line.rstrip("\r") for line in text.split("\n")]
+    lines = text.split("\n")
     title = [bare_text(line) for line in lines[:above] if bare_text(line)]
     messages = list(_messages(lines[above:], form))
     signs = _signs(messages, form)
