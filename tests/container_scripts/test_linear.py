@@ -88,7 +88,7 @@ def pass_through(model: Any, x: torch.Tensor, upstream: torch.Tensor) -> dict[st
 
 @pytest.mark.parametrize("make", LAYERS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_a_layer_with_its_adapter_equals_peft_around_the_dequantized_layer(
+def test_an_adapted_layer_equals_peft_around_the_dequantized_layer(
     make: Callable[[], tuple[Any, torch.Tensor]], dtype: torch.dtype, tolerance: float
 ) -> None:
     """Output and all gradients, relative to the largest value of each: float32 1e-5, bf16 2e-2."""

@@ -252,7 +252,7 @@ def test_a_base_model_without_weights_is_refused(job: Job, tmp_path: Path) -> No
     assert "has no config.json" in (job.root / "output" / "failure").read_text()
 
 
-def test_a_base_model_that_lacks_a_layer_is_refused_before_it_is_loaded(job: Job, tmp_path: Path) -> None:
+def test_a_base_model_that_lacks_a_layer_is_refused_early(job: Job, tmp_path: Path) -> None:
     base = tmp_path / "torn"
     shutil.copytree(job.base, base)
     tensors = load_file(base / "model.safetensors")
@@ -266,7 +266,7 @@ def test_a_base_model_that_lacks_a_layer_is_refused_before_it_is_loaded(job: Job
     assert not job.events()
 
 
-def test_falcon_is_trained_one_example_at_a_time_and_said_to_be_unquantized(job: Job, tmp_path: Path) -> None:
+def test_falcon_is_trained_unquantized_one_example_at_a_time(job: Job, tmp_path: Path) -> None:
     from transformers import AutoTokenizer, FalconConfig, FalconForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(job.base)
@@ -283,7 +283,7 @@ def test_falcon_is_trained_one_example_at_a_time_and_said_to_be_unquantized(job:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU works")
-def test_a_gpu_that_does_not_work_ends_the_job_before_the_model_is_read(
+def test_a_broken_gpu_ends_the_job_before_the_model_is_read(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(EXPECT_GPU, "1")
