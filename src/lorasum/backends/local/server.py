@@ -75,9 +75,7 @@ class Handler:
             self.ping_status = 200
 
     async def answer(self, request: "Request", body: bytes) -> "Response":
-        """What the handler makes of one request; nothing is generated for a client that has left or waits no more."""
-        from fastapi import Response
-
+        """What the handler makes of one request. Nothing is generated for a client that has left or waits no longer."""
         accept = request.headers.get("accept", "*/*")
         accept = "application/json" if accept == "*/*" else accept  # as the container's toolkit does
         seconds = _seconds(request.headers.get(TIMEOUT_HEADER, ""))
@@ -92,8 +90,9 @@ class Handler:
         if work.done():
             return work.result()
         nobody_waits.set()
-        _log.info("the client has left" if gone else "not answered in %g s", *(() if gone else (seconds,)))
-        return Response(status_code=499) if gone else _error(504, f"not answered in {seconds:g} s")
+        why = "the client has left" if gone else f"not answered in {seconds:g} s"
+        _log.info("%s", why)
+        return _error(499 if gone else 504, why)
 
     async def _take_turn(self, body: bytes, content_type: str, accept: str, gone: threading.Event) -> "Response":
         """Answer when those before are answered. The turn lasts until the model's thread is free again."""
