@@ -294,10 +294,10 @@ def test_an_endpoint_is_updated_in_place_and_one_that_does_not_come_up_leaves_wh
 
     second = there.call("train", "--set", "lora.r=2")["artifact"]
     there.aws.faults = [Fault("CreateEndpoint$", "lost", times=1), Fault("CreateModel$", "lost", times=1)]
-    assert there.call("deploy")["artifact"] == second
+    assert there.call("deploy", "--set", "lora.r=2")["artifact"] == second
     there.let_pass(1)
     third = there.call("train", "--set", "lora.r=3")["artifact"]
-    assert there.call("deploy")["artifact"] == third
+    assert there.call("deploy", "--set", "lora.r=3")["artifact"] == third
     assert there.aws.calls.count("sagemaker UpdateEndpoint") == 1
     assert len(sagemaker.models) == len(sagemaker.configs) == 1
 
@@ -479,7 +479,7 @@ def test_killed_right_after_it_created_something_it_finds_it_again(account: Call
         killed.communicate(timeout=60)
         there.call(verb)
         assert there.aws.calls.count(f"sagemaker {call}") == 1
-    killed = there.start("deploy", "--set", "predict.max_new_tokens=4", "--set", "deploy.serve=adapter")
+    killed = there.start("deploy", "--set", "deploy.serve=adapter")
     wait_for(lambda: "sagemaker UpdateEndpoint" in there.aws.calls)
     killed.kill()
     killed.communicate(timeout=60)

@@ -1,5 +1,6 @@
 """AWS on this machine, over real HTTP: moto's server, with a SageMaker in front that executes what it is sent."""
 
+import io
 import json
 import random
 import re
@@ -14,6 +15,7 @@ from stand_in_aws import ACCOUNT, KEYS, REGION, Aws
 from stand_in_operations import Operations
 from stand_in_rules import RefusalError
 
+_BEGINNING = "f/the-beginning"
 _TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -107,6 +109,8 @@ class StandIn:
             answer = _quotas(self.sagemaker.quotas, environ, start_response)
         elif call == "servicequotas ListAWSDefaultServiceQuotas":
             answer = _quotas(self.sagemaker.default_quotas, environ, start_response)
+        elif call == "logs GetLogEvents":
+            answer = self._log_events(environ, start_response)
         elif call.startswith(("sagemaker ", "runtime ")):
             answer = self._sagemaker(call, environ, start_response)
         else:
@@ -120,6 +124,19 @@ class StandIn:
         expected = environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER")
         bucket = environ["PATH_INFO"].split("/")[1]
         return bool(call.startswith("s3 ") and expected and expected != self.owners.get(bucket, ACCOUNT))
+
+    def _log_events(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """A page of a log. The first one is empty, though there is more behind it, as it may be."""
+        request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        if "nextToken" not in request:
+            page = {"events": [], "nextForwardToken": _BEGINNING, "nextBackwardToken": _BEGINNING}
+            return _answer(start_response, 200, json.dumps(page).encode())
+        if request["nextToken"] == _BEGINNING:
+            del request["nextToken"]
+        body = json.dumps(request).encode()
+        asked = environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        answer: Iterable[bytes] = self._moto(asked, start_response)
+        return answer
 
     def _sagemaker(self, call: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

@@ -72,6 +72,12 @@ class Operations:
             raise RefusalError("ValidationException", "The training job has ended: it cannot be stopped")
         job.stop()
 
+    def DeleteTrainingJob(self, request: dict[str, Any]) -> None:
+        job = self._job(request)
+        if job.description["TrainingJobStatus"] in ("InProgress", "Stopping"):
+            raise RefusalError("ValidationException", "The training job has not ended: it cannot be deleted")
+        del self.jobs[request["TrainingJobName"]]
+
     def UpdateTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:
         job = self._job(request)
         if not job.warm:

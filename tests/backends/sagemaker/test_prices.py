@@ -1,11 +1,35 @@
 """What an hour costs, where the price list cannot be asked."""
 
-from lorasum.backends.sagemaker.prices import usd_per_hour
+from lorasum.backends.sagemaker.backend import SageMakerBackend
+from lorasum.backends.sagemaker.prices import TABLE_DATE, usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.reporting import Silent
 
 
 def test_without_a_price_list_the_table_is_asked_and_what_it_lacks_is_unknown(aws: str) -> None:
     session = Session(SageMakerConfig())
     assert usd_per_hour(session, "ml.g5.2xlarge", "Training") == 1.515
     assert usd_per_hour(session, "ml.p9.48xlarge", "Training") is None
+
+
+def test_there_is_no_price_where_there_is_no_price_list(aws: str) -> None:
+    for region, partition in (("us-gov-west-1", "aws-us-gov"), ("cn-north-1", "aws-cn")):
+        session = Session(SageMakerConfig(region=region))
+        assert session.partition == partition
+        assert usd_per_hour(session, "ml.g5.2xlarge", "Training") is None
+
+
+def test_a_price_of_the_table_is_said_to_be_one(aws: str) -> None:
+    class Steps(Silent):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def step(self, message: str) -> None:
+            self.said.append(message)
+
+    told = Steps()
+    backend = SageMakerBackend(SageMakerConfig(), told)
+    for _ in range(2):
+        assert backend.usd_per_hour("training_job") == 1.515
+    assert told.said == [f"prices are about those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer"]

@@ -75,6 +75,21 @@ def test_a_role_that_will_not_do(aws: str, role: str | None, message: str) -> No
     assert "docs/iam.md" in error.value.hint
 
 
+def test_a_single_sign_on_role_is_not_an_execution_role(aws: str) -> None:
+    arn = "arn:aws:sts::123456789012:assumed-role/AWSReservedSSO_Admin_0123456789abcdef/ana"
+    signed_on = session()
+    signed_on.__dict__["_identity"] = {"Account": "123456789012", "Arn": arn}
+    with pytest.raises(BackendError, match="single sign-on") as error:
+        _ = signed_on.role_arn
+    assert "sagemaker.role" in error.value.hint
+
+
+def test_a_role_of_another_account_is_not_looked_up_in_ours(aws: str) -> None:
+    make_role("Trainer", "lambda.amazonaws.com")
+    theirs = "arn:aws:iam::999999999999:role/Trainer"
+    assert session(role=theirs).role_arn == theirs
+
+
 def test_the_bucket_must_be_there_unless_it_may_be_created(aws: str) -> None:
     with pytest.raises(BackendError, match="there is no bucket sagemaker-eu-west-1-123456789012") as error:
         _ = session().bucket

@@ -10,7 +10,7 @@ from lorasum.backends.sagemaker import deletion, endpoints, jobs, storage
 from lorasum.backends.sagemaker.images import training_image
 from lorasum.backends.sagemaker.invoke import invoke
 from lorasum.backends.sagemaker.layout import Place, S3Layout
-from lorasum.backends.sagemaker.prices import usd_per_hour
+from lorasum.backends.sagemaker.prices import TABLE_DATE, usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import ArtifactRecord, Event
@@ -38,6 +38,7 @@ class SageMakerBackend:
         self._config = config
         self._report = report
         self._session = Session(config)
+        self._told_of_estimates = False
 
     @property
     def account_and_region(self) -> str:
@@ -45,8 +46,13 @@ class SageMakerBackend:
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         if kind == "training_job":
-            return usd_per_hour(self._session, self._config.training_instance_type, "Training")
-        return usd_per_hour(self._session, self._config.endpoint_instance_type, "Hosting")
+            price = usd_per_hour(self._session, self._config.training_instance_type, "Training")
+        else:
+            price = usd_per_hour(self._session, self._config.endpoint_instance_type, "Hosting")
+        if self._session.prices_are_estimates and not self._told_of_estimates:
+            self._told_of_estimates = True
+            self._report.step(f"prices are about those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")
+        return price
 
     def store_dataset(self, run: str, dataset: Path) -> str:
         return jobs.store_dataset(self._session, run, dataset, self._report)

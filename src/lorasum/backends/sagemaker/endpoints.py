@@ -109,8 +109,10 @@ def restore(session: Session, run: str, name: str, report: Reporter) -> Endpoint
 
 
 def log_tail(session: Session, name: str) -> list[str]:
-    """The last lines of the endpoint's log."""
-    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "").tail()
+    """The last lines of what the endpoint's newest container said."""
+    there = _describe(session, name)
+    since = there["CreationTime"] if there else None
+    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", since).tail()
 
 
 def state(session: Session, run: str, name: str) -> EndpointState:

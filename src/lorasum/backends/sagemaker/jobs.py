@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasum import paths
-from lorasum.aws import aws_errors, error_code, is_missing
+from lorasum.aws import aws_errors, error_code, is_denied, is_missing
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import storage, wheels
@@ -73,7 +73,8 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     there = place(session, spec.run)
     channels = _channels(session, spec)
     uris = _uris(there, channels)
-    name = _try_name(spec.job_name, len(tries) + 1)
+    last = _number(tries[-1]["TrainingJobName"], spec.job_name) if tries else 0
+    name = _try_name(spec.job_name, last + 1)
     request = training_request(spec, name, there, session.config, uris)
     for channel, content in channels.items():
         storage.upload(session, content.files(), uris[channel], report, f"uploading {content.what}")
@@ -261,14 +262,41 @@ def _describe(session: Session, name: str) -> dict[str, Any] | None:
 
 
 def _tries(session: Session, job_name: str) -> list[dict[str, Any]]:
-    """All tries of a job, oldest first. Names are asked for in turn: lists lag behind."""
+    """All attempts of a job, oldest first.
+
+    Names are asked for in turn, because lists lag behind. A list is looked at as well, because an attempt that was
+    deleted (DeleteTrainingJob) leaves a gap.
+    """
     found: list[dict[str, Any]] = []
-    while len(found) < _MOST_TRIES:
-        described = _describe(session, _try_name(job_name, len(found) + 1))
-        if described is None:
+    last_listed = max(_listed_attempts(session, job_name), default=0)
+    for number in range(1, _MOST_TRIES + 1):
+        described = _describe(session, _try_name(job_name, number))
+        if described:
+            found.append(described)
+        elif number > last_listed:
             return found
-        found.append(described)
     raise BackendError(f"training job {job_name} was tried {_MOST_TRIES} times", "change its config or its name")
+
+
+def _listed_attempts(session: Session, job_name: str) -> list[int]:
+    """Numbers of the attempts that a list shows; none where we may not list."""
+    try:
+        with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
+            pages = session.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=job_name)
+            names = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
+    except BackendError as error:
+        if is_denied(error.__cause__):
+            return []
+        raise
+    return [_number(name, job_name) for name in names]
+
+
+def _number(attempt: str, job_name: str) -> int:
+    """Which attempt of the job this is, from 1; 0 where it is none of it."""
+    if attempt == job_name:
+        return 1
+    suffix = attempt.removeprefix(f"{job_name}-")
+    return int(suffix) if suffix != attempt and suffix.isdecimal() else 0
 
 
 def _state(session: Session, described: dict[str, Any]) -> JobState:

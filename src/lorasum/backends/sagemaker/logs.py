@@ -1,5 +1,7 @@
 """What a container said: its log in CloudWatch."""
 
+from datetime import datetime
+
 from lorasum.aws import aws_errors, is_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.contract import read_event
@@ -13,9 +15,14 @@ class Log:
     """The lines of the streams of `group` whose names begin with `prefix`, each once.
 
     There may be several: a job that lost its spot instance goes on in a new one.
+
+    Args:
+        since: streams that began earlier are left out. A group outlives its endpoint, and the next one of the same
+            name writes into it too.
     """
 
-    def __init__(self, session: Session, group: str, prefix: str) -> None:
+    def __init__(self, session: Session, group: str, prefix: str, since: datetime | None = None) -> None:
+        self._since = since.timestamp() * 1000 if since else 0.0
         self._session = session
         self._group = group
         self._prefix = prefix
@@ -42,17 +49,23 @@ class Log:
                 )
             found += [event["message"] for event in page["events"]]
             self._tokens[stream] = page["nextForwardToken"]
-            if page["nextForwardToken"] == known or not page["events"]:
+            if page["nextForwardToken"] == known:  # only that is the end: more may come behind an empty page
                 return found
 
     def _streams(self) -> list[str]:
-        """Names of the streams, the oldest first: they end in the time they began."""
+        """Names of the streams, the oldest first."""
         prefix = {"logStreamNamePrefix": self._prefix} if self._prefix else {}
         try:
             with aws_errors("find the container's log", "logs:DescribeLogStreams"):
-                answer = self._session.client("logs").describe_log_streams(logGroupName=self._group, **prefix)
+                pages = self._session.client("logs").get_paginator("describe_log_streams")
+                streams = [
+                    stream
+                    for page in pages.paginate(logGroupName=self._group, **prefix)
+                    for stream in page["logStreams"]
+                    if stream.get("creationTime", self._since) >= self._since
+                ]
         except BackendError as error:
             if is_missing(error.__cause__):
                 return []
             raise
-        return sorted(stream["logStreamName"] for stream in answer["logStreams"])
+        return [name for _, name in sorted((one.get("creationTime", 0), one["logStreamName"]) for one in streams)]

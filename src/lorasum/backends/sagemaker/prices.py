@@ -32,13 +32,19 @@ _FRESH = 24 * 3600  # seconds
 
 
 def usd_per_hour(session: Session, instance_type: str, use: Use) -> float | None:
-    """On-demand price of one instance; None where nobody here knows it. Never fails: a price is no reason to."""
+    """On-demand price of one instance, USD; None where nobody here knows it. It never fails.
+
+    China and GovCloud have no price list that can be asked, and no price near that of us-east-1: there it is unknown.
+    """
+    if session.partition != "aws":
+        return None
     key = f"{session.region} {instance_type} {use}"
     known = recall("prices")
     if key in known and time.time() - known[key]["at"] < _FRESH:
         return float(known[key]["usd"])
     price = _listed(session, instance_type, use)
     if price is None:
+        session.prices_are_estimates = instance_type in _TABLE
         return _TABLE.get(instance_type)
     remember("prices", known | {key: {"usd": price, "at": time.time()}})
     return price

@@ -10,6 +10,7 @@ from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
 
 _SERVICE = "sagemaker.amazonaws.com"
+_SSO = "AWSReservedSSO_"
 
 
 class Session:
@@ -22,6 +23,8 @@ class Session:
     def __init__(self, config: SageMakerConfig) -> None:
         self.config = config
         self._clients: dict[str, Any] = {}
+        self.prices_are_estimates = False
+        """Whether a price came from a table of ours, because the price list could not be asked."""
 
     @cached_property
     def region(self) -> str:
@@ -34,6 +37,12 @@ class Session:
         if not region:
             raise BackendError("no AWS region is set", "set sagemaker.region in the config, or AWS_REGION")
         return str(region)
+
+    @cached_property
+    def partition(self) -> str:
+        """`aws`, `aws-cn`, `aws-us-gov`: which of AWS's separate worlds the region belongs to."""
+        with aws_errors(f"find out where {self.region} is"):
+            return str(self._session.get_partition_for_region(self.region))
 
     @cached_property
     def account(self) -> str:
@@ -83,6 +92,11 @@ class Session:
             BackendError: there is none, it is no role, or its trust policy leaves SageMaker out.
         """
         wanted = self.config.role or _own_role(str(self._identity["Arn"]))
+        if wanted and wanted.startswith(_SSO) and not self.config.role:
+            raise BackendError(
+                f"you are logged in by single sign-on, and SageMaker cannot assume its role {wanted}",
+                f"set sagemaker.role to an execution role's ARN or name; {POLICIES} it needs",
+            )
         if wanted is None:
             raise BackendError(
                 "no execution role is set: SageMaker needs one to run jobs under",
@@ -158,6 +172,8 @@ class Session:
 
     def _checked_role(self, wanted: str) -> str:
         name = wanted.rpartition("/")[2]
+        if wanted.startswith("arn:") and wanted.split(":")[4] != self.account:
+            return wanted  # one of that name here would be another role; SageMaker itself checks it
         iam = self.client("iam")
         try:
             with aws_errors(f"look at the role {name}", "iam:GetRole"):
