@@ -118,13 +118,30 @@ def test_transcripts_are_read_without_times() -> None:
     assert zoom.dialogue == "Ana Lee: can we ship at 10:30?"
 
 
-def test_cues_that_are_shown_twice_are_read_once() -> None:
-    rolling = (
-        "WEBVTT\n\n00:01.000 --> 00:02.000\nhello\n\n00:02.000 --> 00:03.000\nhello\n\n00:03.000 --> 00:04.000\nall\n"
-    )
+def test_lines_that_a_machine_shows_twice_are_read_once() -> None:
+    rolling = """WEBVTT
+
+00:01.000 --> 00:02.000
+so <00:00:01.500><c>we</c>
+
+00:02.000 --> 00:03.000
+so we
+
+00:03.000 --> 00:04.000
+so we
+ship <00:00:03.500><c>it</c>
+"""
     chat = read_transcript(rolling)
     assert chat is not None
-    assert chat.dialogue == "hello\nall"
+    assert chat.dialogue == "so we\nship it"
+
+
+def test_words_that_people_say_twice_are_read_twice() -> None:
+    chat = read_transcript(
+        "WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ana>I said no\n\n00:02.000 --> 00:03.000\n<v Ana>no\n"
+    )
+    assert chat is not None
+    assert chat.dialogue == "Ana: I said no no"
 
 
 @pytest.mark.parametrize("text", ["a --> b", "WEBVTT is a format", "see 00:00:01.000 --> 00:00:03.000 in it", ""])

@@ -9,6 +9,8 @@ _TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{3}"
 _TIMING = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}(?:[ \t].*)?$", re.MULTILINE)
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+_STAMP = re.compile(r"<\d{2}:\d{2}:\d{2}\.\d{3}>")
+"""In the captions of a machine, which show a line again while the next one comes, each word has one."""
 _NAMED = re.compile(r"(?:>> ?|- )?([^\s:][^:]{0,60}): +(?=\S)")
 
 
@@ -20,15 +22,18 @@ def read_transcript(text: str) -> Chat | None:
     vtt = bool(re.match(r"WEBVTT(?:[ \t\n]|$)", text))
     if not _TIMING.search(text) or not (vtt or re.match(rf"\s*\d+[ \t]*\n{_TIMING.pattern[1:]}", text, re.MULTILINE)):
         return None
+    rolling = vtt and bool(_STAMP.search(text))
     lines: list[str] = []
     last: str | None = None
+    shown: list[str] = []  # of the cue before
     for block in re.split(r"\n[ \t]*\n", text):
         timing = _TIMING.search(block)
         if not timing or (vtt and re.match(r"(?:NOTE|STYLE|REGION)\b", block.strip())):
             continue
-        for name, said in _spoken(block[timing.end() :]):
-            if lines and lines[-1].endswith(said) and name in (None, last):
-                continue  # a cue that is shown again while the next one comes
+        cue = [line for line in block[timing.end() :].split("\n") if line.strip()]
+        new = [line for line in cue if not rolling or _plain(line) not in shown]
+        shown = [_plain(line) for line in cue]
+        for name, said in _spoken(new):
             if lines and name and name == last:
                 lines[-1] += f" {said}"
             else:
@@ -37,14 +42,14 @@ def read_transcript(text: str) -> Chat | None:
     return Chat("\n".join(lines), "WebVTT transcript" if vtt else "SubRip transcript")
 
 
-def _spoken(payload: str) -> list[tuple[str | None, str]]:
-    """Who says what in one cue."""
+def _spoken(cue: list[str]) -> list[tuple[str | None, str]]:
+    """Who says what in the lines of one cue."""
     spoken: list[tuple[str | None, str]] = []
-    for line in payload.strip().split("\n"):
+    for line in cue:
         voices = _VOICE.split(line)
         pieces = [(None, voices[0]), *zip(voices[1::2], voices[2::2], strict=True)]
         for voice, piece in pieces:
-            said = " ".join(html.unescape(_TAG.sub("", piece)).split())
+            said = _plain(piece)
             named = _NAMED.match(said) if voice is None else None
             name = voice.strip() if voice else named[1] if named else None
             said = said[named.end() :] if named else said
@@ -55,3 +60,7 @@ def _spoken(payload: str) -> list[tuple[str | None, str]]:
             else:
                 spoken.append((name, said))
     return spoken
+
+
+def _plain(line: str) -> str:
+    return " ".join(html.unescape(_TAG.sub("", line)).split())
