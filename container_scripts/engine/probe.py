@@ -6,19 +6,20 @@ through transformers' own forward pass, one at a time and with all logits; that 
 has to give the same, fastest first:
 
     check        what is compared                                                            float32    bf16, fp16
-    loss         mean of the packed examples, against the truth                               1e-5          2e-2
-    gradient     of the adapter, against the truth                                            1e-4          1e-1
+    loss         mean of the packed examples, against the truth                               1e-4          2e-2
+    gradient     of the adapter, against the truth                                            1e-3          1e-1
     neighbours   gradient of two examples, before and after the one between them is changed   1e-5          1e-2
 
 (Relative differences; of gradients, the length of the difference to the length.) The third check needs no truth, so
-rounding hardly disturbs it: in a route that isolates examples nothing changes at all. The right column is for int8
-products of activations too. A route that fails is not taken. The last route, one example per forward pass, is the truth
-itself.
+rounding hardly disturbs it: in a route that isolates examples nothing changes at all. SmolLM2-135M in float32 differs
+by 1e-6 in the loss, 4e-5 in the gradient, and not at all in the third check; a state that leaks changes it by 1e-4 even
+in tiny random models. The right column is for int8 products of activations too. A route that fails is not taken. The
+last route, one example per forward pass, is the truth itself.
 
 The head is looked at first: it is plain if the body's last hidden state goes into it as it is, and the model's logits
 are what comes out of it, value for value. Multipliers, soft caps and projections before or after the head show there.
 
-Cost: eleven passes over about 30 tokens, which is a few seconds for 7 billion parameters.
+Cost: about fifteen passes over at most 31 tokens, which is a few seconds for 7 billion parameters.
 """
 
 import logging
@@ -51,7 +52,7 @@ class Tolerance:
     neighbours: float
 
 
-FLOAT32 = Tolerance(loss=1e-5, gradient=1e-4, neighbours=1e-5)
+FLOAT32 = Tolerance(loss=1e-4, gradient=1e-3, neighbours=1e-5)
 HALF = Tolerance(loss=2e-2, gradient=1e-1, neighbours=1e-2)
 
 

@@ -79,8 +79,6 @@ class Family:
     """Whether it is part of `make test`; all are part of `make sweep`."""
     name: str = ""
     """As people know it; the model type if empty."""
-    merge_refused: str = ""
-    """Why the adapter cannot be merged, if it cannot."""
 
 
 FAMILIES = [
