@@ -194,13 +194,19 @@ class MergedEvent:
 
 @dataclass(frozen=True, slots=True)
 class DoneEvent:
-    """The job's figures. The artifact's record holds them too."""
+    """The job's figures. The artifact's record holds them too.
+
+    Attributes:
+        eval_loss: with the weights that the artifact has.
+        kept_step: the step of these weights: the last, or that of the lowest test loss; 0 for jobs of earlier versions.
+    """
 
     train_loss: float | None
     eval_loss: float | None
     tokens: int
     tokens_per_second: float
     seconds: float
+    kept_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,6 +283,7 @@ def figures(outcome: "Outcome", seconds: float) -> DoneEvent:
         tokens=outcome.tokens,
         tokens_per_second=outcome.tokens / outcome.seconds,
         seconds=seconds,
+        kept_step=outcome.kept_step,
     )
 
 

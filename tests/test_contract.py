@@ -45,7 +45,7 @@ START = StartEvent(
     memory_free_bytes=23_000_000_000, resumed_from_step=40, quantized_layers=120, whole_layers=1,
     one_example_at_a_time=False, not_the_fastest_because="",
 )  # fmt: skip
-DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.5, seconds=10.0)
+DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.5, seconds=10.0, kept_step=3)
 LINES: list[tuple[Event, str]] = [
     (
         START,
@@ -68,7 +68,7 @@ LINES: list[tuple[Event, str]] = [
     (
         DONE,
         '{"event": "done", "train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, '
-        '"seconds": 10.0}',
+        '"seconds": 10.0, "kept_step": 3}',
     ),
     (
         StatusEvent("Downloading", 60.0, None),
@@ -131,7 +131,8 @@ RECORD_JSON = {
     "format": 1, "run": "chats", "base_model": "org/model", "base_revision": None, "template": "{dialogue}\nTL;DR:",
     "eos_token_id": 2, "control_tokens": ["</s>"], "dataset_fingerprint": "0123456789ab",
     "generation": {"max_new_tokens": 128, "temperature": 0.0},
-    "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, "seconds": 10.0},
+    "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5,
+        "seconds": 10.0, "kept_step": 3},
     "versions": {"torch": "2.9.0"},
 }  # fmt: skip
 
@@ -143,7 +144,7 @@ def test_the_artifacts_record_travels_as_this_object() -> None:
 
 def test_an_empty_record_says_nothing() -> None:
     assert read_record("{}") == ArtifactRecord(
-        0, "", "", None, None, None, (), "", {}, DoneEvent(None, None, 0, 0, 0), {}
+        0, "", "", None, None, None, (), "", {}, DoneEvent(None, None, 0, 0, 0, 0), {}
     )
 
 

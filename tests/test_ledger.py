@@ -66,7 +66,7 @@ def test_what_is_recorded_is_read_again_and_an_intent_begins_anew(ledger: Ledger
 
 
 def test_a_job_keeps_its_figures_and_its_origin(ledger: Ledger) -> None:
-    figures = DoneEvent(1.5, None, 900, 90.0, 10.0)
+    figures = DoneEvent(1.5, None, 900, 90.0, 10.0, 7)
     row = ledger.save(replace(ledger.intend(JOB), state="done", figures=figures, usd_total=2.5))
     assert ledger.find(TrainingJob, "a", "j") == row
     assert (row.figures, row.origin.template) == (figures, "{dialogue}")

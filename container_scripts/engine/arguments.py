@@ -72,6 +72,10 @@ class Arguments:
     """auto | bfloat16 | float16 | float32: the dtype in which the frozen model computes."""
     merge_dtype: str = "auto"
     """auto | bfloat16 | float16 | float32: the dtype of the merged weights. auto: that of the base weights."""
+    keep: str = "last"
+    """last | best: the weights of the last step, or those of the evaluation with the lowest test loss."""
+    early_stopping_patience: int = 0
+    """Stop after so many evaluations in a row without a lower test loss; 0 never stops early."""
     seed: int = 42
     """Seed of the adapter's initial weights, of dropout and of the order of packs."""
     logging_steps: int = 1
@@ -123,6 +127,7 @@ _CHOICES = {
     "quantization": ("int8", "nf4", "none"),
     "scheduler": ("linear", "cosine", "constant"),
     "loss_on": ("completion", "all"),
+    "keep": ("last", "best"),
     "compute_dtype": ("auto", "bfloat16", "float16", "float32"),
     "merge_dtype": ("auto", "bfloat16", "float16", "float32"),
 }

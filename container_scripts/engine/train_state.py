@@ -39,6 +39,12 @@ class Progress:
     """The step of the last whole evaluation; 0 for none."""
     eval_loss: float | None = None
     """Its loss: the mean over the test split's labelled tokens."""
+    best_step: int = 0
+    """The step of the evaluation with the lowest loss; 0 for none."""
+    best_loss: float | None = None
+    """Its loss."""
+    worse_evaluations: int = 0
+    """Evaluations since then."""
 
 
 def read_progress(checkpoint: Path) -> Progress:

@@ -27,6 +27,7 @@ import torch
 
 from contract import EXAMPLE_LENGTHS, EvalEvent, StepEvent
 from engine.batches import Batch, collate
+from engine.best_adapter import BestAdapter
 from engine.checkpoint import Checkpoints
 from engine.failure import TrainingError
 from engine.memory import Plan
@@ -65,7 +66,9 @@ class Outcome:
     train_loss: float | None
     """Mean of the losses of all steps, those before a resume included; None if there was no step."""
     eval_loss: float
-    """Mean over the test split's labelled tokens."""
+    """Mean over the test split's labelled tokens, with the weights that are kept."""
+    kept_step: int
+    """The step whose weights are in the model."""
     tokens: int
     """Tokens trained on since this start."""
     seconds: float
@@ -111,6 +114,7 @@ class _Training:
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=setup.dtype is torch.float16)
         self._progress = Progress(packs_at_once=arguments.per_device_batch_size)
+        self._best = BestAdapter(arguments.checkpoint_dir)
         self._generators = generator_states()  # as they are after the last whole step
         self._next: list[Batch] | None = None  # the batches of the next step, once they are made
         self._tokens, self._first_step = 0, 0
@@ -131,16 +135,19 @@ class _Training:
         while not self._stop.received:
             if self._evaluation_is_due():
                 self._evaluate()
-            elif self._progress.step < self._schedule.steps:
+            elif self._progress.step < self._schedule.steps and not self._learns_no_more():
                 self._do_step()
             else:
                 break
         if self._stop.received:
             self._save()
         progress = self._progress
+        kept_best = self._takes_best() and self._best.restore(self._setup.model, progress.best_step)
+        eval_loss = progress.best_loss if kept_best else progress.eval_loss
         return Outcome(
             train_loss=progress.loss_sum / progress.step if progress.step else None,
-            eval_loss=math.nan if progress.eval_loss is None else progress.eval_loss,
+            eval_loss=math.nan if eval_loss is None else eval_loss,
+            kept_step=progress.best_step if kept_best else progress.step,
             tokens=self._tokens,
             seconds=time.monotonic() - self._started,
         )
@@ -227,9 +234,25 @@ class _Training:
                 total += loss
                 count += labelled
         self._setup.model.train()
-        self._progress.evaluated_step = self._progress.step
-        self._progress.eval_loss = (total / max(count, 1)).item()
-        self._metrics.emit(EvalEvent(step=self._progress.step, eval_loss=self._progress.eval_loss))
+        progress, mean = self._progress, (total / max(count, 1)).item()
+        progress.evaluated_step, progress.eval_loss = progress.step, mean
+        self._metrics.emit(EvalEvent(step=progress.step, eval_loss=mean))
+        if progress.best_loss is None or mean < progress.best_loss:
+            if self._arguments.keep == "best":
+                self._best.keep(self._setup.model, progress.step, mean)
+            progress.best_step, progress.best_loss, progress.worse_evaluations = progress.step, mean, 0
+        else:
+            progress.worse_evaluations += 1
+
+    def _learns_no_more(self) -> bool:
+        """Whether the test loss has not fallen for as long as the arguments have patience."""
+        patience = self._arguments.early_stopping_patience
+        return 0 < patience <= self._progress.worse_evaluations
+
+    def _takes_best(self) -> bool:
+        """Whether the artifact gets other weights than the last ones."""
+        progress = self._progress
+        return self._arguments.keep == "best" and not self._stop.received and progress.best_step != progress.step
 
     def _batches(self, step: int) -> list[Batch]:
         return [self._collate(self._setup.train, numbers) for numbers in self._schedule.batches(step)]

@@ -76,7 +76,7 @@ class Origin:
     model_revision: str = ""
 
 
-NO_FIGURES: Final = DoneEvent(None, None, 0, 0.0, 0.0)
+NO_FIGURES: Final = DoneEvent(None, None, 0, 0.0, 0.0, 0)
 """Of a job that has not completed, or that told none."""
 
 

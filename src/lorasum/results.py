@@ -46,6 +46,8 @@ class TrainResult:
     tokens: int
     tokens_per_second: float
     seconds: float
+    kept_step: int
+    """The step whose weights the artifact has: the last, or with `training.keep: best` that of the lowest test loss."""
 
 
 @dataclass(frozen=True, slots=True)

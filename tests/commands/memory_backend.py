@@ -14,7 +14,7 @@ from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
 
-DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.0, seconds=10.0)
+DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.0, seconds=10.0, kept_step=9)
 STEP = StepEvent(step=3, steps=9, epoch=0.3, loss=1.5, learning_rate=1e-4, tokens_per_second=90.0, eta_seconds=6.0)
 
 

@@ -43,7 +43,7 @@ from lorasum.ui.terminal import visible
 STATS = SplitStats(examples=160, packs=38, tokens=32000, completion_tokens=4000, longest_example=612, fill=0.94)
 MANIFEST = Manifest("abc", "{dialogue}", "org/model", None, 2, 1024, {"train": STATS}, {"too long": 3}, "0.1.0")
 PREPARED = PrepareResult("chats", "/data/abc", reused=False, manifest=MANIFEST, seconds=3.4)
-TRAINED = TrainResult("chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277)
+TRAINED = TrainResult("chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277, 38)
 DEPLOYED = DeployResult("chats", "chats", "http://127.0.0.1:4000", "/model", "chats-1", False, 4.2)
 DIALOGUES = [f"Ann: see you at {hour}\nBen: fine" for hour in range(1, 6)]
 REFERENCES = [[f"Ann and Ben meet at {hour}."] for hour in range(1, 6)]

@@ -106,6 +106,7 @@ def _result(run: RunContext, name: str, reused: bool) -> TrainResult:
         tokens=row.figures.tokens,
         tokens_per_second=row.figures.tokens_per_second,
         seconds=row.figures.seconds,
+        kept_step=row.figures.kept_step,
     )
 
 

@@ -197,6 +197,11 @@ class TrainingConfig(Section):
     """Arithmetic of the frozen model; `auto` picks the fastest sound one for the device and says why."""
     merge_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Element type of the merged model; `auto` keeps the base weights'."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights the artifact gets: those of the last step, or of the epoch with the lowest test loss. Few dialogues
+    and many epochs want `best`."""
+    early_stopping_patience: PositiveInt | None = None
+    """Stop after this many epochs in a row without a lower test loss; default: never."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the adapter's initial weights, of dropout and of the order of packs."""
     logging_steps: PositiveInt = 1

@@ -18,6 +18,7 @@ from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
+_SINCE = {"keep": "last"}  # flags of later versions: with these values they are not passed, and old names stay
 _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that a renamed value starts no job again
 
 
@@ -113,7 +114,8 @@ def hyperparameters(config: Config) -> dict[str, str]:
         "max_new_tokens": config.predict.max_new_tokens,
         "temperature": config.predict.temperature,
     }
-    texts = {name: _text(value) for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value is not None and _SINCE.get(name) != value}
+    texts = {name: _text(value) for name, value in given.items()}
     for name, text in texts.items():
         if len(text) > _LONGEST_VALUE:
             raise ConfigError(

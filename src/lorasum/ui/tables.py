@@ -80,6 +80,7 @@ def _(result: TrainResult) -> RenderableType:
     rows = {
         "job": result.job,
         "loss": f"{loss(result.train_loss)} training, {loss(result.eval_loss)} test",
+        "weights": f"of step {result.kept_step:,}" if result.kept_step else "",
         "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
         "artifact": result.artifact,
     }
