@@ -55,7 +55,10 @@ class Messages(Section):
 
 
 class DataConfig(Section):
-    """Where the examples come from and how they become packs. Give `dataset`, or `train`; and `test`, or a fraction."""
+    """Where the examples come from and how they become packs.
+
+    Give `dataset`, or give `train` together with `test` or `test_fraction`.
+    """
 
     dataset: str | None = None
     """Hub dataset id, such as `knkarthick/samsum`."""
@@ -68,17 +71,17 @@ class DataConfig(Section):
     test_split: str = "test"
     """Split of the hub dataset to evaluate on."""
     streaming: bool = False
-    """Read the hub dataset as it comes, and keep no copy of it on this disk."""
+    """Read the hub dataset while it is downloaded, and keep no copy of it on this disk."""
     train: str | list[str] | None = None
     """Training files: .jsonl, .json, .csv, .tsv, .parquet or .arrow, the text ones also as .gz or .zst. A file, a
     folder of them, a pattern (`chats/*.jsonl`), an s3:// address of one of these, or a list. Relative to this file."""
     test: str | list[str] | None = None
     """Test files, as `train`."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Instead of a test split: this share of the training dialogues, 0 to 1. The same dialogues whatever their order;
-    equal ones stay together."""
+    """Share of the training dialogues that become the test split, 0 to 1, in place of `test`. The order of the rows makes
+    no difference, and equal dialogues go to the same split."""
     test_seed: int = 0
-    """Chooses other dialogues for `test_fraction`."""
+    """Seed of `test_fraction`: another seed chooses other dialogues."""
     columns: Columns = Columns()
     messages: Messages = Messages()
     format: Literal["auto", "chat", "template"] = "auto"
@@ -97,10 +100,10 @@ class DataConfig(Section):
     """What happens to an example longer than `max_length`: stop, leave it out, or cut its dialogue from the start
     and keep the summary whole."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
-    """How many unusable rows (no summary, not text, ...) are left out with a warning before it is an error; rows.
-    Too long examples and duplicates, which are left out because they are to be, do not count."""
+    """Most unusable rows (no summary, not text, ...) that are left out with a warning. One more is an error. Duplicates
+    and examples that are too long do not count."""
     duplicates: Literal["drop", "keep"] = "drop"
-    """What happens to an example that is in its split already, word for word."""
+    """What happens to an example that repeats another one of its split word for word."""
     redact: bool = False
     """Put <EMAIL>, <PHONE>, <CARD> and <IBAN> in the place of email addresses, phone, card and bank account numbers."""
     phone_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "US"
@@ -139,7 +142,7 @@ class DataConfig(Section):
 
 
 class LoraConfig(Section):
-    """The adapter. W + (alpha / r) · B · A, on the target modules."""
+    """The adapter: W + (alpha / r) · B · A on the target modules."""
 
     r: PositiveInt = 8
     """Rank of A and B."""
@@ -152,19 +155,19 @@ class LoraConfig(Section):
 
 
 class EngineConfig(Section):
-    """Parts of the engine, each replaceable by what the libraries do: to measure its worth, or to rule it out."""
+    """Parts of the engine. Each can be replaced by what the libraries do, to measure its gain or to look for a fault."""
 
     attention: Literal["examples", "flex", "transformers"] = "examples"
-    """A small attention per example; FlexAttention over the pack (a GPU); or transformers' own with a mask (not for
-    BLOOM)."""
+    """`examples`: a small attention for each example. `flex`: FlexAttention over the pack, on a GPU. `transformers`: the
+    library's attention with a mask, not for BLOOM."""
     head: Literal["labels", "all"] = "labels"
-    """The head on tokens with a label, a few hundred at a time, or on all tokens at once."""
+    """`labels`: the head runs on tokens with a label, a few hundred at a time. `all`: it runs on all tokens at once."""
     linear: Literal["dequantized", "int8", "llm.int8"] = "dequantized"
     """How int8 layers multiply in the forward pass. `dequantized`: by weights in the compute dtype. `int8`: with
     activations quantized too. `llm.int8`: as `int8`, but activation columns with outliers are multiplied in the compute
     dtype, as in the published recipe."""
     adapter: Literal["fused", "peft"] = "fused"
-    """The adapter in one step with its layer, or PEFT's own around it."""
+    """`fused`: the adapter and its layer are one step. `peft`: PEFT's layer stands around the model's."""
 
 
 class TrainingConfig(Section):
@@ -185,18 +188,18 @@ class TrainingConfig(Section):
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
     per_device_batch_size: Literal["auto"] | PositiveInt = 1
-    """Packs per forward pass; `auto`: as many of `gradient_accumulation_steps` as fit into memory at once."""
+    """Packs per forward pass. `auto` takes as many of `gradient_accumulation_steps` as fit into memory at once."""
     gradient_accumulation_steps: PositiveInt = 1
     """Forward passes per optimizer step."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
-    """Recompute activations in the backward pass: less memory, about a third more time. `auto` does so for as many
-    layers as the memory asks for."""
+    """Compute activations again in the backward pass: less memory, about a third more time. `auto` does so for as many
+    layers as is needed to fit into memory."""
     loss_on: Literal["completion", "all"] = "completion"
     """Which tokens are learnt: the summary and EOS, or the prompt too (the published recipe)."""
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Arithmetic of the frozen model; `auto` picks the fastest sound one for the device and says why."""
+    """Type that the frozen model computes in. `auto` picks the fastest that is accurate on the device, and says why."""
     merge_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Element type of the merged model; `auto` keeps the base weights'."""
+    """Element type of the merged model. `auto` keeps that of the base weights."""
     keep: Literal["last", "best"] = "last"
     """Which weights the artifact gets: those of the last step, or of the epoch with the lowest test loss. Few dialogues
     and many epochs want `best`."""
@@ -217,27 +220,28 @@ class LocalConfig(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port of the endpoint on 127.0.0.1; 0 takes a free one."""
     startup_timeout: Seconds = 300
-    """Seconds until the endpoint must have loaded its model."""
+    """Seconds in which the endpoint must load its model."""
 
 
 class DeployConfig(Section):
     """The endpoint, wherever it is."""
 
     serve: Literal["merged", "adapter"] = "merged"
-    """The merged model, or the base model with the adapter put on when it is loaded: little to store per run."""
+    """`merged`: the merged model. `adapter`: the base model, which takes the adapter in when it is loaded; a run then
+    stores little."""
 
 
 class PredictConfig(Section):
-    """Generation. These travel with the artifact as its defaults."""
+    """Generation. The artifact keeps these as its defaults."""
 
     max_new_tokens: Annotated[int, Field(gt=0, le=MAX_NEW_TOKENS)] = 128
     """Longest summary, in tokens."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0
-    """0 is greedy decoding; above, sampling."""
+    """0: greedy decoding. Above 0: sampling."""
     batch_size: Annotated[int, Field(gt=0, le=MAX_PROMPTS)] = 8
     """Dialogues per request in `evaluate` and `predict --input`."""
     timeout: Seconds = 60
-    """Seconds a request may take. SageMaker ends one after 60."""
+    """Seconds that a request may take. SageMaker ends a request after 60."""
 
 
 class JudgeConfig(Section):

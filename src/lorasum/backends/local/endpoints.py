@@ -155,7 +155,9 @@ def _wait_in_service(spec: EndpointSpec, log: Path, started: subprocess.Popen[by
     deadline = time.monotonic() + spec.startup_timeout
     while time.monotonic() < deadline:
         now = state(spec.run, spec.name)
-        status = started.poll() if started else None  # asked after the look above: an end seen there is known here
+        status = (
+            started.poll() if started else None
+        )  # asked second: a process that `state` found ended has a status now
         if status == PORT_TAKEN:
             raise _port_taken(spec.port)
         if now.status == "in_service" and now.ref:
