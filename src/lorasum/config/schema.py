@@ -78,8 +78,8 @@ class DataConfig(Section):
     test: str | list[str] | None = None
     """Test files, as `train`."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of the training dialogues that become the test split, 0 to 1, in place of `test`. The order of the rows makes
-    no difference, and equal dialogues go to the same split."""
+    """Share of the training dialogues that become the test split, 0 to 1, in place of `test`. The order of the rows
+    makes no difference, and equal dialogues go to the same split."""
     test_seed: int = 0
     """Seed of `test_fraction`: another seed chooses other dialogues."""
     columns: Columns = Columns()
@@ -155,11 +155,11 @@ class LoraConfig(Section):
 
 
 class EngineConfig(Section):
-    """Parts of the engine. Each can be replaced by what the libraries do, to measure its gain or to look for a fault."""
+    """Parts of the engine. Each can be replaced by what the libraries do, to measure its gain or find a fault."""
 
     attention: Literal["examples", "flex", "transformers"] = "examples"
-    """`examples`: a small attention for each example. `flex`: FlexAttention over the pack, on a GPU. `transformers`: the
-    library's attention with a mask, not for BLOOM."""
+    """`examples`: a small attention for each example. `flex`: FlexAttention over the pack, on a GPU. `transformers`:
+    the library's attention with a mask, not for BLOOM."""
     head: Literal["labels", "all"] = "labels"
     """`labels`: the head runs on tokens with a label, a few hundred at a time. `all`: it runs on all tokens at once."""
     linear: Literal["dequantized", "int8", "llm.int8"] = "dequantized"

@@ -155,9 +155,7 @@ def _wait_in_service(spec: EndpointSpec, log: Path, started: subprocess.Popen[by
     deadline = time.monotonic() + spec.startup_timeout
     while time.monotonic() < deadline:
         now = state(spec.run, spec.name)
-        status = (
-            started.poll() if started else None
-        )  # asked second: a process that `state` found ended has a status now
+        status = started.poll() if started else None  # asked second: it is known if `state` saw the end
         if status == PORT_TAKEN:
             raise _port_taken(spec.port)
         if now.status == "in_service" and now.ref:
