@@ -190,6 +190,9 @@ def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> Non
     [
         "This message was deleted",
         "You deleted this message.",
+        "You deleted this message as admin",
+        "This message was deleted by admin Eve",
+        "यह मैसेज मिटाया गया था",
         "Diese Nachricht wurde gelöscht.",
         "Se eliminó este mensaje.",
         "Ce message a été supprimé",
@@ -416,6 +419,7 @@ def test_words_like_those_of_the_app_are_kept_where_a_person_writes_them(words: 
         "03.06.2024, 08:10 - Woke up late.\nIt rained.\n04.06.2024, 12:30 - Nothing happened.\n",
         "03.06.2024, 08:10 - Woke up late\n03.06.2024, 12:30 - Saw Ana: a new job!\n03.06.2024, 18:30 - Ran 5 km\n",
         "03.06.2024, 10:00 - Kickoff: budget\nAna: we need more\nBen: no\n03.06.2024, 11:00 - Close: done\nAll left.\n",
+        "[2024-03-14 09:00] Wrote 500 words. Mood: good\n[2024-03-15 09:00] Wrote 200 words. Mood: bad\n",
         "3/6/24, 9:00 AM - Dentist\n3/6/24, 1:00 PM - Lunch\n3/7/24, 9:00 AM - Call: Ben\n",
     ],
 )

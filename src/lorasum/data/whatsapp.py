@@ -105,8 +105,9 @@ def _has_trace_of_the_app(messages: list[_Message], signs: tuple[str, ...]) -> b
     )
 
 
-_LOGS = re.compile(
-    r"(?:info|warn|warning|error|debug|trace|fatal|critical|notice|severe|verbose)\b.*|.*\[\d+\]|\[.*|\S+[./\\]\S+|<.*>",
+_NO_NAMES = re.compile(
+    r"(?:info|warn|warning|error|debug|trace|fatal|critical|notice|severe|verbose)\b.*|.*\[\d+\]|\[.*|\S+[./\\]\S+|<.*>"
+    r"|.*\w{5,}[.!?] \S.*",  # a sentence, not `Dr. Meier`
     re.IGNORECASE,
 )
 
@@ -123,7 +124,7 @@ def _could_be_chat(messages: list[_Message]) -> bool:
     distinct = set(names)
     notices = sum(1 for message in messages if message.name is None and _is_notice(message, distinct))
     unclear = len(messages) - len(names) - notices
-    if not names or unclear * 3 > len(messages) or any(_LOGS.fullmatch(name) for name in distinct):
+    if not names or unclear * 3 > len(messages) or any(_NO_NAMES.fullmatch(name) for name in distinct):
         return False
     more = (bare_text(line) for message in messages for line in message.lines[1:])
     return len(distinct) < len(names) or not any(_SPEAKS.match(line) for line in more)

@@ -90,7 +90,7 @@ def _begun_by_the_app() -> frozenset[str]:
 
 @cache
 def _in_place() -> re.Pattern[str]:
-    deleted = _any(words.DELETED) + r"(?: (?:by|von|por|par|da|door) .{1,40})?"
+    deleted = _any(words.DELETED) + r"(?: (?:by|as|von|als|por|como|par|en tant|da|come|door) .{1,40})?"
     call = _any(words.CALLS) + r"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:tap to call back|\d{1,3} ?\w{1,8}))?"
     return re.compile(rf"<?(?:{deleted}|deleted by (?:the )?(?:group )?admin.*|{call})[.。।]?>?", re.IGNORECASE)
 

@@ -160,6 +160,10 @@ ATTACHED = _table(
 
 DELETED = _table(
     """
+    यह मैसेज मिटाया गया | यह मैसेज मिटाया गया था | आपने यह मैसेज मिटाया | यह मैसेज डिलीट किया गया
+    यह मैसेज डिलीट किया गया था | este mensaje se eliminó | borraste este mensaje
+    has eliminado este mensaje | este mensaje ha sido eliminado | você eliminou esta mensagem
+    ta wiadomość została skasowana | eliminasti questo messaggio | 您撤回了一条消息 | 你撤回了一条消息
     this message was deleted | you deleted this message | message deleted
     diese nachricht wurde gelöscht | du hast diese nachricht gelöscht | se eliminó este mensaje
     este mensaje fue eliminado | eliminaste este mensaje | ce message a été supprimé
