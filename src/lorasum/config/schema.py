@@ -33,9 +33,10 @@ class Columns(Section):
     """Which column of the source holds what; `annotations.summary` is a key of the object in `annotations`."""
 
     dialogue: str = "dialogue"
-    """Column of the dialogue: a text, or a list of messages (role and content, sender and text, ...)."""
+    """Column of the dialogue: a text, a list of messages (role and content, sender and text, ...), or what a chat app
+    exported. docs/chats.md lists the forms."""
     summary: str = "summary"
-    """Column of the summary text."""
+    """Column of the summary: a text, or a list of references."""
 
 
 class Messages(Section):
