@@ -7,6 +7,7 @@ import yaml
 
 from lorasum.config.loader import load_config
 from lorasum.config.schema import Config
+from lorasum.config.suggest import SYNONYMS, _keys
 from lorasum.errors import ConfigError
 
 GOOD = """\
@@ -250,3 +251,9 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 def test_a_config_written_out_loads_as_the_same_config(write: Writer) -> None:
     config = load_config(write(GOOD), ["training.learning_rate=1e-5", "data.template='\n{dialogue} é: '"])
     assert load_config(write(yaml.safe_dump(config.model_dump(mode="json")))) == config
+
+
+def test_every_word_of_another_tool_leads_to_a_key_that_exists() -> None:
+    keys = set(_keys(Config))
+    assert set(SYNONYMS.values()) <= keys
+    assert not [word for word in SYNONYMS if word in keys]
