@@ -83,7 +83,8 @@ pathlib.Path("/opt/ml/model/adapter/weights").write_text("w")
 """
     ended = job(aws, "good", script)
     assert (ended["TrainingJobStatus"], ended["SecondaryStatus"]) == ("Completed", "Completed")
-    assert [t["Status"] for t in ended["SecondaryStatusTransitions"]][:3] == ["Downloading", "Training", "Uploading"]
+    moves = [move["Status"] for move in ended["SecondaryStatusTransitions"]]
+    assert moves[:4] == ["Pending", "Downloading", "Training", "Uploading"]
     assert said(aws, "good") == ["epochs 3 good False"]
     assert ended["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{aws.bucket}/out/good/output/model/"
     stored = aws.aws.client("s3").get_object(Bucket=aws.bucket, Key="out/good/output/model/adapter/weights")

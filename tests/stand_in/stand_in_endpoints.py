@@ -13,6 +13,7 @@ from serve_http import ask
 from stand_in_aws import Aws
 from stand_in_rules import RefusalError
 
+_NO_CAPACITY = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 _TIMED_OUT = "Your invocation timed out while waiting for a response from container primary."
 
 
@@ -70,7 +71,14 @@ class Endpoint:
     """An endpoint's state; its servers come and go in threads. `description` is what DescribeEndpoint answers."""
 
     def __init__(
-        self, name: str, arn: str, config: dict[str, Any], model: dict[str, Any], aws: Aws, network: bool
+        self,
+        name: str,
+        arn: str,
+        config: dict[str, Any],
+        model: dict[str, Any],
+        aws: Aws,
+        instance: str | None,
+        network: bool,
     ) -> None:
         now = time.time()
         self.description: dict[str, Any] = {
@@ -84,7 +92,7 @@ class Endpoint:
         }
         self.server: Server | None = None
         self.config: dict[str, Any] = {}  # of what serves now
-        self.instance_type: str = config["ProductionVariants"][0]["InstanceType"]
+        self.instance_type = instance
         self.gone = False
         self.network = network
         self._aws = aws
@@ -116,6 +124,8 @@ class Endpoint:
         limit = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", 600)
         server, reason = None, ""
         try:
+            if self.instance_type is None:
+                raise OSError(_NO_CAPACITY)
             server = Server(self.description["EndpointName"], model, self._aws, self.network)
             up = server.wait_for_ping(limit)
         except OSError as error:

@@ -16,6 +16,9 @@ from stand_in_aws import Aws
 from stand_in_checkpoints import CheckpointSync
 
 _GRACE = 120  # seconds from SIGTERM to SIGKILL
+_NO_CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+)
 _SPOT_SHARE = 0.3  # of the seconds a job ran, billed at the price on demand
 GROUP = "/aws/sagemaker/TrainingJobs"
 
@@ -23,10 +26,13 @@ GROUP = "/aws/sagemaker/TrainingJobs"
 class Job(threading.Thread):
     """One job, from Pending to its end. `description` is what DescribeTrainingJob answers."""
 
-    def __init__(self, request: dict[str, Any], arn: str, aws: Aws, may_be_kept: bool, network: bool) -> None:
+    def __init__(
+        self, request: dict[str, Any], arn: str, aws: Aws, instance: str | None, may_be_kept: bool, network: bool
+    ) -> None:
         super().__init__(daemon=True)
         self.request = request
         self.aws = aws
+        self._instance = instance
         self._may_be_kept = may_be_kept
         self._network = network
         self.stopping = threading.Event()
@@ -63,9 +69,9 @@ class Job(threading.Thread):
         """Take the spot instance away at once: the job goes on in another one, from what it had checkpointed."""
         self.interrupted.set()
 
-    def occupies(self, instance: str, spot: bool) -> bool:
+    def occupies(self, instance: str | None, spot: bool) -> bool:
         """Whether it runs on an instance of this type, bought in this way."""
-        asked = (self.request["ResourceConfig"]["InstanceType"], self.request.get("EnableManagedSpotTraining", False))
+        asked = (self._instance, self.request.get("EnableManagedSpotTraining", False))
         return self.description["TrainingJobStatus"] == "InProgress" and asked == (instance, spot)
 
     def stop(self) -> None:
@@ -93,6 +99,13 @@ class Job(threading.Thread):
     def _run(self, root: Path) -> bool:
         """On one instance. False if that was taken away."""
         ml = root / "ml"
+        self._move("Pending")
+        if self._instance is None:
+            self._end("Failed", "Failed", FailureReason=_NO_CAPACITY)
+            return True
+        if "InstancePreferences" in self.request["ResourceConfig"]:
+            chosen = {"SelectedInstanceType": self._instance, "SelectedInstanceCount": 1}
+            self.description["ResourceConfig"] = self.request["ResourceConfig"] | chosen
         self._move("Downloading")
         self._lay_out(ml)
         self._move("Training")

@@ -27,6 +27,8 @@ class Operations:
         """Those that were changed: name, such as `ml.g5.xlarge for training job usage`, → instances."""
         self.default_quotas = {f"ml.g5.{size}xlarge for training warm pool usage": 0 for size in (2, 4)}
         """The others, as far as they are a limit here."""
+        self.sold_out: set[str] = set()
+        """Instance types of which no instance is free."""
         self.vpcs_have_egress = True
         """Whether what is in a VPC reaches the internet and AWS; in network isolation nothing does."""
         self.answer_seconds = 60.0
@@ -47,19 +49,22 @@ class Operations:
     # training jobs
 
     def CreateTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:
-        name, instance = request["TrainingJobName"], request["ResourceConfig"]["InstanceType"]
+        name, resources = request["TrainingJobName"], request["ResourceConfig"]
+        types = [one["InstanceType"] for one in resources.get("InstancePreferences", [resources])]
+        instance = self._free(types)
         if name in self.jobs:
             raise RefusalError("ResourceInUse", f"Training job names must be unique; {name} exists already")
         spot = request.get("EnableManagedSpotTraining", False)
         running = [job for job in self.jobs.values() if job.occupies(instance, spot)]
-        self._refuse_beyond_quota(f"{instance} for {'spot ' if spot else ''}training job usage", len(running))
+        if instance:
+            self._refuse_beyond_quota(f"{instance} for {'spot ' if spot else ''}training job usage", len(running))
         for job in self.jobs.values():
             if job.warm and job.request["ResourceConfig"] == request["ResourceConfig"]:
                 job.release("Reused")
                 break
         arn = self._arn("training-job", name, request)
         warm = self._quota(f"{instance} for training warm pool usage") > 0
-        self.jobs[name] = Job(request, arn, self.aws, warm, self._has_network(request))
+        self.jobs[name] = Job(request, arn, self.aws, instance, warm, self._has_network(request))
         self.jobs[name].start()
         return {"TrainingJobArn": arn}
 
@@ -134,11 +139,12 @@ class Operations:
         if name in self.endpoints:
             raise RefusalError("ValidationException", f"Cannot create already existing endpoint {name!r}")
         config, model = self._configured(request["EndpointConfigName"])
-        instance = config["ProductionVariants"][0]["InstanceType"]
+        variant = config["ProductionVariants"][0]
+        instance = self._free([one["InstanceType"] for one in variant.get("InstancePools", [variant])])
         used = sum(endpoint.instances for endpoint in self.endpoints.values() if endpoint.instance_type == instance)
         self._refuse_beyond_quota(f"{instance} for endpoint usage", used)
         arn = self._arn("endpoint", name, request)
-        self.endpoints[name] = Endpoint(name, arn, config, model, self.aws, self._has_network(model))
+        self.endpoints[name] = Endpoint(name, arn, config, model, self.aws, instance, self._has_network(model))
         return {"EndpointArn": arn}
 
     def UpdateEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +208,10 @@ class Operations:
         if request.get("EnableNetworkIsolation"):
             return False
         return self.vpcs_have_egress or "VpcConfig" not in request
+
+    def _free(self, types: list[str]) -> str | None:
+        """The first instance type of which one is free."""
+        return next((name for name in types if name not in self.sold_out), None)
 
     def _quota(self, name: str) -> int:
         return {**self.default_quotas, **self.quotas}.get(name, 99)

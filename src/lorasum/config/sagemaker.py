@@ -39,6 +39,8 @@ class SageMakerConfig(Section):
     """ARN of the Secrets Manager secret that holds the hub's token, for gated models. The container reads it."""
     training_instance_type: str = "ml.g5.2xlarge"
     """Instance of the training job: one GPU."""
+    training_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
+    """Instance types the job may run on where no training_instance_type is free, in this order. Not with spot."""
     training_image: str | None = None
     """URI of the training image; default: the Hugging Face image of the two versions below."""
     training_transformers_version: str = "5.3.0"
@@ -57,6 +59,8 @@ class SageMakerConfig(Section):
     """Minutes the instance is kept, and paid for, after the job, for a next one to start at once. Not with spot."""
     endpoint_instance_type: str = "ml.g5.4xlarge"
     """Instance of the endpoint."""
+    endpoint_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
+    """Instance types the endpoint may run on where no endpoint_instance_type is free, in this order."""
     max_instances: PositiveInt = 1
     """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off."""
     requests_per_minute: PositiveInt = 30
@@ -81,6 +85,11 @@ class SageMakerConfig(Section):
     def _instance_exists(cls, name: str) -> str:
         return _checked(name, instance_problem(name))
 
+    @field_validator("training_instance_alternatives", "endpoint_instance_alternatives")
+    @classmethod
+    def _instances_exist(cls, names: list[str]) -> list[str]:
+        return [_checked(name, instance_problem(name)) for name in names]
+
     @field_validator("region")
     @classmethod
     def _region_exists(cls, name: str | None) -> str | None:
@@ -97,6 +106,13 @@ class SageMakerConfig(Section):
             raise ValueError("subnets and security_groups go together: give both or neither")
         if self.spot and self.keep_alive_minutes:
             raise ValueError("keep_alive_minutes does not go with spot: SageMaker keeps no spot instance")
+        if self.spot and self.training_instance_alternatives:
+            raise ValueError("training_instance_alternatives does not go with spot: SageMaker takes one or the other")
+        if self.max_instances > 1 and self.endpoint_instance_alternatives:
+            raise ValueError("endpoint_instance_alternatives does not go with max_instances above 1")
+        for types in (self.training_instance_types, self.endpoint_instance_types):
+            if len(set(types)) < len(types):
+                raise ValueError(f"an instance type is named twice: {', '.join(types)}")
         if self.max_wait_hours is not None and not self.spot:
             raise ValueError("max_wait_hours is for spot only")
         if self.max_wait_hours is not None and self.max_wait_hours < self.max_runtime_hours:
@@ -106,6 +122,16 @@ class SageMakerConfig(Section):
         if self.network_isolation and self.hub_token_secret:
             raise ValueError("hub_token_secret cannot be read with network_isolation")
         return self
+
+    @property
+    def training_instance_types(self) -> tuple[str, ...]:
+        """All that the job may run on, the first one wanted most."""
+        return (self.training_instance_type, *self.training_instance_alternatives)
+
+    @property
+    def endpoint_instance_types(self) -> tuple[str, ...]:
+        """All that the endpoint may run on, the first one wanted most."""
+        return (self.endpoint_instance_type, *self.endpoint_instance_alternatives)
 
 
 def _checked(value: str, problem: str) -> str:

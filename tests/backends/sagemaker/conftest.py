@@ -11,12 +11,13 @@ from lorasum.backends.sagemaker.wheels import serving_wheels, training_wheels
 
 
 @pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
     """An account that holds nothing but a bucket and a role, and an environment that is logged in to it."""
     with StandIn() as stand_in:
         for name, value in stand_in.environ().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("LORASUM_POLL_SECONDS", "0.1")
+        monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
         yield stand_in
 
 

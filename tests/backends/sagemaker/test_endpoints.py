@@ -192,3 +192,12 @@ def test_a_bucket_that_somebody_else_owns_is_refused(account: StandIn) -> None:
     with pytest.raises(BackendError, match="not authorized"):
         backend(account).delete_files("chats", data=True, artifacts=True)
     assert backend(account, bucket_owner="999999999999").start_endpoint(spec(artifact)).name == "chats"
+
+
+def test_an_endpoint_takes_the_first_instance_type_that_is_free(account: StandIn) -> None:
+    account.sagemaker.sold_out = {"ml.g5.4xlarge"}
+    with pytest.raises(BackendError, match="InsufficientInstanceCapacity"):
+        backend(account).start_endpoint(spec(store(account, "first")))
+    assert account.sagemaker.models == {}
+    serve(account, store(account, "first"), endpoint_instance_alternatives=["ml.g5.8xlarge"])
+    assert account.sagemaker.endpoints["chats"].instance_type == "ml.g5.8xlarge"

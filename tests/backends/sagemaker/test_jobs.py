@@ -11,6 +11,7 @@ from stand_in import Fault, StandIn
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.errors import BackendError
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
 
@@ -52,3 +53,47 @@ def test_a_job_of_another_name_is_no_attempt(account: StandIn) -> None:
     found = backend(account).find_training("chats", "chats-0123abcd")
     assert found is not None
     assert found.location.endswith("/chats-0123abcd")
+
+
+def ended(account: StandIn, name: str = "chats-0123abcd") -> dict[str, Any]:
+    while (known := account.sagemaker.jobs[name].description)["TrainingJobStatus"] == "InProgress":
+        time.sleep(0.05)
+    return known
+
+
+def test_a_job_that_finds_no_instance_says_what_to_do(account: StandIn) -> None:
+    account.sagemaker.sold_out = {"ml.g5.2xlarge"}
+    job = backend(account).start_training(SPEC)
+    ended(account)
+    state = backend(account).training_state(job)
+    assert (state.status, state.reason.partition(":")[0]) == ("failed", "CapacityError")
+    assert "training_instance_alternatives" in state.hint
+    assert backend(account).training_usd(job) == 0
+
+
+def test_a_job_takes_the_first_instance_type_that_is_free_and_is_billed_for_it(account: StandIn) -> None:
+    account.sagemaker.sold_out = {"ml.g5.2xlarge"}
+    several = {"training_instance_alternatives": ["ml.g5.4xlarge", "ml.g5.12xlarge"]}
+    backend(account, **several).start_training(SPEC)
+    resources = ended(account)["ResourceConfig"]
+    assert [one["InstanceType"] for one in resources["InstancePreferences"]] == [
+        "ml.g5.2xlarge",
+        "ml.g5.4xlarge",
+        "ml.g5.12xlarge",
+    ]
+    assert (resources["SelectedInstanceType"], "InstanceType" in resources) == ("ml.g5.4xlarge", False)
+
+
+def test_the_price_said_is_the_dearest(account: StandIn) -> None:
+    account.faults = [Fault("pricing", "denied")]
+    assert backend(account, training_instance_alternatives=["ml.g5.xlarge"]).usd_per_hour("training_job") == 1.515
+    assert backend(account, training_instance_alternatives=["ml.g5.4xlarge"]).usd_per_hour("training_job") == 2.03
+    assert backend(account, training_instance_alternatives=["ml.p5.48xlarge"]).usd_per_hour("training_job") is None
+
+
+def test_one_quota_of_several_is_enough(account: StandIn) -> None:
+    account.sagemaker.quotas["ml.g5.2xlarge for training job usage"] = 0
+    account.sagemaker.sold_out = {"ml.g5.2xlarge"}
+    backend(account, training_instance_alternatives=["ml.g5.4xlarge"]).start_training(SPEC)
+    with pytest.raises(BackendError, match="is 0"):
+        backend(account).start_training(TrainSpec("chats", "chats-89abcdef", SPEC.model, SPEC.dataset, {}))

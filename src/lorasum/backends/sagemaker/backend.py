@@ -45,10 +45,11 @@ class SageMakerBackend:
         return f"account {self._session.account}, {self._session.region}"
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
-        if kind == "training_job":
-            price = usd_per_hour(self._session, self._config.training_instance_type, "Training")
-        else:
-            price = usd_per_hour(self._session, self._config.endpoint_instance_type, "Hosting")
+        training = kind == "training_job"
+        types = self._config.training_instance_types if training else self._config.endpoint_instance_types
+        prices = [usd_per_hour(self._session, name, "Training" if training else "Hosting") for name in types]
+        known = [price for price in prices if price is not None]
+        price = max(known) if len(known) == len(prices) else None
         if self._session.prices_are_estimates and not self._told_of_estimates:
             self._told_of_estimates = True
             self._report.step(f"prices are about those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")

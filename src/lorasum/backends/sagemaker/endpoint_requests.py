@@ -98,11 +98,11 @@ def model_request(name: str, served: Served, place: Place, config: SageMakerConf
 
 def endpoint_config_request(name: str, served: Served, place: Place, config: SageMakerConfig) -> dict[str, Any]:
     """What create_endpoint_config is called with; the model has the same name. Timeouts follow the model's size."""
-    variant = {
+    variant: dict[str, Any] = {
         "VariantName": VARIANT,
         "ModelName": name,
         "InitialInstanceCount": 1,
-        "InstanceType": config.endpoint_instance_type,
+        **_instances(config),
         "ModelDataDownloadTimeoutInSeconds": _seconds(served, served.bytes / _DOWNLOAD_RATE, config),
         "ContainerStartupHealthCheckTimeoutInSeconds": load_seconds(served, config),
     }
@@ -122,6 +122,14 @@ def endpoint_config_request(name: str, served: Served, place: Place, config: Sag
             "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
         } | ({"KmsKeyId": config.kms_key} if config.kms_key else {})
     return request
+
+
+def _instances(config: SageMakerConfig) -> dict[str, Any]:
+    """The instance type, or several of which SageMaker takes the first that is free."""
+    if not config.endpoint_instance_alternatives:
+        return {"InstanceType": config.endpoint_instance_type}
+    types = enumerate(config.endpoint_instance_types, start=1)
+    return {"InstancePools": [{"InstanceType": name, "Priority": priority} for priority, name in types]}
 
 
 def load_seconds(served: Served, config: SageMakerConfig) -> int:

@@ -24,7 +24,7 @@ from lorasum.backends.sagemaker.endpoint_requests import (
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.layout import Place
 from lorasum.backends.sagemaker.logs import Log
-from lorasum.backends.sagemaker.quotas import check_quota
+from lorasum.backends.sagemaker.quotas import check_quotas
 from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.errors import BackendError
@@ -50,7 +50,7 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
     if session.config.max_instances > 1:
         report.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
     if there is None:
-        check_quota(session, session.config.endpoint_instance_type, "endpoint", session.config.max_instances)
+        check_quotas(session, session.config.endpoint_instance_types, "endpoint", session.config.max_instances)
     client = session.client("sagemaker")
     try:
         _create(lambda: client.create_model(**model_request(name, served, place, session.config)), "model")

@@ -47,11 +47,7 @@ def training_request(
         # Compressing 14 GB would hold the GPU for half an hour.
         "OutputDataConfig": {"S3OutputPath": place.layout.uri(Folder.JOBS).rstrip("/"), "CompressionType": "NONE"},
         "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
-        "ResourceConfig": {
-            "InstanceType": config.training_instance_type,
-            "InstanceCount": 1,
-            "VolumeSizeInGB": config.volume_size_gb,
-        },
+        "ResourceConfig": {**_instances(config), "InstanceCount": 1, "VolumeSizeInGB": config.volume_size_gb},
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
         "EnableManagedSpotTraining": config.spot,
         "EnableNetworkIsolation": config.network_isolation,
@@ -65,6 +61,13 @@ def training_request(
     if config.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = config.kms_key
     return request | vpc(config)
+
+
+def _instances(config: SageMakerConfig) -> dict[str, Any]:
+    """The instance type, or several of which SageMaker takes the first that is free."""
+    if not config.training_instance_alternatives:
+        return {"InstanceType": config.training_instance_type}
+    return {"InstancePreferences": [{"InstanceType": name} for name in config.training_instance_types]}
 
 
 def _variables(config: SageMakerConfig) -> dict[str, str]:

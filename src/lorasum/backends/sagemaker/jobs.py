@@ -21,7 +21,7 @@ from lorasum.backends.sagemaker.job_requests import TAG_RUN, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
-from lorasum.backends.sagemaker.quotas import Use, check_quota, tell_of_no_warm_pool
+from lorasum.backends.sagemaker.quotas import Use, check_quotas, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import (
     CHANNEL_CODE,
@@ -45,6 +45,9 @@ _RUNNING = ("InProgress", "Stopping")
 _LOGS_SETTLE = 3  # looks at the logs after the job has ended: its last lines may come late
 _MOST_TRIES = 50
 _RESUME = "the same command starts it again, from its newest checkpoint"
+_NO_CAPACITY = (
+    "nothing was billed: the same command tries again, and sagemaker.training_instance_alternatives names other types"
+)
 _STOPPED = {
     "MaxRuntimeExceeded": ("it reached sagemaker.max_runtime_hours", f"raise it; {_RESUME}"),
     "MaxWaitTimeExceeded": ("it reached sagemaker.max_wait_hours", f"raise it, or set spot: false; {_RESUME}"),
@@ -67,7 +70,10 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     if tries and _state(session, tries[-1]).status in ("running", "completed"):
         return _reference(spec.job_name, tries[-1])
     use: Use = "spot training job" if session.config.spot else "training job"
-    check_quota(session, session.config.training_instance_type, use)
+    types = session.config.training_instance_types
+    check_quotas(session, types, use)
+    if len(types) > 1:
+        report.step(f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's")
     if session.config.keep_alive_minutes:
         tell_of_no_warm_pool(session, session.config.training_instance_type, report)
     there = place(session, spec.run)
@@ -311,7 +317,8 @@ def _state(session: Session, described: dict[str, Any]) -> JobState:
         return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
     failure = read_failure(str(described.get("FailureReason") or secondary))
     log = tuple(Log(session, _LOGS, f"{name}/").tail())
-    return JobState("failed", failure.message, failure.hint or _RESUME, log)
+    hint = _NO_CAPACITY if failure.message.startswith("CapacityError") else failure.hint or _RESUME
+    return JobState("failed", failure.message, hint, log)
 
 
 def _artifact(described: dict[str, Any], name: str) -> str:

@@ -5,6 +5,7 @@ Prices are asked of AWS's price list and remembered for a day; else they come fr
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -52,8 +53,18 @@ def usd_per_hour(session: Session, instance_type: str, use: Use) -> float | None
 
 def billed_usd(session: Session, job: dict[str, Any]) -> float | None:
     """What a training job, as SageMaker describes it, has cost up to now; None where its price is unknown."""
-    price = usd_per_hour(session, job["ResourceConfig"]["InstanceType"], "Training")
+    instance_type = instance_of(job)
+    if instance_type is None:
+        return 0.0  # it is still waiting for one
+    price = usd_per_hour(session, instance_type, "Training")
     return None if price is None else billed_seconds(job) / 3600 * price
+
+
+def instance_of(job: Mapping[str, Any]) -> str | None:
+    """The instance type that a training job runs on; None while SageMaker has not chosen one of several."""
+    resources = job["ResourceConfig"]
+    found: str | None = resources.get("SelectedInstanceType") or resources.get("InstanceType")
+    return found
 
 
 def billed_seconds(job: dict[str, Any]) -> float:

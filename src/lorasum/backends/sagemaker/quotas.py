@@ -1,9 +1,10 @@
 """How many instances an account may use: asked before anything is uploaded or submitted, where we may ask."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
+from lorasum.backends.sagemaker.prices import instance_of
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
@@ -12,6 +13,22 @@ Use = Literal["training job", "spot training job", "endpoint", "training warm po
 _LISTS = ("list_service_quotas", "list_aws_default_service_quotas")
 """The first leaves out the quotas that nobody has changed; the second has what those are."""
 _MOST_LOOKED_AT = 20  # jobs, or endpoints: with more in use the service itself decides
+
+
+def check_quotas(session: Session, instance_types: Sequence[str], use: Use, wanted: int = 1) -> None:
+    """See that the account may use `wanted` more instances of one of the types.
+
+    Raises:
+        BackendError: every quota is too small; it tells of the first, which is wanted most.
+    """
+    problems = []
+    for instance_type in instance_types:
+        try:
+            check_quota(session, instance_type, use, wanted)
+            return
+        except BackendError as error:
+            problems.append(error)
+    raise problems[0]
 
 
 def check_quota(session: Session, instance_type: str, use: Use, wanted: int = 1) -> None:
@@ -79,9 +96,9 @@ def _job_instances(session: Session, spot: bool) -> Iterator[tuple[str, int]]:
     pages = client.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
     for job in islice((job for page in pages for job in page["TrainingJobSummaries"]), _MOST_LOOKED_AT):
         described = client.describe_training_job(TrainingJobName=job["TrainingJobName"])
-        resources = described["ResourceConfig"]
-        if described.get("EnableManagedSpotTraining", False) == spot and "InstanceType" in resources:
-            yield resources["InstanceType"], resources["InstanceCount"]
+        instance_type = instance_of(described)
+        if described.get("EnableManagedSpotTraining", False) == spot and instance_type:
+            yield instance_type, described["ResourceConfig"].get("InstanceCount", 1)
 
 
 def _endpoint_instances(session: Session) -> Iterator[tuple[str, int]]:
