@@ -10,8 +10,8 @@ be taken for one, nor be glued to the number beside it. docs/redaction.md says h
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from lorasum.data import personal_patterns as patterns
@@ -86,35 +86,61 @@ def _search(text: str, region: str) -> tuple[list[Found], str]:
     shadow = _shadow(text)
     if not patterns.MAYBE.search(shadow):
         return [], shadow
-    found: list[Found] = []
-    for kind, spans in _finders(region):
-        matched = spans(shadow)
+    emails = _emails(shadow)
+    found = [Found(start, end, "email address") for start, end in emails]
+    shadow = _without(shadow, emails)
+    near = [(max(start - 1, 0), min(end + 5, len(shadow))) for start, end in _long_numbers(shadow)]
+    plain = patterns.PLAINLY_NOT_PHONES
+    shadow = _without(shadow, [match.span() for window in near for match in plain.finditer(shadow, *window)])
+    windows = _windows(shadow)
+    for kind, spans_in in _finders(region) if windows else ():
+        matched = [span for window in windows for span in spans_in(shadow, window)]
         if kind:
             found += [Found(*_trimmed(shadow, *span), kind) for span in matched]
         shadow = _without(shadow, matched)
     return found, shadow
 
 
-def _finders(region: str) -> Iterator[tuple[str, Any]]:
-    """(kind, spans of it in a shadow) in the order of certainty; without a kind: what is certainly not personal."""
-    yield "email address", _emails
-    yield "phone number", lambda shadow: _all(patterns.PHONE_LINKS, shadow)
+Window = tuple[int, int]
+"""A stretch of a shadow, from its first character to behind its last one. A span is the same, of something found."""
+
+
+def _long_numbers(shadow: str) -> list[Window]:
+    return [match.span() for match in patterns.NUMBERS.finditer(shadow)]
+
+
+def _windows(shadow: str) -> list[Window]:
+    """The stretches around long numbers: only there can be any, and only there can a word say what they are."""
+    windows: list[Window] = []
+    for first, last in _long_numbers(shadow):
+        start = max(first - patterns.BEFORE, 0)
+        start = max(shadow.rfind(" ", 0, start), shadow.rfind("\n", 0, start)) + 1  # a web address begins there
+        end = min(last + patterns.AFTER, len(shadow))
+        if windows and start <= windows[-1][1]:
+            start = windows.pop()[0]
+        windows.append((start, end))
+    return windows
+
+
+def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Window]]]]:
+    """(kind, spans of it in a window) in the order of certainty; without a kind: what is certainly not personal."""
+    yield "phone number", partial(_all, patterns.PHONE_LINKS)
     yield "IBAN", _ibans
     yield "card number", _cards
-    yield "", lambda shadow: _all(patterns.NOT_PHONES, shadow)
-    yield "phone number", lambda shadow: _all([patterns.CALLED_PHONE], shadow)
-    yield "", lambda shadow: _all(patterns.RATHER_NOT_PHONES, shadow)
-    yield "phone number", lambda shadow: _known_phones(shadow, region)
-    yield "phone number", lambda shadow: _all(patterns.PHONE_FORMS, shadow)
+    yield "", partial(_all, patterns.NOT_PHONES)
+    yield "phone number", partial(_all, [patterns.CALLED_PHONE])
+    yield "", partial(_all, patterns.RATHER_NOT_PHONES)
+    yield "phone number", partial(_known_phones, region)
+    yield "phone number", partial(_all, patterns.PHONE_FORMS)
 
 
-def _all(expressions: Iterable[re.Pattern[str]], shadow: str) -> list[tuple[int, int]]:
+def _all(expressions: Iterable[re.Pattern[str]], shadow: str, window: Window) -> list[Window]:
     """Spans of all matches that do not overlap; of two that do, the one of the earlier expression. A group `found`
     is the span where there is one."""
-    spans: list[tuple[int, int]] = []
+    spans: list[Window] = []
     for expression in expressions:
         group: str | int = "found" if "found" in expression.groupindex else 0
-        new = [match.span(group) for match in expression.finditer(shadow)]
+        new = [match.span(group) for match in expression.finditer(shadow, *window)]
         shadow = _without(shadow, new)
         spans += new
     return spans
@@ -125,27 +151,31 @@ def _trimmed(shadow: str, start: int, end: int) -> tuple[int, int]:
     return (start + 1 if shadow[start] == "(" and ")" not in shadow[start:end] else start), end
 
 
-def _without(shadow: str, spans: Iterable[tuple[int, int]]) -> str:
-    for start, end in spans:
-        shadow = f"{shadow[:start]}{_BLANK * (end - start)}{shadow[end:]}"
-    return shadow
+def _without(shadow: str, spans: Iterable[Window]) -> str:
+    """The shadow with blanks in the place of `spans`."""
+    pieces, end = [], 0
+    for start, stop in sorted(spans):
+        pieces += [shadow[end:start], _BLANK * (stop - max(start, end))]
+        end = max(stop, end)
+    return "".join([*pieces, shadow[end:]]) if pieces else shadow
 
 
-def _known_phones(shadow: str, region: str) -> list[tuple[int, int]]:
+def _known_phones(region: str, shadow: str, window: Window) -> list[Window]:
     """Phone numbers that exist: of any country with a +, of `region` without."""
     phones = _phonenumbers()
-    if phones is None or not patterns.SOME_NUMBER.search(shadow):
+    if phones is None or not patterns.SOME_NUMBER.search(shadow, *window):
         return []
-    matches = phones.PhoneNumberMatcher(shadow, region, leniency=phones.Leniency.VALID)
+    first = window[0]
+    matches = phones.PhoneNumberMatcher(shadow[slice(*window)], region, leniency=phones.Leniency.VALID)
     return [
-        (match.start, match.end)
+        (first + match.start, first + match.end)
         for match in matches
         if sum(map(str.isdigit, match.raw_string)) >= patterns.LEAST_PHONE_DIGITS
-        and not patterns.GLUED.search(shadow[max(match.start - 1, 0) : match.start])
+        and not patterns.GLUED.search(shadow[max(first + match.start - 1, 0) : first + match.start])
     ]
 
 
-def _emails(shadow: str) -> list[tuple[int, int]]:
+def _emails(shadow: str) -> list[Window]:
     spans = []
     for domain, locals_ in patterns.EMAILS:
         for match in domain.finditer(shadow):
@@ -157,8 +187,8 @@ def _emails(shadow: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _cards(shadow: str) -> list[tuple[int, int]]:
-    spans = [match.span() for match in patterns.CARD.finditer(shadow)]
+def _cards(shadow: str, window: Window) -> list[Window]:
+    spans = [match.span() for match in patterns.CARD.finditer(shadow, *window)]
     return [span for span in spans if _is_card(_digits(shadow[slice(*span)]))]
 
 
@@ -173,11 +203,13 @@ def _luhn(digits: Sequence[int]) -> bool:
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def _ibans(shadow: str) -> list[tuple[int, int]]:
+def _ibans(shadow: str, window: Window) -> list[Window]:
     """International bank account numbers, ISO 13616: a country's own length, and a remainder of 1."""
     spans = []
-    for match in patterns.IBAN.finditer(shadow):
-        length = patterns.IBAN_LENGTHS[match[1].upper()]
+    for match in patterns.IBAN.finditer(shadow, *window):
+        length = patterns.IBAN_LENGTHS.get(match[1].upper(), 0)
+        if not length:
+            continue
         places = [at for at in range(*match.span()) if shadow[at].isalnum()][:length]
         code = "".join(shadow[at] for at in places).upper()
         end = places[-1] + 1

@@ -15,13 +15,13 @@ def _words(*words: str) -> str:
 
 
 CANDIDATE = (
-    r"@|＠|﹫|[(\[{](at|ät)[)\]}]| at .{1,80} dot |"
-    + r"\p{Nd}"
-    + r"(?:[\s().\-/−⁄∕／（）．\p{Zs}\p{Pd}\p{Cf}]{0,3}\p{Nd}){6}"
+    r"@|＠|﹫|[(\[{](?:at|ät)[)\]}]| at [^ ]+ dot |"
+    r"[^\P{Nd}0-9]|"  # a digit of another script
+    r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){6}"
 )
 """What every text with personal data has in it, in RE2's language; few other texts do."""
 
-MAYBE = re.compile(r"@|[(\[{](?:at|ät)[)\]}]| at .{1,80} dot |\d(?:[ ().\-/]{0,3}\d){6}")
+MAYBE = re.compile(r"@|[(\[{](?:at|ät)[)\]}]| at [^ ]+ dot |\d(?:[ ().\-/]{0,3}\d){6}")
 """The same for a shadow."""
 
 # -- email addresses --
@@ -73,7 +73,7 @@ IBAN_LENGTHS = {
     }.items()
     for country in countries.split()
 }  # fmt: skip
-IBAN = re.compile(rf"(?<!\w)({'|'.join(sorted(IBAN_LENGTHS))})\d\d(?:[ \-]?[A-Z0-9]){{11,29}}", re.IGNORECASE)
+IBAN = re.compile(r"(?<!\w)([A-Z]{2})\d\d(?:[ \-]?[A-Z0-9]){11,29}", re.IGNORECASE)
 
 # -- phone numbers --
 
@@ -106,6 +106,9 @@ PHONE_FORMS = [
 ]
 """What no other number looks like, whichever country it may be of."""
 
+NUMBERS = re.compile(r"\d(?:[ ().,:;\-/'+h]{0,3}\d){6,}")
+"""Where there may be a phone number, or what looks like one."""
+BEFORE, AFTER = 60, 40  # characters around NUMBERS in which a word can say what it is
 GLUED = re.compile(r"[A-Za-z0-9_.,]")
 """Before the first digit of what is a part of a word, a version or a decimal."""
 SOME_NUMBER = re.compile(rf"\d(?:{_GAP}{{0,4}}\d){{6}}")
@@ -115,6 +118,7 @@ LONG_NUMBER = re.compile(r"(?<![\w.,])\d(?:[ .\-/]?\d){8,}(?!\w)")
 
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _HOUR, _MINUTE = r"(?:[01]?\d|2[0-4])", r"[0-5]\d"
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)"
 _NO_MORE = r"(?![./-]?\d)"
 _CURRENCIES = _words(
     "€ eur euro euros £ gbp pound pounds quid $ usd dollar dollars bucks us$ ca$ a$ ¥ jpy yen 円 元 块 rmb cny 원 krw",
@@ -143,24 +147,33 @@ _NUMBERS = _words(
 _OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{_NUMBERS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
 _CODE = r"(?!\+)\w{0,20}\d[\w\-./]{0,60}"
 
+PLAINLY_NOT_PHONES = re.compile(
+    "|".join(
+        (
+            rf"(?<![\d+])(?<!\d[./-]){_YEAR}(?P<a>[./-]) ?{_MONTH}(?P=a) ?{_DAY}(?!\d)",  # 2024-06-03
+            rf"(?<![\d+])(?<!\d[./-]){_DAY}(?P<b>[./-]) ?{_DAY}(?P=b) ?(?:{_YEAR}|\d\d){_NO_MORE}",  # 03.06.2024
+            rf"(?<![\d+])(?<!\d[./ -]){_YEAR} ?[-/] ?{_YEAR}{_NO_MORE}",  # 2019-2024
+            rf"(?<![\d.]){_HOUR}[.:h]{_MINUTE} ?(?:-|to|bis|à|a) ?{_HOUR}[.:h]{_MINUTE}(?![.\d])",  # 9.30-11.45
+            r"(?<!\d)\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?!\d)",  # 18:01
+            rf"(?<![\d.]){_HOUR}[.h]{_MINUTE}(?= ?(?:uhr|am|pm|a\.m|p\.m|h)\b)",  # 18.30 Uhr
+            rf"(?<![\w.])(?:{_BYTE}\.){{3}}{_BYTE}(?![\w]|\.\d)",  # 192.168.178.21
+            r"(?<![\w.])-?(?!\d{3}\.\d{7}\b)(?:0|[1-9]\d{0,2})[.,]\d{5,}(?![\w.])",  # 52.520008
+            r"(?<![\w])97[89](?:[ -]?\d){10}(?!\d)",  # ISBN
+        )
+    ),
+    re.IGNORECASE,
+)
+"""Dates, times and the like, which no word has to explain. They are many, and blanked out first."""
+
 NOT_PHONES = [
     re.compile(r"(?:https?://|www\.)\S+"),
-    re.compile(rf"(?<![\d+])(?<!\d[./-]){_YEAR}([./-]) ?{_MONTH}\1 ?{_DAY}(?!\d)"),  # 2024-06-03
-    re.compile(rf"(?<![\d+])(?<!\d[./-]){_DAY}([./-]) ?{_DAY}\1 ?(?:{_YEAR}|\d\d){_NO_MORE}"),  # 03.06.2024, 6/3/24
-    re.compile(rf"(?<![\d+])(?<!\d[./ -]){_YEAR} ?[-/] ?{_YEAR}{_NO_MORE}"),  # 2019-2024
-    re.compile(rf"(?<![\d.]){_HOUR}[.:h]{_MINUTE} ?(?:-|to|bis|à|a) ?{_HOUR}[.:h]{_MINUTE}(?![.\d])"),  # 9.30-11.45
-    re.compile(r"(?<!\d)\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?!\d)"),
-    re.compile(rf"(?<![\d.]){_HOUR}[.h]{_MINUTE}(?= ?(?:uhr|am|pm|a\.m|p\.m|h)\b)", re.IGNORECASE),
     re.compile(rf"(?<!\w)(?:{_CURRENCIES}) ?(?!0\d){_AMOUNT}", re.IGNORECASE),
     re.compile(rf"(?<![\w(])(?<!\d[ ./-])[+-]?(?!0\d){_AMOUNT} ?(?:{_CURRENCIES}|{_UNITS})(?![\w]|\d)", re.IGNORECASE),
     re.compile(rf"(?:\b(?:{_ORDER})|{_ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_CODE})", re.IGNORECASE),
     re.compile(rf"\b(?:{_CASE}){_OF_ORDER}(?P<found>(?!0){_CODE})", re.IGNORECASE),
     re.compile(r"[#№] ?(?P<found>\d[\d\-]*)"),
-    re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)(?![\w]|\.\d)"),  # IP
-    re.compile(r"(?<![\w.])-?(?:0|[1-9]\d{0,2})[.,]\d{5,}(?![\w.])"),  # a decimal, such as a place on the map
-    re.compile(r"(?<![\w])97[89](?:[ -]?\d){10}(?!\d)"),  # ISBN
 ]
-"""Dates, times, prices, order numbers and the like."""
+"""Prices, order numbers and web addresses."""
 
 RATHER_NOT_PHONES = [
     re.compile(
