@@ -104,7 +104,7 @@ def look_at_config(config: Mapping[str, Any], name: str, known: Collection[str] 
                 "choose a model that transformers has a class for",
             )
         raise BaseModelError(
-            f"{name} is of a type that this version of transformers does not know: {kind or 'none given'}",
+            f"this version of transformers has no causal language model of type {kind or '(none given)'}: {name}",
             "check model_type in its config.json, or choose another model",
         )
 

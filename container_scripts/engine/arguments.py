@@ -45,7 +45,9 @@ class Arguments:
     lora_dropout: float = 0.05
     """Probability that a value of the adapter's input is dropped, 0 to 1."""
     lora_targets: tuple[str, ...] = ("auto",)
-    """Names of the modules that get an adapter, separated by commas; or auto: the attention projections."""
+    """Names of the modules that get an adapter, separated by commas; auto: the attention projections; or all-linear."""
+    lora_rslora: bool = False
+    """The update is scaled by lora_alpha / sqrt(lora_r) instead."""
     epochs: float = 3.0
     """Passes over the training packs."""
     max_steps: int = -1

@@ -55,8 +55,7 @@ class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, multiply: Multiply, dequantize: Dequantize) -> torch.Tensor:
         ctx.dequantize = dequantize
-        out = multiply(x.flatten(0, -2))
-        return out.view(*x.shape[:-1], out.shape[1])
+        return _shaped_as(x, multiply(x.flatten(0, -2)))
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -84,7 +83,7 @@ class _AdaptedLinear(torch.autograd.Function):
         out = multiply(rows).addmm_(h, b.to(x.dtype).T, alpha=scale)
         ctx.save_for_backward(x, h, a, b)
         ctx.dequantize, ctx.scale, ctx.dropout, ctx.seed = dequantize, scale, dropout, seed
-        return out.view(*x.shape[:-1], out.shape[1])
+        return _shaped_as(x, out)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -103,6 +102,16 @@ class _AdaptedLinear(torch.autograd.Function):
                 grad_x.addcmul_(grad_h @ a.to(grad.dtype), mask)
             grad_x = grad_x.view_as(x)
         return grad_x, grad_a.to(a.dtype), grad_b.to(b.dtype), None, None, None, None
+
+
+def _shaped_as(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """`rows`, (tokens, out_features), in the leading shape of `x`.
+
+    Autograd forbids models to change a view that a Function returns in place (Llama 4 does), so it is not told of this
+    one. PyTorch's own linear layer does the same.
+    """
+    shaped: torch.Tensor = torch.ops.aten._unsafe_view(rows, (*x.shape[:-1], rows.shape[1]))
+    return shaped
 
 
 def _dropout_mask(like: torch.Tensor, dropout: float, seed: int) -> torch.Tensor:

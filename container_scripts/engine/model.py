@@ -139,8 +139,9 @@ def count_layers(model: Any) -> tuple[int, int]:
 def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     """The names of the modules that get an adapter.
 
-    `auto` means the attention projections: PEFT has a table of them by architecture. For an architecture that is not in
-    the table, they are the linear layers whose path contains `attn` or `attention`.
+    `all-linear` means every linear layer but the head. `auto` means the attention projections: PEFT has a table of them
+    by architecture. For an architecture that is not in the table, they are the linear layers whose path contains `attn`
+    or `attention`.
 
     Raises:
         TrainingError: a requested name matches no linear layer. The hint lists the names that exist.
@@ -148,7 +149,9 @@ def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     linear = [name for name, module in model.named_modules() if is_linear(module)]
     head = next((name for name, m in model.named_modules() if m is model.get_output_embeddings()), None)
     candidates = sorted({name.rpartition(".")[2] for name in linear if name != head})
-    if requested == ("auto",):
+    if requested == ("all-linear",):
+        targets = candidates
+    elif requested == ("auto",):
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 
         targets = KNOWN.get(model.config.get_text_config().model_type) or sorted(
@@ -173,6 +176,7 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
+        use_rslora=arguments.lora_rslora,
         target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",

@@ -101,7 +101,7 @@ def test_a_known_model_may_bring_code_that_is_not_needed(llama: Path) -> None:
 
 
 def test_an_unknown_model_type_is_refused() -> None:
-    with pytest.raises(BaseModelError, match="of a type that this version of transformers does not know: acme"):
+    with pytest.raises(BaseModelError, match="has no causal language model of type acme: owner/model"):
         look_at_config({"model_type": "acme"}, "owner/model", known={"llama"})
 
 

@@ -182,3 +182,15 @@ def test_llm_int8_is_nearer_than_int8_where_there_are_outliers() -> None:
     error = [(found - exact).abs().max().item() / exact.abs().max().item() for found in (int8, apart)]
     assert error[1] < error[0] / 3
     assert error[1] < 2e-2
+
+
+def test_a_model_may_change_a_layers_output_in_place() -> None:
+    """Llama 4 does so with the output of its router, whose weight is quantized."""
+    weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    a, b = torch.randn(2, 4).requires_grad_(), torch.randn(6, 2).requires_grad_()
+    x = torch.randn(2, 3, 4).requires_grad_()
+    out = adapted_linear(x, a, b, weight.to, lambda rows: rows @ weight.T)
+    out.mul_(2)
+    out.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, (2 * (weight + b @ a).sum(0)).expand(2, 3, 4).detach(), atol=1e-5, rtol=1e-5)

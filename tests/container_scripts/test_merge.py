@@ -14,7 +14,7 @@ from conftest_engine import random_model, with_adapter
 from engine.arguments import Arguments
 from engine.failure import TrainingError
 from engine.merge import merge, try_merge
-from engine.model import add_adapter, load_base
+from engine.model import add_adapter, load_base, resolve_targets
 
 
 def save_base(folder: Path, architecture: str, dtype: torch.dtype, shard_size: str = "5GB") -> Path:
@@ -47,6 +47,24 @@ def test_merged_weights_equal_pefts_bit_for_bit_in_float32(architecture: str, tm
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     changed = [name for name, tensor in load_all(base).items() if not torch.equal(tensor, ours[name])]
     assert len(changed) == (2 if architecture == "bloom" else 4)
+
+
+def test_rslora_on_all_linear_layers_is_merged_as_peft_merges_it(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama", torch.float32)
+    arguments = Arguments(quantization="none", lora_r=4, lora_alpha=8, lora_dropout=0.0, lora_rslora=True)
+    loaded = load_base(base, arguments, torch.float32, torch.device("cpu"))
+    targets = resolve_targets(loaded, ("all-linear",))
+    assert targets == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    adapted = add_adapter(loaded, arguments, targets)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.full_like(parameter, 0.01)
+    assert {module.scaling["default"] for module in adapted.modules() if hasattr(module, "lora_A")} == {4.0}
+    adapted.save_pretrained(tmp_path / "adapter")
+    merge(base, tmp_path / "adapter", tmp_path)
+    adapted.merge_and_unload().save_pretrained(tmp_path / "peft")
+    ours, theirs = load_all(tmp_path), load_all(tmp_path / "peft")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

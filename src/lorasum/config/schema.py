@@ -151,8 +151,11 @@ class LoraConfig(Section):
     """Scale: the update is multiplied by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Dropout on the adapter's input, 0 to 1."""
-    targets: Literal["auto"] | list[str] = "auto"
-    """Module names to adapt, or `auto`: the attention projections of the model's architecture."""
+    targets: Literal["auto", "all-linear"] | list[str] = "auto"
+    """Module names to adapt. `auto`: the attention projections of the model's architecture. `all-linear`: every linear
+    layer but the head."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(r), with which larger ranks learn as fast as small ones (Kalajdzievski 2023)."""
 
 
 class EngineConfig(Section):

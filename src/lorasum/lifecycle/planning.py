@@ -18,7 +18,8 @@ from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
-_SINCE = {"keep": "last"}  # flags of later versions: with these values they are not passed, and old names stay
+# Flags of later versions: with these values they are not passed, and old names stay.
+_SINCE = {"keep": "last", "lora_rslora": False}
 _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that a renamed value starts no job again
 
 
