@@ -47,7 +47,7 @@ def fails(path: Path, *overrides: str) -> list[str]:
         (GOOD + "# " + "x" * LONGEST, f"x.yaml: longer than {LONGEST:,} bytes, so it is no config"),
         (GOOD + "backend: [local]\n", "x.yaml:4: backend: must be 'local' or 'sagemaker'"),
         (GOOD + "backend: {local: 1}\n", "x.yaml:4: backend: must be 'local' or 'sagemaker'"),
-        (GOOD + "lora: {targets: {a: 1}}\n", "x.yaml:4: lora.targets: must be 'auto' or a list"),
+        (GOOD + "lora: {targets: {a: 1}}\n", "x.yaml:4: lora.targets: must be 'auto' or 'all-linear' or a list"),
         (GOOD + "lora: {r: !!int abc}\n", "x.yaml:4: lora.r: cannot be read with the tag !!int, write the plain value"),
         (GOOD + "lora: {r: !!float x}\n", "x.yaml:4: lora.r: cannot be read with the tag !!float"),
         (GOOD + "lora: {r: !!bool maybe}\n", "x.yaml:4: lora.r: cannot be read with the tag !!bool"),

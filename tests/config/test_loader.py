@@ -117,7 +117,7 @@ def test_an_unknown_key_gets_the_nearest_valid_one(write: Writer, key: str, mean
         (GOOD + "lora:\n  r: 1\n  r: 2\n", "x.yaml:6: lora.r: duplicate key, already at x.yaml:5"),
         (GOOD + "lora: 3\n", "x.yaml:4: lora: must be a section of keys and values (got 3)"),
         (GOOD + "lora:\n  targets: [q, 3]\n", "x.yaml:5: lora.targets.1: must be a valid string (got 3)"),
-        (GOOD + "lora:\n  targets: 3\n", "x.yaml:5: lora.targets: must be 'auto' or a list (got 3)"),
+        (GOOD + "lora:\n  targets: 3\n", "x.yaml:5: lora.targets: must be 'auto' or 'all-linear' or a list (got 3)"),
         (GOOD.replace("{id:", "{revision: 123, id:"), "x.yaml:2: model.revision: must be a valid string (got 123)"),
         (GOOD.replace("model: {id: org/model}\n", ""), "x.yaml: model: is missing"),
         (GOOD.replace("id: org/model", "revision: a"), "x.yaml:2: model.id: is missing"),
