@@ -10,7 +10,7 @@ import pytest
 from lorasum import remembered
 from lorasum.config.schema import DataConfig
 from lorasum.data.sources import open_sources
-from lorasum.data.validate import Tally, examples
+from lorasum.data.validate import RejectFile, Tally, examples
 from lorasum.errors import DataError
 
 ROWS = [{"dialogue": f"Ana: number {n}?\nBen: yes, {n}", "summary": f"Ana asks about {n}."} for n in range(4)]
@@ -452,3 +452,36 @@ def test_sequences_of_the_hubs_datasets_are_messages(tmp_path: Path) -> None:
     rows = [{"dialogue": {"speaker": ["Ana", "Ben"], "text": ["hi", "hey"]}, "summary": "They greet."}]
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "t.parquet")
     assert kept(tmp_path / "t.parquet") == [{"dialogue": "Ana: hi\nBen: hey", "summary": "They greet."}]
+
+
+@pytest.mark.parametrize("depth", [50, 300, 600, 900, 980, 5000])
+@pytest.mark.parametrize("shape", ['{{"dialogue": {0}, "summary": "S"}}', '{{"dialogue": "A: hi", "x": {0}}}', "{0}"])
+def test_nesting_of_any_depth_is_a_row_with_its_number(tmp_path: Path, shape: str, depth: int) -> None:
+    nested = '{"a": [' * depth + "1" + "]}" * depth
+    path = write(tmp_path / "t.jsonl", lines(ROWS) + shape.format(nested) + "\n")
+    settings = {"train": str(path), "test_fraction": 0.4, "max_bad_rows": 5}
+    data = DataConfig.model_validate(settings)
+    places = []
+    with RejectFile(tmp_path / "rejected.jsonl") as rejected:
+        for split, source in open_sources(data).items():
+            tally = Tally(split, rejected)
+            places += [where for where, _ in examples(source.rows(lambda share: None), "t", data, tally)]
+    assert sorted(places) == [f"t.jsonl:{number}" for number in range(1, 5)]
+    [left_out] = (tmp_path / "rejected.jsonl").read_text("utf-8").splitlines()
+    assert '"where": "t.jsonl:5"' in left_out[:60]
+
+
+def test_a_hub_dataset_whose_files_differ_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lorasum.data import hub_source
+
+    def fail(*arguments: object) -> None:
+        raise ValueError(
+            "An error occurred while generating the dataset\n\nAll the data files must have the same columns, but at "
+            "some point there are 1 new columns ({'tldr'})"
+        )
+
+    monkeypatch.setattr(hub_source, "_prepared", fail)
+    source = hub_source.HubSource("owner/chats", None, "train", "0" * 40, DataConfig(dataset="owner/chats").columns)
+    with pytest.raises(DataError, match=r"its files differ in their columns .*tldr") as caught:
+        list(source.rows(lambda share: None))
+    assert "data.subset" in caught.value.hint

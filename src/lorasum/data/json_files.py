@@ -92,7 +92,10 @@ def _line_row(line: bytes) -> Row:
 def _object(row: Any) -> Row:
     if isinstance(row, dict):
         return row
-    return Rejected("not a JSON object", type(row).__name__, json.dumps(row))
+    try:
+        return Rejected("not a JSON object", type(row).__name__, json.dumps(row))
+    except RecursionError:
+        return Rejected("not a JSON object", type(row).__name__)
 
 
 def _raw(line: bytes) -> str:

@@ -171,7 +171,7 @@ def _known_phones(region: str, shadow: str, window: Window) -> list[Window]:
         (first + match.start, first + match.end)
         for match in matches
         if sum(map(str.isdigit, match.raw_string)) >= patterns.LEAST_PHONE_DIGITS
-        and not patterns.GLUED.search(shadow[max(first + match.start - 1, 0) : first + match.start])
+        and not patterns.GLUED.search(shadow[max(first + match.start - 5, 0) : first + match.start])
     ]
 
 

@@ -6,7 +6,7 @@ import re
 LEAST_PHONE_DIGITS = 7  # shorter ones are rooms, prices, times
 
 _GAP = r"[ ().\-/]"  # what may stand between the digits of a phone number
-_EDGE = r"(?<![\w.,+/\-])"
+_EDGE = r"(?<![\w+])(?<!\d[.,\-])"
 _END = r"(?![\w]|[.,:]\d)"
 
 
@@ -95,22 +95,25 @@ _CALLED_TOGETHER = _words(  # scripts without spaces, and words written together
 )
 _NUMBER = rf"[+(]*\d(?:{_GAP}{{0,3}}\d){{6,14}}(?!\d)"
 CALLED_PHONE = re.compile(
-    rf"(?:\b(?:{_CALLED})\b|{_CALLED_TOGETHER})[^\d\n\x00]{{0,20}}?(?P<found>(?<![\d.,]){_NUMBER})", re.IGNORECASE
+    rf"(?:\b(?:{_CALLED})(?![^\W\d_])|{_CALLED_TOGETHER})[^\d\n\x00]{{0,20}}?(?P<found>(?<!\d)(?<!\d[.,]){_NUMBER})",
+    re.IGNORECASE,
 )
 """A number behind a word such as `call` or `Handy`."""
 
 PHONE_FORMS = [
     re.compile(rf"(?<![\w+])\+ ?\(?\d(?:{_GAP}{{0,3}}\d){{7,14}}(?!\d)"),  # with a country's code, ITU-T E.123
     re.compile(rf"{_EDGE}\(?00[1-9](?:{_GAP}{{0,3}}\d){{8,13}}{_END}"),  # the same, dialled
-    re.compile(rf"{_EDGE}\(?0[1-9](?:{_GAP}{{0,3}}\d){{7,10}}{_END}"),  # with the 0 of most countries' own numbers
+    re.compile(
+        rf"{_EDGE}(?!(?:\d\d ){{5}}\d\d)\(?0[1-9](?:{_GAP}{{0,3}}\d){{7,10}}{_END}"
+    ),  # with the 0 of most countries' own numbers
 ]
 """What no other number looks like, whichever country it may be of."""
 
 NUMBERS = re.compile(r"\d(?:[ ().,:;\-/'+h]{0,3}\d){6,}")
 """Where there may be a phone number, or what looks like one."""
 BEFORE, AFTER = 60, 40  # characters around NUMBERS in which a word can say what it is
-GLUED = re.compile(r"[A-Za-z0-9_.,]")
-"""Before the first digit of what is a part of a word, a version or a decimal."""
+GLUED = re.compile(r"(?:[A-Za-z_]|(?<!\d)\d{1,3}[.,])$")
+"""Ends what stands before the first digit of a part of a word, a version or a decimal."""
 SOME_NUMBER = re.compile(rf"\d(?:{_GAP}{{0,4}}\d){{6}}")
 LONG_NUMBER = re.compile(r"(?<![\w.,])\d(?:[ .\-/]?\d){8,}(?!\w)")
 
@@ -145,6 +148,7 @@ _NUMBERS = _words(
     "number numbers no no. nr nr. nummer num numéro número numero id code is was are ist war lautet es n° nº",
 )
 _OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{_NUMBERS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
+_NO_TRUNK = r"(?!0\d{1,5}[ /\-]\d{2}|\d{3}[ .\-]\d{3}[ .\-]\d{4}\b)"  # phone numbers, whatever stands before them
 _CODE = r"(?!\+)\w{0,20}\d[\w\-./]{0,60}"
 
 PLAINLY_NOT_PHONES = re.compile(
@@ -169,8 +173,8 @@ NOT_PHONES = [
     re.compile(r"(?:https?://|www\.)\S+"),
     re.compile(rf"(?<!\w)(?:{_CURRENCIES}) ?(?!0\d){_AMOUNT}", re.IGNORECASE),
     re.compile(rf"(?<![\w(])(?<!\d[ ./-])[+-]?(?!0\d){_AMOUNT} ?(?:{_CURRENCIES}|{_UNITS})(?![\w]|\d)", re.IGNORECASE),
-    re.compile(rf"(?:\b(?:{_ORDER})|{_ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_CODE})", re.IGNORECASE),
-    re.compile(rf"\b(?:{_CASE}){_OF_ORDER}(?P<found>(?!0){_CODE})", re.IGNORECASE),
+    re.compile(rf"(?:\b(?:{_ORDER})|{_ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_NO_TRUNK}{_CODE})", re.IGNORECASE),
+    re.compile(rf"\b(?:{_CASE}){_OF_ORDER}(?P<found>(?!0){_NO_TRUNK}{_CODE})", re.IGNORECASE),
     re.compile(r"[#№] ?(?P<found>\d[\d\-]*)"),
 ]
 """Prices, order numbers and web addresses."""

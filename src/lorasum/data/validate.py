@@ -89,7 +89,15 @@ class RejectFile:
             self._file = open_file(self._part, "w", errors="backslashreplace")
         there = {"raw": why.raw} if why.raw else {} if row is None else {"row": row}
         line = {"split": split, "where": where, "reason": why.reason, "detail": why.detail, **there}
-        self._file.write(json.dumps({key: value for key, value in line.items() if value != ""}, default=str) + "\n")
+        self._file.write(_json_line({key: value for key, value in line.items() if value != ""}) + "\n")
+
+
+def _json_line(line: Mapping[str, Any]) -> str:
+    """The line as JSON; without its row where that is nested too deeply to be written."""
+    try:
+        return json.dumps(line, default=str)
+    except (RecursionError, ValueError):
+        return json.dumps({key: value for key, value in line.items() if key != "row"})
 
 
 @dataclass(slots=True)
