@@ -93,8 +93,8 @@ def _form(data: Mapping[str, Any], messages: list[Any]) -> tuple[str, list[Any]]
 
 def _by_time(messages: list[Any], key: str) -> list[Any]:
     """In order of `key`, where all have it, of one type."""
-    times = [message.get(key) for message in messages]
-    if len({type(time) for time in times}) == 1 and times[0] is not None:
+    times = [message.get(key) if isinstance(message, Mapping) else None for message in messages]
+    if all(isinstance(time, str) for time in times) or all(isinstance(time, int | float) for time in times):
         return sorted(messages, key=lambda message: message[key])
     return messages
 
@@ -120,17 +120,13 @@ def _branch(chat: Mapping[str, Any]) -> list[Any]:
     """The messages of a ChatGPT conversation on the way to its newest one; others were answers tried before."""
     nodes, at = chat["mapping"], chat.get("current_node")
     messages: list[Any] = []
-    for _ in range(len(nodes)):
-        node = nodes.get(at)
-        if not isinstance(node, Mapping):
-            break
+    while isinstance(at, str) and isinstance(node := nodes.get(at), Mapping) and len(messages) < len(nodes):
         message = node.get("message")
-        if isinstance(message, Mapping) and not (message.get("metadata") or {}).get(
-            "is_visually_hidden_from_conversation"
-        ):
-            messages.append(message)
+        metadata = message.get("metadata") if isinstance(message, Mapping) else None
+        hidden = isinstance(metadata, Mapping) and metadata.get("is_visually_hidden_from_conversation")
+        messages.append(None if hidden else message)
         at = node.get("parent")
-    return messages[::-1]
+    return [message for message in reversed(messages) if isinstance(message, Mapping)]
 
 
 def _text_in(data: Mapping[str, Any]) -> str:
@@ -172,7 +168,8 @@ def _complete(message: Any) -> Any:
     poll, embeds = message.get("poll"), message.get("embeds")
     if isinstance(poll, Mapping) and not text_of({key: message.get(key) for key in ("text", "content")}):
         asked = [text_of({"text": poll.get("question")})] if poll.get("question") else []
-        answers = [text_of(answer) for answer in poll.get("answers") or [] if isinstance(answer, Mapping)]
+        options = poll.get("answers")
+        answers = [text_of(one) for one in options if isinstance(one, Mapping)] if isinstance(options, list) else []
         return {**message, "text": " OPTION: ".join(["POLL: " + "".join(asked), *answers])}
     content = message.get("content")
     if content == "" and isinstance(embeds, list):

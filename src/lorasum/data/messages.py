@@ -279,7 +279,7 @@ def _text(value: Any, number: int) -> str:
     if isinstance(value, str):
         return mended(value).strip()
     if isinstance(value, Mapping):
-        if value.get("type") in _UNSAID:
+        if str(value.get("type")) in _UNSAID:
             return ""
         return text_of(value, number)
     if isinstance(value, list):
