@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lorasum.config.schema import DataConfig
+from lorasum.data.s3 import S3Login
 from lorasum.data.sources import open_sources
 from lorasum.errors import DataError, LorasumError
 
@@ -82,3 +83,21 @@ def test_what_killed_downloads_left_is_removed(bucket: str, tmp_path: Path) -> N
     assert found("s3://chats/day/a.jsonl") == ["a.jsonl:1"]
     assert not other.exists()
     assert not list((tmp_path / "home" / "downloads").rglob("*.part*"))
+
+
+def test_the_profile_and_region_of_the_config_are_used(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = tmp_path / "credentials"
+    keys.write_text("[chats]\naws_access_key_id = testing\naws_secret_access_key = testing\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    data = DataConfig(train="s3://chats/day/a.jsonl", test="s3://chats/day/b.jsonl")
+    with pytest.raises(LorasumError, match="credentials"):
+        open_sources(data)
+    source = open_sources(data, login=S3Login("chats", "eu-west-1"))["train"]
+    assert len(list(source.rows(lambda share: None))) == 1
+    with pytest.raises(LorasumError, match="nobody") as error:
+        open_sources(data, login=S3Login("nobody"))
+    assert "list-profiles" in error.value.hint

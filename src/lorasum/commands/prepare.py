@@ -12,6 +12,7 @@ from lorasum.data import store
 from lorasum.data.making import Recipe, make_dataset
 from lorasum.data.oddities import Oddities
 from lorasum.data.report import write_report
+from lorasum.data.s3 import S3Login
 from lorasum.data.sources import open_sources
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import maker_lock, writing
@@ -34,7 +35,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     started = time.monotonic()
     config, report = run.config, run.reporter
     oddities = Oddities()
-    sources = open_sources(config.data, oddities.say)
+    sources = open_sources(config.data, oddities.say, login=S3Login(config.sagemaker.profile, config.sagemaker.region))
     model = resolve_model(config.model, report)
     tokenizer, commit = tokenizer_identity(model)
     identities: dict[str, str] = {split: source.identity() for split, source in sources.items()}

@@ -7,6 +7,7 @@ from typing import Any
 from lorasum.config.schema import Config
 from lorasum.data import store
 from lorasum.data.records import Manifest
+from lorasum.data.s3 import S3Login
 from lorasum.data.sources import open_sources
 from lorasum.errors import LorasumError, ModelError
 from lorasum.model_source import ModelRef, tokenizer_identity
@@ -58,8 +59,9 @@ def _sources(then: Mapping[str, Any], config: Config, report: Reporter) -> list[
     data = config.data
     pinned = data.revision if data.revision and _COMMIT.fullmatch(data.revision) else None
     commit = next((part for text in before.values() for part in text.split() if _COMMIT.fullmatch(part)), None)
+    login = S3Login(config.sagemaker.profile, config.sagemaker.region)
     try:
-        sources = open_sources(data, commit=pinned or commit)
+        sources = open_sources(data, commit=pinned or commit, login=login)
         now = {split: store.identity_digest(source.identity()) for split, source in sources.items()}
     except LorasumError as error:
         report.warn(f"whether the data has changed since it was prepared is not known: {error.message}")

@@ -17,13 +17,36 @@ from lorasum.files import FILE_MODE, make_folder, maker_lock
 
 
 @dataclass(frozen=True, slots=True)
+class S3Login:
+    """As whom S3 is asked: a profile of the AWS configuration files, and a region; None is the environment's."""
+
+    profile: str | None = None
+    region: str | None = None
+
+    def client(self) -> Any:
+        """The S3 client.
+
+        Raises:
+            BackendError: the profile is not there, or nobody is logged in.
+            DataError: boto3 is not installed.
+        """
+        try:
+            import boto3
+        except ImportError as error:
+            raise DataError("data in S3 needs boto3", "pip install 'lorasum[sagemaker]'") from error
+        with aws_errors("use S3"):
+            return boto3.Session(profile_name=self.profile).client("s3", region_name=self.region)
+
+
+@dataclass(frozen=True, slots=True)
 class S3Object:
-    """One object, as a listing shows it; `etag` is another one whenever its content is."""
+    """One object, as a listing shows it; `etag` is another one whenever its content is. `login` reads it."""
 
     bucket: str
     key: str
     etag: str
     size: int
+    login: S3Login = S3Login()
 
     @property
     def local(self) -> Path:
@@ -32,7 +55,7 @@ class S3Object:
         return paths.home() / "downloads" / version / Path(self.key).name
 
 
-def find_objects(uri: str, is_meant: Callable[[Path], bool]) -> list[S3Object]:
+def find_objects(uri: str, is_meant: Callable[[Path], bool], login: S3Login) -> list[S3Object]:
     """The objects of an s3:// address: of an object, of a folder, or of a pattern with * ? []. In order of their keys.
 
     Args:
@@ -44,7 +67,7 @@ def find_objects(uri: str, is_meant: Callable[[Path], bool]) -> list[S3Object]:
     bucket, _, wanted = uri.removeprefix("s3://").partition("/")
     fixed = wanted[: min((wanted.find(sign) for sign in "*?[" if sign in wanted), default=len(wanted))]
     with aws_errors(f"list {uri}", "s3:ListBucket"):
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
+        pages = login.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
         listed = [item for page in pages for item in page.get("Contents", [])]
     folder = f"{wanted.rstrip('/')}/" if wanted else ""
 
@@ -53,7 +76,7 @@ def find_objects(uri: str, is_meant: Callable[[Path], bool]) -> list[S3Object]:
             return fnmatchcase(key, wanted) and key.count("/") == wanted.count("/")
         return key == wanted or (key.startswith(folder) and "/" not in key[len(folder) :] and is_meant(Path(key)))
 
-    return [S3Object(bucket, item["Key"], item["ETag"], item["Size"]) for item in listed if chosen(item["Key"])]
+    return [S3Object(bucket, item["Key"], item["ETag"], item["Size"], login) for item in listed if chosen(item["Key"])]
 
 
 def download(there: S3Object) -> Path:
@@ -73,7 +96,7 @@ def download(there: S3Object) -> Path:
                 _remove_what_the_dead_left(target)
                 make_folder(target.parent)
                 with aws_errors(f"download s3://{there.bucket}/{there.key}", "s3:GetObject"):
-                    _client().download_file(there.bucket, there.key, str(part))
+                    there.login.client().download_file(there.bucket, there.key, str(part))
                 if part.stat().st_size != there.size:
                     raise DataError(
                         f"s3://{there.bucket}/{there.key} was changed meanwhile", "run the same command again"
@@ -97,12 +120,3 @@ def _remove_what_the_dead_left(target: Path) -> None:
             with suppress(Timeout), lock.acquire(timeout=0):
                 for left in folder.glob("*.part*"):
                     left.unlink(missing_ok=True)
-
-
-def _client() -> Any:
-    try:
-        import boto3
-    except ImportError as error:
-        raise DataError("data in S3 needs boto3", "pip install 'lorasum[sagemaker]'") from error
-    with aws_errors("use S3"):
-        return boto3.client("s3")

@@ -15,12 +15,13 @@ from lorasum.data.hub_source import HubSource
 from lorasum.data.opening import Say
 from lorasum.data.readers import file_type, known_types, read_rows
 from lorasum.data.reading import Reading, Tick, unsaid
-from lorasum.data.s3 import S3Object, download, find_objects
+from lorasum.data.s3 import S3Login, S3Object, download, find_objects
 from lorasum.data.splits import Split
 from lorasum.data.validate import Row
 from lorasum.errors import DataError
 from lorasum.hub import hub_commit
 
+_ENVIRONMENT = S3Login()
 __all__ = ["FileList", "FileSource", "Source", "Split", "open_sources"]
 
 
@@ -45,12 +46,15 @@ class Source(Protocol):
         """
 
 
-def open_sources(data: DataConfig, say: Say = unsaid, commit: str | None = None) -> dict[Split, Source]:
+def open_sources(
+    data: DataConfig, say: Say = unsaid, commit: str | None = None, login: S3Login = _ENVIRONMENT
+) -> dict[Split, Source]:
     """The source of each split, training first; no row is read yet.
 
     Args:
         say: is told which files of a folder were passed over.
         commit: of the hub dataset; without it the hub is asked what `data.revision` is now.
+        login: as whom S3 is asked.
 
     Raises:
         DataError: a file is missing or of an unknown type; the hub dataset does not exist or cannot be reached.
@@ -63,9 +67,9 @@ def open_sources(data: DataConfig, say: Say = unsaid, commit: str | None = None)
         found["test"] = HubSource(data.dataset, data.subset, data.test_split, commit, data.columns, data.streaming)
     else:
         if data.train:
-            found["train"] = _files(data.train, "train", data.columns, say)
+            found["train"] = _files(data.train, "train", data.columns, say, login)
         if data.test:
-            found["test"] = _files(data.test, "test", data.columns, say)
+            found["test"] = _files(data.test, "test", data.columns, say, login)
     if data.test_fraction is not None:
         division = Division(found["train"], data)
         found["train"] = Fraction(division, chosen=False)
@@ -73,17 +77,19 @@ def open_sources(data: DataConfig, say: Say = unsaid, commit: str | None = None)
     return found
 
 
-def _files(given: str | Sequence[str], split: Split, columns: Columns, say: Say) -> "FileSource | FileList":
+def _files(
+    given: str | Sequence[str], split: Split, columns: Columns, say: Say, login: S3Login
+) -> "FileSource | FileList":
     every = [given] if isinstance(given, str) else given
-    parts = [part for one in every for part in _found(one, split, columns, say)]
+    parts = [part for one in every for part in _found(one, split, columns, say, login)]
     return parts[0] if len(parts) == 1 else FileList(tuple(parts))
 
 
-def _found(given: str, split: Split, columns: Columns, say: Say) -> "list[FileSource]":
+def _found(given: str, split: Split, columns: Columns, say: Say, login: S3Login) -> "list[FileSource]":
     """The files that one address means: itself, those of a folder, or those of a pattern."""
     field = f"data.{split}"
     if given.startswith("s3://"):
-        objects = find_objects(given, lambda path: file_type(path) is not None and holds_rows(path.name))
+        objects = find_objects(given, lambda path: file_type(path) is not None and holds_rows(path.name), login)
         if not objects:
             raise DataError(f"{field}: there is nothing of a known type at {given}", f"use {known_types()}")
         for there in objects:
