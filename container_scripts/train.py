@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from engine.memory import Plan
     from engine.trainer import Outcome
 
+_COMPANIONS = ("tokenizer.model", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Files of a base model that other tools look for, and that saving its config and tokenizer leaves out."""
 _VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
 
 
@@ -99,7 +101,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     )
 
     # The adapter is what the GPU time bought: it is on disk before anything else can fail.
-    adapter = save_adapter(loaded.model, folders.model)
+    adapter = save_adapter(loaded.model, folders.model, arguments)
     metrics.emit(SavedEvent(ADAPTER_FOLDER))
     loaded.model = loaded.packed_loss = None  # the merge needs their memory
     merge_dtype = save_merged(loaded, adapter, folders.model, metrics)
@@ -287,8 +289,14 @@ def figures(outcome: "Outcome", seconds: float) -> DoneEvent:
     )
 
 
-def save_adapter(model: Any, output: Path) -> Path:
-    """Write the adapter in PEFT's format; it appears under its name only when whole."""
+def save_adapter(model: Any, output: Path, arguments: Arguments) -> Path:
+    """Write the adapter in PEFT's format; it appears under its name only when whole.
+
+    It names the base model as the config does: the folder that the job loaded it from means nothing elsewhere.
+    """
+    for settings in model.peft_config.values():
+        settings.base_model_name_or_path = arguments.model_id or settings.base_model_name_or_path
+        settings.revision = arguments.model_revision or None
     half_made, adapter = output / f"{ADAPTER_FOLDER}.part", output / ADAPTER_FOLDER
     for folder in (half_made, adapter):
         shutil.rmtree(folder, ignore_errors=True)
@@ -325,6 +333,9 @@ def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any, 
     config.save_pretrained(output)
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.save_pretrained(output)
+    for name in _COMPANIONS:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, output / name)
     GenerationConfig(
         max_new_tokens=arguments.max_new_tokens,
         do_sample=arguments.temperature > 0,

