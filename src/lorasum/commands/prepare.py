@@ -35,14 +35,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     started = time.monotonic()
     config, report = run.config, run.reporter
     oddities = Oddities()
-    sources = open_sources(config.data, oddities.say, login=S3Login(config.sagemaker.profile, config.sagemaker.region))
-    model = resolve_model(config.model, report)
-    tokenizer, commit = tokenizer_identity(model)
-    identities: dict[str, str] = {split: source.identity() for split, source in sources.items()}
-    chat = _chat_template(replace(model, revision=commit), config.data.chat_format)
-    decisive = store.settings(identities, tokenizer, config.data, chat)
-    fingerprint = store.fingerprint(identities, tokenizer, config.data, chat)
-    recipe = Recipe(replace(model, revision=commit), sources, config.data, chat is not None, decisive)
+    recipe, fingerprint = _recipe(run, oddities)
     folder = paths.run_dir(run.name)
     dataset = folder / "data" / fingerprint
     rejects, page = folder / "rejected" / f"{fingerprint}.jsonl", folder / "reports" / f"{fingerprint}.html"
@@ -72,7 +65,22 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         time.monotonic() - started,
         rejected=str(rejects) if rejects.exists() else None,
         report=str(page) if page.exists() else None,
-        shown=_rendered(dataset, model, show) if show else (),
+        shown=_rendered(dataset, recipe.model, show) if show else (),
+    )
+
+
+def _recipe(run: RunContext, oddities: Oddities) -> tuple[Recipe, str]:
+    """What the dataset is made of, and its fingerprint. No row is read."""
+    data, sagemaker = run.config.data, run.config.sagemaker
+    sources = open_sources(data, oddities.say, login=S3Login(sagemaker.profile, sagemaker.region))
+    model = resolve_model(run.config.model, run.reporter)
+    tokenizer, commit = tokenizer_identity(model)
+    identities: dict[str, str] = {split: source.identity() for split, source in sources.items()}
+    model = replace(model, revision=commit)
+    chat = _chat_template(model, data.chat_format)
+    decisive = store.settings(identities, tokenizer, data, chat)
+    return Recipe(model, sources, data, chat is not None, decisive), store.fingerprint(
+        identities, tokenizer, data, chat
     )
 
 

@@ -14,6 +14,7 @@ from lorasum.data.validate import Row, check
 from lorasum.errors import DataError
 
 _HASHES = 2**64
+_KEPT_BACK = 10_000  # rows: so many are no small source, whatever is wrong with the others
 
 
 class Division:
@@ -61,7 +62,8 @@ class Division:
             elif not others or not some:
                 others = others or self._is_usable(row)
                 lowest = min(lowest, digest) if self._is_usable(row) else lowest
-            if others:
+            if others or len(chosen) > _KEPT_BACK:
+                others = True
                 yield from ((where, row) for _, where, row in chosen)
                 chosen.clear()
         if not some and lowest < _HASHES:
