@@ -10,6 +10,7 @@ from memory_backend import DONE, InMemoryBackend, RecordingReporter, context
 
 from engine.arguments import Arguments, parse_arguments
 from lorasum.backends.records import JobState
+from lorasum.commands import train as train_command
 from lorasum.commands.deploy import deploy
 from lorasum.commands.status import status
 from lorasum.commands.train import plan_training, train
@@ -224,3 +225,36 @@ def test_it_trains_on_nothing_but_what_was_prepared_for_it(
         train(context(make_config(**sections), backend, ledger))
     assert "lorasum prepare" in error.value.hint
     assert backend.calls == []
+
+
+def test_a_job_that_found_no_instance_is_started_again(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_command, "_WAITS_FOR_AN_INSTANCE", (0.0, 0.0))
+    backend.outcome = JobState("failed", "CapacityError: none is free", no_capacity=True)
+
+    def one_is_free_at_the_third_start() -> None:
+        if backend.calls.count("start_training") == 3:
+            backend.outcome = JobState("completed")
+
+    backend.before["start_training"] = one_is_free_at_the_third_start
+    said = RecordingReporter()
+    train(context(config, backend, ledger, said))
+    assert state(ledger) == "done"
+    assert len([step for step in said.steps if "no instance was free" in step]) == 2
+
+
+@pytest.mark.parametrize(("no_capacity", "starts"), [(True, 3), (False, 1)])
+def test_it_is_not_started_for_ever_nor_after_another_failure(
+    config: Config,
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    no_capacity: bool,
+    starts: int,
+) -> None:
+    monkeypatch.setattr(train_command, "_WAITS_FOR_AN_INSTANCE", (0.0, 0.0))
+    backend.outcome = JobState("failed", "CapacityError: none is free", no_capacity=no_capacity)
+    with pytest.raises(BackendError, match="none is free"):
+        train(context(config, backend, ledger))
+    assert backend.calls.count("start_training") == starts

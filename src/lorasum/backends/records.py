@@ -45,6 +45,8 @@ class JobState:
     hint: str = ""
     log: tuple[str, ...] = ()
     """Last lines of a failed job's log, where the user has no file of it."""
+    no_capacity: bool = False
+    """It failed because no instance was free: nothing ran, nothing was billed, and it may be started again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Train: one job per configuration and dataset, started at most once, followed to its end, resumed after a stop."""
 
+import time
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -9,10 +10,13 @@ from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.lifecycle import jobs
-from lorasum.lifecycle.planning import example_job, planned_job
+from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
 from lorasum.results import TrainPlan, TrainResult, TrainStarted
+
+_WAITS_FOR_AN_INSTANCE = (300.0, 600.0, 1200.0, 1800.0)
+"""Seconds before a job is started again that found no instance: nothing ran, so nothing was billed."""
 
 
 def train(run: RunContext) -> TrainResult:
@@ -24,25 +28,34 @@ def train(run: RunContext) -> TrainResult:
         BackendError: the job could not be started, failed or was stopped. The same command resumes it.
     """
     job = planned_job(run.config, run.ledger, run.reporter)
-    name = job.spec.job_name
+    for wait in (*_WAITS_FOR_AN_INSTANCE, None):
+        state, reused = _start_and_follow(run, job)
+        if state.status == "completed":
+            return _result(run, job.spec.job_name, reused)
+        if wait is None or not state.no_capacity:
+            break
+        run.reporter.step(f"no instance was free; starting the job again in {wait / 60:.0f} min (Ctrl-C ends this)")
+        time.sleep(wait)
+    for line in state.log:
+        run.reporter.step(f"log: {line}")
+    raise _unfinished(job.spec.job_name, state)
+
+
+def _start_and_follow(run: RunContext, job: PlannedJob) -> tuple[JobState, bool]:
+    """Start the job or find it, and follow it to its end; where it stands then, and whether it had completed before."""
     seen = _Seen()
     try:
         with run.hold() as held:
             started = jobs.start(held, job)
         if started.status == "completed":
-            return _result(run, name, reused=True)
+            return JobState("completed"), True
         for event in run.backend.follow_training(started.ref):
             run.reporter.event(event)
             seen.note(event)
     except KeyboardInterrupt:
         _interrupted(run, job.spec, seen)
     with run.hold() as held:
-        state = jobs.reconcile(held, name, seen.done)
-    if state.status == "completed":
-        return _result(run, name, reused=False)
-    for line in state.log:
-        run.reporter.step(f"log: {line}")
-    raise _unfinished(name, state)
+        return jobs.reconcile(held, job.spec.job_name, seen.done), False
 
 
 def start_training(run: RunContext) -> TrainStarted:

@@ -317,8 +317,8 @@ def _state(session: Session, described: dict[str, Any]) -> JobState:
         return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
     failure = read_failure(str(described.get("FailureReason") or secondary))
     log = tuple(Log(session, _LOGS, f"{name}/").tail())
-    hint = _NO_CAPACITY if failure.message.startswith("CapacityError") else failure.hint or _RESUME
-    return JobState("failed", failure.message, hint, log)
+    sold_out = failure.message.startswith("CapacityError")
+    return JobState("failed", failure.message, _NO_CAPACITY if sold_out else failure.hint or _RESUME, log, sold_out)
 
 
 def _artifact(described: dict[str, Any], name: str) -> str:
