@@ -135,7 +135,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
     assert summaries[0] == summaries[1]
 
 
-def test_train_adopts_the_job_of_a_killed_lorasum_stops_it_on_ctrl_c_and_resumes(place: Callable[[int], Place]) -> None:
+def test_train_adopts_a_running_job_stops_it_on_ctrl_c_and_resumes(place: Callable[[int], Place]) -> None:
     there = place(150)
     prepare(there.context())
 

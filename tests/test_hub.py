@@ -152,7 +152,7 @@ def online(hub: dict[str, str]) -> Answers:
     return prepare_each(hub, {"first": {}, "again": {}, "pinned": PINNED, **cases})
 
 
-def test_hub_model_and_dataset_are_prepared_at_the_commit_they_were_found_at(online: Answers) -> None:
+def test_hub_models_and_datasets_are_pinned_to_their_commit(online: Answers) -> None:
     manifest = online["first"]["manifest"]
     assert (manifest["tokenizer"], manifest["tokenizer_revision"]) == ("me/model", COMMIT)
     assert [manifest["splits"][split]["examples"] for split in ("train", "test")] == [12, 4]
@@ -174,9 +174,7 @@ def test_what_the_hub_does_not_have_is_one_line_and_a_hint(online: Answers, name
     assert "\n" not in answer["message"] + answer["hint"]
 
 
-def test_pinned_and_downloaded_needs_no_hub_but_never_takes_another_commit(
-    hub: dict[str, str], online: Answers
-) -> None:
+def test_what_is_pinned_and_downloaded_needs_no_hub(hub: dict[str, str], online: Answers) -> None:
     pinned = {"model": PINNED["model"], "data": {**PINNED["data"], "max_length": 300}}
     other = {"model": PINNED["model"], "data": {"revision": "b" * 40}}
     offline = prepare_each({**hub, "HF_HUB_OFFLINE": "1"}, {"pinned": pinned, "other": other, "branch": {}})

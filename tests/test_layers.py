@@ -1,6 +1,7 @@
 """The layers of src/lorasum: who may import whom, read from the imports themselves."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,3 +158,11 @@ def test_no_mapping_of_anything_crosses_a_module() -> None:
         if "[str, Any]" in annotation and not place.startswith(EDGES)
     ]
     assert loose == []
+
+
+def test_names_of_tests_are_short() -> None:
+    """A name says the rule that the test holds. One of 70 characters or more has to be read twice."""
+    paths = Path(__file__).parent.rglob("test_*.py")
+    names = [name for path in paths for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))]
+    assert names
+    assert [name for name in names if len(name) >= 70] == []

@@ -173,7 +173,7 @@ def local_summary(there: Account, artifact: str, tmp_path: Path) -> str:
     return done.stdout.removesuffix("\n")
 
 
-def test_two_trains_at_once_one_job_which_outlives_them_and_is_found_from_another_machine(
+def test_two_trains_at_once_share_one_job_that_outlives_them(
     account: Callable[..., Account],
 ) -> None:
     there = account(steps=400)
@@ -279,7 +279,7 @@ def test_throttling_of_every_second_call_and_a_lost_answer_start_one_job(account
     assert list(there.jobs.values()) == ["Completed"]
 
 
-def test_an_endpoint_is_updated_in_place_and_one_that_does_not_come_up_leaves_what_was_there(
+def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
     account: Callable[..., Account],
 ) -> None:
     there = account()
@@ -315,7 +315,7 @@ def test_an_endpoint_is_updated_in_place_and_one_that_does_not_come_up_leaves_wh
     assert len(sagemaker.models) == len(sagemaker.configs) == 1
 
 
-def test_an_adapter_is_served_on_its_base_and_answers_as_the_merged_model_does(
+def test_a_served_adapter_answers_as_the_merged_model_does(
     account: Callable[..., Account],
 ) -> None:
     there = account()
@@ -380,7 +380,7 @@ def test_a_quota_of_nothing_is_said_before_anything_is_sent(account: Callable[..
     assert there.aws.sagemaker.models == {}
 
 
-def test_an_instance_that_is_kept_warm_is_told_by_status_and_let_go_by_teardown(
+def test_status_shows_a_warm_instance_and_teardown_releases_it(
     account: Callable[..., Account],
 ) -> None:
     there = account()
@@ -416,7 +416,7 @@ def test_an_instance_that_is_kept_warm_is_told_by_status_and_let_go_by_teardown(
     assert there.call("teardown", "--yes")["removed"] == []
 
 
-def test_an_instance_goes_from_job_to_job_or_its_time_ends_whatever_became_of_them(
+def test_a_warm_instance_serves_the_next_job_or_expires(
     account: Callable[..., Account],
 ) -> None:
     there = account()

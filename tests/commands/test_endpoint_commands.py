@@ -94,7 +94,7 @@ def test_an_endpoint_that_fails_at_any_point_is_deleted(
     assert states(ledger) == {"chats": "live"}
 
 
-def test_an_endpoint_started_before_a_crash_has_to_answer_before_it_is_adopted(
+def test_an_endpoint_from_before_a_crash_must_answer_to_be_adopted(
     trained: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.before = {"invoke": interrupt, "delete_endpoint": interrupt}
@@ -309,7 +309,7 @@ def test_a_file_may_be_of_each_type_that_prepare_takes(
     assert written == [("A: 1", "one"), ("A: 2", "two")]
 
 
-def test_a_broken_off_file_goes_on_where_it_was_but_not_with_other_questions(
+def test_an_interrupted_file_resumes_but_not_with_other_questions(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter, tmp_path: Path
 ) -> None:
     source = jsonl(tmp_path / "in.jsonl", *({"dialogue": f"A: {i}"} for i in range(5)))
@@ -375,7 +375,7 @@ class PickyBackend(InMemoryBackend):
         return super().invoke(endpoint, payload, timeout)
 
 
-def test_rows_that_are_refused_are_told_with_their_lines_and_the_others_keep_their_order(
+def test_refused_rows_are_listed_by_line_and_the_others_keep_their_order(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     picky = PickyBackend()

@@ -43,7 +43,7 @@ def deployed(config: Config, backend: InMemoryBackend, ledger: Ledger) -> Config
     return config
 
 
-def test_the_tuned_model_is_scored_beside_the_base_and_the_first_sentences(
+def test_the_tuned_model_is_scored_beside_base_and_first_sentences(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     result = evaluate(context(deployed, backend, ledger))

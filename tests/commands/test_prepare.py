@@ -387,7 +387,7 @@ def test_message_lists_are_dialogues(make_config: Callable[..., Config], chats: 
         max_size=25,
     )
 )
-def test_any_rows_are_on_disk_once_whole_in_order_and_the_same_bytes_each_time(
+def test_rows_are_stored_whole_in_order_and_in_the_same_bytes(
     make_config: Callable[..., Config], chats: Path, tmp_path: Path, rows: list[tuple[str, str]]
 ) -> None:
     """Every kept example stands in exactly one pack, and decodes to its text; every other row is counted."""

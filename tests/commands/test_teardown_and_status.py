@@ -168,7 +168,7 @@ def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_teardown_lets_the_instance_of_a_failed_job_go_and_the_job_stays_failed(
+def test_teardown_releases_the_warm_instance_of_a_failed_job(
     config: Config, backend: InMemoryBackend, ledger: Ledger, listed: bool
 ) -> None:
     backend.warm = {job := plan_training(context(config, backend, ledger)).job}
@@ -185,7 +185,7 @@ def test_teardown_lets_the_instance_of_a_failed_job_go_and_the_job_stays_failed(
     assert (row.state, row.is_open, row.reason) == ("failed", False, "no space left on the disk")
 
 
-def test_an_instance_kept_warm_elsewhere_remains_and_its_row_is_not_overwritten(
+def test_a_warm_instance_of_another_account_keeps_its_row(
     config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     elsewhere = InMemoryBackend("sagemaker")
@@ -232,7 +232,7 @@ def test_run_leaves_nothing_when_a_verb_fails(
     assert "live" not in states(ledger).values()
 
 
-def test_run_goes_from_chats_to_a_summary_and_back_to_nothing_or_keeps_the_endpoint(
+def test_run_goes_from_chats_to_a_summary_and_back_to_nothing(
     tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     config = _runnable(make_config, tiny_chats, tiny_model_dir)
@@ -294,7 +294,7 @@ def spent(backend: InMemoryBackend, ledger: Ledger) -> float | None:
     return None if endpoint.usd is None else round(endpoint.usd, 2)
 
 
-def test_an_endpoint_costs_what_all_cost_that_had_its_name_until_one_goes_unseen(
+def test_an_endpoint_costs_what_all_of_its_name_cost_if_each_was_seen(
     config: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
     other = make_config(lora={"r": 4})

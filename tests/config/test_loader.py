@@ -144,7 +144,7 @@ def test_a_wrong_override_is_said_with_its_text(write: Writer, override: str, ex
     assert problem.startswith(expected)
 
 
-def test_overrides_win_are_yaml_and_reach_sections_that_are_not_in_the_file(write: Writer) -> None:
+def test_overrides_win_are_yaml_and_reach_absent_sections(write: Writer) -> None:
     path = write(GOOD + "training: {epochs: 3, seed: 1}\n")
     config = load_config(
         path,
@@ -217,7 +217,7 @@ def test_nothing_in_a_value_is_expanded(write: Writer, monkeypatch: pytest.Monke
     assert load_config(write(GOOD), [f"data.template={template!r}"]).data.template == template
 
 
-def test_paths_of_the_file_are_relative_to_it_and_paths_of_an_override_to_the_current_folder(
+def test_paths_are_relative_to_the_file_or_override_that_names_them(
     write: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "here"

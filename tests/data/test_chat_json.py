@@ -157,7 +157,7 @@ def test_polls_and_boxes_of_bots_are_read() -> None:
     assert read_json([bot, joined]).dialogue == "ci: Build 7 failed"
 
 
-def test_words_of_messenger_about_a_picture_are_left_out_in_every_language() -> None:
+def test_messengers_words_about_pictures_are_left_out_in_each_language() -> None:
     photo = {"sender_name": "Mia", "timestamp_ms": 1, "content": "Mia a envoyé une photo.", "photos": [{"uri": "x"}]}
     call = {"sender_name": "Mia", "timestamp_ms": 2, "content": "Mia t'a appelé.", "call_duration": 12}
     own = {"sender_name": "Mia", "timestamp_ms": 3, "content": "Mia here, hi"}

@@ -115,7 +115,7 @@ def test_bots_have_their_names() -> None:
     assert said(named, profiled) == ["Deploy: up", "CI: green"]
 
 
-def test_what_a_bot_puts_into_a_box_is_read_and_the_preview_of_a_link_is_not() -> None:
+def test_a_bots_box_is_read_and_the_preview_of_a_link_is_not() -> None:
     boxes = [{"text": "disk at 91%"}, {"text": "A page about disks", "from_url": "https://x.org"}]
     assert said(message("Alert", bot_id="B1", attachments=boxes)) == ["Ana: Alert disk at 91%"]
     assert said(message("see https://x.org", attachments=boxes[1:])) == ["Ana: see https://x.org"]

@@ -78,7 +78,7 @@ def test_csv_fields_may_hold_commas_quotes_and_newlines(tmp_path: Path) -> None:
     ]
 
 
-def test_csv_reports_broken_records_by_their_first_line_and_reads_the_others(tmp_path: Path) -> None:
+def test_csv_reports_a_broken_record_by_its_first_line(tmp_path: Path) -> None:
     content = b'dialogue,summary\r\n"A:\r\n\xff",S\r\none,two,three\r\n"x"y,S\r\nalone\r\ngood,S\r\n'
     assert read(write(tmp_path / "t.csv", content)) == [
         ("t.csv:2", "not UTF-8"),
@@ -99,7 +99,7 @@ def test_csv_field_may_be_longer_than_the_csv_modules_default_limit(tmp_path: Pa
     assert read(write(tmp_path / "t.csv", f"dialogue,summary\n{long},S\n".encode()))[0][1]["dialogue"] == long
 
 
-def test_parquet_reads_the_mapped_columns_only_but_tells_all_when_one_is_missing(tmp_path: Path) -> None:
+def test_parquet_reads_mapped_columns_and_lists_all_if_one_is_missing(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -220,7 +220,7 @@ def test_a_folder_a_pattern_and_a_list_are_several_files(tmp_path: Path) -> None
         found(f"{tmp_path}/empty")
 
 
-def test_a_fraction_is_the_same_dialogues_in_any_order_and_the_rest_is_the_other_part(tmp_path: Path) -> None:
+def test_a_fraction_takes_the_same_dialogues_in_any_order(tmp_path: Path) -> None:
     numbers = list(range(400))
     path = write(tmp_path / "t.jsonl", lines(*numbers) + b"{\n")
 

@@ -113,7 +113,7 @@ def test_dataset_without_a_readable_manifest_is_unfinished(tmp_path: Path, text:
         {"redact": True},
     ],
 )
-def test_fingerprint_differs_with_each_setting_that_decides_about_the_dataset(change: dict[str, Any]) -> None:
+def test_each_setting_that_shapes_the_dataset_changes_its_fingerprint(change: dict[str, Any]) -> None:
     files = {"train": "a.jsonl", "test": "b.jsonl"}
     sources = {"train": "1", "test": "2"}
     before = store.fingerprint(sources, "tokenizer", DataConfig.model_validate(files))

@@ -125,13 +125,13 @@ def test_the_first_notice_is_known_without_its_mark() -> None:
     ]
 
 
-def test_words_beside_the_time_are_those_of_a_half_day_where_the_app_left_a_trace() -> None:
+def test_words_beside_the_time_mean_half_days_where_the_app_says_so() -> None:
     text = "14/3/24, 9:02 zao - Ana: hi\n14/3/24, 9:03 zao - Ben: <Media omitted>\n14/3/24, 9:04 wan - Ana: so?"
     assert said(text) == ["Ana: hi", "Ana: so?"]
     assert read_whatsapp(text.replace("<Media omitted>", "Room 3: no")) is None
 
 
-def test_a_line_that_begins_otherwise_than_its_file_goes_on_with_the_message() -> None:
+def test_a_line_that_begins_differently_continues_the_message() -> None:
     pasted = "[18:02, 3/6/2024] Eve: buy four\nSleep 7 h (22.00 - 05.00), work 1 h: no"
     text = android("Ana: she wrote this:\n" + pasted, "Ben: ok", "Ana: fine")
     first = "Ana: she wrote this: [18:02, 3/6/2024] Eve: buy four Sleep 7 h (22.00 - 05.00), work 1 h: no"
@@ -427,6 +427,6 @@ def test_logs_diaries_and_notes_with_dates_are_no_chat(text: str) -> None:
     assert read_whatsapp(text) is None
 
 
-def test_lines_without_a_name_are_kept_where_it_is_not_sure_that_they_are_notices() -> None:
+def test_lines_without_a_name_are_kept_unless_surely_notices() -> None:
     text = android("Ana: hi", "Ben: yes", "the door was open", "Ana: so?")
     assert said(text) == ["Ana: hi", "Ben: yes", "the door was open", "Ana: so?"]

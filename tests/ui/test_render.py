@@ -179,7 +179,7 @@ def said(*events: Event, quiet: bool = False) -> list[str]:
     return [line.strip() for line in file.getvalue().splitlines()]
 
 
-def test_without_a_terminal_steps_are_few_plain_lines_with_the_first_and_the_last() -> None:
+def test_without_a_terminal_few_steps_are_printed_as_plain_lines() -> None:
     assert said(*(step(number) for number in range(1, 41))) == [
         "· step 1/40 · loss 2.100 · 130 tokens/s · 1 min 15 s left",
         "· step 40/40 · loss 2.100 · 130 tokens/s · 1 min 15 s left",
@@ -223,7 +223,7 @@ def test_the_plan_says_what_is_quantized_and_what_is_slower() -> None:
     assert "this architecture is trained one example at a time: the packed loss is off" in "\n".join(said(slow))
 
 
-def test_an_event_of_a_newer_script_is_shown_and_an_older_ones_missing_values_do_not_matter() -> None:
+def test_events_of_newer_and_older_scripts_are_shown() -> None:
     assert said(read("cooled", degrees=3), read("done"), read("start"))[0] == "· cooled degrees=3"
 
 

@@ -113,7 +113,7 @@ def pids() -> list[int]:
     return [process.pid for process in local_endpoints._processes(local_endpoints._folder(RUN, "toy"))]
 
 
-def test_an_endpoint_outlives_the_process_that_started_it_and_answers_ping(endpoint: EndpointRef) -> None:
+def test_an_endpoint_outlives_the_process_that_started_it(endpoint: EndpointRef) -> None:
     state = BACKEND.endpoint_state(RUN, NAME)
     assert (state.status, state.ref) == ("in_service", endpoint)
     assert httpx.get(f"{endpoint.location}/ping").status_code == 200
@@ -195,7 +195,7 @@ def test_a_taken_port_is_named_with_its_holder_and_nothing_is_left(toy: Endpoint
     assert BACKEND.start_endpoint(replace(toy, port=port)).location.endswith(f":{port}")
 
 
-def test_a_model_that_does_not_load_fails_with_its_reason_and_leaves_nothing(toy: EndpointSpec) -> None:
+def test_a_model_that_does_not_load_fails_with_its_reason(toy: EndpointSpec) -> None:
     code = paths.container_scripts()
     with pytest.raises(BackendError, match=r"endpoint toy did not start: the model of .* does not load: ") as caught:
         BACKEND.start_endpoint(replace(toy, code=code))
@@ -228,7 +228,7 @@ def test_a_starting_endpoint_answers_503_and_counts_as_creating(toy: EndpointSpe
     starting.join()
 
 
-def test_an_artifact_that_is_gone_or_has_no_code_is_refused_before_anything_starts(tiny_model_dir: Path) -> None:
+def test_an_absent_or_codeless_artifact_is_refused_before_the_start(tiny_model_dir: Path) -> None:
     with pytest.raises(BackendError, match="there is no model folder /gone"):
         BACKEND.start_endpoint(EndpointSpec(RUN, "toy", "/gone"))
     with pytest.raises(BackendError, match=r"there is no .*code/inference.py"):
@@ -236,7 +236,7 @@ def test_an_artifact_that_is_gone_or_has_no_code_is_refused_before_anything_star
     assert BACKEND.endpoint_state(RUN, "toy").status == "absent"
 
 
-def test_a_busy_endpoint_still_answers_ping_and_a_late_answer_names_the_timeout(toy: EndpointSpec) -> None:
+def test_a_busy_endpoint_answers_ping_and_a_late_answer_names_the_limit(toy: EndpointSpec) -> None:
     ref = BACKEND.start_endpoint(toy)
     with pytest.raises(BackendError, match=r"did not answer in 0.5 s") as caught:
         BACKEND.invoke(ref, {"do": "sleep", "seconds": 3}, timeout=0.5)
@@ -257,7 +257,7 @@ def test_handler_failures_do_not_end_the_endpoint(toy: EndpointSpec) -> None:
     assert BACKEND.invoke(ref, {"do": "echo"}, timeout=10) == ["application/json", "echo"]
 
 
-def test_an_endpoint_that_died_says_so_until_it_is_deleted_or_started_again(toy: EndpointSpec) -> None:
+def test_a_dead_endpoint_says_so_until_deleted_or_started_again(toy: EndpointSpec) -> None:
     ref = BACKEND.start_endpoint(toy)
     with pytest.raises(BackendError, match="endpoint toy broke off while answering"):
         BACKEND.invoke(ref, {"do": "die"}, timeout=10)

@@ -170,7 +170,7 @@ def test_the_script_gets_the_flags_and_variables_of_a_sagemaker_container(
     assert config["resourceconfig"]["hosts"] == json.loads(environ["SM_HOSTS"]) == [environ["SM_CURRENT_HOST"]]
 
 
-def test_a_killed_job_says_so_and_goes_on_from_its_checkpoint_when_started_again(backend: Backend, spec: Any) -> None:
+def test_a_killed_job_says_so_and_resumes_from_its_checkpoint(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(act="half a line"))
     wait_until(lambda: (Path(job.location) / "ml" / "checkpoints" / "again").exists())
     process_of(job).kill()
@@ -188,7 +188,7 @@ def test_a_killed_job_says_so_and_goes_on_from_its_checkpoint_when_started_again
     assert backend.training_state(job) == JobState("completed")
 
 
-def test_a_stopped_job_may_save_first_and_everyone_knows_that_it_was_stopped(backend: Backend, spec: Any) -> None:
+def test_a_stopped_job_saves_first_and_counts_as_stopped_for_everyone(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(steps="9999"))
     events = backend.follow_training(job)
     assert kinds([next(events), next(events)]) == ["start", "step"]
@@ -306,9 +306,7 @@ def test_a_job_that_never_was_is_absent_and_can_be_stopped(backend: Backend) -> 
     assert backend.live(RUN) == []
 
 
-def test_deleting_files_removes_artifacts_but_not_what_the_channels_point_to(
-    backend: Backend, spec: Any, tmp_path: Path
-) -> None:
+def test_deleting_files_spares_what_the_channels_point_to(backend: Backend, spec: Any, tmp_path: Path) -> None:
     job = backend.start_training(spec())
     (tmp_path / "dataset" / "kept").touch()
     list(backend.follow_training(job))

@@ -123,7 +123,7 @@ def test_an_update_that_could_not_be_undone_is_shown_and_not_deleted(account: St
     assert backend(account).delete_endpoint("chats", "chats")
 
 
-def test_a_run_does_not_touch_the_parts_of_another_whose_name_begins_alike(account: StandIn) -> None:
+def test_a_run_spares_the_parts_of_one_whose_name_begins_alike(account: StandIn) -> None:
     serve(account, store(account, "first"))
     for run in ("chats-base", "chats-0123abcd"):
         backend(account).start_endpoint(spec(store(account, "other"), run=run, name=run))

@@ -71,7 +71,7 @@ def test_a_job_that_finds_no_instance_says_what_to_do(account: StandIn) -> None:
     assert backend(account).training_usd(job) == 0
 
 
-def test_a_job_takes_the_first_instance_type_that_is_free_and_is_billed_for_it(account: StandIn) -> None:
+def test_a_job_takes_the_first_free_instance_type_and_is_billed_for_it(account: StandIn) -> None:
     account.sagemaker.sold_out = {"ml.g5.2xlarge"}
     several = {"training_instance_alternatives": ["ml.g5.4xlarge", "ml.g5.12xlarge"]}
     backend(account, **several).start_training(SPEC)

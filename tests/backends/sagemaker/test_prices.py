@@ -7,7 +7,7 @@ from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.reporting import Silent
 
 
-def test_without_a_price_list_the_table_is_asked_and_what_it_lacks_is_unknown(aws: str) -> None:
+def test_without_a_price_list_the_table_gives_the_prices_it_has(aws: str) -> None:
     session = Session(SageMakerConfig())
     assert usd_per_hour(session, "ml.g5.2xlarge", "Training") == 1.515
     assert usd_per_hour(session, "ml.p9.48xlarge", "Training") is None
@@ -32,4 +32,4 @@ def test_a_price_of_the_table_is_said_to_be_one(aws: str) -> None:
     backend = SageMakerBackend(SageMakerConfig(), told)
     for _ in range(2):
         assert backend.usd_per_hour("training_job") == 1.515
-    assert told.said == [f"prices are about those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer"]
+    assert told.said == [f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer"]

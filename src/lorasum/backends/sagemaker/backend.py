@@ -21,14 +21,14 @@ _ANY_REGION = "us-east-1"
 
 
 class SageMakerBackend:
-    """backends.base.Backend on Amazon SageMaker; see there for what each method does.
+    """backends.base.Backend on Amazon SageMaker. The docstrings of that class say what each method does.
 
     Everything a run creates carries the tag lorasum:run and lies in S3 under <bucket>/<prefix>/<run>/, so that it can
     be found without any record.
 
     Args:
         config: the section `sagemaker`.
-        report: told of uploads.
+        report: shows the progress of uploads.
     """
 
     name = "sagemaker"
@@ -52,7 +52,7 @@ class SageMakerBackend:
         price = max(known) if len(known) == len(prices) else None
         if self._session.prices_are_estimates and not self._told_of_estimates:
             self._told_of_estimates = True
-            self._report.step(f"prices are about those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")
+            self._report.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")
         return price
 
     def store_dataset(self, run: str, dataset: Path) -> str:
@@ -62,7 +62,7 @@ class SageMakerBackend:
         try:
             place = jobs.place(self._session, spec.run)
         except BackendError as error:
-            self._report.warn(f"{error.message}: the request has placeholders instead")
+            self._report.warn(f"{error.message}: the request shows placeholders")
             place = Place(
                 layout=S3Layout(self._config.bucket or "<bucket>", self._config.prefix, spec.run),
                 role=self._config.role or "<role>",

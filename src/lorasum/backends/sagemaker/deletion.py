@@ -1,7 +1,7 @@
-"""Emptying a folder in S3, so that nothing of it is billed any more.
+"""Empty a folder in S3, so that nothing in it is billed any more.
 
-That is more than its objects: a bucket with versioning keeps what was deleted, as versions, and an upload that was
-broken off leaves parts that no listing of objects shows.
+Deleting its objects is not enough. A bucket with versioning keeps deleted objects as versions, and an interrupted
+upload leaves parts that are billed but not listed as objects.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,27 +17,27 @@ _AT_ONCE = 1000  # objects; S3's limit
 
 
 def empty(session: Session, uri: str, report: Reporter) -> int:
-    """Delete every object below the folder `uri` with its versions, and the parts of uploads that were broken off.
+    """Delete every object below the folder `uri` with its versions, and the parts of interrupted uploads.
 
-    Where our identity may not see versions or uploads, the user is warned that there may be some.
+    If the user may not list versions or uploads, a warning says that some may be left.
 
     Returns:
         How many objects and versions there were; none is no error.
 
     Raises:
-        BackendError: something that is there may not be deleted.
+        BackendError: an object could not be deleted.
     """
     if not uri.endswith("/"):
-        raise ValueError(f"{uri} is no folder: its end would match others")
+        raise ValueError(f"{uri} does not end in a slash: the keys of other folders begin with it too")
     bucket, prefix = storage.split_uri(uri)
     try:
         _abort_uploads(session, bucket, prefix)
     except BackendError as error:
-        _tell(report, error, f"uploads to {uri} that were broken off may be left")
+        _tell(report, error, f"parts of interrupted uploads to {uri} may be left")
     try:
         found = _versions(session, bucket, prefix)
     except BackendError as error:
-        _tell(report, error, f"older versions below {uri} may be left, if the bucket keeps them")
+        _tell(report, error, f"older versions below {uri} may be left, if the bucket has versioning")
         found = [{"Key": key} for key, _ in storage.objects(session, uri)]
     for some in _parts(found):
         _delete(session, bucket, uri, some)
@@ -45,7 +45,7 @@ def empty(session: Session, uri: str, report: Reporter) -> int:
 
 
 def _versions(session: Session, bucket: str, prefix: str) -> list[dict[str, str]]:
-    """All versions and delete markers, as delete_objects takes them. Without versioning each object is one, "null"."""
+    """All versions and delete markers, as delete_objects takes them. Their version is null without versioning."""
     found = []
     for page in _pages(session, "list_object_versions", "s3:ListBucketVersions", bucket, prefix):
         found += [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
@@ -63,7 +63,7 @@ def _abort_uploads(session: Session, bucket: str, prefix: str) -> None:
 
 
 def _pages(session: Session, operation: str, action: str, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """The pages of a list of the bucket; none where there is no bucket."""
+    """The pages of a list of the bucket; none if there is no such bucket."""
     try:
         with aws_errors(f"list s3://{bucket}/{prefix}", action):
             yield from session.client("s3").get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix)

@@ -18,14 +18,14 @@ WHEELS_FOLDER = "/opt/ml/additional-model-data-sources/wheels"
 """Where a container finds `Served.wheels`."""
 _MODEL = "/opt/ml/model"
 _SHORTEST, _LONGEST = 60, 3600  # seconds that SageMaker takes for either timeout
-_UNKNOWN = 1800  # seconds, for a download or a start that cannot be worked out
-_DOWNLOAD_RATE, _LOAD_RATE = 50e6, 100e6  # bytes a second, on the slow side of what instances do
-_WATCHED = 300  # seconds that the alarm is watched, with the old instances still there
+_UNKNOWN = 1800  # seconds for a download or a start whose size is not known
+_DOWNLOAD_RATE, _LOAD_RATE = 50e6, 100e6  # bytes a second: a slow instance
+_WATCHED = 300  # seconds that the alarm is watched while the old instances are kept
 _SLACK = 300  # seconds: pulling the image's last layers, installing the pins, starting Python
-_ANSWER = 60  # seconds: the service gives a container no more
+_ANSWER = 60  # seconds: the service's limit for one request
 _VLLM_SYSTEM = "al2023-ami-sagemaker-inference-gpu-4-1"  # its driver runs the images' CUDA 13; the default's does not
 _ADDED = {"HF_HOME": HUB_CACHE, EXPECT_GPU: "1"}
-"""Variables that are no reason to replace an endpoint that runs without them."""
+"""Variables that are left out of the hash: an endpoint that runs without them is not replaced."""
 _SCALABLE = {
     "ServiceNamespace": "sagemaker",
     "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
@@ -37,12 +37,12 @@ class Served:
     """What an endpoint serves.
 
     Attributes:
-        uri: S3 folder of the uncompressed model or adapter, its slash at the end, with code/inference.py in it.
-        bytes: of everything below it, and below `base`.
-        environment: of the container, beside what its image needs.
-        base: S3 folder of the base model that an adapter is put on; None where the container downloads it.
-        wheels: S3 folder of the packages that the container installs; None where it downloads them.
-        from_hub: the container downloads a model besides, whose size is not known here.
+        uri: S3 folder of the uncompressed model or adapter, with code/inference.py in it; ends in a slash.
+        bytes: size of everything below `uri` and `base`.
+        environment: variables of the container, added to those that its image needs.
+        base: S3 folder of the base model of an adapter; None if the container downloads it or there is none.
+        wheels: S3 folder of the packages that the container installs; None if it downloads them.
+        from_hub: whether the container downloads a model from the hub, of unknown size.
     """
 
     uri: str
@@ -54,16 +54,16 @@ class Served:
 
 
 def part_name(endpoint: str, served: Served, place: Place, config: SageMakerConfig) -> str:
-    """Name of an endpoint's model and configuration: another one whenever anything in them is another."""
+    """Name of an endpoint's model and configuration: the endpoint's name and a hash of all that is in them."""
     requests = {**model_request("", served, place, config), **endpoint_config_request("", served, place, config)}
     environment: dict[str, str] = requests["PrimaryContainer"]["Environment"]
     requests["PrimaryContainer"]["Environment"] = dict(environment.items() - _ADDED.items())
-    decides = requests | {"Tags": config.tags}  # lorasum's own version is no reason for another endpoint
+    decides = requests | {"Tags": config.tags}  # without the tag of lorasum's version: an upgrade replaces no endpoint
     return f"{endpoint}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def model_request(name: str, served: Served, place: Place, config: SageMakerConfig) -> dict[str, Any]:
-    """What create_model is called with."""
+    """The arguments of create_model."""
     engine = {
         "huggingface": {
             "SAGEMAKER_PROGRAM": "inference.py",
@@ -97,7 +97,7 @@ def model_request(name: str, served: Served, place: Place, config: SageMakerConf
 
 
 def endpoint_config_request(name: str, served: Served, place: Place, config: SageMakerConfig) -> dict[str, Any]:
-    """What create_endpoint_config is called with; the model has the same name. Timeouts follow the model's size."""
+    """The arguments of create_endpoint_config. The model has the same name; timeouts grow with its size."""
     variant: dict[str, Any] = {
         "VariantName": VARIANT,
         "ModelName": name,
@@ -133,17 +133,17 @@ def _instances(config: SageMakerConfig) -> dict[str, Any]:
 
 
 def load_seconds(served: Served, config: SageMakerConfig) -> int:
-    """How long a container may take to install its pins and load the model; a model of the hub is downloaded then."""
+    """Seconds that a container may take to install its pins and to load the model, or to download it from the hub."""
     return _seconds(served, served.bytes / _LOAD_RATE, config)
 
 
 def endpoint_request(endpoint: str, name: str, place: Place, config: SageMakerConfig) -> dict[str, Any]:
-    """What create_endpoint is called with; `name` is the configuration's."""
+    """The arguments of create_endpoint; `name` is the configuration's."""
     return {"EndpointName": endpoint, "EndpointConfigName": name, "Tags": tags(place.run, config.tags)}
 
 
 def update_request(endpoint: str, name: str, config: SageMakerConfig) -> dict[str, Any]:
-    """What update_endpoint is called with: the fleet keeps the size that autoscaling gave it."""
+    """The arguments of update_endpoint. The number of instances stays as autoscaling has set it."""
     request: dict[str, Any] = {
         "EndpointName": endpoint,
         "EndpointConfigName": name,
@@ -161,12 +161,12 @@ def update_request(endpoint: str, name: str, config: SageMakerConfig) -> dict[st
 
 
 def scalable_target(endpoint: str) -> dict[str, str]:
-    """What Application Auto Scaling calls an endpoint's number of instances."""
+    """The keys by which Application Auto Scaling knows an endpoint's number of instances."""
     return {**_SCALABLE, "ResourceId": f"endpoint/{endpoint}/variant/{VARIANT}"}
 
 
 def scaling_requests(endpoint: str, config: SageMakerConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What register_scalable_target and put_scaling_policy are called with."""
+    """The arguments of register_scalable_target and of put_scaling_policy."""
     target = scalable_target(endpoint)
     policy = {
         "TargetValue": float(config.requests_per_minute),
@@ -184,6 +184,6 @@ def _source(uri: str) -> dict[str, Any]:
 
 
 def _seconds(served: Served, expected: float, config: SageMakerConfig) -> int:
-    """A timeout: what is expected and some slack; where a size is unknown or vLLM compiles, half an hour at least."""
+    """A timeout: `expected` and some slack. It is at least half an hour if a size is unknown or vLLM compiles."""
     shortest = _UNKNOWN if served.from_hub or config.engine == "vllm" else _SHORTEST
     return round(min(max(expected + _SLACK, shortest), _LONGEST))

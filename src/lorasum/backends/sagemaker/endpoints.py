@@ -1,8 +1,8 @@
 """Endpoints on SageMaker. backends.base.Backend says what each function promises.
 
-An endpoint is three things: a model, a configuration that names it, and the endpoint, which alone costs money. Of the
-first two, parts.py knows more. An endpoint is updated in place: what it served before is kept until `confirm`, and
-`restore` goes back to it.
+An endpoint is three things: a model, a configuration that names the model, and the endpoint itself. Only the endpoint
+costs money; parts.py handles the other two. An endpoint is updated in place. Its earlier configuration is kept until
+`confirm` deletes it or `restore` goes back to it.
 """
 
 import time
@@ -35,49 +35,49 @@ _SERVING = {
     "InService": "",
     "UpdateRollbackFailed": "its last update failed and could not be undone: it serves old and new, and is billed",
 }
-"""Statuses of an endpoint that answers, and what is to be said of it."""
+"""Statuses of an endpoint that answers, with what the user should know about it."""
 _LONGEST_WAIT = 2 * 3600  # seconds: an instance, the image, and both timeouts at their longest
 _LONGEST_DELETION = 1800  # seconds: minutes are usual
 _TAKEN = ("ValidationException", "ResourceInUse")
-_NEW_NAMES = 8  # attempts: what was just created may not be seen yet
+_NEW_NAMES = 8  # attempts: SageMaker may not show yet what was just created
 
 
 def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> EndpointRef:
-    """Create, adopt or update the endpoint, and wait until it is in service. What it served before is kept."""
+    """Create, adopt or update the endpoint, and wait until it is in service. Its earlier configuration is kept."""
     served = model_to_serve(session, spec, place, report)
     name = part_name(spec.name, served, place, session.config)
-    there = _to_update(session, spec)
+    described = _to_update(session, spec)
     if session.config.max_instances > 1:
         report.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
-    if there is None:
+    if described is None:
         check_quotas(session, session.config.endpoint_instance_types, "endpoint", session.config.max_instances)
     client = session.client("sagemaker")
     try:
         _create(lambda: client.create_model(**model_request(name, served, place, session.config)), "model")
         configuration = endpoint_config_request(name, served, place, session.config)
         _create(lambda: client.create_endpoint_config(**configuration), "endpoint configuration")
-        if there is None:
+        if described is None:
             request = endpoint_request(spec.name, name, place, session.config)
             _create(lambda: client.create_endpoint(**request), "endpoint")
-        elif there["EndpointConfigName"] != name:
-            _remember(session, spec, there)
+        elif described["EndpointConfigName"] != name:
+            _remember(session, spec, described)
             _update(session, spec.name, name)
-        ended = _settled(session, spec.name, report)
+        ended = _wait_until_still(session, spec.name, report)
         if ended and ended["EndpointStatus"] == "InService" and ended["EndpointConfigName"] == name:
             scaling.turn_on_or_off(session, spec.name)
             seconds = load_seconds(served, session.config)
             return EndpointRef(spec.name, ended["EndpointArn"], spec.artifact, seconds)
     except BaseException:
-        if there is None:
+        if described is None:
             delete(session, spec.run, spec.name)
         raise
     raise _did_not_start(session, spec, ended)
 
 
 def confirm(session: Session, run: str, name: str) -> None:
-    """Note that the endpoint has answered with what it serves now, and delete what it served before."""
-    there = _describe(session, name)
-    serving = there["EndpointConfigName"] if there else ""
+    """Tag the configuration that answered, and delete the parts that the endpoint served before."""
+    described = _describe(session, name)
+    serving = described["EndpointConfigName"] if described else ""
     known = parts.find(session, run, name)
     for part in known:
         if part.name == serving and not part.answered:
@@ -86,17 +86,17 @@ def confirm(session: Session, run: str, name: str) -> None:
 
 
 def restore(session: Session, run: str, name: str, report: Reporter) -> EndpointRef | None:
-    """Update the endpoint back to what it last answered with; None where there is no such thing."""
-    there = _settled(session, name)
+    """Update the endpoint back to the configuration that last answered; None if there is none."""
+    described = _wait_until_still(session, name)
     known = parts.find(session, run, name)
-    if there is None or there["EndpointStatus"] != "InService":
+    if described is None or described["EndpointStatus"] != "InService":
         return None
-    before = [part for part in known if part.answered and part.name != there["EndpointConfigName"]]
+    before = [part for part in known if part.answered and part.name != described["EndpointConfigName"]]
     if not before:
         return None
     report.step(f"putting endpoint {name} back to what it served before")
     _update(session, name, before[-1].name)
-    ended = _settled(session, name, report)
+    ended = _wait_until_still(session, name, report)
     if ended is None or (ended["EndpointStatus"], ended["EndpointConfigName"]) != ("InService", before[-1].name):
         status = ended["EndpointStatus"] if ended else "gone"
         raise BackendError(
@@ -109,36 +109,36 @@ def restore(session: Session, run: str, name: str, report: Reporter) -> Endpoint
 
 
 def log_tail(session: Session, name: str) -> list[str]:
-    """The last lines of what the endpoint's newest container said."""
-    there = _describe(session, name)
-    since = there["CreationTime"] if there else None
+    """The last lines of the log of the endpoint's newest container."""
+    described = _describe(session, name)
+    since = described["CreationTime"] if described else None
     return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", since).tail()
 
 
 def state(session: Session, run: str, name: str) -> EndpointState:
-    """As SageMaker has it; one that is being deleted is absent."""
-    there = _describe(session, name)
-    if there is None or there["EndpointStatus"] == "Deleting":
+    """The state that SageMaker shows. An endpoint that is being deleted counts as absent."""
+    described = _describe(session, name)
+    if described is None or described["EndpointStatus"] == "Deleting":
         return EndpointState("absent")
-    ref = EndpointRef(name, there["EndpointArn"], _artifact(session, there))
-    status = there["EndpointStatus"]
+    ref = EndpointRef(name, described["EndpointArn"], _artifact(session, described))
+    status = described["EndpointStatus"]
     if status in _SERVING:
         return EndpointState("in_service", ref, _SERVING[status])
     if status in _MOVING:
         return EndpointState("creating", ref)
-    return EndpointState("failed", ref, there.get("FailureReason") or status)
+    return EndpointState("failed", ref, described.get("FailureReason") or status)
 
 
 def delete(session: Session, run: str, name: str) -> bool:
-    """Delete endpoint, configurations and models, and wait until they are gone; also what a crash left of them."""
-    there = _describe(session, name)
-    existed = there is not None
-    if there:
-        _refuse_foreign(session, there, run)
+    """Delete endpoint, configurations and models, also those left by a crash, and wait until they are gone."""
+    described = _describe(session, name)
+    existed = described is not None
+    if described:
+        _refuse_foreign(session, described, run)
         scaling.turn_off(session, name)
     began = time.monotonic()
-    while there:
-        status = there["EndpointStatus"]
+    while described:
+        status = described["EndpointStatus"]
         if time.monotonic() - began > _LONGEST_DELETION:
             minutes = _LONGEST_DELETION // 60
             raise BackendError(
@@ -149,17 +149,17 @@ def delete(session: Session, run: str, name: str) -> bool:
             try:
                 with aws_errors(f"delete endpoint {name}", "sagemaker:DeleteEndpoint"):
                     session.client("sagemaker").delete_endpoint(EndpointName=name)
-            except BackendError as error:  # while it is being created or updated it cannot be deleted: a moment later
+            except BackendError as error:  # it is being created or updated: try again a moment later
                 if error_code(error.__cause__) not in _TAKEN:
                     raise
-        there = _describe(session, name)
-        if there:
+        described = _describe(session, name)
+        if described:
             time.sleep(poll_seconds())
     return parts.delete(session, parts.find(session, run, name)) or existed
 
 
 def live(session: Session, run: str) -> list[RunningResource]:
-    """The run's endpoints by their tag, whoever created them, and what is left of those that are gone."""
+    """The run's endpoints, found by their tag, and the models and configurations left of deleted ones."""
     found = {}
     for item in parts.listed(session, "list_endpoints", run):
         ours = parts.tags(session, item["EndpointArn"]).get(TAG_RUN) == run
@@ -171,40 +171,40 @@ def live(session: Session, run: str) -> list[RunningResource]:
 
 
 def _to_update(session: Session, spec: EndpointSpec) -> dict[str, Any] | None:
-    """The endpoint that serves under this name; None where there is none, or one that failed and is removed."""
-    there = _settled(session, spec.name)
-    if there is None:
+    """The endpoint that serves under this name; None if there is none. A failed one is deleted."""
+    described = _wait_until_still(session, spec.name)
+    if described is None:
         return None
-    _refuse_foreign(session, there, spec.run)
-    if there["EndpointStatus"] == "InService":
-        return there
-    if there["EndpointStatus"] in _SERVING:
+    _refuse_foreign(session, described, spec.run)
+    if described["EndpointStatus"] == "InService":
+        return described
+    if described["EndpointStatus"] in _SERVING:
         raise BackendError(
-            f"endpoint {spec.name} still serves, but {_SERVING[there['EndpointStatus']]}",
+            f"endpoint {spec.name} still serves, but {_SERVING[described['EndpointStatus']]}",
             "`lorasum teardown` deletes it; then deploy again",
         )
     delete(session, spec.run, spec.name)
     return None
 
 
-def _remember(session: Session, spec: EndpointSpec, there: Mapping[str, Any]) -> None:
-    """See that the way back is known: earlier versions did not tag the configuration that serves."""
+def _remember(session: Session, spec: EndpointSpec, described: Mapping[str, Any]) -> None:
+    """Tag the configuration that serves, unless one is tagged already: earlier versions of lorasum did not."""
     known = parts.find(session, spec.run, spec.name)
     if not any(part.answered for part in known):
         for part in known:
-            if part.name == there["EndpointConfigName"]:
+            if part.name == described["EndpointConfigName"]:
                 parts.mark_answered(session, part)
 
 
 def _update(session: Session, endpoint: str, configuration: str) -> None:
-    """Have the endpoint serve another configuration, on as many instances as it has."""
-    scaling.turn_off(session, endpoint)  # SageMaker updates no endpoint that something else resizes
+    """Make the endpoint serve another configuration, on the instances that it has."""
+    scaling.turn_off(session, endpoint)  # SageMaker refuses to update an endpoint that is autoscaled
     request = update_request(endpoint, configuration, session.config)
     _create(lambda: session.client("sagemaker").update_endpoint(**request), "endpoint")
 
 
 def _create(call: Callable[[], object], what: str) -> None:
-    """Make a call that creates something. A name that is taken is this very thing: its name says what is in it."""
+    """Make a call that creates something. If the name is taken it exists already: names are hashes of content."""
     for attempt in range(_NEW_NAMES):
         try:
             with aws_errors(f"create the {what}", "sagemaker:CreateEndpoint"):
@@ -219,13 +219,13 @@ def _create(call: Callable[[], object], what: str) -> None:
             time.sleep(min(poll_seconds(), 2))
 
 
-def _settled(session: Session, name: str, report: Reporter | None = None) -> dict[str, Any] | None:
-    """The endpoint once it has come to rest; None when there is none."""
+def _wait_until_still(session: Session, name: str, report: Reporter | None = None) -> dict[str, Any] | None:
+    """Wait until the endpoint is no longer changing and return its description; None if there is none."""
     began, told = time.monotonic(), ""
-    while there := _describe(session, name):
-        status = there["EndpointStatus"]
+    while described := _describe(session, name):
+        status = described["EndpointStatus"]
         if status not in _MOVING:
-            return there
+            return described
         if report and status != told:
             report.step(f"endpoint {name}: {status}")
             told = status
@@ -236,7 +236,7 @@ def _settled(session: Session, name: str, report: Reporter | None = None) -> dic
 
 
 def _did_not_start(session: Session, spec: EndpointSpec, ended: dict[str, Any] | None) -> BackendError:
-    """The error that says why. An endpoint that rolled back goes on serving what it did; any other is removed."""
+    """The error to raise. An endpoint that rolled back goes on serving its earlier model; any other is deleted."""
     name = spec.name
     tail = " | ".join(log_tail(session, name)[-4:])
     said = (ended or {}).get("FailureReason") or (ended or {}).get("EndpointStatus") or "it is gone"
@@ -252,13 +252,13 @@ def _did_not_start(session: Session, spec: EndpointSpec, ended: dict[str, Any] |
 
 
 def _describe(session: Session, name: str) -> dict[str, Any] | None:
-    return _asked(session, "describe_endpoint", EndpointName=name)
+    return _look_up(session, "describe_endpoint", EndpointName=name)
 
 
-def _artifact(session: Session, there: Mapping[str, Any]) -> str:
-    """What an endpoint serves; empty if its configuration or model is gone."""
-    configuration = _asked(session, "describe_endpoint_config", EndpointConfigName=there["EndpointConfigName"])
-    model = configuration and _asked(
+def _artifact(session: Session, described: Mapping[str, Any]) -> str:
+    """S3 folder of the artifact that an endpoint serves; empty if its configuration or model is gone."""
+    configuration = _look_up(session, "describe_endpoint_config", EndpointConfigName=described["EndpointConfigName"])
+    model = configuration and _look_up(
         session, "describe_model", ModelName=configuration["ProductionVariants"][0]["ModelName"]
     )
     container = model["PrimaryContainer"] if model else {}
@@ -266,8 +266,8 @@ def _artifact(session: Session, there: Mapping[str, Any]) -> str:
     return uri.removesuffix("adapter/")
 
 
-def _asked(session: Session, operation: str, **arguments: str) -> dict[str, Any] | None:
-    """The answer of a describe_… call; None when there is no such thing."""
+def _look_up(session: Session, operation: str, **arguments: str) -> dict[str, Any] | None:
+    """The answer of a call such as describe_endpoint; None if there is no such thing."""
     [name] = arguments.values()
     try:
         with aws_errors(f"look at {name}", parts.action_of(operation)):
@@ -279,9 +279,9 @@ def _asked(session: Session, operation: str, **arguments: str) -> dict[str, Any]
     return answer
 
 
-def _refuse_foreign(session: Session, there: Mapping[str, Any], run: str) -> None:
-    if parts.tags(session, there["EndpointArn"]).get(TAG_RUN) != run:
+def _refuse_foreign(session: Session, described: Mapping[str, Any], run: str) -> None:
+    if parts.tags(session, described["EndpointArn"]).get(TAG_RUN) != run:
         raise BackendError(
-            f"endpoint {there['EndpointName']} is not of this run: it has no tag {TAG_RUN}={run}",
+            f"endpoint {described['EndpointName']} is not of this run: it has no tag {TAG_RUN}={run}",
             "give this config another name",
         )

@@ -1,4 +1,4 @@
-"""Which container image a job or an endpoint runs: the config's, or Hugging Face's of exactly the config's versions."""
+"""The container image of a job or endpoint: the one that the config names, or Hugging Face's for its versions."""
 
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
@@ -12,7 +12,7 @@ def training_image(config: SageMakerConfig, region: str) -> str:
 
 
 def inference_image(config: SageMakerConfig, region: str) -> str:
-    """URI of the inference image: of transformers, or of vLLM."""
+    """URI of the inference image, for transformers or for vLLM."""
     if config.inference_image:
         return config.inference_image
     if config.engine == "vllm":
@@ -35,7 +35,7 @@ def _hugging_face(scope: str, transformers: str, pytorch: str, instance: str, re
 
 
 def _retrieve(what: str, fields: str, **wanted: str) -> str:
-    """The URI that the SDK has for it."""
+    """The URI of an image that the SDK knows."""
     try:
         from sagemaker.core import image_uris  # 2 s
     except ImportError as error:

@@ -10,16 +10,16 @@ from lorasum.backends.sagemaker.session import Session
 from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
 
-_NOT_LET_IN = 6  # attempts of a request that the service did not let in
-_FAULTS = 3  # attempts of a request that met a fault; an answer has no effect, so it may be asked for again
+_NOT_LET_IN = 6  # attempts at a request that the service throttled
+_FAULTS = 3  # attempts at a request that met a fault; asking again is safe, because an answer changes nothing
 _ANSWER = 60  # seconds after which SageMaker ends a request
-_SERVER_SECONDS = 10  # how long the service may take beside the container
+_SERVER_SECONDS = 10  # seconds that the service may take in addition to the container
 _THROTTLED = ("ThrottlingException", "ServiceUnavailable", "InternalDependencyException", "ModelNotReadyException")
 _FEWER = "lower predict.batch_size or predict.max_new_tokens"
 
 
 def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
-    """Send one request and return the decoded answer, in the words of container_scripts/inference.py."""
+    """Send one request and return the decoded answer, in the format of container_scripts/inference.py."""
     vllm = session.config.engine == "vllm"
     body = json.dumps(to_vllm(payload) if vllm else payload).encode()
     if len(body) > MAX_BODY:
@@ -44,32 +44,32 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
         return from_vllm(answer) if vllm else answer
     except (ValueError, KeyError, TypeError) as error:
         raise BackendError(
-            f"endpoint {endpoint.name} answered what cannot be read: {text[:100]!r}", "run `lorasum deploy`"
+            f"endpoint {endpoint.name} gave an answer that cannot be read: {text[:100]!r}", "run `lorasum deploy`"
         ) from error
 
 
 def to_vllm(payload: dict[str, Any]) -> dict[str, Any]:
-    """A request of ours as an OpenAI completion, which vLLM's /invocations takes."""
+    """Turn a request into an OpenAI completion, which vLLM's /invocations takes."""
     names = {"max_new_tokens": "max_tokens"}
     parameters = payload.get("parameters", {})
     return {"prompt": payload["inputs"]} | {names.get(name, name): value for name, value in parameters.items()}
 
 
 def from_vllm(answer: dict[str, Any]) -> list[dict[str, str]]:
-    """An OpenAI completion as an answer of ours: one text per prompt, in their order."""
+    """Turn an OpenAI completion into an answer in inference.py's format: one text per prompt, in their order."""
     choices = sorted(answer["choices"], key=lambda choice: choice["index"])
     return [{"generated_text": choice["text"]} for choice in choices]
 
 
 def _attempts(cause: Any) -> int:
-    """How often a request is sent that ended with this error of boto3."""
+    """How many attempts a request gets that fails with this error of boto3."""
     if error_code(cause) in _THROTTLED:
         return _NOT_LET_IN
     return _FAULTS if _is_fault(cause) and not _is_timeout(cause) else 1
 
 
 def _explained(error: BackendError, endpoint: EndpointRef, timeout: float, vllm: bool) -> BackendError:
-    """What the failure of a request means here."""
+    """The error that tells the user what a failed request means."""
     cause: Any = error.__cause__
     name = f"endpoint {endpoint.name}"
     if _is_timeout(cause):
@@ -90,14 +90,14 @@ def _explained(error: BackendError, endpoint: EndpointRef, timeout: float, vllm:
 
 
 def _is_timeout(cause: Any) -> bool:
-    """Whether the container took too long, by the client's clock or by the service's."""
+    """Whether the container took too long, measured by the client or by the service."""
     return type(cause).__name__ == "ReadTimeoutError" or (
         error_code(cause) == "ModelError" and "timed out" in str(cause).lower()
     )
 
 
 def _is_fault(cause: Any) -> bool:
-    """Whether the network, the service or the container failed, rather than refused."""
+    """Whether the network, the service or the container failed. A refusal is no fault."""
     from botocore.exceptions import ConnectionError as CannotConnectError
     from botocore.exceptions import HTTPClientError
 
@@ -111,7 +111,7 @@ def _is_fault(cause: Any) -> bool:
 
 
 def _line(said: str) -> str:
-    """A container's message in one line: the Hugging Face one sends JSON with the text in `message`."""
+    """A container's message in one line. Hugging Face's container sends JSON with the text in `message`."""
     try:
         known = json.loads(said)
     except ValueError:

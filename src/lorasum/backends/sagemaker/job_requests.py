@@ -1,4 +1,4 @@
-"""The CreateTrainingJob request: pure functions, so that what is sent can be looked at."""
+"""The CreateTrainingJob request. Its functions are pure, so that `train --dry-run` can show the request."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,11 +24,11 @@ _METRICS = {
 def training_request(
     spec: TrainSpec, name: str, place: Place, config: SageMakerConfig, channels: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What boto3's create_training_job is called with.
+    """The arguments of boto3's create_training_job.
 
     Args:
-        name: of the job: `spec.job_name`, or that of a retry. All tries share their checkpoints.
-        channels: name of what travels to the container → its S3 folder.
+        name: name of the attempt: `spec.job_name`, or that with a number. All attempts share their checkpoints.
+        channels: S3 folder of each input channel, by the channel's name.
     """
     seconds = round(config.max_runtime_hours * 3600)
     wait = round((config.max_wait_hours or 2 * config.max_runtime_hours) * 3600)
@@ -71,8 +71,8 @@ def _instances(config: SageMakerConfig) -> dict[str, Any]:
 
 
 def _variables(config: SageMakerConfig) -> dict[str, str]:
-    """The container's environment. Not hyperparameters: those would give the same job another name."""
-    variables = {EXPECT_GPU: "1"}  # the config takes instance types with a GPU only
+    """The container's environment. These are no hyperparameters, because those change the job's name."""
+    variables = {EXPECT_GPU: "1"}  # the config accepts only instance types with a GPU
     if config.network_isolation:
         variables[NO_NETWORK] = "1"
     if config.hub_token_secret:
@@ -81,14 +81,14 @@ def _variables(config: SageMakerConfig) -> dict[str, str]:
 
 
 def vpc(config: SageMakerConfig) -> dict[str, Any]:
-    """`VpcConfig`, where there is one."""
+    """`VpcConfig` if the config has subnets, and else nothing."""
     if not config.subnets:
         return {}
     return {"VpcConfig": {"Subnets": list(config.subnets), "SecurityGroupIds": list(config.security_groups)}}
 
 
 def tags(run: str, extra: Mapping[str, str]) -> list[dict[str, str]]:
-    """The tags of everything a run creates: teardown finds it by them."""
+    """The tags of everything that a run creates. `teardown` finds resources by them."""
     return [{"Key": key, "Value": value} for key, value in {**extra, TAG_RUN: run, TAG_VERSION: __version__}.items()]
 
 

@@ -1,7 +1,7 @@
 """Training jobs on SageMaker. backends.base.Backend says what each function promises.
 
-A job's name decides about everything in it, and SageMaker takes a name once for ever. So the same command can never
-start two; a job that ended without an artifact is tried again as <name>-2, <name>-3 ..., from the same checkpoints.
+A job's name is a hash of everything in it, and SageMaker accepts each name once. So the same command never starts two
+jobs. A job that ended without an artifact gets another attempt, <name>-2, which resumes from the same checkpoints.
 """
 
 import re
@@ -21,7 +21,7 @@ from lorasum.backends.sagemaker.job_requests import TAG_RUN, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
-from lorasum.backends.sagemaker.quotas import Use, check_quotas, tell_of_no_warm_pool
+from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import (
     CHANNEL_CODE,
@@ -42,8 +42,8 @@ from lorasum.reporting import Reporter
 
 _LOGS = "/aws/sagemaker/TrainingJobs"
 _RUNNING = ("InProgress", "Stopping")
-_LOGS_SETTLE = 3  # looks at the logs after the job has ended: its last lines may come late
-_MOST_TRIES = 50
+_LAST_LOOKS = 3  # times that the log is read after the job has ended: its last lines may come late
+_MOST_ATTEMPTS = 50
 _RESUME = "the same command starts it again, from its newest checkpoint"
 _NO_CAPACITY = (
     "nothing was billed: the same command tries again, and sagemaker.training_instance_alternatives names other types"
@@ -56,7 +56,7 @@ _STOPPED = {
 
 
 def place(session: Session, run: str, scope: Literal["training", "inference"] = "training") -> Place:
-    """Where the run lives; asks AWS for what the config leaves open."""
+    """The bucket, role and image of a run. AWS is asked for those that the config does not name."""
     return Place(
         layout=S3Layout(session.bucket, session.config.prefix, run),
         role=session.role_arn,
@@ -65,23 +65,23 @@ def place(session: Session, run: str, scope: Literal["training", "inference"] = 
 
 
 def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
-    """Upload what the job needs and create it; a name that is taken is this very job, started by somebody else."""
-    tries = _tries(session, spec.job_name)
-    if tries and _state(session, tries[-1]).status in ("running", "completed"):
-        return _reference(spec.job_name, tries[-1])
-    use: Use = "spot training job" if session.config.spot else "training job"
+    """Upload what the job needs and create it. If the name is taken, somebody else has started this very job."""
+    attempts = _attempts(session, spec.job_name)
+    if attempts and _state(session, attempts[-1]).status in ("running", "completed"):
+        return _reference(spec.job_name, attempts[-1])
+    use: InstanceUse = "spot training job" if session.config.spot else "training job"
     types = session.config.training_instance_types
     check_quotas(session, types, use)
     if len(types) > 1:
         report.step(f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's")
     if session.config.keep_alive_minutes:
         tell_of_no_warm_pool(session, session.config.training_instance_type, report)
-    there = place(session, spec.run)
+    run_place = place(session, spec.run)
     channels = _channels(session, spec)
-    uris = _uris(there, channels)
-    last = _number(tries[-1]["TrainingJobName"], spec.job_name) if tries else 0
-    name = _try_name(spec.job_name, last + 1)
-    request = training_request(spec, name, there, session.config, uris)
+    uris = _uris(run_place, channels)
+    last = _number(attempts[-1]["TrainingJobName"], spec.job_name) if attempts else 0
+    name = _attempt_name(spec.job_name, last + 1)
+    request = training_request(spec, name, run_place, session.config, uris)
     for channel, content in channels.items():
         storage.upload(session, content.files(), uris[channel], report, f"uploading {content.what}")
     try:
@@ -92,31 +92,31 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
             raise
     started = _describe(session, name)
     if started is None:
-        raise BackendError(f"training job {name} was created, and SageMaker does not show it", "run `lorasum status`")
+        raise BackendError(f"training job {name} was created, but SageMaker does not show it", "run `lorasum status`")
     return _reference(spec.job_name, started)
 
 
-def request(session: Session, spec: TrainSpec, there: Place) -> dict[str, Any]:
-    """The request of a first try, for a look at it; nothing is sent or read."""
-    return training_request(spec, spec.job_name, there, session.config, _uris(there, _channels(session, spec)))
+def request(session: Session, spec: TrainSpec, place: Place) -> dict[str, Any]:
+    """The request of a first attempt, to be shown to the user. Nothing is sent to AWS or asked of it."""
+    return training_request(spec, spec.job_name, place, session.config, _uris(place, _channels(session, spec)))
 
 
 def find(session: Session, job_name: str) -> JobRef | None:
-    """The newest try of the job."""
-    tries = _tries(session, job_name)
-    return _reference(job_name, tries[-1]) if tries else None
+    """The newest attempt of the job; None if there is none."""
+    attempts = _attempts(session, job_name)
+    return _reference(job_name, attempts[-1]) if attempts else None
 
 
 def state(session: Session, job: JobRef) -> JobState:
-    """Judged by SageMaker; a completed job whose artifact was deleted counts as absent."""
+    """The state that SageMaker shows. A completed job whose artifact was deleted counts as absent."""
     described = _describe(session, _name(job))
     return _state(session, described) if described else JobState("absent")
 
 
 def usd(session: Session, job: JobRef) -> float | None:
-    """What all tries were billed, each at the price of the instance it ran on."""
+    """USD that all attempts were billed, each at the price of the instance it ran on; None if a price is unknown."""
     total = 0.0
-    for described in _tries(session, job.name):
+    for described in _attempts(session, job.name):
         if (cost := billed_usd(session, described)) is None:
             return None
         total += cost
@@ -124,23 +124,23 @@ def usd(session: Session, job: JobRef) -> float | None:
 
 
 def is_warm(session: Session, job: JobRef) -> bool:
-    """Also of an earlier try: one that went on in an instance of another type has left its own behind."""
-    return any(kept_warm(described) for described in _tries(session, job.name))
+    """Whether an attempt's instance is kept warm. It may be an earlier attempt's, of another instance type."""
+    return any(kept_warm(described) for described in _attempts(session, job.name))
 
 
 def follow(session: Session, job: JobRef) -> Iterator[Event]:
     """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
 
-    A status has SageMaker's word for it, the seconds that this try was billed, and what they cost, None if unknown.
+    A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
     """
     logs, told = Log(session, _LOGS, f"{_name(job)}/"), ""
     while described := _describe(session, _name(job)):
-        ended = described["TrainingJobStatus"] not in _RUNNING  # looked at before the last reading
+        ended = described["TrainingJobStatus"] not in _RUNNING  # before the log is read: nothing is missed
         if described["SecondaryStatus"] != told:
             told = described["SecondaryStatus"]
             billed, cost = billed_seconds(described), billed_usd(session, described)
             yield StatusEvent(told, billed, cost)
-        for _ in range(_LOGS_SETTLE if ended else 1):
+        for _ in range(_LAST_LOOKS if ended else 1):
             for line in logs.new_lines():
                 if event := read_event(line):
                     yield event
@@ -154,9 +154,9 @@ def follow(session: Session, job: JobRef) -> Iterator[Event]:
 
 
 def stop(session: Session, job: JobRef) -> None:
-    """Ask SageMaker to stop it and wait until it has: SIGTERM, two minutes, SIGKILL, then the upload.
+    """Ask SageMaker to stop the job and wait for it: SIGTERM, two minutes, SIGKILL, then the upload.
 
-    What `keep_alive_minutes` holds on to after any of its tries is let go: it is paid for like a running instance.
+    Instances that `keep_alive_minutes` keeps warm after any of its attempts are released, because they are billed.
     """
     name = _name(job)
     asked = False
@@ -170,8 +170,8 @@ def stop(session: Session, job: JobRef) -> None:
                     raise
             asked = True
         time.sleep(poll_seconds())
-    for name in [described["TrainingJobName"] for described in _tries(session, job.name) if kept_warm(described)]:
-        with aws_errors(f"let the warm instance of {name} go", "sagemaker:UpdateTrainingJob"):
+    for name in [described["TrainingJobName"] for described in _attempts(session, job.name) if kept_warm(described)]:
+        with aws_errors(f"release the warm instance of {name}", "sagemaker:UpdateTrainingJob"):
             session.client("sagemaker").update_training_job(
                 TrainingJobName=name, ResourceConfig={"KeepAlivePeriodInSeconds": 0}
             )
@@ -180,7 +180,7 @@ def stop(session: Session, job: JobRef) -> None:
 
 
 def live(session: Session, run: str) -> list[RunningResource]:
-    """The run's running jobs and those whose instance is kept warm, whoever started them, known by their tag."""
+    """The run's jobs that are running or whose instance is kept warm. They are found by their tag."""
     found = []
     client = session.client("sagemaker")
     wanted = [{"StatusEquals": status} for status in _RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
@@ -198,13 +198,13 @@ def live(session: Session, run: str) -> list[RunningResource]:
 
 
 def artifact(session: Session, job: JobRef) -> str:
-    """S3 folder of what the job left behind."""
+    """S3 folder of the job's artifact."""
     described = _describe(session, _name(job)) or {}
     return _artifact(described, _name(job))
 
 
 def artifact_record(session: Session, job: JobRef) -> ArtifactRecord | None:
-    """What the artifact's lorasum.json says."""
+    """The artifact's lorasum.json; None if there is none."""
     uri = artifact(session, job) + RECORD_FILE
     content = storage.read(session, uri)
     try:
@@ -225,12 +225,12 @@ class _Channel:
     what: str
     folder: Folder
     content: str
-    """Name of the folder below it, made of what is in it."""
+    """Name of the folder below it: a hash of the content."""
     files: Callable[[], list[storage.StoredFile]]
 
 
 def _channels(session: Session, spec: TrainSpec) -> dict[str, _Channel]:
-    """What travels to the container, by channel, each in a folder named by its content."""
+    """What is sent to the container, by channel. Each has a folder named by a hash of its content."""
     scripts = storage.folder_files(paths.container_scripts())
     channels = {
         CHANNEL_TRAINING: _Channel("the dataset", Folder.DATA, spec.dataset.name, lambda: _files(spec.dataset)),
@@ -248,8 +248,8 @@ def _channels(session: Session, spec: TrainSpec) -> dict[str, _Channel]:
     return channels
 
 
-def _uris(there: Place, channels: Mapping[str, _Channel]) -> dict[str, str]:
-    return {name: there.layout.uri(channel.folder, channel.content) for name, channel in channels.items()}
+def _uris(place: Place, channels: Mapping[str, _Channel]) -> dict[str, str]:
+    return {name: place.layout.uri(channel.folder, channel.content) for name, channel in channels.items()}
 
 
 def _files(dataset: Path) -> list[storage.StoredFile]:
@@ -267,25 +267,25 @@ def _describe(session: Session, name: str) -> dict[str, Any] | None:
     return described
 
 
-def _tries(session: Session, job_name: str) -> list[dict[str, Any]]:
+def _attempts(session: Session, job_name: str) -> list[dict[str, Any]]:
     """All attempts of a job, oldest first.
 
-    Names are asked for in turn, because lists lag behind. A list is looked at as well, because an attempt that was
-    deleted (DeleteTrainingJob) leaves a gap.
+    SageMaker is asked for one name after the other, because its lists lag behind. The list is read too, because a
+    deleted attempt (DeleteTrainingJob) leaves a gap in the names.
     """
     found: list[dict[str, Any]] = []
     last_listed = max(_listed_attempts(session, job_name), default=0)
-    for number in range(1, _MOST_TRIES + 1):
-        described = _describe(session, _try_name(job_name, number))
+    for number in range(1, _MOST_ATTEMPTS + 1):
+        described = _describe(session, _attempt_name(job_name, number))
         if described:
             found.append(described)
         elif number > last_listed:
             return found
-    raise BackendError(f"training job {job_name} was tried {_MOST_TRIES} times", "change its config or its name")
+    raise BackendError(f"training job {job_name} had {_MOST_ATTEMPTS} attempts", "change its config or its name")
 
 
 def _listed_attempts(session: Session, job_name: str) -> list[int]:
-    """Numbers of the attempts that a list shows; none where we may not list."""
+    """Numbers of the attempts that the list shows; empty if listing is not permitted."""
     try:
         with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
             pages = session.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=job_name)
@@ -298,7 +298,7 @@ def _listed_attempts(session: Session, job_name: str) -> list[int]:
 
 
 def _number(attempt: str, job_name: str) -> int:
-    """Which attempt of the job this is, from 1; 0 where it is none of it."""
+    """The number of an attempt, from 1; 0 if it is no attempt of this job."""
     if attempt == job_name:
         return 1
     suffix = attempt.removeprefix(f"{job_name}-")
@@ -332,10 +332,10 @@ def _reference(job_name: str, described: dict[str, Any]) -> JobRef:
     return JobRef(job_name, described["TrainingJobArn"])
 
 
-def _try_name(job_name: str, number: int) -> str:
+def _attempt_name(job_name: str, number: int) -> str:
     return job_name if number == 1 else f"{job_name}-{number}"
 
 
 def _name(job: JobRef) -> str:
-    """The try's own name: the end of its ARN."""
+    """The attempt's own name: the end of its ARN."""
     return job.location.rpartition("/")[2]

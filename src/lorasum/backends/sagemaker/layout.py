@@ -1,4 +1,4 @@
-"""Where a run lies in S3: every folder of it, and which of them teardown deletes.
+"""The folders of a run in S3, and which of them `teardown` deletes.
 
 A run owns s3://<bucket>/<prefix>/<run>/. Below that are the folders of `Folder` and nothing else, because
 `S3Layout.uri` takes no other name. To add a folder, add a member there: `teardown --artifacts` then deletes it.
@@ -18,13 +18,13 @@ class Folder(Enum):
     MODELS = "models"
     """Base models that come from a local folder, one folder per fingerprint."""
     JOBS = "jobs"
-    """What training jobs leave behind, one folder per attempt."""
+    """Artifacts of training jobs, one folder per attempt."""
     CHECKPOINTS = "checkpoints"
     """Checkpoints, one folder per job; its attempts share it."""
     WHEELS = "wheels"
     """Packages for containers that cannot download them, one folder per set of pins."""
     CAPTURE = "capture"
-    """Requests and answers of endpoints, where they are kept."""
+    """Requests and answers of endpoints, if the config has them captured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class S3Layout:
     run: str
 
     def uri(self, folder: Folder, *parts: str) -> str:
-        """s3:// address of a folder, or of a folder below it, with its slash at the end."""
+        """s3:// address of a folder, or of a folder below it. It ends in a slash."""
         return "/".join(["s3:/", self.bucket, self.prefix, self.run, folder.value, *parts, ""])
 
     def deletable(self, data: bool, artifacts: bool) -> list[str]:
-        """The folders that `teardown --data` and `teardown --artifacts` delete; with both it is all of them."""
+        """The folders that `teardown --data` and `teardown --artifacts` delete. Both together delete all of them."""
         return [self.uri(folder) for folder in Folder if (data if folder is Folder.DATA else artifacts)]
 
 

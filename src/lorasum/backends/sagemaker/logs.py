@@ -1,4 +1,4 @@
-"""What a container said: its log in CloudWatch."""
+"""A container's log in CloudWatch."""
 
 from datetime import datetime
 
@@ -12,9 +12,9 @@ _LONGEST = 300  # characters of a line that is shown
 
 
 class Log:
-    """The lines of the streams of `group` whose names begin with `prefix`, each once.
+    """Reads the streams of `group` whose names begin with `prefix`, each line once.
 
-    There may be several: a job that lost its spot instance goes on in a new one.
+    A job may have several streams: one that lost its spot instance goes on in a new container.
 
     Args:
         since: streams that began earlier are left out. A group outlives its endpoint, and the next one of the same
@@ -26,14 +26,14 @@ class Log:
         self._session = session
         self._group = group
         self._prefix = prefix
-        self._tokens: dict[str, str] = {}  # by stream: up to where it is read
+        self._tokens: dict[str, str] = {}  # by stream: where the next reading begins
 
     def new_lines(self) -> list[str]:
-        """What came since the last call; nothing before the container has said its first word."""
+        """The lines since the last call; none before the container has written its first line."""
         return [line for stream in self._streams() for line in self._new_lines(stream)]
 
     def tail(self) -> list[str]:
-        """Its last lines, without the script's own events."""
+        """The last lines, without the events of the training script."""
         lines = [line.rstrip()[:_LONGEST] for line in self.new_lines() if line.strip() and read_event(line) is None]
         return lines[-_LOG_TAIL:]
 
@@ -49,7 +49,7 @@ class Log:
                 )
             found += [event["message"] for event in page["events"]]
             self._tokens[stream] = page["nextForwardToken"]
-            if page["nextForwardToken"] == known:  # only that is the end: more may come behind an empty page
+            if page["nextForwardToken"] == known:  # the only sign of the end: a page may be empty before it
                 return found
 
     def _streams(self) -> list[str]:

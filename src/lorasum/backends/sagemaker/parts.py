@@ -1,8 +1,8 @@
 """Models and endpoint configurations: the two parts of an endpoint that cost nothing.
 
-Both have one name, <endpoint>-<hash of all that is in them>, and the run's tag. So they are found without any record,
-and those of another run are told from ours. A configuration that has answered a request is tagged so: an update that
-fails goes back to it.
+Both have the same name, <endpoint>-<hash of their content>, and the run's tag. So they are found without any record,
+and are not confused with those of another run. A configuration that has answered a request gets a tag: a failed update
+goes back to it.
 """
 
 import re
@@ -26,8 +26,8 @@ class Part:
     """A configuration, the model of the same name, or both.
 
     Attributes:
-        configuration: its ARN; empty where there is a model alone.
-        model: its ARN; empty where there is a configuration alone.
+        configuration: ARN of the configuration; empty if there is only a model.
+        model: ARN of the model; empty if there is only a configuration.
         answered: whether an endpoint with this configuration has answered a request.
     """
 
@@ -58,7 +58,7 @@ def find(session: Session, run: str, endpoint: str | None = None) -> list[Part]:
 
 
 def mark_answered(session: Session, part: Part) -> None:
-    """Note on AWS that an endpoint with this configuration has answered a request."""
+    """Tag a configuration, because an endpoint with it has answered a request."""
     with aws_errors(f"tag the configuration {part.name}", "sagemaker:AddTags"):
         session.client("sagemaker").add_tags(
             ResourceArn=part.configuration, Tags=[{"Key": TAG_ANSWERED, "Value": "true"}]
@@ -79,7 +79,7 @@ def delete(session: Session, parts: Iterable[Part]) -> bool:
 
 
 def tags(session: Session, arn: str) -> dict[str, str]:
-    """What a thing is tagged with; nothing where it is gone."""
+    """The tags of a resource; empty if it is gone."""
     try:
         with aws_errors(f"read the tags of {arn.rpartition('/')[2]}", "sagemaker:ListTags"):
             listed = session.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
@@ -91,7 +91,7 @@ def tags(session: Session, arn: str) -> dict[str, str]:
 
 
 def listed(session: Session, operation: str, name: str) -> list[dict[str, Any]]:
-    """Everything that a list_… call shows of names with `name` in them."""
+    """All items of a call such as list_endpoints whose names contain `name`."""
     with aws_errors(operation.replace("_", " "), action_of(operation)):
         pages = session.client("sagemaker").get_paginator(operation).paginate(NameContains=name)
         return [item for page in pages for values in page.values() if isinstance(values, list) for item in values]
@@ -105,7 +105,7 @@ def action_of(operation: str) -> str:
 def _ours(
     session: Session, run: str, endpoint: str | None, operation: str, kind: str
 ) -> dict[str, tuple[dict[str, Any], dict[str, str]]]:
-    """By name: what a list shows of each thing that has the run's tag, and all its tags."""
+    """Listed items that have the run's tag, each with all its tags, by name."""
     found = {}
     for item in listed(session, operation, endpoint or run):
         name = _NAME.fullmatch(item[f"{kind}Name"])

@@ -1,6 +1,6 @@
 """What an instance costs, and what a training job was billed.
 
-Prices are asked of AWS's price list and remembered for a day; else they come from a small dated table of our own.
+Prices come from AWS's price list and are remembered for a day. If it does not answer, they come from a table below.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from lorasum.backends.sagemaker.session import Session
 from lorasum.remembered import recall, remember
 
-Use = Literal["Training", "Hosting"]
+PriceKind = Literal["Training", "Hosting"]
 
 TABLE_DATE = "2026-11"
 _TABLE = {
@@ -32,18 +32,19 @@ _TABLE = {
 _FRESH = 24 * 3600  # seconds
 
 
-def usd_per_hour(session: Session, instance_type: str, use: Use) -> float | None:
-    """On-demand price of one instance, USD; None where nobody here knows it. It never fails.
+def usd_per_hour(session: Session, instance_type: str, kind: PriceKind) -> float | None:
+    """On-demand price of one instance in USD; None if it is unknown. It raises nothing.
 
-    China and GovCloud have no price list that can be asked, and no price near that of us-east-1: there it is unknown.
+    Prices in China and GovCloud are unknown: their price lists cannot be queried, and their prices differ too much
+    from those of us-east-1.
     """
     if session.partition != "aws":
         return None
-    key = f"{session.region} {instance_type} {use}"
+    key = f"{session.region} {instance_type} {kind}"
     known = recall("prices")
     if key in known and time.time() - known[key]["at"] < _FRESH:
         return float(known[key]["usd"])
-    price = _listed(session, instance_type, use)
+    price = _listed(session, instance_type, kind)
     if price is None:
         session.prices_are_estimates = instance_type in _TABLE
         return _TABLE.get(instance_type)
@@ -52,7 +53,7 @@ def usd_per_hour(session: Session, instance_type: str, use: Use) -> float | None
 
 
 def billed_usd(session: Session, job: dict[str, Any]) -> float | None:
-    """What a training job, as SageMaker describes it, has cost up to now; None where its price is unknown."""
+    """USD that a training job has cost up to now; None if its price is unknown. `job` is SageMaker's description."""
     instance_type = instance_of(job)
     if instance_type is None:
         return 0.0  # it is still waiting for one
@@ -84,7 +85,7 @@ def billed_seconds(job: dict[str, Any]) -> float:
 
 
 def kept_warm(job: dict[str, Any]) -> bool:
-    """Whether a training job, as SageMaker describes it, has ended and its instance is kept, and paid for."""
+    """Whether a training job has ended and its instance is kept, and billed. `job` is SageMaker's description."""
     return "TrainingEndTime" in job and job.get("WarmPoolStatus", {}).get("Status") in ("InUse", "Available")
 
 
@@ -92,10 +93,10 @@ def _seconds(began: datetime, ended: datetime) -> float:
     return max((ended - began).total_seconds(), 0.0)
 
 
-def _listed(session: Session, instance_type: str, use: Use) -> float | None:
+def _listed(session: Session, instance_type: str, kind: PriceKind) -> float | None:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    wanted = {"regionCode": session.region, "instanceName": instance_type, "component": use}
+    wanted = {"regionCode": session.region, "instanceName": instance_type, "component": kind}
     filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
     try:
         answer = session.impatient("pricing", "us-east-1").get_products(
@@ -103,7 +104,7 @@ def _listed(session: Session, instance_type: str, use: Use) -> float | None:
         )
         prices = [_price(json.loads(text)) for text in answer["PriceList"]]
     except (BotoCoreError, ClientError, KeyError, ValueError):
-        return None  # not allowed, not reachable, another form: the table is there for that
+        return None  # not permitted, not reachable, or in another format: the table is used
     return next((price for price in prices if price), None)
 
 

@@ -1,4 +1,4 @@
-"""How many instances an account may use: asked before anything is uploaded or submitted, where we may ask."""
+"""Quotas: how many instances an account may use. They are checked before anything is uploaded, if that is permitted."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -9,17 +9,17 @@ from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
 
-Use = Literal["training job", "spot training job", "endpoint", "training warm pool"]
+InstanceUse = Literal["training job", "spot training job", "endpoint", "training warm pool"]
 _LISTS = ("list_service_quotas", "list_aws_default_service_quotas")
-"""The first leaves out the quotas that nobody has changed; the second has what those are."""
-_MOST_LOOKED_AT = 20  # jobs, or endpoints: with more in use the service itself decides
+"""The first call omits quotas that still have their default; the second one has the defaults."""
+_MOST_LOOKED_AT = 20  # jobs or endpoints; if there are more, the service decides by itself
 
 
-def check_quotas(session: Session, instance_types: Sequence[str], use: Use, wanted: int = 1) -> None:
-    """See that the account may use `wanted` more instances of one of the types.
+def check_quotas(session: Session, instance_types: Sequence[str], use: InstanceUse, wanted: int = 1) -> None:
+    """Check that the account may use `wanted` more instances of one of the types.
 
     Raises:
-        BackendError: every quota is too small; it tells of the first, which is wanted most.
+        BackendError: every quota is too small. The message names the first type, which the config prefers.
     """
     problems = []
     for instance_type in instance_types:
@@ -31,8 +31,8 @@ def check_quotas(session: Session, instance_types: Sequence[str], use: Use, want
     raise problems[0]
 
 
-def check_quota(session: Session, instance_type: str, use: Use, wanted: int = 1) -> None:
-    """See that the account may use `wanted` more instances of a type; where it does not say, the service itself will.
+def check_quota(session: Session, instance_type: str, use: InstanceUse, wanted: int = 1) -> None:
+    """Check that the account may use `wanted` more instances of a type. If its quota cannot be read, SageMaker decides.
 
     Raises:
         BackendError: the quota is smaller, or what is in use leaves too few.
@@ -54,7 +54,7 @@ def check_quota(session: Session, instance_type: str, use: Use, wanted: int = 1)
 
 
 def tell_of_no_warm_pool(session: Session, instance_type: str, report: Reporter) -> None:
-    """Warn that no instance will be kept after the job, where the quota for that is 0, as it is by default."""
+    """Warn that no instance will be kept after the job if its quota is 0, which is the default."""
     quota = _find(session, f"{instance_type} for training warm pool usage")
     if quota and quota["Value"] < 1:
         report.warn(
@@ -64,7 +64,7 @@ def tell_of_no_warm_pool(session: Session, instance_type: str, report: Reporter)
 
 
 def _find(session: Session, name: str) -> dict[str, Any] | None:
-    """The account's quota of this name; None where it cannot be looked up."""
+    """The account's quota of this name; None if it cannot be looked up."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = session.impatient("service-quotas")
@@ -75,12 +75,12 @@ def _find(session: Session, name: str) -> dict[str, Any] | None:
                     if quota["QuotaName"] == name:
                         return dict(quota)
         except (BotoCoreError, ClientError):
-            continue  # not allowed, not reachable: creating the job or endpoint will say it
+            continue  # not permitted or not reachable: creating the job or endpoint will tell
     return None
 
 
-def _in_use(session: Session, instance_type: str, use: Use) -> int:
-    """Instances of a type that the account uses now, as far as we may see."""
+def _in_use(session: Session, instance_type: str, use: InstanceUse) -> int:
+    """Number of instances of a type that the account uses now; 0 if that may not be listed."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     used = _endpoint_instances(session) if use == "endpoint" else _job_instances(session, use.startswith("spot"))

@@ -1,4 +1,4 @@
-"""What an endpoint on SageMaker serves: an artifact or a base model, brought to S3 as far as it is not there."""
+"""What an endpoint on SageMaker serves: an artifact or a base model. What is not in S3 yet is uploaded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from lorasum.reporting import Reporter
 
 
 def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
-    """An artifact's model, its adapter on a base model, or a base model by itself; uploads what is not in S3 yet."""
+    """An artifact's merged model, its adapter with a base model, or a base model alone. Uploads what S3 lacks."""
     served = _served(session, spec, place, report)
     if session.config.engine != "huggingface" or not wheels.are_needed(session.config):
         return served
@@ -41,7 +41,7 @@ def _served(session: Session, spec: EndpointSpec, place: Place, report: Reporter
 
 
 def _base_model(session: Session, model: str, code_folder: Path, place: Place, report: Reporter) -> Served:
-    """A base model, of a folder or of the hub, with the code that serves it brought beside it."""
+    """A base model from a folder or the hub, uploaded with the code that serves it."""
     scripts = {file.key: file for file in storage.folder_files(code_folder)}
     code = [
         storage.StoredFile(scripts[source].path, f"{CODE_FOLDER}/{name}", scripts[source].bytes, scripts[source].sha256)
@@ -55,7 +55,7 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
 
 
 def _hub_model(session: Session, model: str) -> dict[str, str]:
-    """How a container is told to download `model`, a hub id with an optional @revision."""
+    """Environment variables that make a container download `model`, a hub id with an optional @revision."""
     if session.config.network_isolation:
         raise ConfigError(
             f"with sagemaker.network_isolation the container cannot download {model}",
@@ -66,7 +66,7 @@ def _hub_model(session: Session, model: str) -> dict[str, str]:
         return {BASE_MODEL: model} | ({HUB_TOKEN_ARN: secret} if secret else {})
     if secret:
         raise ConfigError(
-            f"the vLLM image takes a hub token from its environment only, where others see it: {model} is not served",
+            f"the vLLM image reads a hub token only from its environment, which others can see: {model} is not served",
             "evaluate without --base, or set sagemaker.engine to huggingface",
         )
     name, _, revision = model.partition("@")

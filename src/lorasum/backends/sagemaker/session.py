@@ -14,7 +14,7 @@ _SSO = "AWSReservedSSO_"
 
 
 class Session:
-    """AWS as one config sees it. Nothing is asked of AWS before it is needed, and nothing twice.
+    """The AWS account and region of one config. AWS is asked only when an answer is needed, and only once.
 
     Args:
         config: the section `sagemaker`.
@@ -24,11 +24,11 @@ class Session:
         self.config = config
         self._clients: dict[str, Any] = {}
         self.prices_are_estimates = False
-        """Whether a price came from a table of ours, because the price list could not be asked."""
+        """Whether a price came from our own table, because the price list did not answer."""
 
     @cached_property
     def region(self) -> str:
-        """Region of everything.
+        """The region of all resources.
 
         Raises:
             BackendError: neither config nor environment names one, or boto3 is not installed.
@@ -40,7 +40,7 @@ class Session:
 
     @cached_property
     def partition(self) -> str:
-        """`aws`, `aws-cn`, `aws-us-gov`: which of AWS's separate worlds the region belongs to."""
+        """AWS's partition of the region: `aws`, `aws-cn` (China) or `aws-us-gov` (GovCloud)."""
         with aws_errors(f"find out where {self.region} is"):
             return str(self._session.get_partition_for_region(self.region))
 
@@ -50,7 +50,7 @@ class Session:
         return str(self._identity["Account"])
 
     def client(self, service: str) -> Any:
-        """The boto3 client of a service: retrying, never waiting for ever."""
+        """The boto3 client of a service. It retries, and its calls time out."""
         if service not in self._clients:
             from botocore.config import Config
 
@@ -78,7 +78,7 @@ class Session:
         return self._clients[key]
 
     def impatient(self, service: str, region: str | None = None) -> Any:
-        """A client for what one can do without: it gives up early. `region` is the run's by default."""
+        """A client for optional questions, such as prices: it gives up early. `region` defaults to the run's."""
         from botocore.config import Config
 
         settings = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=3, read_timeout=5)
@@ -86,10 +86,10 @@ class Session:
 
     @cached_property
     def role_arn(self) -> str:
-        """ARN of the execution role, which SageMaker may assume as far as we are allowed to see.
+        """ARN of the execution role. Its trust policy is checked if we may read it.
 
         Raises:
-            BackendError: there is none, it is no role, or its trust policy leaves SageMaker out.
+            BackendError: there is none, it is no role, or its trust policy does not name SageMaker.
         """
         wanted = self.config.role or _own_role(str(self._identity["Arn"]))
         if wanted and wanted.startswith(_SSO) and not self.config.role:
@@ -110,7 +110,7 @@ class Session:
         return self._checked_role(wanted)
 
     def _name_the_owner(self, params: dict[str, Any], model: Any, **_: Any) -> None:
-        """Let S3 refuse every call to a bucket of somebody else's: bucket names can be taken over."""
+        """Make S3 refuse calls to a bucket of another account: a deleted bucket's name can be taken by anybody."""
         if "ExpectedBucketOwner" in model.input_shape.members:
             params.setdefault("ExpectedBucketOwner", self.config.bucket_owner or self.account)
 
@@ -121,7 +121,7 @@ class Session:
 
     @cached_property
     def bucket(self) -> str:
-        """Name of the bucket; it exists and we can see it.
+        """Name of the bucket, after checking that it exists and that we may use it.
 
         Raises:
             BackendError: it does not, it is somebody else's, or it is in another region.
@@ -173,7 +173,7 @@ class Session:
     def _checked_role(self, wanted: str) -> str:
         name = wanted.rpartition("/")[2]
         if wanted.startswith("arn:") and wanted.split(":")[4] != self.account:
-            return wanted  # one of that name here would be another role; SageMaker itself checks it
+            return wanted  # another account's role: only SageMaker can check it
         iam = self.client("iam")
         try:
             with aws_errors(f"look at the role {name}", "iam:GetRole"):
@@ -185,7 +185,7 @@ class Session:
                     f"create it or set sagemaker.role to another; {POLICIES} it needs",
                 ) from error
             if is_denied(error.__cause__) and wanted.startswith("arn:"):
-                return wanted  # not ours to look at; SageMaker itself checks it
+                return wanted  # we may not read it: SageMaker will check it
             raise
         if not _trusts_sagemaker(role["AssumeRolePolicyDocument"]):
             raise BackendError(

@@ -1,4 +1,4 @@
-"""Folders in S3: uploaded once, in parallel; a file that is there already, whole and the same, is not sent again."""
+"""Upload folders to S3, in parallel. A file that S3 already has, with the same content, is not sent again."""
 
 import hashlib
 import threading
@@ -19,7 +19,7 @@ _TICK = 0.5  # seconds between two looks at an upload
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file of a folder: where it is, what it is called in S3 below the folder, and what is in it."""
+    """A file of a folder: its path on disk, its key below the S3 folder, its size and its hash."""
 
     path: Path
     key: str
@@ -28,7 +28,7 @@ class StoredFile:
 
 
 def folder_files(folder: Path) -> list[StoredFile]:
-    """The files below `folder`, in order of their names; hidden ones and Python's caches are left out."""
+    """The files below `folder`, sorted by name, without hidden files and Python's caches."""
     found = []
     for path in sorted(folder.rglob("*")):
         key = path.relative_to(folder)
@@ -40,15 +40,15 @@ def folder_files(folder: Path) -> list[StoredFile]:
 
 
 def fingerprint(files: list[StoredFile]) -> str:
-    """Twelve hex digits that differ whenever a name or a byte does."""
+    """Twelve hex digits: a hash of all names and contents."""
     return hashlib.sha256("\n".join(f"{file.sha256} {file.key}" for file in files).encode()).hexdigest()[:12]
 
 
 def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter, label: str) -> None:
-    """Bring `files` to the S3 folder `uri`. Broken off, the same call goes on where it was.
+    """Upload `files` to the S3 folder `uri`. After an interruption, the same call sends what is missing.
 
     Raises:
-        BackendError: one could not be uploaded.
+        BackendError: a file could not be uploaded.
     """
     bucket, prefix = split_uri(uri)
     s3 = session.client("s3")
@@ -80,7 +80,7 @@ def exists(session: Session, uri: str) -> bool:
 
 
 def read(session: Session, uri: str) -> bytes | None:
-    """The bytes of a small object; None when there is none."""
+    """The bytes of a small object; None if there is none."""
     bucket, key = split_uri(uri)
     try:
         with aws_errors(f"read {uri}", "s3:GetObject"):
@@ -93,13 +93,13 @@ def read(session: Session, uri: str) -> bytes | None:
 
 
 def contents(session: Session, uri: str) -> tuple[int, int]:
-    """How many objects there are below a folder, and their bytes."""
+    """The number of objects below a folder, and their total bytes."""
     sizes = [size for _, size in objects(session, uri)]
     return len(sizes), sum(sizes)
 
 
 def objects(session: Session, uri: str) -> list[tuple[str, int]]:
-    """Key and bytes of everything below a folder; nothing where there is no bucket."""
+    """Key and size in bytes of each object below a folder; empty if there is no such bucket."""
     bucket, prefix = split_uri(uri)
     pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     try:
@@ -118,7 +118,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 class _Sent:
-    """Bytes that went out, counted from the threads of all transfers."""
+    """Counts the bytes sent so far. All transfer threads add to it."""
 
     def __init__(self, total: int) -> None:
         self.total = total

@@ -1,8 +1,8 @@
-"""Pinned packages for containers that cannot download them: brought along as wheels, through S3.
+"""Wheels of the pinned packages, for containers that cannot download them.
 
-A container in network isolation, or in a VPC without a way out, has no package index. So the wheels of our pins are
-downloaded on the user's machine, for the image's system and Python. They are kept in lorasum's home, and uploaded
-beside the run.
+A container in network isolation, or in a VPC without internet access, reaches no package index. So the wheels are
+downloaded on the user's machine, for the image's system and Python. They are kept in lorasum's home and uploaded to S3
+with the run.
 """
 
 import hashlib
@@ -31,22 +31,22 @@ class Wheels:
     """The wheels of some pins.
 
     Attributes:
-        pins: `name==version`, each of them; what they pull in is in the image or among them.
+        pins: requirements such as `peft==0.19.0`. Their own dependencies are in the image or among the pins.
     """
 
     pins: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """Name of their folder: another one whenever a pin, the system or the Python is another."""
+        """Name of their folder: a hash of the pins, the system and the Python version."""
         identity = "\n".join([*self.pins, _PYTHON, *_PLATFORMS])
         return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     def download(self) -> Path:
-        """Folder with the wheels, in lorasum's home; downloaded once, with pip and the index that the user has set.
+        """Folder with the wheels, in lorasum's home. They are downloaded once, by pip from the user's package index.
 
         Raises:
-            BackendError: pip is not there, or found no wheel of a pin.
+            BackendError: pip is not installed, or found no wheel of a pin.
         """
         folder = paths.home() / "wheels" / self.name
         with maker_lock(folder, lambda: None):
@@ -57,17 +57,17 @@ class Wheels:
 
 
 def are_needed(config: SageMakerConfig) -> bool:
-    """Whether containers may have no package index. Of a VPC nobody here knows, so it gets them too."""
+    """Whether containers may reach no package index. A VPC may or may not have internet access, so it gets wheels."""
     return config.network_isolation or bool(config.subnets)
 
 
 def training_wheels() -> Wheels:
-    """Those of the training container."""
+    """The wheels of the training container."""
     return _wheels(_TRAINING)
 
 
 def serving_wheels() -> Wheels:
-    """Those of the serving container."""
+    """The wheels of the serving container."""
     return _wheels(_SERVING)
 
 
