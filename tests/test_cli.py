@@ -191,6 +191,32 @@ def test_nothing_is_written_before_there_is_something_to_write(env: dict[str, st
     assert not Path(env["LORASUM_HOME"]).exists()
 
 
+def test_status_exits_with_3_when_an_endpoint_outlives_its_time(env: dict[str, str]) -> None:
+    script = """
+from datetime import UTC, datetime, timedelta
+from lorasum.ledger import Ledger
+from lorasum.resources import Endpoint, Origin
+for name, hours in ("over", -1), ("not-yet", 1):
+    end = datetime.now(UTC) + timedelta(hours=hours)
+    named = {"run": name, "name": name, "backend": "sagemaker", "artifact": "s3://a"}
+    row = Endpoint(**named, origin=Origin(template=""), expires_at=end)
+    Ledger().save(Ledger().intend(row))
+"""
+    subprocess.run([sys.executable, "-c", script], env=env, check=True)
+    status = call(env, "status", "--json")
+    alarms = {row["name"]: row["alarm"] for row in json.loads(status.stdout)["resources"]}
+    assert alarms["not-yet"] == ""
+    assert status.returncode == 3
+    [error, hint] = status.stderr.splitlines()
+    assert error == f"error: endpoint over of run over: {alarms['over']}"
+    assert hint.startswith("hint: `lorasum teardown`")
+
+
+def test_the_time_that_deploy_is_given_is_the_configs(env: dict[str, str], config: str) -> None:
+    assert_error(call(env, "deploy", "-c", config, "--for", "soon"), "deploy.expires_after")
+    assert_error(call(env, "deploy", "-c", config, "--for", "4h"), "no trained model")
+
+
 def test_a_bug_is_one_line_and_its_traceback_comes_with_v(env: dict[str, str]) -> None:
     body = "secret = 'hush'; {}['key']"
     assert_error(boom(env, body), "unexpected KeyError: 'key'", code=1)

@@ -16,7 +16,7 @@ import typer
 import typer.main
 
 from lorasum import __version__, streams
-from lorasum.errors import BackendError, LorasumError, ScoreError
+from lorasum.errors import BackendError, LorasumError, OverdueError, ScoreError
 from lorasum.interrupts import INTERRUPTED, Interrupts
 from lorasum.ui import render
 
@@ -212,11 +212,17 @@ def train(
     _run(config, overrides, as_json, quiet, plan_training if dry_run else start_training if no_wait else train)
 
 
-@app.command(epilog="lorasum deploy -c configs/quickstart.yaml")
+@app.command(epilog="lorasum deploy -c configs/quickstart.yaml --for 4h")
 def deploy(
     config: ConfigFile,
     job: Annotated[
         str | None, typer.Option("--job", metavar="NAME", help="The training job to serve; default: this config's.")
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="TIME", help="The endpoint goes by itself after this: 90m, 4h, 2d. deploy.expires_after."
+        ),
     ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -226,6 +232,7 @@ def deploy(
     """Put the fine-tuned model behind an endpoint."""
     from lorasum.commands.deploy import deploy
 
+    overrides = [*(overrides or ()), *([f"deploy.expires_after={expires}"] if expires is not None else [])]
     _run(config, overrides, as_json, quiet, lambda run: deploy(run, job))
 
 
@@ -361,7 +368,11 @@ def status(
     run = load_config(config, overrides or (), ConsoleReporter().warn) if config else None
     chosen = backend(run, Silent()) if run else LocalBackend()
     backends = {"local": LocalBackend(), chosen.name: chosen}
-    render.show(status(backends, Ledger(warn=render.say), run.name if run else None), as_json)
+    shown = status(backends, Ledger(warn=render.say), run.name if run else None)
+    render.show(shown, as_json)
+    if shown.alarms:
+        hint = "`lorasum teardown` with the run's config ends it" + ("" if run else "; with --config, status asks AWS")
+        raise OverdueError("; ".join(shown.alarms), hint)
 
 
 app.add_typer(config_app, name="config")

@@ -51,6 +51,12 @@ class InterruptedRunError(LorasumError):
     exit_code = 130
 
 
+class OverdueError(LorasumError):
+    """`status` found something that may cost money that it should not. It has an exit code of its own, for cron."""
+
+    exit_code = 3
+
+
 class ScoreError(LorasumError):
     """A figure of `evaluate` is below what `--fail-under` asks for. It has an exit code of its own, for CI."""
 

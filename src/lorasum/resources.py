@@ -122,6 +122,8 @@ class Endpoint(Resource):
         job: the training job that made the artifact; empty for a base model.
         settings: the config's sections that decide about the endpoint, as JSON with sorted keys.
         location: its address (URL, ARN); empty before it was started.
+        expires_at: when its time is over, with its zone; None where it has no end.
+        ends_itself: whether it then goes without any lorasum running. Where that could not be arranged, `status` tells.
     """
 
     kind: ClassVar[str] = "endpoint"
@@ -131,6 +133,8 @@ class Endpoint(Resource):
     job: str = ""
     settings: str = ""
     location: str = ""
+    expires_at: datetime | None = None
+    ends_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +171,8 @@ def kind_of(resource: Resource) -> str:
 
 def details(resource: Resource) -> dict[str, object]:
     """The fields of a resource that have no column of their own, ready for JSON."""
-    return {name: value for name, value in asdict(resource).items() if name not in COLUMNS}
+    fields = {name: value for name, value in asdict(resource).items() if name not in COLUMNS}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
 
 
 def parse(columns: Mapping[str, object], stored: str) -> Resource:
@@ -189,6 +194,8 @@ def parse(columns: Mapping[str, object], stored: str) -> Resource:
             raise ValueError("its details are not an object")
         for time in ("created_at", "updated_at"):
             datetime.fromisoformat(str(columns[time]))
+        if fields.get("expires_at") and datetime.fromisoformat(str(fields["expires_at"])).tzinfo is None:
+            raise ValueError("expires_at: it has no time zone")
         resource: Resource = TypeAdapter(kinds[kind]).validate_python({**fields, **columns})
     except ValidationError as error:
         first = error.errors()[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from lorasum.data.records import Manifest
@@ -84,6 +85,12 @@ class DeployResult:
     """The training job that made the artifact."""
     reused: bool
     seconds: float
+    expires_at: datetime | None = None
+    """When its time is over; None where it has no end."""
+    ends_itself: bool = False
+    """Whether it then goes without any lorasum running."""
+    until: str = ""
+    """The same for people: `until 18:40 CET, at most $8.12`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,8 @@ class ResourceStatus:
 
     Attributes:
         usd: what it, and those before it of its name, have cost up to now; None where that is unknown.
-        detail: the fields of its kind, such as the artifact that an endpoint serves.
+        alarm: why it may cost money that it should not; empty where all is well.
+        detail: the fields of its kind, such as the artifact that an endpoint serves, and when its time is over.
     """
 
     run: str
@@ -185,9 +193,10 @@ class ResourceStatus:
     usd_per_hour: float | None
     usd: float | None
     detail: Mapping[str, object]
+    alarm: str = ""
 
     @classmethod
-    def of(cls, row: Resource, usd: float | None) -> "ResourceStatus":
+    def of(cls, row: Resource, usd: float | None, alarm: str = "") -> "ResourceStatus":
         """What to show of a row that has cost so many dollars."""
         return cls(
             run=row.run,
@@ -203,12 +212,19 @@ class ResourceStatus:
             usd_per_hour=row.usd_per_hour,
             usd=usd,
             detail=details(row),
+            alarm=alarm,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class StatusResult:
     resources: tuple[ResourceStatus, ...]
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What may cost money that it should not, one line each."""
+        named = [(f"{row.kind.replace('_', ' ')} {row.name} of run {row.run}", row) for row in self.resources]
+        return tuple(f"{name}: {row.alarm}" for name, row in named if row.alarm)
 
 
 @dataclass(frozen=True, slots=True)

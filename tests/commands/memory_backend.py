@@ -42,6 +42,7 @@ class InMemoryBackend:
         self.price: float | None = 0.0
         self.billed: float | None = 0.0
         self.warm: set[str] = set()
+        self.ends: dict[str, datetime | None] = {}
 
     def _call(self, method: str) -> None:
         self.calls.append(method)
@@ -99,6 +100,10 @@ class InMemoryBackend:
         self.endpoints[spec.name] = EndpointRef(spec.name, f"url:{spec.name}", spec.artifact, self.load_seconds)
         self.before.get("endpoint_started", lambda: None)()
         return self.endpoints[spec.name]
+
+    def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
+        self._call("expire_endpoint")
+        self.ends[name] = at
 
     def confirm_endpoint(self, run: str, name: str) -> None:
         self._call("confirm_endpoint")

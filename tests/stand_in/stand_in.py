@@ -14,6 +14,7 @@ from typing import Any, Self
 from stand_in_aws import ACCOUNT, KEYS, REGION, Aws
 from stand_in_operations import Operations
 from stand_in_rules import RefusalError
+from stand_in_scheduler import Scheduler
 
 _BEGINNING = "f/the-beginning"
 _TRUST = {
@@ -68,6 +69,7 @@ class StandIn:
         self.url = outer
         self.aws = Aws(inner)
         self.sagemaker = Operations(self.aws)
+        self.scheduler = Scheduler(self.aws, self.sagemaker)
         self.aws.client("s3").create_bucket(Bucket="chats-bucket")
         role = self.aws.client("iam").create_role(RoleName="Trainer", AssumeRolePolicyDocument=json.dumps(_TRUST))
         self.bucket, self.role_arn = "chats-bucket", str(role["Role"]["Arn"])
@@ -78,6 +80,7 @@ class StandIn:
     ) -> None:
         from moto.moto_api import _internal
 
+        self.scheduler.close()
         self.sagemaker.close()
         for server in self._servers:
             server.shutdown()
@@ -113,6 +116,8 @@ class StandIn:
             answer = self._log_events(environ, start_response)
         elif call.startswith(("sagemaker ", "runtime ")):
             answer = self._sagemaker(call, environ, start_response)
+        elif call.startswith(("scheduler POST", "scheduler PUT")):
+            answer = self._schedule(environ, start_response)
         else:
             answer = self._moto(environ, start_response)
         if fault:
@@ -136,6 +141,16 @@ class StandIn:
         body = json.dumps(request).encode()
         asked = environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
         answer: Iterable[bytes] = self._moto(asked, start_response)
+        return answer
+
+    def _schedule(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        try:
+            self.scheduler.check(body)
+        except RefusalError as refusal:
+            said = {"Message": refusal.message}
+            return _answer(start_response, refusal.status, json.dumps(said).encode(), refusal.code)
+        answer: Iterable[bytes] = self._moto(environ | {"wsgi.input": io.BytesIO(body)}, start_response)
         return answer
 
     def _sagemaker(self, call: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

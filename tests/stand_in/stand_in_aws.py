@@ -78,6 +78,12 @@ class Aws:
         targets = self._scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
         return [target for target in targets if target["ResourceId"].startswith(f"endpoint/{endpoint}/")]
 
+    def stop_scaling(self, endpoint: str) -> None:
+        """Deregister an endpoint's variants."""
+        for target in self.scaled(endpoint):
+            kept = ("ServiceNamespace", "ResourceId", "ScalableDimension")
+            self._scaling.deregister_scalable_target(**{name: target[name] for name in kept})
+
     def log_lines(self, output: BinaryIO, group: str, stream: str) -> threading.Thread:
         """Put the lines of a container's output into CloudWatch as they come; the thread ends with the output."""
         thread = threading.Thread(target=self._log_lines, args=(output, group, stream), daemon=True)

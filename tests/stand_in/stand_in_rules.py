@@ -18,17 +18,17 @@ class RefusalError(Exception):
 
 
 @cache
-def _service() -> Any:
+def _service(name: str) -> Any:
     from botocore.session import Session
 
-    return Session().get_service_model("sagemaker")
+    return Session().get_service_model(name)
 
 
-def check(operation: str, request: dict[str, Any]) -> None:
+def check(operation: str, request: dict[str, Any], service: str = "sagemaker") -> None:
     """Raise a ValidationException unless the request is one the service takes."""
     from botocore.validate import ParamValidator
 
-    shape = _service().operation_model(operation).input_shape
+    shape = _service(service).operation_model(operation).input_shape
     report = ParamValidator().validate(request, shape).generate_report()
     wrong = [report] if report else list(_violations(shape, request, operation))
     if operation == "CreateTrainingJob" and request.get("EnableManagedSpotTraining"):

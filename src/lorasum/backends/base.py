@@ -6,6 +6,7 @@ a crash at any point in between.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -103,6 +104,16 @@ class Backend(Protocol):
         Raises:
             BackendError: it did not start in `spec.startup_timeout`, or its port is taken; the message holds the
                 log's last lines, and nothing is left running.
+        """
+
+    def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
+        """Have what serves under this name go by itself at `at`, with a time zone, without any lorasum running.
+
+        It may be called before the endpoint is started, and again to move the time. None: it goes no more.
+        `delete_endpoint` takes the time away too; `start_endpoint` does not.
+
+        Raises:
+            BackendError: that cannot be arranged; the message says why, the hint what to allow.
         """
 
     def confirm_endpoint(self, run: str, name: str) -> None:

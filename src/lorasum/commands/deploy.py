@@ -2,21 +2,26 @@
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
-from lorasum.lifecycle import endpoints, jobs
-from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle import endpoints, expiry, jobs
+from lorasum.lifecycle.costs import price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.planning import is_job_of
 from lorasum.lifecycle.serving import Summarizer
 from lorasum.model_source import ModelRef
 from lorasum.resources import Endpoint, Origin, TrainingJob
 from lorasum.results import DeployResult
+
+_DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler_role"}}
+"""How long an endpoint runs makes no other endpoint of it."""
 
 
 def deploy(run: RunContext, job: str | None = None) -> DeployResult:
@@ -34,15 +39,35 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         chosen = _chosen_job(run, job)
         _check_artifact(run.backend, chosen)
         settings = _settings(run.config)
+        before = run.ledger.find(Endpoint, run.name, run.name)
+        end = expiry.end_of(run.config.deploy, before, run.ledger.now())
         endpoint = _serving_already(held, chosen.artifact, settings)
         reused = endpoint is not None
         if endpoint is None:
-            endpoint = _start(run, held, chosen, settings)
-    elapsed = time.monotonic() - began
-    return DeployResult(run.name, endpoint.name, endpoint.location, chosen.artifact, chosen.name, reused, elapsed)
+            endpoint = _start(run, held, chosen, settings, end)
+        elif before and end != before.expires_at:
+            expiry.extend(held, before, end)
+        row = run.ledger.find(Endpoint, run.name, run.name)
+    return DeployResult(
+        run=run.name,
+        endpoint=endpoint.name,
+        location=endpoint.location,
+        artifact=chosen.artifact,
+        job=chosen.name,
+        reused=reused,
+        seconds=time.monotonic() - began,
+        expires_at=end,
+        ends_itself=row is not None and row.ends_itself,
+        until=_until(run.config, end, datetime.fromisoformat(row.created_at), row.usd_per_hour) if row else "",
+    )
 
 
-def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str) -> EndpointRef:
+def _until(config: Config, end: datetime | None, began: datetime, usd_per_hour: float | None) -> str:
+    instances = config.sagemaker.max_instances if config.backend == "sagemaker" else 1
+    return until_note(end, began, usd_per_hour, instances)
+
+
+def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str, end: datetime | None) -> EndpointRef:
     config, name = run.config, run.name
     spec = EndpointSpec(
         run=name,
@@ -56,8 +81,10 @@ def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str) -> E
     def probe(endpoint: EndpointRef) -> None:
         Summarizer(run.backend, endpoint, job.origin, config.predict).summarize([endpoints.PROBE])
 
-    run.reporter.step(f"starting endpoint {name}{price_note(run.backend.usd_per_hour('endpoint'))}")
-    return endpoints.start(held, spec, job.origin, probe, job.name, settings)
+    price = run.backend.usd_per_hour("endpoint")
+    until = _until(config, end, run.ledger.now(), price)
+    run.reporter.step(f"starting endpoint {name}{price_note(price)}{', ' if until else ''}{until}")
+    return endpoints.start(held, spec, job.origin, probe, job.name, settings, end)
 
 
 def _serving_already(held: HeldRun, artifact: str, settings: str) -> EndpointRef | None:
@@ -72,7 +99,8 @@ def _serving_already(held: HeldRun, artifact: str, settings: str) -> EndpointRef
 
 def _settings(config: Config) -> str:
     """What of the config may make another endpoint of the same artifact; the backend knows what really does."""
-    return json.dumps(config.model_dump(mode="json", include={"deploy", config.backend}), sort_keys=True)
+    decides = config.model_dump(mode="json", include={"deploy", config.backend}, exclude=_DECIDES_NOTHING)
+    return json.dumps(decides, sort_keys=True)
 
 
 def _base(origin: Origin) -> ModelRef:

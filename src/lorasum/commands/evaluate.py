@@ -15,7 +15,7 @@ from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.errors import LorasumError
 from lorasum.files import make_folder, read_rows, write_file, writing
-from lorasum.lifecycle import endpoints
+from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.answers import Answers
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.serving import Summarizer
@@ -172,7 +172,10 @@ def _of_base(
         run.reporter.step(f"starting endpoint {name} for the base model{price_note(price)}")
         try:
             as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)
-            endpoint = endpoints.start(held, spec, as_asked, lambda ref: asked(ref).summarize([endpoints.PROBE]))
+            end = expiry.end_of(run.config.deploy, None, run.ledger.now())
+            endpoint = endpoints.start(
+                held, spec, as_asked, lambda ref: asked(ref).summarize([endpoints.PROBE]), end=end
+            )
             return _ask(run, asked(endpoint), examples, BASE, concurrency)
         finally:
             endpoints.delete(held, name)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from lorasum.backends.base import Backend, is_here
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import cost
+from lorasum.lifecycle.expiry import alarm
 from lorasum.lifecycle.lock import HeldRun, RunBusyError, hold
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.reporting import Silent
@@ -21,15 +22,22 @@ def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = No
     Raises:
         BackendError: a backend could not be asked.
     """
+    asked: set[tuple[str, str]] = set()
     runs_on = {(row.run, row.backend) for row in ledger.resources(run) if _can_be_asked(row, backends)}
     for name, backend in sorted(runs_on):
         try:
             with hold(name, backends[backend], ledger, Silent(), wait=0) as held:
                 _reconcile_all(held)
+                asked.add((name, backend))
         except RunBusyError:
             continue  # the process that is changing the run writes its record
     now = ledger.now()
-    return StatusResult(tuple(ResourceStatus.of(row, cost(row, now)) for row in ledger.resources(run)))
+
+    def shown(row: Resource) -> ResourceStatus:
+        was_asked = (row.run, row.backend) in asked and _can_be_asked(row, backends)
+        return ResourceStatus.of(row, cost(row, now), alarm(row, now, was_asked))
+
+    return StatusResult(tuple(shown(row) for row in ledger.resources(run)))
 
 
 def _reconcile_all(held: HeldRun) -> None:

@@ -17,6 +17,8 @@ class SageMakerConfig(Section):
     """Profile of the AWS configuration files; default: the environment's."""
     role: str | None = None
     """ARN or name of the execution role SageMaker assumes; default: the one lorasum runs under, if any."""
+    scheduler_role: str | None = None
+    """ARN or name of a role that EventBridge Scheduler assumes to delete an endpoint whose time is over."""
     bucket: str | None = None
     """S3 bucket of datasets and artifacts; default: the account's SageMaker bucket, `sagemaker-<region>-<account>`."""
     bucket_owner: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lorasum.config.duration import DurationOrNever
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.config.section import Fraction, PositiveInt, Seconds, Section
 from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS, PLACEHOLDER
@@ -233,6 +234,9 @@ class DeployConfig(Section):
     serve: Literal["merged", "adapter"] = "merged"
     """`merged`: the merged model. `adapter`: the base model, which takes the adapter in when it is loaded; a run then
     stores little."""
+    expires_after: DurationOrNever | None = None
+    """Time until the endpoint goes by itself, such as 90m, 4h or 2d, counted from `deploy`; deploying again extends it.
+    `never` takes a time away that was set before. Default: what was set before, or no end."""
 
 
 class PredictConfig(Section):

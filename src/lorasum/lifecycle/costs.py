@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from lorasum.resources import OPEN, Resource
+from lorasum.times import clock
 
 
 def cost(row: Resource, now: datetime) -> float | None:
@@ -18,6 +19,20 @@ def cost(row: Resource, now: datetime) -> float | None:
         return None
     hours = (now - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
     return row.usd_before + max(hours, 0.0) * row.usd_per_hour
+
+
+def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None, instances: int = 1) -> str:
+    """How long something runs and what it costs at most by then: `until 18:40 CET, at most $8.12`; empty without end.
+
+    Args:
+        began: since when it is paid for.
+        instances: how many it may grow to.
+    """
+    if end is None:
+        return ""
+    hours = max((end - began).total_seconds(), 0.0) / 3600
+    most = f", at most ${usd_per_hour * hours * instances:,.2f}" if usd_per_hour else ""
+    return f"until {clock(end, began)}{most}"
 
 
 def price_note(usd_per_hour: float | None) -> str:

@@ -3,15 +3,18 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.errors import BackendError, NoAnswerError
 from lorasum.files import first_line
+from lorasum.lifecycle import expiry
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.resources import OPEN, Endpoint, Origin
+from lorasum.times import clock
 
 PROBE: Final = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 """A dialogue that a new endpoint summarises before it counts as in service."""
@@ -25,6 +28,7 @@ def start(
     probe: Callable[[EndpointRef], object],
     job: str = "",
     settings: str = "",
+    end: datetime | None = None,
 ) -> EndpointRef:
     """Start an endpoint, have it answer one real request, and only then record it as live.
 
@@ -37,13 +41,15 @@ def start(
             for as long as the model may take to load.
         job: the training job that made the artifact.
         settings: what of the config decides about the endpoint.
+        end: when it goes by itself. That is arranged before it is started, so that it holds whatever happens then.
     """
     before = held.ledger.find(Endpoint, held.name, spec.name)
     if before and before.state in OPEN and is_here(before, held.backend):
         reconcile(held, before)  # if it went unseen, nobody knows what it cost
     found = held.backend.endpoint_state(held.name, spec.name)
-    row = held.ledger.intend(replace(_row(held, spec, origin), job=job, settings=settings))
+    row = held.ledger.intend(replace(_row(held, spec, origin), job=job, settings=settings, expires_at=end))
     try:
+        row = replace(row, ends_itself=expiry.arrange(held, spec.name, end))
         endpoint = held.backend.start_endpoint(spec)
         _until_answered(held, endpoint, probe)
     except BaseException as error:
@@ -52,8 +58,10 @@ def start(
     held.ledger.save(replace(row, state="live", location=endpoint.location))
     try:
         held.backend.confirm_endpoint(held.name, spec.name)
+        if row.ends_itself:
+            held.backend.expire_endpoint(held.name, spec.name, end)  # with the parts that it has now
     except BackendError as error:
-        held.reporter.warn(f"{error.message}: what the endpoint served before is kept beside it, at no cost")
+        held.reporter.warn(f"{error.message}: parts of the endpoint may be kept without it, at no cost")
     return endpoint
 
 
@@ -69,7 +77,11 @@ def delete(held: HeldRun, name: str) -> bool:
 def reconcile(held: HeldRun, row: Endpoint) -> None:
     """Write into the ledger where a recorded endpoint stands, judged by the backend."""
     state = held.backend.endpoint_state(row.run, row.name)
-    if state.status == "absent":
+    now = held.ledger.now()
+    if state.status == "absent" and row.expires_at and expiry.ended_itself(row, now):
+        why = f"its time was over at {clock(row.expires_at, now)}, and it went by itself"
+        held.ledger.save(replace(row, state="gone", reason=why, usd_total=cost(row, row.expires_at)))
+    elif state.status == "absent":
         held.ledger.save(replace(row, state="gone"))
     elif state.status == "failed":
         held.ledger.save(replace(row, state="failed", reason=state.reason))
@@ -137,6 +149,7 @@ def _undo(held: HeldRun, found: EndpointState, before: Endpoint | None, row: End
     if served and (now := _goes_on(held, served, before, row)):
         same = before is not None and before.artifact == now.artifact
         serving = before if before and same else replace(row, artifact=now.artifact, settings="")
+        serving = replace(serving, expires_at=row.expires_at, ends_itself=row.ends_itself)  # as was arranged just now
         again = held.ledger.intend(replace(serving, usd_before=_spent_until_now(held, before)))
         held.ledger.save(replace(again, state="live", location=now.location))
         held.reporter.warn(f"endpoint {row.name} goes on, and is billed, with {now.artifact}")

@@ -112,6 +112,8 @@ def _(result: TrainStarted) -> RenderableType:
 @body.register
 def _(result: DeployResult) -> RenderableType:
     rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact, "of job": result.job}
+    itself = "it goes by itself" if result.ends_itself else "it does NOT go by itself: `lorasum teardown` deletes it"
+    rows |= {"runs": f"{result.until}; {itself}"} if result.until else {}
     title = "already in service" if result.reused else duration(result.seconds)
     return Group(headline("deployed", result.run, title), facts(rows))
 
@@ -208,10 +210,21 @@ def _(result: StatusResult) -> RenderableType:
     if not result.resources:
         return Text("nothing was created yet")
     costs = any(resource.usd_per_hour != 0 for resource in result.resources)
-    table = new_table("run", "what", "name", "state", "backend", "since (UTC)", *(["$/h", "cost"] if costs else []))
+    ends = any(resource.is_open and resource.detail.get("expires_at") for resource in result.resources)
+    more = [*(["ends (UTC)"] if ends else []), *(["$/h", "cost"] if costs else [])]
+    table = new_table("run", "what", "name", "state", "backend", "since (UTC)", *more)
     for resource in result.resources:
-        table.add_row(*_status_row(resource), *(_costs(resource) if costs else ()))
+        end = [_end(resource)] if ends else []
+        table.add_row(*_status_row(resource), *end, *(_costs(resource) if costs else ()))
     return table
+
+
+def _end(resource: ResourceStatus) -> Text:
+    """When an endpoint's time is over; red where it is and the endpoint is still there."""
+    end = resource.detail.get("expires_at")
+    if not resource.is_open or not end:
+        return Text()
+    return Text(_minute(str(end)), style="bold red" if resource.alarm else "")
 
 
 def _costs(resource: ResourceStatus) -> tuple[str, str]:
@@ -223,13 +236,18 @@ def _costs(resource: ResourceStatus) -> tuple[str, str]:
 
 def _status_row(resource: ResourceStatus) -> list[RenderableType]:
     styles = {"live": "bold green", "failed": "red", "intended": "yellow", "unreadable": "bold red"}
-    state = Text(resource.state, style=styles.get(resource.state, "dim"))
-    if resource.state == "unreadable":
+    state = Text(resource.state, style="bold red" if resource.alarm else styles.get(resource.state, "dim"))
+    if resource.state in ("unreadable", "gone") and resource.reason:
         state.append(f": {resource.reason}")
     if resource.kept_warm:
         state.append(", kept warm", style="bold green")
-    since = resource.updated_at[5:16].replace("T", " ")  # month-day hour:minute
+    since = _minute(resource.updated_at)
     return [resource.run, resource.kind.replace("_", " "), resource.name, state, resource.backend, since]
+
+
+def _minute(time: str) -> str:
+    """An ISO 8601 time in UTC as month-day hour:minute."""
+    return time[5:16].replace("T", " ")
 
 
 @body.register

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,46 @@ def test_a_server_that_ignores_sigterm_is_killed(toy: EndpointSpec, monkeypatch:
     psutil.Process(pid).suspend()
     assert BACKEND.delete_endpoint(RUN, "toy") is True
     assert pids() == []
+
+
+def _log() -> str:
+    return (paths.run_dir(RUN) / "endpoints" / "toy" / "log").read_text()
+
+
+def test_a_server_ends_at_its_time_which_a_later_deploy_moves(toy: EndpointSpec) -> None:
+    """Nothing of lorasum looks at it: only the server itself knows the time."""
+    BACKEND.expire_endpoint(RUN, "toy", datetime.now(UTC) + timedelta(hours=1))
+    ref = BACKEND.start_endpoint(toy)
+    [pid] = pids()
+    first = datetime.now(UTC) + timedelta(seconds=3)
+    BACKEND.expire_endpoint(RUN, "toy", first)
+    BACKEND.expire_endpoint(RUN, "toy", second := first + timedelta(seconds=4))
+    _wait_for(lambda: datetime.now(UTC) > first + timedelta(seconds=1.5))
+    assert BACKEND.invoke(ref, {"do": "echo"}, timeout=10) == ["application/json", "echo"]
+    _wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    assert datetime.now(UTC) > second
+    assert "its time was over at " in _log()
+    assert BACKEND.endpoint_state(RUN, "toy").status == "absent"
+    assert "toy" not in [one.name for one in BACKEND.live(RUN)]
+
+
+def test_a_replaced_server_keeps_the_time_and_a_deleted_one_does_not(toy: EndpointSpec, tmp_path: Path) -> None:
+    written = paths.run_dir(RUN) / "endpoints" / "toy" / "expires_at"
+    BACKEND.start_endpoint(toy)
+    BACKEND.expire_endpoint(RUN, "toy", end := datetime.now(UTC) + timedelta(hours=1))
+    other = shutil.copytree(toy.artifact, tmp_path / "other")
+    BACKEND.start_endpoint(replace(toy, artifact=str(other)))
+    assert datetime.fromisoformat(written.read_text()) == end
+    BACKEND.delete_endpoint(RUN, "toy")
+    assert not written.exists()
+
+
+@pytest.mark.parametrize("content", ["", "soon", "2020-01-01T00:00:00"])
+def test_a_damaged_time_ends_no_server(toy: EndpointSpec, content: str) -> None:
+    BACKEND.start_endpoint(toy)
+    (paths.run_dir(RUN) / "endpoints" / "toy" / "expires_at").write_text(content)
+    time.sleep(2.5)
+    assert BACKEND.endpoint_state(RUN, "toy").status == "in_service"
 
 
 def _start_and_fail(spec: EndpointSpec) -> None:

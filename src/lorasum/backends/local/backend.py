@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -150,6 +151,9 @@ class LocalBackend:
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(spec)
+
+    def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
+        endpoints.expire(run, name, at)
 
     def confirm_endpoint(self, run: str, name: str) -> None:
         return  # nothing was kept: the process that served before has ended

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes
-from lorasum.backends.local.server import PORT_TAKEN, REASON, STATE_FILE, TIMEOUT_HEADER
+from lorasum.backends.local.server import EXPIRY_FILE, PORT_TAKEN, REASON, STATE_FILE, TIMEOUT_HEADER
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
@@ -38,7 +39,7 @@ def start(spec: EndpointSpec) -> EndpointRef:
     folder = _folder(spec.run, spec.name)
     serving = _processes(folder)
     if serving and not _is_meant(serving[0], spec):
-        delete(spec.run, spec.name)
+        _stop(folder, serving)  # its end stays: it is the new one's
         serving = []
     try:
         started = None if serving else _spawn(spec, folder)
@@ -108,15 +109,24 @@ def _too_late(where: str, timeout: float) -> NoAnswerError:
     return NoAnswerError(f"{where} did not answer in {timeout:g} s", hint)
 
 
+def expire(run: str, name: str, at: datetime | None) -> None:
+    """Write down when the server ends, which looks there every second; None takes it away."""
+    path = _folder(run, name) / EXPIRY_FILE
+    try:
+        if at is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_file(path, at.isoformat())
+    except OSError as error:
+        raise BackendError(f"cannot write {path}: {error.strerror}", "check the folder's permissions") from error
+
+
 def delete(run: str, name: str) -> bool:
     """Stop the process; forget one that had ended on its own. The log stays."""
     folder = _folder(run, name)
-    serving = _processes(folder)
-    processes.stop(serving, _GRACE)
-    try:
-        return _forget(folder) or bool(serving)
-    except OSError as error:
-        raise BackendError(f"cannot delete {folder / STATE_FILE}: {error.strerror}", "check its permissions") from error
+    existed = _stop(folder, _processes(folder))
+    expire(run, name, None)
+    return existed
 
 
 def live(run: str) -> list[RunningResource]:
@@ -125,6 +135,14 @@ def live(run: str) -> list[RunningResource]:
     found = processes.find(_FLAG, lambda value: Path(value).is_relative_to(folders))
     ports = [(Path(value), _port(Path(value), [process])) for process, value in found]
     return [RunningResource("endpoint", folder.name, _url(port) if port else str(folder)) for folder, port in ports]
+
+
+def _stop(folder: Path, serving: Sequence["Process"]) -> bool:
+    processes.stop(serving, _GRACE)
+    try:
+        return _forget(folder) or bool(serving)
+    except OSError as error:
+        raise BackendError(f"cannot delete {folder / STATE_FILE}: {error.strerror}", "check its permissions") from error
 
 
 def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ POST /invocations     input_fn, predict_fn, output_fn of C/inference.py, a reque
                       with the mark of contract.refusal_text where the request is at fault; 504 after 60 seconds, or
                       those of the header Lorasum-Timeout
 S/server.json         {"port", "pid", "artifact"}: written once the port is held
+S/expires_at          a time with its zone, ISO 8601, at which the server ends; it may be written, moved or removed
 
 Generating ends early for a client that has left, and at the deadline. guard.py says who is answered at all.
 """
@@ -22,6 +23,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +33,10 @@ from lorasum.files import first_line, write_file
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
+    from uvicorn import Server
 
 STATE_FILE = "server.json"
+EXPIRY_FILE = "expires_at"
 PORT_TAKEN = 98
 """Exit status when another process listens on the port."""
 REASON = "cannot serve: "
@@ -45,6 +49,7 @@ _ANSWER_WITHIN = 60.0  # seconds, where the client does not say: SageMaker's lim
 _LONGEST_WAIT = 7 * 24 * 3600.0  # seconds
 _FAILED = 1
 _FAILURE_SHOWS = 1.0  # seconds during which /ping answers 500 before the process ends
+_BETWEEN_LOOKS = 1.0  # seconds, at the time when the server ends
 _LAST_ANSWER = 5  # seconds a request may still take after SIGTERM
 
 _log = logging.getLogger("lorasum.server")
@@ -193,12 +198,32 @@ async def _serve(handler: Handler, artifact: str, state_dir: Path, listener: soc
     )  # fmt: skip
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    ending = asyncio.create_task(_end_in_time(server, state_dir))
     await handler.load()
     if handler.ping_status != 200:
         await asyncio.sleep(_FAILURE_SHOWS)
         server.should_exit = True
     await serving  # after SIGTERM, uvicorn ends the process by raising the signal again: no thread is waited for
+    ending.cancel()
     return 0 if handler.ping_status == 200 else _FAILED
+
+
+async def _end_in_time(server: "Server", state_dir: Path) -> None:
+    """End the server once its time is over, by the clock on the wall: a machine that slept is no reason to go on."""
+    while (end := _end(state_dir)) is None or datetime.now(UTC) < end:
+        await asyncio.sleep(_BETWEEN_LOOKS)
+    _log.info("its time was over at %s: the server ends", end.astimezone().isoformat(timespec="seconds"))
+    server.should_exit = True
+    (state_dir / STATE_FILE).unlink(missing_ok=True)  # it did not fail: nothing is left of it
+
+
+def _end(state_dir: Path) -> datetime | None:
+    """When the server ends; None where nobody wrote that down, or not as a time with its zone."""
+    try:
+        end = datetime.fromisoformat((state_dir / EXPIRY_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return end if end.tzinfo else None
 
 
 async def _body(request: "Request") -> bytes | None:

@@ -1,6 +1,7 @@
 """The SageMaker backend: jobs and endpoints of the user's AWS account."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +105,9 @@ class SageMakerBackend:
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"), self._report)
+
+    def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
+        endpoints.expire(self._session, name, at)
 
     def confirm_endpoint(self, run: str, name: str) -> None:
         endpoints.confirm(self._session, run, name)

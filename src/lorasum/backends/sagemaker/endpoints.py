@@ -7,12 +7,13 @@ costs money; parts.py handles the other two. An endpoint is updated in place. It
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.backends.sagemaker import parts, scaling
+from lorasum.backends.sagemaker import parts, scaling, schedules
 from lorasum.backends.sagemaker.endpoint_requests import (
     endpoint_config_request,
     endpoint_request,
@@ -74,6 +75,12 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
     raise _did_not_start(session, spec, ended)
 
 
+def expire(session: Session, name: str, at: datetime | None) -> None:
+    """Have the endpoint, with the configuration and the model that it has now, go at `at`; None: no more."""
+    described = _describe(session, name) if at else None
+    schedules.expire(session, name, described["EndpointConfigName"] if described else "", at)
+
+
 def confirm(session: Session, run: str, name: str) -> None:
     """Tag the configuration that answered, and delete the parts that the endpoint served before."""
     described = _describe(session, name)
@@ -130,7 +137,16 @@ def state(session: Session, run: str, name: str) -> EndpointState:
 
 
 def delete(session: Session, run: str, name: str) -> bool:
-    """Delete endpoint, configurations and models, also those left by a crash, and wait until they are gone."""
+    """Delete endpoint, configurations and models, also those left by a crash, and wait until they are gone.
+
+    The schedules that would have deleted them go last: until then they are needed.
+    """
+    existed = _delete(session, run, name)
+    schedules.remove(session, name)
+    return existed
+
+
+def _delete(session: Session, run: str, name: str) -> bool:
     described = _describe(session, name)
     existed = described is not None
     if described:
@@ -183,7 +199,7 @@ def _to_update(session: Session, spec: EndpointSpec) -> dict[str, Any] | None:
             f"endpoint {spec.name} still serves, but {_SERVING[described['EndpointStatus']]}",
             "`lorasum teardown` deletes it; then deploy again",
         )
-    delete(session, spec.run, spec.name)
+    _delete(session, spec.run, spec.name)  # its end stays: it is the new one's
     return None
 
 

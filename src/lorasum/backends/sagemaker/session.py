@@ -9,7 +9,8 @@ from lorasum.aws import ATTEMPTS, POLICIES, aws_errors, is_denied, is_missing
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
 
-_SERVICE = "sagemaker.amazonaws.com"
+_SERVICE, _SCHEDULER = "sagemaker.amazonaws.com", "scheduler.amazonaws.com"
+_NAMES = {_SERVICE: "SageMaker", _SCHEDULER: "EventBridge Scheduler"}
 _SSO = "AWSReservedSSO_"
 
 
@@ -107,7 +108,21 @@ class Session:
                 f"sagemaker.role {wanted} is a user, and SageMaker can only assume a role",
                 f"create a role that trusts {_SERVICE}; {POLICIES} it needs",
             )
-        return self._checked_role(wanted)
+        return self._checked_role(wanted, _SERVICE)
+
+    @cached_property
+    def scheduler_role_arn(self) -> str:
+        """ARN of the role under which EventBridge Scheduler deletes what is over.
+
+        Raises:
+            BackendError: none is set, there is none of that name, or Scheduler may not assume it.
+        """
+        if not self.config.scheduler_role:
+            raise BackendError(
+                "no role is set that EventBridge Scheduler may assume",
+                f"set sagemaker.scheduler_role to its ARN or name; {POLICIES} it needs",
+            )
+        return self._checked_role(self.config.scheduler_role, _SCHEDULER)
 
     def _name_the_owner(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         """Make S3 refuse calls to a bucket of another account: a deleted bucket's name can be taken by anybody."""
@@ -170,7 +185,9 @@ class Session:
             identity: dict[str, Any] = sts.get_caller_identity()
         return identity
 
-    def _checked_role(self, wanted: str) -> str:
+    def _checked_role(self, wanted: str, service: str) -> str:
+        """ARN of a role that `service` may assume, as far as we are allowed to see."""
+        field = "scheduler_role" if service == _SCHEDULER else "role"
         name = wanted.rpartition("/")[2]
         if wanted.startswith("arn:") and wanted.split(":")[4] != self.account:
             return wanted  # another account's role: only SageMaker can check it
@@ -182,14 +199,14 @@ class Session:
             if is_missing(error.__cause__):
                 raise BackendError(
                     f"there is no role {name} in account {self.account}",
-                    f"create it or set sagemaker.role to another; {POLICIES} it needs",
+                    f"create it or set sagemaker.{field} to another; {POLICIES} it needs",
                 ) from error
             if is_denied(error.__cause__) and wanted.startswith("arn:"):
-                return wanted  # we may not read it: SageMaker will check it
+                return wanted  # we may not read it: the service will check it
             raise
-        if not _trusts_sagemaker(role["AssumeRolePolicyDocument"]):
+        if not _trusts(role["AssumeRolePolicyDocument"], service):
             raise BackendError(
-                f"SageMaker cannot assume the role {name}: its trust policy does not name {_SERVICE}",
+                f"{_NAMES[service]} cannot assume the role {name}: its trust policy does not name {service}",
                 f"add it to the role's trust policy; {POLICIES}",
             )
         return str(role["Arn"])
@@ -220,11 +237,11 @@ def _own_role(identity: str) -> str | None:
     return match.group(1) if match else None
 
 
-def _trusts_sagemaker(policy: dict[str, Any]) -> bool:
+def _trusts(policy: dict[str, Any], service: str) -> bool:
     statements = policy.get("Statement", [])
     for statement in statements if isinstance(statements, list) else [statements]:
         principal = statement.get("Principal", {})
         services = principal.get("Service", []) if isinstance(principal, dict) else []
-        if statement.get("Effect") == "Allow" and _SERVICE in ([services] if isinstance(services, str) else services):
+        if statement.get("Effect") == "Allow" and service in ([services] if isinstance(services, str) else services):
             return True
     return False

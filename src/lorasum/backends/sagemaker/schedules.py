@@ -1,0 +1,120 @@
+"""The end of an endpoint: EventBridge Scheduler deletes it at its time, whether or not any lorasum runs then.
+
+Each of the three things that an endpoint is has a one-time schedule, which deletes itself once it was carried out. The
+configuration and the model cost nothing, and go ten minutes later: by then nothing uses them.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from lorasum.aws import POLICIES, aws_errors, error_code, is_missing
+from lorasum.backends.sagemaker.session import Session
+from lorasum.errors import BackendError
+
+_AFTERWARDS = timedelta(minutes=10)
+_RETRY = {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185}
+"""The most that Scheduler takes: an endpoint that is being updated at its time cannot be deleted until it is not."""
+
+What = Literal["endpoint", "endpoint-config", "model"]
+_CALLS: dict[What, tuple[str, str]] = {
+    "endpoint": ("deleteEndpoint", "EndpointName"),
+    "endpoint-config": ("deleteEndpointConfig", "EndpointConfigName"),
+    "model": ("deleteModel", "ModelName"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a schedule of an endpoint deletes: a thing by its name."""
+
+    what: What
+    name: str
+
+
+def expire(session: Session, endpoint: str, parts: str, at: datetime | None) -> None:
+    """Have an endpoint deleted at `at`; None takes back what was arranged.
+
+    Args:
+        parts: name of the configuration and the model that it has now; empty where it has none yet.
+
+    Raises:
+        BackendError: there is no role for it, or this identity may not.
+    """
+    if at is None:
+        remove(session, endpoint)
+        return
+    role = session.scheduler_role_arn
+    deletions = [Deletion("endpoint", endpoint)]
+    deletions += [Deletion("endpoint-config", parts), Deletion("model", parts)] if parts else []
+    for request in schedule_requests(endpoint, deletions, at, role):
+        _put(session, request)
+
+
+def remove(session: Session, endpoint: str) -> None:
+    """Delete the endpoint's schedules. Without a role for them this config has made none, and need not be able to."""
+    made_some = session.config.scheduler_role is not None
+    for what in _CALLS:
+        try:
+            with aws_errors(f"delete the schedule of endpoint {endpoint}", "scheduler:DeleteSchedule"):
+                client = session.client("scheduler") if made_some else session.impatient("scheduler")
+                client.delete_schedule(Name=schedule_name(endpoint, what))
+        except BackendError as error:
+            if is_missing(error.__cause__):
+                continue
+            if made_some:
+                raise
+            return
+
+
+def schedule_name(endpoint: str, what: What) -> str:
+    """Name of the schedule that deletes one of the things that an endpoint is: 64 characters at most."""
+    return f"lorasum-{endpoint}-{what}"
+
+
+def schedule_requests(endpoint: str, deletions: Iterable[Deletion], at: datetime, role: str) -> list[dict[str, Any]]:
+    """What create_schedule and update_schedule are called with, one for each deletion."""
+    return [_request(endpoint, deletion, at, role) for deletion in deletions]
+
+
+def _request(endpoint: str, deletion: Deletion, at: datetime, role: str) -> dict[str, Any]:
+    call, field = _CALLS[deletion.what]
+    moment = at if deletion.what == "endpoint" else at + _AFTERWARDS
+    partition = role.split(":")[1]
+    return {
+        "Name": schedule_name(endpoint, deletion.what),
+        "Description": f"deletes {deletion.what} {deletion.name}, whose time is over then",
+        "ScheduleExpression": f"at({moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S})",
+        "ScheduleExpressionTimezone": "UTC",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "ActionAfterCompletion": "DELETE",
+        "Target": {
+            "Arn": f"arn:{partition}:scheduler:::aws-sdk:sagemaker:{call}",
+            "RoleArn": role,
+            "Input": json.dumps({field: deletion.name}),
+            "RetryPolicy": _RETRY,
+        },
+    }
+
+
+def _put(session: Session, request: dict[str, Any]) -> None:
+    """Create a schedule, or move the one that is there."""
+    client = session.client("scheduler")
+    doing = f"schedule the end of {request['Name'].removeprefix('lorasum-')}"
+    try:
+        with aws_errors(doing, "scheduler:CreateSchedule"):
+            client.create_schedule(**request)
+    except BackendError as error:
+        if error_code(error.__cause__) != "ConflictException":
+            raise _not_allowed(error) from error
+        with aws_errors(doing, "scheduler:UpdateSchedule"):
+            client.update_schedule(**request)
+
+
+def _not_allowed(error: BackendError) -> BackendError:
+    """The error with what EventBridge Scheduler needs, where it says that it cannot assume the role."""
+    if "assume the role" not in str(error.__cause__):
+        return error
+    return BackendError(error.message, f"let scheduler.amazonaws.com assume sagemaker.scheduler_role; {POLICIES}")

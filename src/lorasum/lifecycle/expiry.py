@@ -1,0 +1,78 @@
+"""When an endpoint ends by itself: the time that is asked for, and what is on record of it."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from lorasum.config.schema import DeployConfig
+from lorasum.errors import BackendError
+from lorasum.lifecycle.lock import HeldRun
+from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable
+from lorasum.times import clock
+
+LATE: Final = timedelta(minutes=2)
+"""How much later than its time an endpoint may go: EventBridge Scheduler is precise to a minute."""
+
+
+def end_of(wanted: DeployConfig, before: Endpoint | None, now: datetime) -> datetime | None:
+    """When an endpoint that is deployed now goes by itself; None for never.
+
+    Args:
+        before: what is on record of the endpoint that serves under this name. Its end stays unless the config has
+            another: a limit that somebody has set does not go unsaid.
+    """
+    if wanted.expires_after == "never":
+        return None
+    if wanted.expires_after is not None:
+        return now + wanted.expires_after
+    ahead = before is not None and before.state == "live" and before.expires_at is not None and before.expires_at > now
+    return before.expires_at if before and ahead else None
+
+
+def arrange(held: HeldRun, name: str, end: datetime | None) -> bool:
+    """Have the endpoint of this name go by itself at `end`, or no more where that is None. True if it will.
+
+    Where that cannot be arranged the endpoint is not given up: the user is told, and `status` exits with 3 when its
+    time is over.
+
+    Raises:
+        BackendError: an end that was arranged before cannot be taken away.
+    """
+    try:
+        held.backend.expire_endpoint(held.name, name, end)
+    except BackendError as error:
+        if end is None:
+            raise
+        at = clock(end, held.ledger.now())
+        held.reporter.warn(f"endpoint {name} will NOT go by itself at {at}: {error.message}. {error.hint}")
+        return False
+    return end is not None
+
+
+def extend(held: HeldRun, row: Endpoint, end: datetime | None) -> Endpoint:
+    """Move the end of an endpoint that serves, and record it."""
+    ends_itself = arrange(held, row.name, end)
+    return held.ledger.note(replace(row, expires_at=end, ends_itself=ends_itself))
+
+
+def ended_itself(row: Endpoint, now: datetime) -> bool:
+    """Whether an endpoint that is no longer there went because its time was over."""
+    return row.ends_itself and row.expires_at is not None and row.expires_at <= now
+
+
+def alarm(row: Resource, now: datetime, was_asked: bool) -> str:
+    """Why a recorded resource may cost money that it should not; empty where all is well.
+
+    Args:
+        was_asked: whether the backend was asked about it just now.
+    """
+    if not row.is_open or not isinstance(row, Endpoint | TrainingJob | Unreadable):
+        return ""
+    if isinstance(row, Endpoint) and row.expires_at is not None and now > row.expires_at + LATE:
+        runs = "still runs" if was_asked else "may still run: nobody asked"
+        return f"its time was over at {clock(row.expires_at, now)}, and it {runs}"
+    if isinstance(row, Unreadable):
+        return "its record cannot be read, so that nobody knows whether it runs"
+    if row.state == "intended" and was_asked:
+        return "it runs, and the command that started it ended before it had answered"
+    return ""
