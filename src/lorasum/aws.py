@@ -1,4 +1,4 @@
-"""What AWS's errors mean to a user: one line and one hint each."""
+"""Turns AWS's errors into errors for the user: one line that says what happened, and one hint."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from lorasum.errors import BackendError
 from lorasum.files import first_line
 
 ATTEMPTS = 8
-"""Of a call: enough when every second one is throttled."""
+"""Attempts that boto3 makes at a call. Eight succeed even when every second call is throttled."""
 POLICIES = "docs/iam.md has the policies"
 _MISSING_CODES = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "404")
 _DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationError", "UnauthorizedOperation")
@@ -19,13 +19,13 @@ _THROTTLED_CODES = ("Throttling", "ThrottlingException", "TooManyRequestsExcepti
 
 
 def error_code(error: BaseException | None) -> str:
-    """AWS's code of an error of a call; empty for any other error."""
+    """AWS's error code, such as `AccessDenied`; empty if the error did not come from AWS."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def is_missing(error: BaseException | None) -> bool:
-    """Whether AWS said that a thing is not there. SageMaker does so with a ValidationException."""
+    """Whether AWS said that something does not exist. SageMaker says so with a ValidationException."""
     text = str(error).lower()
     absent = "could not find" in text or "not found" in text or "does not exist" in text
     code = error_code(error)
@@ -33,17 +33,17 @@ def is_missing(error: BaseException | None) -> bool:
 
 
 def is_denied(error: BaseException | None) -> bool:
-    """Whether AWS refused a call for want of a permission."""
+    """Whether AWS refused a call because a permission is missing."""
     return error_code(error) in _DENIED_CODES
 
 
 @contextmanager
 def aws_errors(doing: str, action: str = "") -> Iterator[None]:
-    """Turn what boto3 raises into one line and one hint; the original is the error's cause.
+    """Turn an error of boto3 into a BackendError with a hint. The original error is its cause.
 
     Args:
-        doing: completes "cannot …".
-        action: the IAM action that a denial is about, such as `s3:PutObject`.
+        doing: what the block does, such as "start training job chats-1a2b3c4d". The message says "cannot" before it.
+        action: the IAM action that the call needs, such as `s3:PutObject`. The hint names it after a denial.
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -84,7 +84,7 @@ def _local_hint(error: Any) -> str:
     if "Credential" in name or name in ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError"):
         return "log in to AWS (`aws configure` or `aws sso login`), or set AWS_PROFILE"
     if name == "ProfileNotFound":
-        return "`aws configure list-profiles` lists those there are"
+        return "`aws configure list-profiles` lists your profiles"
     if name in ("EndpointConnectionError", "InvalidRegionError", "NoRegionError"):
         return "check the network and sagemaker.region"
     if name == "ParamValidationError":

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lorasum.reporting import Reporter
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
-config_app = typer.Typer(help="Look at configs: every key there is, or what a file comes to.")
+config_app = typer.Typer(help="Show all keys of configs, or a config as it is used.")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -53,11 +53,11 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.epochs=1. Repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: warnings, errors and the result only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only warnings, errors and the result.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show tracebacks and jobs' logs.", callback=_set_verbose)
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to questions.")]
 
 
 def main() -> None:
@@ -65,24 +65,26 @@ def main() -> None:
     streams.open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an emoji in a summary is no reason to fail in a C locale
+            stream.reconfigure(errors="backslashreplace")  # an emoji in a summary must not fail in a C locale
     _interrupts.install()
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no torch: the client needs none
+    os.environ.setdefault(
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
+    )  # no warning that torch is missing: the client needs none
     try:
         code = _exit_code(sys.argv[1:] or ["--help"])
-    except OSError:  # nobody could be told what went wrong: stderr cannot be written either
+    except OSError:  # stderr cannot be written either: the error cannot be shown
         code = LorasumError.exit_code
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:  # said already, where it was not the reader that left; Python would say it again at exit
+        except OSError:  # it was reported above, unless the reader left; Python would report it again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     _interrupts.uninstall()
     sys.exit(code)
 
 
 def _exit_code(arguments: list[str]) -> int:
-    """Run one command and say what went wrong with it. Typer's own handler is left out: there is only this one."""
+    """Run one command, print its error if it fails, and return the exit code. Typer's own handler is not used."""
     command = typer.main.get_command(app)
     try:
         with command.make_context("lorasum", arguments) as context:
@@ -119,7 +121,7 @@ def _exit_code(arguments: list[str]) -> int:
 
 
 def backend(config: "Config", report: "Reporter") -> "Backend":
-    """The backend a config names. The one place that knows them all."""
+    """The backend that a config names. Only this function knows all backends."""
     if config.backend == "sagemaker":
         from lorasum.backends.sagemaker.backend import SageMakerBackend
 
@@ -135,7 +137,7 @@ def _run(
     """Load the config, run `command` and show what it returns.
 
     Raises:
-        LorasumError: it tore down, and something is left; or rows were refused. The result says so too.
+        LorasumError: a teardown left something running, or rows were refused. The result is shown all the same.
     """
     from lorasum.config.loader import load_config
     from lorasum.context import RunContext
@@ -153,7 +155,7 @@ def _run(
         first = result.failures[0]
         raise LorasumError(
             f"{len(result.failures)} of {result.rows} rows were refused, line {first.line} first: {first.reason}",
-            "they have `error` instead of `summary` in the output; --json lists them all",
+            "in the output they have `error` instead of `summary`; --json lists them all",
         )
     if isinstance(result, EvaluateResult) and result.missed:
         raise ScoreError(f"the model is not good enough: {'; '.join(result.missed)}", f"look at {result.summaries}")
@@ -180,9 +182,9 @@ def lorasum(
 )
 def prepare(
     config: ConfigFile,
-    show: Annotated[int, typer.Option("--show", min=0, help="Print so many examples as the model sees them.")] = 0,
+    show: Annotated[int, typer.Option("--show", min=0, help="Print this many examples as the model sees them.")] = 0,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Take out emails, phone and card numbers: data.redact=true.")
+        bool, typer.Option("--redact", help="Replace emails, phone and card numbers: data.redact=true.")
     ] = False,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -245,18 +247,18 @@ def predict(
     config: ConfigFile,
     text: Annotated[str | None, typer.Option("--text", metavar="DIALOGUE", help="A dialogue.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="A text or a chat app's export; - is stdin.")
+        Path | None, typer.Option("--file", metavar="FILE", help="A text, or a chat app's export; - reads stdin.")
     ] = None,
     source: Annotated[Path | None, typer.Option("--input", metavar="ROWS", help="Many dialogues.")] = None,
     target: Annotated[Path | None, typer.Option("--output", metavar="JSONL", help="Their summaries.")] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests of --input at once.")] = 1,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once, for --input.")] = 1,
     sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Summarise a dialogue (an option's, a file's, or one piped in), or a file of them."""
+    """Summarise one dialogue (--text, --file, --sample or stdin), or all rows of a file (--input)."""
     from lorasum.commands.dialogue import given_dialogue
     from lorasum.commands.predict import predict_sample, predict_text
     from lorasum.commands.predict_file import predict_file
@@ -282,12 +284,12 @@ def predict(
 )
 def evaluate(
     config: ConfigFile,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many test dialogues.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score only the first test dialogues.")] = None,
     base: Annotated[
         bool | None,
         typer.Option(
             "--base/--no-base",
-            help="Compare with the base model, or do not. Default: where it costs nothing.",
+            help="Compare with the base model. By default only if that costs nothing.",
         ),
     ] = None,
     compare: Annotated[
@@ -296,14 +298,14 @@ def evaluate(
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once.")] = 1,
     fail_under: Annotated[
         list[str] | None,
-        typer.Option("--fail-under", metavar="FIGURE=LEAST", help="Exit with 4 below this: rouge1=40. Repeatable."),
+        typer.Option("--fail-under", metavar="FIGURE=LEAST", help="Exit with 4 if it is lower: rouge1=40. Repeatable."),
     ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score the endpoint's summaries of the test dialogues: words, facts, and how sure that is, beside others'."""
+    """Score the endpoint's summaries of the test dialogues, and compare them with the base model's."""
     from lorasum.commands.evaluate import evaluate, limits
 
     at_least = limits(fail_under or ())
@@ -322,7 +324,7 @@ def teardown(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Stop everything of the run that is running, and prove that nothing is left."""
+    """Stop everything that the run has running, and check that nothing is left."""
     from lorasum.commands.teardown import plan_teardown, teardown
 
     def command(run: "RunContext") -> object:
@@ -343,7 +345,7 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """All of it: prepare, train, deploy, evaluate, predict a sample, teardown."""
+    """Run all verbs: prepare, train, deploy, evaluate, predict a sample, teardown."""
     from lorasum.commands.run import run
 
     _run(config, overrides, as_json, quiet, lambda context: run(context, keep=keep))
@@ -356,7 +358,7 @@ def status(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show what exists and what is running, of all runs or of one."""
+    """Show what exists, what is running and what it costs, of all runs or of one."""
     from lorasum.backends.local.backend import LocalBackend
     from lorasum.commands.status import status
     from lorasum.config.loader import load_config
@@ -364,7 +366,7 @@ def status(
     from lorasum.reporting import Silent
     from lorasum.ui.reporter import ConsoleReporter
 
-    # Only a config says in which account and region to look; without one, what is there is shown as recorded.
+    # Only a config says in which account and region to look. Without one, resources are shown as recorded.
     run = load_config(config, overrides or (), ConsoleReporter().warn) if config else None
     chosen = backend(run, Silent()) if run else LocalBackend()
     backends = {"local": LocalBackend(), chosen.name: chosen}
@@ -380,7 +382,7 @@ app.add_typer(config_app, name="config")
 
 @config_app.command("schema", epilog="lorasum config schema > configs/lorasum.schema.json")
 def config_schema(verbose: Verbose = False) -> None:
-    """Print the JSON Schema of configs; editors complete and check with it."""
+    """Print the JSON Schema of configs. Editors use it to complete and check keys."""
     from lorasum.config.schema import Config
 
     render.show(Config.model_json_schema(), as_json=True)
@@ -390,7 +392,7 @@ def config_schema(verbose: Verbose = False) -> None:
 def config_show(
     config: ConfigFile, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
-    """Print a config as it is used: defaults, overrides, absolute paths. What looks like a secret is left out."""
+    """Print a config as it is used, with defaults, overrides and absolute paths. Secrets are left out."""
     from lorasum.config.loader import load_config
     from lorasum.config.secrets import redacted
     from lorasum.ui.reporter import ConsoleReporter
@@ -400,7 +402,7 @@ def config_show(
 
 
 def _confirm(question: str, lines: list[str]) -> None:
-    """Ask whether to do what `lines` say, and abort unless the answer is yes. Nothing to do is not asked about."""
+    """Show `lines` and ask whether to do that. Abort unless the answer is yes; ask nothing if there are no lines."""
     if not sys.stdin.isatty():
         raise LorasumError("this needs a yes, and there is no terminal to ask on", "pass --yes")
     if lines and not render.confirm(question, lines):

@@ -1,4 +1,4 @@
-"""What every verb works with, in one object."""
+"""RunContext: the config, backend, ledger and reporter that every verb works with, in one object."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,10 +15,10 @@ from lorasum.reporting import Reporter
 
 @dataclass(frozen=True)
 class RunContext:
-    """One run: its config, where it runs, where it is recorded, and who is told of its progress.
+    """One run: its config, its backend, its ledger, and the reporter that shows its progress.
 
     Attributes:
-        connect: makes the backend. It is called by the first verb that needs one, and once.
+        connect: makes the backend. It is called once, by the first verb that needs the backend.
     """
 
     config: Config
@@ -28,7 +28,7 @@ class RunContext:
 
     @property
     def name(self) -> str:
-        """The run's name, as the config has it."""
+        """The run's name, from the config."""
         return self.config.name
 
     @cached_property
@@ -37,10 +37,10 @@ class RunContext:
         return self.connect()
 
     def hold(self, wait: float | None = None) -> AbstractContextManager[HeldRun]:
-        """Hold the run's lock, to change what it has.
+        """Hold the run's lock, which every change of its jobs and endpoints needs.
 
         Args:
-            wait: seconds to wait for another process. None waits for as long as it takes, and says so.
+            wait: seconds to wait for another process. None waits without limit, and tells the user so.
 
         Raises:
             RunBusyError: another process still holds it.
@@ -48,9 +48,9 @@ class RunContext:
         return hold(self.name, self.backend, self.ledger, self.reporter, wait)
 
     def summarizer(self) -> Summarizer:
-        """The run's endpoint, to be asked.
+        """The run's endpoint, ready to summarise.
 
         Raises:
-            LorasumError: there is none, or it is not in service.
+            LorasumError: there is no endpoint, or it is not in service.
         """
         return in_service(self.backend, self.ledger, self.name, self.config.predict)

@@ -43,7 +43,7 @@ def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
             scaling = rope_scaling(gguf)
             with _gguf_progress(tensors_done):
                 model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        except Exception as error:  # its readers raise whatever the file makes them stumble over
+        except Exception as error:  # the library documents none
             raise ModelError(f"{gguf.name} cannot be read: {first_line(error)}", "choose another model") from error
         rope = getattr(model.config, "rope_parameters", None) or {}
         if scaling and rope.get("rope_type", "default") == "default":
@@ -52,7 +52,7 @@ def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
                 "every answer would be off",
                 "take the same model as safetensors from the hub: model.id: owner/name",
             )
-        # transformers does not save a model that came from GGUF until it forgets that it did
+        # transformers refuses to save a model that was loaded from GGUF, unless these two are cleared.
         model.hf_quantizer = None
         del model.config.quantization_config
         vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is no path
@@ -62,7 +62,7 @@ def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
             model.to(torch.bfloat16).save_pretrained(folder)
         except OSError:
             raise
-        except Exception as error:  # the Rust libraries have their own for a full disk
+        except Exception as error:  # the Rust libraries raise their own when the disk is full
             raise OSError(first_line(error)) from error
     report.progress(label, stages, stages)
     report.step(f"converted {gguf.stem} to safetensors in {folder.parent}")
@@ -70,17 +70,17 @@ def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
 
 @contextmanager
 def _gguf_progress(tensors_done: Callable[[float], None]) -> Iterator[None]:
-    """Have transformers' loop over GGUF tensors call `tensors_done` (0 to 1) instead of drawing a bar of its own."""
+    """Replace transformers' progress bar over GGUF tensors by calls of `tensors_done` with the share done (0 to 1)."""
     from transformers import modeling_gguf_pytorch_utils as module
 
-    def told(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
+    def counted(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
         tensors = list(tensors)
         for index, tensor in enumerate(tensors):
             tensors_done(index / len(tensors))
             yield tensor
 
     original = module.tqdm
-    module.tqdm = told
+    module.tqdm = counted
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: which commit a revision is, and its errors in one line."""
+"""The Hugging Face hub: find the commit of a revision, and turn the hub's errors into errors for the user."""
 
 import re
 from typing import Literal
@@ -10,12 +10,12 @@ Kind = Literal["model", "dataset"]
 
 
 def hub_commit(repo: str, revision: str | None, kind: Kind) -> str:
-    """The commit that `revision` (default: the main branch) of a hub repository is now.
+    """The current commit of `revision` (default: the main branch) in a hub repository.
 
-    A full commit hash is returned without asking, so that a pinned repository needs no hub once it is downloaded.
+    A full commit hash is returned as it is. So a pinned repository needs no hub once it is downloaded.
 
     Raises:
-        ModelError, DataError: no such repository or revision, no access to it, or no hub.
+        ModelError, DataError: there is no such repository or revision, access is denied, or the hub does not answer.
     """
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
@@ -29,7 +29,7 @@ def hub_commit(repo: str, revision: str | None, kind: Kind) -> str:
 
 
 def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
-    """What a Hugging Face library raised about `repo`, as a ModelError or DataError of one line and a hint."""
+    """Turn an error of a Hugging Face library about `repo` into a ModelError or DataError with a hint."""
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -56,7 +56,7 @@ def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
     if caused_by(ConnectionError, LocalEntryNotFoundError, _no_connection()):
         return error_type(
             f"{what} cannot be downloaded: the hub cannot be reached",
-            f"check the network; what was downloaded works offline with {revision} pinned to its commit; {local}",
+            f"check the network; to work offline with what is downloaded, set {revision} to its commit; {local}",
         )
     return error_type(f"{what}: {first_line(error)}", f"check {field} and the fields beside it")
 
@@ -68,7 +68,7 @@ def _no_connection() -> type[Exception]:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """`error` and what it was raised from, newest first: the libraries wrap the hub's errors in their own."""
+    """`error` and its causes, newest first. The libraries wrap the hub's errors in errors of their own."""
     causes: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in causes:

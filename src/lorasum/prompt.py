@@ -22,7 +22,7 @@ from lorasum.errors import ModelError
 DEFAULT_TEMPLATE: Final = "Summarize the chat dialogue:\n{dialogue}\n---\nSummary:\n"
 DEFAULT_INSTRUCTION: Final = "Summarize the chat dialogue:\n{dialogue}"
 _ANSWER = "lorasum marks the answer here"
-_DATE = "26 Jul 2024"  # Llama 3's prompt says a date: with today's, a dataset would differ each day
+_DATE = "26 Jul 2024"  # Llama 3's prompt has a date. With today's date, a dataset would differ each day
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Prompt:
     Attributes:
         template: the prompt, with one `{dialogue}`.
         end_id: token that ends the summary: EOS, or the end of a turn such as `<|im_end|>`.
-        control_tokens: what the tokenizer would take for a control token, where it stands in a text.
+        control_tokens: texts that the tokenizer reads as control tokens, such as `</s>`, wherever they are.
     """
 
     template: str
@@ -44,7 +44,7 @@ class Prompt:
         return fill_template(self.template, dialogue, self.control_tokens)
 
     def control_token_in(self, text: str) -> str | None:
-        """A control token that stands in `text`, None for most texts."""
+        """A control token that `text` contains; None if it contains none."""
         return next((token for token in self.control_tokens if token[0] in text and token in text), None)
 
     def plain(self, text: str) -> str:
@@ -67,15 +67,15 @@ def chat_prompt(tokenizer: Any, instruction: str, system: str = "") -> Prompt:
     Args:
         tokenizer: of transformers, with a chat template.
         instruction: the user's turn, with one `{dialogue}`.
-        system: the system's turn. Without one the model's own default stands, if it has any. A model that takes no
-            system turn reads it at the head of the user's.
+        system: the system's turn. If it is empty, the model's own default is used. For a model without system turns
+            it is put at the beginning of the user's turn.
 
     Raises:
         ModelError: the chat template cannot be rendered, or it changes the user's text.
     """
     try:
         prompt, whole = _render(tokenizer, _turns(instruction, system))
-    except Exception as error:  # whatever the template raises
+    except Exception as error:  # a template may raise anything
         if not system:
             raise _unusable(tokenizer, f"cannot be rendered: {error}") from error
         return chat_prompt(tokenizer, f"{system}\n\n{instruction}")
@@ -97,7 +97,7 @@ def _turns(user: str, system: str = "") -> list[dict[str, str]]:
 
 
 def _render(tokenizer: Any, turns: list[dict[str, str]]) -> tuple[str, str]:
-    """The prompt, and the whole chat with an answer in it."""
+    """The prompt alone, and the whole chat with an answer."""
     settings = {"tokenize": False, "enable_thinking": False, "date_string": _DATE, "strftime_now": _date}
     prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, **settings)
     whole = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": _ANSWER}], **settings)
@@ -109,13 +109,13 @@ def _date(_form: str) -> str:
 
 
 def _without_bos(tokenizer: Any, prompt: str) -> str:
-    """`prompt` without the BOS token that the tokenizer puts in front of every text: it must not stand there twice."""
+    """`prompt` without its BOS token. The tokenizer puts one before every text, so there would be two."""
     adds_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     return prompt.removeprefix(tokenizer.bos_token) if adds_bos else prompt
 
 
 def _end_id(tokenizer: Any, behind: str) -> int:
-    """The first control token behind the answer; the tokenizer's EOS where the chat template writes none."""
+    """The first control token after the answer; the tokenizer's EOS if the chat template writes none."""
     control = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     ids = tokenizer(behind, add_special_tokens=False).input_ids
     return int(next((token for token in ids if token in control), tokenizer.eos_token_id))

@@ -1,4 +1,4 @@
-"""Keep the libraries' own bars and advice off the screen: the reporter has it."""
+"""Silence the libraries' own progress bars and advice, so that only the reporter writes to the screen."""
 
 import os
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """transformers says errors only, and draws nothing."""
+    """Make transformers print only errors, and no progress bars, while the block runs."""
     advice = os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS")
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # its import tells light clients that they have no torch
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # else its import warns clients without torch
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -27,7 +27,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """datasets says errors only, and draws nothing."""
+    """Make datasets print only errors, and no progress bars, while the block runs."""
     import datasets
 
     verbosity, no_bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()

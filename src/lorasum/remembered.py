@@ -1,4 +1,4 @@
-"""Small JSON files in lorasum's home of what would take time to find out again. Losing one costs that time, no more."""
+"""Small JSON files in lorasum's home with answers that take time to get, such as prices. Losing one is harmless."""
 
 import json
 from contextlib import suppress
@@ -9,7 +9,7 @@ from lorasum.files import write_file
 
 
 def recall(name: str) -> dict[str, Any]:
-    """What was remembered under `name`, such as `prices`; nothing where it cannot be read."""
+    """The values stored under `name`, such as `prices`; empty if they cannot be read."""
     try:
         return dict(json.loads((paths.home() / f"{name}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -17,6 +17,6 @@ def recall(name: str) -> dict[str, Any]:
 
 
 def remember(name: str, known: dict[str, Any]) -> None:
-    """Remember all of `known` under `name`; where that cannot be written, it is found out again."""
+    """Store `known` under `name`, in place of earlier values. A file that cannot be written is no error."""
     with suppress(OSError):
         write_file(paths.home() / f"{name}.json", json.dumps(known))

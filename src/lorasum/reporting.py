@@ -1,4 +1,4 @@
-"""How work tells a person what it does while it does it. `ui/reporter.py` shows it on a terminal."""
+"""Reporter: how commands show their progress. `ui/reporter.py` implements it for a terminal."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 class Reporter(Protocol):
-    """Where commands say what they are doing while they do it (stderr). ui/reporter.py implements it."""
+    """Shows on stderr what a command is doing. ui/reporter.py implements it."""
 
     def step(self, text: str) -> None:
         """Say one finished or starting step in one line."""

@@ -10,7 +10,7 @@ from lorasum.contract import DoneEvent
 
 ResourceState = Literal["intended", "live", "done", "failed", "gone", "unreadable"]
 OPEN: Final = ("intended", "live", "unreadable")
-"""States of a resource that may be running."""
+"""The states in which a resource may be running."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +21,9 @@ class Resource:
         account_and_region: where on the backend it is; empty on the user's own machine.
         reason: one line on why it failed or is gone.
         usd_per_hour: its price while it runs; None where that is unknown.
-        usd_before: what earlier ones of this name had cost when this one was recorded: attempts of a job, endpoints
-            that this one took the place of. None where that is unknown.
-        usd_total: `usd_before` and what this one has cost, recorded when it ended. None before that, or if unknown.
+        usd_before: what earlier resources of this name had cost when this one was recorded, such as earlier attempts of
+            a job or the endpoint that this one replaced. None if that is unknown.
+        usd_total: `usd_before` plus the cost of this one, recorded when it ended. None before that, or if unknown.
         created_at: UTC, ISO 8601; set by the ledger, as is `updated_at`.
     """
 
@@ -43,7 +43,7 @@ class Resource:
 
     @property
     def kept_warm(self) -> bool:
-        """Whether it is a job that has ended while its instance is kept, and billed like a running one."""
+        """Whether it is a job that has ended and whose instance is kept, and billed."""
         return False
 
     @property
@@ -57,13 +57,13 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What serving an artifact needs to know of the training it came from.
+    """What an endpoint needs to know about the training that made its artifact.
 
     Attributes:
         dataset: folder of the prepared dataset.
         fingerprint: that dataset's.
         template: the prompt template.
-        control_tokens: what the tokenizer takes for control tokens; in a dialogue they are text.
+        control_tokens: texts that the tokenizer reads as control tokens. In a dialogue they are escaped.
         model: location of the base model, as transformers takes it.
         model_revision: of a hub model; empty otherwise.
     """
@@ -77,7 +77,7 @@ class Origin:
 
 
 NO_FIGURES: Final = DoneEvent(None, None, 0, 0.0, 0.0, 0)
-"""Of a job that has not completed, or that told none."""
+"""The figures of a job that has not completed, or that reported none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +95,9 @@ class TrainingJob(Resource):
 
     Attributes:
         location: the backend's address of its newest attempt (folder, ARN); empty before it was started.
-        artifact: folder or URI of what it left behind; empty before it completed.
-        warm: an instance of it is kept, and billed, after its end.
-        figures: what the training came to.
+        artifact: folder or URI of its artifact; empty before it completed.
+        warm: whether its instance is kept, and billed, after its end.
+        figures: its duration, losses and speed, from its `done` event.
     """
 
     kind: ClassVar[str] = "training_job"
@@ -139,11 +139,11 @@ class Endpoint(Resource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable(Resource):
-    """A row of the ledger that this version cannot read; `reason` says why. What it stands for may be running.
+    """A row of the ledger that this version cannot read; `reason` says why. The resource may be running.
 
     Attributes:
-        stored_kind: what the row says it is.
-        stored: its details as they are stored.
+        stored_kind: the kind that the row names.
+        stored: its details, as they are stored.
     """
 
     kind: ClassVar[str] = "unreadable"
@@ -161,7 +161,7 @@ class Unreadable(Resource):
 
 
 COLUMNS: Final = ("run", "kind", "name", "backend", "state", "created_at", "updated_at", "usd_per_hour")
-"""What the ledger keeps in columns; the other fields of a resource are its details, kept as JSON."""
+"""Fields that have columns in the ledger. The other fields of a resource are its details, stored as JSON."""
 
 
 def kind_of(resource: Resource) -> str:

@@ -1,4 +1,4 @@
-"""What the verbs return. `ui/render.py` shows these records, and `--json` prints them."""
+"""The records that verbs return. `ui/render.py` shows them to people, and `--json` prints them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class PrepareResult:
     report: str | None = None
     """HTML page of the figures above."""
     shown: tuple["RenderedExample", ...] = ()
-    """What --show asked for."""
+    """The training examples that --show asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class TrainResult:
     tokens_per_second: float
     seconds: float
     kept_step: int
-    """The step whose weights the artifact has: the last, or with `training.keep: best` that of the lowest test loss."""
+    """The step whose weights the artifact has: the last, or with `training.keep: best` the one of lowest loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """What `train --dry-run` prints: the job that would be started, and nothing is."""
+    """What `train --dry-run` prints: the job that `train` would start."""
 
     run: str
     job: str
@@ -62,7 +62,7 @@ class TrainPlan:
     dataset: str
     hyperparameters: Mapping[str, str]
     request: Mapping[str, Any] | None = None
-    """What would be sent to the cloud, to the letter; None on this machine."""
+    """The request that would be sent to the cloud; None on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class RowFailure:
 
 @dataclass(frozen=True, slots=True)
 class JudgeFigures:
-    """What a language model thinks of the summaries: mean marks from 1 to 5, and comparisons with the base model's."""
+    """The judgement of a language model: mean marks from 1 to 5, and comparisons with the base model's summaries."""
 
     model: str
     judged: int
@@ -136,7 +136,7 @@ class JudgeFigures:
     worse_than_base: int
     as_good_as_base: int
     usd: float
-    """What it cost just now; answers that were kept cost nothing."""
+    """USD spent on it just now; answers kept from earlier cost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +148,11 @@ class EvaluateResult:
     language: str
     """ISO 639-1 code of the language that the summaries are scored in."""
     scores: Mapping[str, Scores]
-    """By what is scored; the tuned model is `fine-tuned`."""
+    """Scores by the name of what is scored, such as `fine-tuned` or `base model`."""
     comparisons: tuple[Comparison, ...]
-    """The tuned model with each of the others."""
+    """The tuned model compared with each of the others."""
     worst: tuple[ScoredSummary, ...]
-    """The tuned model's summaries to look at first."""
+    """The tuned model's worst summaries, to be looked at first."""
     summaries: str
     """File of all its summaries with their scores and findings, one JSON object a line."""
     judge: JudgeFigures | None
@@ -167,7 +167,7 @@ class TeardownResult:
     removed: tuple[str, ...]
     """What was stopped or deleted just now, one line each."""
     remaining: tuple[str, ...]
-    """What still runs or costs money; the command fails unless this is empty."""
+    """Resources that still run or cost money. The command fails unless this is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ class ResourceStatus:
     """A recorded resource as `status` shows it.
 
     Attributes:
-        usd: what it, and those before it of its name, have cost up to now; None where that is unknown.
-        alarm: why it may cost money that it should not; empty where all is well.
+        usd: what this resource and earlier ones of its name have cost up to now; None if that is unknown.
+        alarm: why it may cost money without need; empty if all is well.
         detail: the fields of its kind, such as the artifact that an endpoint serves, and when its time is over.
     """
 
@@ -197,7 +197,7 @@ class ResourceStatus:
 
     @classmethod
     def of(cls, row: Resource, usd: float | None, alarm: str = "") -> "ResourceStatus":
-        """What to show of a row that has cost so many dollars."""
+        """The record of a row whose cost up to now is `usd`."""
         return cls(
             run=row.run,
             kind=kind_of(row),

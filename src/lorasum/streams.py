@@ -1,11 +1,11 @@
-"""The three standard streams, for a caller that closed some of them, as cron jobs and `<&-` do."""
+"""The three standard streams. A caller may have closed some of them, as cron jobs and `<&-` do."""
 
 import os
 import sys
 
 
 def open_missing() -> None:
-    """Open what is closed on the null device.
+    """Open each closed stream on the null device.
 
     Without this the next file that is opened, such as the ledger, would take the number of stdout or stderr, and what
     libraries print would be written into it.

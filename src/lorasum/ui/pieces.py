@@ -15,7 +15,7 @@ def headline(verb: str, what: str, detail: str) -> Text:
 
 
 def new_table(first: str, *columns: str) -> Table:
-    """A table of right-aligned numbers after a first column, or of text where the first column has a name."""
+    """A table whose columns after the first hold right-aligned numbers, or text if the first column has a name."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
     for column in columns:
@@ -35,7 +35,7 @@ def facts(rows: Mapping[str, str]) -> Table:
 
 
 def loss(value: float | None) -> str:
-    """A loss with three digits, or a dash where there is none."""
+    """A loss with three digits, or a dash if there is none."""
     return "–" if value is None else f"{value:.3f}"
 
 
@@ -55,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def length(tokens: int, where: str) -> str:
-    """A number of tokens, and where it is found: `612 (train.jsonl:17)`."""
+    """A number of tokens and the place of that example: `612 (train.jsonl:17)`."""
     return f"{tokens:,} ({where})" if where else f"{tokens:,}"
 
 

@@ -1,4 +1,4 @@
-"""What people see. Results go to stdout, everything else to stderr; nothing prints but this module and reporter.py."""
+"""Prints results to stdout, and errors and questions to stderr. Only this module and reporter.py print anything."""
 
 import json
 import math
@@ -19,9 +19,9 @@ from lorasum.ui.terminal import console, one_line, visible
 
 
 def show(result: object, as_json: bool = False) -> None:
-    """Print what a command returned: for people, or as JSON that stays ASCII and free of colour whatever the terminal.
+    """Print the result of a command, for people or as JSON. JSON is ASCII without colours on every terminal.
 
-    A lone summary is printed as it is, so that it can be piped on.
+    A single summary is printed as plain text, so that it can be piped into another program.
     """
     if as_json:
         text(json.dumps(_plain(result), indent=2, allow_nan=False))
@@ -36,7 +36,7 @@ def show(result: object, as_json: bool = False) -> None:
 
 
 def text(line: str) -> None:
-    """Print a result that is text already: to the letter where a program reads it, made visible on a terminal."""
+    """Print a result that is text: unchanged to a pipe or file, with visible control characters to a terminal."""
     print(visible(line) if sys.stdout.isatty() else line)
 
 
@@ -52,7 +52,7 @@ def error(problem: LorasumError, verbose: bool = False) -> None:
 
 
 def unexpected(problem: Exception, verbose: bool) -> None:
-    """Say that lorasum itself is wrong, with the traceback if `verbose`."""
+    """Say that lorasum has a bug, with the traceback if `verbose`."""
     reason = " ".join(str(problem).split()) or "no message"
     hint = "this is a bug: report it with the traceback above" if verbose else "run it again with -v, and report it"
     _say_error(f"unexpected {type(problem).__name__}: {reason}", hint, (), verbose)
@@ -70,7 +70,7 @@ def _say_error(message: str, hint: str, lines: tuple[str, ...], verbose: bool) -
 
 
 def confirm(question: str, lines: list[str]) -> bool:
-    """Ask on the terminal, on stderr, showing `lines` first; no is the default."""
+    """Show `lines` and ask on stderr. The default answer is no."""
     out = console(stderr=True)
     for line in lines:
         out.print(Text(f"  {one_line(line)}"), soft_wrap=True)
@@ -78,7 +78,7 @@ def confirm(question: str, lines: list[str]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON has it: records and mappings as objects, a number that is not one as null."""
+    """`value` in JSON's types: records and mappings become objects, and NaN becomes null."""
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

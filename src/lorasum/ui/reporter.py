@@ -1,4 +1,4 @@
-"""What commands say while they work, on stderr: reporting.Reporter for people."""
+"""ConsoleReporter: shows the progress of commands on stderr."""
 
 import math
 import time
@@ -25,24 +25,24 @@ from lorasum.ui.pieces import dollars, duration, facts, loss
 from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters
-_SECONDS_BETWEEN_LINES = 2.0  # of progress, where there is no terminal to redraw
+_SECONDS_BETWEEN_LINES = 2.0  # of progress, if the output is no terminal
 
 
 class ConsoleReporter:
-    """reporting.Reporter on stderr: live bars on a terminal, a line every two seconds at most elsewhere.
+    """A reporting.Reporter on stderr. A terminal shows live bars, and other outputs get a line every two seconds.
 
-    A context manager, so that the terminal is left tidy however a command ends. `quiet` leaves warnings only, and
-    `verbose` shows the lines of a job's log, which otherwise stand under the bar, the newest only.
+    It is a context manager, so that the terminal is tidied up however a command ends. With `quiet` it shows only
+    warnings. With `verbose` it shows all lines of a job's log, and otherwise only the newest, below the bar.
     """
 
     def __init__(self, quiet: bool = False, verbose: bool = False, to: Console | None = None) -> None:
         self._quiet = quiet
         self._verbose = verbose
         self._console = to or console(stderr=True)
-        self._live = self._console.is_terminal and self._console.file.isatty()  # FORCE_COLOR makes no terminal
+        self._live = self._console.is_terminal and self._console.file.isatty()  # rich takes FORCE_COLOR for a terminal
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, float] = {}  # when each label had its last plain line, monotonic seconds
+        self._said: dict[str, float] = {}  # monotonic seconds of each label's last plain line
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +72,7 @@ class ConsoleReporter:
             return
         match event:
             case StartEvent():
-                self._stop_bars()  # the log's: from here on there are steps
+                self._stop_bars()  # of the log, which gives way to the steps
                 self._console.print(_training_plan(event), soft_wrap=True)
             case StepEvent(step=step, steps=steps):
                 detail = f"loss {loss(event.loss)} · {event.tokens_per_second:,.0f} tokens/s"
@@ -93,7 +93,7 @@ class ConsoleReporter:
                 self.step(_sentence(other))
 
     def _show_log_line(self, line: str) -> None:
-        """What the container says before it trains: downloading, installing, loading."""
+        """Show a line that the container writes before it trains, such as what it downloads."""
         if "training" in self._tasks:
             return
         bars = self._started_bars()
@@ -159,7 +159,7 @@ def _sentence(event: EvalEvent | SavedEvent | MergedEvent | DoneEvent | StatusEv
 
 
 def _training_plan(plan: StartEvent) -> RenderableType:
-    """What the training script found out before its first step, as a small block."""
+    """The plan of the training, as a small block. The script sends it before its first step."""
     trained = plan.trainable_parameters
     share = f", {_count(trained)} of them trained ({trained / plan.parameters:.2%})" if plan.parameters else ""
     reason = f": {plan.dtype_reason}" if plan.dtype_reason else ""
@@ -179,21 +179,21 @@ def _training_plan(plan: StartEvent) -> RenderableType:
 
 
 def _base(plan: StartEvent) -> str:
-    """How the base's layers hold their weights, as counted after loading."""
+    """The types of the base model's layers, as counted after loading."""
     if plan.quantization in ("", "none") or not plan.quantized_layers + plan.whole_layers:
         return ""
     return f"{plan.quantized_layers} linear layers in {plan.quantization}, {plan.whole_layers} in {plan.compute_dtype}"
 
 
 def _examples(plan: StartEvent) -> str:
-    """What is slower than usual about the model, if anything is."""
+    """Why this model trains more slowly than others; empty if it does not."""
     if not plan.one_example_at_a_time:
         return ""
     return f"this architecture is trained one example at a time: {plan.not_the_fastest_because}"
 
 
 def _memory(plan: StartEvent) -> str:
-    """What the training needs, of what there is, and what it does to make do with it."""
+    """The memory that the training needs and that is free, and how many layers recompute to fit."""
     if not plan.memory_bytes:
         return ""
     gib = 2**30

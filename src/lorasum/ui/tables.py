@@ -1,4 +1,4 @@
-"""How the result of each verb looks to a person: one function for each record of results.py."""
+"""Shows the results of verbs to people: one function for each record of results.py."""
 
 import json
 from functools import singledispatch
@@ -34,7 +34,7 @@ _FAILURES_SHOWN = 20  # rows; --json has them all
 
 @singledispatch
 def body(result: object) -> RenderableType:
-    """What is printed of a verb's result where a person reads it."""
+    """What a person sees of a verb's result."""
     raise TypeError(f"nothing shows a {type(result).__name__}")
 
 
@@ -70,7 +70,7 @@ def _(result: PrepareResult) -> RenderableType:
 
 
 def _example(number: int, example: RenderedExample) -> list[RenderableType]:
-    """An example as the model sees it: the prompt dimmed, what it learns in colour."""
+    """An example as the model sees it. The prompt is dimmed, and the trained completion is coloured."""
     head = Text(f"\nexample {number} · {example.tokens:,} tokens", style="bold")
     return [head, Text.assemble((example.prompt, "dim"), (example.completion, "green"))]
 
@@ -142,7 +142,7 @@ def _(result: EvaluateResult) -> RenderableType:
 
 
 def _scores(result: EvaluateResult) -> list[RenderableType]:
-    """The figures of everything that was scored, and how the tuned model compares."""
+    """The scores of all models, and the comparisons with the tuned model."""
     table = new_table("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings")
     for name, scores in result.scores.items():
         figures = [_figure(one) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
@@ -158,7 +158,7 @@ def _figure(one: Interval) -> str:
 
 
 def _comparison(comparison: Comparison, dialogues: int) -> str:
-    """Such as: ROUGE-L against base model: better by 21.0 (17.9 to 24.2), p < 0.001"""
+    """A line such as: ROUGE-L against base model: better by 21.0 (17.9 to 24.2), p < 0.001"""
     found = comparison.rougeL
     about = f"ROUGE-L against {comparison.other}: "
     if found.is_real:
@@ -183,7 +183,7 @@ def _judge(judge: JudgeFigures | None) -> dict[str, str]:
 
 
 def _worst(result: EvaluateResult) -> list[RenderableType]:
-    """The summaries to look at first, with the reason."""
+    """The worst summaries, each with what is wrong with it."""
     table = Table(box=box.ROUNDED, show_lines=True, expand=True, title="look at these first", title_style="dim")
     table.add_column("dialogue", ratio=2)
     table.add_column("reference", ratio=2)
@@ -228,7 +228,7 @@ def _end(resource: ResourceStatus) -> Text:
 
 
 def _costs(resource: ResourceStatus) -> tuple[str, str]:
-    """What it costs an hour and so far, while it runs or is kept; what it cost, afterwards."""
+    """The price an hour and the cost so far of a running or warm resource; only the cost of an ended one."""
     if not resource.is_open:
         return "", dollars(resource.usd)
     return dollars(resource.usd_per_hour), f"{dollars(resource.usd)} so far"

@@ -1,7 +1,7 @@
-"""The edge to the terminal: whatever a chat, a file name or a model says, the terminal shows it and does not obey it.
+"""Makes text safe to print: a chat, a file name or a model's answer must not control the terminal.
 
-A terminal acts on control characters: they clear lines, retitle the window, change what was printed before.
-Bidirectional overrides show text in another order than it has. Each is replaced by a sign that can be seen: ESC by `␛`.
+Control characters clear lines, rename the window or change what was printed before. Bidirectional overrides show text
+in another order. Each such character is replaced by a visible sign: ESC becomes `␛`.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-_PIPE_WIDTH = 120  # columns, where no terminal says how wide it is
+_PIPE_WIDTH = 120  # columns, if the output is no terminal
 _ACTED_ON = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line end
     "\u2028\u2029"  # line ends of their own
@@ -24,27 +24,27 @@ _PICTURES = 0x2400  # Unicode has a picture of each of the first 32 characters f
 
 
 def visible(text: str) -> str:
-    """`text` with a sign in the place of every character that a terminal would act on. Line ends and tabs stay."""
+    """`text` with a visible sign in place of each character that controls a terminal. Line ends and tabs stay."""
     return _ACTED_ON.sub(lambda found: _sign(ord(found[0])), text)
 
 
 def one_line(text: str) -> str:
-    """`visible(text)` with line ends as signs too, so that no text can look like a line of ours."""
+    """`visible(text)` with line ends replaced too, so that no text can look like a line of lorasum's own."""
     return visible(text).replace("\n", "␊")
 
 
 class _Terminal(Console):
-    """A Console through which no character gets that a terminal acts on, but those that rich itself makes.
+    """A Console that replaces control characters in text; rich's own pass.
 
-    Where nobody reads stderr any more it goes quiet: what is being done, and cleaned up, goes on.
+    When nobody reads stderr any more it prints nothing more, and the command goes on, to clean up for example.
     """
 
     def on_broken_pipe(self) -> None:
-        """Called by rich where a reader has left; its own would end the process."""
+        """Called by rich when the reader has left. Rich's own method would end the process."""
         if not self.stderr:
             raise BrokenPipeError
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # else Python fails on it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # else Python fails at exit
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -52,7 +52,7 @@ class _Terminal(Console):
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that prints text as it is, made visible: no markup, no emoji codes, no guessed highlights."""
+    """A console that makes control characters visible and leaves text alone: no markup, emoji codes or highlights."""
     out = _Terminal(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not (sys.stderr if stderr else sys.stdout).isatty():
         out.width = max(out.width, _PIPE_WIDTH)

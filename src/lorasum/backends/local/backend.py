@@ -28,13 +28,13 @@ _RESUME = "the same command starts it again, from its newest checkpoint"
 
 
 class LocalBackend:
-    """backends.base.Backend on this machine; see there for what each method does.
+    """backends.base.Backend on this machine. The docstrings of that class say what each method does.
 
-    A process is recognised by its command line, which names a folder of its own under the run's folder: a training job
-    by its checkpoints, an endpoint by its state. Nothing else is recorded.
+    A process is recognised by its command line, which names a folder of the run: for a training job the folder of its
+    checkpoints, for an endpoint that of its state. No other record is kept.
 
     Args:
-        scripts: folder with train.py, started for each job; default: the one that comes with lorasum.
+        scripts: folder with the train.py that each job runs; by default the one that comes with lorasum.
     """
 
     name = "local"
@@ -43,7 +43,7 @@ class LocalBackend:
 
     def __init__(self, scripts: Path | None = None) -> None:
         self._scripts = (scripts or paths.container_scripts()).resolve()
-        self._started: dict[str, subprocess.Popen[bytes]] = {}  # by job folder; only a child tells how it ended
+        self._started: dict[str, subprocess.Popen[bytes]] = {}  # by job folder; only our own children tell their status
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         return 0.0
@@ -112,7 +112,7 @@ class LocalBackend:
         path = container.metrics_file(Path(job.location) / "ml")
         position, rest = 0, b""
         while True:
-            ended = not any(processes.alive(process) for process in running)  # looked at before the last reading
+            ended = not any(processes.alive(process) for process in running)  # before the last reading
             if path.is_file():
                 with path.open("rb") as file:
                     file.seek(position)
@@ -156,13 +156,13 @@ class LocalBackend:
         endpoints.expire(run, name, at)
 
     def confirm_endpoint(self, run: str, name: str) -> None:
-        return  # nothing was kept: the process that served before has ended
+        return  # nothing to delete: the process that served before has ended
 
     def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
         return None
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
-        return []  # it is a file of the user's
+        return []  # the user has it as a file
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         return endpoints.state(run, name)
@@ -198,7 +198,7 @@ def _job_folder(run: str, job_name: str) -> Path:
 
 
 def _stopped(folder: Path) -> Path:
-    """Exists when the job ended because it was asked to; gone again when it is started."""
+    """A file that exists while the job is stopped on request. The next start removes it."""
     return folder / "stopped"
 
 

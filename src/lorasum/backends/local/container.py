@@ -1,7 +1,7 @@
-"""What SageMaker gives a training container, for one that is a process: the /opt/ml tree, the SM_* variables, flags.
+"""Gives a local training process what SageMaker gives a container: the /opt/ml tree, the SM_* variables and the flags.
 
-Names and values follow SageMaker's own drivers (sagemaker-train's environment.py) and, where those have none, the
-older training toolkit. Only the tree's root differs: a folder of the job's own instead of /opt/ml.
+Names and values are those of SageMaker's own drivers (sagemaker-train's environment.py), or else of the older training
+toolkit. Only the root differs: it is a folder of the job instead of /opt/ml.
 """
 
 import json
@@ -31,7 +31,7 @@ _GROUP = "homogeneousCluster"
 
 
 def hyperparameters(root: Path, spec: TrainSpec) -> dict[str, str]:
-    """The job's hyperparameters, and where this container keeps its checkpoints."""
+    """The job's hyperparameters, with the folder of its checkpoints added."""
     return {**spec.hyperparameters, "checkpoint_dir": str(root / "checkpoints")}
 
 
@@ -41,9 +41,9 @@ def arguments(hyperparameters: Mapping[str, str]) -> list[str]:
 
 
 def lay_out(root: Path, spec: TrainSpec) -> None:
-    """Make the job's tree, or make it fit for another start: channels, config files, nothing unfinished in model/.
+    """Make the job's tree, or prepare it for another start: link channels, write config files, clear a partial model/.
 
-    Checkpoints and metrics stay: the job goes on from them.
+    Checkpoints and metrics stay, because the job resumes from them.
 
     Raises:
         OSError: it cannot be written.
@@ -68,7 +68,7 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
 
 
 def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with the container's variables, and without any SM_* that it had itself."""
+    """This process's environment, with its own SM_* variables replaced by the container's."""
     flags = hyperparameters(root, spec)
     values = {name: _decoded(value) for name, value in flags.items()}
     channels = {name: str(root / "input" / "data" / name) for name in _channels(spec)}
@@ -118,7 +118,7 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
 
 
 def is_complete(root: Path) -> bool:
-    """Whether model/ holds a whole artifact: its record is written last. A record that is damaged is none."""
+    """Whether model/ holds a whole artifact. Its record is written last; a damaged record does not count."""
     try:
         read_record((root / "model" / RECORD_FILE).read_bytes())
     except (OSError, ValueError):
@@ -127,13 +127,13 @@ def is_complete(root: Path) -> bool:
 
 
 def failure(root: Path) -> Failure | None:
-    """Why the job failed, where it has said so."""
+    """Why the job failed; None if it left no reason."""
     path = root / "output" / FAILURE_FILE
     return read_failure(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
 
 
 def metrics_file(root: Path) -> Path:
-    """The job's events, one JSON object a line; starts of one job follow one another in it."""
+    """The file of the job's events, one JSON object a line. A restarted job appends to it."""
     return root / "output" / "data" / METRICS_FILE
 
 
@@ -160,7 +160,7 @@ def _resource_config() -> dict[str, Any]:
 
 
 def _gpus(environ: Mapping[str, str]) -> int:
-    """GPUs the training process will see."""
+    """Number of GPUs that the training process will see."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
@@ -172,7 +172,7 @@ def _gpus(environ: Mapping[str, str]) -> int:
 
 
 def _end_last_line(path: Path) -> None:
-    """A killed job may have left half a line; what the next start appends must not continue it."""
+    """End an unfinished last line, which a killed job may have left, so that the next event begins a new one."""
     if path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
         with path.open("ab") as file:
             file.write(b"\n")

@@ -30,12 +30,12 @@ _FLAG = "--state-dir"
 _NEEDS = ("torch", "transformers", "fastapi", "uvicorn", "psutil")
 _POLL = 0.2  # seconds
 _GRACE = 15.0  # seconds from SIGTERM to SIGKILL
-_PING_TIMEOUT = 5.0  # seconds; a machine busy with something else answers late
+_PING_TIMEOUT = 5.0  # seconds; a busy machine answers late
 _DEPLOY = "run `lorasum deploy`"
 
 
 def start(spec: EndpointSpec) -> EndpointRef:
-    """Start the endpoint, adopt it or replace it; return when it is in service."""
+    """Start, adopt or replace the endpoint, and wait until it is in service."""
     folder = _folder(spec.run, spec.name)
     serving = _processes(folder)
     if serving and not _is_meant(serving[0], spec):
@@ -50,7 +50,7 @@ def start(spec: EndpointSpec) -> EndpointRef:
 
 
 def state(run: str, name: str) -> EndpointState:
-    """Judged from the process and its /ping. A process that ended on its own has failed until it is deleted."""
+    """The state, judged by the process and its /ping. A process that ended on its own is failed until deleted."""
     folder = _folder(run, name)
     serving = _processes(folder)
     if not serving:
@@ -80,7 +80,7 @@ def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
             f"the request is {len(body):,} bytes long; an endpoint takes {MAX_BODY:,}", "lower predict.batch_size"
         )
     try:
-        # No proxy from the environment: it would be asked for our own machine's address.
+        # Without the proxy of the environment, which would look for 127.0.0.1 on its own machine.
         with httpx.Client(trust_env=False, timeout=httpx.Timeout(timeout, connect=_PING_TIMEOUT)) as client:
             headers = {"Content-Type": "application/json", TIMEOUT_HEADER: f"{timeout:g}"}
             response = client.post(f"{endpoint.location}/invocations", content=body, headers=headers)
@@ -122,7 +122,7 @@ def expire(run: str, name: str, at: datetime | None) -> None:
 
 
 def delete(run: str, name: str) -> bool:
-    """Stop the process; forget one that had ended on its own. The log stays."""
+    """Stop the process and remove its state file. The log stays."""
     folder = _folder(run, name)
     existed = _stop(folder, _processes(folder))
     expire(run, name, None)
@@ -173,7 +173,7 @@ def _wait_in_service(spec: EndpointSpec, log: Path, started: subprocess.Popen[by
     deadline = time.monotonic() + spec.startup_timeout
     while time.monotonic() < deadline:
         now = state(spec.run, spec.name)
-        status = started.poll() if started else None  # asked second: it is known if `state` saw the end
+        status = started.poll() if started else None  # after `state`: an end that `state` saw has a status
         if status == PORT_TAKEN:
             raise _port_taken(spec.port)
         if now.status == "in_service" and now.ref:
@@ -205,7 +205,7 @@ def _processes(folder: Path) -> list["Process"]:
 
 
 def _is_meant(process: "Process", spec: EndpointSpec) -> bool:
-    """Whether a server serves what `spec` asks for, where it asks for it."""
+    """Whether a server serves the artifact of `spec` on the port of `spec`."""
     meant = (spec.artifact, _base(spec.base) if spec.base else None)
     return (_artifact(process), _flag(process, "--base")) == meant and spec.port in (
         0,
@@ -232,7 +232,7 @@ def _flag(process: "Process", flag: str) -> str | None:
 
 
 def _server_state(folder: Path) -> dict[str, Any] | None:
-    """What the server wrote when it held its port; None before that, and where the file is damaged."""
+    """The state that the server wrote when it opened its port; None before that, and if the file is damaged."""
     try:
         known = json.loads((folder / STATE_FILE).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -243,7 +243,7 @@ def _server_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _forget(folder: Path) -> bool:
-    """Remove what the server wrote, whatever stands there now; whether there was anything.
+    """Remove the server's state file, or a folder in its place. True if there was one.
 
     Raises:
         OSError: it cannot be removed.
@@ -258,7 +258,7 @@ def _forget(folder: Path) -> bool:
 
 
 def _port(folder: Path, serving: Sequence["Process"]) -> int | None:
-    """The port of a running server: as it wrote it, or else as the system tells it; None before it holds one."""
+    """The port of a running server, from its state file or else from the system; None before it has opened one."""
     known = _server_state(folder)
     if known and known["pid"] in [process.pid for process in serving]:
         return int(known["port"])
@@ -270,7 +270,7 @@ def _url(port: int) -> str:
 
 
 def _ping(url: str) -> int | None:
-    """The status of /ping, None when nothing answers."""
+    """The HTTP status of /ping; None if nothing answers."""
     import httpx
 
     try:
@@ -281,7 +281,7 @@ def _ping(url: str) -> int | None:
 
 
 def _why(log: Path) -> str:
-    """The reason a server gave for giving up, or else the end of its log, in one line."""
+    """Why the server gave up, in one line: its own reason, or else the end of its log."""
     lines = processes.last_lines(log, 3)
     reason = lines[-1].partition(REASON)[2] if lines else ""
     return reason or " | ".join(line[:200] for line in lines) or "nothing"

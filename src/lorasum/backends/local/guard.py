@@ -1,9 +1,9 @@
-"""Who is answered by a server on this machine, and how long it waits for them.
+"""Decides which clients the local server answers, and how long it waits for them.
 
-A web page in the user's browser can send requests to this machine's own ports. It is recognised by its Origin header;
-by its name in the Host header, where that name was made to lead to 127.0.0.1 (DNS rebinding); or by the content type of
-a form. None of these is answered. A client that sends or reads too slowly is hung up on: it holds memory and one
-of a limited number of connections.
+A web page in the user's browser can send requests to this machine's own ports. Such a request is refused. It is
+recognised by its Origin header, by a foreign name in its Host header (DNS rebinding leads that name to 127.0.0.1), or
+by the content type of a form. A client that sends or reads too slowly is disconnected, because it holds memory and
+one of a limited number of connections.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEAD_WITHIN = 10.0
-"""Seconds from the opening of a connection, or from a request's first byte, until its headers must be there."""
+"""Seconds within which a request's headers must arrive, from the start of the connection or of the request."""
 BODY_WITHIN = 30.0
-"""Seconds until a request's body must be there."""
+"""Seconds within which a request's body must arrive."""
 READ_WITHIN = 30.0
-"""Seconds in which a client must take a piece of the answer."""
+"""Seconds within which a client must read a piece of the answer."""
 CONNECTIONS = 256
-"""Most connections at once; more are answered with HTTP 503."""
+"""Number of connections at once; any more get HTTP 503."""
 
 _OUR_NAMES = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 
 class Guard:
-    """ASGI middleware that refuses what a browser sends for a web page, and what is not JSON."""
+    """ASGI middleware that refuses requests of web pages, and bodies that are not JSON."""
 
     def __init__(self, app: "ASGIApp") -> None:
         self._app = app
@@ -52,10 +52,10 @@ class Guard:
 
 
 def refusal(method: str, headers: Mapping[str, str]) -> tuple[int, str]:
-    """HTTP status and reason for a request that is refused; 200 and nothing for one that is not.
+    """HTTP status and reason of a refusal; (200, "") if the request is accepted.
 
     Args:
-        headers: by their names in lower case.
+        headers: values by header name in lower case.
     """
     if not _OUR_NAMES.fullmatch(headers.get("host", "").lower()):
         return 403, "the Host header does not name this machine"
@@ -67,7 +67,7 @@ def refusal(method: str, headers: Mapping[str, str]) -> tuple[int, str]:
 
 
 class ImpatientProtocol(H11Protocol):
-    """uvicorn's HTTP, which hangs up on a client that takes too long over the headers of a request."""
+    """uvicorn's HTTP protocol, which also disconnects a client whose headers take too long."""
 
     _waits: asyncio.TimerHandle | None = None
 

@@ -1,8 +1,8 @@
-"""Processes of ours on this machine: started in sessions of their own, recognised, stopped.
+"""Start, find and stop lorasum's processes on this machine. Each has a session of its own.
 
-No pid is written down. A process is ours if its command line names its private folder, and its environment holds the
-digest of that very command line, which `spawn` put there: so it is found whatever happened to who started it and to
-its files, and an editor, a grep or a debugger on the same folder is never taken for it. Zombies count as gone.
+No pid is written down. A process is lorasum's if its command line names its folder, and its environment holds the
+digest of that command line, which `spawn` has put there. So it is found even when the process that started it has died
+or its files are lost, and an editor or a debugger on the same folder is not mistaken for it. Zombies count as gone.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def require(doing: str, modules: Sequence[str]) -> None:
     """Check that modules can be imported, without importing them.
 
     Raises:
-        BackendError: some cannot; `doing` begins the message.
+        BackendError: some cannot be imported. `doing`, such as "training", begins the message.
     """
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
@@ -48,13 +48,13 @@ def require(doing: str, modules: Sequence[str]) -> None:
 def spawn(
     command: Sequence[str], cwd: Path, log: Path, environ: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one: a session of its own, no input, stdout and stderr to the end of `log`.
+    """Start a process that outlives this one. It has a session of its own and no input, and its output goes to `log`.
 
-    Its OpenMP threads sleep while they wait for one another, unless the environment says otherwise: spinning, the
-    default, made torch ten times slower on a machine that does something else at the same time.
+    Its OpenMP threads sleep while they wait for one another, unless the environment sets a policy. By default they
+    spin, which made torch ten times slower on a busy machine.
 
     Raises:
-        OSError: the log cannot be written or the program not run.
+        OSError: the log cannot be written, or the program cannot be run.
     """
     with open_file(log, "ab") as output:
         child = subprocess.Popen(  # noqa: S603
@@ -73,18 +73,18 @@ def spawn(
 
 
 def _umask(environ: Mapping[str, str]) -> int:
-    """For our processes: what they write is private; -1, no change, where a named model cache may be shared."""
+    """The umask of our processes, so that their files are private. -1, no change, if a shared model cache is set."""
     return -1 if {"HF_HOME", "HF_HUB_CACHE"} & environ.keys() else 0o077
 
 
 def find(flag: str, accept: Callable[[str], bool]) -> list[tuple["Process", str]]:
-    """Processes of ours with `flag` and a value that is accepted, and that value; of parent and child, the parent."""
-    if find_spec("psutil") is None:  # the extra that starts processes brings it: without it there are none
+    """Our processes with a value of `flag` that `accept` takes, and that value; of parent and child only the parent."""
+    if find_spec("psutil") is None:  # it comes with the extra `local`: without that, no process was started
         return []
     import psutil
 
     for child in _children:
-        child.poll()  # or it would stay a zombie for as long as this process lives
+        child.poll()  # reaps it; else it stays a zombie while this process lives
     found: dict[int, tuple[Process, str]] = {}
     for process in psutil.process_iter(["cmdline"]):  # a zombie has no command line
         command = process.info["cmdline"] or []
@@ -95,12 +95,12 @@ def find(flag: str, accept: Callable[[str], bool]) -> list[tuple["Process", str]
 
 
 def flag_value(command: Sequence[str], flag: str) -> str | None:
-    """What follows `flag` in a command line, None if it is not there."""
+    """The value after `flag` in a command line; None if there is no such flag."""
     return next((value for name, value in pairwise(command) if name == flag), None)
 
 
 def alive(process: "Process") -> bool:
-    """Whether the process still runs: not ended, not a zombie, its pid not taken by another."""
+    """Whether the process still runs. False for a zombie, and if another process has got its pid."""
     import psutil
 
     try:
@@ -110,10 +110,10 @@ def alive(process: "Process") -> bool:
 
 
 def stop(processes: Iterable["Process"], grace: float) -> None:
-    """SIGTERM; after `grace` seconds at most, SIGKILL to each and to all it has started in its process group.
+    """Send SIGTERM. After `grace` seconds, send SIGKILL to those that still run, and to their process groups.
 
     Raises:
-        BackendError: one does not end even so.
+        BackendError: a process does not end even then.
     """
     import psutil
 
@@ -138,12 +138,12 @@ def stop(processes: Iterable["Process"], grace: float) -> None:
 
 
 def holder(port: int) -> str:
-    """The process that listens on a local TCP port, as "process 12 (name)"; empty when the system does not tell."""
+    """The process that listens on a local TCP port, such as "process 12 (python)"; empty if it is unknown."""
     import psutil
 
     try:
         connections = psutil.net_connections(kind="tcp")
-    except psutil.AccessDenied:  # macOS tells root only
+    except psutil.AccessDenied:  # macOS tells only root
         return ""
     for connection in connections:
         if port in _listened(connection) and connection.pid:
@@ -153,7 +153,7 @@ def holder(port: int) -> str:
 
 
 def port_of(process: "Process") -> int | None:
-    """The TCP port that a process of ours listens on; None before it does, and where the system does not tell."""
+    """The TCP port that one of our processes listens on; None if there is none yet or it is unknown."""
     import psutil
 
     try:
@@ -164,7 +164,7 @@ def port_of(process: "Process") -> int | None:
 
 
 def last_lines(log: Path, count: int) -> list[str]:
-    """The last lines of a log that are not blank, oldest first; none when there is no log."""
+    """The last lines of a log, oldest first, without blank ones; empty if there is no log."""
     if not log.is_file():
         return []
     with log.open("rb") as file:
@@ -179,7 +179,7 @@ def python(*arguments: str) -> list[str]:
 
 
 def _wait_recognisable(child: subprocess.Popen[bytes]) -> None:
-    """Wait for the moment that the system takes to show a new process's command line: without it `find` misses it."""
+    """Wait until the system shows a new process's command line, which takes a moment. Before that `find` misses it."""
     import psutil
 
     deadline = time.monotonic() + _APPEARING_TAKES
@@ -194,14 +194,14 @@ def _wait_recognisable(child: subprocess.Popen[bytes]) -> None:
 
 
 def _mark(command: Sequence[str]) -> str:
-    """Digest of a command line, but for the program: some systems put another path in its place."""
+    """Digest of a command line without the program's path, which some systems change."""
     return hashlib.sha256(json.dumps(list(command[1:])).encode()).hexdigest()
 
 
 def _is_ours(process: "Process", command: Sequence[str]) -> bool:
-    """Whether `spawn` started the process, by the digest in its environment.
+    """Whether `spawn` started the process: its environment holds the digest of its command line.
 
-    Earlier versions put none there. Their processes are told by what they run, in a session of their own.
+    Earlier versions set no digest. Their processes are recognised by the program they run in a session of their own.
     """
     import psutil
 
@@ -229,14 +229,14 @@ def _leads_session(pid: int) -> bool:
 
 
 def _listened(connection: Any) -> list[int]:
-    """The port of a connection that listens."""
+    """The port of a connection in state LISTEN; empty for any other."""
     import psutil
 
     return [connection.laddr.port] if connection.status == psutil.CONN_LISTEN and connection.laddr else []
 
 
 def _group(process: "Process") -> list["Process"]:
-    """The process and the others in the process group it leads. They keep that group when it ends before them."""
+    """The process and all others in its process group. They stay in the group when the process ends first."""
     import psutil
 
     return [process, *(other for other in psutil.process_iter() if _group_id(other.pid) == process.pid)]
@@ -259,7 +259,7 @@ def _parent_pid(process: "Process") -> int | None:
 
 
 def _wait_gone(processes: Iterable["Process"], seconds: float) -> None:
-    """Wait by looking: psutil's own wait would take the exit status from the Popen that is owed it."""
+    """Wait by polling. psutil's own wait would take the exit status away from the Popen that needs it."""
     deadline = time.monotonic() + seconds
     left = list(processes)
     while left and time.monotonic() < deadline:

@@ -1,15 +1,15 @@
-"""An endpoint on this machine: inference.py behind HTTP, as the SageMaker Hugging Face inference container serves it.
+"""The server of a local endpoint. It serves inference.py over HTTP, as SageMaker's Hugging Face container does.
 
     python -m lorasum.backends.local.server --model-dir D --code-dir C --state-dir S --port P
 
-GET /ping             503 while the model is being loaded, 200 after that, 500 if it could not be (then it ends)
-POST /invocations     input_fn, predict_fn, output_fn of C/inference.py, a request at a time; 400 if one of them raises,
-                      with the mark of contract.refusal_text where the request is at fault; 504 after 60 seconds, or
-                      those of the header Lorasum-Timeout
-S/server.json         {"port", "pid", "artifact"}: written once the port is held
-S/expires_at          a time with its zone, ISO 8601, at which the server ends; it may be written, moved or removed
+GET /ping             503 while the model loads, then 200; 500 if it cannot be loaded, and the server ends
+POST /invocations     calls input_fn, predict_fn and output_fn of C/inference.py, one request at a time. 400 if one of
+                      them raises, with the mark of contract.refusal_text if the request is at fault. 504 after 60
+                      seconds, or after those of the header Lorasum-Timeout
+S/server.json         {"port", "pid", "artifact"}: written when the port is open
+S/expires_at          the time, with its zone, at which the server ends; it may be written, changed or removed
 
-Generating ends early for a client that has left, and at the deadline. guard.py says who is answered at all.
+Generation ends early when the client has left, and at the deadline. guard.py decides which clients are answered.
 """
 
 import argparse
@@ -45,7 +45,7 @@ REASON = "cannot serve: "
 TIMEOUT_HEADER = "Lorasum-Timeout"
 """Seconds after which the client stops waiting for its answer."""
 
-_ANSWER_WITHIN = 60.0  # seconds, where the client does not say: SageMaker's limit
+_ANSWER_WITHIN = 60.0  # seconds if the client sends no limit; SageMaker's own
 _LONGEST_WAIT = 7 * 24 * 3600.0  # seconds
 _FAILED = 1
 _FAILURE_SHOWS = 1.0  # seconds during which /ping answers 500 before the process ends
@@ -56,7 +56,7 @@ _log = logging.getLogger("lorasum.server")
 
 
 class Handler:
-    """The handler module and its model, loaded and called in one thread of their own: torch keeps its threads warm."""
+    """The handler module and its model. One thread loads and calls them, so that torch keeps its own threads."""
 
     def __init__(self, model_dir: str, code_dir: Path) -> None:
         self.ping_status = 503
@@ -67,7 +67,7 @@ class Handler:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def load(self) -> None:
-        """Import the module and load the model; `ping_status` says how it went, the log why."""
+        """Import the module and load the model. `ping_status` has the result, and the log the reason of a failure."""
         began = time.monotonic()
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
@@ -80,14 +80,14 @@ class Handler:
             self.ping_status = 200
 
     async def answer(self, request: "Request", body: bytes) -> "Response":
-        """What the handler makes of one request. Nothing is generated for a client that has left or waits no longer."""
+        """The handler's answer to one request. Generation ends when the client has left or its time is up."""
         accept = request.headers.get("accept", "*/*")
         accept = "application/json" if accept == "*/*" else accept  # as the container's toolkit does
         seconds = _seconds(request.headers.get(TIMEOUT_HEADER, ""))
         nobody_waits = threading.Event()
         work = asyncio.create_task(self._take_turn(body, request.headers["content-type"], accept, nobody_waits))
         left = asyncio.create_task(_left(request))
-        self._tasks |= {work}  # it ends after this answer where nobody waits: asyncio keeps no task alive itself
+        self._tasks |= {work}  # kept here, because asyncio does not keep it: it may end after this answer
         work.add_done_callback(self._tasks.discard)
         await asyncio.wait({work, left}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         gone = left.done()
@@ -100,7 +100,7 @@ class Handler:
         return _error(499 if gone else 504, why)
 
     async def _take_turn(self, body: bytes, content_type: str, accept: str, gone: threading.Event) -> "Response":
-        """Answer when those before are answered. The turn lasts until the model's thread is free again."""
+        """Answer after the earlier requests. The turn lasts until the model's thread is free again."""
         from fastapi import Response
 
         async with self._turn:
@@ -110,7 +110,7 @@ class Handler:
             run = asyncio.get_running_loop().run_in_executor
             try:
                 answer = await run(self._thread, self._transform, body, content_type, accept, gone)
-            except Exception as error:  # 400 for each, as the container's model server has it
+            except Exception as error:  # the container's model server answers each with 400 too
                 said = str(error) or type(error).__name__
                 if gone.is_set() or read_refusal(said) is not None:
                     _log.info("%s", first_line(error))
@@ -165,12 +165,12 @@ def create_app(handler: Handler) -> "FastAPI":
 
 
 def main() -> int:
-    """Hold the port, say so in S/server.json, then load and serve until SIGTERM. Returns the exit status."""
+    """Open the port, write S/server.json, load the model and serve until SIGTERM. Returns the exit status."""
     parser = argparse.ArgumentParser(description="Serve one model on 127.0.0.1.")
     parser.add_argument("--model-dir", required=True, help="folder or hub id of the model")
     parser.add_argument("--code-dir", required=True, type=Path, help="folder with inference.py")
-    parser.add_argument("--base", help="folder or hub id of the base model, where --model-dir is an adapter's")
-    parser.add_argument("--artifact", help="what server.json names as served; default: --model-dir")
+    parser.add_argument("--base", help="folder or hub id of the base model, if --model-dir is an adapter's")
+    parser.add_argument("--artifact", help="the artifact's name in server.json; default: --model-dir")
     parser.add_argument("--state-dir", required=True, type=Path, help="folder for server.json")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     args = parser.parse_args()
@@ -203,22 +203,22 @@ async def _serve(handler: Handler, artifact: str, state_dir: Path, listener: soc
     if handler.ping_status != 200:
         await asyncio.sleep(_FAILURE_SHOWS)
         server.should_exit = True
-    await serving  # after SIGTERM, uvicorn ends the process by raising the signal again: no thread is waited for
+    await serving  # after SIGTERM uvicorn raises the signal again, which ends the process without waiting for threads
     ending.cancel()
     return 0 if handler.ping_status == 200 else _FAILED
 
 
 async def _end_in_time(server: "Server", state_dir: Path) -> None:
-    """End the server once its time is over, by the clock on the wall: a machine that slept is no reason to go on."""
+    """End the server at its time. The wall clock counts, so the time that a machine sleeps counts too."""
     while (end := _end(state_dir)) is None or datetime.now(UTC) < end:
         await asyncio.sleep(_BETWEEN_LOOKS)
     _log.info("its time was over at %s: the server ends", end.astimezone().isoformat(timespec="seconds"))
     server.should_exit = True
-    (state_dir / STATE_FILE).unlink(missing_ok=True)  # it did not fail: nothing is left of it
+    (state_dir / STATE_FILE).unlink(missing_ok=True)  # it did not fail, so `status` must not find it
 
 
 def _end(state_dir: Path) -> datetime | None:
-    """When the server ends; None where nobody wrote that down, or not as a time with its zone."""
+    """When the server ends; None if no time is written, or one without a zone."""
     try:
         end = datetime.fromisoformat((state_dir / EXPIRY_FILE).read_text())
     except (OSError, ValueError):
@@ -227,7 +227,7 @@ def _end(state_dir: Path) -> datetime | None:
 
 
 async def _body(request: "Request") -> bytes | None:
-    """The request's body; None if it is too long, of which no more than the limit is kept."""
+    """The request's body; None if it is longer than the limit. No more than the limit is held in memory."""
     body = bytearray()
     async for chunk in request.stream():
         if len(body) <= MAX_BODY:
@@ -240,13 +240,13 @@ def _write_state(state_dir: Path, port: int, artifact: str) -> None:
 
 
 async def _left(request: "Request") -> None:
-    """Wait until the client is gone. Its request's body has been read already."""
+    """Wait until the client has left. Its request's body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def _seconds(header: str) -> float:
-    """How long a client waits for its answer, in seconds."""
+    """Seconds that the client waits for its answer, from its header."""
     try:
         seconds = float(header)
     except ValueError:
