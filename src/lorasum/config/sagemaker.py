@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from lorasum.config.instances import instance_problem, region_problem
 from lorasum.config.section import PositiveInt, Section
 
+_OURS = ("LORASUM_", "SAGEMAKER_", "SM_")
+"""How variables begin that are not the user's to set."""
+
 
 class SageMakerConfig(Section):
     """The Amazon SageMaker backend."""
@@ -37,6 +40,9 @@ class SageMakerConfig(Section):
     """Containers without any network: the base model must be a local folder, whose weights travel through S3."""
     tags: dict[str, str] = {}
     """Tags put on everything that is created, beside lorasum's own; 40 at most."""
+    environment: dict[str, Annotated[str, Field(max_length=512)]] = {}
+    """Variables of jobs' and endpoints' containers, such as HF_ENDPOINT or PIP_INDEX_URL. Everybody who may describe a
+    job reads them, so no secrets."""
     hub_token_secret: str | None = None
     """ARN of the Secrets Manager secret that holds the hub's token, for gated models. The container reads it."""
     training_instance_type: str = "ml.g5.2xlarge"
@@ -67,6 +73,10 @@ class SageMakerConfig(Section):
     """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off."""
     requests_per_minute: PositiveInt = 30
     """With max_instances above 1: requests a minute and instance that autoscaling aims at."""
+    endpoint_volume_gb: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Disk of the endpoint's instance, GB; default: the instance's own. SageMaker refuses it for types with SSDs."""
+    inference_ami_version: str | None = None
+    """System of the endpoint's instance; default: SageMaker's, and one with a newer driver for engine vllm."""
     rollback_alarm: str | None = None
     """Name of a CloudWatch alarm that undoes an update of the endpoint when it goes off in the five minutes after."""
     capture_percent: Annotated[int, Field(ge=0, le=100)] = 0
@@ -121,6 +131,8 @@ class SageMakerConfig(Section):
             raise ValueError("max_wait_hours is shorter than max_runtime_hours")
         if len(self.tags) > 40:
             raise ValueError(f"{len(self.tags)} tags; 40 are allowed")
+        if taken := [name for name in self.environment if name.startswith(_OURS)]:
+            raise ValueError(f"environment: {', '.join(taken)} is set by lorasum or SageMaker")
         if self.network_isolation and self.hub_token_secret:
             raise ValueError("hub_token_secret cannot be read with network_isolation")
         return self

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
 from lorasum import __version__
 from lorasum.backends.sagemaker.endpoint_requests import (
     Served,
@@ -14,6 +17,7 @@ from lorasum.backends.sagemaker.endpoint_requests import (
 from lorasum.backends.sagemaker.invoke import from_vllm, to_vllm
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.contract import HUB_CACHE
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"
 PLACE = Place(S3Layout("box", "lorasum", "chats"), ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/inference:1")
@@ -145,3 +149,15 @@ def test_vllm_is_asked_and_understood_in_openais_words() -> None:
     assert to_vllm(ours) == {"prompt": ["a", "b"], "max_tokens": 8, "temperature": 0.5}
     theirs = {"choices": [{"index": 1, "text": " two"}, {"index": 0, "text": " one"}]}
     assert from_vllm(theirs) == [{"generated_text": " one"}, {"generated_text": " two"}]
+
+
+def test_environment_disk_and_system_are_the_configs() -> None:
+    made = model(environment={"HF_ENDPOINT": "https://hub.example.com", "HF_HOME": "/elsewhere"})
+    environment = made["PrimaryContainer"]["Environment"]
+    assert environment["HF_ENDPOINT"] == "https://hub.example.com"
+    assert environment["HF_HOME"] == HUB_CACHE, "large files belong on the volume, whatever the config says"
+    system = "al2-ami-sagemaker-inference-gpu-3-1"
+    [variant] = configuration(endpoint_volume_gb=200, inference_ami_version=system)["ProductionVariants"]
+    assert (variant["VolumeSizeInGB"], variant["InferenceAmiVersion"]) == (200, system)
+    with pytest.raises(ValidationError, match="LORASUM_BASE_MODEL is set by lorasum"):
+        config(environment={"LORASUM_BASE_MODEL": "other/model"})

@@ -84,6 +84,7 @@ def test_what_the_config_may_add() -> None:
     assert made["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     assert made["Environment"] == {"LORASUM_EXPECT_GPU": "1", "LORASUM_HUB_TOKEN_ARN": secret}
     assert {"Key": "team", "Value": "chat"} in made["Tags"]
+    assert request(environment={"PIP_INDEX_URL": "https://pip"})["Environment"]["PIP_INDEX_URL"] == "https://pip"
     assert request(keep_alive_minutes=10)["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
 
 

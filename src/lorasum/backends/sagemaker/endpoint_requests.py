@@ -77,7 +77,7 @@ def model_request(name: str, served: Served, place: Place, config: SageMakerConf
     container: dict[str, Any] = {
         "Image": place.image,
         "ModelDataSource": _source(served.uri),
-        "Environment": {**engine, **served.environment},
+        "Environment": {**config.environment, **engine, **served.environment},
     }
     more = {name: uri for name, uri in (("base", served.base), ("wheels", served.wheels)) if uri}
     if more:
@@ -106,8 +106,10 @@ def endpoint_config_request(name: str, served: Served, place: Place, config: Sag
         "ModelDataDownloadTimeoutInSeconds": _seconds(served, served.bytes / _DOWNLOAD_RATE, config),
         "ContainerStartupHealthCheckTimeoutInSeconds": load_seconds(served, config),
     }
-    if config.engine == "vllm":
-        variant["InferenceAmiVersion"] = _VLLM_SYSTEM
+    if system := config.inference_ami_version or (_VLLM_SYSTEM if config.engine == "vllm" else None):
+        variant["InferenceAmiVersion"] = system
+    if config.endpoint_volume_gb:
+        variant["VolumeSizeInGB"] = config.endpoint_volume_gb
     request: dict[str, Any] = {
         "EndpointConfigName": name,
         "ProductionVariants": [variant],

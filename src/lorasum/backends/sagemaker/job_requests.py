@@ -72,7 +72,7 @@ def _instances(config: SageMakerConfig) -> dict[str, Any]:
 
 def _variables(config: SageMakerConfig) -> dict[str, str]:
     """The container's environment. These are no hyperparameters, because those change the job's name."""
-    variables = {EXPECT_GPU: "1"}  # the config accepts only instance types with a GPU
+    variables = {**config.environment, EXPECT_GPU: "1"}  # the config accepts only instance types with a GPU
     if config.network_isolation:
         variables[NO_NETWORK] = "1"
     if config.hub_token_secret:
