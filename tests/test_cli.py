@@ -17,7 +17,7 @@ name: chats
 model: {id: org/model}
 data: {dataset: org/data}
 """
-VERBS = ["prepare", "train", "deploy", "predict", "evaluate", "teardown", "run", "status", "config"]
+VERBS = ["init", "prepare", "train", "deploy", "predict", "evaluate", "teardown", "run", "status", "config"]
 
 # `lorasum` with one more command, `boom`, whose body is what follows.
 BOOM = "import os, signal, sys\nfrom lorasum import cli\n@cli.app.command()\ndef boom(verbose: cli.Verbose = False): "
@@ -157,6 +157,21 @@ def test_the_old_name_of_a_value_is_said_on_stderr(env: dict[str, str], config: 
 def test_the_schema_is_json_under_force_color(env: dict[str, str]) -> None:
     schema = call({**env, "FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}, "config", "schema").stdout
     assert json.loads(schema)["properties"]["name"]["maxLength"] == 32
+
+
+def test_init_writes_a_config_that_the_other_verbs_read(env: dict[str, str], tmp_path: Path) -> None:
+    chats = tmp_path / "chats.csv"
+    row = '"Ada: the lift is stuck\nBo: I called them","Bo called about the lift."\n'
+    chats.write_text(f"log,tldr\n{row * 3}", encoding="utf-8")
+    output = str(tmp_path / "run.yaml")
+    result = call(env, "init", str(chats), "-o", output, "--backend", "local", "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    seen = json.loads(result.stdout)["data"]
+    assert (seen["dialogue_column"], seen["summary_column"]) == ("log", "tldr")
+    assert "summary: tldr" in call(env, "config", "show", "-c", output).stdout
+    assert_error(call(env, "init", str(chats), "-o", output), "is there already")
+    assert_error(call(env, "init", "-o", str(tmp_path / "other.yaml")), "no data was given")
+    assert_error(call(env, "init", str(chats), "--example", "qwen"), "--example takes only")
 
 
 @pytest.mark.parametrize(

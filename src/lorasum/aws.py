@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from lorasum.errors import BackendError
@@ -16,6 +17,19 @@ _DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationE
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _UNKNOWN_CODES = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 _THROTTLED_CODES = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown")
+
+
+def has_credentials() -> bool:
+    """Whether boto3 finds credentials in the environment or the user's files; they may be wrong. AWS is not asked."""
+    if find_spec("boto3") is None:
+        return False
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return boto3.Session().get_credentials() is not None
+    except BotoCoreError:  # a profile that is not there
+        return False
 
 
 def error_code(error: BaseException | None) -> str:

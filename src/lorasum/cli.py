@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 import typer.main
@@ -46,6 +46,7 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
+Place = Literal["local", "sagemaker"]
 _CONFIG = typer.Option("--config", "-c", metavar="FILE", help="The YAML file of the run.", show_default=False)
 ConfigFile = Annotated[Path, _CONFIG]
 Overrides = Annotated[
@@ -164,7 +165,7 @@ def _run(
 
 
 @app.callback(
-    epilog="Start with: lorasum run --config configs/quickstart.yaml",
+    epilog="Start with: lorasum init chats.csv, or: lorasum init --example quickstart",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def lorasum(
@@ -174,6 +175,46 @@ def lorasum(
     verbose: Verbose = False,
 ) -> None:
     """From chat logs to a fine-tuned summariser behind an endpoint, and back to zero cost."""
+
+
+@app.command(epilog="lorasum init chats.csv\n\nlorasum init --example quickstart")
+def init(
+    data: Annotated[
+        list[str] | None, typer.Argument(metavar="DATA", help="Files or folders of chats with their summaries.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The config to write. Default: run.yaml.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="ID", help="Base model: a hub id or a folder.")
+    ] = None,
+    place: Annotated[Place | None, typer.Option("--backend", help="Where to train and serve.")] = None,
+    dialogue: Annotated[
+        str | None, typer.Option("--dialogue", metavar="COLUMN", help="The column of the dialogue.")
+    ] = None,
+    summary: Annotated[
+        str | None, typer.Option("--summary", metavar="COLUMN", help="The column of the summary.")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", metavar="DATA", help="A file or folder to test on.")] = None,
+    example: Annotated[
+        str | None, typer.Option("--example", metavar="NAME", help="Write an example: quickstart, qwen or bloomz.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a config for your chats, chosen by a look at them; or one of the examples."""
+    from lorasum.commands.init import Wishes, init, write_example
+
+    if example is not None:
+        if data or any((name, model, place, dialogue, summary, test)):
+            raise LorasumError("--example takes only --output, --force and --json", "leave the others out")
+        render.show(write_example(example, output, force), as_json)
+        return
+    wishes = Wishes(name, model, place, dialogue, summary, test)
+    ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    render.show(init(data or (), output or Path("run.yaml"), wishes, force, ask), as_json)
 
 
 @app.command(

@@ -32,3 +32,10 @@ def container_scripts() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "container_scripts"
     return installed if installed.is_dir() else package.parents[1] / "container_scripts"
+
+
+def shipped() -> Path:
+    """The folder of the `configs` and `examples` that lorasum brings: in an installed wheel, or in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "shipped"
+    return installed if installed.is_dir() else package.parents[1]

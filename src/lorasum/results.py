@@ -5,9 +5,32 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lorasum.data.records import Manifest
+from lorasum.data.records import Look, Manifest
 from lorasum.resources import Resource, ResourceState, details, kind_of
 from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """The config that `init` wrote, what it saw of the data, and the commands to go on with."""
+
+    config: str
+    run: str
+    backend: str
+    model: str
+    max_length: int
+    """Tokens."""
+    data: Look
+    next: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleResult:
+    """The files that `init --example` wrote, the config first, and the commands to go on with."""
+
+    example: str
+    files: tuple[str, ...]
+    next: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,3 +68,33 @@ class Manifest:
     """What the tokenizer takes for control tokens, such as `</s>`; in dialogues and summaries they are text."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the dataset was made with (`store.recorded`); empty for datasets of earlier versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What `init` saw of the training data. Lengths are in characters.
+
+    Attributes:
+        files: names of those that were read.
+        others: columns that could be the summary too.
+        rows: how many were read, of which `examples` are usable.
+        unusable: why the others are not, by reason.
+        first_unusable: where the first of them is, and why.
+        more: whether there are more rows than were read.
+        language: ISO 639-1 code.
+    """
+
+    files: tuple[str, ...]
+    dialogue_column: str
+    summary_column: str
+    others: tuple[str, ...]
+    rows: int
+    examples: int
+    unusable: Mapping[str, int]
+    first_unusable: str
+    more: bool
+    median_dialogue: int
+    longest_dialogue: int
+    longest_summary: int
+    longest_example: int
+    language: str

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.prompt import Confirm
+from rich.prompt import Confirm, Prompt
 from rich.text import Text
 
 from lorasum.errors import ConfigError, LorasumError
@@ -75,6 +75,11 @@ def confirm(question: str, lines: list[str]) -> bool:
     for line in lines:
         out.print(Text(f"  {one_line(line)}"), soft_wrap=True)
     return Confirm.ask(question, console=out, default=False)
+
+
+def ask(question: str, default: str) -> str:
+    """Ask for a text on the terminal, on stderr; Enter takes the default."""
+    return Prompt.ask(Text(one_line(question)), console=console(stderr=True), default=default)
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Shows the results of verbs to people: one function for each record of results.py."""
 
 import json
+from collections.abc import Sequence
 from functools import singledispatch
 
 from rich import box
@@ -12,6 +13,8 @@ from lorasum.results import (
     BatchPrediction,
     DeployResult,
     EvaluateResult,
+    ExampleResult,
+    InitResult,
     JudgeFigures,
     Prediction,
     PrepareResult,
@@ -36,6 +39,30 @@ _FAILURES_SHOWN = 20  # rows; --json has them all
 def body(result: object) -> RenderableType:
     """What a person sees of a verb's result."""
     raise TypeError(f"nothing shows a {type(result).__name__}")
+
+
+@body.register
+def _(result: InitResult) -> RenderableType:
+    seen = result.data
+    rows = {
+        "data": f"{seen.examples:,} dialogues with summaries in {', '.join(seen.files[:3])}, language {seen.language}",
+        "columns": f"{seen.dialogue_column} → {seen.summary_column}",
+        "left out": f"{sum(seen.unusable.values()):,} rows; {seen.first_unusable}" if seen.unusable else "",
+        "longest": f"{seen.longest_dialogue:,} characters, and a summary of {seen.longest_summary:,}",
+        "max_length": f"{result.max_length:,} tokens",
+        "model": f"{result.model}, {result.backend}",
+    }
+    return Group(headline("wrote", result.config, f"run {result.run}"), facts(rows), *_next(result.next))
+
+
+@body.register
+def _(result: ExampleResult) -> RenderableType:
+    files = Text("\n".join(f"  {file}" for file in result.files))
+    return Group(headline("wrote", result.example, f"{len(result.files)} files"), files, *_next(result.next))
+
+
+def _next(commands: Sequence[str]) -> list[Text]:
+    return [Text("next", style="bold"), *(Text(f"  {command}") for command in commands)]
 
 
 @body.register

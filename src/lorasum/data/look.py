@@ -1,0 +1,232 @@
+"""A look at somebody's chats before there is a config: which columns to take, how long they are, in which language."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lorasum.config.schema import Columns, DataConfig
+from lorasum.data.messages import looks_like_messages, messages_in
+from lorasum.data.records import Example, Look
+from lorasum.data.rows import KNOWN
+from lorasum.data.sources import FileList, FileSource, Source, open_sources
+from lorasum.data.splits import of_split, split_of
+from lorasum.data.validate import Rejected, Row, check
+from lorasum.errors import DataError
+from lorasum.scoring.words import language_of
+
+_SAMPLE = 60  # rows that columns are chosen by
+_MOST_ROWS = 100_000  # that lengths are taken from
+_MOST_COLUMNS = 40
+_TEXTS_OF_LANGUAGE = 100
+_ALL = Columns(dialogue="\0", summary="\0")  # names that no file has, so that its reader yields every column
+_ENOUGH = 0.5  # share of the rows that must be usable
+_LEAST_SCORE = 3.0
+_DIALOGUE_NAMES = frozenset((
+    "dialogue", "dialogues", "dialog", "chat", "chats", "conversation", "conversations", "messages", "thread",
+    "transcript", "transcription", "turns", "text", "document", "body", "content", "source", "input",
+    "gespräch", "unterhaltung", "verlauf", "nachrichten", "dialogo", "diálogo", "conversación", "conversa",
+    "discussion", "conversazione", "gesprek", "rozmowa", "диалог", "разговор", "对话", "会話", "대화",
+))  # fmt: skip
+_SUMMARY_NAMES = frozenset((
+    "summary", "summaries", "tldr", "abstract", "highlights", "recap", "synopsis", "gist", "notes", "outcome",
+    "resolution", "target", "zusammenfassung", "kurzfassung", "resumen", "résumé", "resume", "resumo",
+    "riassunto", "sintesi", "samenvatting", "sammanfattning", "streszczenie", "podsumowanie", "özet", "резюме",
+    "итог", "摘要", "总结", "要約", "요약",
+))  # fmt: skip
+_WORD = re.compile(r"[A-Z]?[a-zß-öø-ÿа-я]+|[A-Z]+(?![a-z])|[^\W\d_a-zA-Z]+")
+_SAID = re.compile(r"^[^\n:]{1,40}: ?\S", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where the splits are; `test` is None where nothing says which rows are for testing."""
+
+    train: str | list[str]
+    test: str | list[str] | None
+
+
+class NoColumnsError(DataError):
+    """No column holds dialogues, or none holds their summaries. `names` are those that there are."""
+
+    def __init__(self, source: str, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        there = ", ".join(map(repr, names[:12])) or "none"
+        super().__init__(
+            f"{source}: no two columns look like a dialogue and its summary; it has {there}",
+            f"name them with --dialogue and --summary; known without names: {KNOWN}",
+        )
+
+
+def find_splits(given: Sequence[str]) -> Found:
+    """Which of the files and folders are for training and which for testing, by their names.
+
+    Raises:
+        DataError: there is nothing of a known type.
+    """
+    if len(given) > 1:
+        kinds = {path: split_of(Path(path).name) for path in given}
+        test = of_split(kinds, "test")
+        train = [path for path in given if kinds[path] in ("train", None)]
+        return Found(_one_or_many(train), _one_or_many(test)) if train and test else Found(list(given), None)
+    [path] = given
+    folder = Path(path)
+    if not folder.is_dir():
+        return Found(path, None)
+    inner = {one.name: split_of(one.name) for one in folder.iterdir() if one.is_dir()}
+    train, test = of_split(inner, "train"), of_split(inner, "test")
+    if train and test and not (folder / "dataset_dict.json").is_file():
+        return Found(*(str(folder / names[0]) for names in (train, test)))
+    sources = open_sources(DataConfig(train=path, test=path))
+    return Found(path, path if _files(sources["train"]) != _files(sources["test"]) else None)
+
+
+def look(train: str | list[str], columns: Columns | None = None) -> Look:
+    """Read the training rows, choose their columns unless they are given, and measure them.
+
+    Raises:
+        NoColumnsError: no columns were found.
+        DataError: the files cannot be read, or hold no usable row.
+    """
+    others: tuple[str, ...] = ()
+    if columns is None:
+        columns, others = _choose(train)
+    source = _source(train, columns)
+    rows = 0
+    texts: list[str] = []
+    lengths: list[tuple[int, int]] = []  # of a dialogue and of its summary
+    unusable: Counter[str] = Counter()
+    first = ""
+    stream = source.rows(_untold)
+    for where, row in islice(stream, _MOST_ROWS):
+        rows += 1
+        example = check(row, columns)
+        if isinstance(example, Rejected):
+            unusable[example.reason] += 1
+            first = first or f"{where}: {example}"
+            continue
+        lengths.append((len(example.dialogue), len(example.summary)))
+        if len(texts) < _TEXTS_OF_LANGUAGE:
+            texts.append(f"{example.dialogue}\n{example.summary}")
+    if not lengths:
+        raise DataError(f"{source.name} has no usable row" + (f"; first: {first}" if first else ""), _GIVE)
+    return Look(
+        files=tuple(file.name for file in _files(source)),
+        dialogue_column=columns.dialogue,
+        summary_column=columns.summary,
+        others=others,
+        rows=rows,
+        examples=len(lengths),
+        unusable=dict(unusable),
+        first_unusable=first,
+        more=next(stream, None) is not None,
+        median_dialogue=round(median(dialogue for dialogue, _ in lengths)),
+        longest_dialogue=max(dialogue for dialogue, _ in lengths),
+        longest_summary=max(summary for _, summary in lengths),
+        longest_example=max(map(sum, lengths)),
+        language=language_of(texts),
+    )
+
+
+_GIVE = "give it rows with a dialogue and a summary"
+
+
+def _choose(train: str | list[str]) -> tuple[Columns, tuple[str, ...]]:
+    """The columns to take, and which others could be the summary."""
+    usual = Columns()
+    sample = _sample(train, usual)
+    if not sample:
+        raise DataError(f"{_source(train, usual).name} is empty", _GIVE)
+    good = [row for row in sample if isinstance(check(row, usual), Example)]
+    if len(good) >= _ENOUGH * len(sample):
+        return usual, ()
+    rows = [row for row in _sample(train, _ALL) if isinstance(row, Mapping)]
+    if not rows:
+        raise DataError(f"{_source(train, usual).name} has no usable row; first: {sample[0]}", _GIVE)
+    names = _column_names(rows)
+    scores = {
+        (dialogue, summary): score
+        for dialogue in names
+        for summary in names
+        if dialogue != summary and (score := _score(rows, Columns(dialogue=dialogue, summary=summary))) >= _LEAST_SCORE
+    }
+    if not scores:
+        raise NoColumnsError(_source(train, usual).name, names)
+    dialogue, summary = max(scores, key=lambda pair: scores[pair])
+    others = tuple(other for column, other in scores if column == dialogue and other != summary)
+    return Columns(dialogue=dialogue, summary=summary), others
+
+
+def _score(rows: Sequence[Mapping[str, Any]], columns: Columns) -> float:
+    """How much two columns look like dialogues and their summaries; 0 where they cannot be.
+
+    A summary is shorter than its dialogue, has a few words, and is not the same for all rows, as labels are. Dialogues
+    have lines that begin with who speaks. Names count too, and decide between columns that look alike.
+    """
+    pairs = [(row, example) for row in rows if isinstance(example := check(row, columns), Example)]
+    if len(pairs) < _ENOUGH * len(rows):
+        return 0.0
+    examples = [example for _, example in pairs]
+    shorter = sum(len(example.summary) < len(example.dialogue) for example in examples) / len(examples)
+    different = len({example.summary for example in examples}) / len({example.dialogue for example in examples})
+    wordy = median(len(example.summary) for example in examples) >= 8 and all(
+        " " in one.summary or not one.summary.isascii() for one in examples[:10]
+    )
+    said_in_summaries = sum(len(_SAID.findall(example.summary)) > 1 for example in examples) / len(examples)
+    if shorter < 0.8 or different < 0.5 or not wordy or said_in_summaries > 0.5:
+        return 0.0
+    turns = sum(_has_turns(row.get(columns.dialogue), example.dialogue) for row, example in pairs) / len(pairs)
+    named = _is_named(columns.dialogue, _DIALOGUE_NAMES) + _is_named(columns.summary, _SUMMARY_NAMES)
+    return 3.0 * turns + 2.0 * named
+
+
+def _has_turns(value: Any, dialogue: str) -> bool:
+    messages = messages_in(value)
+    if messages is not None and looks_like_messages(messages):
+        return True
+    return len(_SAID.findall(dialogue)) > 1
+
+
+def _is_named(column: str, names: frozenset[str]) -> bool:
+    return not names.isdisjoint(word.lower() for word in _WORD.findall(column))
+
+
+def _column_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of the rows, and the keys of the objects in them (`annotations.summary`)."""
+    names: dict[str, None] = {}
+    for row in rows:
+        for key, value in row.items():
+            names[str(key)] = None
+            if isinstance(value, Mapping):
+                names |= dict.fromkeys(f"{key}.{inner}" for inner in value)
+    return list(names)[:_MOST_COLUMNS]
+
+
+def _sample(train: str | list[str], columns: Columns) -> list[Row]:
+    return [row for _, row in islice(_rows(train, columns), _SAMPLE)]
+
+
+def _rows(train: str | list[str], columns: Columns) -> Iterator[tuple[str, Row]]:
+    return _source(train, columns).rows(_untold)
+
+
+def _source(train: str | list[str], columns: Columns) -> Source:
+    return open_sources(DataConfig(train=train, test=train, columns=columns))["train"]
+
+
+def _files(source: Source) -> tuple[FileSource, ...]:
+    if isinstance(source, FileList):
+        return source.files
+    return (source,) if isinstance(source, FileSource) else ()
+
+
+def _one_or_many(paths: list[str]) -> str | list[str]:
+    return paths[0] if len(paths) == 1 else paths
+
+
+def _untold(share: float) -> None:
+    """Nobody waits for long enough to be told."""

@@ -1,0 +1,258 @@
+"""init: what it sees in files of chats, and the config that it writes for them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from lorasum import aws, machine
+from lorasum.commands import init as verb
+from lorasum.commands.init import Wishes, init, write_example
+from lorasum.config.loader import load_config
+from lorasum.config.schema import Columns, Config
+from lorasum.data.look import NoColumnsError
+from lorasum.errors import DataError, LorasumError
+
+TOPICS = ("the bakery order", "a flat tyre", "the choir rehearsal", "a lost umbrella", "the garden fence", "rent")
+CHATS = [
+    (f"Nell: any news about {one}?\nOtto: yes, I sorted it out on Monday", f"Otto sorted {one}.") for one in TOPICS
+]
+GERMAN = [
+    ("Jule: Kommst du heute zum Sommerfest?\nKarl: Ja, aber erst gegen acht Uhr", "Karl kommt gegen acht zum Fest."),
+    ("Jule: Hast du den Schlüssel gefunden?\nKarl: Er lag unter dem Sofa", "Karl fand den Schlüssel unter dem Sofa."),
+    ("Jule: Wer holt morgen die Kinder ab?\nKarl: Das mache ich gern", "Karl holt morgen die Kinder ab."),
+]
+RUN = Path("run.yaml")
+
+
+@pytest.fixture(autouse=True)
+def nothing_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty working folder on a machine without a GPU and without AWS credentials."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    monkeypatch.setattr(aws, "has_credentials", lambda: False)
+
+
+def write(name: str, rows: Sequence[Mapping[str, object]]) -> str:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return name
+
+
+def written(data: list[str], wishes: Wishes | None = None, ask: verb.Ask | None = None) -> Config:
+    init(data, RUN, wishes or Wishes(), ask=ask)
+    return load_config(RUN)
+
+
+def asker(*answers: str) -> Callable[[str, str], str]:
+    """Answers in turn; an empty one takes the default."""
+    left = list(answers)
+    return lambda question, default: left.pop(0) or default
+
+
+def test_a_csv_with_the_usual_columns_needs_no_mapping() -> None:
+    lines = ["id,dialogue,summary", *(f'{n},"{a}","{b}"' for n, (a, b) in enumerate(CHATS))]
+    Path("chats.csv").write_text("\n".join(lines), encoding="utf-8")
+    result = init(["chats.csv"], RUN, Wishes())
+    config = load_config(RUN)
+    assert (config.name, config.backend, config.data.columns) == ("chats", "local", Columns())
+    assert config.data.train == str(Path("chats.csv").resolve())
+    assert config.data.test_fraction == 0.2
+    assert "columns:" not in RUN.read_text(encoding="utf-8")
+    assert (result.data.rows, result.data.examples, result.data.language) == (6, 6, "en")
+    assert result.next[-2:] == ("lorasum prepare -c run.yaml --show 3", "lorasum run -c run.yaml")
+    assert json.loads(Path("lorasum.schema.json").read_text(encoding="utf-8")) == Config.model_json_schema()
+
+
+def test_odd_column_names_are_found_by_what_is_in_them() -> None:
+    rows = [{"ref": n, "agent": "Otto", "q1": a, "label": "open", "q2": b} for n, (a, b) in enumerate(CHATS)]
+    config = written([write("export.jsonl", rows)])
+    assert config.data.columns == Columns(dialogue="q1", summary="q2")
+    assert "prepare --show 3" in RUN.read_text(encoding="utf-8")
+
+
+def test_a_name_decides_between_columns_that_look_alike() -> None:
+    rows = [{"wrapUp": f"{b} Done now.", "chatLog": a, "case summary": b, "title": f"About {b}"} for a, b in CHATS]
+    config = written([write("export.jsonl", rows)])
+    assert config.data.columns == Columns(dialogue="chatLog", summary="case summary")
+    assert "could also be 'wrapUp', 'title'" in RUN.read_text(encoding="utf-8")
+
+
+def test_columns_inside_of_objects_are_found() -> None:
+    rows = [{"id": n, "payload": {"log": a, "tldr": b}} for n, (a, b) in enumerate(CHATS)]
+    assert written([write("x.jsonl", rows)]).data.columns == Columns(dialogue="payload.log", summary="payload.tldr")
+
+
+def test_lists_of_messages_are_a_dialogue() -> None:
+    rows = [
+        {"events": [{"sender": "Nell", "text": a.split("\n")[0]}, {"sender": "Otto", "text": "on it"}], "result": b}
+        for a, b in CHATS
+    ]
+    assert written([write("x.jsonl", rows)]).data.columns == Columns(dialogue="events", summary="result")
+
+
+def test_rows_of_fine_tuning_tools_need_no_columns() -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}], "source": "desk"}
+        for a, b in CHATS
+    ]
+    assert written([write("x.jsonl", rows)]).data.columns == Columns()
+
+
+def test_a_folder_with_train_and_test_files_gives_both_splits() -> None:
+    rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
+    write("chats/train.jsonl", rows)
+    write("chats/test.jsonl", rows[:1])
+    result = init(["chats"], RUN, Wishes())
+    config = load_config(RUN)
+    assert (config.data.test, config.data.test_fraction) == (str(Path("chats").resolve()), None)
+    assert result.data.files == ("train.jsonl",)
+    init(["chats/train.jsonl"], RUN, Wishes(), force=True)
+    assert load_config(RUN).name == "chats", "a run is not named after a split"
+
+
+def test_folders_and_files_named_by_their_split_are_told_apart() -> None:
+    rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
+    write("all/train/a.jsonl", rows)
+    write("all/validation/b.jsonl", rows[:2])
+    assert written(["all"]).data.test == str(Path("all/validation").resolve())
+    init([write("my-test.jsonl", rows[:2]), write("my-train.jsonl", rows)], RUN, Wishes(), force=True)
+    assert load_config(RUN).data.test == str(Path("my-test.jsonl").resolve())
+
+
+def test_german_chats_are_seen_to_be_german() -> None:
+    rows = [{"Gespräch": a, "Zusammenfassung": b} for a, b in GERMAN]
+    config = written([write("gespräche.jsonl", rows)])
+    assert config.data.columns == Columns(dialogue="Gespräch", summary="Zusammenfassung")
+    text = RUN.read_text(encoding="utf-8")
+    assert "language de" in text
+    assert "more than 100 languages" in text
+
+
+def test_data_without_usable_columns_is_one_error_that_lists_them() -> None:
+    rows: list[dict[str, object]] = [{"id": n, "price": 3.5 * n, "city": "Ghent"} for n in range(9)]
+    with pytest.raises(NoColumnsError, match="'id', 'price', 'city'") as error:
+        init([write("x.jsonl", rows)], RUN, Wishes())
+    assert "--dialogue" in error.value.hint
+    assert not RUN.exists()
+
+
+def test_labels_and_answers_that_are_longer_are_no_summaries() -> None:
+    labels: list[dict[str, object]] = [{"chat": a, "summary type": "a closed case"} for a, _ in CHATS]
+    longer: list[dict[str, object]] = [{"chat": a, "essay": f"{a}, and then some more"} for a, _ in CHATS]
+    for rows in (labels, longer):
+        with pytest.raises(NoColumnsError):
+            init([write("x.jsonl", rows)], RUN, Wishes())
+
+
+def test_columns_that_the_user_names_are_taken_or_refused() -> None:
+    rows: list[dict[str, object]] = [{"a": "hello there", "b": "greeting"}] * 3
+    wishes = Wishes(dialogue="a", summary="b")
+    assert written([write("x.jsonl", rows)], wishes).data.columns == Columns(dialogue="a", summary="b")
+    with pytest.raises(DataError, match="no usable row"):
+        init(["x.jsonl"], RUN, Wishes(dialogue="a", summary="c"), force=True)
+
+
+def test_lengths_follow_the_longest_example() -> None:
+    def lengths(characters: int) -> tuple[int, str]:
+        dialogue = f"Nell: {'the choir will meet on Monday and ' * (characters // 34)}"
+        rows = [{"dialogue": dialogue, "summary": "Nell says when the choir will meet."}]
+        RUN.unlink(missing_ok=True)
+        data = written([write("x.jsonl", rows)], Wishes(name="x")).data
+        return data.max_length, data.too_long
+
+    assert lengths(300) == (512, "error")
+    assert lengths(5_000) == (2048, "error")
+    assert lengths(90_000) == (8192, "drop")
+
+
+def test_unusable_rows_are_allowed_for_and_told_of() -> None:
+    rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
+    config = written([write("x.jsonl", [*rows, {"dialogue": "Nell: hi", "summary": ""}])])
+    assert config.data.max_bad_rows == 1
+    assert "x.jsonl:7: empty summary" in RUN.read_text(encoding="utf-8")
+
+
+def test_a_file_is_replaced_only_by_force() -> None:
+    data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
+    RUN.write_text("name: mine\n", encoding="utf-8")
+    with pytest.raises(LorasumError, match=r"run\.yaml is there already"):
+        init(data, RUN, Wishes())
+    assert RUN.read_text(encoding="utf-8") == "name: mine\n"
+    init(data, RUN, Wishes(), force=True)
+    assert load_config(RUN).name == "x"
+
+
+def test_the_backend_follows_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
+    monkeypatch.setattr(aws, "has_credentials", lambda: True)
+    assert written(data).backend == "sagemaker"
+    monkeypatch.setattr(machine, "gpu", lambda: "NVIDIA L4, 23034 MiB")
+    init(data, RUN, Wishes(), force=True)
+    assert load_config(RUN).backend == "local"
+    assert "NVIDIA L4" in RUN.read_text(encoding="utf-8")
+    init(data, RUN, Wishes(backend="sagemaker", model="org/model", name="other"), force=True)
+    config = load_config(RUN)
+    assert (config.backend, config.model.id, config.model.revision, config.name) == (
+        "sagemaker", "org/model", None, "other",
+    )  # fmt: skip
+
+
+def test_a_name_that_no_run_can_have_is_refused_with_one_that_it_can() -> None:
+    data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
+    with pytest.raises(LorasumError, match="My Run!") as error:
+        init(data, RUN, Wishes(name="My Run!"))
+    assert error.value.hint.endswith("my-run")
+
+
+def test_names_of_columns_cannot_break_out_of_a_comment() -> None:
+    rows: list[dict[str, object]] = [{"chat": a, "tldr": b, "x\nname: evil #": f"Well, {b}"} for a, b in CHATS]
+    assert written([write("x.jsonl", rows)]).name == "x"
+    rows = [{"log: [a]\n": a, "#: b": b} for a, b in CHATS]
+    assert "log: [a]\n" in json.dumps(rows[0]).encode().decode("unicode_escape")
+    init([write("x.jsonl", rows)], RUN, Wishes(), force=True)
+    assert load_config(RUN).data.columns == Columns(dialogue="log: [a]\n", summary="#: b")
+
+
+def test_paths_are_written_from_the_folder_of_the_config() -> None:
+    data = write("here/x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])
+    output = Path("configs/deep/run.yaml")
+    init([data], output, Wishes())
+    assert load_config(output).name == "x"
+    assert "../../here/x.jsonl" in output.read_text(encoding="utf-8")
+    assert load_config(output).data.train == str(Path(data).resolve())
+
+
+def test_a_user_at_a_terminal_is_asked_for_what_is_missing() -> None:
+    data = write("desk.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])
+    config = written([], ask=asker(data, "", "org/model", "sagemaker"))
+    assert (config.name, config.model.id, config.backend) == ("desk", "org/model", "sagemaker")
+    odd = write("odd.jsonl", [{"one": "hello there", "two": "hi"}] * 3)
+    init([odd], RUN, Wishes(), force=True, ask=asker("", ""))
+    assert load_config(RUN).data.columns == Columns(dialogue="one", summary="two")
+
+
+def test_without_data_and_terminal_the_error_says_what_to_give() -> None:
+    with pytest.raises(LorasumError, match="no data was given") as error:
+        init([], RUN, Wishes())
+    assert "--example quickstart" in error.value.hint
+
+
+@pytest.mark.parametrize("name", verb.EXAMPLES)
+def test_each_example_is_written_whole_and_loads(name: str) -> None:
+    result = write_example(name, None)
+    config = load_config(Path(f"{name}.yaml"))
+    assert result.next[-1] == f"lorasum run -c {name}.yaml"
+    for path in (config.data.train, config.data.test):
+        assert path is None or Path(str(path)).is_file()
+    assert all(Path(file).is_file() for file in result.files)
+    with pytest.raises(LorasumError, match="is there already"):
+        write_example(name, None)
+
+
+def test_an_example_that_is_not_there_names_those_that_are() -> None:
+    with pytest.raises(LorasumError, match="no example 'quick'") as error:
+        write_example("quick", None)
+    assert "quickstart, qwen, bloomz" in error.value.hint
