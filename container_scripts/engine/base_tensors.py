@@ -94,11 +94,17 @@ def check_tensors(outline: Any, stored: Mapping[str, StoredTensor]) -> None:
             f"the base's files do not fit its config.json: {some(mismatched)}",
             "config and weights are of two models: download the model into an empty folder",
         )
-    if surplus := sorted(found["unexpected_keys"]):
+    if surplus := sorted(name for name in found["unexpected_keys"] if _is_weight(name, stored.get(name))):
         raise TrainingError(
             f"the base's files hold tensors that a {kind} model does not have: {some(surplus)}",
             "they would be left out silently: check model_type and the number of layers in config.json",
         )
+
+
+def _is_weight(name: str, tensor: StoredTensor | None) -> bool:
+    """Whether a tensor was learnt. Older files hold masks and tables too: GPT-2's attn.bias, inv_freq, masked_bias."""
+    own = name.rpartition(".")[2]
+    return "weight" in own or (own == "bias" and (tensor is None or len(tensor.shape) == 1))
 
 
 def sources(outline: Any, stored: Mapping[str, StoredTensor]) -> dict[str, list[str]]:

@@ -174,6 +174,56 @@ def test_surplus_layers_are_refused_by_name(llama: Path) -> None:
         check_tensors(skeleton(llama), look_at_base(llama))
 
 
+def test_masks_and_tables_of_older_files_are_no_surplus(tmp_path: Path) -> None:
+    """The published GPT-2 and Pythia have them."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    GPT2LMHeadModel(GPT2Config(vocab_size=512, n_embd=32, n_layer=1, n_head=4)).save_pretrained(tmp_path)
+    older = {
+        "h.0.attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.uint8),
+        "h.0.attn.masked_bias": torch.tensor(-1e4),
+        "h.0.attn.rotary_emb.inv_freq": torch.ones(4),
+    }
+    bare = "transformer."
+    change_tensors(tmp_path, lambda tensors: {n.removeprefix(bare): t for n, t in tensors.items()} | older)
+    check_tensors(skeleton(tmp_path), look_at_base(tmp_path))
+
+
+def test_a_bias_that_the_model_has_no_place_for_is_refused(llama: Path) -> None:
+    """A Qwen2 whose config says Llama: its answers would be off."""
+    bias = {"model.layers.0.self_attn.q_proj.bias": torch.ones(32)}
+    change_tensors(llama, lambda tensors: tensors | bias)
+    with pytest.raises(TrainingError, match=r"does not have: model\.layers\.0\.self_attn\.q_proj\.bias"):
+        check_tensors(skeleton(llama), look_at_base(llama))
+
+
+def test_a_vision_tower_beside_the_text_model_is_left_alone(tmp_path: Path) -> None:
+    """Qwen3.5's files hold both, and transformers loads its text part as the causal language model."""
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    text = {
+        "vocab_size": 512,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
+    config = Qwen3_5Config(text_config=text, vision_config=vision)
+    Qwen3_5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    outline, stored = skeleton(tmp_path), look_at_base(tmp_path)
+    check_tensors(outline, stored)
+    layer = next(name for name, _ in outline.named_modules() if name.endswith("layers.1.self_attn.q_proj"))
+    assert locate(outline, stored, [layer])[layer].name == "model.language_model.layers.1.self_attn.q_proj.weight"
+
+
 def test_tensors_of_another_shape_are_refused(llama: Path) -> None:
     set_config(llama, vocab_size=400)
     with pytest.raises(TrainingError, match=r"do not fit its config\.json: .*\(512, 32\) and not \(400, 32\)"):
