@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasum import paths
-from lorasum.aws import aws_errors, error_code, is_denied, is_missing
+from lorasum.aws import aws_errors, error_code
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import storage, wheels
+from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, describe, find_attempts
 from lorasum.backends.sagemaker.images import inference_image, training_image
 from lorasum.backends.sagemaker.job_requests import TAG_RUN, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
@@ -43,7 +44,6 @@ from lorasum.reporting import Reporter
 _LOGS = "/aws/sagemaker/TrainingJobs"
 _RUNNING = ("InProgress", "Stopping")
 _LAST_LOOKS = 3  # times that the log is read after the job has ended: its last lines may come late
-_MOST_ATTEMPTS = 50
 _RESUME = "the same command starts it again, from its newest checkpoint"
 _NO_CAPACITY = (
     "nothing was billed: the same command tries again, and sagemaker.training_instance_alternatives names other types"
@@ -66,7 +66,7 @@ def place(session: Session, run: str, scope: Literal["training", "inference"] = 
 
 def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     """Upload what the job needs and create it. If the name is taken, somebody else has started this very job."""
-    attempts = _attempts(session, spec.job_name)
+    attempts = find_attempts(session, spec.job_name)
     if attempts and _state(session, attempts[-1]).status in ("running", "completed"):
         return _reference(spec.job_name, attempts[-1])
     use: InstanceUse = "spot training job" if session.config.spot else "training job"
@@ -79,8 +79,8 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     run_place = place(session, spec.run)
     channels = _channels(session, spec)
     uris = _uris(run_place, channels)
-    last = _number(attempts[-1]["TrainingJobName"], spec.job_name) if attempts else 0
-    name = _attempt_name(spec.job_name, last + 1)
+    last = attempt_number(attempts[-1]["TrainingJobName"], spec.job_name) if attempts else 0
+    name = attempt_name(spec.job_name, last + 1)
     request = training_request(spec, name, run_place, session.config, uris)
     for channel, content in channels.items():
         storage.upload(session, content.files(), uris[channel], report, f"uploading {content.what}")
@@ -90,7 +90,7 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     except BackendError as error:
         if error_code(error.__cause__) != "ResourceInUse":
             raise
-    started = _describe(session, name)
+    started = describe(session, name)
     if started is None:
         raise BackendError(f"training job {name} was created, but SageMaker does not show it", "run `lorasum status`")
     return _reference(spec.job_name, started)
@@ -103,20 +103,20 @@ def request(session: Session, spec: TrainSpec, place: Place) -> dict[str, Any]:
 
 def find(session: Session, job_name: str) -> JobRef | None:
     """The newest attempt of the job; None if there is none."""
-    attempts = _attempts(session, job_name)
+    attempts = find_attempts(session, job_name)
     return _reference(job_name, attempts[-1]) if attempts else None
 
 
 def state(session: Session, job: JobRef) -> JobState:
     """The state that SageMaker shows. A completed job whose artifact was deleted counts as absent."""
-    described = _describe(session, _name(job))
+    described = describe(session, _name(job))
     return _state(session, described) if described else JobState("absent")
 
 
 def usd(session: Session, job: JobRef) -> float | None:
     """USD that all attempts were billed, each at the price of the instance it ran on; None if a price is unknown."""
     total = 0.0
-    for described in _attempts(session, job.name):
+    for described in find_attempts(session, job.name):
         if (cost := billed_usd(session, described)) is None:
             return None
         total += cost
@@ -125,7 +125,7 @@ def usd(session: Session, job: JobRef) -> float | None:
 
 def is_warm(session: Session, job: JobRef) -> bool:
     """Whether an attempt's instance is kept warm. It may be an earlier attempt's, of another instance type."""
-    return any(kept_warm(described) for described in _attempts(session, job.name))
+    return any(kept_warm(described) for described in find_attempts(session, job.name))
 
 
 def follow(session: Session, job: JobRef) -> Iterator[Event]:
@@ -134,7 +134,7 @@ def follow(session: Session, job: JobRef) -> Iterator[Event]:
     A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
     """
     logs, told = Log(session, _LOGS, f"{_name(job)}/"), ""
-    while described := _describe(session, _name(job)):
+    while described := describe(session, _name(job)):
         ended = described["TrainingJobStatus"] not in _RUNNING  # before the log is read: nothing is missed
         if described["SecondaryStatus"] != told:
             told = described["SecondaryStatus"]
@@ -160,7 +160,7 @@ def stop(session: Session, job: JobRef) -> None:
     """
     name = _name(job)
     asked = False
-    while (described := _describe(session, name)) and described["TrainingJobStatus"] in _RUNNING:
+    while (described := describe(session, name)) and described["TrainingJobStatus"] in _RUNNING:
         if not asked and described["TrainingJobStatus"] == "InProgress":
             try:
                 with aws_errors(f"stop training job {name}", "sagemaker:StopTrainingJob"):
@@ -170,12 +170,14 @@ def stop(session: Session, job: JobRef) -> None:
                     raise
             asked = True
         time.sleep(poll_seconds())
-    for name in [described["TrainingJobName"] for described in _attempts(session, job.name) if kept_warm(described)]:
+    for name in [
+        described["TrainingJobName"] for described in find_attempts(session, job.name) if kept_warm(described)
+    ]:
         with aws_errors(f"release the warm instance of {name}", "sagemaker:UpdateTrainingJob"):
             session.client("sagemaker").update_training_job(
                 TrainingJobName=name, ResourceConfig={"KeepAlivePeriodInSeconds": 0}
             )
-        while (described := _describe(session, name)) and kept_warm(described):
+        while (described := describe(session, name)) and kept_warm(described):
             time.sleep(poll_seconds())
 
 
@@ -199,7 +201,7 @@ def live(session: Session, run: str) -> list[RunningResource]:
 
 def artifact(session: Session, job: JobRef) -> str:
     """S3 folder of the job's artifact."""
-    described = _describe(session, _name(job)) or {}
+    described = describe(session, _name(job)) or {}
     return _artifact(described, _name(job))
 
 
@@ -256,55 +258,6 @@ def _files(dataset: Path) -> list[storage.StoredFile]:
     return storage.folder_files(dataset) if dataset.is_dir() else []
 
 
-def _describe(session: Session, name: str) -> dict[str, Any] | None:
-    try:
-        with aws_errors(f"look at training job {name}", "sagemaker:DescribeTrainingJob"):
-            described: dict[str, Any] = session.client("sagemaker").describe_training_job(TrainingJobName=name)
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return None
-        raise
-    return described
-
-
-def _attempts(session: Session, job_name: str) -> list[dict[str, Any]]:
-    """All attempts of a job, oldest first.
-
-    SageMaker is asked for one name after the other, because its lists lag behind. The list is read too, because a
-    deleted attempt (DeleteTrainingJob) leaves a gap in the names.
-    """
-    found: list[dict[str, Any]] = []
-    last_listed = max(_listed_attempts(session, job_name), default=0)
-    for number in range(1, _MOST_ATTEMPTS + 1):
-        described = _describe(session, _attempt_name(job_name, number))
-        if described:
-            found.append(described)
-        elif number > last_listed:
-            return found
-    raise BackendError(f"training job {job_name} had {_MOST_ATTEMPTS} attempts", "change its config or its name")
-
-
-def _listed_attempts(session: Session, job_name: str) -> list[int]:
-    """Numbers of the attempts that the list shows; empty if listing is not permitted."""
-    try:
-        with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
-            pages = session.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=job_name)
-            names = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
-    except BackendError as error:
-        if is_denied(error.__cause__):
-            return []
-        raise
-    return [_number(name, job_name) for name in names]
-
-
-def _number(attempt: str, job_name: str) -> int:
-    """The number of an attempt, from 1; 0 if it is no attempt of this job."""
-    if attempt == job_name:
-        return 1
-    suffix = attempt.removeprefix(f"{job_name}-")
-    return int(suffix) if suffix != attempt and suffix.isdecimal() else 0
-
-
 def _state(session: Session, described: dict[str, Any]) -> JobState:
     status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
     name = described["TrainingJobName"]
@@ -330,10 +283,6 @@ def _artifact(described: dict[str, Any], name: str) -> str:
 
 def _reference(job_name: str, described: dict[str, Any]) -> JobRef:
     return JobRef(job_name, described["TrainingJobArn"])
-
-
-def _attempt_name(job_name: str, number: int) -> str:
-    return job_name if number == 1 else f"{job_name}-{number}"
 
 
 def _name(job: JobRef) -> str:

@@ -1,0 +1,64 @@
+"""Attempts of a training job: <name>, <name>-2, <name>-3 and so on. SageMaker knows each as a job of its own."""
+
+from typing import Any
+
+from lorasum.aws import aws_errors, is_denied, is_missing
+from lorasum.backends.sagemaker.session import Session
+from lorasum.errors import BackendError
+
+_MOST_ATTEMPTS = 50
+
+
+def describe(session: Session, name: str) -> dict[str, Any] | None:
+    """A training job as SageMaker describes it; None if there is none."""
+    try:
+        with aws_errors(f"look at training job {name}", "sagemaker:DescribeTrainingJob"):
+            described: dict[str, Any] = session.client("sagemaker").describe_training_job(TrainingJobName=name)
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return None
+        raise
+    return described
+
+
+def find_attempts(session: Session, job_name: str) -> list[dict[str, Any]]:
+    """All attempts of a job, oldest first.
+
+    SageMaker is asked for one name after the other, because its lists lag behind. The list is read too, because a
+    deleted attempt (DeleteTrainingJob) leaves a gap in the names.
+    """
+    found: list[dict[str, Any]] = []
+    last_listed = max(_listed_attempts(session, job_name), default=0)
+    for number in range(1, _MOST_ATTEMPTS + 1):
+        described = describe(session, attempt_name(job_name, number))
+        if described:
+            found.append(described)
+        elif number > last_listed:
+            return found
+    raise BackendError(f"training job {job_name} had {_MOST_ATTEMPTS} attempts", "change its config or its name")
+
+
+def _listed_attempts(session: Session, job_name: str) -> list[int]:
+    """Numbers of the attempts that the list shows; empty if listing is not permitted."""
+    try:
+        with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
+            pages = session.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=job_name)
+            names = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
+    except BackendError as error:
+        if is_denied(error.__cause__):
+            return []
+        raise
+    return [attempt_number(name, job_name) for name in names]
+
+
+def attempt_number(attempt: str, job_name: str) -> int:
+    """The number of an attempt, from 1; 0 if it is no attempt of this job."""
+    if attempt == job_name:
+        return 1
+    suffix = attempt.removeprefix(f"{job_name}-")
+    return int(suffix) if suffix != attempt and suffix.isdecimal() else 0
+
+
+def attempt_name(job_name: str, number: int) -> str:
+    """The name that SageMaker knows an attempt by."""
+    return job_name if number == 1 else f"{job_name}-{number}"
