@@ -90,7 +90,7 @@ def test_only_the_command_line_picks_a_backend() -> None:
 
 def test_only_sagemaker_and_s3_import_aws_libraries() -> None:
     importers = {name for name in MODULES for used in imports(name) if used.split(".")[0] in AWS}
-    allowed = ("lorasum.backends.sagemaker", "lorasum.aws", "lorasum.data.s3")
+    allowed = ("lorasum.backends.sagemaker", "lorasum.aws", "lorasum.data.files.s3")
     assert [name for name in importers if not name.startswith(allowed)] == []
 
 

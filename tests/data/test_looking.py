@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasum.data.duplicates import NearDuplicates, Seen, key
-from lorasum.data.personal import count_personal, redact
+from lorasum.data.personal.finding import count_personal, redact
 from lorasum.data.records import Manifest, SplitStats
 from lorasum.data.report import page
 from lorasum.data.tokenize_pack import Tokens

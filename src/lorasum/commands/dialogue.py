@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lorasum.config.schema import Messages
 from lorasum.context import RunContext
-from lorasum.data.chat import Chat
-from lorasum.data.exports import read_bytes, read_path
+from lorasum.data.chats.chat import Chat
+from lorasum.data.chats.exports import read_bytes, read_path
 from lorasum.errors import DataError, LorasumError
 
 

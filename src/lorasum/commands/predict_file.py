@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from lorasum import paths
 from lorasum.config.schema import Columns, Messages
 from lorasum.context import RunContext
-from lorasum.data.exports import dialogue_in
-from lorasum.data.messages import MessageError
-from lorasum.data.readers import file_type, known_types, read_rows
-from lorasum.data.reading import Reading
+from lorasum.data.chats.exports import dialogue_in
+from lorasum.data.chats.messages import MessageError
+from lorasum.data.files.readers import file_type, known_types, read_rows
+from lorasum.data.files.reading import Reading
 from lorasum.data.rows import fields_of, value_at
 from lorasum.data.validate import Rejected
 from lorasum.errors import DataError, LorasumError

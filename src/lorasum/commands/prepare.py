@@ -9,10 +9,10 @@ from typing import Any
 from lorasum import paths
 from lorasum.context import RunContext
 from lorasum.data import store
+from lorasum.data.files.s3 import S3Login
 from lorasum.data.making import Recipe, make_dataset
 from lorasum.data.oddities import Oddities
 from lorasum.data.report import write_report
-from lorasum.data.s3 import S3Login
 from lorasum.data.sources import open_sources
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import maker_lock, writing

@@ -6,8 +6,8 @@ from typing import Any
 
 from lorasum.config.schema import Config
 from lorasum.data import store
+from lorasum.data.files.s3 import S3Login
 from lorasum.data.records import Manifest
-from lorasum.data.s3 import S3Login
 from lorasum.data.sources import open_sources
 from lorasum.errors import LorasumError, ModelError
 from lorasum.model_source import ModelRef, tokenizer_identity

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from lorasum.config.schema import DataConfig
 from lorasum.data.duplicates import NearDuplicates, Seen, key
-from lorasum.data.personal import count_personal, redact, unexplained_numbers
+from lorasum.data.files.splits import Split
+from lorasum.data.personal.finding import count_personal, redact, unexplained_numbers
 from lorasum.data.records import Example
-from lorasum.data.splits import Split
 from lorasum.data.tokenize_pack import Tokens, batches, text_batches
 from lorasum.data.validate import Rejected, Tally
 from lorasum.prompt import Prompt

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorasum.config.schema import DataConfig
-from lorasum.data.opening import Say
-from lorasum.data.reading import Tick, unsaid
+from lorasum.data.files.opening import Say
+from lorasum.data.files.reading import Tick, unsaid
 from lorasum.data.records import Example
 from lorasum.data.validate import Row, check
 from lorasum.errors import DataError

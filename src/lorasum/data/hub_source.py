@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from lorasum.config.schema import Columns
-from lorasum.data.opening import Say
-from lorasum.data.reading import TICK_ROWS, Tick, needed_columns, unsaid
+from lorasum.data.files.opening import Say
+from lorasum.data.files.reading import TICK_ROWS, Tick, needed_columns, unsaid
 from lorasum.data.validate import Row
 from lorasum.errors import DataError
 from lorasum.hub import hub_error

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lorasum.config.schema import Columns
-from lorasum.data.messages import looks_like_messages, messages_in, speaker_of, text_of
+from lorasum.data.chats.messages import looks_like_messages, messages_in, speaker_of, text_of
 
 KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"
 """The forms, for messages to people."""

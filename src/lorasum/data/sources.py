@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Protocol
 
 from lorasum.config.schema import Columns, DataConfig
-from lorasum.data.digests import digests
-from lorasum.data.folders import files_in, holds_rows, some, without_links_out
+from lorasum.data.files.digests import digests
+from lorasum.data.files.folders import files_in, holds_rows, some, without_links_out
+from lorasum.data.files.opening import Say
+from lorasum.data.files.readers import file_type, known_types, read_rows
+from lorasum.data.files.reading import Reading, Tick, unsaid
+from lorasum.data.files.s3 import S3Login, S3Object, download, find_objects
+from lorasum.data.files.splits import Split
 from lorasum.data.fraction import Division, Fraction
 from lorasum.data.hub_source import HubSource
-from lorasum.data.opening import Say
-from lorasum.data.readers import file_type, known_types, read_rows
-from lorasum.data.reading import Reading, Tick, unsaid
-from lorasum.data.s3 import S3Login, S3Object, download, find_objects
-from lorasum.data.splits import Split
 from lorasum.data.validate import Row
 from lorasum.errors import DataError
 from lorasum.hub import hub_commit

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lorasum.config.schema import DataConfig
 from lorasum.contract import COLUMNS, MANIFEST_FILE
-from lorasum.data.personal import RULES as REDACTION
+from lorasum.data.personal.finding import RULES as REDACTION
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.tokenize_pack import Tokens
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from lorasum.config.schema import Columns, DataConfig, Messages
-from lorasum.data.exports import dialogue_in
-from lorasum.data.messages import MessageError
+from lorasum.data.chats.exports import dialogue_in
+from lorasum.data.chats.messages import MessageError
 from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.errors import DataError

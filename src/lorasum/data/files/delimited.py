@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from lorasum.config.schema import Columns
-from lorasum.data.opening import LONGEST_ROW, opened
-from lorasum.data.reading import TICK_ROWS, Reading, needed_columns
+from lorasum.data.files.opening import LONGEST_ROW, opened
+from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
 from lorasum.data.validate import Rejected, Row
 from lorasum.errors import DataError
 

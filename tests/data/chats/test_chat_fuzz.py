@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasum.config.schema import Messages
-from lorasum.data.chat_json import NoChatError
-from lorasum.data.exports import dialogue_in, read_chat
-from lorasum.data.messages import MessageError
+from lorasum.data.chats.app_json import NoChatError
+from lorasum.data.chats.exports import dialogue_in, read_chat
+from lorasum.data.chats.messages import MessageError
 
 KEYS = st.sampled_from([
     "text", "content", "from", "author", "role", "ts", "thread_ts", "user", "type", "subtype", "blocks",

@@ -9,8 +9,8 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from lorasum.data import whatsapp_words as words
-from lorasum.data.whatsapp_text import APP_MARKS, MARKS, NO_MARKS, bare_text, has_any
+from lorasum.data.chats.whatsapp import words
+from lorasum.data.chats.whatsapp.text import APP_MARKS, MARKS, NO_MARKS, bare_text, has_any
 
 _WORD = r"[^\W\d_][^\s\d.,:;\[\]()/-]{1,13}"  # a month, or a day of the week
 _NUMBERS = (

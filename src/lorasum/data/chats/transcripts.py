@@ -3,7 +3,7 @@
 import html
 import re
 
-from lorasum.data.chat import Chat
+from lorasum.data.chats.chat import Chat
 
 _TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{3}"
 _TIMING = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}(?:[ \t].*)?$", re.MULTILINE)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lorasum.config.schema import Columns, Messages
-from lorasum.data.messages import MessageError, dialogue_of, render_messages
+from lorasum.data.chats.messages import MessageError, dialogue_of, render_messages
 from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, check
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from lorasum.config.schema import Messages
-from lorasum.data.chat_json import NoChatError, read_json
-from lorasum.data.exports import read_chat
+from lorasum.data.chats.app_json import NoChatError, read_json
+from lorasum.data.chats.exports import read_chat
 
 TELEGRAM: dict[str, Any] = {
     "name": "Tent trip",

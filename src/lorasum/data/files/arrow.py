@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lorasum.data.opening import check_is_data
-from lorasum.data.reading import TICK_ROWS, Reading, needed_columns
+from lorasum.data.files.opening import check_is_data
+from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
 from lorasum.data.validate import Rejected, Row
 from lorasum.errors import DataError
 from lorasum.files import first_line

@@ -1,4 +1,4 @@
-"""The forms of personal data, and of what looks like it. All but CANDIDATE are for the shadow of a text (personal.py):
+"""The forms of personal data, and of what looks like it. All but CANDIDATE are for the shadow of a text (finding.py):
 its digits, spaces and dashes are ASCII."""
 
 import re

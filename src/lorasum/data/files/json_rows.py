@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
-from lorasum.data.json_shapes import rows_of
-from lorasum.data.opening import LONGEST_ROW, Opened, opened
-from lorasum.data.reading import TICK_ROWS, Reading
+from lorasum.data.files.json_shapes import rows_of
+from lorasum.data.files.opening import LONGEST_ROW, Opened, opened
+from lorasum.data.files.reading import TICK_ROWS, Reading
 from lorasum.data.validate import Rejected, Row
 from lorasum.errors import DataError
 from lorasum.files import first_line

@@ -6,11 +6,11 @@ The suffix tells the type: .jsonl, .json, .csv, .tsv, .parquet or .arrow; of the
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lorasum.data.arrow_files import read_arrow, read_parquet
-from lorasum.data.csv_files import read_csv
-from lorasum.data.json_files import read_json
-from lorasum.data.opening import COMPRESSED
-from lorasum.data.reading import Reading
+from lorasum.data.files.arrow import read_arrow, read_parquet
+from lorasum.data.files.delimited import read_csv
+from lorasum.data.files.json_rows import read_json
+from lorasum.data.files.opening import COMPRESSED
+from lorasum.data.files.reading import Reading
 from lorasum.data.validate import Row
 
 _TEXT = {

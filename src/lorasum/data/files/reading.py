@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.config.schema import Columns
-from lorasum.data.opening import Say
-from lorasum.data.splits import Split
+from lorasum.data.files.opening import Say
+from lorasum.data.files.splits import Split
 from lorasum.errors import DataError
 
 Tick = Callable[[float], None]

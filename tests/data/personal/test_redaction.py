@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasum.data.personal import count_personal, find_personal, redact, unexplained_numbers
+from lorasum.data.personal.finding import count_personal, find_personal, redact, unexplained_numbers
 
 HERE = Path(__file__).parent
 _KINDS = {"P": "phone number", "E": "email address", "C": "card number", "I": "IBAN"}
@@ -68,7 +68,7 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
     counts = score()
     countries = sorted(row for row in counts if len(row) == 2)
     assert len(countries) >= 10
-    text = (HERE.parents[1] / "docs" / "redaction.md").read_text("utf-8")
+    text = (HERE.parents[2] / "docs" / "redaction.md").read_text("utf-8")
     assert table(counts, [*_KINDS.values(), "all"]) in text, table(counts, [*_KINDS.values(), "all"])
     assert f"{counts['all']['sentences']} sentences in {len(countries)} countries' forms" in text
     assert counts["all"]["missed"] <= 2, "a leak is the worst there is"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from lorasum.data import whatsapp_words as words
+from lorasum.data.chats.whatsapp import words
 
 MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 """Characters that have no shape: directions of writing, and the mark at the beginning of a file."""

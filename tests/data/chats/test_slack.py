@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lorasum.data.exports import read_chat, read_folder, read_path
-from lorasum.data.slack import read_slack
+from lorasum.data.chats.exports import read_chat, read_folder, read_path
+from lorasum.data.chats.slack import read_slack
 
 SLACK: list[dict[str, Any]] = [
     {"type": "message", "user": "U02", "text": "<@U01> see <https://x.org|this> &amp; that", "ts": "1700000001.1"},

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from lorasum.config.schema import Columns
-from lorasum.data.chat_json import NoChatError
-from lorasum.data.exports import read_bytes, read_path
+from lorasum.data.chats.app_json import NoChatError
+from lorasum.data.chats.exports import read_bytes, read_path
+from lorasum.data.chats.transcripts import read_transcript
 from lorasum.data.records import Example
-from lorasum.data.transcripts import read_transcript
 from lorasum.data.validate import check
 
 CHAT = "03/06/2024, 18:01 - Ana: olé\n03/06/2024, 18:02 - Ben: hi\n"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from lorasum.data import personal_patterns as patterns
+from lorasum.data.personal import patterns
 from lorasum.errors import DataError
 
 RULES = 2

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from lorasum.data import whatsapp_words as words
-from lorasum.data.chat import Chat
-from lorasum.data.whatsapp_lines import Form, first_message, read_head
-from lorasum.data.whatsapp_text import (
+from lorasum.data.chats.chat import Chat
+from lorasum.data.chats.whatsapp import words
+from lorasum.data.chats.whatsapp.lines import Form, first_message, read_head
+from lorasum.data.chats.whatsapp.text import (
     FILE_NAME,
     POLL,
     bare_text,

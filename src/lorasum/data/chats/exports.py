@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lorasum.config.schema import Messages
-from lorasum.data.chat import Chat
-from lorasum.data.chat_json import NoChatError, read_json
-from lorasum.data.messages import dialogue_of
-from lorasum.data.slack import is_slack, read_slack
-from lorasum.data.transcripts import read_transcript
-from lorasum.data.whatsapp import read_whatsapp
+from lorasum.data.chats.app_json import NoChatError, read_json
+from lorasum.data.chats.chat import Chat
+from lorasum.data.chats.messages import dialogue_of
+from lorasum.data.chats.slack import is_slack, read_slack
+from lorasum.data.chats.transcripts import read_transcript
+from lorasum.data.chats.whatsapp.export import read_whatsapp
 
 _LARGEST = 200_000_000  # bytes of a chat in a .zip: more is no chat, and may be a trap
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

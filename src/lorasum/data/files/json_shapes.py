@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lorasum.config.schema import Columns
-from lorasum.data.splits import Split, of_split, split_of
+from lorasum.data.files.splits import Split, of_split, split_of
 
 _NAMES = ("data", "rows", "examples", "items", "records", "results", "dataset", "samples")
 

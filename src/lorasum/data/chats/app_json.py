@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lorasum.config.schema import Messages
-from lorasum.data.chat import Chat
-from lorasum.data.messages import (
+from lorasum.data.chats.chat import Chat
+from lorasum.data.chats.messages import (
     MessageError,
     is_notice,
     looks_like_messages,
@@ -16,7 +16,7 @@ from lorasum.data.messages import (
     speaker_of,
     text_of,
 )
-from lorasum.data.slack import is_slack, read_slack
+from lorasum.data.chats.slack import is_slack, read_slack
 
 _KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
 

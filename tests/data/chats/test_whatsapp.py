@@ -2,7 +2,7 @@
 
 import pytest
 
-from lorasum.data.whatsapp import read_whatsapp
+from lorasum.data.chats.whatsapp.export import read_whatsapp
 
 LRM, RLM, NNBSP, NBSP = "\u200e", "\u200f", "\u202f", "\u00a0"
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from lorasum.data.chat import Chat
-from lorasum.data.messages import is_notice
+from lorasum.data.chats.chat import Chat
+from lorasum.data.chats.messages import is_notice
 
 _Message = Mapping[str, Any]
 

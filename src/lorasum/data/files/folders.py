@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorasum.data.opening import Say
-from lorasum.data.splits import Split, of_split, split_of
+from lorasum.data.files.opening import Say
+from lorasum.data.files.splits import Split, of_split, split_of
 from lorasum.errors import DataError
 
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")

@@ -429,7 +429,7 @@ def test_many_unchanged_files_are_looked_up_with_one_write(tmp_path: Path, monke
         written.append(len(known))
         remembered.remember(name, known)
 
-    monkeypatch.setattr("lorasum.data.digests.remember", remember)
+    monkeypatch.setattr("lorasum.data.files.digests.remember", remember)
     data = DataConfig(train=str(folder), test=str(folder / "0001.jsonl"))
     first = open_sources(data)["train"].identity()
     assert written == [1200]
