@@ -15,9 +15,9 @@ from lorasum.config.draft import SCHEMA, Draft, write_draft
 from lorasum.config.loader import load_config
 from lorasum.config.schema import Columns, Config
 from lorasum.contract import MAX_NEW_TOKENS
+from lorasum.data.files.splits import split_of
 from lorasum.data.look import NoColumnsError, find_splits, look
 from lorasum.data.records import Look
-from lorasum.data.splits import split_of
 from lorasum.errors import LorasumError
 from lorasum.files import OWN_CHOICE, make_folder, write_file, writing
 from lorasum.results import ExampleResult, InitResult

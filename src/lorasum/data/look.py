@@ -10,11 +10,11 @@ from statistics import median
 from typing import Any
 
 from lorasum.config.schema import Columns, DataConfig
-from lorasum.data.messages import looks_like_messages, messages_in
+from lorasum.data.chats.messages import looks_like_messages, messages_in
+from lorasum.data.files.splits import of_split, split_of
 from lorasum.data.records import Example, Look
 from lorasum.data.rows import KNOWN
 from lorasum.data.sources import FileList, FileSource, Source, open_sources
-from lorasum.data.splits import of_split, split_of
 from lorasum.data.validate import Rejected, Row, check
 from lorasum.errors import DataError
 from lorasum.scoring.words import language_of
