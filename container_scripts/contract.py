@@ -59,6 +59,8 @@ EXPECT_GPU: Final = "LORASUM_EXPECT_GPU"
 """1 on an instance type with a GPU: a container that cannot use one ends at once."""
 NO_NETWORK: Final = "LORASUM_NO_NETWORK"
 """1 where the container has no network: pip must not ask for it."""
+MAX_SECONDS: Final = "LORASUM_MAX_SECONDS"
+"""On a machine without a service that does so: the training job ends itself after so many seconds."""
 HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 """Value of HF_HOME in a container on SageMaker: downloads go to the volume, because the image's root is small."""
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from contract import MAX_SECONDS
+
 STOPPED = 143
 """Exit status of a process that ended on SIGTERM, by the shell's convention: 128 + 15."""
 
@@ -21,6 +23,9 @@ class StopSignal:
         self.received = False
         self._deferred = False
         signal.signal(signal.SIGTERM, self._on_signal)
+        if seconds := float(os.environ.get(MAX_SECONDS) or 0):  # where no service ends the job at its limit
+            signal.signal(signal.SIGALRM, self._on_signal)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -37,9 +42,10 @@ class StopSignal:
         if self.received:
             raise SystemExit(STOPPED)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.received = True
         todo = "saving a checkpoint, then ending" if self._deferred else "ending"
-        os.write(2, f"SIGTERM received: {todo}\n".encode())  # unbuffered: a print could be in the middle of a line
+        why = "limits.max_hours reached" if number == signal.SIGALRM else "SIGTERM received"
+        os.write(2, f"{why}: {todo}\n".encode())  # unbuffered: a print could be in the middle of a line
         if not self._deferred:
             raise SystemExit(STOPPED)

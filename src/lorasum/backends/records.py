@@ -19,6 +19,7 @@ class TrainSpec:
         job_name: unique; the same spec always gets the same name, so starting it again adopts the job.
         dataset: prepared dataset folder (manifest.json, train/, test/).
         hyperparameters: flag name → value as SageMaker passes them: strings of at most 256 characters.
+        max_seconds: how long the job may run; None where only the backend limits it. It decides nothing about the name.
     """
 
     run: str
@@ -26,6 +27,7 @@ class TrainSpec:
     model: ModelRef
     dataset: Path
     hyperparameters: Mapping[str, str]
+    max_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,10 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         _check_artifact(run.backend, chosen)
         settings = _settings(run.config)
         before = run.ledger.find(Endpoint, run.name, run.name)
-        end = expiry.end_of(run.config.deploy, before, run.ledger.now())
         endpoint = _serving_already(held, chosen.artifact, settings)
         reused = endpoint is not None
+        price = run.backend.usd_per_hour("endpoint")
+        end = expiry.end_of(run.config, before, reused, run.ledger.now(), price, run.reporter)
         if endpoint is None:
             endpoint = _start(run, held, chosen, settings, end)
         elif before and end != before.expires_at:
@@ -63,8 +64,7 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
 
 
 def _until(config: Config, end: datetime | None, began: datetime, usd_per_hour: float | None) -> str:
-    instances = config.sagemaker.max_instances if config.backend == "sagemaker" else 1
-    return until_note(end, began, usd_per_hour, instances)
+    return until_note(end, began, usd_per_hour, expiry.most_instances(config))
 
 
 def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str, end: datetime | None) -> EndpointRef:

@@ -172,7 +172,7 @@ def _of_base(
         run.reporter.step(f"starting endpoint {name} for the base model{price_note(price)}")
         try:
             as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)
-            end = expiry.end_of(run.config.deploy, None, run.ledger.now())
+            end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
             endpoint = endpoints.start(
                 held, spec, as_asked, lambda ref: asked(ref).summarize([endpoints.PROBE]), end=end
             )

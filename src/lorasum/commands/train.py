@@ -1,11 +1,12 @@
 """Train: one job per configuration and dataset, started at most once, followed to its end, resumed after a stop."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from lorasum import paths
 from lorasum.backends.records import JobState, TrainSpec
+from lorasum.config.schema import LimitsConfig
 from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
@@ -86,8 +87,16 @@ def plan_training(run: RunContext) -> TrainPlan:
         model=job.spec.model.location,
         dataset=str(job.spec.dataset),
         hyperparameters=job.spec.hyperparameters,
-        request=run.backend.training_request(job.spec),
+        request=run.backend.training_request(_limited(run, job)),
     )
+
+
+def _limited(run: RunContext, job: PlannedJob) -> TrainSpec:
+    """The job with its own time limit, as a first attempt has it. Without limits nobody is asked for a price."""
+    if job.ceiling.limits == LimitsConfig():
+        return job.spec
+    seconds = job.ceiling.seconds(run.backend.usd_per_hour("training_job"), 0.0, run.reporter)
+    return replace(job.spec, max_seconds=seconds)
 
 
 @dataclass(slots=True)

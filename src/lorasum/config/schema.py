@@ -239,6 +239,16 @@ class DeployConfig(Section):
     `never` takes a time away that was set before. Default: what was set before, or no end."""
 
 
+class LimitsConfig(Section):
+    """Ceilings of what one job, and one endpoint, may cost. They hold when this machine is off: a job is stopped by its
+    backend, and an endpoint goes by itself."""
+
+    max_usd: Annotated[float, Field(gt=0)] | None = None
+    """USD at the price on demand; a job's earlier attempts count. Where the price is unknown, that is said instead."""
+    max_hours: Annotated[float, Field(gt=0, le=8760)] | None = None
+    """Hours that an attempt of the job, or the endpoint, runs at most."""
+
+
 class PredictConfig(Section):
     """Generation. The artifact keeps these as its defaults."""
 
@@ -300,6 +310,7 @@ class Config(Section):
     """How the frozen base model is held while training (bitsandbytes)."""
     training: TrainingConfig = TrainingConfig()
     deploy: DeployConfig = DeployConfig()
+    limits: LimitsConfig = LimitsConfig()
     local: LocalConfig = LocalConfig()
     sagemaker: SageMakerConfig = SageMakerConfig()
     predict: PredictConfig = PredictConfig()

@@ -35,6 +35,14 @@ def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None
     return f"until {clock(end, began)}{most}"
 
 
+def limit_note(seconds: int | None, usd_per_hour: float | None) -> str:
+    """How long a job may run and what it then costs at most, where that is limited."""
+    if seconds is None:
+        return ""
+    most = f", ${usd_per_hour * seconds / 3600:,.2f} at most" if usd_per_hour else ""
+    return f", stopped after {seconds / 3600:.2g} h{most}"
+
+
 def price_note(usd_per_hour: float | None) -> str:
     """What a running resource costs, to be said before it is started; nothing where it is free."""
     if usd_per_hour is None:

@@ -4,9 +4,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from lorasum.config.schema import DeployConfig
-from lorasum.errors import BackendError
+from lorasum.config.schema import Config, DeployConfig
+from lorasum.errors import BackendError, LorasumError
+from lorasum.lifecycle.ceilings import endpoint_end
 from lorasum.lifecycle.lock import HeldRun
+from lorasum.reporting import Reporter
 from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable
 from lorasum.times import clock
 
@@ -14,8 +16,37 @@ LATE: Final = timedelta(minutes=2)
 """How much later than its time an endpoint may go: EventBridge Scheduler is precise to a minute."""
 
 
-def end_of(wanted: DeployConfig, before: Endpoint | None, now: datetime) -> datetime | None:
-    """When an endpoint that is deployed now goes by itself; None for never.
+def end_of(
+    config: Config, before: Endpoint | None, goes_on: bool, now: datetime, usd_per_hour: float | None, report: Reporter
+) -> datetime | None:
+    """When an endpoint that is deployed now goes by itself: at the time that was asked for, or at a limit before it.
+
+    Args:
+        before: what is on record of an endpoint of this name.
+        goes_on: whether that one serves on. Its limits count from its own beginning.
+        usd_per_hour: of one instance; None where that is unknown.
+
+    Raises:
+        LorasumError: it has reached its limits.
+    """
+    began = datetime.fromisoformat(before.created_at) if before and goes_on else now
+    limit = endpoint_end(config.limits, began, usd_per_hour, most_instances(config), report)
+    if limit and limit <= now:
+        raise LorasumError(
+            f"endpoint {config.name} has reached limits: it was to run until {clock(limit, now)}",
+            "raise limits.max_usd or limits.max_hours, or delete it with `lorasum teardown`",
+        )
+    ends = [end for end in (limit, _asked_for(config.deploy, before, now)) if end]
+    return min(ends, default=None)
+
+
+def most_instances(config: Config) -> int:
+    """How many instances an endpoint may grow to."""
+    return config.sagemaker.max_instances if config.backend == "sagemaker" else 1
+
+
+def _asked_for(wanted: DeployConfig, before: Endpoint | None, now: datetime) -> datetime | None:
+    """The end that the config asks for; None for never.
 
     Args:
         before: what is on record of the endpoint that serves under this name. Its end stays unless the config has

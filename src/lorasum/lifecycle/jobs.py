@@ -9,7 +9,7 @@ from lorasum.backends.records import JobRef, JobState, JobStatus
 from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.costs import limit_note, price_note
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
@@ -37,10 +37,12 @@ def start(held: HeldRun, job: PlannedJob) -> StartedJob:
     status = backend.training_state(known).status if known else "absent"
     if known and status in ("running", "completed"):
         return _adopt(held, job, StartedJob(known, status))
-    row = ledger.intend(_row(held, job, known))
-    held.reporter.step(f"starting job {name}{price_note(row.usd_per_hour)}")
+    row = _row(held, job, known)
+    limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
+    row = ledger.intend(row)
+    held.reporter.step(f"starting job {name}{price_note(row.usd_per_hour)}{limit_note(limit, row.usd_per_hour)}")
     try:
-        reference = backend.start_training(job.spec)
+        reference = backend.start_training(replace(job.spec, max_seconds=limit))
     except LorasumError as error:
         ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
         raise

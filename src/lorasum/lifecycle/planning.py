@@ -13,6 +13,7 @@ from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
@@ -29,6 +30,7 @@ class PlannedJob:
 
     spec: TrainSpec
     origin: Origin
+    ceiling: Ceiling
 
 
 def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
@@ -67,13 +69,14 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
         model=model.location,
         model_revision=model.revision or "",
     )
-    return PlannedJob(spec, origin)
+    return PlannedJob(spec, origin, Ceiling.of(config))
 
 
 def example_job(config: Config) -> PlannedJob:
     """The job that the config comes to before anything is prepared: what a dataset decides is left open."""
     model = resolve_model(config.model, Silent())
-    return PlannedJob(_spec(config, model, Path("not-prepared-yet"), ""), Origin(template=config.data.own_template))
+    spec = _spec(config, model, Path("not-prepared-yet"), "")
+    return PlannedJob(spec, Origin(template=config.data.own_template), Ceiling.of(config))
 
 
 def is_job_of(job: TrainingJob, config: Config) -> bool:

@@ -1,5 +1,6 @@
 """The CreateTrainingJob request, to the letter, and by the service's own rules."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def test_the_whole_request() -> None:
         "Environment": {"LORASUM_EXPECT_GPU": "1"},
         "Tags": [{"Key": "lorasum:run", "Value": "chats"}, {"Key": "lorasum:version", "Value": __version__}],
     }
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(None, 7200), (3600, 3600), (9000, 7200)])
+def test_a_job_has_the_shorter_of_two_limits(limit: int | None, seconds: int) -> None:
+    config = SageMakerConfig(max_runtime_hours=2, spot=True)
+    made = training_request(replace(SPEC, max_seconds=limit), SPEC.job_name, PLACE, config, {"code": CODE})
+    _check(made)
+    assert made["StoppingCondition"] == {"MaxRuntimeInSeconds": seconds, "MaxWaitTimeInSeconds": 14400}
 
 
 def test_what_the_config_may_add() -> None:

@@ -13,7 +13,7 @@ from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import RECORD_FILE, ArtifactRecord, Event, read_event, read_record
+from lorasum.contract import MAX_SECONDS, RECORD_FILE, ArtifactRecord, Event, read_event, read_record
 from lorasum.errors import BackendError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class LocalBackend:
             container.lay_out(root, spec)
             _stopped(folder).unlink(missing_ok=True)
             environ = container.environment(root, spec, self._scripts, os.environ)
+            environ |= {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
             started = processes.spawn(processes.python(*command), self._scripts, folder / "log", environ)
         except OSError as error:
             raise BackendError(

@@ -30,7 +30,8 @@ def training_request(
         name: name of the attempt: `spec.job_name`, or that with a number. All attempts share their checkpoints.
         channels: S3 folder of each input channel, by the channel's name.
     """
-    seconds = round(config.max_runtime_hours * 3600)
+    longest = round(config.max_runtime_hours * 3600)
+    seconds = longest if spec.max_seconds is None else min(longest, spec.max_seconds)
     wait = round((config.max_wait_hours or 2 * config.max_runtime_hours) * 3600)
     request: dict[str, Any] = {
         "TrainingJobName": name,

@@ -49,7 +49,7 @@ _NO_CAPACITY = (
     "nothing was billed: the same command tries again, and sagemaker.training_instance_alternatives names other types"
 )
 _STOPPED = {
-    "MaxRuntimeExceeded": ("it reached sagemaker.max_runtime_hours", f"raise it; {_RESUME}"),
+    "MaxRuntimeExceeded": ("it reached sagemaker.max_runtime_hours or one of limits", f"raise it; {_RESUME}"),
     "MaxWaitTimeExceeded": ("it reached sagemaker.max_wait_hours", f"raise it, or set spot: false; {_RESUME}"),
     "Interrupted": ("its spot instance was taken away", _RESUME),
 }

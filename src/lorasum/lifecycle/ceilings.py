@@ -1,0 +1,75 @@
+"""The config's `limits`, turned into the job's own time limit and the endpoint's own end.
+
+So they hold when nobody watches: SageMaker stops the job, and the endpoint goes by itself. A ceiling in USD is a time
+at the price on demand, which is the most that an instance costs.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lorasum.config.schema import Config, LimitsConfig
+from lorasum.errors import LorasumError
+from lorasum.reporting import Reporter
+
+_UNKNOWN = "limits.max_usd cannot be kept, because the price is unknown; set limits.max_hours"
+_SHORTEST = 60.0  # seconds: a job that may run less long is not worth its start
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What one job may cost.
+
+    Attributes:
+        warm_seconds: how long its instance is kept, and paid for, after its end.
+    """
+
+    limits: LimitsConfig
+    warm_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, config: Config) -> "Ceiling":
+        """The ceiling of the config's job."""
+        kept = config.sagemaker.keep_alive_minutes if config.backend == "sagemaker" else 0
+        return cls(config.limits, 60.0 * kept)
+
+    def seconds(self, usd_per_hour: float | None, spent: float | None, report: Reporter) -> int | None:
+        """How long the job may run; None where nothing limits it but its backend.
+
+        Args:
+            spent: USD that earlier attempts of the job were billed; None where that is unknown.
+
+        Raises:
+            LorasumError: nothing is left of `max_usd`.
+        """
+        allowed = [] if self.limits.max_hours is None else [self.limits.max_hours * 3600]
+        most = self.limits.max_usd
+        if most is not None and (usd_per_hour is None or spent is None):
+            report.warn(_UNKNOWN)
+        elif most is not None and usd_per_hour and spent is not None:
+            left = (most - spent) / usd_per_hour * 3600 - self.warm_seconds
+            if left < _SHORTEST:
+                earlier = f", after ${spent:,.2f} for its earlier attempts" if spent else ""
+                raise LorasumError(
+                    f"limits.max_usd is ${most:,.2f}, and pays for {max(left, 0):.0f} s of this job at "
+                    f"${usd_per_hour:,.2f} an hour{earlier}",
+                    "raise limits.max_usd, or choose a cheaper instance",
+                )
+            allowed.append(left)
+        return int(min(allowed)) if allowed else None
+
+
+def endpoint_end(
+    limits: LimitsConfig, began: datetime, usd_per_hour: float | None, instances: int, report: Reporter
+) -> datetime | None:
+    """When an endpoint has reached the limits; None where there are none.
+
+    Args:
+        began: since when it is paid for.
+        instances: how many it may grow to.
+    """
+    hours = [] if limits.max_hours is None else [limits.max_hours]
+    if limits.max_usd is not None and usd_per_hour is None:
+        report.warn(_UNKNOWN)
+    elif limits.max_usd is not None and usd_per_hour:
+        hours.append(limits.max_usd / usd_per_hour / instances)
+    return began + timedelta(hours=min(hours)) if hours else None

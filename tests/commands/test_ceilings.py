@@ -1,0 +1,126 @@
+"""limits: ceilings that become the job's own time limit and the endpoint's end, or a refusal before the start."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
+
+from lorasum.backends.records import JobRef, JobState, TrainSpec
+from lorasum.commands.deploy import deploy
+from lorasum.commands.train import plan_training, train
+from lorasum.config.schema import Config
+from lorasum.errors import BackendError, LorasumError
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.ceilings import Ceiling
+
+Configured = Callable[..., Config]
+
+
+@pytest.fixture
+def specs(backend: InMemoryBackend) -> list[TrainSpec]:
+    """What start_training was called with."""
+    started: list[TrainSpec] = []
+    start = backend.start_training
+
+    def remember(spec: TrainSpec) -> JobRef:
+        started.append(spec)
+        return start(spec)
+
+    backend.start_training = remember  # type: ignore[method-assign]
+    return started
+
+
+@pytest.mark.parametrize(
+    ("limits", "price", "seconds"),
+    [
+        ({}, 2.0, None),
+        ({"max_hours": 3}, 2.0, 3 * 3600),
+        ({"max_usd": 5}, 2.0, 9000),
+        ({"max_usd": 5, "max_hours": 3}, 2.0, 9000),
+        ({"max_usd": 5, "max_hours": 1}, 2.0, 3600),
+        ({"max_usd": 5}, 0.0, None),
+    ],
+)
+@pytest.mark.usefixtures("prepared")
+def test_a_ceiling_becomes_the_jobs_own_limit(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, specs: list[TrainSpec],
+    limits: dict[str, float], price: float, seconds: int | None,
+) -> None:  # fmt: skip
+    backend.price = price
+    config = make_config(limits=limits)
+    without = plan_training(context(make_config(), backend, ledger)).job
+    assert train(context(config, backend, ledger)).job == without, "limits start no other job"
+    assert [spec.max_seconds for spec in specs] == [seconds]
+
+
+@pytest.mark.usefixtures("prepared")
+def test_what_earlier_attempts_cost_is_taken_off(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, specs: list[TrainSpec]
+) -> None:
+    backend.price, backend.billed = 2.0, 3.0
+    backend.outcome = JobState("failed", "no space")
+    config = make_config(limits={"max_usd": 5})
+    with pytest.raises(BackendError):
+        train(context(config, backend, ledger))
+    with pytest.raises(BackendError):
+        train(context(config, backend, ledger))
+    assert [spec.max_seconds for spec in specs] == [9000, 3600]
+    backend.billed = 4.99
+    before = ledger.resources()
+    with pytest.raises(LorasumError, match=r"is \$5.00, and pays for 18 s .*after \$4.99 for its earlier") as error:
+        train(context(config, backend, ledger))
+    assert "limits.max_usd" in error.value.hint
+    assert (len(specs), ledger.resources()) == (2, before), "nothing was started or recorded"
+
+
+@pytest.mark.usefixtures("prepared")
+def test_an_unknown_price_is_said_and_hours_still_hold(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, specs: list[TrainSpec], told: RecordingReporter
+) -> None:
+    backend.price = None
+    train(context(make_config(limits={"max_usd": 5, "max_hours": 2}), backend, ledger, told))
+    assert [spec.max_seconds for spec in specs] == [7200]
+    assert any("the price is unknown" in warning for warning in told.warnings)
+
+
+def test_an_instance_that_is_kept_warm_is_paid_out_of_the_ceiling(
+    make_config: Configured, told: RecordingReporter
+) -> None:
+    warm: dict[str, Any] = {"backend": "sagemaker", "sagemaker": {"keep_alive_minutes": 30}}
+    ceiling = Ceiling.of(make_config(limits={"max_usd": 5}, **warm))
+    assert ceiling.seconds(2.0, 0.0, told) == 9000 - 1800
+
+
+@pytest.mark.usefixtures("prepared")
+def test_an_endpoint_ends_at_the_ceiling_and_deploying_again_renews_none(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, clock: Clock, told: RecordingReporter
+) -> None:
+    backend.price = 2.0
+    config = make_config(limits={"max_usd": 5}, deploy={"expires_after": "2h"})
+    train(context(config, backend, ledger))
+    began = clock.time
+    first = deploy(context(config, backend, ledger))
+    assert first.until.endswith("at most $4.00")
+    clock.let_pass(1)
+    second = deploy(context(config, backend, ledger))
+    assert second.until.endswith("at most $5.00")
+    assert backend.ends["chats"] == second.expires_at
+    assert second.expires_at is not None
+    assert second.expires_at - began < timedelta(hours=2.5, seconds=1)
+    clock.let_pass(2)
+    with pytest.raises(LorasumError, match="has reached limits"):
+        deploy(context(config, backend, ledger))
+    other = make_config(limits={"max_usd": 5}, deploy={"expires_after": "never"}, lora={"r": 2})
+    train(context(other, backend, ledger))
+    assert deploy(context(other, backend, ledger)).until.endswith("at most $5.00"), "no end is no way around a limit"
+
+
+def test_more_instances_reach_the_ceiling_sooner(make_config: Configured, told: RecordingReporter) -> None:
+    from lorasum.lifecycle.expiry import end_of
+
+    now = Clock()()
+    grows = {"backend": "sagemaker", "sagemaker": {"max_instances": 5}}
+    config = make_config(limits={"max_usd": 5}, **grows)
+    assert end_of(config, None, False, now, 2.0, told) == now + timedelta(minutes=30)
