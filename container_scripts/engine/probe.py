@@ -7,14 +7,15 @@ has to give the same, fastest first:
 
     check        what is compared                                                            float32    bf16, fp16
     loss         mean of the packed examples, against the truth                               1e-4          2e-2
-    gradient     of the adapter, against the truth                                            1e-3          1e-1
+    gradient     of the adapter, against the truth                                            1e-3          0.25
     neighbours   gradient of two examples, before and after the one between them is changed   1e-5          1e-2
 
 (Relative differences; of gradients, the length of the difference to the length.) The third check needs no truth, so
 rounding hardly disturbs it: in a route that isolates examples nothing changes at all. SmolLM2-135M in float32 differs
-by 1e-6 in the loss, 4e-5 in the gradient, and not at all in the third check; a state that leaks changes it by 1e-4 even
-in tiny random models. The right column is for int8 products of activations too. A route that fails is not taken. The
-last route, one example per forward pass, is the truth itself.
+by 1e-6 in the loss, 4e-5 in the gradient, and not at all in the third check (in bf16 by 1e-6, 2e-2 and not at all); a
+state that leaks changes it by 1e-4 even in tiny random models. The right column is wide, because bf16's rounding grows
+with depth and the third check does not need it; it is for int8 products of activations too. A route that fails is not
+taken. The last route, one example per forward pass, is the truth itself.
 
 The head is looked at first: it is plain if the body's last hidden state goes into it as it is, and the model's logits
 are what comes out of it, value for value. Multipliers, soft caps and projections before or after the head show there.
@@ -53,7 +54,7 @@ class Tolerance:
 
 
 FLOAT32 = Tolerance(loss=1e-4, gradient=1e-3, neighbours=1e-5)
-HALF = Tolerance(loss=2e-2, gradient=1e-1, neighbours=1e-2)
+HALF = Tolerance(loss=2e-2, gradient=0.25, neighbours=1e-2)
 
 
 def find_route(
