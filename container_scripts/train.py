@@ -1,4 +1,4 @@
-"""Training entry point: LoRA on a frozen, quantized base; leaves an adapter, a merged model and what serves them.
+"""Training entry point: LoRA on a frozen, quantised base model. What it leaves behind is written by artifact.py.
 
 SageMaker's container (through start.py) and lorasum's local backend run it in the same way: hyperparameters as flags,
 folders in SM_* variables. Events go to stdout, one JSON object a line (see contract.py), and all else to stderr.
@@ -6,34 +6,26 @@ folders in SM_* variables. Events go to stdout, one JSON object a line (see cont
 
 import logging
 import os
-import shutil
 import sys
 import time
 import traceback
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import artifact
 from base_look import check_data_fits, read_config
 from contract import (
     ADAPTER_FOLDER,
-    ARTIFACT_FORMAT,
-    CODE_FOLDER,
     EXAMPLE_LENGTHS,
     INPUT_IDS,
     MANIFEST_FILE,
     PROMPT_LENGTHS,
-    RECORD_FILE,
-    SERVING_FILES,
-    ArtifactRecord,
     DatasetFacts,
     DoneEvent,
-    MergedEvent,
     SavedEvent,
     StartEvent,
     read_manifest,
-    record_text,
 )
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError, write_failure
@@ -47,13 +39,9 @@ if TYPE_CHECKING:
     from engine.memory import Plan
     from engine.trainer import Outcome
 
-_COMPANIONS = ("tokenizer.model", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
-"""Files of a base model that other tools look for, and that saving its config and tokenizer leaves out."""
-_VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
-
 
 def main() -> int:
-    """Parse, train, and leave the reason in `failure` if it fails. Returns the exit status."""
+    """Parse the flags and train. If that fails, write the reason to the file `failure`. Returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     arguments = parse_arguments(sys.argv[1:])
     folders = read_folders(os.environ)
@@ -68,11 +56,11 @@ def main() -> int:
 
 
 def train(arguments: Arguments, folders: Folders) -> int:
-    """The whole job, step by step. Returns 0.
+    """Run the whole job, step by step. Returns 0.
 
     Raises:
-        SystemExit: SIGTERM came.
-        TrainingError: something that the user can act on went wrong.
+        SystemExit: the job got SIGTERM.
+        TrainingError: it failed, and the user can do something about it.
     """
     from engine.stopping import StopSignal
 
@@ -100,25 +88,25 @@ def train(arguments: Arguments, folders: Folders) -> int:
         resume_from,
     )
 
-    # The adapter is what the GPU time bought: it is on disk before anything else can fail.
-    adapter = save_adapter(loaded.model, folders.model, arguments)
+    # The adapter is what the GPU time was paid for, so it is written before anything else can fail.
+    adapter = artifact.save_adapter(loaded.model, folders.model, arguments)
     metrics.emit(SavedEvent(ADAPTER_FOLDER))
     loaded.model = loaded.packed_loss = None  # the merge needs their memory
-    merge_dtype = save_merged(loaded, adapter, folders.model, metrics)
-    save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype, dataset.eos_token_id)
-    save_code(adapter)
+    merge_dtype = artifact.save_merged(loaded.base, adapter, folders.model, loaded.plan.arguments.merge_dtype, metrics)
+    artifact.save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype, dataset.eos_token_id)
+    artifact.save_code(adapter)
     done = figures(outcome, time.monotonic() - started)
     for folder in (adapter, folders.model):
-        save_record(folder, loaded.plan.arguments, dataset, done)
+        artifact.save_record(folder, loaded.plan.arguments, dataset, done)
     metrics.emit(done)
     return 0
 
 
 def check_gpu() -> None:
-    """End before anything is downloaded where the GPU that is paid for does not work.
+    """Check that the GPU works, before anything is downloaded.
 
     Raises:
-        TrainingError: it does not.
+        TrainingError: the GPU does not work.
     """
     if fault := gpu_fault(os.environ):
         raise TrainingError(
@@ -130,7 +118,7 @@ def check_gpu() -> None:
 
 @dataclass(slots=True)
 class Loaded:
-    """The model, ready to be trained, and what was decided on the way there.
+    """The model, ready to be trained, and what was decided while loading it.
 
     Attributes:
         base: folder of the base model's unquantised weights.
@@ -157,11 +145,11 @@ def load(
     splits: "tuple[Dataset, Dataset]",
     resume_from: Path | None,
 ) -> Loaded:
-    """Fetch the base model, decide what fits in memory, load the model, put the adapter on it, and try it out.
+    """Fetch the base model, plan its memory, load it, add the adapter, and try both out.
 
     Raises:
-        TrainingError: the model cannot be had or loaded, is of no kind that can be trained and merged, does not fit the
-            data, or a target is not in it; or the training does not fit.
+        TrainingError: the model cannot be downloaded, loaded, trained or merged; it does not fit the data; it lacks a
+            target of the adapter; or the training does not fit in memory.
     """
     import transformers
 
@@ -189,13 +177,13 @@ def load(
 
 
 def look_at(base: Path, dataset: DatasetFacts, splits: "tuple[Dataset, Dataset]") -> Any:
-    """See, before anything is loaded, that the base model is whole, can be trained, and fits the data.
+    """Check, before anything is loaded, that the base model is complete, can be trained, and fits the data.
 
     Returns:
         The model on the meta device.
 
     Raises:
-        TrainingError: it is not so.
+        TrainingError: one of these is not true.
     """
     from engine.base_tensors import check_tensors, look_at_base, refusals_said
     from engine.batches import largest_id, longest_example
@@ -218,7 +206,7 @@ def plan_as_before(
     free: int,
     resume_from: Path | None,
 ) -> "Plan":
-    """The memory plan. A resume keeps the batch that `auto` came to before, so that its sums keep their last digits.
+    """The memory plan. A resumed job keeps the batch size that `auto` chose before, so that its results stay exact.
 
     Raises:
         TrainingError: the training does not fit into `free` bytes.
@@ -287,93 +275,6 @@ def figures(outcome: "Outcome", seconds: float) -> DoneEvent:
         seconds=seconds,
         kept_step=outcome.kept_step,
     )
-
-
-def save_adapter(model: Any, output: Path, arguments: Arguments) -> Path:
-    """Write the adapter in PEFT's format; it appears under its name only when whole.
-
-    It names the base model as the config does: the folder that the job loaded it from means nothing elsewhere.
-    """
-    for settings in model.peft_config.values():
-        settings.base_model_name_or_path = arguments.model_id or settings.base_model_name_or_path
-        settings.revision = arguments.model_revision or None
-    half_made, adapter = output / f"{ADAPTER_FOLDER}.part", output / ADAPTER_FOLDER
-    for folder in (half_made, adapter):
-        shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(half_made)
-    half_made.rename(adapter)
-    return adapter
-
-
-def save_merged(loaded: Loaded, adapter: Path, output: Path, metrics: Metrics) -> "torch.dtype | None":
-    """Merge the adapter into the unquantised base. Returns the type that was asked for, None for the base weights'."""
-    import torch
-
-    from engine.merge import merge
-
-    asked = loaded.plan.arguments.merge_dtype
-    dtype = None if asked == "auto" else getattr(torch, asked)
-    began = time.monotonic()
-    merged = merge(loaded.base, adapter, output, dtype)
-    metrics.emit(MergedEvent(merged.shards, merged.total_bytes, time.monotonic() - began))
-    return dtype
-
-
-def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any, end_id: int) -> None:
-    """What a server needs beside the weights: config, tokenizer, generation defaults, and the inference code.
-
-    Args:
-        end_id: token that ends a summary; the tokenizer's EOS ends it too.
-    """
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
-    config = AutoConfig.from_pretrained(base)
-    if dtype is not None:
-        config.dtype = dtype
-    config.save_pretrained(output)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    tokenizer.save_pretrained(output)
-    for name in _COMPANIONS:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, output / name)
-    GenerationConfig(
-        max_new_tokens=arguments.max_new_tokens,
-        do_sample=arguments.temperature > 0,
-        temperature=arguments.temperature or None,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=[end_id, tokenizer.eos_token_id] if end_id != tokenizer.eos_token_id else end_id,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
-    ).save_pretrained(output)
-    save_code(output)
-
-
-def save_code(output: Path) -> None:
-    """Write code/, with which a model folder, or an adapter's, serves itself."""
-    code = output / CODE_FOLDER
-    code.mkdir(exist_ok=True)
-    here = Path(__file__).parent
-    for name, source in SERVING_FILES.items():
-        shutil.copyfile(here / source, code / name)
-
-
-def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent) -> None:
-    """Write lorasum.json, last and at once: its presence says that the artifact is whole."""
-    record = ArtifactRecord(
-        format=ARTIFACT_FORMAT,
-        run=arguments.run_name,
-        base_model=arguments.model_id,
-        base_revision=arguments.model_revision or None,
-        template=dataset.template,
-        eos_token_id=dataset.eos_token_id,
-        control_tokens=dataset.control_tokens,
-        dataset_fingerprint=dataset.fingerprint,
-        generation={"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature},
-        training=done,
-        versions={name: version(name) for name in _VERSIONS},
-    )
-    half_made = output / f"{RECORD_FILE}.part"
-    half_made.write_text(record_text(record), encoding="utf-8")
-    half_made.replace(output / RECORD_FILE)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,125 @@
+"""The artifact of a training job: the adapter, the merged model, the files that serve them, and the record of it all.
+
+model/adapter/        PEFT's two files, code/ and lorasum.json
+model/*.safetensors   the merged weights, with config, tokenizer and generation defaults
+model/code/           the inference code
+model/lorasum.json    the record, written last: an artifact that has it is whole
+"""
+
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contract import (
+    ADAPTER_FOLDER,
+    ARTIFACT_FORMAT,
+    CODE_FOLDER,
+    RECORD_FILE,
+    SERVING_FILES,
+    ArtifactRecord,
+    DatasetFacts,
+    DoneEvent,
+    MergedEvent,
+    record_text,
+)
+from engine.arguments import Arguments
+from engine.metrics import Metrics
+
+if TYPE_CHECKING:
+    import torch
+
+_COMPANIONS = ("tokenizer.model", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""Files of a base model that other tools need, and that are not saved with its config and tokenizer."""
+_VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
+
+
+def save_adapter(model: Any, output: Path, arguments: Arguments) -> Path:
+    """Write the adapter in PEFT's format. Its folder gets its name only when it is whole.
+
+    The adapter names the base model as the config does: the folder that the job loaded it from exists only there.
+    """
+    for settings in model.peft_config.values():
+        settings.base_model_name_or_path = arguments.model_id or settings.base_model_name_or_path
+        settings.revision = arguments.model_revision or None
+    half_made, adapter = output / f"{ADAPTER_FOLDER}.part", output / ADAPTER_FOLDER
+    for folder in (half_made, adapter):
+        shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(half_made)
+    half_made.rename(adapter)
+    return adapter
+
+
+def save_merged(base: Path, adapter: Path, output: Path, asked: str, metrics: Metrics) -> "torch.dtype | None":
+    """Merge the adapter into the unquantised base. Returns the type of the weights; None if they keep the base's own.
+
+    Args:
+        asked: `merge_dtype` of the job: "auto" keeps the type of the base's weights.
+    """
+    import torch
+
+    from engine.merge import merge
+
+    dtype = None if asked == "auto" else getattr(torch, asked)
+    began = time.monotonic()
+    merged = merge(base, adapter, output, dtype)
+    metrics.emit(MergedEvent(merged.shards, merged.total_bytes, time.monotonic() - began))
+    return dtype
+
+
+def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any, end_id: int) -> None:
+    """Write what a server needs beside the weights: config, tokenizer, generation defaults and the inference code.
+
+    Args:
+        end_id: token that ends a summary; the tokenizer's EOS ends it too.
+    """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    config = AutoConfig.from_pretrained(base)
+    if dtype is not None:
+        config.dtype = dtype
+    config.save_pretrained(output)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.save_pretrained(output)
+    for name in _COMPANIONS:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, output / name)
+    GenerationConfig(
+        max_new_tokens=arguments.max_new_tokens,
+        do_sample=arguments.temperature > 0,
+        temperature=arguments.temperature or None,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=[end_id, tokenizer.eos_token_id] if end_id != tokenizer.eos_token_id else end_id,
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+    ).save_pretrained(output)
+    save_code(output)
+
+
+def save_code(output: Path) -> None:
+    """Write code/, the inference code with which a folder of a model or of an adapter is served."""
+    code = output / CODE_FOLDER
+    code.mkdir(exist_ok=True)
+    here = Path(__file__).parent
+    for name, source in SERVING_FILES.items():
+        shutil.copyfile(here / source, code / name)
+
+
+def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent) -> None:
+    """Write lorasum.json in one step, after all other files: an artifact with a record is whole."""
+    record = ArtifactRecord(
+        format=ARTIFACT_FORMAT,
+        run=arguments.run_name,
+        base_model=arguments.model_id,
+        base_revision=arguments.model_revision or None,
+        template=dataset.template,
+        eos_token_id=dataset.eos_token_id,
+        control_tokens=dataset.control_tokens,
+        dataset_fingerprint=dataset.fingerprint,
+        generation={"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature},
+        training=done,
+        versions={name: version(name) for name in _VERSIONS},
+    )
+    half_made = output / f"{RECORD_FILE}.part"
+    half_made.write_text(record_text(record), encoding="utf-8")
+    half_made.replace(output / RECORD_FILE)
