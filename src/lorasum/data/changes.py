@@ -14,14 +14,14 @@ from lorasum.model_source import ModelRef, tokenizer_identity
 from lorasum.reporting import Reporter
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_KEYS = ("columns", "too_long", "max_bad_rows", "duplicates", "messages")  # as they are called in the config's `data`
+_KEYS = ("columns", "too_long", "max_bad_rows", "duplicates", "messages")  # keys of the config's section `data`
 
 
 def changed_since(manifest: Manifest, config: Config, model: ModelRef, report: Reporter) -> list[str]:
-    """What is not as it was when the dataset was prepared, such as `data.redact (true now)`.
+    """What differs from when the dataset was prepared, such as `data.redact (true now)`.
 
-    Files are compared by their digests. A hub is not asked what a branch is now. What cannot be compared, such as files
-    that are gone, is told to `report`. For datasets of versions that recorded no settings the list is empty.
+    Files are compared by their digests. The hub is not asked what a branch is now. A warning names what cannot be
+    compared, such as a deleted file. The list is empty for a dataset of a version that recorded no settings.
     """
     then = manifest.settings
     if not then:
@@ -42,7 +42,7 @@ def _values(then: object, now: object) -> str:
 
 
 def _redaction(then: Any, now: Any, report: Reporter) -> list[str]:
-    """A dataset that `prepare --redact` made may be trained on without saying so again; any other change counts."""
+    """What has changed about redaction. A dataset that `prepare --redact` made does not count as changed."""
     if then == now:
         return []
     if then and not now:
@@ -54,7 +54,7 @@ def _redaction(then: Any, now: Any, report: Reporter) -> list[str]:
 
 
 def _sources(then: Mapping[str, Any], config: Config, report: Reporter) -> list[str]:
-    """What has changed about the rows: which ones are chosen, or else what is in the files."""
+    """What has changed about the rows: the settings that choose them, or else the content of the files."""
     before: Mapping[str, str] = then.get("sources", {})
     data = config.data
     pinned = data.revision if data.revision and _COMMIT.fullmatch(data.revision) else None
@@ -74,10 +74,10 @@ def _sources(then: Mapping[str, Any], config: Config, report: Reporter) -> list[
 
 
 def _same_tokenizer(then: Mapping[str, Any], model: ModelRef) -> bool:
-    """Whether the tokenizer is the one it was, as far as that can be seen from here."""
+    """Whether the tokenizer is the same, as far as that can be told without the hub."""
     if model.path is None and not (model.revision and _COMMIT.fullmatch(model.revision)):
         return True
     try:
         return tokenizer_identity(model)[0] == then.get("tokenizer")
     except ModelError:
-        return True  # whoever loads it says what is wrong
+        return True  # loading the tokenizer will tell what is wrong

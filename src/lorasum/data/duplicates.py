@@ -1,4 +1,4 @@
-"""Duplicates, exact and near, in memory of a few bytes per example."""
+"""Finds exact and near duplicates, with a few bytes of memory per example."""
 
 from array import array
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # one per d
 _KEEP_ONE_IN = 4  # windows
 _NEAR = 0.5  # share of a dialogue's windows that are in one test dialogue
 _LEAST_WINDOWS = 4
-_MOST_TEST_EXAMPLES = 100_000  # that are compared with: about 100 bytes of memory each
+_MOST_TEST_EXAMPLES = 100_000  # test examples to compare with, at about 100 bytes of memory each
 
 
 def key(*texts: str) -> int:
-    """64 bits of texts, for this process only; equal for equal texts, and for others in one of 10^19."""
+    """A 64-bit hash of texts, for this process only. Different texts have the same hash once in 10^19 pairs."""
     return hash(texts) & (2**64 - 1)
 
 
 class Seen:
-    """A set of 64-bit keys at 8 bytes each: sorted arrays, merged when they are of one size."""
+    """A set of 64-bit keys that takes 8 bytes each: sorted arrays, merged when two have the same size."""
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray[Any, Any]] = []
 
     def add(self, keys: Sequence[int]) -> list[bool]:
-        """Add keys; for each, whether it was there before, in this call or an earlier one."""
+        """Add keys. For each, return whether it was added before, in this call or an earlier one."""
         import numpy as np
 
         new = np.array(keys, np.uint64)
@@ -56,9 +56,9 @@ class Seen:
 class NearDuplicates:
     """Finds dialogues that share most of their words with one of the test split.
 
-    Compared are windows of 8 tokens, a quarter of them, chosen by their hash (winnowing; Schleimer et al., 2003:
-    "Winnowing: local algorithms for document fingerprinting", without the guarantee that one is in every stretch).
-    Windows that several test dialogues share, such as the prompt's own words, say nothing and are left out.
+    It compares windows of 8 tokens. A quarter of them is chosen by their hash, as in winnowing (Schleimer et al., 2003,
+    "Winnowing: local algorithms for document fingerprinting"), but without its guarantee of one in every stretch.
+    Windows that several test dialogues share, such as the words of the prompt, are left out.
     """
 
     def __init__(self) -> None:
@@ -67,18 +67,18 @@ class NearDuplicates:
         self._index: np.ndarray[Any, Any] | None = None
 
     def index(self, batch: "Sequence[Tokens]") -> None:
-        """Take a batch of test examples into the index."""
+        """Add a batch of test examples to the index."""
         import numpy as np
 
         batch = batch[: max(_MOST_TEST_EXAMPLES - self._examples, 0)]
         self._examples += len(batch)
         if batch:
             hashes, rows = _windows(batch)
-            pairs = np.unique(np.stack([hashes, rows.astype(np.uint64)]), axis=1)  # one that repeats counts once
+            pairs = np.unique(np.stack([hashes, rows.astype(np.uint64)]), axis=1)  # a repeated window counts once
             self._windows.append(pairs[0])
 
     def find(self, batch: "Sequence[Tokens]") -> list[bool]:
-        """For each example whether it is a near duplicate of a test example, or an exact one."""
+        """For each example, whether it is a near or exact duplicate of a test example."""
         import numpy as np
 
         if self._index is None:
@@ -95,7 +95,7 @@ class NearDuplicates:
 
 
 def _windows(batch: "Sequence[Tokens]") -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-    """Hashes (uint64) of the prompts' chosen windows, and the index in `batch` of the example of each."""
+    """Hashes (uint64) of the chosen windows, and for each the index of its example in `batch`."""
     import numpy as np
 
     prompts = array("i")

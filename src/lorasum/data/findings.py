@@ -1,4 +1,4 @@
-"""What is found out about examples as they pass by: duplicates, personal data, what the splits share."""
+"""Examines the stream of examples: duplicates, personal data, and what the splits share."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,16 +13,16 @@ from lorasum.data.tokenize_pack import Tokens, batches, text_batches
 from lorasum.data.validate import Rejected, Tally
 from lorasum.prompt import Prompt
 
-_BATCH = 1024  # examples that are looked at together
+_BATCH = 1024  # examples that are examined together
 
 
 @dataclass(slots=True)
 class Findings:
-    """What is found out about the examples as they pass by.
+    """What was found in the examples of both splits.
 
     Attributes:
-        taken_out: personal data by kind, with `data.redact`.
-        left_in, left_in_at: long numbers that nothing explains, with `data.redact`, and the row of the first.
+        taken_out: with `data.redact`, how many items of personal data were replaced, by kind.
+        left_in, left_in_at: with `data.redact`, how many long numbers of unknown meaning stay, and the first one's row.
         longest, shortest: tokens and place of such an example of the split at hand.
         control: a control token that a row holds, and the row's place, for each such row.
     """
@@ -42,7 +42,7 @@ class Findings:
 def unique(
     usable: Iterable[tuple[str, Example]], prompt: Prompt, data: DataConfig, tally: Tally, findings: Findings
 ) -> Iterator[tuple[str, Example]]:
-    """Redact, count personal data, and leave out what was there before, as the config says."""
+    """Redact, count personal data and leave out duplicates, as the config says."""
     seen = Seen()
     for batch in text_batches(usable, _BATCH):
         if data.redact:
@@ -62,7 +62,7 @@ def unique(
 
 
 def _redacted(where: str, example: Example, region: str, findings: Findings) -> Example:
-    """The example without personal data. What was taken out is counted, and so is what may have been left in."""
+    """The example without personal data. What is replaced is counted, and so are numbers that may be personal."""
     texts = [redact(text, region, findings.taken_out) for text in (example.dialogue, *example.references)]
     left = sum(len(unexplained_numbers(text, region)) for text in texts)
     if left:
@@ -75,7 +75,7 @@ def _redacted(where: str, example: Example, region: str, findings: Findings) -> 
 def compared(
     kept: Iterable[tuple[str, Example, Tokens]], split: Split, findings: Findings
 ) -> Iterator[tuple[str, Example, Tokens]]:
-    """Compare the splits, and note the longest and the shortest example, as they pass by."""
+    """Compare each example with the other split, and note the longest and the shortest one."""
     import numpy as np
 
     findings.longest, findings.shortest = (0, ""), (2**31, "")

@@ -1,4 +1,4 @@
-"""A test split that is a part of the training data. A dialogue's own hash decides: equal ones never part."""
+"""Takes a test split from the training data. The hash of a dialogue decides, so equal dialogues stay together."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from lorasum.data.validate import Row, check
 from lorasum.errors import DataError
 
 _HASHES = 2**64
-_KEPT_BACK = 10_000  # rows: so many are no small source, whatever is wrong with the others
+_KEPT_BACK = 10_000  # rows: a source with more is not small, even if the other rows are unusable
 
 
 class Division:
-    """Where a source is divided: dialogues with a hash below the limit are for testing.
+    """Divides a source: dialogues with a hash below the limit are for testing.
 
-    The limit is `data.test_fraction` of all hashes. Where all dialogues of a small source fall on one side of it, it
-    moves just so far that one falls on the other.
+    The limit is `data.test_fraction` of the largest hash. If all dialogues of a small source are on one side of it, it
+    moves just far enough that one dialogue is on the other side.
     """
 
     def __init__(self, whole: Any, data: DataConfig) -> None:
@@ -30,7 +30,7 @@ class Division:
         self._limit: int | None = None
 
     def hash_of(self, row: Row) -> int | None:
-        """64 bits of the row's dialogue; None where there is none."""
+        """A 64-bit hash of the row's dialogue; None if the row has no dialogue."""
         if not isinstance(row, dict):
             return None
         value = row.get(self.data.columns.dialogue)
@@ -47,7 +47,7 @@ class Division:
         return int.from_bytes(digest, "little")
 
     def test_rows(self, tick: Tick, say: Say) -> Iterator[tuple[str, Row]]:
-        """The rows for testing; all rows, to be told of, where none has a dialogue."""
+        """The rows for testing. If no row has a dialogue, it is all rows, so that they are reported."""
         limit = round(self.fraction * _HASHES)
         chosen: list[tuple[int, str, Row]] = []  # kept back until a row for training is seen
         others = False
@@ -81,7 +81,7 @@ class Division:
         self._limit = limit
 
     def training_rows(self, tick: Tick, say: Say) -> Iterator[tuple[str, Row]]:
-        """The other rows. What has no dialogue is among them: it is told of once."""
+        """The other rows. Rows without a dialogue are among them, so that they are reported once."""
         if self._limit is None:
             for _ in self.test_rows(lambda share: None, unsaid):
                 pass
@@ -109,11 +109,11 @@ class Fraction:
 
     @property
     def name(self) -> str:
-        """The source and which part of it."""
+        """The source's name and the part, such as `chats.jsonl, test part`."""
         return f"{self.division.whole.name}, {'test' if self.chosen else 'training'} part"
 
     def identity(self) -> str:
-        """Differs whenever the rows do."""
+        """A text that differs whenever the rows differ."""
         return f"{self.division.whole.identity()} {self.division.fraction} {self.division.seed} {self.chosen}"
 
     def rows(self, tick: Tick, say: Say = unsaid) -> Iterator[tuple[str, Row]]:

@@ -49,7 +49,7 @@ class HubSource:
             yield f"{self.name} row {number}", row
 
     def _stream(self) -> Iterator[tuple[str, Row]]:
-        """The rows as they come over the network; how many there are is not known before."""
+        """The rows as the network delivers them. Their number is not known before."""
         import datasets
 
         with quiet_datasets(), _hub_errors(self.dataset):
@@ -60,13 +60,13 @@ class HubSource:
                 yield f"{self.name} row {number}", row
 
 
-@lru_cache(maxsize=1)  # both splits are of one download
+@lru_cache(maxsize=1)  # both splits come from one download
 def _prepared(dataset: str, subset: str | None, commit: str) -> Any:
     """The builder of a hub dataset that is downloaded and in Arrow files."""
     import datasets
 
     builder = datasets.load_dataset_builder(dataset, subset, revision=commit)
-    if builder.hash != commit:  # without a hub the library takes any revision it has in its cache
+    if builder.hash != commit:  # offline, the library takes any revision in its cache
         raise DataError(
             f"hub dataset {dataset!r} is not downloaded at {commit[:12]}, and the hub cannot be reached",
             "check the network, or pin data.revision to the commit that was downloaded",
@@ -81,7 +81,7 @@ def _hub_errors(dataset: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except Exception as error:  # the library raises whatever its parsers and HTTP client do
+    except Exception as error:  # the library documents none
         differing = next((line for line in str(error).splitlines() if "must have the same columns" in line), None)
         if differing:
             raise DataError(

@@ -1,4 +1,4 @@
-"""A look at somebody's chats before there is a config: which columns to take, how long they are, in which language."""
+"""Examines a user's chats before there is a config: their columns, lengths and language."""
 
 import re
 from collections import Counter
@@ -44,14 +44,14 @@ _SAID = re.compile(r"^[^\n:]{1,40}: ?\S", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where the splits are; `test` is None where nothing says which rows are for testing."""
+    """The files of the splits; `test` is None if nothing tells which rows are for testing."""
 
     train: str | list[str]
     test: str | list[str] | None
 
 
 class NoColumnsError(DataError):
-    """No column holds dialogues, or none holds their summaries. `names` are those that there are."""
+    """No column holds dialogues, or none holds their summaries. `names` are the columns of the source."""
 
     def __init__(self, source: str, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -63,10 +63,10 @@ class NoColumnsError(DataError):
 
 
 def find_splits(given: Sequence[str]) -> Found:
-    """Which of the files and folders are for training and which for testing, by their names.
+    """The files and folders for training and those for testing, judged by their names.
 
     Raises:
-        DataError: there is nothing of a known type.
+        DataError: none is of a known type.
     """
     if len(given) > 1:
         kinds = {path: split_of(Path(path).name) for path in given}
@@ -136,7 +136,7 @@ _GIVE = "give it rows with a dialogue and a summary"
 
 
 def _choose(train: str | list[str]) -> tuple[Columns, tuple[str, ...]]:
-    """The columns to take, and which others could be the summary."""
+    """The columns of dialogue and summary, and other columns that could be the summary."""
     usual = Columns()
     sample = _sample(train, usual)
     if not sample:
@@ -162,10 +162,10 @@ def _choose(train: str | list[str]) -> tuple[Columns, tuple[str, ...]]:
 
 
 def _score(rows: Sequence[Mapping[str, Any]], columns: Columns) -> float:
-    """How much two columns look like dialogues and their summaries; 0 where they cannot be.
+    """How much two columns look like dialogues and their summaries; 0 if they cannot be that.
 
-    A summary is shorter than its dialogue, has a few words, and is not the same for all rows, as labels are. Dialogues
-    have lines that begin with who speaks. Names count too, and decide between columns that look alike.
+    A summary is shorter than its dialogue, has several words, and differs from row to row, unlike a label. Lines of a
+    dialogue begin with a speaker's name. The names of the columns count too, and decide between similar columns.
     """
     pairs = [(row, example) for row in rows if isinstance(example := check(row, columns), Example)]
     if len(pairs) < _ENOUGH * len(rows):
@@ -229,4 +229,4 @@ def _one_or_many(paths: list[str]) -> str | list[str]:
 
 
 def _untold(share: float) -> None:
-    """Nobody waits for long enough to be told."""
+    """A progress callback that shows nothing, because this takes little time."""

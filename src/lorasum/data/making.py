@@ -32,8 +32,8 @@ class Recipe:
     """What a dataset is made of.
 
     Attributes:
-        model: whose tokenizer is used, at a commit.
-        chat: whether the model is asked in its own chat format.
+        model: the model whose tokenizer is used, at a commit.
+        chat: whether prompts have the model's own chat format.
         settings: what `store.settings` returns.
     """
 
@@ -48,12 +48,12 @@ def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Odditie
     """Make the dataset in the folder `dataset`. Hold `maker_lock(dataset)`.
 
     Args:
-        rejects: the file for rows that are left out. It is there before the dataset is, and when this fails.
+        rejects: the file for rows that are left out. It is written before the dataset, and also if this fails.
 
     Raises:
         DataError: a source cannot be used; or `max_length` is beyond the model's context.
-        ModelError: the tokenizer cannot be had.
-        LorasumError: the dataset cannot be written. Nothing is left of it.
+        ModelError: the tokenizer cannot be loaded.
+        LorasumError: the dataset cannot be written. No part of it is left.
     """
     context = context_length(recipe.model)
     if context and recipe.data.max_length > context:
@@ -70,7 +70,7 @@ def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Odditie
 
 
 class _Maker:
-    """Makes one dataset, and collects what is found out on the way."""
+    """Makes one dataset, and collects the findings about its rows."""
 
     def __init__(self, recipe: Recipe, rejected: RejectFile, oddities: Oddities, report: Reporter) -> None:
         self.recipe, self.rejected, self.oddities, self.report = recipe, rejected, oddities, report
@@ -80,7 +80,7 @@ class _Maker:
         self.findings = Findings()
 
     def make(self, dataset: Path, context: int | None) -> Manifest:
-        """Both splits, the test split first, to see what they share; then the manifest."""
+        """Make the test split, the training split, which is compared with it, and then the manifest."""
         data, sources = self.recipe.data, self.recipe.sources
         with new_folder(dataset) as folder, _without_garbage_runs():
             made = {split: self._split(folder, split, dataset.name) for split in reversed(list(sources))}
@@ -89,13 +89,13 @@ class _Maker:
                 _tell_split(sources[split].name, stats, self.tallies[split], data, self.report)
             manifest = self._manifest(dataset.name, {split: made[split] for split in sources})
             store.write_manifest(folder, manifest)
-            self.rejected.finish()  # before the dataset: a prepare that is killed now leaves both, or makes both again
+            self.rejected.finish()  # before the dataset, so that a killed prepare never leaves a dataset without it
         names = {sources[split].name: tally for split, tally in self.tallies.items()}
         tell(names, self.findings, data, self.rejected.path, self.report)
         return manifest
 
     def _split(self, folder: Path, split: Split, identity: str) -> SplitStats:
-        """One split, from its source to its files."""
+        """Make one split, from its source to its files."""
         source, tally, data, prompt = self.recipe.sources[split], self.tallies[split], self.recipe.data, self.prompt
         reading = _Reading(self.report, f"reading {source.name}")
         usable = examples(source.rows(reading.tick, self.oddities.say), source.name, data, tally)
@@ -150,15 +150,14 @@ def _tell_split(name: str, stats: SplitStats, tally: Tally, data: DataConfig, re
 
 
 def _remove_what_the_dead_left(dataset: Path) -> None:
-    """Remove unfinished datasets of the run: whoever holds the lock is the only one who makes any."""
+    """Remove unfinished datasets of the run. The lock is held, so no other process is making one."""
     for left in dataset.parent.glob(".*.partial"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
 def _without_garbage_runs() -> Iterator[None]:
-    """Hold Python's collector of reference cycles: there are none among rows and tokens, and a sixth of the time was
-    spent on looking for them in all the lists of tokens."""
+    """Pause Python's collector of reference cycles. Rows and tokens have no cycles, and it took a sixth of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -170,7 +169,7 @@ def _without_garbage_runs() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Reading:
-    """The progress bar of a source; a small one ends before it begins, and shows none."""
+    """The progress bar of a source. A source that is read at once shows none."""
 
     report: Reporter
     label: str

@@ -1,4 +1,4 @@
-"""What `data/` hands to others: examples, and what a prepared dataset says about itself."""
+"""The records that `data/` gives to other packages: examples, and the manifest of a prepared dataset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class SplitStats:
     """tokens / (packs * max_length), 0 to 1."""
     shortest_example: int = 0
     longest_at: str = ""
-    """Where the longest example stands, such as train.jsonl:17."""
+    """The place of the longest example, such as train.jsonl:17."""
     shortest_at: str = ""
     histogram: tuple[int, ...] = ()
     """Examples by length: equal steps from 0 to `longest_example` tokens, both included."""
@@ -44,7 +44,7 @@ class SplitStats:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What manifest.json beside a prepared dataset says; the only way others learn about the dataset."""
+    """The content of a prepared dataset's manifest.json. Other packages read about the dataset only here."""
 
     fingerprint: str
     template: str
@@ -59,28 +59,28 @@ class Manifest:
     shared_with_test: Mapping[str, int] = field(default_factory=dict)
     """Training examples whose dialogue is in the test split: `exact`, and `near` ones."""
     personal: Mapping[str, int] = field(default_factory=dict)
-    """Email addresses, phone and card numbers that there seem to be in the dialogues and summaries, by kind."""
+    """How many email addresses, phone and card numbers the dialogues and summaries seem to hold, by kind."""
     prompt_format: Literal["chat", "template"] = "template"
     """Whether `template` is the model's chat format, made with `instruction` and `system`, or the user's own."""
     instruction: str = ""
     system: str = ""
     control_tokens: tuple[str, ...] = ()
-    """What the tokenizer takes for control tokens, such as `</s>`; in dialogues and summaries they are text."""
+    """Texts that the tokenizer reads as control tokens, such as `</s>`. In dialogues and summaries they are escaped."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the dataset was made with (`store.recorded`); empty for datasets of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What `init` saw of the training data. Lengths are in characters.
+    """What `init` has learnt about the training data. Lengths are in characters.
 
     Attributes:
-        files: names of those that were read.
-        others: columns that could be the summary too.
-        rows: how many were read, of which `examples` are usable.
-        unusable: why the others are not, by reason.
-        first_unusable: where the first of them is, and why.
-        more: whether there are more rows than were read.
+        files: names of the files that were read.
+        others: other columns that could be the summary.
+        rows: number of rows that were read; `examples` of them are usable.
+        unusable: number of unusable rows, by reason.
+        first_unusable: place of the first unusable row, and the reason.
+        more: whether the source has more rows than were read.
         language: ISO 639-1 code.
     """
 

@@ -1,4 +1,4 @@
-"""A prepared dataset at a glance: an HTML page of figures and histograms, without scripts or files beside it."""
+"""The report on a prepared dataset: one HTML page with figures and histograms, without scripts or other files."""
 
 from html import escape
 from pathlib import Path

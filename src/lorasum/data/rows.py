@@ -1,7 +1,7 @@
-"""Rows of training data as people have them, to a dialogue and its summary. Pure.
+"""Finds the dialogue and the summary in a row of training data. Pure functions.
 
-Rows with the columns of `data.columns` are taken by those. Where these are not set and a row has neither, it may be in
-one of the forms that fine-tuning tools use, whose answer is the summary here.
+A row that has the columns of `data.columns` is read by these. If they are not set and the row has neither, it may be in
+a form of fine-tuning tools, such as prompt and completion. Its answer is then the summary.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _INSTRUCTED = (("instruction", "output"), ("instruction", "response"))
 
 
 class Fields(NamedTuple):
-    """What a row holds: a dialogue (text or messages) and a summary, with further references where there are any."""
+    """What a row holds: a dialogue (text or messages), a summary, and further reference summaries if it has any."""
 
     dialogue: Any
     summary: Any
@@ -32,7 +32,7 @@ class Fields(NamedTuple):
 
 
 def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
-    """The dialogue and the summary of a row; None for what it does not have."""
+    """The dialogue and the summary of a row; each is None if the row has none."""
     given = Fields(value_at(row, columns.dialogue), value_at(row, columns.summary))
     if given.holds_something or columns != Columns():
         first, *others = _references(given.summary)
@@ -53,7 +53,7 @@ def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
 
 
 def value_at(row: Mapping[str, Any], column: str) -> Any:
-    """What stands in a column; `annotations.summary` is the key `summary` of the object in `annotations`."""
+    """The value of a column. `annotations.summary` is the key `summary` of the object in the column `annotations`."""
     if column in row or "." not in column:
         return row.get(column)
     outer, _, inner = column.partition(".")
@@ -61,7 +61,7 @@ def value_at(row: Mapping[str, Any], column: str) -> Any:
 
 
 def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:
-    """Turns of a chat with a model: what the assistant said last is the summary of what stands before."""
+    """Turns of a chat with a model. The assistant's last turn is the summary, and the turns before are the dialogue."""
     turns = [turn for turn in messages if isinstance(turn, Mapping)]
     if not turns or speaker_of({**turns[-1], "name": None}).lower() not in _ASSISTANTS:
         return Fields(list(messages), None)
@@ -72,7 +72,7 @@ def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:
 
 
 def _asked(prompt: Any) -> Any:
-    """A prompt: text, or turns. Where the user has one turn it is the dialogue, below what the system says."""
+    """A prompt: text, or turns. If the user has one turn, that is the dialogue, after the system's text."""
     turns = messages_in(prompt) if not isinstance(prompt, str) else None
     if turns is None or not all(isinstance(turn, Mapping) for turn in turns):
         return prompt

@@ -1,4 +1,4 @@
-"""Where rows come from: files here or in S3, and hub datasets. No row is read before it is asked for."""
+"""The sources of rows: local files, files in S3, and hub datasets. Opening a source reads no row."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it: a file name, or a hub dataset and its split."""
+        """Its name in messages: a file name, or a hub dataset and its split."""
 
     def identity(self) -> str:
-        """A text that differs whenever the rows do."""
+        """A text that differs whenever the rows differ."""
 
     def rows(self, tick: Tick, say: Say = unsaid) -> Iterator[tuple[str, Row]]:
         """Yield every row in order with its place, such as `train.jsonl:17` (1-based).
@@ -86,7 +86,7 @@ def _files(
 
 
 def _found(given: str, split: Split, columns: Columns, say: Say, login: S3Login) -> "list[FileSource]":
-    """The files that one address means: itself, those of a folder, or those of a pattern."""
+    """The files of one address: a file itself, those of a folder, or those of a pattern."""
     field = f"data.{split}"
     if given.startswith("s3://"):
         objects = find_objects(given, lambda path: file_type(path) is not None and holds_rows(path.name), login)
@@ -101,7 +101,7 @@ def _found(given: str, split: Split, columns: Columns, say: Say, login: S3Login)
         if not files:
             raise DataError(f"{field}: the folder {path} holds no file of a known type{_instead(path)}", _use(path))
     elif has_magic(given) and not path.exists():
-        matches = sorted(glob(given, recursive=True))  # noqa: PTH207  an absolute pattern is what it takes
+        matches = sorted(glob(given, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
         files = [file for file in map(Path, matches) if file.is_file() and not file.name.startswith("~$")]
         files = without_links_out(files, _fixed_part(path), say)
         if not files:
@@ -116,12 +116,12 @@ def _found(given: str, split: Split, columns: Columns, say: Say, login: S3Login)
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folder above the first part of a pattern that has a sign in it."""
+    """The folder above the first part of a pattern that has a wildcard."""
     return next(parent for parent in pattern.parents if not has_magic(str(parent)))
 
 
 def _instead(folder: Path) -> str:
-    """What stands in a folder without rows, for the message."""
+    """What a folder without rows holds, for the message."""
     there = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir() if holds_rows(path.name)]
     return f"; it holds {some(there)}" if there else ""
 
@@ -139,7 +139,7 @@ def _check_type(path: Path, field: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A file; its suffix tells the type. With `there`, one that is downloaded when it is read."""
+    """A file. Its suffix tells the type. With `there` it is an object in S3, which is downloaded when it is read."""
 
     path: Path
     columns: Columns
@@ -173,7 +173,7 @@ class FileList:
         return f"{self.files[0].name} and {len(self.files) - 1} more"
 
     def identity(self) -> str:
-        """Those of its files."""
+        """The identities of its files."""
         return "\n".join(_identities(self.files))
 
     def rows(self, tick: Tick, say: Say = unsaid) -> Iterator[tuple[str, Row]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 2
-"""Version of the layout and of everything that decides about its contents; part of the fingerprint."""
+"""Version of the layout and of the code that decides about its content. It is part of the fingerprint."""
 
 _FLUSH_TOKENS = 1_000_000
 _SHARD_TOKENS = 128_000_000  # half a gigabyte
@@ -37,12 +37,12 @@ T = TypeVar("T")
 def settings(
     sources: Mapping[str, str], tokenizer: str, data: DataConfig, chat_template: str | None = None
 ) -> dict[str, Any]:
-    """All that decides about the contents of a dataset.
+    """Everything that decides about the content of a dataset.
 
     Args:
-        sources: split → identity of its source.
+        sources: identity of the source of each split.
         tokenizer: identity of the tokenizer.
-        chat_template: of the tokenizer, where the model is asked in its chat format.
+        chat_template: the tokenizer's, if prompts have the model's chat format.
     """
     decisive = {
         "format": FORMAT,
@@ -50,7 +50,7 @@ def settings(
         "tokenizer": tokenizer,
         "columns": data.columns.model_dump(),
         "template": data.own_template,
-        "chunk_length": data.max_length,  # its old name: another one would give other names to the same data
+        "chunk_length": data.max_length,  # the key's old name: the new one would change the fingerprints
         "too_long": data.too_long,
         "max_bad_rows": data.max_bad_rows,
         "duplicates": data.duplicates,
@@ -63,13 +63,13 @@ def settings(
 
 
 def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig, chat_template: str | None = None) -> str:
-    """12 hex digits that differ whenever the prepared dataset would; arguments as `settings` has them."""
+    """A hash of `settings` in 12 hex digits: it differs whenever the dataset would. The arguments are the same."""
     decisive = settings(sources, tokenizer, data, chat_template)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def recorded(decisive: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:
-    """Settings as the manifest keeps them: the identities of thousands of files as one digest, and what chose them."""
+    """Settings for the manifest: the identities of all files as one digest, and the settings that chose them."""
     sources = {split: identity_digest(text) for split, text in decisive["sources"].items()}
     return {**decisive, "sources": sources, "chosen": chosen(data)}
 
@@ -81,7 +81,7 @@ def chosen(data: DataConfig) -> dict[str, Any]:
 
 
 def identity_digest(identity: str) -> str:
-    """A source's identity in short; a hub dataset's is short already, and says which commit it is."""
+    """A digest of a source's identity. A hub dataset's identity is kept, because it is short and names the commit."""
     return identity if identity.startswith("hub ") else hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
@@ -119,7 +119,7 @@ def write_split(folder: Path, packs: Iterable[list[Tokens]], max_length: int, id
 
 
 def _name_shards(folder: Path, shards: Sequence[Path], identity: str) -> None:
-    """Give the shards the names `datasets` looks for, and write what it reads beside them."""
+    """Give the shards the names that `datasets` expects, and write its description files."""
     names = [f"data-{number:05}-of-{len(shards):05}.arrow" for number in range(len(shards))]
     for shard, name in zip(shards, names, strict=True):
         shard.rename(folder / name)
@@ -185,7 +185,7 @@ def read_first(dataset: Path, split: Literal["train", "test"], count: int) -> li
 
 
 def write_examples(path: Path, kept: Iterable[tuple[str, Example, T]]) -> Iterator[tuple[str, Example, T]]:
-    """Write each example to `path` as it passes by."""
+    """Write each example to `path`, and yield it unchanged."""
     with path.open("w", encoding="utf-8") as file:
         for item in kept:
             file.write(json.dumps(_stored(item[1]), ensure_ascii=False) + "\n")
@@ -205,16 +205,16 @@ def read_test_examples(dataset: Path) -> list[Example]:
 
 
 def write_manifest(dataset: Path, manifest: Manifest) -> None:
-    """Declare the dataset finished."""
+    """Write the manifest, which makes the dataset complete."""
     text = json.dumps({"format": FORMAT} | asdict(manifest), ensure_ascii=False, indent=2)
     (dataset / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def read_manifest(dataset: Path) -> Manifest | None:
-    """The manifest of a finished dataset; None when there is none that can be read. Unknown keys are passed over."""
+    """The manifest of a finished dataset; None if it is absent or cannot be read. Unknown keys are ignored."""
     try:
         stored = json.loads((dataset / MANIFEST_FILE).read_text(encoding="utf-8"))
-        if "chunk_length" in stored:  # as max_length was called
+        if "chunk_length" in stored:  # the old name of max_length
             stored["max_length"] = stored.pop("chunk_length")
         splits = {name: _known(SplitStats, stats) for name, stats in stored["splits"].items()}
         return _known(Manifest, stored | {"splits": splits})
@@ -228,12 +228,12 @@ def _known(record: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _tuple(value: Any) -> Any:
-    """JSON has lists where our records have tuples."""
+    """Turn JSON's lists into the tuples of our records."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _batches(packs: Iterable[list[Tokens]], tokens: int) -> Iterator[list[list[Tokens]]]:
-    """Packs in lists of about `tokens` tokens; one empty list where there are none."""
+    """Packs in lists of about `tokens` tokens; one empty list if there are no packs."""
     batch: list[list[Tokens]] = []
     room = tokens
     for pack in packs:
@@ -260,7 +260,7 @@ def _columns(packs: list[list[Tokens]]) -> list[Any]:
 
 
 def _lists(offsets: "array[int]", values: "array[int]") -> Any:
-    """An Arrow list<int32> array, its memory shared with Python's."""
+    """An Arrow list<int32> array that shares its memory with the Python arrays."""
     import pyarrow as pa
 
     ints = [pa.Array.from_buffers(pa.int32(), len(a), [None, pa.py_buffer(a)]) for a in (offsets, values)]

@@ -1,4 +1,4 @@
-"""What is said about a dataset that was made: what was left out, and what to look at before paying for a training."""
+"""Reports on a new dataset: rows that were left out, and what to check before paying for a training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from lorasum.reporting import Reporter
 
 
 def tell(tallies: Mapping[str, Tally], findings: Findings, data: DataConfig, rejects: Path, report: Reporter) -> None:
-    """Say all of it, source by source.
+    """Report everything, source by source.
 
     Args:
         tallies: by the name of the source.

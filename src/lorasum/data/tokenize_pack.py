@@ -1,8 +1,8 @@
-"""From examples to packs of token ids. Pure: no files, the same input gives the same packs.
+"""Turns examples into packs of token ids. Pure functions: the same input gives the same packs.
 
-An example is ids(prompt) ++ ids(summary) ++ [end]: the prompt tokenised by itself, as it will be at inference, so that
-the boundary is exact. The end is EOS, or the token that ends a turn of the model's chat format. A pack holds whole
-examples in source order, and at most `max_length` tokens.
+An example is ids(prompt) ++ ids(summary) ++ [end]. The prompt is tokenised alone, as at inference, so that the boundary
+is exact. The end is EOS, or the token that ends a turn of the model's chat format. A pack holds whole examples in
+source order, and at most `max_length` tokens.
 """
 
 import os
@@ -27,17 +27,17 @@ from lorasum.prompt import Prompt
 TOKENIZE_ROWS = 128
 """Examples per call of the tokenizer."""
 PACK_ROWS = 4096
-"""Examples that are packed together: enough for full packs, few enough to hold."""
+"""Examples that are packed together: enough for full packs, and few enough for the memory."""
 
-_USUAL_CONTEXT = 32_768  # tokens; a dialogue beyond that is a mistake more often than a dialogue
-_BATCH_CHARACTERS = 2_000_000  # so that a batch of monstrous rows does not fill the memory
+_USUAL_CONTEXT = 32_768  # tokens; a longer dialogue is usually a mistake in the data
+_BATCH_CHARACTERS = 2_000_000  # so that a batch of very long rows does not fill the memory
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One tokenised example. `ids`: int32, the whole example; the first `prompt_length` are the prompt's."""
+    """One tokenised example. `ids` (int32) are all its tokens; the first `prompt_length` of them are the prompt."""
 
     ids: "array[int]"
     prompt_length: int
@@ -46,7 +46,7 @@ class Tokens:
 def tokenize(tokenizer: Any, prompt: Prompt, examples: Sequence[Example]) -> list[Tokens]:
     """Tokenise a batch. `tokenizer` is a fast one of transformers.
 
-    Special tokens go around the prompt as they do at inference, except an EOS behind it: the summary has the end.
+    The prompt gets the same special tokens as at inference, without an EOS after it: the summary ends the example.
     """
     prompts = _ids(tokenizer, [prompt.fill(example.dialogue) for example in examples], special_tokens=True)
     summaries = _ids(tokenizer, [prompt.plain(example.summary) for example in examples], special_tokens=False)
@@ -64,7 +64,7 @@ def tokenize(tokenizer: Any, prompt: Prompt, examples: Sequence[Example]) -> lis
 def shorten(tokenizer: Any, prompt: Prompt, example: Example, limit: int) -> Example | None:
     """`example` with just enough tokens cut from the start of its dialogue to have at most `limit` in all.
 
-    The template and the summary stay whole. None when they leave no room for any of the dialogue.
+    The template and the summary stay whole. None if they leave no room for the dialogue.
     """
     before = len(prompt.template.partition(PLACEHOLDER)[0])
     example = replace(example, dialogue=prompt.plain(example.dialogue))
@@ -87,9 +87,9 @@ def fit(
 ) -> Iterator[tuple[str, Example, Tokens]]:
     """Tokenise (where, example) in batches and yield, in order, those of at most `data.max_length` tokens.
 
-    A longer one is counted in the tally; it is dropped or has its dialogue cut, as `data.too_long` says, or else
-    `refuse_too_long` tells of it. A thread per core runs the tokenizer, which needs no lock of Python's, a few batches
-    ahead: this is where the time goes.
+    A longer one is counted in the tally. `data.too_long` decides whether it is dropped or its dialogue is cut, or
+    whether `refuse_too_long` raises. Most time goes into the tokenizer, so it runs a few batches ahead, in a thread per
+    core; it releases Python's lock.
 
     Raises:
         DataError: the tokenizer cannot read an example; the message names its row.
@@ -114,10 +114,10 @@ def fit(
 
 
 def refuse_too_long(tallies: Iterable[Tally], data: DataConfig, context: int | None) -> None:
-    """Tell of the examples of all splits that are too long.
+    """Raise if `data.too_long` is `error` and a split has examples that are too long.
 
     Args:
-        context: tokens that the model reads at most, where that is known.
+        context: the most tokens that the model reads; None if that is unknown.
 
     Raises:
         DataError: `data.too_long` is `error` and there are such examples.
@@ -156,7 +156,7 @@ def _tokenised(
 
 
 def _tokenise_batch(tokenizer: Any, prompt: Prompt, batch: Sequence[tuple[str, Example]]) -> list[Tokens]:
-    """As `tokenize`; a panic of the tokenizer's Rust code is an error that names the row."""
+    """Like `tokenize`, but a panic of the tokenizer's Rust code becomes an error that names the row."""
     try:
         return tokenize(tokenizer, prompt, [example for _, example in batch])
     except BaseException as error:  # PanicException derives from it
@@ -174,7 +174,7 @@ def _tokenise_batch(tokenizer: Any, prompt: Prompt, batch: Sequence[tuple[str, E
 
 @contextmanager
 def _no_threads_of_its_own() -> Iterator[None]:
-    """Several calls of the tokenizer at once, one thread each, are faster than one that divides its texts."""
+    """Stop the tokenizer from making threads of its own: several calls at once, one thread each, are faster."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"
@@ -215,7 +215,7 @@ def best_fit(lengths: Sequence[int], max_length: int) -> list[list[int]]:
 
 def _ids(tokenizer: Any, texts: Sequence[str], special_tokens: bool) -> list[list[int]]:
     backend = tokenizer.backend_tokenizer
-    if backend.truncation or backend.padding:  # asked first: to set them waits until no other thread encodes
+    if backend.truncation or backend.padding:  # checked first, because setting them waits for all other threads
         backend.no_truncation()
         backend.no_padding()
     return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=special_tokens)]
@@ -229,7 +229,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def text_batches(examples: Iterable[tuple[str, Example]], rows: int) -> Iterator[list[tuple[str, Example]]]:
-    """(where, example) in lists of `rows`, or of fewer where the texts are very long."""
+    """(where, example) in lists of `rows`, or of fewer if the texts are very long."""
     batch: list[tuple[str, Example]] = []
     room = _BATCH_CHARACTERS
     for item in examples:

@@ -1,4 +1,4 @@
-"""Which rows are examples, and why the others are not. Every row that is left out is counted, and written down."""
+"""Decides which rows are examples. Every row that is left out is counted, and written down with its reason."""
 
 import json
 from collections import Counter
@@ -21,9 +21,9 @@ class Rejected:
     """A row that is no example.
 
     Attributes:
-        reason: one of a few, to count by.
-        detail: about this row.
-        raw: what stands there, where it could not be read as a row.
+        reason: one of a few reasons, by which rows are counted.
+        detail: what is wrong with this row.
+        raw: the text in its place, if it could not be read as a row.
     """
 
     reason: str
@@ -40,9 +40,9 @@ _WHOLE_FILE = {
     "not CSV": "check what separates the file's fields, and that a quote in a field is written twice",
     "not a JSON object": 'write each row as an object, such as {"dialogue": "Ana: hi", "summary": "Ana greets."}',
 }
-"""Reason of all rows of a file → what to do about the file."""
+"""What to do about a file, by the reason why all its rows are unusable."""
 _MISSING = frozenset(("nan", "none", "null", "n/a", "#n/a", "na", "<na>"))
-"""What spreadsheets and pandas write for a missing text, in small letters."""
+"""What spreadsheets and pandas write for a missing text, in lower case."""
 _LONGEST_MISSING = 20  # characters, white space around it included
 
 Row = Mapping[str, Any] | Rejected
@@ -50,9 +50,9 @@ Row = Mapping[str, Any] | Rejected
 
 
 class RejectFile:
-    """The rows that were left out, one JSON object a line; there is no file before the first. A context manager.
+    """The file of the rows that were left out, one JSON object a line. It is made with the first row.
 
-    It is there under its name when the work ends, however it ends: a failed one is when it is needed most.
+    It is a context manager. The file gets its name when the block ends, also after an error, when it is needed most.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class RejectFile:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "RejectFile":
-        """Remove what earlier attempts left, killed ones too: hold the run's `maker_lock`."""
+        """Remove the files of earlier attempts. Hold the run's `maker_lock`."""
         with writing(self.path):
             for left in (self.path, *self.path.parent.glob("*.part")):
                 left.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ class RejectFile:
         self.finish()
 
     def finish(self) -> None:
-        """Put the file in its place.
+        """Give the file its name.
 
         Raises:
             LorasumError: it cannot be written.
@@ -93,7 +93,7 @@ class RejectFile:
 
 
 def _json_line(line: Mapping[str, Any]) -> str:
-    """The line as JSON; without its row where that is nested too deeply to be written."""
+    """The line as JSON, without its row if that is nested too deeply."""
     try:
         return json.dumps(line, default=str)
     except (RecursionError, ValueError):
@@ -102,7 +102,7 @@ def _json_line(line: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True)
 class TooLong:
-    """Examples of more tokens than are allowed: how many, the longest and the shortest, and where the first is."""
+    """Examples with too many tokens: their number, the longest, the shortest, and the place of the first."""
 
     count: int = 0
     longest: int = 0
@@ -119,7 +119,7 @@ class TooLong:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the rows of a split: those left out by reason, those too long, and how many were cut."""
+    """Counts the rows of a split: those left out, by reason, those that are too long, and those that were cut."""
 
     split: str = ""
     file: RejectFile | None = None
@@ -135,7 +135,7 @@ class Tally:
 
 
 def check(row: Row, columns: Columns, messages: Messages | None = None) -> Example | Rejected:
-    """The example in `row`, its texts stripped of surrounding white space, or why there is none."""
+    """The example in `row`, with surrounding white space removed, or the reason why there is none."""
     if isinstance(row, Rejected):
         return row
     texts = []
@@ -165,12 +165,12 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
 
 @dataclass(slots=True)
 class _File:
-    """What was in one file of a source.
+    """What one file of a source held.
 
     Attributes:
-        columns: all that a row of it had, in order.
+        columns: all columns of its rows, in order.
         last: its last row.
-        reasons: why rows of it are unusable.
+        reasons: the reasons why rows of it are unusable.
     """
 
     name: str
@@ -183,7 +183,7 @@ class _File:
 def examples(
     rows: Iterable[tuple[str, Row]], source: str, data: DataConfig, tally: Tally
 ) -> Iterator[tuple[str, Example]]:
-    """Yield (where, example) for each usable row of one split; `tally` hears of the others.
+    """Yield (where, example) for each usable row of one split, and count the others in `tally`.
 
     Raises:
         DataError: after the last row: there was none at all, none was usable, a column of the mapping was in no row of
@@ -205,7 +205,7 @@ def examples(
             tally.reject(where, checked, row if isinstance(row, Mapping) else None)
             continue
         file.good += 1
-        if bad <= data.max_bad_rows:  # else the split is lost, and only the bad rows are of interest
+        if bad <= data.max_bad_rows:  # beyond that the split fails, and only the bad rows matter
             yield where, checked
     for start, file in files.items():
         file.name = start.removesuffix(":").removesuffix(" row ")
@@ -222,10 +222,10 @@ def examples(
 
 
 def _check_columns(file: _File, columns: Columns) -> None:
-    """See that a file without a usable row had the columns of the mapping.
+    """Check that a file without a usable row has the columns of the mapping.
 
     Raises:
-        DataError: it did not; the message lists those it had.
+        DataError: it lacks one; the message lists the columns that it has.
     """
     mapped = {"dialogue": columns.dialogue, "summary": columns.summary}
     missing = [
@@ -247,7 +247,7 @@ def _names(file: _File) -> list[str]:
 
 
 def _hint(file: _File, data: DataConfig, tally: Tally) -> str:
-    """What to do about unusable rows of a file: about the file, where all of it is."""
+    """What to do about unusable rows; advice about the whole file if all its rows are unusable."""
     listed = f"; all are in {tally.file.path}" if tally.file else ""
     [(reason, count), *others] = file.reasons.most_common()
     if not file.good and not others and count > 1 and reason in _WHOLE_FILE:

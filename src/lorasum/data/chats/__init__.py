@@ -1,1 +1,1 @@
-"""Chats as people have them, to dialogues: lists of messages, exports of chat apps, transcripts."""
+"""Turns chats into dialogues: lists of messages, exports of chat apps, and transcripts."""

@@ -1,4 +1,4 @@
-"""Chats as apps export them in JSON (Slack, Telegram, Discord, Messenger, ChatGPT), told apart by their keys. Pure."""
+"""Reads the JSON exports of Slack, Telegram, Discord, Messenger and ChatGPT, recognised by their keys."""
 
 import re
 from collections import Counter
@@ -50,7 +50,7 @@ def read_json(data: Any, how: Messages | None = None) -> Chat:
 
 
 def _found(data: Any) -> tuple[str, list[Any]]:
-    """What an export is, and its messages in the order of time."""
+    """The form of an export, such as `Slack export`, and its messages in order of time."""
     if is_slack(data):
         return "Slack export", data
     if isinstance(data, Mapping):
@@ -92,7 +92,7 @@ def _form(data: Mapping[str, Any], messages: list[Any]) -> tuple[str, list[Any]]
 
 
 def _by_time(messages: list[Any], key: str) -> list[Any]:
-    """In order of `key`, where all have it, of one type."""
+    """The messages in order of `key`, if all have it and its values have one type."""
     times = [message.get(key) if isinstance(message, Mapping) else None for message in messages]
     if all(isinstance(time, str) for time in times) or all(isinstance(time, int | float) for time in times):
         return sorted(messages, key=lambda message: message[key])
@@ -117,7 +117,7 @@ def _inner(one: Mapping[str, Any]) -> bool:
 
 
 def _branch(chat: Mapping[str, Any]) -> list[Any]:
-    """The messages of a ChatGPT conversation on the way to its newest one; others were answers tried before."""
+    """The messages of a ChatGPT conversation that lead to its newest one. Others belong to discarded answers."""
     nodes, at = chat["mapping"], chat.get("current_node")
     messages: list[Any] = []
     while isinstance(at, str) and isinstance(node := nodes.get(at), Mapping) and len(messages) < len(nodes):
@@ -143,7 +143,7 @@ _SENT = re.compile(
 
 
 def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
-    """Whether nobody wrote it: a notice, a call, a message taken back, or Messenger's words for a picture."""
+    """Whether no person wrote the message: a notice, a call, a deleted message, or Messenger's words for a picture."""
     kind = message.get("type")
     if is_notice(message) or message.get("is_unsent") or message.get("isUnsent") or "call_duration" in message:
         return True

@@ -1,4 +1,4 @@
-"""A chat that was read: what people said, and what was left out of it."""
+"""Chat: the dialogue that was read from a chat, and what was left out of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ class Chat:
 
     Attributes:
         dialogue: one line a message, `speaker: text`.
-        form: what it was read from, such as `WhatsApp export`; empty for text that was taken as it is.
-        left_out: what was there and is not in `dialogue`, by kind: `notices`, `media`.
+        form: the form of its source, such as `WhatsApp export`; empty for text that was taken as it is.
+        left_out: how many messages are not in `dialogue`, by kind: `notices`, `media`.
     """
 
     dialogue: str

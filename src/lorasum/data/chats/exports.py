@@ -1,4 +1,4 @@
-"""Chats as people have them, to dialogues: text, JSON, transcripts, and what chat apps export, told by their form."""
+"""Recognises the form of a chat and reads it: plain text, JSON, a transcript, or an export of a chat app."""
 
 import codecs
 import io
@@ -16,12 +16,12 @@ from lorasum.data.chats.slack import is_slack, read_slack
 from lorasum.data.chats.transcripts import read_transcript
 from lorasum.data.chats.whatsapp.export import read_whatsapp
 
-_LARGEST = 200_000_000  # bytes of a chat in a .zip: more is no chat, and may be a trap
+_LARGEST = 200_000_000  # bytes of a chat in a .zip: anything larger is no chat, and may be a zip bomb
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def read_chat(text: str, how: Messages | None = None) -> Chat:
-    """The dialogue in a text; text of no known form is taken as it is.
+    """The dialogue in a text. A text of no known form is taken as it is.
 
     Args:
         how: how messages become lines.
@@ -37,9 +37,9 @@ def read_chat(text: str, how: Messages | None = None) -> Chat:
 
 
 def dialogue_in(value: Any, how: Messages) -> str | None:
-    """The dialogue in a cell of a data set: messages, or a text, which may be an export or transcript.
+    """The dialogue in a cell of a dataset: messages, or a text, which may be an export or a transcript.
 
-    None where it is neither.
+    None if it is neither.
 
     Raises:
         MessageError: it is a list of messages with something wrong in it.
@@ -56,7 +56,7 @@ _EXPORT = re.compile("[\u200e\u200f\u202a-\u202e\ufeff\\s]*(?:[\\[\\d]|WEBVTT)")
 
 
 def read_bytes(content: bytes, how: Messages | None = None) -> Chat:
-    """As `read_chat`, of a file's content: UTF-8, UTF-16 with its mark, or the .zip that WhatsApp makes.
+    """Like `read_chat`, for a file's content: UTF-8, UTF-16 with a byte order mark, or the .zip that WhatsApp makes.
 
     Raises:
         UnicodeDecodeError: it is text in another encoding.
@@ -117,7 +117,7 @@ def read_folder(folder: Path, how: Messages | None = None) -> Chat:
 
 
 def _users(channel: Path) -> list[Any]:
-    """Who is who, from beside the folder of a channel."""
+    """The users of a Slack export, from users.json beside the channel's folder."""
     files = (channel.parent / "users.json", channel.parent / "org_users.json")
     known = [_read_json(file) for file in files if file.is_file()]
     return [user for users in known if isinstance(users, list) for user in users]
@@ -136,7 +136,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _json(text: str) -> Any:
-    """The object or list that `text` is; objects in JSON, one a line, are a list. None for other text."""
+    """The object or list in a JSON text. Objects on a line each become a list. None if the text is no JSON."""
     bare = text.strip()
     if not bare.startswith(("{", "[")) or not bare.endswith(("}", "]")):
         return None
@@ -152,7 +152,7 @@ def _json(text: str) -> Any:
 
 
 def _chat_in_zip(content: bytes) -> bytes:
-    """The text that WhatsApp puts beside the pictures: _chat.txt, or the only .txt."""
+    """The text of a WhatsApp .zip: _chat.txt, or the only .txt."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except zipfile.BadZipFile as error:

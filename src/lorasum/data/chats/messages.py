@@ -1,7 +1,7 @@
-"""Dialogues that are lists of messages, as chat APIs, help desks and exports keep them, to text. Pure.
+"""Turns lists of messages, as chat APIs, help desks and exports store them, into text. Pure functions.
 
-A message is an object with a text and a speaker. Both are found under the names that are in use; the first that holds
-something counts, so that the empty columns of a Parquet file do no harm.
+A message is an object with a text and a speaker. Each has many names, such as `content` or `body`. The first name that
+has a value counts, so that the empty columns of a Parquet file do no harm.
 """
 
 import ast
@@ -53,7 +53,7 @@ _NOTICES = frozenset((
 
 
 class MessageError(ValueError):
-    """A value that is no dialogue; the message says what is wrong with it."""
+    """A value is no dialogue; the message says what is wrong with it."""
 
 
 def render_messages(messages: Iterable[Any], how: Messages) -> str:
@@ -87,16 +87,16 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
 
 
 def is_notice(message: Mapping[str, Any]) -> bool:
-    """Whether a message of an export says that somebody joined, left or called, rather than what somebody wrote."""
+    """Whether a message of an export is a notice, such as that somebody joined, left or called."""
     kinds = (message.get("type"), message.get("subtype"))
     return any(isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES for kind in kinds)
 
 
 def text_of(message: Mapping[str, Any], number: int = 1) -> str:
-    """What a message says: the first of its texts that is not empty.
+    """The text of a message: the first of its texts that is not empty.
 
     Raises:
-        MessageError: what stands there is no text.
+        MessageError: the value is no text.
     """
     return _text_in(_plain_keys(message), number)
 
@@ -111,7 +111,7 @@ def _text_in(plain: Mapping[str, Any], number: int) -> str:
 
 
 def speaker_of(message: Mapping[str, Any]) -> str:
-    """Who says it; empty where that is not told. A message in a message (`{message: {role: …}}`) is looked into."""
+    """The speaker of a message; empty if it has none. A message may be inside another one (`{message: {role: …}}`)."""
     return _speaker_in(_plain_keys(message))
 
 
@@ -146,7 +146,7 @@ def messages_in(value: Any) -> list[Any] | None:
 
 
 def _as_object(message: Any) -> Any:
-    """A message that is written as JSON, or is one of Arrow's maps, as an object; others as they are."""
+    """A message as an object, if it is JSON text or one of Arrow's maps. Other values are returned unchanged."""
     if isinstance(message, str) and message.lstrip().startswith("{"):
         written = _written(message)
         return written if isinstance(written, Mapping) and _has_text(written) else message
@@ -156,7 +156,7 @@ def _as_object(message: Any) -> Any:
 
 
 def looks_like_messages(messages: Sequence[Any]) -> bool:
-    """Whether all of a list are messages, or all are lines of text: what makes JSON a dialogue and not other data."""
+    """Whether a list holds only messages, or only lines of text. This tells dialogues from other JSON data."""
     there = [message for message in messages if message is not None]
     if there and all(isinstance(message, str) for message in there):
         return len(there) > 1
@@ -164,9 +164,9 @@ def looks_like_messages(messages: Sequence[Any]) -> bool:
 
 
 def dialogue_of(value: Any, how: Messages) -> str | None:
-    """The text of a dialogue however it is kept: text, messages, or messages written as JSON or as Python does.
+    """The text of a dialogue that is stored as text, as messages, or as messages in JSON or in Python's notation.
 
-    None where `value` is neither.
+    None if `value` is none of these.
 
     Raises:
         MessageError: it is a list of messages with something wrong in it.
@@ -182,9 +182,9 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
 
 
 def mended(text: str) -> str:
-    """`text`, put right where its UTF-8 was read as Latin-1, as in the files of Facebook Messenger.
+    """`text` with its encoding repaired, if its UTF-8 was read as Latin-1, as in the files of Facebook Messenger.
 
-    Text that was not never becomes valid UTF-8 this way, but for sequences such as `Ã©` that nobody writes.
+    Correct text never becomes valid UTF-8 this way, except for sequences such as `Ã©`, which nobody writes.
     """
     if text.isascii() or not _MOJIBAKE.search(text):
         return text
@@ -243,7 +243,7 @@ def _has_text(message: Mapping[str, Any]) -> bool:
 
 
 def _plain_keys(message: Mapping[Any, Any]) -> dict[str, Any]:
-    """Values that are there, by key without case and separators: `sender_name`, `senderName`, `Sender Name` are one."""
+    """The values that are set, by key without case and separators: `senderName` and `Sender Name` are the same key."""
     plain: dict[str, Any] = {}
     for key, value in message.items():
         if value is not None:
@@ -257,7 +257,7 @@ def _plain_key(key: object) -> str:
 
 
 def _name(value: Any) -> str:
-    """A speaker's name; numbers are names too, 0 among them."""
+    """A speaker's name. Numbers are names too, even 0."""
     if isinstance(value, str):
         return mended(value).strip()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Slack's messages to a dialogue: with names, answers under what they answer, and links as people see them. Pure.
+"""Turns Slack's messages into a dialogue, with names, threads in order, and links as people see them. Pure functions.
 
 https://api.slack.com/events/message lists the subtypes, https://api.slack.com/reference/surfaces/formatting the marks.
 """
@@ -29,9 +29,9 @@ def is_slack(messages: Any) -> bool:
 
 
 def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
-    """One line a message, in the order of time, an answer below the message it answers.
+    """One line a message, in order of time, with each answer below the message that it answers.
 
-    Left out are notices (who joined or left, what a channel is called now) and files without words.
+    Notices, such as that somebody joined or renamed the channel, and files without words are left out.
 
     Args:
         users: what users.json of an export holds, for authors whose messages carry no profile.
@@ -53,7 +53,7 @@ def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
 
 
 def _in_threads(messages: Sequence[_Message]) -> list[_Message]:
-    """Messages by time, each answer behind the message that began its thread."""
+    """Messages in order of time, each answer after the message that began its thread."""
     began = {str(message["ts"]) for message in messages}
 
     def place(message: _Message) -> tuple[float, float]:
@@ -78,7 +78,7 @@ def _seconds(ts: str) -> float:
 
 
 def _said(message: _Message, names: Mapping[str, str]) -> str:
-    """The words of a message: its text, or what its blocks and attachments say; of a bot both, without previews."""
+    """The words of a message: its text, or those of its blocks and attachments. A bot's message has both."""
     parts = [str(message.get("text") or "").strip()]
     if not parts[0]:
         parts = [_of_blocks(message.get("blocks"), names)]
@@ -99,7 +99,7 @@ def _of_attachment(attachment: _Message, names: Mapping[str, str]) -> str:
 
 
 def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
-    """The words in Block Kit's blocks, which hold one another."""
+    """The words in Block Kit's blocks, which may be nested."""
     found = []
     for block in _dicts(blocks):
         kind, text = block.get("type"), block.get("text")

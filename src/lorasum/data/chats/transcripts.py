@@ -1,4 +1,4 @@
-"""Transcripts with times, WebVTT and SubRip (.srt), to a dialogue. Pure. https://www.w3.org/TR/webvtt1/"""
+"""Turns transcripts with times, WebVTT and SubRip (.srt), into dialogues. Pure. https://www.w3.org/TR/webvtt1/"""
 
 import html
 import re
@@ -43,7 +43,7 @@ def read_transcript(text: str) -> Chat | None:
 
 
 def _spoken(cue: list[str]) -> list[tuple[str | None, str]]:
-    """Who says what in the lines of one cue."""
+    """The speakers and texts in the lines of one cue."""
     spoken: list[tuple[str | None, str]] = []
     for line in cue:
         voices = _VOICE.split(line)

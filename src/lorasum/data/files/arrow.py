@@ -13,7 +13,7 @@ from lorasum.files import first_line
 
 
 def read_parquet(reading: Reading) -> Iterator[tuple[str, Row]]:
-    """The rows of a Parquet file; of its columns only what is needed."""
+    """The rows of a Parquet file. Only the needed columns are read."""
     import pyarrow.parquet
 
     check_is_data(reading.path)
@@ -25,7 +25,7 @@ def read_parquet(reading: Reading) -> Iterator[tuple[str, Row]]:
 
 
 def read_arrow(reading: Reading) -> Iterator[tuple[str, Row]]:
-    """Arrow's IPC format, as a file or as a stream, which is what `datasets` writes."""
+    """The rows of an Arrow file, in the IPC file format or the stream format, which `datasets` writes."""
     import pyarrow as pa
 
     check_is_data(reading.path)
@@ -69,7 +69,7 @@ def _arrow_errors(path: Path, what: str) -> Iterator[None]:
 
 
 def _python_rows(batch: Any) -> Iterator[Row]:
-    """The rows of an Arrow batch. The formats check neither texts nor, in Arrow's own files, offsets: we do."""
+    """The rows of an Arrow batch. Texts and offsets are checked here, because the libraries do not check them."""
     import pyarrow as pa
 
     try:

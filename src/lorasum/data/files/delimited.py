@@ -1,4 +1,4 @@
-"""Separated values with a header: commas, semicolons, tabs or bars, whichever the header is written with."""
+"""Reads CSV and TSV files. Fields are separated by commas, semicolons, tabs or bars, as the header shows."""
 
 import csv
 import io
@@ -16,12 +16,12 @@ _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own first line
 
 
 class _TooLong(Exception):  # noqa: N818
-    """A line is longer than any row. It is not kept."""
+    """A line is longer than a row may be."""
 
 
 def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
-    """The rows of a .csv or .tsv file. A quoted field may span lines: the record's first one is its place."""
-    csv.field_size_limit(LONGEST_ROW)  # dialogues are longer than the 128 KiB of old
+    """The rows of a .csv or .tsv file. A quoted field may span lines; the place of a row is its first line."""
+    csv.field_size_limit(LONGEST_ROW)  # dialogues may be longer than the default of 128 KiB
     # surrogateescape keeps a wrong byte inside its own record; `_is_unicode` finds it there
     with (
         opened(reading.path, reading.say) as file,
@@ -57,7 +57,7 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
 
 
 class _Lines:
-    """The lines of a stream, with the number of those read; none is kept that is longer than a row may be."""
+    """The lines of a stream, with the number of lines read. A line that is longer than a row may be is not kept."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text, self.number, self._ahead = text, 0, [""]
@@ -78,19 +78,19 @@ class _Lines:
         return line
 
     def peek(self) -> str:
-        """The next line, which stays."""
+        """The next line, without moving past it."""
         if not self._ahead:
             self._ahead.append(self._text.readline(LONGEST_ROW))
         return self._ahead[0]
 
     def skip(self) -> None:
-        """Pass over the line that was peeked at."""
+        """Move past the line that `peek` returned."""
         self.number += 1
         self._ahead.clear()
 
 
 def _delimiter(reading: Reading, lines: _Lines) -> str:
-    """What separates the fields: told by Excel's first line, or by the header."""
+    """The delimiter, from Excel's first line or from the header."""
     while lines.peek() and not lines.peek().strip("\r\n"):
         lines.skip()
     if said := _EXCEL.fullmatch(lines.peek()):

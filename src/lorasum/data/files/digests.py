@@ -1,4 +1,4 @@
-"""SHA-256 of files. That of a file that has not been touched since is remembered."""
+"""SHA-256 digests of files. The digest of a file that has not changed since is remembered."""
 
 import hashlib
 import time
@@ -8,12 +8,12 @@ from pathlib import Path
 from lorasum.errors import DataError
 from lorasum.remembered import recall, remember
 
-_KEPT = 1000  # digests of files that were not asked for this time
-_SETTLED = 2.0  # seconds: a file younger than that may change again without another time stamp
+_KEPT = 1000  # remembered digests of other files
+_STABLE = 2.0  # seconds: a younger file may change again without a new time stamp
 
 
 def digests(paths: Sequence[Path]) -> list[str]:
-    """The digest of each file. What is remembered is read once and written at most once, however many files there are.
+    """The digest of each file. The file of remembered digests is read once, and written at most once.
 
     Raises:
         DataError: one of them cannot be read.
@@ -34,7 +34,7 @@ def digests(paths: Sequence[Path]) -> list[str]:
                 found.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from error
-        if time.time() - stat.st_mtime > _SETTLED:
+        if time.time() - stat.st_mtime > _STABLE:
             new[key] = [*state, found[-1]]
     if new:
         asked = {str(path) for path in paths}

@@ -1,4 +1,4 @@
-"""Which files of a folder hold the rows: of a plain folder, of one that save_to_disk wrote, of a clone from the hub.
+"""Finds the files with rows in a folder: a plain folder, one that save_to_disk wrote, or a clone from the hub.
 
 Hidden files (macOS writes `._chats.jsonl` beside chats.jsonl), lock files and descriptions of datasets hold none.
 """
@@ -17,19 +17,19 @@ _HIDDEN = (".", "~$", "__MACOSX")
 
 
 def holds_rows(name: str) -> bool:
-    """Whether a file of a known type, by its name, is one that people mean when they name its folder."""
+    """Whether a file of a known type holds rows, judged by its name. A lock file does not."""
     return not name.startswith(_HIDDEN) and name not in _DESCRIPTIONS
 
 
 def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: Say) -> list[Path]:
     """The files of `folder` that hold the rows of `split`, in the order of their names.
 
-    A file named by a split (train-00000-of-00002.parquet) is of that split, where all of them are named so and not all
-    alike. Links that lead out of the folder are passed over.
+    If all files are named by splits, such as train-00000-of-00002.parquet, and not all by one, the names decide.
+    Links that lead out of the folder are skipped.
 
     Args:
         is_known: whether a file's type is known.
-        say: is told what was passed over.
+        say: called with what was skipped.
 
     Raises:
         DataError: there are none, or the folder cannot be read.
@@ -52,10 +52,10 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
 
 
 def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
-    """`files` without the links that lead out of `folder`, which `say` is told of.
+    """`files` without the links that lead out of `folder`. `say` is called with those.
 
-    Whoever gave the folder may not be whoever owns what a link names. A folder inside a repository (Git's, or the
-    hub's cache, where files are links to blobs) may link to all of it.
+    A folder from somebody else must not read the user's private files through a link. A folder inside a repository (of
+    Git, or of the hub's cache, where files are links to blobs) may link to the whole repository.
     """
     if not any(path.is_symlink() for path in files):
         return list(files)
@@ -105,7 +105,7 @@ def _strings(values: Any) -> list[str]:
 
 
 def _named(files: Sequence[Path], split: Split, folder: Path, say: Say) -> list[Path]:
-    """Those named by `split`, where the names say so; else all."""
+    """The files named by `split` if the names tell splits apart, and else all files."""
     by_split = {path.name: split_of(path.name) for path in files}
     kinds = set(by_split.values())
     if None in kinds or len(kinds) < 2 or not (chosen := of_split(by_split, split)):

@@ -1,6 +1,6 @@
-"""JSON files of every shape: an object a line, objects one after another, an array, or one document of rows.
+"""Reads JSON files of every shape: an object a line, objects one after another, an array, or one document of rows.
 
-Lines and arrays are read as streams; one document (json_shapes.py) is read whole, as its shape leaves no choice.
+Lines and arrays are read as streams. One document (json_shapes.py) is read whole, because its shape requires that.
 """
 
 import codecs
@@ -23,13 +23,13 @@ _LINES_TRIED = 200
 
 
 def read_json(reading: Reading) -> Iterator[tuple[str, Row]]:
-    """The rows of a .json, .jsonl or .ndjson file: what is in it tells its form, not its name."""
+    """The rows of a .json, .jsonl or .ndjson file. The content tells its form, not the name."""
     with opened(reading.path, reading.say) as file:
         yield from (_lines if _is_lines(reading, file) else _documents)(reading, file)
 
 
 def _is_lines(reading: Reading, file: Opened) -> bool:
-    """Whether every line is a row. Broken lines are allowed for: one row that is whole is enough."""
+    """Whether each line is a row. One complete row is enough, because other lines may be broken."""
     lines = [line for line in file.head.split(b"\n") if line.strip()]
     if not file.whole:
         lines = lines[:-1] or lines  # the last one is cut
@@ -103,7 +103,7 @@ def _raw(line: bytes) -> str:
 
 
 def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
-    """The elements of an array; or objects one after another; or the rows of the one document there is."""
+    """The elements of an array, objects one after another, or the rows of a single document."""
     scanner = _Scanner(reading, file)
     rows = scanner.elements() if scanner.next_sign() == "[" else scanner.values()
     first = list(islice(rows, 1))
@@ -131,7 +131,7 @@ class _Scanner:
         self.is_document = False
 
     def next_sign(self) -> str:
-        """The next sign that is no white space, which stays; empty at the end."""
+        """The next character that is no white space, without moving past it; empty at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _SPACE:
                 self._at += 1
@@ -147,7 +147,7 @@ class _Scanner:
                 self._at += 1
 
     def elements(self) -> Iterator[Any]:
-        """The elements of the array that begins here, which is all there is."""
+        """The elements of the array that begins here. Nothing may follow it."""
         self._at += 1
         if self.next_sign() != "]":
             yield self._value()
@@ -179,7 +179,7 @@ class _Scanner:
                     return value
 
     def _more(self) -> bool:
-        """Read on, twice as much each time for one value; False at the end of the file."""
+        """Read more, twice as much each time for one value. False at the end of the file."""
         if self._ended:
             return False
         self._lines += self._text.count("\n", 0, self._at)

@@ -1,4 +1,4 @@
-"""One JSON document that holds many rows, to its rows: as pandas, the hub's viewer and people's scripts write them.
+"""Finds the rows in one JSON document, in the shapes that pandas, the hub's viewer and people's scripts write.
 
     {"data": [{row}, {row}]}                               a list under a name, such as data, rows, train
     {"dialogue": {"0": …, "1": …}, "summary": {…}}         pandas' to_json(), by column
@@ -23,10 +23,10 @@ def rows_of(document: Mapping[str, Any], columns: Columns, split: Split) -> Iter
     """The rows of a document.
 
     Args:
-        split: which one to take of a document that holds several, as {"train": […], "test": […]}.
+        split: the split to take from a document that holds several, such as {"train": […], "test": […]}.
 
     Raises:
-        ValueError: it holds several lists of rows, and nothing says which one is meant.
+        ValueError: it holds several lists of rows, and nothing tells which one to take.
     """
     mapped = [document.get(columns.dialogue), document.get(columns.summary)]
     if all(value is not None for value in mapped):
@@ -51,7 +51,7 @@ def _is_table(value: Any) -> bool:
 
 
 def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split) -> list[Any]:
-    """The one list of rows that is meant; none where the lists are no rows but, say, a row's messages."""
+    """The list of rows to take; empty if the lists are no rows but, for example, one row's messages."""
     by_split = {key: split_of(key) for key in tables}
     if any(by_split.values()):
         chosen = of_split(by_split, split)
@@ -65,12 +65,12 @@ def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split) -> l
 
 
 def _unwrapped(row: Mapping[str, Any]) -> Any:
-    """A row of the hub's dataset viewer stands under `row`, beside its number."""
+    """The row itself. The hub's dataset viewer puts it under `row`, beside its number."""
     return row["row"] if "row_idx" in row and isinstance(row.get("row"), Mapping) else row
 
 
 def _lists(document: Mapping[str, Any], mapped: list[Any]) -> list[Any]:
-    """The rows of columns that are lists. A dialogue of messages with a list of summaries is one row, and is none."""
+    """The rows of columns that are lists; empty if it is one row with lists, such as messages and several summaries."""
     dialogues, summaries = mapped
     if not (isinstance(dialogues, list) and isinstance(summaries, list) and len(dialogues) == len(summaries)):
         return []

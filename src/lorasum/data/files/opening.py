@@ -1,4 +1,4 @@
-"""A text file's bytes: decompressed, and in UTF-8 whatever encoding it was saved in. A BOM is left out."""
+"""Opens text files: decompresses them and turns any encoding into UTF-8, without a byte order mark."""
 
 import codecs
 import gzip
@@ -15,19 +15,19 @@ from lorasum.errors import DataError
 from lorasum.files import first_line
 
 COMPRESSED = (".gz", ".zst")
-LONGEST_ROW = 16 * 2**20  # bytes; what is longer is no row, but a file of another type
+LONGEST_ROW = 16 * 2**20  # bytes; anything longer is no row, but a file of another type
 
 Say = Callable[[str, str], None]
 """Called with a file's name and what is odd about it, such as `read as Windows-1252`."""
 
-_HEAD = 2**18  # bytes that tell what a file is
+_HEAD = 2**18  # bytes by which the type and encoding of a file are recognised
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_OTHERS = {  # by their first bytes: (what they are, what to do)
+_OTHERS = {  # by their first bytes: the type of the file, and the hint
     b"PK\x03\x04": ("a zip file or an Excel workbook", "unpack it; in Excel, save it as 'CSV UTF-8'"),
     b"\x1f\x8b": ("compressed with gzip", "add .gz to its name"),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "add .zst to its name"),
@@ -48,9 +48,9 @@ class Opened:
 
     Attributes:
         plain: binary stream of UTF-8.
-        head: its first bytes, 256 KiB at most, which `plain` yields too.
-        whole: whether `head` is all there is.
-        size: of the file on disk, bytes.
+        head: its first bytes, at most 256 KiB. `plain` yields them too.
+        whole: whether `head` is the whole file.
+        size: bytes of the file on disk.
     """
 
     plain: Any
@@ -92,10 +92,10 @@ def opened(path: Path, say: Say) -> Iterator[Opened]:
 
 
 def check_is_text(path: Path, head: bytes) -> None:
-    """See that a text file is none of the types that often have a wrong name.
+    """Check that a file is text, and not one of the types that often have a wrong suffix.
 
     Raises:
-        DataError: it is; the message names the type.
+        DataError: it is of such a type; the message names it.
     """
     _check_is_no_pointer(path, head)
     for start, (what, hint) in _OTHERS.items():
@@ -104,10 +104,10 @@ def check_is_text(path: Path, head: bytes) -> None:
 
 
 def check_is_data(path: Path) -> None:
-    """See that a file is there, as it is not in a clone without Git LFS.
+    """Check that a file holds data and not a Git LFS pointer.
 
     Raises:
-        DataError: there is a pointer to it only, or it cannot be read.
+        DataError: it is a pointer, or it cannot be read.
     """
     with _bytes_of(path) as (plain, _):
         _check_is_no_pointer(path, plain.read(len(_LFS)))
@@ -123,7 +123,7 @@ def _check_is_no_pointer(path: Path, head: bytes) -> None:
 
 @contextmanager
 def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
-    """A file's bytes, decompressed, and the file on disk; what is wrong with it while it is read is a DataError."""
+    """A file's decompressed bytes, and the file on disk. An error while they are read becomes a DataError."""
     try:
         with path.open("rb") as disk:
             if path.suffix.lower() == ".gz":
@@ -147,7 +147,7 @@ def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
 
 
 def _encoding(head: bytes, whole: bool) -> str:
-    """The encoding of a file that is not in UTF-8; empty for one that is, be it damaged."""
+    """The encoding of a file that is not in UTF-8; empty for UTF-8, even with damaged bytes."""
     for bom, encoding in _BOMS:
         if head.startswith(bom):
             return encoding if _decodes(head, encoding, whole) else ""
@@ -171,8 +171,8 @@ def _decodes(head: bytes, encoding: str, whole: bool) -> bool:
 def _is_western(head: bytes) -> bool:
     """Whether bytes that are not UTF-8 are Windows-1252, as Excel writes Western European languages.
 
-    A file of UTF-8 with a broken byte is none, and neither is one of another code page: reading that as Windows-1252
-    would damage every word without a sign of it.
+    UTF-8 with a broken byte is not, and neither is another code page: read as Windows-1252, its words would be damaged
+    without a warning.
     """
     if not head.decode("utf-8", "ignore").isascii():
         return False

@@ -1,4 +1,4 @@
-"""Files of rows, read as streams. A row that cannot be read is told, not lost; a file that cannot be is an error.
+"""Reads files of rows as streams. An unreadable row is reported, and an unreadable file is an error.
 
 The suffix tells the type: .jsonl, .json, .csv, .tsv, .parquet or .arrow; of the text ones, .gz and .zst too.
 """
@@ -31,7 +31,7 @@ _SHOWN = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 
 
 def file_type(path: Path) -> str | None:
-    """The suffix that tells how to read a file, such as `.jsonl` for chats.jsonl.gz; None for one of no known type."""
+    """The suffix that tells how to read a file, such as `.jsonl` for chats.jsonl.gz; None if its type is not known."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()

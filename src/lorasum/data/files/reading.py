@@ -1,4 +1,4 @@
-"""What a reader of files is given."""
+"""Reading: the arguments of every reader of files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ TICK_ROWS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A file to read, what of it is wanted, and who is told of progress and oddities."""
+    """A file to read, the columns that are wanted, and the callbacks for progress and remarks."""
 
     path: Path
     columns: Columns
@@ -27,19 +27,19 @@ class Reading:
 
     @property
     def name(self) -> str:
-        """What messages call the file."""
+        """The file's name in messages."""
         return self.path.name
 
 
 def unsaid(name: str, text: str) -> None:
-    """For callers that nobody listens to."""
+    """A callback for remarks that ignores them."""
 
 
 def needed_columns(name: str, names: list[str], columns: Columns) -> list[str]:
-    """The columns to read: the mapped ones; all, for the error to list, when one of them is missing.
+    """The columns to read: the mapped ones, or all if one of these is missing, so that the error can list them.
 
     Raises:
-        DataError: two that are needed have one name.
+        DataError: two needed columns have the same name.
     """
     outer = (one if one in names else one.partition(".")[0] for one in (columns.dialogue, columns.summary))
     mapped = list(dict.fromkeys(outer))

@@ -1,4 +1,4 @@
-"""Objects in S3 as files: downloaded once, under a name that has the object's version in it."""
+"""Downloads objects from S3. Each version of an object is downloaded once, under a name of its own."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from lorasum.files import FILE_MODE, make_folder, maker_lock
 
 @dataclass(frozen=True, slots=True)
 class S3Login:
-    """As whom S3 is asked: a profile of the AWS configuration files, and a region; None is the environment's."""
+    """The AWS profile and region for S3. None takes that of the environment."""
 
     profile: str | None = None
     region: str | None = None
@@ -27,7 +27,7 @@ class S3Login:
         """The S3 client.
 
         Raises:
-            BackendError: the profile is not there, or nobody is logged in.
+            BackendError: the profile does not exist, or there are no credentials.
             DataError: boto3 is not installed.
         """
         try:
@@ -40,7 +40,7 @@ class S3Login:
 
 @dataclass(frozen=True, slots=True)
 class S3Object:
-    """One object, as a listing shows it; `etag` is another one whenever its content is. `login` reads it."""
+    """One object of a listing. `etag` changes with its content, and `login` is used to read it."""
 
     bucket: str
     key: str
@@ -50,13 +50,13 @@ class S3Object:
 
     @property
     def local(self) -> Path:
-        """Where it lies once it is downloaded."""
+        """The path of the downloaded file."""
         version = hashlib.sha256(f"{self.bucket}/{self.key} {self.etag} {self.size}".encode()).hexdigest()[:16]
         return paths.home() / "downloads" / version / Path(self.key).name
 
 
 def find_objects(uri: str, is_meant: Callable[[Path], bool], login: S3Login) -> list[S3Object]:
-    """The objects of an s3:// address: of an object, of a folder, or of a pattern with * ? []. In order of their keys.
+    """The objects of an s3:// address, sorted by key. It names an object, a folder, or a pattern with * ? [].
 
     Args:
         is_meant: whether a file of a folder is of a known type.
@@ -80,11 +80,11 @@ def find_objects(uri: str, is_meant: Callable[[Path], bool], login: S3Login) -> 
 
 
 def download(there: S3Object) -> Path:
-    """The object as a file; nothing is fetched that is here already.
+    """Download the object, unless that was done before, and return the file.
 
     Raises:
-        BackendError: S3 does not give it.
-        DataError: it cannot be written here, or was changed meanwhile.
+        BackendError: S3 refuses it or does not answer.
+        DataError: the file cannot be written, or the object was changed meanwhile.
     """
     target = there.local
     if target.is_file():
@@ -108,7 +108,7 @@ def download(there: S3Object) -> Path:
 
 
 def _remove_what_the_dead_left(target: Path) -> None:
-    """Remove unfinished downloads: of this object, whose lock is held, and of others that nobody holds the lock of.
+    """Remove unfinished downloads of this object, whose lock is held, and of others whose lock nobody holds.
 
     boto3 writes `name.part.0A1B2C3D` first.
     """

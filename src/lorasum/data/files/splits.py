@@ -1,4 +1,4 @@
-"""Which split a name speaks of: `train-00000-of-00002.parquet` and `data.train` are of the training split."""
+"""Recognises splits by their names: `train-00000-of-00002.parquet` and `data.train` are of the training split."""
 
 import re
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ _NAME = re.compile(
 
 
 def split_of(name: str) -> str | None:
-    """`train`, `test` or `validation`, as the hub tells files by their names; None for a name of no split."""
+    """`train`, `test` or `validation`, by the hub's rules for file names; None if the name tells no split."""
     match = _NAME.search(name)
     return next((kind for kind, names in _KINDS.items() if match[1].lower() in names), None) if match else None
 
 
 def of_split(names: Mapping[str, str | None], split: Split) -> list[str]:
-    """Those of `names` that are of `split`; the validation split's where there is no test split."""
+    """The `names` that belong to `split`. If there is no test split, the validation split takes its place."""
     for kind in (split, "validation") if split == "test" else (split,):
         if chosen := [name for name, its in names.items() if its == kind]:
             return chosen

@@ -1,1 +1,1 @@
-"""Personal data in chats: what it looks like, how it is found, and how it is taken out."""
+"""Finds personal data in chats, counts it, and replaces it on request."""

@@ -1,10 +1,10 @@
-"""Personal data in chats: email addresses, phone, card and bank account numbers are counted, and taken out on request.
+"""Finds email addresses, phone, card and bank account numbers in chats, counts them, and replaces them on request.
 
-Everything is looked for in the text's shadow: a copy of the same length in which digits of all scripts, no-break spaces
-and the many dashes are plain ASCII. What is found in the shadow at 10 to 25 is in the text at 10 to 25.
+The search runs on the text's shadow: a copy of the same length in which digits of all scripts, no-break spaces and all
+dashes are plain ASCII. So a match in the shadow at 10 to 25 is in the text at 10 to 25.
 
-What is no phone number (a date, a time, a price, an order number) is blanked out in the shadow first: so it can neither
-be taken for one, nor be glued to the number beside it. docs/redaction.md says how well this works.
+Dates, times, prices and order numbers are blanked out in the shadow first. So they are not taken for phone numbers, nor
+joined to a number beside them. docs/redaction.md says how well this works.
 """
 
 import re
@@ -35,7 +35,7 @@ class Found(NamedTuple):
 
 
 def count_personal(texts: Sequence[str], found: Counter[str], region: str = "US") -> None:
-    """Add to `found` how much personal data of each kind there seems to be in `texts`.
+    """Count the personal data in `texts`, and add the number of each kind to `found`.
 
     Args:
         region: country of phone numbers that name none, as `US`.
@@ -49,11 +49,11 @@ def count_personal(texts: Sequence[str], found: Counter[str], region: str = "US"
 
 
 def redact(text: str, region: str, taken: Counter[str] | None = None) -> str:
-    """`text` with the marks of MASKS in the place of personal data.
+    """`text` with the masks of MASKS in place of personal data.
 
     Args:
         region: country of phone numbers that name none, as `US`.
-        taken: how much of each kind was taken out is added to it.
+        taken: the number of replacements of each kind is added to it.
 
     Raises:
         DataError: the library that knows phone numbers is not installed.
@@ -245,7 +245,7 @@ def _ascii_forms() -> dict[int, str]:
 
 @cache
 def _phonenumbers() -> Any:
-    """The library that knows all countries' phone numbers; None where it is not installed."""
+    """The library that knows all countries' phone numbers; None if it is not installed."""
     try:
         import phonenumbers
     except ImportError:

@@ -1,5 +1,5 @@
-"""The forms of personal data, and of what looks like it. All but CANDIDATE are for the shadow of a text (finding.py):
-its digits, spaces and dashes are ASCII."""
+"""The patterns of personal data, and of what looks like it. All but CANDIDATE are for the shadow of a text
+(finding.py), in which digits, spaces and dashes are ASCII."""
 
 import re
 

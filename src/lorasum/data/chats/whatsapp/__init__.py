@@ -1,1 +1,1 @@
-"""Chats as WhatsApp exports them, in the languages and forms that the app writes."""
+"""Reads the chats that WhatsApp exports, in all languages and forms that the app writes."""

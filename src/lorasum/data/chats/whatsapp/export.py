@@ -1,7 +1,7 @@
-"""A chat as WhatsApp exports it, to a dialogue: one line a message, without dates, notices and pictures. Pure.
+"""Turns a WhatsApp export into a dialogue: one line a message, without dates, notices and pictures. Pure functions.
 
 WhatsApp writes one message as `DATE, TIME - NAME: TEXT` (Android) or `[DATE, TIME] NAME: TEXT` (iPhone), with dates and
-times in the form of the phone's language. Lines without such a beginning go on with the message above. An iPhone puts
+times in the form of the phone's language. A line without such a beginning continues the message above. An iPhone puts
 notices under a name too, and marks them with U+200E (U+200F in right-to-left languages) in front of the text.
 """
 
@@ -62,7 +62,7 @@ _SHORTEST_SENTENCE = 40  # characters: shorter talk of encryption is a person's
 
 
 class _Message(NamedTuple):
-    """A line with a date and those that follow it; `mark`: of the app, in front of the line."""
+    """A line with a date, and the lines that continue it. `mark` is the app's mark in front of the line."""
 
     name: str | None
     lines: list[str]
@@ -94,7 +94,7 @@ def _signs(messages: list[_Message], form: Form) -> tuple[str, ...]:
 
 
 def _has_trace_of_the_app(messages: list[_Message], signs: tuple[str, ...]) -> bool:
-    """Whether something is there that only WhatsApp writes: a mark, a placeholder, the notice of encryption."""
+    """Whether the text holds something that only WhatsApp writes: a mark, a placeholder or the notice of encryption."""
     return any(message.name is not None for message in messages) and any(
         message.mark
         or message.lines[0].startswith(signs)
@@ -136,7 +136,7 @@ _LEFT = re.compile(
 
 
 def _is_notice(message: _Message, speakers: set[str]) -> bool:
-    """Whether a line without a name tells about a group, or about somebody who speaks, as `Ana left` does."""
+    """Whether a line without a name is about the group or one of its members, such as `Ana left`."""
     text = bare_text(message.lines[0])
     if _LEFT.match(text) or has_any((*words.ENCRYPTED, *words.GROUP), text):
         return True
@@ -144,7 +144,7 @@ def _is_notice(message: _Message, speakers: set[str]) -> bool:
 
 
 def _spoken(message: _Message, signs: tuple[str, ...]) -> tuple[str, list[str]]:
-    """What a person wrote in a message, and what was left out of it: `notices`, `media`."""
+    """The text that a person wrote in a message, and the kinds of what was left out: `notices`, `media`."""
     if message.name is None or message.lines[0] == "null":  # what Android writes for a view-once photo
         more = [bare_text(line) for line in message.lines[1:]]
         return " ".join(line for line in more if line), ["notices"]

@@ -1,4 +1,4 @@
-"""How a message begins in a WhatsApp export: date, time and name, in the forms of many languages. Pure.
+"""Recognises the beginning of a message in a WhatsApp export: date, time and name, in the forms of many languages.
 
     14/3/2024, 9:02 a. m. - Ana: hi          [14.03.24, 09:02:11] Ana: hi          2024年3月14日 下午9:02 - Ana: hi
 
@@ -31,12 +31,12 @@ _LOOSE = r"[^\W\d_][^\s\d:\[\]]{0,13}(?: [^\W\d_][^\s\d:\[\]]{0,9})?"
 
 
 class Form(NamedTuple):
-    """How the messages of one file begin; all in the same way.
+    """The form in which all messages of one file begin.
 
     Attributes:
-        bracket: in brackets, as an iPhone writes it.
-        months: with names of months, which only old exports have.
-        loose: any word or two beside the time may be a.m. or p.m.; else those of the table.
+        bracket: date and time are in brackets, as an iPhone writes them.
+        months: dates have names of months, as only old exports do.
+        loose: any one or two words beside the time count as a.m. or p.m., and not only those of the table.
     """
 
     bracket: bool
@@ -64,7 +64,7 @@ def _header(form: Form) -> re.Pattern[str]:
 
 
 class Head(NamedTuple):
-    """What a line says that begins a message.
+    """The parts of a line that begins a message.
 
     Attributes:
         name: empty for a contact without a name; None for a notice.
@@ -97,14 +97,14 @@ def read_head(line: str, form: Form) -> Head | None:
 
 
 def _may_begin(bare: str, form: Form) -> bool:
-    """A look at the first letters, which nearly every other line fails: the whole pattern takes 20 times as long."""
+    """A quick check of the first letters, which rejects most other lines. The full pattern takes 20 times as long."""
     if form.bracket:
         return bare[:1] == "["
     return any(map(str.isdigit, bare[:24])) if form.months else bare[:1].isdigit() or bare[1:2].isdigit()
 
 
 def _is_sentence(name: str) -> bool:
-    """Whether what stands before a colon is no name but a notice, as in `Ana named the group "Trip: May"`."""
+    """Whether the text before a colon is a notice and no name, as in `Ana named the group "Trip: May"`."""
     within_quotes = len(_QUOTE.findall(name)) % 2 == 1
     return within_quotes or (len(name) > _LONGEST_NAME and has_any((*words.ENCRYPTED, *words.GROUP), name))
 
@@ -114,7 +114,7 @@ _LONGEST_NAME = 15  # characters that are not looked into
 
 
 def _after(line: str, count: int) -> str:
-    """`line` behind its first `count` characters that are no marks; a mark that follows them stays."""
+    """`line` without its first `count` characters, not counting marks. A mark that follows them stays."""
     for index, char in enumerate(line):
         if count == 0:
             return line[index:]
@@ -123,7 +123,7 @@ def _after(line: str, count: int) -> str:
 
 
 def first_message(text: str) -> tuple[int, Form] | None:
-    """How many lines stand above the first message, and how messages begin."""
+    """The number of lines above the first message, and the form in which messages begin."""
     lines = text.split("\n", LINES_ABOVE + 1)[:LINES_ABOVE]
     for forms in _FORMS:
         for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Which part of a message WhatsApp wrote itself: placeholders, attachments, tags, and the marks around them. Pure."""
+"""Recognises what WhatsApp itself writes in a message: placeholders, attachments, tags, and the marks around them."""
 
 import re
 from collections.abc import Iterable
@@ -50,7 +50,7 @@ def _parted(line: str) -> tuple[str, str, str]:
 
 
 def _caption(text: str) -> str:
-    """`text`, or nothing where it is the name of a file, or its name and length: `offer.pdf • 3 pages`."""
+    """`text`, or an empty text if it is the name of a file, perhaps with its length: `offer.pdf • 3 pages`."""
     text = text.strip()
     return "" if FILE_NAME.fullmatch(text) or _DOCUMENT.fullmatch(text) else text
 
@@ -77,7 +77,7 @@ def without_tag(line: str) -> str:
 
 
 def is_in_place(line: str) -> bool:
-    """Whether a whole line is what the app writes in place of a message: deleted, a missed call, a view-once photo."""
+    """Whether a line is what the app writes instead of a message: deleted, a missed call, or a view-once photo."""
     bare = bare_text(line)
     return bare.lstrip("<")[:4].casefold() in _begun_by_the_app() and bool(_in_place().fullmatch(bare))
 
@@ -127,5 +127,5 @@ def has_any(stems: Iterable[str], text: str) -> bool:
 
 
 def bare_text(text: str) -> str:
-    """`text` without marks, its kinds of blanks made plain ones, stripped."""
+    """`text` without marks, with plain blanks only, and stripped."""
     return text.translate(NO_MARKS).strip()

@@ -1,4 +1,4 @@
-"""What WhatsApp itself writes into an export, in the languages it is used in: one table for each kind.
+"""The phrases that WhatsApp itself writes into an export, in many languages: one table for each kind.
 
 A phrase here is compared with a whole line, or with what stands in brackets, and never looked for inside a sentence.
 So "the image was omitted" stays what a person said. Case, a full stop at the end and kinds of spaces do not matter.
