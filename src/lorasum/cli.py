@@ -418,6 +418,21 @@ def status(
         raise OverdueError("; ".join(shown.alarms), hint)
 
 
+@app.command(epilog="lorasum logs -c configs/quickstart.yaml -f")
+def logs(
+    config: ConfigFile,
+    endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint's log, not the training job's.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new lines until it ends.")] = False,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print the log of the newest training job or of the endpoint."""
+    from lorasum.commands.logs import logs
+
+    _run(config, overrides, False, quiet, lambda context: logs(context, endpoint, follow))
+
+
 app.add_typer(config_app, name="config")
 
 

@@ -42,6 +42,7 @@ class InMemoryBackend:
         self.price: float | None = 0.0
         self.billed: float | None = 0.0
         self.warm: set[str] = set()
+        self.logs: dict[str, list[str]] = {}
         self.ends: dict[str, datetime | None] = {}
 
     def _call(self, method: str) -> None:
@@ -116,6 +117,10 @@ class InMemoryBackend:
             return None
         self.endpoints[name] = before
         return before
+
+    def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
+        self._call("log_lines")
+        yield from self.logs.get(kind, ())
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
         return []

@@ -128,6 +128,16 @@ class Backend(Protocol):
             BackendError: it could not be put back; the message says what is left.
         """
 
+    def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
+        """Yield the lines that the process has written, from the beginning; nothing where there is no log.
+
+        Args:
+            follow: wait for new lines until it no longer runs.
+
+        Raises:
+            BackendError: the log cannot be read.
+        """
+
     def endpoint_log(self, run: str, name: str) -> list[str]:
         """The last lines of its log, where the user has no file of it."""
 

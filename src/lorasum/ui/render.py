@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,10 @@ def show(result: object, as_json: bool = False) -> None:
     """
     if as_json:
         text(json.dumps(_plain(result), indent=2, allow_nan=False))
+    elif isinstance(result, Iterator):
+        for line in result:
+            text(str(line))
+            sys.stdout.flush()  # one line of a log at a time, where a program waits for it
     elif isinstance(result, Prediction) and result.reference is None:
         text(result.summary)
     elif isinstance(result, Mapping):

@@ -111,7 +111,7 @@ def _toy(tmp_path: Path) -> EndpointSpec:
 
 
 def pids() -> list[int]:
-    return [process.pid for process in local_endpoints._processes(local_endpoints._folder(RUN, "toy"))]
+    return [process.pid for process in local_endpoints.processes_of(local_endpoints.folder_of(RUN, "toy"))]
 
 
 def test_an_endpoint_outlives_the_process_that_started_it(endpoint: EndpointRef) -> None:

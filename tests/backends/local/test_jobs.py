@@ -129,6 +129,15 @@ def test_a_job_is_followed_from_its_beginning_to_its_artifact(backend: Backend, 
     assert list(backend.follow_training(job)) == events
 
 
+def test_the_log_of_a_job_is_followed_to_its_end(backend: Backend, spec: Any) -> None:
+    job = backend.start_training(spec(steps="3"))
+    run = Path(job.location).parents[1].name
+    (Path(job.location) / "log").open("a").write("a line of the log\n")
+    assert "a line of the log" in list(backend.log_lines("training_job", run, job.name, follow=True))
+    assert backend.training_state(job) == JobState("completed"), "it was followed to the end"
+    assert list(backend.log_lines("training_job", run, "no-such-job", follow=True)) == []
+
+
 def test_a_completed_job_is_not_started_again(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec())
     events = list(backend.follow_training(job))

@@ -46,6 +46,7 @@ def test_the_policy_allows_every_call_of_a_run(account: StandIn) -> None:
     backend.endpoint_state("chats", "chats")
     backend.live("chats")
     assert backend.endpoint_log("chats", "chats")
+    assert list(backend.log_lines("endpoint", "chats", "chats", follow=False))
     backend.delete_endpoint("chats", "chats")
     backend.delete_files("chats", data=True, artifacts=True)
     backend.usd_per_hour("endpoint")

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
+from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import MAX_SECONDS, RECORD_FILE, ArtifactRecord, Event, read_event, read_record
 from lorasum.errors import BackendError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _JOB_FLAG = "--checkpoint_dir"
 _TRAINING_NEEDS = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "psutil")
 
-_POLL = 0.2  # seconds
 _JOB_GRACE = 120.0  # seconds from SIGTERM to SIGKILL, as on SageMaker
 _RESUME = "the same command starts it again, from its newest checkpoint"
 
@@ -111,21 +110,9 @@ class LocalBackend:
     def follow_training(self, job: JobRef) -> Iterator[Event]:
         running = _job_processes(Path(job.location))
         path = container.metrics_file(Path(job.location) / "ml")
-        position, rest = 0, b""
-        while True:
-            ended = not any(processes.alive(process) for process in running)  # before the last reading
-            if path.is_file():
-                with path.open("rb") as file:
-                    file.seek(position)
-                    rest += file.read()
-                    position = file.tell()
-            *lines, rest = rest.split(b"\n")
-            for line in lines:
-                if event := read_event(line):
-                    yield event
-            if ended:
-                return
-            time.sleep(_POLL)
+        for line in lines_of(path, lambda: any(processes.alive(process) for process in running)):
+            if event := read_event(line):
+                yield event
 
     def stop_training(self, job: JobRef) -> None:
         folder = Path(job.location)
@@ -161,6 +148,16 @@ class LocalBackend:
 
     def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
         return None
+
+    def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
+        of_a_job = kind == "training_job"
+        folder = _job_folder(run, name) if of_a_job else endpoints.folder_of(run, name)
+
+        def is_running() -> bool:
+            return follow and bool(_job_processes(folder) if of_a_job else endpoints.processes_of(folder))
+
+        for line in lines_of(folder / "log", is_running):
+            yield line.decode("utf-8", errors="replace").rstrip()
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
         return []  # the user has it as a file

@@ -36,8 +36,8 @@ _DEPLOY = "run `lorasum deploy`"
 
 def start(spec: EndpointSpec) -> EndpointRef:
     """Start, adopt or replace the endpoint, and wait until it is in service."""
-    folder = _folder(spec.run, spec.name)
-    serving = _processes(folder)
+    folder = folder_of(spec.run, spec.name)
+    serving = processes_of(folder)
     if serving and not _is_meant(serving[0], spec):
         _stop(folder, serving)  # its end stays: it is the new one's
         serving = []
@@ -51,8 +51,8 @@ def start(spec: EndpointSpec) -> EndpointRef:
 
 def state(run: str, name: str) -> EndpointState:
     """The state, judged by the process and its /ping. A process that ended on its own is failed until deleted."""
-    folder = _folder(run, name)
-    serving = _processes(folder)
+    folder = folder_of(run, name)
+    serving = processes_of(folder)
     if not serving:
         if not os.path.lexists(folder / STATE_FILE):
             return EndpointState("absent")
@@ -111,7 +111,7 @@ def _too_late(where: str, timeout: float) -> NoAnswerError:
 
 def expire(run: str, name: str, at: datetime | None) -> None:
     """Write down when the server ends, which looks there every second; None takes it away."""
-    path = _folder(run, name) / EXPIRY_FILE
+    path = folder_of(run, name) / EXPIRY_FILE
     try:
         if at is None:
             path.unlink(missing_ok=True)
@@ -123,8 +123,8 @@ def expire(run: str, name: str, at: datetime | None) -> None:
 
 def delete(run: str, name: str) -> bool:
     """Stop the process and remove its state file. The log stays."""
-    folder = _folder(run, name)
-    existed = _stop(folder, _processes(folder))
+    folder = folder_of(run, name)
+    existed = _stop(folder, processes_of(folder))
     expire(run, name, None)
     return existed
 
@@ -196,11 +196,11 @@ def _port_taken(port: int) -> BackendError:
     )
 
 
-def _folder(run: str, name: str) -> Path:
+def folder_of(run: str, name: str) -> Path:
     return paths.run_dir(run) / "endpoints" / name
 
 
-def _processes(folder: Path) -> list["Process"]:
+def processes_of(folder: Path) -> list["Process"]:
     return [process for process, _ in processes.find(_FLAG, lambda value: value == str(folder))]
 
 

@@ -115,6 +115,11 @@ class SageMakerBackend:
     def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
         return endpoints.restore(self._session, run, name, self._report)
 
+    def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
+        if kind == "training_job":
+            return jobs.log_lines(self._session, name, follow)
+        return endpoints.log_lines(self._session, run, name, follow)
+
     def endpoint_log(self, run: str, name: str) -> list[str]:
         return endpoints.log_tail(self._session, name)
 

@@ -6,7 +6,7 @@ costs money; parts.py handles the other two. An endpoint is updated in place. It
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -117,9 +117,17 @@ def restore(session: Session, run: str, name: str, report: Reporter) -> Endpoint
 
 def log_tail(session: Session, name: str) -> list[str]:
     """The last lines of the log of the endpoint's newest container."""
+    return _log(session, name).tail()
+
+
+def log_lines(session: Session, run: str, name: str, follow: bool) -> Iterator[str]:
+    """The lines of the log of the endpoint's containers; those of an earlier endpoint too, where it is gone."""
+    return _log(session, name).lines(lambda: follow and state(session, run, name).status in ("creating", "in_service"))
+
+
+def _log(session: Session, name: str) -> Log:
     described = _describe(session, name)
-    since = described["CreationTime"] if described else None
-    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", since).tail()
+    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", described["CreationTime"] if described else None)
 
 
 def state(session: Session, run: str, name: str) -> EndpointState:

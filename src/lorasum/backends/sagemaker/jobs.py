@@ -153,6 +153,13 @@ def follow(session: Session, job: JobRef) -> Iterator[Event]:
         time.sleep(poll_seconds())
 
 
+def log_lines(session: Session, job_name: str, follow: bool) -> Iterator[str]:
+    """The lines of the log of the job's newest attempt."""
+    if job := find(session, job_name):
+        log = Log(session, _LOGS, f"{_name(job)}/")
+        yield from log.lines(lambda: follow and state(session, job).status == "running")
+
+
 def stop(session: Session, job: JobRef) -> None:
     """Ask SageMaker to stop the job and wait for it: SIGTERM, two minutes, SIGKILL, then the upload.
 

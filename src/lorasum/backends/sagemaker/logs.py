@@ -1,9 +1,11 @@
 """A container's log in CloudWatch."""
 
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from lorasum.aws import aws_errors, is_missing
-from lorasum.backends.sagemaker.session import Session
+from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import read_event
 from lorasum.errors import BackendError
 
@@ -31,6 +33,15 @@ class Log:
     def new_lines(self) -> list[str]:
         """The lines since the last call; none before the container has written its first line."""
         return [line for stream in self._streams() for line in self._new_lines(stream)]
+
+    def lines(self, is_running: Callable[[], bool]) -> Iterator[str]:
+        """The lines from the beginning, and new ones for as long as the container runs."""
+        while True:
+            running = is_running()  # asked before the log is read, so that nothing is missed
+            yield from (line.rstrip() for line in self.new_lines())
+            if not running:
+                return
+            time.sleep(poll_seconds())
 
     def tail(self) -> list[str]:
         """The last lines, without the events of the training script."""
