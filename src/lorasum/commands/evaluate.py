@@ -1,4 +1,4 @@
-"""Evaluate: is the tuned model good enough? Its summaries of the test dialogues, scored and compared with others'."""
+"""Evaluate: score the tuned model's summaries of the test dialogues, and compare them with those of other models."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ from lorasum.lifecycle.serving import Summarizer
 from lorasum.resources import Origin
 from lorasum.results import EvaluateResult, JudgeFigures
 from lorasum.scoring.baselines import lead
-from lorasum.scoring.evaluation import FIGURES, ScoredSummary, compare, mean_scores, score_summaries, worst
+from lorasum.scoring.evaluation import FIGURES, ScoredSummary, Scores, compare, mean_scores, score_summaries, worst
 from lorasum.scoring.words import language_of
 
 TUNED, BASE, LEAD = "fine-tuned", "base model", "first 3 sentences"
-"""What is scored. Another run is called by its name."""
+"""Names of what is scored. Another run has its own name."""
 _BASE = "--base"
 """Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
 _AGAIN = "free some disk, then evaluate again"
@@ -43,15 +43,15 @@ def evaluate(
 ) -> EvaluateResult:
     """Score the endpoint's summaries of the first `limit` test dialogues (all, if None).
 
-    They are compared with the dialogues' first three sentences, with the base model, which is asked with the same
-    prompt through an endpoint of its own, and with another run. Summaries are kept: none is asked for twice.
+    They are compared with the dialogues' first three sentences, with the base model, and with another run. The base
+    model gets the same prompts, through an endpoint of its own. Summaries are kept, so that none is asked for twice.
 
     Args:
-        base: whether to compare with the base model. None does so where it costs nothing: on the user's own machine, or
-            once its summaries are kept.
+        base: whether to compare with the base model. None does so if it costs nothing: on the user's own machine, or
+            if its summaries are kept.
         other: name of another run that was evaluated on the same dialogues.
-        concurrency: requests under way at once.
-        at_least: the least that a figure may be, by its name.
+        concurrency: number of requests at once.
+        at_least: the lowest allowed value of a figure, by its name.
 
     Raises:
         LorasumError: no endpoint is in service, the test examples are gone, or the other run has no such summaries.
@@ -67,11 +67,7 @@ def evaluate(
         summaries[other] = _of_other(other, examples)
     summaries[TUNED] = _ask(run, summarizer, examples, TUNED, concurrency)
 
-    dialogues, references = [one.dialogue for one in examples], [one.references for one in examples]
-    language = run.config.evaluate.language
-    if language == "auto":
-        language = language_of([text for texts in references for text in texts])
-    scored = {name: score_summaries(dialogues, references, texts, language) for name, texts in summaries.items()}
+    language, scored = _scored(examples, summaries, run.config.evaluate.language)
     file = _folder(run.name) / f"scored-{_key(run, summarizer.origin, summarizer.endpoint.artifact)}.jsonl"
     with writing(file, _AGAIN):
         write_file(file, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in scored[TUNED]))
@@ -85,11 +81,7 @@ def evaluate(
         worst=tuple(worst(scored[TUNED], _SHOWN)),
         summaries=str(file),
         judge=_judged(run, scored[TUNED], scored.get(BASE)),
-        missed=tuple(
-            f"{name} is {getattr(scores[TUNED], name).mean:.4g}, and at least {least:g} is asked for"
-            for name, least in (at_least or {}).items()
-            if getattr(scores[TUNED], name).mean < least
-        ),
+        missed=_missed(scores[TUNED], at_least or {}),
         seconds=time.monotonic() - began,
     )
 
@@ -119,10 +111,36 @@ def limits(texts: Sequence[str]) -> dict[str, float]:
     return found
 
 
+def _scored(
+    examples: Sequence[Example], summaries: Mapping[str, Sequence[str]], language: str
+) -> tuple[str, dict[str, list[ScoredSummary]]]:
+    """The language of the reference summaries, and all summaries with their scores, by the model that wrote them.
+
+    Args:
+        language: ISO 639-1 code; "auto" detects it.
+    """
+    dialogues, references = [one.dialogue for one in examples], [one.references for one in examples]
+    if language == "auto":
+        language = language_of([text for texts in references for text in texts])
+    return language, {
+        name: score_summaries(dialogues, references, texts, language) for name, texts in summaries.items()
+    }
+
+
+def _missed(scores: Scores, at_least: Mapping[str, float]) -> tuple[str, ...]:
+    """The figures that are below their limit, one line each."""
+    means = {name: getattr(scores, name).mean for name in at_least}
+    return tuple(
+        f"{name} is {means[name]:.4g}, and at least {least:g} is asked for"
+        for name, least in at_least.items()
+        if means[name] < least
+    )
+
+
 def _ask(
     run: RunContext, summarizer: Summarizer, examples: Sequence[Example], label: str, concurrency: int
 ) -> list[str]:
-    """One summary for each example; of a dialogue that the endpoint refuses, an empty one."""
+    """One summary for each example. It is empty if the endpoint refuses the dialogue."""
     file = _kept(run, summarizer.origin, summarizer.endpoint.artifact, label)
     with writing(file, _AGAIN):
         make_folder(file.parent)
@@ -146,7 +164,7 @@ def _ask(
 def _of_base(
     run: RunContext, origin: Origin, examples: Sequence[Example], concurrency: int, whatever_it_costs: bool
 ) -> list[str] | None:
-    """The base model's summaries: kept ones, or those of an endpoint that is there for as long as it takes."""
+    """The base model's summaries: those that are kept, or those of an endpoint that is started for them and deleted."""
     model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
     kept = Answers(_kept(run, origin, model, BASE)).known
     if all(place in kept for place in range(len(examples))):
@@ -198,7 +216,7 @@ def _of_other(other: str, examples: Sequence[Example]) -> list[str]:
 def _judged(
     run: RunContext, tuned: Sequence[ScoredSummary], base: Sequence[ScoredSummary] | None
 ) -> JudgeFigures | None:
-    """What the judge of the config says. Where it fails, what it has said until then, with a warning."""
+    """The marks of the config's judge. If it fails, those it has given until then, with a warning."""
     if run.config.evaluate.judge is None:
         return None
     from lorasum.scoring.judge import Judge
@@ -233,7 +251,7 @@ def _folder(run: str) -> Path:
 
 
 def _kept(run: RunContext, origin: Origin, artifact: str, system: str) -> Path:
-    """The file of a system's summaries; its name has everything that they depend on."""
+    """The file of a system's summaries. Its name has a hash of everything that they depend on."""
     return _folder(run.name) / f"{system.replace(' ', '-')}-{_key(run, origin, artifact)}.jsonl"
 
 

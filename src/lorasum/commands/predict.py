@@ -1,4 +1,4 @@
-"""Predict: summaries from the run's endpoint, of one text, of a random test example."""
+"""Predict: the endpoint's summary of one text or of a random test example."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Predict a file: the summaries of its rows, many requests at once, gone on with where they were cut off."""
+"""Predict a file: summarise its rows, with several requests at once. An interrupted file is resumed."""
 
 import codecs
 import hashlib
@@ -38,9 +38,9 @@ class _Asked(NamedTuple):
 def predict_file(run: RunContext, input: Path, output: Path, concurrency: int = 1) -> BatchPrediction:  # noqa: A002
     """Summarise every row of `input` into the JSONL file `output`: dialogue, summary and, where known, reference.
 
-    Rows keep their order. `output` appears when all are answered; until then they are in a .part file beside it, from
-    which the same command goes on. A row that the endpoint refuses has `error` instead of a summary. A link's target
-    is written; a pipe or a terminal is written to, and its answers wait in lorasum's home.
+    Rows keep their order. Until all are answered, the answers are in a .part file beside `output`, from which the same
+    command resumes; then it becomes `output`. A row that the endpoint refuses has `error` instead of a summary. If
+    `output` is a link, its target is written. If it is a pipe or a terminal, the .part file is in lorasum's home.
 
     Args:
         concurrency: requests under way at once.
@@ -84,7 +84,7 @@ def _read_rows(path: Path, run: RunContext) -> list[_Asked]:
 
 
 def _rows(path: Path, run: RunContext) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Each row that is not blank, by its number: of its line, in JSONL."""
+    """Each row that is not blank, with its number (in JSONL the number of its line)."""
     if file_type(path) in (None, ".jsonl"):
         yield from _json_lines(path, _hint(run.config.data.columns))
         return
@@ -154,7 +154,7 @@ def _is_stream(output: Path) -> bool:
 
 
 def _part(output: Path, run: str, key: str) -> Path:
-    """Where answers are until all are there."""
+    """The file of the answers until all rows are answered."""
     if not _is_stream(output):
         return output.with_name(f"{output.name}.{key}.part")
     folder = paths.run_dir(run) / "predictions"
@@ -171,7 +171,7 @@ def _write_output(output: Path, text: str) -> None:
 
 
 def _batch_key(summarizer: Summarizer, rows: Sequence[_Asked]) -> str:
-    """Equal for equal questions to the same model: answers under another key are not ours to go on from."""
+    """A hash of the questions and the model. Answers are resumed only under the same key."""
     settings = summarizer.settings
     model = (summarizer.endpoint.artifact, summarizer.origin.template)
     asked = [*model, settings.max_new_tokens, settings.temperature, rows]

@@ -1,4 +1,4 @@
-"""prepare: chats to a tokenised, packed dataset. Nothing changed → nothing done."""
+"""Prepare: turn chats into a tokenised, packed dataset. If nothing has changed, nothing is done."""
 
 import time
 from contextlib import suppress
@@ -22,15 +22,15 @@ from lorasum.results import PrepareResult, RenderedExample
 
 
 def prepare(run: RunContext, show: int = 0) -> PrepareResult:
-    """Make the run's dataset, or find it made: its folder is named by the fingerprint of all that decides about it.
+    """Make the run's dataset, unless it exists: its folder is named by a hash of everything that decides about it.
 
     Args:
-        show: how many training examples to decode from the dataset, for a look at them.
+        show: number of training examples to decode from the dataset and return.
 
     Raises:
         DataError: a source is missing, empty, or has more unusable rows than `data.max_bad_rows`.
-        ModelError: the model or its tokenizer cannot be had.
-        LorasumError: the dataset cannot be written. Nothing half-made is left in any of these cases.
+        ModelError: the model or its tokenizer cannot be loaded.
+        LorasumError: the dataset cannot be written. No part of it is left in any of these cases.
     """
     started = time.monotonic()
     config, report = run.config, run.reporter
@@ -48,12 +48,12 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         if manifest is None:
             with maker_lock(dataset, lambda: report.step("waiting for another process that prepares this run")):
                 manifest = store.read_manifest(dataset) or make_dataset(dataset, recipe, rejects, oddities, report)
-        if not page.exists():  # a killed prepare may have left none
+        if not page.exists():  # a killed prepare may not have written it
             with writing(page):
                 write_report(page, run.name, manifest)
         run.backend.store_dataset(run.name, dataset)
     except BaseException as error:
-        with suppress(LorasumError):  # the first error is the one to tell, not that the ledger's disk is full too
+        with suppress(LorasumError):  # the first error matters, and not that the ledger cannot be written either
             run.ledger.save(replace(row, state="gone", reason=str(error)))
         raise
     run.ledger.save(replace(row, state="done"))
@@ -70,7 +70,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
 
 
 def _recipe(run: RunContext, oddities: Oddities) -> tuple[Recipe, str]:
-    """What the dataset is made of, and its fingerprint. No row is read."""
+    """The recipe of the dataset, and its fingerprint. No row is read."""
     data, sagemaker = run.config.data, run.config.sagemaker
     sources = open_sources(data, oddities.say, login=S3Login(sagemaker.profile, sagemaker.region))
     model = resolve_model(run.config.model, run.reporter)
@@ -85,7 +85,7 @@ def _recipe(run: RunContext, oddities: Oddities) -> tuple[Recipe, str]:
 
 
 def _chat_template(model: ModelRef, wanted: bool | None) -> str | None:
-    """The model's chat template, where it is to be asked in it.
+    """The model's chat template; None if prompts do not use it.
 
     Raises:
         ModelError: it has none, and the config asks for one.
@@ -100,7 +100,7 @@ def _chat_template(model: ModelRef, wanted: bool | None) -> str | None:
 
 
 def _rendered(dataset: Path, model: ModelRef, count: int) -> tuple[RenderedExample, ...]:
-    """The first training examples, decoded from what is on disk."""
+    """The first training examples, decoded from the dataset on disk."""
     tokenizer: Any = load_tokenizer(model)
     return tuple(
         RenderedExample(tokenizer.decode(ids[:prompt]), tokenizer.decode(ids[prompt:]), len(ids))

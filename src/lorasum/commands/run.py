@@ -38,7 +38,7 @@ def run(run: RunContext, keep: bool = False) -> RunResult:
 
 
 def _clean_up(run: RunContext, why: str) -> None:
-    """Tear down without a word over the error that made it necessary, unless something is left."""
+    """Tear down after an error. The error is raised afterwards, so a failed teardown is only a warning."""
     run.reporter.step(f"tearing down, because {why}")
     try:
         remaining = teardown(run).remaining

@@ -1,4 +1,4 @@
-"""Status: what the ledger knows, with whatever should be running looked at now."""
+"""Status: what the ledger records, after asking the backends about everything that should be running."""
 
 from collections.abc import Mapping
 

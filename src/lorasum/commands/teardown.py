@@ -35,8 +35,8 @@ def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) 
 def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> TeardownResult:
     """Delete the run's endpoints and stop its jobs, then ask the backend what is left. Twice does nothing more.
 
-    One that cannot be removed does not keep the others from it: it is warned of, and among what remains. A ledger
-    that cannot be read does not either: the backend alone decides then.
+    If one cannot be removed, the others still are: a warning names it, and it is among what remains. A ledger that
+    cannot be read stops nothing either: then only the backend is asked.
 
     Args:
         data: delete the prepared datasets too.
@@ -72,7 +72,7 @@ def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
 
 @contextmanager
 def _usable_ledger(run: RunContext) -> Iterator[RunContext]:
-    """The run with its ledger, or with an empty one for as long as this takes, where a newer lorasum wrote it."""
+    """The run with its ledger. If a newer lorasum wrote that, a temporary empty one takes its place."""
     try:
         run.ledger.resources(run.name)
     except NewerLedgerError as error:
@@ -84,7 +84,7 @@ def _usable_ledger(run: RunContext) -> Iterator[RunContext]:
 
 
 def _standing(run: RunContext) -> list[RunningResource]:
-    """What is there to remove: what the backend finds, and what it has under a name that only the ledger knows."""
+    """The resources to remove: those that the backend lists, and those that it has under a name in the ledger."""
     standing = run.backend.live(run.name)
     names = {running.name for running in standing}
     for row in run.ledger.resources(run.name):
@@ -102,7 +102,7 @@ def _standing(run: RunContext) -> list[RunningResource]:
 
 
 def _remove_all(held: HeldRun, standing: list[RunningResource]) -> tuple[list[str], list[str]]:
-    """What was removed, and what could not be."""
+    """The resources that were removed, and those that could not be."""
     removed, stuck = [], []
     for running in standing:
         held.reporter.step(f"removing {running}")

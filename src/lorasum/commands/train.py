@@ -1,4 +1,4 @@
-"""Train: one job per configuration and dataset, started at most once, followed to its end, resumed after a stop."""
+"""Train: start the job of this configuration and dataset, follow it to its end, or resume it after a stop."""
 
 import time
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _WAITS_FOR_AN_INSTANCE = (300.0, 600.0, 1200.0, 1800.0)
 
 
 def train(run: RunContext) -> TrainResult:
-    """Train on the newest prepared dataset, or follow the job that is already at it, or return what it has left.
+    """Train on the newest prepared dataset. A job that runs already is followed, and one that is done is returned.
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
@@ -60,7 +60,7 @@ def _start_and_follow(run: RunContext, job: PlannedJob) -> tuple[JobState, bool]
 
 
 def start_training(run: RunContext) -> TrainStarted:
-    """As `train`, without following the job: it runs on when this returns, and `train` finds it.
+    """Start the job and return. It goes on running, and `train` follows it later.
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
@@ -73,7 +73,7 @@ def start_training(run: RunContext) -> TrainStarted:
 
 
 def plan_training(run: RunContext) -> TrainPlan:
-    """The job that `train` would start or follow; nothing is started, and nothing needs to be prepared.
+    """The job that `train` would start or follow. Nothing is started, and no dataset needs to be prepared.
 
     Raises:
         LorasumError: what is prepared does not fit the config.
@@ -101,7 +101,7 @@ def _limited(run: RunContext, job: PlannedJob) -> TrainSpec:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the job's events have said so far."""
+    """What the events of the job have shown so far."""
 
     step: str = "before its first step"
     stepped: bool = False
@@ -133,7 +133,7 @@ def _result(run: RunContext, name: str, reused: bool) -> TrainResult:
 
 
 def _interrupted(run: RunContext, spec: TrainSpec, seen: _Seen) -> NoReturn:
-    """Ctrl-C: stop the job or leave it, as the backend has it. Interrupted again, the ledger still has it live."""
+    """Handle Ctrl-C: stop the job, or leave it running, as the backend decides. The ledger has it live until then."""
     name, backend = spec.job_name, run.backend
     job = backend.find_training(run.name, name)
     if not backend.stops_on_interrupt:
