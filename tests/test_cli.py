@@ -17,7 +17,20 @@ name: chats
 model: {id: org/model}
 data: {dataset: org/data}
 """
-VERBS = ["init", "prepare", "train", "deploy", "predict", "evaluate", "teardown", "run", "status", "logs", "config"]
+VERBS = [
+    "init",
+    "prepare",
+    "plan",
+    "train",
+    "deploy",
+    "predict",
+    "evaluate",
+    "teardown",
+    "run",
+    "status",
+    "logs",
+    "config",
+]
 
 # `lorasum` with one more command, `boom`, whose body is what follows.
 BOOM = "import os, signal, sys\nfrom lorasum import cli\n@cli.app.command()\ndef boom(verbose: cli.Verbose = False): "

@@ -239,20 +239,40 @@ def prepare(
     _run(config, overrides, as_json, quiet, lambda context: prepare(context, show))
 
 
+@app.command(epilog="lorasum plan -c configs/bloomz.yaml")
+def plan(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a run takes and costs, and whether it can start. Starts nothing."""
+    from lorasum.commands.plan import plan
+
+    _run(config, overrides, as_json, quiet, plan)
+
+
 @app.command(epilog="lorasum train -c configs/quickstart.yaml --set training.epochs=2")
 def train(
     config: ConfigFile,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the job and start nothing.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the job and do not follow it.")] = False,
+    yes: Yes = False,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Fine-tune the model on the prepared dataset: LoRA, merged at the end."""
-    from lorasum.commands.train import plan_training, start_training, train
+    from lorasum.commands.train import plan_training, start_training, to_be_spent, train
 
-    _run(config, overrides, as_json, quiet, plan_training if dry_run else start_training if no_wait else train)
+    def command(run: "RunContext") -> object:
+        if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
+            _confirm("Start it?", [what])
+        return start_training(run) if no_wait else train(run)
+
+    _run(config, overrides, as_json, quiet, plan_training if dry_run else command)
 
 
 @app.command(epilog="lorasum deploy -c configs/quickstart.yaml --for 4h")

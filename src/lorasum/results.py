@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lorasum.backends.records import Check
 from lorasum.data.records import Look, Manifest
 from lorasum.resources import Resource, ResourceState, details, kind_of
 from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
@@ -86,6 +87,33 @@ class TrainPlan:
     hyperparameters: Mapping[str, str]
     request: Mapping[str, Any] | None = None
     """The request that would be sent to the cloud; None on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """What `plan` found out before anything costs money.
+
+    Attributes:
+        prepared: whether a dataset is; without one there is no work to count.
+        tokens: of all steps, as often as they are seen.
+        seconds: of the training's steps, at the speed that `seconds_from` measured; None where nobody has.
+        usd_per_hour: of the job on demand; 0 where it is free, None where that is unknown.
+        longest_seconds: when the job is stopped; None where nothing stops it.
+        endpoint_usd_per_hour: of one instance.
+    """
+
+    run: str
+    job: str
+    prepared: bool
+    packs: int
+    steps: int
+    tokens: int
+    seconds: float | None
+    seconds_from: str
+    usd_per_hour: float | None
+    longest_seconds: int | None
+    endpoint_usd_per_hour: float | None
+    checks: tuple[Check, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasum.backends.base import RunningResource
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
+from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import RECORD_FILE, ArtifactRecord, DoneEvent, Event, StepEvent, read_record
@@ -43,6 +43,7 @@ class InMemoryBackend:
         self.billed: float | None = 0.0
         self.warm: set[str] = set()
         self.logs: dict[str, list[str]] = {}
+        self.checks = [Check("credentials", True, "account 1")]
         self.ends: dict[str, datetime | None] = {}
 
     def _call(self, method: str) -> None:
@@ -51,6 +52,9 @@ class InMemoryBackend:
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         return self.price
+
+    def preflight(self, run: str) -> list[Check]:
+        return self.checks
 
     def store_dataset(self, run: str, dataset: Path) -> str:
         self._call("store_dataset")

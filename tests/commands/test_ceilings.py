@@ -1,16 +1,20 @@
 """limits: ceilings that become the job's own time limit and the endpoint's end, or a refusal before the start."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
+from memory_backend import DONE, STEP, Clock, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.commands.deploy import deploy
 from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
+from lorasum.data.records import SplitStats
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.ceilings import Ceiling
@@ -115,6 +119,27 @@ def test_an_endpoint_ends_at_the_ceiling_and_deploying_again_renews_none(
     other = make_config(limits={"max_usd": 5}, deploy={"expires_after": "never"}, lora={"r": 2})
     train(context(other, backend, ledger))
     assert deploy(context(other, backend, ledger)).until.endswith("at most $5.00"), "no end is no way around a limit"
+
+
+def test_a_job_that_would_be_stopped_by_a_limit_is_not_started(
+    make_config: Configured, prepared: Path, backend: InMemoryBackend, ledger: Ledger, specs: list[TrainSpec],
+    told: RecordingReporter,
+) -> None:  # fmt: skip
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    split = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example=60, fill=0.9)
+    (prepared / "manifest.json").write_text(json.dumps(manifest | {"splits": {"train": asdict(split)}}))
+    backend.price = 2.0
+    train(context(make_config(training={"epochs": 2}), backend, ledger, told))
+    assert told.steps[0].endswith("$2.00 an hour: 20 steps, 8,000 tokens, a time that nobody measured")
+    backend.events = [STEP, replace(DONE, tokens_per_second=1.0)]
+    first = train(context(make_config(lora={"r": 2}), backend, ledger)).job
+    limited = {"training": {"epochs": 2}, "lora": {"r": 3}}
+    with pytest.raises(LorasumError, match=rf"needs 2.2 h .* of job {first}, and limits allow 1 h") as error:
+        train(context(make_config(limits={"max_hours": 1}, **limited), backend, ledger))
+    assert "fewer epochs" in error.value.hint
+    assert len(specs) == 2
+    train(context(make_config(limits={"max_hours": 3}, **limited), backend, ledger, told))
+    assert told.steps[-1].endswith(f"about 133 min by the speed of job {first}")
 
 
 def test_more_instances_reach_the_ceiling_sooner(make_config: Configured, told: RecordingReporter) -> None:

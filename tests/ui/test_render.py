@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lorasum.backends.records import Check
 from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Manifest, SplitStats
 from lorasum.errors import ConfigError, LorasumError
@@ -23,6 +24,7 @@ from lorasum.results import (
     DeployResult,
     EvaluateResult,
     JudgeFigures,
+    PlanResult,
     Prediction,
     PrepareResult,
     RenderedExample,
@@ -172,6 +174,22 @@ def test_deploy_tells_how_long_the_endpoint_runs(capsys: pytest.CaptureFixture[s
     until = "until 18:40 UTC, at most $8.12"
     render.show(replace(RAN.deploy, until=until, ends_itself=itself))
     assert f"{until}; {said}" in capsys.readouterr().out
+
+
+def test_a_plan_tells_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = (Check("bucket", True, "chats"), Check("quota", False, "it is 0", "ask for more"))
+    made = PlanResult("chats", "chats-1", True, 10, 30, 12_000, 3600.0, "job chats-0", 1.5, 7200, 2.0, checks)
+    render.show(made)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "10 packs, 30 steps, 12,000 tokens in all" in out
+    assert "1 h 0 min for the steps, at the speed of job chats-0" in out
+    assert "$1.50 an hour, $1.50 for the steps, $3.00 at most" in out
+    assert "$2.00 an hour, $48.00 a day, $1,440.00 in 30 days" in out
+    assert "✓ bucket: chats" in out
+    assert "✗ quota: it is 0 → ask for more" in out
+    unknown = replace(made, prepared=False, seconds=None, usd_per_hour=None, endpoint_usd_per_hour=None, checks=())
+    render.show(unknown)
+    assert capsys.readouterr().out.count("unknown") == 4
 
 
 def test_a_lone_summary_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
+from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import ArtifactRecord, Event
 from lorasum.resources import Resource
 
@@ -45,6 +45,12 @@ class Backend(Protocol):
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         """What a running one costs; 0 on the user's own machine, None where the price cannot be found out."""
+
+    def preflight(self, run: str) -> list[Check]:
+        """Whether jobs and endpoints could start, one check after the other; creates nothing.
+
+        Where the first one fails, the backend cannot be reached at all.
+        """
 
     def store_dataset(self, run: str, dataset: Path) -> str:
         """Bring a prepared dataset to where jobs read it; returns its folder or URI. Twice does nothing more."""

@@ -31,6 +31,21 @@ class TrainSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be right before anything can start.
+
+    Attributes:
+        found: what is there, or what is wrong with it.
+        fix: what to do about it; empty where it is right.
+    """
+
+    what: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobRef:
     """A training job that was started; `location` is the backend's own address of it (folder, ARN)."""
 

@@ -11,6 +11,8 @@ from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.lifecycle import jobs
+from lorasum.lifecycle.costs import limit_note, price_note
+from lorasum.lifecycle.estimates import measured_speed, outlook
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
@@ -70,6 +72,24 @@ def start_training(run: RunContext) -> TrainStarted:
     with run.hold() as held:
         started = jobs.start(held, job)
     return TrainStarted(run.name, job.spec.job_name, started.ref.location, started.status)
+
+
+def to_be_spent(run: RunContext) -> str:
+    """What starting this config's job costs, in a line; empty where nothing is started or nothing is paid for.
+
+    Raises:
+        LorasumError: nothing is prepared; a limit pays for nothing.
+    """
+    job = planned_job(run.config, run.ledger, Silent())
+    known = run.backend.find_training(run.name, job.spec.job_name)
+    if known and run.backend.training_state(known).status in ("running", "completed"):
+        return ""
+    price = run.backend.usd_per_hour("training_job")
+    if price == 0:
+        return ""
+    limit = job.ceiling.seconds(price, run.backend.training_usd(known) if known else 0.0, Silent())
+    speed = measured_speed(run.ledger, run.backend.name, job.origin.model, price)
+    return f"start job {job.spec.job_name}{price_note(price)}{limit_note(limit, price)}{outlook(job.work, speed)}"
 
 
 def plan_training(run: RunContext) -> TrainPlan:

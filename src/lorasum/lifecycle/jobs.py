@@ -10,6 +10,7 @@ from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import limit_note, price_note
+from lorasum.lifecycle.estimates import Speed, measured_speed, outlook
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
@@ -39,8 +40,11 @@ def start(held: HeldRun, job: PlannedJob) -> StartedJob:
         return _adopt(held, job, StartedJob(known, status))
     row = _row(held, job, known)
     limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
+    speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour)
+    if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
+        _refuse_what_cannot_end(job, speed, limit)
     row = ledger.intend(row)
-    held.reporter.step(f"starting job {name}{price_note(row.usd_per_hour)}{limit_note(limit, row.usd_per_hour)}")
+    held.reporter.step(f"starting job {name}{_terms(row, limit)}{outlook(job.work, speed)}")
     try:
         reference = backend.start_training(replace(job.spec, max_seconds=limit))
     except LorasumError as error:
@@ -125,6 +129,23 @@ def _row(held: HeldRun, job: PlannedJob, known: JobRef | None) -> TrainingJob:
         usd_per_hour=held.backend.usd_per_hour("training_job"),
         usd_before=held.backend.training_usd(known) if known else 0.0,
     )
+
+
+def _terms(row: TrainingJob, limit: int | None) -> str:
+    return price_note(row.usd_per_hour) + limit_note(limit, row.usd_per_hour)
+
+
+def _refuse_what_cannot_end(job: PlannedJob, speed: Speed | None, limit: int | None) -> None:
+    """A job that measured speed says would be stopped by a limit is not started: its cost would be for nothing."""
+    if limit is None or speed is None or job.work is None:
+        return
+    needed = job.work.tokens / speed.tokens_per_second
+    if needed > limit:
+        raise LorasumError(
+            f"this job needs {needed / 3600:.2g} h for its steps at the {speed.tokens_per_second:,.0f} tokens/s of "
+            f"{speed.source}, and limits allow {limit / 3600:.2g} h",
+            "raise limits.max_usd or limits.max_hours, or train for fewer epochs",
+        )
 
 
 def _refuse_a_second(held: HeldRun, name: str) -> None:

@@ -14,6 +14,7 @@ from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.ceilings import Ceiling
+from lorasum.lifecycle.estimates import Workload
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
@@ -26,11 +27,16 @@ _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job to be, and what the ledger is told of it: all that serving its artifact needs to know."""
+    """A job to be, what the ledger is told of it (all that serving its artifact needs to know), and what it may cost.
+
+    Attributes:
+        work: None where no dataset is prepared.
+    """
 
     spec: TrainSpec
     origin: Origin
     ceiling: Ceiling
+    work: Workload | None = None
 
 
 def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
@@ -69,7 +75,9 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
         model=model.location,
         model_revision=model.revision or "",
     )
-    return PlannedJob(spec, origin, Ceiling.of(config))
+    split = manifest.splits.get("train")
+    work = Workload.of(split, config.training) if split else None
+    return PlannedJob(spec, origin, Ceiling.of(config), work)
 
 
 def example_job(config: Config) -> PlannedJob:

@@ -16,6 +16,7 @@ from lorasum.results import (
     ExampleResult,
     InitResult,
     JudgeFigures,
+    PlanResult,
     Prediction,
     PrepareResult,
     RenderedExample,
@@ -128,6 +129,52 @@ def _(result: TrainPlan) -> RenderableType:
     if result.request is None:
         return Group(title, facts(rows))
     return Group(title, Text(json.dumps(result.request, indent=2)))
+
+
+@body.register
+def _(result: PlanResult) -> RenderableType:
+    hour, serving = result.usd_per_hour, result.endpoint_usd_per_hour
+    work = f"{result.packs:,} packs, {result.steps:,} steps, {result.tokens:,} tokens in all"
+    measured = f"{duration(result.seconds or 0)} for the steps, at the speed of {result.seconds_from}"
+    rows = {
+        "job": result.job,
+        "work": work if result.prepared else "unknown: run `lorasum prepare` first",
+        "time": measured if result.seconds is not None else "unknown: no such job has been measured yet",
+        "training": _job_price(result),
+        "spot": "cheaper, at a price that is not listed" if hour else "",
+        "endpoint": "free" if serving == 0 else f"{dollars(serving)} an hour" + _longer(serving),
+    }
+    lines = [
+        Text.assemble(
+            ("  ✓ ", "green") if check.ok else ("  ✗ ", "bold red"),
+            f"{check.what}: {check.found}",
+            f" → {check.fix}" if check.fix else "",
+        )
+        for check in result.checks
+    ]
+    return Group(headline("plan of", result.run, "nothing was started"), facts(rows), *lines)
+
+
+def _job_price(result: PlanResult) -> str:
+    """What the job costs: by the hour, as measured, and at most."""
+    hour = result.usd_per_hour
+    if hour == 0:
+        return "free"
+    if hour is None:
+        return "unknown"
+    parts = [f"{dollars(hour)} an hour"]
+    if result.seconds is not None:
+        parts.append(f"{dollars(hour * result.seconds / 3600)} for the steps")
+    if result.longest_seconds is not None:
+        most = dollars(hour * result.longest_seconds / 3600)
+        parts.append(f"{most} at most, when it is stopped after {duration(result.longest_seconds)}")
+    return ", ".join(parts)
+
+
+def _longer(usd_per_hour: float | None) -> str:
+    if usd_per_hour is None:
+        return ""
+    return f", {dollars(usd_per_hour * 24)} a day, {dollars(usd_per_hour * 24 * 30)} in 30 days"
 
 
 @body.register

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
 from lorasum.backends.local.log_file import lines_of
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
+from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import MAX_SECONDS, RECORD_FILE, ArtifactRecord, Event, read_event, read_record
 from lorasum.errors import BackendError
 
@@ -46,6 +46,10 @@ class LocalBackend:
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         return 0.0
+
+    def preflight(self, run: str) -> list[Check]:
+        needs = {"training": _TRAINING_NEEDS, "serving": endpoints.NEEDS}
+        return [_check(what, modules) for what, modules in needs.items()]
 
     def store_dataset(self, run: str, dataset: Path) -> str:
         return str(dataset)
@@ -185,6 +189,14 @@ class LocalBackend:
             except OSError as error:
                 raise BackendError(f"cannot delete {folder}: {error}", "check the folder's permissions") from error
         return deleted
+
+
+def _check(what: str, modules: Sequence[str]) -> Check:
+    try:
+        processes.require(what, modules)
+    except BackendError as error:
+        return Check(f"packages for {what}", False, error.message, error.hint)
+    return Check(f"packages for {what}", True, "installed")
 
 
 def _artifact_folders(run: str) -> list[Path]:

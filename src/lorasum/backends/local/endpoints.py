@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from psutil import Process
 
 _FLAG = "--state-dir"
-_NEEDS = ("torch", "transformers", "fastapi", "uvicorn", "psutil")
+NEEDS = ("torch", "transformers", "fastapi", "uvicorn", "psutil")
 _POLL = 0.2  # seconds
 _GRACE = 15.0  # seconds from SIGTERM to SIGKILL
 _PING_TIMEOUT = 5.0  # seconds; a busy machine answers late
@@ -146,7 +146,7 @@ def _stop(folder: Path, serving: Sequence["Process"]) -> bool:
 
 
 def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
-    processes.require("serving", _NEEDS)
+    processes.require("serving", NEEDS)
     if Path(spec.artifact).is_absolute() and not Path(spec.artifact).is_dir():
         raise BackendError(f"there is no model folder {spec.artifact}", "run `lorasum train`")
     model = str(Path(spec.artifact) / "adapter") if spec.base else spec.artifact

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasum.backends.base import RunningResource
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import deletion, endpoints, jobs, storage
+from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
+from lorasum.backends.sagemaker import deletion, endpoints, jobs, preflight, storage
 from lorasum.backends.sagemaker.images import training_image
 from lorasum.backends.sagemaker.invoke import invoke
 from lorasum.backends.sagemaker.layout import Place, S3Layout
@@ -55,6 +55,9 @@ class SageMakerBackend:
             self._told_of_estimates = True
             self._report.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")
         return price
+
+    def preflight(self, run: str) -> list[Check]:
+        return preflight.checks(self._session)
 
     def store_dataset(self, run: str, dataset: Path) -> str:
         return jobs.store_dataset(self._session, run, dataset, self._report)

@@ -1,0 +1,46 @@
+"""Whether the account is ready: each check asks what a start would ask, and creates nothing."""
+
+from collections.abc import Callable, Sequence
+
+from lorasum.backends.records import Check
+from lorasum.backends.sagemaker.images import inference_image, training_image
+from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas
+from lorasum.backends.sagemaker.session import Session
+from lorasum.errors import LorasumError
+
+
+def checks(session: Session) -> list[Check]:
+    """Credentials first; where they fail, there is nothing more to ask."""
+    config = session.config
+    first = _checked("credentials", lambda: f"account {session.account}, {session.region}")
+    if not first.ok:
+        return [first]
+    use: InstanceUse = "spot training job" if config.spot else "training job"
+    found: dict[str, Callable[[], str]] = {
+        "execution role": lambda: session.role_arn,
+        "bucket": lambda: _bucket(session),
+        f"quota of the {use}": lambda: _quota(session, config.training_instance_types, use),
+        "quota of the endpoint": lambda: _quota(session, config.endpoint_instance_types, "endpoint"),
+        "training image": lambda: training_image(config, session.region),
+        "inference image": lambda: inference_image(config, session.region),
+    }
+    if config.scheduler_role:
+        found["role that ends endpoints"] = lambda: session.scheduler_role_arn
+    return [first, *(_checked(what, find) for what, find in found.items())]
+
+
+def _checked(what: str, find: Callable[[], str]) -> Check:
+    try:
+        return Check(what, True, find())
+    except LorasumError as error:
+        return Check(what, False, error.message, error.hint)
+
+
+def _quota(session: Session, instance_types: Sequence[str], use: InstanceUse) -> str:
+    check_quotas(session, instance_types, use)
+    return "enough, as far as it can be read"
+
+
+def _bucket(session: Session) -> str:
+    """The bucket's name. One that a start would create is not looked for: asking for it would create it."""
+    return f"{session.bucket_name}, created where it is missing" if session.config.create_bucket else session.bucket

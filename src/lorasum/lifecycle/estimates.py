@@ -1,0 +1,63 @@
+"""How much work a training is, and how long it takes as far as anybody has measured: no figure is made up."""
+
+from dataclasses import dataclass
+
+from lorasum.config.schema import TrainingConfig
+from lorasum.data.records import SplitStats
+from lorasum.ledger import Ledger
+from lorasum.resources import TrainingJob
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a training goes through.
+
+    Attributes:
+        steps: optimizer steps of the whole training.
+        tokens: of all steps, as often as they are seen.
+    """
+
+    packs: int = 0
+    steps: int = 0
+    tokens: int = 0
+
+    @classmethod
+    def of(cls, split: SplitStats, training: TrainingConfig) -> "Workload":
+        """The work of training on a split. The steps are those of the container's engine/schedule.py."""
+        at_once = 1 if training.per_device_batch_size == "auto" else training.per_device_batch_size
+        per_step = at_once * training.gradient_accumulation_steps
+        per_epoch = -(-split.packs // per_step)
+        steps = training.max_steps or max(round(training.epochs * per_epoch), 1)
+        return cls(split.packs, steps, round(split.tokens * steps / per_epoch) if per_epoch else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a completed job measured, and which one that was."""
+
+    tokens_per_second: float
+    source: str
+
+
+def outlook(work: Workload | None, speed: Speed | None) -> str:
+    """A job's work, and the time of its steps where that has been measured, to end a line with."""
+    if work is None:
+        return ""
+    minutes = f"about {work.tokens / speed.tokens_per_second / 60:,.0f} min" if speed else "a time that nobody measured"
+    source = f" by the speed of {speed.source}" if speed else ""
+    return f": {work.steps:,} steps, {work.tokens:,} tokens, {minutes}{source}"
+
+
+def measured_speed(ledger: Ledger, backend: str, model: str, usd_per_hour: float | None) -> Speed | None:
+    """The speed of the newest completed job of this model on this backend; None where there is none.
+
+    Args:
+        usd_per_hour: of the instance. Jobs of another price ran on another one.
+    """
+    rows = [
+        row
+        for row in ledger.rows(TrainingJob)
+        if (row.state, row.backend, row.origin.model, row.usd_per_hour) == ("done", backend, model, usd_per_hour)
+        and row.figures.tokens_per_second > 0
+    ]
+    return Speed(rows[-1].figures.tokens_per_second, f"job {rows[-1].name}") if rows else None

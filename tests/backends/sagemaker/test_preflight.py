@@ -1,0 +1,48 @@
+"""The account is looked at before a start: what is wrong is told with what to do about it, and nothing is created."""
+
+from typing import Any
+
+import pytest
+from stand_in import StandIn
+
+from lorasum.backends.records import Check
+from lorasum.backends.sagemaker.backend import SageMakerBackend
+from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.reporting import Silent
+
+
+def checks(account: StandIn, **config: Any) -> dict[str, Check]:
+    images = {"training_image": "image:1", "inference_image": "plain:1"}
+    given = {"bucket": account.bucket, "role": "Trainer", **images, **config}
+    backend = SageMakerBackend(SageMakerConfig.model_validate(given), Silent())
+    return {check.what: check for check in backend.preflight("chats")}
+
+
+def test_an_account_that_is_ready_passes_every_check(account: StandIn) -> None:
+    found = checks(account)
+    assert [check for check in found.values() if not check.ok or check.fix] == []
+    assert found["execution role"].found == account.role_arn
+    assert len(found) == 7
+    created = [call for call in account.calls if any(word in call for word in ("Create", " PUT ", " POST /sched"))]
+    assert created == []
+
+
+def test_all_that_is_wrong_is_told_at_once_with_its_fix(account: StandIn) -> None:
+    account.sagemaker.quotas = {"ml.g5.2xlarge for training job usage": 0}
+    found = checks(account, role="Nobody", bucket="nobody-has-this", scheduler_role="Trainer")
+    wrong = {what for what, check in found.items() if not check.ok}
+    assert wrong == {"execution role", "bucket", "quota of the training job", "role that ends endpoints"}
+    assert all(found[what].fix for what in wrong)
+    assert "request-service-quota-increase" in found["quota of the training job"].fix
+
+
+def test_a_bucket_that_would_be_created_is_not_created_for_a_look(account: StandIn) -> None:
+    assert checks(account, bucket="new-bucket", create_bucket=True)["bucket"].ok
+    assert "new-bucket" not in [one["Name"] for one in account.aws.client("s3").list_buckets()["Buckets"]]
+
+
+def test_without_credentials_nothing_else_is_asked(account: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
+    [check] = checks(account).values()
+    assert (check.ok, "aws configure" in check.fix) == (False, True)

@@ -1,0 +1,100 @@
+"""plan: what a run takes and costs before anything is started; what nobody has measured or listed is unknown."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from memory_backend import DONE, STEP, InMemoryBackend, context
+
+from lorasum.backends.records import Check, JobState
+from lorasum.commands.plan import plan
+from lorasum.commands.train import to_be_spent, train
+from lorasum.config.schema import Config, TrainingConfig
+from lorasum.data.records import SplitStats
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.estimates import Workload
+
+Configured = Callable[..., Config]
+SPLIT = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example=60, fill=0.9)
+
+
+@pytest.fixture
+def packed(prepared: Path) -> Path:
+    """A prepared dataset of ten packs."""
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    (prepared / "manifest.json").write_text(json.dumps(manifest | {"splits": {"train": asdict(SPLIT)}}))
+    return prepared
+
+
+@pytest.mark.parametrize(
+    ("training", "steps", "tokens"),
+    [
+        ({}, 30, 12_000),
+        ({"epochs": 1.5}, 15, 6_000),
+        ({"gradient_accumulation_steps": 4}, 9, 12_000),
+        ({"gradient_accumulation_steps": 4, "per_device_batch_size": 2}, 6, 12_000),
+        ({"gradient_accumulation_steps": 4, "per_device_batch_size": "auto"}, 9, 12_000),
+        ({"max_steps": 5}, 5, 2_000),
+        ({"epochs": 0.01}, 1, 400),
+    ],
+)
+def test_the_steps_are_those_that_the_container_takes(training: dict[str, object], steps: int, tokens: int) -> None:
+    from engine.arguments import Arguments
+    from engine.schedule import plan_steps
+
+    config = TrainingConfig.model_validate(training)
+    work = Workload.of(SPLIT, config)
+    assert (work.packs, work.steps, work.tokens) == (10, steps, tokens)
+    size = 1 if config.per_device_batch_size == "auto" else config.per_device_batch_size
+    arguments = replace(
+        Arguments(model_id="m"), epochs=config.epochs, max_steps=config.max_steps or 0, per_device_batch_size=size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+    )  # fmt: skip
+    assert plan_steps(arguments, SPLIT.packs).steps == steps
+
+
+@pytest.mark.usefixtures("packed")
+def test_a_plan_has_measured_time_and_listed_prices_and_starts_nothing(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.price = 2.0
+    first = plan(context(make_config(), backend, ledger))
+    assert (first.packs, first.steps, first.tokens) == (10, 30, 12_000)
+    assert (first.seconds, first.seconds_from) == (None, "")
+    assert (first.usd_per_hour, first.endpoint_usd_per_hour, first.longest_seconds) == (2.0, 2.0, None)
+    assert backend.calls == []
+    assert [row.kind for row in ledger.resources()] == ["dataset"]
+
+    backend.events = [STEP, replace(DONE, tokens_per_second=4.0)]
+    job = train(context(make_config(lora={"r": 2}), backend, ledger)).job
+    second = plan(context(make_config(limits={"max_usd": 3}), backend, ledger))
+    assert (second.seconds, second.seconds_from, second.longest_seconds) == (3000.0, f"job {job}", 5400)
+    backend.price = 3.0
+    assert plan(context(make_config(), backend, ledger)).seconds is None, "at another price it is another instance"
+
+
+def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.price = 2.0
+    backend.checks = [Check("credentials", False, "no credentials", "log in")]
+    found = plan(context(make_config(), backend, ledger))
+    assert (found.prepared, found.usd_per_hour, found.endpoint_usd_per_hour) == (False, None, None)
+    assert found.checks == tuple(backend.checks)
+
+
+@pytest.mark.usefixtures("packed")
+def test_only_what_costs_money_and_is_not_started_yet_is_asked_about(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    config = make_config(limits={"max_hours": 2})
+    assert to_be_spent(context(config, backend, ledger)) == "", "it is free"
+    backend.price = 2.0
+    asked = to_be_spent(context(config, backend, ledger))
+    assert "$2.00 an hour, stopped after 2 h, $4.00 at most: 30 steps, 12,000 tokens" in asked
+    job = train(context(config, backend, ledger)).job
+    assert to_be_spent(context(config, backend, ledger)) == ""
+    backend.jobs[job] = JobState("failed", "no space")
+    assert to_be_spent(context(config, backend, ledger)) != ""
