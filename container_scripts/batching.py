@@ -83,7 +83,7 @@ def _available() -> float:
 
 
 def _left_of_container() -> float:
-    """What a container may still take, in bytes; infinite where it has no limit."""
+    """What a container may still take, in bytes; infinite if it has no limit."""
     try:
         limit = int((_CGROUP / "memory.max").read_text(encoding="utf-8"))
         used = int((_CGROUP / "memory.current").read_text(encoding="utf-8"))

@@ -98,7 +98,7 @@ def refusal_text(reason: str) -> str:
 
 
 def read_refusal(text: str) -> str | None:
-    """The reason of a refusal; None where the text of an HTTP 400 is about a fault."""
+    """The reason of a refusal; None if the text of an HTTP 400 is about a fault."""
     return text.removeprefix(_REFUSED) if text.startswith(_REFUSED) else None
 
 

@@ -6,7 +6,7 @@ from contract import EXPECT_GPU
 
 
 def gpu_fault(environ: Mapping[str, str]) -> str | None:
-    """What is wrong with the GPU, in one line; None where one multiplies, or none is expected (see EXPECT_GPU)."""
+    """What is wrong with the GPU, in one line; None if one multiplies, or none is expected (see EXPECT_GPU)."""
     if environ.get(EXPECT_GPU) != "1":
         return None
     import torch

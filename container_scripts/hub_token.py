@@ -9,7 +9,7 @@ _TOKEN = "HF_TOKEN"  # noqa: S105  the name of a variable
 
 
 def hub_token(environ: Mapping[str, str]) -> dict[str, str]:
-    """HF_TOKEN, read from the secret whose ARN is in LORASUM_HUB_TOKEN_ARN; empty where there is no such variable.
+    """HF_TOKEN, read from the secret whose ARN is in LORASUM_HUB_TOKEN_ARN; empty if there is no such variable.
 
     The secret is the token itself, or the JSON object that the console makes of keys and values.
 
@@ -35,7 +35,7 @@ def hub_token(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _token(secret: str) -> str:
-    """The token in a secret's text; empty where it cannot be told which value it is. Nothing of it is in an error."""
+    """The token in a secret's text; empty if it cannot be told which value it is. Nothing of it is in an error."""
     if not secret.startswith("{"):
         return secret
     try:

@@ -58,7 +58,7 @@ class Served:
     """A loaded model, and how its artifact wants it used.
 
     Attributes:
-        template: prompt template with one {dialogue}; None where the folder carries none (a base model).
+        template: prompt template with one {dialogue}; None if the folder carries none (a base model).
         control_tokens: texts that the tokenizer takes for control tokens; in a dialogue they are text.
         eos_token_ids: any of these ends a completion.
         defaults: generation parameters of a request that gives none.
@@ -298,7 +298,7 @@ def _generate(
     parameters: Mapping[str, float],
     nobody_waits: Callable[[], bool],
 ) -> list[list[int]] | None:
-    """New token ids of each prompt, up to its EOS; None where they do not fit in GPU memory together.
+    """New token ids of each prompt, up to its EOS; None if they do not fit in GPU memory together.
 
     The prompts are padded on the left, so that all completions start in one column.
     """

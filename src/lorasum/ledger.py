@@ -110,7 +110,7 @@ class Ledger:
         return [row for row in self.resources(run) if isinstance(row, kind)]
 
     def find(self, kind: type[Row], run: str, name: str) -> Row | None:
-        """The record of one resource; None when there is none that can be read."""
+        """The record of one resource; None if there is none that can be read."""
         return next((row for row in self.rows(kind, run) if row.name == name), None)
 
     def latest(self, kind: type[Row], run: str, *states: ResourceState) -> Row | None:

@@ -5,7 +5,7 @@ import subprocess
 
 
 def gpu() -> str | None:
-    """The name and memory of the first NVIDIA GPU, such as `NVIDIA A10G, 23028 MiB`; None where there is none.
+    """The name and memory of the first NVIDIA GPU, such as `NVIDIA A10G, 23028 MiB`; None if there is none.
 
     nvidia-smi comes with the driver, so a machine without it can use no GPU either.
     """

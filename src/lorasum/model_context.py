@@ -8,7 +8,7 @@ from lorasum.model_source import ModelRef, model_file
 
 
 def context_length(model: ModelRef) -> int | None:
-    """Tokens of the longest text that the model was made for; None where its config.json sets no limit.
+    """Tokens of the longest text that the model was made for; None if its config.json sets no limit.
 
     Raises:
         ModelError: the hub does not have the model, or cannot be reached.

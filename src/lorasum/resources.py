@@ -20,7 +20,7 @@ class Resource:
     Attributes:
         account_and_region: where on the backend it is; empty on the user's own machine.
         reason: one line on why it failed or is gone.
-        usd_per_hour: its price while it runs; None where that is unknown.
+        usd_per_hour: its price while it runs; None if that is unknown.
         usd_before: what earlier resources of this name had cost when this one was recorded, such as earlier attempts of
             a job or the endpoint that this one replaced. None if that is unknown.
         usd_total: `usd_before` plus the cost of this one, recorded when it ended. None before that, or if unknown.
@@ -122,7 +122,7 @@ class Endpoint(Resource):
         job: the training job that made the artifact; empty for a base model.
         settings: the config's sections that decide about the endpoint, as JSON with sorted keys.
         location: its address (URL, ARN); empty before it was started.
-        expires_at: when its time is over, with its zone; None where it has no end.
+        expires_at: when its time is over, with its zone; None if it has no end.
         ends_itself: whether it then goes without any lorasum running. Where that could not be arranged, `status` tells.
     """
 

@@ -43,7 +43,7 @@ class PrepareResult:
     manifest: Manifest
     seconds: float
     rejected: str | None = None
-    """File of the rows that were left out, one JSON object a line; None where all were kept."""
+    """File of the rows that were left out, one JSON object a line; None if all were kept."""
     report: str | None = None
     """HTML page of the figures above."""
     shown: tuple["RenderedExample", ...] = ()
@@ -137,7 +137,7 @@ class DeployResult:
     reused: bool
     seconds: float
     expires_at: datetime | None = None
-    """When its time is over; None where it has no end."""
+    """When its time is over; None if it has no end."""
     ends_itself: bool = False
     """Whether it then goes without any lorasum running."""
     until: str = ""

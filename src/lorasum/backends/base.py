@@ -44,7 +44,7 @@ class Backend(Protocol):
         """Which account and region it works in; empty on the user's own machine. What is elsewhere it cannot see."""
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
-        """What a running one costs; 0 on the user's own machine, None where the price cannot be found out."""
+        """USD an hour of a running one; 0 on the user's own machine, and None if the price is unknown."""
 
     def preflight(self, run: str) -> list[Check]:
         """Whether jobs and endpoints could start, one check after the other; creates nothing.
@@ -53,10 +53,10 @@ class Backend(Protocol):
         """
 
     def store_dataset(self, run: str, dataset: Path) -> str:
-        """Bring a prepared dataset to where jobs read it; returns its folder or URI. Twice does nothing more."""
+        """Copy a prepared dataset to a place that jobs can read; returns its folder or URI. A second call is cheap."""
 
     def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
-        """The very request `start_training` would send; None where a job needs none. Creates nothing."""
+        """The request that `start_training` would send; None if a job needs none. Creates nothing."""
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         """Start the job, or adopt it when a job of this name is already running.
@@ -68,10 +68,10 @@ class Backend(Protocol):
         """
 
     def find_training(self, run: str, job_name: str) -> JobRef | None:
-        """The job of this name, whoever started it; None when there is none."""
+        """The job of this name, whoever started it; None if there is none."""
 
     def training_state(self, job: JobRef) -> JobState:
-        """Where the job stands now, judged from the thing itself rather than from what was recorded."""
+        """The job's state now, from the job itself and not from a record."""
 
     def follow_training(self, job: JobRef) -> Iterator[Event]:
         """Yield the job's events from its beginning, ending when the job is no longer running.
@@ -86,16 +86,16 @@ class Backend(Protocol):
         """
 
     def training_usd(self, job: JobRef) -> float | None:
-        """What all of its attempts were billed by now; 0 on the user's own machine, None where a price is unknown."""
+        """USD that all its attempts were billed; 0 on the user's own machine, and None if a price is unknown."""
 
     def is_warm(self, job: JobRef) -> bool:
         """Whether an instance is kept, and billed, after an attempt has ended; never on the user's own machine."""
 
     def artifact(self, job: JobRef) -> str:
-        """Folder or URI of what a completed job left behind."""
+        """Folder or URI of the artifact of a completed job."""
 
     def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
-        """The artifact's lorasum.json; None when there is none.
+        """The artifact's lorasum.json; None if there is none.
 
         Raises:
             BackendError: it cannot be read.
@@ -128,7 +128,7 @@ class Backend(Protocol):
     def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
         """The endpoint did not answer: have it serve again what it last answered with, and wait until it does.
 
-        Returns None where there is nothing to go back to.
+        Returns None if there is nothing to go back to.
 
         Raises:
             BackendError: it could not be put back; the message says what is left.
@@ -145,10 +145,10 @@ class Backend(Protocol):
         """
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
-        """The last lines of its log, where the user has no file of it."""
+        """The last lines of its log; empty if the user has the log as a file."""
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
-        """Where the endpoint stands now."""
+        """The endpoint's state now."""
 
     def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
         """POST `payload` as JSON and return the decoded answer; `timeout` in seconds.

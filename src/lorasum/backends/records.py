@@ -1,4 +1,4 @@
-"""What commands and backends hand each other: what to start, what was started, and where it stands."""
+"""Records between commands and backends: what to start, what was started, and its state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class JobRef:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """Where a job stands; `reason` is one line for failed and stopped jobs."""
+    """The state of a job; `reason` is one line for failed and stopped jobs."""
 
     status: JobStatus
     reason: str = ""
@@ -105,7 +105,7 @@ class EndpointRef:
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """Where an endpoint stands; `ref` is set unless absent."""
+    """The state of an endpoint; `ref` is set unless it is absent."""
 
     status: EndpointStatus
     ref: EndpointRef | None = None

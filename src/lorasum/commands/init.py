@@ -59,8 +59,8 @@ def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False,
     """Look at the data, and write a config for it.
 
     Args:
-        data: files, folders or s3:// addresses; none where the user is to be asked.
-        ask: asks the user; None where there is no terminal.
+        data: files, folders or s3:// addresses; none if the user is to be asked.
+        ask: asks the user; None if there is no terminal.
 
     Raises:
         DataError: the data cannot be read, or has no usable columns.

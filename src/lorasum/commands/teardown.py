@@ -22,7 +22,7 @@ _LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown
 
 
 def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> list[str]:
-    """What `teardown` would do, one line each; empty when there is nothing to do."""
+    """What `teardown` would do, one line each; empty if there is nothing to do."""
     verbs = {Endpoint.kind: "delete", TrainingJob.kind: "stop"}
     with _usable_ledger(run) as usable:
         lines = [f"{verbs[running.kind]} {running}" for running in _standing(usable)]

@@ -76,7 +76,7 @@ _REGION = re.compile(
 
 
 def instance_problem(name: str) -> str:
-    """What is wrong with an instance type, and the one that was probably meant; empty where nothing is."""
+    """What is wrong with an instance type, and the one that was probably meant; empty if nothing is."""
     family, _, size = name.removeprefix("ml.").partition(".")
     if not name.startswith("ml."):
         meant = f"did you mean ml.{name}?" if f"ml.{name}" in _GPU_TYPES else "such as ml.g5.2xlarge"
@@ -95,7 +95,7 @@ def instance_problem(name: str) -> str:
 
 
 def region_problem(name: str) -> str:
-    """What is wrong with the name of a region, and the one that was probably meant; empty where nothing is."""
+    """What is wrong with the name of a region, and the one that was probably meant; empty if nothing is."""
     if name in _REGIONS or _REGION.match(name):
         return ""
     words = re.sub(r"[-_\s]+", " ", name.lower()).strip()

@@ -56,7 +56,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def _section(data: dict[str, Any], path: KeyPath) -> dict[Any, Any] | None:
-    """The section that holds the last key of `path`; None where there is none."""
+    """The section that holds the last key of `path`; None if there is none."""
     section: Any = data
     for key in path[:-1]:
         section = section.get(key) if isinstance(section, dict) else None

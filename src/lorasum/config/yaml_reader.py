@@ -70,7 +70,7 @@ def read(text: str, place: Callable[[int], str], at: KeyPath = ()) -> tuple[Any,
 
 
 def unsafe(text: str) -> str:
-    """What is wrong with the first character that no config needs; empty where there is none."""
+    """What is wrong with the first character that no config needs; empty if there is none."""
     found = _UNSAFE.search(text)
     if found is None:
         return ""

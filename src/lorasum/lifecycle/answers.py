@@ -1,4 +1,4 @@
-"""Many dialogues summarised by an endpoint: several requests at once, each answer on disk as it comes.
+"""Asks an endpoint to summarise many dialogues: several requests at once, and each answer is written to disk at once.
 
 What is on disk is paid for. A process that was killed goes on from there, and asks nothing twice.
 """
@@ -94,7 +94,7 @@ def _ask(
 
 
 def _read(file: Path) -> dict[int, Answer]:
-    """Answers by place; half a last line, of a write that was cut off, is cut away."""
+    """The answers by place. An incomplete last line, of an interrupted write, is removed."""
     if not file.exists():
         return {}
     content = file.read_bytes()

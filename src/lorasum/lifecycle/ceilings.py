@@ -33,10 +33,10 @@ class Ceiling:
         return cls(config.limits, 60.0 * kept)
 
     def seconds(self, usd_per_hour: float | None, spent: float | None, report: Reporter) -> int | None:
-        """How long the job may run; None where nothing limits it but its backend.
+        """How long the job may run; None if nothing limits it but its backend.
 
         Args:
-            spent: USD that earlier attempts of the job were billed; None where that is unknown.
+            spent: USD that earlier attempts of the job were billed; None if that is unknown.
 
         Raises:
             LorasumError: nothing is left of `max_usd`.
@@ -61,7 +61,7 @@ class Ceiling:
 def endpoint_end(
     limits: LimitsConfig, began: datetime, usd_per_hour: float | None, instances: int, report: Reporter
 ) -> datetime | None:
-    """When an endpoint has reached the limits; None where there are none.
+    """When an endpoint has reached the limits; None if there are none.
 
     Args:
         began: since when it is paid for.

@@ -7,7 +7,7 @@ from lorasum.times import clock
 
 
 def cost(row: Resource, now: datetime) -> float | None:
-    """USD that a resource, and those before it of its name, have cost up to `now`; None where that is unknown.
+    """USD that a resource, and those before it of its name, have cost up to `now`; None if that is unknown.
 
     A running one adds its price since it was recorded. That of an endpoint which went unseen is unknown.
     """
@@ -44,7 +44,7 @@ def limit_note(seconds: int | None, usd_per_hour: float | None) -> str:
 
 
 def price_note(usd_per_hour: float | None) -> str:
-    """What a running resource costs, to be said before it is started; nothing where it is free."""
+    """What a running resource costs, to be said before it is started; nothing if it is free."""
     if usd_per_hour is None:
         return ", at a price that could not be found out"
     return f", ${usd_per_hour:.2f} an hour" if usd_per_hour else ""

@@ -75,7 +75,7 @@ def delete(held: HeldRun, name: str) -> bool:
 
 
 def reconcile(held: HeldRun, row: Endpoint) -> None:
-    """Write into the ledger where a recorded endpoint stands, judged by the backend."""
+    """Update the ledger's row of an endpoint to the state that the backend shows."""
     state = held.backend.endpoint_state(row.run, row.name)
     now = held.ledger.now()
     if state.status == "absent" and row.expires_at and expiry.ended_itself(row, now):
@@ -160,7 +160,7 @@ def _undo(held: HeldRun, found: EndpointState, before: Endpoint | None, row: End
 
 
 def _goes_on(held: HeldRun, served: EndpointRef, before: Endpoint | None, row: Endpoint) -> EndpointRef | None:
-    """What the endpoint serves from now on that served something before the command; None where it served in vain.
+    """What the endpoint serves from now on that served something before the command; None if it served in vain.
 
     It is put back to what it served. It may have rolled back by itself, or never have been updated. One that is only
     intended, from a command that was killed, has not answered anybody yet.
@@ -177,7 +177,7 @@ def _goes_on(held: HeldRun, served: EndpointRef, before: Endpoint | None, row: E
 
 
 def _spent(held: HeldRun, name: str) -> float | None:
-    """What endpoints of this name have cost up to now; None where that is unknown."""
+    """What endpoints of this name have cost up to now; None if that is unknown."""
     return _spent_until_now(held, held.ledger.find(Endpoint, held.name, name))
 
 

@@ -24,7 +24,7 @@ def end_of(
     Args:
         before: what is on record of an endpoint of this name.
         goes_on: whether that one serves on. Its limits count from its own beginning.
-        usd_per_hour: of one instance; None where that is unknown.
+        usd_per_hour: of one instance; None if that is unknown.
 
     Raises:
         LorasumError: it has reached its limits.
@@ -92,7 +92,7 @@ def ended_itself(row: Endpoint, now: datetime) -> bool:
 
 
 def alarm(row: Resource, now: datetime, was_asked: bool) -> str:
-    """Why a recorded resource may cost money that it should not; empty where all is well.
+    """Why a recorded resource may cost money that it should not; empty if all is well.
 
     Args:
         was_asked: whether the backend was asked about it just now.

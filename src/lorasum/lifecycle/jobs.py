@@ -55,7 +55,7 @@ def start(held: HeldRun, job: PlannedJob) -> StartedJob:
 
 
 def reconcile(held: HeldRun, name: str, done: DoneEvent | None = None) -> JobState:
-    """Write into the ledger where a recorded job stands, judged by the backend.
+    """Update the ledger's row of a job to the state that the backend shows.
 
     Args:
         done: its `done` event, where the caller has seen it.
@@ -161,7 +161,7 @@ def _refuse_a_second(held: HeldRun, name: str) -> None:
 
 
 def _figures(backend: Backend, job: JobRef, done: DoneEvent | None) -> DoneEvent:
-    """The job's figures: from its last `done` event; where events are gone, from the artifact's own record."""
+    """The job's figures, from its last `done` event, or from the artifact's record if the events are gone."""
     if done is None:
         events = [event for event in backend.follow_training(job) if isinstance(event, DoneEvent)]
         record = None if events else backend.artifact_record(job)

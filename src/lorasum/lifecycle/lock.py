@@ -16,7 +16,7 @@ from lorasum.reporting import Reporter
 
 @dataclass(frozen=True, slots=True)
 class HeldRun:
-    """A run whose lock is held, with where it is and where it is recorded: nobody else changes it meanwhile."""
+    """A run whose lock is held, with its backend and ledger. No other process changes the run meanwhile."""
 
     name: str
     backend: Backend

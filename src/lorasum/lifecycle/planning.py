@@ -1,4 +1,4 @@
-"""The training job that a config and its prepared dataset come to."""
+"""Plans the training job of a config and its prepared dataset: its name and hyperparameters."""
 
 import hashlib
 import json
@@ -27,10 +27,10 @@ _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job to be, what the ledger is told of it (all that serving its artifact needs to know), and what it may cost.
+    """A job that may be started, what the ledger records about it to serve its artifact later, and what it may cost.
 
     Attributes:
-        work: None where no dataset is prepared.
+        work: None if no dataset is prepared.
     """
 
     spec: TrainSpec
@@ -97,7 +97,7 @@ def is_job_of(job: TrainingJob, config: Config) -> bool:
 
 
 def _asked_differently(manifest: Manifest, data: DataConfig) -> dict[str, tuple[object, object]]:
-    """How the model was asked when the dataset was prepared, and how the config asks it now, by key."""
+    """The settings of the prompt that have changed since the dataset was prepared: then and now, by key."""
     wanted = data.chat_format
     if wanted is not None and wanted != (manifest.prompt_format == "chat"):
         return {"data.format": (manifest.prompt_format, "chat" if wanted else "template")}

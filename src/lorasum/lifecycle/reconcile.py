@@ -8,7 +8,7 @@ from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable
 
 
 def reconcile(held: HeldRun, row: Resource) -> None:
-    """Write into the ledger where a recorded job or endpoint stands, judged by the backend.
+    """Update the ledger's row of a job or endpoint to the state that the backend shows.
 
     Of a row that cannot be read only the name is known: it is gone once nothing of that name runs.
     """

@@ -1,4 +1,4 @@
-"""Asking an endpoint for summaries, with the template its model was trained with."""
+"""Asks an endpoint for summaries, with the template that its model was trained with."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True, slots=True)
 class Summarizer:
-    """An endpoint, and how it is asked.
+    """Asks one endpoint for summaries.
 
     Attributes:
         origin: of the artifact behind it. Its template is used, whatever the config says now.
@@ -68,7 +68,7 @@ class Summarizer:
 
 
 def in_service(backend: Backend, ledger: Ledger, run: str, settings: PredictConfig) -> Summarizer:
-    """The run's endpoint, to be asked.
+    """The run's endpoint, ready to summarise.
 
     Raises:
         LorasumError: there is none, or it is not in service.

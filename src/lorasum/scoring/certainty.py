@@ -34,7 +34,7 @@ class Difference:
 
     Attributes:
         p_value: how often a difference at least as large would come about by the choice of dialogues alone; 0 to 1.
-        dialogues_needed: how many dialogues would show a difference of this size; None where there is none.
+        dialogues_needed: how many dialogues would show a difference of this size; None if there is none.
     """
 
     mean: float

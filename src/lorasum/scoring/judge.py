@@ -202,7 +202,7 @@ def _request(model: str, rubric: str, text: str, schema: Mapping[str, Any]) -> d
 
 
 def _read(said: str, form: type[_Form]) -> _Form | None:
-    """The JSON object in an answer, perhaps in a fence of Markdown; None where it is not of the form asked for."""
+    """The JSON object in an answer, perhaps in a fence of Markdown; None if it is not of the form asked for."""
     try:
         return form.model_validate_json(said[said.find("{") : said.rfind("}") + 1], strict=True)
     except ValidationError:

@@ -38,7 +38,7 @@ def expire(session: Session, endpoint: str, parts: str, at: datetime | None) -> 
     """Have an endpoint deleted at `at`; None takes back what was arranged.
 
     Args:
-        parts: name of the configuration and the model that it has now; empty where it has none yet.
+        parts: name of the configuration and the model that it has now; empty if it has none yet.
 
     Raises:
         BackendError: there is no role for it, or this identity may not.

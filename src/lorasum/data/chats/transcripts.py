@@ -15,7 +15,7 @@ _NAMED = re.compile(r"(?:>> ?|- )?([^\s:][^:]{0,60}): +(?=\S)")
 
 
 def read_transcript(text: str) -> Chat | None:
-    """What was said, without times: one line for what one speaker says in a row. None where `text` is none."""
+    """What was said, without times: one line for what one speaker says in a row. None if `text` is none."""
     if "-->" not in text:
         return None
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -26,7 +26,7 @@ from lorasum.data.chats.whatsapp.text import (
 
 
 def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
-    """The chat in an export, or None where `text` is none: other text with dates stays as it is.
+    """The chat in an export, or None if `text` is none: other text with dates stays as it is.
 
     Args:
         sure: it is known to be an export, as in a .zip that WhatsApp made.
