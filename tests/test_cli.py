@@ -167,6 +167,20 @@ def test_the_old_name_of_a_value_is_said_on_stderr(env: dict[str, str], config: 
     assert "widened is an old name, write dequantized" in shown.stderr
 
 
+def test_a_config_may_stand_behind_the_verb(env: dict[str, str], config: str) -> None:
+    assert_error(call(env, "prepare", config, "--set", "training.epoch=1"), "did you mean training.epochs?")
+    assert_error(call(env, "ls"), "there is no verb 'ls'")
+    assert call(env, "help", "train").stdout == call(env, "train", "--help").stdout
+    assert json.loads(call(env, "status", "-q", "--json").stdout)["resources"] == []
+
+
+def test_v_shows_our_own_frames_and_none_for_wrong_usage(env: dict[str, str]) -> None:
+    missing = call(env, "prepare", "-v", "-c", "/nowhere/x.yaml").stderr
+    assert "Traceback" in missing
+    assert "/typer/" not in missing
+    assert "Traceback" not in call(env, "prepare", "-v", "--fast").stderr
+
+
 def test_the_schema_is_json_under_force_color(env: dict[str, str]) -> None:
     schema = call({**env, "FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}, "config", "schema").stdout
     assert json.loads(schema)["properties"]["name"]["maxLength"] == 32

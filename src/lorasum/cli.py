@@ -16,6 +16,7 @@ import typer
 import typer.main
 
 from lorasum import __version__, streams
+from lorasum.arguments import as_meant
 from lorasum.errors import BackendError, LorasumError, OverdueError, ScoreError
 from lorasum.interrupts import INTERRUPTED, Interrupts
 from lorasum.ui import render
@@ -86,9 +87,9 @@ def main() -> None:
 
 def _exit_code(arguments: list[str]) -> int:
     """Run one command, print its error if it fails, and return the exit code. Typer's own handler is not used."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_group(app)
     try:
-        with command.make_context("lorasum", arguments) as context:
+        with command.make_context("lorasum", as_meant(arguments, command.commands)) as context:
             command.invoke(context)
         sys.stdout.flush()
         return 0
@@ -100,7 +101,7 @@ def _exit_code(arguments: list[str]) -> int:
     except typer.TyperException as error:  # usage
         command_context = getattr(error, "ctx", None)
         hint = f"see {command_context.command_path if command_context else 'lorasum'} --help"
-        render.error(LorasumError(error.format_message(), hint), _verbose)
+        render.error(LorasumError(error.format_message(), hint))
         return error.exit_code
     except LorasumError as error:
         render.error(error, _verbose)
@@ -417,6 +418,7 @@ def status(
     config: Annotated[Path | None, _CONFIG] = None,
     overrides: Overrides = None,
     as_json: Json = False,
+    quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Show what exists, what is running and what it costs, of all runs or of one."""
@@ -428,7 +430,7 @@ def status(
     from lorasum.ui.reporter import ConsoleReporter
 
     # Only a config says in which account and region to look. Without one, resources are shown as recorded.
-    run = load_config(config, overrides or (), ConsoleReporter().warn) if config else None
+    run = load_config(config, overrides or (), ConsoleReporter(quiet).warn) if config else None
     chosen = backend(run, Silent()) if run else LocalBackend()
     backends = {"local": LocalBackend(), chosen.name: chosen}
     shown = status(backends, Ledger(warn=render.say), run.name if run else None)

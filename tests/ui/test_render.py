@@ -304,6 +304,26 @@ def test_on_a_terminal_a_bar_moves_and_goes_away() -> None:
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "and it is back, whatever was left unfinished"
 
 
+def test_the_bar_of_a_resumed_training_tells_step_and_time_left() -> None:
+    script = (
+        "import time\n"
+        "from lorasum.contract import StepEvent\n"
+        "from lorasum.ui.reporter import ConsoleReporter\n"
+        "with ConsoleReporter() as report:\n"
+        "    for number in range(1, 31):\n"
+        "        report.event(StepEvent(number, 40, 0.5, 2.5, 1e-4, 90.0, 4000.0))\n"
+        "    time.sleep(0.3)\n"
+    )
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    subprocess.run([sys.executable, "-c", script], stderr=theirs, env=env, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "step 30/40" in shown
+    assert "1 h 6 min left" in shown
+
+
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\x00\x7f\x08\u202eevil\u2066\u2028\nhint: pay"
 ACTED_ON = set(HOSTILE) - set("[2J]0;owned31mevil\nhint: pay")
 

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rich.prompt import Confirm, Prompt
@@ -65,12 +66,24 @@ def unexpected(problem: Exception, verbose: bool) -> None:
 def _say_error(message: str, hint: str, lines: tuple[str, ...], verbose: bool) -> None:
     out = console(stderr=True)
     if verbose:
-        out.print(Text(traceback.format_exc()), soft_wrap=True)
+        out.print(Text(_own_traceback()), soft_wrap=True)
     out.print(Text.assemble(("error: ", "bold red"), one_line(message)), soft_wrap=True)
     for line in lines:
         out.print(Text(f"  {one_line(line)}"), soft_wrap=True)
     if hint:
         out.print(Text.assemble(("hint: ", "bold"), one_line(hint)), soft_wrap=True)
+
+
+def _own_traceback() -> str:
+    """The traceback of the error at hand, without the frames of the library that parses the command line."""
+    error = sys.exception()
+    if error is None:
+        return ""
+    told = traceback.TracebackException.from_exception(error)
+    told.stack = traceback.StackSummary.from_list(
+        [one for one in told.stack if "typer" not in Path(one.filename).parts]
+    )
+    return "".join(told.format())
 
 
 def confirm(question: str, lines: list[str]) -> bool:

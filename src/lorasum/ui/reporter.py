@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from lorasum.contract import (
@@ -26,6 +26,18 @@ from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters
 _SECONDS_BETWEEN_LINES = 2.0  # of progress, if the output is no terminal
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """What is left by the job's own account; by the bar's speed where there is none.
+
+    A job that is resumed or found running sends the steps that it had made at once, and the bar would take that for its
+    speed.
+    """
+
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left")
+        return super().render(task) if left is None else Text(f"{duration(left)} left", style="progress.remaining")
 
 
 class ConsoleReporter:
@@ -77,7 +89,8 @@ class ConsoleReporter:
             case StepEvent(step=step, steps=steps):
                 detail = f"loss {loss(event.loss)} · {event.tokens_per_second:,.0f} tokens/s"
                 if self._live:
-                    self._move_bar("training", step, steps, detail)
+                    detail = f"step {step}/{steps} · {detail}"
+                    self._move_bar("training", step, steps, detail, event.eta_seconds)
                 else:
                     detail += f" · {duration(event.eta_seconds)} left"
                     self._say_progress("training", step, steps, f"step {step}/{steps}", detail)
@@ -101,11 +114,11 @@ class ConsoleReporter:
             self._tasks["log"] = bars.add_task("log", total=None, detail="")
         bars.update(self._tasks["log"], detail=one_line(line[:_LOG_WIDTH]))
 
-    def _move_bar(self, label: str, done: float, total: float, detail: str) -> None:
+    def _move_bar(self, label: str, done: float, total: float, detail: str, left: float | None = None) -> None:
         bars = self._started_bars()
         if label not in self._tasks:
-            self._tasks[label] = bars.add_task(label, detail=detail)
-        bars.update(self._tasks[label], completed=done, total=total, detail=detail)
+            self._tasks[label] = bars.add_task(label, detail=detail, left=left)
+        bars.update(self._tasks[label], completed=done, total=total, detail=detail, left=left)
         if done >= total:
             bars.remove_task(self._tasks.pop(label))
             if not self._tasks:
@@ -118,7 +131,7 @@ class ConsoleReporter:
                 BarColumn(bar_width=30),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[detail]}", markup=False),
-                TimeRemainingColumn(),
+                _TimeLeft(),
                 console=self._console,
                 transient=True,
             )
