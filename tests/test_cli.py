@@ -29,6 +29,7 @@ VERBS = [
     "run",
     "status",
     "logs",
+    "runs",
     "config",
 ]
 

@@ -455,6 +455,15 @@ def logs(
     _run(config, overrides, False, quiet, lambda context: logs(context, endpoint, follow))
 
 
+@app.command(epilog="lorasum runs")
+def runs(as_json: Json = False, verbose: Verbose = False) -> None:
+    """List the runs with their disk space, age, cost and score."""
+    from lorasum.commands.runs import runs
+    from lorasum.ledger import Ledger
+
+    render.show(runs(Ledger(warn=render.say)), as_json)
+
+
 app.add_typer(config_app, name="config")
 
 

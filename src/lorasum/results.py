@@ -268,6 +268,28 @@ class ResourceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run as `runs` lists it."""
+
+    run: str
+    bytes: int
+    """What its folder takes of this disk."""
+    changed_at: str
+    """When it was last changed: UTC, ISO 8601."""
+    live: bool
+    """Whether something of it is on record as running."""
+    usd: float | None
+    """What all of it has cost up to now; None where that is unknown."""
+    rouge_l: float | None
+    """Mean ROUGE-L of the newest evaluation, 0 to 100; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunsResult:
+    runs: tuple[RunSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StatusResult:
     resources: tuple[ResourceStatus, ...]
 

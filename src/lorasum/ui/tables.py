@@ -22,6 +22,7 @@ from lorasum.results import (
     RenderedExample,
     ResourceStatus,
     RunResult,
+    RunsResult,
     StatusResult,
     TeardownResult,
     TrainPlan,
@@ -322,6 +323,19 @@ def _status_row(resource: ResourceStatus) -> list[RenderableType]:
 def _minute(time: str) -> str:
     """An ISO 8601 time in UTC as month-day hour:minute."""
     return time[5:16].replace("T", " ")
+
+
+@body.register
+def _(result: RunsResult) -> RenderableType:
+    if not result.runs:
+        return Text("nothing was created yet")
+    table = new_table("run", "changed (UTC)", "state", "disk", "cost", "ROUGE-L")
+    for one in result.runs:
+        state = Text("live", style="bold green") if one.live else Text("ended", style="dim")
+        score = "–" if one.rouge_l is None else f"{one.rouge_l:.1f}"
+        changed = one.changed_at[:16].replace("T", " ")
+        table.add_row(one.run, changed, state, f"{one.bytes / 1e9:,.2f} GB", dollars(one.usd), score)
+    return table
 
 
 @body.register

@@ -1,0 +1,81 @@
+"""runs: every run of this machine, with what it takes of the disk, when it was last changed, its cost and its score."""
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+
+from lorasum import paths
+from lorasum.files import read_rows
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.costs import cost
+from lorasum.resources import Resource
+from lorasum.results import RunsResult, RunSummary
+
+
+def runs(ledger: Ledger) -> RunsResult:
+    """The runs on record and those with files here, the last changed first. No backend is asked.
+
+    Raises:
+        LorasumError: the ledger cannot be read.
+    """
+    root = paths.home() / "runs"
+    folders = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    by_run: dict[str, list[Resource]] = {name: [] for name in folders}
+    for row in ledger.resources():
+        by_run.setdefault(row.run, []).append(row)
+    now = ledger.now()
+    found = [_summary(name, rows, now) for name, rows in by_run.items()]
+    return RunsResult(tuple(sorted(found, key=lambda one: one.changed_at, reverse=True)))
+
+
+def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
+    folder = paths.run_dir(name)
+    size, newest = _disk(folder)
+    recorded = max((row.updated_at for row in rows), default="")
+    return RunSummary(
+        run=name,
+        bytes=size,
+        changed_at=recorded or datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds"),
+        live=any(row.is_open for row in rows),
+        usd=_sum(cost(row, now) for row in rows),
+        rouge_l=_score(folder / "evaluations"),
+    )
+
+
+def _disk(folder: Path) -> tuple[int, float]:
+    """The bytes that a folder takes of the disk, and when its newest file was written. A hard link counts once."""
+    sizes: dict[tuple[int, int], int] = {}
+    newest = folder.stat().st_mtime if folder.is_dir() else 0.0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                there = os.lstat(Path(place) / name)
+            except FileNotFoundError:
+                continue  # a job that runs removes old checkpoints
+            sizes[there.st_dev, there.st_ino] = there.st_blocks * 512
+            newest = max(newest, there.st_mtime)
+    return sum(sizes.values()), newest
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    """All costs together; None where one of them is unknown."""
+    known = list(costs)
+    return None if None in known else sum(one for one in known if one is not None)
+
+
+def _score(folder: Path) -> float | None:
+    """The mean ROUGE-L of the newest evaluation, 0 to 100; None where there is none."""
+    files = sorted(folder.glob("scored-*.jsonl"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        return None
+    scores = [_rouge_l(row) for row in read_rows(files[-1].read_bytes())]
+    known = [score for score in scores if score is not None]
+    return fmean(known) if known else None
+
+
+def _rouge_l(row: dict[str, object]) -> float | None:
+    scores = row.get("scores")
+    score = scores.get("rougeL") if isinstance(scores, dict) else None
+    return float(score) if isinstance(score, int | float) else None

@@ -1,0 +1,55 @@
+"""runs: what each run takes, has cost and has scored."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from memory_backend import InMemoryBackend, context
+
+from lorasum import paths
+from lorasum.commands.deploy import deploy
+from lorasum.commands.runs import runs
+from lorasum.commands.teardown import teardown
+from lorasum.commands.train import train
+from lorasum.config.schema import Config
+from lorasum.ledger import Ledger
+
+
+def scored(file: Path, *scores: float) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps({"scores": {"rougeL": score}}) + "\n" for score in scores), encoding="utf-8")
+
+
+def test_no_run_is_an_empty_list(ledger: Ledger) -> None:
+    assert runs(ledger).runs == ()
+
+
+def test_a_run_is_live_until_it_is_torn_down(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    run = context(config, backend, ledger)
+    train(run)
+    deploy(run)
+    [one] = runs(ledger).runs
+    assert (one.run, one.live, one.usd, one.rouge_l) == ("chats", True, 0.0, None)
+    teardown(run)
+    [one] = runs(ledger).runs
+    assert not one.live
+
+
+def test_the_newest_evaluation_is_the_score(ledger: Ledger) -> None:
+    folder = paths.run_dir("desk") / "evaluations"
+    scored(folder / "scored-old.jsonl", 10.0)
+    scored(folder / "scored-new.jsonl", 20.0, 40.0)
+    os.utime(folder / "scored-old.jsonl", (1, 1))
+    [one] = runs(ledger).runs
+    assert one.rouge_l == pytest.approx(30.0)
+
+
+def test_a_file_with_two_names_takes_its_space_once(ledger: Ledger) -> None:
+    folder = paths.run_dir("desk")
+    folder.mkdir(parents=True)
+    (folder / "model").write_bytes(os.urandom(300_000))
+    (folder / "same").hardlink_to(folder / "model")
+    [one] = runs(ledger).runs
+    assert 300_000 <= one.bytes < 400_000
+    assert not one.live
