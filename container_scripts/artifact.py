@@ -21,6 +21,7 @@ from contract import (
     ArtifactRecord,
     DatasetFacts,
     DoneEvent,
+    MergeCheck,
     MergedEvent,
     record_text,
 )
@@ -105,8 +106,10 @@ def save_code(output: Path) -> None:
         shutil.copyfile(here / source, code / name)
 
 
-def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent) -> None:
-    """Write lorasum.json in one step, after all other files: an artifact with a record is whole."""
+def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent, check: MergeCheck) -> None:
+    """Write lorasum.json in one step, after all other files, which it names: an artifact with a record is whole."""
+    from engine.verify import file_facts
+
     record = ArtifactRecord(
         format=ARTIFACT_FORMAT,
         run=arguments.run_name,
@@ -119,6 +122,8 @@ def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done:
         generation={"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature},
         training=done,
         versions={name: version(name) for name in _VERSIONS},
+        merge_check=check,
+        files=file_facts(output),
     )
     half_made = output / f"{RECORD_FILE}.part"
     half_made.write_text(record_text(record), encoding="utf-8")

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
 # The prepared dataset: one row is one pack.
@@ -282,6 +282,29 @@ def read_event(line: str | bytes) -> Event | None:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file was when it was written. An empty digest: nobody has read the file for it."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeCheck:
+    """How far the merged model's logits are from others', on `prompts` prompts of the data.
+
+    `prompts` is 0 where they were not compared. Each figure is the norm of the difference, divided by the norm of the
+    adapter's logits.
+    """
+
+    prompts: int = 0
+    from_adapter: float = 0.0
+    """From those of the adapter on the base model."""
+    from_base: float = 0.0
+    """From those of the base model alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactRecord:
     """lorasum.json: what an artifact is, and how it wants to be used."""
 
@@ -301,6 +324,9 @@ class ArtifactRecord:
     training: DoneEvent
     versions: Mapping[str, str]
     """Version of each library that made it."""
+    merge_check: MergeCheck = MergeCheck()
+    files: Mapping[str, FileFacts] = field(default_factory=dict)
+    """Every other file of the artifact, by its path below the artifact's folder; empty for jobs of earlier versions."""
 
 
 ARTIFACT_FORMAT: Final = 1
@@ -384,6 +410,9 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+Record = TypeVar("Record")
+
+
 class _Kind(NamedTuple):
     """How values of one field type are checked and read."""
 
@@ -416,6 +445,15 @@ def _optional(kind: _Kind) -> _Kind:
     return _Kind(lambda value: value is None or kind.fits(value), lambda v: None if v is None else kind.read(v), None)
 
 
+def _records(record: type[Any]) -> _Kind:
+    """Names and records: JSON objects where they are read."""
+    return _Kind(
+        _maps_to(lambda value: isinstance(value, Mapping | record)),
+        lambda found: {name: _read(record, values) for name, values in found.items()},
+        {},
+    )
+
+
 _INT = _Kind(_is_int, int, 0)
 _FLOAT = _Kind(_is_number, float, 0.0)
 _TEXT = _Kind(_is_text, str, "")
@@ -431,14 +469,9 @@ _TYPES: Final[Mapping[Any, _Kind]] = {
     Mapping[str, int]: _Kind(_maps_to(_is_int), dict, {}),
     Mapping[str, float]: _Kind(_maps_to(_is_number), dict, {}),
     Mapping[str, str]: _Kind(_maps_to(_is_text), dict, {}),
-    Mapping[str, SplitFacts]: _Kind(
-        _maps_to(lambda value: isinstance(value, Mapping)),
-        lambda splits: {name: _read(SplitFacts, values) for name, values in splits.items()},
-        {},
-    ),
+    Mapping[str, SplitFacts]: _records(SplitFacts),
+    Mapping[str, FileFacts]: _records(FileFacts),
 }
-
-Record = TypeVar("Record")
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
@@ -458,7 +491,7 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 def _read(record: type[Record], values: Any) -> Record:
     given = values if isinstance(values, Mapping) else {}
-    return record(**{field.name: _field(field.type, given.get(field.name)) for field in fields(record)})  # type: ignore[arg-type]
+    return record(**{one.name: _field(one.type, given.get(one.name)) for one in fields(record)})  # type: ignore[arg-type]
 
 
 def _field(type_: Any, value: Any) -> Any:
@@ -481,11 +514,13 @@ def _six_digits(value: Any) -> Any:
 def _values(record: Any, written: Callable[[Any], Any] = _finite) -> dict[str, Any]:
     """A record's fields as JSON values."""
     values = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if is_dataclass(field.type):
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if is_dataclass(one.type):
             value = _values(value, written)
-        elif not _TYPES[field.type].fits(value):
-            raise TypeError(f"{type(record).__name__}.{field.name} is {value!r}, not {field.type}")
-        values[field.name] = written(value)
+        elif not _TYPES[one.type].fits(value):
+            raise TypeError(f"{type(record).__name__}.{one.name} is {value!r}, not {one.type}")
+        elif isinstance(value, Mapping):
+            value = {key: _values(item, written) if is_dataclass(item) else item for key, item in value.items()}
+        values[one.name] = written(value)
     return values

@@ -69,6 +69,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
     from engine.trainer import Setup, train_adapter
+    from engine.verify import check_merge, first_prompts
 
     started = time.monotonic()
     check_gpu()
@@ -95,9 +96,10 @@ def train(arguments: Arguments, folders: Folders) -> int:
     merge_dtype = artifact.save_merged(loaded.base, adapter, folders.model, loaded.plan.arguments.merge_dtype, metrics)
     artifact.save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype, dataset.eos_token_id)
     artifact.save_code(adapter)
+    check = check_merge(loaded.base, adapter, folders.model, first_prompts(packs), loaded.dtype, loaded.device)
     done = figures(outcome, time.monotonic() - started)
-    for folder in (adapter, folders.model):
-        artifact.save_record(folder, loaded.plan.arguments, dataset, done)
+    for folder in (adapter, folders.model):  # the adapter's record is one of the other's files
+        artifact.save_record(folder, loaded.plan.arguments, dataset, done, check)
     metrics.emit(done)
     return 0
 

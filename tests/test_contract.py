@@ -18,7 +18,9 @@ from lorasum.contract import (
     EvalEvent,
     Event,
     Failure,
+    FileFacts,
     LogEvent,
+    MergeCheck,
     MergedEvent,
     SavedEvent,
     SplitFacts,
@@ -126,6 +128,7 @@ RECORD = ArtifactRecord(
     format=1, run="chats", base_model="org/model", base_revision=None, template="{dialogue}\nTL;DR:", eos_token_id=2,
     control_tokens=("</s>",), dataset_fingerprint="0123456789ab", training=DONE,
     generation={"max_new_tokens": 128, "temperature": 0.0}, versions={"torch": "2.9.0"},
+    merge_check=MergeCheck(2, 0.001, 0.25), files={"config.json": FileFacts(7, "ab12")},
 )  # fmt: skip
 RECORD_JSON = {
     "format": 1, "run": "chats", "base_model": "org/model", "base_revision": None, "template": "{dialogue}\nTL;DR:",
@@ -134,6 +137,8 @@ RECORD_JSON = {
     "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5,
         "seconds": 10.0, "kept_step": 3},
     "versions": {"torch": "2.9.0"},
+    "merge_check": {"prompts": 2, "from_adapter": 0.001, "from_base": 0.25},
+    "files": {"config.json": {"bytes": 7, "sha256": "ab12"}},
 }  # fmt: skip
 
 
@@ -146,6 +151,11 @@ def test_an_empty_record_says_nothing() -> None:
     assert read_record("{}") == ArtifactRecord(
         0, "", "", None, None, None, (), "", {}, DoneEvent(None, None, 0, 0, 0, 0), {}
     )
+
+
+@pytest.mark.parametrize("entry", [{}, {"bytes": "7", "sha256": 1}])
+def test_a_damaged_list_of_files_matches_no_file(entry: dict[str, object]) -> None:
+    assert read_record(json.dumps({"files": {"config.json": entry}})).files == {"config.json": FileFacts(0, "")}
 
 
 def test_the_script_reads_the_manifest_that_the_client_writes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 What lorasum writes holds people's chats: folders are made with mode 0700 and files with 0600, whatever the umask.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -113,6 +114,16 @@ def write_file(path: Path, content: str | bytes, permissions: int = FILE_MODE) -
     """
     with new_file(path, "wb", permissions) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_rows(content: bytes) -> Iterator[dict[str, object]]:

@@ -1,6 +1,6 @@
 """A backend in memory and a reporter that remembers: what the command tests drive commands with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import RECORD_FILE, ArtifactRecord, DoneEvent, Event, StepEvent, read_record
+from lorasum.contract import RECORD_FILE, ArtifactRecord, DoneEvent, Event, FileFacts, StepEvent, read_record
 from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
@@ -39,6 +39,7 @@ class InMemoryBackend:
         self.events: list[Event] = [STEP, DONE]
         self.outcome = JobState("completed")
         self.artifacts = "memory:/"
+        self.files: dict[str, FileFacts] = {}
         self.price: float | None = 0.0
         self.billed: float | None = 0.0
         self.warm: set[str] = set()
@@ -99,6 +100,9 @@ class InMemoryBackend:
     def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
         record = Path(self.artifact(job)) / RECORD_FILE
         return read_record(record.read_bytes()) if record.is_file() else None
+
+    def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
+        return self.files
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         self._call("start_endpoint")

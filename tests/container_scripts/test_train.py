@@ -141,6 +141,12 @@ def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
     record = json.loads((model / "lorasum.json").read_text())
     assert "{dialogue}" in record["template"]
     assert record["training"]["eval_loss"] == pytest.approx(finished.events()[-1]["eval_loss"], abs=1e-4)
+    assert {name: facts["bytes"] for name, facts in record["files"].items()} == {
+        name: (model / name).stat().st_size for name in names - {"lorasum.json"}
+    }
+    compared = record["merge_check"]
+    assert compared["prompts"] == 2
+    assert compared["from_adapter"] < 1e-4 < compared["from_base"]
 
 
 def test_the_merged_model_has_the_loss_that_the_job_tells(finished: Job) -> None:

@@ -4,14 +4,14 @@ Commands write the ledger around these calls; only cli.py picks a backend. Every
 a crash at any point in between.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import ArtifactRecord, Event
+from lorasum.contract import ArtifactRecord, Event, FileFacts
 from lorasum.resources import Resource
 
 
@@ -100,6 +100,9 @@ class Backend(Protocol):
         Raises:
             BackendError: it cannot be read.
         """
+
+    def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
+        """The artifact's files as they are now, by their path below it. Digests where that takes seconds."""
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.

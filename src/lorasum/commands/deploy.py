@@ -10,8 +10,10 @@ from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
+from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import LorasumError
 from lorasum.lifecycle import endpoints, expiry, jobs
+from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.costs import price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.planning import is_job_of
@@ -31,7 +33,7 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         job: the completed job to serve, whatever the config says of training.
 
     Raises:
-        LorasumError: nothing is trained, or with another config only, or the artifact is gone.
+        LorasumError: nothing is trained, or with another config only, or the artifact is gone or damaged.
         BackendError: the endpoint did not start or could not answer; it is deleted.
     """
     began = time.monotonic()
@@ -69,6 +71,8 @@ def _until(config: Config, end: datetime | None, began: datetime, usd_per_hour: 
 
 def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str, end: datetime | None) -> EndpointRef:
     config, name = run.config, run.name
+    below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
+    check_artifact(run.backend, JobRef(job.name, job.location), below)
     spec = EndpointSpec(
         run=name,
         name=name,

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +13,9 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import MAX_SECONDS, RECORD_FILE, ArtifactRecord, Event, read_event, read_record
+from lorasum.contract import MAX_SECONDS, RECORD_FILE, ArtifactRecord, Event, FileFacts, read_event, read_record
 from lorasum.errors import BackendError
+from lorasum.files import file_digest
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _JOB_FLAG = "--checkpoint_dir"
 _TRAINING_NEEDS = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "psutil")
 
+_READ_FOR_DIGESTS = 4 << 30  # bytes of an artifact: they take about ten seconds
 _JOB_GRACE = 120.0  # seconds from SIGTERM to SIGKILL, as on SageMaker
 _RESUME = "the same command starts it again, from its newest checkpoint"
 
@@ -140,6 +142,18 @@ class LocalBackend:
             return read_record(path.read_bytes()) if path.is_file() else None
         except ValueError as error:
             raise BackendError(f"cannot read {path}: {error}", "delete its folder, then train again") from error
+
+    def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
+        folder = Path(self.artifact(job))
+        try:
+            found = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+            read = sum(found.values()) <= _READ_FOR_DIGESTS
+            return {
+                path.relative_to(folder).as_posix(): FileFacts(size, file_digest(path) if read else "")
+                for path, size in found.items()
+            }
+        except OSError as error:
+            raise BackendError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(spec)

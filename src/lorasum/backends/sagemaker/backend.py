@@ -1,6 +1,6 @@
 """The SageMaker backend: jobs and endpoints of the user's AWS account."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.prices import TABLE_DATE, usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import ArtifactRecord, Event
+from lorasum.contract import ArtifactRecord, Event, FileFacts
 from lorasum.errors import BackendError, ConfigError
 from lorasum.reporting import Reporter
 
@@ -105,6 +105,9 @@ class SageMakerBackend:
 
     def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
         return jobs.artifact_record(self._session, job)
+
+    def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
+        return jobs.artifact_files(self._session, job)
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"), self._report)

@@ -32,6 +32,7 @@ from lorasum.contract import (
     RECORD_FILE,
     ArtifactRecord,
     Event,
+    FileFacts,
     LogEvent,
     StatusEvent,
     read_event,
@@ -220,6 +221,13 @@ def artifact_record(session: Session, job: JobRef) -> ArtifactRecord | None:
         return read_record(content) if content else None
     except ValueError as error:
         raise BackendError(f"cannot read {uri}: {error}", "delete the artifact, then train again") from error
+
+
+def artifact_files(session: Session, job: JobRef) -> dict[str, FileFacts]:
+    """The artifact's files and their sizes, as S3 lists them; a digest would take a download."""
+    uri = artifact(session, job)
+    _, prefix = storage.split_uri(uri)
+    return {key.removeprefix(prefix): FileFacts(size, "") for key, size in storage.objects(session, uri)}
 
 
 def store_dataset(session: Session, run: str, folder: Path, report: Reporter) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from lorasum.aws import aws_errors, is_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
+from lorasum.files import file_digest
 from lorasum.reporting import Reporter
 
 _SUM = "lorasum-sha256"  # metadata of each object: S3's own checksums of a multipart upload depend on its parts
@@ -33,9 +34,7 @@ def folder_files(folder: Path) -> list[StoredFile]:
     for path in sorted(folder.rglob("*")):
         key = path.relative_to(folder)
         if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in key.parts):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found.append(StoredFile(path, key.as_posix(), path.stat().st_size, digest))
+            found.append(StoredFile(path, key.as_posix(), path.stat().st_size, file_digest(path)))
     return found
 
 

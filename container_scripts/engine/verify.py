@@ -1,0 +1,135 @@
+"""What is verified at the end of a job: that the merged model answers as the adapter does, and what each file is."""
+
+import gc
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE, FileFacts, MergeCheck
+from engine.failure import TrainingError
+from engine.memory import free_bytes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_log = logging.getLogger(__name__)
+
+_PROMPTS = 2
+_LONGEST = 256  # tokens of a prompt that is asked
+_POSITIONS = 16  # its last ones, whose logits are compared: a row of BLOOM's has 250,880
+_ROUNDING = 8  # machine epsilons by which logits may differ: every layer rounds
+_ROOM = 1.2  # memory of a loaded model, in sizes of its weights
+_AGAIN = "the adapter is whole: start the job again, which repeats the merge only, or set deploy.serve: adapter"
+
+
+def file_facts(folder: Path) -> dict[str, FileFacts]:
+    """Size and SHA-256 of every file below `folder`, but for its own record, by the path below it."""
+    facts = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != RECORD_FILE and path.suffix != ".part":
+            with path.open("rb") as file:
+                facts[name] = FileFacts(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    return facts
+
+
+def first_prompts(packs: "Dataset") -> list[list[int]]:
+    """The ends of the first two prompts of a split, token ids."""
+    prompts = []
+    for number in range(min(len(packs), _PROMPTS)):
+        pack, start = packs[number], 0
+        for length, prompt in zip(pack[EXAMPLE_LENGTHS], pack[PROMPT_LENGTHS], strict=True):
+            prompts.append(pack[INPUT_IDS][start : start + max(prompt, 1)][-_LONGEST:])
+            start += length
+    return prompts[:_PROMPTS]
+
+
+def check_merge(
+    base: Path, adapter: Path, merged: Path, prompts: Sequence[Sequence[int]], dtype: torch.dtype, device: torch.device
+) -> MergeCheck:
+    """Compare the merged model's logits with those of the adapter on the base, neither of them quantized.
+
+    One model is loaded after the other, so memory holds one. Where there is not enough, nothing is compared.
+
+    Args:
+        base, adapter, merged: folders; the merged model is loaded from its own files, as a server loads it.
+        prompts: token ids.
+        dtype: what both compute in.
+
+    Raises:
+        TrainingError: the merged model cannot be loaded, its logits are not finite, they are the base model's, or they
+            are further from the adapter's than rounding explains and than half of what the adapter changes.
+    """
+    from peft import PeftModel
+    from transformers import AutoConfig
+
+    gc.collect()  # what was trained is let go
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    stored = AutoConfig.from_pretrained(merged).dtype or torch.float32
+    weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
+    needed = int(weights / stored.itemsize * dtype.itemsize * _ROOM)
+    if needed > free_bytes(device):
+        _log.warning("the merged model is not compared with the adapter: that takes %.1f GB of memory", needed / 1e9)
+        return MergeCheck()
+    model = _load(base, dtype, device)
+    plain = _logits(model, prompts)
+    model = PeftModel.from_pretrained(model, adapter)
+    adapted = _logits(model, prompts)
+    del model
+    answered = _logits(_load(merged, dtype, device), prompts)
+    return compare_logits(plain, adapted, answered, max(torch.finfo(stored).eps, torch.finfo(dtype).eps))
+
+
+def compare_logits(plain: torch.Tensor, adapted: torch.Tensor, merged: torch.Tensor, epsilon: float) -> MergeCheck:
+    """Judge the merged model's logits by the base model's and the adapter's, all float32 (prompts, positions, vocab).
+
+    Args:
+        epsilon: of the coarsest type that weights are stored or multiplied in.
+
+    Raises:
+        TrainingError: as `check_merge` has it.
+    """
+    if not merged.isfinite().all():
+        raise TrainingError("the merged model answers with values that are not finite", _AGAIN)
+    if torch.equal(merged, plain):
+        raise TrainingError(
+            "the merged model answers exactly as the base model: what was learnt is lost in rounding",
+            "train for more steps or with a higher learning rate, or set training.merge_dtype to float32",
+        )
+    size = adapted.norm()
+    apart, learnt = ((merged - adapted).norm() / size).item(), ((adapted - plain).norm() / size).item()
+    if not apart <= max(learnt / 2, _ROUNDING * epsilon):
+        raise TrainingError(
+            f"the merged model does not answer as the adapter does: its logits are {apart:.2g} from the adapter's, "
+            f"which are {learnt:.2g} from the base model's",
+            _AGAIN,
+        )
+    return MergeCheck(len(merged), apart, ((merged - plain).norm() / size).item())
+
+
+@torch.no_grad()
+def _logits(model: Any, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Logits of each prompt's last positions (prompts, positions, vocab), float32; short prompts count from zero."""
+    model.eval()
+    rows = []
+    for prompt in prompts:
+        logits = model(input_ids=torch.tensor([prompt], device=model.device)).logits[0, -_POSITIONS:].float().cpu()
+        rows.append(torch.nn.functional.pad(logits, (0, 0, _POSITIONS - len(logits), 0)))
+    return torch.stack(rows)
+
+
+def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map={"": device})
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # transformers raises whatever the files make it stumble over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"cannot load {folder}: {reason}", _AGAIN) from error

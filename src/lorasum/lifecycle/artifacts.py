@@ -1,0 +1,45 @@
+"""Whether an artifact is still what the training wrote."""
+
+from collections.abc import Mapping
+
+from lorasum.backends.base import Backend
+from lorasum.backends.records import JobRef
+from lorasum.contract import FileFacts
+from lorasum.errors import LorasumError
+
+
+def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
+    """See that every file is there, and as large as it was written; and the same, where its digest is known.
+
+    An artifact of an earlier version has no list of its files, and is believed.
+
+    Args:
+        below: only files whose path begins with it.
+
+    Raises:
+        LorasumError: a file is missing or damaged; it names the first one.
+    """
+    record = backend.artifact_record(job)
+    written = {name: facts for name, facts in (record.files if record else {}).items() if name.startswith(below)}
+    problems = damages(written, backend.artifact_files(job)) if written else []
+    if problems:
+        more = f", and {len(problems) - 1} more" if problems[1:] else ""
+        artifact = backend.artifact(job)
+        raise LorasumError(
+            f"the artifact of job {job.name} is damaged: {problems[0]}{more}",
+            f"delete {artifact}, then run `lorasum train`: it makes it again from its newest checkpoint",
+        )
+
+
+def damages(written: Mapping[str, FileFacts], found: Mapping[str, FileFacts]) -> list[str]:
+    """What is wrong with each file that is not as it was written."""
+    problems = []
+    for name, was in sorted(written.items()):
+        now = found.get(name)
+        if now is None:
+            problems.append(f"{name} is missing")
+        elif now.bytes != was.bytes:
+            problems.append(f"{name} has {now.bytes:,} bytes instead of {was.bytes:,}")
+        elif now.sha256 and now.sha256 != was.sha256:
+            problems.append(f"the content of {name} has changed")
+    return problems

@@ -1,0 +1,126 @@
+"""The merged model is compared with the adapter before its record is written, which has every file's digest."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from contract import RECORD_FILE, FileFacts
+from engine.failure import TrainingError
+from engine.merge import merge
+from engine.verify import check_merge, compare_logits, file_facts, first_prompts
+
+PROMPTS = [[5, 9, 30, 41, 7], [8] * 40]
+WEIGHT = "transformer.h.0.self_attention.query_key_value.weight"
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that changes something."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    torch.manual_seed(1)
+    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=["query_key_value"]))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    folder = tmp_path_factory.mktemp("adapter")
+    adapted.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def merged(tiny_model_dir: Path, adapter: Path, tmp_path: Path) -> Path:
+    shutil.copyfile(tiny_model_dir / "config.json", tmp_path / "config.json")
+    merge(tiny_model_dir, adapter, tmp_path)
+    return tmp_path
+
+
+def check(base: Path, adapter: Path, merged: Path) -> tuple[int, float, float]:
+    found = check_merge(base, adapter, merged, PROMPTS, torch.float32, torch.device("cpu"))
+    return found.prompts, found.from_adapter, found.from_base
+
+
+def test_a_merge_answers_as_its_adapter(tiny_model_dir: Path, adapter: Path, merged: Path) -> None:
+    prompts, from_adapter, from_base = check(tiny_model_dir, adapter, merged)
+    assert prompts == 2
+    assert from_adapter < 1e-5
+    assert from_base > 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rounding_is_no_fault(tiny_model_dir: Path, adapter: Path, merged: Path, dtype: torch.dtype) -> None:
+    merge(tiny_model_dir, adapter, merged, dtype)
+    assert check(tiny_model_dir, adapter, merged)[0] == 2
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.3, 3.0])
+def test_an_update_of_another_size_is_noticed(tiny_model_dir: Path, adapter: Path, merged: Path, scale: float) -> None:
+    base, weights = load_file(tiny_model_dir / "model.safetensors"), load_file(merged / "model.safetensors")
+    spoilt = {name: base[name] + scale * (tensor - base[name]) for name, tensor in weights.items()}
+    save_file(spoilt, merged / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match="merged model"):
+        check(tiny_model_dir, adapter, merged)
+
+
+def test_a_spoilt_tensor_is_noticed(tiny_model_dir: Path, adapter: Path, merged: Path) -> None:
+    weights = load_file(merged / "model.safetensors")
+    weights[WEIGHT] = weights[WEIGHT].flip(0).contiguous()
+    save_file(weights, merged / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match="does not answer as the adapter does"):
+        check(tiny_model_dir, adapter, merged)
+
+
+def test_a_merged_model_that_is_the_base_is_refused(tiny_model_dir: Path, adapter: Path, merged: Path) -> None:
+    shutil.copyfile(tiny_model_dir / "model.safetensors", merged / "model.safetensors")
+    with pytest.raises(TrainingError, match="exactly as the base model"):
+        check(tiny_model_dir, adapter, merged)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    logits = torch.ones(2, 16, 8)
+    with pytest.raises(TrainingError, match="not finite"):
+        compare_logits(logits, logits, logits * float("nan"), 1e-7)
+
+
+def test_what_was_hardly_learnt_may_drown_in_rounding() -> None:
+    plain = torch.randn(2, 16, 8)
+    adapted, merged = plain + 1e-4 * torch.randn(2, 16, 8), plain + 1e-3 * torch.randn(2, 16, 8)
+    assert compare_logits(plain, adapted, merged, torch.finfo(torch.bfloat16).eps).prompts == 2
+    with pytest.raises(TrainingError, match="does not answer as the adapter does"):
+        compare_logits(plain, adapted, merged, torch.finfo(torch.float32).eps)
+
+
+def test_files_that_do_not_load_are_an_error_with_a_hint(tiny_model_dir: Path, adapter: Path, merged: Path) -> None:
+    (merged / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(TrainingError, match="cannot load") as error:
+        check(tiny_model_dir, adapter, merged)
+    assert "the adapter is whole" in error.value.hint
+
+
+def test_without_the_memory_nothing_is_compared(
+    tiny_model_dir: Path, adapter: Path, merged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.verify.free_bytes", lambda _device: 1000)
+    assert check(tiny_model_dir, adapter, merged) == (0, 0.0, 0.0)
+
+
+def test_the_prompts_are_the_ends_of_the_first_two() -> None:
+    from datasets import Dataset
+
+    rows = [{"input_ids": [1, 2, 3, 4, 5, 6], "example_lengths": [4, 2], "prompt_lengths": [3, 1]}]
+    assert first_prompts(Dataset.from_list(rows)) == [[1, 2, 3], [5]]
+    long = [{"input_ids": list(range(900)), "example_lengths": [900], "prompt_lengths": [800]}] * 3
+    assert first_prompts(Dataset.from_list(long)) == [list(range(544, 800))] * 2
+
+
+def test_every_file_but_the_record_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    for name in ("a.bin", f"adapter/{RECORD_FILE}", "left.part", RECORD_FILE):
+        (tmp_path / name).write_bytes(name.encode())
+    digest = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a.bin", f"adapter/{RECORD_FILE}")}
+    assert file_facts(tmp_path) == {name: FileFacts(len(name), digest[name]) for name in digest}
