@@ -27,6 +27,8 @@ _TRUST = {
 class Fault:
     """What goes wrong with calls whose `service operation` matches `pattern`.
 
+    The first `skip` of them go well.
+
     kind: throttle | error (500) | denied | reset (nothing is done) | lost (it is done, and the answer does not arrive).
     """
 
@@ -34,6 +36,7 @@ class Fault:
     kind: str
     probability: float = 1.0
     times: int = 10**9
+    skip: int = 0
     seed: int = 0
     _random: random.Random = field(init=False)
 
@@ -42,6 +45,9 @@ class Fault:
 
     def strikes(self, call: str) -> bool:
         if self.times < 1 or not re.search(self.pattern, call) or self._random.random() >= self.probability:
+            return False
+        if self.skip:
+            self.skip -= 1
             return False
         self.times -= 1
         return True

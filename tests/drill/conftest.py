@@ -1,0 +1,29 @@
+"""The world that is drilled, and the table of what was tried."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world import World, make_world
+
+_TRIED: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path) -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield from make_world(tmp_path_factory.mktemp("world"), tiny_model_dir, tiny_chats, patch.setattr)
+
+
+@pytest.fixture
+def tried() -> Counter[str]:
+    """Tests count here what they tried, by the name of the drill."""
+    return _TRIED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _TRIED:
+        terminalreporter.section("drills: how often each was tried")
+        for name, count in sorted(_TRIED.items()):
+            terminalreporter.line(f"{name:<60} {count:>6,}")

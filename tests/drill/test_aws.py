@@ -1,0 +1,115 @@
+"""The account: clients killed, stopped or answered badly at each call of each verb, and two of each at once."""
+
+import signal
+from collections import Counter
+
+import pytest
+from stand_in import Fault
+from world import BEFORE, FULL, VERBS, World, chosen
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+LATER = pytest.mark.drill  # not in `make test`
+FAULTS = ["throttle", "error", "reset", "lost"]
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+def some(*verbs: str) -> list[object]:
+    """All verbs; those that are not named are left to `make drill`."""
+    return [verb if verb in verbs else pytest.param(verb, marks=LATER) for verb in VERBS]
+
+
+@pytest.mark.parametrize("when", [pytest.param("before", marks=LATER), "after"])
+@pytest.mark.parametrize("where", ["aws", pytest.param("ledger", marks=LATER)])
+@pytest.mark.parametrize("verb", some("train", "deploy", "teardown"))
+def test_a_killed_verb_is_repeated_and_bills_once(
+    world: World, tried: Counter[str], verb: str, where: str, when: str
+) -> None:
+    for index in chosen(world.calls(verb, where)):
+        world.restore(BEFORE[verb])
+        killed = world.call(verb, where=where, index=index, when=when)
+        assert killed.code in (-9, 0), killed.stderr  # threads may make fewer calls than when it was counted
+        again = world.call(verb)
+        assert again.code == 0, f"{verb}, killed {when} {where} {index}: {again.stderr}"
+        world.check_after(verb)
+        world.check_nothing_after_teardown()
+        tried[f"SIGKILL at {'AWS calls' if where == 'aws' else 'ledger writes'} of {verb}"] += 1
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("verb", ["train", "deploy", "evaluate"])
+def test_teardown_right_after_a_kill_leaves_nothing(world: World, tried: Counter[str], verb: str) -> None:
+    for index in chosen(world.calls(verb, "aws")):
+        world.restore(BEFORE[verb])
+        world.call(verb, where="aws", index=index, when="after")
+        world.check_nothing_after_teardown()
+        tried[f"SIGKILL at AWS calls of {verb}, then teardown"] += 1
+
+
+@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=LATER) for kind in FAULTS[:-1]), FAULTS[-1]])
+@pytest.mark.parametrize("verb", some("train", "deploy"))
+def test_one_bad_answer_bills_nothing_twice(world: World, tried: Counter[str], verb: str, kind: str) -> None:
+    world.restore(BEFORE[verb])
+    before = len(world.aws.calls)
+    assert world.call(verb).code == 0
+    count = len(world.aws.calls) - before
+    for index in chosen(count):
+        world.restore(BEFORE[verb])
+        world.aws.faults = [Fault("", kind, times=1, skip=index)]
+        ended = world.call(verb)
+        assert ended.clean(), f"{verb}, {kind} at {index}: {ended.code} {ended.stderr}"
+        world.aws.faults = []
+        tried[f"AWS fault ({kind}) at calls of {verb}"] += 1
+        tried[f"AWS faults survived by {verb} without a second command"] += ended.code == 0
+        if ended.code:
+            again = world.call(verb)
+            assert again.code == 0, f"{verb}, {kind} at {index}: {again.stderr}"
+        world.check_after(verb)
+        world.check_nothing_after_teardown()
+
+
+@pytest.mark.parametrize("number", [SIGNALS[0], *(pytest.param(number, marks=LATER) for number in SIGNALS[1:])])
+@pytest.mark.parametrize("verb", ["deploy", pytest.param("evaluate", marks=LATER)])
+def test_a_signal_at_any_call_leaves_no_endpoint_of_the_verb(
+    world: World, tried: Counter[str], verb: str, number: signal.Signals
+) -> None:
+    for index in chosen(world.calls(verb, "aws")):
+        world.restore(BEFORE[verb])
+        ended = world.call(verb, where="aws", index=index, number=int(number))
+        assert ended.clean(), f"{verb}, {number.name} at {index}: {ended.code} {ended.stderr}"
+        left = set(world.endpoints)
+        may_be = {"tiny"} if verb == "evaluate" or ended.code == 0 else set()
+        assert left == may_be, f"{verb}, {number.name} at {index}, which ended with {ended.code}: {left}"
+        tried[f"{number.name} at AWS calls of {verb}"] += 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [*(pytest.param(verb, verb, marks=LATER) for verb in VERBS), ("deploy", "teardown")],
+)
+def test_two_at_once_bill_one_thing(world: World, tried: Counter[str], first: str, second: str) -> None:
+    for _ in range(5 if FULL else 1):
+        world.restore(BEFORE[first])
+        both = [world.start(first), world.start(second)]
+        ended = [client.wait() for client in both]
+        assert all(one.clean() for one in ended), [one.stderr for one in ended]
+        if first == second:
+            assert [one.code for one in ended].count(0) >= 1, [one.stderr for one in ended]
+            world.check_after(first)
+        assert len(world.billed()) <= 1
+        world.check_nothing_after_teardown()
+        tried[f"races: {first} and {second}"] += 1
+
+
+@pytest.mark.parametrize("verb", some("train"))
+def test_a_full_disk_is_one_line_and_the_verb_goes_on_later(world: World, tried: Counter[str], verb: str) -> None:
+    limits = [1, 100, 1000, 4096, 8192, 12_288, 20_480, 32_768, 65_536, 131_072]
+    for limit in limits if FULL else limits[3:4]:
+        world.restore(BEFORE[verb])
+        ended = world.call(verb, limit=limit)
+        assert ended.clean(), f"{verb} with files of {limit} bytes: {ended.code} {ended.stderr}"
+        again = world.call(verb)
+        assert again.code == 0, f"{verb} after files of {limit} bytes: {again.stderr}"
+        world.check_after(verb)
+        world.check_nothing_after_teardown()
+        tried[f"disk full in {verb}"] += 1

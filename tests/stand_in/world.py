@@ -1,0 +1,266 @@
+"""A small world to break things in: an account whose containers are stubs, a home, and clients of lorasum.
+
+Of the stand-in only the containers are replaced: a job writes an artifact at once, and an endpoint answers with the
+end of each prompt. What the client sends, and every state and refusal of the service, is as in the other tests.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import stand_in_endpoints
+import stand_in_jobs
+from stand_in import StandIn
+
+from contract import RECORD_FILE, ArtifactRecord, DoneEvent, FileFacts, event_line, record_text
+
+FULL = os.environ.get("LORASUM_DRILL", "") == "full"
+VERBS = {
+    "prepare": ["prepare"],
+    "train": ["train"],
+    "deploy": ["deploy"],
+    "evaluate": ["evaluate", "--base"],
+    "teardown": ["teardown", "--yes"],
+}
+BEFORE = {"prepare": "nothing", "train": "prepare", "deploy": "train", "evaluate": "deploy", "teardown": "deploy"}
+"""The verb after which each verb is tried."""
+_SECONDS = 120  # a client takes less than one, but the machine may be busy
+
+
+class StubServer:
+    """A container that answers each prompt with its end."""
+
+    def __init__(self, endpoint: str, model: dict[str, Any], aws: object, network: bool) -> None: ...
+
+    def wait_for_ping(self, seconds: float) -> bool:
+        return True
+
+    def invoke(self, body: bytes, headers: dict[str, str], seconds: float) -> bytes:
+        request = json.loads(body)
+        texts = request.get("inputs") or request.get("dialogue")
+        return json.dumps(
+            [{"generated_text": text[-40:]} for text in ([texts] if isinstance(texts, str) else texts)]
+        ).encode()
+
+    def close(self) -> None: ...
+
+
+def stub_job(job: stand_in_jobs.Job, root: Path, began: float) -> int:
+    """A container that has trained: an artifact, and the events that say so."""
+    model, done = root / "ml" / "model", DoneEvent(1.5, 1.25, 900, 90.0, 10.0, 9)
+    files = {"model.safetensors": b"weights", "adapter/adapter_model.safetensors": b"few", "code/inference.py": b"#"}
+    facts = {name: FileFacts(len(text), hashlib.sha256(text).hexdigest()) for name, text in files.items()}
+    record = record_text(ArtifactRecord(1, "tiny", "tiny", None, "{dialogue}", 2, (), "f", {}, done, {}, files=facts))
+    for name, content in {**files, RECORD_FILE: record.encode()}.items():
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_bytes(content)
+    (root / "ml" / "output" / "data" / "metrics.jsonl").write_text(event_line(done) + "\n")
+    return 0
+
+
+@dataclass
+class Ended:
+    """How a client ended. `code` is minus the signal for one that was killed; `calls` is what was counted."""
+
+    code: int
+    stdout: str
+    stderr: str
+    calls: int
+
+    def clean(self) -> bool:
+        """It did what it was told, was stopped, or said in one line why not and in one what to do."""
+        said = self.stderr.splitlines()[-2:]
+        refused = len(said) == 2 and said[0].startswith("error: ") and said[1].startswith("hint: ")
+        return "Traceback" not in self.stderr and (self.code in (0, 130, -9) or (self.code == 2 and refused))
+
+
+@dataclass
+class Client:
+    """A client at work."""
+
+    folder: Path
+
+    def wait(self) -> Ended:
+        deadline = time.monotonic() + _SECONDS
+        while not (self.folder / "code").exists():
+            assert time.monotonic() < deadline, f"it hangs: {(self.folder / 'stderr').read_text()}"
+            time.sleep(0.01)
+        calls = self.folder / "calls"
+        said = [(self.folder / name).read_text(errors="replace") for name in ("stdout", "stderr")]
+        counted = int(calls.read_text() or 0) if calls.exists() else 0
+        code = int((self.folder / "code").read_text())
+        shutil.rmtree(self.folder)
+        return Ended(code, said[0], said[1], counted)
+
+
+class Zygote:
+    """Starts clients."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._count = folder, 0
+        folder.mkdir()
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "AWS_EC2_METADATA_DISABLED": "true"},
+        )  # fmt: skip
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "ready\n"
+
+    def start(self, arguments: list[str], environ: Mapping[str, str], blow: Mapping[str, object]) -> Client:
+        self._count += 1
+        folder = self._folder / str(self._count)
+        folder.mkdir()
+        request = {"arguments": arguments, "environ": dict(environ), "folder": str(folder), "blow": dict(blow)}
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return Client(folder)
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+@dataclass
+class Snapshot:
+    """All that there is at one moment."""
+
+    home: Path
+    objects: dict[str, bytes]
+    state: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+CONFIG = """
+name: tiny
+backend: sagemaker
+model: {{id: {model}}}
+data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, max_length: 128}}
+predict: {{max_new_tokens: 8, batch_size: 2}}
+sagemaker: {{bucket: {bucket}, role: {role}}}
+"""
+
+
+class World:
+    """The account, the home, and what was there after each verb."""
+
+    def __init__(self, aws: StandIn, zygote: Zygote, folder: Path, model: Path, chats: Path) -> None:
+        self.aws, self.folder, self._zygote = aws, folder, zygote
+        self.home, self.config = folder / "home", folder / "tiny.yaml"
+        self.home.mkdir()
+        self.config.write_text(CONFIG.format(model=model, chats=chats, bucket=aws.bucket, role=aws.role_arn))
+        self._s3 = aws.aws.client("s3")
+        self._after = {"nothing": self.snapshot("nothing")}
+        for verb in ("prepare", "train", "deploy"):
+            ended = self.call(verb)
+            assert ended.code == 0, ended.stderr
+            self._after[verb] = self.snapshot(verb)
+
+    def start(self, verb: str, **blow: object) -> Client:
+        environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.02"}
+        return self._zygote.start([*VERBS.get(verb, [verb]), "--config", str(self.config)], environ, blow)
+
+    def call(self, verb: str, **blow: object) -> Ended:
+        return self.start(verb, **blow).wait()
+
+    def calls(self, verb: str, where: str) -> int:
+        """How many calls a verb makes when all goes well."""
+        self.restore(BEFORE[verb])
+        ended = self.call(verb, where=where)
+        assert ended.code == 0, ended.stderr
+        return ended.calls
+
+    def snapshot(self, name: str) -> Snapshot:
+        copied = Path(shutil.copytree(self.home, self.folder / f"home-after-{name}"))
+        listed = self._s3.list_objects_v2(Bucket=self.aws.bucket).get("Contents", [])
+        objects = {o["Key"]: self._s3.get_object(Bucket=self.aws.bucket, Key=o["Key"]) for o in listed}
+        sagemaker = self.aws.sagemaker
+        return Snapshot(copied, {key: found["Body"].read() for key, found in objects.items()}, _state_of(sagemaker))
+
+    def restore(self, name: str) -> None:
+        """Have everything as it was after a verb."""
+        was = self._after[name]
+        self.aws.faults = []
+        shutil.rmtree(self.home)
+        shutil.copytree(was.home, self.home)
+        listed = self._s3.list_objects_v2(Bucket=self.aws.bucket).get("Contents", [])
+        for key in {item["Key"] for item in listed} - set(was.objects):
+            self._s3.delete_object(Bucket=self.aws.bucket, Key=key)
+        for key, content in was.objects.items():
+            if key not in {item["Key"] for item in listed}:
+                self._s3.put_object(Bucket=self.aws.bucket, Key=key, Body=content)
+        for attribute, values in _copied(was.state).items():
+            setattr(self.aws.sagemaker, attribute, values)
+
+    @property
+    def jobs(self) -> list[str]:
+        """Jobs that were started, ever."""
+        return list(self.aws.sagemaker.jobs)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Endpoints that are billed."""
+        listed = self.aws.sagemaker.call("ListEndpoints", {})["Endpoints"]
+        return [one["EndpointName"] for one in listed if one["EndpointStatus"] != "Deleting"]
+
+    def billed(self) -> list[str]:
+        """Whatever costs money now."""
+        jobs = self.aws.sagemaker.jobs.items()
+        running = [name for name, job in jobs if job.description["TrainingJobStatus"] in ("InProgress", "Stopping")]
+        return running + self.endpoints
+
+    def check_after(self, verb: str) -> None:
+        """One billable thing where there is to be one; and the ledger knows of it."""
+        if verb == "train":
+            assert len(self.jobs) == 1, self.jobs
+        assert self.endpoints == (["tiny"] if verb in ("deploy", "evaluate") else []), self.endpoints
+        assert len(self.jobs) <= 1, self.jobs
+
+    def check_nothing_after_teardown(self) -> None:
+        ended = self.call("teardown")
+        assert ended.code == 0, ended.stderr
+        sagemaker = self.aws.sagemaker
+        assert self.billed() == [], self.billed()
+        assert (sagemaker.models, sagemaker.configs) == ({}, {})
+
+
+def _state_of(sagemaker: Any) -> dict[str, dict[str, Any]]:
+    return _copied({name: getattr(sagemaker, name) for name in ("jobs", "models", "configs", "endpoints", "tags")})
+
+
+def _copied(state: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Jobs have ended, and are not copied. An endpoint is copied without its threads."""
+    endpoints = {}
+    for name, endpoint in state["endpoints"].items():
+        endpoints[name] = copy.copy(endpoint)
+        endpoints[name].description = copy.deepcopy(endpoint.description)
+    plain = {name: copy.deepcopy(state[name]) for name in ("models", "configs", "tags")}
+    return {"jobs": dict(state["jobs"]), "endpoints": endpoints, **plain}
+
+
+def chosen(count: int) -> list[int]:
+    """Indices of calls: all of them in `make drill`, or every LORASUM_DRILL_EVERY-th, and one in `make test`."""
+    every = int(os.environ.get("LORASUM_DRILL_EVERY", "1"))
+    return list(range(0, count, every)) if FULL else [count * 2 // 3]
+
+
+def make_world(folder: Path, model: Path, chats: Path, patch: Callable[..., None]) -> Iterator[World]:
+    """Yield a World whose containers are stubs."""
+    patch(stand_in_jobs.Job, "_execute", stub_job)
+    patch(stand_in_endpoints, "Server", StubServer)
+    zygote = Zygote(folder / "clients")
+    try:
+        with StandIn() as aws:
+            yield World(aws, zygote, folder, model, chats)
+    finally:
+        zygote.close()

@@ -1,0 +1,126 @@
+"""Clients of lorasum that cost no imports: a process that has imported everything, and forks one for each request.
+
+A request is one line of JSON on stdin: `arguments`, `environ`, `folder`, and `blow`, which strikes inside the client.
+The client's output goes to `folder`/stdout and stderr; `folder`/pid is written at its start, `folder`/code at its end.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    preload()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if os.fork() == 0:
+            wait_for_client(json.loads(line))
+
+
+def preload() -> None:
+    import boto3.session
+    import datasets  # noqa: F401
+    import filelock  # noqa: F401
+    import psutil  # noqa: F401
+    import transformers
+    from sagemaker.core import image_uris  # noqa: F401
+
+    from lorasum.commands import deploy, evaluate, predict, prepare, run, status, teardown, train  # noqa: F401
+
+    boto3.session.Session(region_name="us-east-1").client("sagemaker")
+    assert transformers.AutoTokenizer
+
+
+def wait_for_client(request: dict[str, Any]) -> None:
+    """Fork the client, and write down how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    folder = Path(request["folder"])
+    pid = os.fork()
+    if pid == 0:
+        be_client(request, folder)
+    (folder / "pid").write_text(str(pid))
+    _, status = os.waitpid(pid, 0)
+    (folder / "code.part").write_text(str(os.waitstatus_to_exitcode(status)))
+    (folder / "code.part").rename(folder / "code")
+    os._exit(0)
+
+
+def be_client(request: dict[str, Any], folder: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+    os.environ.update(request["environ"])
+    for descriptor, name in enumerate((Path("/dev/null"), folder / "stdout", folder / "stderr")):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    sys.argv = ["lorasum", *request["arguments"]]
+    strike(folder, **request["blow"])
+    code: Any = 1
+    try:
+        from lorasum.cli import main as lorasum
+
+        lorasum()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def strike(
+    folder: Path, where: str = "", index: int = -1, when: str = "before", number: int = 9, limit: int = 0
+) -> None:
+    """Instrument this client.
+
+    Args:
+        where: `aws`, `ledger` or `spawn`: what is counted. Counts are written to `folder`/calls.
+        index: the one of them, from 0, at which the blow comes; -1 for none.
+        when: `before` or `after` it.
+        number: the signal that the client sends itself.
+        limit: bytes that a file can have, 0 for any number: a disk that is full.
+    """
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    calls = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            mine, calls = calls, calls + 1
+            (folder / "calls").write_text(str(calls))
+            if mine == index and when == "before":
+                os.kill(os.getpid(), number)
+            answer = function(*arguments, **named)
+            if mine == index and when == "after":
+                os.kill(os.getpid(), number)
+            return answer
+
+        return wrapper
+
+    if where == "aws":
+        from botocore.httpsession import URLLib3Session
+
+        URLLib3Session.send = counted(URLLib3Session.send)
+    elif where == "ledger":
+        from lorasum.ledger import Ledger
+
+        for name in ("intend", "save", "note"):
+            setattr(Ledger, name, counted(getattr(Ledger, name)))
+    elif where == "spawn":
+        from lorasum.backends.local import processes
+
+        processes.spawn = counted(processes.spawn)
+
+
+if __name__ == "__main__":
+    main()
