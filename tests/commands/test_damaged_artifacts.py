@@ -131,8 +131,8 @@ def test_sizes_are_read_from_the_listing_of_s3(
         for name, value in aws.environ().items():
             monkeypatch.setenv(name, value)
         aws.aws.upload(tmp_path / "model", f"s3://{aws.bucket}/out/model/")
-        described = {"ModelArtifacts": {"S3ModelArtifacts": f"s3://{aws.bucket}/out/model"}}
-        monkeypatch.setattr("lorasum.backends.sagemaker.jobs._describe", lambda _session, _name: described)
+        uri = f"s3://{aws.bucket}/out/model/"
+        monkeypatch.setattr("lorasum.backends.sagemaker.jobs.artifact", lambda _session, _job: uri)
         backend = SageMakerBackend(make_config(sagemaker={"bucket": aws.bucket}).sagemaker, Silent())
         with pytest.raises(LorasumError, match=said):
             check_artifact(backend, JobRef("chats-0", "arn"))
