@@ -143,7 +143,8 @@ def _(result: PlanResult) -> RenderableType:
         "time": measured if result.seconds is not None else "unknown: no such job has been measured yet",
         "training": _job_price(result),
         "spot": "cheaper, at a price that is not listed" if hour else "",
-        "endpoint": "free" if serving == 0 else f"{dollars(serving)} an hour" + _longer(serving),
+        "endpoint": _endpoint_price(serving),
+        "memory": "estimated by the job itself, before it loads the model",
     }
     lines = [
         Text.assemble(
@@ -172,10 +173,11 @@ def _job_price(result: PlanResult) -> str:
     return ", ".join(parts)
 
 
-def _longer(usd_per_hour: float | None) -> str:
-    if usd_per_hour is None:
-        return ""
-    return f", {dollars(usd_per_hour * 24)} a day, {dollars(usd_per_hour * 24 * 30)} in 30 days"
+def _endpoint_price(hour: float | None) -> str:
+    """What one instance of an endpoint costs by the hour, the day and the month."""
+    if not hour:
+        return "unknown" if hour is None else "free"
+    return f"{dollars(hour)} an hour, {dollars(hour * 24)} a day, {dollars(hour * 24 * 30)} in 30 days"
 
 
 @body.register
