@@ -100,7 +100,7 @@ def _text(path: Path) -> str:
 
 
 def _yaml_problem(error: yaml.YAMLError) -> tuple[str, str]:
-    """What PyYAML says in one line, and `:line` where it knows it."""
+    """PyYAML's message in one line, and `:line` if it knows the line."""
     if isinstance(error, yaml.MarkedYAMLError):
         start, mark = error.context_mark, error.problem_mark or error.context_mark
         since = f" from line {start.line + 1}" if start and mark and start.line != mark.line else ""
@@ -110,7 +110,7 @@ def _yaml_problem(error: yaml.YAMLError) -> tuple[str, str]:
 
 
 def _said(override: str) -> str:
-    """An override as the place of what is wrong in it: in one line, and without a secret that was typed there."""
+    """An override as the place of an error: in one line, and with a secret left out."""
     return f"--set {shorten(redact(override), 100)}"
 
 

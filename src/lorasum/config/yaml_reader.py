@@ -1,4 +1,4 @@
-"""Reads YAML as a person means it, in bounded time: one walk builds the values and notes where each was written.
+"""Reads YAML in bounded time. One walk builds the values and notes the line of each.
 
 YAML can hold what no config needs: tags that build objects, aliases that hold themselves or grow to gigabytes, control
 characters, numbers of a thousand digits. Each of these is one problem with its place, and never a traceback or a wait.

@@ -1,1 +1,1 @@
-"""What the verbs share: how jobs and endpoints are started, found again, judged, removed and paid for."""
+"""What the verbs share: starting, adopting, reconciling, limiting and deleting jobs and endpoints."""

@@ -36,7 +36,7 @@ def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None
 
 
 def limit_note(seconds: int | None, usd_per_hour: float | None) -> str:
-    """How long a job may run and what it then costs at most, where that is limited."""
+    """How long a job may run and what it costs at most, for the message before its start; empty without limits."""
     if seconds is None:
         return ""
     most = f", ${usd_per_hour * seconds / 3600:,.2f} at most" if usd_per_hour else ""
@@ -44,7 +44,7 @@ def limit_note(seconds: int | None, usd_per_hour: float | None) -> str:
 
 
 def price_note(usd_per_hour: float | None) -> str:
-    """What a running resource costs, to be said before it is started; nothing if it is free."""
+    """The price of a resource, for the message before its start; empty if it is free."""
     if usd_per_hour is None:
         return ", at a price that could not be found out"
     return f", ${usd_per_hour:.2f} an hour" if usd_per_hour else ""

@@ -160,7 +160,7 @@ def _undo(held: HeldRun, found: EndpointState, before: Endpoint | None, row: End
 
 
 def _goes_on(held: HeldRun, served: EndpointRef, before: Endpoint | None, row: Endpoint) -> EndpointRef | None:
-    """What the endpoint serves from now on that served something before the command; None if it served in vain.
+    """What an endpoint that was in service before the command serves from now on; None if it never answered.
 
     It is put back to what it served. It may have rolled back by itself, or never have been updated. One that is only
     intended, from a command that was killed, has not answered anybody yet.

@@ -109,7 +109,7 @@ def _is_said(quantity: Quantity, said: Sequence[Quantity], dialogue: str, speake
 
 
 def _is_duration(quantity: Quantity, numbers: set[float], dialogue: str) -> bool:
-    """60 minutes are an hour: one supports the other, where the dialogue speaks of hours or minutes at all."""
+    """60 minutes are an hour: one supports the other, if the dialogue mentions hours or minutes."""
     units = {_DURATIONS[word] for word in regex.findall(r"[a-z]+", dialogue.lower()) if word in _DURATIONS}
     return bool(units) and (quantity.value * 60 in numbers or quantity.value / 60 in numbers | {1.0, 0.5})
 

@@ -103,7 +103,7 @@ class Judge:
         return self._ask(_RUBRIC, text, Verdict)
 
     def prefer(self, dialogue: str, first: str, second: str) -> Preference:
-        """Which of two summaries is better; a tie where the judge changes its mind with their order.
+        """Which of two summaries is better. It is a tie if the judge's choice depends on their order.
 
         Raises:
             BackendError, CapReachedError: as `mark`.
