@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from lorasum.model_source import ModelRef
+if TYPE_CHECKING:  # it brings pydantic, and `lorasum --help` reads these records
+    from lorasum.model_source import ModelRef
 
 JobStatus = Literal["running", "completed", "failed", "stopped", "absent"]
 EndpointStatus = Literal["creating", "in_service", "failed", "absent"]
@@ -24,7 +25,7 @@ class TrainSpec:
 
     run: str
     job_name: str
-    model: ModelRef
+    model: "ModelRef"
     dataset: Path
     hyperparameters: Mapping[str, str]
     max_seconds: int | None = None
@@ -82,7 +83,7 @@ class EndpointSpec:
     name: str
     artifact: str
     code: Path | None = None
-    base: ModelRef | None = None
+    base: "ModelRef | None" = None
     port: int = 0
     startup_timeout: float = 300.0
 
