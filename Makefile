@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart check test test-images soak
+.PHONY: quickstart check test test-images drill soak release
 .DELETE_ON_ERROR:
 
 quickstart: .venv/installed-local
@@ -46,9 +46,26 @@ TESTS_OF_serving := tests/container_scripts/test_inference.py
 	$(@D)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-# The fuzz tests with many more draws than `make test` has time for.
+# Faults at every call of every verb, and what else docs/reliability.md tells; `make test` tries some of them.
+# `make drill LORASUM_DRILL_EVERY=9` tries every ninth call.
+DRILLS := tests/drill tests/test_interrupts.py tests/container_scripts/test_checkpoint.py tests/container_scripts/test_resume.py
+
+drill: .venv/installed-dev
+	LORASUM_DRILL=full $(BIN)/pytest -m 'drill or not drill' $(DRILLS)
+
+# The same with 20 races, and fuzz tests with many more draws.
 soak: .venv/installed-dev
-	LORASUM_FUZZ=20000 $(BIN)/pytest --numprocesses 2 tests/config/test_hostile.py
+	LORASUM_DRILL=full LORASUM_RACES=20 LORASUM_FUZZ=20000 $(BIN)/pytest -m 'drill or not drill' $(DRILLS) tests/config/test_hostile.py
+
+# Wheel and sdist, byte for byte the same from the same commit, and their bill of materials (CycloneDX).
+release: .release/bin/cyclonedx-py .venv/installed-dev
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist
+	.release/bin/cyclonedx-py requirements constraints.txt --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json
+
+.release/bin/cyclonedx-py:
+	$(PYTHON) -m venv .release
+	.release/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
 
 # Every family of models that docs/models.md lists; `make test` tries a dozen of them.
 sweep: .venv/installed-dev

@@ -372,9 +372,9 @@ def read_manifest(text: str | bytes) -> DatasetFacts:
     """What manifest.json says to the training script.
 
     Raises:
-        ValueError: the text is not JSON.
+        ValueError: the text is not a JSON object.
     """
-    return _read(DatasetFacts, json.loads(text))
+    return _read(DatasetFacts, _object(text))
 
 
 @dataclass(frozen=True, slots=True)

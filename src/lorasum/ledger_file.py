@@ -75,7 +75,13 @@ def _connect(path: Path) -> sqlite3.Connection:
         open_file(path, "ab").close()  # SQLite would make it with the umask's permissions
     db = sqlite3.connect(path, timeout=30)
     db.row_factory = sqlite3.Row
+    db.text_factory = _text
     return db
+
+
+def _text(stored: bytes) -> str:
+    """Text as it is stored. Damage can leave what is no UTF-8, and must not hide the other rows."""
+    return stored.decode("utf-8", "replace")
 
 
 def _is_whole(db: sqlite3.Connection) -> bool:
@@ -84,6 +90,8 @@ def _is_whole(db: sqlite3.Connection) -> bool:
         [(version,)] = db.execute("PRAGMA user_version").fetchall()
         [(said,)] = db.execute("PRAGMA quick_check(1)").fetchall()
         columns = {row["name"] for row in db.execute("PRAGMA table_info(resources)")}
+    except UnicodeDecodeError:  # what SQLite says of the damage quotes it
+        return False
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             return False

@@ -1,5 +1,7 @@
 """The world that is drilled, and the table of what was tried."""
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +19,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_c
 
 
 @pytest.fixture
-def tried() -> Counter[str]:
-    """Tests count here what they tried, by the name of the drill."""
-    return _TRIED
+def tried() -> Iterator[Counter[str]]:
+    """Tests count here what they tried, by the name of the drill. LORASUM_DRILL_TABLE names a file for the counts."""
+    yield _TRIED
+    if table := os.environ.get("LORASUM_DRILL_TABLE"):
+        Path(table).write_text(json.dumps(_TRIED, indent=2, sort_keys=True))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -167,7 +167,7 @@ class World:
             self._after[verb] = self.snapshot(verb)
 
     def start(self, verb: str, **blow: object) -> Client:
-        environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.02"}
+        environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.2"}
         return self._zygote.start([*VERBS.get(verb, [verb]), "--config", str(self.config)], environ, blow)
 
     def call(self, verb: str, **blow: object) -> Ended:
