@@ -17,7 +17,7 @@ from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.resources import Endpoint, TrainingJob
+from lorasum.resources import OPEN, Endpoint, TrainingJob
 from lorasum.results import ResourceStatus
 
 
@@ -265,7 +265,7 @@ def test_run_does_not_hide_the_error_when_teardown_fails_too(
     with pytest.raises((KeyboardInterrupt, BackendError)):
         run(context(_runnable(make_config, tiny_chats, tiny_model_dir), backend, ledger, told))
     assert told.warnings[-1] == "still there: endpoint chats; run `lorasum teardown` with this config"
-    assert states(ledger)["endpoint chats"] == "intended"
+    assert states(ledger)["endpoint chats"] in OPEN, "it may be running, and the record says so"
 
 
 def _runnable(make_config: Callable[..., Config], chats: Path, model: Path) -> Config:
