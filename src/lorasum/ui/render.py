@@ -14,8 +14,6 @@ from rich.prompt import Confirm, Prompt
 from rich.text import Text
 
 from lorasum.errors import ConfigError, LorasumError
-from lorasum.results import Prediction
-from lorasum.ui.tables import body
 from lorasum.ui.terminal import console, one_line, visible
 
 
@@ -24,6 +22,9 @@ def show(result: object, as_json: bool = False) -> None:
 
     A single summary is printed as plain text, so that it can be piped into another program.
     """
+    from lorasum.results import Prediction  # here, so that `lorasum --help` does not wait for all records
+    from lorasum.ui.tables import body
+
     if as_json:
         text(json.dumps(_plain(result), indent=2, allow_nan=False))
     elif isinstance(result, Iterator):
