@@ -79,6 +79,19 @@ def test_an_endpoint_counts_as_live_once_it_has_answered(
     assert backend.calls.count("start_endpoint") == 1
 
 
+def test_a_signal_after_the_answer_leaves_the_endpoint_and_says_so(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.before["confirm_endpoint"] = interrupt
+    reporter = RecordingReporter()
+    with pytest.raises(KeyboardInterrupt):
+        deploy(context(trained, backend, ledger, reporter))
+    assert states(ledger) == {"chats": "live"}
+    [said] = reporter.warnings
+    assert said.startswith("endpoint chats had answered: it is in service, and billed")
+    assert "lorasum teardown" in said
+
+
 @pytest.mark.parametrize("method", ["start_endpoint", "endpoint_started", "invoke"])
 @pytest.mark.parametrize("failure", [refuse, interrupt])
 def test_an_endpoint_that_fails_at_any_point_is_deleted(

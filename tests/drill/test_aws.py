@@ -80,7 +80,8 @@ def test_a_signal_at_any_call_leaves_no_endpoint_of_the_verb(
         ended = world.call(verb, where="aws", index=index, number=int(number))
         assert ended.clean(), f"{verb}, {number.name} at {index}: {ended.code} {ended.stderr}"
         left = set(world.endpoints)
-        may_be = {"tiny"} if verb == "evaluate" or ended.code == 0 else set()
+        told = "had answered: it is in service, and billed" in ended.stderr
+        may_be = {"tiny"} if verb == "evaluate" or ended.code == 0 or told else set()
         assert left == may_be, f"{verb}, {number.name} at {index}, which ended with {ended.code}: {left}"
         tried[f"{number.name} at AWS calls of {verb}"] += 1
 

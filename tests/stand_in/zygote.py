@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,22 +42,36 @@ def wait_for_client(request: dict[str, Any]) -> None:
     """Fork the client, and write down how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     folder = Path(request["folder"])
+    pipes = {name: os.pipe() for name in ("stdout", "stderr")}  # not files: these may be limited
     pid = os.fork()
     if pid == 0:
-        be_client(request, folder)
+        be_client(request, folder, [pipe[1] for pipe in pipes.values()])
     (folder / "pid").write_text(str(pid))
+    readers = [threading.Thread(target=keep, args=(pipe, folder / name)) for name, pipe in pipes.items()]
+    for reader in readers:
+        reader.start()
     _, status = os.waitpid(pid, 0)
+    for reader in readers:
+        reader.join()
     (folder / "code.part").write_text(str(os.waitstatus_to_exitcode(status)))
     (folder / "code.part").rename(folder / "code")
     os._exit(0)
 
 
-def be_client(request: dict[str, Any], folder: Path) -> None:
+def keep(pipe: tuple[int, int], path: Path) -> None:
+    """Write what comes through a pipe to a file."""
+    os.close(pipe[1])
+    with os.fdopen(pipe[0], "rb") as said:
+        path.write_bytes(said.read())
+
+
+def be_client(request: dict[str, Any], folder: Path, outputs: list[int]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     os.environ.update(request["environ"])
-    for descriptor, name in enumerate((Path("/dev/null"), folder / "stdout", folder / "stderr")):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    for descriptor, output in enumerate([os.open("/dev/null", os.O_RDWR), *outputs]):
+        os.dup2(output, descriptor)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     sys.argv = ["lorasum", *request["arguments"]]
     strike(folder, **request["blow"])
     code: Any = 1

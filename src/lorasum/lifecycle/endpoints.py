@@ -62,6 +62,11 @@ def start(
             held.backend.expire_endpoint(held.name, spec.name, end)  # with the parts that it has now
     except BackendError as error:
         held.reporter.warn(f"{error.message}: parts of the endpoint may be kept without it, at no cost")
+    except KeyboardInterrupt:
+        held.reporter.warn(
+            f"endpoint {spec.name} had answered: it is in service, and billed until `lorasum teardown` removes it"
+        )
+        raise
     return endpoint
 
 
