@@ -9,8 +9,8 @@ from typing import Any
 from lorasum.errors import BackendError
 from lorasum.files import first_line
 
-ATTEMPTS = 8
-"""Attempts that boto3 makes at a call. Eight succeed even when every second call is throttled."""
+ATTEMPTS = 12
+"""Attempts that boto3 makes at a call: enough for each of some 50 uploads when every second one is throttled."""
 POLICIES = "docs/iam.md has the policies"
 _MISSING_CODES = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "404")
 _DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationError", "UnauthorizedOperation")
@@ -67,7 +67,9 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     except ClientError as error:
         raise BackendError(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
     except (BotoCoreError, Boto3Error) as error:
-        raise BackendError(f"cannot {doing}: {first_line(error)}", _local_hint(error)) from error
+        inner = error.__context__  # a transfer to S3 wraps what the service said
+        hint = _client_hint(inner, action) if isinstance(inner, ClientError) else _local_hint(error)
+        raise BackendError(f"cannot {doing}: {first_line(error)}", hint) from error
 
 
 def _client_hint(error: Any, action: str) -> str:
@@ -99,7 +101,7 @@ def _local_hint(error: Any) -> str:
         return "log in to AWS (`aws configure` or `aws sso login`), or set AWS_PROFILE"
     if name == "ProfileNotFound":
         return "`aws configure list-profiles` lists your profiles"
-    if name in ("EndpointConnectionError", "InvalidRegionError", "NoRegionError"):
+    if name in ("EndpointConnectionError", "InvalidRegionError", "NoRegionError", "UnknownRegionError"):
         return "check the network and sagemaker.region"
     if name == "ParamValidationError":
         return "check the config's section sagemaker"
