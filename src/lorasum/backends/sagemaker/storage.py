@@ -51,9 +51,15 @@ def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter
     """
     bucket, prefix = split_uri(uri)
     s3 = session.client("s3")
+    sizes = dict(objects(session, uri))  # one call for all, where a new folder would take one for each file
+
+    def is_stored(file: StoredFile) -> bool:
+        key = prefix + file.key
+        return sizes.get(key) == file.bytes and _is_same(s3, bucket, key, file)
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        there = pool.map(lambda file: _is_there(s3, bucket, prefix + file.key, file), files)
-        missing = [file for file, known in zip(files, there, strict=True) if not known]
+        stored = list(pool.map(is_stored, files))
+        missing = [file for file, known in zip(files, stored, strict=True) if not known]
         if not missing:
             return
         sent = _Sent(sum(file.bytes for file in missing))
@@ -129,7 +135,8 @@ class _Sent:
             self.done += count
 
 
-def _is_there(s3: Any, bucket: str, key: str, file: StoredFile) -> bool:
+def _is_same(s3: Any, bucket: str, key: str, file: StoredFile) -> bool:
+    """Whether the stored object has the file's content, by the digest that was stored with it."""
     try:
         with aws_errors(f"look at s3://{bucket}/{key}", "s3:GetObject"):
             known = s3.head_object(Bucket=bucket, Key=key)
