@@ -8,13 +8,13 @@ A training that goes on too long on little data learns its examples by heart, an
 `keep: best` the artifact holds the weights of the lowest test loss instead of the last ones.
 """
 
-import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from engine.checkpoint import digest, flush
 
 _log = logging.getLogger(__name__)
 _WEIGHTS, _RECORD = "adapter_model.safetensors", "best.json"
@@ -52,8 +52,10 @@ class BestAdapter:
         (self._folder / _RECORD).unlink(missing_ok=True)  # without it, what a kill leaves here is not read
         weights = {name: weight.contiguous() for name, weight in get_peft_model_state_dict(model).items()}
         save_file(weights, self._folder / _WEIGHTS)
-        best = Best(step, loss, _digest(self._folder / _WEIGHTS))
-        _write_durably(self._folder / _RECORD, json.dumps(asdict(best)))
+        best = Best(step, loss, digest(self._folder / _WEIGHTS))
+        flush(self._folder / _WEIGHTS)  # on the disk before the record that vouches for it
+        (self._folder / _RECORD).write_text(json.dumps(asdict(best)), encoding="utf-8")
+        flush(self._folder / _RECORD)
 
     def restore(self, model: Any, step: int) -> bool:
         """Put the kept adapter into `model`. False if it is not the one of `step`, or is not whole."""
@@ -62,7 +64,7 @@ class BestAdapter:
 
         try:
             best = Best(**json.loads((self._folder / _RECORD).read_text(encoding="utf-8")))
-            whole = best.step == step and _digest(self._folder / _WEIGHTS) == best.sha256
+            whole = best.step == step and digest(self._folder / _WEIGHTS) == best.sha256
         except (OSError, ValueError, TypeError):
             whole = False
         if not whole:
@@ -70,17 +72,3 @@ class BestAdapter:
             return False
         set_peft_model_state_dict(model, load_file(self._folder / _WEIGHTS))
         return True
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_durably(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -149,14 +149,14 @@ def step_of(checkpoint: Path) -> int:
 def _write_manifest(checkpoint: Path, identity: str) -> None:
     files = {}
     for name in FILES:
-        _flush(checkpoint / name)
-        files[name] = {"bytes": (checkpoint / name).stat().st_size, "sha256": _digest(checkpoint / name)}
+        flush(checkpoint / name)
+        files[name] = {"bytes": (checkpoint / name).stat().st_size, "sha256": digest(checkpoint / name)}
     manifest = checkpoint / _MANIFEST
     content = {"format": _FORMAT, "job": identity, "step": step_of(checkpoint), "files": files}
     manifest.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    _flush(manifest)
-    _flush(checkpoint)
-    _flush(checkpoint.parent)
+    flush(manifest)
+    flush(checkpoint)
+    flush(checkpoint.parent)
 
 
 def _problem(checkpoint: Path, identity: str) -> str:
@@ -175,7 +175,7 @@ def _problem(checkpoint: Path, identity: str) -> str:
                 return f"{name} is missing"
             if (size := file.stat().st_size) != recorded["bytes"]:
                 return f"{name} has {size} bytes instead of {recorded['bytes']}"
-            if _digest(file) != recorded["sha256"]:
+            if digest(file) != recorded["sha256"]:
                 return f"the content of {name} has changed"
     except FileNotFoundError:
         return f"it has no {_MANIFEST}: it was not written to its end"
@@ -186,12 +186,13 @@ def _problem(checkpoint: Path, identity: str) -> str:
     return ""
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file's content, or a folder's list of files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

