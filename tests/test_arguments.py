@@ -2,7 +2,7 @@
 
 import pytest
 
-from lorasum.arguments import as_meant
+from lorasum.cli.arguments import as_meant
 from lorasum.errors import LorasumError
 
 VERBS = ("init", "train", "status", "logs", "teardown", "config")

@@ -34,7 +34,11 @@ VERBS = [
 ]
 
 # `lorasum` with one more command, `boom`, whose body is what follows.
-BOOM = "import os, signal, sys\nfrom lorasum import cli\n@cli.app.command()\ndef boom(verbose: cli.Verbose = False): "
+BOOM = """\
+import os, signal, sys
+from lorasum.cli import entry, options, verb
+@entry.app.command()
+def boom(verbose: options.Verbose = False): """
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def shell(env: dict[str, str], script: str) -> CompletedProcess[str]:
 
 
 def boom(env: dict[str, str], body: str, *arguments: str) -> CompletedProcess[str]:
-    script = f"{BOOM}{body}\ncli.main()"
+    script = f"{BOOM}{body}\nentry.main()"
     return subprocess.run(
         [sys.executable, "-c", script, "boom", *arguments], env=env, capture_output=True, text=True, check=False
     )
@@ -272,11 +276,11 @@ def test_the_time_that_deploy_is_given_is_the_configs(env: dict[str, str], confi
 def test_a_bug_is_one_line_and_its_traceback_comes_with_v(env: dict[str, str]) -> None:
     body = "secret = 'hush'; {}['key']"
     assert_error(boom(env, body), "unexpected KeyError: 'key'", code=1)
-    for result in (boom(env, body, "-v"), boom(env, f"{body} if cli._verbose else 0", "--verbose")):
+    for result in (boom(env, body, "-v"), boom(env, f"{body} if options.settings.verbose else 0", "--verbose")):
         assert result.returncode == 1
         assert "Traceback (most recent call last)" in result.stderr
         assert "error: unexpected KeyError" in result.stderr
-    script = f"{BOOM}{body}\ncli.main()"
+    script = f"{BOOM}{body}\nentry.main()"
     before = subprocess.run([sys.executable, "-c", script, "-v", "boom"], env=env, capture_output=True, text=True)
     assert "Traceback" in before.stderr, "-v counts before the verb too"
 
@@ -287,7 +291,7 @@ def test_a_question_is_asked_on_a_terminal_and_no_is_the_default(
 ) -> None:
     ours, theirs = pty.openpty()
     os.write(ours, f"{answer}\n".encode())
-    script = f"{BOOM}cli._confirm('Do that?', ['delete everything']); print('done')\ncli.main()"
+    script = f"{BOOM}verb.confirm('Do that?', ['delete everything']); print('done')\nentry.main()"
     command = [sys.executable, "-c", script, "boom"]
     result = subprocess.run(command, env=env, stdin=theirs, capture_output=True, text=True, check=False)
     os.close(theirs)
@@ -310,7 +314,7 @@ def test_work_goes_on_when_nobody_reads_its_progress(env: dict[str, str], tmp_pa
         "from lorasum.ui.reporter import ConsoleReporter as R; r = R(); [r.step('x' * 999) for _ in range(999)]; "
         f"open({str(done)!r}, 'w').close()"
     )
-    script = f"{BOOM}{body}\ncli.main()"
+    script = f"{BOOM}{body}\nentry.main()"
     command = [sys.executable, "-c", script, "boom"]
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None

@@ -76,6 +76,10 @@ class Interrupts:
         os.close(nowhere)
 
 
+interrupts = Interrupts()
+"""Those of this process."""
+
+
 def _name(number: int) -> str:
     return {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "a closed terminal"}[
         signal.Signals(number)

@@ -1,0 +1,106 @@
+"""Where `lorasum` begins and ends: the one place where an error becomes a message and an exit code."""
+
+import errno
+import io
+import os
+import sys
+from typing import Annotated
+
+import typer
+import typer.main
+
+from lorasum import __version__
+from lorasum.cli import overview, serving, streams, training
+from lorasum.cli.arguments import as_meant
+from lorasum.cli.interrupts import INTERRUPTED, interrupts
+from lorasum.cli.options import Verbose, settings
+from lorasum.errors import LorasumError
+from lorasum.ui import render
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
+for verbs in (training, serving, overview):  # the order of the help
+    app.add_typer(verbs.app)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        render.text(f"lorasum {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Start with: lorasum init chats.csv, or: lorasum init --example quickstart",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+def lorasum(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """From chat logs to a fine-tuned summariser behind an endpoint, and back to zero cost."""
+
+
+def main() -> None:
+    """Run the command line and exit: 0, 1 unexpected, 2 something to put right, 130 interrupted, 141 reader gone."""
+    streams.open_missing()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an emoji in a summary must not fail in a C locale
+    interrupts.install()
+    os.environ.setdefault(
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
+    )  # no warning that torch is missing: the client needs none
+    try:
+        code = _exit_code(sys.argv[1:] or ["--help"])
+    except OSError:  # stderr cannot be written either: the error cannot be shown
+        code = LorasumError.exit_code
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # it was reported above, unless the reader left; Python would report it again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    interrupts.uninstall()
+    sys.exit(code)
+
+
+def _exit_code(arguments: list[str]) -> int:
+    """Run one command, print its error if it fails, and return the exit code. Typer's own handler is not used."""
+    command = typer.main.get_group(app)
+    try:
+        with command.make_context("lorasum", as_meant(arguments, command.commands)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        render.say("nothing was changed")
+        return 1
+    except typer.TyperException as error:  # usage
+        command_context = getattr(error, "ctx", None)
+        hint = f"see {command_context.command_path if command_context else 'lorasum'} --help"
+        render.error(LorasumError(error.format_message(), hint))
+        return error.exit_code
+    except LorasumError as error:
+        render.error(error, settings.verbose)
+        return error.exit_code
+    except KeyboardInterrupt:
+        render.say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # as in `lorasum status | head -1`
+        return 141
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:  # a stream, no file of ours
+        reason = os.strerror(error.errno or 0)
+        problem = LorasumError(f"cannot write what was to be printed: {reason}", "free some disk space")
+        render.error(problem, settings.verbose)
+        return problem.exit_code
+    render.unexpected(error, settings.verbose)
+    return 1

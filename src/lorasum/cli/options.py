@@ -1,0 +1,46 @@
+"""The options that several verbs take, and what an option can be marked with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+@dataclass(slots=True)
+class Settings:
+    """What `main` and its error handler must know, whichever verb runs.
+
+    Attributes:
+        verbose: set by `-v`, before the verb or after it.
+    """
+
+    verbose: bool = False
+
+
+settings = Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Marks an option that is a short way to write `--set`: `Sets("deploy.expires_after={}")` for `--for 4h`."""
+
+    override: str
+
+
+def _be_verbose(value: bool) -> None:
+    settings.verbose = settings.verbose or value
+
+
+CONFIG = typer.Option("--config", "-c", metavar="FILE", help="The YAML file of the run.", show_default=False)
+
+ConfigFile = Annotated[Path, CONFIG]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.epochs=1. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only warnings, errors and the result.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks and jobs' logs.", callback=_be_verbose)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to questions.")]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once.")]

@@ -1,0 +1,125 @@
+"""The verbs of an endpoint: deploy, predict, evaluate, teardown; and run, which is all verbs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lorasum.cli.options import Concurrency, Sets, Yes
+from lorasum.cli.verb import confirm, verb
+from lorasum.errors import LorasumError
+
+if TYPE_CHECKING:
+    from lorasum.context import RunContext
+
+app = typer.Typer()
+
+
+@verb(app, "lorasum deploy -c configs/quickstart.yaml --for 4h")
+def deploy(
+    run: "RunContext",
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="NAME", help="The training job to serve; default: this config's.")
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="TIME", help="The endpoint goes by itself after this: 90m, 4h, 2d. deploy.expires_after."
+        ),
+        Sets("deploy.expires_after={}"),
+    ] = None,
+) -> object:
+    """Put the fine-tuned model behind an endpoint."""
+    from lorasum.commands.deploy import deploy
+
+    return deploy(run, job)
+
+
+@verb(
+    app,
+    "lorasum predict -c configs/quickstart.yaml --sample\n\n"
+    "lorasum predict -c configs/quickstart.yaml < chat.txt\n\n"
+    "lorasum predict -c configs/quickstart.yaml --input chats.jsonl --output summaries.jsonl",
+)
+def predict(
+    run: "RunContext",
+    text: Annotated[str | None, typer.Option("--text", metavar="DIALOGUE", help="A dialogue.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="A text, or a chat app's export; - reads stdin.")
+    ] = None,
+    source: Annotated[Path | None, typer.Option("--input", metavar="ROWS", help="Many dialogues.")] = None,
+    target: Annotated[Path | None, typer.Option("--output", metavar="JSONL", help="Their summaries.")] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once, for --input.")] = 1,
+    sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,
+) -> object:
+    """Summarise one dialogue (--text, --file, --sample or stdin), or all rows of a file (--input)."""
+    from lorasum.commands.dialogue import given_dialogue
+    from lorasum.commands.predict import predict_sample, predict_text
+    from lorasum.commands.predict_file import predict_file
+
+    given = {"--text": text, "--file": file, "--input": source, "--sample": sample or None}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise LorasumError(f"{' and '.join(names)} do not go together", "give one of them")
+    if (source is None) != (target is None):
+        raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
+    if source and target:
+        return predict_file(run, source, target, concurrency)
+    return predict_sample(run) if sample else predict_text(run, given_dialogue(text, file, run))
+
+
+@verb(
+    app,
+    "lorasum evaluate -c configs/quickstart.yaml --limit 20\n\n"
+    "lorasum evaluate -c configs/quickstart.yaml --fail-under rougeL=30 --fail-under faithful=0.9",
+)
+def evaluate(
+    run: "RunContext",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Score only the first test dialogues.")] = None,
+    base: Annotated[
+        bool | None,
+        typer.Option(
+            "--base/--no-base",
+            help="Compare with the base model. By default only if that costs nothing.",
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="RUN", help="Compare with another run's summaries.")
+    ] = None,
+    concurrency: Concurrency = 1,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option("--fail-under", metavar="FIGURE=LEAST", help="Exit with 4 if it is lower: rouge1=40. Repeatable."),
+    ] = None,
+) -> object:
+    """Score the endpoint's summaries of the test dialogues, and compare them with the base model's."""
+    from lorasum.commands.evaluate import evaluate, limits
+
+    return evaluate(run, limit, base, compare, concurrency, limits(fail_under or ()))
+
+
+@verb(app, "lorasum teardown -c configs/quickstart.yaml --yes")
+def teardown(
+    run: "RunContext",
+    yes: Yes = False,
+    data: Annotated[bool, typer.Option("--data", help="Delete the prepared datasets too.")] = False,
+    artifacts: Annotated[bool, typer.Option("--artifacts", help="Delete the trained models too.")] = False,
+) -> object:
+    """Stop everything that the run has running, and check that nothing is left."""
+    from lorasum.commands.teardown import plan_teardown, teardown
+
+    if not yes:
+        confirm("Do that?", plan_teardown(run, data=data, artifacts=artifacts))
+    return teardown(run, data=data, artifacts=artifacts)
+
+
+@verb(app, "lorasum run -c configs/quickstart.yaml")
+def run(
+    run: "RunContext",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint up.")] = False,
+    yes: Yes = False,
+) -> object:
+    """Run all verbs: prepare, train, deploy, evaluate, predict a sample, teardown."""
+    from lorasum.commands.run import run as run_all
+
+    return run_all(run, keep=keep)

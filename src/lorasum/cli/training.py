@@ -1,0 +1,103 @@
+"""The verbs up to a trained model: init, prepare, plan, train."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lorasum.cli.backends import Place
+from lorasum.cli.options import Json, Sets, Verbose, Yes
+from lorasum.cli.verb import confirm, verb
+from lorasum.errors import LorasumError
+from lorasum.ui import render
+
+if TYPE_CHECKING:
+    from lorasum.context import RunContext
+
+app = typer.Typer()
+
+
+@app.command(epilog="lorasum init chats.csv\n\nlorasum init --example quickstart")
+def init(
+    data: Annotated[
+        list[str] | None, typer.Argument(metavar="DATA", help="Files or folders of chats with their summaries.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The config to write. Default: run.yaml.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="ID", help="Base model: a hub id or a folder.")
+    ] = None,
+    place: Annotated[Place | None, typer.Option("--backend", help="Where to train and serve.")] = None,
+    dialogue: Annotated[
+        str | None, typer.Option("--dialogue", metavar="COLUMN", help="The column of the dialogue.")
+    ] = None,
+    summary: Annotated[
+        str | None, typer.Option("--summary", metavar="COLUMN", help="The column of the summary.")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", metavar="DATA", help="A file or folder to test on.")] = None,
+    example: Annotated[
+        str | None, typer.Option("--example", metavar="NAME", help="Write an example: quickstart, qwen or bloomz.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a config for your chats, chosen by a look at them; or one of the examples."""
+    from lorasum.commands.init import Wishes, init, write_example
+
+    if example is not None:
+        if data or any((name, model, place, dialogue, summary, test)):
+            raise LorasumError("--example takes only --output, --force and --json", "leave the others out")
+        render.show(write_example(example, output, force), as_json)
+        return
+    wishes = Wishes(name, model, place, dialogue, summary, test)
+    ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    render.show(init(data or (), output or Path("run.yaml"), wishes, force, ask), as_json)
+
+
+@verb(
+    app,
+    "lorasum prepare -c configs/quickstart.yaml --show 3\n\n"
+    "lorasum prepare -c configs/quickstart.yaml --set data.train=chats/ --set data.test_fraction=0.1 --redact",
+)
+def prepare(
+    run: "RunContext",
+    show: Annotated[int, typer.Option("--show", min=0, help="Print this many examples as the model sees them.")] = 0,
+    redact: Annotated[
+        bool,
+        typer.Option("--redact", help="Replace emails, phone and card numbers: data.redact=true."),
+        Sets("data.redact=true"),
+    ] = False,
+) -> object:
+    """Check the chats, tokenise them and pack them into a dataset."""
+    from lorasum.commands.prepare import prepare
+
+    return prepare(run, show)
+
+
+@verb(app, "lorasum plan -c configs/bloomz.yaml")
+def plan(run: "RunContext") -> object:
+    """Show what a run takes and costs, and whether it can start. Starts nothing."""
+    from lorasum.commands.plan import plan
+
+    return plan(run)
+
+
+@verb(app, "lorasum train -c configs/quickstart.yaml --set training.epochs=2")
+def train(
+    run: "RunContext",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the job and start nothing.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the job and do not follow it.")] = False,
+    yes: Yes = False,
+) -> object:
+    """Fine-tune the model on the prepared dataset: LoRA, merged at the end."""
+    from lorasum.commands.train import plan_training, start_training, to_be_spent, train
+
+    if dry_run:
+        return plan_training(run)
+    if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
+        confirm("Start it?", [what])
+    return start_training(run) if no_wait else train(run)

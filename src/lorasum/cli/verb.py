@@ -1,0 +1,122 @@
+"""The decorator that makes a function a verb of one run, with the options that all those verbs have."""
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import typer
+
+from lorasum.cli.backends import backend
+from lorasum.cli.interrupts import interrupts
+from lorasum.cli.options import ConfigFile, Json, Overrides, Quiet, Sets, Verbose, settings
+from lorasum.errors import BackendError, LorasumError, ScoreError
+from lorasum.ui import render
+
+
+def verb(
+    app: typer.Typer, example: str, has_json: bool = True
+) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Make a function a verb: `train(run, dry_run)` becomes `lorasum train`. What the function returns is printed.
+
+    The function takes the run and its own options. Typer is shown a signature in which the options of all verbs stand
+    in place of the run: --config first, and --set, --json, --quiet and --verbose last. The run is made of them.
+
+    Args:
+        app: what the verb is registered at.
+        example: a call of the verb, or several with an empty line between them, for the end of its help.
+        has_json: whether the result can be printed as JSON.
+    """
+
+    def register(function: Callable[..., object]) -> Callable[..., object]:
+        _run, *own = inspect.signature(function).parameters.values()
+        last = {"overrides": (Overrides, None), "as_json": (Json, False), "quiet": (Quiet, False)}
+        if not has_json:
+            del last["as_json"]
+        options = [
+            _option("config", ConfigFile, inspect.Parameter.empty),
+            *(option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in own),
+            *(_option(name, annotation, default) for name, (annotation, default) in last.items()),
+            _option("verbose", Verbose, False),
+        ]
+
+        def call(
+            config: Path, overrides: list[str] | None, quiet: bool, verbose: bool, as_json: bool = False, **given: Any
+        ) -> None:
+            _perform(function, given, config, [*(overrides or ()), *_overrides(own, given)], as_json, quiet)
+
+        call.__doc__, call.__name__ = function.__doc__, function.__name__
+        call.__annotations__ = {option.name: option.annotation for option in options}
+        call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # what Typer reads
+        app.command(epilog=example)(call)
+        return function
+
+    return register
+
+
+def _option(name: str, annotation: object, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _overrides(options: list[inspect.Parameter], given: dict[str, Any]) -> list[str]:
+    """What the options that are marked with `Sets` set, where they were given."""
+    return [
+        mark.override.format(given[option.name])
+        for option in options
+        for mark in get_args(option.annotation)
+        if isinstance(mark, Sets) and given[option.name] != option.default
+    ]
+
+
+def _perform(
+    function: Callable[..., object],
+    given: dict[str, Any],
+    config: Path,
+    overrides: list[str],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Load the config, call the verb and show what it returns.
+
+    Raises:
+        LorasumError: the result tells of a failure. It is shown all the same.
+    """
+    from lorasum.config.loader import load_config
+    from lorasum.context import RunContext
+    from lorasum.ledger import Ledger
+    from lorasum.ui.reporter import ConsoleReporter
+
+    interrupts.removes = shlex.join(["lorasum", "teardown", "--config", str(config)])
+    with ConsoleReporter(quiet, settings.verbose) as report:
+        loaded = load_config(config, overrides, report.warn)
+        run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
+        result = function(run, **given)
+    render.show(result, as_json)
+    _raise_failure(result)
+
+
+def _raise_failure(result: object) -> None:
+    """Raise what a result tells of: rows were refused, a figure is too low, or a teardown left something running."""
+    from lorasum.results import BatchPrediction, EvaluateResult, RunResult, TeardownResult
+
+    torn = result.teardown if isinstance(result, RunResult) else result
+    if isinstance(result, BatchPrediction) and result.failures:
+        first = result.failures[0]
+        raise LorasumError(
+            f"{len(result.failures)} of {result.rows} rows were refused, line {first.line} first: {first.reason}",
+            "in the output they have `error` instead of `summary`; --json lists them all",
+        )
+    if isinstance(result, EvaluateResult) and result.missed:
+        raise ScoreError(f"the model is not good enough: {'; '.join(result.missed)}", f"look at {result.summaries}")
+    if isinstance(torn, TeardownResult) and torn.remaining:
+        raise BackendError(f"still there: {'; '.join(torn.remaining)}", "run `lorasum teardown` again")
+
+
+def confirm(question: str, lines: list[str]) -> None:
+    """Show `lines` and ask whether to do that. Abort unless the answer is yes; ask nothing if there are no lines."""
+    if not sys.stdin.isatty():
+        raise LorasumError("this needs a yes, and there is no terminal to ask on", "pass --yes")
+    if lines and not render.confirm(question, lines):
+        raise typer.Abort
