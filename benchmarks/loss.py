@@ -60,7 +60,7 @@ def _packs(base: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The first packs of the dialogues, as `prepare` makes them."""
     from transformers import AutoTokenizer
 
-    from lorasum.config.schema import DataConfig
+    from lorasum.config.data import DataConfig
     from lorasum.data.sources import open_sources
     from lorasum.data.tokenize_pack import fit, packs
     from lorasum.data.validate import Tally, examples

@@ -8,8 +8,8 @@ from lorasum.backends.sagemaker.endpoint_requests import Served, part_name
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.storage import StoredFile
 from lorasum.backends.sagemaker.storage import fingerprint as folder_fingerprint
+from lorasum.config.data import DataConfig
 from lorasum.config.loader import load_config
-from lorasum.config.schema import DataConfig
 from lorasum.data.store import fingerprint
 from lorasum.lifecycle.planning import _spec
 from lorasum.model_source import ModelRef

@@ -9,8 +9,9 @@ import pytest
 from lorasum import aws, machine
 from lorasum.commands import init as verb
 from lorasum.commands.init import Wishes, init, write_example
+from lorasum.config.data import Columns
 from lorasum.config.loader import load_config
-from lorasum.config.schema import Columns, Config
+from lorasum.config.schema import Config
 from lorasum.data.look import NoColumnsError
 from lorasum.errors import DataError, LorasumError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.data.records import Example
 from lorasum.data.sources import open_sources
 from lorasum.data.validate import Rejected, Tally, examples

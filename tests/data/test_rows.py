@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lorasum.config.schema import Columns, DataConfig
+from lorasum.config.data import Columns, DataConfig
 from lorasum.data.records import Example
 from lorasum.data.rows import Fields, fields_of
 from lorasum.data.validate import Rejected, Tally, check, examples

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorasum.config.schema import Columns, DataConfig
+from lorasum.config.data import Columns, DataConfig
 from lorasum.data.sources import open_sources
 from lorasum.errors import DataError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.data import store
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.tokenize_pack import Tokens

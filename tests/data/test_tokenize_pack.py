@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.contract import fill_template
 from lorasum.data import tokenize_pack
 from lorasum.data.records import Example

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lorasum.config.schema import Columns, DataConfig
+from lorasum.config.data import Columns, DataConfig
 from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, Row, Tally, check, examples
 from lorasum.errors import DataError

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from lorasum.config.schema import Messages
+from lorasum.config.data import Messages
 from lorasum.context import RunContext
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.exports import read_bytes, read_path

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from lorasum import aws, machine, paths
+from lorasum.config.data import Columns
 from lorasum.config.draft import SCHEMA, Draft, write_draft
 from lorasum.config.loader import load_config
-from lorasum.config.schema import Columns, Config
+from lorasum.config.schema import Config
 from lorasum.contract import MAX_NEW_TOKENS
 from lorasum.data.files.splits import split_of
 from lorasum.data.look import NoColumnsError, find_splits, look

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorasum import paths
-from lorasum.config.schema import Columns, Messages
+from lorasum.config.data import Columns, Messages
 from lorasum.context import RunContext
 from lorasum.data.chats.exports import dialogue_in
 from lorasum.data.chats.messages import MessageError

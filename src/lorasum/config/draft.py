@@ -6,7 +6,7 @@ from typing import Literal
 
 import yaml
 
-from lorasum.config.schema import Columns
+from lorasum.config.data import Columns
 
 SCHEMA = "lorasum.schema.json"
 """The file, beside a config, that editors complete and check it with."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.data.duplicates import NearDuplicates, Seen, key
 from lorasum.data.files.splits import Split
 from lorasum.data.personal.finding import count_personal, redact, unexplained_numbers

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import Tick, unsaid
 from lorasum.data.records import Example

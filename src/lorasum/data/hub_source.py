@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from lorasum.config.schema import Columns
+from lorasum.config.data import Columns
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import TICK_ROWS, Tick, needed_columns, unsaid
 from lorasum.data.validate import Row

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lorasum.config.schema import Columns, DataConfig
+from lorasum.config.data import Columns, DataConfig
 from lorasum.data.chats.messages import looks_like_messages, messages_in
 from lorasum.data.files.splits import of_split, split_of
 from lorasum.data.records import Example, Look

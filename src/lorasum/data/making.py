@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import __version__
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.data import store
 from lorasum.data.findings import Findings, compared, unique
 from lorasum.data.oddities import Oddities

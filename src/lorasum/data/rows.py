@@ -7,7 +7,7 @@ a form of fine-tuning tools, such as prompt and completion. Its answer is then t
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lorasum.config.schema import Columns
+from lorasum.config.data import Columns
 from lorasum.data.chats.messages import looks_like_messages, messages_in, speaker_of, text_of
 
 KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"

@@ -7,7 +7,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Protocol
 
-from lorasum.config.schema import Columns, DataConfig
+from lorasum.config.data import Columns, DataConfig
 from lorasum.data.files.digests import digests
 from lorasum.data.files.folders import files_in, holds_rows, some, without_links_out
 from lorasum.data.files.opening import Say

@@ -15,7 +15,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.contract import COLUMNS, MANIFEST_FILE
 from lorasum.data.personal.finding import RULES as REDACTION
 from lorasum.data.records import Example, Manifest, SplitStats

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.data.findings import Findings
 from lorasum.data.validate import Tally
 from lorasum.reporting import Reporter

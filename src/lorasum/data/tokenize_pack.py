@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.contract import PLACEHOLDER
 from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, Tally

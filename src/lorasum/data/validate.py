@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from lorasum.config.schema import Columns, DataConfig, Messages
+from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.exports import dialogue_in
 from lorasum.data.chats.messages import MessageError
 from lorasum.data.records import Example

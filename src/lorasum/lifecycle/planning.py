@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.backends.records import TrainSpec
-from lorasum.config.schema import Config, DataConfig
+from lorasum.config.data import DataConfig
+from lorasum.config.schema import Config
 from lorasum.data.changes import changed_since
 from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest

@@ -23,7 +23,8 @@ def show(result: object, as_json: bool = False) -> None:
     A single summary is printed as plain text, so that it can be piped into another program.
     """
     from lorasum.results import Prediction  # here, so that `lorasum --help` does not wait for all records
-    from lorasum.ui.tables import body
+    from lorasum.ui import overview, serving, training  # noqa: F401  they register what is shown of each record
+    from lorasum.ui.body import body
 
     if as_json:
         text(json.dumps(_plain(result), indent=2, allow_nan=False))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lorasum.config.schema import Messages
+from lorasum.config.data import Messages
 from lorasum.data.chats.app_json import NoChatError, read_json
 from lorasum.data.chats.exports import read_chat
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorasum.config.schema import Messages
+from lorasum.config.data import Messages
 from lorasum.data.chats.app_json import NoChatError
 from lorasum.data.chats.exports import dialogue_in, read_chat
 from lorasum.data.chats.messages import MessageError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.config.schema import Columns
+from lorasum.config.data import Columns
 from lorasum.data.chats.app_json import NoChatError
 from lorasum.data.chats.exports import read_bytes, read_path
 from lorasum.data.chats.transcripts import read_transcript

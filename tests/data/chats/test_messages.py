@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lorasum.config.schema import Columns, Messages
+from lorasum.config.data import Columns, Messages
 from lorasum.data.chats.messages import MessageError, dialogue_of, render_messages
 from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, check

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorasum import remembered
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.data.sources import open_sources
 from lorasum.data.validate import RejectFile, Tally, examples
 from lorasum.errors import DataError

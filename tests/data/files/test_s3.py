@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lorasum.config.schema import DataConfig
+from lorasum.config.data import DataConfig
 from lorasum.data.files.s3 import S3Login
 from lorasum.data.sources import open_sources
 from lorasum.errors import DataError, LorasumError

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from lorasum.config.schema import Messages
+from lorasum.config.data import Messages
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.messages import (
     MessageError,

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from lorasum.config.schema import Messages
+from lorasum.config.data import Messages
 from lorasum.data.chats.app_json import NoChatError, read_json
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.messages import dialogue_of

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from lorasum.config.schema import Messages
+from lorasum.config.data import Messages
 
 _TEXTS = (
     "text", "content", "message", "value", "body", "utterance",

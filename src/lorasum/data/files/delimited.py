@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 
-from lorasum.config.schema import Columns
+from lorasum.config.data import Columns
 from lorasum.data.files.opening import LONGEST_ROW, opened
 from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
 from lorasum.data.validate import Rejected, Row

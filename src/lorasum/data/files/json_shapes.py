@@ -13,7 +13,7 @@ Pure.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lorasum.config.schema import Columns
+from lorasum.config.data import Columns
 from lorasum.data.files.splits import Split, of_split, split_of
 
 _NAMES = ("data", "rows", "examples", "items", "records", "results", "dataset", "samples")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasum.config.schema import Columns
+from lorasum.config.data import Columns
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split
 from lorasum.errors import DataError

@@ -1,0 +1,11 @@
+"""What a person sees of a result. `training.py`, `serving.py` and `overview.py` say it of each record of results.py."""
+
+from functools import singledispatch
+
+from rich.console import RenderableType
+
+
+@singledispatch
+def body(result: object) -> RenderableType:
+    """What a person sees of a verb's result."""
+    raise TypeError(f"nothing shows a {type(result).__name__}")

@@ -1,0 +1,132 @@
+"""Shows the results of the verbs of an endpoint: deploy, predict, evaluate, teardown; and of run."""
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lorasum.results import (
+    BatchPrediction,
+    DeployResult,
+    EvaluateResult,
+    JudgeFigures,
+    Prediction,
+    RunResult,
+    TeardownResult,
+)
+from lorasum.scoring.certainty import Interval
+from lorasum.scoring.evaluation import Comparison
+from lorasum.ui.body import body
+from lorasum.ui.pieces import dollars, duration, facts, headline, new_table
+
+_LINES_SHOWN = 4  # of a dialogue
+_FAILURES_SHOWN = 20  # rows; --json has them all
+
+
+@body.register
+def _(result: DeployResult) -> RenderableType:
+    rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact, "of job": result.job}
+    itself = "it goes by itself" if result.ends_itself else "it does NOT go by itself: `lorasum teardown` deletes it"
+    rows |= {"runs": f"{result.until}; {itself}"} if result.until else {}
+    title = "already in service" if result.reused else duration(result.seconds)
+    return Group(headline("deployed", result.run, title), facts(rows))
+
+
+@body.register
+def _(result: Prediction) -> RenderableType:
+    table = Table(box=box.ROUNDED, show_lines=True, expand=True)
+    table.add_column("dialogue", ratio=2)
+    table.add_column("reference", ratio=1)
+    table.add_column("summary", ratio=1, style="bold")
+    table.add_row(Text(result.dialogue), Text(result.reference or ""), Text(result.summary))
+    return table
+
+
+@body.register
+def _(result: BatchPrediction) -> RenderableType:
+    rows = {"from": result.input, "to": result.output}
+    rows |= {f"line {failure.line}": failure.reason for failure in result.failures[:_FAILURES_SHOWN]}
+    answered = result.rows - len(result.failures)
+    return Group(headline("summarised", f"{answered:,} dialogues", duration(result.seconds)), facts(rows))
+
+
+@body.register
+def _(result: EvaluateResult) -> RenderableType:
+    return Group(*_scores(result), *_worst(result))
+
+
+def _scores(result: EvaluateResult) -> list[RenderableType]:
+    """The scores of all models, and the comparisons with the tuned model."""
+    table = new_table("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings")
+    for name, scores in result.scores.items():
+        figures = [_figure(one) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
+        table.add_row(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == "fine-tuned" else "")
+    title = f"{result.examples} test dialogues in {result.language}, {duration(result.seconds)}"
+    lines = [Text(f"  {_comparison(one, result.examples)}") for one in result.comparisons]
+    rows = {"all summaries": result.summaries} | _judge(result.judge)
+    return [headline("evaluated", result.run, title), table, *lines, facts(rows)]
+
+
+def _figure(one: Interval) -> str:
+    return f"{one.mean:.1f} ±{(one.high - one.low) / 2:.1f}"
+
+
+def _comparison(comparison: Comparison, dialogues: int) -> str:
+    """A line such as: ROUGE-L against base model: better by 21.0 (17.9 to 24.2), p < 0.001"""
+    found = comparison.rougeL
+    about = f"ROUGE-L against {comparison.other}: "
+    if found.is_real:
+        p_value = f"p = {found.p_value:.3f}" if found.p_value >= 0.001 else "p < 0.001"
+        verdict = "better" if found.mean > 0 else "worse"
+        low, high = sorted((abs(found.low), abs(found.high)))
+        return f"{about}{verdict} by {abs(found.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
+    needed = found.dialogues_needed
+    many = f"; about {needed:,} would show one of this size" if needed and needed > dialogues else ""
+    return f"{about}no difference that {dialogues} dialogues can show{many}"
+
+
+def _judge(judge: JudgeFigures | None) -> dict[str, str]:
+    if judge is None:
+        return {}
+    marks = f"faithfulness {judge.faithfulness:.1f}, coverage {judge.coverage:.1f}, conciseness {judge.conciseness:.1f}"
+    compared = judge.better_than_base + judge.worse_than_base + judge.as_good_as_base
+    against = f"; better than the base model in {judge.better_than_base} of {compared}" if compared else ""
+    against += f", worse in {judge.worse_than_base}" if compared else ""
+    cost = f", {dollars(judge.usd)}" if judge.usd else ""
+    return {"judge": f"{marks} of 5 over {judge.judged} summaries by {judge.model}{against}{cost}"}
+
+
+def _worst(result: EvaluateResult) -> list[RenderableType]:
+    """The worst summaries, each with what is wrong with it."""
+    table = Table(box=box.ROUNDED, show_lines=True, expand=True, title="look at these first", title_style="dim")
+    table.add_column("dialogue", ratio=2)
+    table.add_column("reference", ratio=2)
+    table.add_column("summary", ratio=2, style="bold")
+    table.add_column("ROUGE-L, and what the dialogue does not say", ratio=2)
+    for one in result.worst:
+        first = "\n".join(one.dialogue.splitlines()[:_LINES_SHOWN])
+        more = "\n…" if first != one.dialogue else ""
+        reasons = [f"{one.scores.rougeL:.1f}", *(f"{finding.kind} {finding.text}" for finding in one.findings)]
+        table.add_row(Text(first + more), Text(one.references[0]), Text(one.summary), Text("\n".join(reasons)))
+    return [table] if result.worst else []
+
+
+@body.register
+def _(result: TeardownResult) -> RenderableType:
+    lines = [Text.assemble(("  removed ", "green"), line) for line in result.removed]
+    lines += [Text.assemble(("  still there ", "bold red"), line) for line in result.remaining]
+    title = "something is left" if result.remaining else "nothing is running" if lines else "nothing was running"
+    return Group(headline("torn down", result.run, title), *lines)
+
+
+@body.register
+def _(result: RunResult) -> RenderableType:
+    parts: list[RenderableType] = []
+    for part in (result.prepare, result.train, result.deploy):
+        parts += [body(part), ""]
+    parts += [*_scores(result.evaluate), "", body(result.sample), ""]
+    parts += [body(result.teardown), ""] if result.teardown is not None else []
+    left = "the endpoint is still up" if result.teardown is None else ""
+    return Group(
+        *parts, headline("done", result.prepare.run, ", ".join(filter(None, [duration(result.seconds), left])))
+    )

@@ -1,0 +1,163 @@
+"""Shows the results of the verbs up to a trained model: init, prepare, plan, train."""
+
+import json
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from lorasum.results import (
+    ExampleResult,
+    InitResult,
+    PlanResult,
+    PrepareResult,
+    RenderedExample,
+    TrainPlan,
+    TrainResult,
+    TrainStarted,
+)
+from lorasum.ui.body import body
+from lorasum.ui.pieces import bars, dollars, duration, facts, headline, length, loss, new_table
+
+
+@body.register
+def _(result: InitResult) -> RenderableType:
+    seen = result.data
+    rows = {
+        "data": f"{seen.examples:,} dialogues with summaries in {', '.join(seen.files[:3])}, language {seen.language}",
+        "columns": f"{seen.dialogue_column} → {seen.summary_column}",
+        "left out": f"{sum(seen.unusable.values()):,} rows; {seen.first_unusable}" if seen.unusable else "",
+        "longest": f"{seen.longest_dialogue:,} characters, and a summary of {seen.longest_summary:,}",
+        "max_length": f"{result.max_length:,} tokens",
+        "model": f"{result.model}, {result.backend}",
+    }
+    return Group(headline("wrote", result.config, f"run {result.run}"), facts(rows), *_next(result.next))
+
+
+@body.register
+def _(result: ExampleResult) -> RenderableType:
+    files = Text("\n".join(f"  {file}" for file in result.files))
+    return Group(headline("wrote", result.example, f"{len(result.files)} files"), files, *_next(result.next))
+
+
+def _next(commands: Sequence[str]) -> list[Text]:
+    return [Text("next", style="bold"), *(Text(f"  {command}") for command in commands)]
+
+
+@body.register
+def _(result: PrepareResult) -> RenderableType:
+    manifest = result.manifest
+    table = new_table("", *manifest.splits)
+    for row, values in {
+        "examples": [f"{split.examples:,}" for split in manifest.splits.values()],
+        "packs": [f"{split.packs:,}" for split in manifest.splits.values()],
+        "tokens": [f"{split.tokens:,}" for split in manifest.splits.values()],
+        "summary tokens": [f"{split.completion_tokens:,}" for split in manifest.splits.values()],
+        "longest example": [length(split.longest_example, split.longest_at) for split in manifest.splits.values()],
+        "shortest example": [length(split.shortest_example, split.shortest_at) for split in manifest.splits.values()],
+        "packs filled": [f"{split.fill:.0%}" for split in manifest.splits.values()],
+    }.items():
+        table.add_row(row, *values)
+    rows = {
+        "dataset": result.dataset,
+        "tokenizer": manifest.tokenizer,
+        "left out": ", ".join(f"{count} {reason}" for reason, count in manifest.dropped.items() if count),
+    }
+    rows |= {"rows left out are in": result.rejected or "", "report": result.report or ""}
+    same = f"nothing has changed: same sources, template, tokenizer and settings as {manifest.fingerprint}"
+    title = same if result.reused else duration(result.seconds)
+    pictures = [
+        Text.assemble((f"  {name:<6}", "bold"), bars(split.histogram), f" 0 to {split.longest_example:,} tokens")
+        for name, split in manifest.splits.items()
+        if split.histogram
+    ]
+    shown = [part for number, example in enumerate(result.shown, 1) for part in _example(number, example)]
+    return Group(headline("prepared", result.run, title), table, *pictures, facts(rows), *shown)
+
+
+def _example(number: int, example: RenderedExample) -> list[RenderableType]:
+    """An example as the model sees it. The prompt is dimmed, and the trained completion is coloured."""
+    head = Text(f"\nexample {number} · {example.tokens:,} tokens", style="bold")
+    return [head, Text.assemble((example.prompt, "dim"), (example.completion, "green"))]
+
+
+@body.register
+def _(result: TrainResult) -> RenderableType:
+    rows = {
+        "job": result.job,
+        "loss": f"{loss(result.train_loss)} training, {loss(result.eval_loss)} test",
+        "weights": f"of step {result.kept_step:,}" if result.kept_step else "",
+        "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
+        "artifact": result.artifact,
+    }
+    title = "already done" if result.reused else duration(result.seconds)
+    return Group(headline("trained", result.run, title), facts(rows))
+
+
+@body.register
+def _(result: TrainPlan) -> RenderableType:
+    rows = {
+        "job": result.job,
+        "entry point": result.entry_point,
+        "model": result.model,
+        "dataset": result.dataset,
+        **{f"--{name}": value for name, value in result.hyperparameters.items()},
+    }
+    title = headline("would train", result.run, "nothing was started")
+    if result.request is None:
+        return Group(title, facts(rows))
+    return Group(title, Text(json.dumps(result.request, indent=2)))
+
+
+@body.register
+def _(result: PlanResult) -> RenderableType:
+    hour, serving = result.usd_per_hour, result.endpoint_usd_per_hour
+    work = f"{result.packs:,} packs, {result.steps:,} steps, {result.tokens:,} tokens in all"
+    measured = f"{duration(result.seconds or 0)} for the steps, at the speed of {result.seconds_from}"
+    rows = {
+        "job": result.job,
+        "work": work if result.prepared else "unknown: run `lorasum prepare` first",
+        "time": measured if result.seconds is not None else "unknown: no such job has been measured yet",
+        "training": _job_price(result),
+        "spot": "cheaper, at a price that is not listed" if hour else "",
+        "endpoint": _endpoint_price(serving),
+        "memory": "estimated by the job itself, before it loads the model",
+    }
+    lines = [
+        Text.assemble(
+            ("  ✓ ", "green") if check.ok else ("  ✗ ", "bold red"),
+            f"{check.what}: {check.found}",
+            f" → {check.fix}" if check.fix else "",
+        )
+        for check in result.checks
+    ]
+    return Group(headline("plan of", result.run, "nothing was started"), facts(rows), *lines)
+
+
+def _job_price(result: PlanResult) -> str:
+    """What the job costs: by the hour, as measured, and at most."""
+    hour = result.usd_per_hour
+    if hour == 0:
+        return "free"
+    if hour is None:
+        return "unknown"
+    parts = [f"{dollars(hour)} an hour"]
+    if result.seconds is not None:
+        parts.append(f"{dollars(hour * result.seconds / 3600)} for the steps")
+    if result.longest_seconds is not None:
+        most = dollars(hour * result.longest_seconds / 3600)
+        parts.append(f"{most} at most, when it is stopped after {duration(result.longest_seconds)}")
+    return ", ".join(parts)
+
+
+def _endpoint_price(hour: float | None) -> str:
+    """What one instance of an endpoint costs by the hour, the day and the month."""
+    if not hour:
+        return "unknown" if hour is None else "free"
+    return f"{dollars(hour)} an hour, {dollars(hour * 24)} a day, {dollars(hour * 24 * 30)} in 30 days"
+
+
+@body.register
+def _(result: TrainStarted) -> RenderableType:
+    rows = {"job": result.job, "address": result.location, "status": result.status}
+    return Group(headline("training", result.run, "the same command follows it"), facts(rows))
