@@ -103,7 +103,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
-    path = tmp_path / "kept.json"
+    path = tmp_path / "kept[1].json"
     script = (
         "import os, sys; from pathlib import Path; from lorasum.files import new_file\n"
         "with new_file(Path(sys.argv[1])) as file:\n    file.write('half'); file.flush(); os.kill(os.getpid(), 9)"
@@ -114,7 +114,7 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
         mine.write("a")
         write_file(path, "b")  # another writer that lives is left alone
     assert path.read_text() == "a"
-    assert [left.name for left in tmp_path.iterdir()] == ["kept.json"]
+    assert [left.name for left in tmp_path.iterdir()] == ["kept[1].json"]
 
 
 def test_what_is_written_is_private_whatever_the_umask(tmp_path: Path, open_umask: None) -> None:

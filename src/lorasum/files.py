@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final
@@ -24,7 +25,7 @@ OWN_CHOICE: Final = 0o666
 """Permissions of files that the user names, such as --output: the umask decides, as it does for every program."""
 
 _HINT = "free some disk space or check the folder's permissions; LORASUM_HOME moves it to another disk"
-_PART = re.compile(r"\.(\d+)-\d+\.part")
+_PART = re.compile(r".*\.(\d+)-\d+\.part")
 _part_numbers = count()
 
 
@@ -80,23 +81,23 @@ def open_file(path: Path, mode: str, errors: str = "strict", permissions: int = 
 
 
 @contextmanager
-def new_file(path: Path, mode: str = "w", permissions: int = FILE_MODE) -> Iterator[IO[Any]]:
+def new_file(path: Path, mode: str = "w", permissions: int = FILE_MODE, errors: str = "strict") -> Iterator[IO[Any]]:
     """A file that becomes `path` when the block ends well, and is removed when it does not.
 
     It is written under another name beside `path`. What a killed process left there is removed by the next one.
 
     Args:
         mode: "w" for UTF-8 text, "wb" for bytes.
-        permissions: as `open_file` has them.
+        permissions: as `open_file` has them, and `errors` too.
 
     Raises:
         OSError: it cannot be written; an earlier `path` is as it was.
     """
     make_folder(path.parent)
-    _remove_parts_of_the_dead(path)
+    remove_parts_of_the_dead(path.parent, escape(path.name))
     part = path.with_name(f".{path.name}.{os.getpid()}-{next(_part_numbers)}.part")
     try:
-        with open_file(part, mode, permissions=permissions) as file:
+        with open_file(part, mode, errors, permissions) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -186,10 +187,14 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise
 
 
-def _remove_parts_of_the_dead(path: Path) -> None:
-    """Remove unfinished versions of `path` that processes left which run no more."""
-    for left in path.parent.glob(f".{path.name}.*.part"):
-        match = _PART.fullmatch(left.name.removeprefix(f".{path.name}"))
+def remove_parts_of_the_dead(folder: Path, name: str = "*") -> None:
+    """Remove unfinished files that `new_file` was writing in processes that run no more.
+
+    Args:
+        name: pattern of the file that was to be made. A folder of the user's may hold others of such a name.
+    """
+    for left in folder.glob(f".{name}.*.part"):
+        match = _PART.fullmatch(left.name)
         if match and not _runs(int(match.group(1))):
             left.unlink(missing_ok=True)
 

@@ -575,7 +575,10 @@ def test_a_prepare_killed_anywhere_is_made_good_by_the_next(make_config: Callabl
 
 def test_what_dead_processes_left_is_removed(make_config: Callable[..., Config]) -> None:
     first = Path(run(make_config()).dataset)
-    left = [first.parent / ".0123456789ab.partial", first.parents[1] / "rejected" / "0123456789ab.jsonl.part"]
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    unfinished = f".0123456789ab.jsonl.{killed.pid}-0.part"
+    left = [first.parent / ".0123456789ab.partial", first.parents[1] / "rejected" / unfinished]
     left[0].mkdir()
     left[1].parent.mkdir(exist_ok=True)
     left[1].write_text("{}")

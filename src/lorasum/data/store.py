@@ -4,6 +4,8 @@
                           example_lengths, prompt_lengths; all list<int32>
 <dataset>/test.jsonl      the kept test examples, {"dialogue", "summary"} per line, in source order
 <dataset>/manifest.json   written last: a folder without it is unfinished
+
+`making.py` calls this inside `files.new_folder`: nothing is seen of a dataset before it is whole.
 """
 
 import hashlib
@@ -104,7 +106,7 @@ def write_split(folder: Path, packs: Iterable[list[Tokens]], max_length: int, id
         for batch in _batches(packs, _FLUSH_TOKENS):
             if room <= 0:
                 shard.close()
-                shards.append(folder / f"{len(shards)}.part")
+                shards.append(folder / f"shard-{len(shards)}.arrow")  # how many there will be is not known yet
                 file = shard.enter_context(pa.OSFile(str(shards[-1]), "wb"))
                 writer = shard.enter_context(pa.ipc.new_stream(file, schema))
                 room = _SHARD_TOKENS
@@ -148,9 +150,9 @@ def _stats(lengths: "np.ndarray[Any, Any]", packs: int, completion_tokens: int, 
     """The figures of a split; `lengths[n]` examples have n tokens."""
     import numpy as np
 
-    there = np.flatnonzero(lengths)
+    present = np.flatnonzero(lengths)
     tokens = int((lengths * np.arange(len(lengths))).sum())
-    longest = int(there[-1]) if len(there) else 0
+    longest = int(present[-1]) if len(present) else 0
     steps = (np.arange(longest + 1) * _HISTOGRAM_STEPS) // (longest + 1)
     histogram = np.bincount(steps, weights=lengths[: longest + 1], minlength=_HISTOGRAM_STEPS)
     return SplitStats(
@@ -160,7 +162,7 @@ def _stats(lengths: "np.ndarray[Any, Any]", packs: int, completion_tokens: int, 
         completion_tokens=completion_tokens,
         longest_example=longest,
         fill=tokens / max(packs * max_length, 1),
-        shortest_example=int(there[0]) if len(there) else 0,
+        shortest_example=int(present[0]) if len(present) else 0,
         histogram=tuple(int(count) for count in histogram),
     )
 
@@ -169,7 +171,7 @@ def read_first(dataset: Path, split: Literal["train", "test"], count: int) -> li
     """Token ids and prompt length of the first `count` examples of a split, in the order of their packs."""
     import pyarrow as pa
 
-    found: list[tuple[list[int], int]] = []
+    examples: list[tuple[list[int], int]] = []
     for shard in sorted((dataset / split).glob("data-*.arrow")):
         with pa.memory_map(str(shard)) as mapped, pa.ipc.open_stream(mapped) as stream:
             for batch in stream:
@@ -177,11 +179,11 @@ def read_first(dataset: Path, split: Literal["train", "test"], count: int) -> li
                     ids, lengths, prompts = (batch.column(name)[row].as_py() for name in COLUMNS)
                     start = 0
                     for length, prompt in zip(lengths, prompts, strict=True):
-                        found.append((ids[start : start + length], prompt))
+                        examples.append((ids[start : start + length], prompt))
                         start += length
-                        if len(found) == count:
-                            return found
-    return found
+                        if len(examples) == count:
+                            return examples
+    return examples
 
 
 def write_examples(path: Path, kept: Iterable[tuple[str, Example, T]]) -> Iterator[tuple[str, Example, T]]:

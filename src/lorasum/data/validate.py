@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +14,7 @@ from lorasum.data.chats.messages import MessageError
 from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.errors import DataError
-from lorasum.files import make_folder, open_file, writing
+from lorasum.files import new_file, remove_parts_of_the_dead, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,14 @@ class RejectFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._part = path.with_name(f"{path.name}.part")
+        self._finish = ExitStack()
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "RejectFile":
-        """Remove the files of earlier attempts. Hold the run's `maker_lock`."""
+        """Remove the files of earlier attempts."""
         with writing(self.path):
-            for left in (self.path, *self.path.parent.glob("*.part")):
-                left.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+            remove_parts_of_the_dead(self.path.parent)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -76,19 +77,16 @@ class RejectFile:
         Raises:
             LorasumError: it cannot be written.
         """
-        if self._file:
-            file, self._file = self._file, None
-            with writing(self.path):
-                file.close()
-                self._part.replace(self.path)
+        self._file = None
+        with writing(self.path):
+            self._finish.close()
 
     def write(self, split: str, where: str, why: Rejected, row: object) -> None:
         """Add a row."""
         if self._file is None:
-            make_folder(self.path.parent)
-            self._file = open_file(self._part, "w", errors="backslashreplace")
-        there = {"raw": why.raw} if why.raw else {} if row is None else {"row": row}
-        line = {"split": split, "where": where, "reason": why.reason, "detail": why.detail, **there}
+            self._file = self._finish.enter_context(new_file(self.path, errors="backslashreplace"))
+        content = {"raw": why.raw} if why.raw else {} if row is None else {"row": row}
+        line = {"split": split, "where": where, "reason": why.reason, "detail": why.detail, **content}
         self._file.write(_json_line({key: value for key, value in line.items() if value != ""}) + "\n")
 
 

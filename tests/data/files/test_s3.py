@@ -10,6 +10,7 @@ from lorasum.config.data import DataConfig
 from lorasum.data.files.s3 import S3Login
 from lorasum.data.sources import open_sources
 from lorasum.errors import DataError, LorasumError
+from lorasum.files import maker_lock
 
 
 def put(key: str, *numbers: int) -> None:
@@ -77,12 +78,15 @@ def test_what_is_not_there_is_one_line(bucket: str, uri: str, kind: type[Lorasum
 
 
 def test_what_killed_downloads_left_is_removed(bucket: str, tmp_path: Path) -> None:
-    other = tmp_path / "home" / "downloads" / "0123456789abcdef" / "b.jsonl.part.0A1B2C3D"
+    downloads = tmp_path / "home" / "downloads"
+    other = downloads / ".0123456789abcdef.partial" / "b.jsonl.0A1B2C3D"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"half of it")
-    assert found("s3://chats/day/a.jsonl") == ["a.jsonl:1"]
-    assert not other.exists()
-    assert not list((tmp_path / "home" / "downloads").rglob("*.part*"))
+    under_way = downloads / ".fedcba9876543210.partial"
+    under_way.mkdir()
+    with maker_lock(downloads / "fedcba9876543210" / "c.jsonl", lambda: None):
+        assert found("s3://chats/day/a.jsonl") == ["a.jsonl:1"]
+        assert list(downloads.rglob("*.partial")) == [under_way]
 
 
 def test_the_profile_and_region_of_the_config_are_used(

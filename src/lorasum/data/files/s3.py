@@ -1,6 +1,7 @@
 """Downloads objects from S3. Each version of an object is downloaded once, under a name of its own."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 from lorasum import paths
 from lorasum.aws import aws_errors
 from lorasum.errors import DataError
-from lorasum.files import FILE_MODE, make_folder, maker_lock
+from lorasum.files import FILE_MODE, maker_lock, new_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,44 +80,36 @@ def find_objects(uri: str, is_meant: Callable[[Path], bool], login: S3Login) -> 
     return [S3Object(bucket, item["Key"], item["ETag"], item["Size"], login) for item in listed if chosen(item["Key"])]
 
 
-def download(there: S3Object) -> Path:
+def download(wanted: S3Object) -> Path:
     """Download the object, unless that was done before, and return the file.
 
     Raises:
         BackendError: S3 refuses it or does not answer.
-        DataError: the file cannot be written, or the object was changed meanwhile.
+        DataError: the object was changed meanwhile.
+        LorasumError: the file cannot be written.
     """
-    target = there.local
+    target = wanted.local
     if target.is_file():
         return target
-    part = target.with_name(f"{target.name}.part")
-    try:
-        with maker_lock(target, lambda: None):
-            if not target.is_file():
-                _remove_what_the_dead_left(target)
-                make_folder(target.parent)
-                with aws_errors(f"download s3://{there.bucket}/{there.key}", "s3:GetObject"):
-                    there.login.client().download_file(there.bucket, there.key, str(part))
-                if part.stat().st_size != there.size:
-                    raise DataError(
-                        f"s3://{there.bucket}/{there.key} was changed meanwhile", "run the same command again"
-                    )
-                part.replace(target)
-    except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror}", "free some disk, then run it again") from error
+    _remove_parts_of_the_dead(target.parents[1])
+    with maker_lock(target, lambda: None):
+        if not target.is_file():
+            with new_folder(target.parent) as folder:
+                _fetch(wanted, folder / target.name)
     return target
 
 
-def _remove_what_the_dead_left(target: Path) -> None:
-    """Remove unfinished downloads of this object, whose lock is held, and of others whose lock nobody holds.
+def _fetch(wanted: S3Object, file: Path) -> None:
+    address = f"s3://{wanted.bucket}/{wanted.key}"
+    with aws_errors(f"download {address}", "s3:GetObject"):
+        wanted.login.client().download_file(wanted.bucket, wanted.key, str(file))
+    if file.stat().st_size != wanted.size:
+        raise DataError(f"{address} was changed meanwhile", "run the same command again")
 
-    boto3 writes `name.part.0A1B2C3D` first.
-    """
-    for left in target.parent.glob("*.part*"):
-        left.unlink(missing_ok=True)
-    for folder in target.parents[1].glob("*/"):
-        if folder != target.parent and any(folder.glob("*.part*")):
-            lock = FileLock(folder.with_name(f"{folder.name}.lock"), mode=FILE_MODE)
-            with suppress(Timeout), lock.acquire(timeout=0):
-                for left in folder.glob("*.part*"):
-                    left.unlink(missing_ok=True)
+
+def _remove_parts_of_the_dead(downloads: Path) -> None:
+    """Remove what downloads left that were killed: the folders whose lock nobody holds."""
+    for left in downloads.glob(".*.partial"):
+        lock = FileLock(downloads / f"{left.name.removeprefix('.').removesuffix('.partial')}.lock", mode=FILE_MODE)
+        with suppress(Timeout), lock.acquire(timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
