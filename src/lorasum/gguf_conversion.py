@@ -26,46 +26,66 @@ def convert_gguf(gguf: Path, folder: Path, report: Reporter) -> None:
     for library in ("torch", "gguf"):
         if importlib.util.find_spec(library) is None:
             raise ModelError(f"converting a GGUF file needs {library}", "pip install 'lorasum[local]'")
-    label, stages = f"converting {gguf.stem}", 4
 
-    def tensors_done(share: float) -> None:
-        report.progress(label, 2 + share, stages, "dequantising")
+    def stage(done: float, what: str = "") -> None:
+        report.progress(f"converting {gguf.stem}", done, 4, what)
 
     with quiet_transformers():
-        report.progress(label, 0, stages, "loading libraries")
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            report.progress(label, 0.5, stages, "reading the tokenizer")
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            report.progress(label, 1, stages, "reading the model's description")
-            scaling = rope_scaling(gguf)
-            with _gguf_progress(tensors_done):
-                model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        except Exception as error:  # the library documents none
-            raise ModelError(f"{gguf.name} cannot be read: {first_line(error)}", "choose another model") from error
-        rope = getattr(model.config, "rope_parameters", None) or {}
-        if scaling and rope.get("rope_type", "default") == "default":
-            raise ModelError(
-                f"{gguf.name} stretches its positions ({scaling}), and transformers does not read that from GGUF: "
-                "every answer would be off",
-                "take the same model as safetensors from the hub: model.id: owner/name",
-            )
-        # transformers refuses to save a model that was loaded from GGUF, unless these two are cleared.
-        model.hf_quantizer = None
-        del model.config.quantization_config
-        vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is no path
-        report.progress(label, 3, stages, "saving")
-        try:
-            tokenizer.save_pretrained(folder)
-            model.to(torch.bfloat16).save_pretrained(folder)
-        except OSError:
-            raise
-        except Exception as error:  # the Rust libraries raise their own when the disk is full
-            raise OSError(first_line(error)) from error
-    report.progress(label, stages, stages)
+        stage(0, "loading libraries")
+        model, tokenizer = _load(gguf, stage)
+        stage(3, "saving")
+        _save(model, tokenizer, folder)
+    stage(4)
     report.step(f"converted {gguf.stem} to safetensors in {folder.parent}")
+
+
+def _load(gguf: Path, stage: Callable[[float, str], None]) -> tuple[Any, Any]:
+    """The model in float32, and its tokenizer.
+
+    Raises:
+        ModelError: the file cannot be read, or says something that transformers does not read from GGUF.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        stage(0.5, "reading the tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        stage(1, "reading the model's description")
+        scaling = rope_scaling(gguf)
+        with _gguf_progress(lambda share: stage(2 + share, "dequantising")):
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    except Exception as error:  # the library documents none
+        raise ModelError(f"{gguf.name} cannot be read: {first_line(error)}", "choose another model") from error
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    if scaling and rope.get("rope_type", "default") == "default":
+        raise ModelError(
+            f"{gguf.name} stretches its positions ({scaling}), and transformers does not read that from GGUF: "
+            "every answer would be off",
+            "take the same model as safetensors from the hub: model.id: owner/name",
+        )
+    return model, tokenizer
+
+
+def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write both as `from_pretrained` reads them, the weights in bfloat16.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import torch
+
+    # transformers refuses to save a model that was loaded from GGUF, unless these two are cleared.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is no path
+    try:
+        tokenizer.save_pretrained(folder)
+        model.to(torch.bfloat16).save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # the Rust libraries raise their own when the disk is full
+        raise OSError(first_line(error)) from error
 
 
 @contextmanager

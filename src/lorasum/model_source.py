@@ -151,9 +151,9 @@ def chat_template(model: ModelRef) -> str | None:
         if file is None or not file.is_file():
             continue
         text = file.read_text(encoding="utf-8")
-        found = text if name.endswith(".jinja") else _named_template(text)
-        if found:
-            return found
+        template = text if name.endswith(".jinja") else _named_template(text)
+        if template:
+            return template
     return None
 
 
@@ -228,8 +228,8 @@ def _from_package(url: str, report: Reporter) -> Path:
         )
     gguf = Path(spec.submodule_search_locations[0]) / name
     if not gguf.is_file():
-        found = sorted(path.name for path in gguf.parent.glob("*.gguf"))
-        raise ModelError(f"the package {package} has no file {name}", f"it has: {', '.join(found) or 'no GGUF files'}")
+        files = sorted(path.name for path in gguf.parent.glob("*.gguf"))
+        raise ModelError(f"the package {package} has no file {name}", f"it has: {', '.join(files) or 'no GGUF files'}")
     digest = file_digest(gguf)[:12]
     folder = paths.model_cache() / f"{gguf.stem}-{digest}-v{_CONVERTER}"
     if folder.is_dir():

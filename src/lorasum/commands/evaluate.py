@@ -60,17 +60,8 @@ def evaluate(
     began = time.monotonic()
     summarizer = run.summarizer()
     examples = summarizer.held_out()[:limit]
-    summaries = {LEAD: [lead(example.dialogue) for example in examples]}
-    if base is not False and (of_base := _of_base(run, summarizer.origin, examples, concurrency, bool(base))):
-        summaries[BASE] = of_base
-    if other is not None:
-        summaries[other] = _of_other(other, examples)
-    summaries[TUNED] = _ask(run, summarizer, examples, TUNED, concurrency)
-
+    summaries = _all_summaries(run, summarizer, examples, base, other, concurrency)
     language, scored = _scored(examples, summaries, run.config.evaluate.language)
-    file = _folder(run.name) / f"scored-{_key(run, summarizer.origin, summarizer.endpoint.artifact)}.jsonl"
-    with writing(file, _AGAIN):
-        write_file(file, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in scored[TUNED]))
     scores = {name: mean_scores(ones) for name, ones in scored.items()}
     return EvaluateResult(
         run=run.name,
@@ -79,7 +70,7 @@ def evaluate(
         scores=scores,
         comparisons=tuple(compare(name, scored[TUNED], ones) for name, ones in scored.items() if name != TUNED),
         worst=tuple(worst(scored[TUNED], _SHOWN)),
-        summaries=str(file),
+        summaries=str(_write(run, summarizer, scored[TUNED])),
         judge=_judged(run, scored[TUNED], scored.get(BASE)),
         missed=_missed(scores[TUNED], at_least or {}),
         seconds=time.monotonic() - began,
@@ -92,7 +83,7 @@ def limits(texts: Sequence[str]) -> dict[str, float]:
     Raises:
         LorasumError: a figure is not known, or its limit is no number.
     """
-    found = {}
+    least = {}
     for text in texts:
         name, _, value = text.partition("=")
         if name not in FIGURES:
@@ -103,12 +94,37 @@ def limits(texts: Sequence[str]) -> dict[str, float]:
                 f"the figures are {', '.join(FIGURES)}",
             )
         try:
-            found[name] = float(value)
+            least[name] = float(value)
         except ValueError as error:
             raise LorasumError(
                 f"--fail-under {text}: {value!r} is no number", f"write --fail-under {name}=40"
             ) from error
-    return found
+    return least
+
+
+def _all_summaries(
+    run: RunContext,
+    summarizer: Summarizer,
+    examples: Sequence[Example],
+    base: bool | None,
+    other: str | None,
+    concurrency: int,
+) -> dict[str, list[str]]:
+    """Summaries of the examples, by the name of what wrote them. The endpoint is asked last."""
+    summaries = {LEAD: [lead(example.dialogue) for example in examples]}
+    if base is not False and (of_base := _of_base(run, summarizer.origin, examples, concurrency, bool(base))):
+        summaries[BASE] = of_base
+    if other is not None:
+        summaries[other] = _of_other(other, examples)
+    return {**summaries, TUNED: _ask(run, summarizer, examples, TUNED, concurrency)}
+
+
+def _write(run: RunContext, summarizer: Summarizer, scored: Sequence[ScoredSummary]) -> Path:
+    """Write the tuned model's summaries with their scores and findings, and return the file."""
+    file = _folder(run.name) / f"scored-{_key(run, summarizer.origin, summarizer.endpoint.artifact)}.jsonl"
+    with writing(file, _AGAIN):
+        write_file(file, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in scored))
+    return file
 
 
 def _scored(
@@ -147,18 +163,18 @@ def _ask(
         answers = Answers(file)
         count = len(examples)
         run.reporter.progress(label, min(len(answers.known), count), count, "summarising the test dialogues")
-        found = answers.fill(
+        answered = answers.fill(
             summarizer,
             [example.dialogue for example in examples],
             concurrency,
             lambda done: run.reporter.progress(label, min(done, count), count, "summarising the test dialogues"),
         )
     run.reporter.progress(label, count, count)
-    if refused := [answer["error"] for answer in found if "error" in answer]:
+    if refused := [answer["error"] for answer in answered if "error" in answer]:
         run.reporter.warn(
             f"{len(refused)} of {count} dialogues were refused and count as empty summaries: {refused[0]}"
         )
-    return [answer.get("summary", "") for answer in found]
+    return [answer.get("summary", "") for answer in answered]
 
 
 def _of_base(

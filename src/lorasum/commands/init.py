@@ -74,9 +74,9 @@ def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False,
                 "no data was given", "name a file or folder: lorasum init chats.csv; or try --example quickstart"
             )
         data, wishes = _asked(ask, wishes)
-    found = find_splits(list(data))
-    seen = _look(found.train, wishes, ask)
-    draft = _draft(output, seen, found.train, wishes.test or found.test, wishes)
+    splits = find_splits(list(data))
+    seen = _look(splits.train, wishes, ask)
+    draft = _draft(output, seen, splits.train, wishes.test or splits.test, wishes)
     text = write_draft(draft)
     with writing(output):
         make_folder(output.parent)
@@ -84,8 +84,8 @@ def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False,
     _add_schema(output.parent)
     load_config(output)  # what was written must be read by every other verb
     needs = [] if draft.backend == "sagemaker" or find_spec("torch") else ["pip install 'lorasum[local]'"]
-    there = shlex.quote(str(output))
-    commands = (*needs, f"lorasum prepare -c {there} --show 3", f"lorasum run -c {there}")
+    file = shlex.quote(str(output))
+    commands = (*needs, f"lorasum prepare -c {file} --show 3", f"lorasum run -c {file}")
     return InitResult(str(output), draft.name, draft.backend, draft.model, draft.max_length, seen, commands)
 
 
@@ -173,9 +173,9 @@ def _look(train: str | list[str], wishes: Wishes, ask: Ask | None) -> Look:
         if ask is None:
             raise
         first, *_, last = (*error.names, *error.names)
-        there = ", ".join(error.names)
-        dialogue = ask(f"column of the dialogue ({there})", first)
-        return look(train, Columns(dialogue=dialogue, summary=ask(f"column of the summary ({there})", last)))
+        names = ", ".join(error.names)
+        dialogue = ask(f"column of the dialogue ({names})", first)
+        return look(train, Columns(dialogue=dialogue, summary=ask(f"column of the summary ({names})", last)))
 
 
 def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, wishes: Wishes) -> Draft:
@@ -297,5 +297,5 @@ def _from(output: Path, given: str) -> str:
     """A path as the config has it: from the config's folder where the user gave it from the current one."""
     if given.startswith(("s3://", "~")) or Path(given).is_absolute():
         return given
-    there = os.path.relpath(given, output.parent)
-    return there if there.startswith(".") else f"./{there}"
+    relative = os.path.relpath(given, output.parent)
+    return relative if relative.startswith(".") else f"./{relative}"

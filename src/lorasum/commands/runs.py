@@ -26,8 +26,8 @@ def runs(ledger: Ledger) -> RunsResult:
     for row in ledger.resources():
         by_run.setdefault(row.run, []).append(row)
     now = ledger.now()
-    found = [_summary(name, rows, now) for name, rows in by_run.items()]
-    return RunsResult(tuple(sorted(found, key=lambda one: one.changed_at, reverse=True)))
+    summaries = [_summary(name, rows, now) for name, rows in by_run.items()]
+    return RunsResult(tuple(sorted(summaries, key=lambda one: one.changed_at, reverse=True)))
 
 
 def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
@@ -51,11 +51,11 @@ def _disk(folder: Path) -> tuple[int, float]:
     for place, _, names in os.walk(folder):
         for name in names:
             try:
-                there = os.lstat(Path(place) / name)
+                status = os.lstat(Path(place) / name)
             except FileNotFoundError:
                 continue  # a job that runs removes old checkpoints
-            sizes[there.st_dev, there.st_ino] = there.st_blocks * 512
-            newest = max(newest, there.st_mtime)
+            sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
+            newest = max(newest, status.st_mtime)
     return sum(sizes.values()), newest
 
 

@@ -17,12 +17,12 @@ def explain(errors: Sequence[ErrorDetails], data: Any, places: Places, file: str
         data: what was validated.
         file: the place of what stands nowhere, such as a key that is missing.
     """
-    found: dict[KeyPath, list[ErrorDetails]] = {}
+    by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in errors:
-        found.setdefault(_key_path(detail, data), []).append(detail)
+        by_path.setdefault(_key_path(detail, data), []).append(detail)
     problems: Problems = []
-    for path, details in found.items():
-        if _list_was_meant(path, details, found):
+    for path, details in by_path.items():
+        if _list_was_meant(path, details, by_path):
             continue
         shown = len(problems) < most
         messages = [_message(detail) for detail in details] if shown else [""]
@@ -43,11 +43,11 @@ def shorten(text: str, most: int = 60) -> str:
     return line if len(line) <= most else line[: most - 3] + "..."
 
 
-def _list_was_meant(path: KeyPath, details: Sequence[ErrorDetails], found: dict[KeyPath, list[ErrorDetails]]) -> bool:
+def _list_was_meant(path: KeyPath, details: Sequence[ErrorDetails], by_path: dict[KeyPath, list[ErrorDetails]]) -> bool:
     """Of `auto` or a list, it is the list that was meant, and the errors of its items are there too."""
     if not all(isinstance(detail["input"], list) for detail in details):
         return False
-    return any(other != path and other[: len(path)] == path for other in found)
+    return any(other != path and other[: len(path)] == path for other in by_path)
 
 
 def _key_path(detail: ErrorDetails, data: Any) -> KeyPath:

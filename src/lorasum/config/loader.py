@@ -50,8 +50,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
         config = Config.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         said = {path for path, _ in problems}
-        found = explain(error.errors(include_url=False), data, places, str(path), _MOST_SHOWN)
-        problems += [(at, line) for at, line in found if at not in said]
+        explained = explain(error.errors(include_url=False), data, places, str(path), _MOST_SHOWN)
+        problems += [(at, line) for at, line in explained if at not in said]
     if config is None or problems:
         raise _config_error(path, places, problems)
     return config

@@ -71,10 +71,10 @@ def read(text: str, place: Callable[[int], str], at: KeyPath = ()) -> tuple[Any,
 
 def unsafe(text: str) -> str:
     """What is wrong with the first character that no config needs; empty if there is none."""
-    found = _UNSAFE.search(text)
-    if found is None:
+    unsafe = _UNSAFE.search(text)
+    if unsafe is None:
         return ""
-    code = ord(found[0])
+    code = ord(unsafe[0])
     what = "half a character" if code >= 0xD800 else "a control character"
     return f"holds {what}, U+{code:04X}"
 

@@ -32,25 +32,25 @@ class Seen:
         import numpy as np
 
         new = np.array(keys, np.uint64)
-        found = self.contains(new)
+        known = self.contains(new)
         _, first = np.unique(new, return_index=True)
         again = np.ones(len(new), bool)
         again[first] = False
-        run = np.sort(new[~found & ~again])
+        run = np.sort(new[~known & ~again])
         while self._runs and len(self._runs[-1]) <= len(run):
             run = np.sort(np.concatenate([self._runs.pop(), run]))
         self._runs.append(run)
-        return list((found | again).tolist())
+        return list((known | again).tolist())
 
     def contains(self, keys: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         """For each key (uint64) whether it is in the set; bool."""
         import numpy as np
 
-        found = np.zeros(len(keys), bool)
+        known = np.zeros(len(keys), bool)
         for run in self._runs:
             if len(run):
-                found |= run[np.minimum(np.searchsorted(run, keys), len(run) - 1)] == keys
-        return found
+                known |= run[np.minimum(np.searchsorted(run, keys), len(run) - 1)] == keys
+        return known
 
 
 class NearDuplicates:

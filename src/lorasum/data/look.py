@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -43,7 +43,7 @@ _SAID = re.compile(r"^[^\n:]{1,40}: ?\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SplitPaths:
     """The files of the splits; `test` is None if nothing tells which rows are for testing."""
 
     train: str | list[str]
@@ -55,14 +55,14 @@ class NoColumnsError(DataError):
 
     def __init__(self, source: str, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        there = ", ".join(map(repr, names[:12])) or "none"
+        columns = ", ".join(map(repr, names[:12])) or "none"
         super().__init__(
-            f"{source}: no two columns look like a dialogue and its summary; it has {there}",
+            f"{source}: no two columns look like a dialogue and its summary; it has {columns}",
             f"name them with --dialogue and --summary; known without names: {KNOWN}",
         )
 
 
-def find_splits(given: Sequence[str]) -> Found:
+def find_splits(given: Sequence[str]) -> SplitPaths:
     """The files and folders for training and those for testing, judged by their names.
 
     Raises:
@@ -72,17 +72,17 @@ def find_splits(given: Sequence[str]) -> Found:
         kinds = {path: split_of(Path(path).name) for path in given}
         test = of_split(kinds, "test")
         train = [path for path in given if kinds[path] in ("train", None)]
-        return Found(_one_or_many(train), _one_or_many(test)) if train and test else Found(list(given), None)
+        return SplitPaths(_one_or_many(train), _one_or_many(test)) if train and test else SplitPaths(list(given), None)
     [path] = given
     folder = Path(path)
     if not folder.is_dir():
-        return Found(path, None)
+        return SplitPaths(path, None)
     inner = {one.name: split_of(one.name) for one in folder.iterdir() if one.is_dir()}
     train, test = of_split(inner, "train"), of_split(inner, "test")
     if train and test and not (folder / "dataset_dict.json").is_file():
-        return Found(*(str(folder / names[0]) for names in (train, test)))
+        return SplitPaths(*(str(folder / names[0]) for names in (train, test)))
     sources = open_sources(DataConfig(train=path, test=path))
-    return Found(path, path if _files(sources["train"]) != _files(sources["test"]) else None)
+    return SplitPaths(path, path if _files(sources["train"]) != _files(sources["test"]) else None)
 
 
 def look(train: str | list[str], columns: Columns | None = None) -> Look:
@@ -96,40 +96,57 @@ def look(train: str | list[str], columns: Columns | None = None) -> Look:
     if columns is None:
         columns, others = _choose(train)
     source = _source(train, columns)
-    rows = 0
-    texts: list[str] = []
-    lengths: list[tuple[int, int]] = []  # of a dialogue and of its summary
-    unusable: Counter[str] = Counter()
-    first = ""
+    seen = _Seen()
     stream = source.rows(_untold)
     for where, row in islice(stream, _MOST_ROWS):
-        rows += 1
-        example = check(row, columns)
-        if isinstance(example, Rejected):
-            unusable[example.reason] += 1
-            first = first or f"{where}: {example}"
-            continue
-        lengths.append((len(example.dialogue), len(example.summary)))
-        if len(texts) < _TEXTS_OF_LANGUAGE:
-            texts.append(f"{example.dialogue}\n{example.summary}")
-    if not lengths:
-        raise DataError(f"{source.name} has no usable row" + (f"; first: {first}" if first else ""), _GIVE)
+        seen.note(where, check(row, columns))
+    if not seen.lengths:
+        raise DataError(f"{source.name} has no usable row" + (f"; first: {seen.first}" if seen.first else ""), _GIVE)
     return Look(
         files=tuple(file.name for file in _files(source)),
         dialogue_column=columns.dialogue,
         summary_column=columns.summary,
         others=others,
-        rows=rows,
-        examples=len(lengths),
-        unusable=dict(unusable),
-        first_unusable=first,
+        rows=seen.rows,
+        examples=len(seen.lengths),
+        unusable=dict(seen.unusable),
+        first_unusable=seen.first,
         more=next(stream, None) is not None,
-        median_dialogue=round(median(dialogue for dialogue, _ in lengths)),
-        longest_dialogue=max(dialogue for dialogue, _ in lengths),
-        longest_summary=max(summary for _, summary in lengths),
-        longest_example=max(map(sum, lengths)),
-        language=language_of(texts),
+        median_dialogue=round(median(dialogue for dialogue, _ in seen.lengths)),
+        longest_dialogue=max(dialogue for dialogue, _ in seen.lengths),
+        longest_summary=max(summary for _, summary in seen.lengths),
+        longest_example=max(map(sum, seen.lengths)),
+        language=language_of(seen.texts),
     )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the rows that were read have shown.
+
+    Attributes:
+        lengths: characters of each dialogue and of its summary.
+        unusable: rows that are no examples, by the reason.
+        first: place of the first of these, and its reason.
+        texts: some examples, to tell their language by.
+    """
+
+    rows: int = 0
+    lengths: list[tuple[int, int]] = field(default_factory=list)
+    unusable: Counter[str] = field(default_factory=Counter)
+    first: str = ""
+    texts: list[str] = field(default_factory=list)
+
+    def note(self, where: str, example: Example | Rejected) -> None:
+        """Take a row into account."""
+        self.rows += 1
+        if isinstance(example, Rejected):
+            self.unusable[example.reason] += 1
+            self.first = self.first or f"{where}: {example}"
+            return
+        self.lengths.append((len(example.dialogue), len(example.summary)))
+        if len(self.texts) < _TEXTS_OF_LANGUAGE:
+            self.texts.append(f"{example.dialogue}\n{example.summary}")
 
 
 _GIVE = "give it rows with a dialogue and a summary"

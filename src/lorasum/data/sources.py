@@ -60,21 +60,21 @@ def open_sources(
         DataError: a file is missing or of an unknown type; the hub dataset does not exist or cannot be reached.
         BackendError: S3 cannot be asked.
     """
-    found: dict[Split, Source] = {}
+    sources: dict[Split, Source] = {}
     if data.dataset:
         commit = commit or hub_commit(data.dataset, data.revision, "dataset")
-        found["train"] = HubSource(data.dataset, data.subset, data.train_split, commit, data.columns, data.streaming)
-        found["test"] = HubSource(data.dataset, data.subset, data.test_split, commit, data.columns, data.streaming)
+        sources["train"] = HubSource(data.dataset, data.subset, data.train_split, commit, data.columns, data.streaming)
+        sources["test"] = HubSource(data.dataset, data.subset, data.test_split, commit, data.columns, data.streaming)
     else:
         if data.train:
-            found["train"] = _files(data.train, "train", data.columns, say, login)
+            sources["train"] = _files(data.train, "train", data.columns, say, login)
         if data.test:
-            found["test"] = _files(data.test, "test", data.columns, say, login)
+            sources["test"] = _files(data.test, "test", data.columns, say, login)
     if data.test_fraction is not None:
-        division = Division(found["train"], data)
-        found["train"] = Fraction(division, chosen=False)
-        found["test"] = Fraction(division, chosen=True)
-    return found
+        division = Division(sources["train"], data)
+        sources["train"] = Fraction(division, chosen=False)
+        sources["test"] = Fraction(division, chosen=True)
+    return sources
 
 
 def _files(
@@ -92,9 +92,9 @@ def _found(given: str, split: Split, columns: Columns, say: Say, login: S3Login)
         objects = find_objects(given, lambda path: file_type(path) is not None and holds_rows(path.name), login)
         if not objects:
             raise DataError(f"{field}: there is nothing of a known type at {given}", f"use {known_types()}")
-        for there in objects:
-            _check_type(Path(there.key), field)
-        return [FileSource(there.local, columns, split, there) for there in objects]
+        for one in objects:
+            _check_type(Path(one.key), field)
+        return [FileSource(one.local, columns, split, one) for one in objects]
     path = Path(given)
     if path.is_dir():
         files = files_in(path, split, lambda file: file_type(file) is not None, say)
@@ -122,8 +122,8 @@ def _fixed_part(pattern: Path) -> Path:
 
 def _instead(folder: Path) -> str:
     """What a folder without rows holds, for the message."""
-    there = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir() if holds_rows(path.name)]
-    return f"; it holds {some(there)}" if there else ""
+    entries = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir() if holds_rows(path.name)]
+    return f"; it holds {some(entries)}" if entries else ""
 
 
 def _use(folder: Path) -> str:
@@ -139,12 +139,12 @@ def _check_type(path: Path, field: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A file. Its suffix tells the type. With `there` it is an object in S3, which is downloaded when it is read."""
+    """A file. Its suffix tells the type. With `remote` it is an object in S3, which is downloaded when it is read."""
 
     path: Path
     columns: Columns
     split: Split = "train"
-    there: S3Object | None = None
+    remote: S3Object | None = None
 
     @property
     def name(self) -> str:
@@ -157,7 +157,7 @@ class FileSource:
 
     def rows(self, tick: Tick, say: Say = unsaid) -> Iterator[tuple[str, Row]]:
         """Yield every row with its place."""
-        path = download(self.there) if self.there else self.path
+        path = download(self.remote) if self.remote else self.path
         return read_rows(Reading(path, self.columns, self.split, tick, say))
 
 
@@ -186,10 +186,10 @@ class FileList:
 
 
 def _identities(files: Sequence[FileSource]) -> list[str]:
-    here = iter(digests([file.path for file in files if not file.there]))
+    here = iter(digests([file.path for file in files if not file.remote]))
     return [
-        f"s3 {there.bucket}/{there.key} {there.etag} {there.size}"
-        if (there := file.there)
+        f"s3 {remote.bucket}/{remote.key} {remote.etag} {remote.size}"
+        if (remote := file.remote)
         else f"{file_type(file.path)} {next(here)}"
         for file in files
     ]

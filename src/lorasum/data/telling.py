@@ -51,8 +51,8 @@ def _tell_shared(findings: Findings, report: Reporter) -> None:
 
 
 def _tell_personal(findings: Findings, data: DataConfig, report: Reporter) -> None:
-    found = findings.taken_out if data.redact else findings.personal
-    kinds = ", ".join(counted(count, kind) for kind, count in found.items())
+    counts = findings.taken_out if data.redact else findings.personal
+    kinds = ", ".join(counted(count, kind) for kind, count in counts.items())
     if data.redact:
         report.step(f"took out personal data: {kinds or 'there was none'}")
     elif kinds:

@@ -122,15 +122,15 @@ def refuse_too_long(tallies: Iterable[Tally], data: DataConfig, context: int | N
     Raises:
         DataError: `data.too_long` is `error` and there are such examples.
     """
-    found = [tally.too_long for tally in tallies if tally.too_long.count]
-    if not found or data.too_long != "error":
+    too_long = [tally.too_long for tally in tallies if tally.too_long.count]
+    if not too_long or data.too_long != "error":
         return
-    count, longest = sum(one.count for one in found), max(one.longest for one in found)
+    count, longest = sum(one.count for one in too_long), max(one.longest for one in too_long)
     others = f" (and {count - 1} more; the longest has {longest})" if count > 1 else ""
     leave = "set data.too_long to truncate_dialogue or drop"
     within = longest <= min(context or _USUAL_CONTEXT, _USUAL_CONTEXT)
     raise DataError(
-        f"{found[0].first}, data.max_length is {data.max_length}{others}",
+        f"{too_long[0].first}, data.max_length is {data.max_length}{others}",
         f"raise data.max_length to {longest}, or {leave}" if within else leave,
     )
 

@@ -31,11 +31,11 @@ def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
         )
 
 
-def damages(written: Mapping[str, FileFacts], found: Mapping[str, FileFacts]) -> list[str]:
+def damages(written: Mapping[str, FileFacts], present: Mapping[str, FileFacts]) -> list[str]:
     """What is wrong with each file that is not as it was written."""
     problems = []
     for name, was in sorted(written.items()):
-        now = found.get(name)
+        now = present.get(name)
         if now is None:
             problems.append(f"{name} is missing")
         elif now.bytes != was.bytes:

@@ -46,27 +46,17 @@ def start(
     before = held.ledger.find(Endpoint, held.name, spec.name)
     if before and before.state in OPEN and is_here(before, held.backend):
         reconcile(held, before)  # if it went unseen, nobody knows what it cost
-    found = held.backend.endpoint_state(held.name, spec.name)
+    earlier = held.backend.endpoint_state(held.name, spec.name)
     row = held.ledger.intend(replace(_row(held, spec, origin), job=job, settings=settings, expires_at=end))
     try:
         row = replace(row, ends_itself=expiry.arrange(held, spec.name, end))
         endpoint = held.backend.start_endpoint(spec)
         _until_answered(held, endpoint, probe)
     except BaseException as error:
-        _undo(held, found, before, row, error)
+        _undo(held, earlier, before, row, error)
         raise
     held.ledger.save(replace(row, state="live", location=endpoint.location))
-    try:
-        held.backend.confirm_endpoint(held.name, spec.name)
-        if row.ends_itself:
-            held.backend.expire_endpoint(held.name, spec.name, end)  # with the parts that it has now
-    except BackendError as error:
-        held.reporter.warn(f"{error.message}: parts of the endpoint may be kept without it, at no cost")
-    except KeyboardInterrupt:
-        held.reporter.warn(
-            f"endpoint {spec.name} had answered: it is in service, and billed until `lorasum teardown` removes it"
-        )
-        raise
+    _tidy_up(held, row)
     return endpoint
 
 
@@ -90,6 +80,24 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
         held.ledger.save(replace(row, state="gone"))
     elif state.status == "failed":
         held.ledger.save(replace(row, state="failed", reason=state.reason))
+
+
+def _tidy_up(held: HeldRun, row: Endpoint) -> None:
+    """Remove what an endpoint that has answered replaced, and have the parts that it has now go with it.
+
+    Its record says already that it is live, so neither an error nor Ctrl-C undoes it.
+    """
+    try:
+        held.backend.confirm_endpoint(held.name, row.name)
+        if row.ends_itself:
+            held.backend.expire_endpoint(held.name, row.name, row.expires_at)
+    except BackendError as error:
+        held.reporter.warn(f"{error.message}: parts of the endpoint may be kept without it, at no cost")
+    except KeyboardInterrupt:
+        held.reporter.warn(
+            f"endpoint {row.name} had answered: it is in service, and billed until `lorasum teardown` removes it"
+        )
+        raise
 
 
 def _until_answered(held: HeldRun, endpoint: EndpointRef, probe: Callable[[EndpointRef], object]) -> None:
@@ -143,14 +151,14 @@ def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
     )
 
 
-def _undo(held: HeldRun, found: EndpointState, before: Endpoint | None, row: Endpoint, error: BaseException) -> None:
+def _undo(held: HeldRun, earlier: EndpointState, before: Endpoint | None, row: Endpoint, error: BaseException) -> None:
     """Delete an endpoint that did not come to answer, unless it served before this command: then it goes on.
 
     Args:
-        found: where an endpoint of this name stood before the command.
+        earlier: where an endpoint of this name stood before the command.
         before: what the ledger had of it; `row` is what it has now.
     """
-    served = found.ref if found.status == "in_service" else None
+    served = earlier.ref if earlier.status == "in_service" else None
     if served and (now := _goes_on(held, served, before, row)):
         same = before is not None and before.artifact == now.artifact
         serving = before if before and same else replace(row, artifact=now.artifact, settings="")

@@ -64,20 +64,20 @@ def findings(dialogue: str, summary: str, language: str = "en") -> list[Finding]
     """
     said = quantities(dialogue)
     speakers = speakers_of(dialogue)
-    found = [
+    findings = [
         Finding(quantity.kind, quantity.text, f"the dialogue has no {quantity.kind} {quantity.text!r}")
         for quantity in quantities(summary, small_days=False)
         if not _is_said(quantity, said, dialogue, len(speakers))
     ]
     if language not in _CAPITAL_NOUNS:
         known = {_plain(part) for word in _WORD.findall(dialogue) for part in [word, *regex.split(r"[-.'’]", word)]}
-        found += [
+        findings += [
             Finding("name", name, f"the dialogue has no {name!r}")
             for name in _names(summary)
             if not _is_known(name, known)
         ]
-    found += _given_to_another(dialogue, summary, speakers)
-    return sorted(found, key=lambda finding: summary.find(finding.text))
+    findings += _given_to_another(dialogue, summary, speakers)
+    return sorted(findings, key=lambda finding: summary.find(finding.text))
 
 
 def speakers_of(dialogue: str) -> list[str]:
@@ -162,7 +162,7 @@ def _given_to_another(dialogue: str, summary: str, speakers: Sequence[str]) -> l
             action = _action_in(clause[first.start() :]) if first else None
             for quantity in quantities(clause) if action else ():
                 owners.setdefault((action or "", quantity.kind, quantity.value), set()).add(speaker)
-    found = []
+    findings = []
     for clause in _CLAUSE.split(summary):
         subject = next((name for name in speakers if clause.strip().startswith(name)), None)
         action = _action_in(clause) if subject else None
@@ -170,8 +170,8 @@ def _given_to_another(dialogue: str, summary: str, speakers: Sequence[str]) -> l
             owner = owners.get((action or "", quantity.kind, quantity.value), set())
             if owner and subject not in owner:
                 reason = f"{' and '.join(sorted(owner))}, not {subject}, says so of {quantity.text!r}"
-                found.append(Finding("speaker", f"{subject}: {quantity.text}", reason))
-    return found
+                findings.append(Finding("speaker", f"{subject}: {quantity.text}", reason))
+    return findings
 
 
 def _action_in(clause: str) -> str | None:

@@ -88,23 +88,25 @@ def quantities(text: str, small_days: bool = True) -> list[Quantity]:
     Args:
         small_days: read "sat" and "may" as a day and a month. With False they need a capital: they are words, too.
     """
-    found: list[Quantity] = []
+    quantities: list[Quantity] = []
     free = text
     for pattern, shift in _TIMES:
         for match in pattern.finditer(free):
             start, end = match.start("hour") if "hour" in pattern.groupindex else match.start(), match.end()
             start = min(start, match.start()) if shift else start
-            found.append(Quantity("time", text[start:end].strip(), _minutes(match.groupdict(), shift), start=start))
+            quantities.append(
+                Quantity("time", text[start:end].strip(), _minutes(match.groupdict(), shift), start=start)
+            )
             free = free[:start] + " " * (end - start) + free[end:]
-    found += [
+    quantities += [
         Quantity("number", match.group(), _number(match.group()), start=match.start())
         for match in _DIGITS.finditer(free)
     ]
-    found += [
+    quantities += [
         Quantity("number", match.group(), _spelt(match.group()), start=match.start()) for match in _WORDS.finditer(free)
     ]
-    found += _dates(free, small_days)
-    return sorted(found, key=lambda quantity: quantity.start)
+    quantities += _dates(free, small_days)
+    return sorted(quantities, key=lambda quantity: quantity.start)
 
 
 def _dates(text: str, small_days: bool) -> Iterator[Quantity]:

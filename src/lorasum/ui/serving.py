@@ -73,14 +73,14 @@ def _figure(one: Interval) -> str:
 
 def _comparison(comparison: Comparison, dialogues: int) -> str:
     """A line such as: ROUGE-L against base model: better by 21.0 (17.9 to 24.2), p < 0.001"""
-    found = comparison.rougeL
+    difference = comparison.rougeL
     about = f"ROUGE-L against {comparison.other}: "
-    if found.is_real:
-        p_value = f"p = {found.p_value:.3f}" if found.p_value >= 0.001 else "p < 0.001"
-        verdict = "better" if found.mean > 0 else "worse"
-        low, high = sorted((abs(found.low), abs(found.high)))
-        return f"{about}{verdict} by {abs(found.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
-    needed = found.dialogues_needed
+    if difference.is_real:
+        p_value = f"p = {difference.p_value:.3f}" if difference.p_value >= 0.001 else "p < 0.001"
+        verdict = "better" if difference.mean > 0 else "worse"
+        low, high = sorted((abs(difference.low), abs(difference.high)))
+        return f"{about}{verdict} by {abs(difference.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
+    needed = difference.dialogues_needed
     many = f"; about {needed:,} would show one of this size" if needed and needed > dialogues else ""
     return f"{about}no difference that {dialogues} dialogues can show{many}"
 

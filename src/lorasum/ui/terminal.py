@@ -25,7 +25,7 @@ _PICTURES = 0x2400  # Unicode has a picture of each of the first 32 characters f
 
 def visible(text: str) -> str:
     """`text` with a visible sign in place of each character that controls a terminal. Line ends and tabs stay."""
-    return _ACTED_ON.sub(lambda found: _sign(ord(found[0])), text)
+    return _ACTED_ON.sub(lambda match: _sign(ord(match[0])), text)
 
 
 def one_line(text: str) -> str:

@@ -146,11 +146,11 @@ class LocalBackend:
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
         folder = Path(self.artifact(job))
         try:
-            found = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-            read = sum(found.values()) <= _READ_FOR_DIGESTS
+            sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+            read = sum(sizes.values()) <= _READ_FOR_DIGESTS
             return {
                 path.relative_to(folder).as_posix(): FileFacts(size, file_digest(path) if read else "")
-                for path, size in found.items()
+                for path, size in sizes.items()
             }
         except OSError as error:
             raise BackendError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error

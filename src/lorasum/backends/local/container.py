@@ -72,25 +72,7 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
     flags = hyperparameters(root, spec)
     values = {name: _decoded(value) for name, value in flags.items()}
     channels = {name: str(root / "input" / "data" / name) for name in _channels(spec)}
-    common = {
-        "input_dir": str(root / "input"),
-        "input_config_dir": str(root / "input" / "config"),
-        "input_data_dir": str(root / "input" / "data"),
-        "output_data_dir": str(root / "output" / "data"),
-        "model_dir": str(root / "model"),
-        "current_host": _HOST,
-        "current_instance_type": "local",
-        "hosts": [_HOST],
-        "master_addr": _HOST,
-        "master_port": 7777,
-        "network_interface_name": "lo",
-        "num_cpus": multiprocessing.cpu_count(),
-        "num_gpus": _gpus(environ),
-        "num_neurons": 0,
-        "log_level": 20,
-        "input_data_config": _input_data_config(spec),
-        "resource_config": _resource_config(),
-    }
+    common = _common_variables(root, spec, environ)
     training_env = {**common, "channel_input_dirs": channels, "hyperparameters": values, "job_name": spec.job_name}
     variables: dict[str, Any] = {
         **common,
@@ -115,6 +97,29 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
     own = {name: value for name, value in environ.items() if not name.startswith("SM_")}
     container = {f"SM_{name.upper()}": _encoded(value) for name, value in variables.items()}
     return {**own, **container, "TRAINING_JOB_NAME": spec.job_name, "PYTHONUNBUFFERED": "1"}
+
+
+def _common_variables(root: Path, spec: TrainSpec, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What stands both in SM_* variables of their own and in SM_TRAINING_ENV, by name in lower case without SM_."""
+    return {
+        "input_dir": str(root / "input"),
+        "input_config_dir": str(root / "input" / "config"),
+        "input_data_dir": str(root / "input" / "data"),
+        "output_data_dir": str(root / "output" / "data"),
+        "model_dir": str(root / "model"),
+        "current_host": _HOST,
+        "current_instance_type": "local",
+        "hosts": [_HOST],
+        "master_addr": _HOST,
+        "master_port": 7777,
+        "network_interface_name": "lo",
+        "num_cpus": multiprocessing.cpu_count(),
+        "num_gpus": _gpus(environ),
+        "num_neurons": 0,
+        "log_level": 20,
+        "input_data_config": _input_data_config(spec),
+        "resource_config": _resource_config(),
+    }
 
 
 def is_complete(root: Path) -> bool:

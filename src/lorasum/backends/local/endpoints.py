@@ -73,7 +73,7 @@ def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
     """POST to /invocations."""
     import httpx
 
-    where = f"endpoint {endpoint.name}"
+    title = f"endpoint {endpoint.name}"
     body = json.dumps(payload).encode()
     if len(body) > MAX_BODY:
         raise BackendError(
@@ -86,27 +86,27 @@ def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
             response = client.post(f"{endpoint.location}/invocations", content=body, headers=headers)
         answer = response.json()
     except httpx.ConnectError as error:
-        raise BackendError(f"{where} does not answer at {endpoint.location}", _DEPLOY) from error
+        raise BackendError(f"{title} does not answer at {endpoint.location}", _DEPLOY) from error
     except httpx.TimeoutException as error:
-        raise _too_late(where, timeout) from error
+        raise _too_late(title, timeout) from error
     except httpx.TransportError as error:
-        raise NoAnswerError(f"{where} broke off while answering", f"{_DEPLOY}, then the same command again") from error
+        raise NoAnswerError(f"{title} broke off while answering", f"{_DEPLOY}, then the same command again") from error
     except ValueError as error:
-        raise BackendError(f"{where} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
+        raise BackendError(f"{title} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
     if response.status_code != 200:
         said = answer.get("error") if isinstance(answer, dict) else None
         if response.status_code == 504:
-            raise _too_late(where, timeout)
+            raise _too_late(title, timeout)
         if reason := read_refusal(str(said)):
-            raise RefusedError(f"{where} refused the request: {reason}", "send what the message asks for")
+            raise RefusedError(f"{title} refused the request: {reason}", "send what the message asks for")
         failure = NoAnswerError if response.status_code >= 500 else BackendError
-        raise failure(f"{where} failed: {said or f'HTTP {response.status_code}'}", _DEPLOY)
+        raise failure(f"{title} failed: {said or f'HTTP {response.status_code}'}", _DEPLOY)
     return answer
 
 
-def _too_late(where: str, timeout: float) -> NoAnswerError:
+def _too_late(title: str, timeout: float) -> NoAnswerError:
     hint = "raise predict.timeout, or lower predict.max_new_tokens or predict.batch_size"
-    return NoAnswerError(f"{where} did not answer in {timeout:g} s", hint)
+    return NoAnswerError(f"{title} did not answer in {timeout:g} s", hint)
 
 
 def expire(run: str, name: str, at: datetime | None) -> None:
@@ -132,8 +132,8 @@ def delete(run: str, name: str) -> bool:
 def live(run: str) -> list[RunningResource]:
     """The run's server processes."""
     folders = paths.run_dir(run) / "endpoints"
-    found = processes.find(_FLAG, lambda value: Path(value).is_relative_to(folders))
-    ports = [(Path(value), _port(Path(value), [process])) for process, value in found]
+    servers = processes.find(_FLAG, lambda value: Path(value).is_relative_to(folders))
+    ports = [(Path(value), _port(Path(value), [process])) for process, value in servers]
     return [RunningResource("endpoint", folder.name, _url(port) if port else str(folder)) for folder, port in ports]
 
 

@@ -85,13 +85,13 @@ def find(flag: str, accept: Callable[[str], bool]) -> list[tuple["Process", str]
 
     for child in _children:
         child.poll()  # reaps it; else it stays a zombie while this process lives
-    found: dict[int, tuple[Process, str]] = {}
+    matching: dict[int, tuple[Process, str]] = {}
     for process in psutil.process_iter(["cmdline"]):  # a zombie has no command line
         command = process.info["cmdline"] or []
         value = flag_value(command, flag)
         if value is not None and accept(value) and _is_ours(process, command) and alive(process):
-            found[process.pid] = (process, value)
-    return [(process, value) for process, value in found.values() if _parent_pid(process) not in found]
+            matching[process.pid] = (process, value)
+    return [(process, value) for process, value in matching.values() if _parent_pid(process) not in matching]
 
 
 def flag_value(command: Sequence[str], flag: str) -> str | None:

@@ -131,8 +131,8 @@ def _branch(chat: Mapping[str, Any]) -> list[Any]:
 
 def _text_in(data: Mapping[str, Any]) -> str:
     """The dialogue of an object such as `{"dialogue": "Ana: hi"}`."""
-    found = (data.get(key) for key in ("dialogue", "conversation", "transcript"))
-    return next((value.strip() for value in found if isinstance(value, str) and messages_in(value) is None), "")
+    texts = (data.get(key) for key in ("dialogue", "conversation", "transcript"))
+    return next((value.strip() for value in texts if isinstance(value, str) and messages_in(value) is None), "")
 
 
 _SENT = re.compile(
@@ -179,5 +179,5 @@ def _complete(message: Any) -> Any:
     mentions = message.get("mentions")
     if isinstance(content, str) and "<@" in content and isinstance(mentions, list):
         names = {str(one.get("id")): speaker_of({"user": one}) for one in mentions if isinstance(one, Mapping)}
-        return {**message, "content": re.sub(r"<@!?(\d+)>", lambda found: "@" + names.get(found[1], found[1]), content)}
+        return {**message, "content": re.sub(r"<@!?(\d+)>", lambda match: "@" + names.get(match[1], match[1]), content)}
     return message

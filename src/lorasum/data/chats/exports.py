@@ -168,6 +168,6 @@ def _chat_in_zip(content: bytes) -> bytes:
         ]
         chats = chats or texts
         if len(chats) != 1 or chats[0].file_size > _LARGEST:
-            found = f"{len(chats)} texts" if len(chats) != 1 else f"a text of {chats[0].file_size:,} bytes"
-            raise NoChatError(f"this .zip holds {found}, not the one chat of a WhatsApp export")
+            holds = f"{len(chats)} texts" if len(chats) != 1 else f"a text of {chats[0].file_size:,} bytes"
+            raise NoChatError(f"this .zip holds {holds}, not the one chat of a WhatsApp export")
         return archive.read(chats[0])

@@ -81,8 +81,8 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
             shown = how.speakers.get(name, name)
             lines.append(how.format.replace("{speaker}", shown).replace("{text}", text) if shown else text)
     if not lines:
-        found = f"; their keys are {', '.join(map(str, list(keys)[:12]))}" if keys else ""
-        raise MessageError(f"no message has text under {', '.join(_TEXTS[:6])}{found}")
+        listed = f"; their keys are {', '.join(map(str, list(keys)[:12]))}" if keys else ""
+        raise MessageError(f"no message has text under {', '.join(_TEXTS[:6])}{listed}")
     return "\n".join(lines)
 
 
@@ -102,12 +102,12 @@ def text_of(message: Mapping[str, Any], number: int = 1) -> str:
 
 
 def _text_in(plain: Mapping[str, Any], number: int) -> str:
-    there = (key for key in _TEXTS if key in plain and (key in _MAY_BE_NUMBERS or isinstance(plain[key], str | list)))
-    text = next((text for key in there if (text := _text(plain[key], number))), "")
+    keys = (key for key in _TEXTS if key in plain and (key in _MAY_BE_NUMBERS or isinstance(plain[key], str | list)))
+    text = next((text for key in keys if (text := _text(plain[key], number))), "")
     inner = (
         (plain[key] for key in ("data", "kwargs", "audio") if isinstance(plain.get(key), Mapping)) if not text else ()
     )
-    return text or next((found for one in inner if (found := text_of(one, number))), "")
+    return text or next((nested for one in inner if (nested := text_of(one, number))), "")
 
 
 def speaker_of(message: Mapping[str, Any]) -> str:
@@ -117,8 +117,8 @@ def speaker_of(message: Mapping[str, Any]) -> str:
 
 def _speaker_in(plain: Mapping[str, Any]) -> str:
     of_a_tool = plain.get("role") in ("tool", "function")
-    there = (key for key in _SPEAKERS if key in plain and not (of_a_tool and key == "name"))
-    if name := next((name for key in there if (name := _name(plain[key]))), ""):
+    keys = (key for key in _SPEAKERS if key in plain and not (of_a_tool and key == "name"))
+    if name := next((name for key in keys if (name := _name(plain[key]))), ""):
         return name
     if plain.get("type") in ("human", "ai", "system"):
         return str(plain["type"])
@@ -157,10 +157,10 @@ def _as_object(message: Any) -> Any:
 
 def looks_like_messages(messages: Sequence[Any]) -> bool:
     """Whether a list holds only messages, or only lines of text. This tells dialogues from other JSON data."""
-    there = [message for message in messages if message is not None]
-    if there and all(isinstance(message, str) for message in there):
-        return len(there) > 1
-    return bool(there) and all(isinstance(message, Mapping) for message in there) and any(map(_has_text, there))
+    given = [message for message in messages if message is not None]
+    if given and all(isinstance(message, str) for message in given):
+        return len(given) > 1
+    return bool(given) and all(isinstance(message, Mapping) for message in given) and any(map(_has_text, given))
 
 
 def dialogue_of(value: Any, how: Messages) -> str | None:

@@ -100,23 +100,23 @@ def _of_attachment(attachment: _Message, names: Mapping[str, str]) -> str:
 
 def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
     """The words in Block Kit's blocks, which may be nested."""
-    found = []
+    parts = []
     for block in _dicts(blocks):
         kind, text = block.get("type"), block.get("text")
         if kind == "user":
-            found.append("@" + names.get(str(block.get("user_id")), str(block.get("user_id"))))
+            parts.append("@" + names.get(str(block.get("user_id")), str(block.get("user_id"))))
         elif kind == "link":
-            found.append(str(text or block.get("url") or ""))
+            parts.append(str(text or block.get("url") or ""))
         elif kind == "emoji":
-            found.append(f":{block.get('name')}:")
+            parts.append(f":{block.get('name')}:")
         elif isinstance(text, str):
-            found.append(text)
+            parts.append(text)
         elif isinstance(text, Mapping):
-            found.append(str(text.get("text") or ""))
+            parts.append(str(text.get("text") or ""))
         inner = (block.get("elements"), block.get("fields")) if kind not in ("actions", "image") else ()
-        found += [_of_blocks(part, names) for part in inner]
+        parts += [_of_blocks(part, names) for part in inner]
     between = "" if any(block.get("type") in ("user", "link", "emoji") for block in _dicts(blocks)) else " "
-    return between.join(part for part in found if part)
+    return between.join(part for part in parts if part)
 
 
 def _dicts(value: Any) -> list[_Message]:
@@ -126,8 +126,8 @@ def _dicts(value: Any) -> list[_Message]:
 def _plain(text: str, names: Mapping[str, str]) -> str:
     """`text` with mentions, channels and links as people see them."""
 
-    def shown(found: re.Match[str]) -> str:
-        kind, what, label = found.groups()
+    def shown(match: re.Match[str]) -> str:
+        kind, what, label = match.groups()
         if kind == "@":
             return "@" + names.get(what, label or what)
         if kind == "#":
@@ -154,8 +154,8 @@ def _author(message: _Message, names: Mapping[str, str]) -> str:
 
 def _name(profile: Mapping[str, Any]) -> str:
     inner = profile.get("profile")
-    found = [profile, inner] if isinstance(inner, Mapping) else [profile]
+    profiles = [profile, inner] if isinstance(inner, Mapping) else [profile]
     names = ("display_name", "real_name", "name")
     return next(
-        (str(one[name]) for name in names for one in found if one.get(name)), str(profile.get("id", "somebody"))
+        (str(one[name]) for name in names for one in profiles if one.get(name)), str(profile.get("id", "somebody"))
     )

@@ -97,10 +97,10 @@ def _delimiter(reading: Reading, lines: _Lines) -> str:
         lines.skip()
         return said[1]
     expected = "\t" if ".tsv" in reading.name.lower() else ","
-    found = _sniffed(lines.peek(), expected, reading.columns)
-    if found != expected:
-        reading.say(reading.name, f"its fields are separated by {_DELIMITERS[found]}")
-    return found
+    dialect = _sniffed(lines.peek(), expected, reading.columns)
+    if dialect != expected:
+        reading.say(reading.name, f"its fields are separated by {_DELIMITERS[dialect]}")
+    return dialect
 
 
 def _sniffed(header: str, expected: str, columns: Columns) -> str:

@@ -20,7 +20,7 @@ def digests(paths: Sequence[Path]) -> list[str]:
     """
     known = recall("digests")
     new = {}
-    found = []
+    hashes = []
     for path in paths:
         key = str(path)
         try:
@@ -28,16 +28,16 @@ def digests(paths: Sequence[Path]) -> list[str]:
             state = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
             before = known.get(key)
             if isinstance(before, list) and before[:3] == state and len(before) == 4:
-                found.append(str(before[3]))
+                hashes.append(str(before[3]))
                 continue
             with path.open("rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from error
         if time.time() - stat.st_mtime > _STABLE:
-            new[key] = [*state, found[-1]]
+            new[key] = [*state, hashes[-1]]
     if new:
         asked = {str(path) for path in paths}
         others = [one for one in known.items() if one[0] not in asked][-_KEPT:]
         remember("digests", dict(others) | {key: known[key] for key in known if key in asked} | new)
-    return found
+    return hashes

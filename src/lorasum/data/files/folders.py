@@ -39,10 +39,10 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
             return files_in(_saved_split(folder, split), split, is_known, say)
         if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
             return _saved_files(folder)
-        there = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror}", "check the folder and its permissions") from error
-    files = [path for path in there if path.is_file() and holds_rows(path.name) and is_known(path)]
+    files = [path for path in entries if path.is_file() and holds_rows(path.name) and is_known(path)]
     files = without_links_out(files, folder, say)
     if files:
         return _named(files, split, folder, say)

@@ -26,7 +26,7 @@ MASKS = {"email address": "<EMAIL>", "phone number": "<PHONE>", "card number": "
 _BLANK = "\x00"
 
 
-class Found(NamedTuple):
+class PersonalSpan(NamedTuple):
     """Personal data at text[start:end]; `kind` is a key of MASKS."""
 
     start: int
@@ -34,8 +34,8 @@ class Found(NamedTuple):
     kind: str
 
 
-def count_personal(texts: Sequence[str], found: Counter[str], region: str = "US") -> None:
-    """Count the personal data in `texts`, and add the number of each kind to `found`.
+def count_personal(texts: Sequence[str], counts: Counter[str], region: str = "US") -> None:
+    """Count the personal data in `texts`, and add the number of each kind to `counts`.
 
     Args:
         region: country of phone numbers that name none, as `US`.
@@ -45,7 +45,7 @@ def count_personal(texts: Sequence[str], found: Counter[str], region: str = "US"
 
     candidates = pc.indices_nonzero(pc.match_substring_regex(pa.array(texts, pa.large_string()), patterns.CANDIDATE))
     for index in candidates.to_pylist():
-        found.update(one.kind for one in find_personal(texts[index], region))
+        counts.update(one.kind for one in find_personal(texts[index], region))
 
 
 def redact(text: str, region: str, taken: Counter[str] | None = None) -> str:
@@ -61,16 +61,16 @@ def redact(text: str, region: str, taken: Counter[str] | None = None) -> str:
     if _phonenumbers() is None:
         raise DataError("data.redact needs phonenumbers", "pip install 'lorasum[redact]'")
     pieces, end = [], 0
-    found = find_personal(text, region)
+    spans = find_personal(text, region)
     if taken is not None:
-        taken.update(one.kind for one in found)
-    for one in found:
+        taken.update(one.kind for one in spans)
+    for one in spans:
         pieces += [text[end : one.start], MASKS[one.kind]]
         end = one.end
     return "".join([*pieces, text[end:]])
 
 
-def find_personal(text: str, region: str) -> list[Found]:
+def find_personal(text: str, region: str) -> list[PersonalSpan]:
     """Personal data in `text`, in order, without overlap. Without the phonenumbers library some numbers are missed."""
     return sorted(_search(text, region)[0])
 
@@ -81,13 +81,13 @@ def unexplained_numbers(text: str, region: str) -> list[str]:
     return [text[slice(*match.span())] for match in patterns.LONG_NUMBER.finditer(shadow)]
 
 
-def _search(text: str, region: str) -> tuple[list[Found], str]:
+def _search(text: str, region: str) -> tuple[list[PersonalSpan], str]:
     """What is found, in any order, and the shadow without it and without what is known to be something else."""
     shadow = _shadow(text)
     if not patterns.MAYBE.search(shadow):
         return [], shadow
     emails = _emails(shadow)
-    found = [Found(start, end, "email address") for start, end in emails]
+    spans = [PersonalSpan(start, end, "email address") for start, end in emails]
     shadow = _without(shadow, emails)
     near = [(max(start - 1, 0), min(end + 5, len(shadow))) for start, end in _long_numbers(shadow)]
     plain = patterns.PLAINLY_NOT_PHONES
@@ -96,9 +96,9 @@ def _search(text: str, region: str) -> tuple[list[Found], str]:
     for kind, spans_in in _finders(region) if windows else ():
         matched = [span for window in windows for span in spans_in(shadow, window)]
         if kind:
-            found += [Found(*_trimmed(shadow, *span), kind) for span in matched]
+            spans += [PersonalSpan(*_trimmed(shadow, *span), kind) for span in matched]
         shadow = _without(shadow, matched)
-    return found, shadow
+    return spans, shadow
 
 
 Window = tuple[int, int]

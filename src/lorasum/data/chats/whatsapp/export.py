@@ -32,10 +32,10 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
         sure: it is known to be an export, as in a .zip that WhatsApp made.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    found = first_message(text)
-    if found is None:
+    start = first_message(text)
+    if start is None:
         return None
-    above, form = found
+    above, form = start
     lines = text.split("\n")
     title = [bare_text(line) for line in lines[:above] if bare_text(line)]
     messages = list(_messages(lines[above:], form))

@@ -127,8 +127,8 @@ def first_message(text: str) -> tuple[int, Form] | None:
     lines = text.split("\n", LINES_ABOVE + 1)[:LINES_ABOVE]
     for forms in _FORMS:
         for number, line in enumerate(lines):
-            if found := next((form for form in forms if read_head(line, form)), None):
-                return number, found
+            if known := next((form for form in forms if read_head(line, form)), None):
+                return number, known
     return None
 
 

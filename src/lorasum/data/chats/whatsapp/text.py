@@ -28,8 +28,8 @@ def without_media(line: str, marked: bool = False) -> str | None:
         marked: the message began with a mark: then what follows the last mark is the app's, in any language.
     """
     bare = bare_text(line)
-    if bare[-1:] in (">", ")") and (found := _attached().fullmatch(bare)):
-        return _caption(found["caption"] or "")
+    if bare[-1:] in (">", ")") and (match := _attached().fullmatch(bare)):
+        return _caption(match["caption"] or "")
     body, mark, tail = _parted(line)
     if mark and (_omitted().fullmatch(tail) or (marked and not POLL.fullmatch(tail) and (body or _omits_media(tail)))):
         return _caption(body.removesuffix("<"))
@@ -64,9 +64,9 @@ _TAG = re.compile(r"\s*<([^<>]{3,90})>$")
 
 def without_edited(line: str) -> str:
     """`line` without the tag at its end that says it was edited: `<This message was edited>`."""
-    found = _TAG.search(line) if line.endswith(">") else None
-    if found and has_any(words.EDITED, found[1]) and not found[1].startswith(("http", "/")):
-        return line[: found.start()]
+    tag = _TAG.search(line) if line.endswith(">") else None
+    if tag and has_any(words.EDITED, tag[1]) and not tag[1].startswith(("http", "/")):
+        return line[: tag.start()]
     return line
 
 
