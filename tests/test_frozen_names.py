@@ -10,7 +10,7 @@ from lorasum.backends.sagemaker.storage import StoredFile
 from lorasum.backends.sagemaker.storage import fingerprint as folder_fingerprint
 from lorasum.config.data import DataConfig
 from lorasum.config.loader import load_config
-from lorasum.data.store import fingerprint
+from lorasum.data.settings import Settings
 from lorasum.lifecycle.planning import _spec
 from lorasum.model_source import ModelRef
 
@@ -42,7 +42,7 @@ def test_a_config_keeps_its_job_name(config: str, job: str) -> None:
 )
 def test_data_settings_keep_their_dataset_fingerprint(settings: dict[str, object], name: str) -> None:
     data = DataConfig.model_validate({"train": "train.jsonl", "test": "test.jsonl", **settings})
-    assert fingerprint(_SOURCES, "files 22", data) == name
+    assert Settings.of(_SOURCES, "files 22", data).fingerprint == name
 
 
 @pytest.mark.parametrize(("overrides", "name"), [([], "chats-f17d2925"), (["sagemaker.engine=vllm"], "chats-05a6e273")])

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from lorasum.config.schema import Config
-from lorasum.data import hub_source, sources, store
+from lorasum.data import hub_source, sources
 from lorasum.data.changes import changed_since
 from lorasum.data.records import Manifest
+from lorasum.data.settings import Settings
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
 
@@ -27,10 +28,8 @@ def changed(now: Config, model: ModelRef | None = None, **then: Any) -> list[str
         split: hub_source.HubSource("owner/chats", data.subset, name, COMMIT, data.columns).identity()
         for split, name in (("train", data.train_split), ("test", data.test_split))
     }
-    settings = store.settings(identities, f"hub owner/model {MODEL_COMMIT}", data)
-    manifest = Manifest(
-        "f", "t", "owner/model", MODEL_COMMIT, 2, 64, {}, {}, "0", settings=store.recorded(settings, data)
-    )
+    settings = Settings.of(identities, f"hub owner/model {MODEL_COMMIT}", data)
+    manifest = Manifest("f", "t", "owner/model", MODEL_COMMIT, 2, 64, {}, {}, "0", settings=settings.recorded())
     return changed_since(manifest, now, model or ModelRef("owner/model"), Silent())
 
 

@@ -11,6 +11,7 @@ import pytest
 from lorasum.config.data import DataConfig
 from lorasum.data import store
 from lorasum.data.records import Example, Manifest, SplitStats
+from lorasum.data.settings import FORMAT, Settings
 from lorasum.data.tokenize_pack import Tokens
 
 PACKS = [
@@ -80,7 +81,7 @@ def test_manifest_is_read_back_with_keys_unknown_here_passed_over(tmp_path: Path
     assert store.read_manifest(tmp_path) == MANIFEST
     path = tmp_path / "manifest.json"
     stored = json.loads(path.read_text("utf-8"))
-    assert stored["format"] == store.FORMAT
+    assert stored["format"] == FORMAT
     stored["new"] = stored["splits"]["train"]["new"] = 1
     path.write_text(json.dumps(stored), "utf-8")
     assert store.read_manifest(tmp_path) == MANIFEST
@@ -114,11 +115,14 @@ def test_dataset_without_a_readable_manifest_is_unfinished(tmp_path: Path, text:
     ],
 )
 def test_each_setting_that_shapes_the_dataset_changes_its_fingerprint(change: dict[str, Any]) -> None:
+    def fingerprint(sources: dict[str, str], tokenizer: str, data: DataConfig) -> str:
+        return Settings.of(sources, tokenizer, data).fingerprint
+
     files = {"train": "a.jsonl", "test": "b.jsonl"}
     sources = {"train": "1", "test": "2"}
-    before = store.fingerprint(sources, "tokenizer", DataConfig.model_validate(files))
-    assert store.fingerprint(sources, "tokenizer", DataConfig.model_validate({**files, **change})) != before
-    assert store.fingerprint(sources, "another", DataConfig.model_validate(files)) != before
-    assert store.fingerprint({"train": "2", "test": "1"}, "tokenizer", DataConfig.model_validate(files)) != before
+    before = fingerprint(sources, "tokenizer", DataConfig.model_validate(files))
+    assert fingerprint(sources, "tokenizer", DataConfig.model_validate({**files, **change})) != before
+    assert fingerprint(sources, "another", DataConfig.model_validate(files)) != before
+    assert fingerprint({"train": "2", "test": "1"}, "tokenizer", DataConfig.model_validate(files)) != before
     moved = DataConfig(train="elsewhere/a.jsonl", test="b.jsonl")
-    assert store.fingerprint(sources, "tokenizer", moved) == before, "where the files lie decides nothing"
+    assert fingerprint(sources, "tokenizer", moved) == before, "where the files lie decides nothing"

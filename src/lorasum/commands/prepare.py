@@ -13,6 +13,7 @@ from lorasum.data.files.s3 import S3Login
 from lorasum.data.making import Recipe, make_dataset
 from lorasum.data.oddities import Oddities
 from lorasum.data.report import write_report
+from lorasum.data.settings import Settings
 from lorasum.data.sources import open_sources
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import maker_lock, writing
@@ -35,7 +36,8 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     started = time.monotonic()
     config, report = run.config, run.reporter
     oddities = Oddities()
-    recipe, fingerprint = _recipe(run, oddities)
+    recipe = _recipe(run, oddities)
+    fingerprint = recipe.settings.fingerprint
     folder = paths.run_dir(run.name)
     dataset = folder / "data" / fingerprint
     rejects, page = folder / "rejected" / f"{fingerprint}.jsonl", folder / "reports" / f"{fingerprint}.html"
@@ -69,8 +71,8 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     )
 
 
-def _recipe(run: RunContext, oddities: Oddities) -> tuple[Recipe, str]:
-    """The recipe of the dataset, and its fingerprint. No row is read."""
+def _recipe(run: RunContext, oddities: Oddities) -> Recipe:
+    """The recipe of the dataset. No row is read."""
     data, sagemaker = run.config.data, run.config.sagemaker
     sources = open_sources(data, oddities.say, login=S3Login(sagemaker.profile, sagemaker.region))
     model = resolve_model(run.config.model, run.reporter)
@@ -78,10 +80,7 @@ def _recipe(run: RunContext, oddities: Oddities) -> tuple[Recipe, str]:
     identities: dict[str, str] = {split: source.identity() for split, source in sources.items()}
     model = replace(model, revision=commit)
     chat = _chat_template(model, data.chat_format)
-    decisive = store.settings(identities, tokenizer, data, chat)
-    return Recipe(model, sources, data, chat is not None, decisive), store.fingerprint(
-        identities, tokenizer, data, chat
-    )
+    return Recipe(model, sources, data, chat is not None, Settings.of(identities, tokenizer, data, chat))
 
 
 def _chat_template(model: ModelRef, wanted: bool | None) -> str | None:

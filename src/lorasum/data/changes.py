@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from lorasum.config.schema import Config
-from lorasum.data import store
 from lorasum.data.files.s3 import S3Login
 from lorasum.data.records import Manifest
+from lorasum.data.settings import Settings, chosen, identity_digest
 from lorasum.data.sources import open_sources
 from lorasum.errors import LorasumError, ModelError
 from lorasum.model_source import ModelRef, tokenizer_identity
@@ -24,15 +23,16 @@ def changed_since(manifest: Manifest, config: Config, model: ModelRef, report: R
     compared, such as a deleted file. The list is empty for a dataset of a version that recorded no settings.
     """
     then = manifest.settings
-    if not then:
+    if then is None:
         return []
-    now = store.settings({}, "", config.data)
-    changed = [f"data.{key}{_values(then.get(key), now[key])}" for key in _KEYS if then.get(key) != now[key]]
-    changed += _redaction(then.get("redact"), now["redact"], report)
+    now = Settings.of({}, "", config.data)
+    values = [(key, getattr(then, key), getattr(now, key)) for key in _KEYS]
+    changed = [f"data.{key}{_values(before, after)}" for key, before, after in values if before != after]
+    changed += _redaction(then.redact, now.redact, report)
     changed += _sources(then, config, report)
     if not _same_tokenizer(then, model):
         changed.append("tokenizer in model.id")
-    if then.get("format") != now["format"]:
+    if then.format != now.format:
         changed.append("version of lorasum")
     return changed
 
@@ -41,43 +41,42 @@ def _values(then: object, now: object) -> str:
     return f" ({then}, {now} now)" if not isinstance(now, Mapping) else ""
 
 
-def _redaction(then: Any, now: Any, report: Reporter) -> list[str]:
+def _redaction(then: tuple[str, int] | None, now: tuple[str, int] | None, report: Reporter) -> list[str]:
     """What has changed about redaction. A dataset that `prepare --redact` made does not count as changed."""
     if then == now:
         return []
-    if then and not now:
+    if now is None:
         report.step("personal data was taken out of this dataset: prepare was called with --redact")
         return []
-    if not then:
+    if then is None:
         return ["data.redact (true now)"]
     return [f"data.phone_region ({then[0]}, {now[0]} now)" if then[0] != now[0] else "rules of data.redact"]
 
 
-def _sources(then: Mapping[str, Any], config: Config, report: Reporter) -> list[str]:
+def _sources(then: Settings, config: Config, report: Reporter) -> list[str]:
     """What has changed about the rows: the settings that choose them, or else the content of the files."""
-    before: Mapping[str, str] = then.get("sources", {})
-    data = config.data
+    before, data = then.sources, config.data
     pinned = data.revision if data.revision and _COMMIT.fullmatch(data.revision) else None
     commit = next((part for text in before.values() for part in text.split() if _COMMIT.fullmatch(part)), None)
     login = S3Login(config.sagemaker.profile, config.sagemaker.region)
     try:
         sources = open_sources(data, commit=pinned or commit, login=login)
-        now = {split: store.identity_digest(source.identity()) for split, source in sources.items()}
+        now = {split: identity_digest(source.identity()) for split, source in sources.items()}
     except LorasumError as error:
         report.warn(f"whether the data has changed since it was prepared is not known: {error.message}")
         return []
     if now == before:
         return []
-    was, settings = then.get("chosen", {}), store.chosen(data)
-    keys = [f"data.{key} ({was.get(key)}, {settings[key]} now)" for key in settings if was.get(key) != settings[key]]
+    was = then.chosen
+    keys = [f"data.{key} ({was.get(key)}, {value} now)" for key, value in chosen(data).items() if was.get(key) != value]
     return keys or [f"content of data.{split}" for split in now if now[split] != before.get(split)]
 
 
-def _same_tokenizer(then: Mapping[str, Any], model: ModelRef) -> bool:
+def _same_tokenizer(then: Settings, model: ModelRef) -> bool:
     """Whether the tokenizer is the same, as far as that can be told without the hub."""
     if model.path is None and not (model.revision and _COMMIT.fullmatch(model.revision)):
         return True
     try:
-        return tokenizer_identity(model)[0] == then.get("tokenizer")
+        return tokenizer_identity(model)[0] == then.tokenizer
     except ModelError:
         return True  # loading the tokenizer will tell what is wrong

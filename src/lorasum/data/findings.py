@@ -56,7 +56,7 @@ def unique(
         again = seen.add([key(one.dialogue, one.summary) for _, one in batch])
         for (where, example), repeated in zip(batch, again, strict=True):
             if repeated and data.duplicates == "drop":
-                tally.reject(where, Rejected("duplicate"), {"dialogue": example.dialogue, "summary": example.summary})
+                tally.reject(where, Rejected("duplicate"), example.as_row())
             else:
                 yield where, example
 

@@ -15,6 +15,7 @@ from lorasum.data import store
 from lorasum.data.findings import Findings, compared, unique
 from lorasum.data.oddities import Oddities
 from lorasum.data.records import Manifest, SplitStats
+from lorasum.data.settings import Settings
 from lorasum.data.sources import Source, Split
 from lorasum.data.telling import counted, tell
 from lorasum.data.tokenize_pack import fit, packs, refuse_too_long
@@ -34,14 +35,13 @@ class Recipe:
     Attributes:
         model: the model whose tokenizer is used, at a commit.
         chat: whether prompts have the model's own chat format.
-        settings: what `store.settings` returns.
     """
 
     model: ModelRef
     sources: Mapping[Split, Source]
     data: DataConfig
     chat: bool
-    settings: Mapping[str, Any]
+    settings: Settings
 
 
 def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Oddities, report: Reporter) -> Manifest:
@@ -126,7 +126,7 @@ class _Maker:
             instruction=data.instruction if recipe.chat else "",
             system=data.system if recipe.chat else "",
             control_tokens=self.prompt.control_tokens,
-            settings=store.recorded(recipe.settings, data),
+            settings=recipe.settings.recorded(),
         )
 
 

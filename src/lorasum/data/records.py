@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from lorasum.data.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,11 @@ class Example:
     def references(self) -> tuple[str, ...]:
         """All summaries by people."""
         return (self.summary, *self.other_references)
+
+    def as_row(self) -> dict[str, object]:
+        """The example as a row of JSON. Most have one reference only."""
+        row: dict[str, object] = {"dialogue": self.dialogue, "summary": self.summary}
+        return row | {"other_references": self.other_references} if self.other_references else row
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,8 @@ class Manifest:
     system: str = ""
     control_tokens: tuple[str, ...] = ()
     """Texts that the tokenizer reads as control tokens, such as `</s>`. In dialogues and summaries they are escaped."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """What the dataset was made with (`store.recorded`); empty for datasets of earlier versions."""
+    settings: Settings | None = None
+    """What the dataset was made with; None for datasets of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@
 `making.py` calls this inside `files.new_folder`: nothing is seen of a dataset before it is whole.
 """
 
-import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,74 +16,19 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from lorasum.config.data import DataConfig
 from lorasum.contract import COLUMNS, MANIFEST_FILE
-from lorasum.data.personal.finding import RULES as REDACTION
 from lorasum.data.records import Example, Manifest, SplitStats
+from lorasum.data.settings import FORMAT, Settings
 from lorasum.data.tokenize_pack import Tokens
 
 if TYPE_CHECKING:
     import numpy as np
-
-FORMAT = 2
-"""Version of the layout and of the code that decides about its content. It is part of the fingerprint."""
 
 _FLUSH_TOKENS = 1_000_000
 _SHARD_TOKENS = 128_000_000  # half a gigabyte
 _HISTOGRAM_STEPS = 40
 
 T = TypeVar("T")
-
-
-def settings(
-    sources: Mapping[str, str], tokenizer: str, data: DataConfig, chat_template: str | None = None
-) -> dict[str, Any]:
-    """Everything that decides about the content of a dataset.
-
-    Args:
-        sources: identity of the source of each split.
-        tokenizer: identity of the tokenizer.
-        chat_template: the tokenizer's, if prompts have the model's chat format.
-    """
-    decisive = {
-        "format": FORMAT,
-        "sources": dict(sources),
-        "tokenizer": tokenizer,
-        "columns": data.columns.model_dump(),
-        "template": data.own_template,
-        "chunk_length": data.max_length,  # the key's old name: the new one would change the fingerprints
-        "too_long": data.too_long,
-        "max_bad_rows": data.max_bad_rows,
-        "duplicates": data.duplicates,
-        "messages": data.messages.model_dump(),
-        "redact": [data.phone_region, REDACTION] if data.redact else None,
-    }
-    if chat_template is not None:
-        decisive |= {"template": None, "chat": [chat_template, data.instruction, data.system]}
-    return decisive
-
-
-def fingerprint(sources: Mapping[str, str], tokenizer: str, data: DataConfig, chat_template: str | None = None) -> str:
-    """A hash of `settings` in 12 hex digits: it differs whenever the dataset would. The arguments are the same."""
-    decisive = settings(sources, tokenizer, data, chat_template)
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def recorded(decisive: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:
-    """Settings for the manifest: the identities of all files as one digest, and the settings that chose them."""
-    sources = {split: identity_digest(text) for split, text in decisive["sources"].items()}
-    return {**decisive, "sources": sources, "chosen": chosen(data)}
-
-
-def chosen(data: DataConfig) -> dict[str, Any]:
-    """The settings that choose the rows of a source, by their keys in the config."""
-    names = ("dataset", "revision", "subset", "train_split", "test_split", "test_fraction", "test_seed")
-    return {name: getattr(data, name) for name in names}
-
-
-def identity_digest(identity: str) -> str:
-    """A digest of a source's identity. A hub dataset's identity is kept, because it is short and names the commit."""
-    return identity if identity.startswith("hub ") else hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def write_split(folder: Path, packs: Iterable[list[Tokens]], max_length: int, identity: str) -> SplitStats:
@@ -190,14 +134,8 @@ def write_examples(path: Path, kept: Iterable[tuple[str, Example, T]]) -> Iterat
     """Write each example to `path`, and yield it unchanged."""
     with path.open("w", encoding="utf-8") as file:
         for item in kept:
-            file.write(json.dumps(_stored(item[1]), ensure_ascii=False) + "\n")
+            file.write(json.dumps(item[1].as_row(), ensure_ascii=False) + "\n")
             yield item
-
-
-def _stored(example: Example) -> dict[str, Any]:
-    """An example as JSON; most have one reference only."""
-    values = asdict(example)
-    return values if example.other_references else {"dialogue": example.dialogue, "summary": example.summary}
 
 
 def read_test_examples(dataset: Path) -> list[Example]:
@@ -219,7 +157,8 @@ def read_manifest(dataset: Path) -> Manifest | None:
         if "chunk_length" in stored:  # the old name of max_length
             stored["max_length"] = stored.pop("chunk_length")
         splits = {name: _known(SplitStats, stats) for name, stats in stored["splits"].items()}
-        return _known(Manifest, stored | {"splits": splits})
+        settings = _known(Settings, stored["settings"]) if stored.get("settings") else None
+        return _known(Manifest, stored | {"splits": splits, "settings": settings})
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -105,12 +105,12 @@ def fit(
             if data.too_long == "error":
                 continue
             if data.too_long == "drop":
-                tally.reject(where, Rejected("too long", f"{length:,} tokens"), asdict(example))
+                tally.reject(where, Rejected("too long", f"{length:,} tokens"), example.as_row())
             elif shorter := shorten(tokenizer, prompt, example, limit):
                 tally.cut += 1
                 yield where, shorter, tokenize(tokenizer, prompt, [shorter])[0]
             else:
-                tally.reject(where, Rejected("too long without its dialogue"), asdict(example))
+                tally.reject(where, Rejected("too long without its dialogue"), example.as_row())
 
 
 def refuse_too_long(tallies: Iterable[Tally], data: DataConfig, context: int | None) -> None:

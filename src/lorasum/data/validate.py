@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,9 +85,8 @@ class RejectFile:
         """Add a row."""
         if self._file is None:
             self._file = self._finish.enter_context(new_file(self.path, errors="backslashreplace"))
-        content = {"raw": why.raw} if why.raw else {} if row is None else {"row": row}
-        line = {"split": split, "where": where, "reason": why.reason, "detail": why.detail, **content}
-        self._file.write(_json_line({key: value for key, value in line.items() if value != ""}) + "\n")
+        line = {"split": split, "where": where, **asdict(why), "row": None if why.raw else row}
+        self._file.write(_json_line({key: value for key, value in line.items() if value not in ("", None)}) + "\n")
 
 
 def _json_line(line: Mapping[str, Any]) -> str:
@@ -225,7 +224,7 @@ def _check_columns(file: _File, columns: Columns) -> None:
     Raises:
         DataError: it lacks one; the message lists the columns that it has.
     """
-    mapped = {"dialogue": columns.dialogue, "summary": columns.summary}
+    mapped: dict[str, str] = columns.model_dump()
     missing = [
         name for name, column in mapped.items() if column not in file.columns and value_at(file.last, column) is None
     ]

@@ -4,8 +4,6 @@ backends.base.Backend says what start, state, invoke, delete and live promise.
 """
 
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
-from lorasum.backends.local import processes
-from lorasum.backends.local.server import EXPIRY_FILE, PORT_TAKEN, REASON, STATE_FILE, TIMEOUT_HEADER
+from lorasum.backends.local import processes, server_files
+from lorasum.backends.local.server import PORT_TAKEN, TIMEOUT_HEADER
+from lorasum.backends.local.server_files import EXPIRY_FILE, REASON, STATE_FILE, ServerState
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
@@ -54,10 +53,10 @@ def state(run: str, name: str) -> EndpointState:
     folder = folder_of(run, name)
     serving = processes_of(folder)
     if not serving:
-        if not os.path.lexists(folder / STATE_FILE):
+        if not server_files.is_written(folder):
             return EndpointState("absent")
-        known = _server_state(folder)
-        ref = EndpointRef(name, _url(known["port"]), known["artifact"]) if known else EndpointRef(name, "", "")
+        known = ServerState.read(folder)
+        ref = EndpointRef(name, _url(known.port), known.artifact) if known else EndpointRef(name, "", "")
         return EndpointState("failed", ref, f"its process is gone; its log ends: {_why(folder / 'log')}")
     port = _port(folder, serving)
     ref = EndpointRef(name, _url(port) if port else "", _artifact(serving[0]))
@@ -110,15 +109,14 @@ def _too_late(title: str, timeout: float) -> NoAnswerError:
 
 
 def expire(run: str, name: str, at: datetime | None) -> None:
-    """Write down when the server ends, which looks there every second; None takes it away."""
-    path = folder_of(run, name) / EXPIRY_FILE
+    """Have the server end at that time; None takes it away."""
+    folder = folder_of(run, name)
     try:
-        if at is None:
-            path.unlink(missing_ok=True)
-        else:
-            write_file(path, at.isoformat())
+        server_files.write_expiry(folder, at)
     except OSError as error:
-        raise BackendError(f"cannot write {path}: {error.strerror}", "check the folder's permissions") from error
+        raise BackendError(
+            f"cannot write {folder / EXPIRY_FILE}: {error.strerror}", "check the folder's permissions"
+        ) from error
 
 
 def delete(run: str, name: str) -> bool:
@@ -140,7 +138,7 @@ def live(run: str) -> list[RunningResource]:
 def _stop(folder: Path, serving: Sequence["Process"]) -> bool:
     processes.stop(serving, _GRACE)
     try:
-        return _forget(folder) or bool(serving)
+        return server_files.forget(folder) or bool(serving)
     except OSError as error:
         raise BackendError(f"cannot delete {folder / STATE_FILE}: {error.strerror}", "check its permissions") from error
 
@@ -157,7 +155,7 @@ def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
     flags += ["--base", _base(spec.base), "--artifact", spec.artifact] if spec.base else []
     try:
         make_folder(folder)
-        _forget(folder)
+        server_files.forget(folder)
         write_file(folder / "log", "")
         command = processes.python("-m", "lorasum.backends.local.server", *flags)
         return processes.spawn(command, folder, folder / "log")
@@ -231,37 +229,11 @@ def _flag(process: "Process", flag: str) -> str | None:
         return None
 
 
-def _server_state(folder: Path) -> dict[str, Any] | None:
-    """The state that the server wrote when it opened its port; None before that, and if the file is damaged."""
-    try:
-        known = json.loads((folder / STATE_FILE).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    kinds = {"port": int, "pid": int, "artifact": str}
-    whole = isinstance(known, dict) and all(type(known.get(key)) is kind for key, kind in kinds.items())
-    return known if whole else None
-
-
-def _forget(folder: Path) -> bool:
-    """Remove the server's state file, or a folder in its place. True if there was one.
-
-    Raises:
-        OSError: it cannot be removed.
-    """
-    path = folder / STATE_FILE
-    existed = os.path.lexists(path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-    return existed
-
-
 def _port(folder: Path, serving: Sequence["Process"]) -> int | None:
     """The port of a running server, from its state file or else from the system; None before it has opened one."""
-    known = _server_state(folder)
-    if known and known["pid"] in [process.pid for process in serving]:
-        return int(known["port"])
+    known = ServerState.read(folder)
+    if known and known.pid in [process.pid for process in serving]:
+        return known.port
     return next((port for process in serving if (port := processes.port_of(process))), None)
 
 

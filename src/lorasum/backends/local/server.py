@@ -6,8 +6,7 @@ GET /ping             503 while the model loads, then 200; 500 if it cannot be l
 POST /invocations     calls input_fn, predict_fn and output_fn of C/inference.py, one request at a time. 400 if one of
                       them raises, with the mark of contract.refusal_text if the request is at fault. 504 after 60
                       seconds, or after those of the header Lorasum-Timeout
-S/server.json         {"port", "pid", "artifact"}: written when the port is open
-S/expires_at          the time, with its zone, at which the server ends; it may be written, changed or removed
+S is the endpoint's folder, through which it talks with the client: server_files.py.
 
 Generation ends early when the client has left, and at the deadline. guard.py decides which clients are answered.
 """
@@ -15,7 +14,6 @@ Generation ends early when the client has left, and at the deadline. guard.py de
 import argparse
 import asyncio
 import errno
-import json
 import logging
 import os
 import socket
@@ -28,20 +26,16 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasum.backends.local.server_files import REASON, ServerState, forget, read_expiry
 from lorasum.contract import BASE_MODEL, MAX_BODY, read_refusal, refusal_text
-from lorasum.files import first_line, write_file
+from lorasum.files import first_line
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
     from uvicorn import Server
 
-STATE_FILE = "server.json"
-EXPIRY_FILE = "expires_at"
 PORT_TAKEN = 98
 """Exit status when another process listens on the port."""
-REASON = "cannot serve: "
-"""Begins the log's last line when the server gives up."""
-
 TIMEOUT_HEADER = "Lorasum-Timeout"
 """Seconds after which the client stops waiting for its answer."""
 
@@ -191,7 +185,7 @@ async def _serve(handler: Handler, artifact: str, state_dir: Path, listener: soc
 
     from lorasum.backends.local import guard
 
-    _write_state(state_dir, port=listener.getsockname()[1], artifact=artifact)
+    ServerState(listener.getsockname()[1], os.getpid(), artifact).write(state_dir)
     config = uvicorn.Config(
         guard.Guard(create_app(handler)), http=guard.ImpatientProtocol, limit_concurrency=guard.CONNECTIONS,
         log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=_LAST_ANSWER,
@@ -210,20 +204,11 @@ async def _serve(handler: Handler, artifact: str, state_dir: Path, listener: soc
 
 async def _end_in_time(server: "Server", state_dir: Path) -> None:
     """End the server at its time. The wall clock counts, so the time that a machine sleeps counts too."""
-    while (end := _end(state_dir)) is None or datetime.now(UTC) < end:
+    while (end := read_expiry(state_dir)) is None or datetime.now(UTC) < end:
         await asyncio.sleep(_BETWEEN_LOOKS)
     _log.info("its time was over at %s: the server ends", end.astimezone().isoformat(timespec="seconds"))
     server.should_exit = True
-    (state_dir / STATE_FILE).unlink(missing_ok=True)  # it did not fail, so `status` must not find it
-
-
-def _end(state_dir: Path) -> datetime | None:
-    """When the server ends; None if no time is written, or one without a zone."""
-    try:
-        end = datetime.fromisoformat((state_dir / EXPIRY_FILE).read_text())
-    except (OSError, ValueError):
-        return None
-    return end if end.tzinfo else None
+    forget(state_dir)  # it did not fail, so `status` must not find it
 
 
 async def _body(request: "Request") -> bytes | None:
@@ -233,10 +218,6 @@ async def _body(request: "Request") -> bytes | None:
         if len(body) <= MAX_BODY:
             body += chunk
     return bytes(body) if len(body) <= MAX_BODY else None
-
-
-def _write_state(state_dir: Path, port: int, artifact: str) -> None:
-    write_file(state_dir / STATE_FILE, json.dumps({"port": port, "pid": os.getpid(), "artifact": artifact}))
 
 
 async def _left(request: "Request") -> None:
