@@ -16,7 +16,8 @@ LAYERS = [
     ("lifecycle",),
     ("backends",),
     ("data", "ledger", "scoring", "results"),
-    ("backends.records", "data.records", "resources", "ledger_file", "reporting", "config", "library"),
+    ("backends.records", "data.records", "data.settings", "resources", "ledger_file"),
+    ("config", "data.personal", "reporting", "library"),
     ("contract", "files", "paths", "errors"),
 ]
 """Top to bottom. A module imports from its own layer and from those below it; one that is not named is `library`."""
@@ -124,7 +125,10 @@ EDGES = (
     "lorasum.config",  # YAML
     "lorasum.contract",
     "lorasum.base_look",  # the config.json of any model
-    "lorasum.data",  # rows of any columns, and the JSON of chat apps
+    "lorasum.data.chats",  # the JSON of chat apps
+    "lorasum.data.files",  # rows of any columns
+    "lorasum.data.rows",
+    "lorasum.data.validate",
     "lorasum.remembered",  # JSON files
     "lorasum.backends.base.Backend.training_request",  # what is sent to AWS, for a look at it
     "lorasum.backends.local.backend.LocalBackend.training_request",
