@@ -42,22 +42,24 @@ class NoAnswerError(BackendError):
 
 
 class RefusedError(BackendError):
-    """An endpoint refused one request for what is in it; it goes on answering others."""
+    """An endpoint refused one request because of its content. It still answers others."""
 
 
 class InterruptedRunError(LorasumError):
-    """The user interrupted a verb that then had something to tell, such as where the training stopped."""
+    """The user interrupted a verb. The message says what became of it, such as the step at which the training
+    stopped."""
 
     exit_code = 130
 
 
 class OverdueError(LorasumError):
-    """`status` found something that may cost money that it should not. It has an exit code of its own, for cron."""
+    """`status` found what may cost money without need, such as an endpoint whose time is over. Cron sees it by the exit
+    code."""
 
     exit_code = 3
 
 
 class ScoreError(LorasumError):
-    """A figure of `evaluate` is below what `--fail-under` asks for. It has an exit code of its own, for CI."""
+    """A figure of `evaluate` is below what `--fail-under` asks for. CI sees it by the exit code."""
 
     exit_code = 4

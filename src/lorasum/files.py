@@ -62,7 +62,7 @@ def make_folder(folder: Path) -> None:
 
 
 def open_file(path: Path, mode: str, errors: str = "strict", permissions: int = FILE_MODE) -> IO[Any]:
-    """Open a file to write or append; one that is made by it is for its owner alone.
+    """Open a file to write or append. A file that it makes can be read by its owner alone.
 
     Args:
         mode: as `open` takes it; a text mode means UTF-8 with "\\n" at the end of lines.
@@ -128,7 +128,7 @@ def file_digest(path: Path) -> str:
 
 
 def read_rows(content: bytes) -> Iterator[dict[str, object]]:
-    """The objects of JSON Lines. A line that holds none, such as half of one that a killed process left, is no row."""
+    """The objects of JSON Lines. Other lines are passed over, such as half a line that a killed process left."""
     for line in content.splitlines():
         try:
             row = json.loads(line)
@@ -140,7 +140,7 @@ def read_rows(content: bytes) -> Iterator[dict[str, object]]:
 
 @contextmanager
 def maker_lock(target: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Let one process at a time make folders beside `target`; `waiting` is called if another one is at it.
+    """Let one process at a time make folders beside `target`. `waiting` is called if another process is making one.
 
     The lock file stands beside the parent, not in it: a failed attempt leaves no folder behind. The system releases
     the lock of a process that dies.
@@ -182,16 +182,17 @@ def new_folder(target: Path) -> Iterator[Path]:
             partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # other folders stand there: it stays
+        with suppress(OSError):  # it holds other folders, so it stays
             target.parent.rmdir()
         raise
 
 
 def remove_parts_of_the_dead(folder: Path, name: str = "*") -> None:
-    """Remove unfinished files that `new_file` was writing in processes that run no more.
+    """Remove the unfinished files that killed processes left in `new_file`.
 
     Args:
-        name: pattern of the file that was to be made. A folder of the user's may hold others of such a name.
+        name: pattern of the file that was to be made. In a folder of the user's, give the whole name: others may be
+            theirs.
     """
     for left in folder.glob(f".{name}.*.part"):
         match = _PART.fullmatch(left.name)

@@ -1,8 +1,8 @@
 """The ledger: what each run created and what still runs, in one SQLite file.
 
-Intent is written before the call that creates something, so that whatever happens in between, nothing that runs or
-costs money is unknown. Rows are never deleted: a resource that is gone says so. Who changes a run's jobs and endpoints
-holds the run's lock (`lifecycle/lock.py`): a row is written whole.
+A row is written before the call that creates something. If the process dies in between, the ledger still knows of all
+that runs or costs money. Rows are never deleted: the row of a deleted endpoint says `gone`. A row is always written
+whole, so whoever changes a run's jobs and endpoints holds the run's lock (`lifecycle/lock.py`).
 """
 
 import json
@@ -32,7 +32,7 @@ def utc_now() -> datetime:
 
 
 def _ignore(text: str) -> None:
-    """Nobody is told."""
+    """The default of `warn`, which shows nothing."""
 
 
 class Ledger:
@@ -63,7 +63,7 @@ class Ledger:
         return self._clock()
 
     def intend(self, resource: Row) -> Row:
-        """Record that something is about to be created. Must return before the call that creates it is made.
+        """Record that something is about to be created. The call that creates it comes after this one has returned.
 
         Returns what was recorded: `resource` as intended, and since when.
 
@@ -89,7 +89,7 @@ class Ledger:
         return self._update(replace(resource, updated_at=self._timestamp()))
 
     def note(self, resource: Row) -> Row:
-        """Record what was found out about a resource, leaving the time of its last change.
+        """Record what was found out about a resource. The time of its last change stays.
 
         Raises:
             LorasumError: it was never recorded.
@@ -135,7 +135,7 @@ class Ledger:
             db = ledger_file.open_ledger(self.path, self._timestamp(), self._warn)
             try:
                 with db:
-                    if write:  # said aloud, because sqlite3 would begin at the first write, after a read
+                    if write:  # explicit, because sqlite3 would begin it at the first write, after the read
                         db.execute("BEGIN IMMEDIATE")
                     yield db
             finally:
@@ -167,7 +167,7 @@ def _read_one(db: sqlite3.Connection, like: Resource) -> Resource | None:
 
 
 def _write(db: sqlite3.Connection, row: Resource) -> None:
-    """Keep the rowid of a row that is there: among changes of the same moment it is the order."""
+    """Write a row. An existing one keeps its rowid, which orders the rows that changed at the same moment."""
     price = _UNKNOWN if row.usd_per_hour is None else row.usd_per_hour
     stored = row.stored if isinstance(row, Unreadable) else json.dumps(details(row))
     values = (row.run, kind_of(row), row.name, row.backend, row.state, stored, row.created_at, row.updated_at, price)

@@ -6,6 +6,7 @@ The version is SQLite's own `user_version`. A step of `_MIGRATIONS` leads from o
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from filelock import FileLock
 from lorasum import paths
 from lorasum.errors import LorasumError
 from lorasum.files import FILE_MODE, FOLDER_MODE, make_folder, open_file
+from lorasum.resources import COLUMNS, NO_FIGURES, Origin
 
 VERSION: Final = 1
 
@@ -31,9 +33,6 @@ CREATE TABLE IF NOT EXISTS resources (
     PRIMARY KEY (run, kind, name)
 );
 """
-_COLUMNS = ("run", "kind", "name", "backend", "state", "detail", "created_at", "updated_at", "usd_per_hour")
-_ORIGIN = ("template", "dataset", "fingerprint", "model", "model_revision")
-_FIGURES = {"train_loss": None, "eval_loss": None, "tokens": 0, "tokens_per_second": 0.0, "seconds": 0.0}
 
 
 class NewerLedgerError(LorasumError):
@@ -80,7 +79,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _text(stored: bytes) -> str:
-    """Text as it is stored. Damage can leave what is no UTF-8, and must not hide the other rows."""
+    """The text of a column. Damaged text may be no UTF-8, and must not hide the other rows."""
     return stored.decode("utf-8", "replace")
 
 
@@ -90,13 +89,13 @@ def _is_whole(db: sqlite3.Connection) -> bool:
         [(version,)] = db.execute("PRAGMA user_version").fetchall()
         [(said,)] = db.execute("PRAGMA quick_check(1)").fetchall()
         columns = {row["name"] for row in db.execute("PRAGMA table_info(resources)")}
-    except UnicodeDecodeError:  # what SQLite says of the damage quotes it
+    except UnicodeDecodeError:  # SQLite's message quotes the damaged bytes
         return False
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             return False
         raise
-    return said == "ok" and (version > VERSION or not columns or columns >= set(_COLUMNS))
+    return said == "ok" and (version > VERSION or not columns or columns >= {*COLUMNS, "detail"})
 
 
 def _set_aside(path: Path, now: str, warn: Callable[[str], None]) -> None:
@@ -155,12 +154,13 @@ def _to_1_detail(kind: str, state: str, usd_per_hour: float, detail: dict[str, A
     new = dict(detail)
     new["account_and_region"] = new.pop("where", "")
     if kind in ("training_job", "endpoint"):
-        new["origin"] = {"template": "", **{name: new.pop(name) for name in _ORIGIN if name in new}}
+        origin = {one.name: new.pop(one.name) for one in fields(Origin) if one.name in new}
+        new["origin"] = asdict(Origin(**{"template": "", **origin}))
     if kind == "training_job":
-        new["figures"] = {name: new.pop(name, None) or empty for name, empty in _FIGURES.items()}
+        new["figures"] = {name: new.pop(name, None) or empty for name, empty in asdict(NO_FIGURES).items()}
     if kind == "endpoint":
         new["settings"] = json.dumps(new.get("settings", {}), sort_keys=True)
-    # `usd` was what all had cost once one had ended, and of a running job what its earlier attempts had cost.
+    # `usd` of an ended resource was the cost of all of its name; of a running job, that of its earlier attempts.
     usd = new.pop("usd", None)
     new["usd_before"] = new.get("usd_before", usd or 0.0)
     new["usd_total"] = None if state in ("intended", "live") else usd

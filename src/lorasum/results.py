@@ -94,12 +94,12 @@ class PlanResult:
     """What `plan` found out before anything costs money.
 
     Attributes:
-        prepared: whether a dataset is; without one there is no work to count.
-        tokens: of all steps, as often as they are seen.
-        seconds: of the training's steps, at the speed that `seconds_from` measured; None where nobody has.
-        usd_per_hour: of the job on demand; 0 where it is free, None where that is unknown.
-        longest_seconds: when the job is stopped; None where nothing stops it.
-        endpoint_usd_per_hour: of one instance.
+        prepared: whether a dataset is prepared. Without one there is no work to count.
+        tokens: that all steps see; three epochs see each token three times.
+        seconds: that the steps take at the speed of the job named by `seconds_from`; None if no such job was measured.
+        usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
+        longest_seconds: after which the job is stopped; None if nothing stops it.
+        endpoint_usd_per_hour: price of one instance of the endpoint.
     """
 
     run: str

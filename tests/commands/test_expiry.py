@@ -99,7 +99,7 @@ def test_an_end_that_cannot_be_arranged_is_told_and_not_promised(
     backend.before["expire_endpoint"] = refuse
     result = deployed_for("4h")
     assert (result.ends_itself, recorded(ledger).ends_itself) == (False, False)
-    assert [w for w in told.warnings if "will NOT go by itself" in w and w.endswith("no role is set. set the role")]
+    assert [w for w in told.warnings if "will NOT end by itself" in w and w.endswith("no role is set. set the role")]
     assert endpoint(backend, ledger).alarm == ""
     clock.let_pass(4.1)
     assert "its time was over at" in endpoint(backend, ledger).alarm

@@ -155,12 +155,12 @@ def test_status_tells_when_an_endpoint_ends_in_red_once_that_is_over(
     endless = replace(ROW, kind="endpoint", is_open=True, detail={"expires_at": None})
     ending = replace(endless, detail={"expires_at": "2026-11-25T18:40:00+00:00"})
     over = replace(ending, alarm="its time was over")
-    gone = replace(ending, state="gone", is_open=False, reason="its time was over, and it went by itself")
+    gone = replace(ending, state="gone", is_open=False, reason="its time was over, and it ended by itself")
     render.show(StatusResult((endless, ending, gone)))
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert "ends (UTC)" in head
     assert ["11-25 18:40" in row for row in rows] == [False, True, False]
-    assert "gone: its time was over, and it went by itself" in rows[2]
+    assert "gone: its time was over, and it ended by itself" in rows[2]
     monkeypatch.setenv("FORCE_COLOR", "1")
     render.show(StatusResult((ending, over)))
     _, _, *rows = capsys.readouterr().out.splitlines()
@@ -169,7 +169,7 @@ def test_status_tells_when_an_endpoint_ends_in_red_once_that_is_over(
     assert "ends" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("itself", "said"), [(True, "it goes by itself"), (False, "it does NOT go by itself")])
+@pytest.mark.parametrize(("itself", "said"), [(True, "it ends by itself"), (False, "it does NOT end by itself")])
 def test_deploy_tells_how_long_the_endpoint_runs(capsys: pytest.CaptureFixture[str], itself: bool, said: str) -> None:
     until = "until 18:40 UTC, at most $8.12"
     render.show(replace(RAN.deploy, until=until, ends_itself=itself))

@@ -1,7 +1,7 @@
 """The backend contract. A backend knows how to start, watch and stop things in one place; it keeps no records.
 
-Commands write the ledger around these calls; only cli.py picks a backend. Every method may be called twice, and after
-a crash at any point in between.
+Commands write the ledger around these calls; only `cli/backends.py` picks a backend. Every method may be called twice,
+and after a crash at any point in between.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ class RunningResource:
 
 
 def is_here(row: Resource, backend: "Backend") -> bool:
-    """Whether a recorded resource is one this backend can see: of another account or region, it cannot tell."""
+    """Whether this backend can see a recorded resource. It cannot see those of another account or region."""
     return row.backend == backend.name and row.account_and_region in ("", backend.account_and_region)
 
 
@@ -37,11 +37,11 @@ class Backend(Protocol):
 
     name: str
     stops_on_interrupt: bool
-    """Ctrl-C in `train` stops the job (it would only heat this machine); False: it detaches from it."""
+    """Whether Ctrl-C in `train` stops the job, as on the user's own machine. If not, the job goes on."""
 
     @property
     def account_and_region(self) -> str:
-        """Which account and region it works in; empty on the user's own machine. What is elsewhere it cannot see."""
+        """Which account and region it works in; empty on the user's own machine. It cannot see others."""
 
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         """USD an hour of a running one; 0 on the user's own machine, and None if the price is unknown."""
@@ -82,7 +82,7 @@ class Backend(Protocol):
     def stop_training(self, job: JobRef) -> None:
         """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds.
 
-        An instance that is kept after it is let go.
+        An instance that is kept warm is let go too.
         """
 
     def training_usd(self, job: JobRef) -> float | None:
@@ -102,7 +102,8 @@ class Backend(Protocol):
         """
 
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
-        """The artifact's files as they are now, by their path below it. Digests where that takes seconds."""
+        """The artifact's files as they are now, by their path below it. With digests only where these take a few
+        seconds."""
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.
@@ -116,10 +117,10 @@ class Backend(Protocol):
         """
 
     def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
-        """Have what serves under this name go by itself at `at`, with a time zone, without any lorasum running.
+        """Have what serves under this name end by itself at `at`, with a time zone, without any lorasum running.
 
-        It may be called before the endpoint is started, and again to move the time. None: it goes no more.
-        `delete_endpoint` takes the time away too; `start_endpoint` does not.
+        It may be called before the endpoint is started, and again to move the time. None cancels it. `delete_endpoint`
+        takes the time away too; `start_endpoint` does not.
 
         Raises:
             BackendError: that cannot be arranged; the message says why, the hint what to allow.

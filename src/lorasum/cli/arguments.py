@@ -1,4 +1,4 @@
-"""What people type, as the command line has it: `help train`, `train run.yaml`, and the verbs of other tools. Pure."""
+"""Turns what people type into what Typer takes: `help train`, `train run.yaml`, and the verbs of other tools. Pure."""
 
 from collections.abc import Collection, Sequence
 

@@ -24,7 +24,7 @@ def deploy(
     expires: Annotated[
         str | None,
         typer.Option(
-            "--for", metavar="TIME", help="The endpoint goes by itself after this: 90m, 4h, 2d. deploy.expires_after."
+            "--for", metavar="TIME", help="The endpoint ends by itself after this: 90m, 4h, 2d. deploy.expires_after."
         ),
         Sets("deploy.expires_after={}"),
     ] = None,

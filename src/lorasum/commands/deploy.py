@@ -27,7 +27,7 @@ _DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler
 
 
 def deploy(run: RunContext, job: str | None = None) -> DeployResult:
-    """Serve the artifact of the newest completed job of this config; an endpoint that serves it so already is kept.
+    """Serve the artifact of the newest completed job of this config. An endpoint that already does so is kept.
 
     Args:
         job: the completed job to serve, whatever the config says of training.
@@ -92,7 +92,7 @@ def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str, end:
 
 
 def _serving_already(held: HeldRun, artifact: str, settings: str) -> EndpointRef | None:
-    """The run's endpoint, where it is in service and is just what would be started."""
+    """The run's endpoint, if it is in service and is exactly what would be started."""
     state = held.backend.endpoint_state(held.name, held.name)
     row = held.ledger.find(Endpoint, held.name, held.name)
     if row is None or state.ref is None or state.status != "in_service" or state.ref.artifact != artifact:
@@ -102,7 +102,8 @@ def _serving_already(held: HeldRun, artifact: str, settings: str) -> EndpointRef
 
 
 def _settings(config: Config) -> str:
-    """What of the config may make another endpoint of the same artifact; the backend knows what really does."""
+    """The parts of the config that may call for another endpoint of the same artifact. The backend knows which of them
+    do."""
     decides = config.model_dump(mode="json", include={"deploy", config.backend}, exclude=_DECIDES_NOTHING)
     return json.dumps(decides, sort_keys=True)
 

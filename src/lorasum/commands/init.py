@@ -41,7 +41,7 @@ _SUMMARY_LENGTHS = (64, 128, 256, 512, MAX_NEW_TOKENS)
 _QUESTION_TOKENS = 64  # what stands around a dialogue in the prompt
 _ONE_CHARACTER = ("zh", "ja", "ko", "th", "lo", "km", "my")  # languages with about one token for a character
 _FEW = 1_000  # training rows
-_TEST_ROWS = 1_000  # as many say enough, and more would take long to summarise
+_TEST_ROWS = 1_000  # test examples: more would take long to summarise and say little more
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def write_example(name: str, output: Path | None, force: bool = False) -> Exampl
 
 
 def _missing(config: Config) -> list[str]:
-    """Commands that install what a config needs and is not here."""
+    """Commands that install what a config needs and this machine lacks."""
     lacks = []
     module, extra = ("boto3", "sagemaker") if config.backend == "sagemaker" else ("torch", "local")
     if not find_spec(module):
@@ -250,7 +250,7 @@ def _why_length(seen: Look, longest: int, length: int) -> str:
 
 
 def _tokens(characters: int, language: str) -> int:
-    """About how many tokens a text has, rather too many: chats have names, emoji and words that no dictionary has."""
+    """An estimate of a text's tokens, rather too high, because chats are full of names, emoji and rare words."""
     per_token = 1.0 if language in _ONE_CHARACTER else 3.0 if language == "en" else 2.5
     return round(characters / per_token)
 
@@ -261,7 +261,7 @@ def _fitting(tokens: int, lengths: Sequence[int]) -> int:
 
 
 def _fraction(examples: int) -> float:
-    """The share of the examples to test on: a tenth, more of a few, less of very many."""
+    """The share of the examples to test on: a tenth, but more of few examples and less of very many."""
     if examples < 500:
         return 0.2
     return max(round(min(0.1, _TEST_ROWS / examples), 3), 0.001)
@@ -278,7 +278,7 @@ def _name(wished: str | None, train: str | list[str]) -> str:
 
 
 def _name_of(data: str) -> str:
-    """A run's name for its data: the file's or folder's, or the folder's of a file that is called train."""
+    """A name for the run: that of its data file or folder; for a file called train, that of its folder."""
     path = Path(data) if data.startswith("s3://") else Path(data).resolve()
     return _slug(path.parent.name if split_of(path.stem) and path.parent.name else path.name)
 
@@ -294,7 +294,7 @@ def _relative(output: Path, given: str | list[str]) -> str | list[str]:
 
 
 def _from(output: Path, given: str) -> str:
-    """A path as the config has it: from the config's folder where the user gave it from the current one."""
+    """A path as the config writes it: relative to the config's folder. The user gave it relative to the current one."""
     if given.startswith(("s3://", "~")) or Path(given).is_absolute():
         return given
     relative = os.path.relpath(given, output.parent)

@@ -12,7 +12,7 @@ def plan(run: RunContext) -> PlanResult:
     """The training's work, time and price, the endpoint's price, and what the backend says of its start.
 
     Raises:
-        LorasumError: what is prepared does not fit the config; a limit pays for nothing.
+        LorasumError: what is prepared does not fit the config; limits.max_usd is too low for any of it.
     """
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)

@@ -78,7 +78,7 @@ def to_be_spent(run: RunContext) -> str:
     """What starting this config's job costs, in a line; empty where nothing is started or nothing is paid for.
 
     Raises:
-        LorasumError: nothing is prepared; a limit pays for nothing.
+        LorasumError: nothing is prepared; limits.max_usd is too low for any of it.
     """
     job = planned_job(run.config, run.ledger, Silent())
     known = run.backend.find_training(run.name, job.spec.job_name)

@@ -1,4 +1,4 @@
-"""Writes the YAML file of a new run, with a comment at every choice that says what it was made by."""
+"""Writes the YAML file of a new run, with a comment at every choice that says why it was made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,7 +148,7 @@ def _comments(text: str, indent: str = "  ") -> list[str]:
 
 
 def _comment(line: str) -> str:
-    """`line` without what would end a comment, or what a YAML file may not hold: it can have names of columns in it."""
+    """`line` without characters that end a comment or that YAML forbids: it may quote the user's column names."""
     return "".join(sign if sign.isprintable() else "?" for sign in line)
 
 

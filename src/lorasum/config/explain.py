@@ -15,7 +15,7 @@ def explain(errors: Sequence[ErrorDetails], data: Any, places: Places, file: str
 
     Args:
         data: what was validated.
-        file: the place of what stands nowhere, such as a key that is missing.
+        file: given as the place of a key that is missing.
     """
     by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in errors:
@@ -44,14 +44,14 @@ def shorten(text: str, most: int = 60) -> str:
 
 
 def _list_was_meant(path: KeyPath, details: Sequence[ErrorDetails], by_path: dict[KeyPath, list[ErrorDetails]]) -> bool:
-    """Of `auto` or a list, it is the list that was meant, and the errors of its items are there too."""
+    """Whether a field that takes `auto` or a list was given a list: then the errors of the items say enough."""
     if not all(isinstance(detail["input"], list) for detail in details):
         return False
     return any(other != path and other[: len(path)] == path for other in by_path)
 
 
 def _key_path(detail: ErrorDetails, data: Any) -> KeyPath:
-    """The keys in pydantic's location, which also names the branch of a union that was tried."""
+    """The keys in pydantic's location, without the branches of unions that stand among them."""
     path: KeyPath = ()
     for part in detail["loc"]:
         known = isinstance(part, int) if isinstance(data, list) else isinstance(data, dict) and part in data

@@ -1,6 +1,6 @@
-"""Instance types and regions, as far as a config can be checked without asking AWS: offline, in no time.
+"""Checks instance types and regions offline, without asking AWS.
 
-Only what is certainly wrong is a problem. A family or region that came after this table is let through.
+Only what is certainly wrong is a problem. A family or region that AWS added after this table passes.
 """
 
 import re

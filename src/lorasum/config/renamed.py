@@ -23,8 +23,8 @@ def rename(data: dict[str, Any], places: Places, warn: Callable[[str], None], so
     """Give every old key and value in `data` and `places` its new name, and tell `warn` of each.
 
     Args:
-        source: the override that was just put into `data`, such as `--set lora.r=8`; empty for the file's content. A
-            key of the file gives way to the same key in an override, whichever of the names each has.
+        source: the override that was just put into `data`, such as `--set lora.r=8`; empty for the file's content. An
+            override replaces the same key of the file, whether each is written with its old or its new name.
 
     Returns:
         One problem for each key that is given under both names.

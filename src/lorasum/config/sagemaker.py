@@ -8,7 +8,7 @@ from lorasum.config.instances import instance_problem, region_problem
 from lorasum.config.section import PositiveInt, Section
 
 _OURS = ("LORASUM_", "SAGEMAKER_", "SM_")
-"""How variables begin that are not the user's to set."""
+"""Beginnings of variables that only lorasum or SageMaker may set."""
 
 
 class SageMakerConfig(Section):
@@ -42,13 +42,13 @@ class SageMakerConfig(Section):
     """Tags put on everything that is created, beside lorasum's own; 40 at most."""
     environment: dict[str, Annotated[str, Field(max_length=512)]] = {}
     """Variables of jobs' and endpoints' containers, such as HF_ENDPOINT or PIP_INDEX_URL. Everybody who may describe a
-    job reads them, so no secrets."""
+    job can read them: put no secrets here."""
     hub_token_secret: str | None = None
     """ARN of the Secrets Manager secret that holds the hub's token, for gated models. The container reads it."""
     training_instance_type: str = "ml.g5.2xlarge"
     """Instance of the training job: one GPU."""
     training_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
-    """Instance types the job may run on where no training_instance_type is free, in this order. Not with spot."""
+    """Instance types that the job takes, in this order, if no training_instance_type is free. Not with spot."""
     training_image: str | None = None
     """URI of the training image; default: the Hugging Face image of the two versions below."""
     training_transformers_version: str = "5.3.0"
@@ -64,15 +64,16 @@ class SageMakerConfig(Section):
     max_wait_hours: Annotated[float, Field(gt=0, le=672)] | None = None
     """With spot: hours until the job must have ended, waiting included; default: twice max_runtime_hours."""
     keep_alive_minutes: Annotated[int, Field(ge=0, le=60)] = 0
-    """Minutes the instance is kept, and paid for, after the job, for a next one to start at once. Not with spot."""
+    """Minutes that the instance is kept, and paid for, after the job, so that the next job starts at once. Not with
+    spot."""
     endpoint_instance_type: str = "ml.g5.4xlarge"
     """Instance of the endpoint."""
     endpoint_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
-    """Instance types the endpoint may run on where no endpoint_instance_type is free, in this order."""
+    """Instance types that the endpoint takes, in this order, if no endpoint_instance_type is free."""
     max_instances: PositiveInt = 1
     """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off."""
     requests_per_minute: PositiveInt = 30
-    """With max_instances above 1: requests a minute and instance that autoscaling aims at."""
+    """With max_instances above 1: requests per minute of each instance that autoscaling aims at."""
     endpoint_volume_gb: Annotated[int, Field(ge=1, le=512)] | None = None
     """Disk of the endpoint's instance, GB; default: the instance's own. SageMaker refuses it for types with SSDs."""
     inference_ami_version: str | None = None
@@ -139,12 +140,12 @@ class SageMakerConfig(Section):
 
     @property
     def training_instance_types(self) -> tuple[str, ...]:
-        """All that the job may run on, the first one wanted most."""
+        """The types that the job may run on, the preferred one first."""
         return (self.training_instance_type, *self.training_instance_alternatives)
 
     @property
     def endpoint_instance_types(self) -> tuple[str, ...]:
-        """All that the endpoint may run on, the first one wanted most."""
+        """The types that the endpoint may run on, the preferred one first."""
         return (self.endpoint_instance_type, *self.endpoint_instance_alternatives)
 
 

@@ -119,19 +119,19 @@ class DeployConfig(Section):
     """The endpoint, wherever it is."""
 
     serve: Literal["merged", "adapter"] = "merged"
-    """`merged`: the merged model. `adapter`: the base model, which takes the adapter in when it is loaded; a run then
+    """`merged`: the merged model. `adapter`: the base model, to which the adapter is added while it loads; such a run
     stores little."""
     expires_after: DurationOrNever | None = None
-    """Time until the endpoint goes by itself, such as 90m, 4h or 2d, counted from `deploy`; deploying again extends it.
-    `never` takes a time away that was set before. Default: what was set before, or no end."""
+    """Time until the endpoint ends by itself, such as 90m, 4h or 2d, counted from `deploy`; deploying again extends it.
+    `never` cancels a time that was set before. Default: the time that was set before, or no end."""
 
 
 class LimitsConfig(Section):
     """Ceilings of what one job, and one endpoint, may cost. They hold when this machine is off: a job is stopped by its
-    backend, and an endpoint goes by itself."""
+    backend, and an endpoint ends by itself."""
 
     max_usd: Annotated[float, Field(gt=0)] | None = None
-    """USD at the price on demand; a job's earlier attempts count. Where the price is unknown, that is said instead."""
+    """USD at the price on demand; a job's earlier attempts count. If the price is unknown, a warning says so."""
     max_hours: Annotated[float, Field(gt=0, le=8760)] | None = None
     """Hours that an attempt of the job, or the endpoint, runs at most."""
 
@@ -150,14 +150,15 @@ class PredictConfig(Section):
 
 
 class JudgeConfig(Section):
-    """A language model that judges summaries. It is asked only where this section stands: dialogues are sent to it."""
+    """A language model that judges summaries. It is asked only if this section is given, because dialogues are sent to
+    it."""
 
     url: Annotated[str, Field(pattern=r"^https?://")]
-    """Address of a server that speaks OpenAI's chat protocol, up to and with /v1."""
+    """Address of a server that speaks OpenAI's chat protocol, including /v1."""
     model: str
     """The judge's model, as that server calls it."""
     key_env: str | None = None
-    """Environment variable that holds the API key; none where the server asks for none."""
+    """Environment variable that holds the API key; default: no key is sent."""
     timeout: Annotated[float, Field(gt=0)] = 60
     """Seconds that an answer may take."""
     usd_per_million_input: Annotated[float, Field(ge=0)] = 0
@@ -165,7 +166,7 @@ class JudgeConfig(Section):
     usd_per_million_output: Annotated[float, Field(ge=0)] = 0
     """Price of a million tokens that are answered, USD."""
     max_usd: Annotated[float, Field(gt=0)] | None = None
-    """The judge is asked no more once its answers have cost so much, USD."""
+    """USD that the judge may cost. Once its answers have cost as much, it is asked no more."""
 
     @model_validator(mode="after")
     def _a_cap_needs_prices(self) -> "JudgeConfig":

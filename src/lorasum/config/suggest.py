@@ -1,4 +1,4 @@
-"""Which key was meant by one that does not exist: by its letters, and by what other tools call it."""
+"""Guesses which key an unknown one was meant to be: the nearest by its letters, or ours for another tool's word."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches

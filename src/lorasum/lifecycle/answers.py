@@ -1,6 +1,6 @@
 """Asks an endpoint to summarise many dialogues: several requests at once, and each answer is written to disk at once.
 
-What is on disk is paid for. A process that was killed goes on from there, and asks nothing twice.
+No answer is paid for twice: after an interruption the same command goes on from the answers on disk.
 """
 
 import json
@@ -18,7 +18,7 @@ Answer = dict[str, str]
 
 
 class Answers:
-    """The answers to a list of dialogues, in a file of JSON Lines that is made or gone on with.
+    """The answers to a list of dialogues, in a JSON Lines file that may hold some of them already.
 
     Attributes:
         known: the answers so far, by the dialogue's place in the list.
@@ -57,7 +57,7 @@ class Answers:
 def _ask(
     summarizer: Summarizer, dialogues: Sequence[str], answered: Container[int], concurrency: int
 ) -> Iterator[dict[int, Answer]]:
-    """Answers to the dialogues that have none, a request's at a time, in the order they come."""
+    """Yield the answers that are missing, those of one request at a time, as they arrive."""
     missing = [place for place in range(len(dialogues)) if place not in answered]
 
     def ask(places: Sequence[int]) -> dict[int, Answer]:

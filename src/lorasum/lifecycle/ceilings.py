@@ -1,7 +1,7 @@
 """The config's `limits`, turned into the job's own time limit and the endpoint's own end.
 
-So they hold when nobody watches: SageMaker stops the job, and the endpoint goes by itself. A ceiling in USD is a time
-at the price on demand, which is the most that an instance costs.
+So they hold when nobody watches: SageMaker stops the job, and the endpoint ends by itself. A ceiling in USD becomes a
+time by the price on demand, which is the most that an instance costs.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from lorasum.errors import LorasumError
 from lorasum.reporting import Reporter
 
 _UNKNOWN = "limits.max_usd cannot be kept, because the price is unknown; set limits.max_hours"
-_SHORTEST = 60.0  # seconds: a job that may run less long is not worth its start
+_SHORTEST = 60.0  # seconds: a shorter job is not worth starting
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ def endpoint_end(
     """When an endpoint has reached the limits; None if there are none.
 
     Args:
-        began: since when it is paid for.
-        instances: how many it may grow to.
+        began: when its cost began. instances: how many it may grow to.
     """
     hours = [] if limits.max_hours is None else [limits.max_hours]
     if limits.max_usd is not None and usd_per_hour is None:

@@ -9,7 +9,8 @@ from lorasum.times import clock
 def cost(row: Resource, now: datetime) -> float | None:
     """USD that a resource, and those before it of its name, have cost up to `now`; None if that is unknown.
 
-    A running one adds its price since it was recorded. That of an endpoint which went unseen is unknown.
+    A running one adds its price since it was recorded. If an endpoint disappeared while nobody looked, its cost is
+    unknown.
     """
     if row.usd_per_hour == 0:
         return row.usd_before
@@ -25,7 +26,7 @@ def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None
     """How long something runs and what it costs at most by then: `until 18:40 CET, at most $8.12`; empty without end.
 
     Args:
-        began: since when it is paid for.
+        began: when its cost began.
         instances: how many it may grow to.
     """
     if end is None:

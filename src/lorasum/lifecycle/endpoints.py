@@ -32,20 +32,20 @@ def start(
 ) -> EndpointRef:
     """Start an endpoint, have it answer one real request, and only then record it as live.
 
-    Whatever goes wrong, Ctrl-C too: what was started is deleted, and if that fails the ledger still has it intended.
-    An endpoint that served before goes back to what it served, and is not deleted.
+    If anything goes wrong, Ctrl-C included, what was started is deleted. If that fails too, the ledger has it as
+    intended. An endpoint that served before goes back to what it served, and is not deleted.
 
     Args:
         origin: where its artifact came from.
-        probe: asks it that request, and raises where the answer is no answer. It is called again after a NoAnswerError,
-            for as long as the model may take to load.
+        probe: sends that request, and raises if it is not answered. After a NoAnswerError it is called again, until the
+            model should have been loaded.
         job: the training job that made the artifact.
-        settings: what of the config decides about the endpoint.
-        end: when it goes by itself. That is arranged before it is started, so that it holds whatever happens then.
+        settings: the part of the config that decides about the endpoint.
+        end: when it ends by itself. That is arranged before it is started, so that it holds whatever happens then.
     """
     before = held.ledger.find(Endpoint, held.name, spec.name)
     if before and before.state in OPEN and is_here(before, held.backend):
-        reconcile(held, before)  # if it went unseen, nobody knows what it cost
+        reconcile(held, before)  # if it disappeared meanwhile, its cost is unknown
     earlier = held.backend.endpoint_state(held.name, spec.name)
     row = held.ledger.intend(replace(_row(held, spec, origin), job=job, settings=settings, expires_at=end))
     try:
@@ -74,7 +74,7 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
     state = held.backend.endpoint_state(row.run, row.name)
     now = held.ledger.now()
     if state.status == "absent" and row.expires_at and expiry.ended_itself(row, now):
-        why = f"its time was over at {clock(row.expires_at, now)}, and it went by itself"
+        why = f"its time was over at {clock(row.expires_at, now)}, and it ended by itself"
         held.ledger.save(replace(row, state="gone", reason=why, usd_total=cost(row, row.expires_at)))
     elif state.status == "absent":
         held.ledger.save(replace(row, state="gone"))
@@ -152,11 +152,11 @@ def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
 
 
 def _undo(held: HeldRun, earlier: EndpointState, before: Endpoint | None, row: Endpoint, error: BaseException) -> None:
-    """Delete an endpoint that did not come to answer, unless it served before this command: then it goes on.
+    """Delete an endpoint that has not answered. One that served before this command goes on serving.
 
     Args:
-        earlier: where an endpoint of this name stood before the command.
-        before: what the ledger had of it; `row` is what it has now.
+        earlier: the state of the endpoint of this name before the command.
+        before: its row in the ledger before the command; `row` is that of now.
     """
     served = earlier.ref if earlier.status == "in_service" else None
     if served and (now := _goes_on(held, served, before, row)):

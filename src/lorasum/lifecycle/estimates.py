@@ -1,4 +1,5 @@
-"""How much work a training is, and how long it takes as far as anybody has measured: no figure is made up."""
+"""How much work a training is, and how long it takes at the speed of an earlier job. Without such a job, nobody
+guesses."""
 
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ class Workload:
 
     Attributes:
         steps: optimizer steps of the whole training.
-        tokens: of all steps, as often as they are seen.
+        tokens: that all steps see; three epochs see each token three times.
     """
 
     packs: int = 0
@@ -40,7 +41,7 @@ class Speed:
 
 
 def outlook(work: Workload | None, speed: Speed | None) -> str:
-    """A job's work, and the time of its steps where that has been measured, to end a line with."""
+    """The end of a line about a job: its work, and the time of its steps at a measured speed."""
     if work is None:
         return ""
     minutes = f"about {work.tokens / speed.tokens_per_second / 60:,.0f} min" if speed else "a time that nobody measured"
@@ -52,7 +53,7 @@ def measured_speed(ledger: Ledger, backend: str, model: str, usd_per_hour: float
     """The speed of the newest completed job of this model on this backend; None where there is none.
 
     Args:
-        usd_per_hour: of the instance. Jobs of another price ran on another one.
+        usd_per_hour: of the instance. A job at another price ran on another type of instance.
     """
     rows = [
         row

@@ -19,7 +19,7 @@ LATE: Final = timedelta(minutes=2)
 def end_of(
     config: Config, before: Endpoint | None, goes_on: bool, now: datetime, usd_per_hour: float | None, report: Reporter
 ) -> datetime | None:
-    """When an endpoint that is deployed now goes by itself: at the time that was asked for, or at a limit before it.
+    """When an endpoint that is deployed now ends by itself: at the time that was asked for, or at a limit before it.
 
     Args:
         before: what is on record of an endpoint of this name.
@@ -49,8 +49,8 @@ def _asked_for(wanted: DeployConfig, before: Endpoint | None, now: datetime) -> 
     """The end that the config asks for; None for never.
 
     Args:
-        before: what is on record of the endpoint that serves under this name. Its end stays unless the config has
-            another: a limit that somebody has set does not go unsaid.
+        before: what is on record of the endpoint that serves under this name. Its end stays unless the config sets
+            another one, so that no limit is lost silently.
     """
     if wanted.expires_after == "never":
         return None
@@ -61,9 +61,9 @@ def _asked_for(wanted: DeployConfig, before: Endpoint | None, now: datetime) -> 
 
 
 def arrange(held: HeldRun, name: str, end: datetime | None) -> bool:
-    """Have the endpoint of this name go by itself at `end`, or no more where that is None. True if it will.
+    """Have the endpoint of this name end by itself at `end`, or no more where that is None. True if it will.
 
-    Where that cannot be arranged the endpoint is not given up: the user is told, and `status` exits with 3 when its
+    If that cannot be arranged, the endpoint starts all the same. A warning says so, and `status` exits with 3 once its
     time is over.
 
     Raises:
@@ -75,7 +75,7 @@ def arrange(held: HeldRun, name: str, end: datetime | None) -> bool:
         if end is None:
             raise
         at = clock(end, held.ledger.now())
-        held.reporter.warn(f"endpoint {name} will NOT go by itself at {at}: {error.message}. {error.hint}")
+        held.reporter.warn(f"endpoint {name} will NOT end by itself at {at}: {error.message}. {error.hint}")
         return False
     return end is not None
 
@@ -92,7 +92,7 @@ def ended_itself(row: Endpoint, now: datetime) -> bool:
 
 
 def alarm(row: Resource, now: datetime, was_asked: bool) -> str:
-    """Why a recorded resource may cost money that it should not; empty if all is well.
+    """Why a recorded resource may cost money without need; empty if all is well.
 
     Args:
         was_asked: whether the backend was asked about it just now.

@@ -136,7 +136,7 @@ def _terms(row: TrainingJob, limit: int | None) -> str:
 
 
 def _refuse_what_cannot_end(job: PlannedJob, speed: Speed | None, limit: int | None) -> None:
-    """A job that measured speed says would be stopped by a limit is not started: its cost would be for nothing."""
+    """Refuse a job that would reach a limit before its end, by a measured speed: its cost would be for nothing."""
     if limit is None or speed is None or job.work is None:
         return
     needed = job.work.tokens / speed.tokens_per_second
@@ -149,7 +149,7 @@ def _refuse_what_cannot_end(job: PlannedJob, speed: Speed | None, limit: int | N
 
 
 def _refuse_a_second(held: HeldRun, name: str) -> None:
-    """One job of a run at a time: a second one would be paid for beside the first."""
+    """Refuse to start a second job of a run while one runs: both would be paid for."""
     for row in recorded(held.ledger, held.name, held.backend):
         if row.name == name or row.state not in OPEN:
             continue

@@ -1,4 +1,4 @@
-"""One process at a time changes a run. What does so takes a `HeldRun`, and only `hold` makes one."""
+"""One process at a time changes a run. Functions that change it take a `HeldRun`, which only `hold` makes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

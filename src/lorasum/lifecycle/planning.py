@@ -21,7 +21,7 @@ from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
-# Flags of later versions: with these values they are not passed, and old names stay.
+# Flags that later versions added. With these values they are left out, so that earlier jobs keep their names.
 _SINCE = {"keep": "last", "lora_rslora": False}
 _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that a renamed value starts no job again
 
@@ -82,14 +82,14 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
 
 
 def example_job(config: Config) -> PlannedJob:
-    """The job that the config comes to before anything is prepared: what a dataset decides is left open."""
+    """The job of a config for which nothing is prepared, with placeholders for what a dataset decides."""
     model = resolve_model(config.model, Silent())
     spec = _spec(config, model, Path("not-prepared-yet"), "")
     return PlannedJob(spec, Origin(template=config.data.own_template), Ceiling.of(config))
 
 
 def is_job_of(job: TrainingJob, config: Config) -> bool:
-    """Whether a recorded job is the one that this config comes to, on the dataset that the job was trained on."""
+    """Whether this config describes a recorded job, on the dataset that the job was trained on."""
     model = resolve_model(config.model, Silent())
     name = _job_name(config.name, hyperparameters(config), job.origin.fingerprint, model)
     manifest = read_manifest(Path(job.origin.dataset))

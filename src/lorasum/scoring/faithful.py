@@ -150,7 +150,8 @@ def _plain(word: str) -> str:
 
 
 def _given_to_another(dialogue: str, summary: str, speakers: Sequence[str]) -> list[Finding]:
-    """Amounts and times of a deed that one speaker alone says "I will" of, and the summary says of another one.
+    """Amounts and times that the summary gives to another speaker than the only one who promises that deed with "I
+    will".
 
     Obi: I'll pay 110 of this one          110 · pay · Obi
     summary: Tamsin will pay £110          110 · pay · Tamsin

@@ -1,4 +1,4 @@
-"""What a person sees of a result. `training.py`, `serving.py` and `overview.py` say it of each record of results.py."""
+"""What a person sees of a result. `training.py`, `serving.py` and `overview.py` have a function for each record."""
 
 from functools import singledispatch
 

@@ -29,10 +29,10 @@ _SECONDS_BETWEEN_LINES = 2.0  # of progress, if the output is no terminal
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """What is left by the job's own account; by the bar's speed where there is none.
+    """The time left: the job's own estimate, or without one an estimate from the bar's speed.
 
-    A job that is resumed or found running sends the steps that it had made at once, and the bar would take that for its
-    speed.
+    A job that is resumed or found running first sends all steps that it has made before. The bar would take them for
+    its speed.
     """
 
     def render(self, task: Task) -> Text:

@@ -34,7 +34,7 @@ def one_line(text: str) -> str:
 
 
 class _Terminal(Console):
-    """A Console that replaces control characters in text; rich's own pass.
+    """A Console that replaces control characters in text. The control codes of rich itself pass.
 
     When nobody reads stderr any more it prints nothing more, and the command goes on, to clean up for example.
     """

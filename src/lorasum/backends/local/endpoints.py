@@ -38,7 +38,7 @@ def start(spec: EndpointSpec) -> EndpointRef:
     folder = folder_of(spec.run, spec.name)
     serving = processes_of(folder)
     if serving and not _is_meant(serving[0], spec):
-        _stop(folder, serving)  # its end stays: it is the new one's
+        _stop(folder, serving)  # its expiry stays, for the new one
         serving = []
     try:
         started = None if serving else _spawn(spec, folder)
