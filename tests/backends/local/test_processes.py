@@ -117,3 +117,32 @@ def test_the_port_that_a_process_listens_on_is_told(start: Start, tmp_path: Path
         assert processes.port_of(psutil.Process(process.pid)) == port
         process.kill()
     assert processes.port_of(psutil.Process()) is None or processes.port_of(psutil.Process()) != port
+
+
+def test_a_child_whose_start_was_interrupted_is_found(tmp_path: Path) -> None:
+    """Ctrl-C may come when the child runs and the system does not show its command line yet."""
+    code = f"""
+import os, psutil
+from pathlib import Path
+from lorasum.backends.local import processes
+
+def interrupt(child):
+    raise KeyboardInterrupt
+
+processes._wait_recognisable = interrupt
+processes.find("{FLAG}", bool)  # imports what it needs
+try:  # the child gets no processor before this process waits for something
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+except (AttributeError, PermissionError):  # then the moment is only sometimes met
+    pass
+folder = Path("{tmp_path}")
+try:
+    processes.spawn(processes.python("-c", "{SLEEP}", "{FLAG}", str(folder)), folder, folder / "log")
+except KeyboardInterrupt:
+    processes.stop([process for process, _ in processes.find("{FLAG}", lambda value: value == str(folder))], 20)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    deadline = time.monotonic() + 0.3
+    while time.monotonic() < deadline:
+        assert found(tmp_path) == []

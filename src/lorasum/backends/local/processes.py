@@ -86,8 +86,8 @@ def find(flag: str, accept: Callable[[str], bool]) -> list[tuple["Process", str]
     for child in _children:
         child.poll()  # reaps it; else it stays a zombie while this process lives
     matching: dict[int, tuple[Process, str]] = {}
-    for process in psutil.process_iter(["cmdline"]):  # a zombie has no command line
-        command = process.info["cmdline"] or []
+    for process in psutil.process_iter():
+        command = _command_line(process)
         value = flag_value(command, flag)
         if value is not None and accept(value) and _is_ours(process, command) and alive(process):
             matching[process.pid] = (process, value)
@@ -191,6 +191,23 @@ def _wait_recognisable(child: subprocess.Popen[bytes]) -> None:
         except psutil.NoSuchProcess:  # it has ended already; the next poll says so
             continue
         time.sleep(0.001)
+
+
+def _command_line(process: "Process") -> list[str]:
+    """The command line of a process; empty for a zombie, and for one that is not ours to look at.
+
+    A new child has none yet, which is waited for. `spawn` waits too, but a signal may have interrupted it: the child
+    that the command then wants to stop must not be missed.
+    """
+    import psutil
+
+    deadline = time.monotonic() + _APPEARING_TAKES
+    try:
+        while not (command := process.cmdline()) and process.ppid() == os.getpid() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return command
+    except psutil.Error:
+        return []
 
 
 def _mark(command: Sequence[str]) -> str:
