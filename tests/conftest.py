@@ -8,9 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell sets it for what it runs in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# `make test` tries the same examples every time; `make soak` draws others. A busy machine meets no deadline.
+settings.register_profile("test", derandomize=True, database=None, deadline=None)
+settings.register_profile("soak", database=None, deadline=None)
+settings.load_profile("soak" if "LORASUM_FUZZ" in os.environ else "test")
+
+# As a shell sets them for what it runs in the background, and nohup. The tests' processes would inherit it.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads here and in the tests' processes: sleep, not spin
 
 _TRAIN = [

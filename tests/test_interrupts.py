@@ -44,9 +44,9 @@ class Home:
         )
 
     def call(self, *arguments: str) -> Any:
-        ended = self.start(*arguments, "--json")
-        output, errors = ended.communicate(timeout=STARTING)
-        assert ended.returncode == 0, errors
+        process = self.start(*arguments, "--json")
+        output, errors = process.communicate(timeout=STARTING)
+        assert process.returncode == 0, errors
         return json.loads(output)
 
     def processes(self, kind: str) -> list[psutil.Process]:
@@ -78,12 +78,34 @@ def wait_for(condition: Callable[[], object], seconds: float = STARTING) -> None
         time.sleep(0.02)
 
 
-def interrupted(process: subprocess.Popen[str], number: signal.Signals, seconds: float = 60) -> str:
-    """Send the signal to a command, and return what it says on stderr until it ends."""
+def suspend(server: psutil.Process) -> None:
+    """Make a server deaf to SIGTERM. One that is told to stop, but has not stopped yet, would still end at SIGTERM."""
+    server.suspend()
+    wait_for(lambda: server.status() == psutil.STATUS_STOPPED)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    """Read what a command says on stderr up to the line that holds `words`."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    pytest.fail(f"the command ended and never said: {words}")
+
+
+def interrupted(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Send the signal to a command, wait until it has ended, and return what it says from now on on stderr."""
     process.send_signal(number)
-    output, errors = process.communicate(timeout=seconds)
-    assert (process.returncode, output) == (130, ""), errors
-    assert "stopping, because of" in errors
+    read_until(process, "stopping, because of")
+    return ended(process)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Wait until an interrupted command has ended, and return the rest of what it says on stderr."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors = process.stderr.read()  # not communicate, which would miss what `read_until` has read beyond its line
+    assert (process.wait(STARTING), process.stdout.read()) == (130, ""), errors
     assert "Traceback" not in errors
     assert "went wrong" not in errors
     return errors
@@ -132,8 +154,7 @@ def test_evaluate_leaves_only_the_endpoint_that_was_there(deployed: Home, number
 def test_train_saves_a_checkpoint_and_says_how_to_go_on(home: Home, number: signal.Signals) -> None:
     seed = ("--set", "training.max_steps=2000", "--set", f"training.seed={100 + number}")
     with home.start("train", *seed) as process:
-        assert process.stderr is not None
-        wait_for(lambda: "step 1/2" in process.stderr.readline())  # type: ignore[union-attr]
+        read_until(process, "step 1/2")
         errors = interrupted(process, number)
     assert "error: training stopped at step" in errors
     assert "hint: the same command resumes from the checkpoint" in errors
@@ -172,10 +193,9 @@ def test_prepare_leaves_no_half_of_a_dataset(home: Home, tmp_path: Path, number:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_teardown_says_that_it_was_interrupted_and_goes_on(deployed: Home, number: signal.Signals) -> None:
     [server] = deployed.processes("endpoints")
-    server.suspend()  # it takes no notice of SIGTERM, and is killed after a while
+    suspend(server)  # it is killed after a while
     with deployed.start("teardown", "--yes") as process:
-        assert process.stderr is not None
-        wait_for(lambda: "removing endpoint" in process.stderr.readline())  # type: ignore[union-attr]
+        read_until(process, "removing endpoint")
         errors = interrupted(process, number)
     assert "what it had not removed yet may still run" in errors
     assert deployed.call("teardown", "--yes")["remaining"] == []
@@ -187,11 +207,14 @@ def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home,
     home.call("teardown", "--yes")
     with home.start("deploy") as process:
         wait_for(lambda: home.processes("endpoints"))
-        for server in home.processes("endpoints"):
-            server.suspend()
+        [server] = home.processes("endpoints")
+        suspend(server)
         process.send_signal(number)
-        time.sleep(1)
-        errors = interrupted(process, number, seconds=5)
+        read_until(process, "stopping, because of")
+        time.sleep(0.6)  # sooner, it would count as the first one again
+        process.send_signal(number)
+        errors = ended(process)
+    assert "ended at once" in errors
     assert f"`lorasum teardown --config {home.config}` removes it" in errors
     assert len(home.processes("endpoints")) == 1
     assert home.call("teardown", "--yes")["remaining"] == []

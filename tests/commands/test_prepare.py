@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lorasum import paths
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
+from lorasum.config.data import Columns
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import fill_template
 from lorasum.data import store
+from lorasum.data.records import Example
+from lorasum.data.validate import check
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.planning import planned_job
@@ -379,7 +382,8 @@ def test_message_lists_are_dialogues(make_config: Callable[..., Config], chats: 
     assert "Ana: my parcel?\nassistant: on its way\nAna: train" in result.shown[0].prompt
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(rows=[("A: hi", "NONE"), (" N/A", "B"), ("A: caf\u00c3\u00a9", "A greets."), ("A: hi ", " A greets.")])
 @given(
     rows=st.lists(
         st.tuples(*[st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)] * 2),
@@ -393,10 +397,11 @@ def test_rows_are_stored_whole_in_order_and_in_the_same_bytes(
     """Every kept example stands in exactly one pack, and decodes to its text; every other row is counted."""
     from transformers import AutoTokenizer
 
-    text = "".join(json.dumps({"dialogue": one, "summary": other}) + "\n" for one, other in rows)
+    named = [{"dialogue": one, "summary": other} for one, other in rows]
     for name in ("train", "test"):
-        (chats / f"{name}.jsonl").write_text(text)
-    usable = [(one.strip(), other.strip()) for one, other in rows if one.strip() and other.strip()]
+        (chats / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in named))
+    checked = [check(row, Columns()) for row in named]  # it leaves rows out, and mends some texts
+    usable = [(one.dialogue, one.summary) for one in checked if isinstance(one, Example)]
     config = make_config(max_bad_rows=99, max_length=600)
     shutil.rmtree(paths.home(), ignore_errors=True)
     if not usable:
@@ -531,6 +536,7 @@ def test_too_long_examples_of_both_splits_are_told_at_once(make_config: Callable
 
 KILLED = """
 import os, signal, sys
+from lorasum.config.data import Columns
 from lorasum.config.schema import Config
 from lorasum.ledger import Ledger
 from lorasum.reporting import Silent

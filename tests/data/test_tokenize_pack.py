@@ -60,7 +60,7 @@ def test_every_length_stands_in_exactly_one_pack_that_it_fits(lengths: list[int]
     assert sum(tokens <= max_length / 2 for tokens in filled) <= 1, "two of them would have fit into one"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(examples=chats, window=st.integers(1, 40))
 def test_packed_examples_decode_to_their_prompt_and_their_summary(
     tokenizer: Any, examples: list[Example], window: int
@@ -82,7 +82,7 @@ def test_packed_examples_decode_to_their_prompt_and_their_summary(
 
 
 @given(example=st.builds(Example, dialogue=texts, summary=texts))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_prompt_is_token_for_token_the_one_at_inference(tokenizer: Any, example: Example) -> None:
     [tokens] = tokenize(tokenizer, raw(tokenizer), [example])
     at_inference = tokenizer(fill_template(DEFAULT_TEMPLATE, example.dialogue))["input_ids"]
@@ -92,7 +92,7 @@ def test_prompt_is_token_for_token_the_one_at_inference(tokenizer: Any, example:
     assert list(tokens.ids).count(tokenizer.eos_token_id) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     dialogue=st.text("abc 😀é\n", min_size=20, max_size=300).map(str.strip).filter(bool),
     template=st.sampled_from([DEFAULT_TEMPLATE, "{dialogue}\nTL;DR:", "Chat: {dialogue}"]),

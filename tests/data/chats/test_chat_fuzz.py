@@ -42,7 +42,7 @@ LINES = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(CHATS)
 def test_any_json_is_a_chat_or_refused(data: object) -> None:
     with suppress(NoChatError):
@@ -51,7 +51,7 @@ def test_any_json_is_a_chat_or_refused(data: object) -> None:
         assert isinstance(dialogue_in(data, Messages()), str | None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(LINES | st.text(max_size=6), max_size=12).map("".join))
 def test_any_text_is_a_dialogue(text: str) -> None:
     with suppress(NoChatError):
