@@ -24,7 +24,7 @@ class Findings:
         taken_out: with `data.redact`, how many items of personal data were replaced, by kind.
         left_in, left_in_at: with `data.redact`, how many long numbers of unknown meaning stay, and the first one's row.
         longest, shortest: tokens and place of such an example of the split at hand.
-        control: a control token that a row holds, and the row's place, for each such row.
+        control: for each row that holds a control token, the token and the row's place.
     """
 
     personal: Counter[str] = field(default_factory=Counter)

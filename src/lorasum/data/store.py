@@ -5,7 +5,7 @@
 <dataset>/test.jsonl      the kept test examples, {"dialogue", "summary"} per line, in source order
 <dataset>/manifest.json   written last: a folder without it is unfinished
 
-`making.py` calls this inside `files.new_folder`: nothing is seen of a dataset before it is whole.
+`making.py` writes all of it inside `files.new_folder`, so nobody sees a dataset before it is whole.
 """
 
 import json

@@ -53,7 +53,7 @@ Row = Mapping[str, Any] | Rejected
 class RejectFile:
     """The file of the rows that were left out, one JSON object a line. It is made with the first row.
 
-    It is a context manager. The file gets its name when the block ends, also after an error, when it is needed most.
+    It is a context manager. The file gets its name when the block ends, also after an error: then it is needed most.
     """
 
     def __init__(self, path: Path) -> None:

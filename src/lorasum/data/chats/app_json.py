@@ -80,7 +80,7 @@ def _found(data: Any) -> tuple[str, list[Any]]:
 
 
 def _form(data: Mapping[str, Any], messages: list[Any]) -> tuple[str, list[Any]]:
-    """What an object with `messages` is; Messenger's begin with the newest."""
+    """The form of an object with `messages`, and its messages in order of time: Messenger's begin with the newest."""
     first = messages[0]
     if isinstance(first, Mapping) and ("sender_name" in first or "senderName" in first):
         return "Messenger export", _by_time(messages, "timestamp_ms" if "sender_name" in first else "timestamp")
@@ -143,7 +143,8 @@ _SENT = re.compile(
 
 
 def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
-    """Whether no person wrote the message: a notice, a call, a deleted message, or Messenger's words for a picture."""
+    """Whether nobody wrote the message: it is a notice, a call, a deleted message, or Messenger's words for a
+    picture."""
     kind = message.get("type")
     if is_notice(message) or message.get("is_unsent") or message.get("isUnsent") or "call_duration" in message:
         return True

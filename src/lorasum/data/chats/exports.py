@@ -27,7 +27,7 @@ def read_chat(text: str, how: Messages | None = None) -> Chat:
         how: how messages become lines.
 
     Raises:
-        NoChatError: it is JSON, and no chat.
+        NoChatError: it is JSON without a chat.
     """
     text = text.removeprefix("\ufeff")
     data = _json(text)
@@ -52,7 +52,7 @@ def dialogue_in(value: Any, how: Messages) -> str | None:
 
 
 _EXPORT = re.compile("[\u200e\u200f\u202a-\u202e\ufeff\\s]*(?:[\\[\\d]|WEBVTT)")
-"""How the exports begin that may stand in a cell; other dialogues are not looked into, for they are many."""
+"""Beginnings of the exports that may be in a cell. Other cells are not examined, because there are many."""
 
 
 def read_bytes(content: bytes, how: Messages | None = None) -> Chat:

@@ -28,7 +28,7 @@ _NAMES = (
     "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
     "username", "screenname", "handle", "login", "profile", "user", "title", "label", "email", "phone", "role", "id",
 )  # fmt: skip
-"""Of a speaker that is an object: what people call somebody before what a program does."""
+"""Keys of a speaker that is an object: names for people first, then those for programs."""
 _LISTS = (
     "messages", "conversations", "conversation", "turns", "dialogue", "dialog", "utterances", "segments", "history",
     "chat", "log", "comments", "conversationparts", "data", "items", "value",

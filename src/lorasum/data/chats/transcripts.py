@@ -10,7 +10,7 @@ _TIMING = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}(?:[ \t].*)?$", re.M
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 _STAMP = re.compile(r"<\d{2}:\d{2}:\d{2}\.\d{3}>")
-"""In the captions of a machine, which show a line again while the next one comes, each word has one."""
+"""A time in front of a word. Automatic captions have them, and show each line again while the next one appears."""
 _NAMED = re.compile(r"(?:>> ?|- )?([^\s:][^:]{0,60}): +(?=\S)")
 
 

@@ -110,7 +110,8 @@ def _long_numbers(shadow: str) -> list[Window]:
 
 
 def _windows(shadow: str) -> list[Window]:
-    """The stretches around long numbers: only there can be any, and only there can a word say what they are."""
+    """The stretches around long numbers. Personal data is found only there, and so are the words that say what it
+    is."""
     windows: list[Window] = []
     for first, last in _long_numbers(shadow):
         start = max(first - patterns.BEFORE, 0)

@@ -19,7 +19,7 @@ CANDIDATE = (
     r"[^\P{Nd}0-9]|"  # a digit of another script
     r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){6}"
 )
-"""What every text with personal data has in it, in RE2's language; few other texts do."""
+"""Every text with personal data matches it, and few other texts do; in RE2's language."""
 
 MAYBE = re.compile(r"@|[(\[{](?:at|ät)[)\]}]| at [^ ]+ dot |\d(?:[ ().\-/]{0,3}\d){6}")
 """The same for a shadow."""
@@ -107,13 +107,13 @@ PHONE_FORMS = [
         rf"{_EDGE}(?!(?:\d\d ){{5}}\d\d)\(?0[1-9](?:{_GAP}{{0,3}}\d){{7,10}}{_END}"
     ),  # with the 0 of most countries' own numbers
 ]
-"""What no other number looks like, whichever country it may be of."""
+"""Forms of phone numbers, of any country, that no other number has."""
 
 NUMBERS = re.compile(r"\d(?:[ ().,:;\-/'+h]{0,3}\d){6,}")
-"""Where there may be a phone number, or what looks like one."""
+"""A stretch of text that may hold a phone number, or what looks like one."""
 BEFORE, AFTER = 60, 40  # characters around NUMBERS in which a word can say what it is
 GLUED = re.compile(r"(?:[A-Za-z_]|(?<!\d)\d{1,3}[.,])$")
-"""Ends what stands before the first digit of a part of a word, a version or a decimal."""
+"""The end of a text whose next digit belongs to a word, a version or a decimal."""
 SOME_NUMBER = re.compile(rf"\d(?:{_GAP}{{0,4}}\d){{6}}")
 LONG_NUMBER = re.compile(r"(?<![\w.,])\d(?:[ .\-/]?\d){8,}(?!\w)")
 
@@ -167,7 +167,7 @@ PLAINLY_NOT_PHONES = re.compile(
     ),
     re.IGNORECASE,
 )
-"""Dates, times and the like, which no word has to explain. They are many, and blanked out first."""
+"""Dates, times and the like, which are certain without a word beside them. They are many, and blanked out first."""
 
 NOT_PHONES = [
     re.compile(r"(?:https?://|www\.)\S+"),
@@ -185,4 +185,4 @@ RATHER_NOT_PHONES = [
     ),
     re.compile(r"(?<![\w+(])1[4-8]\d{8}(?:\d{3})?(?:\.\d+)?(?![\w-])"),  # seconds or milliseconds since 1970
 ]
-"""Dates and times without signs: a phone number may look like that, and then a word before it says what it is."""
+"""Dates and times without separators. A phone number can look the same, so the word before it decides."""

@@ -118,7 +118,8 @@ _SPEAKS = re.compile(r"\w[^:]{0,30}: ")
 def _could_be_chat(messages: list[_Message]) -> bool:
     """Whether lines with dates look like people who talk, rather than a log, a diary or the notes of a meeting.
 
-    Most have a name, and none is that of a program. Names come again; where none does, no names stand below dates.
+    Most lines have a name, and none is that of a program. Some name comes again, or no line below a date begins
+    with a name, as the lines of a protocol do.
     """
     names = [message.name for message in messages if message.name is not None]
     distinct = set(names)

@@ -133,4 +133,5 @@ def first_message(text: str) -> tuple[int, Form] | None:
 
 
 LINES_ABOVE = 5
-"""In which the first message must begin: a title, or the end of a message that was cut off, may stand above it."""
+"""Lines within which the first message must begin. A title, or the end of a message that was cut off, may come
+first."""
