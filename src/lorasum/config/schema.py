@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from lorasum.config.data import DataConfig
 from lorasum.config.duration import DurationOrNever
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.config.section import Fraction, PositiveInt, Seconds, Section
+from lorasum.config.section import LATER, Fraction, PositiveInt, Seconds, Section
 from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
 
 
@@ -42,7 +42,7 @@ class LoraConfig(Section):
     targets: Literal["auto", "all-linear"] | list[str] = "auto"
     """Module names to adapt. `auto`: the attention projections of the model's architecture. `all-linear`: every linear
     layer but the head."""
-    rslora: bool = False
+    rslora: Annotated[bool, LATER] = False
     """Scale by alpha / sqrt(r), with which larger ranks learn as fast as small ones (Kalajdzievski 2023)."""
 
 
@@ -92,7 +92,7 @@ class TrainingConfig(Section):
     """Type that the frozen model computes in. `auto` picks the fastest that is accurate on the device, and says why."""
     merge_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Element type of the merged model. `auto` keeps that of the base weights."""
-    keep: Literal["last", "best"] = "last"
+    keep: Annotated[Literal["last", "best"], LATER] = "last"
     """Which weights the artifact gets: those of the last step, or of the epoch with the lowest test loss. Few dialogues
     and many epochs want `best`."""
     early_stopping_patience: PositiveInt | None = None

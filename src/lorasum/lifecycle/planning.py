@@ -21,8 +21,6 @@ from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
-# Flags that later versions added. With these values they are left out, so that earlier jobs keep their names.
-_SINCE = {"keep": "last", "lora_rslora": False}
 _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that a renamed value starts no job again
 
 
@@ -121,14 +119,13 @@ def hyperparameters(config: Config) -> dict[str, str]:
         "model_id": config.model.id,
         "model_revision": config.model.revision,
         "quantization": config.quantization,
-        **{f"lora_{name}": value for name, value in config.lora.model_dump().items()},
-        **config.training.model_dump(exclude={"engine"}),  # its fields have the flags' names
-        **{f"engine_{name}": value for name, value in config.training.engine.model_dump().items()},
+        **{f"lora_{name}": value for name, value in config.lora.hashed().items()},
+        **config.training.hashed(frozenset({"engine"})),  # its fields have the flags' names
+        **{f"engine_{name}": value for name, value in config.training.engine.hashed().items()},
         "max_new_tokens": config.predict.max_new_tokens,
         "temperature": config.predict.temperature,
     }
-    given = {name: value for name, value in flags.items() if value is not None and _SINCE.get(name) != value}
-    texts = {name: _text(value) for name, value in given.items()}
+    texts = {name: _text(value) for name, value in flags.items() if value is not None}
     for name, text in texts.items():
         if len(text) > _LONGEST_VALUE:
             raise ConfigError(
