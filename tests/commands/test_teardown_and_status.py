@@ -294,7 +294,7 @@ def spent(backend: InMemoryBackend, ledger: Ledger) -> float | None:
     return None if endpoint.usd is None else round(endpoint.usd, 2)
 
 
-def test_an_endpoint_costs_what_all_of_its_name_cost_if_each_was_seen(
+def test_an_endpoint_costs_what_all_of_its_name_have_cost(
     config: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
     other = make_config(lora={"r": 4})
@@ -309,12 +309,28 @@ def test_an_endpoint_costs_what_all_of_its_name_cost_if_each_was_seen(
     clock.let_pass(1)
     assert deploy(context(other, backend, ledger)).reused
     assert spent(backend, ledger) == 10.0
+    teardown(context(other, backend, ledger))
 
-    train(context(config, backend, ledger))
+    here = InMemoryBackend("memory")
+    train(context(config, here, ledger))
+    deploy(context(config, here, ledger))
+    clock.let_pass(1)
+    assert spent(here, ledger) == 10.0, "one that costs nothing adds nothing"
+
+
+def test_a_deploy_that_fails_costs_until_it_was_undone(
+    deployed: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, clock: Clock
+) -> None:
+    other = make_config(lora={"r": 4})
+    backend.price = 4.0
+    teardown(context(deployed, backend, ledger))
+    deploy(context(deployed, backend, ledger))
+    before = spent(backend, ledger) or 0.0
+    train(context(other, backend, ledger))
     backend.before["start_endpoint"] = refuse
     with pytest.raises(BackendError):
-        deploy(context(config, backend, ledger))  # it goes on serving what it did
-    assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("live", 10.0)
+        deploy(context(other, backend, ledger))  # it goes on serving what it did
+    assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("live", before)
     clock.let_pass(1)
 
     def refuse_after_half_an_hour() -> None:
@@ -323,25 +339,21 @@ def test_an_endpoint_costs_what_all_of_its_name_cost_if_each_was_seen(
 
     backend.before = {"invoke": refuse_after_half_an_hour}
     with pytest.raises(BackendError):
-        deploy(context(config, backend, ledger))  # it is replaced, does not answer, and is deleted
+        deploy(context(other, backend, ledger))  # it is replaced, does not answer, and is deleted
+    assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("failed", before + 6.0)
     backend.before.clear()
-    assert (states(ledger)["endpoint chats"], spent(backend, ledger)) == ("failed", 16.0)
     clock.let_pass(1)
-    deploy(context(config, backend, ledger))
-    clock.let_pass(1)
-    teardown(context(config, backend, ledger))
-    assert spent(backend, ledger) == 20.0
+    deploy(context(other, backend, ledger))
+    assert spent(backend, ledger) == before + 6.0, "nothing ran meanwhile"
 
-    here = InMemoryBackend("memory")
-    train(context(config, here, ledger))
-    deploy(context(config, here, ledger))
-    clock.let_pass(1)
-    assert spent(here, ledger) == 20.0, "one that costs nothing adds nothing"
-    teardown(context(config, here, ledger))
 
+def test_the_cost_of_an_endpoint_that_disappeared_is_unknown(
+    config: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.price = 4.0
     train(context(config, backend, ledger))
     deploy(context(config, backend, ledger))
-    assert spent(backend, ledger) == 20.0
+    assert spent(backend, ledger) == 0.0
     backend.endpoints.clear()
     deploy(context(config, backend, ledger))
     assert spent(backend, ledger) is None
