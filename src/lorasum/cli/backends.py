@@ -1,13 +1,11 @@
 """Which backends there are. Only this module knows them all."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lorasum.backends.base import Backend
     from lorasum.config.schema import Config
     from lorasum.reporting import Reporter
-
-Place = Literal["local", "sagemaker"]
 
 
 def backend(config: "Config", report: "Reporter") -> "Backend":

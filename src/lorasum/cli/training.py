@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorasum.cli.backends import Place
 from lorasum.cli.options import Json, Sets, Verbose, Yes
 from lorasum.cli.verb import confirm, verb
+from lorasum.config.places import Place
 from lorasum.errors import LorasumError
 from lorasum.ui import render
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from lorasum import aws, machine, paths
 from lorasum.config.data import Columns
 from lorasum.config.draft import SCHEMA, Draft, write_draft
 from lorasum.config.loader import load_config
+from lorasum.config.places import PLACES, Place
 from lorasum.config.schema import Config
 from lorasum.contract import MAX_NEW_TOKENS
 from lorasum.data.files.splits import split_of
@@ -25,8 +25,6 @@ from lorasum.results import ExampleResult, InitResult
 
 Ask = Callable[[str, str], str]
 """Asks a question with its default answer, and returns the answer."""
-Place = Literal["local", "sagemaker"]
-PLACES: tuple[Place, ...] = ("local", "sagemaker")
 EXAMPLES = ("quickstart", "qwen", "bloomz")
 """The configs that lorasum brings."""
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import yaml
 
 from lorasum.config.data import Columns
+from lorasum.config.places import Place
 
 SCHEMA = "lorasum.schema.json"
 """The file, beside a config, that editors complete and check it with."""
@@ -27,7 +27,7 @@ class Draft:
 
     file: str
     name: str
-    backend: Literal["local", "sagemaker"]
+    backend: Place
     why_backend: str
     model: str
     revision: str | None

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from lorasum.config.data import DataConfig
 from lorasum.config.duration import DurationOrNever
+from lorasum.config.places import Place
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.config.section import LATER, Fraction, PositiveInt, Seconds, Section
 from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
@@ -189,7 +190,7 @@ class Config(Section):
 
     name: Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9](-?[a-z0-9])*$")]
     """Name of the run: lower-case letters, digits and single hyphens between them, at most 32 characters."""
-    backend: Literal["local", "sagemaker"] = "local"
+    backend: Place = "local"
     """Where the run lives."""
     model: ModelConfig
     data: DataConfig
