@@ -147,7 +147,7 @@ def test_a_wrong_config_is_one_line_with_its_place(env: dict[str, str], config: 
     assert_error(call(env, "train", "--config", "/nowhere/x.yaml", "--json"), "/nowhere/x.yaml: cannot read it")
 
 
-def test_all_that_is_wrong_with_a_config_is_said_at_once(env: dict[str, str], config: str) -> None:
+def test_all_problems_of_a_config_are_reported_at_once(env: dict[str, str], config: str) -> None:
     result = call(env, "config", "show", "-c", config, "--set", "lora.r=0", "--set", "nam=x")
     assert result.returncode == 2
     assert result.stderr.splitlines()[:3] == [
@@ -175,7 +175,7 @@ def test_a_shown_config_has_no_secret(env: dict[str, str], config: str) -> None:
         assert "owner" in shown
 
 
-def test_the_old_name_of_a_value_is_said_on_stderr(env: dict[str, str], config: str) -> None:
+def test_the_old_name_of_a_value_is_warned_of_on_stderr(env: dict[str, str], config: str) -> None:
     shown = call(env, "config", "show", "-c", config, "--set", "training.engine.linear=widened")
     assert "linear: dequantized" in shown.stdout
     assert "widened is an old name, write dequantized" in shown.stderr
@@ -268,7 +268,7 @@ for name, hours in ("over", -1), ("not-yet", 1):
     assert hint.startswith("hint: `lorasum teardown`")
 
 
-def test_the_time_that_deploy_is_given_is_the_configs(env: dict[str, str], config: str) -> None:
+def test_for_sets_the_time_of_the_config(env: dict[str, str], config: str) -> None:
     assert_error(call(env, "deploy", "-c", config, "--for", "soon"), "deploy.expires_after")
     assert_error(call(env, "deploy", "-c", config, "--for", "4h"), "no trained model")
 

@@ -223,7 +223,7 @@ def another_table(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [nonsense, cut, zero_a_page, another_table])
-def test_a_damaged_ledger_is_set_aside_and_said(
+def test_a_damaged_ledger_is_set_aside_with_a_warning(
     ledger: Ledger, warnings: list[str], damage: Callable[[Path], None]
 ) -> None:
     for number in range(60):

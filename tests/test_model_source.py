@@ -83,7 +83,7 @@ def test_whole_folder_is_taken_wherever_it_is_named_from(model_copy: Path, monke
         (lambda m: (m / "model.safetensors.index.json").write_text("{"), "model.safetensors.index.json cannot be read"),
     ],
 )
-def test_incomplete_folder_is_told_with_what_is_missing(
+def test_an_incomplete_folder_is_refused_by_what_is_missing(
     model_copy: Path, spoil: Callable[[Path], Any], message: str
 ) -> None:
     spoil(model_copy)
@@ -304,7 +304,7 @@ def test_full_disk_during_conversion_is_one_line_and_leaves_nothing() -> None:
     assert resolve(URL).path
 
 
-def test_gguf_file_that_is_none_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "broken_gguf"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -139,7 +139,7 @@ def test_training_sees_the_tokens_of_the_whole_chat(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["Llama 3", "Gemma", "Mistral"])
-def test_bos_stands_once_in_front(family: str) -> None:
+def test_bos_is_there_once_in_front(family: str) -> None:
     chat_template, adds_bos, _, _ = FAMILIES[family]
     model = tokenizer(chat_template, adds_bos)
     ids = model(fill_template(chat_prompt(model, ASK).template, "Ann: hi")).input_ids

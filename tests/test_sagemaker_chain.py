@@ -357,7 +357,7 @@ def test_vllm_serves_the_same_artifact_with_the_same_answer(account: Callable[..
     assert there.call(*asked, *vllm)["summary"] == summary
 
 
-def test_a_quota_of_nothing_is_said_before_anything_is_sent(account: Callable[..., Account]) -> None:
+def test_a_quota_of_zero_is_reported_before_anything_is_sent(account: Callable[..., Account]) -> None:
     there = account()
     there.call("prepare")
     before = there.objects()

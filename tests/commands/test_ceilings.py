@@ -80,7 +80,7 @@ def test_what_earlier_attempts_cost_is_taken_off(
 
 
 @pytest.mark.usefixtures("prepared")
-def test_an_unknown_price_is_said_and_hours_still_hold(
+def test_an_unknown_price_is_warned_of_and_hours_still_hold(
     make_config: Configured, backend: InMemoryBackend, ledger: Ledger, specs: list[TrainSpec], told: RecordingReporter
 ) -> None:
     backend.price = None

@@ -475,7 +475,7 @@ def test_an_output_that_is_neither_file_nor_pipe_is_refused(
     assert Path("socket").is_socket()
 
 
-def test_the_output_is_never_the_input(
+def test_the_output_may_not_be_the_input(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     source = jsonl(tmp_path / "in.jsonl", {"dialogue": "A: hi"})

@@ -95,7 +95,7 @@ def test_a_base_endpoint_that_costs_money_is_started_only_when_asked_for(
 
 
 @pytest.mark.parametrize("failure", [refuse, interrupt])
-def test_the_base_endpoint_goes_whatever_happens(
+def test_the_base_endpoint_is_deleted_whatever_happens(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, failure: Callable[[], None]
 ) -> None:
     def at_the_base_models_second_request() -> None:

@@ -90,7 +90,7 @@ def test_deploying_again_moves_the_end_and_starts_nothing(
     assert backend.calls.count("start_endpoint") == 1
 
 
-def test_an_end_that_cannot_be_arranged_is_told_and_not_promised(
+def test_an_end_that_cannot_be_arranged_is_warned_of_and_not_promised(
     deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock, told: RecordingReporter
 ) -> None:
     def refuse() -> None:

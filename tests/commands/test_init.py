@@ -114,7 +114,7 @@ def test_a_folder_with_train_and_test_files_gives_both_splits() -> None:
     assert load_config(RUN).name == "chats", "a run is not named after a split"
 
 
-def test_folders_and_files_named_by_their_split_are_told_apart() -> None:
+def test_folders_and_files_named_by_their_split_are_separated() -> None:
     rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
     write("all/train/a.jsonl", rows)
     write("all/validation/b.jsonl", rows[:2])

@@ -219,7 +219,7 @@ def test_max_length_that_no_example_fits_is_an_error(make_config: Callable[..., 
     assert datasets_made() == []
 
 
-def test_model_without_weights_is_told_before_the_data_is_read(
+def test_a_model_without_weights_is_refused_before_the_data_is_read(
     make_config: Callable[..., Config], tiny_tokenizer_dir: Path
 ) -> None:
     config = make_config()
@@ -314,9 +314,7 @@ def test_what_was_left_out_and_why_is_in_a_file_also_when_it_was_too_much(
     assert kept.manifest.dropped == {"empty summary": 1}
 
 
-def test_a_dialogue_that_nearly_stands_in_the_test_split_is_warned_of(
-    make_config: Callable[..., Config], chats: Path
-) -> None:
+def test_a_near_duplicate_of_a_test_dialogue_is_warned_of(make_config: Callable[..., Config], chats: Path) -> None:
     said = " ".join(f"word{number} and then" for number in range(40))
     test = {"dialogue": f"Ana: {said}\nBen: yes", "summary": "They list words."}
     train = {"dialogue": f"Ana: {said}\nBen: no!", "summary": "Ana lists words."}
@@ -454,7 +452,7 @@ def planned(config: Config, report: Recorder | None = None) -> Any:
         ({"template": "Sum up: {dialogue}"}, "data.template"),
     ],
 )
-def test_a_setting_changed_after_prepare_is_told_by_train(
+def test_train_refuses_a_setting_changed_after_prepare(
     make_config: Callable[..., Config], change: dict[str, Any], said: str
 ) -> None:
     run(make_config())
@@ -466,7 +464,7 @@ def test_a_setting_changed_after_prepare_is_told_by_train(
     run(make_config(**change) if "columns" not in change else make_config())
 
 
-def test_changed_files_and_tokenizers_are_told_by_train(
+def test_train_refuses_changed_files_and_tokenizers(
     make_config: Callable[..., Config], chats: Path, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     model = shutil.copytree(tiny_model_dir, tmp_path / "model")

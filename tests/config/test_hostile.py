@@ -111,7 +111,7 @@ def test_a_device_that_never_ends_is_no_config() -> None:
     assert fails(Path("/dev/zero")) == [f"zero: longer than {LONGEST:,} bytes, so it is no config"]
 
 
-def test_a_link_that_leads_to_itself_is_said(tmp_path: Path) -> None:
+def test_a_link_that_leads_to_itself_is_reported(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     path = tmp_path / "x.yaml"
     path.write_text(GOOD.replace("dataset: org/data", "train: loop/a, test: b"), encoding="utf-8")

@@ -139,7 +139,7 @@ def test_one_mistake_is_one_line_with_its_place(write: Writer, text: str, expect
         ("lora=3", "--set lora=3: lora: must be a section"),
     ],
 )
-def test_a_wrong_override_is_said_with_its_text(write: Writer, override: str, expected: str) -> None:
+def test_a_wrong_override_is_reported_with_its_text(write: Writer, override: str, expected: str) -> None:
     [problem] = problems(write(GOOD), override)
     assert problem.startswith(expected)
 
@@ -199,7 +199,7 @@ def test_a_key_under_both_its_names_is_a_problem(write: Writer) -> None:
     assert problems(path) == ["x.yaml:3: data.chunk_length is the old name of data.max_length, give one of them"]
 
 
-def test_a_wrong_value_of_an_old_key_is_said_with_its_place(write: Writer) -> None:
+def test_a_wrong_value_of_an_old_key_is_reported_with_its_place(write: Writer) -> None:
     assert problems(write(GOOD), "data.chunk_length=0") == [
         "--set data.chunk_length=0: data.max_length: must be greater than 0 (got 0)"
     ]

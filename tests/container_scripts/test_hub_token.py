@@ -33,7 +33,7 @@ def test_a_secret_that_cannot_be_read_names_the_permission(aws: str) -> None:
 
 
 @pytest.mark.parametrize("stored", ['{"user": "a", "password": "hf_secret"}', '{"token": "hf_secret"', '{"token": 7}'])
-def test_a_secret_without_a_token_is_told_without_its_content(aws: str, stored: str) -> None:
+def test_a_secret_without_a_token_is_reported_without_its_content(aws: str, stored: str) -> None:
     arn = Session(SageMakerConfig()).client("secretsmanager").create_secret(Name="hub", SecretString=stored)["ARN"]
     with pytest.raises(
         RuntimeError, match=r"holds no token: store the token as text, or under the key HF_TOKEN"

@@ -149,7 +149,7 @@ def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
     assert compared["from_adapter"] < 1e-4 < compared["from_base"]
 
 
-def test_the_merged_model_has_the_loss_that_the_job_tells(finished: Job) -> None:
+def test_the_merged_model_has_the_loss_that_the_job_reports(finished: Job) -> None:
     """It is near, not equal: int8 weights while training, float32 weights after the merge."""
     from transformers import AutoModelForCausalLM
 

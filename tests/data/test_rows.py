@@ -73,7 +73,7 @@ def test_a_row_with_a_dialogue_and_no_summary_is_no_other_form() -> None:
     assert check({"dialogue": "Ana: hi", "prompt": "p", "completion": "c"}, Columns()) == Rejected("no summary")
 
 
-def test_a_misnamed_column_tells_the_forms_that_are_read() -> None:
+def test_a_misnamed_column_is_an_error_that_lists_the_forms() -> None:
     rows = [(f"a.jsonl:{number}", {"messages": [USER, ANSWER]}) for number in (1, 2)]
     read = list(examples(rows, "a.jsonl", DataConfig(train="a.jsonl", test_fraction=0.5), Tally()))
     assert [example for _, example in read] == [Example(DIALOGUE, "They greet.")] * 2

@@ -131,7 +131,7 @@ def test_truncated_parquet_is_an_error(tmp_path: Path) -> None:
         read(write(tmp_path / "t.parquet", b"PAR1 and then nothing"))
 
 
-def test_missing_file_and_unknown_type_are_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_missing_file_and_unknown_type_are_errors_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.train: there is no file .*none\.jsonl"):
         read(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match=r"data\.train: the type of t\.xlsx is not known") as caught:

@@ -170,13 +170,13 @@ def test_status_tells_when_an_endpoint_ends_in_red_once_that_is_over(
 
 
 @pytest.mark.parametrize(("itself", "said"), [(True, "it ends by itself"), (False, "it does NOT end by itself")])
-def test_deploy_tells_how_long_the_endpoint_runs(capsys: pytest.CaptureFixture[str], itself: bool, said: str) -> None:
+def test_deploy_says_how_long_the_endpoint_runs(capsys: pytest.CaptureFixture[str], itself: bool, said: str) -> None:
     until = "until 18:40 UTC, at most $8.12"
     render.show(replace(RAN.deploy, until=until, ends_itself=itself))
     assert f"{until}; {said}" in capsys.readouterr().out
 
 
-def test_a_plan_tells_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFixture[str]) -> None:
     checks = (Check("bucket", True, "chats"), Check("quota", False, "it is 0", "ask for more"))
     made = PlanResult("chats", "chats-1", True, 10, 30, 12_000, 3600.0, "job chats-0", 1.5, 7200, 2.0, checks)
     render.show(made)
@@ -233,7 +233,7 @@ def test_without_a_terminal_few_steps_are_printed_as_plain_lines() -> None:
     ]
 
 
-def test_the_plan_is_told_before_training() -> None:
+def test_the_plan_is_shown_before_training() -> None:
     values: Mapping[str, Any] = {
         "device": "cpu",
         "compute_dtype": "float32",
@@ -305,7 +305,7 @@ def test_on_a_terminal_a_bar_moves_and_goes_away() -> None:
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "and it is back, whatever was left unfinished"
 
 
-def test_the_bar_of_a_resumed_training_tells_step_and_time_left() -> None:
+def test_the_bar_of_a_resumed_training_shows_step_and_time_left() -> None:
     script = (
         "import time\n"
         "from lorasum.contract import StepEvent\n"

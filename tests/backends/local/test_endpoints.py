@@ -288,7 +288,7 @@ def test_a_damaged_record_hides_no_running_endpoint(running: EndpointRef, conten
 
 
 @pytest.mark.parametrize("content", DAMAGED, ids=lambda content: repr(content[:9]))
-def test_a_damaged_record_of_a_dead_endpoint_is_told_and_deleted(home: Path, content: bytes) -> None:
+def test_a_damaged_record_of_a_dead_endpoint_is_reported_and_deleted(home: Path, content: bytes) -> None:
     folder = paths.run_dir(RUN) / "endpoints" / "dead"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "server.json").write_bytes(content)

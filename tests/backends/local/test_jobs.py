@@ -288,7 +288,7 @@ def test_a_damaged_line_of_the_metrics_is_passed_over(backend: Backend, spec: An
     assert len(list(backend.follow_training(job))) == 2
 
 
-def test_a_failed_job_tells_its_reason_until_it_is_started_again(backend: Backend, spec: Any) -> None:
+def test_a_failed_job_keeps_its_reason_until_it_is_started_again(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(act="fail first"))
     list(backend.follow_training(job))
     assert backend.training_state(job) == JobState("failed", "no such target: w", "one of: q, k")
@@ -297,7 +297,7 @@ def test_a_failed_job_tells_its_reason_until_it_is_started_again(backend: Backen
     assert backend.training_state(job) == JobState("completed")
 
 
-def test_a_job_that_crashed_without_a_word_is_told_by_the_end_of_its_log(backend: Backend, spec: Any) -> None:
+def test_a_job_that_crashed_silently_is_reported_by_the_end_of_its_log(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(act="crash"))
     list(backend.follow_training(job))
     state = backend.training_state(job)

@@ -109,7 +109,7 @@ def test_processes_of_earlier_versions_are_found(start: Start, tmp_path: Path) -
     assert found(package) == [server.pid]
 
 
-def test_the_port_that_a_process_listens_on_is_told(start: Start, tmp_path: Path) -> None:
+def test_the_port_that_a_process_listens_on_is_found(start: Start, tmp_path: Path) -> None:
     code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s, flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -153,7 +153,7 @@ def test_one_fault_on_the_way_does_not_lose_a_request(account: StandIn, fault: s
     assert answer(account, endpoint) == "first"
 
 
-def test_no_answer_is_told_from_a_refusal(account: StandIn) -> None:
+def test_a_missing_answer_differs_from_a_refusal(account: StandIn) -> None:
     slow = GOOD.replace("return open", "import time; time.sleep(3); return open")
     endpoint = backend(account).start_endpoint(spec(store(account, "first", slow)))
     assert endpoint.load_seconds == 300

@@ -120,7 +120,7 @@ CHATGPT: dict[str, Any] = {
         ({"dialogue": "Ana: hi"}, "", "Ana: hi"),
     ],
 )
-def test_exports_in_json_are_told_apart_and_read(data: object, form: str, dialogue: str) -> None:
+def test_exports_in_json_are_recognised_and_read(data: object, form: str, dialogue: str) -> None:
     chat = read_chat(json.dumps(data, indent=1))
     assert (chat.dialogue, chat.form) == (dialogue, form)
 

@@ -58,7 +58,7 @@ def test_notices_are_left_out_and_counted(subtype: str) -> None:
     assert (chat.dialogue, chat.left_out) == ("U01: hi", {"notices": 1, "media": 1})
 
 
-def test_answers_stand_under_what_they_answer() -> None:
+def test_replies_stand_below_what_they_reply_to() -> None:
     asked = message("who is on call?", 10, thread_ts="10.000000")
     other = message("lunch?", 11)
     answer = message("I am", 12, "U02", thread_ts="10.000000")
@@ -109,7 +109,7 @@ def test_marks_are_shown_as_people_see_them(text: str, shown: str) -> None:
     assert said(message(text)) == [f"Ana: {shown}"]
 
 
-def test_bots_have_their_names() -> None:
+def test_bots_are_shown_by_their_names() -> None:
     named = {"type": "message", "subtype": "bot_message", "username": "Deploy", "text": "up", "ts": "1.0"}
     profiled = {"type": "message", "bot_id": "B1", "bot_profile": {"name": "CI"}, "text": "green", "ts": "2.0"}
     assert said(named, profiled) == ["Deploy: up", "CI: green"]
@@ -142,7 +142,7 @@ def test_other_files_and_empty_days_of_an_export_are_passed_over(tmp_path: Path)
     assert read_folder(ops).dialogue == "U01: Release is at 16:00"
 
 
-def test_a_folder_that_is_no_channel_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_channel_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no 2024-06-03\.json or the like"):
         read_folder(tmp_path)
     channel(tmp_path / "ops", {"2024-06-03.json": [1]})

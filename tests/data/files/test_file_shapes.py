@@ -215,7 +215,7 @@ WESTERN = "Zoë: tu es là ? C’est déjà fini – 5 € “en gros”.\nBjör
     ],
 )
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.json", "t.csv.gz"])
-def test_the_encoding_is_recognised_and_said(tmp_path: Path, name: str, encoding: str, said: str) -> None:
+def test_the_encoding_is_recognised_and_reported(tmp_path: Path, name: str, encoding: str, said: str) -> None:
     row = {"dialogue": WESTERN, "summary": "They say goodbye."}
     csv = f'dialogue,summary\n"{WESTERN}",They say goodbye.\n'
     json_text = json.dumps([row] if name == "t.json" else row, ensure_ascii=False)
@@ -264,7 +264,7 @@ def test_a_broken_byte_in_utf8_is_a_broken_row(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
     ],
 )
-def test_a_file_with_a_wrong_name_is_told_what_it_is(tmp_path: Path, content: bytes, what: str) -> None:
+def test_a_file_with_a_wrong_suffix_is_named_for_what_it_is(tmp_path: Path, content: bytes, what: str) -> None:
     for name in ("t.csv", "t.jsonl"):
         with pytest.raises(DataError, match=f"{name} is {what}"):
             kept(write(tmp_path / name, content))
@@ -343,7 +343,7 @@ def test_hidden_files_of_other_programs_are_passed_over(tmp_path: Path) -> None:
     assert kept(tmp_path / "**" / "*.jsonl") == ROWS
 
 
-def test_a_link_that_leads_out_of_the_folder_is_passed_over(tmp_path: Path) -> None:
+def test_a_link_that_leads_out_of_the_folder_is_skipped(tmp_path: Path) -> None:
     outside, folder = write(tmp_path / "private.jsonl", lines(ROWS)), tmp_path / "chats"
     folder.mkdir()
     write(folder / "a.jsonl", lines(ROWS[:2]))
@@ -403,7 +403,7 @@ def test_equal_dialogues_stay_together_in_a_fraction_of_few(tmp_path: Path) -> N
         parts(write(tmp_path / "o.jsonl", lines(rows[:1])), 0.99)
 
 
-def test_a_misnamed_column_with_a_fraction_is_told_as_such(tmp_path: Path) -> None:
+def test_a_misnamed_column_with_a_fraction_is_reported_as_such(tmp_path: Path) -> None:
     rows = [{"conversation": row["dialogue"] + "x", "tldr": row["summary"]} for row in ROWS]
     path = write(tmp_path / "train.jsonl", lines(rows))
     with pytest.raises(DataError) as caught:
@@ -471,7 +471,7 @@ def test_nesting_of_any_depth_is_a_row_with_its_number(tmp_path: Path, shape: st
     assert '"where": "t.jsonl:5"' in left_out[:60]
 
 
-def test_a_hub_dataset_whose_files_differ_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_dataset_whose_files_differ_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     from lorasum.data import hub_source
 
     def fail(*arguments: object) -> None:

@@ -40,7 +40,7 @@ def found(uri: str) -> list[str]:
     return [where for where, _ in source.rows(lambda share: None)]
 
 
-def test_an_object_a_folder_and_a_pattern(bucket: str) -> None:
+def test_an_object_a_folder_and_a_pattern_are_read(bucket: str) -> None:
     assert found("s3://chats/day/a.jsonl") == ["a.jsonl:1"]
     assert found("s3://chats/day") == found("s3://chats/day/") == ["a.jsonl:1", "b.jsonl:1"]
     assert found("s3://chats/day/*.jsonl") == ["a.jsonl:1", "b.jsonl:1"]

@@ -120,7 +120,7 @@ def test_what_is_counted_is_what_would_be_taken_out() -> None:
     assert set(taken) == {"phone number", "email address", "card number"}
 
 
-def test_a_number_that_nothing_explains_is_told() -> None:
+def test_a_number_that_nothing_explains_is_reported() -> None:
     assert unexplained_numbers("it is 345 998 761 223, on 2024-06-03 at 18:01", "US") == ["345 998 761 223"]
     assert unexplained_numbers("call (202) 555-0143, order 10023456789", "US") == []
 
