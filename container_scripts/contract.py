@@ -69,6 +69,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "inference.py": "inference.py",
     "batching.py": "batching.py",
     "contract.py": "contract.py",
+    "generation.py": "generation.py",
     "gpu.py": "gpu.py",
     "hub_token.py": "hub_token.py",
     "requirements.txt": "requirements-serve.txt",

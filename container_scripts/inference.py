@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batching import PIECE, batches
 from contract import (
     BASE_MODEL,
     HUB_TOKEN_ARN,
@@ -28,7 +27,10 @@ from contract import (
     read_record,
     refusal_text,
 )
+from generation import AbandonedError, Generator, TooLargeError, decode, encode
 from gpu import gpu_fault
+
+__all__ = ["AbandonedError", "input_fn", "model_fn", "output_fn", "predict_fn", "stop_when"]
 
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_new_tokens": (1, MAX_NEW_TOKENS),
@@ -37,13 +39,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
 _DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0}
-_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-_CONTEXT_WITHOUT_LIMIT = 8192  # ALiBi knows none, but memory does; tokens
 _ANSWER_WITHIN = 60.0  # seconds: SageMaker ends a request then, and nobody gets its answer
-
-
-class AbandonedError(Exception):
-    """Nobody waits for the answer any more, so generating was ended."""
 
 
 class RequestError(ValueError):
@@ -60,19 +56,19 @@ class Served:
     Attributes:
         template: prompt template with one {dialogue}; None if the folder carries none (a base model).
         control_tokens: texts that the tokenizer takes for control tokens; in a dialogue they are text.
-        eos_token_ids: any of these ends a completion.
         defaults: generation parameters of a request that gives none.
-        context: most tokens of prompt and completion together.
     """
 
-    model: Any
+    generator: Generator
     tokenizer: Any
     template: str | None
     control_tokens: tuple[str, ...]
-    eos_token_ids: tuple[int, ...]
-    pad_token_id: int
     defaults: Mapping[str, float]
-    context: int
+
+    @property
+    def model(self) -> Any:
+        """The transformers model."""
+        return self.generator.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +111,12 @@ def model_fn(model_dir: str) -> Served:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    model = model.eval()
-
-    eos = _eos_token_ids(artifact.eos_token_id, tokenizer.eos_token_id, model.generation_config.eos_token_id)
-    pad = next((token for token in (tokenizer.pad_token_id, *eos) if token is not None), 0)
-    # A base model may bring sampling, penalties or a length of its own; requests and the artifact decide instead.
-    model.generation_config = transformers.GenerationConfig(eos_token_id=list(eos), pad_token_id=pad)
     return Served(
-        model=model,
+        generator=Generator.of(model.eval(), tokenizer, artifact.eos_token_id),
         tokenizer=tokenizer,
         template=artifact.template,
         control_tokens=artifact.control_tokens,
-        eos_token_ids=eos,
-        pad_token_id=pad,
         defaults=_DEFAULTS | dict(artifact.generation),
-        context=_context(model.config.get_text_config()),
     )
 
 
@@ -173,26 +160,21 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
         RequestError: a prompt is empty or too long, there is no template, or one does not fit in GPU memory.
         AbandonedError: nobody waits for them any more.
     """
+    import torch
+
     deadline = time.monotonic() + _ANSWER_WITHIN
     nobody_waits = _nobody_waits or (lambda: time.monotonic() > deadline)
     prompts = _render(model.template, model.control_tokens, data.texts) if data.are_dialogues else data.texts
     parameters = {**model.defaults, **data.parameters}
-    encoded = [_encode(model, prompt) for prompt in prompts]
-    _check_lengths(encoded, int(parameters["max_new_tokens"]), model.context)
-    completions: list[list[int]] = [[] for _ in encoded]
-    waiting = batches([len(ids) for ids in encoded], int(parameters["max_new_tokens"]), model.model)
-    while waiting:
-        batch = waiting.pop(0)
-        generated = _generate(model, [encoded[index] for index in batch], parameters, nobody_waits)
-        if generated is None:  # it did not fit after all
-            if len(batch) == 1:
-                raise RequestError(f"prompt {batch[0] + 1} does not fit in GPU memory; send a shorter one")
-            waiting = [batch[: len(batch) // 2], batch[len(batch) // 2 :], *waiting]
-            continue
-        for index, ids in zip(batch, generated, strict=True):
-            completions[index] = ids
-    texts = model.tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [{"generated_text": text.strip()} for text in texts]
+    new_tokens = int(parameters["max_new_tokens"])
+    encoded = [encode(model.tokenizer, prompt, model.generator.eos_token_ids) for prompt in prompts]
+    _check_lengths(encoded, new_tokens, model.generator.context)
+    try:
+        with torch.inference_mode():
+            completions = model.generator.complete(encoded, new_tokens, nobody_waits, **_sampling(parameters))
+    except TooLargeError as error:
+        raise RequestError(f"{error}; send a shorter one") from error
+    return [{"generated_text": text} for text in decode(model.tokenizer, completions)]
 
 
 def output_fn(prediction: list[dict[str, str]], accept: str) -> str:
@@ -223,17 +205,6 @@ def _record(folder: Path) -> ArtifactRecord:
     """What the folder's lorasum.json says; an empty record where there is none, as in a base model's folder."""
     record = folder / RECORD_FILE
     return read_record(record.read_bytes() if record.is_file() else "{}")
-
-
-def _eos_token_ids(*found: int | Sequence[int] | None) -> tuple[int, ...]:
-    """All of them, each once: a model may stop at several, given as a number or as a list."""
-    lists = [[ids] if isinstance(ids, int) else list(ids or []) for ids in found]
-    return tuple(dict.fromkeys(token for ids in lists for token in ids))
-
-
-def _context(config: Any) -> int:
-    known = (getattr(config, name, None) for name in _CONTEXT_NAMES)
-    return next((length for length in known if isinstance(length, int) and length > 0), _CONTEXT_WITHOUT_LIMIT)
 
 
 def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -276,12 +247,6 @@ def _render(template: str | None, control_tokens: Sequence[str], dialogues: Sequ
     return [fill_template(template, dialogue, control_tokens) for dialogue in dialogues]
 
 
-def _encode(served: Served, prompt: str) -> list[int]:
-    """Token ids as in training: the tokenizer's own special tokens, but no EOS after the prompt."""
-    ids: list[int] = served.tokenizer(prompt)["input_ids"]
-    return ids[:-1] if ids and ids[-1] in served.eos_token_ids else ids
-
-
 def _check_lengths(encoded: Sequence[Sequence[int]], new_tokens: int, context: int) -> None:
     for number, ids in enumerate(encoded, 1):
         if not ids:
@@ -292,48 +257,7 @@ def _check_lengths(encoded: Sequence[Sequence[int]], new_tokens: int, context: i
             )
 
 
-def _generate(
-    served: Served,
-    encoded: Sequence[Sequence[int]],
-    parameters: Mapping[str, float],
-    nobody_waits: Callable[[], bool],
-) -> list[list[int]] | None:
-    """New token ids of each prompt, up to its EOS; None if they do not fit in GPU memory together.
-
-    The prompts are padded on the left, so that all completions start in one column.
-    """
-    import torch
-
-    def stop(ids: Any, scores: Any, **_: Any) -> Any:
-        if nobody_waits():
-            raise AbandonedError("nobody waits for the answer any more")
-        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-
-    width = max(len(ids) for ids in encoded)
-    ids = torch.tensor([[served.pad_token_id] * (width - len(row)) + list(row) for row in encoded])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in encoded])
-    device = served.model.device
-    try:
-        with torch.inference_mode():
-            rows = served.model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                max_new_tokens=int(parameters["max_new_tokens"]),
-                prefill_chunk_size=PIECE if width > PIECE else None,
-                stopping_criteria=[stop],
-                **_sampling(parameters),
-            )
-    except torch.cuda.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return None
-    return [_until_eos(row, served.eos_token_ids) for row in rows[:, width:].tolist()]
-
-
 def _sampling(parameters: Mapping[str, float]) -> dict[str, Any]:
     if parameters["temperature"] < _GREEDY_BELOW:
         return {"do_sample": False}
     return {"do_sample": True, "top_k": 0, "temperature": parameters["temperature"], "top_p": parameters["top_p"]}
-
-
-def _until_eos(ids: list[int], eos_token_ids: Sequence[int]) -> list[int]:
-    return ids[: next((place for place, token in enumerate(ids) if token in eos_token_ids), len(ids))]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import batching
+import generation
 import inference
 from lorasum import paths
 
@@ -61,7 +62,7 @@ def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monk
 def test_an_answer_does_not_depend_on_the_pieces(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ["Ana: the printer is eating paper again " * count for count in (7, 1, 12)]
     whole = ask(served, prompts)
-    monkeypatch.setattr(inference, "PIECE", 16)
+    monkeypatch.setattr(generation, "PIECE", 16)
     assert ask(served, prompts) == whole
 
 
@@ -111,6 +112,7 @@ def ask(prompts):
     data = inference.input_fn(json.dumps({"inputs": prompts, "parameters": {"max_new_tokens": 1}}), "application/json")
     return inference.predict_fn(data, served)
 import batching
+import generation
 batching.free_bytes = lambda device: 100_000_000
 ask(["hi"])
 before = peak()
