@@ -17,8 +17,7 @@ state that leaks changes it by 1e-4 even in tiny random models. The right column
 with depth and the third check does not need it; it is for int8 products of activations too. A route that fails is not
 taken. The last route, one example per forward pass, is the truth itself.
 
-The head is looked at first: it is plain if the body's last hidden state goes into it as it is, and the model's logits
-are what comes out of it, value for value. Multipliers, soft caps and projections before or after the head show there.
+The head is looked at first (heads.py).
 
 Cost: about fifteen passes over at most 31 tokens, which is a few seconds for 7 billion parameters.
 """
@@ -34,10 +33,13 @@ import torch
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 from engine.arguments import Arguments
-from engine.attention import Examples, NotCovered, attend_within_examples, restore_attention
+from engine.attention import NotCovered, attend_within_examples, restore_attention
 from engine.batches import IGNORED, Batch, collate
 from engine.failure import TrainingError
-from engine.routes import Route, RoutedLoss, accepted_inputs, can_leave_out_logits, model_body, single_examples
+from engine.heads import choose_head
+from engine.kernels import Examples
+from engine.routes import Route, RoutedLoss, accepted_inputs, single_examples
+from rope import frequency_limit
 
 _LENGTHS = (11, 13, 7)  # tokens of the three examples, at most; the second is exchanged
 _PROMPT = 3  # of them without a label, at most
@@ -78,84 +80,20 @@ def find_route(
     with _undisturbed(causal):
         tolerance = _tolerance(causal, arguments)
         batch, changed = _batches(causal, longest, sample)
-        head = choose_head(causal, arguments, batch, tolerance)
-        truth_route = Route("transformers", together=False, head="all")
-        truth = _Result.of(RoutedLoss(causal, None, truth_route), causal, batch)
+        alone = Route("transformers", together=False, head="all")
+        truth = _Result.of(RoutedLoss(causal, None, alone), causal, batch)
         _refuse_the_hopeless(causal, truth, batch, tolerance)
+        trial = _Trial(causal, longest, batch, changed, truth, tolerance)
+        alone = replace(alone, head=choose_head(causal, arguments, batch, tolerance.loss))
         before, reason = causal.config._attn_implementation, ""
         for attention in dict.fromkeys((arguments.engine_attention, "transformers")):
-            route = Route(attention, together=True, head=head, reason=reason)
-            examples = None
-            try:
-                if attention != "transformers":
-                    examples = attend_within_examples(causal, longest, attention)
-                reason = _difference(
-                    RoutedLoss(causal, examples, route), causal, truth, batch, changed, examples, tolerance
-                )
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # whatever the model's code stumbles over: then this route is not for it
-                reason = f"{type(error).__name__}: {error}" if not isinstance(error, NotCovered) else str(error)
-            if not reason and _reads_lengths(causal, longest):
-                reason = "its rotary embedding depends on the length of the row"
+            route = replace(alone, attention=attention, together=True, reason=reason)
+            examples, reason = trial.of(route)
             if not reason:
                 return examples, route
             _log.info("%s attention, all examples in one pass: %s", attention, reason)
             restore_attention(causal, before)
-    return None, replace(truth_route, head=head, reason=reason)
-
-
-def choose_head(causal: Any, arguments: Arguments, batch: Batch, tolerance: Tolerance) -> str:
-    """The `head` of a Route: `labels` if the head is plain, `rows` if the model can leave logits out, else `all`."""
-    if arguments.engine_head == "all":
-        return "all"
-    one = next(single_examples(batch))
-    if head_is_plain(causal, one[INPUT_IDS]):
-        return "labels"
-    if not can_leave_out_logits(causal):
-        return "all"
-    with torch.no_grad():
-        chosen, whole = (
-            RoutedLoss(causal, None, Route("transformers", together=False, head=head))(one)[0]
-            for head in ("rows", "all")
-        )
-    return "rows" if torch.allclose(chosen, whole, rtol=tolerance.loss) else "all"
-
-
-def head_is_plain(causal: Any, ids: torch.Tensor, by_value: bool = True) -> bool:
-    """Whether the logits follow from the body's last hidden state by one frozen linear layer, and nothing else.
-
-    Args:
-        causal: a transformers causal language model.
-        ids: (1, tokens) int64, an input to try it with.
-        by_value: compare values; otherwise compare where they are stored, as for tensors without values.
-    """
-    head, body = causal.get_output_embeddings(), model_body(causal)
-    if type(head) is not torch.nn.Linear or head.weight.requires_grad:
-        return False
-    seen: dict[str, Any] = {}
-
-    def note_body(_module: Any, _inputs: Any, output: Any) -> None:
-        seen["hidden"] = getattr(output, "last_hidden_state", seen.get("hidden"))
-
-    def note_head(_module: Any, inputs: Any, output: Any) -> None:
-        seen["input"], seen["output"] = inputs[0], output
-
-    # OPT calls a model inside its body instead of the body; of those that are called, the outermost ends last.
-    bodies = [module for module in body.modules() if hasattr(module, "base_model_prefix")]
-    hooks = [module.register_forward_hook(note_body) for module in bodies] + [head.register_forward_hook(note_head)]
-    try:
-        with torch.no_grad():
-            logits = causal(**accepted_inputs(causal, input_ids=ids, use_cache=False)).logits
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if len(seen) < 3 or seen["hidden"] is None or logits.shape[1] != ids.shape[1]:
-        return False
-    pairs = [(seen["hidden"], seen["input"]), (seen["output"], logits)]
-    if by_value:
-        return all(one.shape == other.shape and torch.equal(one.float(), other.float()) for one, other in pairs)
-    return all(one.untyped_storage()._cdata == other.untyped_storage()._cdata for one, other in pairs)
+    return None, replace(alone, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,27 +115,54 @@ class _Result:
         return cls((loss.detach() / count).item(), torch.cat(flat) if flat else torch.empty(0))
 
 
-def _difference(
-    loss_of: RoutedLoss,
-    causal: Any,
-    truth: _Result,
-    batch: Batch,
-    changed: Batch,
-    examples: Examples | None,
-    tolerance: Tolerance,
-) -> str:
-    """What is wrong with a route, in words; empty if nothing is."""
-    found = _Result.of(loss_of, causal, batch)
-    if examples is not None and not examples.used:
-        return "it does not take its attention from transformers' interface"
-    if abs(found.loss - truth.loss) > tolerance.loss * abs(truth.loss):
-        return f"the packed loss is {found.loss:.6g}, that of single examples {truth.loss:.6g}"
-    if not (off := _apart(found, truth)) <= tolerance.gradient:
-        return f"the packed gradient is {off:.2%} off that of single examples"
-    before, after = (_Result.of(loss_of, causal, _without_the_second(other)) for other in (batch, changed))
-    if not _apart(before, after) <= tolerance.neighbours:
-        return "an example changes when its neighbour in the pack does"
-    return ""
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What routes are tried with, and the truth that they are compared with."""
+
+    causal: Any
+    longest: int
+    """Tokens of the longest example of either split."""
+    batch: Batch
+    changed: Batch
+    """The same with other tokens in the second example."""
+    truth: _Result
+    tolerance: Tolerance
+
+    def of(self, route: Route) -> tuple[Examples | None, str]:
+        """Replace the model's attention as `route` wants it, and compare: what is wrong, in words; empty if nothing is.
+
+        Also returns what the replaced attention reads.
+        """
+        examples = None
+        try:
+            if route.attention != "transformers":
+                examples = attend_within_examples(self.causal, self.longest, route.attention)
+            reason = self._difference(RoutedLoss(self.causal, examples, route), examples)
+        except torch.OutOfMemoryError:
+            raise
+        except NotCovered as wanted:
+            reason = str(wanted)
+        except Exception as error:  # whatever the model's code stumbles over: then this route is not for it
+            reason = f"{type(error).__name__}: {error}"
+        limit = frequency_limit(self.causal)  # the probe's examples are too short to show it
+        if not reason and limit is not None and self.longest > limit:
+            reason = "its rotary embedding depends on the length of the row"
+        return examples, reason
+
+    def _difference(self, loss_of: RoutedLoss, examples: Examples | None) -> str:
+        found = _Result.of(loss_of, self.causal, self.batch)
+        if examples is not None and not examples.used:
+            return "it does not take its attention from transformers' interface"
+        if abs(found.loss - self.truth.loss) > self.tolerance.loss * abs(self.truth.loss):
+            return f"the packed loss is {found.loss:.6g}, that of single examples {self.truth.loss:.6g}"
+        if not (off := _apart(found, self.truth)) <= self.tolerance.gradient:
+            return f"the packed gradient is {off:.2%} off that of single examples"
+        before, after = (
+            _Result.of(loss_of, self.causal, _without_the_second(batch)) for batch in (self.batch, self.changed)
+        )
+        if not _apart(before, after) <= self.tolerance.neighbours:
+            return "an example changes when its neighbour in the pack does"
+        return ""
 
 
 def _apart(one: _Result, other: _Result) -> float:
@@ -263,25 +228,6 @@ def _without_the_second(batch: Batch) -> Batch:
     rows, labels = batch["rows"], batch["labels"].clone()
     labels[:, start:end] = IGNORED
     return batch | {"rows": rows[(rows < start - 1) | (rows >= end)], "labels": labels}
-
-
-def _reads_lengths(causal: Any, longest: int) -> bool:
-    """Whether examples of up to `longest` tokens are rotated by other frequencies than shorter ones.
-
-    transformers' `longrope` and `dynamic` choose frequencies by the largest position of a row, so a short example
-    beside a long one would get the long one's. The probe's examples are too short to show it.
-    """
-    for module in causal.modules():
-        kind, limit = getattr(module, "rope_type", None), getattr(module, "original_max_seq_len", None)
-        kinds = kind.values() if isinstance(kind, dict) else [kind]
-        if any(isinstance(k, str) and (k == "longrope" or "dynamic" in k) for k in kinds):
-            text = causal.config.get_text_config()
-            limit = getattr(text, "original_max_position_embeddings", None) or limit
-            rope = getattr(text, "rope_parameters", None) or {}
-            limit = rope.get("original_max_position_embeddings") or limit
-            if limit is None or longest > limit:
-                return True
-    return False
 
 
 def _tolerance(causal: Any, arguments: Arguments) -> Tolerance:

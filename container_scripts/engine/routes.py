@@ -18,8 +18,8 @@ import torch
 from torch.nn import functional
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS
-from engine.attention import Examples
 from engine.batches import IGNORED, Batch
+from engine.kernels import Examples
 from engine.loss import head_loss
 
 

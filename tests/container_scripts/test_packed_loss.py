@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from conftest_engine import ARCHITECTURES, examples_of, random_model, random_packs, with_adapter
+from engine.alibi import alibi_factors, alibi_slopes
 from engine.arguments import Arguments
-from engine.attention import Examples, causal_blocks, flex
 from engine.batches import IGNORED, collate
-from engine.bloom import alibi_factors, alibi_slopes
 from engine.failure import TrainingError
+from engine.kernels import Examples, Scores, causal_blocks, flex
 from engine.loss import CHUNK_ROWS, head_loss
 from engine.packed_loss import PackedLoss
 
@@ -99,7 +99,7 @@ def test_windows_and_soft_caps_keep_transformers_attention() -> None:
 
 
 def test_long_alibi_examples_equal_eager_attention() -> None:
-    """Positions of two digits (bloom.alibi_factors)."""
+    """Positions of two digits (alibi.alibi_factors)."""
     packs = random_packs(5, [[1100, 513, 3]])
     plain, packed = with_adapter(random_model("bloom"), adapter="peft"), with_adapter(random_model("bloom"))
     with torch.no_grad():
@@ -146,9 +146,9 @@ def heads_and_examples(device: str = "cpu", kv_heads: int = 6) -> tuple[list[tor
 def test_flex_attention_equals_one_call_per_example(kv_heads: int, alibi: bool) -> None:
     """FlexAttention, uncompiled, forward only, as far as a CPU goes. float32, 1e-5."""
     (query, key, value), examples = heads_and_examples(kv_heads=kv_heads)
-    slopes = alibi_slopes(6) if alibi else None
-    expected = causal_blocks(query, key, value, examples, slopes=slopes)
-    torch.testing.assert_close(flex(query, key, value, examples, slopes=slopes), expected, atol=1e-5, rtol=1e-5)
+    scores = Scores(slopes=alibi_slopes(6) if alibi else None)
+    expected = causal_blocks(query, key, value, examples, scores)
+    torch.testing.assert_close(flex(query, key, value, examples, scores), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -162,13 +162,13 @@ def test_flex_attention_is_refused_without_a_gpu() -> None:
 def test_flex_attention_has_the_gradients_of_one_call_per_example(kv_heads: int, alibi: bool) -> None:
     """bf16 on the GPU against float32: 2% of the largest gradient."""
     tensors, examples = heads_and_examples("cuda", kv_heads)
-    slopes = alibi_slopes(6).cuda() if alibi else None
+    scores = Scores(slopes=alibi_slopes(6).cuda() if alibi else None)
     upstream = torch.randn_like(tensors[0])
     gradients = []
     for attend, dtype in ((causal_blocks, torch.float32), (causal_blocks, torch.bfloat16), (flex, torch.bfloat16)):
         query, key, value = inputs = [tensor.to(dtype).requires_grad_() for tensor in tensors]
         examples.set(examples.lengths, examples.positions)
-        attend(query, key, value, examples, slopes=slopes).backward(upstream.to(dtype))
+        attend(query, key, value, examples, scores).backward(upstream.to(dtype))
         gradients.append([tensor.grad.float() for tensor in inputs if tensor.grad is not None])
     for expected, *others in zip(*gradients, strict=True):
         for found in others:

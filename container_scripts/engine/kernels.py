@@ -1,0 +1,170 @@
+"""The attention kernels: causal attention inside each example of a batch, in two ways that give the same.
+
+* causal_blocks: scaled_dot_product_attention with is_causal=True, once per example. Exact on every device, and no
+  (T, T) mask is made. For examples of 200 tokens in a pack of 2,048 this is a tenth of the whole square's work.
+* flex: one FlexAttention kernel for all examples, with the mask that attention.py draws as block mask. It trains on a
+  GPU only.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.alibi import alibi_factors, with_alibi
+from engine.failure import TrainingError
+
+_SMALL_BLOCKS = {  # FlexAttention's tile sizes for 100 KB of shared memory: compute capability 8.6, 8.9 and 12.0
+    "BLOCK_M": 64,
+    "BLOCK_N": 64,
+    "BLOCK_M1": 32,
+    "BLOCK_N1": 64,
+    "BLOCK_M2": 64,
+    "BLOCK_N2": 32,
+}
+
+
+class Examples:
+    """The examples of the current batch. Every attention layer of the model holds this one object.
+
+    Keyword arguments of the model's forward cannot carry them: some architectures do not pass those on to their layers.
+    A layer that is recomputed in the backward pass finds the right examples too, because the next batch is set only
+    after the backward pass.
+    """
+
+    def __init__(self) -> None:
+        self.lengths: Sequence[int] = ()
+        self.positions = torch.empty(0)
+        self.used = False
+        """Whether a layer of the model has called the attention that reads this."""
+        self._derived: dict[str, Any] = {}
+
+    def set(self, lengths: Sequence[int], positions: torch.Tensor) -> None:
+        """Start the next batch.
+
+        Args:
+            lengths: the number of tokens of each example.
+            positions: (1, tokens) int64, restarting at 0 with each example.
+        """
+        self.lengths, self.positions = lengths, positions
+        self._derived = {}
+
+    def derive(self, name: str, make: Callable[[], Any]) -> Any:
+        """A value that all layers need for this batch, such as the block mask: made at the first call, then kept."""
+        if name not in self._derived:
+            self._derived[name] = make()
+        return self._derived[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What an attention does to its scores, q . k."""
+
+    scale: float | None = None
+    """They are multiplied by it; None means 1/sqrt(head_dim)."""
+    dropout: float = 0.0
+    """Probability that a weight, which is made of a score, is dropped."""
+    slopes: torch.Tensor | None = None
+    """(heads,) float32, the slopes of ALiBi (alibi.py); None without ALiBi."""
+
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Examples, Scores], torch.Tensor]
+"""(query, key, value, examples, scores) → the attention's output; shapes as in `causal_blocks`."""
+
+
+def causal_blocks(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    examples: Examples,
+    scores: Scores,
+) -> torch.Tensor:
+    """Causal attention inside each example: one call of PyTorch's kernel per example.
+
+    Args:
+        query: (1, heads, tokens, head_dim), any float dtype.
+        key, value: (1, kv_heads, tokens, head_dim), the dtype of `query`.
+        examples: the examples of this batch.
+        scores: what the model does to them.
+
+    Returns:
+        (1, heads, tokens, head_dim), the dtype of `query`.
+    """
+    head_dim, scale, slopes = query.shape[3], scores.scale, scores.slopes
+    if slopes is not None:
+        scale = scale or 1 / math.sqrt(head_dim)
+        factors = examples.derive("alibi", lambda: alibi_factors(slopes / scale, examples.positions, query.dtype))
+        query, key, value = with_alibi(query, key, value, *factors)
+    shared = query.shape[1] != key.shape[1]
+    out = [
+        functional.scaled_dot_product_attention(
+            q, k, v, dropout_p=scores.dropout, is_causal=True, scale=scale, enable_gqa=shared
+        )
+        for q, k, v in zip(*(t.split(list(examples.lengths), dim=2) for t in (query, key, value)), strict=True)
+    ]
+    return torch.cat(out, dim=2)[..., :head_dim]
+
+
+def flex(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    examples: Examples,
+    scores: Scores,
+) -> torch.Tensor:
+    """As causal_blocks, but one kernel computes all examples (FlexAttention, Dong et al. 2024); compiled on CUDA.
+
+    Raises:
+        TrainingError: the model drops attention weights, which this kernel cannot do.
+    """
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if scores.dropout:
+        raise TrainingError("FlexAttention has no dropout on its weights", "set training.engine.attention to examples")
+    on_gpu, slopes = query.is_cuda, scores.slopes
+
+    def alibi(score: torch.Tensor, _batch: Any, head: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return score + slopes[head] * (k - q)  # type: ignore[index]
+
+    kernel: Any = _compiled(flex_attention) if on_gpu else flex_attention
+    out: torch.Tensor = kernel(
+        query,
+        key,
+        value,
+        score_mod=alibi if slopes is not None else None,
+        block_mask=examples.derive("block_mask", lambda: _block_mask(examples.positions)),
+        scale=scores.scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+        kernel_options=_SMALL_BLOCKS if on_gpu and _little_shared_memory(query.device) else None,
+    )
+    return out
+
+
+def _block_mask(positions: torch.Tensor) -> Any:
+    """The mask that is drawn at the head of attention.py, as FlexAttention wants it.
+
+    Args:
+        positions: (1, tokens) int64, restarting at 0 with each example.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    example, tokens = (positions[0] == 0).cumsum(0), positions.shape[1]
+
+    def visible(_batch: Any, _head: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return (example[q] == example[k]) & (q >= k)
+
+    return create_block_mask(visible, None, None, tokens, tokens, device=str(positions.device))
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=True)  # packs differ in length: one kernel for all
+
+
+@cache
+def _little_shared_memory(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) in ((8, 6), (8, 9), (12, 0))
