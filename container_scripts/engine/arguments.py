@@ -48,6 +48,8 @@ class Arguments:
     """Names of the modules that get an adapter, separated by commas; auto: the attention projections; or all-linear."""
     lora_rslora: bool = False
     """The update is scaled by lora_alpha / sqrt(lora_r) instead."""
+    lora_dora: bool = False
+    """Each row of an adapted weight gets a trained length of its own (DoRA, Liu et al. 2024)."""
     epochs: float = 3.0
     """Passes over the training packs."""
     max_steps: int = -1

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from engine.arguments import Arguments
 from engine.attention import NotCovered, attend_within_examples, restore_attention
-from engine.linear import adapted_linear
-from engine.model import is_linear
-from engine.probe import head_is_plain
+from engine.heads import head_is_plain
+from engine.linear import adapted_linear, dora_linear
+from engine.model import target_layers
 from engine.routes import accepted_inputs, model_body
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Saved:
     """How many layers can recompute their activations."""
     adapter_parameters: int
     plain_head: bool
-    """See probe.head_is_plain."""
+    """See heads.head_is_plain."""
 
 
 def skeleton(base: Path) -> Any:
@@ -116,14 +116,15 @@ def recompute_layers(model: Any, count: int) -> int:
 class _FakeLora(torch.nn.Module):
     """Stands for a layer with an adapter and saves the same tensors. PEFT itself cannot be used on fake tensors."""
 
-    def __init__(self, layer: Any, r: int, dropout: float, fused: bool) -> None:
+    def __init__(self, layer: Any, arguments: Arguments) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, r = layer, arguments.lora_r
         self.transposed = not isinstance(layer, torch.nn.Linear)  # GPT-2's Conv1D
         out_features, in_features = reversed(layer.weight.shape) if self.transposed else layer.weight.shape
         self.a = torch.nn.Parameter(torch.empty(r, in_features, dtype=torch.float32))
         self.b = torch.nn.Parameter(torch.empty(out_features, r, dtype=torch.float32))
-        self.dropout, self.fused = dropout, fused
+        self.magnitude = torch.nn.Parameter(torch.empty(out_features)) if arguments.lora_dora else None
+        self.dropout, self.fused = arguments.lora_dropout, arguments.engine_adapter == "fused"
 
     def _weight_in(self, dtype: torch.dtype) -> torch.Tensor:
         weight: torch.Tensor = self.layer.weight.to(dtype)
@@ -140,6 +141,10 @@ class _FakeLora(torch.nn.Module):
         return cast("torch.Tensor | None", self.layer.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.magnitude is not None:  # PEFT's saves about as much
+            return dora_linear(
+                x, self.a, self.b, self.magnitude, self._weight_in, self.layer, self.bias, dropout=self.dropout
+            )
         if self.fused:  # its dropout saves nothing, so it is left out
             return adapted_linear(x, self.a, self.b, self._weight_in, self.layer)
         low = functional.linear(functional.dropout(x.to(self.a.dtype), self.dropout), self.a)
@@ -149,17 +154,12 @@ class _FakeLora(torch.nn.Module):
 
 def _add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
     """Put a _FakeLora around each target layer; return how many parameters the adapters have."""
-    chosen = [
-        (name, module)
-        for name, module in model.named_modules()
-        if is_linear(module) and any(name == t or name.endswith(f".{t}") for t in targets)
-    ]
     parameters = 0
-    for name, module in chosen:
+    for name, module in target_layers(model, targets).items():
         parent, _, own = name.rpartition(".")
-        layer = _FakeLora(module, arguments.lora_r, arguments.lora_dropout, arguments.engine_adapter == "fused")
+        layer = _FakeLora(module, arguments)
         setattr(model.get_submodule(parent), own, layer)
-        parameters += layer.a.numel() + layer.b.numel()
+        parameters += sum(parameter.numel() for parameter in layer.parameters(recurse=False))
     return parameters
 
 

@@ -1,6 +1,7 @@
 """Linear layers with a frozen, quantized weight and a LoRA adapter.
 
-The weights are bitsandbytes', the adapter's parameters are PEFT's, and the arithmetic is here.
+The weights are bitsandbytes', the adapter's parameters are PEFT's, and the arithmetic is here. layers.py puts it into a
+model.
 
 One layer, with T = tokens of the batch, I = in_features, O = out_features, r = the adapter's rank, s = alpha / r:
 
@@ -27,15 +28,20 @@ product and then let go, in both passes. Example for I = O = 4,096, r = 8, T = 2
 W 16 MiB as int8 and 32 MiB dequantized. PEFT around bitsandbytes saves x, a dropped copy of x, and a mask for each
 layer.
 
-Why not bitsandbytes' own int8 product: it quantizes the activations too. On CUDA it searches for outliers, which waits
-for the device in every layer. On a CPU its evaluation path is many times slower than its training path, and its
-training path saves x for the gradient of W. Its 4-bit layers repack their weights at their first evaluation.
+DoRA gives every row of W + s B A a length of its own, m (O,), which is trained too:
 
-Sources: LoRA (Hu et al. 2021); int8 with one absmax per row (Dettmers et al. 2022); NF4 (Dettmers et al. 2023).
+    c = m / ||W + s B A||          (O,)   row norms in float32; for the gradient they are constants
+    y = c (x W^T + s h B^T) + bias        (T, O)
+    dm = sum over T of g (x W^T + s h B^T) / ||W + s B A||,    and c g takes the place of g above
+
+Saved beside x and h: what c multiplies, (T, O). With dropout, PEFT drops values of x before W too, in the part that
+c - 1 multiplies: y = (x - x * m) W^T + c ((x * m) W^T + s h B^T) + bias, which is a second large product.
+
+Sources: LoRA (Hu et al. 2021); DoRA (Liu et al. 2024); int8 with one absmax per row (Dettmers et al. 2022); NF4
+(Dettmers et al. 2023).
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -46,14 +52,13 @@ Dequantize = Callable[[torch.dtype], torch.Tensor]
 Multiply = Callable[[torch.Tensor], torch.Tensor]
 """x, (tokens, in_features) → x W^T + bias, (tokens, out_features): a new tensor, which the caller may change."""
 _LEVELS = 2**16  # values of an int16
-_OUTLIER = 6.0  # LLM.int8()'s threshold: activation columns with a larger value are multiplied in the compute dtype
 
 
 class _FrozenLinear(torch.autograd.Function):
     """y = x W^T + bias, and dx = g W. Nothing is saved: dx needs only the weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, multiply: Multiply, dequantize: Dequantize) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, dequantize: Dequantize, multiply: Multiply) -> torch.Tensor:
         ctx.dequantize = dequantize
         return _shaped_as(x, multiply(x.flatten(0, -2)))
 
@@ -156,119 +161,41 @@ def adapted_linear(
     return out
 
 
-def dequantize_int8(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """An int8 weight in `dtype`, (out_features, in_features): codes · scales, one scale per row.
-
-    Args:
-        codes: (out_features, in_features) int8.
-        scales: (out_features,) float32: the largest absolute weight of each row, divided by 127.
-        dtype: any float dtype; each weight is rounded to it once.
-    """
-    if codes.is_cuda:  # one pass over the weight
-        return torch.mul(codes, scales[:, None], out=torch.empty(codes.shape, dtype=dtype, device=codes.device))
-    return codes.to(dtype).mul_(scales[:, None])  # a CPU multiplies one type twenty times faster than two
-
-
-def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized", adapter: str = "fused") -> int:
-    """Replace the forward of every quantized layer and of every layer with an adapter; return how many there are.
-
-    Args:
-        model: a frozen model under PEFT, changed in place.
-        linear: how int8 layers multiply in the forward pass. `dequantized`: by the weight in the compute dtype. `int8`:
-            the activations are quantized row by row, and codes are multiplied by codes. `llm.int8`: the same, but
-            activation columns with outliers are multiplied in the compute dtype (Dettmers et al. 2022). The backward
-            pass always uses the dequantized weight.
-        adapter: `fused`: layer and adapter are one step, as above. `peft`: PEFT's own forward calls the layer.
-    """
-    from peft.tuners.lora import LoraLayer
-
-    modules: list[Any] = list(model.modules())  # a LoraLayer comes before the base layer that it holds
-    fused, count = set(), 0  # base layers that their adapter's forward already covers
-    for module in modules:
-        if isinstance(module, LoraLayer) and adapter == "fused":
-            layer: Any = module.get_base_layer()
-            module.forward = partial(_adapted_forward, module, *_multiply_and_dequantize(layer, linear))
-            fused.add(layer)
-        elif is_quantized(module) and module not in fused:
-            module.forward = partial(_frozen_forward, *_multiply_and_dequantize(module, linear))
-        else:
-            continue
-        count += 1
-    return count
-
-
-def _adapted_forward(self: Any, multiply: Multiply, dequantize: Dequantize, x: torch.Tensor) -> torch.Tensor:
-    (name,) = self.active_adapters
-    dropout = self.lora_dropout[name]
-    p = dropout.p if self.training and isinstance(dropout, torch.nn.Dropout) else 0.0
-    a, b = self.lora_A[name].weight, self.lora_B[name].weight
-    return adapted_linear(x, a, b, dequantize, multiply, self.scaling[name], p)
-
-
-def _frozen_forward(multiply: Multiply, dequantize: Dequantize, x: torch.Tensor) -> torch.Tensor:
-    out: torch.Tensor = _FrozenLinear.apply(x, multiply, dequantize)  # type: ignore[no-untyped-call]
+def frozen_linear(x: torch.Tensor, dequantize: Dequantize, multiply: Multiply) -> torch.Tensor:
+    """x W^T + bias without an adapter, differentiable in `x`; arguments as in adapted_linear."""
+    out: torch.Tensor = _FrozenLinear.apply(x, dequantize, multiply)  # type: ignore[no-untyped-call]
     return out
 
 
-def _multiply_and_dequantize(layer: Any, linear: str) -> tuple[Multiply, Dequantize]:
-    """The two functions of one layer: bitsandbytes' int8 or 4-bit, PyTorch's Linear, or GPT-2's transposed Conv1D."""
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
-    from transformers.pytorch_utils import Conv1D
-
-    if isinstance(layer, Linear8bitLt):
-        codes, absmax = layer.weight.data, layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
-        dequantize: Dequantize = partial(dequantize_int8, codes, absmax.float() / 127)
-        if linear != "dequantized":
-            threshold = _OUTLIER if linear == "llm.int8" else 0.0
-            return partial(_int8_product, codes, absmax, layer.bias, threshold), dequantize
-    elif isinstance(layer, Linear4bit):
-        dequantize = partial(_nf4_weight, layer)
-    else:
-        dequantize = partial(_plain_weight, layer, isinstance(layer, Conv1D))
-    return partial(_product, dequantize, layer.bias), dequantize
-
-
-def weight_of(layer: Any, dtype: torch.dtype) -> torch.Tensor:
-    """The weight of a linear layer, quantized or not, in `dtype`: (out_features, in_features)."""
-    _, dequantize = _multiply_and_dequantize(layer, "dequantized")
-    return dequantize(dtype)
-
-
-def is_quantized(module: torch.nn.Module) -> bool:
-    """Whether a layer holds its weight as int8 or 4-bit codes."""
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
-
-    return isinstance(module, Linear8bitLt | Linear4bit)
-
-
-def _nf4_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
-    from bitsandbytes.functional import dequantize_4bit
-
-    weight: torch.Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
-    return weight
-
-
-def _plain_weight(layer: Any, transposed: bool, dtype: torch.dtype) -> torch.Tensor:
-    weight: torch.Tensor = layer.weight.to(dtype)
-    return weight.T if transposed else weight
-
-
-def _product(dequantize: Dequantize, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    return functional.linear(x, dequantize(x.dtype), bias)
-
-
-def _int8_product(
-    codes: torch.Tensor, absmax: torch.Tensor, bias: torch.Tensor | None, threshold: float, x: torch.Tensor
+def dora_linear(
+    x: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    magnitude: torch.Tensor,
+    dequantize: Dequantize,
+    multiply: Multiply,
+    bias: torch.Tensor | None = None,
+    scale: float = 1.0,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
-    """x W^T + bias by bitsandbytes' int8 kernels, which quantize each row of x.
+    """DoRA (Liu et al. 2024) as at the head of this module, differentiable in `x`, `a`, `b` and `magnitude`.
 
-    With a positive `threshold`, columns of x that hold a larger value are multiplied in the dtype of x instead.
+    Args:
+        x, a, b, dequantize, scale, dropout: as in adapted_linear.
+        magnitude: (out_features,) float32: the length of each row of the weight.
+        multiply: returns x W^T, without bias.
+        bias: (out_features,), or None.
+
+    Returns:
+        (..., out_features), in the dtype of `x`.
     """
-    operations = torch.ops.bitsandbytes
-    quantized, scales, outliers = operations.int8_vectorwise_quant(x.half(), threshold)
-    if threshold:
-        mixed = operations.int8_mixed_scaled_mm(x, quantized, codes, scales, absmax, outliers, bias)
-        out: torch.Tensor = mixed[0]
-    else:
-        out = operations.int8_scaled_mm(quantized, codes, scales, absmax, bias=bias, dtype=x.dtype)
-    return out
+    with torch.no_grad():
+        norm = torch.addmm(dequantize(torch.float32), b.float(), a.float(), alpha=scale).norm(dim=1)
+    kept = functional.dropout(x, dropout) if dropout else x
+    # In float32: c is so near to 1 that bf16 would not see it change.
+    out: torch.Tensor = adapted_linear(kept, a, b, dequantize, multiply, scale) * (magnitude / norm)
+    if dropout:
+        out = out + frozen_linear(x - kept, dequantize, multiply)
+    if bias is not None:
+        out = out + bias
+    return out.to(x.dtype)

@@ -6,7 +6,8 @@ Most is held at the end of the forward pass, inside the loss. `Memory` adds up w
     adapter       A and B of every target:  r*(I + O) values, 16 bytes each (value, gradient, two moments of AdamW)
     activations   what autograd saves of the layers for the backward pass, and the body's output
     head          logits of one chunk of rows (loss.py), and two tensors (labelled tokens, H)
-    workspace     the largest dequantized weight, and twice the largest tensor that one layer needs for a moment
+    workspace     the largest dequantized weight, and twice the largest tensor that one layer needs for a moment; with
+                  DoRA also the largest adapted weight and its sum with B A, float32
 
 (O, I, r as in linear.py; V = vocabulary, H = hidden size.) Activations differ most between architectures, so they are
 counted and not computed from a formula: the model is built of fake tensors (PyTorch's FakeTensorMode), which have
@@ -32,7 +33,7 @@ from engine.batches import Batch
 from engine.failure import TrainingError
 from engine.fake_pass import count_saved, recompute_layers, skeleton
 from engine.loss import CHUNK_ROWS
-from engine.model import quantized_layers
+from engine.model import quantized_layers, target_layers
 from engine.routes import can_leave_out_logits
 
 __all__ = ["Memory", "Plan", "estimate", "free_bytes", "plan_memory", "recompute_layers", "skeleton"]
@@ -83,12 +84,7 @@ class Plan:
 
 
 def plan_memory(
-    base: Path,
-    arguments: Arguments,
-    targets: Sequence[str],
-    packs: Sequence[Batch],
-    dtype: torch.dtype,
-    free: int,
+    base: Path, arguments: Arguments, targets: Sequence[str], packs: Sequence[Batch], dtype: torch.dtype, free: int
 ) -> Plan:
     """Choose the largest batch, then the fewest recomputed layers, that fit into `free` bytes.
 
@@ -98,18 +94,14 @@ def plan_memory(
         base: folder with the model's config.json; no weights are read.
         arguments: the job's.
         targets: names of the modules that get an adapter.
-        packs: rows of the dataset; only `example_lengths` and `prompt_lengths` are read. Those with most tokens have to
-            fit.
+        packs: rows of the dataset; only their lengths are read. Those with most tokens have to fit.
         dtype: compute dtype of the frozen model.
         free: free bytes on the device.
 
     Raises:
         TrainingError: it does not fit, even if every layer recomputes its activations.
     """
-    passes = arguments.gradient_accumulation_steps
-    sizes = [arguments.per_device_batch_size]
-    if not arguments.per_device_batch_size:  # auto
-        sizes = [size for size in range(min(passes, len(packs)), 0, -1) if passes % size == 0]
+    sizes = _batch_sizes(arguments, len(packs))
     largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
 
     def needed(size: int, recompute_all: bool) -> tuple[Memory, int]:
@@ -125,14 +117,26 @@ def plan_memory(
     if memory.total > room and arguments.gradient_checkpointing == "auto":
         memory, recomputed = _recompute_until_it_fits(memory, needed(size, True)[0], layers, room)
     if memory.total > free * _HOPELESS:
-        raise TrainingError(
-            f"this training needs {memory}, and {free / 2**30:.2f} GiB are free",
-            "lower data.max_length or training.per_device_batch_size, set training.gradient_checkpointing to auto, "
-            "or quantization to nf4",
-        )
-    if not arguments.per_device_batch_size:
-        arguments = replace(arguments, per_device_batch_size=size, gradient_accumulation_steps=passes // size)
-    return Plan(arguments, recomputed, layers, memory, free)
+        raise _too_large(memory, free)
+    passes = arguments.gradient_accumulation_steps * max(arguments.per_device_batch_size, 1) // size
+    chosen = replace(arguments, per_device_batch_size=size, gradient_accumulation_steps=passes)
+    return Plan(chosen, recomputed, layers, memory, free)
+
+
+def _too_large(memory: Memory, free: int) -> TrainingError:
+    return TrainingError(
+        f"this training needs {memory}, and {free / 2**30:.2f} GiB are free",
+        "lower data.max_length or training.per_device_batch_size, set training.gradient_checkpointing to auto, "
+        "or quantization to nf4",
+    )
+
+
+def _batch_sizes(arguments: Arguments, packs: int) -> list[int]:
+    """The packs at once that may be tried, the largest first: with `auto`, those that divide the packs of a step."""
+    if arguments.per_device_batch_size:
+        return [arguments.per_device_batch_size]
+    step = arguments.gradient_accumulation_steps
+    return [size for size in range(min(step, packs), 0, -1) if step % size == 0]
 
 
 def _tokens_and_rows(packs: Sequence[Batch], loss_on: str) -> tuple[list[int], int]:
@@ -188,23 +192,36 @@ def estimate(
     outline = skeleton(base)
     quantized = quantized_layers(outline) if arguments.quantization != "none" else frozenset()
     weights, largest_weight = _weight_bytes(outline, quantized, arguments.quantization, dtype)
+    summed = max((layer.weight.numel() for layer in target_layers(outline, targets).values()), default=0)
     counted = count_saved(base, outline, arguments, targets, lengths, dtype, recompute_all)
-    vocabulary, hidden = outline.get_output_embeddings().weight.shape
-    # The logits of one chunk of labelled rows, or what the model's own head computes, with its gradient.
-    chunk = min(rows, CHUNK_ROWS["cuda" if torch.cuda.is_available() else "cpu"])
-    if not counted.plain_head:
-        leaves_out = arguments.engine_head == "labels" and can_leave_out_logits(outline)
-        chunk = 2 * (rows if leaves_out else sum(lengths))
-    logits = 4 if dtype is torch.float32 else 6  # bytes per logit: float32, and a copy in `dtype` if that is another
-    in_head = chunk * vocabulary * logits + 2 * rows * hidden * dtype.itemsize
+    leaves_out = arguments.engine_head == "labels" and can_leave_out_logits(outline)
+    in_head = _head_bytes(outline, counted.plain_head, rows, rows if leaves_out else sum(lengths), dtype)
     memory = Memory(
         weights=weights,
         adapter=_ADAM * counted.adapter_parameters,
         activations=counted.bytes,
         head=in_head,
-        workspace=largest_weight + 2 * counted.largest + max(counted.one_layer - in_head, 0),
+        workspace=largest_weight
+        + (2 * torch.float32.itemsize * summed if arguments.lora_dora else 0)
+        + 2 * counted.largest
+        + max(counted.one_layer - in_head, 0),
     )
     return memory, counted.layers
+
+
+def _head_bytes(model: Any, plain: bool, rows: int, computed: int, dtype: torch.dtype) -> int:
+    """The logits of one chunk of labelled rows, or what the model's own head computes, with its gradient.
+
+    Args:
+        plain: whether the engine multiplies the head.
+        rows: how many tokens have a label.
+        computed: at how many tokens the model's own head computes logits.
+    """
+    vocabulary, hidden = model.get_output_embeddings().weight.shape
+    chunk = min(rows, CHUNK_ROWS["cuda" if torch.cuda.is_available() else "cpu"])
+    logits = 4 if dtype is torch.float32 else 6  # bytes per logit: float32, and a copy in `dtype` if that is another
+    at_once: int = (chunk if plain else 2 * computed) * vocabulary * logits + 2 * rows * hidden * dtype.itemsize
+    return at_once
 
 
 def _weight_bytes(model: Any, quantized: Collection[str], quantization: str, dtype: torch.dtype) -> tuple[int, int]:

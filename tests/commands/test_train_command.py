@@ -48,9 +48,14 @@ def test_hyperparameters_are_flags_of_the_training_script_as_text(make_config: M
         predict={"temperature": 0.5},
     )
     flags = hyperparameters(config)
-    later = {"keep", "early_stopping_patience", "lora_rslora"}  # not passed at their defaults: job names stay
+    later = {
+        "keep",
+        "early_stopping_patience",
+        "lora_rslora",
+        "lora_dora",
+    }  # not passed at their defaults: job names stay
     assert set(flags) == {field.name for field in fields(Arguments)} - {"checkpoint_dir"} - later
-    given = make_config(lora={"rslora": True}, training={"keep": "best", "early_stopping_patience": 2})
+    given = make_config(lora={"rslora": True, "dora": True}, training={"keep": "best", "early_stopping_patience": 2})
     assert later <= set(hyperparameters(given))
     read = parse_arguments([text for name, value in flags.items() for text in (f"--{name}", value)])
     assert (read.run_name, read.model_revision, read.max_steps, read.temperature) == ("chats", "v1", 7, 0.5)

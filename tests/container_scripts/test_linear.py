@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine.linear import adapted_linear, replace_linear_forwards
+from engine.layers import replace_linear_forwards
+from engine.linear import adapted_linear
 
 IN, OUT, R = 64, 24, 4
 
@@ -46,7 +47,7 @@ def conv1d_layer() -> tuple[torch.nn.Module, torch.Tensor]:
 LAYERS = [int8_layer, nf4_layer, plain_layer, conv1d_layer]
 
 
-def adapted(layer: torch.nn.Module, dropout: float = 0.0, **switches: str) -> Any:
+def adapted(layer: torch.nn.Module, dropout: float = 0.0, dora: bool = False, **switches: str) -> Any:
     """The layer under PEFT, A and B random, with our arithmetic unless a switch says otherwise."""
     from peft import LoraConfig, get_peft_model
 
@@ -54,6 +55,7 @@ def adapted(layer: torch.nn.Module, dropout: float = 0.0, **switches: str) -> An
         r=R,
         lora_alpha=8,
         lora_dropout=dropout,
+        use_dora=dora,
         target_modules=["0"],
         fan_in_fan_out=type(layer).__name__ == "Conv1D",
     )
@@ -66,11 +68,11 @@ def adapted(layer: torch.nn.Module, dropout: float = 0.0, **switches: str) -> An
     return model.train()
 
 
-def yardstick(weight: torch.Tensor, bias: torch.Tensor) -> Any:
+def yardstick(weight: torch.Tensor, bias: torch.Tensor, dropout: float = 0.0, dora: bool = False) -> Any:
     """PEFT's own forward, around a float32 layer."""
     layer = torch.nn.Linear(IN, OUT)
     layer.weight.data, layer.bias.data = weight, bias.detach().float()
-    model = adapted(layer, adapter="fused")
+    model = adapted(layer, dropout, dora)
     for module in model.modules():
         vars(module).pop("forward", None)  # back to the class's
     return model
@@ -82,7 +84,7 @@ def pass_through(model: Any, x: torch.Tensor, upstream: torch.Tensor) -> dict[st
     out.backward(upstream.to(out.dtype))
     grads = {name.split(".")[-3]: p.grad for name, p in model.named_parameters() if p.requires_grad}
     assert x.grad is not None
-    assert set(grads) == {"lora_A", "lora_B"}
+    assert {"lora_A", "lora_B"} <= set(grads) <= {"lora_A", "lora_B", "lora_magnitude_vector"}
     return {"out": out.detach(), "x": x.grad, **grads}
 
 
@@ -99,6 +101,35 @@ def test_an_adapted_layer_equals_peft_around_the_dequantized_layer(
     theirs = pass_through(yardstick(weight, layer.bias), x.float(), upstream.float())
     ours = pass_through(adapted(layer), x, upstream)
     assert ours["out"].dtype == ours["x"].dtype == dtype
+    for name, expected in theirs.items():
+        worst = tolerance * expected.abs().max().item()
+        torch.testing.assert_close(ours[name].float(), expected, atol=worst, rtol=0)
+
+
+@pytest.mark.parametrize("make", LAYERS)
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_dora_layer_equals_peft_around_the_dequantized_layer(
+    make: Callable[[], tuple[Any, torch.Tensor]], dropout: float, dtype: torch.dtype, tolerance: float
+) -> None:
+    """Output and all gradients, the magnitude's too, with the same values dropped; tolerances as above."""
+    torch.manual_seed(0)
+    layer, weight = make()
+    layer.bias.data = layer.bias.data.to(dtype)
+    x, upstream = torch.randn(2, 9, IN).to(dtype), torch.randn(2, 9, OUT).to(dtype)
+    results = []
+    for model, kind in (
+        (yardstick(weight, layer.bias, dropout, True), torch.float32),
+        (adapted(layer, dropout, True), dtype),
+    ):
+        for name, parameter in model.named_parameters():
+            if "magnitude" in name:
+                parameter.data = weight.norm(dim=1) * torch.linspace(0.5, 1.5, OUT)
+        torch.manual_seed(2)
+        results.append(pass_through(model, x.to(kind), upstream.to(kind)))
+    theirs, ours = results
+    assert ours["out"].dtype == ours["x"].dtype == dtype
+    assert "lora_magnitude_vector" in theirs
     for name, expected in theirs.items():
         worst = tolerance * expected.abs().max().item()
         torch.testing.assert_close(ours[name].float(), expected, atol=worst, rtol=0)

@@ -55,10 +55,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("quantization", ["int8", "none"])
-@pytest.mark.parametrize("recompute_all", [False, True])
-def test_the_estimate_is_within_a_tenth_of_the_peak(base: Path, quantization: str, recompute_all: bool) -> None:
-    arguments = Arguments(quantization=quantization, lora_dropout=0.05)
+@pytest.mark.parametrize(
+    ("quantization", "recompute_all", "dora"),
+    [
+        ("int8", False, False),
+        ("int8", True, False),
+        ("none", False, False),
+        ("none", True, False),
+        ("int8", False, True),
+    ],
+)
+def test_the_estimate_is_within_a_tenth_of_the_peak(
+    base: Path, quantization: str, recompute_all: bool, dora: bool
+) -> None:
+    arguments = Arguments(quantization=quantization, lora_dropout=0.05, lora_dora=dora)
     lengths = [200, 180, 132]
     pack = {"input_ids": [7] * sum(lengths), "example_lengths": lengths, "prompt_lengths": [n - 40 for n in lengths]}
     expected, layers = estimate(

@@ -49,6 +49,31 @@ def test_merged_weights_equal_pefts_bit_for_bit_in_float32(architecture: str, tm
     assert len(changed) == (2 if architecture == "bloom" else 4)
 
 
+@pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
+def test_dora_is_merged_as_peft_merges_it_bit_for_bit(quantization: str, tmp_path: Path) -> None:
+    """Trained on a quantized base, too: PEFT's merge is that of the saved adapter into the float32 base."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = save_base(tmp_path / "base", "llama", torch.float32)
+    arguments = Arguments(quantization=quantization, lora_r=4, lora_alpha=8, lora_dropout=0.0, lora_dora=True)
+    loaded = load_base(base, arguments, torch.float32, torch.device("cpu"))
+    adapted = add_adapter(loaded, arguments, resolve_targets(loaded, ("all-linear",)))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data += torch.randn(parameter.shape, generator=generator) * 0.1
+    try_merge(base, adapted)
+    adapted.save_pretrained(tmp_path / "adapter")
+    merge(base, tmp_path / "adapter", tmp_path)
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
+    plain.merge_and_unload().save_pretrained(tmp_path / "peft")
+    ours, theirs = load_all(tmp_path), load_all(tmp_path / "peft")
+    changed = [name for name, tensor in load_all(base).items() if not torch.equal(tensor, ours[name])]
+    assert len(changed) == 14
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_rslora_on_all_linear_layers_is_merged_as_peft_merges_it(tmp_path: Path) -> None:
     base = save_base(tmp_path / "base", "llama", torch.float32)
     arguments = Arguments(quantization="none", lora_r=4, lora_alpha=8, lora_dropout=0.0, lora_rslora=True)

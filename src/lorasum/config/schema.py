@@ -45,6 +45,9 @@ class LoraConfig(Section):
     layer but the head."""
     rslora: Annotated[bool, LATER] = False
     """Scale by alpha / sqrt(r), with which larger ranks learn as fast as small ones (Kalajdzievski 2023)."""
+    dora: Annotated[bool, LATER] = False
+    """Train the length of each row of an adapted weight too (DoRA, Liu et al. 2024). It takes more time and memory than
+    LoRA, and is merged like it."""
 
 
 class EngineConfig(Section):

@@ -1,0 +1,149 @@
+"""The layers of a model that linear.py computes, and how each kind of them holds and multiplies its weight.
+
+    layer           its weight is held as                        forward, `linear: dequantized`
+    Linear8bitLt    int8 codes and one scale per row             x (codes * scales)^T, dequantized for one product
+    Linear4bit      NF4 codes, whose scales are codes too        the same
+    Linear          a whole weight                               x W^T
+    Conv1D          a whole weight, (in, out): GPT-2's           x W
+
+Why not bitsandbytes' own int8 product: it quantizes the activations too. On CUDA it searches for outliers, which waits
+for the device in every layer. On a CPU its evaluation path is many times slower than its training path, and its
+training path saves x for the gradient of W. Its 4-bit layers repack their weights at their first evaluation.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from engine.linear import Dequantize, Multiply, adapted_linear, dora_linear, frozen_linear
+
+_OUTLIER = 6.0  # LLM.int8()'s threshold: activation columns with a larger value are multiplied in the compute dtype
+
+
+def dequantize_int8(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """An int8 weight in `dtype`, (out_features, in_features): codes · scales, one scale per row.
+
+    Args:
+        codes: (out_features, in_features) int8.
+        scales: (out_features,) float32: the largest absolute weight of each row, divided by 127.
+        dtype: any float dtype; each weight is rounded to it once.
+    """
+    if codes.is_cuda:  # one pass over the weight
+        return torch.mul(codes, scales[:, None], out=torch.empty(codes.shape, dtype=dtype, device=codes.device))
+    return codes.to(dtype).mul_(scales[:, None])  # a CPU multiplies one type twenty times faster than two
+
+
+def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized", adapter: str = "fused") -> int:
+    """Replace the forward of every quantized layer and of every layer with an adapter; return how many there are.
+
+    Args:
+        model: a frozen model under PEFT, changed in place.
+        linear: how int8 layers multiply in the forward pass. `dequantized`: by the weight in the compute dtype. `int8`:
+            the activations are quantized row by row, and codes are multiplied by codes. `llm.int8`: the same, but
+            activation columns with outliers are multiplied in the compute dtype (Dettmers et al. 2022). The backward
+            pass always uses the dequantized weight.
+        adapter: `fused`: layer and adapter are one step, as above. `peft`: PEFT's own forward calls the layer.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    modules: list[Any] = list(model.modules())  # a LoraLayer comes before the base layer that it holds
+    fused, count = set(), 0  # base layers that their adapter's forward already covers
+    for module in modules:
+        if isinstance(module, LoraLayer) and adapter == "fused":
+            layer: Any = module.get_base_layer()
+            bias = None if module.lora_magnitude_vector else layer.bias  # DoRA adds it after the magnitude
+            multiply, dequantize = _multiply_and_dequantize(layer, linear, bias)
+            module.forward = partial(_adapted_forward, module, multiply, dequantize)
+            fused.add(layer)
+        elif is_quantized(module) and module not in fused:
+            module.forward = partial(_frozen_forward, *_multiply_and_dequantize(module, linear, module.bias))
+        else:
+            continue
+        count += 1
+    return count
+
+
+def _adapted_forward(self: Any, multiply: Multiply, dequantize: Dequantize, x: torch.Tensor) -> torch.Tensor:
+    (name,) = self.active_adapters
+    dropout = self.lora_dropout[name]
+    p = dropout.p if self.training and isinstance(dropout, torch.nn.Dropout) else 0.0
+    a, b, scale = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+    if self.lora_magnitude_vector:
+        magnitude, bias = self.lora_magnitude_vector[name].weight, self.get_base_layer().bias
+        return dora_linear(x, a, b, magnitude, dequantize, multiply, bias, scale, p)
+    return adapted_linear(x, a, b, dequantize, multiply, scale, p)
+
+
+def _frozen_forward(multiply: Multiply, dequantize: Dequantize, x: torch.Tensor) -> torch.Tensor:
+    return frozen_linear(x, dequantize, multiply)
+
+
+def _multiply_and_dequantize(layer: Any, linear: str, bias: torch.Tensor | None) -> tuple[Multiply, Dequantize]:
+    """The two functions of one layer: bitsandbytes' int8 or 4-bit, PyTorch's Linear, or GPT-2's transposed Conv1D.
+
+    Args:
+        linear: see replace_linear_forwards.
+        bias: what the product adds: the layer's bias, or nothing.
+    """
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+    from transformers.pytorch_utils import Conv1D
+
+    if isinstance(layer, Linear8bitLt):
+        codes, absmax = layer.weight.data, layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
+        dequantize: Dequantize = partial(dequantize_int8, codes, absmax.float() / 127)
+        if linear != "dequantized":
+            threshold = _OUTLIER if linear == "llm.int8" else 0.0
+            return partial(_int8_product, codes, absmax, bias, threshold), dequantize
+    elif isinstance(layer, Linear4bit):
+        dequantize = partial(_nf4_weight, layer)
+    else:
+        dequantize = partial(_plain_weight, layer, isinstance(layer, Conv1D))
+    return partial(_product, dequantize, bias), dequantize
+
+
+def weight_of(layer: Any, dtype: torch.dtype) -> torch.Tensor:
+    """The weight of a linear layer, quantized or not, in `dtype`: (out_features, in_features)."""
+    _, dequantize = _multiply_and_dequantize(layer, "dequantized", None)
+    return dequantize(dtype)
+
+
+def is_quantized(module: torch.nn.Module) -> bool:
+    """Whether a layer holds its weight as int8 or 4-bit codes."""
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    return isinstance(module, Linear8bitLt | Linear4bit)
+
+
+def _nf4_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
+    from bitsandbytes.functional import dequantize_4bit
+
+    weight: torch.Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+    return weight
+
+
+def _plain_weight(layer: Any, transposed: bool, dtype: torch.dtype) -> torch.Tensor:
+    weight: torch.Tensor = layer.weight.to(dtype)
+    return weight.T if transposed else weight
+
+
+def _product(dequantize: Dequantize, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    return functional.linear(x, dequantize(x.dtype), bias)
+
+
+def _int8_product(
+    codes: torch.Tensor, absmax: torch.Tensor, bias: torch.Tensor | None, threshold: float, x: torch.Tensor
+) -> torch.Tensor:
+    """x W^T + bias by bitsandbytes' int8 kernels, which quantize each row of x.
+
+    With a positive `threshold`, columns of x that hold a larger value are multiplied in the dtype of x instead.
+    """
+    operations = torch.ops.bitsandbytes
+    quantized, scales, outliers = operations.int8_vectorwise_quant(x.half(), threshold)
+    if threshold:
+        mixed = operations.int8_mixed_scaled_mm(x, quantized, codes, scales, absmax, outliers, bias)
+        out: torch.Tensor = mixed[0]
+    else:
+        out = operations.int8_scaled_mm(quantized, codes, scales, absmax, bias=bias, dtype=x.dtype)
+    return out
