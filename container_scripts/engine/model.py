@@ -1,6 +1,7 @@
 """Loads what is trained: a frozen base model, quantized while it is read, and a float32 LoRA adapter on it."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from base_look import INDEX, WEIGHTS
 from engine.arguments import Arguments
 from engine.failure import TrainingError
-from engine.linear import is_quantized, replace_linear_forwards
+from engine.layers import is_quantized, replace_linear_forwards
 
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "README.md"]
 
@@ -136,6 +137,15 @@ def count_layers(model: Any) -> tuple[int, int]:
     return sum(layers), len(layers) - sum(layers)
 
 
+def target_layers(model: Any, targets: Collection[str]) -> dict[str, Any]:
+    """The linear layers that `targets` name, by their path: PEFT's rule, by which a name may be the end of a path."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if is_linear(module) and any(name == target or name.endswith(f".{target}") for target in targets)
+    }
+
+
 def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     """The names of the modules that get an adapter.
 
@@ -163,9 +173,21 @@ def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     if missing or not targets:
         raise TrainingError(
             f"no linear layer of {model.config.model_type} is called {', '.join(missing) or 'attention'}",
-            f"lora.targets can be: {', '.join(candidates)}",
+            f"lora.targets can be: {', '.join(candidates)}" + _about_experts(model),
         )
     return list(targets)
+
+
+def _about_experts(model: Any) -> str:
+    """Why experts are no targets, as the end of a hint; empty for a model whose experts are linear layers, or none."""
+    stacked = sorted(
+        {
+            ".".join(name.split(".")[-2:])
+            for name, parameter in model.named_parameters()
+            if parameter.ndim == 3 and "experts" in name.split(".")
+        }
+    )
+    return f"; its experts are stacked in {', '.join(stacked)}, and get no adapter" if stacked else ""
 
 
 def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
@@ -177,6 +199,7 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
         use_rslora=arguments.lora_rslora,
+        use_dora=arguments.lora_dora,
         target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",
