@@ -1,21 +1,36 @@
 """Generates the completions of many prompts, in batches that fit into memory: while serving, and while training.
 
 The prompts of a batch are padded on the left, so that all completions start in one column, and keys and values of
-earlier tokens are kept. Needs torch and transformers only.
+earlier tokens are kept. Long prompts are read in pieces. Needs torch and transformers only.
+
+None of this must change an answer. Most models see to that with the attention mask and their cache. But the state of an
+RWKV runs over the padding, and a Jamba forgets its state after a piece. So each model is tried out once (try_sharing),
+and where padding, pieces or the cache change its logits, it is asked without them.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from batching import PIECE, batches
+from batching import PIECE, Sharing, batches
+from rope import frequency_limit
 
+_log = logging.getLogger(__name__)
+_TRIED = (5, 13)  # tokens of the two prompts that a model is tried with
+_TRIED_PIECE = 4
+_TRIED_STEPS = 3  # tokens that are generated after each: a wrong state may show in a later one only
 _CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _CONTEXT_WITHOUT_LIMIT = 8192  # ALiBi knows none, but memory does; tokens
 
 
 class AbandonedError(Exception):
     """Nobody waits for the completions any more, so generating was ended."""
+
+
+class BrokenModelError(RuntimeError):
+    """The model's logits are not finite, so whatever it would write is no answer."""
 
 
 class TooLargeError(Exception):
@@ -30,7 +45,7 @@ class TooLargeError(Exception):
         self.place = place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Generator:
     """A model that completes prompts.
 
@@ -64,6 +79,11 @@ class Generator:
         known = (getattr(config, name, None) for name in _CONTEXT_NAMES)
         return next((length for length in known if isinstance(length, int) and length > 0), _CONTEXT_WITHOUT_LIMIT)
 
+    @cached_property
+    def sharing(self) -> Sharing:
+        """What the model can share, which is tried out at the first call."""
+        return try_sharing(self.model, self.pad_token_id)
+
     def complete(
         self,
         prompts: Sequence[Sequence[int]],
@@ -81,10 +101,11 @@ class Generator:
 
         Raises:
             AbandonedError: nobody waits.
+            BrokenModelError: the logits are not finite.
             TooLargeError: a prompt does not fit in GPU memory.
         """
         completions: list[list[int]] = [[] for _ in prompts]
-        waiting = batches([len(ids) for ids in prompts], new_tokens, self.model)
+        waiting = batches([len(ids) for ids in prompts], new_tokens, self.model, self.sharing)
         while waiting:
             batch = waiting.pop(0)
             generated = self._generate([prompts[place] for place in batch], new_tokens, nobody_waits, sampling)
@@ -113,17 +134,15 @@ class Generator:
             return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
         width = max(len(ids) for ids in prompts)
-        ids = torch.tensor([[self.pad_token_id] * (width - len(row)) + list(row) for row in prompts])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
-        device = self.model.device
+        in_pieces = width > PIECE and self.sharing.allows_pieces(width + new_tokens)
         try:
             rows = self.model.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
+                **_padded(prompts, self.pad_token_id, self.model.device),
                 max_new_tokens=new_tokens,
-                use_cache=True,
-                prefill_chunk_size=PIECE if width > PIECE else None,
+                use_cache=self.sharing.cache,
+                prefill_chunk_size=PIECE if in_pieces else None,
                 stopping_criteria=[stop],
+                logits_processor=[_refuse_broken],
                 **sampling,
             )
         except torch.cuda.OutOfMemoryError:
@@ -142,6 +161,90 @@ def decode(tokenizer: Any, completions: Sequence[Sequence[int]]) -> list[str]:
     """The texts of completions, without control tokens and the white space around."""
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [text.strip() for text in texts]
+
+
+def try_sharing(model: Any, pad_token_id: int) -> Sharing:
+    """Try out what this model can share, with two short prompts.
+
+    The truth are its logits for one prompt, all of it in one pass. A state that is lost, or that runs over padding,
+    moves them by 2% even in tiny random models, and rounding moves them by 1e-6 in float32, and by 1% in bf16.
+
+    Args:
+        model: a transformers causal language model, as it is served.
+    """
+    import torch
+
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    prompts = [[(7 * place + length) % vocabulary for place in range(length)] for length in _TRIED]
+    tolerance = 1e-3 if model.dtype is torch.float32 else 0.05
+    truth = torch.cat([_logits(model, [prompt], pad_token_id, use_cache=False) for prompt in prompts])
+
+    def right(number: slice, **how: Any) -> bool:
+        try:
+            found = _logits(model, prompts[number], pad_token_id, **how)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever the model's code stumbles over: then it is not asked in this way
+            _log.info("%s is not asked with %s: %s", model.config.model_type, how, error)
+            return False
+        return bool((found - truth[number]).norm() <= tolerance * truth[number].norm())
+
+    every, last = slice(None), slice(-1, None)
+    cache = right(last, use_cache=True)
+    return Sharing(
+        cache=cache,
+        rows=right(every, use_cache=cache),
+        pieces=cache and right(last, use_cache=True, prefill_chunk_size=_TRIED_PIECE),
+        longest=frequency_limit(model),
+    )
+
+
+def _logits(model: Any, prompts: Sequence[Sequence[int]], pad_token_id: int, **how: Any) -> Any:
+    """Logits of the next tokens after each prompt, (prompts, steps, vocabulary) float32, if a fixed one were chosen.
+
+    Args:
+        how: of transformers' generate.
+    """
+    import torch
+
+    ends = model.generation_config.eos_token_id
+    token = next(token for token in range(len(ends) + 1) if token not in ends)
+
+    def choose(_ids: Any, scores: Any) -> Any:
+        """The same token whatever the logits are: a rounding that tips the choice would change all that follows."""
+        chosen = torch.full_like(scores, -1e4)
+        chosen[:, token] = 0
+        return chosen
+
+    with torch.no_grad():  # tables that a model keeps here may be needed in training
+        found = model.generate(
+            **_padded(prompts, pad_token_id, model.device),
+            **how,
+            max_new_tokens=_TRIED_STEPS,
+            logits_processor=[choose],
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    return torch.stack(found.logits, dim=1).float()
+
+
+def _padded(prompts: Sequence[Sequence[int]], pad_token_id: int, device: Any) -> dict[str, Any]:
+    """One batch, padded on the left, so that all completions start in one column."""
+    import torch
+
+    width = max(len(ids) for ids in prompts)
+    ids = torch.tensor([[pad_token_id] * (width - len(row)) + list(row) for row in prompts])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def _refuse_broken(_ids: Any, scores: Any) -> Any:
+    if not scores.amax(dim=-1).isfinite().all():  # a model may forbid tokens with minus infinity
+        raise BrokenModelError(
+            f"the model computes values that are not finite: its weights are damaged, or too large for {scores.dtype}"
+        )
+    return scores
 
 
 def _each_once(*found: int | Sequence[int] | None) -> tuple[int, ...]:

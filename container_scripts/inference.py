@@ -9,6 +9,7 @@ Answer: [{"generated_text": the completion without the prompt}, ...]
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,37 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract import (
-    BASE_MODEL,
-    HUB_TOKEN_ARN,
-    MAX_NEW_TOKENS,
-    MAX_PROMPTS,
-    RECORD_FILE,
-    ArtifactRecord,
-    fill_template,
-    read_record,
-    refusal_text,
-)
+from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, read_record
 from generation import AbandonedError, Generator, TooLargeError, decode, encode
 from gpu import gpu_fault
+from request import Request, RequestError, read_request
 
 __all__ = ["AbandonedError", "input_fn", "model_fn", "output_fn", "predict_fn", "stop_when"]
 
-_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "max_new_tokens": (1, MAX_NEW_TOKENS),
-    "temperature": (0, 2),
-    "top_p": (0.01, 1),
-}
+_log = logging.getLogger(__name__)
 _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
 _DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0}
 _ANSWER_WITHIN = 60.0  # seconds: SageMaker ends a request then, and nobody gets its answer
-
-
-class RequestError(ValueError):
-    """A request that cannot be answered as it is. Its text has the mark that tells it from a fault of the server."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(refusal_text(reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +52,6 @@ class Served:
         return self.generator.model
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A valid request; `are_dialogues` tells texts to be put into the template from finished prompts."""
-
-    texts: tuple[str, ...]
-    are_dialogues: bool
-    parameters: Mapping[str, float]
-
-
 def model_fn(model_dir: str) -> Served:
     """Load the model of a folder, or of a hub id with an optional @revision, onto the GPU if there is one.
 
@@ -90,7 +62,6 @@ def model_fn(model_dir: str) -> Served:
     """
     if fault := gpu_fault(os.environ):
         raise RuntimeError(fault)
-    import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -102,17 +73,16 @@ def model_fn(model_dir: str) -> Served:
     adapter = Path(model_dir) if (Path(model_dir) / "adapter_config.json").is_file() else None
     name, _, revision = (base, "", "") if Path(base).is_dir() else base.partition("@")
     source = {"pretrained_model_name_or_path": name, "revision": revision or "main"}
-    artifact = _record(adapter or Path(base))
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=pick_dtype(device)).to(device)
-    if adapter:
-        from peft import PeftModel
+    return serve(_load(source, adapter), tokenizer, _record(adapter or Path(base)))
 
-        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+def serve(model: Any, tokenizer: Any, artifact: ArtifactRecord) -> Served:
+    """A loaded model, made ready to answer as its artifact wants it; trying it out takes a few short answers."""
+    generator = Generator.of(model, tokenizer, artifact.eos_token_id)
+    _log.info("what prompts share: %s", generator.sharing)
     return Served(
-        generator=Generator.of(model.eval(), tokenizer, artifact.eos_token_id),
+        generator=generator,
         tokenizer=tokenizer,
         template=artifact.template,
         control_tokens=artifact.control_tokens,
@@ -126,19 +96,7 @@ def input_fn(body: str | bytes, content_type: str) -> Request:
     Raises:
         RequestError: one line that says what is wrong; the server answers it with HTTP 400.
     """
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise RequestError(f"content type {content_type!r} is not supported; send application/json")
-    try:
-        data = json.loads(body)
-    except ValueError as error:  # json's and utf-8's
-        raise RequestError(f"the body is not JSON in UTF-8: {error}") from error
-    if not isinstance(data, dict):
-        raise RequestError('the body is not an object; send {"inputs": ...} or {"dialogue": ...}')
-    _refuse_unknown("key", data, ("inputs", "dialogue", "parameters"))
-    if ("inputs" in data) == ("dialogue" in data):
-        raise RequestError("send either inputs (finished prompts) or dialogue (texts to be put into the template)")
-    key = "inputs" if "inputs" in data else "dialogue"
-    return Request(_texts(key, data[key]), key == "dialogue", _parameters(data.get("parameters")))
+    return read_request(body, content_type)
 
 
 def stop_when(nobody_waits: Callable[[], bool]) -> None:
@@ -159,6 +117,7 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
     Raises:
         RequestError: a prompt is empty or too long, there is no template, or one does not fit in GPU memory.
         AbandonedError: nobody waits for them any more.
+        BrokenModelError: the model's logits are not finite.
     """
     import torch
 
@@ -201,44 +160,24 @@ def pick_dtype(device: Any) -> Any:
     return torch.bfloat16 if has_amx and has_amx() else torch.float32
 
 
+def _load(source: Mapping[str, str], adapter: Path | None) -> Any:
+    """The model of `source`, which from_pretrained is called with, on the GPU if there is one; `adapter` is merged."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=pick_dtype(device)).to(device)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return model.eval()
+
+
 def _record(folder: Path) -> ArtifactRecord:
     """What the folder's lorasum.json says; an empty record where there is none, as in a base model's folder."""
     record = folder / RECORD_FILE
     return read_record(record.read_bytes() if record.is_file() else "{}")
-
-
-def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise RequestError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
-
-
-def _texts(key: str, value: Any) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise RequestError(f"{key} is neither a text nor a list of texts")
-    if not 1 <= len(texts) <= MAX_PROMPTS:
-        raise RequestError(f"{key} has {len(texts)} texts; 1 to {MAX_PROMPTS} are answered at once")
-    for number, text in enumerate(texts, 1):
-        if not text.strip():
-            raise RequestError(f"text {number} of {key} is empty")
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise RequestError(f"text {number} of {key} holds half a character: a lone surrogate \\u escape")
-    return tuple(texts)
-
-
-def _parameters(value: Any) -> dict[str, float]:
-    value = {} if value is None else value
-    if not isinstance(value, dict):
-        raise RequestError("parameters is not an object")
-    _refuse_unknown("parameter", value, tuple(_BOUNDS))
-    for name, number in value.items():
-        least, most = _BOUNDS[name]
-        kinds = (int,) if name == "max_new_tokens" else (int, float)
-        if isinstance(number, bool) or not isinstance(number, kinds) or not least <= number <= most:
-            kind = "a whole number" if kinds == (int,) else "a number"
-            raise RequestError(f"{name} must be {kind} from {least:g} to {most:g}, not {json.dumps(number)[:40]}")
-    return value
 
 
 def _render(template: str | None, control_tokens: Sequence[str], dialogues: Sequence[str]) -> list[str]:

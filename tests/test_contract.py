@@ -212,7 +212,7 @@ _OTHERS = {
         "engine/batches.py",
         "engine/trainer.py",
         "engine/routes.py",
-        "inference.py",
+        "generation.py",
         "data/tokenize_pack.py",
     },
     "eval_loss": {"engine/trainer.py", "commands/train.py", "lifecycle/jobs.py", "ledger_file.py"},

@@ -75,6 +75,10 @@ class Family:
     """labels | rows | all: see engine.routes.Route."""
     settings: dict[str, Any] = field(default_factory=dict)
     targets: tuple[str, ...] = ("auto",)
+    served: str = "batched"
+    """batched: prompts of different lengths are answered together; alone: one at a time."""
+    pieces: bool = True
+    """Whether a long prompt can be read in pieces."""
     fast: bool = False
     """Whether it is part of `make test`; all are part of `make sweep`."""
     name: str = ""
@@ -91,7 +95,7 @@ FAMILIES = [
     Family("codegen", "own", settings={"rotary_dim": 4}, name="CodeGen"),
     Family("opt", "packed", settings={"ffn_dim": 64, "word_embed_proj_dim": 32}, name="OPT"),
     Family("xglm", "single", settings={"ffn_dim": 64, "d_model": 32, "num_layers": 2, "attention_heads": 4}),
-    Family("openai-gpt", "single", name="OpenAI GPT"),
+    Family("openai-gpt", "single", pieces=False, name="OpenAI GPT"),
     Family("biogpt", "packed", name="BioGPT"),
     Family(
         "mpt",
@@ -230,18 +234,35 @@ FAMILIES = [
         },
         name="Llama 4 (text)",
     ),
-    Family("mamba", "single", settings={"state_size": 4}, targets=("in_proj", "x_proj"), fast=True, name="Mamba"),
+    Family(
+        "mamba",
+        "single",
+        pieces=False,
+        settings={"state_size": 4},
+        targets=("in_proj", "x_proj"),
+        fast=True,
+        name="Mamba",
+    ),
     Family(
         "mamba2",
         "single",
+        pieces=False,
         settings={"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1, "chunk_size": 8},
         targets=("in_proj",),
         name="Mamba-2",
     ),
-    Family("falcon_mamba", "single", settings={"state_size": 4}, targets=("in_proj", "x_proj"), name="Falcon-Mamba"),
+    Family(
+        "falcon_mamba",
+        "single",
+        pieces=False,
+        settings={"state_size": 4},
+        targets=("in_proj", "x_proj"),
+        name="Falcon-Mamba",
+    ),
     Family(
         "jamba",
         "single",
+        pieces=False,
         settings={
             **_EXPERTS,
             "attn_layer_period": 2,
@@ -313,6 +334,8 @@ FAMILIES = [
     Family(
         "minimax",
         "single",
+        served="alone",
+        pieces=False,
         settings={**_EXPERTS, "layer_types": ["linear_attention", "full_attention"], "block_size": 8},
         name="MiniMax",
     ),
@@ -320,6 +343,7 @@ FAMILIES = [
         "recurrent_gemma",
         "single",
         head="rows",
+        pieces=False,
         settings={
             "lru_width": 32,
             "attention_window_size": 16,
@@ -329,11 +353,21 @@ FAMILIES = [
         targets=("q_proj", "v_proj", "linear_x"),
         name="RecurrentGemma",
     ),
-    Family("rwkv", "single", settings={"attention_hidden_size": 32, "context_length": 256}, name="RWKV"),
+    Family(
+        "rwkv",
+        "single",
+        served="alone",
+        pieces=False,
+        settings={"attention_hidden_size": 32, "context_length": 256},
+        fast=True,
+        name="RWKV",
+    ),
     Family(
         "xlstm",
         "single",
         head="all",
+        served="alone",
+        pieces=False,
         settings={"num_heads": 4, "num_blocks": 2, "embedding_dim": 32, "chunk_size": 8, "qk_dim_factor": 0.5},
         targets=("q", "v"),
         name="xLSTM",

@@ -22,6 +22,7 @@ _HEADS = {
     "rows": "its own head is used: logits are scaled, capped or transformed",
     "all": "its own head is used, for all tokens",
 }
+_SERVED = {"batched": "", "alone": "prompts are answered one at a time: padding would change the answers"}
 _BEGINNING = """\
 # Models
 
@@ -29,9 +30,13 @@ Any causal language model that transformers has a class for can be the base. How
 before the first step, by a probe on the model itself (`container_scripts/engine/probe.py`); what it found is in the
 training plan. All ways give the same loss and gradient, and differ in speed only.
 
+An endpoint answers prompts of different lengths together, and reads long ones in pieces, where that changes no answer;
+it finds that out when it loads the model (`container_scripts/generation.py`).
+
 This page is made from a test (`make sweep`). It builds a tiny random model of each family and compares it with plain
 transformers in float32, one example at a time: the packed loss (to 1e-5) and the gradient (to 1e-4), merged logits with
-the adapter's (to 1e-4), and that no example of a pack changes when its neighbour does.
+the adapter's (to 1e-4), that no example of a pack changes when its neighbour does, and that the answers to a request of
+several prompts are the greedy ones, token by token.
 
 | family | model_type | verdict | reason |
 |---|---|---|---|
@@ -45,11 +50,12 @@ Before anything is loaded, with what to do instead:
 |---|---|
 | quantized checkpoints (GPTQ, AWQ, FP8, MXFP4, bitsandbytes) | no adapter can be merged into codes |
 | encoders with decoders (T5, BART, Pegasus), and encoders (BERT) | only what writes from left to right is trained |
+| models of more than text (Mistral 3, LLaVA, Qwen2.5-VL) | transformers has no class for their text part alone |
 | models that need Python code from their own repository | it is never run |
 | missing, surplus or misshapen tensors | transformers would make them up, or leave them out, without a word |
 | two models in one folder; an adapter beside the model | what is loaded need not be what is merged |
 | examples beyond the model's context, token ids beyond its vocabulary | it has no position or embedding for them |
-| adapters on experts that the model stacks in one tensor | no linear layers; the error lists the names that work |
+| adapters on experts that the model stacks in one tensor | no linear layers; the error names them, and what works |
 
 ## Left in 16 bit
 
@@ -62,7 +68,7 @@ follows the same rule.
 def rows() -> Iterator[str]:
     """One row of the table for each family, in the order of their names."""
     for family in sorted(FAMILIES, key=lambda family: shown(family).lower()):
-        reason = "; ".join(filter(None, (_WHY[family.route], _HEADS[family.head])))
+        reason = "; ".join(filter(None, (_WHY[family.route], _HEADS[family.head], _SERVED[family.served])))
         yield f"| {shown(family)} | `{family.kind}` | {_ROUTES[family.route]} | {reason} |\n"
 
 

@@ -1,9 +1,10 @@
-"""Every family of models: the probe's verdict, and the equalities that make a training right.
+"""Every family of models: the probe's verdict, and the equalities that make a training and its endpoint right.
 
 Each against plain transformers in float32, one example at a time: the packed loss and gradient, merged logits equal
-the adapter's, and no example of a pack influences another.
+the adapter's, no example of a pack influences another, and what is served is the greedy answer.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import torch
 from families import FAMILIES, LONGEST, Family, family_id, random_family_model
 from torch.nn import functional
 
+import generation
+import inference
 from conftest_engine import examples_of, random_packs
+from contract import read_record
 from engine.arguments import Arguments
 from engine.batches import IGNORED, collate
+from engine.failure import TrainingError
 from engine.memory import estimate
 from engine.merge import merge, try_merge
 from engine.model import add_adapter, resolve_targets
@@ -126,6 +131,83 @@ def loads(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def with_larger_weights(model: Any) -> Any:
+    """So large that every earlier token sways the next one; in a new model, it is hardly more than the last token."""
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.nn.Parameter) and weight.ndim == 2:
+            weight.data *= 10
+    return model
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss", "qwen3_next", "deepseek_v2", "glm4_moe"])
+def test_experts_as_targets_are_refused_with_the_names_that_work(kind: str) -> None:
+    (family,) = (family for family in FAMILIES if family.kind == kind)
+    model = random_family_model(family)
+    for target in ("experts.gate_up_proj", "w1"):
+        with pytest.raises(TrainingError, match=f"no linear layer of {kind} is called {target}") as refused:
+            resolve_targets(model, ("o_proj", target))
+        names, _, experts = refused.value.hint.partition("; ")
+        assert experts == "its experts are stacked in experts.down_proj, experts.gate_up_proj, and get no adapter"
+        for name in names.removeprefix("lora.targets can be: ").split(", "):
+            assert resolve_targets(model, (name,)) == [name]
+
+
+class Numbers:
+    """Stands for a tokenizer whose texts are token ids: `5 17 9`."""
+
+    eos_token_id, pad_token_id = 2, 0
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": [int(word) for word in text.split()]}
+
+    def batch_decode(self, rows: list[list[int]], **_: Any) -> list[str]:
+        return [" ".join(map(str, row)) for row in rows]
+
+
+def answers(served: inference.Served, prompts: list[list[int]]) -> list[str]:
+    """Of one request, four tokens each."""
+    request = {"inputs": [" ".join(map(str, ids)) for ids in prompts], "parameters": {"max_new_tokens": 4}}
+    data = inference.input_fn(json.dumps(request), "application/json")
+    return [answer["generated_text"] for answer in inference.predict_fn(data, served)]
+
+
+def greedy_answers(causal: Any, prompts: list[list[int]]) -> list[str]:
+    """The likeliest next tokens by transformers without cache, padding or batch, up to EOS."""
+    found = []
+    with torch.no_grad():
+        for prompt in prompts:
+            tokens: list[int] = []
+            while len(tokens) < 4 and 2 not in tokens:
+                tokens.append(int(logits_of(causal, prompt + tokens)[-1].argmax()))
+            found.append(" ".join(str(token) for token in tokens if token != 2))
+    return found
+
+
+@pytest.mark.parametrize("family", each_family())
+def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four prompts in one request, which are batched, and read in pieces, where the model allows it."""
+    monkeypatch.setattr(generation, "PIECE", 8)
+    causal = with_larger_weights(random_family_model(family))
+    served = inference.serve(causal, Numbers(), read_record("{}"))
+    sharing = served.generator.sharing
+    assert ("batched" if sharing.rows else "alone", sharing.pieces) == (family.served, family.pieces)
+    prompts = [ids for ids, _ in examples_of(PACKS)][:4]
+    assert answers(served, prompts) == greedy_answers(causal, prompts)
+
+
+def test_rows_whose_length_changes_their_positions_are_answered_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Phi-3's longrope has other frequencies for a row with a position beyond its first context, here 64."""
+    monkeypatch.setattr(generation, "PIECE", 8)
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0] * 4, "rope_theta": 10000.0}
+    limit = {"original_max_position_embeddings": 64}
+    family = Family("phi3", "packed", settings={**limit, "rope_parameters": rope | limit})
+    causal = with_larger_weights(random_family_model(family))
+    served = inference.serve(causal, Numbers(), read_record("{}"))
+    prompts = [pack["input_ids"] for pack in random_packs(4, [[20], [58], [62], [70], [30]])]
+    assert answers(served, prompts) == greedy_answers(causal, prompts)
 
 
 @pytest.mark.parametrize("family", each_family())

@@ -14,7 +14,9 @@ import torch
 import batching
 import generation
 import inference
+from generation import AbandonedError
 from lorasum import paths
+from request import RequestError
 
 
 @pytest.fixture
@@ -38,18 +40,31 @@ def test_each_prompt_is_in_one_batch_that_fits(
     lengths = [draw.randrange(1, 3000) for _ in range(draw.randrange(1, 65))]
     free = draw.randrange(1, 2**31)
     monkeypatch.setattr(batching, "free_bytes", lambda device: free)
-    batches = batching.batches(lengths, 128, served.model)
+    batches = batching.batches(lengths, 128, served.model, served.generator.sharing)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         longest = max(lengths[index] for index in batch)
-        assert len(batch) == 1 or len(batch) * batching.row_bytes(longest, 128, served.model) <= free
+        assert (
+            len(batch) == 1
+            or len(batch) * batching.row_bytes(longest, 128, served.model, served.generator.sharing) <= free
+        )
     for batch, after in pairwise(batches):
-        row = batching.row_bytes(min(lengths[index] for index in after), 128, served.model)
+        row = batching.row_bytes(min(lengths[index] for index in after), 128, served.model, served.generator.sharing)
         assert (len(batch) + 1) * row > free, "one more would have fitted"
 
 
+def test_prompts_share_no_batch_and_pieces_where_that_would_change_answers() -> None:
+    """Beyond the limit of Phi-3's longrope, and at any length in a model whose state runs over the padding."""
+    sharing = batching.Sharing(cache=True, rows=True, pieces=True, longest=1000)
+    assert (sharing.allows_rows(1000), sharing.allows_rows(1001)) == (True, False)
+    assert (sharing.allows_pieces(1000), sharing.allows_pieces(1001)) == (True, False)
+    state = batching.Sharing(cache=True, rows=False, pieces=False, longest=None)
+    assert not state.allows_rows(1)
+    assert not state.allows_pieces(1)
+
+
 def test_prompts_of_usual_length_share_a_batch(served: inference.Served) -> None:
-    assert len(batching.batches([200] * 64, 128, served.model)) == 1
+    assert len(batching.batches([200] * 64, 128, served.model, served.generator.sharing)) == 1
 
 
 def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +98,7 @@ def test_a_batch_that_does_not_fit_after_all_is_halved(
     assert ask(served, prompts) == whole
     assert max(sizes) == 9
     monkeypatch.setattr(served.model, "generate", lambda **given: small_gpu(input_ids=[0] * 9))
-    with pytest.raises(inference.RequestError, match=r"prompt \d does not fit in GPU memory"):
+    with pytest.raises(RequestError, match=r"prompt \d does not fit in GPU memory"):
         ask(served, prompts)
 
 
@@ -91,7 +106,7 @@ def test_generating_ends_when_nobody_waits(served: inference.Served, monkeypatch
     asked = []
     monkeypatch.setattr(inference, "_nobody_waits", None)
     inference.stop_when(lambda: asked.append(1) or len(asked) > 3)  # type: ignore[func-returns-value]
-    with pytest.raises(inference.AbandonedError):
+    with pytest.raises(AbandonedError):
         ask(served, ["Zoe: my parcel never arrived"], new_tokens=500)
     assert len(asked) == 4, "it was asked before every token"
 
@@ -99,7 +114,7 @@ def test_generating_ends_when_nobody_waits(served: inference.Served, monkeypatch
 def test_generating_ends_at_the_services_deadline(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_nobody_waits", None)
     monkeypatch.setattr(inference, "_ANSWER_WITHIN", -1.0)
-    with pytest.raises(inference.AbandonedError):
+    with pytest.raises(AbandonedError):
         ask(served, ["Zoe: my parcel never arrived"], new_tokens=500)
 
 
@@ -112,7 +127,6 @@ def ask(prompts):
     data = inference.input_fn(json.dumps({"inputs": prompts, "parameters": {"max_new_tokens": 1}}), "application/json")
     return inference.predict_fn(data, served)
 import batching
-import generation
 batching.free_bytes = lambda device: 100_000_000
 ask(["hi"])
 before = peak()

@@ -11,8 +11,10 @@ import torch
 
 import inference
 from contract import EXPECT_GPU, read_refusal
+from generation import BrokenModelError
 from lorasum.contract import fill_template
 from lorasum.prompt import DEFAULT_TEMPLATE
+from request import RequestError
 
 PROMPTS = [
     "Hi",
@@ -74,6 +76,13 @@ def test_a_summary_does_not_depend_on_other_prompts_of_its_batch(
     together = ask(served, inputs=PROMPTS, parameters=parameters)
     assert together == [ask(served, inputs=prompt, parameters=parameters)[0] for prompt in PROMPTS]
     assert len(set(together)) == len(PROMPTS)
+
+
+def test_logits_that_are_not_finite_are_an_error_and_no_answer(folder: Path) -> None:
+    served = load(folder)
+    served.model.transformer.ln_f.weight.data[3] = float("nan")
+    with pytest.raises(BrokenModelError, match=r"not finite: its weights are damaged, or too large for torch\.float32"):
+        ask(served, inputs="Hi")
 
 
 def test_greedy_decoding_takes_the_likeliest_token_until_eos(folder: Path) -> None:
@@ -191,7 +200,7 @@ def test_a_bad_request_is_refused_in_one_line(body: str | bytes, message: str) -
 
 
 def test_a_refusal_is_marked_and_a_fault_is_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(inference.RequestError) as refused:
+    with pytest.raises(RequestError) as refused:
         inference.input_fn("{}", "application/json")
     assert str(read_refusal(str(refused.value))).startswith("send either inputs")
     served = load(folder)
