@@ -19,6 +19,7 @@ INDEX: Final = "model.safetensors.index.json"
 _CONTEXT: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "context_length")
 _ALIBI: Final = ("bloom", "mpt")  # model types whose positions are distances: none is too great
 _FLOATS: Final = ("F64", "F32", "F16", "BF16")
+_PARTS: Final = ("text_config", "vision_config", "audio_config", "thinker_config")  # of models of more than text
 _LONGEST_HEADER: Final = 100_000_000  # bytes: the limit of the safetensors library
 _NAMED: Final = 3  # tensors that a message names
 
@@ -98,15 +99,25 @@ def look_at_config(config: Mapping[str, Any], name: str, known: Collection[str] 
             "choose a causal language model, such as Qwen3, Llama 3 or SmolLM2",
         )
     if known is not None and kind not in known:
-        if config.get("auto_map"):
-            raise BaseModelError(
-                f"{name} ({kind}) needs Python code from its own repository, which is never run here",
-                "choose a model that transformers has a class for",
-            )
-        raise BaseModelError(
-            f"this version of transformers has no causal language model of type {kind or '(none given)'}: {name}",
-            "check model_type in its config.json, or choose another model",
+        raise _not_known(config, name, kind)
+
+
+def _not_known(config: Mapping[str, Any], name: str, kind: str) -> BaseModelError:
+    """Why transformers has no causal language model of this type."""
+    if any(part in config for part in _PARTS):
+        return BaseModelError(
+            f"{name} ({kind}) takes more than text, and transformers has no class for its text part alone",
+            "choose a model that takes text only, such as Qwen3, Llama 3 or Mistral 7B",
         )
+    if config.get("auto_map"):
+        return BaseModelError(
+            f"{name} ({kind}) needs Python code from its own repository, which is never run here",
+            "choose a model that transformers has a class for",
+        )
+    return BaseModelError(
+        f"this version of transformers has no causal language model of type {kind or '(none given)'}: {name}",
+        "check model_type in its config.json, or choose another model",
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -107,6 +107,16 @@ def test_an_endpoint_that_fails_at_any_point_is_deleted(
     assert states(ledger) == {"chats": "live"}
 
 
+def test_an_endpoint_that_answers_with_nothing_is_deleted(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "invoke", lambda *_: [{"generated_text": " \n"}])
+    with pytest.raises(BackendError, match="endpoint chats answers with nothing"):
+        deploy(context(trained, backend, ledger))
+    assert backend.endpoints == {}
+    assert states(ledger) == {"chats": "failed"}
+
+
 def test_an_endpoint_from_before_a_crash_must_answer_to_be_adopted(
     trained: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:

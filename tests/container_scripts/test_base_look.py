@@ -67,6 +67,17 @@ def test_a_quantized_base_is_refused_by_its_tensors(llama: Path, dtype: torch.dt
         look_at_folder(llama)
 
 
+@pytest.mark.parametrize("kind", ["mistral3", "llava", "internvl"])
+def test_a_model_of_more_than_text_without_a_text_class_is_refused(tmp_path: Path, kind: str) -> None:
+    config = {"model_type": kind, "text_config": {"model_type": "llama"}, "vision_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        TrainingError, match=rf"\({kind}\) takes more than text, and transformers has no class"
+    ) as refused:
+        look_at_base(tmp_path)
+    assert "takes text only" in refused.value.hint
+
+
 def test_a_base_saved_in_int8_is_refused(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 

@@ -11,7 +11,7 @@ from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER
-from lorasum.errors import LorasumError
+from lorasum.errors import BackendError, LorasumError
 from lorasum.lifecycle import endpoints, expiry, jobs
 from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.costs import price_note, until_note
@@ -83,7 +83,12 @@ def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str, end:
     )
 
     def probe(endpoint: EndpointRef) -> None:
-        Summarizer(run.backend, endpoint, job.origin, config.predict).summarize([endpoints.PROBE])
+        (summary,) = Summarizer(run.backend, endpoint, job.origin, config.predict).summarize([endpoints.PROBE])
+        if not summary:
+            raise BackendError(
+                f"endpoint {endpoint.name} answers with nothing: its model ends a summary before the first word",
+                "see whether the loss fell (`lorasum logs`); train again with another learning rate or other data",
+            )
 
     price = run.backend.usd_per_hour("endpoint")
     until = _until(config, end, run.ledger.now(), price)
