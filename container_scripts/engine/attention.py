@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from engine import bloom
-from engine.kernels import Attend, Examples, Scores, causal_blocks, flex
+from engine.kernels import Attend, AttentionScores, Examples, causal_blocks, flex
 
 _NAME = "lorasum_examples"
 _WITHOUT_EFFECT = {  # arguments of an attention function that change nothing in a plain causal forward pass
@@ -95,7 +95,7 @@ def _register(attend: Attend, examples: Examples, longest: int) -> None:
             raise NotCovered("it has attention in both directions")
         refuse_what_is_not_covered(longest, attention_mask=attention_mask, **asked)
         examples.used = True
-        out = attend(query, key, value, examples, Scores(scaling, dropout if module.training else 0.0))
+        out = attend(query, key, value, examples, AttentionScores(scaling, dropout if module.training else 0.0))
         return out.transpose(1, 2).contiguous(), None
 
     def mask(local_size: int | None = None, use_vmap: bool = False, **_: Any) -> None:

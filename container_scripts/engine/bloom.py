@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from engine.alibi import alibi_slopes
-from engine.kernels import Attend, Examples, Scores
+from engine.kernels import Attend, AttentionScores, Examples
 
 
 def replace_forwards(model: Any, attend: Attend, examples: Examples) -> None:
@@ -46,7 +46,7 @@ def _attention_forward(
         part.transpose(1, 2) for part in fused.unbind(3)
     )  # unbind: its backward pass writes the three gradients into one tensor
     dropout = self.attention_dropout.p if self.training else 0.0
-    context = self.attend(query, key, value, self.examples, Scores(None, dropout, self.slopes))
+    context = self.attend(query, key, value, self.examples, AttentionScores(None, dropout, self.slopes))
     output = self.dense(context.transpose(1, 2).flatten(2))
     return residual + functional.dropout(output, self.hidden_dropout, self.training), None
 

@@ -61,7 +61,7 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class AttentionScores:
     """What an attention does to its scores, q . k."""
 
     scale: float | None = None
@@ -72,7 +72,7 @@ class Scores:
     """(heads,) float32, the slopes of ALiBi (alibi.py); None without ALiBi."""
 
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Examples, Scores], torch.Tensor]
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Examples, AttentionScores], torch.Tensor]
 """(query, key, value, examples, scores) → the attention's output; shapes as in `causal_blocks`."""
 
 
@@ -81,7 +81,7 @@ def causal_blocks(
     key: torch.Tensor,
     value: torch.Tensor,
     examples: Examples,
-    scores: Scores,
+    scores: AttentionScores,
 ) -> torch.Tensor:
     """Causal attention inside each example: one call of PyTorch's kernel per example.
 
@@ -114,7 +114,7 @@ def flex(
     key: torch.Tensor,
     value: torch.Tensor,
     examples: Examples,
-    scores: Scores,
+    scores: AttentionScores,
 ) -> torch.Tensor:
     """As causal_blocks, but one kernel computes all examples (FlexAttention, Dong et al. 2024); compiled on CUDA.
 

@@ -10,7 +10,7 @@ from engine.alibi import alibi_factors, alibi_slopes
 from engine.arguments import Arguments
 from engine.batches import IGNORED, collate
 from engine.failure import TrainingError
-from engine.kernels import Examples, Scores, causal_blocks, flex
+from engine.kernels import AttentionScores, Examples, causal_blocks, flex
 from engine.loss import CHUNK_ROWS, head_loss
 from engine.packed_loss import PackedLoss
 
@@ -146,7 +146,7 @@ def heads_and_examples(device: str = "cpu", kv_heads: int = 6) -> tuple[list[tor
 def test_flex_attention_equals_one_call_per_example(kv_heads: int, alibi: bool) -> None:
     """FlexAttention, uncompiled, forward only, as far as a CPU goes. float32, 1e-5."""
     (query, key, value), examples = heads_and_examples(kv_heads=kv_heads)
-    scores = Scores(slopes=alibi_slopes(6) if alibi else None)
+    scores = AttentionScores(slopes=alibi_slopes(6) if alibi else None)
     expected = causal_blocks(query, key, value, examples, scores)
     torch.testing.assert_close(flex(query, key, value, examples, scores), expected, atol=1e-5, rtol=1e-5)
 
@@ -162,7 +162,7 @@ def test_flex_attention_is_refused_without_a_gpu() -> None:
 def test_flex_attention_has_the_gradients_of_one_call_per_example(kv_heads: int, alibi: bool) -> None:
     """bf16 on the GPU against float32: 2% of the largest gradient."""
     tensors, examples = heads_and_examples("cuda", kv_heads)
-    scores = Scores(slopes=alibi_slopes(6).cuda() if alibi else None)
+    scores = AttentionScores(slopes=alibi_slopes(6).cuda() if alibi else None)
     upstream = torch.randn_like(tensors[0])
     gradients = []
     for attend, dtype in ((causal_blocks, torch.float32), (causal_blocks, torch.bfloat16), (flex, torch.bfloat16)):

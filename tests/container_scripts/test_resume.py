@@ -71,6 +71,17 @@ def test_five_stops_in_a_row_change_nothing(tmp_path: Path) -> None:
     assert_same_weights(whole, resumed)
 
 
+def test_the_magnitudes_of_dora_are_resumed(tmp_path: Path) -> None:
+    flags = {"lora_dora": True, "lora_dropout": 0.1}
+    whole = Training(small(tmp_path / "whole", **flags))
+    whole.run()
+    stop(Training(small(tmp_path / "stopped", **flags), events=Events(stop_after(StepEvent, 3))))
+    resumed = Training(small(tmp_path / "stopped", **flags))
+    resumed.run()
+    assert_same_weights(whole, resumed)
+    assert sum("magnitude" in name for name in whole.adapter()) == 4
+
+
 def test_the_scale_of_an_fp16_loss_is_resumed(tmp_path: Path) -> None:
     """The scale changes with overflowing gradients and with time, so it is a part of the training's state."""
     whole = Training(small(tmp_path / "whole"), dtype=torch.float16)
