@@ -280,9 +280,9 @@ _OTHER_KEYS = {
     "ui/": "names that people read",
     "engine/arguments.py": "flags of the training script",
     "engine/checkpoint.py": "the checkpoint's own manifest",
-    "engine/merge.py": "the header of safetensors files",
+    "engine/shards.py": "the header of safetensors files",
     "engine/train_state.py": "states of torch's optimizers",
-    "inference.py": "the request that serving containers take",
+    "request.py": "the request that serving containers take",
 }
 
 
