@@ -53,7 +53,7 @@ def test_each_prompt_is_in_one_batch_that_fits(
         assert (len(batch) + 1) * row > free, "one more would have fitted"
 
 
-def test_prompts_share_no_batch_and_pieces_where_that_would_change_answers() -> None:
+def test_prompts_share_no_batch_where_that_would_change_answers() -> None:
     """Beyond the limit of Phi-3's longrope, and at any length in a model whose state runs over the padding."""
     sharing = batching.Sharing(cache=True, rows=True, pieces=True, longest=1000)
     assert (sharing.allows_rows(1000), sharing.allows_rows(1001)) == (True, False)
