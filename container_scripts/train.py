@@ -160,13 +160,14 @@ def load(
     from engine.batches import longest_example
     from engine.merge import try_merge
     from engine.packed_loss import PackedLoss
+    from engine.targets import targets_of
 
     transformers.utils.logging.disable_progress_bar()
     base = models.fetch_base(arguments, folders.base_model)
     outline = look_at(base, dataset, splits)
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
-    targets = models.resolve_targets(outline, arguments.lora_targets)
+    targets = targets_of(outline, arguments)
     lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
     plan = plan_as_before(base, arguments, targets, lengths, dtype, memory.free_bytes(device), resume_from)
     transformers.set_seed(arguments.seed)

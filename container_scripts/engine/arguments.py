@@ -45,7 +45,8 @@ class Arguments:
     lora_dropout: float = 0.05
     """Probability that a value of the adapter's input is dropped, 0 to 1."""
     lora_targets: tuple[str, ...] = ("auto",)
-    """Names of the modules that get an adapter, separated by commas; auto: the attention projections; or all-linear."""
+    """Names of the modules, and of stacked experts, that get an adapter, separated by commas; auto: the attention
+    projections; or all-linear."""
     lora_rslora: bool = False
     """The update is scaled by lora_alpha / sqrt(lora_r) instead."""
     lora_dora: bool = False

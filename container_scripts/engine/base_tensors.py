@@ -6,7 +6,7 @@ that, which it applies while loading. They are applied here to names and shapes 
 missing tensors show before a weight is read, and a merge finds its way back to the files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +131,33 @@ def sources(outline: Any, stored: Mapping[str, StoredTensor]) -> dict[str, list[
     return made_of
 
 
-def locate(outline: Any, stored: Mapping[str, StoredTensor], modules: list[str]) -> dict[str, Weight]:
+def stored_parts(outline: Any, stored: Mapping[str, StoredTensor], path: str, values: torch.Tensor) -> dict[str, Any]:
+    """Values for one parameter of the model, divided as the files divide that parameter: by the names of their tensors.
+
+    Experts are one parameter in the model, and in most files a tensor each. transformers' rules for saving say which.
+
+    Args:
+        outline: the model on the meta device, without adapters.
+        stored: the tensors of the base's files.
+        path: of the parameter.
+        values: of its shape, on any device.
+
+    Raises:
+        TrainingError: the files do not have these tensors.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    parts = {path: values} if path in stored else revert_weight_conversion(outline, {path: values})
+    missing = sorted(name for name, part in parts.items() if name not in stored or stored[name].shape != part.shape)
+    if missing:
+        raise TrainingError(
+            f"the base's files hold no tensors for {path}: {some(missing)} is not there, or has another shape",
+            "leave it out of lora.targets",
+        )
+    return dict(parts)
+
+
+def locate(outline: Any, stored: Mapping[str, StoredTensor], modules: Sequence[str]) -> dict[str, Weight]:
     """Find the stored weight of each linear layer in `modules`.
 
     Args:

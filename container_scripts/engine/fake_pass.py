@@ -14,13 +14,14 @@ from typing import Any, cast
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from engine.arguments import Arguments
 from engine.attention import NotCovered, attend_within_examples, restore_attention
 from engine.heads import head_is_plain
 from engine.linear import adapted_linear, dora_linear
-from engine.model import target_layers
 from engine.routes import accepted_inputs, model_body
+from engine.targets import target_experts, target_layers
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +80,10 @@ def count_saved(
     except Exception as error:  # its code asks for values, such as an expert's tokens, or stumbles over having none
         kind = outline.config.model_type
         _log.info("%s does not run without values, so its memory is estimated by shapes: %s", kind, error)
+        summed = sum(experts.numel() for experts in target_experts(outline, targets).values()) * dtype.itemsize
         parameters = _add_fake_adapters(outline, arguments, targets)
         saved, largest = _saved_bytes_by_shape(outline, sum(lengths), dtype)
+        saved += summed
         return Saved(saved, largest, 0, recompute_layers(outline, 0), parameters, plain_head=False)
 
 
@@ -152,9 +155,27 @@ class _FakeLora(torch.nn.Module):
         return out.to(x.dtype)
 
 
+class _FakeExpertLora(torch.nn.Module):
+    """Stands for the update of stacked experts, (experts, m, n), which PEFT adds to their weights in each pass."""
+
+    def __init__(self, experts: torch.Tensor, r: int) -> None:
+        super().__init__()
+        count, rows, columns = experts.shape
+        self.a = torch.nn.Parameter(torch.empty(count, r, columns))
+        self.b = torch.nn.Parameter(torch.empty(count, rows, r))
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return torch.baddbmm(weight, self.b.to(weight.dtype), self.a.to(weight.dtype))
+
+
 def _add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
-    """Put a _FakeLora around each target layer; return how many parameters the adapters have."""
+    """Put a _FakeLora around each target layer, and its like on experts; return how many parameters they have."""
     parameters = 0
+    for path, experts in target_experts(model, targets).items():
+        parent, _, own = path.rpartition(".")
+        update = _FakeExpertLora(experts, arguments.lora_r)
+        parametrize.register_parametrization(model.get_submodule(parent), own, update, unsafe=True)
+        parameters += update.a.numel() + update.b.numel()
     for name, module in target_layers(model, targets).items():
         parent, _, own = name.rpartition(".")
         layer = _FakeLora(module, arguments)
@@ -193,7 +214,7 @@ def _saved_bytes(model: Any, tokens: int) -> tuple[int, int]:
 
     body = model_body(model)
     ids, positions = torch.zeros(1, tokens, dtype=torch.long), torch.arange(tokens)[None]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), parametrize.cached():
         inputs = accepted_inputs(body, input_ids=ids, position_ids=positions, use_cache=False)
         out = body(**inputs).last_hidden_state
     return sum(storage.nbytes() for storage in saved.values()) + out.nbytes, largest

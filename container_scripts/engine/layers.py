@@ -47,10 +47,13 @@ def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized",
         adapter: `fused`: layer and adapter are one step, as above. `peft`: PEFT's own forward calls the layer.
     """
     from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora.layer import ParamWrapper
 
     modules: list[Any] = list(model.modules())  # a LoraLayer comes before the base layer that it holds
     fused, count = set(), 0  # base layers that their adapter's forward already covers
     for module in modules:
+        if isinstance(module, ParamWrapper):  # stacked experts (experts.py): PEFT adds the update to their weights
+            continue
         if isinstance(module, LoraLayer) and adapter == "fused":
             layer: Any = module.get_base_layer()
             bias = None if module.lora_magnitude_vector else layer.bias  # DoRA adds it after the magnitude

@@ -7,7 +7,8 @@ Most is held at the end of the forward pass, inside the loss. `Memory` adds up w
     activations   what autograd saves of the layers for the backward pass, and the body's output
     head          logits of one chunk of rows (loss.py), and two tensors (labelled tokens, H)
     workspace     the largest dequantized weight, and twice the largest tensor that one layer needs for a moment; with
-                  DoRA also the largest adapted weight and its sum with B A, float32
+                  DoRA also the largest adapted weight and its sum with B A, float32; with adapters on stacked experts
+                  (experts.py) also the sum of the largest of them with B A, and its gradient
 
 (O, I, r as in linear.py; V = vocabulary, H = hidden size.) Activations differ most between architectures, so they are
 counted and not computed from a formula: the model is built of fake tensors (PyTorch's FakeTensorMode), which have
@@ -33,8 +34,9 @@ from engine.batches import Batch
 from engine.failure import TrainingError
 from engine.fake_pass import count_saved, recompute_layers, skeleton
 from engine.loss import CHUNK_ROWS
-from engine.model import quantized_layers, target_layers
+from engine.model import quantized_layers
 from engine.routes import can_leave_out_logits
+from engine.targets import target_experts, target_layers
 
 __all__ = ["Memory", "Plan", "estimate", "free_bytes", "plan_memory", "recompute_layers", "skeleton"]
 
@@ -192,7 +194,7 @@ def estimate(
     outline = skeleton(base)
     quantized = quantized_layers(outline) if arguments.quantization != "none" else frozenset()
     weights, largest_weight = _weight_bytes(outline, quantized, arguments.quantization, dtype)
-    summed = max((layer.weight.numel() for layer in target_layers(outline, targets).values()), default=0)
+    sums = _sum_bytes(outline, arguments, targets, dtype)
     counted = count_saved(base, outline, arguments, targets, lengths, dtype, recompute_all)
     leaves_out = arguments.engine_head == "labels" and can_leave_out_logits(outline)
     in_head = _head_bytes(outline, counted.plain_head, rows, rows if leaves_out else sum(lengths), dtype)
@@ -201,12 +203,16 @@ def estimate(
         adapter=_ADAM * counted.adapter_parameters,
         activations=counted.bytes,
         head=in_head,
-        workspace=largest_weight
-        + (2 * torch.float32.itemsize * summed if arguments.lora_dora else 0)
-        + 2 * counted.largest
-        + max(counted.one_layer - in_head, 0),
+        workspace=largest_weight + sums + 2 * counted.largest + max(counted.one_layer - in_head, 0),
     )
     return memory, counted.layers
+
+
+def _sum_bytes(model: Any, arguments: Arguments, targets: Sequence[str], dtype: torch.dtype) -> int:
+    """What the sums of weights and updates take for a moment: in DoRA's norms, and in PEFT's adapters of experts."""
+    layers = max((layer.weight.numel() for layer in target_layers(model, targets).values()), default=0)
+    experts = max((stacked.numel() for stacked in target_experts(model, targets).values()), default=0)
+    return 2 * experts * dtype.itemsize + (2 * layers * torch.float32.itemsize if arguments.lora_dora else 0)
 
 
 def _head_bytes(model: Any, plain: bool, rows: int, computed: int, dtype: torch.dtype) -> int:

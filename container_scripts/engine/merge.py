@@ -16,7 +16,8 @@ import torch
 from safetensors import safe_open
 
 from base_look import INDEX, weight_files
-from engine.base_tensors import locate, stored_tensors
+from engine.base_tensors import Weight, locate, stored_tensors
+from engine.experts import ExpertsUpdate, changes_of, is_transposed, parameter_of, try_experts
 from engine.failure import TrainingError
 from engine.fake_pass import skeleton
 from engine.layers import weight_of
@@ -62,8 +63,11 @@ class Merged:
     total_bytes: int
 
 
-def read_updates(adapter: Path) -> dict[str, Update]:
-    """The updates of a PEFT adapter folder, by the path of their layer in the model.
+def read_updates(adapter: Path, outline: Any) -> tuple[dict[str, Update], dict[str, ExpertsUpdate]]:
+    """The updates of a PEFT adapter folder: by the path of their layer in the model, or of the stacked experts.
+
+    Args:
+        outline: the base model on the meta device.
 
     Raises:
         TrainingError: the adapter has something that this merge cannot do (biases, rank or alpha patterns).
@@ -74,16 +78,22 @@ def read_updates(adapter: Path) -> dict[str, Update]:
         raise TrainingError(f"cannot merge an adapter with {', '.join(unknown) or 'biases'}", "merge it with PEFT")
     r = config["r"]
     scale = config["lora_alpha"] / (math.sqrt(r) if config.get("use_rslora") else r)
-    updates = {}
+    layers: dict[str, Update] = {}
+    experts: dict[str, ExpertsUpdate] = {}
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         for key in file.keys():  # noqa: SIM118  not a dict
             module, found, _ = key.removeprefix(_ADAPTER_PREFIX).partition(".lora_A.")
-            if found:
-                b = file.get_tensor(key.replace(".lora_A.", ".lora_B.")).float()
-                lengths = f"{_ADAPTER_PREFIX}{module}.lora_magnitude_vector"
-                magnitude = file.get_tensor(lengths).float() if config.get("use_dora") else None
-                updates[module] = Update(file.get_tensor(key).float(), b, scale, magnitude)
-    return updates
+            if not found:
+                continue
+            a, b = (file.get_tensor(name).float() for name in (key, key.replace(".lora_A.", ".lora_B.")))
+            if path := parameter_of(outline, module, config.get("target_parameters") or ()):
+                count = outline.get_parameter(path).shape[0]
+                experts[path] = ExpertsUpdate(a, b, scale, count, is_transposed(outline, path))
+                continue
+            lengths = f"{_ADAPTER_PREFIX}{module}.lora_magnitude_vector"
+            magnitude = file.get_tensor(lengths).float() if config.get("use_dora") else None
+            layers[module] = Update(a, b, scale, magnitude)
+    return layers, experts
 
 
 def merge(base: Path, adapter: Path, output: Path, dtype: torch.dtype | None = None) -> Merged:
@@ -100,14 +110,17 @@ def merge(base: Path, adapter: Path, output: Path, dtype: torch.dtype | None = N
             all updates are zero (the merged model would be the base), or a value is too large for `dtype`.
         OSError: the disk is full.
     """
-    updates = read_updates(adapter)
-    if not all(update.is_finite for update in updates.values()):
+    outline = skeleton(base)
+    layers, experts = read_updates(adapter, outline)
+    updates: list[Update | ExpertsUpdate] = [*layers.values(), *experts.values()]
+    if not all(update.is_finite for update in updates):
         raise TrainingError("the adapter holds values that are not finite", "train with a lower learning rate")
-    if not any(update.b.any() for update in updates.values()):
+    if not any(update.b.any() for update in updates):
         raise TrainingError("the adapter changes nothing: all its updates are zero", "train for more steps")
     stored = stored_tensors(base)
-    weights = locate(skeleton(base), stored, list(updates))
-    changes = {weights[m].name: replace(u, transposed=weights[m].transposed).apply for m, u in updates.items()}
+    weights = locate(outline, stored, list(layers))
+    changes = {weights[m].name: replace(u, transposed=weights[m].transposed).apply for m, u in layers.items()}
+    changes |= changes_of(outline, stored, experts)
     files = weight_files(base)
     total = sum(rewrite(file, output / file.name, changes, dtype) for file in files)
     if (base / INDEX).is_file():
@@ -130,10 +143,10 @@ def try_merge(base: Path, model: Any) -> None:
     Raises:
         TrainingError: a layer cannot be merged.
     """
-    from peft.tuners.lora import LoraLayer
-
-    layers: dict[str, Any] = {n: m for n, m in model.get_base_model().named_modules() if isinstance(m, LoraLayer)}
-    weights = locate(skeleton(base), stored_tensors(base), list(layers))
+    outline, stored = skeleton(base), stored_tensors(base)
+    layers, experts = _adapted(model)
+    try_experts(outline, stored, experts)
+    weights = locate(outline, stored, list(layers))
     for name, layer in layers.items():
         expected = (layer.out_features, layer.in_features)
         shape = weights[name].stored.shape
@@ -142,13 +155,32 @@ def try_merge(base: Path, model: Any) -> None:
                 f"{weights[name].name} is {shape} in the base's files, and {expected} in the model",
                 "leave this layer out of lora.targets",
             )
-    name, layer = next(iter(layers.items()))
-    with safe_open(weights[name].stored.file, framework="pt") as file:
-        tensor = file.get_tensor(weights[name].name).float()
-    tensor = tensor.T if weights[name].transposed else tensor
+    for name, layer in list(layers.items())[:1]:
+        _compare(weights[name], name, layer)
+
+
+def _adapted(model: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The layers with an adapter, and the stacked experts with one, of a PEFT model, by their path."""
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora.layer import ParamWrapper
+
+    found: dict[str, Any] = {n: m for n, m in model.get_base_model().named_modules() if isinstance(m, LoraLayer)}
+    wrappers = {name: layer for name, layer in found.items() if isinstance(layer, ParamWrapper)}
+    experts = {
+        f"{name.replace('.base_layer', '')}.{wrapper.parameter_name}": wrapper.get_param()
+        for name, wrapper in wrappers.items()
+    }
+    return {name: layer for name, layer in found.items() if name not in wrappers}, experts
+
+
+def _compare(weight: Weight, name: str, layer: Any) -> None:
+    """See that the weight in the base's files is the one that was loaded for the layer `name`."""
+    with safe_open(weight.stored.file, framework="pt") as file:
+        tensor = file.get_tensor(weight.name).float()
+    tensor = tensor.T if weight.transposed else tensor
     loaded = weight_of(layer.get_base_layer(), torch.float32).cpu()
     if not (loaded - tensor).norm() <= _CODES_APART * tensor.norm():
         raise TrainingError(
-            f"{weights[name].name} in the base's files is not the weight that was loaded for {name}",
+            f"{weight.name} in the base's files is not the weight that was loaded for {name}",
             "a merge would spoil it: leave this layer out of lora.targets, or serve with deploy.serve: adapter",
         )

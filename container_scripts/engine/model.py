@@ -1,7 +1,6 @@
 """Loads what is trained: a frozen base model, quantized while it is read, and a float32 LoRA adapter on it."""
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from base_look import INDEX, WEIGHTS
 from engine.arguments import Arguments
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
+from engine.targets import is_linear, target_experts
 
 _SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "README.md"]
 
@@ -95,13 +95,6 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
     return model
 
 
-def is_linear(module: torch.nn.Module) -> bool:
-    """Whether a module is a linear layer: PyTorch's, a subclass of it, or GPT-2's transposed Conv1D."""
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(module, torch.nn.Linear | Conv1D)
-
-
 def quantized_layers(skeleton: Any) -> frozenset[str]:
     """The names of the layers that transformers quantizes when it loads the model: its own rule.
 
@@ -137,70 +130,23 @@ def count_layers(model: Any) -> tuple[int, int]:
     return sum(layers), len(layers) - sum(layers)
 
 
-def target_layers(model: Any, targets: Collection[str]) -> dict[str, Any]:
-    """The linear layers that `targets` name, by their path: PEFT's rule, by which a name may be the end of a path."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if is_linear(module) and any(name == target or name.endswith(f".{target}") for target in targets)
-    }
-
-
-def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
-    """The names of the modules that get an adapter.
-
-    `all-linear` means every linear layer but the head. `auto` means the attention projections: PEFT has a table of them
-    by architecture. For an architecture that is not in the table, they are the linear layers whose path contains `attn`
-    or `attention`.
-
-    Raises:
-        TrainingError: a requested name matches no linear layer. The hint lists the names that exist.
-    """
-    linear = [name for name, module in model.named_modules() if is_linear(module)]
-    head = next((name for name, m in model.named_modules() if m is model.get_output_embeddings()), None)
-    candidates = sorted({name.rpartition(".")[2] for name in linear if name != head})
-    if requested == ("all-linear",):
-        targets = candidates
-    elif requested == ("auto",):
-        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
-
-        targets = KNOWN.get(model.config.get_text_config().model_type) or sorted(
-            {name.rpartition(".")[2] for name in linear if "attn" in name or "attention" in name}
-        )
-    else:
-        targets = list(requested)
-    missing = [t for t in targets if not any(name == t or name.endswith("." + t) for name in linear if name != head)]
-    if missing or not targets:
-        raise TrainingError(
-            f"no linear layer of {model.config.model_type} is called {', '.join(missing) or 'attention'}",
-            f"lora.targets can be: {', '.join(candidates)}" + _about_experts(model),
-        )
-    return list(targets)
-
-
-def _about_experts(model: Any) -> str:
-    """Why experts are no targets, as the end of a hint; empty for a model whose experts are linear layers, or none."""
-    stacked = sorted(
-        {
-            ".".join(name.split(".")[-2:])
-            for name, parameter in model.named_parameters()
-            if parameter.ndim == 3 and "experts" in name.split(".")
-        }
-    )
-    return f"; its experts are stacked in {', '.join(stacked)}, and get no adapter" if stacked else ""
-
-
 def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
-    """The PEFT model: a LoRA adapter (Hu et al. 2021) in float32 on `targets`, all other parameters frozen."""
+    """The PEFT model: a LoRA adapter (Hu et al. 2021) in float32 on `targets`, all other parameters frozen.
+
+    Args:
+        targets: see targets.resolve_targets.
+    """
     from peft import LoraConfig, get_peft_model
 
+    experts = {target for target in targets if target_experts(model, [target])}
     config = LoraConfig(
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
         use_rslora=arguments.lora_rslora,
         use_dora=arguments.lora_dora,
-        target_modules=targets,
+        target_modules=[target for target in targets if target not in experts],
+        target_parameters=sorted(experts) or None,
         bias="none",
         task_type="CAUSAL_LM",
     )

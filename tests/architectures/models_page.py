@@ -55,7 +55,13 @@ Before anything is loaded, with what to do instead:
 | missing, surplus or misshapen tensors | transformers would make them up, or leave them out, without a word |
 | two models in one folder; an adapter beside the model | what is loaded need not be what is merged |
 | examples beyond the model's context, token ids beyond its vocabulary | it has no position or embedding for them |
-| adapters on experts that the model stacks in one tensor | no linear layers; the error names them, and what works |
+| adapters on stacked experts with dropout or DoRA | PEFT adapts their parameter as a whole, and has neither for it |
+
+## Experts
+
+Most mixtures of experts hold all experts of a layer in one parameter. `lora.targets` may name it, such as
+`[q_proj, v_proj, experts.gate_up_proj, experts.down_proj]`; `lora.dropout` is 0 then. PEFT trains such an adapter, and
+each pass takes the memory of one layer's experts once more. It is merged as PEFT merges it, bit for bit in float32.
 
 ## Left in 16 bit
 

@@ -5,12 +5,15 @@ the adapter's, no example of a pack influences another, and what is served is th
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from families import FAMILIES, LONGEST, Family, family_id, random_family_model
+from peft import PeftModel
+from safetensors.torch import load_file
 from torch.nn import functional
 
 import generation
@@ -22,9 +25,10 @@ from engine.batches import IGNORED, collate
 from engine.failure import TrainingError
 from engine.memory import estimate
 from engine.merge import merge, try_merge
-from engine.model import add_adapter, resolve_targets
+from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
 from engine.routes import accepted_inputs
+from engine.targets import resolve_targets, stacked_experts, targets_of
 
 PACKS = random_packs(3, [[17, 5, 30], [LONGEST, 2, 9]])
 VERDICTS = {"packed": ("examples", True), "own": ("transformers", True), "single": ("transformers", False)}
@@ -142,17 +146,45 @@ def with_larger_weights(model: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss", "qwen3_next", "deepseek_v2", "glm4_moe"])
-def test_experts_as_targets_are_refused_with_the_names_that_work(kind: str) -> None:
+def family_with_experts(kind: str) -> Family:
+    """A family whose adapter is on all stacked experts."""
     (family,) = (family for family in FAMILIES if family.kind == kind)
+    experts = stacked_experts(random_family_model(family))
+    return replace(family, targets=tuple(sorted({".".join(path.split(".")[-2:]) for path in experts})))
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss", "granitemoe", "llama4_text", "jetmoe", "deepseek_v2"])
+def test_adapters_of_stacked_experts_train_and_merge_as_pefts_do(kind: str, tmp_path: Path) -> None:
+    """As the tests above, and the merge bit for bit: in the files, experts are a tensor each, or stacked too."""
+    family = family_with_experts(kind)
+    test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family)
+    test_the_merged_model_writes_what_the_adapter_writes(family, tmp_path)
+    peft = PeftModel.from_pretrained(loads(tmp_path / "base"), tmp_path / "adapter")
+    peft.merge_and_unload().save_pretrained(tmp_path / "peft")
+    ours, theirs, base = (load_file(tmp_path / name / "model.safetensors") for name in ("merged", "peft", "base"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert any(not torch.equal(ours[name], base[name]) for name in ours)
+
+
+@pytest.mark.parametrize("wrong", [{"lora_dora": True, "lora_dropout": 0.0}, {"lora_dropout": 0.1}], ids=str)
+def test_stacked_experts_are_refused_with_dropout_and_dora(wrong: dict[str, Any]) -> None:
+    family = family_with_experts("mixtral")
+    with pytest.raises(TrainingError, match=r"experts\.\w+ holds all experts of a layer") as refused:
+        targets_of(random_family_model(family), Arguments(lora_targets=family.targets, **wrong))
+    assert ("dora: false" if "lora_dora" in wrong else "dropout: 0") in refused.value.hint
+
+
+def test_a_target_that_is_not_there_is_refused_with_the_names_that_work() -> None:
+    """`w1` is what the files call it; transformers stacks it with others."""
+    (family,) = (family for family in FAMILIES if family.kind == "mixtral")
     model = random_family_model(family)
-    for target in ("experts.gate_up_proj", "w1"):
-        with pytest.raises(TrainingError, match=f"no linear layer of {kind} is called {target}") as refused:
-            resolve_targets(model, ("o_proj", target))
-        names, _, experts = refused.value.hint.partition("; ")
-        assert experts == "its experts are stacked in experts.down_proj, experts.gate_up_proj, and get no adapter"
-        for name in names.removeprefix("lora.targets can be: ").split(", "):
-            assert resolve_targets(model, (name,)) == [name]
+    with pytest.raises(TrainingError, match="no linear layer of mixtral is called w1") as refused:
+        resolve_targets(model, ("o_proj", "w1"))
+    names = refused.value.hint.removeprefix("lora.targets can be: ").split(", ")
+    assert {"o_proj", "experts.gate_up_proj", "experts.down_proj"} <= set(names)
+    for name in names:
+        assert resolve_targets(model, (name,)) == [name]
 
 
 class Numbers:

@@ -15,9 +15,10 @@ from engine.arguments import Arguments
 from engine.batches import longest_example
 from engine.checkpoint import Checkpoints
 from engine.memory import Memory, Plan
-from engine.model import add_adapter, resolve_targets
+from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
 from engine.stopping import StopSignal
+from engine.targets import resolve_targets
 from engine.trainer import Outcome, Setup, train_adapter
 
 TRAIN = random_packs(1, [[9, 7], [12], [5, 5, 5], [16], [8, 4], [11, 3], [6]])

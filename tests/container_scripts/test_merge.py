@@ -14,7 +14,8 @@ from conftest_engine import random_model, with_adapter
 from engine.arguments import Arguments
 from engine.failure import TrainingError
 from engine.merge import merge, try_merge
-from engine.model import add_adapter, load_base, resolve_targets
+from engine.model import add_adapter, load_base
+from engine.targets import resolve_targets
 
 
 def save_base(folder: Path, architecture: str, dtype: torch.dtype, shard_size: str = "5GB") -> Path:

@@ -1,0 +1,105 @@
+"""What of a model gets an adapter: linear layers, and experts that the model stacks in one tensor.
+
+Most mixtures of experts hold, for example, the down projections of all experts of a layer as one parameter,
+(experts, out_features, in_features), that is no layer. PEFT adapts such a parameter as a whole (`target_parameters`).
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from engine.arguments import Arguments
+from engine.failure import TrainingError
+
+
+def targets_of(model: Any, arguments: Arguments) -> list[str]:
+    """resolve_targets of a job's arguments, which have to go with them.
+
+    Raises:
+        TrainingError: a name matches nothing, or PEFT cannot adapt stacked experts with these arguments.
+    """
+    targets = resolve_targets(model, arguments.lora_targets)
+    if (arguments.lora_dropout or arguments.lora_dora) and (experts := target_experts(model, targets)):
+        wrong = "lora.dora: false" if arguments.lora_dora else "lora.dropout: 0"
+        raise TrainingError(
+            f"{next(iter(experts))} holds all experts of a layer, which PEFT adapts without dropout and DoRA only",
+            f"set {wrong}, or leave the experts out of lora.targets",
+        )
+    return targets
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Whether a module is a linear layer: PyTorch's, a subclass of it, or GPT-2's transposed Conv1D."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, torch.nn.Linear | Conv1D)
+
+
+def stacked_experts(model: Any) -> dict[str, torch.Tensor]:
+    """The parameters that hold a matrix for each expert, by their path. (A convolution's are no matrices.)"""
+    return {
+        f"{path}.{name}": parameter
+        for path, module in model.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 3 and min(parameter.shape) > 1 and not isinstance(module, torch.nn.modules.conv._ConvNd)
+    }
+
+
+def target_layers(model: Any, targets: Collection[str]) -> dict[str, Any]:
+    """The linear layers that `targets` name, by their path."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if is_linear(module) and any(_is_called(name, target) for target in targets)
+    }
+
+
+def target_experts(model: Any, targets: Collection[str]) -> dict[str, torch.Tensor]:
+    """The stacked experts that `targets` name, by their path."""
+    return {
+        path: parameter
+        for path, parameter in stacked_experts(model).items()
+        if any(_is_called(path, target) for target in targets)
+    }
+
+
+def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
+    """The names of the layers, and of stacked experts, that get an adapter.
+
+    `all-linear` means every linear layer but the head, and no stacked experts. `auto` means the attention projections:
+    PEFT has a table of them by architecture. For an architecture that is not in the table, they are the linear layers
+    whose path contains `attn` or `attention`.
+
+    Raises:
+        TrainingError: a requested name matches nothing. The hint lists the names that exist.
+    """
+    linear = [name for name, module in model.named_modules() if is_linear(module)]
+    head = next((name for name, m in model.named_modules() if m is model.get_output_embeddings()), None)
+    candidates = sorted({name.rpartition(".")[2] for name in linear if name != head})
+    if requested == ("all-linear",):
+        targets = candidates
+    elif requested == ("auto",):
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+        targets = KNOWN.get(model.config.get_text_config().model_type) or sorted(
+            {name.rpartition(".")[2] for name in linear if "attn" in name or "attention" in name}
+        )
+    else:
+        targets = list(requested)
+    experts = stacked_experts(model)
+    known = [name for name in linear if name != head] + list(experts)
+    if (
+        missing := [target for target in targets if not any(_is_called(name, target) for name in known)]
+    ) or not targets:
+        stacked = {".".join(name.split(".")[-2:]) for name in experts}
+        raise TrainingError(
+            f"no linear layer of {model.config.model_type} is called {', '.join(missing) or 'attention'}",
+            f"lora.targets can be: {', '.join([*candidates, *sorted(stacked)])}",
+        )
+    return list(targets)
+
+
+def _is_called(path: str, target: str) -> bool:
+    """PEFT's rule: a target is a path, or the end of one."""
+    return path == target or path.endswith(f".{target}")
