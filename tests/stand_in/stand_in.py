@@ -61,6 +61,8 @@ class StandIn:
         from werkzeug.serving import make_server
 
         self.calls: list[str] = []
+        self.bodies: list[tuple[str, bytes]] = []
+        """What SageMaker was sent: operation and body."""
         self.faults: list[Fault] = []
         self.owners: dict[str, str] = {}
         """Bucket → account, where it is not ours."""
@@ -162,6 +164,7 @@ class StandIn:
     def _sagemaker(self, call: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         service, _, operation = call.partition(" ")
+        self.bodies.append((operation, body))
         try:
             if service == "runtime":
                 headers = {"Content-Type": environ.get("CONTENT_TYPE", ""), "Accept": environ.get("HTTP_ACCEPT", "*/*")}

@@ -30,7 +30,7 @@ def preload() -> None:
     import filelock  # noqa: F401
     import psutil  # noqa: F401
     import transformers
-    from sagemaker.core import image_uris  # noqa: F401
+    from sagemaker.core import image_uris, resources  # noqa: F401
 
     from lorasum.commands import deploy, evaluate, predict, prepare, run, status, teardown, train  # noqa: F401
 

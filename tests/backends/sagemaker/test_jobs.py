@@ -46,6 +46,13 @@ def test_the_newest_attempt_is_found_behind_one_that_was_deleted(account: StandI
     assert list(account.sagemaker.jobs)[-1] == "chats-0123abcd-4"
 
 
+def test_a_job_that_cannot_be_read_at_once_is_read_again(account: StandIn) -> None:
+    account.faults = [Fault("DescribeTrainingJob", "denied", skip=1, times=1)]  # it is looked for, created, and read
+    job = backend(account).start_training(SPEC)
+    assert job.location.endswith("/chats-0123abcd")
+    assert list(account.sagemaker.jobs) == ["chats-0123abcd"]
+
+
 def test_a_job_of_another_name_is_no_attempt(account: StandIn) -> None:
     fail_once(account)
     other = TrainSpec("chats-0123abcd", "chats-0123abcd-89abcdef", SPEC.model, SPEC.dataset, {})

@@ -1,38 +1,29 @@
 """Attempts of a training job: <name>, <name>-2, <name>-3 and so on. SageMaker knows each as a job of its own."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from lorasum.aws import aws_errors, is_denied, is_missing
+from lorasum.aws import aws_errors, is_denied
+from lorasum.backends.sagemaker import sdk
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
+
+if TYPE_CHECKING:
+    from sagemaker.core.resources import TrainingJob
 
 _MOST_ATTEMPTS = 50
 
 
-def describe(session: Session, name: str) -> dict[str, Any] | None:
-    """A training job as SageMaker describes it; None if there is none."""
-    try:
-        with aws_errors(f"look at training job {name}", "sagemaker:DescribeTrainingJob"):
-            described: dict[str, Any] = session.client("sagemaker").describe_training_job(TrainingJobName=name)
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return None
-        raise
-    return described
-
-
-def find_attempts(session: Session, job_name: str) -> list[dict[str, Any]]:
+def find_attempts(session: Session, job_name: str) -> list["TrainingJob"]:
     """All attempts of a job, oldest first.
 
     SageMaker is asked for one name after the other, because its lists lag behind. The list is read too, because a
     deleted attempt (DeleteTrainingJob) leaves a gap in the names.
     """
-    found: list[dict[str, Any]] = []
+    found = []
     last_listed = max(_listed_attempts(session, job_name), default=0)
     for number in range(1, _MOST_ATTEMPTS + 1):
-        described = describe(session, attempt_name(job_name, number))
-        if described:
-            found.append(described)
+        if job := sdk.get(session, "TrainingJob", attempt_name(job_name, number)):
+            found.append(job)
         elif number > last_listed:
             return found
     raise BackendError(f"training job {job_name} had {_MOST_ATTEMPTS} attempts", "change its config or its name")

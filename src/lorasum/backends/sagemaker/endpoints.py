@@ -6,14 +6,14 @@ costs money; parts.py handles the other two. An endpoint is updated in place. It
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
-from lorasum.aws import aws_errors, error_code, is_missing
+from lorasum.aws import error_code, is_missing
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.backends.sagemaker import parts, scaling, schedules
+from lorasum.backends.sagemaker import parts, scaling, schedules, sdk
 from lorasum.backends.sagemaker.endpoint_requests import (
     endpoint_config_request,
     endpoint_request,
@@ -30,6 +30,9 @@ from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
+
+if TYPE_CHECKING:
+    from sagemaker.core.resources import Endpoint
 
 _MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _SERVING = {
@@ -52,22 +55,22 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
         report.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
     if described is None:
         check_quotas(session, session.config.endpoint_instance_types, "endpoint", session.config.max_instances)
-    client = session.client("sagemaker")
     try:
-        _create(lambda: client.create_model(**model_request(name, served, place, session.config)), "model")
+        model = model_request(name, served, place, session.config)
+        _create(lambda: sdk.create(session, "Model", model))
         configuration = endpoint_config_request(name, served, place, session.config)
-        _create(lambda: client.create_endpoint_config(**configuration), "endpoint configuration")
+        _create(lambda: sdk.create(session, "EndpointConfig", configuration))
         if described is None:
             request = endpoint_request(spec.name, name, place, session.config)
-            _create(lambda: client.create_endpoint(**request), "endpoint")
-        elif described["EndpointConfigName"] != name:
+            _create(lambda: sdk.create(session, "Endpoint", request))
+        elif described.endpoint_config_name != name:
             _remember(session, spec, described)
-            _update(session, spec.name, name)
+            _update(session, described, name)
         ended = _wait_until_still(session, spec.name, report)
-        if ended and ended["EndpointStatus"] == "InService" and ended["EndpointConfigName"] == name:
+        if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
             scaling.turn_on_or_off(session, spec.name)
             seconds = load_seconds(served, session.config)
-            return EndpointRef(spec.name, ended["EndpointArn"], spec.artifact, seconds)
+            return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
     except BaseException:
         if described is None:
             delete(session, spec.run, spec.name)
@@ -78,13 +81,13 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
 def expire(session: Session, name: str, at: datetime | None) -> None:
     """Have the endpoint, with the configuration and the model that it has now, go at `at`; None: no more."""
     described = _describe(session, name) if at else None
-    schedules.expire(session, name, described["EndpointConfigName"] if described else "", at)
+    schedules.expire(session, name, described.endpoint_config_name if described else "", at)
 
 
 def confirm(session: Session, run: str, name: str) -> None:
     """Tag the configuration that answered, and delete the parts that the endpoint served before."""
     described = _describe(session, name)
-    serving = described["EndpointConfigName"] if described else ""
+    serving = described.endpoint_config_name if described else ""
     known = parts.find(session, run, name)
     for part in known:
         if part.name == serving and not part.answered:
@@ -96,23 +99,23 @@ def restore(session: Session, run: str, name: str, report: Reporter) -> Endpoint
     """Update the endpoint back to the configuration that last answered; None if there is none."""
     described = _wait_until_still(session, name)
     known = parts.find(session, run, name)
-    if described is None or described["EndpointStatus"] != "InService":
+    if described is None or described.endpoint_status != "InService":
         return None
-    before = [part for part in known if part.answered and part.name != described["EndpointConfigName"]]
+    before = [part for part in known if part.answered and part.name != described.endpoint_config_name]
     if not before:
         return None
     report.step(f"putting endpoint {name} back to what it served before")
-    _update(session, name, before[-1].name)
+    _update(session, described, before[-1].name)
     ended = _wait_until_still(session, name, report)
-    if ended is None or (ended["EndpointStatus"], ended["EndpointConfigName"]) != ("InService", before[-1].name):
-        status = ended["EndpointStatus"] if ended else "gone"
+    if ended is None or (ended.endpoint_status, ended.endpoint_config_name) != ("InService", before[-1].name):
+        status = ended.endpoint_status if ended else "gone"
         raise BackendError(
             f"endpoint {name} could not be put back to what it served before: it is {status}",
             "it may still serve and is billed: look with `lorasum status`; `lorasum teardown` deletes it",
         )
     parts.delete(session, [part for part in known if part.name != before[-1].name])
     scaling.turn_on_or_off(session, name)
-    return EndpointRef(name, ended["EndpointArn"], _artifact(session, ended))
+    return EndpointRef(name, ended.endpoint_arn, _artifact(session, ended))
 
 
 def log_tail(session: Session, name: str) -> list[str]:
@@ -127,21 +130,21 @@ def log_lines(session: Session, run: str, name: str, follow: bool) -> Iterator[s
 
 def _log(session: Session, name: str) -> Log:
     described = _describe(session, name)
-    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", described["CreationTime"] if described else None)
+    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", described.creation_time if described else None)
 
 
 def state(session: Session, run: str, name: str) -> EndpointState:
     """The state that SageMaker shows. An endpoint that is being deleted counts as absent."""
     described = _describe(session, name)
-    if described is None or described["EndpointStatus"] == "Deleting":
+    if described is None or described.endpoint_status == "Deleting":
         return EndpointState("absent")
-    ref = EndpointRef(name, described["EndpointArn"], _artifact(session, described))
-    status = described["EndpointStatus"]
+    ref = EndpointRef(name, described.endpoint_arn, _artifact(session, described))
+    status = described.endpoint_status
     if status in _SERVING:
         return EndpointState("in_service", ref, _SERVING[status])
     if status in _MOVING:
         return EndpointState("creating", ref)
-    return EndpointState("failed", ref, described.get("FailureReason") or status)
+    return EndpointState("failed", ref, described.failure_reason or status)
 
 
 def delete(session: Session, run: str, name: str) -> bool:
@@ -162,7 +165,7 @@ def _delete(session: Session, run: str, name: str) -> bool:
         scaling.turn_off(session, name)
     began = time.monotonic()
     while described:
-        status = described["EndpointStatus"]
+        status = described.endpoint_status
         if time.monotonic() - began > _LONGEST_DELETION:
             minutes = _LONGEST_DELETION // 60
             raise BackendError(
@@ -171,8 +174,7 @@ def _delete(session: Session, run: str, name: str) -> bool:
             )
         if status != "Deleting":
             try:
-                with aws_errors(f"delete endpoint {name}", "sagemaker:DeleteEndpoint"):
-                    session.client("sagemaker").delete_endpoint(EndpointName=name)
+                sdk.delete(described)
             except BackendError as error:  # it is being created or updated: try again a moment later
                 if error_code(error.__cause__) not in _TAKEN:
                     raise
@@ -194,45 +196,44 @@ def live(session: Session, run: str) -> list[RunningResource]:
     return [RunningResource("endpoint", name, location) for name, location in found.items()]
 
 
-def _to_update(session: Session, spec: EndpointSpec) -> dict[str, Any] | None:
+def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
     """The endpoint that serves under this name; None if there is none. A failed one is deleted."""
     described = _wait_until_still(session, spec.name)
     if described is None:
         return None
     _refuse_foreign(session, described, spec.run)
-    if described["EndpointStatus"] == "InService":
+    if described.endpoint_status == "InService":
         return described
-    if described["EndpointStatus"] in _SERVING:
+    if described.endpoint_status in _SERVING:
         raise BackendError(
-            f"endpoint {spec.name} still serves, but {_SERVING[described['EndpointStatus']]}",
+            f"endpoint {spec.name} still serves, but {_SERVING[described.endpoint_status]}",
             "`lorasum teardown` deletes it; then deploy again",
         )
     _delete(session, spec.run, spec.name)  # its end stays: it is the new one's
     return None
 
 
-def _remember(session: Session, spec: EndpointSpec, described: Mapping[str, Any]) -> None:
+def _remember(session: Session, spec: EndpointSpec, described: "Endpoint") -> None:
     """Tag the configuration that serves, unless one is tagged already: earlier versions of lorasum did not."""
     known = parts.find(session, spec.run, spec.name)
     if not any(part.answered for part in known):
         for part in known:
-            if part.name == described["EndpointConfigName"]:
+            if part.name == described.endpoint_config_name:
                 parts.mark_answered(session, part)
 
 
-def _update(session: Session, endpoint: str, configuration: str) -> None:
+def _update(session: Session, endpoint: "Endpoint", configuration: str) -> None:
     """Make the endpoint serve another configuration, on the instances that it has."""
-    scaling.turn_off(session, endpoint)  # SageMaker refuses to update an endpoint that is autoscaled
-    request = update_request(endpoint, configuration, session.config)
-    _create(lambda: session.client("sagemaker").update_endpoint(**request), "endpoint")
+    scaling.turn_off(session, endpoint.endpoint_name)  # SageMaker refuses to update an endpoint that is autoscaled
+    request = update_request(endpoint.endpoint_name, configuration, session.config)
+    _create(lambda: sdk.update(session, endpoint, request))
 
 
-def _create(call: Callable[[], object], what: str) -> None:
+def _create(call: Callable[[], object]) -> None:
     """Make a call that creates something. If the name is taken it exists already: names are hashes of content."""
     for attempt in range(_NEW_NAMES):
         try:
-            with aws_errors(f"create the {what}", "sagemaker:CreateEndpoint"):
-                call()
+            call()
             return
         except BackendError as error:
             text = str(error.__cause__).lower()
@@ -243,11 +244,11 @@ def _create(call: Callable[[], object], what: str) -> None:
             time.sleep(min(poll_seconds(), 2))
 
 
-def _wait_until_still(session: Session, name: str, report: Reporter | None = None) -> dict[str, Any] | None:
+def _wait_until_still(session: Session, name: str, report: Reporter | None = None) -> "Endpoint | None":
     """Wait until the endpoint is no longer changing and return its description; None if there is none."""
     began, told = time.monotonic(), ""
     while described := _describe(session, name):
-        status = described["EndpointStatus"]
+        status = described.endpoint_status
         if status not in _MOVING:
             return described
         if report and status != told:
@@ -259,15 +260,15 @@ def _wait_until_still(session: Session, name: str, report: Reporter | None = Non
     return None
 
 
-def _did_not_start(session: Session, spec: EndpointSpec, ended: dict[str, Any] | None) -> BackendError:
+def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None") -> BackendError:
     """The error to raise. An endpoint that rolled back goes on serving its earlier model; any other is deleted."""
     name = spec.name
     tail = " | ".join(log_tail(session, name)[-4:])
-    said = (ended or {}).get("FailureReason") or (ended or {}).get("EndpointStatus") or "it is gone"
-    reason = f"{' '.join(said.split())}" + (f"; its log ends: {tail}" if tail else "")
-    if ended and ended["EndpointStatus"] in _SERVING:
+    said = (ended.failure_reason or ended.endpoint_status) if ended else "it is gone"
+    reason = " ".join(said.split()) + (f"; its log ends: {tail}" if tail else "")
+    if ended and ended.endpoint_status in _SERVING:
         known = parts.find(session, spec.run, name)
-        unused = [part for part in known if not part.answered and part.name != ended["EndpointConfigName"]]
+        unused = [part for part in known if not part.answered and part.name != ended.endpoint_config_name]
         parts.delete(session, unused)
         scaling.turn_on_or_off(session, name)
         return BackendError(f"endpoint {name} rolled back to what it served before: {reason}", "run `lorasum train`")
@@ -275,37 +276,23 @@ def _did_not_start(session: Session, spec: EndpointSpec, ended: dict[str, Any] |
     return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
 
 
-def _describe(session: Session, name: str) -> dict[str, Any] | None:
-    return _look_up(session, "describe_endpoint", EndpointName=name)
+def _describe(session: Session, name: str) -> "Endpoint | None":
+    return sdk.get(session, "Endpoint", name)
 
 
-def _artifact(session: Session, described: Mapping[str, Any]) -> str:
+def _artifact(session: Session, described: "Endpoint") -> str:
     """S3 folder of the artifact that an endpoint serves; empty if its configuration or model is gone."""
-    configuration = _look_up(session, "describe_endpoint_config", EndpointConfigName=described["EndpointConfigName"])
-    model = configuration and _look_up(
-        session, "describe_model", ModelName=configuration["ProductionVariants"][0]["ModelName"]
-    )
-    container = model["PrimaryContainer"] if model else {}
-    uri = str(container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri", ""))
-    return uri.removesuffix("adapter/")
+    configuration = sdk.get(session, "EndpointConfig", described.endpoint_config_name)
+    name = configuration and configuration.production_variants[0].model_name
+    found = name and sdk.get(session, "Model", name)
+    for field in ("primary_container", "model_data_source", "s3_data_source", "s3_uri"):
+        found = getattr(found, field, "")  # what is not ours may have none of these
+    return str(found).removesuffix("adapter/")
 
 
-def _look_up(session: Session, operation: str, **arguments: str) -> dict[str, Any] | None:
-    """The answer of a call such as describe_endpoint; None if there is no such thing."""
-    [name] = arguments.values()
-    try:
-        with aws_errors(f"look at {name}", parts.action_of(operation)):
-            answer: dict[str, Any] = getattr(session.client("sagemaker"), operation)(**arguments)
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return None
-        raise
-    return answer
-
-
-def _refuse_foreign(session: Session, described: Mapping[str, Any], run: str) -> None:
-    if parts.tags(session, described["EndpointArn"]).get(TAG_RUN) != run:
+def _refuse_foreign(session: Session, described: "Endpoint", run: str) -> None:
+    if parts.tags(session, described.endpoint_arn).get(TAG_RUN) != run:
         raise BackendError(
-            f"endpoint {described['EndpointName']} is not of this run: it has no tag {TAG_RUN}={run}",
+            f"endpoint {described.endpoint_name} is not of this run: it has no tag {TAG_RUN}={run}",
             "give this config another name",
         )

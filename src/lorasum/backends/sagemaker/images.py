@@ -1,5 +1,6 @@
 """The container image of a job or endpoint: the one that the config names, or Hugging Face's for its versions."""
 
+from lorasum.backends.sagemaker import sdk
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
 from lorasum.files import first_line
@@ -36,10 +37,7 @@ def _hugging_face(scope: str, transformers: str, pytorch: str, instance: str, re
 
 def _retrieve(what: str, fields: str, **wanted: str) -> str:
     """The URI of an image that the SDK knows."""
-    try:
-        from sagemaker.core import image_uris  # 2 s
-    except ImportError as error:
-        raise BackendError("the sagemaker backend needs sagemaker-core", "pip install 'lorasum[sagemaker]'") from error
+    image_uris = sdk.load("image_uris")
     try:
         uri: str = image_uris.retrieve(**wanted)
     except (ValueError, KeyError) as error:

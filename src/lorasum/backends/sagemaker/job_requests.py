@@ -64,6 +64,11 @@ def training_request(
     return request | vpc(config)
 
 
+def release_request(name: str) -> dict[str, Any]:
+    """The arguments of update_training_job that let a job's warm instance go."""
+    return {"TrainingJobName": name, "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
+
+
 def _instances(config: SageMakerConfig) -> dict[str, Any]:
     """The instance type, or several of which SageMaker takes the first that is free."""
     if not config.training_instance_alternatives:

@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lorasum import paths
 from lorasum.aws import aws_errors, error_code
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import storage, wheels
-from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, describe, find_attempts
+from lorasum.backends.sagemaker import sdk, storage, wheels
+from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, find_attempts
 from lorasum.backends.sagemaker.images import inference_image, training_image
-from lorasum.backends.sagemaker.job_requests import TAG_RUN, training_request
+from lorasum.backends.sagemaker.job_requests import TAG_RUN, release_request, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
@@ -41,6 +41,9 @@ from lorasum.contract import (
 )
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
+
+if TYPE_CHECKING:
+    from sagemaker.core.resources import TrainingJob
 
 _LOGS = "/aws/sagemaker/TrainingJobs"
 _RUNNING = ("InProgress", "Stopping")
@@ -80,21 +83,25 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     run_place = place(session, spec.run)
     channels = _channels(session, spec)
     uris = _uris(run_place, channels)
-    last = attempt_number(attempts[-1]["TrainingJobName"], spec.job_name) if attempts else 0
+    last = attempt_number(attempts[-1].training_job_name, spec.job_name) if attempts else 0
     name = attempt_name(spec.job_name, last + 1)
     request = training_request(spec, name, run_place, session.config, uris)
     for channel, content in channels.items():
         storage.upload(session, content.files(), uris[channel], report, f"uploading {content.what}")
-    try:
-        with aws_errors(f"start training job {name}", "sagemaker:CreateTrainingJob"):
-            session.client("sagemaker").create_training_job(**request)
-    except BackendError as error:
-        if error_code(error.__cause__) != "ResourceInUse":
-            raise
-    started = describe(session, name)
+    started = _create(session, request) or sdk.get(session, "TrainingJob", name)
     if started is None:
         raise BackendError(f"training job {name} was created, but SageMaker does not show it", "run `lorasum status`")
     return _reference(spec.job_name, started)
+
+
+def _create(session: Session, request: dict[str, Any]) -> "TrainingJob | None":
+    """The job; None if it could not be read after it was created, or if its name is taken."""
+    try:
+        return sdk.create(session, "TrainingJob", request)
+    except BackendError as error:
+        if error_code(error.__cause__) != "ResourceInUse":
+            raise
+        return None
 
 
 def request(session: Session, spec: TrainSpec, place: Place) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def find(session: Session, job_name: str) -> JobRef | None:
 
 def state(session: Session, job: JobRef) -> JobState:
     """The state that SageMaker shows. A completed job whose artifact was deleted counts as absent."""
-    described = describe(session, _name(job))
+    described = _describe(session, job)
     return _state(session, described) if described else JobState("absent")
 
 
@@ -135,10 +142,10 @@ def follow(session: Session, job: JobRef) -> Iterator[Event]:
     A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
     """
     logs, told = Log(session, _LOGS, f"{_name(job)}/"), ""
-    while described := describe(session, _name(job)):
-        ended = described["TrainingJobStatus"] not in _RUNNING  # before the log is read: nothing is missed
-        if described["SecondaryStatus"] != told:
-            told = described["SecondaryStatus"]
+    while described := _describe(session, job):
+        ended = described.training_job_status not in _RUNNING  # before the log is read: nothing is missed
+        if described.secondary_status != told:
+            told = described.secondary_status
             billed, cost = billed_seconds(described), billed_usd(session, described)
             yield StatusEvent(told, billed, cost)
         for _ in range(_LAST_LOOKS if ended else 1):
@@ -166,27 +173,21 @@ def stop(session: Session, job: JobRef) -> None:
 
     Instances that `keep_alive_minutes` keeps warm after any of its attempts are released, because they are billed.
     """
-    name = _name(job)
     asked = False
-    while (described := describe(session, name)) and described["TrainingJobStatus"] in _RUNNING:
-        if not asked and described["TrainingJobStatus"] == "InProgress":
+    while (described := _describe(session, job)) and described.training_job_status in _RUNNING:
+        if not asked and described.training_job_status == "InProgress":
             try:
-                with aws_errors(f"stop training job {name}", "sagemaker:StopTrainingJob"):
-                    session.client("sagemaker").stop_training_job(TrainingJobName=name)
+                sdk.stop(described)
             except BackendError as error:  # it may have ended just now
                 if error_code(error.__cause__) != "ValidationException":
                     raise
             asked = True
         time.sleep(poll_seconds())
-    for name in [
-        described["TrainingJobName"] for described in find_attempts(session, job.name) if kept_warm(described)
-    ]:
-        with aws_errors(f"release the warm instance of {name}", "sagemaker:UpdateTrainingJob"):
-            session.client("sagemaker").update_training_job(
-                TrainingJobName=name, ResourceConfig={"KeepAlivePeriodInSeconds": 0}
-            )
-        while (described := describe(session, name)) and kept_warm(described):
-            time.sleep(poll_seconds())
+    for attempt in find_attempts(session, job.name):
+        if kept_warm(attempt):
+            sdk.update(session, attempt, release_request(attempt.training_job_name))
+            while (now := sdk.get(session, "TrainingJob", attempt.training_job_name)) and kept_warm(now):
+                time.sleep(poll_seconds())
 
 
 def live(session: Session, run: str) -> list[RunningResource]:
@@ -209,8 +210,10 @@ def live(session: Session, run: str) -> list[RunningResource]:
 
 def artifact(session: Session, job: JobRef) -> str:
     """S3 folder of the job's artifact."""
-    described = describe(session, _name(job)) or {}
-    return _artifact(described, _name(job))
+    described = _describe(session, job)
+    if described is None:
+        raise BackendError(f"there is no training job {_name(job)} any more", "run `lorasum train` again")
+    return _artifact(described)
 
 
 def artifact_record(session: Session, job: JobRef) -> ArtifactRecord | None:
@@ -273,31 +276,35 @@ def _files(dataset: Path) -> list[storage.StoredFile]:
     return storage.folder_files(dataset) if dataset.is_dir() else []
 
 
-def _state(session: Session, described: dict[str, Any]) -> JobState:
-    status, secondary = described["TrainingJobStatus"], described["SecondaryStatus"]
-    name = described["TrainingJobName"]
+def _describe(session: Session, job: JobRef) -> "TrainingJob | None":
+    return sdk.get(session, "TrainingJob", _name(job))
+
+
+def _state(session: Session, described: "TrainingJob") -> JobState:
+    status, secondary = described.training_job_status, described.secondary_status
     if status in _RUNNING:
         return JobState("running")
     if status == "Completed":
-        whole = storage.exists(session, _artifact(described, name) + RECORD_FILE)
+        whole = storage.exists(session, _artifact(described) + RECORD_FILE)
         return JobState("completed") if whole else JobState("absent", "its artifact is no longer in S3")
     if status == "Stopped":
         return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
-    failure = read_failure(str(described.get("FailureReason") or secondary))
-    log = tuple(Log(session, _LOGS, f"{name}/").tail())
+    failure = read_failure(str(described.failure_reason or secondary))
+    log = tuple(Log(session, _LOGS, f"{described.training_job_name}/").tail())
     sold_out = failure.message.startswith("CapacityError")
     return JobState("failed", failure.message, _NO_CAPACITY if sold_out else failure.hint or _RESUME, log, sold_out)
 
 
-def _artifact(described: dict[str, Any], name: str) -> str:
-    uri = described.get("ModelArtifacts", {}).get("S3ModelArtifacts")
-    if not uri:
-        uri = f"{described.get('OutputDataConfig', {}).get('S3OutputPath', 's3:/')}/{name}/output/model"
+def _artifact(described: "TrainingJob") -> str:
+    known = described.model_artifacts
+    uri = (known and known.s3_model_artifacts) or (
+        f"{described.output_data_config.s3_output_path}/{described.training_job_name}/output/model"
+    )
     return str(uri).rstrip("/") + "/"
 
 
-def _reference(job_name: str, described: dict[str, Any]) -> JobRef:
-    return JobRef(job_name, described["TrainingJobArn"])
+def _reference(job_name: str, described: "TrainingJob") -> JobRef:
+    return JobRef(job_name, described.training_job_arn)
 
 
 def _name(job: JobRef) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lorasum.aws import aws_errors, is_missing
+from lorasum.backends.sagemaker import sdk
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
@@ -67,13 +68,12 @@ def mark_answered(session: Session, part: Part) -> None:
 
 def delete(session: Session, parts: Iterable[Part]) -> bool:
     """Delete configurations and models. True if there was one."""
-    client = session.client("sagemaker")
     deleted = False
     for part in parts:
-        if part.configuration:  # first, because it names the model
-            _delete(part, "sagemaker:DeleteEndpointConfig", client.delete_endpoint_config, EndpointConfigName=part.name)
-        if part.model:
-            _delete(part, "sagemaker:DeleteModel", client.delete_model, ModelName=part.name)
+        if part.configuration and (configuration := sdk.get(session, "EndpointConfig", part.name)):
+            sdk.delete(configuration)  # first, because it names the model
+        if part.model and (model := sdk.get(session, "Model", part.name)):
+            sdk.delete(model)
         deleted = True
     return deleted
 
@@ -114,12 +114,3 @@ def _ours(
             if known.get(TAG_RUN) == run:
                 found[item[f"{kind}Name"]] = (item, known)
     return found
-
-
-def _delete(part: Part, action: str, call: Any, **name: str) -> None:
-    try:
-        with aws_errors(f"delete {part.name}", action):
-            call(**name)
-    except BackendError as error:
-        if not is_missing(error.__cause__):
-            raise

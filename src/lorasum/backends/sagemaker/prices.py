@@ -5,12 +5,14 @@ Prices come from AWS's price list and are remembered for a day. If it does not a
 
 import json
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lorasum.backends.sagemaker.session import Session
 from lorasum.remembered import recall, remember
+
+if TYPE_CHECKING:
+    from sagemaker.core.resources import TrainingJob
 
 PriceKind = Literal["Training", "Hosting"]
 
@@ -52,41 +54,37 @@ def usd_per_hour(session: Session, instance_type: str, kind: PriceKind) -> float
     return price
 
 
-def billed_usd(session: Session, job: dict[str, Any]) -> float | None:
-    """USD that a training job has cost up to now; None if its price is unknown. `job` is SageMaker's description."""
-    instance_type = instance_of(job)
+def billed_usd(session: Session, job: "TrainingJob") -> float | None:
+    """USD that a training job has cost up to now; None if its price is unknown."""
+    resources = job.resource_config
+    instance_type = resources.selected_instance_type or resources.instance_type or None
     if instance_type is None:
         return 0.0  # it is still waiting for one
     price = usd_per_hour(session, instance_type, "Training")
     return None if price is None else billed_seconds(job) / 3600 * price
 
 
-def instance_of(job: Mapping[str, Any]) -> str | None:
-    """The instance type that a training job runs on; None while SageMaker has not chosen one of several."""
-    resources = job["ResourceConfig"]
-    found: str | None = resources.get("SelectedInstanceType") or resources.get("InstanceType")
-    return found
-
-
-def billed_seconds(job: dict[str, Any]) -> float:
+def billed_seconds(job: "TrainingJob") -> float:
     """Seconds that are paid for at the price on demand; with spot they are fewer than the job ran.
 
     The time in which its instance is kept warm is paid for as well: SageMaker tells it once the instance was let go.
     """
     now = datetime.now(UTC)
-    warm: float = job.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    pool = job.warm_pool_status
+    warm = float((pool and pool.resource_retained_billable_time_in_seconds) or 0)
     if kept_warm(job):
-        warm = max(warm, _seconds(job["TrainingEndTime"], now))
-    if "BillableTimeInSeconds" in job:
-        return float(job["BillableTimeInSeconds"]) + warm
-    if "TrainingStartTime" not in job:
+        warm = max(warm, _seconds(job.training_end_time, now))
+    if isinstance(job.billable_time_in_seconds, int):
+        return job.billable_time_in_seconds + warm
+    if not job.training_start_time:
         return 0.0
-    return _seconds(job["TrainingStartTime"], job.get("TrainingEndTime", now)) + warm
+    return _seconds(job.training_start_time, job.training_end_time or now) + warm
 
 
-def kept_warm(job: dict[str, Any]) -> bool:
-    """Whether a training job has ended and its instance is kept, and billed. `job` is SageMaker's description."""
-    return "TrainingEndTime" in job and job.get("WarmPoolStatus", {}).get("Status") in ("InUse", "Available")
+def kept_warm(job: "TrainingJob") -> bool:
+    """Whether a training job has ended and its instance is kept, and billed."""
+    pool = job.warm_pool_status
+    return bool(job.training_end_time and pool) and pool.status in ("InUse", "Available")
 
 
 def _seconds(began: datetime, ended: datetime) -> float:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
-from lorasum.backends.sagemaker.prices import instance_of
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
@@ -96,9 +95,10 @@ def _job_instances(session: Session, spot: bool) -> Iterator[tuple[str, int]]:
     pages = client.get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
     for job in islice((job for page in pages for job in page["TrainingJobSummaries"]), _MOST_LOOKED_AT):
         described = client.describe_training_job(TrainingJobName=job["TrainingJobName"])
-        instance_type = instance_of(described)
+        resources = described["ResourceConfig"]
+        instance_type = resources.get("SelectedInstanceType") or resources.get("InstanceType")
         if described.get("EnableManagedSpotTraining", False) == spot and instance_type:
-            yield instance_type, described["ResourceConfig"].get("InstanceCount", 1)
+            yield instance_type, resources.get("InstanceCount", 1)
 
 
 def _endpoint_instances(session: Session) -> Iterator[tuple[str, int]]:

@@ -34,7 +34,7 @@ class Session:
         Raises:
             BackendError: neither config nor environment names one, or boto3 is not installed.
         """
-        region = self.config.region or self._session.region_name
+        region = self.config.region or self.boto3_session.region_name
         if not region:
             raise BackendError("no AWS region is set", "set sagemaker.region in the config, or AWS_REGION")
         return str(region)
@@ -43,7 +43,7 @@ class Session:
     def partition(self) -> str:
         """AWS's partition of the region: `aws`, `aws-cn` (China) or `aws-us-gov` (GovCloud)."""
         with aws_errors(f"find out where {self.region} is"):
-            return str(self._session.get_partition_for_region(self.region))
+            return str(self.boto3_session.get_partition_for_region(self.region))
 
     @cached_property
     def account(self) -> str:
@@ -62,7 +62,7 @@ class Session:
                 user_agent_extra="lorasum",
             )
             with aws_errors(f"use {service}"):
-                self._clients[service] = self._session.client(service, region_name=self.region, config=settings)
+                self._clients[service] = self.boto3_session.client(service, region_name=self.region, config=settings)
             if service == "s3":
                 self._clients[service].meta.events.register("provide-client-params.s3", self._name_the_owner)
         return self._clients[service]
@@ -75,7 +75,8 @@ class Session:
         settings = Config(retries=once, connect_timeout=10, read_timeout=timeout)
         key = f"sagemaker-runtime {timeout}"
         if key not in self._clients:
-            self._clients[key] = self._session.client("sagemaker-runtime", region_name=self.region, config=settings)
+            where = {"region_name": self.region, "config": settings}
+            self._clients[key] = self.boto3_session.client("sagemaker-runtime", **where)
         return self._clients[key]
 
     def impatient(self, service: str, region: str | None = None) -> Any:
@@ -83,7 +84,7 @@ class Session:
         from botocore.config import Config
 
         settings = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=3, read_timeout=5)
-        return self._session.client(service, region_name=region or self.region, config=settings)
+        return self.boto3_session.client(service, region_name=region or self.region, config=settings)
 
     @cached_property
     def role_arn(self) -> str:
@@ -170,7 +171,7 @@ class Session:
         return name
 
     @cached_property
-    def _session(self) -> Any:
+    def boto3_session(self) -> Any:
         try:
             import boto3
         except ImportError as error:

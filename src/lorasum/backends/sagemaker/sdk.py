@@ -1,0 +1,184 @@
+"""Training jobs, models, configurations and endpoints, through SageMaker's own SDK (`sagemaker.core`, of version 3).
+
+The SDK validates a request and makes it of objects of its own, from which it leaves out what is false, zero or empty,
+and to which it adds defaults of its configuration files. Here the files are not read, and what is left out is put back:
+what is sent is what our builders made and `--dry-run` shows, or nothing is sent.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Literal
+
+from lorasum.aws import aws_errors, is_missing
+from lorasum.backends.sagemaker.session import Session
+from lorasum.errors import BackendError
+
+Kind = Literal["TrainingJob", "Model", "EndpointConfig", "Endpoint"]
+
+_WORDS = {
+    "TrainingJob": "training job",
+    "Model": "model",
+    "EndpointConfig": "endpoint configuration",
+    "Endpoint": "endpoint",
+}
+
+
+class _NoDefaults:
+    """Takes the place of the SDK's reader of ~/.config/sagemaker and /etc: it finds nothing."""
+
+    def load_default_configs_for_resource_name(self, resource_name: str) -> dict[str, Any]:
+        return {}
+
+    def get_resolved_config_value(self, attribute: str, defaults: object, global_defaults: object) -> None:
+        return None
+
+
+def load(module: str) -> Any:
+    """A module of `sagemaker.core`. The first one costs about two seconds, so it is loaded where it is used.
+
+    Raises:
+        BackendError: the SDK is not installed.
+    """
+    try:
+        return import_module(f"sagemaker.core.{module}")
+    except ImportError as error:
+        raise BackendError("the sagemaker backend needs sagemaker-core", "pip install 'lorasum[sagemaker]'") from error
+
+
+def get(session: Session, kind: Kind, name: str) -> Any | None:
+    """A resource as SageMaker shows it; None if there is none."""
+    try:
+        with _errors(f"look at {_WORDS[kind]} {name}", f"sagemaker:Describe{kind}"):
+            return _class(session, kind).get(name, **_where(session))
+    except BackendError as error:
+        if is_missing(error.__cause__):
+            return None
+        raise
+
+
+def create(session: Session, kind: Kind, request: dict[str, Any]) -> Any | None:
+    """Create a resource by a request such as boto3's create_model takes.
+
+    Returns:
+        The resource; None if it was created, and SageMaker did not show it when the SDK read it just afterwards.
+
+    Raises:
+        BackendError: it was not created, or nobody knows whether it was.
+    """
+    operation, asked = f"Create{kind}", list[str]()
+    try:
+        with (
+            _errors(f"create {_WORDS[kind]} {request[f'{kind}Name']}", f"sagemaker:{operation}"),
+            _exactly(session, operation, request, asked),
+        ):
+            return _class(session, kind).create(**_arguments(session, operation, request), **_where(session))
+    except BackendError:
+        if f"Describe{kind}" not in asked:
+            raise
+        return None
+
+
+def update(session: Session, resource: Any, request: dict[str, Any]) -> None:
+    """Update a resource that `get` found by a request such as boto3's update_endpoint takes."""
+    kind = type(resource).__name__
+    operation, asked = f"Update{kind}", list[str]()
+    try:
+        with (
+            _errors(f"update {_WORDS[kind]} {request[f'{kind}Name']}", f"sagemaker:{operation}"),
+            _exactly(session, operation, request, asked),
+        ):
+            arguments = _arguments(session, operation, request)
+            names = {field: arguments.pop(field) for field in [*arguments] if field.endswith("_name")}
+            resource.model_copy(update=names).update(**arguments)  # the SDK reads names from the resource
+    except BackendError:
+        if f"Describe{kind}" not in asked:
+            raise
+
+
+def stop(job: Any) -> None:
+    """Stop a training job that `get` found."""
+    with _errors(f"stop training job {job.training_job_name}", "sagemaker:StopTrainingJob"):
+        job.stop()
+
+
+def delete(resource: Any) -> None:
+    """Delete a resource that `get` found. That somebody else has deleted it meanwhile is no error."""
+    kind = type(resource).__name__
+    try:
+        with _errors(f"delete {_WORDS[kind]} {resource.get_name()}", f"sagemaker:Delete{kind}"):
+            resource.delete()
+    except BackendError as error:
+        if not is_missing(error.__cause__):
+            raise
+
+
+def _class(session: Session, kind: str) -> Any:
+    """A class of the SDK, which uses our client: its time-outs, retries and name, and the config's profile."""
+    resources = load("resources")
+    resources.Base.config_manager = _NoDefaults()
+    resources.SageMakerClient(**_client(session)).sagemaker_client = session.client("sagemaker")
+    return getattr(resources, kind)
+
+
+def _client(session: Session) -> dict[str, Any]:
+    return {"session": session.boto3_session, "region_name": session.region}
+
+
+def _where(session: Session) -> dict[str, Any]:
+    return {"session": session.boto3_session, "region": session.region}
+
+
+def _arguments(session: Session, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+    """A request as the SDK's methods take it: {"ModelName": ...} → {"model_name": ...}, and so on below."""
+    shape = session.client("sagemaker").meta.service_model.operation_model(operation).input_shape.name
+    arguments: dict[str, Any] = load("utils.code_injection.codec").transform(request, shape)
+    return arguments
+
+
+@contextmanager
+def _exactly(session: Session, operation: str, request: dict[str, Any], asked: list[str]) -> Iterator[None]:
+    """Make the SDK's call of an operation send `request`. `asked` gets the names of all operations that it calls."""
+
+    def sent(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any] | None:
+        asked.append(model.name)
+        if model.name != operation:
+            return None
+        if _told(params) != _told(request):
+            raise BackendError(
+                f"the SageMaker SDK makes another {operation} of the request than lorasum", _TESTED_VERSION
+            )
+        return request
+
+    events = session.client("sagemaker").meta.events
+    events.register("provide-client-params.sagemaker", sent)
+    try:
+        yield
+    finally:
+        events.unregister("provide-client-params.sagemaker", sent)
+
+
+def _told(value: Any) -> Any:
+    """A request without what the SDK leaves out: false, zero and empty members, at any depth."""
+    if isinstance(value, dict):
+        return {key: kept for key, member in value.items() if (kept := _told(member))}
+    return [_told(member) for member in value] if isinstance(value, list) else value
+
+
+_TESTED_VERSION = "pip install 'lorasum[sagemaker]' installs the version of the SDK that lorasum was tested with"
+
+
+@contextmanager
+def _errors(doing: str, action: str) -> Iterator[None]:
+    """Turn errors of AWS and of the SDK's validation into BackendErrors, as aws_errors does."""
+    from pydantic import ValidationError
+
+    try:
+        with aws_errors(doing, action):
+            yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BackendError(
+            f"cannot {doing}: the SageMaker SDK does not take {where}: {first['msg']}", _TESTED_VERSION
+        ) from error
