@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart check test test-images drill soak release
+.PHONY: quickstart check test test-images resolve drill soak release
 .DELETE_ON_ERROR:
 
 quickstart: .venv/installed-local
@@ -45,6 +45,16 @@ TESTS_OF_serving := tests/container_scripts/test_inference.py
 	$(PYTHON312) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --requirement $<
 	touch $@
+
+# What `pip install 'lorasum[sagemaker]'` comes to on a new machine, where nobody has our constraints: a minute, and nothing
+# is installed.
+resolve: .venv/installed-dev
+	rm -rf .resolve
+	$(PYTHON) -m venv .resolve
+	$(BIN)/python -m build --wheel --outdir .resolve
+	PIP_CONSTRAINT=/dev/null .resolve/bin/python -m pip install --quiet --dry-run --report .resolve/report.json \
+	  "lorasum[sagemaker] @ file://$$(echo $$PWD/.resolve/lorasum-*.whl)"
+	@$(PYTHON) -c "import json; [print(p['metadata']['name'], p['metadata']['version']) for p in json.load(open('.resolve/report.json'))['install']]"
 
 # Faults at every call of every verb, and what else docs/reliability.md tells; `make test` tries some of them.
 # `make drill LORASUM_DRILL_EVERY=9` tries every ninth call.
