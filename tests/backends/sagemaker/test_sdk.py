@@ -41,8 +41,8 @@ def job(**config: Any) -> dict[str, Any]:
 
 
 def model(**config: Any) -> dict[str, Any]:
-    more = {"base": "s3://box/base/", "wheels": "s3://box/wheels/"} if config else {}
-    return model_request("m", Served("s3://box/m/", 9, **more), PLACE, SageMakerConfig.model_validate(config))
+    served = Served("s3://box/m/", 9, base="s3://box/base/", wheels="s3://box/wheels/")
+    return model_request("m", served, PLACE, SageMakerConfig.model_validate(config))
 
 
 def configuration(**config: Any) -> dict[str, Any]:
@@ -82,7 +82,9 @@ def test_what_is_sent_is_what_the_builder_made_to_the_byte(
     account: StandIn, monkeypatch: pytest.MonkeyPatch, kind: sdk.Kind, request_: dict[str, Any]
 ) -> None:
     echo(account, monkeypatch)
-    assert sdk.create(session(), kind, request_).get_name() == request_[f"{kind}Name"]
+    created = sdk.create(session(), kind, request_)
+    assert created is not None
+    assert created.get_name() == request_[f"{kind}Name"]
     assert account.bodies[0] == (f"Create{kind}", json.dumps(request_).encode())
 
 
@@ -162,6 +164,7 @@ def test_the_sdk_uses_our_client(account: StandIn) -> None:
     here = session(region="eu-west-1")
     sdk.create(here, "Model", MODEL)
     found = sdk.get(here, "Model", "chats-01234567")
+    assert found is not None
     assert found._get_client() is here.client("sagemaker")
 
 

@@ -6,17 +6,16 @@ jobs. A job that ended without an artifact gets another attempt, <name>-2, which
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lorasum import paths
 from lorasum.aws import aws_errors, error_code
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import sdk, storage, wheels
+from lorasum.backends.sagemaker import sdk, storage
 from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, find_attempts
+from lorasum.backends.sagemaker.channels import channels_of, uris_of
 from lorasum.backends.sagemaker.images import inference_image, training_image
 from lorasum.backends.sagemaker.job_requests import TAG_RUN, release_request, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
@@ -25,10 +24,6 @@ from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_w
 from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import (
-    CHANNEL_CODE,
-    CHANNEL_MODEL,
-    CHANNEL_TRAINING,
-    CHANNEL_WHEELS,
     RECORD_FILE,
     ArtifactRecord,
     Event,
@@ -81,8 +76,8 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     if session.config.keep_alive_minutes:
         tell_of_no_warm_pool(session, session.config.training_instance_type, report)
     run_place = place(session, spec.run)
-    channels = _channels(session, spec)
-    uris = _uris(run_place, channels)
+    channels = channels_of(session.config, spec)
+    uris = uris_of(channels, run_place)
     last = attempt_number(attempts[-1].training_job_name, spec.job_name) if attempts else 0
     name = attempt_name(spec.job_name, last + 1)
     request = training_request(spec, name, run_place, session.config, uris)
@@ -106,7 +101,8 @@ def _create(session: Session, request: dict[str, Any]) -> "TrainingJob | None":
 
 def request(session: Session, spec: TrainSpec, place: Place) -> dict[str, Any]:
     """The request of a first attempt, to be shown to the user. Nothing is sent to AWS or asked of it."""
-    return training_request(spec, spec.job_name, place, session.config, _uris(place, _channels(session, spec)))
+    uris = uris_of(channels_of(session.config, spec), place)
+    return training_request(spec, spec.job_name, place, session.config, uris)
 
 
 def find(session: Session, job_name: str) -> JobRef | None:
@@ -238,42 +234,6 @@ def store_dataset(session: Session, run: str, folder: Path, report: Reporter) ->
     uri = S3Layout(session.bucket, session.config.prefix, run).uri(Folder.DATA, folder.name)
     storage.upload(session, storage.folder_files(folder), uri, report, "uploading the dataset")
     return uri
-
-
-@dataclass(frozen=True, slots=True)
-class _Channel:
-    what: str
-    folder: Folder
-    content: str
-    """Name of the folder below it: a hash of the content."""
-    files: Callable[[], list[storage.StoredFile]]
-
-
-def _channels(session: Session, spec: TrainSpec) -> dict[str, _Channel]:
-    """What is sent to the container, by channel. Each has a folder named by a hash of its content."""
-    scripts = storage.folder_files(paths.container_scripts())
-    channels = {
-        CHANNEL_TRAINING: _Channel("the dataset", Folder.DATA, spec.dataset.name, lambda: _files(spec.dataset)),
-        CHANNEL_CODE: _Channel("the scripts", Folder.CODE, storage.fingerprint(scripts), lambda: scripts),
-    }
-    if spec.model.path:
-        weights = storage.folder_files(spec.model.path)
-        name = storage.fingerprint(weights)
-        channels[CHANNEL_MODEL] = _Channel("the base model", Folder.MODELS, name, lambda: weights)
-    if wheels.are_needed(session.config):
-        pins = wheels.training_wheels()
-        channels[CHANNEL_WHEELS] = _Channel(
-            "the packages", Folder.WHEELS, pins.name, lambda: storage.folder_files(pins.download())
-        )
-    return channels
-
-
-def _uris(place: Place, channels: Mapping[str, _Channel]) -> dict[str, str]:
-    return {name: place.layout.uri(channel.folder, channel.content) for name, channel in channels.items()}
-
-
-def _files(dataset: Path) -> list[storage.StoredFile]:
-    return storage.folder_files(dataset) if dataset.is_dir() else []
 
 
 def _describe(session: Session, job: JobRef) -> "TrainingJob | None":
