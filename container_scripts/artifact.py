@@ -106,6 +106,11 @@ def save_code(output: Path) -> None:
         shutil.copyfile(here / source, code / name)
 
 
+def generation(arguments: Arguments) -> dict[str, float]:
+    """How the model is asked by a request that says nothing of it."""
+    return {"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature}
+
+
 def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent, check: MergeCheck) -> None:
     """Write lorasum.json in one step, after all other files, which it names: an artifact with a record is whole."""
     from engine.verify import file_facts
@@ -119,7 +124,7 @@ def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done:
         eos_token_id=dataset.eos_token_id,
         control_tokens=dataset.control_tokens,
         dataset_fingerprint=dataset.fingerprint,
-        generation={"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature},
+        generation=generation(arguments),
         training=done,
         versions={name: version(name) for name in _VERSIONS},
         merge_check=check,

@@ -27,8 +27,12 @@ COLUMNS: Final = (INPUT_IDS, EXAMPLE_LENGTHS, PROMPT_LENGTHS)
 # Files.
 MANIFEST_FILE: Final = "manifest.json"
 """In the dataset's folder: what the dataset is. Written last."""
+TEST_FILE: Final = "test.jsonl"
+"""In the dataset's folder: the test examples as text, one JSON object a line, with the key `dialogue`."""
 RECORD_FILE: Final = "lorasum.json"
 """In an artifact's folder, and in that of its adapter: an `ArtifactRecord`. Written last."""
+BASE_SUMMARIES_FILE: Final = "base_summaries.json"
+"""In an artifact's folder: a `BaseSummaries`. Jobs of earlier versions, or without time for it, have none."""
 FAILURE_FILE: Final = "failure"
 """In the output folder: why the job failed, as `failure_text` writes it."""
 METRICS_FILE: Final = "metrics.jsonl"
@@ -60,7 +64,9 @@ EXPECT_GPU: Final = "LORASUM_EXPECT_GPU"
 NO_NETWORK: Final = "LORASUM_NO_NETWORK"
 """1 where the container has no network: pip must not ask for it."""
 MAX_SECONDS: Final = "LORASUM_MAX_SECONDS"
-"""On a machine without a service that does so: the training job ends itself after so many seconds."""
+"""How long the training job may take. Where no service ends it then, it ends itself."""
+BASE_SECONDS: Final = "LORASUM_BASE_SECONDS"
+"""How long the training job may let the base model summarise test dialogues at its end."""
 HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 """Value of HF_HOME in a container on SageMaker: downloads go to the volume, because the image's root is small."""
 
@@ -198,6 +204,17 @@ class MergedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseEvent:
+    """The base model has summarised the first test dialogues: `summaries` of `dialogues`."""
+
+    summaries: int
+    dialogues: int
+    seconds: float
+    why_not_all: str
+    """Empty if it has summarised all of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class DoneEvent:
     """The job's figures. The artifact's record holds them too.
 
@@ -239,7 +256,16 @@ class UnknownEvent:
 
 
 Event = (
-    StartEvent | StepEvent | EvalEvent | SavedEvent | MergedEvent | DoneEvent | StatusEvent | LogEvent | UnknownEvent
+    StartEvent
+    | StepEvent
+    | EvalEvent
+    | SavedEvent
+    | MergedEvent
+    | BaseEvent
+    | DoneEvent
+    | StatusEvent
+    | LogEvent
+    | UnknownEvent
 )
 
 _EVENT: Final = "event"
@@ -249,6 +275,7 @@ _EVENTS: Final[Mapping[str, type[Any]]] = {
     "eval": EvalEvent,
     "saved": SavedEvent,
     "merged": MergedEvent,
+    "base": BaseEvent,
     "done": DoneEvent,
     "status": StatusEvent,
     "log": LogEvent,
@@ -330,6 +357,29 @@ class ArtifactRecord:
     merge_check: MergeCheck = MergeCheck()
     files: Mapping[str, FileFacts] = field(default_factory=dict)
     """Every other file of the artifact, by its path below the artifact's folder; empty for jobs of earlier versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSummaries:
+    """What the base model says of the first test dialogues, in source order: asked as the trained model is."""
+
+    generation: Mapping[str, float]
+    """The parameters that it was asked with: max_new_tokens, temperature."""
+    summaries: tuple[str, ...]
+
+
+def base_summaries_text(summaries: BaseSummaries) -> str:
+    """The content of base_summaries.json."""
+    return json.dumps(_values(summaries), ensure_ascii=False)
+
+
+def read_base_summaries(text: str | bytes) -> BaseSummaries:
+    """What base_summaries.json says.
+
+    Raises:
+        ValueError: the text is not a JSON object.
+    """
+    return _read(BaseSummaries, _object(text))
 
 
 ARTIFACT_FORMAT: Final = 1

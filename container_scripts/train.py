@@ -66,6 +66,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
 
     stop = StopSignal()  # before the imports that take seconds
 
+    from base_summaries import summarise_with_base
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
     from engine.trainer import Setup, train_adapter
@@ -100,6 +101,9 @@ def train(arguments: Arguments, folders: Folders) -> int:
     done = figures(outcome, time.monotonic() - started)
     for folder in (adapter, folders.model):  # the adapter's record is one of the other's files
         artifact.save_record(folder, loaded.plan.arguments, dataset, done, check)
+    asked, elapsed = artifact.generation(arguments), time.monotonic() - started
+    if told := summarise_with_base(loaded.base, folders, dataset, asked, stop, elapsed, loaded.device):
+        metrics.emit(told)
     metrics.emit(done)
     return 0
 

@@ -13,6 +13,7 @@ import contract as container_side
 from lorasum import contract
 from lorasum.contract import (
     ArtifactRecord,
+    BaseEvent,
     DatasetFacts,
     DoneEvent,
     EvalEvent,
@@ -70,6 +71,10 @@ LINES: list[tuple[Event, str]] = [
     (EvalEvent(9, 2.25), '{"event": "eval", "step": 9, "eval_loss": 2.25}'),
     (SavedEvent("adapter"), '{"event": "saved", "path": "adapter"}'),
     (MergedEvent(2, 14_000, 1.5), '{"event": "merged", "shards": 2, "bytes": 14000, "seconds": 1.5}'),
+    (
+        BaseEvent(40, 819, 600.0, "the 600 s were over"),
+        '{"event": "base", "summaries": 40, "dialogues": 819, "seconds": 600.0, "why_not_all": "the 600 s were over"}',
+    ),
     (
         DONE,
         '{"event": "done", "train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, '

@@ -132,12 +132,14 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     described = there.aws.sagemaker.jobs[planned["job"]].description
     assert sent == {key: described[key] for key in sent}
     assert deployed["artifact"] == trained["artifact"]
-    assert (evaluated["examples"], set(evaluated["scores"])) == (4, {"first 3 sentences", "fine-tuned"})
+    assert (evaluated["examples"], set(evaluated["scores"])) == (4, {"first 3 sentences", "base model", "fine-tuned"})
 
     assert there.call("train")["reused"]
     assert there.call("deploy")["reused"]
     assert there.aws.calls.count("sagemaker CreateEndpoint") == 1
-    assert "base model" in there.call("evaluate", "--base")["scores"]
+    asked_otherwise = ("--set", "predict.max_new_tokens=5")
+    assert "base model" not in there.call("evaluate", *asked_otherwise)["scores"]
+    assert "base model" in there.call("evaluate", *asked_otherwise, "--base")["scores"]
     assert there.aws.calls.count("sagemaker CreateEndpoint") == 2
     summary = there.call("predict", "--text", "Ana: lunch?\nBen: yes, at noon")["summary"]
     assert summary == local_summary(there, trained["artifact"], tmp_path)

@@ -23,7 +23,7 @@ class StopSignal:
         self.received = False
         self._deferred = False
         signal.signal(signal.SIGTERM, self._on_signal)
-        if seconds := float(os.environ.get(MAX_SECONDS) or 0):  # where no service ends the job at its limit
+        if seconds := float(os.environ.get(MAX_SECONDS) or 0):  # a service's own limit would come before
             signal.signal(signal.SIGALRM, self._on_signal)
             signal.setitimer(signal.ITIMER_REAL, seconds)
 

@@ -48,6 +48,19 @@ def first_prompts(packs: "Dataset") -> list[list[int]]:
     return prompts[:_PROMPTS]
 
 
+def let_go(device: torch.device) -> None:
+    """Give back the memory of models that nobody holds any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def bytes_to_load(merged: Path, dtype: torch.dtype) -> int:
+    """Memory that the folder's model takes when it is loaded in `dtype`, or its base model: they are equally large."""
+    weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
+    return int(weights / _stored(merged).itemsize * dtype.itemsize * _ROOM)
+
+
 def check_merge(
     base: Path, adapter: Path, merged: Path, prompts: Sequence[Sequence[int]], dtype: torch.dtype, device: torch.device
 ) -> MergeCheck:
@@ -65,14 +78,9 @@ def check_merge(
             are further from the adapter's than rounding explains and than half of what the adapter changes.
     """
     from peft import PeftModel
-    from transformers import AutoConfig
 
-    gc.collect()  # what was trained is let go
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    stored = AutoConfig.from_pretrained(merged).dtype or torch.float32
-    weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
-    needed = int(weights / stored.itemsize * dtype.itemsize * _ROOM)
+    let_go(device)  # of what was trained
+    needed = bytes_to_load(merged, dtype)
     if needed > free_bytes(device):
         _log.warning("the merged model is not compared with the adapter: that takes %.1f GB of memory", needed / 1e9)
         return MergeCheck()
@@ -82,7 +90,7 @@ def check_merge(
     adapted = _logits(model, prompts)
     del model
     answered = _logits(_load(merged, dtype, device), prompts)
-    return compare_logits(plain, adapted, answered, max(torch.finfo(stored).eps, torch.finfo(dtype).eps))
+    return compare_logits(plain, adapted, answered, max(torch.finfo(_stored(merged)).eps, torch.finfo(dtype).eps))
 
 
 def compare_logits(plain: torch.Tensor, adapted: torch.Tensor, merged: torch.Tensor, epsilon: float) -> MergeCheck:
@@ -121,6 +129,14 @@ def _logits(model: Any, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         logits = model(input_ids=torch.tensor([prompt], device=model.device)).logits[0, -_POSITIONS:].float().cpu()
         rows.append(torch.nn.functional.pad(logits, (0, 0, _POSITIONS - len(logits), 0)))
     return torch.stack(rows)
+
+
+def _stored(folder: Path) -> torch.dtype:
+    """The type of the weights in the folder's files."""
+    from transformers import AutoConfig
+
+    dtype: torch.dtype | None = AutoConfig.from_pretrained(folder).dtype
+    return dtype or torch.float32
 
 
 def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:

@@ -9,7 +9,7 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import RECORD_FILE, ArtifactRecord, DoneEvent, Event, FileFacts, StepEvent, read_record
+from lorasum.contract import DoneEvent, Event, FileFacts, StepEvent
 from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
@@ -97,9 +97,9 @@ class InMemoryBackend:
     def artifact(self, job: JobRef) -> str:
         return f"{self.artifacts}{job.name}"
 
-    def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
-        record = Path(self.artifact(job)) / RECORD_FILE
-        return read_record(record.read_bytes()) if record.is_file() else None
+    def artifact_file(self, job: JobRef, name: str) -> bytes | None:
+        path = Path(self.artifact(job)) / name
+        return path.read_bytes() if path.is_file() else None
 
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
         return self.files

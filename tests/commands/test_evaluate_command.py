@@ -1,7 +1,7 @@
 """evaluate: what is scored, what it costs, and what is kept."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import BASE, LEAD, TUNED, evaluate, limits
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
+from lorasum.contract import BaseSummaries, base_summaries_text
 from lorasum.errors import BackendError, LorasumError, RefusedError
 from lorasum.ledger import Ledger
 from lorasum.resources import Endpoint
@@ -92,6 +93,48 @@ def test_a_base_endpoint_that_costs_money_is_started_only_when_asked_for(
     assert "$2.50 an hour" in step
     assert BASE in evaluate(context(deployed, backend, ledger), base=True).scores
     assert BASE in evaluate(context(deployed, backend, ledger)).scores, "its summaries were kept"
+
+
+def leave_base_summaries(backend: InMemoryBackend, folder: Path, summaries: Sequence[str], **asked: float) -> None:
+    """As the training job does, in its artifact."""
+    backend.artifacts = f"{folder}/"
+    [job] = backend.jobs
+    generation = {"max_new_tokens": 128, "temperature": 0.0, **asked}
+    (folder / job).mkdir()
+    text = base_summaries_text(BaseSummaries(generation, tuple(summaries)))
+    (folder / job / "base_summaries.json").write_text(text)
+
+
+def test_what_the_training_job_had_the_base_model_say_needs_no_endpoint(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    backend.price = 2.5
+    leave_base_summaries(backend, tmp_path, ["ana: number 0 =>", "", ""])
+    result = evaluate(context(deployed, backend, ledger))
+    assert result.scores[BASE].rouge1.mean == pytest.approx(100 / 3)
+    assert set(asked(backend)) == {"chats"}
+
+
+def test_summaries_of_some_dialogues_are_compared_by_a_limit_or_completed(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    backend.price = 2.5
+    leave_base_summaries(backend, tmp_path, ["one", "two"])
+    said = RecordingReporter()
+    assert BASE not in evaluate(context(deployed, backend, ledger, said)).scores
+    assert "`--limit 2` compares those that the training job had it summarise" in " ".join(said.steps)
+    assert BASE in evaluate(context(deployed, backend, ledger), limit=2).scores
+    backend.requests.clear()
+    assert BASE in evaluate(context(deployed, backend, ledger), base=True).scores
+    assert [len(each["inputs"]) for each in backend.requests if each["endpoint"] == "chats--base"] == [1, 1]
+
+
+def test_summaries_that_were_asked_for_otherwise_are_not_compared(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    backend.price = 2.5
+    leave_base_summaries(backend, tmp_path, ["one", "two", "three"], max_new_tokens=64)
+    assert BASE not in evaluate(context(deployed, backend, ledger)).scores
 
 
 @pytest.mark.parametrize("failure", [refuse, interrupt])

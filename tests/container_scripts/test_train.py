@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from contract import EXPECT_GPU, read_failure
+from contract import BASE_SECONDS, EXPECT_GPU, fill_template, read_base_summaries, read_failure, read_record
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
@@ -37,6 +37,7 @@ class Job:
     root: Path
     dataset: Path
     base: Path
+    variables: dict[str, str] = field(default_factory=dict)
 
     def command(self, **flags: object) -> list[str]:
         given = {"checkpoint_dir": self.root / "checkpoints", "compute_dtype": "float32", "model_id": "tiny", **flags}
@@ -51,7 +52,12 @@ class Job:
             "SM_CHANNEL_TRAINING": self.dataset,
             "SM_CHANNEL_MODEL": self.base,
         }
-        return {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(path) for name, path in folders.items()}}
+        return {
+            **os.environ,
+            **self.variables,
+            "OMP_NUM_THREADS": "1",
+            **{name: str(path) for name, path in folders.items()},
+        }
 
     def run(self, **flags: object) -> subprocess.CompletedProcess[str]:
         (self.root / "model").mkdir(parents=True, exist_ok=True)
@@ -100,7 +106,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_model
     base = tmp_path_factory.mktemp("base") / "tiny"
     shutil.copytree(tiny_model_dir, base)
     (base / "preprocessor_config.json").write_text("{}")
-    job = Job(tmp_path_factory.mktemp("finished") / "ml", dataset, base)
+    job = Job(tmp_path_factory.mktemp("finished") / "ml", dataset, base, {BASE_SECONDS: "100"})
     done = job.run(epochs=6, learning_rate=0.03, per_device_batch_size=2, lora_r=4, model_revision="v1")
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == job.events()
@@ -111,7 +117,7 @@ def test_a_job_says_what_it_does_in_order(finished: Job) -> None:
     events = finished.events()
     kinds = [event["event"] for event in events]
     assert kinds[0] == "start"
-    assert kinds[-3:] == ["saved", "merged", "done"]
+    assert kinds[-3:] == ["merged", "base", "done"]
     start, end = events[0], events[-1]
     steps = [event for event in events if event["event"] == "step"]
     assert [event["step"] for event in steps] == list(range(1, start["steps"] + 1))
@@ -142,11 +148,28 @@ def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
     assert "{dialogue}" in record["template"]
     assert record["training"]["eval_loss"] == pytest.approx(finished.events()[-1]["eval_loss"], abs=1e-4)
     assert {name: facts["bytes"] for name, facts in record["files"].items()} == {
-        name: (model / name).stat().st_size for name in names - {"lorasum.json"}
+        name: (model / name).stat().st_size for name in names - {"lorasum.json", "base_summaries.json"}
     }
     compared = record["merge_check"]
     assert compared["prompts"] == 2
     assert compared["from_adapter"] < 1e-4 < compared["from_base"]
+
+
+def test_the_base_model_summarises_as_its_endpoint_would(finished: Job) -> None:
+    import inference
+
+    [told] = [event for event in finished.events() if event["event"] == "base"]
+    assert (told["summaries"], told["dialogues"], told["why_not_all"]) == (4, 4, "")
+    model = finished.root / "model"
+    stored = read_base_summaries((model / "base_summaries.json").read_bytes())
+    record = read_record((model / "lorasum.json").read_bytes())
+    assert stored.generation == record.generation
+    rows = [json.loads(line) for line in (finished.dataset / "test.jsonl").read_text().splitlines()]
+    prompts = [fill_template(record.template or "", row["dialogue"], record.control_tokens) for row in rows]
+    request = json.dumps({"inputs": prompts, "parameters": stored.generation})
+    served = inference.model_fn(str(finished.base))
+    answers = inference.predict_fn(inference.input_fn(request, "application/json"), served)
+    assert [answer["generated_text"] for answer in answers] == list(stored.summaries)
 
 
 def test_the_merged_model_has_the_loss_that_the_job_reports(finished: Job) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import ArtifactRecord, Event, FileFacts
+from lorasum.contract import Event, FileFacts
 from lorasum.resources import Resource
 
 
@@ -94,12 +94,8 @@ class Backend(Protocol):
     def artifact(self, job: JobRef) -> str:
         """Folder or URI of the artifact of a completed job."""
 
-    def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
-        """The artifact's lorasum.json; None if there is none.
-
-        Raises:
-            BackendError: it cannot be read.
-        """
+    def artifact_file(self, job: JobRef, name: str) -> bytes | None:
+        """A small file of the artifact, such as its lorasum.json; None if there is none."""
 
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
         """The artifact's files as they are now, by their path below it. With digests only where these take a few

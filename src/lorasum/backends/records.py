@@ -21,6 +21,8 @@ class TrainSpec:
         dataset: prepared dataset folder (manifest.json, train/, test/).
         hyperparameters: flag name → value as SageMaker passes them: strings of at most 256 characters.
         max_seconds: how long the job may run; None where only the backend limits it. It decides nothing about the name.
+        base_seconds: how long the base model may summarise test dialogues at the job's end. It decides nothing about
+            the name either.
     """
 
     run: str
@@ -29,6 +31,7 @@ class TrainSpec:
     dataset: Path
     hyperparameters: Mapping[str, str]
     max_seconds: int | None = None
+    base_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

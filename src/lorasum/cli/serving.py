@@ -80,7 +80,7 @@ def evaluate(
         bool | None,
         typer.Option(
             "--base/--no-base",
-            help="Compare with the base model. By default only if that costs nothing.",
+            help="Compare with the base model; by default, unless that takes a second paid endpoint.",
         ),
     ] = None,
     compare: Annotated[

@@ -17,9 +17,10 @@ from lorasum.errors import LorasumError
 from lorasum.files import make_folder, read_rows, write_file, writing
 from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.answers import Answers
+from lorasum.lifecycle.artifacts import base_summaries
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.serving import Summarizer
-from lorasum.resources import Origin
+from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult, JudgeFigures
 from lorasum.scoring.baselines import lead
 from lorasum.scoring.evaluation import FIGURES, ScoredSummary, Scores, compare, mean_scores, score_summaries, worst
@@ -44,11 +45,12 @@ def evaluate(
     """Score the endpoint's summaries of the first `limit` test dialogues (all, if None).
 
     They are compared with the dialogues' first three sentences, with the base model, and with another run. The base
-    model gets the same prompts, through an endpoint of its own. Summaries are kept, so that none is asked for twice.
+    model gets the same prompts, at the end of the training job or through an endpoint of its own. Summaries are kept,
+    so that none is asked for twice.
 
     Args:
-        base: whether to compare with the base model. None does so if it costs nothing: on the user's own machine, or
-            if its summaries are kept.
+        base: whether to compare with the base model. None does so if that starts no paid endpoint: the training job
+            has left the base model's summaries, they are kept from before, or an endpoint costs nothing.
         other: name of another run that was evaluated on the same dialogues.
         concurrency: number of requests at once.
         at_least: the lowest allowed value of a figure, by its name.
@@ -182,13 +184,15 @@ def _of_base(
 ) -> list[str] | None:
     """The base model's summaries: those that are kept, or those of an endpoint that is started for them and deleted."""
     model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
-    kept = Answers(_kept(run, origin, model, BASE)).known
-    if all(place in kept for place in range(len(examples))):
+    kept = _known_of_base(run, _kept(run, origin, model, BASE))
+    missing = [place for place in range(len(examples)) if place not in kept]
+    if not missing:
         return [kept[place]["summary"] for place in range(len(examples))]
     price = run.backend.usd_per_hour("endpoint")
     if price != 0 and not whatever_it_costs:
         second = f"a second endpoint{price_note(price)}"
-        run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it")
+        some = f"; `--limit {missing[0]}` compares those that the training job had it summarise" if missing[0] else ""
+        run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it{some}")
         return None
     name = f"{run.name}{_BASE}"
     spec = EndpointSpec(
@@ -213,6 +217,21 @@ def _of_base(
             return _ask(run, asked(endpoint), examples, BASE, concurrency)
         finally:
             endpoints.delete(held, name)
+
+
+def _known_of_base(run: RunContext, file: Path) -> Mapping[int, Mapping[str, str]]:
+    """The base model's summaries that are kept in `file`, after adding those that the training job left behind."""
+    with writing(file, _AGAIN):
+        make_folder(file.parent)
+        answers = Answers(file)
+        row = run.ledger.find(Endpoint, run.name, run.name)
+        job = run.backend.find_training(run.name, row.job) if row and row.job else None
+        if job:
+            asked = run.config.predict
+            generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
+            found = enumerate(base_summaries(run.backend, job, generation))
+            answers.add({place: {"summary": text} for place, text in found if place not in answers.known})
+    return answers.known
 
 
 def _of_other(other: str, examples: Sequence[Example]) -> list[str]:

@@ -183,6 +183,9 @@ class JudgeConfig(Section):
 class EvaluateConfig(Section):
     """How summaries are scored."""
 
+    base_minutes: Annotated[float, Field(ge=0, le=120)] = 10
+    """Minutes at the end of a training job in which the base model may summarise test dialogues, for `evaluate` to
+    compare with; 0 leaves that out."""
     language: Annotated[str, Field(pattern=r"^(auto|[a-z]{2})$")] = "auto"
     """Language of the summaries, as an ISO 639-1 code such as `de`; `auto` recognises it."""
     judge: JudgeConfig | None = None

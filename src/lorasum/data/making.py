@@ -11,6 +11,7 @@ from typing import Any
 
 from lorasum import __version__
 from lorasum.config.data import DataConfig
+from lorasum.contract import TEST_FILE
 from lorasum.data import store
 from lorasum.data.findings import Findings, compared, unique
 from lorasum.data.oddities import Oddities
@@ -102,7 +103,7 @@ class _Maker:
         kept = fit(unique(usable, prompt, data, tally, self.findings), self.tokenizer, prompt, data, tally)
         kept = compared(kept, split, self.findings)
         if split == "test":
-            kept = store.write_examples(folder / "test.jsonl", kept)
+            kept = store.write_examples(folder / TEST_FILE, kept)
         tokens = (tokens for _, _, tokens in kept)
         stats = store.write_split(folder / split, packs(tokens, data.max_length), data.max_length, identity)
         reading.end()

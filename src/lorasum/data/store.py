@@ -16,7 +16,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from lorasum.contract import COLUMNS, MANIFEST_FILE
+from lorasum.contract import COLUMNS, MANIFEST_FILE, TEST_FILE
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import FORMAT, Settings
 from lorasum.data.tokenize_pack import Tokens
@@ -140,7 +140,7 @@ def write_examples(path: Path, kept: Iterable[tuple[str, Example, T]]) -> Iterat
 
 def read_test_examples(dataset: Path) -> list[Example]:
     """The test examples of a finished dataset, in source order."""
-    with (dataset / "test.jsonl").open(encoding="utf-8") as file:
+    with (dataset / TEST_FILE).open(encoding="utf-8") as file:
         return [_known(Example, json.loads(line)) for line in file]
 
 

@@ -5,7 +5,7 @@ No answer is paid for twice: after an interruption the same command goes on from
 
 import json
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -32,6 +32,16 @@ class Answers:
         self._file = file
         self._permissions = permissions
 
+    def add(self, some: Mapping[int, Answer]) -> None:
+        """Keep answers, by the dialogue's place.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self.known |= some
+        with open_file(self._file, "a", permissions=self._permissions) as kept:
+            kept.writelines(json.dumps({"row": place, **answer}) + "\n" for place, answer in some.items())
+
     def fill(
         self, summarizer: Summarizer, dialogues: Sequence[str], concurrency: int, told: Callable[[int], None]
     ) -> list[Answer]:
@@ -45,12 +55,9 @@ class Answers:
             BackendError: a request failed. Those under way were waited for, and their answers are kept.
             OSError: the file cannot be written.
         """
-        with open_file(self._file, "a", permissions=self._permissions) as kept:
-            for some in _ask(summarizer, dialogues, self.known, concurrency):
-                self.known |= some
-                kept.writelines(json.dumps({"row": place, **answer}) + "\n" for place, answer in some.items())
-                kept.flush()
-                told(len(self.known))
+        for some in _ask(summarizer, dialogues, self.known, concurrency):
+            self.add(some)
+            told(len(self.known))
         return [self.known[place] for place in range(len(dialogues))]
 
 

@@ -1,11 +1,43 @@
 """Whether an artifact is still what the training wrote."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lorasum.backends.base import Backend
 from lorasum.backends.records import JobRef
-from lorasum.contract import FileFacts
-from lorasum.errors import LorasumError
+from lorasum.contract import (
+    BASE_SUMMARIES_FILE,
+    RECORD_FILE,
+    ArtifactRecord,
+    FileFacts,
+    read_base_summaries,
+    read_record,
+)
+from lorasum.errors import BackendError, LorasumError
+
+
+def artifact_record(backend: Backend, job: JobRef) -> ArtifactRecord | None:
+    """The artifact's lorasum.json; None if there is none.
+
+    Raises:
+        BackendError: it cannot be read.
+    """
+    content = backend.artifact_file(job, RECORD_FILE)
+    try:
+        return read_record(content) if content is not None else None
+    except ValueError as error:
+        raise BackendError(
+            f"cannot read {RECORD_FILE} of {backend.artifact(job)}: {error}", "delete the artifact, then train again"
+        ) from error
+
+
+def base_summaries(backend: Backend, job: JobRef, generation: Mapping[str, float]) -> Sequence[str]:
+    """What the base model said of the first test dialogues at the end of the job, asked with these parameters."""
+    content = backend.artifact_file(job, BASE_SUMMARIES_FILE)
+    try:
+        found = read_base_summaries(content) if content is not None else None
+    except ValueError:
+        return ()  # damaged, and not needed: an endpoint of the base model can be asked
+    return found.summaries if found and found.generation == generation else ()
 
 
 def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
@@ -19,7 +51,7 @@ def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
     Raises:
         LorasumError: a file is missing or damaged; it names the first one.
     """
-    record = backend.artifact_record(job)
+    record = artifact_record(backend, job)
     written = {name: facts for name, facts in (record.files if record else {}).items() if name.startswith(below)}
     problems = damages(written, backend.artifact_files(job)) if written else []
     if problems:

@@ -9,6 +9,7 @@ from lorasum.backends.records import JobRef, JobState, JobStatus
 from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.costs import limit_note, price_note
 from lorasum.lifecycle.estimates import Speed, measured_speed, outlook
 from lorasum.lifecycle.lock import HeldRun
@@ -164,6 +165,6 @@ def _figures(backend: Backend, job: JobRef, done: DoneEvent | None) -> DoneEvent
     """The job's figures, from its last `done` event, or from the artifact's record if the events are gone."""
     if done is None:
         events = [event for event in backend.follow_training(job) if isinstance(event, DoneEvent)]
-        record = None if events else backend.artifact_record(job)
+        record = None if events else artifact_record(backend, job)
         done = events[-1] if events else record.training if record else NO_FIGURES
     return done

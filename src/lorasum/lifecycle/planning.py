@@ -143,6 +143,7 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
         model=model,
         dataset=dataset,
         hyperparameters=flags,
+        base_seconds=round(config.evaluate.base_minutes * 60),
     )
 
 

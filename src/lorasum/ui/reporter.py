@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TaskProgressColumn,
 from rich.text import Text
 
 from lorasum.contract import (
+    BaseEvent,
     DoneEvent,
     EvalEvent,
     Event,
@@ -153,7 +154,9 @@ class ConsoleReporter:
         self.step(f"{head} · {detail}" if detail else head)
 
 
-def _sentence(event: EvalEvent | SavedEvent | MergedEvent | DoneEvent | StatusEvent | UnknownEvent) -> str:
+def _sentence(
+    event: EvalEvent | SavedEvent | MergedEvent | BaseEvent | DoneEvent | StatusEvent | UnknownEvent,
+) -> str:
     """One line about an event."""
     match event:
         case EvalEvent():
@@ -162,6 +165,10 @@ def _sentence(event: EvalEvent | SavedEvent | MergedEvent | DoneEvent | StatusEv
             return f"saved the {event.path}"
         case MergedEvent():
             return f"merged the adapter into the model: {event.bytes / 1e6:,.0f} MB in {duration(event.seconds)}"
+        case BaseEvent(summaries=summaries, dialogues=dialogues):
+            why = f" ({event.why_not_all})" if event.why_not_all else ""
+            took = duration(event.seconds)
+            return f"the base model summarised {summaries:,} of {dialogues:,} test dialogues in {took}{why}"
         case DoneEvent():
             return f"trained on {event.tokens:,} tokens in {duration(event.seconds)}"
         case StatusEvent():

@@ -13,6 +13,7 @@ from lorasum.backends.local import processes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import JobRef, TrainSpec
 from lorasum.errors import LorasumError
+from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.model_source import ModelRef
 
 RUN, JOB = "a-run", "a-job"
@@ -75,7 +76,7 @@ def use(home: Path) -> None:
         lambda: backend.find_training(RUN, JOB),
         lambda: backend.training_state(job),
         lambda: list(backend.follow_training(job)),
-        lambda: backend.artifact_record(job),
+        lambda: artifact_record(backend, job),
         lambda: backend.endpoint_state(RUN, RUN),
         lambda: backend.live(RUN),
         lambda: backend.stored_files(RUN, data=True, artifacts=True),

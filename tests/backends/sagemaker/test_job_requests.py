@@ -71,6 +71,17 @@ def test_the_whole_request() -> None:
     }
 
 
+def test_the_base_models_summaries_end_before_the_jobs_time_does() -> None:
+    spec = replace(SPEC, base_seconds=600, max_seconds=3600)
+    made = training_request(spec, SPEC.job_name, PLACE, SageMakerConfig(), {"training": DATA, "code": CODE})
+    _check(made)
+    assert made["Environment"] == {
+        "LORASUM_EXPECT_GPU": "1",
+        "LORASUM_BASE_SECONDS": "600",
+        "LORASUM_MAX_SECONDS": "3600",
+    }
+
+
 @pytest.mark.parametrize(("limit", "seconds"), [(None, 7200), (3600, 3600), (9000, 7200)])
 def test_a_job_has_the_shorter_of_two_limits(limit: int | None, seconds: int) -> None:
     config = SageMakerConfig(max_runtime_hours=2, spot=True)

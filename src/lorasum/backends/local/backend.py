@@ -13,7 +13,7 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import MAX_SECONDS, RECORD_FILE, ArtifactRecord, Event, FileFacts, read_event, read_record
+from lorasum.contract import BASE_SECONDS, MAX_SECONDS, Event, FileFacts, read_event
 from lorasum.errors import BackendError
 from lorasum.files import file_digest
 
@@ -75,6 +75,7 @@ class LocalBackend:
             _stopped(folder).unlink(missing_ok=True)
             environ = container.environment(root, spec, self._scripts, os.environ)
             environ |= {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
+            environ |= {BASE_SECONDS: str(spec.base_seconds)}
             started = processes.spawn(processes.python(*command), self._scripts, folder / "log", environ)
         except OSError as error:
             raise BackendError(
@@ -136,12 +137,9 @@ class LocalBackend:
     def artifact(self, job: JobRef) -> str:
         return str(Path(job.location) / "ml" / "model")
 
-    def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
-        path = Path(self.artifact(job)) / RECORD_FILE
-        try:
-            return read_record(path.read_bytes()) if path.is_file() else None
-        except ValueError as error:
-            raise BackendError(f"cannot read {path}: {error}", "delete its folder, then train again") from error
+    def artifact_file(self, job: JobRef, name: str) -> bytes | None:
+        path = Path(self.artifact(job)) / name
+        return path.read_bytes() if path.is_file() else None
 
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
         folder = Path(self.artifact(job))

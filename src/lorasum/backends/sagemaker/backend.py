@@ -14,7 +14,7 @@ from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.prices import TABLE_DATE, usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import ArtifactRecord, Event, FileFacts
+from lorasum.contract import Event, FileFacts
 from lorasum.errors import BackendError, ConfigError
 from lorasum.reporting import Reporter
 
@@ -103,8 +103,8 @@ class SageMakerBackend:
     def artifact(self, job: JobRef) -> str:
         return jobs.artifact(self._session, job)
 
-    def artifact_record(self, job: JobRef) -> ArtifactRecord | None:
-        return jobs.artifact_record(self._session, job)
+    def artifact_file(self, job: JobRef, name: str) -> bytes | None:
+        return jobs.artifact_file(self._session, job, name)
 
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
         return jobs.artifact_files(self._session, job)

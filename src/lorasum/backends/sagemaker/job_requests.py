@@ -7,7 +7,7 @@ from lorasum import __version__
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import CHANNEL_CODE, EXPECT_GPU, HUB_TOKEN_ARN, NO_NETWORK
+from lorasum.contract import BASE_SECONDS, CHANNEL_CODE, EXPECT_GPU, HUB_TOKEN_ARN, MAX_SECONDS, NO_NETWORK
 
 TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
 _DATA = "/opt/ml/input/data"
@@ -52,7 +52,7 @@ def training_request(
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
         "EnableManagedSpotTraining": config.spot,
         "EnableNetworkIsolation": config.network_isolation,
-        "Environment": _variables(config),
+        "Environment": _variables(config, spec, seconds),
         "Tags": tags(spec.run, config.tags),
     }
     if config.spot:
@@ -76,9 +76,11 @@ def _instances(config: SageMakerConfig) -> dict[str, Any]:
     return {"InstancePreferences": [{"InstanceType": name} for name in config.training_instance_types]}
 
 
-def _variables(config: SageMakerConfig) -> dict[str, str]:
+def _variables(config: SageMakerConfig, spec: TrainSpec, seconds: int) -> dict[str, str]:
     """The container's environment. These are no hyperparameters, because those change the job's name."""
     variables = {**config.environment, EXPECT_GPU: "1"}  # the config accepts only instance types with a GPU
+    if spec.base_seconds:
+        variables |= {BASE_SECONDS: str(spec.base_seconds), MAX_SECONDS: str(seconds)}
     if config.network_isolation:
         variables[NO_NETWORK] = "1"
     if config.hub_token_secret:

@@ -25,14 +25,12 @@ from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas, tell_of
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import (
     RECORD_FILE,
-    ArtifactRecord,
     Event,
     FileFacts,
     LogEvent,
     StatusEvent,
     read_event,
     read_failure,
-    read_record,
 )
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
@@ -212,14 +210,9 @@ def artifact(session: Session, job: JobRef) -> str:
     return _artifact(described)
 
 
-def artifact_record(session: Session, job: JobRef) -> ArtifactRecord | None:
-    """The artifact's lorasum.json; None if there is none."""
-    uri = artifact(session, job) + RECORD_FILE
-    content = storage.read(session, uri)
-    try:
-        return read_record(content) if content else None
-    except ValueError as error:
-        raise BackendError(f"cannot read {uri}: {error}", "delete the artifact, then train again") from error
+def artifact_file(session: Session, job: JobRef, name: str) -> bytes | None:
+    """A small file of the artifact; None if there is none."""
+    return storage.read(session, artifact(session, job) + name)
 
 
 def artifact_files(session: Session, job: JobRef) -> dict[str, FileFacts]:

@@ -1,0 +1,128 @@
+"""The base model's summaries of the test dialogues, made at the end of a training job: the GPU is there, and paid for.
+
+They are what an endpoint of the base model would answer, because its code answers (inference.py): the same weights,
+not quantized, the same prompts, and the same parameters. So `evaluate` needs no endpoint for them.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import inference
+from contract import (
+    BASE_SECONDS,
+    BASE_SUMMARIES_FILE,
+    MAX_SECONDS,
+    TEST_FILE,
+    BaseEvent,
+    BaseSummaries,
+    DatasetFacts,
+    base_summaries_text,
+    fill_template,
+)
+from engine.arguments import Folders
+from request import Request, RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.stopping import StopSignal
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 16  # dialogues a request: the time is looked at before every token, and what is under way then is lost
+_SPARE = 0.9  # of the job's time: the upload and the platform need some
+
+
+def summarise_with_base(
+    base: Path,
+    folders: Folders,
+    dataset: DatasetFacts,
+    generation: Mapping[str, float],
+    stop: "StopSignal",
+    elapsed: float,
+    device: "torch.device",
+) -> BaseEvent | None:
+    """Let the base model summarise the test dialogues, in order, and write base_summaries.json into the artifact.
+
+    It takes at most LORASUM_BASE_SECONDS, and ends at once on SIGTERM. Nothing that fails here fails the job, whose
+    artifact is whole: the event tells.
+
+    Args:
+        base: folder of the unquantized base model.
+        generation: max_new_tokens and temperature.
+        elapsed: seconds that the job has taken.
+
+    Returns:
+        None where it is not asked for.
+
+    Raises:
+        SystemExit: SIGTERM came. What was summarised until then is kept.
+    """
+    began = time.monotonic()
+    allowed = _allowed_seconds(os.environ, elapsed)
+    if allowed is None:
+        return None
+    examples = [json.loads(line) for line in (folders.dataset / TEST_FILE).read_bytes().splitlines()]
+    prompts = [fill_template(dataset.template, each["dialogue"], dataset.control_tokens) for each in examples]
+    summaries: list[str] = []
+    with stop.deferred():
+        try:
+            why = _why_not(folders.model, device, allowed)
+            if not why:
+                served = inference.model_fn(str(base))
+                inference.stop_when(lambda: stop.received or time.monotonic() - began > allowed)
+                for some in _answers(served, prompts, generation):
+                    summaries += some
+        except inference.AbandonedError:
+            why = "SIGTERM came" if stop.received else f"the {allowed:.0f} s were over"
+        except Exception as error:  # whatever it is, the artifact is whole, and the event says so
+            _log.exception("the base model did not summarise the test dialogues")
+            why = f"{type(error).__name__}: {error}"
+        if summaries:
+            _write(folders.model / BASE_SUMMARIES_FILE, BaseSummaries(dict(generation), tuple(summaries)))
+    return BaseEvent(len(summaries), len(prompts), time.monotonic() - began, " ".join(why.split()))
+
+
+def _allowed_seconds(environ: Mapping[str, str], elapsed: float) -> float | None:
+    """Seconds that the summaries may take; 0 near the end of the job's time. None if they are not asked for."""
+    asked = float(environ.get(BASE_SECONDS) or 0)
+    if not asked:
+        return None
+    limit = float(environ.get(MAX_SECONDS) or "inf")
+    return asked if elapsed + asked < limit * _SPARE else 0.0
+
+
+def _why_not(merged: Path, device: "torch.device", allowed: float) -> str:
+    """Why the base model cannot summarise; empty if it can."""
+    from engine.memory import free_bytes
+    from engine.verify import bytes_to_load, let_go
+
+    if not allowed:
+        return "the job is near the end of its time"
+    let_go(device)
+    needed = bytes_to_load(merged, inference.pick_dtype(device))
+    return f"it takes {needed / 1e9:.1f} GB of memory" if needed > free_bytes(device) else ""
+
+
+def _answers(served: Any, prompts: list[str], generation: Mapping[str, float]) -> Iterator[list[str]]:
+    """Summaries of the prompts, some at a time, in order. A refused prompt has an empty one, as in `evaluate`."""
+
+    def ask(some: list[str]) -> list[str]:
+        try:
+            request = Request(tuple(some), are_dialogues=False, parameters=generation)
+            return [answer["generated_text"] for answer in inference.predict_fn(request, served)]
+        except RequestError:
+            return [""] if len(some) == 1 else [summary for one in some for summary in ask([one])]
+
+    for start in range(0, len(prompts), _AT_ONCE):
+        yield ask(prompts[start : start + _AT_ONCE])
+
+
+def _write(path: Path, summaries: BaseSummaries) -> None:
+    half_made = path.with_suffix(".part")
+    half_made.write_text(base_summaries_text(summaries), encoding="utf-8")
+    half_made.replace(path)

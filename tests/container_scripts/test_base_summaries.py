@@ -1,0 +1,136 @@
+"""The base model's summaries at a job's end: what ends them early, and that nothing there fails the job."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import inference
+from base_summaries import summarise_with_base
+from contract import BASE_SECONDS, MAX_SECONDS, BaseEvent, DatasetFacts, read_base_summaries
+from engine.arguments import Folders
+from engine.stopping import StopSignal
+
+FACTS = DatasetFacts("f00", "{dialogue}\nTL;DR:", 0, (), {})
+ASKED = {"max_new_tokens": 4, "temperature": 0.0}
+
+
+@pytest.fixture
+def folders(tmp_path: Path, tiny_model_dir: Path) -> Folders:
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    rows = [{"dialogue": f"Ana: number {number}", "summary": "a number"} for number in range(40)]
+    (dataset / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (artifact / name).symlink_to(tiny_model_dir / name)
+    return Folders(dataset, tiny_model_dir, artifact, tmp_path, tmp_path)
+
+
+@pytest.fixture
+def stop() -> Iterator[StopSignal]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield StopSignal()
+    signal.signal(signal.SIGTERM, before)
+    inference.stop_when(lambda: False)
+
+
+@pytest.fixture
+def summarise(
+    folders: Folders, tiny_model_dir: Path, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., BaseEvent | None]:
+    def call(seconds: str = "100", base: Path = tiny_model_dir, elapsed: float = 0.0) -> BaseEvent | None:
+        monkeypatch.setenv(BASE_SECONDS, seconds)
+        return summarise_with_base(base, folders, FACTS, ASKED, stop, elapsed, torch.device("cpu"))
+
+    return call
+
+
+def kept(folders: Folders) -> int:
+    path = folders.model / "base_summaries.json"
+    return len(read_base_summaries(path.read_bytes()).summaries) if path.exists() else 0
+
+
+@pytest.fixture
+def after_the_first_request(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Do something when sixteen dialogues have been summarised."""
+    predict = inference.predict_fn
+
+    def arrange(then: Callable[[], object]) -> None:
+        def predicted(*arguments: object) -> object:
+            answers = predict(*arguments)  # type: ignore[arg-type]
+            then()
+            return answers
+
+        monkeypatch.setattr(inference, "predict_fn", predicted)
+
+    return arrange
+
+
+def test_nothing_is_summarised_unless_asked_for(summarise: Callable[..., BaseEvent | None], folders: Folders) -> None:
+    assert summarise("0") is None
+    assert kept(folders) == 0
+
+
+def test_when_the_time_is_over_the_first_summaries_are_kept(
+    summarise: Callable[..., BaseEvent | None],
+    folders: Folders,
+    after_the_first_request: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    after_the_first_request(lambda: monkeypatch.setattr("base_summaries.time.monotonic", lambda: float("inf")))
+    told = summarise()
+    assert told is not None
+    assert (told.summaries, told.dialogues, told.why_not_all) == (16, 40, "the 100 s were over")
+    assert kept(folders) == 16
+
+
+def test_sigterm_ends_the_job_and_keeps_the_first_summaries(
+    summarise: Callable[..., BaseEvent | None], folders: Folders, after_the_first_request: Callable[..., None]
+) -> None:
+    after_the_first_request(lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        summarise()
+    assert kept(folders) == 16
+
+
+def test_near_the_end_of_the_jobs_time_nothing_is_begun(
+    summarise: Callable[..., BaseEvent | None], folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MAX_SECONDS, "1000")
+    told = summarise(elapsed=801.0)
+    assert told is not None
+    assert (told.summaries, told.why_not_all) == (0, "the job is near the end of its time")
+
+
+def test_a_base_model_that_cannot_be_loaded_fails_no_job(
+    summarise: Callable[..., BaseEvent | None], folders: Folders, tmp_path: Path
+) -> None:
+    told = summarise(base=tmp_path / "gone")
+    assert told is not None
+    assert told.summaries == 0
+    assert told.why_not_all
+    assert "\n" not in told.why_not_all
+    assert kept(folders) == 0
+
+
+def test_a_model_larger_than_the_memory_is_not_loaded(
+    summarise: Callable[..., BaseEvent | None], folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.memory.free_bytes", lambda device: 100)
+    told = summarise()
+    assert told is not None
+    assert (told.summaries, told.why_not_all) == (0, "it takes 0.0 GB of memory")
+
+
+def test_a_refused_prompt_has_an_empty_summary(summarise: Callable[..., BaseEvent | None], folders: Folders) -> None:
+    with (folders.dataset / "test.jsonl").open("a") as file:
+        file.write(json.dumps({"dialogue": "word " * 9000}) + "\n")
+    told = summarise()
+    assert told is not None
+    assert (told.summaries, told.why_not_all) == (41, "")
+    assert read_base_summaries((folders.model / "base_summaries.json").read_bytes()).summaries[-1] == ""
