@@ -127,6 +127,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_digest(folder: Path) -> str:
+    """Twelve hex digits: a hash of the names and contents of all Python files and requirements below a folder."""
+    files = sorted(path for pattern in ("*.py", "*.txt") for path in folder.rglob(pattern))
+    listed = "\n".join(f"{file_digest(path)} {path.relative_to(folder).as_posix()}" for path in files)
+    return hashlib.sha256(listed.encode()).hexdigest()[:12]
+
+
 def read_rows(content: bytes) -> Iterator[dict[str, object]]:
     """The objects of JSON Lines. Other lines are passed over, such as half a line that a killed process left."""
     for line in content.splitlines():

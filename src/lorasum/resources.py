@@ -94,6 +94,7 @@ class TrainingJob(Resource):
     """A training job.
 
     Attributes:
+        asked_as: the name that its config, data and model come to. Its own is another if it was made `--again`.
         location: the backend's address of its newest attempt (folder, ARN); empty before it was started.
         artifact: folder or URI of its artifact; empty before it completed.
         warm: whether its instance is kept, and billed, after its end.
@@ -103,6 +104,7 @@ class TrainingJob(Resource):
     kind: ClassVar[str] = "training_job"
 
     origin: Origin
+    asked_as: str = ""
     location: str = ""
     artifact: str = ""
     warm: bool = False

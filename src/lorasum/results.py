@@ -73,6 +73,8 @@ class TrainResult:
     seconds: float
     kept_step: int
     """The step whose weights the artifact has: the last, or with `training.keep: best` the one of lowest loss."""
+    changed: tuple[str, ...] = ()
+    """What the job was not made with, but would be today, such as the container scripts; `--again` makes another."""
 
 
 @dataclass(frozen=True, slots=True)

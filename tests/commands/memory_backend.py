@@ -29,6 +29,8 @@ class InMemoryBackend:
         self.account_and_region = ""
         self.stops_on_interrupt = stops_on_interrupt
         self.jobs: dict[str, JobState] = {}
+        self.scripts = {"container scripts": "1"}
+        self.made: dict[str, Mapping[str, str]] = {}
         self.endpoints: dict[str, EndpointRef] = {}
         self.keeps_the_way_back = False  # as the local backend
         self.answered: dict[str, EndpointRef] = {}
@@ -67,10 +69,14 @@ class InMemoryBackend:
     def start_training(self, spec: TrainSpec) -> JobRef:
         self._call("start_training")
         self.jobs[spec.job_name] = JobState("running")
+        self.made[spec.job_name] = self.scripts
         return JobRef(spec.job_name, f"job:{spec.job_name}")
 
     def find_training(self, run: str, job_name: str) -> JobRef | None:
         return JobRef(job_name, f"job:{job_name}") if job_name in self.jobs else None
+
+    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+        return self.made.get(job.name, {}) if job else self.scripts
 
     def training_state(self, job: JobRef) -> JobState:
         return self.jobs.get(job.name, JobState("absent"))

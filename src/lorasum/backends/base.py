@@ -70,6 +70,13 @@ class Backend(Protocol):
     def find_training(self, run: str, job_name: str) -> JobRef | None:
         """The job of this name, whoever started it; None if there is none."""
 
+    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+        """What a job is made with that its name does not say, by its name in the plural: container scripts, images.
+
+        Args:
+            job: a job that was started; what an earlier version did not record is left out. None: one of today.
+        """
+
     def training_state(self, job: JobRef) -> JobState:
         """The job's state now, from the job itself and not from a record."""
 

@@ -91,6 +91,10 @@ def train(
     run: "RunContext",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the job and start nothing.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the job and do not follow it.")] = False,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Train anew if the container scripts, image or instance type have changed."),
+    ] = False,
     yes: Yes = False,
 ) -> object:
     """Fine-tune the model on the prepared dataset: LoRA, merged at the end."""
@@ -98,6 +102,6 @@ def train(
 
     if dry_run:
         return plan_training(run)
-    if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
+    if not yes and sys.stdin.isatty() and (what := to_be_spent(run, again)):
         confirm("Start it?", [what])
-    return start_training(run) if no_wait else train(run)
+    return start_training(run, again) if no_wait else train(run, again)

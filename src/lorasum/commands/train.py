@@ -13,7 +13,9 @@ from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import limit_note, price_note
 from lorasum.lifecycle.estimates import measured_speed, outlook
+from lorasum.lifecycle.jobs import StartedJob
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
+from lorasum.lifecycle.standing import standing
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
 from lorasum.results import TrainPlan, TrainResult, TrainStarted
@@ -22,8 +24,11 @@ _WAITS_FOR_AN_INSTANCE = (300.0, 600.0, 1200.0, 1800.0)
 """Seconds before a job is started again that found no instance: nothing ran, so nothing was billed."""
 
 
-def train(run: RunContext) -> TrainResult:
+def train(run: RunContext, again: bool = False) -> TrainResult:
     """Train on the newest prepared dataset. A job that runs already is followed, and one that is done is returned.
+
+    Args:
+        again: train even so, if the container scripts, the image or the instance type are others than that job's.
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
@@ -32,37 +37,38 @@ def train(run: RunContext) -> TrainResult:
     """
     job = planned_job(run.config, run.ledger, run.reporter)
     for wait in (*_WAITS_FOR_AN_INSTANCE, None):
-        state, reused = _start_and_follow(run, job)
+        started, state = _start_and_follow(run, job, again)
         if state.status == "completed":
-            return _result(run, job.spec.job_name, reused)
+            return _result(run, started)
         if wait is None or not state.no_capacity:
             break
         run.reporter.step(f"no instance was free; starting the job again in {wait / 60:.0f} min (Ctrl-C ends this)")
         time.sleep(wait)
     for line in state.log:
         run.reporter.step(f"log: {line}")
-    raise _unfinished(job.spec.job_name, state)
+    raise _unfinished(started.ref.name, state)
 
 
-def _start_and_follow(run: RunContext, job: PlannedJob) -> tuple[JobState, bool]:
-    """Start the job or find it, and follow it to its end; where it stands then, and whether it had completed before."""
-    seen = _Seen()
+def _start_and_follow(run: RunContext, job: PlannedJob, again: bool) -> tuple[StartedJob, JobState]:
+    """Start the job or find it, and follow it to its end; how it was found, and where it stands then."""
+    seen = _Seen(job.spec.job_name)
     try:
         with run.hold() as held:
-            started = jobs.start(held, job)
+            started = jobs.start(held, job, again)
         if started.status == "completed":
-            return JobState("completed"), True
+            return started, JobState("completed")
+        seen.job = started.ref.name
         for event in run.backend.follow_training(started.ref):
             run.reporter.event(event)
             seen.note(event)
     except KeyboardInterrupt:
-        _interrupted(run, job.spec, seen)
+        _interrupted(run, seen)
     with run.hold() as held:
-        return jobs.reconcile(held, job.spec.job_name, seen.done), False
+        return started, jobs.reconcile(held, started.ref.name, seen.done)
 
 
-def start_training(run: RunContext) -> TrainStarted:
-    """Start the job and return. It goes on running, and `train` follows it later.
+def start_training(run: RunContext, again: bool = False) -> TrainStarted:
+    """Start the job and return. It goes on running, and `train` follows it later. `again` is that of `train`.
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
@@ -70,19 +76,19 @@ def start_training(run: RunContext) -> TrainStarted:
     """
     job = planned_job(run.config, run.ledger, run.reporter)
     with run.hold() as held:
-        started = jobs.start(held, job)
-    return TrainStarted(run.name, job.spec.job_name, started.ref.location, started.status)
+        started = jobs.start(held, job, again)
+    return TrainStarted(run.name, started.ref.name, started.ref.location, started.status)
 
 
-def to_be_spent(run: RunContext) -> str:
+def to_be_spent(run: RunContext, again: bool = False) -> str:
     """What starting this config's job costs, in a line; empty where nothing is started or nothing is paid for.
 
     Raises:
         LorasumError: nothing is prepared; limits.max_usd is too low for any of it.
     """
-    job = planned_job(run.config, run.ledger, Silent())
-    known = run.backend.find_training(run.name, job.spec.job_name)
-    if known and run.backend.training_state(known).status in ("running", "completed"):
+    found = standing(run.backend, run.ledger, planned_job(run.config, run.ledger, Silent()), again)
+    job, known = found.job, found.ref
+    if found.is_made:
         return ""
     price = run.backend.usd_per_hour("training_job")
     if price == 0:
@@ -123,6 +129,7 @@ def _limited(run: RunContext, job: PlannedJob) -> TrainSpec:
 class _Seen:
     """What the events of the job have shown so far."""
 
+    job: str
     step: str = "before its first step"
     stepped: bool = False
     done: DoneEvent | None = None
@@ -135,14 +142,16 @@ class _Seen:
             self.done = event
 
 
-def _result(run: RunContext, name: str, reused: bool) -> TrainResult:
+def _result(run: RunContext, started: StartedJob) -> TrainResult:
+    name = started.ref.name
     row = run.ledger.find(TrainingJob, run.name, name)
     assert row is not None, "the job was reconciled just before"  # noqa: S101
     return TrainResult(
         run=run.name,
         job=name,
         artifact=row.artifact,
-        reused=reused,
+        reused=started.status == "completed",
+        changed=started.changed,
         train_loss=row.figures.train_loss,
         eval_loss=row.figures.eval_loss,
         tokens=row.figures.tokens,
@@ -152,9 +161,9 @@ def _result(run: RunContext, name: str, reused: bool) -> TrainResult:
     )
 
 
-def _interrupted(run: RunContext, spec: TrainSpec, seen: _Seen) -> NoReturn:
+def _interrupted(run: RunContext, seen: _Seen) -> NoReturn:
     """Handle Ctrl-C: stop the job, or leave it running, as the backend decides. The ledger has it live until then."""
-    name, backend = spec.job_name, run.backend
+    name, backend = seen.job, run.backend
     job = backend.find_training(run.name, name)
     if not backend.stops_on_interrupt:
         if job is None:  # still on record as intended, should it appear after all

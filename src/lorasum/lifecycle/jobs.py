@@ -14,6 +14,7 @@ from lorasum.lifecycle.costs import limit_note, price_note
 from lorasum.lifecycle.estimates import Speed, measured_speed, outlook
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.planning import PlannedJob
+from lorasum.lifecycle.standing import standing
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
 
 _RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
@@ -24,22 +25,27 @@ class StartedJob(NamedTuple):
 
     ref: JobRef
     status: JobStatus
+    changed: tuple[str, ...] = ()
+    """What it was not made with, but would be today."""
 
 
-def start(held: HeldRun, job: PlannedJob) -> StartedJob:
-    """The job, started unless it runs or has completed.
+def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob:
+    """The job, started unless one of this config runs or has completed.
+
+    Args:
+        again: start one even so, if it would be made with other container scripts, another image or instance type.
 
     Raises:
         LorasumError: the run is training another configuration.
         BackendError: it could not be started; that is on record.
     """
-    name, backend, ledger = job.spec.job_name, held.backend, held.ledger
+    backend, ledger = held.backend, held.ledger
+    found = standing(backend, ledger, planned, again)
+    job, known, name = found.job, found.ref, found.job.spec.job_name
     _refuse_a_second(held, name)
-    known = backend.find_training(held.name, name)
-    status = backend.training_state(known).status if known else "absent"
-    if known and status in ("running", "completed"):
-        return _adopt(held, job, StartedJob(known, status))
-    row = _row(held, job, known)
+    if known and found.is_made:
+        return _adopt(held, planned, StartedJob(known, found.status, found.changed))
+    row = _row(held, planned, name, known)
     limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
     speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour)
     if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
@@ -106,27 +112,31 @@ def recorded(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
     return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
 
 
-def _adopt(held: HeldRun, job: PlannedJob, started: StartedJob) -> StartedJob:
+def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJob:
     """Record a job that runs or has completed, whoever started it."""
-    name, ledger = job.spec.job_name, held.ledger
+    name, ledger = started.ref.name, held.ledger
     row = ledger.find(TrainingJob, held.name, name)
     if row is None or not is_here(row, held.backend):  # the record may be of another backend's job of this name
-        ledger.intend(_row(held, job, started.ref))
+        ledger.intend(_row(held, planned, name, started.ref))
     if reconcile(held, name).status == "completed":
         mark(held, name, "done")  # again, so that it is the run's latest
     running = started.status == "running"
     held.reporter.step(f"following job {name}, which is running" if running else f"job {name} had completed")
+    if started.changed:
+        other = " and ".join(started.changed)
+        held.reporter.step(f"it was made with other {other} than today's; `lorasum train --again` makes another")
     return started
 
 
-def _row(held: HeldRun, job: PlannedJob, known: JobRef | None) -> TrainingJob:
+def _row(held: HeldRun, planned: PlannedJob, name: str, known: JobRef | None) -> TrainingJob:
     """What the ledger is told of a job before it starts, with the cost of the attempts that it had."""
     return TrainingJob(
         run=held.name,
-        name=job.spec.job_name,
+        name=name,
+        asked_as=planned.spec.job_name,
         backend=held.backend.name,
         account_and_region=held.backend.account_and_region,
-        origin=job.origin,
+        origin=planned.origin,
         usd_per_hour=held.backend.usd_per_hour("training_job"),
         usd_before=held.backend.training_usd(known) if known else 0.0,
     )

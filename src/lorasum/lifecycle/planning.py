@@ -92,7 +92,7 @@ def is_job_of(job: TrainingJob, config: Config) -> bool:
     name = _job_name(config.name, hyperparameters(config), job.origin.fingerprint, model)
     manifest = read_manifest(Path(job.origin.dataset))
     asked = _asked_differently(manifest, config.data) if manifest else {}
-    return job.name == name and all(prepared == now for prepared, now in asked.values())
+    return (job.asked_as or job.name) == name and all(prepared == now for prepared, now in asked.values())
 
 
 def _asked_differently(manifest: Manifest, data: DataConfig) -> dict[str, tuple[object, object]]:

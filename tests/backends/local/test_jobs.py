@@ -119,6 +119,17 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     return found
 
 
+def test_a_job_tells_which_scripts_it_was_made_with(backend: Backend, spec: Any, scripts: Path) -> None:
+    job = backend.start_training(spec(steps="1"))
+    list(backend.follow_training(job))
+    made = backend.made_with(RUN, job)
+    assert made == backend.made_with(RUN, None)
+    (scripts / "engine.py").write_text("# mended")
+    assert backend.made_with(RUN, None) != made == backend.made_with(RUN, job)
+    Path(job.location, "scripts").unlink()
+    assert backend.made_with(RUN, job) == {}, "a version that recorded nothing"
+
+
 def test_a_job_is_followed_from_its_beginning_to_its_artifact(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(steps="3"))
     assert backend.training_state(job) == JobState("running")

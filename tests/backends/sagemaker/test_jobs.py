@@ -1,5 +1,6 @@
 """Attempts of a job: each has a name of its own, and an old one may have been deleted."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import stand_in_container as container
 from stand_in import Fault, StandIn
 
+from lorasum import paths
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.config.sagemaker import SageMakerConfig
@@ -60,6 +62,24 @@ def test_a_job_of_another_name_is_no_attempt(account: StandIn) -> None:
     found = backend(account).find_training("chats", "chats-0123abcd")
     assert found is not None
     assert found.location.endswith("/chats-0123abcd")
+
+
+def test_a_job_tells_the_scripts_image_and_instance_that_it_was_made_with(
+    account: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_once(account)
+    job = backend(account).find_training("chats", "chats-0123abcd")
+    made = backend(account).made_with("chats", job)
+    assert made == backend(account).made_with("chats", None)
+    assert set(made) == {"container scripts", "images", "instance types"}
+    other = backend(account, training_image="image:2", training_instance_type="ml.g6.xlarge").made_with("chats", None)
+    assert [what for what in made if made[what] != other[what]] == ["images", "instance types"]
+    scripts = Path(shutil.copytree(paths.container_scripts(), tmp_path / "scripts"))
+    with (scripts / "train.py").open("a") as file:
+        file.write("# mended\n")
+    monkeypatch.setattr(paths, "container_scripts", lambda: scripts)
+    assert backend(account).made_with("chats", None)["container scripts"] != made["container scripts"]
+    assert backend(account).made_with("chats", job) == made
 
 
 def ended(account: StandIn, name: str = "chats-0123abcd") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import BASE_SECONDS, MAX_SECONDS, Event, FileFacts, read_event
 from lorasum.errors import BackendError
-from lorasum.files import file_digest
+from lorasum.files import file_digest, folder_digest, write_file
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -73,6 +73,7 @@ class LocalBackend:
         try:
             container.lay_out(root, spec)
             _stopped(folder).unlink(missing_ok=True)
+            write_file(_made_with(folder), folder_digest(self._scripts))
             environ = container.environment(root, spec, self._scripts, os.environ)
             environ |= {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
             environ |= {BASE_SECONDS: str(spec.base_seconds)}
@@ -88,6 +89,12 @@ class LocalBackend:
     def find_training(self, run: str, job_name: str) -> JobRef | None:
         folder = _job_folder(run, job_name)
         return JobRef(job_name, str(folder)) if folder.is_dir() else None
+
+    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+        if job is None:
+            return {"container scripts": folder_digest(self._scripts)}
+        record = _made_with(Path(job.location))
+        return {"container scripts": record.read_text(errors="replace")} if record.is_file() else {}
 
     def training_state(self, job: JobRef) -> JobState:
         folder = Path(job.location)
@@ -222,6 +229,11 @@ def _job_folder(run: str, job_name: str) -> Path:
 def _stopped(folder: Path) -> Path:
     """A file that exists while the job is stopped on request. The next start removes it."""
     return folder / "stopped"
+
+
+def _made_with(folder: Path) -> Path:
+    """The file that holds the digest of the container scripts of the job's newest start."""
+    return folder / "scripts"
 
 
 def _job_processes(folder: Path) -> list["Process"]:

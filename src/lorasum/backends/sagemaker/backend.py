@@ -85,6 +85,9 @@ class SageMakerBackend:
     def find_training(self, run: str, job_name: str) -> JobRef | None:
         return jobs.find(self._session, job_name)
 
+    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+        return jobs.made_with(self._session, job)
+
     def training_state(self, job: JobRef) -> JobState:
         return jobs.state(self._session, job)
 

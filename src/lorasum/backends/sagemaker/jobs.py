@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
 
 _LOGS = "/aws/sagemaker/TrainingJobs"
+_SCRIPTS, _IMAGES, _TYPES = "container scripts", "images", "instance types"
 _RUNNING = ("InProgress", "Stopping")
 _LAST_LOOKS = 3  # times that the log is read after the job has ended: its last lines may come late
 _RESUME = "the same command starts it again, from its newest checkpoint"
@@ -113,6 +114,27 @@ def state(session: Session, job: JobRef) -> JobState:
     """The state that SageMaker shows. A completed job whose artifact was deleted counts as absent."""
     described = _describe(session, job)
     return _state(session, described) if described else JobState("absent")
+
+
+def made_with(session: Session, job: JobRef | None) -> dict[str, str]:
+    """The digest of the container scripts, the image and the instance types, of a job or of one that starts now."""
+    if job is None:
+        return {
+            _SCRIPTS: storage.fingerprint(storage.folder_files(paths.container_scripts())),
+            _IMAGES: training_image(session.config, session.region),
+            _TYPES: ", ".join(session.config.training_instance_types),
+        }
+    described = _describe(session, job)
+    if described is None:
+        return {}
+    resources = described["ResourceConfig"]
+    types = [each["InstanceType"] for each in resources.get("InstancePreferences") or [resources]]
+    uris = {each["ChannelName"]: each["DataSource"]["S3DataSource"]["S3Uri"] for each in described["InputDataConfig"]}
+    return {
+        _SCRIPTS: uris[CHANNEL_CODE].rstrip("/").rpartition("/")[2],
+        _IMAGES: described["AlgorithmSpecification"]["TrainingImage"],
+        _TYPES: ", ".join(types),
+    }
 
 
 def usd(session: Session, job: JobRef) -> float | None:
