@@ -120,6 +120,8 @@ class StandIn:
             answer = _quotas(self.sagemaker.quotas, environ, start_response)
         elif call == "servicequotas ListAWSDefaultServiceQuotas":
             answer = _quotas(self.sagemaker.default_quotas, environ, start_response)
+        elif call == "tagging GetResources":
+            answer = self._resources(environ, start_response)
         elif call == "logs GetLogEvents":
             answer = self._log_events(environ, start_response)
         elif call.startswith(("sagemaker ", "runtime ")):
@@ -150,6 +152,15 @@ class StandIn:
         asked = environ | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
         answer: Iterable[bytes] = self._moto(asked, start_response)
         return answer
+
+    def _resources(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        if len(request["ResourceARNList"]) > 100:
+            said = {"__type": "InvalidParameterException", "message": "at most 100 resources"}
+            return _answer(start_response, 400, json.dumps(said).encode(), said["__type"])
+        found = self.sagemaker.indexed_tags(request["ResourceARNList"])
+        mappings = [{"ResourceARN": arn, "Tags": tags} for arn, tags in found.items()]
+        return _answer(start_response, 200, json.dumps({"ResourceTagMappingList": mappings}).encode())
 
     def _schedule(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))

@@ -23,6 +23,7 @@ class Operations:
         self.configs: dict[str, dict[str, Any]] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self.tags: dict[str, list[dict[str, str]]] = {}
+        self._index: dict[str, list[dict[str, str]]] = {}
         self.quotas: dict[str, int] = {}
         """Those that were changed: name, such as `ml.g5.xlarge for training job usage`, → instances."""
         self.default_quotas = {f"ml.g5.{size}xlarge for training warm pool usage": 0 for size in (2, 4)}
@@ -175,6 +176,13 @@ class Operations:
 
     def ListTags(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"Tags": self.tags.get(request["ResourceArn"], [])}
+
+    def indexed_tags(self, arns: list[str]) -> dict[str, list[dict[str, str]]]:
+        """The tagging API's answer. Its index lags: it shows what was there when it was last asked, gone or not."""
+        with self._lock:
+            found = {arn: self._index[arn] for arn in arns if self._index.get(arn)}
+            self._index = {arn: list(tags) for arn, tags in self.tags.items()}
+        return found
 
     def invoke(self, name: str, body: bytes, headers: dict[str, str]) -> bytes:
         """InvokeEndpoint."""

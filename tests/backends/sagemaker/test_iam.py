@@ -50,7 +50,8 @@ def test_the_policy_allows_every_call_of_a_run(account: StandIn) -> None:
     backend.delete_endpoint("chats", "chats")
     backend.delete_files("chats", data=True, artifacts=True)
     backend.usd_per_hour("endpoint")
-    services = ("sagemaker ", "logs ", "servicequotas ")
+    services = ("sagemaker ", "logs ", "servicequotas ", "tagging ")
     called = {":".join(call.split(" ")[:2]) for call in account.calls if call.startswith(services)}
-    assert {"sagemaker:UpdateEndpoint", "sagemaker:AddTags", "logs:GetLogEvents"} <= called
+    called = {call.replace("tagging:", "tag:") for call in called}
+    assert {"sagemaker:UpdateEndpoint", "sagemaker:AddTags", "logs:GetLogEvents", "tag:GetResources"} <= called
     assert called <= allowed()

@@ -28,6 +28,7 @@ from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.quotas import check_quotas
 from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
+from lorasum.backends.sagemaker.tags import of_run, tags_of
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
 
@@ -186,11 +187,10 @@ def _delete(session: Session, run: str, name: str) -> bool:
 
 def live(session: Session, run: str) -> list[RunningResource]:
     """The run's endpoints, found by their tag, and the models and configurations left of deleted ones."""
-    found = {}
-    for item in parts.listed(session, "list_endpoints", run):
-        ours = parts.tags(session, item["EndpointArn"]).get(TAG_RUN) == run
-        if ours and item["EndpointStatus"] != "Deleting":
-            found[item["EndpointName"]] = item["EndpointArn"]
+    listed = parts.listed(session, "list_endpoints", run)
+    going = {item["EndpointArn"]: item["EndpointName"] for item in listed if item["EndpointStatus"] != "Deleting"}
+    ours = of_run(session, run, list(going))
+    found = {name: arn for arn, name in going.items() if arn in ours}
     for part in parts.find(session, run):
         found.setdefault(part.endpoint, "its model and configuration, which cost nothing")
     return [RunningResource("endpoint", name, location) for name, location in found.items()]
@@ -291,7 +291,7 @@ def _artifact(session: Session, described: "Endpoint") -> str:
 
 
 def _refuse_foreign(session: Session, described: "Endpoint", run: str) -> None:
-    if parts.tags(session, described.endpoint_arn).get(TAG_RUN) != run:
+    if tags_of(session, described.endpoint_arn).get(TAG_RUN) != run:
         raise BackendError(
             f"endpoint {described.endpoint_name} is not of this run: it has no tag {TAG_RUN}={run}",
             "give this config another name",

@@ -17,12 +17,13 @@ from lorasum.backends.sagemaker import sdk, storage
 from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, find_attempts
 from lorasum.backends.sagemaker.channels import channels_of, uris_of
 from lorasum.backends.sagemaker.images import inference_image, training_image
-from lorasum.backends.sagemaker.job_requests import TAG_RUN, release_request, training_request
+from lorasum.backends.sagemaker.job_requests import release_request, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
 from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session, poll_seconds
+from lorasum.backends.sagemaker.tags import of_run
 from lorasum.contract import (
     RECORD_FILE,
     Event,
@@ -208,20 +209,16 @@ def stop(session: Session, job: JobRef) -> None:
 
 def live(session: Session, run: str) -> list[RunningResource]:
     """The run's jobs that are running or whose instance is kept warm. They are found by their tag."""
-    found = []
-    client = session.client("sagemaker")
+    jobs: dict[str, str] = {}
     wanted = [{"StatusEquals": status} for status in _RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
     for which in wanted:
         with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
-            pages = client.get_paginator("list_training_jobs").paginate(NameContains=run, **which)
-            jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
-        for job in jobs:
-            with aws_errors("read a training job's tags", "sagemaker:ListTags"):
-                tags = client.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
-            if {"Key": TAG_RUN, "Value": run} in tags:
-                name = re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", job["TrainingJobName"])  # of a retry: the job's
-                found.append(RunningResource("training_job", name, job["TrainingJobArn"]))
-    return found
+            pages = session.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=run, **which)
+            found = [job for page in pages for job in page["TrainingJobSummaries"]]
+        jobs |= {job["TrainingJobArn"]: job["TrainingJobName"] for job in found}
+    ours = of_run(session, run, list(jobs))
+    names = {arn: re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", name) for arn, name in jobs.items()}  # of a retry: the job's
+    return [RunningResource("training_job", name, arn) for arn, name in names.items() if arn in ours]
 
 
 def artifact(session: Session, job: JobRef) -> str:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lorasum.aws import aws_errors, is_missing
+from lorasum.aws import aws_errors
 from lorasum.backends.sagemaker import sdk
-from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.session import Session
-from lorasum.errors import BackendError
+from lorasum.backends.sagemaker.tags import of_run, tags_of
 
 TAG_ANSWERED = "lorasum:answered"
 _NAME = re.compile(r"(?P<endpoint>.+)-[0-9a-f]{8}")
@@ -29,7 +28,8 @@ class Part:
     Attributes:
         configuration: ARN of the configuration; empty if there is only a model.
         model: ARN of the model; empty if there is only a configuration.
-        answered: whether an endpoint with this configuration has answered a request.
+        answered: whether an endpoint with this configuration has answered a request. It is looked up where the parts of
+            one endpoint are asked for.
     """
 
     name: str
@@ -50,11 +50,11 @@ def find(session: Session, run: str, endpoint: str | None = None) -> list[Part]:
     models = _ours(session, run, endpoint, "list_models", "Model")
     found = []
     for name in {**configurations, **models}:
-        configuration, tags = configurations.get(name, ({}, {}))
-        model, _ = models.get(name, ({}, {}))
+        configuration, model = configurations.get(name, {}), models.get(name, {})
         created = [item["CreationTime"] for item in (configuration, model) if item]
         arns = configuration.get("EndpointConfigArn", ""), model.get("ModelArn", "")
-        found.append(Part(name, *arns, max(created), TAG_ANSWERED in tags))
+        answered = bool(endpoint and arns[0]) and TAG_ANSWERED in tags_of(session, arns[0])
+        found.append(Part(name, *arns, max(created), answered))
     return sorted(found, key=lambda part: part.created)
 
 
@@ -78,18 +78,6 @@ def delete(session: Session, parts: Iterable[Part]) -> bool:
     return deleted
 
 
-def tags(session: Session, arn: str) -> dict[str, str]:
-    """The tags of a resource; empty if it is gone."""
-    try:
-        with aws_errors(f"read the tags of {arn.rpartition('/')[2]}", "sagemaker:ListTags"):
-            listed = session.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return {}
-        raise
-    return {tag["Key"]: tag["Value"] for tag in listed}
-
-
 def listed(session: Session, operation: str, name: str) -> list[dict[str, Any]]:
     """All items of a call such as list_endpoints whose names contain `name`."""
     with aws_errors(operation.replace("_", " "), action_of(operation)):
@@ -102,15 +90,11 @@ def action_of(operation: str) -> str:
     return "sagemaker:" + "".join(word.title() for word in operation.split("_"))
 
 
-def _ours(
-    session: Session, run: str, endpoint: str | None, operation: str, kind: str
-) -> dict[str, tuple[dict[str, Any], dict[str, str]]]:
-    """Listed items that have the run's tag, each with all its tags, by name."""
-    found = {}
+def _ours(session: Session, run: str, endpoint: str | None, operation: str, kind: str) -> dict[str, dict[str, Any]]:
+    """Listed items that have the run's tag, by name."""
+    items = {}
     for item in listed(session, operation, endpoint or run):
         name = _NAME.fullmatch(item[f"{kind}Name"])
         if name and endpoint in (None, name["endpoint"]):
-            known = tags(session, item[f"{kind}Arn"])
-            if known.get(TAG_RUN) == run:
-                found[item[f"{kind}Name"]] = (item, known)
-    return found
+            items[item[f"{kind}Arn"]] = item
+    return {items[arn][f"{kind}Name"]: items[arn] for arn in of_run(session, run, list(items))}
