@@ -16,6 +16,7 @@ from typing import Any, Final
 
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
+_SMALL_FILES: Final = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "README.md")
 _CONTEXT: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "context_length")
 _ALIBI: Final = ("bloom", "mpt")  # model types whose positions are distances: none is too great
 _FLOATS: Final = ("F64", "F32", "F16", "BF16")
@@ -40,6 +41,19 @@ class StoredTensor:
     dtype: str
     """As safetensors spells it, such as BF16."""
     shape: tuple[int, ...]
+
+
+def download_base(model_id: str, revision: str | None) -> Path:
+    """The folder of a hub model: what is small, and the weights that transformers loads, without other copies of them.
+
+    Raises:
+        Exception: whatever huggingface_hub raises where it cannot be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=[*_SMALL_FILES]))
+    shards = set(_weight_map(folder).values()) if (folder / INDEX).is_file() else set()
+    return Path(snapshot_download(model_id, revision=revision, allow_patterns=[*_SMALL_FILES, WEIGHTS, *shards]))
 
 
 def look_at_folder(folder: Path, known: Collection[str] | None = None) -> dict[str, StoredTensor]:

@@ -1,18 +1,15 @@
 """Loads what is trained: a frozen base model, quantized while it is read, and a float32 LoRA adapter on it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from base_look import INDEX, WEIGHTS
+from base_look import download_base
 from engine.arguments import Arguments
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
 from engine.targets import is_linear, target_experts
-
-_SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "README.md"]
 
 
 def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
@@ -25,15 +22,10 @@ def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
 
 
 def _download(model_id: str, revision: str | None) -> Path:
-    """What is small first, then the weights that transformers loads, and not the other copies that some models have."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=_SMALL_FILES))
-        index = folder / INDEX
-        shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else set()
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=[*_SMALL_FILES, WEIGHTS, *shards]))
+        return download_base(model_id, revision)
     except GatedRepoError as error:
         raise TrainingError(f"{model_id} is gated", "accept its licence on the hub and provide a token") from error
     except RepositoryNotFoundError as error:

@@ -43,6 +43,9 @@ class SageMakerConfig(Section):
     environment: dict[str, Annotated[str, Field(max_length=512)]] = {}
     """Variables of jobs' and endpoints' containers, such as HF_ENDPOINT or PIP_INDEX_URL. Everybody who may describe a
     job can read them: put no secrets here."""
+    model_cache: bool = False
+    """Keep a hub model in the bucket, once for each revision, for all runs: this machine downloads it once, and
+    containers need no hub. `teardown` leaves it."""
     hub_token_secret: str | None = None
     """ARN of the Secrets Manager secret that holds the hub's token, for gated models. The container reads it."""
     training_instance_type: str = "ml.g5.2xlarge"

@@ -75,10 +75,10 @@ class SageMakerBackend:
         return jobs.request(self._session, spec, place)
 
     def start_training(self, spec: TrainSpec) -> JobRef:
-        if self._config.network_isolation and spec.model.path is None:
+        if self._config.network_isolation and not (spec.model.path or self._config.model_cache):
             raise ConfigError(
                 f"with sagemaker.network_isolation the container cannot download {spec.model.id}",
-                "give model.id as a local folder: its weights travel through S3",
+                "set sagemaker.model_cache: true, or give model.id as a local folder: its weights travel through S3",
             )
         return jobs.start(self._session, spec, self._report)
 
@@ -149,6 +149,9 @@ class SageMakerBackend:
         return [f"{uri} ({count} objects, {size / 1e6:,.1f} MB)" for uri, (count, size) in found.items() if count]
 
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        if artifacts and self._config.model_cache:
+            shared = S3Layout(self._session.bucket_name, self._config.prefix, run).shared_models
+            self._report.step(f"{shared} stays, for other runs; `aws s3 rm --recursive {shared}` deletes it")
         counts = {uri: deletion.empty(self._session, uri, self._report) for uri in self._folders(run, data, artifacts)}
         return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]
 

@@ -1,7 +1,7 @@
 """The CreateTrainingJob request. Its functions are pure, so that `train --dry-run` can show the request."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorasum import __version__
 from lorasum.backends.records import TrainSpec
@@ -9,7 +9,11 @@ from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import BASE_SECONDS, CHANNEL_CODE, EXPECT_GPU, HUB_TOKEN_ARN, MAX_SECONDS, NO_NETWORK
 
+if TYPE_CHECKING:
+    from sagemaker.core.resources import TrainingJob
+
 TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
+_SCRIPTS, _IMAGES, _TYPES = "container scripts", "images", "instance types"
 _DATA = "/opt/ml/input/data"
 _CHECKPOINTS = "/opt/ml/checkpoints"
 _NUMBER = "([0-9.eE+-]+)"
@@ -62,6 +66,20 @@ def training_request(
     if config.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = config.kms_key
     return request | vpc(config)
+
+
+def made_with(config: SageMakerConfig, image: str, scripts: str) -> dict[str, str]:
+    """What a job is made with that its name does not say. `scripts` is the digest that names their folder in S3."""
+    return {_SCRIPTS: scripts, _IMAGES: image, _TYPES: ", ".join(config.training_instance_types)}
+
+
+def job_was_made_with(job: "TrainingJob") -> dict[str, str]:
+    """The same, of a job as SageMaker shows it."""
+    resources = job.resource_config
+    types = [each.instance_type for each in resources.instance_preferences or [resources]]
+    uris = {each.channel_name: each.data_source.s3_data_source.s3_uri for each in job.input_data_config}
+    scripts = uris[CHANNEL_CODE].rstrip("/").rpartition("/")[2]
+    return {_SCRIPTS: scripts, _IMAGES: job.algorithm_specification.training_image, _TYPES: ", ".join(types)}
 
 
 def release_request(name: str) -> dict[str, Any]:

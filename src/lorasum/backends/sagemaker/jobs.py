@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lorasum import paths
 from lorasum.aws import aws_errors, error_code
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import sdk, storage
+from lorasum.backends.sagemaker import job_requests, model_cache, sdk, storage
 from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, find_attempts
 from lorasum.backends.sagemaker.channels import channels_of, uris_of
 from lorasum.backends.sagemaker.images import inference_image, training_image
-from lorasum.backends.sagemaker.job_requests import release_request, training_request
+from lorasum.backends.sagemaker.job_requests import job_was_made_with, release_request, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
@@ -25,6 +26,7 @@ from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas, tell_of
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.backends.sagemaker.tags import of_run
 from lorasum.contract import (
+    CHANNEL_MODEL,
     RECORD_FILE,
     Event,
     FileFacts,
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
 
 _LOGS = "/aws/sagemaker/TrainingJobs"
-_SCRIPTS, _IMAGES, _TYPES = "container scripts", "images", "instance types"
 _RUNNING = ("InProgress", "Stopping")
 _LAST_LOOKS = 3  # times that the log is read after the job has ended: its last lines may come late
 _RESUME = "the same command starts it again, from its newest checkpoint"
@@ -78,6 +79,8 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     run_place = place(session, spec.run)
     channels = channels_of(session.config, spec)
     uris = uris_of(channels, run_place)
+    if model_cache.wants(session, spec.model):
+        uris[CHANNEL_MODEL] = model_cache.filled(session, run_place.layout, spec.model, report)
     last = attempt_number(attempts[-1].training_job_name, spec.job_name) if attempts else 0
     name = attempt_name(spec.job_name, last + 1)
     request = training_request(spec, name, run_place, session.config, uris)
@@ -102,6 +105,8 @@ def _create(session: Session, request: dict[str, Any]) -> "TrainingJob | None":
 def request(session: Session, spec: TrainSpec, place: Place) -> dict[str, Any]:
     """The request of a first attempt, to be shown to the user. Nothing is sent to AWS or asked of it."""
     uris = uris_of(channels_of(session.config, spec), place)
+    if model_cache.wants(session, spec.model):
+        uris[CHANNEL_MODEL] = model_cache.uri(place.layout, spec.model)
     return training_request(spec, spec.job_name, place, session.config, uris)
 
 
@@ -118,24 +123,11 @@ def state(session: Session, job: JobRef) -> JobState:
 
 
 def made_with(session: Session, job: JobRef | None) -> dict[str, str]:
-    """The digest of the container scripts, the image and the instance types, of a job or of one that starts now."""
-    if job is None:
-        return {
-            _SCRIPTS: storage.fingerprint(storage.folder_files(paths.container_scripts())),
-            _IMAGES: training_image(session.config, session.region),
-            _TYPES: ", ".join(session.config.training_instance_types),
-        }
-    described = _describe(session, job)
-    if described is None:
-        return {}
-    resources = described["ResourceConfig"]
-    types = [each["InstanceType"] for each in resources.get("InstancePreferences") or [resources]]
-    uris = {each["ChannelName"]: each["DataSource"]["S3DataSource"]["S3Uri"] for each in described["InputDataConfig"]}
-    return {
-        _SCRIPTS: uris[CHANNEL_CODE].rstrip("/").rpartition("/")[2],
-        _IMAGES: described["AlgorithmSpecification"]["TrainingImage"],
-        _TYPES: ", ".join(types),
-    }
+    """What a job was made with, or one that starts now would be."""
+    if job:
+        return job_was_made_with(described) if (described := _describe(session, job)) else {}
+    scripts = storage.fingerprint(storage.folder_files(paths.container_scripts()))
+    return job_requests.made_with(session.config, training_image(session.config, session.region), scripts)
 
 
 def usd(session: Session, job: JobRef) -> float | None:

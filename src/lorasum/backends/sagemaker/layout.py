@@ -39,6 +39,11 @@ class S3Layout:
         """s3:// address of a folder, or of a folder below it. It ends in a slash."""
         return "/".join(["s3:/", self.bucket, self.prefix, self.run, folder.value, *parts, ""])
 
+    @property
+    def shared_models(self) -> str:
+        """s3:// address of the base models that all runs share. It is no run's, so `teardown` leaves it."""
+        return f"s3://{self.bucket}/{self.prefix}/_models/"
+
     def deletable(self, data: bool, artifacts: bool) -> list[str]:
         """The folders that `teardown --data` and `teardown --artifacts` delete. Both together delete all of them."""
         return [self.uri(folder) for folder in Folder if (data if folder is Folder.DATA else artifacts)]

@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lorasum.backends.records import EndpointSpec
-from lorasum.backends.sagemaker import storage, wheels
+from lorasum.backends.sagemaker import model_cache, storage, wheels
 from lorasum.backends.sagemaker.endpoint_requests import Served
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.backends.sagemaker.session import Session
 from lorasum.contract import BASE_MODEL, CODE_FOLDER, HUB_TOKEN_ARN, SERVING_FILES
 from lorasum.errors import BackendError, ConfigError
+from lorasum.model_source import ModelRef
 from lorasum.reporting import Reporter
 
 
@@ -31,6 +32,9 @@ def _served(session: Session, spec: EndpointSpec, place: Place, report: Reporter
     if spec.base is None:
         return Served(uri, _bytes(session, uri))
     uri += "adapter/"
+    if model_cache.wants(session, spec.base):
+        base = model_cache.filled(session, place.layout, spec.base, report)
+        return Served(uri, _bytes(session, uri) + _bytes(session, base), base=base)
     if spec.base.path is None:
         hub = _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}")
         return Served(uri, _bytes(session, uri), hub, from_hub=True)
@@ -50,6 +54,10 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
     weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
     uri = place.layout.uri(Folder.MODELS, storage.fingerprint(weights or code))
     storage.upload(session, [*weights, *code], uri, report, "uploading the base model")
+    if not weights and session.config.engine == "huggingface" and model_cache.wants(session, ModelRef(model)):
+        name, _, revision = model.partition("@")
+        base = model_cache.filled(session, place.layout, ModelRef(name, revision or None), report)
+        return Served(uri, _bytes(session, uri) + _bytes(session, base), base=base)
     hub = {} if weights else _hub_model(session, model)
     return Served(uri, _bytes(session, uri), hub, from_hub=bool(hub))
 
@@ -59,7 +67,7 @@ def _hub_model(session: Session, model: str) -> dict[str, str]:
     if session.config.network_isolation:
         raise ConfigError(
             f"with sagemaker.network_isolation the container cannot download {model}",
-            "serve a merged model, or give model.id as a local folder: its weights travel through S3",
+            "serve a merged model, or set sagemaker.model_cache: true: then the weights travel through S3",
         )
     secret = session.config.hub_token_secret
     if session.config.engine == "huggingface":

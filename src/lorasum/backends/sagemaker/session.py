@@ -131,6 +131,12 @@ class Session:
             params.setdefault("ExpectedBucketOwner", self.config.bucket_owner or self.account)
 
     @property
+    def encryption(self) -> dict[str, str]:
+        """What a PutObject says of encryption, if the config has a key of its own."""
+        key = self.config.kms_key
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
+
+    @property
     def bucket_name(self) -> str:
         """Name of the bucket, whether or not it exists."""
         return self.config.bucket or f"sagemaker-{self.region}-{self.account}"

@@ -148,9 +148,7 @@ def _is_same(s3: Any, bucket: str, key: str, file: StoredFile) -> bool:
 
 
 def _send(session: Session, s3: Any, bucket: str, key: str, file: StoredFile, sent: _Sent) -> None:
-    extra: dict[str, Any] = {"Metadata": {_SUM: file.sha256}}
-    if session.config.kms_key:
-        extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": session.config.kms_key}
+    extra = {"Metadata": {_SUM: file.sha256}, **session.encryption}
     with aws_errors(f"upload {file.path.name} to s3://{bucket}/{key}", "s3:PutObject"):
         s3.upload_file(str(file.path), bucket, key, ExtraArgs=extra, Callback=sent.add)
 
