@@ -4,7 +4,6 @@ They are what an endpoint of the base model would answer, because its code answe
 not quantized, the same prompts, and the same parameters. So `evaluate` needs no endpoint for them.
 """
 
-import json
 import logging
 import os
 import time
@@ -23,6 +22,7 @@ from contract import (
     DatasetFacts,
     base_summaries_text,
     fill_template,
+    read_dialogues,
 )
 from engine.arguments import Folders
 from request import Request, RequestError
@@ -66,8 +66,8 @@ def summarise_with_base(
     allowed = _allowed_seconds(os.environ, elapsed)
     if allowed is None:
         return None
-    examples = [json.loads(line) for line in (folders.dataset / TEST_FILE).read_bytes().splitlines()]
-    prompts = [fill_template(dataset.template, each["dialogue"], dataset.control_tokens) for each in examples]
+    dialogues = read_dialogues((folders.dataset / TEST_FILE).read_bytes())
+    prompts = [fill_template(dataset.template, dialogue, dataset.control_tokens) for dialogue in dialogues]
     summaries: list[str] = []
     with stop.deferred():
         try:

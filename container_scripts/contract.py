@@ -359,6 +359,11 @@ class ArtifactRecord:
     """Every other file of the artifact, by its path below the artifact's folder; empty for jobs of earlier versions."""
 
 
+def read_dialogues(lines: bytes) -> list[str]:
+    """The dialogues of test.jsonl, in their order."""
+    return [json.loads(line)["dialogue"] for line in lines.splitlines()]
+
+
 @dataclass(frozen=True, slots=True)
 class BaseSummaries:
     """What the base model says of the first test dialogues, in source order: asked as the trained model is."""

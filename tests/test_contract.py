@@ -14,6 +14,7 @@ from lorasum import contract
 from lorasum.contract import (
     ArtifactRecord,
     BaseEvent,
+    BaseSummaries,
     DatasetFacts,
     DoneEvent,
     EvalEvent,
@@ -195,7 +196,7 @@ def test_client_and_container_import_the_same_file() -> None:
     assert Path(contract.__file__).resolve().parent == ROOT / "container_scripts"
 
 
-RECORDS = (*contract._EVENTS.values(), ArtifactRecord, DatasetFacts, FileFacts, MergeCheck, SplitFacts)
+RECORDS = (*contract._EVENTS.values(), ArtifactRecord, BaseSummaries, DatasetFacts, FileFacts, MergeCheck, SplitFacts)
 
 
 def _fields(records: Iterable[Any]) -> set[str]:

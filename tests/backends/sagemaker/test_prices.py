@@ -13,6 +13,17 @@ def test_without_a_price_list_the_table_gives_the_prices_it_has(aws: str) -> Non
     assert usd_per_hour(session, "ml.p9.48xlarge", "Training") is None
 
 
+def test_a_price_that_no_source_has_is_unknown(aws: str) -> None:
+    session = Session(SageMakerConfig())
+    assert usd_per_hour(session, "ml.g6.2xlarge", "Hosting") == 1.222
+    assert not [
+        name
+        for name in ("ml.g6.2xlarge", "ml.g6e.xlarge", "ml.p4d.24xlarge", "ml.p5.48xlarge")
+        if usd_per_hour(session, name, "Training") is not None
+    ]
+    assert not session.prices_are_estimates
+
+
 def test_there_is_no_price_where_there_is_no_price_list(aws: str) -> None:
     for region, partition in (("us-gov-west-1", "aws-us-gov"), ("cn-north-1", "aws-cn")):
         session = Session(SageMakerConfig(region=region))

@@ -16,21 +16,42 @@ if TYPE_CHECKING:
 
 PriceKind = Literal["Training", "Hosting"]
 
-TABLE_DATE = "2026-11"
+TABLE_DATE = "January 2025"
 _TABLE = {
     "ml.g4dn.xlarge": 0.736,
     "ml.g4dn.2xlarge": 0.94,
+    "ml.g4dn.4xlarge": 1.505,
+    "ml.g4dn.8xlarge": 2.72,
+    "ml.g4dn.12xlarge": 4.89,
+    "ml.g4dn.16xlarge": 5.44,
     "ml.g5.xlarge": 1.408,
     "ml.g5.2xlarge": 1.515,
     "ml.g5.4xlarge": 2.03,
     "ml.g5.8xlarge": 3.06,
     "ml.g5.12xlarge": 7.09,
     "ml.g5.16xlarge": 5.12,
+    "ml.g5.24xlarge": 10.18,
+    "ml.g5.48xlarge": 20.36,
     "ml.m5.large": 0.115,
     "ml.m5.xlarge": 0.23,
     "ml.p3.2xlarge": 3.825,
 }
-"""USD per hour on demand in us-east-1; other regions differ by up to a quarter."""
+"""USD per hour on demand in us-east-1, for training as for hosting; other regions differ by up to a quarter.
+
+The sources are tables that people copied from AWS's pricing page, the newest of them pricing.yml of
+aws-samples/foundation-model-benchmarking-tool.
+"""
+_HOSTING = {
+    "ml.g6.2xlarge": 1.222,
+    "ml.g6.12xlarge": 5.752,
+    "ml.g6.16xlarge": 4.246,
+    "ml.g6.24xlarge": 8.344,
+    "ml.g6.48xlarge": 16.688,
+}
+"""The same, for hosting only. Training on these costs less, and the sources do not agree how much.
+
+g6e, p4 and p5 are missing on purpose: p4 and p5 became cheaper in June 2025, and the sources for g6e do not agree.
+"""
 _FRESH = 24 * 3600  # seconds
 
 
@@ -48,8 +69,9 @@ def usd_per_hour(session: Session, instance_type: str, kind: PriceKind) -> float
         return float(known[key]["usd"])
     price = _listed(session, instance_type, kind)
     if price is None:
-        session.prices_are_estimates = instance_type in _TABLE
-        return _TABLE.get(instance_type)
+        table = _TABLE | (_HOSTING if kind == "Hosting" else {})
+        session.prices_are_estimates = instance_type in table
+        return table.get(instance_type)
     remember("prices", known | {key: {"usd": price, "at": time.time()}})
     return price
 
