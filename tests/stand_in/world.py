@@ -28,11 +28,19 @@ VERBS = {
     "prepare": ["prepare"],
     "train": ["train"],
     "deploy": ["deploy"],
+    "update": ["deploy", "--set", "deploy.serve=adapter"],
     "evaluate": ["evaluate", "--base"],
     "teardown": ["teardown", "--yes"],
 }
-BEFORE = {"prepare": "nothing", "train": "prepare", "deploy": "train", "evaluate": "deploy", "teardown": "deploy"}
-"""The verb after which each verb is tried."""
+BEFORE = {
+    "prepare": "nothing",
+    "train": "prepare",
+    "deploy": "train",
+    "update": "deploy",
+    "evaluate": "deploy",
+    "teardown": "deploy",
+}
+"""The verb after which each verb is tried. An update is a deploy where an endpoint serves something else."""
 _SECONDS = 120  # a client takes less than one, but the machine may be busy
 
 
@@ -223,7 +231,7 @@ class World:
         """One billable thing where there is to be one; and the ledger knows of it."""
         if verb == "train":
             assert len(self.jobs) == 1, self.jobs
-        assert self.endpoints == (["tiny"] if verb in ("deploy", "evaluate") else []), self.endpoints
+        assert self.endpoints == (["tiny"] if verb in ("deploy", "update", "evaluate") else []), self.endpoints
         assert len(self.jobs) <= 1, self.jobs
 
     def check_nothing_after_teardown(self) -> None:
