@@ -70,7 +70,7 @@ class Job:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 400  # a busy machine takes minutes to import torch
         while not condition():
             assert time.monotonic() < deadline, self.events()
             time.sleep(0.05)
