@@ -12,15 +12,15 @@ their sum fits.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from gpu import free_memory
 
 PIECE = 512
 """Tokens of a prompt that go through the model at once."""
 
 _CPU_SHARE = 0.5  # of the free memory: other programs need some, and malloc does not give back all of it
 _GPU_SHARE = 0.8
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def batches(lengths: Sequence[int], new_tokens: int, model: Any, sharing: Sharin
         model: the transformers model that is going to generate. Each batch has at least one prompt, fit or not.
         sharing: which prompts may share a batch.
     """
-    free = free_bytes(model.device)
+    free = batch_room(model.device)
     divided: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
         row = row_bytes(lengths[index], new_tokens, model, sharing)  # the longest so far: the others are padded to it
@@ -99,32 +99,6 @@ def _largest(config: Any, name: str) -> int:
     return max((number for number in numbers if isinstance(number, int)), default=0)
 
 
-def free_bytes(device: Any) -> int:
+def batch_room(device: Any) -> int:
     """The memory that a batch may take on the device, in bytes: a share of what is free now."""
-    import torch
-
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int((free + reusable) * _GPU_SHARE)
-    return int(min(_available(), _left_of_container()) * _CPU_SHARE)
-
-
-def _available() -> float:
-    """What Linux can give to programs without swapping, in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return float("inf")  # no Linux: nothing is known
-    values = dict(line.partition(":")[::2] for line in lines)
-    return int(values["MemAvailable"].split()[0]) * 1024
-
-
-def _left_of_container() -> float:
-    """What a container may still take, in bytes; infinite if it has no limit."""
-    try:
-        limit = int((_CGROUP / "memory.max").read_text(encoding="utf-8"))
-        used = int((_CGROUP / "memory.current").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no cgroup, or the limit is "max"
-        return float("inf")
-    return limit - used
+    return int(free_memory(device) * (_GPU_SHARE if device.type == "cuda" else _CPU_SHARE))

@@ -1,8 +1,16 @@
-"""Whether the GPU that is paid for works: a broken driver must not become a day of training on the CPU."""
+"""What a machine computes with: whether the GPU that is paid for works, the float type that is fast, free memory.
 
+A broken driver must not become a day of training on the CPU.
+"""
+
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from contract import EXPECT_GPU
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def gpu_fault(environ: Mapping[str, str]) -> str | None:
@@ -19,3 +27,50 @@ def gpu_fault(environ: Mapping[str, str]) -> str | None:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"the instance has a GPU, and PyTorch {torch.__version__} cannot use it: {first}"
     return None if product == 512 else f"the instance's GPU multiplies wrongly: it has {product:g} for 512"
+
+
+def fastest_dtype(device: Any) -> tuple[Any, str]:
+    """The torch.dtype that a device multiplies fastest, of those that are accurate there; and why."""
+    import torch
+
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if major >= 8:
+            return torch.bfloat16, f"compute capability {major}.{minor} has bf16 tensor cores"
+        return torch.float16, f"compute capability {major}.{minor} has no bf16 tensor cores"
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    if has_amx and has_amx():
+        return torch.bfloat16, "this CPU has AMX, which multiplies bf16 several times faster than float32"
+    return torch.float32, "this CPU has no AMX, without which bf16 is slower than float32"
+
+
+def free_memory(device: Any) -> int:
+    """The bytes that this process can still take on a device: of the GPU, or of the main memory."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + kept_by_torch)
+    return min(_available(), _left_of_container())
+
+
+def _available() -> int:
+    """What Linux can give to programs without swapping, in bytes."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return sys.maxsize  # no Linux: nothing is known
+    values = dict(line.partition(":")[::2] for line in lines)
+    return int(values["MemAvailable"].split()[0]) * 1024
+
+
+def _left_of_container() -> int:
+    """What a container may still take, in bytes. Files that it has read count as taken, and are given back for it."""
+    try:
+        limit, used = (int((_CGROUP / name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current"))
+        lines = (_CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):  # no cgroup, or the limit is "max"
+        return sys.maxsize
+    given_back = dict(line.split() for line in lines).get("inactive_file", "0")
+    return limit - used + int(given_back)

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from engine.alibi import alibi_factors, with_alibi
@@ -43,7 +44,7 @@ class Examples:
         """Whether a layer of the model has called the attention that reads this."""
         self._derived: dict[str, Any] = {}
 
-    def set(self, lengths: Sequence[int], positions: torch.Tensor) -> None:
+    def set(self, lengths: Sequence[int], positions: Tensor) -> None:
         """Start the next batch.
 
         Args:
@@ -68,21 +69,15 @@ class AttentionScores:
     """They are multiplied by it; None means 1/sqrt(head_dim)."""
     dropout: float = 0.0
     """Probability that a weight, which is made of a score, is dropped."""
-    slopes: torch.Tensor | None = None
+    slopes: Tensor | None = None
     """(heads,) float32, the slopes of ALiBi (alibi.py); None without ALiBi."""
 
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Examples, AttentionScores], torch.Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, Examples, AttentionScores], Tensor]
 """(query, key, value, examples, scores) → the attention's output; shapes as in `causal_blocks`."""
 
 
-def causal_blocks(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    examples: Examples,
-    scores: AttentionScores,
-) -> torch.Tensor:
+def causal_blocks(query: Tensor, key: Tensor, value: Tensor, examples: Examples, scores: AttentionScores) -> Tensor:
     """Causal attention inside each example: one call of PyTorch's kernel per example.
 
     Args:
@@ -109,13 +104,7 @@ def causal_blocks(
     return torch.cat(out, dim=2)[..., :head_dim]
 
 
-def flex(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    examples: Examples,
-    scores: AttentionScores,
-) -> torch.Tensor:
+def flex(query: Tensor, key: Tensor, value: Tensor, examples: Examples, scores: AttentionScores) -> Tensor:
     """As causal_blocks, but one kernel computes all examples (FlexAttention, Dong et al. 2024); compiled on CUDA.
 
     Raises:
@@ -127,11 +116,11 @@ def flex(
         raise TrainingError("FlexAttention has no dropout on its weights", "set training.engine.attention to examples")
     on_gpu, slopes = query.is_cuda, scores.slopes
 
-    def alibi(score: torch.Tensor, _batch: Any, head: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    def alibi(score: Tensor, _batch: Any, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return score + slopes[head] * (k - q)  # type: ignore[index]
 
     kernel: Any = _compiled(flex_attention) if on_gpu else flex_attention
-    out: torch.Tensor = kernel(
+    out: Tensor = kernel(
         query,
         key,
         value,
@@ -144,7 +133,7 @@ def flex(
     return out
 
 
-def _block_mask(positions: torch.Tensor) -> Any:
+def _block_mask(positions: Tensor) -> Any:
     """The mask that is drawn at the head of attention.py, as FlexAttention wants it.
 
     Args:
@@ -154,7 +143,7 @@ def _block_mask(positions: torch.Tensor) -> Any:
 
     example, tokens = (positions[0] == 0).cumsum(0), positions.shape[1]
 
-    def visible(_batch: Any, _head: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    def visible(_batch: Any, _head: Any, q: Tensor, k: Tensor) -> Tensor:
         return (example[q] == example[k]) & (q >= k)
 
     return create_block_mask(visible, None, None, tokens, tokens, device=str(positions.device))

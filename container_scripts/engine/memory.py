@@ -37,6 +37,7 @@ from engine.loss import CHUNK_ROWS
 from engine.model import quantized_layers
 from engine.routes import can_leave_out_logits
 from engine.targets import target_experts, target_layers
+from gpu import free_memory
 
 __all__ = ["Memory", "Plan", "estimate", "free_bytes", "plan_memory", "recompute_layers", "skeleton"]
 
@@ -162,14 +163,12 @@ def _recompute_until_it_fits(none: Memory, all_: Memory, layers: int, room: floa
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free bytes for tensors: all that the GPU has free, or half of the main memory that is available.
+    """Free bytes for tensors: all that the GPU has free, or half of the main memory that is free.
 
     Half, because a process on a CPU was measured to hold up to twice its tensors: the allocator keeps freed memory.
     """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024 // 2
+    free = free_memory(device)
+    return free if device.type == "cuda" else free // 2
 
 
 def estimate(

@@ -10,6 +10,7 @@ from engine.arguments import Arguments
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
 from engine.targets import is_linear, target_experts
+from gpu import fastest_dtype
 
 
 def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
@@ -43,17 +44,8 @@ def pick_device() -> torch.device:
 
 
 def pick_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The compute dtype of the frozen model, and the reason. `auto` is bf16 where the device has bf16 instructions."""
-    if requested != "auto":
-        return getattr(torch, requested), "as configured"
-    if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        if major >= 8:
-            return torch.bfloat16, f"compute capability {major}.{minor} has bf16 tensor cores"
-        return torch.float16, f"compute capability {major}.{minor} has no bf16 tensor cores"
-    if torch.cpu._is_amx_tile_supported():
-        return torch.bfloat16, "this CPU has AMX, which multiplies bf16 several times faster than float32"
-    return torch.float32, "this CPU has no AMX, without which bf16 is slower than float32"
+    """The compute dtype of the frozen model, and the reason: what is asked for, or with `auto` the fastest."""
+    return fastest_dtype(device) if requested == "auto" else (getattr(torch, requested), "as configured")
 
 
 def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: torch.device) -> Any:

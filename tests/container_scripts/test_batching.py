@@ -13,6 +13,7 @@ import torch
 
 import batching
 import generation
+import gpu
 import inference
 from generation import AbandonedError
 from lorasum import paths
@@ -39,7 +40,7 @@ def test_each_prompt_is_in_one_batch_that_fits(
     draw = random.Random(seed)
     lengths = [draw.randrange(1, 3000) for _ in range(draw.randrange(1, 65))]
     free = draw.randrange(1, 2**31)
-    monkeypatch.setattr(batching, "free_bytes", lambda device: free)
+    monkeypatch.setattr(batching, "batch_room", lambda device: free)
     batches = batching.batches(lengths, 128, served.model, served.generator.sharing)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
@@ -63,6 +64,23 @@ def test_prompts_share_no_batch_where_that_would_change_answers() -> None:
     assert not state.allows_pieces(1)
 
 
+def test_a_containers_limit_counts_but_not_the_files_that_it_has_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(gpu, "_CGROUP", tmp_path)
+    without = gpu.free_memory(cpu)
+    for name, text in {
+        "memory.max": "9000",
+        "memory.current": "7000",
+        "memory.stat": "anon 1\ninactive_file 500",
+    }.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert gpu.free_memory(cpu) == 2500 < without
+    (tmp_path / "memory.max").write_text("max\n")
+    assert gpu.free_memory(cpu) > 2500
+
+
 def test_prompts_of_usual_length_share_a_batch(served: inference.Served) -> None:
     assert len(batching.batches([200] * 64, 128, served.model, served.generator.sharing)) == 1
 
@@ -70,7 +88,7 @@ def test_prompts_of_usual_length_share_a_batch(served: inference.Served) -> None
 def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ["Mia: climbing tonight? " * count for count in (9, 1, 30, 2, 17)]
     together = ask(served, prompts)
-    monkeypatch.setattr(batching, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(batching, "batch_room", lambda device: 0)
     assert ask(served, prompts) == together
 
 
@@ -127,7 +145,7 @@ def ask(prompts):
     data = inference.input_fn(json.dumps({"inputs": prompts, "parameters": {"max_new_tokens": 1}}), "application/json")
     return inference.predict_fn(data, served)
 import batching
-batching.free_bytes = lambda device: 100_000_000
+batching.batch_room = lambda device: 100_000_000
 ask(["hi"])
 before = peak()
 ask(["chalk " * 700] * 12)
