@@ -79,7 +79,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "gpu.py": "gpu.py",
     "hub_token.py": "hub_token.py",
     "request.py": "request.py",
-    "rope.py": "rope.py",
+    "rotary.py": "rotary.py",
     "requirements.txt": "requirements-serve.txt",
 }
 """What the code folder of an artifact, or of a base model, holds: name there → name among the container scripts."""

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from batching import PIECE, Sharing, batches
-from rope import frequency_limit
+from rotary import frequency_limit
 
 _log = logging.getLogger(__name__)
 _TRIED = (5, 13)  # tokens of the two prompts that a model is tried with

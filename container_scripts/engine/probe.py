@@ -39,7 +39,7 @@ from engine.failure import TrainingError
 from engine.heads import choose_head
 from engine.kernels import Examples
 from engine.routes import Route, RoutedLoss, accepted_inputs, single_examples
-from rope import frequency_limit
+from rotary import frequency_limit
 
 _LENGTHS = (11, 13, 7)  # tokens of the three examples, at most; the second is exchanged
 _PROMPT = 3  # of them without a label, at most
