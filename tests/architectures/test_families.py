@@ -153,7 +153,10 @@ def family_with_experts(kind: str) -> Family:
     return replace(family, targets=tuple(sorted({".".join(path.split(".")[-2:]) for path in experts})))
 
 
-@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss", "granitemoe", "llama4_text", "jetmoe", "deepseek_v2"])
+STACKED = ("granitemoe", "llama4_text", "jetmoe", "deepseek_v2")
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss", *(pytest.param(k, marks=pytest.mark.sweep) for k in STACKED)])
 def test_adapters_of_stacked_experts_train_and_merge_as_pefts_do(kind: str, tmp_path: Path) -> None:
     """As the tests above, and the merge bit for bit: in the files, experts are a tensor each, or stacked too."""
     family = family_with_experts(kind)
