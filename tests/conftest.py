@@ -80,7 +80,11 @@ def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
-    """A folder with a random BLOOM (ALiBi, tied embeddings, fused query_key_value; 2 layers) and its tokenizer."""
+    """A folder with a random BLOOM (ALiBi, tied embeddings, fused query_key_value; 2 layers) and its tokenizer.
+
+    With tied embeddings it repeats its last token. A prompt ends in a newline, of which an answer would be empty, so a
+    newline looks like an `e` to it.
+    """
     import torch
     from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
 
@@ -97,7 +101,10 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir:
     folder = tmp_path_factory.mktemp("tiny-bloom")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        BloomForCausalLM(config).save_pretrained(folder)
+        model = BloomForCausalLM(config)
+    embeddings = model.get_input_embeddings().weight.data
+    embeddings[tokenizer.encode("\n")[0]] = embeddings[tokenizer.encode("e")[0]] / 2
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
