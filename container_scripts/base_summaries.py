@@ -25,6 +25,7 @@ from contract import (
     read_dialogues,
 )
 from engine.arguments import Folders
+from gpu import fastest_dtype
 from request import Request, RequestError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _why_not(merged: Path, device: "torch.device", allowed: float) -> str:
     if not allowed:
         return "the job is near the end of its time"
     let_go(device)
-    needed = bytes_to_load(merged, inference.pick_dtype(device))
+    needed = bytes_to_load(merged, fastest_dtype(device)[0])
     return f"it takes {needed / 1e9:.1f} GB of memory" if needed > free_bytes(device) else ""
 
 
