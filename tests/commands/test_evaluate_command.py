@@ -137,6 +137,27 @@ def test_summaries_that_were_asked_for_otherwise_are_not_compared(
     assert BASE not in evaluate(context(deployed, backend, ledger)).scores
 
 
+class KilledError(BaseException):
+    """The process ends, and nothing is cleaned up."""
+
+
+@pytest.mark.parametrize("base", [None, False])
+def test_a_base_endpoint_that_a_killed_evaluation_left_is_removed(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, base: bool | None
+) -> None:
+    def kill() -> None:
+        raise KilledError
+
+    backend.before["delete_endpoint"] = kill
+    with pytest.raises(KilledError):
+        evaluate(context(deployed, backend, ledger))
+    assert set(backend.endpoints) == {"chats", "chats--base"}
+    del backend.before["delete_endpoint"]
+    evaluate(context(deployed, backend, ledger), base=base)
+    assert set(backend.endpoints) == {"chats"}
+    assert states(ledger) == {"chats": "live", "chats--base": "gone"}
+
+
 @pytest.mark.parametrize("failure", [refuse, interrupt])
 def test_the_base_endpoint_is_deleted_whatever_happens(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, failure: Callable[[], None]

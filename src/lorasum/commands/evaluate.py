@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from lorasum import paths
+from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.context import RunContext
 from lorasum.data.records import Example
@@ -116,6 +117,7 @@ def _all_summaries(
     summaries = {LEAD: [lead(example.dialogue) for example in examples]}
     if base is not False and (of_base := _of_base(run, summarizer.origin, examples, concurrency, bool(base))):
         summaries[BASE] = of_base
+    _remove_what_a_killed_one_left(run)
     if other is not None:
         summaries[other] = _of_other(other, examples)
     return {**summaries, TUNED: _ask(run, summarizer, examples, TUNED, concurrency)}
@@ -232,6 +234,22 @@ def _known_of_base(run: RunContext, file: Path) -> Mapping[int, Mapping[str, str
             found = enumerate(base_summaries(run.backend, job, generation))
             answers.add({place: {"summary": text} for place, text in found if place not in answers.known})
     return answers.known
+
+
+def _remove_what_a_killed_one_left(run: RunContext) -> None:
+    """Delete a base model's endpoint whose summaries are all kept, or not wanted: nobody would ask it any more."""
+    if _base_row(run) is None:
+        return
+    with run.hold() as held:
+        if row := _base_row(run):  # still: another evaluation may have held the run
+            run.reporter.step(f"removing {row}, which an evaluation that was killed has left")
+            endpoints.delete(held, row.name)
+
+
+def _base_row(run: RunContext) -> Endpoint | None:
+    """The record of the base model's endpoint, if it may be running here."""
+    row = run.ledger.find(Endpoint, run.name, f"{run.name}{_BASE}")
+    return row if row and row.is_open and is_here(row, run.backend) else None
 
 
 def _of_other(other: str, examples: Sequence[Example]) -> list[str]:
