@@ -73,6 +73,10 @@ def be_client(request: dict[str, Any], folder: Path, outputs: list[int]) -> None
         os.dup2(output, descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     sys.argv = ["lorasum", *request["arguments"]]
+    if scripts := os.environ.get("LORASUM_STUB_SCRIPTS"):
+        from lorasum import paths
+
+        paths.container_scripts = lambda: Path(scripts)
     strike(folder, **request["blow"])
     code: Any = 1
     try:
@@ -98,7 +102,8 @@ def strike(
     """Instrument this client.
 
     Args:
-        where: `aws`, `ledger` or `spawn`: what is counted. Counts are written to `folder`/calls.
+        where: `aws`, `ledger` or `files`: what is counted. Counts are written to `folder`/calls. `files` are all the
+            moments at which a file is opened to write, renamed, removed, made or flushed, or a process is started.
         index: the one of them, from 0, at which the blow comes; -1 for none.
         when: `before` or `after` it.
         number: the signal that the client sends itself.
@@ -106,15 +111,21 @@ def strike(
     """
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    calls = 0
+    calls, counting = 0, threading.Lock()
+    counter = os.open(folder / "calls", os.O_WRONLY | os.O_CREAT)
+
+    def count() -> int:
+        nonlocal calls
+        with counting:
+            mine, calls = calls, calls + 1
+            os.pwrite(counter, str(calls).encode(), 0)
+        if mine == index and when == "before":
+            os.kill(os.getpid(), number)
+        return mine
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*arguments: Any, **named: Any) -> Any:
-            nonlocal calls
-            mine, calls = calls, calls + 1
-            (folder / "calls").write_text(str(calls))
-            if mine == index and when == "before":
-                os.kill(os.getpid(), number)
+            mine = count()
             answer = function(*arguments, **named)
             if mine == index and when == "after":
                 os.kill(os.getpid(), number)
@@ -131,10 +142,26 @@ def strike(
 
         for name in ("intend", "save", "note"):
             setattr(Ledger, name, counted(getattr(Ledger, name)))
-    elif where == "spawn":
-        from lorasum.backends.local import processes
+    elif where == "files":
+        from lorasum.ledger import Ledger
 
-        processes.spawn = counted(processes.spawn)
+        for name in ("intend", "save", "note"):  # SQLite's own writes are not heard of
+            setattr(Ledger, name, counted(getattr(Ledger, name)))
+        os.fsync = counted(os.fsync)
+        sys.addaudithook(lambda event, arguments: count() if _changes_a_file(event, arguments) else None)
+
+
+_CHANGES = {
+    "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "subprocess.Popen",
+}  # fmt: skip
+
+
+def _changes_a_file(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether an event of Python's audit hooks changes a file or starts a process."""
+    if event == "open":
+        path, _, flags = arguments
+        return bool(flags & (os.O_WRONLY | os.O_RDWR)) and str(path) != os.devnull and not str(path).startswith("/proc")
+    return event in _CHANGES
 
 
 if __name__ == "__main__":

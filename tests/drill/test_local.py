@@ -1,0 +1,35 @@
+"""This machine: clients killed at each file that they write and each process that they start, in every verb."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_world import BEFORE, LocalWorld, make_local_world
+from world import chosen
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path) -> Iterator[LocalWorld]:
+    yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats)
+
+
+@pytest.mark.parametrize("verb", BEFORE)
+def test_a_killed_verb_is_repeated_and_leaves_no_trace(world: LocalWorld, tried: Counter[str], verb: str) -> None:
+    world.restore(BEFORE[verb])
+    counted = world.call(verb, where="files")
+    assert counted.code == 0, counted.stderr
+    world.check_after(verb)
+    for index in chosen(counted.calls):
+        world.restore(BEFORE[verb])
+        killed = world.call(verb, where="files", index=index)
+        assert killed.code in (-9, 0), killed.stderr  # waiting may take fewer steps than when it was counted
+        again = world.call(verb)
+        assert again.code == 0, f"{verb}, killed at {index}: {again.stderr}"
+        world.check_after(verb)
+        if verb in ("train", "deploy", "run"):
+            ended = world.call("teardown")
+            assert (ended.code, world.live(), world.recorded()) == (0, [], []), ended.stderr
+        tried[f"SIGKILL at files and processes of {verb}, on this machine"] += 1
