@@ -243,10 +243,12 @@ def test_a_damaged_ledger_is_set_aside_with_a_warning(
     assert len(warnings) == 1
 
 
-def test_a_folder_in_the_ledgers_place_is_an_error_that_names_it(ledger: Ledger) -> None:
+def test_a_folder_in_the_ledgers_place_is_set_aside(ledger: Ledger) -> None:
     ledger.path.mkdir(parents=True)
-    with pytest.raises(LorasumError, match=r"cannot use the ledger .*ledger\.sqlite"):
-        ledger.resources()
+    ledger.intend(ENDPOINT)
+    assert len(ledger.resources()) == 1
+    [kept] = ledger.path.parent.glob("*.damaged-*")
+    assert kept.is_dir()
 
 
 def test_one_process_at_a_time_changes_a_run_and_a_killed_one_lets_go(ledger: Ledger) -> None:

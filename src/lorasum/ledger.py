@@ -7,6 +7,7 @@ whole, so whoever changes a run's jobs and endpoints holds the run's lock (`life
 
 import json
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -56,7 +57,7 @@ class Ledger:
     ) -> None:
         self.path = path or paths.home() / "ledger.sqlite"
         self._clock = clock
-        self._warn = warn
+        self.warn = warn
 
     def now(self) -> datetime:
         """The time by the ledger's clock."""
@@ -96,6 +97,17 @@ class Ledger:
         """
         return self._update(resource)
 
+    def set_unusable_aside(self) -> str:
+        """Rename a ledger of a newer lorasum, and make an empty one. Its new name; empty if there is none such.
+
+        A damaged one is set aside whenever it is opened.
+        """
+        try:
+            self.resources()
+        except NewerLedgerError:
+            return str(ledger_file.set_aside(self.path, self._timestamp()))
+        return ""
+
     def resources(self, run: str | None = None) -> list[Resource]:
         """Recorded resources, oldest change first; of all runs unless one is given."""
         if not self.path.exists():
@@ -132,7 +144,7 @@ class Ledger:
     @contextmanager
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
         try:
-            db = ledger_file.open_ledger(self.path, self._timestamp(), self._warn)
+            db = ledger_file.open_ledger(self.path, self._timestamp(), self.warn)
             try:
                 with db:
                     if write:  # explicit, because sqlite3 would begin it at the first write, after the read
@@ -144,6 +156,19 @@ class Ledger:
             raise LorasumError(
                 f"cannot use the ledger {self.path}: {error}", "check the disk and the folder's permissions"
             ) from error
+
+
+@contextmanager
+def usable(ledger: Ledger, warn: Callable[[str], None]) -> Iterator[Ledger]:
+    """The ledger; if it cannot be read, a temporary empty one takes its place, and a warning says so."""
+    try:
+        ledger.resources()
+    except LorasumError as error:
+        warn(f"{error.message}; going by what runs on the backend alone")
+        with tempfile.TemporaryDirectory() as folder:
+            yield Ledger(Path(folder) / "ledger.sqlite", ledger.now)
+        return
+    yield ledger
 
 
 def _refuse_elsewhere(before: Resource, row: Resource) -> None:

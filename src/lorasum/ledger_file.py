@@ -53,20 +53,43 @@ def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Co
     make_folder(path.parent)
     if path.parent == paths.home() and not paths.home_is_shared():
         path.parent.chmod(FOLDER_MODE)  # an older lorasum made it without this mode
+    if path.is_dir() or not (db := _open_whole(path)):
+        _set_damaged_aside(path, now, warn)
+        db = _connect(path)
+    try:
+        _bring_up_to_date(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _open_whole(path: Path) -> sqlite3.Connection | None:
+    """The database; None if it is damaged."""
     db = _connect(path)
     try:
-        whole = _is_whole(db)
-        if whole:
-            _bring_up_to_date(db, path)
+        if _is_whole(db):
             return db
     except BaseException:
         db.close()
         raise
     db.close()
-    _set_aside(path, now, warn)
-    db = _connect(path)
-    _bring_up_to_date(db, path)
-    return db
+    return None
+
+
+def damage_mark(now: str) -> str:
+    """The end of the name of a file that is set aside at this time."""
+    return f".damaged-{now[:19].replace(':', '')}"
+
+
+def set_aside(path: Path, now: str) -> Path:
+    """Rename a ledger and its journal, which SQLite would else apply to the next one. Returns its new name."""
+    kept = path.with_name(f"{path.name}{damage_mark(now)}")
+    for suffix in ("-journal", "-wal", "-shm"):
+        part = path.with_name(f"{path.name}{suffix}")
+        if part.exists():
+            part.replace(kept.with_name(f"{kept.name}{suffix}"))
+    return path.replace(kept)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -95,27 +118,20 @@ def _is_whole(db: sqlite3.Connection) -> bool:
         if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             return False
         raise
-    return said == "ok" and (version > VERSION or not columns or columns >= {*COLUMNS, "detail"})
+    whole = columns >= {*COLUMNS, "detail"} or not (columns or version)
+    return said == "ok" and (version > VERSION or whole)
 
 
-def _set_aside(path: Path, now: str, warn: Callable[[str], None]) -> None:
-    """Rename a damaged ledger and its journal. If two processes do so at once, the second one does nothing."""
+def _set_damaged_aside(path: Path, now: str, warn: Callable[[str], None]) -> None:
+    """Set a damaged ledger aside. If two processes do so at once, the second one does nothing."""
     with FileLock(path.with_name(f"{path.name}.lock"), mode=FILE_MODE):
-        db = _connect(path)
-        try:
-            if _is_whole(db):
-                return
-        finally:
+        if not path.is_dir() and (db := _open_whole(path)):
             db.close()
-        kept = path.with_name(f"{path.name}.damaged-{now[:19].replace(':', '')}")
-        for suffix in ("-journal", "-wal", "-shm"):  # else SQLite would apply it to the new file
-            part = path.with_name(f"{path.name}{suffix}")
-            if part.exists():
-                part.replace(kept.with_name(f"{kept.name}{suffix}"))
-        path.replace(kept)
+            return
+        kept = set_aside(path, now)
     warn(
-        f"the ledger is damaged and was set aside as {kept}; what it recorded is unknown now: "
-        "`lorasum teardown` with each config finds and removes what runs"
+        f"the ledger is damaged and was set aside as {kept}; what it recorded is unknown now: `lorasum status "
+        "--rebuild` with each config records what runs, and `lorasum teardown` removes it"
     )
 
 
@@ -127,7 +143,7 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
     if version > VERSION:
         raise NewerLedgerError(
             f"the ledger {path} is of a newer lorasum: its format is {version}, and this one knows {VERSION}",
-            "upgrade lorasum; `lorasum teardown` works without the ledger",
+            "upgrade lorasum, or make another ledger with `lorasum status --rebuild`; `lorasum teardown` needs none",
         )
     with db:
         db.execute("BEGIN IMMEDIATE")

@@ -294,6 +294,8 @@ class RunsResult:
 @dataclass(frozen=True, slots=True)
 class StatusResult:
     resources: tuple[ResourceStatus, ...]
+    rebuilt: tuple[str, ...] = ()
+    """What was set aside and recorded anew, one line each."""
 
     @property
     def alarms(self) -> tuple[str, ...]:

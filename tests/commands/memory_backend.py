@@ -78,6 +78,12 @@ class InMemoryBackend:
     def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
         return self.made.get(job.name, {}) if job else self.scripts
 
+    def training_jobs(self, run: str) -> list[JobRef]:
+        return [JobRef(name, f"job:{name}") for name in self.jobs]
+
+    def set_damaged_aside(self, run: str, mark: str) -> list[str]:
+        return []
+
     def training_state(self, job: JobRef) -> JobState:
         return self.jobs.get(job.name, JobState("absent"))
 

@@ -17,7 +17,7 @@ from lorasum.commands.teardown import plan_teardown, teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger, NewerLedgerError
+from lorasum.ledger import Ledger
 from lorasum.results import ResourceStatus
 
 OLD = Path(__file__).parents[1] / "data_files" / "ledger_of_version_0.sql"
@@ -140,8 +140,6 @@ def test_teardown_works_without_a_ledger_that_is_newer(
     with sqlite3.connect(ledger.path) as db:
         db.execute("PRAGMA user_version = 9")
     before = ledger.path.read_bytes()
-    with pytest.raises(NewerLedgerError):
-        status({"local": backend}, ledger)
     assert plan_teardown(context(deployed, backend, ledger)) == ["delete endpoint chats"]
     assert teardown(context(deployed, backend, ledger, told)).removed == ("endpoint chats",)
     assert (backend.endpoints, ledger.path.read_bytes()) == ({}, before)

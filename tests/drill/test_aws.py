@@ -1,5 +1,6 @@
 """The account: clients killed, stopped or answered badly at each call of each verb, and two of each at once."""
 
+import json
 import os
 import signal
 from collections import Counter
@@ -102,6 +103,25 @@ def test_two_at_once_bill_one_thing(world: World, tried: Counter[str], first: st
         assert len(world.billed()) <= 1
         world.check_nothing_after_teardown()
         tried[f"races: {first} and {second}"] += 1
+
+
+def test_a_lost_ledger_is_rebuilt_from_what_the_account_shows(world: World) -> None:
+    world.restore("deploy")
+    (world.home / "ledger.sqlite").unlink()
+    ended = world.call("rebuild")
+    assert ended.code == 0, ended.stderr
+    rows = {row["kind"]: row for row in json.loads(ended.stdout)["resources"]}
+    assert {kind: row["state"] for kind, row in rows.items()} == {
+        "dataset": "done",
+        "training_job": "done",
+        "endpoint": "live",
+    }
+    assert rows["endpoint"]["usd_per_hour"] > 0
+    assert rows["endpoint"]["usd"] is None, "nobody knows since when"
+    assert rows["training_job"]["detail"]["artifact"] == rows["endpoint"]["detail"]["artifact"]
+    again = world.call("evaluate")
+    assert again.code == 0, again.stderr
+    world.check_nothing_after_teardown()
 
 
 @pytest.mark.parametrize("verb", some("train"))

@@ -113,11 +113,11 @@ class Client:
 class Zygote:
     """Starts clients."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: str = "client") -> None:
         self._folder, self._count = folder, 0
         folder.mkdir()
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            [sys.executable, str(Path(__file__).with_name("zygote.py")), program],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "AWS_EC2_METADATA_DISABLED": "true"},
         )  # fmt: skip
@@ -137,7 +137,7 @@ class Zygote:
     def close(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(_SECONDS)
 
 
 @dataclass
@@ -176,7 +176,8 @@ class World:
 
     def start(self, verb: str, **blow: object) -> Client:
         environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.2"}
-        return self._zygote.start([*VERBS.get(verb, [verb]), "--config", str(self.config)], environ, blow)
+        arguments = {**VERBS, "rebuild": ["status", "--rebuild", "--json"]}.get(verb, [verb])
+        return self._zygote.start([*arguments, "--config", str(self.config)], environ, blow)
 
     def call(self, verb: str, **blow: object) -> Ended:
         return self.start(verb, **blow).wait()

@@ -1,5 +1,8 @@
 """Clients of lorasum that cost no imports: a process that has imported everything, and forks one for each request.
 
+    python zygote.py client      the command line
+    python zygote.py training    a training job's entry point, container_scripts/train.py
+
 A request is one line of JSON on stdin: `arguments`, `environ`, `folder`, and `blow`, which strikes inside the client.
 The client's output goes to `folder`/stdout and stderr; `folder`/pid is written at its start, `folder`/code at its end.
 """
@@ -16,12 +19,13 @@ from typing import Any
 
 
 def main() -> None:
-    preload()
+    program = sys.argv[1]
+    {"client": preload, "training": preload_training}[program]()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     print("ready", flush=True)
     for line in sys.stdin:
         if os.fork() == 0:
-            wait_for_client(json.loads(line))
+            wait_for_client(program, json.loads(line))
 
 
 def preload() -> None:
@@ -38,14 +42,29 @@ def preload() -> None:
     assert transformers.AutoTokenizer
 
 
-def wait_for_client(request: dict[str, Any]) -> None:
+def preload_training() -> None:
+    """Import what a job imports. Nothing is computed, because threads would not live on in the forks."""
+    import bitsandbytes
+    import datasets  # noqa: F401
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM
+
+    import train
+    from engine import batches, checkpoint, merge, model, packed_loss, trainer, verify  # noqa: F401
+
+    torch.set_num_threads(1)
+    assert all((bitsandbytes, peft, AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM, train))
+
+
+def wait_for_client(program: str, request: dict[str, Any]) -> None:
     """Fork the client, and write down how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     folder = Path(request["folder"])
     pipes = {name: os.pipe() for name in ("stdout", "stderr")}  # not files: these may be limited
     pid = os.fork()
     if pid == 0:
-        be_client(request, folder, [pipe[1] for pipe in pipes.values()])
+        be_client(program, request, folder, [pipe[1] for pipe in pipes.values()])
     (folder / "pid").write_text(str(pid))
     readers = [threading.Thread(target=keep, args=(pipe, folder / name)) for name, pipe in pipes.items()]
     for reader in readers:
@@ -65,7 +84,7 @@ def keep(pipe: tuple[int, int], path: Path) -> None:
         path.write_bytes(said.read())
 
 
-def be_client(request: dict[str, Any], folder: Path, outputs: list[int]) -> None:
+def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list[int]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     os.environ.update(request["environ"])
@@ -80,10 +99,15 @@ def be_client(request: dict[str, Any], folder: Path, outputs: list[int]) -> None
     strike(folder, **request["blow"])
     code: Any = 1
     try:
-        from lorasum.cli import main as lorasum
+        if program == "client":
+            from lorasum.cli import main as lorasum
 
-        lorasum()
-        code = 0
+            lorasum()
+            code = 0
+        else:
+            import train
+
+            code = train.main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

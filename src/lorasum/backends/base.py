@@ -70,6 +70,18 @@ class Backend(Protocol):
     def find_training(self, run: str, job_name: str) -> JobRef | None:
         """The job of this name, whoever started it; None if there is none."""
 
+    def training_jobs(self, run: str) -> list[JobRef]:
+        """The run's jobs, ended ones too, found without the ledger, the oldest first."""
+
+    def set_damaged_aside(self, run: str, mark: str) -> list[str]:
+        """Rename the records of this run that cannot be read, so that what needs them makes them anew.
+
+        What a running process writes is left alone. Returns what was done, one line each.
+
+        Args:
+            mark: ends the new names, such as ".damaged-2026-11-29T005136".
+        """
+
     def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
         """What a job is made with that its name does not say, by its name in the plural: container scripts, images.
 

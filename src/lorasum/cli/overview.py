@@ -22,6 +22,9 @@ app.add_typer(config_app, name="config")
 @app.command(epilog="lorasum status")
 def status(
     config: Annotated[Path | None, CONFIG] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Set damaged records aside, and record anew what is there.")
+    ] = False,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -37,7 +40,8 @@ def status(
     # Only a config says in which account and region to look. Without one, resources are shown as recorded.
     run = load_config(config, overrides or (), ConsoleReporter(quiet).warn) if config else None
     chosen = backend(run, Silent()) if run else local()
-    shown = status({"local": local(), chosen.name: chosen}, Ledger(warn=render.say), run.name if run else None)
+    backends, name = {"local": local(), chosen.name: chosen}, run.name if run else None
+    shown = status(backends, Ledger(warn=render.say), name, chosen if rebuild else None)
     render.show(shown, as_json)
     if shown.alarms:
         hint = "`lorasum teardown` with the run's config ends it" + ("" if run else "; with --config, status asks AWS")

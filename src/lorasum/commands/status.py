@@ -1,27 +1,67 @@
 """Status: what the ledger records, after asking the backends about everything that should be running."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from lorasum import paths
 from lorasum.backends.base import Backend, is_here
-from lorasum.ledger import Ledger
+from lorasum.ledger import Ledger, usable
+from lorasum.ledger_file import damage_mark
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.expiry import alarm
 from lorasum.lifecycle.lock import HeldRun, RunBusyError, hold
+from lorasum.lifecycle.rebuild import rebuild, runs_here
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.reporting import Silent
 from lorasum.resources import Resource, Unreadable
 from lorasum.results import ResourceStatus, StatusResult
 
+_LOCK_TAKES = 10  # seconds to wait for another process
 
-def status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None = None) -> StatusResult:
+
+def status(
+    backends: Mapping[str, Backend],
+    ledger: Ledger,
+    run: str | None = None,
+    rebuild_on: Backend | None = None,
+) -> StatusResult:
     """The ledger's resources and what they have cost, of all runs or of one, oldest change first.
+
+    If the ledger cannot be read, what the backends show is recorded in a temporary one, and shown.
 
     Args:
         backends: by name; resources of others are shown as recorded.
+        rebuild_on: records of `run`, or of all runs with a folder here, are rebuilt from what this backend shows.
 
     Raises:
         BackendError: a backend could not be asked.
+        RunBusyError: records are to be rebuilt, and another process is changing the run.
     """
+    done: list[str] = []
+    if rebuild_on and (kept := ledger.set_unusable_aside()):
+        done.append(f"set the ledger, which is of a newer lorasum, aside as {kept}")
+    with usable(ledger, ledger.warn) as readable:
+        sources = [rebuild_on] if rebuild_on else [] if readable is ledger else list(backends.values())
+        for source in sources:
+            done += _rebuilt(source, readable, run)
+        return replace(_status(backends, readable, run), rebuilt=tuple(done))
+
+
+def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:
+    done = []
+    for name in [run] if run else runs_here():
+        with hold(name, backend, ledger, Silent(), wait=_LOCK_TAKES) as held:
+            done += [f"{name}: {line}" for line in rebuild(held, damage_mark(ledger.now().isoformat()))]
+    return done
+
+
+def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None) -> StatusResult:
+    forgotten = [name for name in runs_here() if run in (None, name) and not ledger.resources(name)]
+    if forgotten:
+        ledger.warn(
+            f"nothing is on record of run {', '.join(forgotten)}, which has files in {paths.home() / 'runs'}: "
+            "`lorasum status --rebuild` records it again"
+        )
     asked: set[tuple[str, str]] = set()
     runs_on = {(row.run, row.backend) for row in ledger.resources(run) if _can_be_asked(row, backends)}
     for name, backend in sorted(runs_on):

@@ -1,17 +1,15 @@
 """Teardown: stop everything of a run, whether or not the ledger knows it, and see that nothing is left."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource, is_here
 from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
-from lorasum.ledger import Ledger, NewerLedgerError
+from lorasum.ledger import usable
 from lorasum.lifecycle import endpoints, jobs
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.reconcile import reconcile
@@ -72,15 +70,9 @@ def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
 
 @contextmanager
 def _usable_ledger(run: RunContext) -> Iterator[RunContext]:
-    """The run with its ledger. If a newer lorasum wrote that, a temporary empty one takes its place."""
-    try:
-        run.ledger.resources(run.name)
-    except NewerLedgerError as error:
-        run.reporter.warn(f"{error.message}; going by what runs on the backend alone")
-        with tempfile.TemporaryDirectory() as folder:
-            yield replace(run, connect=lambda: run.backend, ledger=Ledger(Path(folder) / "ledger.sqlite"))
-        return
-    yield run
+    """The run with its ledger, or with an empty one if that cannot be read."""
+    with usable(run.ledger, run.reporter.warn) as ledger:
+        yield run if ledger is run.ledger else replace(run, connect=lambda: run.backend, ledger=ledger)
 
 
 def _standing(run: RunContext) -> list[RunningResource]:

@@ -139,9 +139,22 @@ def write_examples(path: Path, kept: Iterable[tuple[str, Example, T]]) -> Iterat
 
 
 def read_test_examples(dataset: Path) -> list[Example]:
-    """The test examples of a finished dataset, in source order."""
-    with (dataset / TEST_FILE).open(encoding="utf-8") as file:
-        return [_known(Example, json.loads(line)) for line in file]
+    """The test examples of a finished dataset, in source order.
+
+    Raises:
+        OSError: they cannot be read.
+        ValueError: they are damaged: a line holds no example, or there are more or fewer than were written.
+    """
+    manifest = read_manifest(dataset)
+    found = []
+    for number, line in enumerate((dataset / TEST_FILE).read_bytes().splitlines(), 1):
+        try:
+            found.append(_known(Example, json.loads(line)))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"line {number} of {TEST_FILE} is no example") from error
+    if manifest and "test" in manifest.splits and len(found) != manifest.splits["test"].examples:
+        raise ValueError(f"{TEST_FILE} has {len(found)} examples instead of {manifest.splits['test'].examples}")
+    return found
 
 
 def write_manifest(dataset: Path, manifest: Manifest) -> None:
@@ -159,7 +172,7 @@ def read_manifest(dataset: Path) -> Manifest | None:
         splits = {name: _known(SplitStats, stats) for name, stats in stored["splits"].items()}
         settings = _known(Settings, stored["settings"]) if stored.get("settings") else None
         return _known(Manifest, stored | {"splits": splits, "settings": settings})
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

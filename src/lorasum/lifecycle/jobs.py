@@ -118,6 +118,8 @@ def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJo
     row = ledger.find(TrainingJob, held.name, name)
     if row is None or not is_here(row, held.backend):  # the record may be of another backend's job of this name
         ledger.intend(_row(held, planned, name, started.ref))
+    elif row.origin != planned.origin:  # `status --rebuild` may not have known it
+        ledger.note(replace(row, origin=planned.origin))
     if reconcile(held, name).status == "completed":
         mark(held, name, "done")  # again, so that it is the run's latest
     running = started.status == "running"

@@ -56,7 +56,7 @@ class Summarizer:
         """The test examples of the dataset that the served artifact was trained on, in source order.
 
         Raises:
-            DataError: the dataset is gone.
+            DataError: the dataset is gone or damaged.
         """
         dataset = Path(self.origin.dataset)
         try:
@@ -64,6 +64,10 @@ class Summarizer:
         except OSError as error:
             raise DataError(
                 f"the dataset {dataset} cannot be read: {error.strerror}", "run `lorasum prepare` with this config"
+            ) from error
+        except ValueError as error:
+            raise DataError(
+                f"the dataset {dataset} is damaged: {error}", "delete it, then run `lorasum prepare` with this config"
             ) from error
 
 

@@ -1,6 +1,6 @@
 """Shows the results of the verbs that only look: status, runs."""
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lorasum.results import ResourceStatus, RunsResult, StatusResult
@@ -10,8 +10,9 @@ from lorasum.ui.pieces import dollars, new_table
 
 @body.register
 def _(result: StatusResult) -> RenderableType:
+    done = [Text.assemble(("  ", "dim"), line) for line in result.rebuilt]
     if not result.resources:
-        return Text("nothing was created yet")
+        return Group(*done, Text("nothing was created yet"))
     costs = any(resource.usd_per_hour != 0 for resource in result.resources)
     ends = any(resource.is_open and resource.detail.get("expires_at") for resource in result.resources)
     more = [*(["ends (UTC)"] if ends else []), *(["$/h", "cost"] if costs else [])]
@@ -19,7 +20,7 @@ def _(result: StatusResult) -> RenderableType:
     for resource in result.resources:
         end = [_end(resource)] if ends else []
         table.add_row(*_status_row(resource), *end, *(_costs(resource) if costs else ()))
-    return table
+    return Group(*done, table)
 
 
 def _end(resource: ResourceStatus) -> Text:

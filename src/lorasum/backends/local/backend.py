@@ -96,6 +96,21 @@ class LocalBackend:
         record = _made_with(Path(job.location))
         return {"container scripts": record.read_text(errors="replace")} if record.is_file() else {}
 
+    def training_jobs(self, run: str) -> list[JobRef]:
+        jobs = paths.run_dir(run) / "jobs"
+        folders = [folder for folder in jobs.iterdir() if folder.is_dir()] if jobs.is_dir() else []
+        return [JobRef(folder.name, str(folder)) for folder in sorted(folders, key=lambda one: one.stat().st_mtime)]
+
+    def set_damaged_aside(self, run: str, mark: str) -> list[str]:
+        ended = [Path(job.location) for job in self.training_jobs(run) if not _job_processes(Path(job.location))]
+        try:
+            done = [line for folder in ended for line in container.set_damaged_aside(folder, mark)]
+            return done + endpoints.set_damaged_aside(run, mark)
+        except OSError as error:
+            raise BackendError(
+                f"cannot set {error.filename} aside: {error.strerror}", "check the disk and the folder's permissions"
+            ) from error
+
     def training_state(self, job: JobRef) -> JobState:
         folder = Path(job.location)
         if _job_processes(folder):

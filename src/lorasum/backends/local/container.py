@@ -6,6 +6,7 @@ toolkit. Only the root differs: it is a folder of the job instead of /opt/ml.
 
 import json
 import multiprocessing
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from lorasum.contract import (
     METRICS_FILE,
     RECORD_FILE,
     Failure,
+    read_event,
     read_failure,
     read_record,
 )
@@ -135,6 +137,35 @@ def failure(root: Path) -> Failure | None:
     """Why the job failed; None if it left no reason."""
     path = root / "output" / FAILURE_FILE
     return read_failure(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
+
+
+def set_damaged_aside(job: Path, mark: str) -> list[str]:
+    """Rename a record and events of a job's folder that cannot be read. Of the events, those that can be read stay.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    record, events, done = job / "ml" / "model" / RECORD_FILE, metrics_file(job / "ml"), []
+    if os.path.lexists(record) and not is_complete(job / "ml"):
+        kept = job / f"{RECORD_FILE}{mark}"  # not in model/, which the next start empties
+        record.rename(kept)
+        done.append(f"set the damaged record of job {job.name} aside as {kept}; `lorasum train` makes its model again")
+    if os.path.lexists(events) and (readable := _readable_events(events)) is not None:
+        kept = events.with_name(f"{events.name}{mark}")
+        events.rename(kept)
+        write_file(events, b"".join(line + b"\n" for line in readable))
+        done.append(f"set the damaged events of job {job.name} aside as {kept}; {len(readable)} could be read")
+    return done
+
+
+def _readable_events(path: Path) -> list[bytes] | None:
+    """The lines of a damaged file of events that can be read; None if there is nothing wrong with it."""
+    try:
+        lines = [line for line in path.read_bytes().split(b"\n") if line]
+    except OSError:  # a folder in its place, for example
+        return []
+    good = [line for line in lines if read_event(line) is not None]
+    return good if len(good) < len(lines) else None
 
 
 def metrics_file(root: Path) -> Path:

@@ -135,6 +135,25 @@ def live(run: str) -> list[RunningResource]:
     return [RunningResource("endpoint", folder.name, _url(port) if port else str(folder)) for folder, port in ports]
 
 
+def set_damaged_aside(run: str, mark: str) -> list[str]:
+    """Rename state files that cannot be read, and write those of running servers anew.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    done = []
+    for path in sorted(paths.run_dir(run).glob(f"endpoints/*/{STATE_FILE}")):
+        if ServerState.read(path.parent):
+            continue
+        kept = path.with_name(f"{path.name}{mark}")
+        path.rename(kept)
+        done.append(f"set the damaged state of endpoint {path.parent.name} aside as {kept}")
+        serving = processes_of(path.parent)
+        if serving and (port := processes.port_of(serving[0])):
+            ServerState(port, serving[0].pid, _artifact(serving[0])).write(path.parent)
+    return done
+
+
 def _stop(folder: Path, serving: Sequence["Process"]) -> bool:
     processes.stop(serving, _GRACE)
     try:

@@ -6,7 +6,7 @@ jobs. A job that ended without an artifact gets another attempt, <name>-2, which
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -201,8 +201,20 @@ def stop(session: Session, job: JobRef) -> None:
 
 def live(session: Session, run: str) -> list[RunningResource]:
     """The run's jobs that are running or whose instance is kept warm. They are found by their tag."""
-    jobs: dict[str, str] = {}
     wanted = [{"StatusEquals": status} for status in _RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
+    return [RunningResource("training_job", name, arn) for arn, name in _attempts_of(session, run, wanted).items()]
+
+
+def jobs_of(session: Session, run: str) -> list[JobRef]:
+    """The run's jobs, each by its newest attempt; the oldest first. They are found by their tag."""
+    attempts = _attempts_of(session, run, [{"SortBy": "CreationTime", "SortOrder": "Ascending"}])
+    newest = {name: arn for arn, name in attempts.items()}
+    return [JobRef(name, arn) for name, arn in newest.items()]
+
+
+def _attempts_of(session: Session, run: str, wanted: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The listed attempts that have the run's tag: ARN → the job's name."""
+    jobs: dict[str, str] = {}
     for which in wanted:
         with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
             pages = session.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=run, **which)
@@ -210,7 +222,7 @@ def live(session: Session, run: str) -> list[RunningResource]:
         jobs |= {job["TrainingJobArn"]: job["TrainingJobName"] for job in found}
     ours = of_run(session, run, list(jobs))
     names = {arn: re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", name) for arn, name in jobs.items()}  # of a retry: the job's
-    return [RunningResource("training_job", name, arn) for arn, name in names.items() if arn in ours]
+    return {arn: name for arn, name in names.items() if arn in ours}
 
 
 def artifact(session: Session, job: JobRef) -> str:
