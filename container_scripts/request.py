@@ -40,7 +40,7 @@ def read_request(body: str | bytes, content_type: str) -> Request:
         raise RequestError(f"content type {content_type!r} is not supported; send application/json")
     try:
         data = json.loads(body)
-    except ValueError as error:  # json's and utf-8's
+    except (ValueError, RecursionError) as error:  # json's and utf-8's; nested without end
         raise RequestError(f"the body is not JSON in UTF-8: {error}") from error
     if not isinstance(data, dict):
         raise RequestError('the body is not an object; send {"inputs": ...} or {"dialogue": ...}')
@@ -54,7 +54,8 @@ def read_request(body: str | bytes, content_type: str) -> Request:
 def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise RequestError(f"unknown {what} {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+        more = f" and {len(unknown) - 1} more" if unknown[1:] else ""
+        raise RequestError(f"unknown {what} {unknown[0][:40]!r}{more}; known: {', '.join(known)}")
 
 
 def _texts(key: str, value: Any) -> tuple[str, ...]:

@@ -324,6 +324,18 @@ def test_work_goes_on_when_nobody_reads_its_progress(env: dict[str, str], tmp_pa
     assert done.exists()
 
 
+def test_work_goes_on_when_its_progress_fills_the_disk(env: dict[str, str], tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    body = (
+        "from lorasum.ui.reporter import ConsoleReporter as R; r = R(); [r.step('x' * 999) for _ in range(99)]; "
+        f"r.warn('y'); open({str(done)!r}, 'w').close()"
+    )
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run([sys.executable, "-c", f"{BOOM}{body}\nentry.main()", "boom"], env=env, stderr=full)
+    assert ended.returncode == 0
+    assert done.exists()
+
+
 def test_a_reader_that_leaves_is_no_error(env: dict[str, str]) -> None:
     result = shell(env, 'lorasum config schema | head -1; echo "${PIPESTATUS[0]}"')
     assert (result.stdout, result.stderr) == ("{\n0\n", "") or (result.stdout, result.stderr) == ("{\n141\n", "")

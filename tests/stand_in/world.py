@@ -67,7 +67,9 @@ def stub_job(job: stand_in_jobs.Job, root: Path, began: float) -> int:
     model, done = root / "ml" / "model", DoneEvent(1.5, 1.25, 900, 90.0, 10.0, 9)
     files = {"model.safetensors": b"weights", "adapter/adapter_model.safetensors": b"few", "code/inference.py": b"#"}
     facts = {name: FileFacts(len(text), hashlib.sha256(text).hexdigest()) for name, text in files.items()}
-    record = record_text(ArtifactRecord(1, "tiny", "tiny", None, "{dialogue}", 2, (), "f", {}, done, {}, files=facts))
+    manifest = json.loads((root / "ml" / "input" / "data" / "training" / "manifest.json").read_bytes())
+    made_from = manifest["template"], 2, (), manifest["fingerprint"]
+    record = record_text(ArtifactRecord(1, "tiny", "tiny", None, *made_from, {}, done, {}, files=facts))
     for name, content in {**files, RECORD_FILE: record.encode()}.items():
         (model / name).parent.mkdir(parents=True, exist_ok=True)
         (model / name).write_bytes(content)

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -36,8 +37,16 @@ def one_line(text: str) -> str:
 class _Terminal(Console):
     """A Console that replaces control characters in text. The control codes of rich itself pass.
 
-    When nobody reads stderr any more it prints nothing more, and the command goes on, to clean up for example.
+    When nobody reads stderr any more it prints nothing more, and the command goes on, to clean up for example. If
+    stderr is a file on a full disk, what does not go there is lost.
     """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            if not self.stderr:
+                raise
 
     def on_broken_pipe(self) -> None:
         """Called by rich when the reader has left. Rich's own method would end the process."""
