@@ -46,6 +46,24 @@ def test_the_wheel_holds_the_container_scripts_as_they_are(wheel: Path) -> None:
     assert contract == (ROOT / "container_scripts/contract.py").read_bytes(), "the client's copy is the container's"
 
 
+@pytest.mark.drill
+def test_two_builds_of_one_commit_are_the_same_bytes(tmp_path: Path) -> None:
+    """From clones in other folders, made at other times and with another umask, as `make release` builds."""
+    made = []
+    for name, umask in (("one", 0o022), ("two", 0o077)):
+        clone, out = tmp_path / name, tmp_path / f"dist-{name}"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True, umask=umask)
+        told = subprocess.run(
+            ["git", "log", "-1", "--format=%ct"], cwd=clone, check=True, stdout=subprocess.PIPE, text=True
+        )
+        environ = {**os.environ, "SOURCE_DATE_EPOCH": told.stdout.strip()}
+        build = [sys.executable, "-m", "build", "--outdir", str(out), str(clone)]
+        subprocess.run(build, check=True, capture_output=True, env=environ, umask=umask)
+        made.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert len(made[0]) == 2, "a wheel and an sdist"
+    assert made[0] == made[1]
+
+
 def test_the_installed_light_client_prepares_and_finds_the_entry_point(
     venv: Path, tmp_path: Path, tiny_model_dir: Path, tiny_chats: Path
 ) -> None:
