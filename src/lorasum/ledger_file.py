@@ -159,7 +159,7 @@ def _to_1(db: sqlite3.Connection) -> None:
     for row in db.execute("SELECT rowid, kind, state, usd_per_hour, detail FROM resources").fetchall():
         try:
             detail = json.loads(row["detail"])
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # the row stays as it is, and `status` shows it as unreadable
         if isinstance(detail, dict):
             changed = _to_1_detail(row["kind"], row["state"], row["usd_per_hour"], detail)

@@ -182,7 +182,7 @@ def _named_template(config: str) -> str | None:
     """The chat template in a tokenizer_config.json. If there are several, it is the one named `default`."""
     try:
         stored = json.loads(config).get("chat_template")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None  # loading the tokenizer says what is wrong with it
     if isinstance(stored, list):
         stored = {entry.get("name"): entry.get("template") for entry in stored}.get("default")

@@ -369,6 +369,7 @@ def test_an_interrupted_file_resumes_but_not_with_other_questions(
     [
         (b"{", "in.jsonl:3: not JSON"),
         (b'{"dialogue": "\xff"}', "in.jsonl:3: not JSON in UTF-8"),
+        pytest.param(b'{"x": ' + b"[" * 99_999 + b"]" * 99_999 + b"}", "in.jsonl:3: not JSON in UTF-8", id="nested"),
         (b"[1]", "in.jsonl:3: not an object"),
         (b'{"text": "A: hi"}', "in.jsonl:3: no text in 'dialogue'"),
         (b'{"dialogue": " "}', "in.jsonl:3: no text in 'dialogue'"),

@@ -109,7 +109,7 @@ def _json_lines(path: Path, hint: str) -> Iterator[tuple[int, Mapping[str, Any]]
             continue
         try:
             row = json.loads(line.decode("utf-8"))
-        except ValueError as error:  # json's and utf-8's
+        except (ValueError, RecursionError) as error:  # json's and utf-8's; nested without end
             raise DataError(f"{path}:{number}: not JSON in UTF-8 ({error})", hint) from error
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: not an object", hint)

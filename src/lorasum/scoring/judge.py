@@ -81,7 +81,7 @@ class Judge:
                 try:
                     stored = json.loads(line)
                     self._known[stored["question"]] = str(stored["answer"])
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # half a line of a killed process: asked again
 
     @property

@@ -90,7 +90,7 @@ def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
         raise _too_late(title, timeout) from error
     except httpx.TransportError as error:
         raise NoAnswerError(f"{title} broke off while answering", f"{_DEPLOY}, then the same command again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackendError(f"{title} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
     if response.status_code != 200:
         said = answer.get("error") if isinstance(answer, dict) else None

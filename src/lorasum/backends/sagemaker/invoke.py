@@ -42,7 +42,7 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
     try:
         answer = json.loads(text)
         return from_vllm(answer) if vllm else answer
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BackendError(
             f"endpoint {endpoint.name} gave an answer that cannot be read: {text[:100]!r}", "run `lorasum deploy`"
         ) from error
@@ -114,7 +114,7 @@ def _line(said: str) -> str:
     """A container's message in one line. Hugging Face's container sends JSON with the text in `message`."""
     try:
         known = json.loads(said)
-    except ValueError:
+    except (ValueError, RecursionError):
         known = said
     if isinstance(known, dict) and isinstance(known.get("error"), dict):  # vLLM's
         known = known["error"]

@@ -131,7 +131,7 @@ def _decoded(content: bytes) -> str:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is not JSON in UTF-8 ({error})") from error
 
 
