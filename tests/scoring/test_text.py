@@ -7,8 +7,8 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from lorasum.scoring.baselines import lead, longest_utterance
-from lorasum.scoring.text import text_scores
-from lorasum.scoring.words import _SNOWBALL, Words, language_of, sentences
+from lorasum.scoring.text import language_of, text_scores
+from lorasum.scoring.words import _SNOWBALL, Words, sentences
 
 CHATS = Path(__file__).parents[2] / "examples" / "chats" / "train.jsonl"
 

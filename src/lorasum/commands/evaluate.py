@@ -25,7 +25,7 @@ from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult, JudgeFigures
 from lorasum.scoring.baselines import lead
 from lorasum.scoring.evaluation import FIGURES, ScoredSummary, Scores, compare, mean_scores, score_summaries, worst
-from lorasum.scoring.words import language_of
+from lorasum.scoring.text import language_of
 
 TUNED, BASE, LEAD = "fine-tuned", "base model", "first 3 sentences"
 """Names of what is scored. Another run has its own name."""

@@ -17,7 +17,7 @@ from lorasum.data.rows import KNOWN
 from lorasum.data.sources import FileList, FileSource, Source, open_sources
 from lorasum.data.validate import Rejected, Row, check
 from lorasum.errors import DataError
-from lorasum.scoring.words import language_of
+from lorasum.scoring.text import language_of
 
 _SAMPLE = 60  # rows that columns are chosen by
 _MOST_ROWS = 100_000  # that lengths are taken from

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorasum.scoring.words import Words, sentences
-
-_ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+from lorasum.scoring.rouge import best_rouge
+from lorasum.scoring.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +21,29 @@ class TextScores:
 def text_scores(references: Sequence[Sequence[str]], summaries: Sequence[str], language: str) -> list[TextScores]:
     """Score each summary against its references, of which the best one counts, for each score by itself.
 
-    On English text in ASCII the ROUGE figures are rouge-score's with stemming (Lin, "ROUGE", 2004). chrF is
-    sacrebleu's, with character 6-grams (Popović, "chrF", 2015).
+    chrF is sacrebleu's, with character 6-grams (Popović, "chrF", 2015).
 
     Args:
         references: for each summary, one reference or several.
         language: ISO 639-1 code of the language that they are written in.
     """
-    from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu.metrics.chrf import CHRF
 
-    rouge = RougeScorer(_ROUGE, tokenizer=Words(language))
-    chrf = CHRF()
-    scored = []
-    for targets, summary in zip(references, summaries, strict=True):
-        lines = ["\n".join(sentences(text)) for text in targets]  # ROUGE-Lsum takes a line for a sentence
-        best = rouge.score_multi(lines, "\n".join(sentences(summary)))
-        figures = {kind: 100 * float(best[kind].fmeasure) for kind in _ROUGE}
-        scored.append(TextScores(**figures, chrf=float(chrf.sentence_score(summary, list(targets)).score)))
-    return scored
+    words, chrf = Words(language), CHRF()
+    return [
+        TextScores(
+            *best_rouge([words.by_sentence(target) for target in targets], words.by_sentence(summary)),
+            chrf=float(chrf.sentence_score(summary, list(targets)).score),
+        )
+        for targets, summary in zip(references, summaries, strict=True)
+    ]
+
+
+def language_of(texts: list[str]) -> str:
+    """The ISO 639-1 code of the language that most of `texts` is written in, such as `de`.
+
+    Source: py3langid, a naive Bayes classifier over byte n-grams (Lui and Baldwin, "langid.py", 2012).
+    """
+    import py3langid
+
+    return str(py3langid.classify("\n".join(texts))[0])
