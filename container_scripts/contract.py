@@ -28,7 +28,7 @@ COLUMNS: Final = (INPUT_IDS, EXAMPLE_LENGTHS, PROMPT_LENGTHS)
 MANIFEST_FILE: Final = "manifest.json"
 """In the dataset's folder: what the dataset is. Written last."""
 TEST_FILE: Final = "test.jsonl"
-"""In the dataset's folder: the test examples as text, one JSON object a line, with the key `dialogue`."""
+"""In the dataset's folder: the test examples as text, a `HeldOutExample` a line."""
 RECORD_FILE: Final = "lorasum.json"
 """In an artifact's folder, and in that of its adapter: an `ArtifactRecord`. Written last."""
 BASE_SUMMARIES_FILE: Final = "base_summaries.json"
@@ -181,10 +181,20 @@ class StepEvent:
 
 @dataclass(frozen=True, slots=True)
 class EvalEvent:
-    """The loss on the test split after `step` steps."""
+    """An evaluation after `step` steps.
+
+    Attributes:
+        eval_loss: on the test split.
+        score: of the summaries that the model generated of test dialogues, 0 to 100; None if it was not asked to.
+        scored_by: the name of that score, such as `rougeL`.
+        generation_seconds: what generating and scoring them took.
+    """
 
     step: int
     eval_loss: float | None
+    score: float | None = None
+    scored_by: str = ""
+    generation_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +229,12 @@ class DoneEvent:
     """The job's figures. The artifact's record holds them too.
 
     Attributes:
-        eval_loss: with the weights that the artifact has.
-        kept_step: the step of these weights: the last, or that of the lowest test loss; 0 for jobs of earlier versions.
+        eval_loss, score: with the weights that the artifact has; as in `EvalEvent`.
+        kept_step: the step of these weights; 0 for jobs of earlier versions.
+        kept_because: why it is this step, such as `highest rougeL of 3 evaluations`.
+        tokens_per_second: of training and test loss, without the time of generating.
+        seconds: of the whole job.
+        generation_seconds: what generating and scoring summaries took of that.
     """
 
     train_loss: float | None
@@ -229,6 +243,10 @@ class DoneEvent:
     tokens_per_second: float
     seconds: float
     kept_step: int = 0
+    kept_because: str = ""
+    score: float | None = None
+    scored_by: str = ""
+    generation_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +451,24 @@ def read_manifest(text: str | bytes) -> DatasetFacts:
         ValueError: the text is not a JSON object.
     """
     return _read(DatasetFacts, _object(text))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutExample:
+    """A dialogue of the test split, with the summaries that people wrote of it."""
+
+    dialogue: str
+    summary: str
+    other_references: tuple[str, ...] = ()
+
+
+def read_held_out(line: str | bytes) -> HeldOutExample:
+    """One line of test.jsonl.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+    return _read(HeldOutExample, _object(line))
 
 
 @dataclass(frozen=True, slots=True)

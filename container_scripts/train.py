@@ -69,6 +69,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     from base_summaries import summarise_with_base
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
+    from engine.scorer import make_scorer
     from engine.trainer import Setup, train_adapter
     from engine.verify import check_merge, first_prompts
 
@@ -82,8 +83,11 @@ def train(arguments: Arguments, folders: Folders) -> int:
 
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from))
+    scorer = None
+    if arguments.evaluate != "loss":
+        scorer = make_scorer(arguments, loaded.packed_loss, loaded.base, folders.dataset, dataset)
     outcome = train_adapter(
-        Setup(loaded.model, loaded.packed_loss, packs, test_packs, loaded.plan, loaded.dtype),
+        Setup(loaded.model, loaded.packed_loss, packs, test_packs, loaded.plan, loaded.dtype, scorer),
         metrics,
         stop,
         checkpoints,
@@ -93,12 +97,12 @@ def train(arguments: Arguments, folders: Folders) -> int:
     # The adapter is what the GPU time was paid for, so it is written before anything else can fail.
     adapter = artifact.save_adapter(loaded.model, folders.model, arguments)
     metrics.emit(SavedEvent(ADAPTER_FOLDER))
-    loaded.model = loaded.packed_loss = None  # the merge needs their memory
+    loaded.model = loaded.packed_loss = scorer = None  # the merge needs their memory
     merge_dtype = artifact.save_merged(loaded.base, adapter, folders.model, loaded.plan.arguments.merge_dtype, metrics)
     artifact.save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype, dataset.eos_token_id)
     artifact.save_code(adapter)
     check = check_merge(loaded.base, adapter, folders.model, first_prompts(packs), loaded.dtype, loaded.device)
-    done = figures(outcome, time.monotonic() - started)
+    done = figures(outcome, arguments, time.monotonic() - started)
     for folder in (adapter, folders.model):  # the adapter's record is one of the other's files
         artifact.save_record(folder, loaded.plan.arguments, dataset, done, check)
     asked, elapsed = artifact.generation(arguments), time.monotonic() - started
@@ -272,7 +276,7 @@ def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: 
     )
 
 
-def figures(outcome: "Outcome", seconds: float) -> DoneEvent:
+def figures(outcome: "Outcome", arguments: Arguments, seconds: float) -> DoneEvent:
     """The job's figures; `seconds` of the whole job."""
     return DoneEvent(
         train_loss=outcome.train_loss,
@@ -281,6 +285,10 @@ def figures(outcome: "Outcome", seconds: float) -> DoneEvent:
         tokens_per_second=outcome.tokens / outcome.seconds,
         seconds=seconds,
         kept_step=outcome.kept_step,
+        kept_because=outcome.kept_because,
+        score=outcome.score,
+        scored_by=arguments.evaluate if outcome.score is not None else "",
+        generation_seconds=outcome.generation_seconds,
     )
 
 

@@ -52,7 +52,18 @@ START = StartEvent(
     memory_free_bytes=23_000_000_000, resumed_from_step=40, quantized_layers=120, whole_layers=1,
     one_example_at_a_time=False, not_the_fastest_because="",
 )  # fmt: skip
-DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.5, seconds=10.0, kept_step=3)
+DONE = DoneEvent(
+    train_loss=1.5,
+    eval_loss=1.25,
+    tokens=900,
+    tokens_per_second=90.5,
+    seconds=10.0,
+    kept_step=3,
+    kept_because="highest rougeL of 4 evaluations",
+    score=31.5,
+    scored_by="rougeL",
+    generation_seconds=2.5,
+)
 LINES: list[tuple[Event, str]] = [
     (
         START,
@@ -69,7 +80,11 @@ LINES: list[tuple[Event, str]] = [
         '{"event": "step", "step": 3, "steps": 9, "epoch": 0.333333, "loss": 2.5, "learning_rate": 0.0002, '
         '"tokens_per_second": 812.5, "eta_seconds": 60.0}',
     ),
-    (EvalEvent(9, 2.25), '{"event": "eval", "step": 9, "eval_loss": 2.25}'),
+    (
+        EvalEvent(9, 2.25, 31.5, "rougeL", 12.0),
+        '{"event": "eval", "step": 9, "eval_loss": 2.25, "score": 31.5, "scored_by": "rougeL", '
+        '"generation_seconds": 12.0}',
+    ),
     (SavedEvent("adapter"), '{"event": "saved", "path": "adapter"}'),
     (MergedEvent(2, 14_000, 1.5), '{"event": "merged", "shards": 2, "bytes": 14000, "seconds": 1.5}'),
     (
@@ -79,7 +94,8 @@ LINES: list[tuple[Event, str]] = [
     (
         DONE,
         '{"event": "done", "train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, '
-        '"seconds": 10.0, "kept_step": 3}',
+        '"seconds": 10.0, "kept_step": 3, "kept_because": "highest rougeL of 4 evaluations", "score": 31.5, '
+        '"scored_by": "rougeL", "generation_seconds": 2.5}',
     ),
     (
         StatusEvent("Downloading", 60.0, None),
@@ -144,7 +160,8 @@ RECORD_JSON = {
     "eos_token_id": 2, "control_tokens": ["</s>"], "dataset_fingerprint": "0123456789ab",
     "generation": {"max_new_tokens": 128, "temperature": 0.0},
     "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5,
-        "seconds": 10.0, "kept_step": 3},
+        "seconds": 10.0, "kept_step": 3, "kept_because": "highest rougeL of 4 evaluations", "score": 31.5,
+        "scored_by": "rougeL", "generation_seconds": 2.5},
     "versions": {"torch": "2.9.0"},
     "merge_check": {"prompts": 2, "from_adapter": 0.001, "from_base": 0.25},
     "files": {"config.json": {"bytes": 7, "sha256": "ab12"}},

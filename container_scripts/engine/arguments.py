@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import contract
+from rouge import Rouge
 
 
 def _flag(text: str) -> bool:
@@ -77,10 +78,17 @@ class Arguments:
     """auto | bfloat16 | float16 | float32: the dtype in which the frozen model computes."""
     merge_dtype: str = "auto"
     """auto | bfloat16 | float16 | float32: the dtype of the merged weights. auto: that of the base weights."""
+    evaluate: str = "loss"
+    """loss | rouge1 | rouge2 | rougeL | rougeLsum: what `keep` and `early_stopping_patience` go by: the loss on the
+    test split, or the score of summaries that are generated of its dialogues."""
+    evaluate_every: int = 0
+    """Optimizer steps between two evaluations; 0: an epoch's."""
+    evaluate_dialogues: int = 100
+    """Most test dialogues to generate summaries of."""
     keep: str = "last"
-    """last | best: the weights of the last step, or those of the evaluation with the lowest test loss."""
+    """last | best: the weights of the last step, or those of the best evaluation."""
     early_stopping_patience: int = 0
-    """Stop after so many evaluations in a row without a lower test loss; 0 never stops early."""
+    """Stop after so many evaluations in a row that are not better than the best before; 0 never stops early."""
     seed: int = 42
     """Seed of the adapter's initial weights, of dropout and of the order of packs."""
     logging_steps: int = 1
@@ -98,7 +106,7 @@ class Arguments:
     engine_adapter: str = "fused"
     """fused | peft: layer and adapter computed in one step, or by PEFT's own forward."""
     max_new_tokens: int = 128
-    """Longest summary in tokens. It is written into the artifact's record."""
+    """Longest summary in tokens, in evaluations by ROUGE and, through the artifact's record, at the endpoint."""
     temperature: float = 0.0
     """0 is greedy decoding. It is written into the artifact's record."""
 
@@ -132,6 +140,7 @@ _CHOICES = {
     "quantization": ("int8", "nf4", "none"),
     "scheduler": ("linear", "cosine", "constant"),
     "loss_on": ("completion", "all"),
+    "evaluate": ("loss", *Rouge._fields),
     "keep": ("last", "best"),
     "compute_dtype": ("auto", "bfloat16", "float16", "float32"),
     "merge_dtype": ("auto", "bfloat16", "float16", "float32"),

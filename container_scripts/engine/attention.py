@@ -24,6 +24,8 @@ How an architecture gets it:
 Which of these a model needs is not written down anywhere: probe.py tries them out.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,15 +67,39 @@ def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -
     Returns:
         The examples, which the caller sets before each forward pass.
     """
-    attend: Attend = flex if kernel == "flex" else causal_blocks
     examples = Examples()
+    _put(flex if kernel == "flex" else causal_blocks, model, examples, longest)
+    return examples
+
+
+def _put(attend: Attend, model: Any, examples: Examples, longest: int) -> None:
+    """Change `model` so that its attention is computed by `attend`, and note in `examples` how to do it again."""
+    own = model.config._attn_implementation
     if model.config.get_text_config().model_type == "bloom":
         bloom.replace_forwards(model, attend, examples)
         examples.used = True
-        return examples
-    _register(attend, examples, longest)
-    model.set_attn_implementation(_NAME)
-    return examples
+    else:
+        _register(attend, examples, longest)
+        model.set_attn_implementation(_NAME)
+    examples.restore = lambda: restore_attention(model, own)
+    examples.replace = lambda: _put(attend, model, examples, longest)
+
+
+@contextmanager
+def own_attention(examples: Examples | None) -> Iterator[None]:
+    """In this block the model has transformers' own attention, which reads the keys and values that generating keeps.
+
+    Args:
+        examples: from attend_within_examples; None if the model has its own attention anyway.
+    """
+    if examples is None:
+        yield
+        return
+    examples.restore()
+    try:
+        yield
+    finally:
+        examples.replace()
 
 
 def _register(attend: Attend, examples: Examples, longest: int) -> None:

@@ -105,3 +105,23 @@ def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
         "rows": torch.nonzero(labels[1:] != IGNORED).squeeze(1),
         EXAMPLE_LENGTHS: lengths,
     }
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """`batch` with its tensors on the device. On a GPU the copy does not wait for what the GPU is doing."""
+    if device.type != "cuda":
+        return batch
+    return {
+        name: value.pin_memory().to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for name, value in batch.items()
+    }
+
+
+def name_packs(split: "Dataset", packs: Sequence[int]) -> str:
+    """`pack 3 (examples 7 to 9)`: packs and examples are numbered from 0, in the order of the split."""
+    counts = [len(lengths) for lengths in split.select_columns([EXAMPLE_LENGTHS])[EXAMPLE_LENGTHS]]
+    named = []
+    for pack in packs:
+        first = sum(counts[:pack])
+        named.append(f"pack {pack} (examples {first} to {first + counts[pack] - 1})")
+    return ", ".join(named)

@@ -1,11 +1,11 @@
-"""The adapter of the evaluation with the lowest test loss, kept beside the checkpoints until the training ends.
+"""The adapter of the best evaluation, kept beside the checkpoints until the training ends.
 
     checkpoints/best/
         adapter_model.safetensors
-        best.json                   step, loss and SHA-256; written last
+        best.json                   step and SHA-256; written last
 
 A training that goes on too long on little data learns its examples by heart, and its test loss rises again. With
-`keep: best` the artifact holds the weights of the lowest test loss instead of the last ones.
+`keep: best` the artifact holds the weights of the best evaluation instead of the last ones.
 """
 
 import json
@@ -22,10 +22,9 @@ _WEIGHTS, _RECORD = "adapter_model.safetensors", "best.json"
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The evaluation with the lowest loss so far."""
+    """The best evaluation so far."""
 
     step: int
-    loss: float
     sha256: str
 
 
@@ -39,7 +38,7 @@ class BestAdapter:
     def __init__(self, checkpoints: Path) -> None:
         self._folder = checkpoints / "best"
 
-    def keep(self, model: Any, step: int, loss: float) -> None:
+    def keep(self, model: Any, step: int) -> None:
         """Keep the adapter of the PEFT model `model`, in float32, in place of the one that was kept.
 
         Raises:
@@ -52,7 +51,7 @@ class BestAdapter:
         (self._folder / _RECORD).unlink(missing_ok=True)  # without it, what a kill leaves here is not read
         weights = {name: weight.contiguous() for name, weight in get_peft_model_state_dict(model).items()}
         save_file(weights, self._folder / _WEIGHTS)
-        best = Best(step, loss, digest(self._folder / _WEIGHTS))
+        best = Best(step, digest(self._folder / _WEIGHTS))
         flush(self._folder / _WEIGHTS)  # on the disk before the record that vouches for it
         (self._folder / _RECORD).write_text(json.dumps(asdict(best)), encoding="utf-8")
         flush(self._folder / _RECORD)
@@ -68,7 +67,7 @@ class BestAdapter:
         except (OSError, ValueError, TypeError):
             whole = False
         if not whole:
-            _log.warning("the adapter of step %d, which had the lowest test loss, is damaged: keeping the last", step)
+            _log.warning("the adapter of step %d, the best one, is damaged: keeping the last", step)
             return False
         set_peft_model_state_dict(model, load_file(self._folder / _WEIGHTS))
         return True

@@ -42,6 +42,10 @@ class Examples:
         self.positions = torch.empty(0)
         self.used = False
         """Whether a layer of the model has called the attention that reads this."""
+        self.restore: Callable[[], None] = lambda: None
+        """Gives the model its own attention back."""
+        self.replace: Callable[[], None] = lambda: None
+        """Replaces the model's attention again."""
         self._derived: dict[str, Any] = {}
 
     def set(self, lengths: Sequence[int], positions: Tensor) -> None:

@@ -10,7 +10,8 @@ same is tried out before the first step, on this very model (probe.py).
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS
+from engine.attention import own_attention
 from engine.batches import IGNORED, Batch
 from engine.kernels import Examples
 from engine.loss import head_loss
@@ -64,7 +66,7 @@ class RoutedLoss:
     """
 
     def __init__(self, causal: Any, examples: Examples | None, route: Route) -> None:
-        self._causal, self._examples, self.route = causal, examples, route
+        self.causal, self._examples, self.route = causal, examples, route
         self._body, self._head = model_body(causal), causal.get_output_embeddings()
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
@@ -72,6 +74,39 @@ class RoutedLoss:
         parts = [batch] if self.route.together else list(single_examples(batch))
         loss = sum((self._loss(part) for part in parts), torch.zeros((), device=batch[INPUT_IDS].device))
         return loss, len(batch["rows"])
+
+    def mean_over(self, batches: Iterable[Batch], is_stopped: Callable[[], bool]) -> float | None:
+        """The mean loss over the labelled tokens of all batches, without dropout; None if `is_stopped` says so.
+
+        `is_stopped` is asked before each batch is made and after the last one.
+        """
+        total, count, training = torch.zeros((), device=self.causal.device), 0, self.causal.training
+        self.causal.eval()
+        try:
+            with torch.no_grad():
+                waiting = iter(batches)
+                while not is_stopped() and (batch := next(waiting, None)) is not None:
+                    loss, labelled = self(batch)
+                    total += loss
+                    count += labelled
+        finally:
+            self.causal.train(training)
+        return None if is_stopped() else (total / max(count, 1)).item()
+
+    @contextmanager
+    def generating(self) -> Iterator[None]:
+        """In this block the model can generate text: without dropout, gradients and recomputed layers, by its own
+        attention, which keeps keys and values. Afterwards it is as before.
+
+        Not in torch's inference mode: what a layer keeps of it could not be used in a training step.
+        """
+        training = self.causal.training
+        self.causal.eval()
+        try:
+            with own_attention(self._examples), torch.no_grad():
+                yield
+        finally:
+            self.causal.train(training)
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         ids, rows = batch[INPUT_IDS], batch["rows"]
@@ -86,10 +121,10 @@ class RoutedLoss:
         if self.route.head == "rows":
             inputs["logits_to_keep"] = rows
             targets = batch["labels"][0].index_select(0, rows + 1)
-            logits = self._causal(**accepted_inputs(self._causal, **inputs)).logits[0]
+            logits = self.causal(**accepted_inputs(self.causal, **inputs)).logits[0]
         else:
             targets = batch["labels"][0, 1:]
-            logits = self._causal(**accepted_inputs(self._causal, **inputs)).logits[0, :-1]
+            logits = self.causal(**accepted_inputs(self.causal, **inputs)).logits[0, :-1]
         return functional.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=IGNORED)
 
 

@@ -39,12 +39,29 @@ class Progress:
     """The step of the last whole evaluation; 0 for none."""
     eval_loss: float | None = None
     """Its loss: the mean over the test split's labelled tokens."""
+    score: float | None = None
+    """Its score of generated summaries, if the job is evaluated by one."""
+    evaluations: int = 0
+    """How many there were."""
     best_step: int = 0
-    """The step of the evaluation with the lowest loss; 0 for none."""
+    """The step of the best evaluation: that of the highest score, or else of the lowest loss; 0 for none."""
     best_loss: float | None = None
-    """Its loss."""
+    best_score: float | None = None
     worse_evaluations: int = 0
-    """Evaluations since then."""
+    """Evaluations since the best one."""
+
+    def evaluated(self, loss: float, score: float | None) -> bool:
+        """Count an evaluation of the weights as they are. Returns whether it is the best so far."""
+        self.evaluated_step, self.eval_loss, self.score = self.step, loss, score
+        self.evaluations += 1
+        if score is not None and self.best_score is not None:
+            better = score > self.best_score
+        else:
+            better = self.best_loss is None or loss < self.best_loss
+        self.worse_evaluations += 1
+        if better:
+            self.best_step, self.best_loss, self.best_score, self.worse_evaluations = self.step, loss, score, 0
+        return better
 
 
 def read_progress(checkpoint: Path) -> Progress:

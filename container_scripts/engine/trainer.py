@@ -13,6 +13,9 @@ Stopping. SIGTERM is looked at before every forward pass, of training and of eva
 dropped, the state after the last whole step is saved, and the process ends. Resuming from it gives the same weights,
 bit for bit on a CPU, as if it had never stopped: the order of packs and the learning rate follow from the step
 (schedule.py), all else is in the checkpoint (train_state.py), and evaluation draws no random numbers.
+
+Time. Generating summaries for an evaluation (scorer.py) is no training: it is counted by itself, and left out of tokens
+per second.
 """
 
 import math
@@ -25,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from contract import EXAMPLE_LENGTHS, EvalEvent, StepEvent
-from engine.batches import Batch, collate
+from contract import EvalEvent, StepEvent
+from engine.batches import Batch, collate, name_packs, on_device
 from engine.best_adapter import BestAdapter
 from engine.checkpoint import Checkpoints
 from engine.failure import TrainingError
@@ -34,6 +37,7 @@ from engine.memory import Plan
 from engine.metrics import Metrics
 from engine.packed_loss import PackedLoss
 from engine.schedule import plan_steps
+from engine.scorer import Scorer
 from engine.stopping import StopSignal
 from engine.train_state import Progress, generator_states, load_state, read_progress, save_state
 
@@ -57,6 +61,8 @@ class Setup:
     """The arguments, and what their training needs of the device's memory."""
     dtype: torch.dtype
     """The compute dtype, in which the model is already. fp16 needs its loss scaled."""
+    scorer: Scorer | None = None
+    """Scores the model's own summaries in each evaluation; None where the test loss is all that is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +73,24 @@ class Outcome:
     """Mean of the losses of all steps, those before a resume included; None if there was no step."""
     eval_loss: float
     """Mean over the test split's labelled tokens, with the weights that are kept."""
+    score: float | None
+    """The scorer's, with the weights that are kept."""
     kept_step: int
     """The step whose weights are in the model."""
+    kept_because: str
+    """Why it is this step."""
     tokens: int
     """Tokens trained on since this start."""
     seconds: float
-    """Of training and evaluation since this start."""
+    """Of training and test loss since this start."""
+    generation_seconds: float
+    """Of generating and scoring summaries since this start."""
 
 
 def train_adapter(
     setup: Setup, metrics: Metrics, stop: StopSignal, checkpoints: Checkpoints, resume_from: Path | None
 ) -> Outcome:
-    """Train the adapter in place, evaluating after every epoch and at the end.
+    """Train the adapter in place, evaluating after every epoch, or as often as the arguments say, and at the end.
 
     Args:
         setup: what is trained, on what, and how.
@@ -117,7 +129,7 @@ class _Training:
         self._best = BestAdapter(arguments.checkpoint_dir)
         self._generators = generator_states()  # as they are after the last whole step
         self._next: list[Batch] | None = None  # the batches of the next step, once they are made
-        self._tokens, self._first_step = 0, 0
+        self._tokens, self._first_step, self._generation_seconds = 0, 0, 0.0
         self._started = self._saved_at = time.monotonic()
 
     def resume(self, checkpoint: Path) -> None:
@@ -142,14 +154,17 @@ class _Training:
         if self._stop.received:
             self._save()
         progress = self._progress
-        kept_best = self._takes_best() and self._best.restore(self._setup.model, progress.best_step)
-        eval_loss = progress.best_loss if kept_best else progress.eval_loss
+        is_best = self._takes_best() and self._best.restore(self._setup.model, progress.best_step)
+        eval_loss = progress.best_loss if is_best else progress.eval_loss
         return Outcome(
             train_loss=progress.loss_sum / progress.step if progress.step else None,
             eval_loss=math.nan if eval_loss is None else eval_loss,
-            kept_step=progress.best_step if kept_best else progress.step,
+            score=progress.best_score if is_best else progress.score,
+            kept_step=progress.best_step if is_best else progress.step,
+            kept_because=self._reason(is_best),
             tokens=self._tokens,
-            seconds=time.monotonic() - self._started,
+            seconds=self._seconds(),
+            generation_seconds=self._generation_seconds,
         )
 
     def _do_step(self) -> None:
@@ -211,41 +226,45 @@ class _Training:
             hint += f"; the adapter as it was before is in checkpoint-{step}"
         raise TrainingError(
             f"the {'gradient' if all(finite) else 'loss'} is not a finite number at step {step + 1}, "
-            f"in {_name_packs(self._setup.train, packs)} of the train split",
+            f"in {name_packs(self._setup.train, packs)} of the train split",
             hint,
         )
 
     def _evaluation_is_due(self) -> bool:
-        step = self._progress.step
-        ends = step % self._schedule.steps_per_epoch == 0 or step == self._schedule.steps
-        return step > 0 and ends and self._progress.evaluated_step != step
+        step, every = self._progress.step, self._arguments.evaluate_every or self._schedule.steps_per_epoch
+        return (
+            step > 0 and (step % every == 0 or step == self._schedule.steps) and self._progress.evaluated_step != step
+        )
 
     def _evaluate(self) -> None:
-        """The loss on the test split. It draws no random numbers, and on SIGTERM it is given up."""
-        self._setup.model.eval()
-        total = torch.zeros((), device=self._device)
-        count, size = 0, self._schedule.batch_size
-        with torch.no_grad():
-            for start in range(0, len(self._setup.test), size):
-                if self._stop.received:
-                    return
-                batch = self._collate(self._setup.test, range(start, min(start + size, len(self._setup.test))))
-                loss, labelled = self._setup.packed_loss(batch)
-                total += loss
-                count += labelled
-        self._setup.model.train()
-        progress, mean = self._progress, (total / max(count, 1)).item()
-        progress.evaluated_step, progress.eval_loss = progress.step, mean
-        self._metrics.emit(EvalEvent(step=progress.step, eval_loss=mean))
-        if progress.best_loss is None or mean < progress.best_loss:
-            if self._arguments.keep == "best":
-                self._best.keep(self._setup.model, progress.step, mean)
-            progress.best_step, progress.best_loss, progress.worse_evaluations = progress.step, mean, 0
-        else:
-            progress.worse_evaluations += 1
+        """Evaluate the weights as they are. It draws no random numbers, and on SIGTERM it is given up."""
+        loss = self._setup.packed_loss.mean_over(self._test_batches(), lambda: self._stop.received)
+        if loss is None:
+            return
+        score, by, began = None, "", time.monotonic()
+        if self._setup.scorer is not None:
+            by = self._arguments.evaluate
+            if (score := self._setup.scorer.score(lambda: self._stop.received)) is None:
+                return
+            self._generation_seconds += time.monotonic() - began
+        self._metrics.emit(EvalEvent(self._progress.step, loss, score, by, time.monotonic() - began if by else 0.0))
+        if self._progress.evaluated(loss, score) and self._arguments.keep == "best":
+            self._best.keep(self._setup.model, self._progress.step)
+
+    def _reason(self, is_best: bool) -> str:
+        """Why the artifact gets these weights."""
+        progress, by = self._progress, self._arguments.evaluate
+        if is_best or (self._arguments.keep == "best" and progress.best_step == progress.step):
+            what = "lowest test loss" if by == "loss" else f"highest {by}"
+            return f"{what} of {progress.evaluations} evaluations"
+        return "last step"
+
+    def _seconds(self) -> float:
+        """Seconds of training and test loss since this start."""
+        return time.monotonic() - self._started - self._generation_seconds
 
     def _learns_no_more(self) -> bool:
-        """Whether the test loss has not fallen for as long as the arguments have patience."""
+        """Whether no evaluation has been better for as long as the arguments have patience."""
         patience = self._arguments.early_stopping_patience
         return 0 < patience <= self._progress.worse_evaluations
 
@@ -258,18 +277,17 @@ class _Training:
         return [self._collate(self._setup.train, numbers) for numbers in self._schedule.batches(step)]
 
     def _collate(self, packs: "Dataset", numbers: Sequence[int]) -> Batch:
-        """Some packs as one batch on the device. On a GPU the copy does not wait for what the GPU is doing."""
-        batch = collate([packs[number] for number in numbers], self._arguments.loss_on)
-        if self._device.type != "cuda":
-            return batch
-        return {
-            name: value.pin_memory().to(self._device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for name, value in batch.items()
-        }
+        """Some packs as one batch on the device."""
+        return on_device(collate([packs[number] for number in numbers], self._arguments.loss_on), self._device)
+
+    def _test_batches(self) -> Iterator[Batch]:
+        count, size = len(self._setup.test), self._schedule.batch_size
+        for start in range(0, count, size):
+            yield self._collate(self._setup.test, range(start, min(start + size, count)))
 
     def _say_step(self) -> None:
         progress, steps = self._progress, self._schedule.steps
-        seconds = time.monotonic() - self._started
+        seconds = self._seconds()
         self._metrics.emit(
             StepEvent(
                 step=progress.step,
@@ -278,7 +296,9 @@ class _Training:
                 loss=progress.unlogged_loss / progress.unlogged_steps,
                 learning_rate=self._schedule.learning_rate(progress.step - 1),
                 tokens_per_second=self._tokens / seconds,
-                eta_seconds=(steps - progress.step) * seconds / (progress.step - self._first_step),
+                eta_seconds=(steps - progress.step)
+                * (seconds + self._generation_seconds)
+                / (progress.step - self._first_step),
             )
         )
         progress.unlogged_loss, progress.unlogged_steps = 0.0, 0
@@ -293,16 +313,6 @@ class _Training:
                     folder, self._setup.model, self._optimizer, self._scaler, self._progress, self._generators
                 ),
             )
-
-
-def _name_packs(split: "Dataset", packs: Sequence[int]) -> str:
-    """`pack 3 (examples 7 to 9)`: packs and examples are numbered from 0, in the order of the split."""
-    counts = [len(lengths) for lengths in split.select_columns([EXAMPLE_LENGTHS])[EXAMPLE_LENGTHS]]
-    named = []
-    for pack in packs:
-        first = sum(counts[:pack])
-        named.append(f"pack {pack} (examples {first} to {first + counts[pack] - 1})")
-    return ", ".join(named)
 
 
 @contextmanager

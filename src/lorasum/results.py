@@ -72,7 +72,14 @@ class TrainResult:
     tokens_per_second: float
     seconds: float
     kept_step: int
-    """The step whose weights the artifact has: the last, or with `training.keep: best` the one of lowest loss."""
+    """The step whose weights the artifact has."""
+    kept_because: str
+    """Why it is this step, such as `highest rougeL of 3 evaluations`; empty for jobs of earlier versions."""
+    score: float | None
+    """Of these weights, 0 to 100, where the training was evaluated by a score; `scored_by` is its name."""
+    scored_by: str
+    generation_seconds: float
+    """What generating summaries for that took; in `seconds`, and not in `tokens_per_second`."""
     changed: tuple[str, ...] = ()
     """What the job was not made with, but would be today, such as the container scripts; `--again` makes another."""
 
@@ -178,7 +185,10 @@ class RowFailure:
 
 @dataclass(frozen=True, slots=True)
 class JudgeFigures:
-    """The judgement of a language model: mean marks from 1 to 5, and comparisons with the base model's summaries."""
+    """The judgement of a language model: mean marks from 1 to 5, and comparisons with the base model's summaries.
+
+    The marks are NaN where nothing was judged.
+    """
 
     model: str
     judged: int

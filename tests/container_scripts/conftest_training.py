@@ -17,6 +17,7 @@ from engine.checkpoint import Checkpoints
 from engine.memory import Memory, Plan
 from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
+from engine.scorer import Scorer
 from engine.stopping import StopSignal
 from engine.targets import resolve_targets
 from engine.trainer import Outcome, Setup, train_adapter
@@ -54,6 +55,7 @@ class Training:
     events: Events = field(default_factory=Events)
     dtype: torch.dtype = torch.float32
     resumed_from: Path | None = None
+    make_scorer: Callable[[Arguments, PackedLoss], Scorer] | None = None
 
     def run(self) -> Outcome:
         torch.manual_seed(self.arguments.seed)
@@ -64,8 +66,9 @@ class Training:
         self.resumed_from = checkpoints.claim()
         plan = Plan(self.arguments, 0, 2, Memory(0, 0, 0, 0, 0), 0)
         loss = PackedLoss(self.model, longest_example(self.train, self.test), self.arguments)
+        scorer = self.make_scorer(self.arguments, loss) if self.make_scorer else None
         return train_adapter(
-            Setup(self.model, loss, self.train, self.test, plan, self.dtype),
+            Setup(self.model, loss, self.train, self.test, plan, self.dtype, scorer),
             self.events,  # type: ignore[arg-type]
             StopSignal(),
             checkpoints,

@@ -107,7 +107,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Path, tiny_model
     shutil.copytree(tiny_model_dir, base)
     (base / "preprocessor_config.json").write_text("{}")
     job = Job(tmp_path_factory.mktemp("finished") / "ml", dataset, base, {BASE_SECONDS: "100"})
-    done = job.run(epochs=6, learning_rate=0.03, per_device_batch_size=2, lora_r=4, model_revision="v1")
+    flags: dict[str, object] = {"evaluate": "rougeL", "evaluate_every": 9, "evaluate_dialogues": 2}
+    done = job.run(epochs=6, learning_rate=0.03, per_device_batch_size=2, lora_r=4, model_revision="v1", **flags)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == job.events()
     return job
@@ -124,7 +125,10 @@ def test_a_job_says_what_it_does_in_order(finished: Job) -> None:
     assert steps[-1]["loss"] < steps[0]["loss"] - 0.02  # a random model with a frozen head cannot learn much
     assert start["lora_targets"] == ["query_key_value"]
     assert start["trainable_parameters"] == 2 * 4 * (32 + 96)
-    assert end["eval_loss"] == [event for event in events if event["event"] == "eval"][-1]["eval_loss"]
+    evaluations = [event for event in events if event["event"] == "eval"]
+    assert [event["step"] for event in evaluations] == [9, start["steps"]]
+    assert all(0 <= event["score"] <= 100 and event["generation_seconds"] > 0 for event in evaluations)
+    assert (end["eval_loss"], end["score"]) == (evaluations[-1]["eval_loss"], evaluations[-1]["score"])
 
 
 def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
@@ -150,6 +154,9 @@ def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
     assert {name: facts["bytes"] for name, facts in record["files"].items()} == {
         name: (model / name).stat().st_size for name in names - {"lorasum.json", "base_summaries.json"}
     }
+    kept = record["training"]
+    assert (kept["kept_step"], kept["kept_because"]) == (finished.events()[0]["steps"], "last step")
+    assert (kept["scored_by"], kept["score"]) == ("rougeL", finished.events()[-1]["score"])
     compared = record["merge_check"]
     assert compared["prompts"] == 2
     assert compared["from_adapter"] < 1e-4 < compared["from_base"]

@@ -158,6 +158,10 @@ def _result(run: RunContext, started: StartedJob) -> TrainResult:
         tokens_per_second=row.figures.tokens_per_second,
         seconds=row.figures.seconds,
         kept_step=row.figures.kept_step,
+        kept_because=row.figures.kept_because,
+        score=row.figures.score,
+        scored_by=row.figures.scored_by,
+        generation_seconds=row.figures.generation_seconds,
     )
 
 

@@ -97,11 +97,18 @@ class TrainingConfig(Section):
     """Type that the frozen model computes in. `auto` picks the fastest that is accurate on the device, and says why."""
     merge_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Element type of the merged model. `auto` keeps that of the base weights."""
+    evaluate: Annotated[Literal["loss", "rouge1", "rouge2", "rougeL", "rougeLsum"], LATER] = "loss"
+    """What a training is judged by while it runs: the loss on the test split, or the ROUGE score of summaries that the
+    model writes of test dialogues, which takes longer."""
+    evaluate_every: PositiveInt | None = None
+    """Optimizer steps between two evaluations; default: one after each epoch."""
+    evaluate_dialogues: Annotated[PositiveInt, LATER] = 100
+    """With a ROUGE score: how many test dialogues are summarised, the first ones of the split."""
     keep: Annotated[Literal["last", "best"], LATER] = "last"
-    """Which weights the artifact gets: those of the last step, or of the epoch with the lowest test loss. Few dialogues
-    and many epochs want `best`."""
+    """Which weights the artifact gets: those of the last step, or of the best evaluation. Few dialogues and many epochs
+    want `best`."""
     early_stopping_patience: PositiveInt | None = None
-    """Stop after this many epochs in a row without a lower test loss; default: never."""
+    """Stop after this many evaluations in a row that are not better than the best one; default: never."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the adapter's initial weights, of dropout and of the order of packs."""
     logging_steps: PositiveInt = 1

@@ -160,7 +160,10 @@ def _sentence(
     """One line about an event."""
     match event:
         case EvalEvent():
-            return f"step {event.step}: loss on the test split {loss(event.eval_loss)}"
+            said = f"step {event.step}: loss on the test split {loss(event.eval_loss)}"
+            if event.score is None:
+                return said
+            return f"{said}, {event.scored_by} {event.score:.1f}, generating took {duration(event.generation_seconds)}"
         case SavedEvent():
             return f"saved the {event.path}"
         case MergedEvent():

@@ -86,7 +86,11 @@ def _(result: TrainResult) -> RenderableType:
     rows = {
         "job": result.job,
         "loss": f"{loss(result.train_loss)} training, {loss(result.eval_loss)} test",
-        "weights": f"of step {result.kept_step:,}" if result.kept_step else "",
+        "score": f"{result.scored_by} {result.score:.1f}" if result.score is not None else "",
+        "weights": ": ".join(filter(None, [f"of step {result.kept_step:,}", result.kept_because]))
+        if result.kept_step
+        else "",
+        "generating": f"{duration(result.generation_seconds)} of the time" if result.generation_seconds else "",
         "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
         "artifact": result.artifact,
     }

@@ -11,6 +11,7 @@ from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.job_requests import training_request
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.contract import EvalEvent, event_line
 from lorasum.model_source import ModelRef
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"
@@ -45,6 +46,7 @@ def test_the_whole_request() -> None:
         "train:loss",
         "train:tokens_per_second",
         "eval:loss",
+        "eval:score",
     ]
     assert made == {
         "TrainingJobName": "chats-0123abcd",
@@ -120,6 +122,8 @@ def test_an_isolated_container_is_told_that_it_has_no_network() -> None:
         ("train:tokens_per_second", '{"event": "step", "loss": 1.25, "tokens_per_second": 812.5}', "812.5"),
         ("eval:loss", '{"event": "eval", "step": 9, "eval_loss": 2.5}', "2.5"),
         ("train:loss", '{"event": "eval", "step": 9, "eval_loss": 2.5}', None),
+        ("eval:score", event_line(EvalEvent(9, 2.5, 31.25, "rougeL", 4.0)), "31.25"),
+        ("eval:score", event_line(EvalEvent(9, 2.5)), None),
     ],
 )
 def test_metric_definitions_read_the_scripts_own_lines(metric: str, line: str, value: str | None) -> None:

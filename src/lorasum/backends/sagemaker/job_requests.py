@@ -21,6 +21,7 @@ _METRICS = {
     "train:loss": f'"loss": {_NUMBER}',
     "train:tokens_per_second": f'"event": "step".*"tokens_per_second": {_NUMBER}',
     "eval:loss": f'"event": "eval".*"eval_loss": {_NUMBER}',
+    "eval:score": f'"event": "eval".*"score": {_NUMBER}',
 }
 """Metric name → regex over the JSON lines of contract.event_line."""
 

@@ -1,0 +1,133 @@
+"""Scores a model while it is trained, by the summaries that it writes: ROUGE on some dialogues of the test split.
+
+The test loss says how likely the people's own words are to the model, and it often rises again while the summaries
+still become better. So a training can choose its weights by what they are wanted for. The prompts are those that the
+endpoint will get, decoding is greedy and draws no random numbers, and words are compared as in `lorasum evaluate`, only
+without stems (the stemmers are not in the container), so figures are a little lower here than there.
+
+Cost of an evaluation: the prompts once through the model, then one pass for each new token of a batch. Each pass
+dequantizes the base model once, as in training. docs/evaluation.md has a measured example.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from contract import TEST_FILE, DatasetFacts, HeldOutExample, fill_template, read_held_out
+from engine.arguments import Arguments
+from engine.failure import TrainingError
+from engine.routes import RoutedLoss
+from generation import AbandonedError, BrokenModelError, Generator, TooLargeError, decode, encode
+from rouge import best_rouge
+from words import Words
+
+_log = logging.getLogger(__name__)
+_WORDS = Words("")
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores one model again and again on the same dialogues.
+
+    Attributes:
+        metric: a field of rouge.Rouge.
+        prompts: token ids of each dialogue's prompt; None if the model's context is too short for it and a summary.
+        references: for each dialogue its references, as sentences of words.
+        new_tokens: longest summary, in tokens.
+    """
+
+    metric: str
+    loss: RoutedLoss
+    generator: Generator
+    tokenizer: Any
+    prompts: Sequence[list[int] | None]
+    references: Sequence[Sequence[Sequence[Sequence[str]]]]
+    new_tokens: int
+
+    def score(self, is_stopped: Callable[[], bool]) -> float | None:
+        """The mean over the dialogues, 0 to 100; None if `is_stopped` says so before the end.
+
+        Raises:
+            TrainingError: a prompt does not fit in GPU memory, or the model's logits are not finite.
+        """
+        summaries = self.summaries(is_stopped)
+        if summaries is None:
+            return None
+        scores = [
+            getattr(best_rouge(references, _WORDS.by_sentence(summary)), self.metric)
+            for references, summary in zip(self.references, summaries, strict=True)
+        ]
+        return float(sum(scores) / len(scores))
+
+    def summaries(self, is_stopped: Callable[[], bool]) -> list[str] | None:
+        """The model's summary of each dialogue, empty where the prompt is too long; None if it is stopped.
+
+        Raises:
+            TrainingError: as `score`.
+        """
+        asked = {place: prompt for place, prompt in enumerate(self.prompts) if prompt is not None}
+        try:
+            with self.loss.generating():
+                found = self.generator.complete(list(asked.values()), self.new_tokens, is_stopped, do_sample=False)
+        except AbandonedError:
+            return None
+        except BrokenModelError as error:
+            raise TrainingError(
+                str(error), "lower training.learning_rate, or set training.compute_dtype: float32"
+            ) from error
+        except TooLargeError as error:
+            raise TrainingError(
+                f"generating a summary of test dialogue {list(asked)[error.place] + 1} does not fit in GPU memory",
+                "lower data.max_length, or set training.evaluate: loss",
+            ) from error
+        texts = dict(zip(asked, decode(self.tokenizer, found), strict=True))
+        return [texts.get(place, "") for place in range(len(self.prompts))]
+
+
+def make_scorer(arguments: Arguments, loss: RoutedLoss, base: Path, folder: Path, dataset: DatasetFacts) -> Scorer:
+    """The scorer of a job that is evaluated by ROUGE.
+
+    Args:
+        base: folder of the base model, with its tokenizer.
+        folder: of the prepared dataset.
+
+    Raises:
+        TrainingError: the dataset has no test examples as text.
+    """
+    from transformers import AutoTokenizer
+
+    examples = _read_examples(folder / TEST_FILE, arguments.evaluate_dialogues)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    generator = Generator.of(loss.causal, tokenizer, dataset.eos_token_id)
+    texts = [fill_template(dataset.template, example.dialogue, dataset.control_tokens) for example in examples]
+    encoded = [encode(tokenizer, text, generator.eos_token_ids) for text in texts]
+    prompts = [ids if len(ids) + arguments.max_new_tokens <= generator.context else None for ids in encoded]
+    if too_long := prompts.count(None):
+        _log.warning("%d test dialogues are too long for the model and count as empty summaries", too_long)
+    return Scorer(
+        metric=arguments.evaluate,
+        loss=loss,
+        generator=generator,
+        tokenizer=tokenizer,
+        prompts=prompts,
+        references=[[_WORDS.by_sentence(text) for text in _references(example)] for example in examples],
+        new_tokens=arguments.max_new_tokens,
+    )
+
+
+def _read_examples(file: Path, count: int) -> list[HeldOutExample]:
+    """The first `count` test examples."""
+    try:
+        with file.open("rb") as lines:
+            return [read_held_out(line) for line in islice(lines, count)]
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"the test examples {file} cannot be read: {error}", "run `lorasum prepare` again, then train"
+        ) from error
+
+
+def _references(example: HeldOutExample) -> tuple[str, ...]:
+    return (example.summary, *example.other_references)
