@@ -37,6 +37,7 @@ def test_a_config_keeps_its_job_name(config: str, job: str) -> None:
             "2a7e875d5482",
         ),
         ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "5408d22a84fa"),
+        ({"columns": {"summary": ["summary1", "summary2"]}}, "47897bd76531"),
         ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "6cfb685a542a"),
     ],
 )

@@ -59,6 +59,43 @@ def test_rows_of_fine_tuning_tools_are_examples(row: dict[str, object], dialogue
     assert check(row, Columns()) == Example(dialogue, "They greet.")
 
 
+SEVERAL = Columns(summary=["summary", "summary1", "summary2"])
+
+
+@pytest.mark.parametrize(
+    ("row", "summary", "others"),
+    [
+        ({"summary1": "They greet.", "summary2": "Ana greets Ben."}, "They greet.", ("Ana greets Ben.",)),
+        ({"summary": "They greet."}, "They greet.", ()),
+        ({"summary1": " ", "summary2": "They greet."}, "They greet.", ()),
+        ({"summary1": None, "summary2": float("nan"), "summary": "They greet."}, "They greet.", ()),
+        ({"summary1": ["They greet.", "Hi."], "summary2": "Ho."}, "They greet.", ("Hi.", "Ho.")),
+    ],
+)
+def test_several_columns_are_several_references(row: dict[str, object], summary: str, others: tuple[str, ...]) -> None:
+    assert check({"dialogue": DIALOGUE, **row}, SEVERAL) == Example(DIALOGUE, summary, others)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, "no summary"),
+        ({"summary1": "", "summary2": " "}, "empty summary"),
+        ({"summary1": "They greet.", "summary2": 7}, "summary is not text"),
+    ],
+)
+def test_several_columns_without_a_text_are_no_summary(row: dict[str, object], reason: str) -> None:
+    rejected = check({"dialogue": DIALOGUE, **row}, SEVERAL)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == reason
+
+
+def test_a_file_without_any_of_several_columns_names_them_all() -> None:
+    data = DataConfig(train="a", test="b", columns=SEVERAL)
+    with pytest.raises(DataError, match="no column 'summary' or 'summary1' or 'summary2'; it has 'dialogue', 'tldr'"):
+        list(examples([("a:1", {"dialogue": DIALOGUE, "tldr": "They greet."})], "a", data, Tally()))
+
+
 def test_a_chat_that_does_not_end_with_the_assistant_has_no_summary() -> None:
     assert check({"messages": [ANSWER, USER]}, Columns()) == Rejected("no summary")
 

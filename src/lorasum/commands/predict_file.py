@@ -132,7 +132,7 @@ def _asked(row: Mapping[str, Any], number: int, place: str, columns: Columns, ho
     if not isinstance(dialogue, str) or not dialogue.strip():
         raise DataError(f"{place}: no text in {columns.dialogue!r}", _hint(columns))
     if reference is not None and not isinstance(reference, str):
-        raise DataError(f"{place}: {columns.summary!r} is not text", "leave it out where there is no reference")
+        raise DataError(f"{place}: {columns.summaries[0]!r} is not text", "leave it out where there is no reference")
     try:
         (dialogue + (reference or "")).encode("utf-8")
     except UnicodeEncodeError as error:

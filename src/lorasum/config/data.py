@@ -15,8 +15,14 @@ class Columns(Section):
     dialogue: str = "dialogue"
     """Column of the dialogue: a text, a list of messages (role and content, sender and text, ...), or what a chat app
     exported. docs/chats.md lists the forms."""
-    summary: str = "summary"
-    """Column of the summary: a text, or a list of references."""
+    summary: str | Annotated[list[str], Field(min_length=1)] = "summary"
+    """Column of the summary: a text, or a list of references. Several columns, such as [summary1, summary2], are as
+    many references: the first that has text is trained on, and the best one counts when test dialogues are scored."""
+
+    @property
+    def summaries(self) -> tuple[str, ...]:
+        """The columns of the summary."""
+        return (self.summary,) if isinstance(self.summary, str) else tuple(self.summary)
 
 
 class Messages(Section):

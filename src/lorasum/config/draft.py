@@ -82,7 +82,7 @@ def _data(draft: Draft) -> list[str]:
             f"  test_fraction: {draft.test_fraction:g}",
         ]
     mapped = (
-        [f"  columns: {{dialogue: {_value(columns.dialogue)}, summary: {_value(columns.summary)}}}"]
+        [f"  columns: {{dialogue: {_value(columns.dialogue)}, summary: {_value(columns.summaries[0])}}}"]
         if columns != Columns()
         else []
     )

@@ -105,7 +105,7 @@ def look(train: str | list[str], columns: Columns | None = None) -> Look:
     return Look(
         files=tuple(file.name for file in _files(source)),
         dialogue_column=columns.dialogue,
-        summary_column=columns.summary,
+        summary_column=columns.summaries[0],
         others=others,
         rows=seen.rows,
         examples=len(seen.lengths),
@@ -197,7 +197,7 @@ def _score(rows: Sequence[Mapping[str, Any]], columns: Columns) -> float:
     if shorter < 0.8 or different < 0.5 or not wordy or said_in_summaries > 0.5:
         return 0.0
     turns = sum(_has_turns(row.get(columns.dialogue), example.dialogue) for row, example in pairs) / len(pairs)
-    named = _is_named(columns.dialogue, _DIALOGUE_NAMES) + _is_named(columns.summary, _SUMMARY_NAMES)
+    named = _is_named(columns.dialogue, _DIALOGUE_NAMES) + _is_named(columns.summaries[0], _SUMMARY_NAMES)
     return 3.0 * turns + 2.0 * named
 
 

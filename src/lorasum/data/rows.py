@@ -33,7 +33,7 @@ class Fields(NamedTuple):
 
 def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
     """The dialogue and the summary of a row; each is None if the row has none."""
-    given = Fields(value_at(row, columns.dialogue), value_at(row, columns.summary))
+    given = Fields(value_at(row, columns.dialogue), _summary_of(row, columns))
     if given.holds_something or columns != Columns():
         first, *others = _references(given.summary)
         return Fields(given.dialogue, first, tuple(others))
@@ -50,6 +50,14 @@ def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
             texts = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
             return Fields("\n\n".join(texts), _answer(row[output]))
     return given
+
+
+def _summary_of(row: Mapping[str, Any], columns: Columns) -> Any:
+    """The value of the summary's column; of several columns, a list of what they hold."""
+    if isinstance(columns.summary, str):
+        return value_at(row, columns.summary)
+    held = [one for column in columns.summary for one in _references(value_at(row, column))]
+    return [one for one in held if one is not None and one == one] or None  # not NaN
 
 
 def value_at(row: Mapping[str, Any], column: str) -> Any:

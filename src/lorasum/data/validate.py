@@ -224,15 +224,17 @@ def _check_columns(file: _File, columns: Columns) -> None:
     Raises:
         DataError: it lacks one; the message lists the columns that it has.
     """
-    mapped: dict[str, str] = columns.model_dump()
+    mapped = {name: [one] if isinstance(one, str) else one for name, one in columns.model_dump().items()}
     missing = [
-        name for name, column in mapped.items() if column not in file.columns and value_at(file.last, column) is None
+        name
+        for name, several in mapped.items()
+        if all(column not in file.columns and value_at(file.last, column) is None for column in several)
     ]
     if file.columns and missing and not file.good:
         keys = " and ".join(f"data.columns.{name}" for name in missing)
         what = "columns that hold them" if len(missing) > 1 else f"column that holds the {missing[0]}"
         raise DataError(
-            f"{file.name} has no column {mapped[missing[0]]!r}; it has {_some(_names(file))}",
+            f"{file.name} has no column {' or '.join(map(repr, mapped[missing[0]]))}; it has {_some(_names(file))}",
             f"set {keys} to the {what}; known without columns: {KNOWN}",
         )
 

@@ -111,7 +111,7 @@ def _sniffed(header: str, expected: str, columns: Columns) -> str:
             names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
         except csv.Error:
             return (0, 0, False)
-        mapped = len({columns.dialogue, columns.summary} & set(names))
+        mapped = len({columns.dialogue, *columns.summaries} & set(names))
         return mapped, len(names), delimiter == expected
 
     return max(_DELIMITERS, key=score)

@@ -28,7 +28,8 @@ def rows_of(document: Mapping[str, Any], columns: Columns, split: Split) -> Iter
     Raises:
         ValueError: it holds several lists of rows, and nothing tells which one to take.
     """
-    mapped = [document.get(columns.dialogue), document.get(columns.summary)]
+    summaries = [document[column] for column in columns.summaries if column in document]
+    mapped = [document.get(columns.dialogue), *(summaries or [None])]
     if all(value is not None for value in mapped):
         if all(isinstance(value, Mapping) for value in mapped):
             return _by_column(document)

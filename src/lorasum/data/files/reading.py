@@ -41,7 +41,7 @@ def needed_columns(name: str, names: list[str], columns: Columns) -> list[str]:
     Raises:
         DataError: two needed columns have the same name.
     """
-    outer = (one if one in names else one.partition(".")[0] for one in (columns.dialogue, columns.summary))
+    outer = (one if one in names else one.partition(".")[0] for one in (columns.dialogue, *columns.summaries))
     mapped = list(dict.fromkeys(outer))
     needed = mapped if set(mapped) <= set(names) else names
     doubled = next((one for one in needed if one and names.count(one) > 1), None)
