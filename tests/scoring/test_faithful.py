@@ -8,14 +8,15 @@ import pytest
 
 from lorasum.scoring.faithful import findings
 from lorasum.scoring.quantities import quantities
+from lorasum.scoring.speakers import speakers_of
 from lorasum.scoring.style import style
 
 ROOT = Path(__file__).parents[2]
 LABELLED = Path(__file__).with_name("labelled_summaries.jsonl")
 REAL_DIALOGUES = ROOT.parent / "shared" / "data" / "dialogsum.dev.jsonl"
 
-RECALL = {"wrong number": 12, "wrong time": 12, "invented detail": 9, "wrong speaker": 2, "negation": 0}
-"""How many of the 12 planted errors of each kind are found. The rules do not see who does what, nor a "not"."""
+RECALL = {"wrong number": 12, "wrong time": 12, "invented detail": 9, "wrong speaker": 6, "negation": 0}
+"""How many of the 12 planted errors of each kind are found. The rules see a part of who does what, and no "not"."""
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -40,6 +41,23 @@ def test_reference_summaries_of_other_chats_are_free_of_findings() -> None:
     chats = rows(ROOT / "examples" / "chats" / "train.jsonl")
     flagged = [row for row in chats if findings(row["dialogue"], row["summary"])]
     assert len(flagged) / len(chats) < 0.02
+
+
+def exchanged(row: dict[str, str]) -> str | None:
+    """The row's summary with the names of its first two speakers exchanged; None if it does not name two."""
+    named = [name for name in speakers_of(row["dialogue"]) if name in row["summary"]]
+    if len(named) < 2:
+        return None
+    first, second = named[:2]
+    return row["summary"].replace(first, "\0").replace(second, first).replace("\0", second)
+
+
+def test_speakers_that_are_exchanged_are_found_at_the_rate_of_the_docs() -> None:
+    """The rules were not made with these chats in view, unlike with the labelled ones."""
+    pairs = [(row["dialogue"], exchanged(row)) for row in rows(ROOT / "examples" / "chats" / "train.jsonl")]
+    told = [findings(dialogue, summary) for dialogue, summary in pairs if summary]
+    hits = sum(any(finding.kind == "speaker" for finding in found) for found in told)
+    assert (hits, len(told)) == (20, 148)
 
 
 @pytest.mark.skipif(not REAL_DIALOGUES.exists(), reason="needs the real dialogues")
@@ -67,8 +85,14 @@ def test_reference_summaries_of_real_dialogues_are_free_of_findings() -> None:
         ("Ann: I saw him", "Ann saw Oskar.", [("name", "Oskar")]),
         ("Ann: I saw him", "Oskar's friend saw Ann.", [("name", "Oskar")]),
         ("Ann: are we all in?\nBen: yes\nCas: yes", "The three friends agree.", []),
-        ("Ann: I'll pay 40, you pay 60\nBen: fine", "Ben will pay 40.", [("speaker", "Ben: 40")]),
+        ("Ann: I'll pay 40, you pay 60\nBen: fine", "Ben will pay 40.", [("speaker", "Ben will pay 40")]),
         ("Ann: I'll pay 40, you pay 60\nBen: fine", "Ann will pay 40.", []),
+        ("Ann: I'll make soup\nBen: yum", "Ben will make soup.", [("speaker", "Ben will make soup")]),
+        ("Ann: I'll make soup\nBen: me too, soup is great", "Ben will make soup.", []),
+        ("Ann: should I make soup?\nBen: no, I will", "Ben will make soup.", []),
+        ("Ann: I'll make soup\nBen: yum", "Ann and Ben will make soup.", []),
+        ("Ann: I need a van on the move\nBen: ok", "Ben lends Ann a van for the move.", []),
+        ("Ann: twisted my ankle\nBen: oh no", "Ben has twisted her ankle.", [("speaker", "Ben has twisted her ankle")]),
         ("Ann: the hall is at 7 km", "It starts at 7:15.", [("time", "7:15")]),
     ],
 )

@@ -1,8 +1,8 @@
 """Does a summary say what the dialogue does not? Found offline, by rules: names, numbers, times and dates.
 
-The rules look for what can be told for certain: a value or a name that the dialogue does not have, and an amount or a
-time that one speaker names for themselves and the summary gives to another. They do not understand language: they
-miss a "not", and two people who change places. docs/evaluation.md has the measured precision and recall of each kind.
+The rules look for what can be told for certain: a value or a name that the dialogue does not have, and a deed that one
+speaker says of themselves and the summary gives to another (speakers.py). They do not understand language: they miss a
+"not", and most people who change places. docs/evaluation.md has the measured precision and recall of each kind.
 """
 
 import unicodedata
@@ -13,11 +13,11 @@ from typing import Literal
 import regex
 
 from lorasum.scoring.quantities import Quantity, quantities
+from lorasum.scoring.speakers import misattributed, speakers_of
 from lorasum.scoring.words import sentences
 
 FindingKind = Literal["name", "number", "time", "date", "speaker"]
 
-_SPEAKER = regex.compile(r"(?m)^\s*([^\n:]{1,40}?):\s+(.*)$")
 _WORD = regex.compile(r"[\p{L}\p{M}][\p{L}\p{M}\p{N}'’.-]*")
 _POSSESSIVE = regex.compile(r"['’]s?$|(?<=s)['’]$")
 _CAPITAL_NOUNS = (
@@ -29,15 +29,6 @@ _CAPITALISED = (
     "here's what what's who who's let let's mum mum's dad dad's"
 )
 _NO_NAMES = frozenset(_CAPITALISED.split())
-_ACTIONS = {
-    "pay": ("pay", "pays", "paying", "paid", "owe", "owes"),
-    "fetch": ("pick", "picks", "get", "gets", "fetch", "fetches", "collect", "collects"),
-    "bring": ("bring", "brings", "bringing"),
-    "lend": ("lend", "lends", "borrow", "borrows"),
-}
-_ACTION_OF = {form: action for action, forms in _ACTIONS.items() for form in forms}
-_CLAUSE = regex.compile(r"[.!?;,\n]| and | but | while | because | so ")
-_FIRST_PERSON = regex.compile(r"(?i)\bI(?:['’]ll|['’]m| will| can| could| have to| am going to)? (?:\w+ )?(\w+)\b")
 _DURATIONS = {"hour": 60, "hours": 60, "h": 60, "minute": 1, "minutes": 1, "min": 1, "mins": 1}
 
 
@@ -76,13 +67,16 @@ def findings(dialogue: str, summary: str, language: str = "en") -> list[Finding]
             for name in _names(summary)
             if not _is_known(name, known)
         ]
-    findings += _given_to_another(dialogue, summary, speakers)
+    if language == "en":
+        findings += [
+            Finding(
+                "speaker",
+                f"{told.subject} {told.deed}",
+                f"{' and '.join(told.speakers)}, not {told.subject}, says so of themselves",
+            )
+            for told in misattributed(dialogue, summary)
+        ]
     return sorted(findings, key=lambda finding: summary.find(finding.text))
-
-
-def speakers_of(dialogue: str) -> list[str]:
-    """The names before the colons of a dialogue's lines, each once, in order."""
-    return list(dict.fromkeys(match.group(1).strip() for match in _SPEAKER.finditer(dialogue)))
 
 
 def _is_said(quantity: Quantity, said: Sequence[Quantity], dialogue: str, speakers: int) -> bool:
@@ -147,33 +141,3 @@ def _plain(word: str) -> str:
     """`word` in lower case, without accents or a possessive ending: Zoë's is zoe."""
     bare = _POSSESSIVE.sub("", word.rstrip("."))
     return "".join(c for c in unicodedata.normalize("NFD", bare.casefold()) if not unicodedata.combining(c))
-
-
-def _given_to_another(dialogue: str, summary: str, speakers: Sequence[str]) -> list[Finding]:
-    """Amounts and times that the summary gives to another speaker than the only one who promises that deed with "I
-    will".
-
-    Obi: I'll pay 110 of this one          110 · pay · Obi
-    summary: Tamsin will pay £110          110 · pay · Tamsin
-    """
-    owners: dict[tuple[str, str, float], set[str]] = {}
-    for speaker, message in ((match.group(1).strip(), match.group(2)) for match in _SPEAKER.finditer(dialogue)):
-        for clause in _CLAUSE.split(message):
-            first = _FIRST_PERSON.search(clause)
-            action = _action_in(clause[first.start() :]) if first else None
-            for quantity in quantities(clause) if action else ():
-                owners.setdefault((action or "", quantity.kind, quantity.value), set()).add(speaker)
-    findings = []
-    for clause in _CLAUSE.split(summary):
-        subject = next((name for name in speakers if clause.strip().startswith(name)), None)
-        action = _action_in(clause) if subject else None
-        for quantity in quantities(clause) if action else ():
-            owner = owners.get((action or "", quantity.kind, quantity.value), set())
-            if owner and subject not in owner:
-                reason = f"{' and '.join(sorted(owner))}, not {subject}, says so of {quantity.text!r}"
-                findings.append(Finding("speaker", f"{subject}: {quantity.text}", reason))
-    return findings
-
-
-def _action_in(clause: str) -> str | None:
-    return next((_ACTION_OF[word] for word in regex.findall(r"[a-z]+", clause.lower()) if word in _ACTION_OF), None)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lorasum.scoring.faithful import speakers_of
+from lorasum.scoring.speakers import speakers_of
 from lorasum.scoring.words import Words
 
 
