@@ -1,11 +1,12 @@
 """evaluate: what is scored, what it costs, and what is kept."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_server import GOOD, JudgeServer
 from memory_backend import InMemoryBackend, RecordingReporter, context
 
 from lorasum import paths
@@ -230,6 +231,92 @@ def test_a_limit_that_cannot_be_read_is_refused(text: str, message: str) -> None
     with pytest.raises(LorasumError, match=message):
         limits([text])
     assert limits(["rouge1=40", "faithful=0.9"]) == {"rouge1": 40.0, "faithful": 0.9}
+
+
+@pytest.fixture
+def judge() -> Iterator[JudgeServer]:
+    made = JudgeServer()
+    yield made
+    made.close()
+
+
+def once(server: JudgeServer, said: str | tuple[int, str] | None) -> Callable[[dict[str, Any]], str | tuple[int, str]]:
+    """Says `said` of the second summary, or nothing at all if it is None, and gives the others good marks."""
+
+    def say(body: dict[str, Any]) -> str | tuple[int, str]:
+        if "number 1" not in str(body["messages"]):
+            return json.dumps(GOOD)
+        if said is None:
+            server.closed.wait()
+        return said or json.dumps(GOOD)
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("said", "judged", "words"),
+    [
+        ("I cannot judge.", 2, "1 of 3 summaries have no mark: the judge's answer has not the form of the rubric"),
+        ((429, "slow down"), 1, "2 of 3 summaries have no mark: the judge at"),
+        (None, 1, "did not answer in 3 s"),
+    ],
+)
+def test_what_a_bad_judge_has_not_judged_is_told_and_the_rest_stays(
+    make_config: Callable[..., Config],
+    deployed: Config,
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    judge: JudgeServer,
+    said: str | tuple[int, str] | None,
+    judged: int,
+    words: str,
+) -> None:
+    config = {"url": judge.url, "model": "judge-1", "timeout": 3 if said is None else 60}
+    judge.say = once(judge, said)
+    run = make_config(predict={"batch_size": 2}, evaluate={"judge": config})
+    told = RecordingReporter()
+    result = evaluate(context(run, backend, ledger, told), base=False)
+    assert result.judge is not None
+    assert (result.judge.judged, result.judge.coverage) == (judged, 3.0)
+    assert result.scores[TUNED].rouge1.mean == pytest.approx(75)
+    assert words in told.warnings[-1]
+    assert told.warnings[-1].endswith(")"), "it has a hint"
+
+    asked_before, judge.say = len(judge.requests), lambda _: json.dumps(GOOD)
+    again = evaluate(context(run, backend, ledger), base=False).judge
+    assert again is not None
+    assert again.judged == 3
+    assert len(judge.requests) == asked_before + 3 - judged, "what was judged is not asked again"
+
+
+def test_a_judge_that_never_gives_a_verdict_is_given_up(
+    make_config: Callable[..., Config],
+    deployed: Config,
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    judge: JudgeServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lorasum.commands.evaluate._GIVE_UP", 2)
+    judge.say = lambda _: "no"
+    run = make_config(predict={"batch_size": 2}, evaluate={"judge": {"url": judge.url, "model": "judge-1"}})
+    result = evaluate(context(run, backend, ledger), base=False).judge
+    assert result is not None
+    assert result.judged == 0
+    assert result.coverage != result.coverage, "no mark is no zero"
+    assert len(judge.requests) == 2 * 2, "two summaries, each asked about twice"
+
+
+def test_a_consistency_model_is_loaded_before_anything_is_asked(
+    make_config: Callable[..., Config], deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    model = {"id": str(tmp_path / "nothing")}
+    run = make_config(evaluate={"consistency_model": model})
+    with pytest.raises(LorasumError, match="there is no folder"):
+        evaluate(context(run, backend, ledger))
+    with pytest.raises(LorasumError, match="no model measures it"):
+        evaluate(context(deployed, backend, ledger), at_least={"consistency": 0.8})
+    assert not backend.requests
 
 
 def test_a_judge_that_fails_loses_nothing(

@@ -11,12 +11,14 @@ WRONG = [f"Ann meets Oskar at the gym at {hour}." for hour in range(1, 9)]
 
 
 def test_every_figure_is_a_mean_with_its_interval() -> None:
-    scores = mean_scores(score_summaries(DIALOGUES, REFERENCES, RIGHT, "en"))
+    scores = mean_scores(score_summaries(DIALOGUES, REFERENCES, RIGHT, "en", lambda _dialogue, _summary: 0.5))
     for name in FIGURES:
         figure = getattr(scores, name)
         assert figure.low <= figure.mean <= figure.high
     assert scores.faithful.mean == 1.0
     assert scores.speakers.mean == 1.0
+    assert scores.consistency is not None
+    assert scores.consistency.mean == 0.5
     # "ann meet ben at the gym at 1" has 8 words, all among the 9 of "ann and ben meet at the gym at 1": 2·8 / 17.
     assert scores.rouge1.mean == pytest.approx(100 * 16 / 17)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -45,7 +46,9 @@ from lorasum.ui.terminal import visible
 STATS = SplitStats(examples=160, packs=38, tokens=32000, completion_tokens=4000, longest_example=612, fill=0.94)
 MANIFEST = Manifest("abc", "{dialogue}", "org/model", None, 2, 1024, {"train": STATS}, {"too long": 3}, "0.1.0")
 PREPARED = PrepareResult("chats", "/data/abc", reused=False, manifest=MANIFEST, seconds=3.4)
-TRAINED = TrainResult("chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277, 38)
+TRAINED = TrainResult(
+    "chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277, 38, "last step", None, "", 0.0
+)
 DEPLOYED = DeployResult("chats", "chats", "http://127.0.0.1:4000", "/model", "chats-1", False, 4.2)
 DIALOGUES = [f"Ann: see you at {hour}\nBen: fine" for hour in range(1, 6)]
 REFERENCES = [[f"Ann and Ben meet at {hour}."] for hour in range(1, 6)]
@@ -268,6 +271,48 @@ def test_the_plan_says_what_is_quantized_and_what_is_slower() -> None:
     assert "one example at a time" not in plan
     slow = read("start", one_example_at_a_time=True, not_the_fastest_because="the packed loss is off")
     assert "this architecture is trained one example at a time: the packed loss is off" in "\n".join(said(slow))
+
+
+def test_an_evaluation_says_its_score_and_what_it_took() -> None:
+    told = read("eval", step=9, eval_loss=2.5, score=31.25, scored_by="rougeL", generation_seconds=12.0)
+    assert said(told) == ["· step 9: loss on the test split 2.500, rougeL 31.2, generating took 12.0 s"]
+    assert said(read("eval", step=9, eval_loss=2.5)) == ["· step 9: loss on the test split 2.500"]
+
+
+def test_one_dialogue_says_nothing_about_how_sure_a_figure_is(capsys: pytest.CaptureFixture[str]) -> None:
+    one = {"base model": mean_scores(BASE[:1]), "fine-tuned": mean_scores(TUNED[:1])}
+    compared = (compare("base model", TUNED[:1], BASE[:1]),)
+    nothing = JudgeFigures("judge-1", 0, math.nan, math.nan, math.nan, 0, 0, 0, 0.0)
+    render.show(replace(EVALUATED, examples=1, scores=one, comparisons=compared, worst=(), judge=nothing))
+    shown = capsys.readouterr().out
+    assert "±" not in shown
+    assert "1 test dialogue in en" in shown
+    assert "no difference that 1 dialogue can show" in shown
+    assert "judge-1 has judged nothing" in shown
+
+
+def test_how_probably_dialogues_entail_summaries_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    scored = [replace(one, consistency=0.5 + place / 10) for place, one in enumerate(TUNED)]
+    render.show(replace(EVALUATED, scores={"fine-tuned": mean_scores(scored)}))
+    assert "fine-tuned 0.70 (0.58 to 0.82)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_training_says_which_weights_it_kept_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    scored = replace(
+        TRAINED,
+        kept_step=9,
+        kept_because="highest rougeL of 4 evaluations",
+        score=31.25,
+        scored_by="rougeL",
+        generation_seconds=12.0,
+    )
+    render.show(scored)
+    shown = capsys.readouterr().out
+    assert "of step 9: highest rougeL of 4 evaluations" in shown
+    assert "rougeL 31.2" in shown
+    assert "12.0 s of the time" in shown
+    render.show(TRAINED)
+    assert "generating" not in capsys.readouterr().out
 
 
 def test_events_of_newer_and_older_scripts_are_shown() -> None:

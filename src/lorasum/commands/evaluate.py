@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from itertools import islice
@@ -33,6 +34,7 @@ _BASE = "--base"
 """Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
 _AGAIN = "free some disk, then evaluate again"
 _SHOWN = 10  # of the worst summaries
+_GIVE_UP = 3  # answers in a row that are no verdict
 
 
 def evaluate(
@@ -61,10 +63,11 @@ def evaluate(
         BackendError: an endpoint did not start or did not answer.
     """
     began = time.monotonic()
+    consistency = _consistency(run, at_least or {})
     summarizer = run.summarizer()
     examples = summarizer.held_out()[:limit]
     summaries = _all_summaries(run, summarizer, examples, base, other, concurrency)
-    language, scored = _scored(examples, summaries, run.config.evaluate.language)
+    language, scored = _scored(examples, summaries, run.config.evaluate.language, consistency)
     scores = {name: mean_scores(ones) for name, ones in scored.items()}
     return EvaluateResult(
         run=run.name,
@@ -132,7 +135,10 @@ def _write(run: RunContext, summarizer: Summarizer, scored: Sequence[ScoredSumma
 
 
 def _scored(
-    examples: Sequence[Example], summaries: Mapping[str, Sequence[str]], language: str
+    examples: Sequence[Example],
+    summaries: Mapping[str, Sequence[str]],
+    language: str,
+    consistency: Callable[[str, str], float] | None,
 ) -> tuple[str, dict[str, list[ScoredSummary]]]:
     """The language of the reference summaries, and all summaries with their scores, by the model that wrote them.
 
@@ -143,8 +149,24 @@ def _scored(
     if language == "auto":
         language = language_of([text for texts in references for text in texts])
     return language, {
-        name: score_summaries(dialogues, references, texts, language) for name, texts in summaries.items()
+        name: score_summaries(dialogues, references, texts, language, consistency) for name, texts in summaries.items()
     }
+
+
+def _consistency(run: RunContext, at_least: Mapping[str, float]) -> Callable[[str, str], float] | None:
+    """Loads the config's model, before anything is asked that costs time or money: it may not be usable."""
+    config = run.config.evaluate.consistency_model
+    if config is None:
+        if "consistency" in at_least:
+            raise LorasumError(
+                "--fail-under consistency: no model measures it",
+                "name one in evaluate.consistency_model; docs/evaluation.md shows how",
+            )
+        return None
+    from lorasum.scoring.consistency import Consistency
+
+    run.reporter.step(f"loading {config.id} to see whether the dialogues entail their summaries")
+    return Consistency(config).score
 
 
 def _missed(scores: Scores, at_least: Mapping[str, float]) -> tuple[str, ...]:
@@ -269,29 +291,39 @@ def _of_other(other: str, examples: Sequence[Example]) -> list[str]:
 def _judged(
     run: RunContext, tuned: Sequence[ScoredSummary], base: Sequence[ScoredSummary] | None
 ) -> JudgeFigures | None:
-    """The marks of the config's judge. If it fails, those it has given until then, with a warning."""
+    """The marks of the config's judge. A warning tells of summaries that it could not judge, and why."""
     if run.config.evaluate.judge is None:
         return None
-    from lorasum.scoring.judge import Judge
+    from lorasum.scoring.judge import Judge, NoVerdictError
 
     judge = Judge(run.config.evaluate.judge, _folder(run.name) / "judge.jsonl")
     verdicts, preferences = [], []
+    problem, in_a_row = None, 0
     run.reporter.step(f"asking the judge at {judge.config.url}: the dialogues are sent to it")
-    try:
-        for place, one in enumerate(tuned):
+    for place, one in enumerate(tuned):
+        try:
             verdicts.append(judge.mark(one.dialogue, one.summary))
             if base is not None:
                 preferences.append(judge.prefer(one.dialogue, one.summary, base[place].summary))
-            run.reporter.progress("judging", place + 1, len(tuned), f"${judge.usd:.2f}" if judge.usd else "")
-    except LorasumError as error:
-        run.reporter.warn(f"{error.message} ({error.hint})")
-    count = max(len(verdicts), 1)
+            in_a_row = 0
+        except LorasumError as error:
+            problem, in_a_row = error, in_a_row + 1
+            if not isinstance(error, NoVerdictError) or in_a_row == _GIVE_UP:
+                break
+        run.reporter.progress("judging", place + 1, len(tuned), f"${judge.usd:.2f}" if judge.usd else "")
+    if problem:
+        missing = len(tuned) - len(verdicts)
+        run.reporter.warn(f"{missing} of {len(tuned)} summaries have no mark: {problem.message} ({problem.hint})")
+
+    def mean(marks: Sequence[int]) -> float:
+        return sum(marks) / len(marks) if marks else math.nan
+
     return JudgeFigures(
         model=judge.config.model,
         judged=len(verdicts),
-        faithfulness=sum(verdict.faithfulness for verdict in verdicts) / count,
-        coverage=sum(verdict.coverage for verdict in verdicts) / count,
-        conciseness=sum(verdict.conciseness for verdict in verdicts) / count,
+        faithfulness=mean([verdict.faithfulness for verdict in verdicts]),
+        coverage=mean([verdict.coverage for verdict in verdicts]),
+        conciseness=mean([verdict.conciseness for verdict in verdicts]),
         better_than_base=preferences.count("first"),
         worse_than_base=preferences.count("second"),
         as_good_as_base=preferences.count("tie"),

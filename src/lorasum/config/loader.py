@@ -153,20 +153,22 @@ def _fill_empty_sections(data: dict[str, Any], model: type[BaseModel] = Config) 
 
 
 def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> Problems:
-    """Make the paths in `data` absolute: data.train, data.test, and a model.id that is written as one."""
+    """Make the paths in `data` absolute: data.train, data.test, and the id of a model that is written as one."""
     problems = []
-    for section, key in (("data", "train"), ("data", "test"), ("model", "id")):
-        values = data.get(section)
-        value = values.get(key) if isinstance(values, dict) else None
-        place = place_of(places, (section, key), "")
+    of_models: tuple[KeyPath, ...] = (("model", "id"), ("evaluate", "consistency_model", "id"))
+    for at in (("data", "train"), ("data", "test"), *of_models):
+        section: Any = data
+        for key in at[:-1]:
+            section = section.get(key) if isinstance(section, dict) else None
+        value = section.get(at[-1]) if isinstance(section, dict) else None
+        place = place_of(places, at, "")
         base = Path() if place.startswith("--set ") else folder
         try:
             if isinstance(value, list):
-                data[section][key] = [_absolute(item, base) if isinstance(item, str) else item for item in value]
-            elif isinstance(value, str) and (section == "data" or re.match(r"(\.\.?|~)(/|$)", value)):
-                data[section][key] = _absolute(value, base)
+                section[at[-1]] = [_absolute(item, base) if isinstance(item, str) else item for item in value]
+            elif isinstance(value, str) and (at not in of_models or re.match(r"(\.\.?|~)(/|$)", value)):
+                section[at[-1]] = _absolute(value, base)
         except (OSError, RuntimeError) as error:  # a link that leads to itself, no home folder
-            at: KeyPath = (section, key)
             problems.append((at, f"{place}: {dotted(at)}: cannot be followed ({shorten(str(error))})"))
     return problems
 

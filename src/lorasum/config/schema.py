@@ -187,6 +187,24 @@ class JudgeConfig(Section):
         return self
 
 
+class ConsistencyConfig(Section):
+    """A model that says whether a dialogue entails a summary. It runs on this machine, without code of its own."""
+
+    id: str
+    """Hub id of a model for natural language inference, or a folder (`./nli`, relative to this file)."""
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    """Commit of a hub model, all 40 digits: another commit would be another measure."""
+    label: str | None = None
+    """The label that means yes, where its name does not say so, such as LABEL_0."""
+
+    @model_validator(mode="after")
+    def _a_hub_model_is_pinned(self) -> "ConsistencyConfig":
+        is_folder = self.id.startswith((".", "/", "~"))
+        if is_folder == (self.revision is not None):
+            raise ValueError("a hub model needs its revision, and a folder has none; a folder is written ./name")
+        return self
+
+
 class EvaluateConfig(Section):
     """How summaries are scored."""
 
@@ -195,6 +213,8 @@ class EvaluateConfig(Section):
     compare with; 0 leaves that out."""
     language: Annotated[str, Field(pattern=r"^(auto|[a-z]{2})$")] = "auto"
     """Language of the summaries, as an ISO 639-1 code such as `de`; `auto` recognises it."""
+    consistency_model: ConsistencyConfig | None = None
+    """A model to ask whether each dialogue entails its summary; default: none."""
     judge: JudgeConfig | None = None
     """A language model to ask for its opinion; default: none, and nothing leaves this machine."""
 

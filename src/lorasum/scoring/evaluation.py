@@ -18,6 +18,7 @@ class ScoredSummary:
         id: place of the dialogue in the test split, from 1.
         references: the summaries that people wrote.
         findings: what the summary says and the dialogue does not.
+        consistency: how probably the dialogue entails it, 0 to 1; None if no model was asked.
     """
 
     id: int
@@ -27,6 +28,7 @@ class ScoredSummary:
     scores: TextScores
     findings: tuple[Finding, ...]
     style: Style
+    consistency: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Scores:
         rouge1, rouge2, rougeL, rougeLsum, chrf: 0 to 100.
         faithful: share of summaries without a finding, 0 to 1.
         copied, novel_bigrams, length, speakers: as in `Style`.
+        consistency: 0 to 1; None if no model was asked.
     """
 
     rouge1: Interval
@@ -49,6 +52,7 @@ class Scores:
     novel_bigrams: Interval
     length: Interval
     speakers: Interval
+    consistency: Interval | None = None
 
 
 _FIGURES: Final[Mapping[str, Callable[[ScoredSummary], float]]] = {
@@ -85,12 +89,17 @@ class Comparison:
 
 
 def score_summaries(
-    dialogues: Sequence[str], references: Sequence[Sequence[str]], summaries: Sequence[str], language: str
+    dialogues: Sequence[str],
+    references: Sequence[Sequence[str]],
+    summaries: Sequence[str],
+    language: str,
+    consistency: Callable[[str, str], float] | None = None,
 ) -> list[ScoredSummary]:
     """Score each summary by its references and by its dialogue.
 
     Args:
         language: ISO 639-1 code of the summaries' language.
+        consistency: how probably a dialogue, the first argument, entails a summary, the second; 0 to 1.
     """
     texts = text_scores(references, summaries, language)
     return [
@@ -102,6 +111,7 @@ def score_summaries(
             scores=scores,
             findings=tuple(findings(dialogue, summary, language)),
             style=style(dialogue, summary, language),
+            consistency=consistency(dialogue, summary) if consistency else None,
         )
         for number, (dialogue, targets, summary, scores) in enumerate(
             zip(dialogues, references, summaries, texts, strict=True), 1
@@ -115,7 +125,9 @@ def mean_scores(scored: Sequence[ScoredSummary]) -> Scores:
     Raises:
         ValueError: there is no summary.
     """
-    return Scores(**{name: interval([figure(one) for one in scored]) for name, figure in _FIGURES.items()})
+    means = {name: interval([figure(one) for one in scored]) for name, figure in _FIGURES.items()}
+    entailed = [one.consistency for one in scored if one.consistency is not None]
+    return Scores(**means, consistency=interval(entailed) if entailed else None)
 
 
 def compare(other: str, ours: Sequence[ScoredSummary], theirs: Sequence[ScoredSummary]) -> Comparison:

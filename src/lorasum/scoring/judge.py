@@ -57,6 +57,10 @@ class _Comparison(BaseModel):
     reason: str
 
 
+class NoVerdictError(BackendError):
+    """The judge has said something, which is no verdict. It may do better with the next summary."""
+
+
 class CapReachedError(LorasumError):
     """The judge has cost as much as the config allows. What it has judged is kept."""
 
@@ -77,7 +81,7 @@ class Judge:
 
     def __post_init__(self) -> None:
         if self.cache.is_file():
-            for line in self.cache.read_text(encoding="utf-8").splitlines():
+            for line in self.cache.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     stored = json.loads(line)
                     self._known[stored["question"]] = str(stored["answer"])
@@ -96,7 +100,8 @@ class Judge:
         """Marks of one summary.
 
         Raises:
-            BackendError: the judge does not answer, refuses, or answers no JSON of the rubric's form.
+            BackendError: the judge does not answer, or refuses.
+            NoVerdictError: it answers no JSON of the rubric's form, twice.
             CapReachedError: it has cost `max_usd`.
         """
         text = f"<dialogue>\n{dialogue}\n</dialogue>\n<summary>\n{summary}\n</summary>"
@@ -106,7 +111,7 @@ class Judge:
         """Which of two summaries is better. It is a tie if the judge's choice depends on their order.
 
         Raises:
-            BackendError, CapReachedError: as `mark`.
+            BackendError, NoVerdictError, CapReachedError: as `mark`.
         """
         straight, swapped = self._compare(dialogue, first, second), self._compare(dialogue, second, first)
         return straight if straight == {"first": "second", "second": "first", "tie": "tie"}[swapped] else "tie"
@@ -132,7 +137,7 @@ class Judge:
             if answer is not None:
                 self._remember(question, answer.model_dump_json())
                 return answer
-        raise BackendError(
+        raise NoVerdictError(
             f"the judge's answer has not the form of the rubric: {' '.join(said.split())[:200]!r}",
             f"choose another evaluate.judge.model than {self.config.model}",
         )
