@@ -3,15 +3,18 @@
 model/adapter/        PEFT's two files, code/ and lorasum.json
 model/*.safetensors   the merged weights, with config, tokenizer and generation defaults
 model/code/           the inference code
+model/README.md       the model card; the adapter has its own
 model/lorasum.json    the record, written last: an artifact that has it is whole
 """
 
 import shutil
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from card import CARD_FILE, card_text
 from contract import (
     ADAPTER_FOLDER,
     ARTIFACT_FORMAT,
@@ -48,6 +51,8 @@ def save_adapter(model: Any, output: Path, arguments: Arguments) -> Path:
     for folder in (half_made, adapter):
         shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(half_made)
+    for weights in half_made.glob("*.safetensors"):  # their library makes them with mode 0600, whatever the umask
+        shutil.copymode(half_made / "adapter_config.json", weights)
     half_made.rename(adapter)
     return adapter
 
@@ -112,7 +117,7 @@ def generation(arguments: Arguments) -> dict[str, float]:
 
 
 def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent, check: MergeCheck) -> None:
-    """Write lorasum.json in one step, after all other files, which it names: an artifact with a record is whole."""
+    """Write the model card, and last lorasum.json in one step, which names all files: an artifact with it is whole."""
     from engine.verify import file_facts
 
     record = ArtifactRecord(
@@ -128,8 +133,10 @@ def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done:
         training=done,
         versions={name: version(name) for name in _VERSIONS},
         merge_check=check,
-        files=file_facts(output),
     )
+    card = card_text(record, is_adapter=output.name == ADAPTER_FOLDER)
+    (output / CARD_FILE).write_text(card, encoding="utf-8")
+    record = replace(record, files=file_facts(output))
     half_made = output / f"{RECORD_FILE}.part"
     half_made.write_text(record_text(record), encoding="utf-8")
     half_made.replace(output / RECORD_FILE)

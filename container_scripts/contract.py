@@ -235,6 +235,8 @@ class DoneEvent:
         tokens_per_second: of training and test loss, without the time of generating.
         seconds: of the whole job.
         generation_seconds: what generating and scoring summaries took of that.
+        peak_memory_bytes: most that was held at once: of the GPU's memory by tensors, or else of the machine's by the
+            process; 0 for jobs of earlier versions.
     """
 
     train_loss: float | None
@@ -247,6 +249,7 @@ class DoneEvent:
     score: float | None = None
     scored_by: str = ""
     generation_seconds: float = 0.0
+    peak_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     stop = StopSignal()  # before the imports that take seconds
 
     from base_summaries import summarise_with_base
+    from engine import memory
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
     from engine.scorer import make_scorer
@@ -94,6 +95,8 @@ def train(arguments: Arguments, folders: Folders) -> int:
         resume_from,
     )
 
+    peak_memory = memory.peak_bytes(loaded.device)  # of the training: the merge below has a peak of its own
+
     # The adapter is what the GPU time was paid for, so it is written before anything else can fail.
     adapter = artifact.save_adapter(loaded.model, folders.model, arguments)
     metrics.emit(SavedEvent(ADAPTER_FOLDER))
@@ -102,7 +105,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     artifact.save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype, dataset.eos_token_id)
     artifact.save_code(adapter)
     check = check_merge(loaded.base, adapter, folders.model, first_prompts(packs), loaded.dtype, loaded.device)
-    done = figures(outcome, arguments, time.monotonic() - started)
+    done = figures(outcome, arguments, time.monotonic() - started, peak_memory)
     for folder in (adapter, folders.model):  # the adapter's record is one of the other's files
         artifact.save_record(folder, loaded.plan.arguments, dataset, done, check)
     asked, elapsed = artifact.generation(arguments), time.monotonic() - started
@@ -276,7 +279,7 @@ def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: 
     )
 
 
-def figures(outcome: "Outcome", arguments: Arguments, seconds: float) -> DoneEvent:
+def figures(outcome: "Outcome", arguments: Arguments, seconds: float, peak_memory: int) -> DoneEvent:
     """The job's figures; `seconds` of the whole job."""
     return DoneEvent(
         train_loss=outcome.train_loss,
@@ -289,6 +292,7 @@ def figures(outcome: "Outcome", arguments: Arguments, seconds: float) -> DoneEve
         score=outcome.score,
         scored_by=arguments.evaluate if outcome.score is not None else "",
         generation_seconds=outcome.generation_seconds,
+        peak_memory_bytes=peak_memory,
     )
 
 

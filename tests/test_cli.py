@@ -27,9 +27,14 @@ VERBS = [
     "evaluate",
     "teardown",
     "run",
+    "push",
+    "export",
     "status",
     "logs",
     "runs",
+    "clean",
+    "env",
+    "report",
     "config",
 ]
 
@@ -124,6 +129,38 @@ def test_every_verb_has_help_with_an_example(env: dict[str, str], verb: str) -> 
     assert "schema" in shown.stdout if verb == "config" else f"lorasum {verb}" in shown.stdout.split("╰")[-1]
 
 
+def test_a_shell_completes_verbs_and_options(env: dict[str, str]) -> None:
+    def completed(words: str, place: int) -> list[str]:
+        asked = {"_LORASUM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+        return call({**env, **asked}).stdout.split()
+
+    assert completed("lorasum tr", 1) == ["train"]
+    assert "--dry-run" in completed("lorasum train --dr", 2)
+    assert "--install-completion" in call(env, "--help").stdout
+
+
+def test_env_tells_versions_and_keeps_secrets(env: dict[str, str]) -> None:
+    secret = {"HF_TOKEN": "hf_" + "a" * 30, "AWS_SECRET_ACCESS_KEY": "abc/def"}
+    shown = call({**env, **secret}, "env", "--json").stdout
+    told = json.loads(shown)
+    assert told["packages"]["pydantic"]
+    assert told["variables"]["HF_TOKEN"] == "<redacted>"
+    assert not [one for one in secret.values() if one in shown]
+    assert told["free_bytes"] > 0
+
+
+def test_clean_asks_and_a_dry_run_deletes_nothing(env: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "runs" / "old"
+    folder.mkdir(parents=True)
+    assert "would delete run old" in call(env, "clean", "old", "--dry-run").stdout
+    refused = call(env, "clean", "old")
+    assert refused.returncode == 2
+    assert "pass --yes" in refused.stderr
+    assert folder.is_dir()
+    assert call(env, "clean", "old", "--yes").returncode == 0
+    assert not folder.exists()
+
+
 def test_version(env: dict[str, str]) -> None:
     assert call(env, "--version").stdout.startswith("lorasum 0.")
 
@@ -131,7 +168,7 @@ def test_version(env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepre"], "No such command 'prepre'. Did you mean 'prepare'?"),
+        (["tearown"], "No such command 'tearown'. Did you mean 'teardown'?"),
         (["prepare"], "Missing option '--config'"),
         (["prepare", "--fast"], "No such option: --fast"),
         (["config"], "Missing command."),

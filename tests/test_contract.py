@@ -63,6 +63,7 @@ DONE = DoneEvent(
     score=31.5,
     scored_by="rougeL",
     generation_seconds=2.5,
+    peak_memory_bytes=7_000,
 )
 LINES: list[tuple[Event, str]] = [
     (
@@ -95,7 +96,7 @@ LINES: list[tuple[Event, str]] = [
         DONE,
         '{"event": "done", "train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, '
         '"seconds": 10.0, "kept_step": 3, "kept_because": "highest rougeL of 4 evaluations", "score": 31.5, '
-        '"scored_by": "rougeL", "generation_seconds": 2.5}',
+        '"scored_by": "rougeL", "generation_seconds": 2.5, "peak_memory_bytes": 7000}',
     ),
     (
         StatusEvent("Downloading", 60.0, None),
@@ -161,7 +162,8 @@ RECORD_JSON = {
     "generation": {"max_new_tokens": 128, "temperature": 0.0},
     "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5,
         "seconds": 10.0, "kept_step": 3, "kept_because": "highest rougeL of 4 evaluations", "score": 31.5,
-        "scored_by": "rougeL", "generation_seconds": 2.5},
+        "scored_by": "rougeL", "generation_seconds": 2.5,
+        "peak_memory_bytes": 7000},
     "versions": {"torch": "2.9.0"},
     "merge_check": {"prompts": 2, "from_adapter": 0.001, "from_base": 0.25},
     "files": {"config.json": {"bytes": 7, "sha256": "ab12"}},
@@ -245,7 +247,8 @@ _OTHERS = {
     "compute_dtype": {"engine/arguments.py"},
     "loss_on": {"engine/arguments.py"},
     "manifest.json": {"engine/checkpoint.py"},  # a checkpoint's own, not the dataset's
-    "learning_rate": {"engine/trainer.py"},
+    "learning_rate": {"engine/trainer.py", "config/foreign.py"},
+    "base_model": {"card.py", "config/foreign.py"},  # a key of the hub's model cards, and of axolotl
 }
 
 
@@ -280,6 +283,8 @@ def test_no_key_column_file_or_variable_is_spelt_outside_the_contract() -> None:
 _OTHER_KEYS = {
     "backends/sagemaker/": "AWS's requests and answers",
     "backends/local/backend.py": "what each use of this machine needs",
+    "backends/local/container.py": "SageMaker's files and variables",
+    "card.py": "metadata of the hub's model cards",
     "backends/local/guard.py": "HTTP headers and ASGI messages",
     "cli/arguments.py": "verbs",
     "commands/evaluate.py": "rows of answers and of scored summaries",
@@ -291,6 +296,7 @@ _OTHER_KEYS = {
     "data/rows.py": "columns of other people's datasets",
     "data/settings.py": "its own record, two fields of which are not always hashed",
     "data/store.py": "the versioned manifest, of earlier versions too",
+    "gguf_export.py": "config.json and tokenizer.json of transformers",
     "hub.py": "kinds of repositories",
     "ledger.py": "columns of the ledger's table",
     "ledger_file.py": "details of ledgers of earlier versions",
@@ -298,6 +304,7 @@ _OTHER_KEYS = {
     "lifecycle/planning.py": "flags of the training script",
     "lifecycle/serving.py": "the request that serving containers take",
     "model_source.py": "tokenizer_config.json of transformers",
+    "pages/": "names that people read",
     "resources.py": "its own records, by column",
     "scoring/judge.py": "requests and answers of OpenAI's protocol",
     "ui/": "names that people read",

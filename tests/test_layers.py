@@ -10,12 +10,13 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 AWS = ("boto3", "botocore", "sagemaker", "s3transfer")
 LAYERS = [
+    ("api",),
     ("cli", "ui"),
     ("commands",),
     ("context",),
     ("lifecycle",),
     ("backends",),
-    ("data", "ledger", "scoring", "results"),
+    ("data", "ledger", "scoring", "results", "pages"),
     ("backends.records", "data.records", "data.settings", "resources", "ledger_file"),
     ("config", "data.personal", "reporting", "library"),
     ("contract", "files", "paths", "errors"),

@@ -39,7 +39,7 @@ from engine.routes import can_leave_out_logits
 from engine.targets import target_experts, target_layers
 from gpu import free_memory
 
-__all__ = ["Memory", "Plan", "estimate", "free_bytes", "plan_memory", "recompute_layers", "skeleton"]
+__all__ = ["Memory", "Plan", "estimate", "free_bytes", "peak_bytes", "plan_memory", "recompute_layers", "skeleton"]
 
 _USABLE = 0.9  # share of the free memory to plan with; the rest covers the estimate's error and fragmentation
 _HOPELESS = 1.1  # refuse above this share of the free memory: the estimate's error is smaller
@@ -169,6 +169,14 @@ def free_bytes(device: torch.device) -> int:
     """
     free = free_memory(device)
     return free if device.type == "cuda" else free // 2
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most bytes held at once up to now: by tensors on a GPU, or else by this whole process in the main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
 
 
 def estimate(

@@ -134,6 +134,21 @@ def folder_digest(folder: Path) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
 
+def disk_usage(folder: Path) -> tuple[int, float]:
+    """The bytes that a folder takes of the disk, and when its newest file was written. A hard link counts once."""
+    sizes: dict[tuple[int, int], int] = {}
+    newest = folder.stat().st_mtime if folder.is_dir() else 0.0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                there = os.lstat(Path(place) / name)
+            except FileNotFoundError:
+                continue  # a job that runs removes old checkpoints
+            sizes[there.st_dev, there.st_ino] = there.st_blocks * 512
+            newest = max(newest, there.st_mtime)
+    return sum(sizes.values()), newest
+
+
 def read_rows(content: bytes) -> Iterator[dict[str, object]]:
     """The objects of JSON Lines. Other lines are passed over, such as half a line that a killed process left."""
     for line in content.splitlines():

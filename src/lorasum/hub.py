@@ -1,6 +1,9 @@
-"""The Hugging Face hub: find the commit of a revision, and turn the hub's errors into errors for the user."""
+"""The Hugging Face hub: finds commits, pushes models, and turns the hub's errors into errors for the user."""
 
 import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from lorasum.errors import DataError, LorasumError, ModelError
@@ -75,3 +78,49 @@ def _causes(error: BaseException) -> list[BaseException]:
         causes.append(current)
         current = current.__cause__ or current.__context__
     return causes
+
+
+def push_files(repo: str, files: Mapping[str, Path | bytes], private: bool, message: str) -> str:
+    """Put files into a model repository as one commit, and make the repository if there is none. Returns its address.
+
+    Args:
+        files: by their path in the repository.
+        private: who may see it. A repository that is there has to be as private as asked, or nothing is uploaded.
+
+    Raises:
+        LorasumError: the hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    if not sys.stderr.isatty():  # on a terminal its bars show the upload
+        disable_progress_bars()
+    hub = HfApi()
+    try:
+        address = str(hub.create_repo(repo, private=private, exist_ok=True))
+        if private and not hub.repo_info(repo).private:
+            raise LorasumError(
+                f"the repository {repo} is public, and the model would be seen by everybody",
+                "say --public if that is meant, or name another repository",
+            )
+        added = [CommitOperationAdd(name, str(it) if isinstance(it, Path) else it) for name, it in files.items()]
+        hub.create_commit(repo, added, commit_message=message)
+    except HFValidationError as error:
+        raise LorasumError(f"{repo!r} is no name of a repository: {first_line(error)}", "write owner/name") from error
+    except (HfHubHTTPError, OSError, _no_connection()) as error:
+        raise _push_error(error, repo) from error
+    return address
+
+
+def _push_error(error: Exception, repo: str) -> LorasumError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401:
+        return LorasumError(
+            "the hub asks who you are", "set HF_TOKEN to a token that may write, or run `hf auth login`"
+        )
+    if status in (403, 404):
+        return LorasumError(f"your token may not write to {repo}", "take a token with write access to its owner")
+    if status is None:
+        return LorasumError(f"the hub cannot be reached: {first_line(error)}", "check the network and HF_ENDPOINT")
+    return LorasumError(f"the hub refused {repo}: {first_line(error)}", "run it again")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import ClassVar, Final, Literal
 
@@ -99,6 +99,8 @@ class TrainingJob(Resource):
         artifact: folder or URI of its artifact; empty before it completed.
         warm: whether its instance is kept, and billed, after its end.
         figures: its duration, losses and speed, from its `done` event.
+        hyperparameters: of its training script; none on record for jobs of earlier versions.
+        planned_seconds: how long its steps were expected to take when it was started; None if nobody had measured.
     """
 
     kind: ClassVar[str] = "training_job"
@@ -109,6 +111,8 @@ class TrainingJob(Resource):
     artifact: str = ""
     warm: bool = False
     figures: DoneEvent = NO_FIGURES
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    planned_seconds: float | None = None
 
     @property
     def kept_warm(self) -> bool:

@@ -35,6 +35,18 @@ class ExampleResult:
 
 
 @dataclass(frozen=True, slots=True)
+class TranslatedResult:
+    """The config that `init --from` wrote of another tool's."""
+
+    config: str
+    run: str
+    tool: str
+    left: tuple[str, ...]
+    """Keys of theirs without an exact counterpart, with their values."""
+    next: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PrepareResult:
     run: str
     dataset: str
@@ -222,6 +234,46 @@ class EvaluateResult:
     missed: tuple[str, ...]
     """Figures that are below what `--fail-under` asks for, one line each."""
     seconds: float
+    artifact: str = ""
+    """What was evaluated; empty in records of earlier versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportResult:
+    """The page that `report` wrote."""
+
+    run: str
+    page: str
+    compared_with: str
+    """The other run or job; empty if there is none."""
+    missing: tuple[str, ...]
+    """What the page lacks and why, one line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What `push` uploaded."""
+
+    run: str
+    job: str
+    repository: str
+    address: str
+    private: bool
+    what: str
+    """`merged model` or `adapter`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """The file that `export` wrote."""
+
+    run: str
+    job: str
+    file: str
+    bytes: int
+    architecture: str
+    """As GGUF names it."""
+    tensors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +286,32 @@ class TeardownResult:
 
 
 @dataclass(frozen=True, slots=True)
+class TeardownAllResult:
+    """What `teardown --all` did.
+
+    Attributes:
+        runs: those of this machine of which something ran.
+        elsewhere: what is on record as running in an account: only its own config says where that is.
+    """
+
+    runs: tuple[TeardownResult, ...]
+    elsewhere: tuple[str, ...]
+
+    @property
+    def remaining(self) -> tuple[str, ...]:
+        """What still runs, one line each."""
+        return (*(one for run in self.runs for one in run.remaining), *self.elsewhere)
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceStatus:
     """A recorded resource as `status` shows it.
 
     Attributes:
         usd: what this resource and earlier ones of its name have cost up to now; None if that is unknown.
         alarm: why it may cost money without need; empty if all is well.
+        progress: how far a training job is, or the losses that it ended with.
+        asked: whether its backend was asked about it; otherwise it is shown as recorded.
         detail: the fields of its kind, such as the artifact that an endpoint serves, and when its time is over.
     """
 
@@ -257,9 +329,13 @@ class ResourceStatus:
     usd: float | None
     detail: Mapping[str, object]
     alarm: str = ""
+    progress: str = ""
+    asked: bool = True
 
     @classmethod
-    def of(cls, row: Resource, usd: float | None, alarm: str = "") -> "ResourceStatus":
+    def of(
+        cls, row: Resource, usd: float | None, alarm: str = "", progress: str = "", asked: bool = True
+    ) -> "ResourceStatus":
         """The record of a row whose cost up to now is `usd`."""
         return cls(
             run=row.run,
@@ -276,6 +352,8 @@ class ResourceStatus:
             usd=usd,
             detail=details(row),
             alarm=alarm,
+            progress=progress,
+            asked=asked,
         )
 
 
@@ -299,6 +377,37 @@ class RunSummary:
 @dataclass(frozen=True, slots=True)
 class RunsResult:
     runs: tuple[RunSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanResult:
+    """What `clean` deleted, one line each, and the bytes that this freed."""
+
+    deleted: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnvResult:
+    """What `env` says of this machine.
+
+    Attributes:
+        gpus: each with its memory and driver.
+        home: the folder of everything that lorasum writes; `free_bytes` are left on its disk.
+        packages: version by name.
+        variables: those of the environment that lorasum or its libraries read; secrets are left out.
+    """
+
+    lorasum: str
+    python: str
+    system: str
+    cpu: str
+    gpus: tuple[str, ...]
+    home: str
+    free_bytes: int
+    container_scripts: str
+    packages: Mapping[str, str]
+    variables: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,9 @@ class InMemoryBackend:
         if self.jobs[job.name].status == "running":
             self.jobs[job.name] = self.outcome
 
+    def training_events(self, job: JobRef) -> Iterator[Event]:
+        yield from self.events
+
     def stop_training(self, job: JobRef) -> None:
         self._call("stop_training")
         if self.training_state(job).status == "running":
@@ -115,6 +118,10 @@ class InMemoryBackend:
 
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
         return self.files
+
+    def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
+        self._call("fetch_artifact")
+        return Path(self.artifact(job))
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         self._call("start_endpoint")
@@ -141,6 +148,9 @@ class InMemoryBackend:
     def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
         self._call("log_lines")
         yield from self.logs.get(kind, ())
+
+    def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
+        return f"memory:/{name}.log"
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
         return []

@@ -165,7 +165,7 @@ def test_deploy_serves_the_job_of_its_config_and_says_which(
     newer = train(context(make_config(lora={"r": 4}), backend, ledger))
     again = deploy(context(deployed, backend, ledger, told))
     assert (again.reused, again.job, again.artifact) == (True, mine.job, mine.artifact)
-    assert f"--job {newer.job} serves the newest" in told.steps[0]
+    assert f"--job {newer.job} takes the newest" in told.steps[0]
     chosen = deploy(context(deployed, backend, ledger), newer.job)
     assert (chosen.reused, chosen.job, chosen.artifact) == (False, newer.job, newer.artifact)
 

@@ -196,6 +196,13 @@ def test_tolerated_bad_rows_and_shared_dialogues_are_warned_of(make_config: Call
     assert result.manifest.splits["train"].examples == 11
     assert report.warnings[0].startswith("train.jsonl: 1 row left out (empty summary: 1); see ")
     assert "the test split shares a dialogue with 1 training example:" in report.warnings[1]
+    assert report.warnings[1].endswith("; the first is train.jsonl:4")
+    again = Recorder()
+    assert run(make_config(max_bad_rows=1), again).reused
+    assert [warning.partition(";")[0] for warning in again.warnings] == [
+        "1 row left out (empty summary: 1)",
+        "the test split shares a dialogue with 1 training example: its scores will flatter the model",
+    ], "what is wrong with the data is said as often as it is used"
 
 
 def test_cut_test_dialogue_is_stored_as_the_model_sees_it(make_config: Callable[..., Config], chats: Path) -> None:

@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 from memory_backend import DONE, Clock, InMemoryBackend, RecordingReporter, context
 
+from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict_text
 from lorasum.commands.run import run
 from lorasum.commands.status import status
 from lorasum.commands.teardown import plan_teardown, teardown
+from lorasum.commands.teardown_all import teardown_all
 from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.resources import OPEN, Endpoint, TrainingJob
-from lorasum.results import ResourceStatus
+from lorasum.resources import OPEN, Endpoint, Origin, TrainingJob
+from lorasum.results import ResourceStatus, TeardownResult
 
 
 def states(ledger: Ledger) -> dict[str, str]:
@@ -373,3 +375,52 @@ def test_what_another_region_holds_is_neither_judged_nor_forgotten(
     assert "endpoint far, on backend local, account 1, eu-west-1" in remaining
     with pytest.raises(LorasumError, match="still live in account 1, eu-west-1"):
         ledger.intend(replace(far, account_and_region=backend.account_and_region))
+
+
+def test_status_tells_how_far_a_job_is_and_how_it_ended(
+    config: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.outcome = JobState("running")
+    with pytest.raises(BackendError):
+        train(context(config, backend, ledger))
+    [job] = [row for row in status({"local": backend}, ledger).resources if row.kind == "training_job"]
+    assert job.progress == "step 3/9, loss 1.500, 6.0 s left"
+    [job] = [row for row in status({}, ledger).resources if row.kind == "training_job"]
+    assert (job.progress, job.asked) == ("", False), "nobody was asked"
+    backend.jobs[job.name] = backend.outcome = JobState("completed")
+    train(context(config, backend, ledger))
+    [job] = [row for row in status({"local": backend}, ledger).resources if row.kind == "training_job"]
+    assert job.progress == "loss 1.500, test 1.250"
+
+
+def test_what_is_gone_and_cost_nothing_is_left_out(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    teardown(context(deployed, backend, ledger))
+
+    def kinds(everything: bool) -> list[str]:
+        return [row.kind for row in status({"local": backend}, ledger, everything=everything).resources]
+
+    assert "endpoint" in kinds(True)
+    assert "endpoint" not in kinds(False)
+    [endpoint] = ledger.rows(Endpoint)
+    ledger.note(replace(endpoint, usd_per_hour=2.0, usd_total=6.1))
+    assert "endpoint" in kinds(False), "what it has cost stays to be seen"
+
+
+def test_all_runs_of_this_machine_are_torn_down_and_others_named(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    def torn(name: str) -> TeardownResult:
+        return teardown(context(Config.model_construct(name=name), backend, ledger))
+
+    cloud = Endpoint(run="desk", name="desk", backend="sagemaker", artifact="s3://b/m/", origin=Origin(template=""))
+    ledger.save(replace(ledger.intend(cloud), state="live"))
+    backend.live = lambda run: _live_of_chats(backend, run)  # type: ignore[method-assign]
+    result = teardown_all(ledger, backend, torn)
+    assert [(one.run, one.removed) for one in result.runs] == [("chats", ("endpoint chats",))]
+    assert result.remaining == ("endpoint desk of run desk, on sagemaker",)
+    assert states(ledger)["endpoint desk"] == "live", "nobody was asked about it"
+    assert teardown_all(ledger, backend, torn).runs == ()
+
+
+def _live_of_chats(backend: InMemoryBackend, run: str) -> list[RunningResource]:
+    return InMemoryBackend.live(backend, run) if run == "chats" else []

@@ -129,12 +129,15 @@ def test_a_job_says_what_it_does_in_order(finished: Job) -> None:
     assert [event["step"] for event in evaluations] == [9, start["steps"]]
     assert all(0 <= event["score"] <= 100 and event["generation_seconds"] > 0 for event in evaluations)
     assert (end["eval_loss"], end["score"]) == (evaluations[-1]["eval_loss"], evaluations[-1]["score"])
+    assert 50e6 < end["peak_memory_bytes"] < 20e9, "of a process with torch in it"
 
 
 def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
     model = finished.root / "model"
     names = {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()}
     assert names >= {
+        "README.md",
+        "adapter/README.md",
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
         "code/inference.py",
@@ -157,6 +160,8 @@ def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
     kept = record["training"]
     assert (kept["kept_step"], kept["kept_because"]) == (finished.events()[0]["steps"], "last step")
     assert (kept["scored_by"], kept["score"]) == ("rougeL", finished.events()[-1]["score"])
+    modes = {path.stat().st_mode & 0o777 for path in (model / "adapter").iterdir() if path.is_file()}
+    assert len(modes) == 1, "a group that may read the config may read the weights"
     compared = record["merge_check"]
     assert compared["prompts"] == 2
     assert compared["from_adapter"] < 1e-4 < compared["from_base"]
@@ -177,6 +182,21 @@ def test_the_base_model_summarises_as_its_endpoint_would(finished: Job) -> None:
     served = inference.model_fn(str(finished.base))
     answers = inference.predict_fn(inference.input_fn(request, "application/json"), served)
     assert [answer["generated_text"] for answer in answers] == list(stored.summaries)
+
+
+def test_the_card_is_in_the_hubs_format_and_its_code_runs(
+    finished: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import ModelCard
+
+    cards = {name: ModelCard.load(finished.root / "model" / name) for name in ("README.md", "adapter/README.md")}
+    assert [card.data.library_name for card in cards.values()] == ["transformers", "peft"]
+    assert [card.data.base_model for card in cards.values()] == [None, None], "a folder's name is no hub id"
+    assert f"{finished.events()[-1]['eval_loss']:.3f}" in cards["README.md"].text
+    [code] = re.findall(r"```python\n(.*?)```", cards["README.md"].text, re.DOTALL)
+    monkeypatch.chdir(finished.root / "model")
+    exec(code, {})
+    assert capsys.readouterr().out
 
 
 def test_the_merged_model_has_the_loss_that_the_job_reports(finished: Job) -> None:

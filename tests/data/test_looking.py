@@ -1,4 +1,4 @@
-"""What is found out about the data on the way: duplicates, near duplicates, personal data; and the report of it."""
+"""What is found out about the data on the way: duplicates, near duplicates, personal data."""
 
 import random
 from array import array
@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from lorasum.data.duplicates import NearDuplicates, Seen, key
 from lorasum.data.personal.finding import count_personal, redact
-from lorasum.data.records import Manifest, SplitStats
-from lorasum.data.report import page
 from lorasum.data.tokenize_pack import Tokens
 
 
@@ -82,16 +80,3 @@ def test_personal_data_is_taken_out() -> None:
     assert redact(CHAT, "US") == ("Ana: write to <EMAIL>\nBen: or call <PHONE>. Card <CARD>, at 10:30, 25.12.2024")
     assert redact("call 07911 123456 now", "GB") == "call <PHONE> now"
     assert redact("Ana: lunch at 12?", "US") == "Ana: lunch at 12?"
-
-
-def test_the_report_shows_the_figures_and_escapes_what_is_not_ours() -> None:
-    stats = SplitStats(3, 2, 900, 90, 400, 0.9, 100, "a:1", "a:2", (1, 0, 2))
-    left_out, shared = {"no summary": 4}, {"exact": 1, "near": 0}
-    manifest = Manifest("abc", "<b>{dialogue}", "org/m", None, 2, 512, {"train": stats}, left_out, "0.1.0", shared)
-    html = page("r<un", manifest)
-    assert "r&lt;un" in html
-    assert "&lt;b&gt;{dialogue}" in html
-    assert "<td>no summary</td><td>4</td>" in html
-    assert "shared with the test split: exact" in html
-    assert html.count("<rect") == 3
-    assert "267 to 400 tokens: 2" in html

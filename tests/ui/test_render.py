@@ -17,26 +17,37 @@ from rich.console import Console
 
 from lorasum.backends.records import Check
 from lorasum.contract import Event, StepEvent, read_event
-from lorasum.data.records import Manifest, SplitStats
+from lorasum.data.records import Look, Manifest, SplitStats
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.resources import Endpoint, Origin
 from lorasum.results import (
     BatchPrediction,
+    CleanResult,
     DeployResult,
+    EnvResult,
     EvaluateResult,
+    ExampleResult,
+    ExportResult,
+    InitResult,
     JudgeFigures,
     PlanResult,
     Prediction,
     PrepareResult,
+    PushResult,
     RenderedExample,
+    ReportResult,
     ResourceStatus,
     RowFailure,
     RunResult,
+    RunsResult,
+    RunSummary,
     StatusResult,
+    TeardownAllResult,
     TeardownResult,
     TrainPlan,
     TrainResult,
     TrainStarted,
+    TranslatedResult,
 )
 from lorasum.scoring.evaluation import compare, mean_scores, score_summaries
 from lorasum.ui import render
@@ -80,8 +91,21 @@ ENDPOINT = Endpoint(
     updated_at="2026-11-24T03:43:11",
 )
 ROW = ResourceStatus.of(ENDPOINT, 0.0)
+LOOK = Look(
+    ("a.csv",), "chat", "tldr", (), 12, 11, {"no summary": 1}, "a.csv:3: no summary", False, 90, 400, 50, 450, "en"
+)
 RESULTS = [
     RAN,
+    InitResult("run.yaml", "chats", "local", "org/model", 512, LOOK, ("lorasum prepare -c run.yaml",)),
+    ExampleResult("quickstart", ("configs/quickstart.yaml",), ("lorasum run -c configs/quickstart.yaml",)),
+    TranslatedResult("run.yaml", "chats", "axolotl", ("flash_attention: True",), ("lorasum prepare",)),
+    TeardownAllResult((TORN,), ("endpoint desk of run desk, on sagemaker",)),
+    RunsResult((RunSummary("chats", 1_500_000_000, "2026-11-24T03:43:11", True, 2.03, 30.1),)),
+    CleanResult(("run chats: 1.20 GB in /home/ann/runs/chats",), 1_200_000_000),
+    EnvResult("0.1.0", "3.11", "Linux", "2", ("A10G",), "/home/ann", 7, "/s", {"torch": "2"}, {"HF_HOME": "/hf"}),
+    PushResult("chats", "chats-1", "ann/chats", "https://hub.example/ann/chats", True, "adapter"),
+    ExportResult("chats", "chats-1", "/home/ann/m.gguf", 270_900_000, "llama", 272),
+    ReportResult("chats", "/home/ann/report.html", "desk", ("it has not been evaluated",)),
     StatusResult((ROW,)),
     StatusResult(()),
     BatchPrediction("a.jsonl", "b.jsonl", 3, 1.0),
@@ -137,6 +161,30 @@ def test_every_result_can_be_shown_on_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", "60")
     render.show(result)
     assert capsys.readouterr().out.strip()
+
+
+def test_a_dry_run_prints_a_request_that_is_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    request = {"TrainingImage": "763104351884.dkr.ecr.eu-central-1.amazonaws.com/" + "long-name-" * 12}
+    render.show(TrainPlan("chats", "chats-1", "/train.py", "m", "/d", {}, request))
+    assert json.loads(capsys.readouterr().out.partition("\n")[2]) == request
+
+
+def test_status_tells_progress_and_whom_it_did_not_ask(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    running = replace(ROW, kind="training_job", progress="step 3/9, loss 1.500, 6.0 s left")
+    render.show(StatusResult((running, ROW)))
+    shown = capsys.readouterr().out
+    assert "step 3/9, loss 1.500, 6.0 s left" in shown
+    assert "not asked" not in shown
+    render.show(StatusResult((replace(ROW, backend="sagemaker", asked=False),)))
+    shown = capsys.readouterr().out
+    assert "as recorded, not asked: sagemaker; with --config it is asked" in shown
+    assert "progress" not in shown
 
 
 def test_status_tells_what_runs_at_what_price_and_what_the_rest_cost(capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,6 +396,22 @@ def test_on_a_terminal_a_bar_moves_and_goes_away() -> None:
     assert "layer [1]" in shown
     assert "\x1b[?25l" in shown, "the cursor is hidden while the bar is there"
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "and it is back, whatever was left unfinished"
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    script = (
+        "from lorasum.ui.reporter import ConsoleReporter\n"
+        "with ConsoleReporter() as report:\n"
+        "    report.progress('converting', 1, 2, 'layer')\n"
+    )
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "dumb", "COLUMNS": "100"}
+    subprocess.run([sys.executable, "-c", script], stderr=theirs, env=env, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "converting: 50% · layer" in shown
+    assert "\x1b" not in shown
 
 
 def test_the_bar_of_a_resumed_training_shows_step_and_time_left() -> None:

@@ -98,6 +98,9 @@ class Backend(Protocol):
         Another process may follow the same job. Leaving the iterator does not stop the job.
         """
 
+    def training_events(self, job: JobRef) -> Iterator[Event]:
+        """Yield the events that the job's script has written up to now, of all attempts, without waiting for more."""
+
     def stop_training(self, job: JobRef) -> None:
         """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds.
 
@@ -119,6 +122,17 @@ class Backend(Protocol):
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
         """The artifact's files as they are now, by their path below it. With digests only where these take a few
         seconds."""
+
+    def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
+        """The artifact's files as a folder of this machine. Where they are elsewhere, they are copied into `folder`.
+
+        Args:
+            below: only files whose path begins with it. A second call copies what is missing.
+
+        Raises:
+            BackendError: it cannot be read.
+            OSError: `folder` cannot be written.
+        """
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.
@@ -162,6 +176,9 @@ class Backend(Protocol):
         Raises:
             BackendError: the log cannot be read.
         """
+
+    def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
+        """Where the log is, for people; and of a job the file of its figures, if there is one."""
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
         """The last lines of its log; empty if the user has the log as a file."""

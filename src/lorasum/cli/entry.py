@@ -7,20 +7,22 @@ import sys
 from typing import Annotated
 
 import typer
+import typer.core
 import typer.main
 
 from lorasum import __version__
-from lorasum.cli import overview, serving, streams, training
+from lorasum.cli import overview, serving, sharing, streams, training
 from lorasum.cli.arguments import as_meant
 from lorasum.cli.interrupts import INTERRUPTED, interrupts
 from lorasum.cli.options import Verbose, settings
 from lorasum.errors import LorasumError
 from lorasum.ui import render
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
-for verbs in (training, serving, overview):  # the order of the help
+app = typer.Typer(pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
+for verbs in (training, serving, sharing, overview):  # the order of the help
     app.add_typer(verbs.app)
 
+_COMPLETES = "_LORASUM_COMPLETE"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -68,7 +70,10 @@ def main() -> None:
 
 def _exit_code(arguments: list[str]) -> int:
     """Run one command, print its error if it fails, and return the exit code. Typer's own handler is not used."""
-    command = typer.main.get_group(app)
+    command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup), "there are several verbs"  # noqa: S101
+    if os.environ.get(_COMPLETES):  # the shell asks what could follow
+        command.main(arguments, prog_name="lorasum", complete_var=_COMPLETES)
     try:
         with command.make_context("lorasum", as_meant(arguments, command.commands)) as context:
             command.invoke(context)

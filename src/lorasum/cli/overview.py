@@ -1,14 +1,15 @@
-"""The verbs that only look: status, logs, runs, config."""
+"""The verbs that only look: status, logs, runs, report, env, config; and clean."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lorasum.cli.backends import backend, local
-from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose
-from lorasum.cli.verb import verb
-from lorasum.errors import OverdueError
+from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose, Yes
+from lorasum.cli.verb import confirm, verb
+from lorasum.errors import LorasumError, OverdueError
 from lorasum.ui import render
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ def status(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Set damaged records aside, and record anew what is there.")
     ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also what is gone and cost nothing.")] = False,
+    watch: Annotated[
+        float | None, typer.Option("--watch", min=1, metavar="SECONDS", help="Look again, until Ctrl-C.")
+    ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -41,8 +46,13 @@ def status(
     run = load_config(config, overrides or (), ConsoleReporter(quiet).warn) if config else None
     chosen = backend(run, Silent()) if run else local()
     backends, name = {"local": local(), chosen.name: chosen}, run.name if run else None
-    shown = status(backends, Ledger(warn=render.say), name, chosen if rebuild else None)
+    ledger = Ledger(warn=render.say)
+    shown = status(backends, ledger, name, chosen if rebuild else None, everything)
     render.show(shown, as_json)
+    while watch:
+        time.sleep(watch)
+        shown = status(backends, ledger, name, None, everything)
+        render.show_again(shown, as_json)
     if shown.alarms:
         hint = "`lorasum teardown` with the run's config ends it" + ("" if run else "; with --config, status asks AWS")
         raise OverdueError("; ".join(shown.alarms), hint)
@@ -67,6 +77,71 @@ def runs(as_json: Json = False, verbose: Verbose = False) -> None:
     from lorasum.ledger import Ledger
 
     render.show(runs(Ledger(warn=render.say)), as_json)
+
+
+@app.command(epilog="lorasum clean --older-than 30d --dry-run\n\nlorasum clean old-run --models --yes")
+def clean(
+    names: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Runs to delete from this disk.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="TIME", help="All runs not changed for so long: 30d, 12h.")
+    ] = None,
+    models: Annotated[bool, typer.Option("--models", help="Converted base models too; they are made again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Free this disk of old runs. What runs, here or in an account, is never touched."""
+    from lorasum.commands.clean import clean, plan_clean
+    from lorasum.config.duration import parse_duration
+    from lorasum.ledger import Ledger
+    from lorasum.results import CleanResult
+    from lorasum.ui.reporter import ConsoleReporter
+
+    try:
+        age = parse_duration(older_than) if older_than is not None else None
+    except ValueError as error:
+        raise LorasumError(f"--older-than {older_than}: it {error}", "write --older-than 30d") from error
+    ledger, machine = Ledger(warn=render.say), local()
+    planned = plan_clean(ledger, machine, names or (), age, models)
+    if dry_run:
+        for one in planned:
+            render.text(f"would delete {one}")
+        return
+    if planned and not yes:
+        confirm("Delete that?", [f"delete {one}" for one in planned])
+    result = clean(ledger, machine, ConsoleReporter(), planned) if planned else CleanResult((), 0)
+    render.show(result, as_json)
+
+
+@app.command(epilog="lorasum env")
+def env(as_json: Json = False, verbose: Verbose = False) -> None:
+    """Print versions, device and folders, for a bug report. Secrets are left out."""
+    from lorasum.commands.env import env
+
+    render.show(env(), as_json)
+
+
+@verb(
+    app,
+    "lorasum report -c configs/quickstart.yaml\n\n"
+    "lorasum report -c configs/quickstart.yaml --compare other-run --output page.html",
+)
+def report(
+    run: "RunContext",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="HTML", help="The page. Default: in the run's folder.")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="RUN", help="A run, or a training job, to stand beside it.")
+    ] = None,
+    job: Annotated[str | None, typer.Option("--job", metavar="NAME", help="The job; default: the newest.")] = None,
+    samples: Annotated[int, typer.Option("--samples", min=0, help="Test dialogues on the page.")] = 12,
+) -> object:
+    """Write one HTML page about a run: scores, curves, memory, cost, samples, data, versions."""
+    from lorasum.commands.report import report
+
+    return report(run, output, compare, job, samples)
 
 
 @config_app.command("schema", epilog="lorasum config schema > configs/lorasum.schema.json")

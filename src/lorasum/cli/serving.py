@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorasum.cli.options import Concurrency, Sets, Yes
-from lorasum.cli.verb import confirm, verb
-from lorasum.errors import LorasumError
+from lorasum.cli.backends import local
+from lorasum.cli.options import CONFIG, Concurrency, Json, Overrides, Quiet, Sets, Verbose, Yes
+from lorasum.cli.verb import confirm, perform, verb
+from lorasum.errors import BackendError, LorasumError
+from lorasum.ui import render
 
 if TYPE_CHECKING:
     from lorasum.context import RunContext
@@ -98,19 +100,61 @@ def evaluate(
     return evaluate(run, limit, base, compare, concurrency, limits(fail_under or ()))
 
 
-@verb(app, "lorasum teardown -c configs/quickstart.yaml --yes")
+@app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes\n\nlorasum teardown --all")
 def teardown(
-    run: "RunContext",
+    config: Annotated[Path | None, CONFIG] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every run of this machine; needs no config.")] = False,
     yes: Yes = False,
     data: Annotated[bool, typer.Option("--data", help="Delete the prepared datasets too.")] = False,
     artifacts: Annotated[bool, typer.Option("--artifacts", help="Delete the trained models too.")] = False,
-) -> object:
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
     """Stop everything that the run has running, and check that nothing is left."""
+    if everything and (config or data or artifacts or overrides):
+        raise LorasumError("--all takes only --yes, --json and --quiet", "it stops what runs, and deletes no files")
+    if everything:
+        _tear_all_down(yes, as_json, quiet)
+    elif config is None:
+        raise LorasumError("no run is named", "give --config, or --all for every run of this machine")
+    else:
+        given = {"yes": yes, "data": data, "artifacts": artifacts}
+        perform(_tear_down, given, config, overrides or [], as_json, quiet)
+
+
+def _tear_down(run: "RunContext", yes: bool, data: bool, artifacts: bool) -> object:
     from lorasum.commands.teardown import plan_teardown, teardown
 
     if not yes:
         confirm("Do that?", plan_teardown(run, data=data, artifacts=artifacts))
     return teardown(run, data=data, artifacts=artifacts)
+
+
+def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
+    from lorasum.commands.teardown import teardown
+    from lorasum.commands.teardown_all import runs_here, teardown_all
+    from lorasum.config.schema import Config
+    from lorasum.context import RunContext
+    from lorasum.ledger import Ledger
+    from lorasum.ui.reporter import ConsoleReporter
+
+    ledger, machine = Ledger(warn=render.say), local()
+    if not yes and (names := runs_here(ledger, machine)):
+        confirm("Do that?", [f"stop what runs of run {name}" for name in names])
+    with ConsoleReporter(quiet) as report:
+        # Of a config, teardown needs the run's name only.
+        result = teardown_all(
+            ledger,
+            machine,
+            lambda name: teardown(RunContext(Config.model_construct(name=name), lambda: machine, ledger, report)),
+        )
+    render.show(result, as_json)
+    if result.remaining:
+        raise BackendError(
+            f"still there: {'; '.join(result.remaining)}", "run `lorasum teardown` with each run's config"
+        )
 
 
 @verb(app, "lorasum run -c configs/quickstart.yaml")

@@ -41,6 +41,9 @@ def init(
     example: Annotated[
         str | None, typer.Option("--example", metavar="NAME", help="Write an example: quickstart, qwen or bloomz.")
     ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="YAML", help="Take over a config of axolotl or LLaMA-Factory.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -52,6 +55,13 @@ def init(
         if data or any((name, model, place, dialogue, summary, test)):
             raise LorasumError("--example takes only --output, --force and --json", "leave the others out")
         render.show(write_example(example, output, force), as_json)
+        return
+    if source is not None:
+        from lorasum.commands.init_from import init_from
+
+        if data or any((model, place, dialogue, summary, test)):
+            raise LorasumError("--from takes only --output, --name, --force and --json", "leave the others out")
+        render.show(init_from(source, output or Path("run.yaml"), name, force), as_json)
         return
     wishes = Wishes(name, model, place, dialogue, summary, test)
     ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None

@@ -3,7 +3,7 @@
 import inspect
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -45,7 +45,7 @@ def verb(
         def call(
             config: Path, overrides: list[str] | None, quiet: bool, verbose: bool, as_json: bool = False, **given: Any
         ) -> None:
-            _perform(function, given, config, [*(overrides or ()), *_overrides(own, given)], as_json, quiet)
+            perform(function, given, config, [*(overrides or ()), *_overrides(own, given)], as_json, quiet)
 
         call.__doc__, call.__name__ = function.__doc__, function.__name__
         call.__annotations__ = {option.name: option.annotation for option in options}
@@ -70,9 +70,9 @@ def _overrides(options: list[inspect.Parameter], given: dict[str, Any]) -> list[
     ]
 
 
-def _perform(
+def perform(
     function: Callable[..., object],
-    given: dict[str, Any],
+    given: Mapping[str, object],
     config: Path,
     overrides: list[str],
     as_json: bool,

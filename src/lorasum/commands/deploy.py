@@ -6,17 +6,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from lorasum.backends.base import Backend, is_here
+from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER
-from lorasum.errors import BackendError, LorasumError
-from lorasum.lifecycle import endpoints, expiry, jobs
+from lorasum.errors import BackendError
+from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.artifacts import check_artifact
+from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
-from lorasum.lifecycle.planning import is_job_of
 from lorasum.lifecycle.serving import Summarizer
 from lorasum.model_source import ModelRef
 from lorasum.resources import Endpoint, Origin, TrainingJob
@@ -38,8 +38,7 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
     """
     began = time.monotonic()
     with run.hold() as held:
-        chosen = _chosen_job(run, job)
-        _check_artifact(run.backend, chosen)
+        chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
         settings = _settings(run.config)
         before = run.ledger.find(Endpoint, run.name, run.name)
         endpoint = _serving_already(held, chosen.artifact, settings)
@@ -121,36 +120,3 @@ def _base(origin: Origin) -> ModelRef:
         if folder.is_absolute()
         else ModelRef(origin.model, origin.model_revision or None)
     )
-
-
-def _chosen_job(run: RunContext, name: str | None) -> TrainingJob:
-    """The completed job of this name; without one, the newest that this config describes."""
-    done = [row for row in jobs.recorded(run.ledger, run.name, run.backend) if row.state == "done"]
-    if not done:
-        raise LorasumError(f"run {run.name!r} has no trained model", "run `lorasum train` with this config first")
-    newest = done[-1]
-    if name is not None:
-        named = [row for row in done if row.name == name]
-        if not named:
-            raise LorasumError(
-                f"run {run.name!r} has no completed job {name!r}", f"it has {', '.join(row.name for row in done)}"
-            )
-        return named[0]
-    fitting = [row for row in done if is_job_of(row, run.config)]
-    if not fitting:
-        raise LorasumError(
-            f"run {run.name!r} was trained with another configuration: its newest model is that of job {newest.name}",
-            f"run `lorasum train` with this config, or choose that model with --job {newest.name}",
-        )
-    if fitting[-1].name != newest.name:
-        run.reporter.step(
-            f"serving job {fitting[-1].name}, which this config describes; --job {newest.name} serves the newest"
-        )
-    return fitting[-1]
-
-
-def _check_artifact(backend: Backend, job: TrainingJob) -> None:
-    if backend.training_state(JobRef(job.name, job.location)).status != "completed":
-        raise LorasumError(
-            f"the artifact of job {job.name} is no longer at {job.artifact}", "run `lorasum train` again"
-        )

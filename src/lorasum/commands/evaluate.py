@@ -5,7 +5,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.errors import LorasumError
-from lorasum.files import make_folder, read_rows, write_file, writing
+from lorasum.files import make_folder, read_rows, writing
 from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.answers import Answers
 from lorasum.lifecycle.artifacts import base_summaries
@@ -24,6 +23,7 @@ from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.serving import Summarizer
 from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult, JudgeFigures
+from lorasum.scoring import kept
 from lorasum.scoring.baselines import lead
 from lorasum.scoring.evaluation import FIGURES, ScoredSummary, Scores, compare, mean_scores, score_summaries, worst
 from lorasum.scoring.text import language_of
@@ -69,7 +69,7 @@ def evaluate(
     summaries = _all_summaries(run, summarizer, examples, base, other, concurrency)
     language, scored = _scored(examples, summaries, run.config.evaluate.language, consistency)
     scores = {name: mean_scores(ones) for name, ones in scored.items()}
-    return EvaluateResult(
+    result = EvaluateResult(
         run=run.name,
         examples=len(examples),
         language=language,
@@ -80,7 +80,11 @@ def evaluate(
         judge=_judged(run, scored[TUNED], scored.get(BASE)),
         missed=_missed(scores[TUNED], at_least or {}),
         seconds=time.monotonic() - began,
+        artifact=summarizer.endpoint.artifact,
     )
+    with writing(Path(result.summaries), _AGAIN):
+        kept.write_result(result)
+    return result
 
 
 def limits(texts: Sequence[str]) -> dict[str, float]:
@@ -128,9 +132,9 @@ def _all_summaries(
 
 def _write(run: RunContext, summarizer: Summarizer, scored: Sequence[ScoredSummary]) -> Path:
     """Write the tuned model's summaries with their scores and findings, and return the file."""
-    file = _folder(run.name) / f"scored-{_key(run, summarizer.origin, summarizer.endpoint.artifact)}.jsonl"
+    file = kept.scored_file(_folder(run.name), _key(run, summarizer.origin, summarizer.endpoint.artifact))
     with writing(file, _AGAIN):
-        write_file(file, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in scored))
+        kept.write_scored(file, scored)
     return file
 
 
@@ -208,10 +212,10 @@ def _of_base(
 ) -> list[str] | None:
     """The base model's summaries: those that are kept, or those of an endpoint that is started for them and deleted."""
     model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
-    kept = _known_of_base(run, _kept(run, origin, model, BASE))
-    missing = [place for place in range(len(examples)) if place not in kept]
+    known = _known_of_base(run, _kept(run, origin, model, BASE))
+    missing = [place for place in range(len(examples)) if place not in known]
     if not missing:
-        return [kept[place]["summary"] for place in range(len(examples))]
+        return [known[place]["summary"] for place in range(len(examples))]
     price = run.backend.usd_per_hour("endpoint")
     if price != 0 and not whatever_it_costs:
         second = f"a second endpoint{price_note(price)}"

@@ -25,7 +25,8 @@ def logs(run: RunContext, endpoint: bool = False, follow: bool = False) -> Itera
         what = "endpoint" if endpoint else "training job"
         raise LorasumError(f"run {run.name!r} has no {what}", "`lorasum status` shows what there is")
     row = max(rows, key=lambda one: (one.state in OPEN, one.updated_at))
-    run.reporter.step(f"log of {row.kind.replace('_', ' ')} {row.name}")
+    where = backend.log_place("endpoint" if endpoint else "training_job", run.name, row.name)
+    run.reporter.step(f"log of {row.kind.replace('_', ' ')} {row.name}: {where}")
     lines = backend.log_lines("endpoint" if endpoint else "training_job", run.name, row.name, follow)
     some = False
     for line in lines:

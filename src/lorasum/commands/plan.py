@@ -1,7 +1,7 @@
 """Plan: what a run would take and cost, and whether it can start. Nothing is created, and nothing is guessed."""
 
 from lorasum.context import RunContext
-from lorasum.lifecycle.estimates import Workload, measured_speed
+from lorasum.lifecycle.estimates import Workload, measured_speed, seconds_of
 from lorasum.lifecycle.planning import example_job, planned_job
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
@@ -33,7 +33,7 @@ def plan(run: RunContext) -> PlanResult:
         packs=work.packs,
         steps=work.steps,
         tokens=work.tokens,
-        seconds=work.tokens / speed.tokens_per_second if speed and work.tokens else None,
+        seconds=seconds_of(work, speed),
         seconds_from=speed.source if speed else "",
         usd_per_hour=price,
         longest_seconds=longest,

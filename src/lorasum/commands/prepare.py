@@ -12,14 +12,17 @@ from lorasum.data import store
 from lorasum.data.files.s3 import S3Login
 from lorasum.data.making import Recipe, make_dataset
 from lorasum.data.oddities import Oddities
-from lorasum.data.report import write_report
+from lorasum.data.records import Manifest
 from lorasum.data.settings import Settings
 from lorasum.data.sources import open_sources
+from lorasum.data.telling import tell_again
 from lorasum.errors import LorasumError, ModelError
-from lorasum.files import maker_lock, writing
+from lorasum.files import maker_lock, write_file, writing
 from lorasum.model_source import ModelRef, chat_template, load_tokenizer, resolve_model, tokenizer_identity
 from lorasum.resources import Dataset
 from lorasum.results import PrepareResult, RenderedExample
+
+_ON_THE_PAGE = 3  # examples
 
 
 def prepare(run: RunContext, show: int = 0) -> PrepareResult:
@@ -50,9 +53,11 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         if manifest is None:
             with maker_lock(dataset, lambda: report.step("waiting for another process that prepares this run")):
                 manifest = store.read_manifest(dataset) or make_dataset(dataset, recipe, rejects, oddities, report)
+        if reused:
+            tell_again(manifest, rejects, report)
         if not page.exists():  # a killed prepare may not have written it
             with writing(page):
-                write_report(page, run.name, manifest)
+                write_file(page, _page(run.name, dataset, manifest, recipe.model, rejects))
         run.backend.store_dataset(run.name, dataset)
     except BaseException as error:
         with suppress(LorasumError):  # the first error matters, and not that the ledger cannot be written either
@@ -96,6 +101,14 @@ def _chat_template(model: ModelRef, wanted: bool | None) -> str | None:
             "set data.format: template, or choose an instruct model",
         )
     return template
+
+
+def _page(run: str, dataset: Path, manifest: Manifest, model: ModelRef, rejects: Path) -> str:
+    """The page on the dataset, with some examples as the model sees them."""
+    from lorasum.pages.data_page import data_page  # here: a dataset that is there needs no page
+
+    address = f"../{rejects.parent.name}/{rejects.name}" if rejects.exists() else ""
+    return data_page(run, manifest, _rendered(dataset, model, _ON_THE_PAGE), address)
 
 
 def _rendered(dataset: Path, model: ModelRef, count: int) -> tuple[RenderedExample, ...]:

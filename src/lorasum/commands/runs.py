@@ -1,13 +1,12 @@
 """runs: every run of this machine, with what it takes of the disk, when it was last changed, its cost and its score."""
 
-import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
 from lorasum import paths
-from lorasum.files import read_rows
+from lorasum.files import disk_usage, read_rows
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import cost
 from lorasum.resources import Resource
@@ -32,7 +31,7 @@ def runs(ledger: Ledger) -> RunsResult:
 
 def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
     folder = paths.run_dir(name)
-    size, newest = _disk(folder)
+    size, newest = disk_usage(folder)
     recorded = max((row.updated_at for row in rows), default="")
     return RunSummary(
         run=name,
@@ -42,21 +41,6 @@ def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
         usd=_sum(cost(row, now) for row in rows),
         rouge_l=_score(folder / "evaluations"),
     )
-
-
-def _disk(folder: Path) -> tuple[int, float]:
-    """The bytes that a folder takes of the disk, and when its newest file was written. A hard link counts once."""
-    sizes: dict[tuple[int, int], int] = {}
-    newest = folder.stat().st_mtime if folder.is_dir() else 0.0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                status = os.lstat(Path(place) / name)
-            except FileNotFoundError:
-                continue  # a job that runs removes old checkpoints
-            sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
-            newest = max(newest, status.st_mtime)
-    return sum(sizes.values()), newest
 
 
 def _sum(costs: Iterable[float | None]) -> float | None:

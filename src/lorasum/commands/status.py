@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lorasum import paths
+from lorasum.amounts import duration, loss
 from lorasum.backends.base import Backend, is_here
+from lorasum.contract import StepEvent
+from lorasum.errors import BackendError
 from lorasum.ledger import Ledger, usable
 from lorasum.ledger_file import damage_mark
 from lorasum.lifecycle.costs import cost
@@ -13,7 +16,7 @@ from lorasum.lifecycle.lock import HeldRun, RunBusyError, hold
 from lorasum.lifecycle.rebuild import rebuild, runs_here
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.reporting import Silent
-from lorasum.resources import Resource, Unreadable
+from lorasum.resources import Resource, TrainingJob, Unreadable
 from lorasum.results import ResourceStatus, StatusResult
 
 _LOCK_TAKES = 10  # seconds to wait for another process
@@ -24,6 +27,7 @@ def status(
     ledger: Ledger,
     run: str | None = None,
     rebuild_on: Backend | None = None,
+    everything: bool = True,
 ) -> StatusResult:
     """The ledger's resources and what they have cost, of all runs or of one, oldest change first.
 
@@ -32,6 +36,7 @@ def status(
     Args:
         backends: by name; resources of others are shown as recorded.
         rebuild_on: records of `run`, or of all runs with a folder here, are rebuilt from what this backend shows.
+        everything: whether to show what is gone and cost nothing, too.
 
     Raises:
         BackendError: a backend could not be asked.
@@ -44,7 +49,7 @@ def status(
         sources = [rebuild_on] if rebuild_on else [] if readable is ledger else list(backends.values())
         for source in sources:
             done += _rebuilt(source, readable, run)
-        return replace(_status(backends, readable, run), rebuilt=tuple(done))
+        return replace(_status(backends, readable, run, everything), rebuilt=tuple(done))
 
 
 def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:
@@ -55,7 +60,7 @@ def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:
     return done
 
 
-def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None) -> StatusResult:
+def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None, everything: bool) -> StatusResult:
     forgotten = [name for name in runs_here() if run in (None, name) and not ledger.resources(name)]
     if forgotten:
         ledger.warn(
@@ -75,9 +80,31 @@ def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None) ->
 
     def shown(row: Resource) -> ResourceStatus:
         was_asked = (row.run, row.backend) in asked and _can_be_asked(row, backends)
-        return ResourceStatus.of(row, cost(row, now), alarm(row, now, was_asked))
+        progress = _progress(row, backends[row.backend] if was_asked else None)
+        knows = was_asked or not row.is_open
+        return ResourceStatus.of(row, cost(row, now), alarm(row, now, was_asked), progress, knows)
 
-    return StatusResult(tuple(shown(row) for row in ledger.resources(run)))
+    rows = [shown(row) for row in ledger.resources(run)]
+    return StatusResult(tuple(row for row in rows if everything or row.state != "gone" or row.usd != 0))
+
+
+def _progress(row: Resource, backend: Backend | None) -> str:
+    """How far a job is, by its newest event, or the losses that it ended with; empty where nobody knows."""
+    if not isinstance(row, TrainingJob):
+        return ""
+    if row.state == "done":
+        return f"loss {loss(row.figures.train_loss)}, test {loss(row.figures.eval_loss)}"
+    reference = backend.find_training(row.run, row.name) if backend else None
+    if backend is None or reference is None:
+        return ""
+    try:
+        steps = [event for event in backend.training_events(reference) if isinstance(event, StepEvent)]
+    except BackendError:
+        return ""  # whoever may not read the log sees the rest
+    if not steps:
+        return "before its first step"
+    step = steps[-1]
+    return f"step {step.step:,}/{step.steps:,}, loss {loss(step.loss)}, {duration(step.eta_seconds)} left"
 
 
 def _reconcile_all(held: HeldRun) -> None:

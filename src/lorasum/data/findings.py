@@ -23,6 +23,7 @@ class Findings:
     Attributes:
         taken_out: with `data.redact`, how many items of personal data were replaced, by kind.
         left_in, left_in_at: with `data.redact`, how many long numbers of unknown meaning stay, and the first one's row.
+        shared, shared_at: training dialogues that stand in the test split, `exact` and `near`, and the first one's row.
         longest, shortest: tokens and place of such an example of the split at hand.
         control: for each row that holds a control token, the token and the row's place.
     """
@@ -32,6 +33,7 @@ class Findings:
     left_in: int = 0
     left_in_at: str = ""
     shared: Counter[str] = field(default_factory=Counter)
+    shared_at: dict[str, str] = field(default_factory=dict)
     test_dialogues: Seen = field(default_factory=Seen)
     near: NearDuplicates = field(default_factory=NearDuplicates)
     longest: tuple[int, str] = (0, "")
@@ -88,7 +90,10 @@ def compared(
         else:
             exact = findings.test_dialogues.contains(np.array(dialogues, np.uint64))
             near = np.array(findings.near.find(tokens), bool) & ~exact
-            findings.shared.update({"exact": int(exact.sum()), "near": int(near.sum())})
+            for kind, found in (("exact", exact), ("near", near)):
+                findings.shared[kind] += int(found.sum())
+                if found.any():
+                    findings.shared_at.setdefault(kind, batch[int(found.argmax())][0])
         lengths = [len(one.ids) for one in tokens]
         for length, pick in ((max(lengths), "longest"), (min(lengths), "shortest")):
             known = getattr(findings, pick)[0]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lorasum.config.data import DataConfig
 from lorasum.data.findings import Findings
+from lorasum.data.records import Manifest
 from lorasum.data.validate import Tally
 from lorasum.reporting import Reporter
 
@@ -18,7 +19,7 @@ def tell(tallies: Mapping[str, Tally], findings: Findings, data: DataConfig, rej
     """
     for name, tally in tallies.items():
         _tell_left_out(name, tally, data, rejects, report)
-    _tell_shared(findings, report)
+    _tell_shared(findings.shared, findings.shared_at, report)
     _tell_personal(findings, data, report)
     if findings.control:
         text, where = findings.control[0]
@@ -36,18 +37,31 @@ def _tell_left_out(name: str, tally: Tally, data: DataConfig, rejects: Path, rep
         report.warn(f"{name}: {counted(tally.cut, 'dialogue')} cut at the start to fit {data.max_length:,} tokens")
 
 
-def _tell_shared(findings: Findings, report: Reporter) -> None:
-    exact, near = (findings.shared.get(kind, 0) for kind in ("exact", "near"))
-    if exact:
-        report.warn(
-            f"the test split shares a dialogue with {counted(exact, 'training example')}: "
-            "its scores will flatter the model"
-        )
-    if near:
-        report.warn(
-            f"{counted(near, 'training example')} nearly the same as one of the test split: "
-            "its scores will flatter the model"
-        )
+def tell_again(manifest: Manifest, rejects: Path, report: Reporter) -> None:
+    """Repeat what is wrong with a dataset that was made earlier, as far as its manifest says."""
+    if left_out := {reason: count for reason, count in manifest.dropped.items() if count}:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in left_out.items())
+        report.warn(f"{counted(sum(left_out.values()), 'row')} left out ({reasons}); see {rejects}")
+    _tell_shared(manifest.shared_with_test, {}, report)
+    if kinds := ", ".join(counted(count, kind) for kind, count in manifest.personal.items() if count):
+        report.warn(f"the chats seem to hold personal data ({kinds}); --redact takes it out")
+
+
+def _tell_shared(shared: Mapping[str, int], places: Mapping[str, str], report: Reporter) -> None:
+    """Warn of training dialogues that stand in the test split.
+
+    Args:
+        places: of the first of each kind, where that is known.
+    """
+    said = {
+        "exact": "the test split shares a dialogue with {}",
+        "near": "{} nearly the same as one of the test split",
+    }
+    for kind, text in said.items():
+        if count := shared.get(kind, 0):
+            first = f"; the first is {places[kind]}" if kind in places else ""
+            examples = text.format(counted(count, "training example"))
+            report.warn(f"{examples}: its scores will flatter the model{first}")
 
 
 def _tell_personal(findings: Findings, data: DataConfig, report: Reporter) -> None:

@@ -40,11 +40,17 @@ class Speed:
     source: str
 
 
+def seconds_of(work: Workload | None, speed: Speed | None) -> float | None:
+    """How long the steps of a training take at a measured speed; None where one of them is not known."""
+    return work.tokens / speed.tokens_per_second if work and work.tokens and speed else None
+
+
 def outlook(work: Workload | None, speed: Speed | None) -> str:
     """The end of a line about a job: its work, and the time of its steps at a measured speed."""
     if work is None:
         return ""
-    minutes = f"about {work.tokens / speed.tokens_per_second / 60:,.0f} min" if speed else "a time that nobody measured"
+    seconds = seconds_of(work, speed)
+    minutes = "a time that nobody measured" if seconds is None else f"about {seconds / 60:,.0f} min"
     source = f" by the speed of {speed.source}" if speed else ""
     return f": {work.steps:,} steps, {work.tokens:,} tokens, {minutes}{source}"
 

@@ -11,7 +11,7 @@ from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.costs import limit_note, price_note
-from lorasum.lifecycle.estimates import Speed, measured_speed, outlook
+from lorasum.lifecycle.estimates import Speed, measured_speed, outlook, seconds_of
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.lifecycle.standing import standing
@@ -50,7 +50,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour)
     if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
         _refuse_what_cannot_end(job, speed, limit)
-    row = ledger.intend(row)
+    row = ledger.intend(replace(row, planned_seconds=seconds_of(job.work, speed)))
     held.reporter.step(f"starting job {name}{_terms(row, limit)}{outlook(job.work, speed)}")
     try:
         reference = backend.start_training(replace(job.spec, max_seconds=limit))
@@ -141,6 +141,7 @@ def _row(held: HeldRun, planned: PlannedJob, name: str, known: JobRef | None) ->
         origin=planned.origin,
         usd_per_hour=held.backend.usd_per_hour("training_job"),
         usd_before=held.backend.training_usd(known) if known else 0.0,
+        hyperparameters=planned.spec.hyperparameters,
     )
 
 
@@ -150,10 +151,8 @@ def _terms(row: TrainingJob, limit: int | None) -> str:
 
 def _refuse_what_cannot_end(job: PlannedJob, speed: Speed | None, limit: int | None) -> None:
     """Refuse a job that would reach a limit before its end, by a measured speed: its cost would be for nothing."""
-    if limit is None or speed is None or job.work is None:
-        return
-    needed = job.work.tokens / speed.tokens_per_second
-    if needed > limit:
+    needed = seconds_of(job.work, speed)
+    if limit is not None and speed is not None and needed is not None and needed > limit:
         raise LorasumError(
             f"this job needs {needed / 3600:.2g} h for its steps at the {speed.tokens_per_second:,.0f} tokens/s of "
             f"{speed.source}, and limits allow {limit / 3600:.2g} h",

@@ -1,11 +1,12 @@
-"""Shows the results of the verbs that only look: status, runs."""
+"""Shows the results of the verbs that only look: status, runs, report, env; and of clean."""
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lorasum.results import ResourceStatus, RunsResult, StatusResult
+from lorasum.amounts import dollars
+from lorasum.results import CleanResult, EnvResult, ReportResult, ResourceStatus, RunsResult, StatusResult
 from lorasum.ui.body import body
-from lorasum.ui.pieces import dollars, new_table
+from lorasum.ui.pieces import facts, headline, new_table
 
 
 @body.register
@@ -15,12 +16,23 @@ def _(result: StatusResult) -> RenderableType:
         return Group(*done, Text("nothing was created yet"))
     costs = any(resource.usd_per_hour != 0 for resource in result.resources)
     ends = any(resource.is_open and resource.detail.get("expires_at") for resource in result.resources)
-    more = [*(["ends (UTC)"] if ends else []), *(["$/h", "cost"] if costs else [])]
+    progress = any(resource.progress for resource in result.resources)
+    more = [
+        *(["progress"] if progress else []),
+        *(["ends (UTC)"] if ends else []),
+        *(["$/h", "cost"] if costs else []),
+    ]
     table = new_table("run", "what", "name", "state", "backend", "since (UTC)", *more)
     for resource in result.resources:
-        end = [_end(resource)] if ends else []
-        table.add_row(*_status_row(resource), *end, *(_costs(resource) if costs else ()))
-    return Group(*done, table)
+        more_cells: list[RenderableType] = [
+            *([resource.progress] if progress else []),
+            *([_end(resource)] if ends else []),
+            *(_costs(resource) if costs else []),
+        ]
+        table.add_row(*_status_row(resource), *more_cells)
+    not_asked = sorted({resource.backend for resource in result.resources if not resource.asked})
+    hint = Text(f"as recorded, not asked: {', '.join(not_asked)}; with --config it is asked", style="dim")
+    return Group(*done, table, *([hint] if not_asked else []))
 
 
 def _end(resource: ResourceStatus) -> Text:
@@ -65,3 +77,31 @@ def _(result: RunsResult) -> RenderableType:
         changed = one.changed_at[:16].replace("T", " ")
         table.add_row(one.run, changed, state, f"{one.bytes / 1e9:,.2f} GB", dollars(one.usd), score)
     return table
+
+
+@body.register
+def _(result: ReportResult) -> RenderableType:
+    what = f"{result.run} beside {result.compared_with}" if result.compared_with else result.run
+    missing = {f"missing {number}": line for number, line in enumerate(result.missing, 1)}
+    return Group(headline("reported", what, "one file, which loads nothing"), facts({"page": result.page, **missing}))
+
+
+@body.register
+def _(result: CleanResult) -> RenderableType:
+    lines = [Text.assemble(("  deleted ", "green"), line) for line in result.deleted]
+    return Group(headline("cleaned", "this disk", f"{result.bytes / 1e9:,.2f} GB freed"), *lines)
+
+
+@body.register
+def _(result: EnvResult) -> RenderableType:
+    rows = {
+        "python": result.python,
+        "system": result.system,
+        "cpu": result.cpu,
+        "gpu": ", ".join(result.gpus) or "none",
+        "home": f"{result.home}, {result.free_bytes / 1e9:,.1f} GB free",
+        "container scripts": result.container_scripts,
+        **result.packages,
+        **result.variables,
+    }
+    return Group(headline("lorasum", result.lorasum, "for a bug report: secrets are left out"), facts(rows))

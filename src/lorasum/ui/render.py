@@ -23,7 +23,7 @@ def show(result: object, as_json: bool = False) -> None:
     A single summary is printed as plain text, so that it can be piped into another program.
     """
     from lorasum.results import Prediction  # here, so that `lorasum --help` does not wait for all records
-    from lorasum.ui import overview, serving, training  # noqa: F401  they register what is shown of each record
+    from lorasum.ui import overview, serving, sharing, training  # noqa: F401  they register what is shown of each
     from lorasum.ui.body import body
 
     if as_json:
@@ -39,7 +39,15 @@ def show(result: object, as_json: bool = False) -> None:
 
         text(yaml.safe_dump(dict(result), sort_keys=False, allow_unicode=True).rstrip())
     else:
-        console().print(body(result))
+        console().print(body(result), crop=False)  # tables fit, and JSON is not cut
+
+
+def show_again(result: object, as_json: bool = False) -> None:
+    """Print a result in the place of the last one on a terminal, or else behind it."""
+    if sys.stdout.isatty():
+        console().clear()
+    show(result, as_json)
+    sys.stdout.flush()
 
 
 def text(line: str) -> None:

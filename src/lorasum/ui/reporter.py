@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, Task, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from lorasum.amounts import dollars, duration, loss
 from lorasum.contract import (
     BaseEvent,
     DoneEvent,
@@ -22,7 +23,7 @@ from lorasum.contract import (
     StepEvent,
     UnknownEvent,
 )
-from lorasum.ui.pieces import dollars, duration, facts, loss
+from lorasum.ui.pieces import facts
 from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters
@@ -52,7 +53,8 @@ class ConsoleReporter:
         self._quiet = quiet
         self._verbose = verbose
         self._console = to or console(stderr=True)
-        self._live = self._console.is_terminal and self._console.file.isatty()  # rich takes FORCE_COLOR for a terminal
+        # rich takes FORCE_COLOR for a terminal, and draws no bars on a dumb one
+        self._live = self._console.is_terminal and self._console.file.isatty() and not self._console.is_dumb_terminal
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}  # monotonic seconds of each label's last plain line

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lorasum.amounts import dollars, duration
 from lorasum.results import (
     BatchPrediction,
     DeployResult,
@@ -14,12 +15,13 @@ from lorasum.results import (
     JudgeFigures,
     Prediction,
     RunResult,
+    TeardownAllResult,
     TeardownResult,
 )
 from lorasum.scoring.certainty import Interval
 from lorasum.scoring.evaluation import Comparison, Scores
 from lorasum.ui.body import body
-from lorasum.ui.pieces import dollars, duration, facts, headline, new_table
+from lorasum.ui.pieces import facts, headline, new_table
 
 _LINES_SHOWN = 4  # of a dialogue
 _FAILURES_SHOWN = 20  # rows; --json has them all
@@ -132,6 +134,14 @@ def _(result: TeardownResult) -> RenderableType:
     lines += [Text.assemble(("  still there ", "bold red"), line) for line in result.remaining]
     title = "something is left" if result.remaining else "nothing is running" if lines else "nothing was running"
     return Group(headline("torn down", result.run, title), *lines)
+
+
+@body.register
+def _(result: TeardownAllResult) -> RenderableType:
+    lines = [Text.assemble(("  still there ", "bold red"), line) for line in result.elsewhere]
+    if not result.runs and not lines:
+        return Text("nothing was running")
+    return Group(*map(body, result.runs), *lines)
 
 
 @body.register

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from lorasum.amounts import dollars, duration, loss
 from lorasum.results import (
     ExampleResult,
     InitResult,
@@ -15,9 +16,11 @@ from lorasum.results import (
     TrainPlan,
     TrainResult,
     TrainStarted,
+    TranslatedResult,
 )
 from lorasum.ui.body import body
-from lorasum.ui.pieces import bars, dollars, duration, facts, headline, length, loss, new_table
+from lorasum.ui.pieces import bars, facts, headline, length, new_table
+from lorasum.usage import loading_lines
 
 
 @body.register
@@ -38,6 +41,12 @@ def _(result: InitResult) -> RenderableType:
 def _(result: ExampleResult) -> RenderableType:
     files = Text("\n".join(f"  {file}" for file in result.files))
     return Group(headline("wrote", result.example, f"{len(result.files)} files"), files, *_next(result.next))
+
+
+@body.register
+def _(result: TranslatedResult) -> RenderableType:
+    left = [Text(f"  no counterpart  {line}", style="yellow") for line in result.left]
+    return Group(headline("wrote", result.config, f"from a config of {result.tool}"), *left, *_next(result.next))
 
 
 def _next(commands: Sequence[str]) -> list[Text]:
@@ -93,6 +102,7 @@ def _(result: TrainResult) -> RenderableType:
         "generating": f"{duration(result.generation_seconds)} of the time" if result.generation_seconds else "",
         "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
         "artifact": result.artifact,
+        **{f"in {what}": line for what, line in loading_lines(result.artifact).items()},
     }
     title = "already done" if result.reused else duration(result.seconds)
     return Group(headline("trained", result.run, title), facts(rows))
@@ -110,7 +120,7 @@ def _(result: TrainPlan) -> RenderableType:
     title = headline("would train", result.run, "nothing was started")
     if result.request is None:
         return Group(title, facts(rows))
-    return Group(title, Text(json.dumps(result.request, indent=2)))
+    return Group(title, Text(json.dumps(result.request, indent=2), no_wrap=True, overflow="ignore"))
 
 
 @body.register

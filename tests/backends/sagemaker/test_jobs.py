@@ -1,5 +1,6 @@
 """Attempts of a job: each has a name of its own, and an old one may have been deleted."""
 
+import io
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from lorasum import paths
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.contract import EvalEvent, Event, event_line
 from lorasum.errors import BackendError
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
@@ -53,6 +55,17 @@ def test_a_job_that_cannot_be_read_at_once_is_read_again(account: StandIn) -> No
     job = backend(account).start_training(SPEC)
     assert job.location.endswith("/chats-0123abcd")
     assert list(account.sagemaker.jobs) == ["chats-0123abcd"]
+
+
+def test_the_events_are_those_of_all_attempts(account: StandIn) -> None:
+    events: list[Event] = [EvalEvent(1, 2.0), EvalEvent(2, 1.5)]
+    for attempt, event in zip(("chats-0123abcd", "chats-0123abcd-2"), events, strict=True):
+        fail_once(account)
+        said = io.BytesIO(f"{event_line(event)}\nCollecting torch\n".encode())
+        account.aws.log_lines(said, "/aws/sagemaker/TrainingJobs", f"{attempt}/algo-2").join()
+    job = backend(account).find_training("chats", "chats-0123abcd")
+    assert job is not None
+    assert [event for event in backend(account).training_events(job) if isinstance(event, EvalEvent)] == events
 
 
 def test_a_job_of_another_name_is_no_attempt(account: StandIn) -> None:

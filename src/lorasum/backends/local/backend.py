@@ -143,6 +143,10 @@ class LocalBackend:
             if event := read_event(line):
                 yield event
 
+    def training_events(self, job: JobRef) -> Iterator[Event]:
+        lines = lines_of(container.metrics_file(Path(job.location) / "ml"), lambda: False)
+        return (event for line in lines if (event := read_event(line)))
+
     def stop_training(self, job: JobRef) -> None:
         folder = Path(job.location)
         if running := _job_processes(folder):
@@ -175,6 +179,9 @@ class LocalBackend:
         except OSError as error:
             raise BackendError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
 
+    def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
+        return Path(self.artifact(job))
+
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(spec)
 
@@ -196,6 +203,12 @@ class LocalBackend:
 
         for line in lines_of(folder / "log", is_running):
             yield line.decode("utf-8", errors="replace").rstrip()
+
+    def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
+        if kind == "endpoint":
+            return str(endpoints.folder_of(run, name) / "log")
+        folder = _job_folder(run, name)
+        return f"{folder / 'log'}; its figures, one JSON object a line: {container.metrics_file(folder / 'ml')}"
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
         return []  # the user has it as a file

@@ -70,7 +70,7 @@ class SageMakerBackend:
             place = Place(
                 layout=S3Layout(self._config.bucket or "<bucket>", self._config.prefix, spec.run),
                 role=self._config.role or "<role>",
-                image=training_image(self._config, self._config.region or _ANY_REGION),
+                image=training_image(self._config, self._session.region_or(_ANY_REGION)),
             )
         return jobs.request(self._session, spec, place)
 
@@ -100,6 +100,9 @@ class SageMakerBackend:
     def follow_training(self, job: JobRef) -> Iterator[Event]:
         return jobs.follow(self._session, job)
 
+    def training_events(self, job: JobRef) -> Iterator[Event]:
+        return jobs.events(self._session, job.name)
+
     def stop_training(self, job: JobRef) -> None:
         jobs.stop(self._session, job)
 
@@ -118,6 +121,10 @@ class SageMakerBackend:
     def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
         return jobs.artifact_files(self._session, job)
 
+    def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
+        storage.download(self._session, self.artifact(job), folder, below, self._report)
+        return folder
+
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"), self._report)
 
@@ -134,6 +141,10 @@ class SageMakerBackend:
         if kind == "training_job":
             return jobs.log_lines(self._session, name, follow)
         return endpoints.log_lines(self._session, run, name, follow)
+
+    def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
+        group = jobs.LOGS if kind == "training_job" else f"/aws/sagemaker/Endpoints/{name}"
+        return f"CloudWatch's group {group} in {self._session.region}"
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
         return endpoints.log_tail(self._session, name)

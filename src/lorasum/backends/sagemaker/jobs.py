@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lorasum import paths
 from lorasum.aws import aws_errors, error_code
@@ -41,7 +41,7 @@ from lorasum.reporting import Reporter
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
 
-_LOGS = "/aws/sagemaker/TrainingJobs"
+LOGS: Final = "/aws/sagemaker/TrainingJobs"
 _RUNNING = ("InProgress", "Stopping")
 _LAST_LOOKS = 3  # times that the log is read after the job has ended: its last lines may come late
 _RESUME = "the same command starts it again, from its newest checkpoint"
@@ -150,7 +150,7 @@ def follow(session: Session, job: JobRef) -> Iterator[Event]:
 
     A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
     """
-    logs, told = Log(session, _LOGS, f"{_name(job)}/"), ""
+    logs, told = Log(session, LOGS, f"{_name(job)}/"), ""
     while described := _describe(session, job):
         ended = described.training_job_status not in _RUNNING  # before the log is read: nothing is missed
         if described.secondary_status != told:
@@ -173,8 +173,16 @@ def follow(session: Session, job: JobRef) -> Iterator[Event]:
 def log_lines(session: Session, job_name: str, follow: bool) -> Iterator[str]:
     """The lines of the log of the job's newest attempt."""
     if job := find(session, job_name):
-        log = Log(session, _LOGS, f"{_name(job)}/")
+        log = Log(session, LOGS, f"{_name(job)}/")
         yield from log.lines(lambda: follow and state(session, job).status == "running")
+
+
+def events(session: Session, job_name: str) -> Iterator[Event]:
+    """The script's events in the logs of all attempts, oldest attempt first, as far as CloudWatch still has them."""
+    for described in find_attempts(session, job_name):
+        for line in Log(session, LOGS, f"{described.training_job_name}/").new_lines():
+            if event := read_event(line):
+                yield event
 
 
 def stop(session: Session, job: JobRef) -> None:
@@ -266,7 +274,7 @@ def _state(session: Session, described: "TrainingJob") -> JobState:
     if status == "Stopped":
         return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
     failure = read_failure(str(described.failure_reason or secondary))
-    log = tuple(Log(session, _LOGS, f"{described.training_job_name}/").tail())
+    log = tuple(Log(session, LOGS, f"{described.training_job_name}/").tail())
     sold_out = failure.message.startswith("CapacityError")
     return JobState("failed", failure.message, _NO_CAPACITY if sold_out else failure.hint or _RESUME, log, sold_out)
 

@@ -39,6 +39,13 @@ class Session:
             raise BackendError("no AWS region is set", "set sagemaker.region in the config, or AWS_REGION")
         return str(region)
 
+    def region_or(self, other: str) -> str:
+        """The region of the config or the environment; `other` where neither names one, or nobody can tell."""
+        try:
+            return self.region
+        except BackendError:
+            return other
+
     @cached_property
     def partition(self) -> str:
         """AWS's partition of the region: `aws`, `aws-cn` (China) or `aws-us-gov` (GovCloud)."""

@@ -1,4 +1,4 @@
-"""Upload folders to S3, in parallel. A file that S3 already has, with the same content, is not sent again."""
+"""Upload folders to S3, in parallel, and download them. A file that is there, with the same content, is not sent."""
 
 import hashlib
 import threading
@@ -10,7 +10,7 @@ from typing import Any
 from lorasum.aws import aws_errors, is_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
-from lorasum.files import file_digest
+from lorasum.files import file_digest, new_file
 from lorasum.reporting import Reporter
 
 _SUM = "lorasum-sha256"  # metadata of each object: S3's own checksums of a multipart upload depend on its parts
@@ -95,6 +95,31 @@ def read(session: Session, uri: str) -> bytes | None:
             return None
         raise
     return content
+
+
+def download(session: Session, uri: str, folder: Path, below: str, report: Reporter) -> None:
+    """Download an S3 folder's objects whose key begins with `below`. A file that is here, of the same size, is kept.
+
+    Raises:
+        BackendError: one cannot be downloaded.
+        OSError: `folder` cannot be written.
+    """
+    bucket, prefix = split_uri(uri)
+    wanted = [
+        (key.removeprefix(prefix), size)
+        for key, size in objects(session, uri)
+        if key.removeprefix(prefix).startswith(below)
+    ]
+    total, done = sum(size for _, size in wanted), 0
+    for name, size in wanted:
+        target = folder / name
+        if folder.resolve() not in target.resolve().parents:
+            raise BackendError(f"{uri} holds a file named {name!r}, which would lie outside {folder}", "delete it")
+        if not target.is_file() or target.stat().st_size != size:
+            with new_file(target, "wb") as file, aws_errors(f"download {uri}{name}", "s3:GetObject"):
+                session.client("s3").download_fileobj(bucket, prefix + name, file)
+        done += size
+        report.progress("downloading the artifact", done, max(total, 1), f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB")
 
 
 def contents(session: Session, uri: str) -> tuple[int, int]:

@@ -1,0 +1,27 @@
+"""Amounts as a person reads them: money, time, memory, losses."""
+
+
+def loss(value: float | None) -> str:
+    """A loss with three digits, or a dash if there is none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def dollars(amount: float | None) -> str:
+    """An amount in USD: `$2.03`, `<$0.01`, `unknown`."""
+    if amount is None:
+        return "unknown"
+    return "<$0.01" if 0 < amount < 0.005 else f"${amount:,.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `3.4 s`, `6 min 40 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def gigabytes(size: float) -> str:
+    """Bytes in GiB, with two digits below 10: `1.32 GiB`, `23.5 GiB`."""
+    gib = size / 2**30
+    return f"{gib:,.2f} GiB" if gib < 10 else f"{gib:,.1f} GiB"

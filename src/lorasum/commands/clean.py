@@ -1,0 +1,128 @@
+"""clean: free this machine's disk of old runs and of base models that are made again when they are needed."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from lorasum import paths
+from lorasum.backends.base import Backend
+from lorasum.errors import LorasumError
+from lorasum.files import disk_usage
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.lock import RunBusyError, hold
+from lorasum.reporting import Reporter
+from lorasum.resources import Dataset, Resource
+from lorasum.results import CleanResult
+
+_LOCK_TAKES = 1.0  # seconds to wait for a process that works on a run: such a run is not cleaned
+
+
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """A folder that can go. `run` is empty for a model."""
+
+    folder: Path
+    bytes: int
+    run: str = ""
+
+    def __str__(self) -> str:
+        what = f"run {self.run}" if self.run else f"model {self.folder.name}"
+        return f"{what}: {self.bytes / 1e9:,.2f} GB in {self.folder}"
+
+
+def plan_clean(
+    ledger: Ledger, backend: Backend, runs: Sequence[str] = (), age: timedelta | None = None, models: bool = False
+) -> list[Removable]:
+    """What `clean` would delete: nothing of a run that has something running, here or elsewhere.
+
+    Args:
+        backend: of this machine.
+        runs: names of runs.
+        age: runs that have not been changed for so long.
+        models: base models that were converted, too.
+
+    Raises:
+        LorasumError: nothing is asked for, or a run that is named is not there or has something running.
+    """
+    if not runs and age is None and not models:
+        raise LorasumError("nothing is said to be cleaned", "name runs, or say --older-than 30d or --models")
+    root = paths.home() / "runs"
+    there = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    live = {name for name in there if _is_live(name, ledger, backend)}
+    for name in runs:
+        if name not in there:
+            raise LorasumError(f"there is no run {name!r} on this disk", "`lorasum runs` lists them")
+        if name in live:
+            raise LorasumError(f"run {name!r} has something running", "`lorasum teardown` with its config ends it")
+    old = [
+        name
+        for name in there
+        if age is not None and name not in live and _last_change(name, ledger) < _ago(ledger, age)
+    ]
+    found = [Removable(root / name, disk_usage(root / name)[0], name) for name in sorted({*runs, *old})]
+    if models and not live and (cache := paths.model_cache()).is_dir():
+        found += [Removable(path, disk_usage(path)[0]) for path in sorted(cache.iterdir()) if path.is_dir()]
+    return found
+
+
+def clean(ledger: Ledger, backend: Backend, report: Reporter, planned: Sequence[Removable]) -> CleanResult:
+    """Delete what was planned. A run that another process works on by now is left, with a warning.
+
+    Raises:
+        LorasumError: a folder cannot be deleted.
+    """
+    freed: list[Removable] = []
+    for one in planned:
+        try:
+            if one.run:
+                _clean_run(one, ledger, backend, report)
+            else:
+                _delete(one.folder)
+        except RunBusyError as error:
+            report.warn(f"{error.message}: it is left")
+            continue
+        freed.append(one)
+    return CleanResult(tuple(map(str, freed)), sum(one.bytes for one in freed))
+
+
+def _clean_run(one: Removable, ledger: Ledger, backend: Backend, report: Reporter) -> None:
+    with hold(one.run, backend, ledger, report, _LOCK_TAKES):
+        if _is_live(one.run, ledger, backend):
+            raise RunBusyError(f"run {one.run!r} has something running")
+        for row in ledger.resources(one.run):
+            if row.state != "gone" and (isinstance(row, Dataset) or row.backend == backend.name):
+                ledger.save(replace(row, state="gone", reason="cleaned"))
+        for path in one.folder.iterdir():
+            if path.name != "lock":  # it is held
+                _delete(path)
+    _delete(one.folder)
+
+
+def _is_live(name: str, ledger: Ledger, backend: Backend) -> bool:
+    rows: list[Resource] = ledger.resources(name)
+    return any(row.is_open for row in rows) or bool(backend.live(name))
+
+
+def _last_change(name: str, ledger: Ledger) -> datetime:
+    """When a run was last changed, by its records, or else by its files."""
+    recorded = [datetime.fromisoformat(row.updated_at) for row in ledger.resources(name)]
+    zone = ledger.now().tzinfo
+    return max(recorded, default=datetime.fromtimestamp(disk_usage(paths.run_dir(name))[1], zone))
+
+
+def _ago(ledger: Ledger, age: timedelta) -> datetime:
+    return ledger.now() - age
+
+
+def _delete(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise LorasumError(
+            f"cannot delete {path}: {error}", "check the folder's permissions, then run it again"
+        ) from error

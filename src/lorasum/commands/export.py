@@ -1,0 +1,32 @@
+"""Export: write the trained model as a file of another program's format."""
+
+from pathlib import Path
+
+from lorasum.context import RunContext
+from lorasum.errors import LorasumError
+from lorasum.files import writing
+from lorasum.gguf_export import export_gguf
+from lorasum.lifecycle.chosen import artifact_folder, chosen_job
+from lorasum.results import ExportResult
+
+
+def export(run: RunContext, gguf: Path, job: str | None = None, force: bool = False) -> ExportResult:
+    """Write the merged model of a completed job as a GGUF file.
+
+    Args:
+        gguf: the file.
+        job: the completed job; by default the newest of this config.
+        force: replace a file that is there.
+
+    Raises:
+        LorasumError: nothing is trained, the artifact is damaged, or the file is there or cannot be written.
+        ModelError: the model is of a kind that is not written right.
+    """
+    if gguf.exists() and not force:
+        raise LorasumError(f"{gguf} is there already", "name another file, or say --force")
+    chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
+    folder = artifact_folder(run.backend, chosen)
+    run.reporter.step(f"writing {gguf}")
+    with writing(gguf):
+        exported = export_gguf(folder, gguf, run.name)
+    return ExportResult(run.name, chosen.name, str(gguf), gguf.stat().st_size, exported.architecture, exported.tensors)

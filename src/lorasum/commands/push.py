@@ -1,0 +1,78 @@
+"""Push: put the trained model, or its adapter alone, into a repository of the Hugging Face hub."""
+
+from pathlib import Path
+from typing import Any
+
+from lorasum import paths
+from lorasum.context import RunContext
+from lorasum.contract import ADAPTER_FOLDER, BASE_SUMMARIES_FILE
+from lorasum.errors import LorasumError
+from lorasum.hub import push_files
+from lorasum.lifecycle.chosen import artifact_folder, chosen_job
+from lorasum.results import EvaluateResult, PushResult
+from lorasum.scoring import kept
+
+_CARD = "README.md"
+_FIGURES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "chrf": "chrF"}
+
+
+def push(
+    run: RunContext, repository: str, adapter: bool = False, public: bool = False, job: str | None = None
+) -> PushResult:
+    """Upload the artifact of a completed job as one commit. Its model card gets the scores of its evaluation.
+
+    Args:
+        repository: owner/name; made if there is none.
+        adapter: upload the adapter alone, which needs its base model.
+        public: whether everybody may see it.
+        job: the completed job; by default the newest of this config.
+
+    Raises:
+        LorasumError: nothing is trained, the artifact is damaged, or the hub refuses.
+    """
+    chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
+    below = f"{ADAPTER_FOLDER}/" if adapter else ""
+    folder = artifact_folder(run.backend, chosen, below) / below
+    files: dict[str, Path | bytes] = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    if not adapter:
+        files = {name: path for name, path in files.items() if not name.startswith(f"{ADAPTER_FOLDER}/")}
+    files.pop(BASE_SUMMARIES_FILE, None)  # it tells of the user's own chats
+    if not files:
+        raise LorasumError(f"the artifact of job {chosen.name} has no files", "run `lorasum train` again")
+    evaluation = kept.newest(paths.run_dir(run.name) / "evaluations", chosen.artifact)
+    if evaluation and _CARD in files:
+        files[_CARD] = card_with_scores((folder / _CARD).read_text(encoding="utf-8"), run.name, evaluation[0]).encode()
+    what = "adapter" if adapter else "merged model"
+    run.reporter.step(f"uploading {len(files)} files to {repository}, {'public' if public else 'private'}")
+    address = push_files(repository, files, not public, f"The {what} of {chosen.name}, by lorasum")
+    return PushResult(run.name, chosen.name, repository, address, not public, what)
+
+
+def card_with_scores(card: str, name: str, evaluation: EvaluateResult) -> str:
+    """A model card with the scores of the tuned model, for people and in its metadata."""
+    from huggingface_hub import EvalResult, ModelCard
+
+    scores = evaluation.scores["fine-tuned"]
+    found: Any = ModelCard(card)
+    found.data.model_name = name
+    found.data.eval_results = [
+        EvalResult(
+            task_type="summarization",
+            dataset_type="dialogues",
+            dataset_name=f"{evaluation.examples} test dialogues",
+            dataset_split="test",
+            metric_type="chrf" if key == "chrf" else "rouge",
+            metric_name=label,
+            metric_value=round(getattr(scores, key).mean, 2),
+        )
+        for key, label in _FIGURES.items()
+    ]
+    head = f"| | {' | '.join(_FIGURES.values())} | without findings |\n|---|{'---:|' * (len(_FIGURES) + 1)}\n"
+    rows = "".join(
+        f"| {who} | {' | '.join(f'{getattr(one, key).mean:.1f}' for key in _FIGURES)} | {one.faithful.mean:.0%} |\n"
+        for who, one in evaluation.scores.items()
+    )
+    said = f"Means over {evaluation.examples} test dialogues that it was not trained on."
+    return f"{found}\n## Scores\n\n{said}\n\n{head}{rows}"

@@ -1,0 +1,114 @@
+"""Report: one HTML page about a run, or about two side by side. It asks the backend for the job's log, and no more."""
+
+from pathlib import Path
+
+from lorasum import paths
+from lorasum.backends.base import is_here
+from lorasum.config.secrets import redacted
+from lorasum.context import RunContext
+from lorasum.contract import Event
+from lorasum.data.store import read_manifest
+from lorasum.errors import BackendError, LorasumError
+from lorasum.files import FILE_MODE, OWN_CHOICE, write_file, writing
+from lorasum.lifecycle.artifacts import artifact_record
+from lorasum.lifecycle.costs import cost
+from lorasum.pages.facts import RunFacts
+from lorasum.pages.run_page import run_page
+from lorasum.resources import Endpoint, TrainingJob
+from lorasum.results import ReportResult
+from lorasum.scoring import kept
+
+
+def report(
+    run: RunContext, output: Path | None = None, other: str | None = None, job: str | None = None, samples: int = 12
+) -> ReportResult:
+    """Write the page.
+
+    Args:
+        output: the file; by default one in the run's folder.
+        other: a run to compare with, by its newest job; or the name of any job, of this run too.
+        job: the training job; by default the run's newest.
+        samples: how many test dialogues stand on the page.
+
+    Raises:
+        LorasumError: there is no such job, or the page cannot be written.
+    """
+    first = _job(run, run.name, job)
+    second = _other(run, other, first) if other else None
+    both = [_facts(run, one, _name(one, second if one is first else first)) for one in (first, second) if one]
+    default = f"report-{first.name}{f'-and-{second.name}' if second else ''}.html"
+    page = output or paths.run_dir(run.name) / "reports" / default
+    with writing(page):
+        write_file(page, run_page(both, _config(run), samples), FILE_MODE if output is None else OWN_CHOICE)
+    missing = tuple(f"{one.name}: {line}" if second else line for one in both for line in _missing(one))
+    return ReportResult(run.name, str(page), second.name if second else "", missing)
+
+
+def _job(run: RunContext, of: str, name: str | None) -> TrainingJob:
+    """A job of a run: the one of this name, or the newest."""
+    rows = [row for row in run.ledger.rows(TrainingJob, of) if name in (None, row.name)]
+    if not rows:
+        what = f"no training job {name}" if name else "no training job yet"
+        raise LorasumError(f"run {of!r} has {what}", "`lorasum status` shows what there is; `lorasum train` starts one")
+    return rows[-1]
+
+
+def _other(run: RunContext, name: str, first: TrainingJob) -> TrainingJob:
+    named = [row for row in run.ledger.rows(TrainingJob) if row.name == name]
+    found = named[-1] if named else _job(run, name, None)
+    if found.name == first.name:
+        raise LorasumError(f"job {found.name} would be compared with itself", "name another run, or another job")
+    return found
+
+
+def _name(row: TrainingJob, other: TrainingJob | None) -> str:
+    return row.name if other and other.run == row.run else row.run
+
+
+def _facts(run: RunContext, row: TrainingJob, name: str) -> RunFacts:
+    """Everything that is on record about a job, and in its log."""
+    here = is_here(row, run.backend)
+    reference = run.backend.find_training(row.run, row.name) if here else None
+    events: tuple[Event, ...] = ()
+    record = None
+    if reference:
+        try:
+            events = tuple(run.backend.training_events(reference))
+            record = artifact_record(run.backend, reference) if row.state == "done" else None
+        except BackendError as error:
+            run.reporter.warn(f"{error.message}: the page has no curves ({error.hint})")
+    evaluation = kept.newest(paths.run_dir(row.run) / "evaluations", row.artifact)
+    now = run.ledger.now()
+    endpoints = [cost(one, now) for one in run.ledger.rows(Endpoint, row.run)]
+    return RunFacts(
+        name=name,
+        job=row,
+        events=events,
+        manifest=read_manifest(Path(row.origin.dataset)) if row.origin.dataset else None,
+        record=record,
+        evaluation=evaluation[0] if evaluation else None,
+        scored=evaluation[1] if evaluation else (),
+        usd=cost(row, now),
+        endpoint_usd=None if None in endpoints else sum(one for one in endpoints if one is not None),
+    )
+
+
+def _config(run: RunContext) -> str:
+    """The config as it is used, as YAML, without secrets."""
+    import yaml
+
+    shown = redacted(run.config.model_dump(mode="json"))
+    return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+
+
+def _missing(facts: RunFacts) -> list[str]:
+    lines = []
+    if facts.job.state != "done":
+        lines.append(f"the job has not completed: it is {facts.job.state}")
+    if not facts.events:
+        lines.append("the job's log is gone or elsewhere: there are no curves")
+    if facts.evaluation is None:
+        lines.append("it has not been evaluated: `lorasum evaluate` scores it while its endpoint is up")
+    if facts.manifest is None:
+        lines.append("its dataset was deleted")
+    return lines

@@ -1,0 +1,165 @@
+"""Reads configs of axolotl and LLaMA-Factory: keys whose meaning is exactly one of ours. The rest is named. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from lorasum.config.schema import Config
+
+Tool = Literal["axolotl", "LLaMA-Factory"]
+
+_SHARED: Final[Mapping[str, str]] = {
+    "learning_rate": "training.learning_rate",
+    "warmup_ratio": "training.warmup_ratio",
+    "weight_decay": "training.weight_decay",
+    "max_grad_norm": "training.max_grad_norm",
+    "max_steps": "training.max_steps",
+    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
+    "seed": "training.seed",
+    "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
+}
+KEYS: Final[Mapping[Tool, Mapping[str, str]]] = {
+    "axolotl": {
+        **_SHARED,
+        "base_model": "model.id",
+        "revision_of_model": "model.revision",
+        "sequence_len": "data.max_length",
+        "val_set_size": "data.test_fraction",
+        "lora_r": "lora.r",
+        "lora_target_modules": "lora.targets",
+        "peft_use_rslora": "lora.rslora",
+        "num_epochs": "training.epochs",
+        "lr_scheduler": "training.scheduler",
+        "micro_batch_size": "training.per_device_batch_size",
+        "gradient_checkpointing": "training.gradient_checkpointing",
+    },
+    "LLaMA-Factory": {
+        **_SHARED,
+        "model_name_or_path": "model.id",
+        "cutoff_len": "data.max_length",
+        "val_size": "data.test_fraction",
+        "lora_rank": "lora.r",
+        "lora_target": "lora.targets",
+        "num_train_epochs": "training.epochs",
+        "lr_scheduler_type": "training.scheduler",
+        "per_device_train_batch_size": "training.per_device_batch_size",
+    },
+}
+"""Our key of each key of theirs, where the value means the same."""
+_TOLD_BY_VALUE: Final[Mapping[tuple[str, object], tuple[str, object]]] = {
+    ("load_in_8bit", True): ("quantization", "int8"),
+    ("load_in_4bit", True): ("quantization", "nf4"),
+    ("quantization_bit", 8): ("quantization", "int8"),
+    ("quantization_bit", 4): ("quantization", "nf4"),
+    ("lora_target_linear", True): ("lora.targets", "all-linear"),
+    ("lora_target", "all"): ("lora.targets", "all-linear"),
+    ("train_on_inputs", False): ("training.loss_on", "completion"),
+    ("train_on_inputs", True): ("training.loss_on", "all"),
+    ("train_on_prompt", True): ("training.loss_on", "all"),
+}
+_SAID_ANYWAY: Final = (
+    ("load_in_8bit", False),
+    ("load_in_4bit", False),
+    ("adapter", "lora"),
+    ("adapter", "qlora"),
+    ("sample_packing", True),
+    ("packing", True),
+    ("stage", "sft"),
+    ("do_train", True),
+    ("finetuning_type", "lora"),
+)
+"""What lorasum does in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """A config of ours, and the keys of theirs that have no exact counterpart, each with its value."""
+
+    tool: Tool
+    config: Mapping[str, Any]
+    left: tuple[str, ...]
+
+    @property
+    def says_where_the_chats_are(self) -> bool:
+        """Whether our config names the rows to train on, and those to test on."""
+        data = self.config.get("data", {})
+        return "dataset" in data or ("train" in data and "test_fraction" in data)
+
+
+def translated(theirs: Mapping[str, Any], name: str) -> Translated | None:
+    """Turn another tool's config into ours; None if it is of neither tool.
+
+    Args:
+        name: of the run.
+    """
+    tool: Tool | None = (
+        "axolotl" if "base_model" in theirs else "LLaMA-Factory" if "model_name_or_path" in theirs else None
+    )
+    if tool is None:
+        return None
+    ours: dict[str, Any] = {"name": name}
+    left: list[str] = []
+    for key, value in theirs.items():
+        if (key, value if isinstance(value, str | bool | int) else None) in _SAID_ANYWAY or value in (None, ""):
+            continue
+        by_value = _TOLD_BY_VALUE.get((key, value)) if isinstance(value, str | bool | int) else None
+        place, ours_value = by_value or (KEYS[tool].get(key), value)
+        if place == "lora.targets" and isinstance(ours_value, str) and ours_value != "all-linear":
+            ours_value = [one.strip() for one in ours_value.split(",")]
+        if place is None:
+            left.append(f"{key}: {value}")
+        else:
+            _put(ours, place, ours_value)
+    left = [one for one in left if not one.startswith("datasets:")]
+    return Translated(tool, ours, (*left, *_data(ours, theirs), *_refused(ours)))
+
+
+def _data(ours: dict[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Take over where the rows are, if there is one place; what is left of it."""
+    sets = theirs.get("datasets")
+    first = sets[0] if isinstance(sets, list) and sets and isinstance(sets[0], Mapping) else {}
+    path = first.get("path")
+    if not isinstance(path, str):
+        return []
+    is_file = "." in path.rpartition("/")[2] and path.rpartition(".")[2] in ("json", "jsonl", "csv", "parquet", "arrow")
+    _put(ours, "data.train" if is_file else "data.dataset", path)
+    rest = [f"datasets[{place}]: {one}" for place, one in enumerate(sets or ()) if place]
+    return [*(f"datasets[0].{key}: {value}" for key, value in first.items() if key != "path"), *rest]
+
+
+def _put(ours: dict[str, Any], place: str, value: object) -> None:
+    *sections, key = place.split(".")
+    inner = ours
+    for section in sections:
+        inner = inner.setdefault(section, {})
+    inner[key] = value
+
+
+def _refused(ours: dict[str, Any]) -> list[str]:
+    """Take out what our config does not allow, such as another scheduler. Each is named with the reason."""
+    refused: list[str] = []
+    while (error := _first_error(ours)) is not None:
+        (section, key, *_), reason = error
+        value = ours[section].pop(key)
+        refused.append(f"{section}.{key}: {value} ({reason.removeprefix('Value error, ')})")
+    return refused
+
+
+def _first_error(ours: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
+    """Place and reason of the first value that is not allowed. What is missing is for the user to say."""
+    data = dict(ours.get("data", {}))
+    if not {"dataset", "train"} & data.keys():
+        data["dataset"] = "to/choose"
+    elif "train" in data:
+        data.setdefault("test_fraction", 0.1)
+    try:
+        Config.model_validate({"model": {"id": "to/choose"}, **ours, "data": data})
+    except ValidationError as error:
+        for one in error.errors():
+            section, key = (*map(str, one["loc"]), "", "")[:2]
+            if key and key in ours.get(section, {}):
+                return (section, key), str(one["msg"])
+    return None

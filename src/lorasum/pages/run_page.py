@@ -1,0 +1,321 @@
+"""The page of a run, or of two side by side: scores, samples, curves, memory, cost, data, configuration, versions."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from lorasum.amounts import dollars, duration, gigabytes, loss
+from lorasum.contract import StepEvent
+from lorasum.pages.charts import Series, intervals, line_chart, parts_of, smoothed
+from lorasum.pages.data_page import data_picture
+from lorasum.pages.facts import RunFacts, samples
+from lorasum.pages.rendering import TableRow, render
+from lorasum.scoring.certainty import Difference, Interval
+from lorasum.scoring.evaluation import Comparison, Scores, compare
+from lorasum.scoring.faithful import Finding
+
+_TUNED = "fine-tuned"
+_SCORES: Mapping[str, str] = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "chrf": "chrF",
+    "faithful": "without findings",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart with its title. A line of its legend is a name, the number of a colour, and the kind of mark."""
+
+    title: str
+    chart: Markup
+    legend: tuple[tuple[str, int, str], ...] = ()
+    note: str = ""
+
+
+def run_page(runs: Sequence[RunFacts], config: str = "", shown: int = 12) -> str:
+    """The page of one run, or of two, as text.
+
+    Args:
+        config: the first run's config as YAML, without secrets; empty if it is not known.
+        shown: how many dialogues stand on the page; with 0 no text of the data does.
+    """
+    flagged, spread = samples(runs, shown) if runs[0].scored else ([], [])
+    return render(
+        "run.html",
+        " and ".join(run.name for run in runs),
+        runs=runs,
+        cards=_cards(runs[0]) if len(runs) == 1 else [],
+        verdict=_verdict(runs),
+        head=("", *(run.name for run in runs)),
+        figures=_rows(runs, _key_figures if len(runs) > 1 else _training_figures),
+        score_head=("", *_SCORES.values()),
+        scores=_scores(runs),
+        score_chart=_score_chart(runs),
+        comparisons=[line for run in runs for line in _comparisons(run, len(runs) > 1)],
+        samples=[
+            (title, found) for title, found in (("With findings", flagged), ("From best to worst", spread)) if found
+        ],
+        marked=marked,
+        curves=_curves(runs),
+        memory=_memory(runs),
+        memory_rows=_rows(runs, _memory_figures),
+        plan=_rows(runs, _plan),
+        data=[(run.name, data_picture(run.manifest)) for run in runs if run.manifest],
+        settings=_rows(runs, _settings),
+        config=config,
+        environment=_rows(runs, _environment),
+    )
+
+
+def marked(summary: str, findings: Iterable[Finding]) -> Markup:
+    """A summary with everything marked that its dialogue does not support."""
+    texts = {finding.text: finding.reason for finding in findings}
+    texts |= {text.rpartition(": ")[2]: reason for text, reason in texts.items() if text not in summary}
+    there = sorted((text for text in texts if text and text in summary), key=len, reverse=True)
+    if not there:
+        return escape(summary)
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(text)}(?!\w)" for text in there))
+    parts, at = [], 0
+    for match in pattern.finditer(summary):
+        parts.append(escape(summary[at : match.start()]))
+        parts.append(Markup('<mark title="{}">{}</mark>').format(texts[match[0]], match[0]))
+        at = match.end()
+    return Markup().join([*parts, escape(summary[at:])])
+
+
+def _of(runs: Sequence[RunFacts]) -> list[str]:
+    """What is added to the name of a figure to say whose it is."""
+    return [f", {run.name}" for run in runs] if len(runs) > 1 else [""]
+
+
+def _rows(runs: Sequence[RunFacts], figures: Callable[[RunFacts], Mapping[str, str]]) -> list[TableRow]:
+    """A row for each figure that a run has; those that differ are marked where there are two runs."""
+    found = [figures(run) for run in runs]
+    names = list(dict.fromkeys(name for one in found for name, value in one.items() if value))
+    rows = [TableRow((name, *(one.get(name) or "–" for one in found))) for name in names]
+    marks_differences = len(runs) > 1 and figures is _settings
+    return [TableRow(row.cells, "differs" if marks_differences and len({*row.cells[1:]}) > 1 else "") for row in rows]
+
+
+def _key_figures(run: RunFacts) -> dict[str, str]:
+    scores = run.evaluation.scores.get(_TUNED) if run.evaluation else None
+    return {
+        "ROUGE-L": _interval(scores.rougeL) if scores else "",
+        "without findings": f"{scores.faithful.mean:.0%}" if scores else "",
+        **_training_figures(run),
+    }
+
+
+def _training_figures(run: RunFacts) -> dict[str, str]:
+    done, start = run.done, run.start
+    return {
+        "loss on the test split": loss(done.eval_loss) if done else "",
+        "loss in training": loss(done.train_loss) if done else "",
+        "weights of step": f"{done.kept_step:,} of {start.steps:,}" if done and start and done.kept_step else "",
+        "tokens trained on": f"{done.tokens:,}" if done else "",
+        "tokens per second": f"{done.tokens_per_second:,.0f}" if done else "",
+        "time of the job": duration(done.seconds) if done else "",
+        "cost of the job": _usd(run.usd),
+        "state": "" if run.job.state == "done" else f"{run.job.state} {run.job.reason}".strip(),
+    }
+
+
+def _usd(amount: float | None) -> str:
+    return "free" if amount == 0 else dollars(amount)
+
+
+def _cards(run: RunFacts) -> list[tuple[str, str]]:
+    """The figures at the top of the page, with what they are."""
+    done, evaluation = run.done, run.evaluation
+    scores = evaluation.scores.get(_TUNED) if evaluation else None
+    cards = []
+    if scores:
+        cards.append((f"{scores.rougeL.mean:.1f}", f"ROUGE-L, {scores.rougeL.low:.1f} to {scores.rougeL.high:.1f}"))
+        cards.append((f"{scores.faithful.mean:.0%}", "of the summaries without findings"))
+    if done:
+        cards.append((loss(done.eval_loss), "loss on the test split"))
+        cards.append((duration(done.seconds), f"of training, {done.tokens_per_second:,.0f} tokens/s"))
+    cards.append((_usd(run.usd), "for the training job"))
+    return cards
+
+
+def _verdict(runs: Sequence[RunFacts]) -> str:
+    """The page in one sentence."""
+    if len(runs) > 1:
+        first, second = runs
+        theirs = {one.dialogue: one for one in second.scored}
+        both = [(one, theirs[one.dialogue]) for one in first.scored if one.dialogue in theirs]
+        if not both:
+            return "The two runs were not evaluated on the same dialogues, so their scores are not compared."
+        found = compare(second.name, [ours for ours, _ in both], [other for _, other in both])
+        return f"On the {len(both)} dialogues that both were evaluated on: {first.name} against {_said(found)}"
+    run = runs[0]
+    if run.evaluation is None:
+        return "It has not been evaluated."
+    said = "; against the ".join(_said(one) for one in run.evaluation.comparisons)
+    return f"Over {run.evaluation.examples} test dialogues, against the {said}." if said else ""
+
+
+def _said(comparison: Comparison) -> str:
+    """`base model: ROUGE-L better by 12.1 (9.4 to 14.7)`."""
+    return f"{comparison.other}: ROUGE-L {difference_in_words(comparison.rougeL)}"
+
+
+def difference_in_words(found: Difference) -> str:
+    """`better by 12.1 (9.4 to 14.7), p < 0.001`, or that no difference shows."""
+    if not found.is_real:
+        return f"no difference shows ({found.low:+.1f} to {found.high:+.1f})"
+    low, high = sorted((abs(found.low), abs(found.high)))
+    p_value = f"p = {found.p_value:.3f}" if found.p_value >= 0.001 else "p < 0.001"
+    return f"{'better' if found.mean > 0 else 'worse'} by {abs(found.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
+
+
+def _comparisons(run: RunFacts, named: bool) -> list[str]:
+    if run.evaluation is None:
+        return []
+    lines = [f"{run.name} against the {_said(one)}." for one in run.evaluation.comparisons if named]
+    if (judge := run.evaluation.judge) is not None:
+        lines.append(
+            f"{judge.model} judged {judge.judged} summaries: faithfulness {judge.faithfulness:.1f}, coverage "
+            f"{judge.coverage:.1f}, conciseness {judge.conciseness:.1f} of 5."
+        )
+    return lines
+
+
+def _interval(one: Interval) -> str:
+    return f"{one.mean:.1f} ({one.low:.1f} to {one.high:.1f})"
+
+
+def _scored_rows(runs: Sequence[RunFacts]) -> list[tuple[str, int, bool, Mapping[str, Interval]]]:
+    """What was scored: its name, its run's number, whether it is a tuned model, and its scores.
+
+    What has the same scores in both runs, as the dialogues' first sentences have, stands there once.
+    """
+    found: dict[tuple[str, Scores], tuple[str, int]] = {}
+    for place, (run, of) in enumerate(zip(runs, _of(runs), strict=True)):
+        for name, scores in run.evaluation.scores.items() if run.evaluation else ():
+            seen = (name, scores) in found
+            found[name, scores] = (name if seen else f"{name}{of}", found[name, scores][1] if seen else place)
+    return [
+        (label, place, name == _TUNED, {key: getattr(scores, key) for key in _SCORES})
+        for (name, scores), (label, place) in found.items()
+    ]
+
+
+def _scores(runs: Sequence[RunFacts]) -> list[TableRow]:
+    rows = []
+    for name, _, tuned, scores in _scored_rows(runs):
+        shown = [
+            f"{one.mean:.0%}" if key == "faithful" else f"{one.mean:.1f} ±{(one.high - one.low) / 2:.1f}"
+            for key, one in scores.items()
+        ]
+        rows.append(TableRow((name, *shown), "chosen" if tuned else ""))
+    return rows
+
+
+def _score_chart(runs: Sequence[RunFacts]) -> Figure:
+    rows = [(name, one["rougeL"], place) for name, place, _, one in _scored_rows(runs)]
+    label = "ROUGE-L with 95% intervals. " + "; ".join(f"{name}: {_interval(one)}" for name, one, _ in rows)
+    drawn = [(name, one.low, one.mean, one.high, place) for name, one, place in rows]
+    return Figure("ROUGE-L, with 95% intervals", intervals(label, drawn) if drawn else Markup())
+
+
+def _curves(runs: Sequence[RunFacts]) -> list[Figure]:
+    losses: list[Series] = []
+    legend: list[tuple[str, int, str]] = []
+    for place, (run, of) in enumerate(zip(runs, _of(runs), strict=True)):
+        raw = run.curve(lambda step: step.loss)
+        losses += [
+            Series(f"each step{of}", raw, place, "faint"),
+            Series(f"training{of}", smoothed(raw), place),
+            Series(f"test split{of}", run.test_losses(), place, "dots"),
+        ]
+        legend += [(f"training, smoothed{of}", place, "line"), (f"test split{of}", place, "dots")]
+    label = "Loss by step. " + "; ".join(
+        f"{one.name}: from {one.points[0][1]:.3f} to {one.points[-1][1]:.3f}"
+        for one in losses
+        if one.points and one.kind != "faint"
+    )
+    found = [Figure("Loss", line_chart(label, "step", losses), tuple(legend))]
+    names = tuple((run.name, place, "line") for place, run in enumerate(runs)) if len(runs) > 1 else ()
+    others: dict[str, Callable[[StepEvent], float | None]] = {
+        "Learning rate": lambda step: step.learning_rate,
+        "Tokens per second, mean so far": lambda step: step.tokens_per_second,
+    }
+    for title, figure in others.items():
+        series = [Series(run.name, run.curve(figure), place) for place, run in enumerate(runs)]
+        said = [f"{one.name}: {one.points[-1][1]:.3g} at the end" for one in series if one.points]
+        chart = line_chart(f"{title} by step. {'; '.join(said)}", "step", series, from_zero=True)
+        found.append(Figure(title, chart, names))
+    return [one for one in found if one.chart]
+
+
+def _memory(runs: Sequence[RunFacts]) -> Figure:
+    rows = [(run.name, {**run.start.memory_parts}) for run in runs if run.start and run.start.memory_parts]
+    names = list(dict.fromkeys(name for _, parts in rows for name in parts))
+    ordered = [(name, {part: float(parts.get(part, 0)) for part in names}) for name, parts in rows]
+    label = "Memory by part, as estimated before the start. " + "; ".join(
+        f"{run}: " + ", ".join(f"{part} {gigabytes(size)}" for part, size in parts.items()) for run, parts in ordered
+    )
+    legend = tuple((name, place % 6, "part") for place, name in enumerate(names))
+    return Figure("Memory, as estimated before the start", parts_of(label, ordered, gigabytes), legend)
+
+
+def _memory_figures(run: RunFacts) -> dict[str, str]:
+    start, done = run.start, run.done
+    if start is None:
+        return {}
+    peak = done.peak_memory_bytes if done else 0
+    return {
+        **{name: gigabytes(size) for name, size in start.memory_parts.items()},
+        "estimated in all": gigabytes(start.memory_bytes) if start.memory_bytes else "",
+        "free before loading": gigabytes(start.memory_free_bytes) if start.memory_free_bytes else "",
+        "measured at its peak": gigabytes(peak) if peak else "",
+        "layers computed again": f"{start.recomputed_layers} of {start.layers}" if start.layers else "",
+        "packs at once": f"{start.packs_at_once}" if start.packs_at_once else "",
+    }
+
+
+def _plan(run: RunFacts) -> dict[str, str]:
+    """What was expected of the job when it was started, and what it came to."""
+    done, planned, hour = run.done, run.job.planned_seconds, run.job.usd_per_hour
+    took = done.tokens / done.tokens_per_second if done and done.tokens_per_second else None
+    expected = None if planned is None or not hour else hour * planned / 3600
+    return {
+        "time of the steps, as planned": "no such job was measured before" if planned is None else duration(planned),
+        "time of the steps": "" if took is None else duration(took),
+        "time of the whole job": duration(done.seconds) if done else "",
+        "price of an hour": _usd(hour),
+        "cost of the steps, as planned": "" if expected is None else dollars(expected),
+        "cost of the whole job": _usd(run.usd),
+        "cost of the run's endpoints": _usd(run.endpoint_usd),
+    }
+
+
+def _settings(run: RunFacts) -> dict[str, str]:
+    manifest = run.manifest
+    data = {"max_length": f"{manifest.max_length:,}", "prompt": manifest.prompt_format} if manifest else {}
+    return {"dataset": run.job.origin.fingerprint, **data, **run.job.hyperparameters}
+
+
+def _environment(run: RunFacts) -> dict[str, str]:
+    start, record = run.start, run.record
+    layers = f"{start.quantized_layers} layers in {start.quantization}" if start and start.quantized_layers else ""
+    return {
+        "job": run.job.name,
+        "started": run.job.created_at[:16].replace("T", " ") + " UTC",
+        "backend": " ".join(filter(None, (run.job.backend, run.job.account_and_region))),
+        "base model": " at ".join(filter(None, (run.job.origin.model, run.job.origin.model_revision))),
+        "device": start.device if start else "",
+        "computed in": f"{start.compute_dtype}: {start.dtype_reason}" if start else "",
+        "held in": layers,
+        "parameters": f"{start.parameters:,}, {start.trainable_parameters:,} of them trained" if start else "",
+        "adapter on": ", ".join(start.lora_targets) if start else "",
+        "artifact": run.job.artifact,
+        "dataset made by lorasum": run.manifest.lorasum_version if run.manifest else "",
+        **(dict(record.versions) if record else {}),
+    }

@@ -1,0 +1,53 @@
+"""Evaluations on disk: `scored-<key>.jsonl` has every summary with its scores, `evaluated-<key>.json` the result."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from lorasum.files import read_rows, write_file
+from lorasum.results import EvaluateResult
+from lorasum.scoring.evaluation import ScoredSummary
+
+
+def scored_file(folder: Path, key: str) -> Path:
+    """The file of all summaries of an evaluation, one JSON object a line."""
+    return folder / f"scored-{key}.jsonl"
+
+
+def write_scored(file: Path, scored: Sequence[ScoredSummary]) -> None:
+    """Write the summaries of an evaluation.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    write_file(file, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in scored))
+
+
+def write_result(result: EvaluateResult) -> None:
+    """Write the result beside its summaries.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_file(_result_file(Path(result.summaries)), json.dumps(asdict(result), ensure_ascii=False))
+
+
+def newest(folder: Path, artifact: str) -> tuple[EvaluateResult, tuple[ScoredSummary, ...]] | None:
+    """The newest evaluation of an artifact with its summaries; None if there is none of this version."""
+    from pydantic import TypeAdapter, ValidationError
+
+    files = sorted(folder.glob("evaluated-*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        try:
+            result = TypeAdapter(EvaluateResult).validate_json(file.read_bytes())
+            if artifact and result.artifact.startswith(artifact.rstrip("/")):
+                rows = read_rows(Path(result.summaries).read_bytes())
+                return result, tuple(TypeAdapter(list[ScoredSummary]).validate_python(list(rows)))
+        except (OSError, ValidationError):  # of another version, or half deleted: an earlier one may be whole
+            continue
+    return None
+
+
+def _result_file(summaries: Path) -> Path:
+    return summaries.with_name(summaries.name.replace("scored-", "evaluated-", 1)).with_suffix(".json")

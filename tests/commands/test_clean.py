@@ -1,0 +1,79 @@
+"""clean frees the disk of what is old or named, and never of what runs."""
+
+import os
+from datetime import timedelta
+
+import pytest
+from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
+
+from lorasum import paths
+from lorasum.commands.clean import clean, plan_clean
+from lorasum.commands.deploy import deploy
+from lorasum.commands.teardown import teardown
+from lorasum.commands.train import train
+from lorasum.config.schema import Config
+from lorasum.errors import LorasumError
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.lock import hold
+from lorasum.reporting import Silent
+from lorasum.resources import Dataset
+
+
+def names(ledger: Ledger, backend: InMemoryBackend, days: float) -> list[str]:
+    return [one.run for one in plan_clean(ledger, backend, age=timedelta(days=days))]
+
+
+def test_what_runs_is_never_cleaned(config: Config, backend: InMemoryBackend, ledger: Ledger, clock: Clock) -> None:
+    run = context(config, backend, ledger)
+    train(run)
+    deploy(run)
+    clock.let_pass(24 * 40)
+    assert names(ledger, backend, 30) == []
+    with pytest.raises(LorasumError, match="has something running"):
+        plan_clean(ledger, backend, ["chats"])
+    teardown(run)
+    assert names(ledger, backend, 30) == [], "it was changed just now"
+    clock.let_pass(24 * 31)
+    assert names(ledger, backend, 30) == ["chats"]
+
+
+def test_a_run_elsewhere_is_live_by_its_record(config: Config, ledger: Ledger) -> None:
+    cloud = InMemoryBackend("sagemaker")
+    train(context(config, cloud, ledger))
+    deploy(context(config, cloud, ledger))
+    with pytest.raises(LorasumError, match="has something running"):
+        plan_clean(ledger, InMemoryBackend(), ["chats"])
+
+
+def test_a_cleaned_run_leaves_nothing_on_disk_and_is_on_record_as_gone(
+    config: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    folder = paths.run_dir("chats")
+    (folder / "jobs" / "old").mkdir(parents=True)
+    (folder / "jobs" / "old" / "weights").write_bytes(os.urandom(200_000))
+    result = clean(ledger, backend, Silent(), plan_clean(ledger, backend, ["chats"]))
+    assert result.bytes > 200_000
+    assert "run chats" in result.deleted[0]
+    assert not folder.exists()
+    assert [row.state for row in ledger.rows(Dataset, "chats")] == ["gone"]
+    with pytest.raises(LorasumError, match="there is no run 'chats'"):
+        plan_clean(ledger, backend, ["chats"])
+
+
+def test_a_run_that_somebody_works_on_is_left(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    planned = plan_clean(ledger, backend, ["chats"])
+    told = RecordingReporter()
+    with hold("chats", backend, ledger, Silent()):
+        assert clean(ledger, backend, told, planned).deleted == ()
+    assert "it is left" in told.warnings[0]
+    assert paths.run_dir("chats").is_dir()
+
+
+def test_models_go_only_when_asked_and_nothing_runs(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    (paths.model_cache() / "tiny").mkdir(parents=True)
+    assert [one.folder.name for one in plan_clean(ledger, backend, models=True)] == ["tiny"]
+    train(context(config, backend, ledger))
+    deploy(context(config, backend, ledger))
+    assert plan_clean(ledger, backend, models=True) == []
+    with pytest.raises(LorasumError, match="nothing is said to be cleaned"):
+        plan_clean(ledger, backend)
