@@ -1,3 +1,28 @@
 """lorasum: from chat logs to a fine-tuned summariser behind an endpoint, and back to zero cost."""
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+__all__ = ["Config", "deploy", "evaluate", "load_config", "predict", "prepare", "report", "teardown", "train"]
+
+if TYPE_CHECKING:
+    from lorasum.api import (
+        Config,
+        deploy,
+        evaluate,
+        load_config,
+        predict,
+        prepare,
+        report,
+        teardown,
+        train,
+    )
+
+
+def __getattr__(name: str) -> object:
+    """What api.py has, imported when it is used: the command line does not wait for it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'lorasum' has no attribute {name!r}")
+    from lorasum import api
+
+    return getattr(api, name)

@@ -1,0 +1,71 @@
+"""The docs say what the code says: pages made from it, links that lead somewhere, keys and verbs that exist."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import DOCS, ROOT, configuration, model_of, troubleshooting
+
+from lorasum.config.foreign import KEYS
+from lorasum.config.schema import Config
+
+HAND_WRITTEN = [ROOT / "README.md", ROOT / "llms.txt", *sorted(DOCS.glob("*.md"))]
+
+
+def test_the_configuration_is_made_from_the_code() -> None:
+    written = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    assert written == configuration(), "run python tests/docs/pages.py"
+
+
+def test_the_errors_are_those_of_the_code() -> None:
+    """Nearly all: whoever rewords one need not make the page anew, and nobody can let it grow old."""
+    written, now = (set(re.findall(r"(?m)^\| .*", page)) for page in (_read("troubleshooting.md"), troubleshooting()))
+    assert len(now) > 200
+    assert len(written & now) > 0.9 * len(written | now), "run python tests/docs/pages.py"
+
+
+def _read(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+def keys(section: Mapping[str, Any], models: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Every key of the config, with dots between."""
+    for name, field in section["properties"].items():
+        yield f"{path}{name}"
+        if (inner := model_of(field, models)) is not None:
+            yield from keys(inner, models, f"{path}{name}.")
+
+
+def test_the_keys_of_other_tools_lead_to_keys_that_there_are() -> None:
+    page = (DOCS / "coming-from.md").read_text(encoding="utf-8")
+    ours = set(re.findall(r"^\| [^|]+ \| `([\w.]+)`", page, re.MULTILINE))
+    assert len(ours) > 15
+    schema = Config.model_json_schema()
+    assert ours <= set(keys(schema, schema["$defs"]))
+
+
+def test_the_keys_that_are_translated_are_on_the_page() -> None:
+    page = _read("coming-from.md")
+    for tool, keys_of_tool in KEYS.items():
+        section = page.partition(f"## From {tool}")[2].partition("\n## ")[0]
+        rows = dict(re.findall(r"^\| `(\w+)` \| `([\w.]+)` \|", section, re.MULTILINE))
+        assert {key: ours for key, ours in rows.items() if key in keys_of_tool} == dict(keys_of_tool), tool
+
+
+def test_the_docs_name_only_verbs_that_there_are() -> None:
+    shown = subprocess.run([sys.executable, "-m", "lorasum", "--help"], capture_output=True, text=True, check=True)
+    verbs = set(re.findall(r"│ ([a-z]+) ", shown.stdout)) | {"help"}
+    for page in HAND_WRITTEN:
+        named = set(re.findall(r"`lorasum ([a-z]+)", page.read_text(encoding="utf-8")))
+        assert named <= verbs, page.name
