@@ -5,6 +5,7 @@ Lines and arrays are read as streams. One document (json_shapes.py) is read whol
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
@@ -17,7 +18,7 @@ from lorasum.errors import DataError
 from lorasum.files import first_line
 
 _CHUNK = 2**20
-_SPACE = " \t\r\n"
+_SPACE = re.compile(r"[ \t\r\n]*")
 _HINT = "fix the file, or write one JSON object per line and call it .jsonl"
 _LINES_TRIED = 200
 
@@ -133,8 +134,8 @@ class _Scanner:
     def next_sign(self) -> str:
         """The next character that is no white space, without moving past it; empty at the end."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in _SPACE:
-                self._at += 1
+            if space := _SPACE.match(self._text, self._at):
+                self._at = space.end()
             if self._at < len(self._text) or not self._more():
                 return self._text[self._at : self._at + 1]
 
