@@ -1,8 +1,8 @@
 """Training jobs, models, configurations and endpoints, through SageMaker's own SDK (`sagemaker.core`, of version 3).
 
 The SDK validates a request and makes it of objects of its own, from which it leaves out what is false, zero or empty,
-and to which it adds defaults of its configuration files. Here the files are not read, and what is left out is put back:
-what is sent is what our builders made and `--dry-run` shows, or nothing is sent.
+and to which it may add defaults of its configuration files. Here the files are not read, and what is left out is put
+back: what is sent is what our builders made and `--dry-run` shows, or nothing is sent.
 """
 
 from collections.abc import Iterator
