@@ -256,8 +256,8 @@ def once(server: JudgeServer, said: str | tuple[int, str] | None) -> Callable[[d
 @pytest.mark.parametrize(
     ("said", "judged", "words"),
     [
-        ("I cannot judge.", 2, "1 of 3 summaries have no mark: the judge's answer has not the form of the rubric"),
-        ((429, "slow down"), 1, "2 of 3 summaries have no mark: the judge at"),
+        ("I cannot judge.", 2, "1 of 3 summaries are not judged: the judge's answer has not the form of the rubric"),
+        ((429, "slow down"), 1, "2 of 3 summaries are not judged: the judge at"),
         (None, 1, "did not answer in 3 s"),
     ],
 )
@@ -297,7 +297,7 @@ def test_a_judge_that_never_gives_a_verdict_is_given_up(
     judge: JudgeServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lorasum.commands.evaluate._GIVE_UP", 2)
+    monkeypatch.setattr("lorasum.lifecycle.opinions._GIVE_UP", 2)
     judge.say = lambda _: "no"
     run = make_config(predict={"batch_size": 2}, evaluate={"judge": {"url": judge.url, "model": "judge-1"}})
     result = evaluate(context(run, backend, ledger), base=False).judge

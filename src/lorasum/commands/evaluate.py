@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -20,9 +19,10 @@ from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.answers import Answers
 from lorasum.lifecycle.artifacts import base_summaries
 from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.opinions import judged, load_consistency
 from lorasum.lifecycle.serving import Summarizer
 from lorasum.resources import Endpoint, Origin
-from lorasum.results import EvaluateResult, JudgeFigures
+from lorasum.results import EvaluateResult
 from lorasum.scoring import kept
 from lorasum.scoring.baselines import lead
 from lorasum.scoring.evaluation import FIGURES, ScoredSummary, Scores, compare, mean_scores, score_summaries, worst
@@ -34,7 +34,6 @@ _BASE = "--base"
 """Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
 _AGAIN = "free some disk, then evaluate again"
 _SHOWN = 10  # of the worst summaries
-_GIVE_UP = 3  # answers in a row that are no verdict
 
 
 def evaluate(
@@ -63,7 +62,7 @@ def evaluate(
         BackendError: an endpoint did not start or did not answer.
     """
     began = time.monotonic()
-    consistency = _consistency(run, at_least or {})
+    consistency = load_consistency(run.config.evaluate, run.reporter, at_least or {})
     summarizer = run.summarizer()
     examples = summarizer.held_out()[:limit]
     summaries = _all_summaries(run, summarizer, examples, base, other, concurrency)
@@ -77,7 +76,7 @@ def evaluate(
         comparisons=tuple(compare(name, scored[TUNED], ones) for name, ones in scored.items() if name != TUNED),
         worst=tuple(worst(scored[TUNED], _SHOWN)),
         summaries=str(_write(run, summarizer, scored[TUNED])),
-        judge=_judged(run, scored[TUNED], scored.get(BASE)),
+        judge=judged(run.config.evaluate, run.reporter, _folder(run.name), scored[TUNED], scored.get(BASE)),
         missed=_missed(scores[TUNED], at_least or {}),
         seconds=time.monotonic() - began,
         artifact=summarizer.endpoint.artifact,
@@ -155,22 +154,6 @@ def _scored(
     return language, {
         name: score_summaries(dialogues, references, texts, language, consistency) for name, texts in summaries.items()
     }
-
-
-def _consistency(run: RunContext, at_least: Mapping[str, float]) -> Callable[[str, str], float] | None:
-    """Loads the config's model, before anything is asked that costs time or money: it may not be usable."""
-    config = run.config.evaluate.consistency_model
-    if config is None:
-        if "consistency" in at_least:
-            raise LorasumError(
-                "--fail-under consistency: no model measures it",
-                "name one in evaluate.consistency_model; docs/evaluation.md shows how",
-            )
-        return None
-    from lorasum.scoring.consistency import Consistency
-
-    run.reporter.step(f"loading {config.id} to see whether the dialogues entail their summaries")
-    return Consistency(config).score
 
 
 def _missed(scores: Scores, at_least: Mapping[str, float]) -> tuple[str, ...]:
@@ -289,49 +272,6 @@ def _of_other(other: str, examples: Sequence[Example]) -> list[str]:
     raise LorasumError(
         f"run {other!r} has no evaluation on the same {len(dialogues)} test dialogues",
         "run `lorasum evaluate` with that run's config first, on the same test data",
-    )
-
-
-def _judged(
-    run: RunContext, tuned: Sequence[ScoredSummary], base: Sequence[ScoredSummary] | None
-) -> JudgeFigures | None:
-    """The marks of the config's judge. A warning tells of summaries that it could not judge, and why."""
-    if run.config.evaluate.judge is None:
-        return None
-    from lorasum.scoring.judge import Judge, NoVerdictError
-
-    judge = Judge(run.config.evaluate.judge, _folder(run.name) / "judge.jsonl")
-    verdicts, preferences = [], []
-    problem, in_a_row = None, 0
-    run.reporter.step(f"asking the judge at {judge.config.url}: the dialogues are sent to it")
-    for place, one in enumerate(tuned):
-        try:
-            verdicts.append(judge.mark(one.dialogue, one.summary))
-            if base is not None:
-                preferences.append(judge.prefer(one.dialogue, one.summary, base[place].summary))
-            in_a_row = 0
-        except LorasumError as error:
-            problem, in_a_row = error, in_a_row + 1
-            if not isinstance(error, NoVerdictError) or in_a_row == _GIVE_UP:
-                break
-        run.reporter.progress("judging", place + 1, len(tuned), f"${judge.usd:.2f}" if judge.usd else "")
-    if problem:
-        missing = len(tuned) - len(verdicts)
-        run.reporter.warn(f"{missing} of {len(tuned)} summaries have no mark: {problem.message} ({problem.hint})")
-
-    def mean(marks: Sequence[int]) -> float:
-        return sum(marks) / len(marks) if marks else math.nan
-
-    return JudgeFigures(
-        model=judge.config.model,
-        judged=len(verdicts),
-        faithfulness=mean([verdict.faithfulness for verdict in verdicts]),
-        coverage=mean([verdict.coverage for verdict in verdicts]),
-        conciseness=mean([verdict.conciseness for verdict in verdicts]),
-        better_than_base=preferences.count("first"),
-        worse_than_base=preferences.count("second"),
-        as_good_as_base=preferences.count("tie"),
-        usd=judge.usd,
     )
 
 
