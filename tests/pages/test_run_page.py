@@ -12,6 +12,7 @@ from lorasum.pages.facts import RunFacts, samples
 from lorasum.pages.run_page import marked, run_page
 from lorasum.resources import Origin, TrainingJob
 from lorasum.results import EvaluateResult
+from lorasum.scoring.certainty import Interval
 from lorasum.scoring.evaluation import ScoredSummary, compare, mean_scores, score_summaries
 from lorasum.scoring.faithful import Finding
 
@@ -152,6 +153,24 @@ def test_two_runs_stand_side_by_side_and_differences_are_marked() -> None:
     assert "base model, desk" not in text, "what is the same for both stands there once"
     alone = run_page([ONE, BARE])
     assert "were not evaluated on the same dialogues" in alone
+
+
+def test_consistency_has_a_column_where_a_model_was_asked() -> None:
+    assert ONE.evaluation
+    judged = {name: replace(one, consistency=Interval(0.8, 0.7, 0.9)) for name, one in ONE.evaluation.scores.items()}
+    asked = replace(ONE, evaluation=replace(ONE.evaluation, scores=judged))
+    assert re.search(r'"number">consistent</th>.*"number">80%</td>', run_page([asked]), re.DOTALL)
+    assert ">consistent<" not in run_page([ONE])
+    assert '"number">–</td>' in run_page([asked, TWO]), "one run asked, and the other did not"
+
+
+def test_scores_that_the_job_generated_have_a_curve() -> None:
+    scored = replace(ONE, events=(*ONE.events, EvalEvent(3, 1.5, 20.0, "rougeL"), EvalEvent(9, 1.25, 31.5, "rougeL")))
+    done = replace(DONE, scored_by="rougeL", kept_because="highest rougeL of 2 evaluations")
+    page = run_page([replace(scored, job=replace(scored.job, figures=done))])
+    assert "rougeL of generated summaries by step. chats: 31.5 at the end" in page
+    assert "highest rougeL of 2 evaluations" in page
+    assert "of generated summaries" not in run_page([ONE])
 
 
 def test_a_run_that_has_just_begun_says_what_is_not_there() -> None:

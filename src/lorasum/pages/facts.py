@@ -56,6 +56,11 @@ class RunFacts:
         values = [(float(number), figure(steps[number])) for number in sorted(steps)]
         return [(step, value) for step, value in values if value is not None]
 
+    def test_scores(self) -> list[Point]:
+        """The score of generated summaries by step; none where the job did not generate any."""
+        scores = {event.step: event.score for event in self.events if isinstance(event, EvalEvent)}
+        return [(float(step), value) for step, value in sorted(scores.items()) if value is not None]
+
     def test_losses(self) -> list[Point]:
         """The loss on the test split by step."""
         losses = {event.step: event.eval_loss for event in self.events if isinstance(event, EvalEvent)}

@@ -52,7 +52,7 @@ def run_page(runs: Sequence[RunFacts], config: str = "", shown: int = 12) -> str
         verdict=_verdict(runs),
         head=("", *(run.name for run in runs)),
         figures=_rows(runs, _key_figures if len(runs) > 1 else _training_figures),
-        score_head=("", *_SCORES.values()),
+        score_head=("", *_score_names(runs).values()),
         scores=_scores(runs),
         score_chart=_score_chart(runs),
         comparisons=[line for run in runs for line in _comparisons(run, len(runs) > 1)],
@@ -116,6 +116,7 @@ def _training_figures(run: RunFacts) -> dict[str, str]:
         "loss on the test split": loss(done.eval_loss) if done else "",
         "loss in training": loss(done.train_loss) if done else "",
         "weights of step": f"{done.kept_step:,} of {start.steps:,}" if done and start and done.kept_step else "",
+        "kept because it is": done.kept_because if done else "",
         "tokens trained on": f"{done.tokens:,}" if done else "",
         "tokens per second": f"{done.tokens_per_second:,.0f}" if done else "",
         "time of the job": duration(done.seconds) if done else "",
@@ -190,7 +191,13 @@ def _interval(one: Interval) -> str:
     return f"{one.mean:.1f} ({one.low:.1f} to {one.high:.1f})"
 
 
-def _scored_rows(runs: Sequence[RunFacts]) -> list[tuple[str, int, bool, Mapping[str, Interval]]]:
+def _score_names(runs: Sequence[RunFacts]) -> Mapping[str, str]:
+    """The scores that are shown: consistency, which a second model judges, only where one was asked."""
+    asked = any(scores.consistency for run in runs if run.evaluation for scores in run.evaluation.scores.values())
+    return {**_SCORES, "consistency": "consistent"} if asked else _SCORES
+
+
+def _scored_rows(runs: Sequence[RunFacts]) -> list[tuple[str, int, bool, Scores]]:
     """What was scored: its name, its run's number, whether it is a tuned model, and its scores.
 
     What has the same scores in both runs, as the dialogues' first sentences have, stands there once.
@@ -200,25 +207,27 @@ def _scored_rows(runs: Sequence[RunFacts]) -> list[tuple[str, int, bool, Mapping
         for name, scores in run.evaluation.scores.items() if run.evaluation else ():
             seen = (name, scores) in found
             found[name, scores] = (name if seen else f"{name}{of}", found[name, scores][1] if seen else place)
-    return [
-        (label, place, name == _TUNED, {key: getattr(scores, key) for key in _SCORES})
-        for (name, scores), (label, place) in found.items()
-    ]
+    return [(label, place, name == _TUNED, scores) for (name, scores), (label, place) in found.items()]
 
 
 def _scores(runs: Sequence[RunFacts]) -> list[TableRow]:
-    rows = []
-    for name, _, tuned, scores in _scored_rows(runs):
-        shown = [
-            f"{one.mean:.0%}" if key == "faithful" else f"{one.mean:.1f} ±{(one.high - one.low) / 2:.1f}"
-            for key, one in scores.items()
-        ]
-        rows.append(TableRow((name, *shown), "chosen" if tuned else ""))
-    return rows
+    names = _score_names(runs)
+    return [
+        TableRow((label, *(_score(key, getattr(scores, key)) for key in names)), "chosen" if tuned else "")
+        for label, _, tuned, scores in _scored_rows(runs)
+    ]
+
+
+def _score(key: str, one: Interval | None) -> str:
+    if one is None:
+        return "–"
+    return (
+        f"{one.mean:.0%}" if key in ("faithful", "consistency") else f"{one.mean:.1f} ±{(one.high - one.low) / 2:.1f}"
+    )
 
 
 def _score_chart(runs: Sequence[RunFacts]) -> Figure:
-    rows = [(name, one["rougeL"], place) for name, place, _, one in _scored_rows(runs)]
+    rows = [(name, scores.rougeL, place) for name, place, _, scores in _scored_rows(runs)]
     label = "ROUGE-L with 95% intervals. " + "; ".join(f"{name}: {_interval(one)}" for name, one, _ in rows)
     drawn = [(name, one.low, one.mean, one.high, place) for name, one, place in rows]
     return Figure("ROUGE-L, with 95% intervals", intervals(label, drawn) if drawn else Markup())
@@ -251,6 +260,11 @@ def _curves(runs: Sequence[RunFacts]) -> list[Figure]:
         said = [f"{one.name}: {one.points[-1][1]:.3g} at the end" for one in series if one.points]
         chart = line_chart(f"{title} by step. {'; '.join(said)}", "step", series, from_zero=True)
         found.append(Figure(title, chart, names))
+    scored = [Series(run.name, run.test_scores(), place, "dots") for place, run in enumerate(runs)]
+    by = next((run.done.scored_by for run in runs if run.done and run.done.scored_by), "score")
+    last = "; ".join(f"{one.name}: {one.points[-1][1]:.1f} at the end" for one in scored if one.points)
+    chart = line_chart(f"{by} of generated summaries by step. {last}", "step", scored)
+    found.append(Figure(f"{by} of test dialogues, while training", chart, names))
     return [one for one in found if one.chart]
 
 
