@@ -18,6 +18,14 @@ from lorasum.ledger import Ledger
 pytestmark = pytest.mark.slow
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def each_signal(first: signal.Signals) -> pytest.MarkDecorator:
+    """Try a verb with one signal in `make test`, and with the others in `make drill`: one handler takes all of them."""
+    others = [pytest.param(number, marks=pytest.mark.drill) for number in SIGNALS if number != first]
+    return pytest.mark.parametrize("number", [first, *others])
+
+
 STARTING = 120  # seconds: a busy machine takes its time to import torch
 
 
@@ -129,7 +137,7 @@ def deployed(home: Home) -> Home:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("verb", ["deploy", "run"])
+@pytest.mark.parametrize("verb", ["deploy", pytest.param("run", marks=pytest.mark.drill)])
 def test_an_endpoint_that_is_starting_goes(home: Home, verb: str, number: signal.Signals) -> None:
     home.call("teardown", "--yes")
     with home.start(verb) as process:
@@ -139,7 +147,7 @@ def test_an_endpoint_that_is_starting_goes(home: Home, verb: str, number: signal
     assert home.states("endpoint")["tiny"] in ("failed", "gone")
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@each_signal(signal.SIGTERM)
 def test_evaluate_leaves_only_the_endpoint_that_was_there(deployed: Home, number: signal.Signals) -> None:
     [before] = deployed.processes("endpoints")
     with deployed.start("evaluate") as process:
@@ -150,7 +158,7 @@ def test_evaluate_leaves_only_the_endpoint_that_was_there(deployed: Home, number
     assert (states.pop("tiny"), set(states.values())) == ("live", {"gone"}), "the base model's is gone"
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@each_signal(signal.SIGINT)
 def test_train_saves_a_checkpoint_and_says_how_to_go_on(home: Home, number: signal.Signals) -> None:
     seed = ("--set", "training.max_steps=2000", "--set", f"training.seed={100 + number}")
     with home.start("train", *seed) as process:
@@ -163,7 +171,7 @@ def test_train_saves_a_checkpoint_and_says_how_to_go_on(home: Home, number: sign
     assert list((home.home / "runs" / "tiny" / "jobs" / job / "ml" / "checkpoints").iterdir())
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@each_signal(signal.SIGHUP)
 def test_predict_keeps_its_answers_and_the_endpoint(deployed: Home, tmp_path: Path, number: signal.Signals) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps({"dialogue": f"Ana: {i}"}) + "\n" for i in range(2000)))
@@ -177,11 +185,11 @@ def test_predict_keeps_its_answers_and_the_endpoint(deployed: Home, tmp_path: Pa
     assert len(deployed.processes("endpoints")) == 1
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@each_signal(signal.SIGTERM)
 def test_prepare_leaves_no_half_of_a_dataset(home: Home, tmp_path: Path, number: signal.Signals) -> None:
     source = tmp_path / "many.jsonl"
     row = json.dumps({"dialogue": "Ana: are we on for tonight? Ben: yes, at eight " * 20, "summary": "They meet."})
-    source.write_text(f"{row}\n" * 100_000)
+    source.write_text(f"{row}\n" * 30_000)
     datasets = home.home / "runs" / "tiny" / "data"
     before = sorted(datasets.iterdir())
     with home.start("prepare", "--set", f"data.train={source}", "--set", "data.max_length=1024") as process:
@@ -190,7 +198,7 @@ def test_prepare_leaves_no_half_of_a_dataset(home: Home, tmp_path: Path, number:
     assert sorted(datasets.iterdir()) == before
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@each_signal(signal.SIGINT)
 def test_teardown_says_that_it_was_interrupted_and_goes_on(deployed: Home, number: signal.Signals) -> None:
     [server] = deployed.processes("endpoints")
     suspend(server)  # it is killed after a while
@@ -198,11 +206,13 @@ def test_teardown_says_that_it_was_interrupted_and_goes_on(deployed: Home, numbe
         read_until(process, "removing endpoint")
         errors = interrupted(process, number)
     assert "what it had not removed yet may still run" in errors
+    assert deployed.processes("endpoints") == [server]
+    server.resume()  # it ends now, as it was told to
     assert deployed.call("teardown", "--yes")["remaining"] == []
     assert deployed.processes("endpoints") == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.drill)])
 def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home, number: signal.Signals) -> None:
     home.call("teardown", "--yes")
     with home.start("deploy") as process:
@@ -216,7 +226,8 @@ def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home,
         errors = ended(process)
     assert "ended at once" in errors
     assert f"`lorasum teardown --config {home.config}` removes it" in errors
-    assert len(home.processes("endpoints")) == 1
+    assert home.processes("endpoints") == [server]
+    server.resume()
     assert home.call("teardown", "--yes")["remaining"] == []
 
 
