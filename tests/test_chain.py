@@ -82,7 +82,7 @@ def _hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 100) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -153,14 +153,14 @@ def test_train_adopts_a_running_job_stops_it_on_ctrl_c_and_resumes(place: Callab
         assert "following job" in said
         assert there.trainer() == job
         adopting.send_signal(signal.SIGINT)
-        output, errors = adopting.communicate(timeout=60)
+        output, errors = adopting.communicate(timeout=200)
     assert (adopting.returncode, output) == (130, "")
     assert "error: training stopped" in errors
     assert "hint: the same command resumes" in errors
     assert there.backend.live("tiny") == []
 
     with there.lorasum("train", "--json") as again:
-        output, errors = again.communicate(timeout=120)
+        output, errors = again.communicate(timeout=200)
     assert again.returncode == 0, errors
     assert json.loads(output)["reused"] is False
     assert int(str(there.events("start")[-1]["resumed_from_step"])) > 0

@@ -357,7 +357,7 @@ def test_work_goes_on_when_nobody_reads_its_progress(env: dict[str, str], tmp_pa
         assert process.stderr is not None
         process.stderr.readline()
         process.stderr.close()
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
     assert done.exists()
 
 

@@ -67,9 +67,9 @@ def test_second_maker_is_told_to_wait_and_goes_on_after_the_first(tmp_path: Path
     thread = threading.Thread(target=second)
     with maker_lock(target, lambda: pytest.fail("nobody else holds it")):
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(100)
         order.append("first")
-    thread.join(10)
+    thread.join(100)
     assert order == ["first", "second"]
 
 

@@ -150,7 +150,7 @@ else:
     while "written" not in said(aws, "half") or not list(aws.sagemaker.jobs["half"].root.glob("ml/checkpoints/*ed")):
         time.sleep(0.05)
     aws.sagemaker.jobs["half"].interrupt()
-    watching.join(60)
+    watching.join(200)
     first, second = said(aws, "half")
     assert first == "written"
     assert 0 < int(second) < 100

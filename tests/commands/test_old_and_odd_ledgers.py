@@ -201,7 +201,7 @@ def test_a_second_deploy_waits_for_the_first_and_says_so(
     second = threading.Thread(target=lambda: results.append(deploy(context(deployed, backend, ledger, told))))
     with context(deployed, backend, ledger).hold():
         second.start()
-        assert waits.wait(30)
+        assert waits.wait(200)
         assert results == []
-    second.join(30)
+    second.join(200)
     assert [result.reused for result in results] == [True]

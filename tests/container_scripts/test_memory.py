@@ -28,6 +28,13 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """For what no architecture has a say in."""
+    random_model("llama").save_pretrained(tmp_path)
+    return tmp_path
+
+
 def need(base: Path, arguments: Arguments = ARGUMENTS, tokens: int = 64, recompute_all: bool = False) -> Any:
     targets = resolve_targets(skeleton(base), ("auto",))
     return estimate(base, arguments, targets, [tokens], 8, torch.float32, recompute_all)[0]
@@ -65,39 +72,38 @@ def test_the_estimate_is_what_a_real_pass_needs(base: Path) -> None:
     assert found.activations + (found.head // 2 if whole else 0) == pytest.approx(measured, rel=0.2 if whole else 0.1)
 
 
-def test_int8_takes_a_byte_per_weight_and_recomputing_saves_less(base: Path) -> None:
-    float32, int8 = need(base, replace(ARGUMENTS, quantization="none")), need(base)
+def test_int8_takes_a_byte_per_weight_and_recomputing_saves_less(llama: Path) -> None:
+    float32, int8 = need(llama, replace(ARGUMENTS, quantization="none")), need(llama)
     assert int8.weights < float32.weights
-    assert need(base, replace(ARGUMENTS, quantization="nf4")).weights < int8.weights
-    assert need(base, recompute_all=True).activations < 0.6 * int8.activations
-    assert 1.8 * int8.activations < need(base, tokens=128).activations < 4 * int8.activations
+    assert need(llama, replace(ARGUMENTS, quantization="nf4")).weights < int8.weights
+    assert need(llama, recompute_all=True).activations < 0.6 * int8.activations
+    assert 1.8 * int8.activations < need(llama, tokens=128).activations < 4 * int8.activations
 
 
-def test_the_estimate_runs_the_attention_that_trains(tmp_path: Path) -> None:
-    random_model("llama").save_pretrained(tmp_path)
-    targets = resolve_targets(skeleton(tmp_path), ("auto",))
+def test_the_estimate_runs_the_attention_that_trains(llama: Path) -> None:
+    targets = resolve_targets(skeleton(llama), ("auto",))
 
     def activations(attention: str) -> int:
         arguments = replace(ARGUMENTS, engine_attention=attention)
-        return estimate(tmp_path, arguments, targets, [64] * 8, 8, torch.float32)[0].activations
+        return estimate(llama, arguments, targets, [64] * 8, 8, torch.float32)[0].activations
 
     assert activations("flex") == activations("examples")
     # transformers' own attention takes a mask of all pairs of tokens: (512, 512) bool at least
     assert activations("transformers") >= activations("examples") + 512 * 512
 
 
-def test_auto_takes_the_most_packs_that_fit_into_memory(base: Path) -> None:
-    targets = resolve_targets(skeleton(base), ("auto",))
+def test_auto_takes_the_most_packs_that_fit_into_memory(llama: Path) -> None:
+    targets = resolve_targets(skeleton(llama), ("auto",))
 
     def chosen(free: int, arguments: Arguments = ARGUMENTS) -> tuple[int, int, int]:
-        made = plan_memory(base, arguments, targets, PACKS, torch.float32, free)
+        made = plan_memory(llama, arguments, targets, PACKS, torch.float32, free)
         assert made.memory.total <= made.free
         return made.arguments.per_device_batch_size, made.arguments.gradient_accumulation_steps, made.recomputed_layers
 
     assert chosen(PLENTY) == (4, 1, 0)
     four, two, one = (
         plan_memory(
-            base, replace(ARGUMENTS, per_device_batch_size=n), targets, PACKS, torch.float32, PLENTY
+            llama, replace(ARGUMENTS, per_device_batch_size=n), targets, PACKS, torch.float32, PLENTY
         ).memory.total
         for n in (4, 2, 1)
     )
@@ -111,16 +117,16 @@ def test_auto_takes_the_most_packs_that_fit_into_memory(base: Path) -> None:
     assert "data.max_length" in error.value.hint
 
 
-def test_an_estimate_leaves_real_models_as_they_are(base: Path) -> None:
+def test_an_estimate_leaves_real_models_as_they_are(llama: Path) -> None:
     """An estimate before, after and between leaves losses as they were."""
     from transformers import AutoModelForCausalLM
 
     batch = collate(PACKS[:2])
     losses = []
     for _ in range(2):
-        loss = PackedLoss(with_adapter(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)).eval(), 64)
+        loss = PackedLoss(with_adapter(AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32)).eval(), 64)
         losses.append(float(loss(batch)[0]))
-        need(base)
+        need(llama)
     assert losses[0] == losses[1]
 
 

@@ -25,7 +25,7 @@ with stop.deferred():
 def test_a_job_ends_itself_at_its_limit_as_on_sigterm(seconds: str) -> None:
     environ = {**os.environ, MAX_SECONDS: seconds, "PYTHONPATH": str(SCRIPTS)}
     ended = subprocess.run(
-        [sys.executable, "-c", LONG_WORK], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", LONG_WORK], env=environ, capture_output=True, text=True, timeout=200, check=False
     )
     assert (ended.returncode, ended.stdout) == (143, "saved a checkpoint\n")
     assert ended.stderr == "limits.max_hours reached: saving a checkpoint, then ending\n"

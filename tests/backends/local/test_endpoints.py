@@ -107,7 +107,7 @@ def _toy(tmp_path: Path) -> EndpointSpec:
     (tmp_path / "code" / "inference.py").write_text(BREAKING_HANDLER)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("")
-    return EndpointSpec(RUN, "toy", str(tmp_path / "model"), code=tmp_path / "code", startup_timeout=60)
+    return EndpointSpec(RUN, "toy", str(tmp_path / "model"), code=tmp_path / "code", startup_timeout=200)
 
 
 def pids() -> list[int]:
@@ -172,7 +172,7 @@ def test_an_endpoint_that_serves_another_artifact_is_replaced(toy: EndpointSpec,
     assert (first.artifact, second.artifact) == (toy.artifact, str(other))
     assert old != new
     assert not psutil.pid_exists(old)
-    assert BACKEND.invoke(second, {"do": "echo"}, timeout=10) == ["application/json", "echo"]
+    assert BACKEND.invoke(second, {"do": "echo"}, timeout=60) == ["application/json", "echo"]
 
 
 def test_an_endpoint_moves_when_another_port_is_asked_for(toy: EndpointSpec) -> None:
@@ -239,39 +239,39 @@ def test_an_absent_or_codeless_artifact_is_refused_before_the_start(tiny_model_d
 
 def test_a_busy_endpoint_answers_ping_and_a_late_answer_names_the_limit(toy: EndpointSpec) -> None:
     ref = BACKEND.start_endpoint(toy)
-    with pytest.raises(BackendError, match=r"did not answer in 0.5 s") as caught:
-        BACKEND.invoke(ref, {"do": "sleep", "seconds": 3}, timeout=0.5)
+    began = time.monotonic()
+    with pytest.raises(BackendError, match=r"did not answer in 1.5 s") as caught:
+        BACKEND.invoke(ref, {"do": "sleep", "seconds": 3}, timeout=1.5)
     assert "predict.timeout" in caught.value.hint
     assert BACKEND.endpoint_state(RUN, "toy").status == "in_service"
-    began = time.monotonic()
-    assert BACKEND.invoke(ref, {"do": "echo"}, timeout=10) == ["application/json", "echo"]
-    assert time.monotonic() - began > 1, "one prediction at a time"
+    assert BACKEND.invoke(ref, {"do": "echo"}, timeout=60) == ["application/json", "echo"]
+    assert time.monotonic() - began > 3, "one prediction at a time"
 
 
 def test_handler_failures_do_not_end_the_endpoint(toy: EndpointSpec) -> None:
     ref = BACKEND.start_endpoint(toy)
     with pytest.raises(BackendError, match="endpoint toy failed: 'oh no'") as caught:
-        BACKEND.invoke(ref, {"do": "raise"}, timeout=10)
+        BACKEND.invoke(ref, {"do": "raise"}, timeout=60)
     assert not isinstance(caught.value, RefusedError), "a fault of the server is not the request's"
     with pytest.raises(BackendError, match="answered what is not JSON: 'no json'"):
-        BACKEND.invoke(ref, {"do": "no json"}, timeout=10)
-    assert BACKEND.invoke(ref, {"do": "echo"}, timeout=10) == ["application/json", "echo"]
+        BACKEND.invoke(ref, {"do": "no json"}, timeout=60)
+    assert BACKEND.invoke(ref, {"do": "echo"}, timeout=60) == ["application/json", "echo"]
 
 
 def test_a_dead_endpoint_says_so_until_deleted_or_started_again(toy: EndpointSpec) -> None:
     ref = BACKEND.start_endpoint(toy)
     with pytest.raises(BackendError, match="endpoint toy broke off while answering"):
-        BACKEND.invoke(ref, {"do": "die"}, timeout=10)
+        BACKEND.invoke(ref, {"do": "die"}, timeout=60)
     _wait_for(lambda: not pids())
     with pytest.raises(BackendError, match=f"endpoint toy does not answer at {ref.location}") as caught:
-        BACKEND.invoke(ref, {"do": "echo"}, timeout=10)
+        BACKEND.invoke(ref, {"do": "echo"}, timeout=60)
     assert "lorasum deploy" in caught.value.hint
     state = BACKEND.endpoint_state(RUN, "toy")
     assert (state.status, state.ref) == ("failed", ref)
     assert "model loaded" in state.reason
 
     again = BACKEND.start_endpoint(toy)
-    assert BACKEND.invoke(again, {"do": "echo"}, timeout=10) == ["application/json", "echo"]
+    assert BACKEND.invoke(again, {"do": "echo"}, timeout=60) == ["application/json", "echo"]
     assert BACKEND.delete_endpoint(RUN, "toy") is True
     assert BACKEND.delete_endpoint(RUN, "toy") is False
     assert BACKEND.endpoint_state(RUN, "toy").status == "absent"
@@ -324,11 +324,12 @@ def test_a_server_ends_at_its_time_which_a_later_deploy_moves(toy: EndpointSpec)
     [pid] = pids()
     first = datetime.now(UTC) + timedelta(seconds=3)
     BACKEND.expire_endpoint(RUN, "toy", first)
-    BACKEND.expire_endpoint(RUN, "toy", second := first + timedelta(seconds=4))
-    _wait_for(lambda: datetime.now(UTC) > first + timedelta(seconds=1.5))
-    assert BACKEND.invoke(ref, {"do": "echo"}, timeout=10) == ["application/json", "echo"]
+    BACKEND.expire_endpoint(RUN, "toy", first + timedelta(hours=1))
+    _wait_for(lambda: datetime.now(UTC) > first + timedelta(seconds=1.5))  # it looks every second
+    assert BACKEND.invoke(ref, {"do": "echo"}, timeout=60) == ["application/json", "echo"]
+    BACKEND.expire_endpoint(RUN, "toy", third := datetime.now(UTC) + timedelta(seconds=1))
     _wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    assert datetime.now(UTC) > second
+    assert datetime.now(UTC) > third
     assert "its time was over at " in _log()
     assert BACKEND.endpoint_state(RUN, "toy").status == "absent"
     assert "toy" not in [one.name for one in BACKEND.live(RUN)]
@@ -345,12 +346,12 @@ def test_a_replaced_server_keeps_the_time_and_a_deleted_one_does_not(toy: Endpoi
     assert not written.exists()
 
 
-@pytest.mark.parametrize("content", ["", "soon", "2020-01-01T00:00:00"])
-def test_a_damaged_time_ends_no_server(toy: EndpointSpec, content: str) -> None:
+def test_a_damaged_time_ends_no_server(toy: EndpointSpec) -> None:
     BACKEND.start_endpoint(toy)
-    (paths.run_dir(RUN) / "endpoints" / "toy" / "expires_at").write_text(content)
-    time.sleep(2.5)
-    assert BACKEND.endpoint_state(RUN, "toy").status == "in_service"
+    for content in ("", "soon", "2020-01-01T00:00:00"):
+        (paths.run_dir(RUN) / "endpoints" / "toy" / "expires_at").write_text(content)
+        time.sleep(1.2)  # it looks every second
+        assert BACKEND.endpoint_state(RUN, "toy").status == "in_service", content
 
 
 def _start_and_fail(spec: EndpointSpec) -> None:
@@ -365,7 +366,7 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _wait_for(condition: Any, seconds: float = 20) -> None:
+def _wait_for(condition: Any, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -28,6 +28,7 @@ def input_fn(body, content_type):
     return json.loads(body)
 
 def predict_fn(data, model):
+    (model / "started").touch()
     for token in range(data["tokens"]):
         if stop():
             (model / "abandoned").touch()
@@ -151,9 +152,11 @@ def test_a_body_that_does_not_come_is_answered_and_closed(url: str) -> None:
 
 
 def test_a_client_that_left_is_not_generated_for(url: str, folder: Path) -> None:
-    (folder / "abandoned").unlink(missing_ok=True)
+    for name in ("started", "abandoned"):
+        (folder / name).unlink(missing_ok=True)
     with connect(url) as client:
         client.sendall(request(json.dumps(LONG).encode()))
+        _wait_for((folder / "started").exists)
         time.sleep(0.5)
         assert not (folder / "abandoned").exists()
     _wait_for((folder / "abandoned").exists)
@@ -168,10 +171,11 @@ def test_a_request_ends_at_its_deadline(url: str, folder: Path) -> None:
     assert post(url).status_code == 200
 
 
-def test_waiting_for_a_turn_counts_towards_the_deadline(url: str) -> None:
+def test_waiting_for_a_turn_counts_towards_the_deadline(url: str, folder: Path) -> None:
+    (folder / "started").unlink(missing_ok=True)
     with connect(url) as first:
         first.sendall(request(json.dumps(LONG).encode()))
-        time.sleep(0.3)
+        _wait_for((folder / "started").exists)
         assert post(url, Lorasum_Timeout="0.5").status_code == 504
     assert post(url).status_code == 200
 
@@ -183,7 +187,7 @@ def request(body: bytes, length: int = 0) -> bytes:
 
 def connect(url: str) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0))
-    client.settimeout(30)
+    client.settimeout(200)
     return client
 
 
@@ -204,7 +208,7 @@ def _ready(url: str) -> bool:
         return False
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def _wait_for(condition: Callable[[], bool], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -26,7 +26,7 @@ def start() -> Iterator[Start]:
     def start(*command: str, own_session: bool = False, **environ: str) -> subprocess.Popen[bytes]:
         env = {**os.environ, **environ}
         started.append(subprocess.Popen(command, start_new_session=own_session, env=env, stdout=subprocess.DEVNULL))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 200
         while str(command[-1]) not in psutil.Process(started[-1].pid).cmdline():
             assert time.monotonic() < deadline
         return started[-1]

@@ -98,7 +98,7 @@ def serve(account: StandIn, there: SageMakerBackend, weights: str, end: datetime
     there.expire_endpoint("chats", "chats", end)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
