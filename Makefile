@@ -16,7 +16,7 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What runs on SageMaker, in environments with the versions of Hugging Face's images (tests/images): start.py's pip step for
 # real, the same for serving, then the container's own tests. Several gigabytes, so it is no part of `make test`.

@@ -6,9 +6,13 @@ import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from forks import Zygote
 
 # `make test` tries the same examples every time; `make soak` draws others. A busy machine meets no deadline.
 settings.register_profile("test", derandomize=True, database=None, deadline=None)
@@ -19,7 +23,9 @@ settings.load_profile("soak" if "LORASUM_FUZZ" in os.environ else "test")
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads here and in the tests' processes: sleep, not spin
+# torch computes on one thread, here and in the tests' processes: the models are tiny, and pytest has a worker a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _TRAIN = [
     ("Mia", "Tom", "are we still on for climbing tonight?", "yes! 7 at the gym, bring chalk", "climb at 7"),
@@ -41,6 +47,12 @@ _TEST = [
     ("Jan", "Sue", "grandma turns 80 in may!", "let's plan a surprise party", "plan a party"),
     ("Lou", "Rob", "can I return these shoes?", "within 30 days, with the receipt", "return the shoes"),
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that the workers of `make test` end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +131,26 @@ def moto_url() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Zygote"]:
+    """Starts `lorasum` with any arguments and environment, in forks of a process that has imported everything."""
+    from forks import Zygote
+
+    zygote = Zygote(tmp_path_factory.mktemp("clients") / "all")
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(scope="session")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Zygote"]:
+    """Runs train.py with any flags and environment, in forks of a process that has imported torch and all else."""
+    from forks import Zygote
+
+    zygote = Zygote(tmp_path_factory.mktemp("trainings") / "all", "training")
+    yield zygote
+    zygote.close()
 
 
 @pytest.fixture

@@ -1,115 +1,113 @@
 """The whole chain on SageMaker, as a user runs it: lorasum as a process, AWS over HTTP, jobs and endpoints executed."""
 
+import filecmp
 import json
 import os
 import pty
-import sqlite3
-import subprocess
-import sys
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stand_in_container as container
+import stand_in_endpoints
+import stand_in_jobs
+from account import CONFIG, Account, Made
+from forks import Zygote
 from stand_in import Fault, StandIn
+from stand_in_aws import Aws
+from world import StubServer, stub_containers, stub_job
+
+import inference
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces"),
 ]
 
-CONFIG = """
-name: tiny
-backend: sagemaker
-model: {{id: {model}}}
-data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, max_length: 128}}
-lora: {{r: 4}}
-training: {{max_steps: {steps}, learning_rate: 1e-2, checkpoint_minutes: 0.01}}
-predict: {{max_new_tokens: 8, batch_size: 2}}
-sagemaker: {{bucket: {bucket}, role: {role}}}
-"""
-
 WARM_POOLS = [f"ml.g5.{size}xlarge for training warm pool usage" for size in (2, 4)]
 
 
-class Account:
-    """A user's home and config, and the account they work in."""
+@pytest.fixture(scope="module")
+def make(
+    tmp_path_factory: pytest.TempPathFactory, tiny_chats: Path, tiny_model_dir: Path, clients: Zygote
+) -> Callable[..., Account]:
+    """Make an account whose training has so many steps, with an empty home that is always in the same place."""
+    folder = tmp_path_factory.mktemp("user")
 
-    def __init__(self, aws: StandIn, home: Path, config: Path) -> None:
-        self.aws, self.home, self.config = aws, home, config
-        self.environ = {**os.environ, **aws.environ(), "LORASUM_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    def make(aws: StandIn, steps: int = 10, home: str = "home", made: Made | None = None) -> Account:
+        config = folder / "tiny.yaml"
+        named = {"model": tiny_model_dir, "chats": tiny_chats, "bucket": aws.bucket, "role": aws.role_arn}
+        config.write_text(CONFIG.format(steps=steps, **named))
+        shutil.rmtree(folder / home, ignore_errors=True)
+        there = Account(aws, folder / home, config, clients)
+        if made:
+            there.have(made)
+        return there
 
-    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config)]
-        return subprocess.Popen(
-            command, env=self.environ, stdin=stdin, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    return make
 
-    def call(self, *arguments: str) -> Any:
-        """The --json result of a command that succeeds."""
-        ended = self.start(*arguments, "--json")
-        output, errors = ended.communicate(timeout=200)
-        assert ended.returncode == 0, errors
-        return json.loads(output)
 
-    def fail(self, *arguments: str) -> tuple[str, str]:
-        """Error and hint of a command that fails as it should: exit code 2, and nothing on stdout."""
-        ended = self.start(*arguments, "--quiet")
-        output, errors = ended.communicate(timeout=200)
-        assert (ended.returncode, output) == (2, ""), errors
-        *_, error, hint = errors.splitlines()
-        assert error.startswith("error: "), errors
-        assert hint.startswith("hint: "), errors
-        return error, hint
+@pytest.fixture(scope="module")
+def prepared(make: Callable[..., Account], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """What a user has after `prepare`: made once, for the tests that begin there."""
+    with StandIn() as aws:
+        there = make(aws)
+        there.call("prepare")
+        return there.made(tmp_path_factory.mktemp("prepared") / "home")
 
-    @property
-    def jobs(self) -> dict[str, str]:
-        return {name: job.description["TrainingJobStatus"] for name, job in self.aws.sagemaker.jobs.items()}
 
-    def job(self) -> Any:
-        """What status says of the only training job."""
-        [row] = [r for r in self.call("status")["resources"] if r["kind"] == "training_job"]
-        return row
-
-    def billed(self) -> Any:
-        """What all tries of it were billed, at the price list's price."""
-        jobs = [job.description for job in self.aws.sagemaker.jobs.values()]
-        return pytest.approx(sum(job["BillableTimeInSeconds"] for job in jobs) / 3600 * 1.25)
-
-    def let_pass(self, hours: float) -> None:
-        """Make what is recorded of endpoints older."""
-        with sqlite3.connect(self.home / "ledger.sqlite") as db:
-            [(created,)] = db.execute("SELECT created_at FROM resources WHERE kind='endpoint'").fetchall()
-            earlier = datetime.fromisoformat(created) - timedelta(hours=hours)
-            db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint'", (earlier.isoformat(),))
-
-    def objects(self) -> list[str]:
-        listed = self.aws.aws.client("s3").list_objects_v2(Bucket=self.aws.bucket)
-        return [item["Key"] for item in listed.get("Contents", [])]
+@pytest.fixture(scope="module")
+def trained(make: Callable[..., Account], prepared: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """What a user has after `train`."""
+    with StandIn() as aws:
+        there = make(aws, made=prepared)
+        there.call("train")
+        return there.made(tmp_path_factory.mktemp("trained") / "home")
 
 
 @pytest.fixture
-def account(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path) -> Iterator[Callable[..., Account]]:
-    """Make an account whose training has so many steps."""
+def account(make: Callable[..., Account]) -> Iterator[Callable[..., Account]]:
+    """Make an account, as `make` does, and close it after the test."""
     with StandIn() as aws:
-
-        def make(steps: int = 10, home: str = "home") -> Account:
-            config = tmp_path / "tiny.yaml"
-            text = CONFIG.format(
-                model=tiny_model_dir, chats=tiny_chats, steps=steps, bucket=aws.bucket, role=aws.role_arn
-            )
-            config.write_text(text)
-            return Account(aws, tmp_path / home, config)
-
-        yield make
+        yield partial(make, aws)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 100) -> None:
+@pytest.fixture
+def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers do nothing, at once: for tests of what the service and lorasum do with them.
+
+    A job whose targets no model has fails. An endpoint fails whose artifact's code does.
+    """
+    stub_containers(monkeypatch.setattr)
+
+    def run(job: stand_in_jobs.Job, root: Path, began: float) -> int:
+        if "nothing_like_it" not in json.dumps(job.request["HyperParameters"]):
+            return stub_job(job, root, began)
+        (root / "ml" / "output" / "failure").write_text("no module is named nothing_like_it")
+        return 1
+
+    class Server(StubServer):
+        def __init__(self, endpoint: str, model: Any, aws: Aws, network: bool) -> None:
+            uri = model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"]
+            with tempfile.TemporaryDirectory() as folder:
+                aws.download(f"{uri}code/", Path(folder))
+                self.code = (Path(folder) / "inference.py").read_text()
+
+        def invoke(self, body: bytes, headers: dict[str, str], seconds: float) -> bytes:
+            if self.code.startswith("raise"):
+                raise stand_in_endpoints.model_error(400, self.code)
+            return super().invoke(body, headers, seconds)
+
+    monkeypatch.setattr(stand_in_jobs.Job, "_execute", run)
+    monkeypatch.setattr(stand_in_endpoints, "Server", Server)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -118,8 +116,8 @@ def wait_for(condition: Callable[[], object], seconds: float = 100) -> None:
 
 def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Account], tmp_path: Path) -> None:
     there = account()
-    prepared = there.call("prepare")
-    assert f"lorasum/tiny/data/{Path(prepared['dataset']).name}/manifest.json" in there.objects()
+    dataset = Path(there.call("prepare")["dataset"])
+    assert f"lorasum/tiny/data/{dataset.name}/manifest.json" in there.objects()
 
     planned = there.call("train", "--dry-run")
     assert there.jobs == {}
@@ -142,7 +140,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     assert "base model" in there.call("evaluate", *asked_otherwise, "--base")["scores"]
     assert there.aws.calls.count("sagemaker CreateEndpoint") == 2
     summary = there.call("predict", "--text", "Ana: lunch?\nBen: yes, at noon")["summary"]
-    assert summary == local_summary(there, trained["artifact"], tmp_path)
+    assert summary == local_summary(there, trained["artifact"], tmp_path / "artifact")
     [endpoint] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]
     assert (endpoint["state"], endpoint["usd_per_hour"]) == ("live", 2.5)  # the price list's
     assert (there.job()["state"], there.job()["usd"]) == ("done", there.billed())
@@ -160,28 +158,19 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     assert (again["removed"], again["remaining"]) == ([], [])
 
 
-def local_summary(there: Account, artifact: str, tmp_path: Path) -> str:
+def local_summary(there: Account, artifact: str, folder: Path) -> str:
     """What the same artifact, downloaded, answers to the same dialogue without any endpoint."""
-    folder = tmp_path / "artifact"
     there.aws.aws.download(artifact, folder)
-    script = (
-        "import sys, inference as i; m = i.model_fn(sys.argv[1])\n"
-        'body = \'{"dialogue": "Ana: lunch?\\\\nBen: yes, at noon", "parameters": {"max_new_tokens": 8}}\'\n'
-        "print(i.predict_fn(i.input_fn(body, 'application/json'), m)[0]['generated_text'])"
-    )
-    environ = {**os.environ, "PYTHONPATH": str(folder / "code")}
-    done = subprocess.run([sys.executable, "-c", script, folder], env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.removesuffix("\n")
+    assert filecmp.cmp(folder / "code" / "inference.py", inference.__file__, shallow=False)
+    body = json.dumps({"dialogue": "Ana: lunch?\nBen: yes, at noon", "parameters": {"max_new_tokens": 8}})
+    model = inference.model_fn(str(folder))
+    return str(inference.predict_fn(inference.input_fn(body, "application/json"), model)[0]["generated_text"])
 
 
-def test_two_trains_at_once_share_one_job_that_outlives_them(
-    account: Callable[..., Account],
-) -> None:
-    there = account(steps=400)
-    there.call("prepare")
+def test_two_trains_at_once_share_one_job_that_outlives_them(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(steps=400, made=prepared)
     both = [there.start("train", "--no-wait", "--json") for _ in range(2)]
-    codes = sorted(process.wait(100) for process in both)
+    codes = sorted(process.wait(200) for process in both)
     assert codes[0] == 0
     assert list(there.jobs.values()) == ["InProgress"]
 
@@ -191,7 +180,7 @@ def test_two_trains_at_once_share_one_job_that_outlives_them(
     wait_for(lambda: "following job" in said.readline())
     wait_for(lambda: "step" in said.readline())
     following.send_signal(2)
-    _, errors = following.communicate(timeout=60)
+    _, errors = following.communicate(timeout=200)
     assert (following.returncode, "goes on" in errors, "follows it again" in errors) == (130, True, True)
     assert list(there.jobs.values()) == ["InProgress"]
 
@@ -211,35 +200,37 @@ def test_two_trains_at_once_share_one_job_that_outlives_them(
     assert (there.job()["state"], there.job()["usd"]) == ("done", there.billed())
 
 
-def test_a_job_whose_gpu_does_not_work_says_so(account: Callable[..., Account]) -> None:
-    there = account()
-    there.call("prepare")
+def test_a_job_whose_gpu_does_not_work_says_so(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
     there.aws.aws.broken_gpus = True
-    ended = there.start("train")
-    _, errors = ended.communicate(timeout=200)
-    assert ended.returncode == 2
-    assert "failed: the instance has a GPU, and PyTorch" in errors
-    assert "hint: start the job again, which gets another instance" in errors
-    assert "exit code" not in errors
+    ended = there.run("train")
+    assert ended.code == 2
+    assert "failed: the instance has a GPU, and PyTorch" in ended.stderr
+    assert "hint: start the job again, which gets another instance" in ended.stderr
+    assert "exit code" not in ended.stderr
 
 
-@pytest.mark.parametrize("priced", [True, False])
-def test_a_failed_job_says_why_and_shows_its_log_and_its_cost(account: Callable[..., Account], priced: bool) -> None:
-    there = account()
-    there.call("prepare")
-    there.aws.faults = [] if priced else [Fault("pricing", "denied")]
-    instance = "ml.g5.2xlarge" if priced else "ml.p5.48xlarge"
-    ended = there.start(
-        "train", "--set", "lora.targets=[nothing_like_it]", "--set", f"sagemaker.training_instance_type={instance}"
-    )
-    _, errors = ended.communicate(timeout=200)
-    assert ended.returncode == 2
-    assert "error: training job tiny-" in errors
-    assert "nothing_like_it" in errors
-    assert "log: " in errors
-    assert (there.job()["state"], there.job()["usd"]) == ("failed", there.billed() if priced else None)
-    table, _ = there.start("status").communicate(timeout=60)
-    assert ("<$0.01" if priced else "unknown") in table
+BAD = ("--set", "lora.targets=[nothing_like_it]")
+
+
+def test_a_failed_job_says_why_and_shows_its_log_and_its_cost(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    ended = there.run("train", *BAD)
+    assert ended.code == 2
+    assert "error: training job tiny-" in ended.stderr
+    assert "nothing_like_it" in ended.stderr
+    assert "log: " in ended.stderr
+    assert (there.job()["state"], there.job()["usd"]) == ("failed", there.billed())
+    assert "<$0.01" in there.run("status").stdout
+
+
+@pytest.mark.usefixtures("stubs")
+def test_the_cost_of_a_job_without_a_known_price_is_unknown(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    there.aws.faults = [Fault("pricing", "denied")]
+    there.fail("train", *BAD, "--set", "sagemaker.training_instance_type=ml.p5.48xlarge")
+    assert (there.job()["state"], there.job()["usd"]) == ("failed", None)
+    assert "unknown" in there.run("status").stdout
 
 
 @pytest.mark.parametrize(
@@ -258,10 +249,14 @@ def test_a_failed_job_says_why_and_shows_its_log_and_its_cost(account: Callable[
     ],
 )
 def test_what_goes_wrong_is_one_line_and_starts_nothing(
-    account: Callable[..., Account], settings: dict[str, str], fault: Fault | None, error: str, hint: str
+    account: Callable[..., Account],
+    prepared: Made,
+    settings: dict[str, str],
+    fault: Fault | None,
+    error: str,
+    hint: str,
 ) -> None:
-    there = account()
-    there.call("prepare")
+    there = account(made=prepared)
     there.environ |= {name: value for name, value in settings.items() if name.isupper()}
     there.aws.faults = [fault] if fault else []
     there.environ["AWS_MAX_ATTEMPTS"] = "1"
@@ -273,20 +268,22 @@ def test_what_goes_wrong_is_one_line_and_starts_nothing(
     assert there.jobs == {}
 
 
-def test_throttling_of_every_second_call_and_a_lost_answer_start_one_job(account: Callable[..., Account]) -> None:
-    there = account()
-    there.call("prepare")
+@pytest.mark.usefixtures("stubs")
+def test_throttling_of_every_second_call_and_a_lost_answer_start_one_job(
+    account: Callable[..., Account], prepared: Made
+) -> None:
+    there = account(made=prepared)
     there.aws.faults = [Fault("", "throttle", probability=0.5), Fault("CreateTrainingJob", "lost", times=1)]
     there.call("train")
     assert list(there.jobs.values()) == ["Completed"]
 
 
+@pytest.mark.usefixtures("stubs")
 def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
-    account: Callable[..., Account],
+    account: Callable[..., Account], prepared: Made
 ) -> None:
-    there = account()
+    there = account(made=prepared)
     sagemaker = there.aws.sagemaker
-    there.call("prepare")
     first = there.call("train")["artifact"]
     _break(there, first)
     error, _ = there.fail("deploy")
@@ -317,11 +314,9 @@ def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
     assert len(sagemaker.models) == len(sagemaker.configs) == 1
 
 
-def test_a_served_adapter_answers_as_the_merged_model_does(
-    account: Callable[..., Account],
-) -> None:
-    there = account()
-    there.call("prepare")
+def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[..., Account], trained: Made) -> None:
+    """Merged, as an adapter beside its base model, and by vLLM."""
+    there = account(made=trained)
     artifact = there.call("train")["artifact"]
     asked = ("predict", "--text", "Ana: lunch?\nBen: yes, at noon")
     assert there.call("deploy")["artifact"] == artifact
@@ -339,29 +334,21 @@ def test_a_served_adapter_answers_as_the_merged_model_does(
     assert there.call(*asked)["summary"] == merged
     assert [key for key in there.objects() if key.startswith("lorasum/tiny/capture/tiny/")]
 
+    vllm = ("--set", "sagemaker.engine=vllm")
+    there.call("deploy", *vllm)
+    [model] = there.aws.sagemaker.models.values()
+    assert "huggingface-vllm:0.29.0" in model["PrimaryContainer"]["Image"]
+    assert there.call(*asked, *vllm)["summary"] == merged
+
     torn = there.call("teardown", "--yes", "--artifacts")
     assert torn["remaining"] == []
     assert there.aws.aws.scaled("tiny") == []
     assert not [key for key in there.objects() if "/capture/" in key]
 
 
-def test_vllm_serves_the_same_artifact_with_the_same_answer(account: Callable[..., Account]) -> None:
-    there = account()
-    there.call("prepare")
-    there.call("train")
-    asked = ("predict", "--text", "Ana: lunch?\nBen: yes, at noon")
-    there.call("deploy")
-    summary = there.call(*asked)["summary"]
-    vllm = ("--set", "sagemaker.engine=vllm")
-    there.call("deploy", *vllm)
-    [model] = there.aws.sagemaker.models.values()
-    assert "huggingface-vllm:0.29.0" in model["PrimaryContainer"]["Image"]
-    assert there.call(*asked, *vllm)["summary"] == summary
-
-
-def test_a_quota_of_zero_is_reported_before_anything_is_sent(account: Callable[..., Account]) -> None:
-    there = account()
-    there.call("prepare")
+@pytest.mark.usefixtures("stubs")
+def test_a_quota_of_zero_is_reported_before_anything_is_sent(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
     before = there.objects()
     quotas = there.aws.sagemaker.quotas
     quotas |= {"ml.g5.2xlarge for training job usage": 0, "ml.g5.2xlarge for spot training job usage": 1}
@@ -382,11 +369,9 @@ def test_a_quota_of_zero_is_reported_before_anything_is_sent(account: Callable[.
     assert there.aws.sagemaker.models == {}
 
 
-def test_status_shows_a_warm_instance_and_teardown_releases_it(
-    account: Callable[..., Account],
-) -> None:
-    there = account()
-    there.call("prepare")
+@pytest.mark.usefixtures("stubs")
+def test_status_shows_a_warm_instance_and_teardown_releases_it(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
     warm = ("--set", "sagemaker.keep_alive_minutes=30")
     there.aws.sagemaker.quotas |= dict.fromkeys(WARM_POOLS, 1)
     trained = there.call("train", *warm)
@@ -397,7 +382,7 @@ def test_status_shows_a_warm_instance_and_teardown_releases_it(
     assert (row["state"], row["detail"]["warm"], row["usd_per_hour"]) == ("done", True, 1.25)
     billed = job.description["BillableTimeInSeconds"]
     assert row["usd"] == pytest.approx((billed + 600) / 3600 * 1.25, abs=60 / 3600 * 1.25)
-    table, _ = there.start("status").communicate(timeout=60)
+    table = there.run("status").stdout
     assert "done, kept warm" in table
     assert "so far" in table
     assert there.call("train", *warm)["reused"]
@@ -412,28 +397,25 @@ def test_status_shows_a_warm_instance_and_teardown_releases_it(
     row = there.job()
     assert (row["state"], row["detail"]["warm"]) == ("done", False), "its artifact is still there"
     assert row["usd"] == pytest.approx((billed + kept) / 3600 * 1.25)
-    table, _ = there.start("status").communicate(timeout=60)
+    table = there.run("status").stdout
     assert "warm" not in table
     assert "so far" not in table
     assert there.call("teardown", "--yes")["removed"] == []
 
 
-def test_a_warm_instance_serves_the_next_job_or_expires(
-    account: Callable[..., Account],
-) -> None:
-    there = account()
+@pytest.mark.usefixtures("stubs")
+def test_a_warm_instance_serves_the_next_job_or_expires(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
     jobs = there.aws.sagemaker.jobs
-    there.call("prepare")
     warm = ("--set", "sagemaker.keep_alive_minutes=30")
     there.aws.sagemaker.quotas |= dict.fromkeys(WARM_POOLS, 1)
-    bad = ("--set", "lora.targets=[nothing_like_it]")
 
     def told() -> list[tuple[str, bool]]:
         rows = there.call("status")["resources"]
         return [(row["state"], row["detail"]["warm"]) for row in rows if row["kind"] == "training_job"]
 
     there.call("train", *warm)
-    there.fail("train", *bad, *warm)
+    there.fail("train", *BAD, *warm)
     [first, failed] = jobs.values()
     assert first.description["WarmPoolStatus"]["Status"] == "Reused"
     assert told() == [("done", False), ("failed", True)]
@@ -442,8 +424,8 @@ def test_a_warm_instance_serves_the_next_job_or_expires(
     billed = failed.description["BillableTimeInSeconds"] + 1800
     assert there.call("status")["resources"][-1]["usd"] == pytest.approx(billed / 3600 * 1.25)
 
-    there.fail("train", *bad, *warm)
-    there.fail("train", *bad, "--set", "sagemaker.training_instance_type=ml.g5.4xlarge")
+    there.fail("train", *BAD, *warm)
+    there.fail("train", *BAD, "--set", "sagemaker.training_instance_type=ml.g5.4xlarge")
     assert [job.warm for job in jobs.values()] == [False, False, True, False]
     assert told() == [("done", False), ("failed", True)]
     assert there.call("teardown", "--yes")["remaining"] == []
@@ -451,9 +433,8 @@ def test_a_warm_instance_serves_the_next_job_or_expires(
     assert not any(job.warm for job in jobs.values())
 
 
-def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable[..., Account]) -> None:
-    there = account(steps=150)
-    there.call("prepare")
+def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(steps=150, made=prepared)
     training = there.start("train", "-v", "--set", "sagemaker.spot=true")
     wait_for(lambda: there.jobs)
     [job] = there.aws.sagemaker.jobs.values()
@@ -471,24 +452,26 @@ def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable
     assert "billed, <$0.01" in errors
 
 
-def test_killed_right_after_it_created_something_it_finds_it_again(account: Callable[..., Account]) -> None:
-    there = account(steps=60)
-    there.call("prepare")
+@pytest.mark.usefixtures("stubs")
+def test_killed_right_after_it_created_something_it_finds_it_again(
+    account: Callable[..., Account], prepared: Made
+) -> None:
+    there = account(steps=60, made=prepared)
     for verb, call in (("train", "CreateTrainingJob"), ("deploy", "CreateEndpoint")):
         killed = there.start(verb)
         wait_for(partial(there.aws.calls.count, f"sagemaker {call}"))
         killed.kill()
-        killed.communicate(timeout=60)
+        killed.communicate(timeout=200)
         there.call(verb)
         assert there.aws.calls.count(f"sagemaker {call}") == 1
     killed = there.start("deploy", "--set", "deploy.serve=adapter")
     wait_for(lambda: "sagemaker UpdateEndpoint" in there.aws.calls)
     killed.kill()
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=200)
     terminal, user = pty.openpty()
     asking = there.start("teardown", stdin=user)
     os.write(terminal, b"n\n")
-    output, errors = asking.communicate(timeout=60)
+    output, errors = asking.communicate(timeout=200)
     assert (asking.returncode, output) == (1, ""), errors
     assert "delete endpoint tiny" in errors
     assert there.aws.sagemaker.call("ListEndpoints", {}) != {"Endpoints": []}

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import Zygote
 from world import World, make_world
 
 _TRIED: Counter[str] = Counter()
 
 
 @pytest.fixture(scope="module")  # its stubs take the place of real containers: not for other tests
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path) -> Iterator[World]:
+def world(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
+) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
-        yield from make_world(tmp_path_factory.mktemp("world"), tiny_model_dir, tiny_chats, patch.setattr)
+        yield from make_world(tmp_path_factory.mktemp("world"), tiny_model_dir, tiny_chats, clients, patch.setattr)
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
 """A training job, killed at each file that it writes and again and again: its adapter is the same, bit for bit."""
 
-import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
 import pytest
-from world import Ended, Zygote, chosen
+from forks import Ended, Zygote
+from world import chosen
 
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
@@ -51,7 +51,7 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path) -> Iterator[Jobs]:
+def jobs(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, trainings: Zygote) -> Jobs:
     folder = tmp_path_factory.mktemp("jobs")
     chats = {split: str(tiny_chats / f"{split}.jsonl") for split in ("train", "test")}
     config = Config.model_validate(
@@ -60,10 +60,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_ch
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LORASUM_HOME", str(folder / "home"))
         dataset = Path(prepare(RunContext(config, LocalBackend, Ledger(), Silent())).dataset)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(SCRIPTS), os.environ.get("PYTHONPATH", "")]))
-        zygote = Zygote(folder / "clients", "training")
-    yield Jobs(zygote, dataset, tiny_model_dir)
-    zygote.close()
+    return Jobs(trainings, dataset, tiny_model_dir)
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -53,11 +53,11 @@ class Server:
         try:
             status, said = ask(self.socket, "POST", "/invocations", body, headers, seconds)
         except TimeoutError:
-            raise _model_error(0, _TIMED_OUT) from None
+            raise model_error(0, _TIMED_OUT) from None
         except OSError as error:
-            raise _model_error(503, str(error)) from None
+            raise model_error(503, str(error)) from None
         if status != 200:
-            raise _model_error(status, said.decode(errors="replace"))
+            raise model_error(status, said.decode(errors="replace"))
         return said
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class Endpoint:
         self.description["EndpointStatus"] = "InService" if self.server else "Failed"
 
 
-def _model_error(status: int, said: str) -> RefusalError:
+def model_error(status: int, said: str) -> RefusalError:
     whose = "client" if 400 <= status < 500 else "server"
     what = f"Received {whose} error ({status}) from primary with message {said!r}"
     return RefusalError(

@@ -9,9 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 
 import stand_in_endpoints
 import stand_in_jobs
+from forks import Client, Ended, Zygote
 from stand_in import StandIn
 
 from contract import RECORD_FILE, ArtifactRecord, DoneEvent, FileFacts, event_line, record_text
@@ -41,7 +39,6 @@ BEFORE = {
     "teardown": "deploy",
 }
 """The verb after which each verb is tried. An update is a deploy where an endpoint serves something else."""
-_SECONDS = 120  # a client takes less than one, but the machine may be busy
 
 
 class StubServer:
@@ -65,7 +62,11 @@ class StubServer:
 def stub_job(job: stand_in_jobs.Job, root: Path, began: float) -> int:
     """A container that has trained: an artifact, and the events that say so."""
     model, done = root / "ml" / "model", DoneEvent(1.5, 1.25, 900, 90.0, 10.0, 9)
-    files = {"model.safetensors": b"weights", "adapter/adapter_model.safetensors": b"few", "code/inference.py": b"#"}
+    files = {
+        "model.safetensors": b"weights",
+        "adapter/adapter_model.safetensors": b"few",
+        "code/inference.py": b"#" * 60,
+    }
     facts = {name: FileFacts(len(text), hashlib.sha256(text).hexdigest()) for name, text in files.items()}
     manifest = json.loads((root / "ml" / "input" / "data" / "training" / "manifest.json").read_bytes())
     made_from = manifest["template"], 2, (), manifest["fingerprint"]
@@ -75,71 +76,6 @@ def stub_job(job: stand_in_jobs.Job, root: Path, began: float) -> int:
         (model / name).write_bytes(content)
     (root / "ml" / "output" / "data" / "metrics.jsonl").write_text(event_line(done) + "\n")
     return 0
-
-
-@dataclass
-class Ended:
-    """How a client ended. `code` is minus the signal for one that was killed; `calls` is what was counted."""
-
-    code: int
-    stdout: str
-    stderr: str
-    calls: int
-
-    def clean(self) -> bool:
-        """It did what it was told, was stopped, or said in one line why not and in one what to do."""
-        said = self.stderr.splitlines()[-2:]
-        refused = len(said) == 2 and said[0].startswith("error: ") and said[1].startswith("hint: ")
-        return "Traceback" not in self.stderr and (self.code in (0, 130, -9) or (self.code == 2 and refused))
-
-
-@dataclass
-class Client:
-    """A client at work."""
-
-    folder: Path
-
-    def wait(self) -> Ended:
-        deadline = time.monotonic() + _SECONDS
-        while not (self.folder / "code").exists():
-            assert time.monotonic() < deadline, f"it hangs: {(self.folder / 'stderr').read_text()}"
-            time.sleep(0.01)
-        calls = self.folder / "calls"
-        said = [(self.folder / name).read_text(errors="replace") for name in ("stdout", "stderr")]
-        counted = int(calls.read_text() or 0) if calls.exists() else 0
-        code = int((self.folder / "code").read_text())
-        shutil.rmtree(self.folder)
-        return Ended(code, said[0], said[1], counted)
-
-
-class Zygote:
-    """Starts clients."""
-
-    def __init__(self, folder: Path, program: str = "client") -> None:
-        self._folder, self._count = folder, 0
-        folder.mkdir()
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py")), program],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "AWS_EC2_METADATA_DISABLED": "true"},
-        )  # fmt: skip
-        assert self.process.stdout
-        assert self.process.stdout.readline() == "ready\n"
-
-    def start(self, arguments: list[str], environ: Mapping[str, str], blow: Mapping[str, object]) -> Client:
-        self._count += 1
-        folder = self._folder / str(self._count)
-        folder.mkdir()
-        request = {"arguments": arguments, "environ": dict(environ), "folder": str(folder), "blow": dict(blow)}
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return Client(folder)
-
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(_SECONDS)
 
 
 @dataclass
@@ -265,13 +201,14 @@ def chosen(count: int) -> list[int]:
     return list(range(0, count, every)) if FULL else [count * 2 // 3]
 
 
-def make_world(folder: Path, model: Path, chats: Path, patch: Callable[..., None]) -> Iterator[World]:
+def make_world(folder: Path, model: Path, chats: Path, zygote: Zygote, patch: Callable[..., None]) -> Iterator[World]:
     """Yield a World whose containers are stubs."""
+    stub_containers(patch)
+    with StandIn() as aws:
+        yield World(aws, zygote, folder, model, chats)
+
+
+def stub_containers(patch: Callable[..., None]) -> None:
+    """Let jobs that start from now on train at once, and endpoints answer without a model."""
     patch(stand_in_jobs.Job, "_execute", stub_job)
     patch(stand_in_endpoints, "Server", StubServer)
-    zygote = Zygote(folder / "clients")
-    try:
-        with StandIn() as aws:
-            yield World(aws, zygote, folder, model, chats)
-    finally:
-        zygote.close()

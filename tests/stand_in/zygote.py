@@ -1,15 +1,17 @@
-"""Clients of lorasum that cost no imports: a process that has imported everything, and forks one for each request.
+"""Processes that cost no imports: one has imported everything, and forks another for each request.
 
     python zygote.py client      the command line
     python zygote.py training    a training job's entry point, container_scripts/train.py
 
-A request is one line of JSON on stdin: `arguments`, `environ`, `folder`, and `blow`, which strikes inside the client.
+A request is one line of JSON on stdin: `arguments`, `environ`, `folder`, `script`, if that is to be run instead, and
+`blow`, which strikes inside the client.
 The client's output goes to `folder`/stdout and stderr; `folder`/pid is written at its start, `folder`/code at its end.
 """
 
 import json
 import os
 import resource
+import runpy
 import signal
 import sys
 import threading
@@ -26,6 +28,7 @@ def main() -> None:
     for line in sys.stdin:
         if os.fork() == 0:
             wait_for_client(program, json.loads(line))
+    os._exit(0)  # taking all that was imported apart would take seconds
 
 
 def preload() -> None:
@@ -99,7 +102,10 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
     strike(folder, **request["blow"])
     code: Any = 1
     try:
-        if program == "client":
+        if request["script"]:
+            runpy.run_path(request["script"], run_name="__main__")
+            code = 0
+        elif program == "client":
             from lorasum.cli import main as lorasum
 
             lorasum()

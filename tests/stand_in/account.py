@@ -1,0 +1,113 @@
+"""A user of the stand-in: a home, a config, and `lorasum` as they run it."""
+
+import copy
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forks import Ended, Zygote
+from stand_in import StandIn
+from stand_in_jobs import Job
+
+CONFIG = """
+name: tiny
+backend: sagemaker
+model: {{id: {model}}}
+data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, max_length: 128}}
+lora: {{r: 4}}
+training: {{max_steps: {steps}, learning_rate: 1e-2, checkpoint_minutes: 0.01}}
+predict: {{max_new_tokens: 8, batch_size: 2}}
+sagemaker: {{bucket: {bucket}, role: {role}}}
+"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """All that a user has after a verb: a copy of the home, the bucket's objects, and the jobs that have ended."""
+
+    home: Path
+    objects: Mapping[str, bytes]
+    jobs: Mapping[str, Job]
+
+
+class Account:
+    """A user's home and config, and the account they work in. Most commands are forks that import nothing anew."""
+
+    def __init__(self, aws: StandIn, home: Path, config: Path, clients: Zygote) -> None:
+        self.aws, self.home, self.config, self._clients = aws, home, config, clients
+        self.environ = {**os.environ, **aws.environ(), "LORASUM_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+    def run(self, *arguments: str) -> Ended:
+        """How a command ended."""
+        return self._clients.start([*arguments, "--config", str(self.config)], self.environ, {}).wait()
+
+    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config)]
+        return subprocess.Popen(
+            command, env=self.environ, stdin=stdin, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def call(self, *arguments: str) -> Any:
+        """The --json result of a command that succeeds."""
+        ended = self.run(*arguments, "--json")
+        assert ended.code == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def fail(self, *arguments: str) -> tuple[str, str]:
+        """Error and hint of a command that fails as it should: exit code 2, and nothing on stdout."""
+        ended = self.run(*arguments, "--quiet")
+        assert (ended.code, ended.stdout) == (2, ""), ended.stderr
+        *_, error, hint = ended.stderr.splitlines()
+        assert error.startswith("error: "), ended.stderr
+        assert hint.startswith("hint: "), ended.stderr
+        return error, hint
+
+    @property
+    def jobs(self) -> dict[str, str]:
+        return {name: job.description["TrainingJobStatus"] for name, job in self.aws.sagemaker.jobs.items()}
+
+    def job(self) -> Any:
+        """What status says of the only training job."""
+        [row] = [r for r in self.call("status")["resources"] if r["kind"] == "training_job"]
+        return row
+
+    def billed(self) -> Any:
+        """What all tries of it were billed, at the price list's price."""
+        jobs = [job.description for job in self.aws.sagemaker.jobs.values()]
+        return pytest.approx(sum(job["BillableTimeInSeconds"] for job in jobs) / 3600 * 1.25)
+
+    def let_pass(self, hours: float) -> None:
+        """Make what is recorded of endpoints older."""
+        with sqlite3.connect(self.home / "ledger.sqlite") as db:
+            [(created,)] = db.execute("SELECT created_at FROM resources WHERE kind='endpoint'").fetchall()
+            earlier = datetime.fromisoformat(created) - timedelta(hours=hours)
+            db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint'", (earlier.isoformat(),))
+
+    def objects(self) -> list[str]:
+        listed = self.aws.aws.client("s3").list_objects_v2(Bucket=self.aws.bucket)
+        return [item["Key"] for item in listed.get("Contents", [])]
+
+    def made(self, folder: Path) -> Made:
+        """What there is now; the home is copied to `folder`."""
+        s3, bucket = self.aws.aws.client("s3"), self.aws.bucket
+        objects = {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.objects()}
+        return Made(Path(shutil.copytree(self.home, folder)), objects, dict(self.aws.sagemaker.jobs))
+
+    def have(self, made: Made) -> None:
+        """Begin with what was made in another account, as if this one had made it."""
+        shutil.copytree(made.home, self.home)
+        for key, content in made.objects.items():
+            self.aws.aws.client("s3").put_object(Bucket=self.aws.bucket, Key=key, Body=content)
+        for name, job in made.jobs.items():
+            self.aws.sagemaker.jobs[name] = own = copy.copy(job)
+            own.description = copy.deepcopy(job.description)
