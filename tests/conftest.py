@@ -26,6 +26,7 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 # torch computes on one thread, here and in the tests' processes: the models are tiny, and pytest has a worker a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of some hundred processes would compile all our modules
 
 _TRAIN = [
     ("Mia", "Tom", "are we still on for climbing tonight?", "yes! 7 at the gym, bring chalk", "climb at 7"),

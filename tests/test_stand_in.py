@@ -210,12 +210,12 @@ def output_fn(prediction, accept): return prediction
 """
 
 
-def model(aws: StandIn, name: str, inference: str) -> None:
-    """A model and its endpoint configuration, both of that name."""
+def model(aws: StandIn, name: str, inference: str, image: str = "plain:1") -> None:
+    """A model and its endpoint configuration, both of that name. Plain images import no toolkit (see serve.py)."""
     put(aws, f"{name}/code/inference.py", inference)
     put(aws, f"{name}/weights", "w")
     source = {"S3Uri": f"s3://{aws.bucket}/{name}/", "S3DataType": "S3Prefix", "CompressionType": "None"}
-    container_ = {"Image": "image:1", "ModelDataSource": {"S3DataSource": source}}
+    container_ = {"Image": image, "ModelDataSource": {"S3DataSource": source}}
     sagemaker = client(aws, "sagemaker")
     sagemaker.create_model(ModelName=name, ExecutionRoleArn=aws.role_arn, PrimaryContainer=container_)
     of = {"VariantName": "AllTraffic", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": "ml.g5.xlarge"}
@@ -247,7 +247,7 @@ def refused(aws: StandIn, endpoint: str, body: bytes) -> tuple[int, str]:
 
 
 def test_an_endpoint_serves_through_the_toolkits_handler(aws: StandIn) -> None:
-    model(aws, "m", INFERENCE)
+    model(aws, "m", INFERENCE, "image:1")
     sagemaker = client(aws, "sagemaker")
     sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="m")
     with pytest.raises(sagemaker.exceptions.ClientError, match="in status Creating"):
@@ -262,7 +262,7 @@ def test_an_endpoint_serves_through_the_toolkits_handler(aws: StandIn) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_in_service_and_answers_400(aws: StandIn) -> None:
-    model(aws, "broken", "def model_fn(model_dir): raise RuntimeError('no such layer')")
+    model(aws, "broken", "def model_fn(model_dir): raise RuntimeError('no such layer')", "image:1")
     client(aws, "sagemaker").create_endpoint(EndpointName="broken", EndpointConfigName="broken")
     in_service(aws, "broken")
     for _ in range(2):

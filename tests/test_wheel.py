@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from lorasum.config.schema import Config
 
@@ -28,12 +30,37 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A venv with the wheel and what its metadata requires, nothing else."""
+    """A venv with the wheel and what its metadata requires, nothing else. Those packages are links to ours."""
     folder = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt")]
-    subprocess.run([*pip, str(wheel)], check=True, cwd=folder)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+    subprocess.run([*pip, "--no-index", "--no-deps", str(wheel)], check=True, cwd=folder)
+    [packages] = folder.glob("lib/python*/site-packages")
+    [lorasum] = metadata.distributions(name="lorasum", path=[str(packages)])
+    for name in required(lorasum):
+        for file in metadata.files(name) or []:
+            top, place = packages / file.parts[0], metadata.distribution(name).locate_file(file.parts[0])
+            if file.parts[0] not in ("..", "__pycache__") and not top.exists():
+                top.symlink_to(Path(str(place)))
     return folder
+
+
+def required(package: metadata.Distribution) -> set[str]:
+    """The packages that it needs, and those that they need."""
+    names: set[str] = set()
+    asked = [(package, "")]
+    known: set[tuple[str, str]] = set()
+    while asked:
+        each, extra = asked.pop()
+        for line in each.requires or []:
+            requirement = Requirement(line)
+            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            names.add(requirement.name)
+            further = {(requirement.name, extra) for extra in ("", *requirement.extras)} - known
+            known |= further
+            asked += [(metadata.distribution(name), extra) for name, extra in further]
+    return names
 
 
 def test_the_wheel_holds_the_container_scripts_as_they_are(wheel: Path) -> None:

@@ -1,13 +1,12 @@
 """Our shard-wise merge against PEFT's merge_and_unload, and against the adapter it merges."""
 
 import errno
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forks import Zygote
 from safetensors.torch import load_file, save_file
 
 from conftest_engine import random_model, with_adapter
@@ -231,20 +230,20 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
         merge(llama, tmp_path / "adapter", tmp_path)
 
 
-def test_a_full_disk_leaves_no_half_made_weights(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_half_made_weights(tmp_path: Path, trainings: Zygote) -> None:
     base = save_base(tmp_path / "base", "bloom", torch.float32)
     adapter_on(base, tmp_path / "adapter")
     (tmp_path / "out").mkdir()
-    script = (
-        "import resource, signal, sys; from pathlib import Path; from engine.merge import merge\n"
+    script = tmp_path / "merge_it.py"
+    script.write_text(
+        "import signal, sys; from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[2] / 'container_scripts')!r})\n"
+        "from engine.merge import merge\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "try: merge(*map(Path, sys.argv[1:]))\n"
         "except OSError as error: sys.exit(error.errno)\n"
     )
-    scripts = Path(__file__).parents[2] / "container_scripts"
-    done = subprocess.run(
-        [sys.executable, "-c", script, base, tmp_path / "adapter", tmp_path / "out"], cwd=scripts, check=False
-    )
-    assert done.returncode in (errno.EFBIG, errno.ENOSPC)
+    folders = [str(base), str(tmp_path / "adapter"), str(tmp_path / "out")]
+    done = trainings.start(folders, {}, {"limit": 20_000}, str(script)).wait()
+    assert done.code in (errno.EFBIG, errno.ENOSPC), done.stderr
     assert list((tmp_path / "out").iterdir()) == []

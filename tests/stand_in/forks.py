@@ -82,4 +82,4 @@ class Zygote:
     def close(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(_SECONDS)
