@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forks import Zygote
 from local_world import LocalWorld, make_local_world
 from world import FULL
 
@@ -58,8 +59,10 @@ LATER = pytest.mark.drill
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path) -> Iterator[LocalWorld]:
-    yield from make_local_world(tmp_path_factory.mktemp("damage"), tiny_model_dir, tiny_chats)
+def world(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
+) -> Iterator[LocalWorld]:
+    yield from make_local_world(tmp_path_factory.mktemp("damage"), tiny_model_dir, tiny_chats, clients)
 
 
 def _target(world: LocalWorld, name: str) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import Zygote
 from local_world import BEFORE, LocalWorld, make_local_world
 from world import chosen
 
@@ -14,8 +15,10 @@ LATER = pytest.mark.drill  # not in `make test`
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path) -> Iterator[LocalWorld]:
-    yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats)
+def world(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
+) -> Iterator[LocalWorld]:
+    yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats, clients)
 
 
 @pytest.mark.parametrize("verb", [verb if verb == "evaluate" else pytest.param(verb, marks=LATER) for verb in BEFORE])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from world import Client, Ended, Zygote
+from forks import Client, Ended, Zygote
 
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.ledger import Ledger
@@ -132,15 +132,9 @@ class LocalWorld:
             assert all("summary" in row for row in rows)
 
 
-def make_local_world(folder: Path, model: Path, chats: Path) -> Iterator[LocalWorld]:
+def make_local_world(folder: Path, model: Path, chats: Path, zygote: Zygote) -> Iterator[LocalWorld]:
     """Yield a LocalWorld; nothing of it runs afterwards."""
     folder.mkdir(exist_ok=True)
-    zygote = Zygote(folder / "clients")
-    made = None
-    try:
-        made = LocalWorld(zygote, folder, model, chats)
-        yield made
-    finally:
-        zygote.close()
-        if made:
-            made.end_all()
+    made = LocalWorld(zygote, folder, model, chats)
+    yield made
+    made.end_all()
