@@ -424,7 +424,7 @@ def test_the_verbs_chain_in_a_script_from_chats_to_nothing(
     config, answers = tmp_path / "tiny.yaml", tmp_path / "answers.jsonl"
     data = {"train": str(tiny_chats / "train.jsonl"), "test": str(tiny_chats / "test.jsonl"), "max_length": 256}
     content = {"name": "tiny", "model": {"id": str(tiny_model_dir)}, "data": data, "training": {"max_steps": 2}}
-    config.write_text(json.dumps({**content, "predict": {"max_new_tokens": 4}}))  # JSON is YAML
+    config.write_text(json.dumps({**content, "predict": {"max_new_tokens": 16}}))  # JSON is YAML
     script = f"""
         set -euo pipefail
         lorasum() {{ command lorasum "$@" --config {config}; }}
