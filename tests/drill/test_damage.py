@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from forks import Zygote
 from local_world import LocalWorld, make_local_world
-from world import FULL
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(3600)]
 
 FILES = {
     "ledger": "ledger.sqlite",
@@ -54,8 +53,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "lost": lambda path: path.unlink(missing_ok=True),
     "forbidden": lambda path: path.chmod(0),
 }
-KINDS = DAMAGES if FULL else ["zeroed"]
-LATER = pytest.mark.drill
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +71,8 @@ def _target(world: LocalWorld, name: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "name", [name if name in ("ledger", "record") else pytest.param(name, marks=LATER) for name in FILES]
-)
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
 def test_whatever_is_damaged_status_and_teardown_work(
     world: LocalWorld, tried: Counter[str], name: str, kind: str
 ) -> None:
