@@ -279,7 +279,7 @@ def test_teardown_asks_and_without_a_terminal_wants_yes(env: dict[str, str], con
 
 def test_nothing_is_written_before_there_is_something_to_write(env: dict[str, str], config: str) -> None:
     status = call(env, "status", "--json")
-    assert json.loads(status.stdout) == {"resources": []}
+    assert json.loads(status.stdout) == {"resources": [], "rebuilt": []}
     assert status.stderr == ""
     assert not Path(env["LORASUM_HOME"]).exists()
 

@@ -36,6 +36,7 @@ class Home:
         self.home, self.config = folder / "home", folder / "tiny.yaml"
         data = {"train": str(chats / "train.jsonl"), "test": str(chats / "test.jsonl"), "max_length": 256}
         content = {"name": "tiny", "model": {"id": str(model)}, "data": data, "training": {"max_steps": 2}}
+        content["evaluate"] = {"base_minutes": 0}  # so that `evaluate` needs an endpoint of the base model
         self.config.write_text(json.dumps({**content, "predict": {"max_new_tokens": 4, "batch_size": 1}}))
         self.environ = {**os.environ, "LORASUM_HOME": str(self.home)}
 

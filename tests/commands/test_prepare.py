@@ -328,11 +328,13 @@ def test_a_near_duplicate_of_a_test_dialogue_is_warned_of(make_config: Callable[
     for name, row in (("test", test), ("train", train)):
         with (chats / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+    rows = len((chats / "train.jsonl").read_text("utf-8").splitlines())
     report = Recorder()
     result = run(make_config(max_length=1024), report)
     assert result.manifest.shared_with_test == {"exact": 0, "near": 1}
     assert report.warnings == [
-        "1 training example nearly the same as one of the test split: its scores will flatter the model"
+        "1 training example nearly the same as one of the test split: its scores will flatter the model; "
+        f"the first is train.jsonl:{rows}"
     ]
 
 
