@@ -78,7 +78,7 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
     """Train, and let each rule's weights summarise the rows that are reported on."""
     from peft import set_peft_model_state_dict
 
-    import train
+    import loading
     from engine.arguments import Folders, parse_arguments
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
@@ -99,7 +99,7 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
     dataset = read_manifest((spec.dataset / "manifest.json").read_bytes())
     splits = load_split(spec.dataset, "train"), load_split(spec.dataset, "test")
     folders = Folders(spec.dataset, spec.model.path, *[files["train"].parent] * 3)
-    loaded = train.load(flags, folders, dataset, splits, None)
+    loaded = loading.load(flags, folders, dataset, splits, None)
     kept = Kept()
     kept.model = loaded.model
     choosing, reporting = (

@@ -28,19 +28,10 @@ def card_text(record: ArtifactRecord, is_adapter: bool) -> str:
     """
     import yaml
 
-    done = record.training
     base = f"`{record.base_model}`" + (f" at `{record.base_revision}`" if record.base_revision else "")
     what = "a LoRA adapter for it" if is_adapter else "with a LoRA adapter merged into its weights"
-    losses = {"test split": done.eval_loss, "training": done.train_loss}
-    facts = {
-        "tokens trained on": f"{done.tokens:,}",
-        "weights of step": f"{done.kept_step:,}",
-        **{f"loss, {name}": f"{value:.3f}" for name, value in losses.items() if value is not None},
-        "dataset, by its fingerprint": record.dataset_fingerprint,
-        **record.versions,
-    }
     longest = int(record.generation.get("max_new_tokens", 128))
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(record).items())
     tokenizer = record.base_model if is_adapter and _HUB_ID.fullmatch(record.base_model) else "."
     return f"""---
 {yaml.safe_dump(_metadata(record, is_adapter), sort_keys=False, allow_unicode=True)}---
@@ -72,6 +63,19 @@ print(tokenizer.decode(written[0, inputs["input_ids"].shape[1]:], skip_special_t
 
 It can write names, numbers and times that the dialogue does not have. Have a person read what matters.
 """
+
+
+def _facts(record: ArtifactRecord) -> dict[str, str]:
+    """What the card tells of the training."""
+    done = record.training
+    losses = {"test split": done.eval_loss, "training": done.train_loss}
+    return {
+        "tokens trained on": f"{done.tokens:,}",
+        "weights of step": f"{done.kept_step:,}",
+        **{f"loss, {name}": f"{value:.3f}" for name, value in losses.items() if value is not None},
+        "dataset, by its fingerprint": record.dataset_fingerprint,
+        **record.versions,
+    }
 
 
 def _metadata(record: ArtifactRecord, is_adapter: bool) -> dict[str, object]:

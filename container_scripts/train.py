@@ -9,20 +9,17 @@ import os
 import sys
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import artifact
-from base_look import check_data_fits, read_config
 from contract import (
     ADAPTER_FOLDER,
-    EXAMPLE_LENGTHS,
-    INPUT_IDS,
     MANIFEST_FILE,
-    PROMPT_LENGTHS,
     DatasetFacts,
     DoneEvent,
+    MergeCheck,
     SavedEvent,
     StartEvent,
     read_manifest,
@@ -31,13 +28,12 @@ from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError, write_failure
 from engine.metrics import Metrics
 from gpu import gpu_fault
+from loading import Loaded, load
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
 
-    from engine.memory import Plan
-    from engine.trainer import Outcome
+    from engine.trainer import Outcome, Setup
 
 
 def main() -> int:
@@ -70,9 +66,8 @@ def train(arguments: Arguments, folders: Folders) -> int:
     from engine import memory
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
-    from engine.scorer import make_scorer
-    from engine.trainer import Setup, train_adapter
-    from engine.verify import check_merge, first_prompts
+    from engine.trainer import train_adapter
+    from engine.verify import first_prompts
 
     started = time.monotonic()
     check_gpu()
@@ -84,27 +79,12 @@ def train(arguments: Arguments, folders: Folders) -> int:
 
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from))
-    scorer = None
-    if arguments.evaluate != "loss":
-        scorer = make_scorer(arguments, loaded.packed_loss, loaded.base, folders.dataset, dataset)
-    outcome = train_adapter(
-        Setup(loaded.model, loaded.packed_loss, packs, test_packs, loaded.plan, loaded.dtype, scorer),
-        metrics,
-        stop,
-        checkpoints,
-        resume_from,
-    )
+    setup = prepare_training(loaded, arguments, folders, dataset, (packs, test_packs))
+    outcome = train_adapter(setup, metrics, stop, checkpoints, resume_from)
+    del setup  # the merge needs the memory of what it holds
+    peak_memory = memory.peak_bytes(loaded.device)  # of the training: the merge has a peak of its own
 
-    peak_memory = memory.peak_bytes(loaded.device)  # of the training: the merge below has a peak of its own
-
-    # The adapter is what the GPU time was paid for, so it is written before anything else can fail.
-    adapter = artifact.save_adapter(loaded.model, folders.model, arguments)
-    metrics.emit(SavedEvent(ADAPTER_FOLDER))
-    loaded.model = loaded.packed_loss = scorer = None  # the merge needs their memory
-    merge_dtype = artifact.save_merged(loaded.base, adapter, folders.model, loaded.plan.arguments.merge_dtype, metrics)
-    artifact.save_companions(loaded.base, folders.model, loaded.plan.arguments, merge_dtype, dataset.eos_token_id)
-    artifact.save_code(adapter)
-    check = check_merge(loaded.base, adapter, folders.model, first_prompts(packs), loaded.dtype, loaded.device)
+    adapter, check = leave_model(loaded, arguments, folders, dataset, first_prompts(packs), metrics)
     done = figures(outcome, arguments, time.monotonic() - started, peak_memory)
     for folder in (adapter, folders.model):  # the adapter's record is one of the other's files
         artifact.save_record(folder, loaded.plan.arguments, dataset, done, check)
@@ -113,6 +93,50 @@ def train(arguments: Arguments, folders: Folders) -> int:
         metrics.emit(told)
     metrics.emit(done)
     return 0
+
+
+def prepare_training(
+    loaded: Loaded,
+    arguments: Arguments,
+    folders: Folders,
+    dataset: DatasetFacts,
+    splits: "tuple[Dataset, Dataset]",
+) -> "Setup":
+    """What is trained on what, and what scores it."""
+    from engine.scorer import make_scorer
+    from engine.trainer import Setup
+
+    scorer = None
+    if arguments.evaluate != "loss":
+        scorer = make_scorer(arguments, loaded.packed_loss, loaded.base, folders.dataset, dataset)
+    return Setup(loaded.model, loaded.packed_loss, *splits, loaded.plan, loaded.dtype, scorer)
+
+
+def leave_model(
+    loaded: Loaded,
+    arguments: Arguments,
+    folders: Folders,
+    dataset: DatasetFacts,
+    prompts: list[list[int]],
+    metrics: Metrics,
+) -> tuple[Path, MergeCheck]:
+    """Save the adapter, merge it, and compare the two on some prompts (token ids). `loaded` loses its model.
+
+    The adapter is what the GPU time was paid for, so it is written before anything else can fail.
+
+    Returns:
+        The adapter's folder, and how far the merged model's logits are from the adapter's.
+    """
+    from engine.verify import check_merge
+
+    settings = loaded.plan.arguments
+    adapter = artifact.save_adapter(loaded.model, folders.model, arguments)
+    metrics.emit(SavedEvent(ADAPTER_FOLDER))
+    loaded.model = loaded.packed_loss = None  # the merge needs their memory
+    merge_dtype = artifact.save_merged(loaded.base, adapter, folders.model, settings.merge_dtype, metrics)
+    artifact.save_companions(loaded.base, folders.model, settings, merge_dtype, dataset.eos_token_id)
+    artifact.save_code(adapter)
+    return adapter, check_merge(loaded.base, adapter, folders.model, prompts, loaded.dtype, loaded.device)
 
 
 def check_gpu() -> None:
@@ -127,115 +151,6 @@ def check_gpu() -> None:
             "start the job again, which gets another instance; if that fails too, choose another "
             "sagemaker.training_image or training_instance_type",
         )
-
-
-@dataclass(slots=True)
-class Loaded:
-    """The model, ready to be trained, and what was decided while loading it.
-
-    Attributes:
-        base: folder of the base model's unquantised weights.
-        model: the PEFT model on `device`.
-        packed_loss: its PackedLoss.
-        plan: the arguments with every `auto` decided, and the memory they need.
-        reason: why `dtype`, the compute type, was chosen.
-    """
-
-    base: Path
-    model: Any
-    packed_loss: Any
-    plan: "Plan"
-    targets: list[str]
-    device: "torch.device"
-    dtype: "torch.dtype"
-    reason: str
-
-
-def load(
-    arguments: Arguments,
-    folders: Folders,
-    dataset: DatasetFacts,
-    splits: "tuple[Dataset, Dataset]",
-    resume_from: Path | None,
-) -> Loaded:
-    """Fetch the base model, plan its memory, load it, add the adapter, and try both out.
-
-    Raises:
-        TrainingError: the model cannot be downloaded, loaded, trained or merged; it does not fit the data; it lacks a
-            target of the adapter; or the training does not fit in memory.
-    """
-    import transformers
-
-    from engine import memory
-    from engine import model as models
-    from engine.batches import longest_example
-    from engine.merge import try_merge
-    from engine.packed_loss import PackedLoss
-    from engine.targets import targets_of
-
-    transformers.utils.logging.disable_progress_bar()
-    base = models.fetch_base(arguments, folders.base_model)
-    outline = look_at(base, dataset, splits)
-    device = models.pick_device()
-    dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
-    targets = targets_of(outline, arguments)
-    lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
-    plan = plan_as_before(base, arguments, targets, lengths, dtype, memory.free_bytes(device), resume_from)
-    transformers.set_seed(arguments.seed)
-    model = models.load_base(base, plan.arguments, dtype, device)
-    memory.recompute_layers(model, plan.recomputed_layers)
-    model = models.add_adapter(model, plan.arguments, targets)
-    try_merge(base, model)
-    packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
-    return Loaded(base, model, packed_loss, plan, targets, device, dtype, reason)
-
-
-def look_at(base: Path, dataset: DatasetFacts, splits: "tuple[Dataset, Dataset]") -> Any:
-    """Check, before anything is loaded, that the base model is complete, can be trained, and fits the data.
-
-    Returns:
-        The model on the meta device.
-
-    Raises:
-        TrainingError: one of these is not true.
-    """
-    from engine.base_tensors import check_tensors, look_at_base, refusals_said
-    from engine.batches import largest_id, longest_example
-    from engine.memory import skeleton
-
-    stored = look_at_base(base)
-    with refusals_said():
-        check_data_fits(read_config(base), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
-    outline = skeleton(base)
-    check_tensors(outline, stored)
-    return outline
-
-
-def plan_as_before(
-    base: Path,
-    arguments: Arguments,
-    targets: list[str],
-    packs: "Dataset",
-    dtype: "torch.dtype",
-    free: int,
-    resume_from: Path | None,
-) -> "Plan":
-    """The memory plan. A resumed job keeps the batch size that `auto` chose before, so that its results stay exact.
-
-    Raises:
-        TrainingError: the training does not fit into `free` bytes.
-    """
-    from engine.memory import plan_memory
-    from engine.train_state import with_batch_of
-
-    before = with_batch_of(resume_from, arguments)
-    try:
-        return plan_memory(base, before, targets, packs, dtype, free)
-    except TrainingError:
-        if before == arguments:
-            raise
-        logging.warning("there is less memory than before the resume: choosing another batch, equal but for rounding")
-        return plan_memory(base, arguments, targets, packs, dtype, free)
 
 
 def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None) -> StartEvent:

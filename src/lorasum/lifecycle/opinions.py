@@ -3,12 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorasum.config.schema import EvaluateConfig
 from lorasum.errors import LorasumError
 from lorasum.reporting import Reporter
 from lorasum.results import JudgeFigures
 from lorasum.scoring.evaluation import ScoredSummary
+
+if TYPE_CHECKING:
+    from lorasum.scoring.judge import Judge, Preference, Verdict
 
 _GIVE_UP = 3  # answers in a row that are no verdict
 
@@ -51,12 +55,33 @@ def judged(
     """
     if config.judge is None:
         return None
-    from lorasum.scoring.judge import Judge, NoVerdictError
+    from lorasum.scoring.judge import Judge
 
     judge = Judge(config.judge, folder / "judge.jsonl")
-    verdicts, preferences = [], []
-    problem, done, in_a_row = None, 0, 0
     report.step(f"asking the judge at {judge.config.url}: the dialogues are sent to it")
+    verdicts, preferences = _ask(judge, report, tuned, base)
+    return JudgeFigures(
+        model=judge.config.model,
+        judged=len(verdicts),
+        faithfulness=_mean([verdict.faithfulness for verdict in verdicts]),
+        coverage=_mean([verdict.coverage for verdict in verdicts]),
+        conciseness=_mean([verdict.conciseness for verdict in verdicts]),
+        better_than_base=preferences.count("first"),
+        worse_than_base=preferences.count("second"),
+        as_good_as_base=preferences.count("tie"),
+        usd=judge.usd,
+    )
+
+
+def _ask(
+    judge: "Judge", report: Reporter, tuned: Sequence[ScoredSummary], base: Sequence[ScoredSummary] | None
+) -> "tuple[list[Verdict], list[Preference]]":
+    """The judge's verdicts on the tuned model's summaries, and its preferences between them and the base model's."""
+    from lorasum.scoring.judge import NoVerdictError
+
+    verdicts: list[Verdict] = []
+    preferences: list[Preference] = []
+    problem, done, in_a_row = None, 0, 0
     for place, one in enumerate(tuned):
         try:
             verdicts.append(judge.mark(one.dialogue, one.summary))
@@ -70,17 +95,7 @@ def judged(
         report.progress("judging", place + 1, len(tuned), f"${judge.usd:.2f}" if judge.usd else "")
     if problem:
         report.warn(f"{len(tuned) - done} of {len(tuned)} summaries are not judged: {problem.message} ({problem.hint})")
-    return JudgeFigures(
-        model=judge.config.model,
-        judged=len(verdicts),
-        faithfulness=_mean([verdict.faithfulness for verdict in verdicts]),
-        coverage=_mean([verdict.coverage for verdict in verdicts]),
-        conciseness=_mean([verdict.conciseness for verdict in verdicts]),
-        better_than_base=preferences.count("first"),
-        worse_than_base=preferences.count("second"),
-        as_good_as_base=preferences.count("tie"),
-        usd=judge.usd,
-    )
+    return verdicts, preferences
 
 
 def _mean(marks: Sequence[int]) -> float:

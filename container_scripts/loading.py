@@ -1,0 +1,126 @@
+"""Loads the base model for a training: fetched, looked at, planned into memory, quantised, with its adapter."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from base_look import check_data_fits, read_config
+from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, DatasetFacts
+from engine.arguments import Arguments, Folders
+from engine.failure import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+    from engine.memory import Plan
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The model, ready to be trained, and what was decided while loading it.
+
+    Attributes:
+        base: folder of the base model's unquantised weights.
+        model: the PEFT model on `device`.
+        packed_loss: its PackedLoss.
+        plan: the arguments with every `auto` decided, and the memory they need.
+        reason: why `dtype`, the compute type, was chosen.
+    """
+
+    base: Path
+    model: Any
+    packed_loss: Any
+    plan: "Plan"
+    targets: list[str]
+    device: "torch.device"
+    dtype: "torch.dtype"
+    reason: str
+
+
+def load(
+    arguments: Arguments,
+    folders: Folders,
+    dataset: DatasetFacts,
+    splits: "tuple[Dataset, Dataset]",
+    resume_from: Path | None,
+) -> Loaded:
+    """Fetch the base model, plan its memory, load it, add the adapter, and try both out.
+
+    Raises:
+        TrainingError: the model cannot be downloaded, loaded, trained or merged; it does not fit the data; it lacks a
+            target of the adapter; or the training does not fit in memory.
+    """
+    import transformers
+
+    from engine import memory
+    from engine import model as models
+    from engine.batches import longest_example
+    from engine.merge import try_merge
+    from engine.packed_loss import PackedLoss
+    from engine.targets import targets_of
+
+    transformers.utils.logging.disable_progress_bar()
+    base = models.fetch_base(arguments, folders.base_model)
+    outline = look_at(base, dataset, splits)
+    device = models.pick_device()
+    dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
+    targets = targets_of(outline, arguments)
+    lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
+    plan = plan_as_before(base, arguments, targets, lengths, dtype, memory.free_bytes(device), resume_from)
+    transformers.set_seed(arguments.seed)
+    model = models.load_base(base, plan.arguments, dtype, device)
+    memory.recompute_layers(model, plan.recomputed_layers)
+    model = models.add_adapter(model, plan.arguments, targets)
+    try_merge(base, model)
+    packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
+    return Loaded(base, model, packed_loss, plan, targets, device, dtype, reason)
+
+
+def look_at(base: Path, dataset: DatasetFacts, splits: "tuple[Dataset, Dataset]") -> Any:
+    """Check, before anything is loaded, that the base model is complete, can be trained, and fits the data.
+
+    Returns:
+        The model on the meta device.
+
+    Raises:
+        TrainingError: one of these is not true.
+    """
+    from engine.base_tensors import check_tensors, look_at_base, refusals_said
+    from engine.batches import largest_id, longest_example
+    from engine.memory import skeleton
+
+    stored = look_at_base(base)
+    with refusals_said():
+        check_data_fits(read_config(base), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
+    outline = skeleton(base)
+    check_tensors(outline, stored)
+    return outline
+
+
+def plan_as_before(
+    base: Path,
+    arguments: Arguments,
+    targets: list[str],
+    packs: "Dataset",
+    dtype: "torch.dtype",
+    free: int,
+    resume_from: Path | None,
+) -> "Plan":
+    """The memory plan. A resumed job keeps the batch size that `auto` chose before, so that its results stay exact.
+
+    Raises:
+        TrainingError: the training does not fit into `free` bytes.
+    """
+    from engine.memory import plan_memory
+    from engine.train_state import with_batch_of
+
+    before = with_batch_of(resume_from, arguments)
+    try:
+        return plan_memory(base, before, targets, packs, dtype, free)
+    except TrainingError:
+        if before == arguments:
+            raise
+        logging.warning("there is less memory than before the resume: choosing another batch, equal but for rounding")
+        return plan_memory(base, arguments, targets, packs, dtype, free)
