@@ -130,7 +130,7 @@ def test_a_job_that_would_be_stopped_by_a_limit_is_not_started(
     (prepared / "manifest.json").write_text(json.dumps(manifest | {"splits": {"train": asdict(split)}}))
     backend.price = 2.0
     train(context(make_config(training={"epochs": 2}), backend, ledger, told))
-    assert told.steps[0].endswith("$2.00 an hour: 20 steps, 8,000 tokens, a time that nobody measured")
+    assert told.steps[0].endswith("$2.00 an hour: 20 steps, 8,000 tokens, for a time that no earlier job has measured")
     backend.events = [STEP, replace(DONE, tokens_per_second=1.0)]
     first = train(context(make_config(lora={"r": 2}), backend, ledger)).job
     limited = {"training": {"epochs": 2}, "lora": {"r": 3}}

@@ -50,7 +50,7 @@ def outlook(work: Workload | None, speed: Speed | None) -> str:
     if work is None:
         return ""
     seconds = seconds_of(work, speed)
-    minutes = "a time that nobody measured" if seconds is None else f"about {seconds / 60:,.0f} min"
+    minutes = "for a time that no earlier job has measured" if seconds is None else f"about {seconds / 60:,.0f} min"
     source = f" by the speed of {speed.source}" if speed else ""
     return f": {work.steps:,} steps, {work.tokens:,} tokens, {minutes}{source}"
 
