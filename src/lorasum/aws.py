@@ -1,5 +1,6 @@
 """Turns AWS's errors into errors for the user: one line that says what happened, and one hint."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +10,21 @@ from typing import Any
 from lorasum.errors import BackendError
 from lorasum.files import first_line
 
-ATTEMPTS = 12
-"""Attempts that boto3 makes at a call: enough for each of some 50 uploads when every second one is throttled."""
 POLICIES = "docs/iam.md has the policies"
 _MISSING_CODES = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "404")
 _DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationError", "UnauthorizedOperation")
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _UNKNOWN_CODES = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 _THROTTLED_CODES = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown")
+
+
+def attempts() -> int:
+    """Attempts that boto3 makes at a call: the environment's AWS_MAX_ATTEMPTS, as in AWS's own tools, or 12.
+
+    Twelve are enough for each of some 50 uploads when every second one is throttled.
+    """
+    given = os.environ.get("AWS_MAX_ATTEMPTS", "")
+    return max(1, int(given)) if given.isdecimal() else 12
 
 
 def has_credentials() -> bool:
@@ -89,7 +97,7 @@ def _client_hint(error: Any, action: str) -> str:
             "or choose another instance type"
         )
     if code in _THROTTLED_CODES:
-        return f"AWS throttled {ATTEMPTS} attempts: wait a minute, then run the same command"
+        return f"AWS throttled {attempts()} attempts: wait a minute, then run the same command"
     if status >= 500:
         return "an error on AWS's side: run the same command again"
     return f"check the config's section sagemaker; {POLICIES}"

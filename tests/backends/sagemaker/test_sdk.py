@@ -128,7 +128,7 @@ def test_what_the_sdk_does_not_take_is_one_line_and_a_hint(account: StandIn) -> 
 def test_what_was_created_exists_even_if_it_cannot_be_read(
     account: StandIn, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    monkeypatch.setattr("lorasum.backends.sagemaker.session.ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     account.faults = [fault]
     assert sdk.create(session(), "Model", MODEL) is None
     assert list(account.sagemaker.models) == ["chats-01234567"]

@@ -47,7 +47,7 @@ def test_nobody_answers(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
-    monkeypatch.setattr("lorasum.backends.sagemaker.session.ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(BackendError, match="cannot find out whose credentials") as error:
         _ = session().account
     assert "check the network" in error.value.hint

@@ -5,7 +5,7 @@ import re
 from functools import cached_property
 from typing import Any
 
-from lorasum.aws import ATTEMPTS, POLICIES, aws_errors, is_denied, is_missing
+from lorasum.aws import POLICIES, attempts, aws_errors, is_denied, is_missing
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
 
@@ -63,7 +63,7 @@ class Session:
             from botocore.config import Config
 
             settings = Config(
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                retries={"mode": "standard", "total_max_attempts": attempts()},
                 connect_timeout=10,
                 read_timeout=70,  # an endpoint may take 60
                 user_agent_extra="lorasum",
