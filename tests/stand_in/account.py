@@ -7,7 +7,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ training: {{max_steps: {steps}, learning_rate: 1e-2, checkpoint_minutes: 0.01}}
 predict: {{max_new_tokens: 8, batch_size: 2}}
 sagemaker: {{bucket: {bucket}, role: {role}}}
 """
+BAD = ("--set", "lora.targets=[nothing_like_it]")
+"""Makes a training job fail."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,10 @@ class Account:
         for name, job in made.jobs.items():
             self.aws.sagemaker.jobs[name] = own = copy.copy(job)
             own.description = copy.deepcopy(job.description)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)

@@ -1,0 +1,186 @@
+"""The whole chain on SageMaker, as a user runs it: lorasum as a process, AWS over HTTP, jobs and endpoints executed."""
+
+import filecmp
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import stand_in_container as container
+from account import BAD, Account, Made, wait_for
+
+import inference
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces"),
+]
+
+
+def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Account], tmp_path: Path) -> None:
+    there = account()
+    dataset = Path(there.call("prepare")["dataset"])
+    assert f"lorasum/tiny/data/{dataset.name}/manifest.json" in there.objects()
+
+    planned = there.call("train", "--dry-run")
+    assert there.jobs == {}
+    ran = there.call("run", "--keep")
+    trained, deployed, evaluated = ran["train"], ran["deploy"], ran["evaluate"]
+    assert ran["prepare"]["reused"]
+    assert (trained["reused"], there.jobs) == (False, {planned["job"]: "Completed"})
+    assert trained["train_loss"] > 0
+    sent = {key: value for key, value in planned["request"].items() if key != "Tags"}
+    described = there.aws.sagemaker.jobs[planned["job"]].description
+    assert sent == {key: described[key] for key in sent}
+    assert deployed["artifact"] == trained["artifact"]
+    assert (evaluated["examples"], set(evaluated["scores"])) == (4, {"first 3 sentences", "base model", "fine-tuned"})
+
+    assert there.call("train")["reused"]
+    assert there.call("deploy")["reused"]
+    assert there.aws.calls.count("sagemaker CreateEndpoint") == 1
+    asked_otherwise = ("--set", "predict.max_new_tokens=5")
+    assert "base model" not in there.call("evaluate", *asked_otherwise)["scores"]
+    assert "base model" in there.call("evaluate", *asked_otherwise, "--base")["scores"]
+    assert there.aws.calls.count("sagemaker CreateEndpoint") == 2
+    summary = there.call("predict", "--text", "Ana: lunch?\nBen: yes, at noon")["summary"]
+    assert summary == local_summary(there, trained["artifact"], tmp_path / "artifact")
+    [endpoint] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]
+    assert (endpoint["state"], endpoint["usd_per_hour"]) == ("live", 2.5)  # the price list's
+    assert (there.job()["state"], there.job()["usd"]) == ("done", there.billed())
+
+    there.aws.aws.client("s3").put_object(Bucket=there.aws.bucket, Key="lorasum/tiny-2/data/x", Body=b"another run's")
+    torn = there.call("teardown", "--yes", "--data", "--artifacts")
+    assert torn["remaining"] == []
+    assert (there.job()["state"], there.job()["usd"]) == ("gone", there.billed())
+    [gone] = [r for r in there.call("status")["resources"] if r["name"] == "tiny" and r["kind"] == "endpoint"]
+    assert (gone["state"], gone["usd"] > endpoint["usd"] > 0) == ("gone", True)
+    sagemaker = there.aws.sagemaker
+    assert (sagemaker.models, sagemaker.configs, sagemaker.call("ListEndpoints", {})) == ({}, {}, {"Endpoints": []})
+    assert there.objects() == ["lorasum/tiny-2/data/x"]
+    again = there.call("teardown", "--yes", "--data", "--artifacts")
+    assert (again["removed"], again["remaining"]) == ([], [])
+
+
+def local_summary(there: Account, artifact: str, folder: Path) -> str:
+    """What the same artifact, downloaded, answers to the same dialogue without any endpoint."""
+    there.aws.aws.download(artifact, folder)
+    assert filecmp.cmp(folder / "code" / "inference.py", inference.__file__, shallow=False)
+    body = json.dumps({"dialogue": "Ana: lunch?\nBen: yes, at noon", "parameters": {"max_new_tokens": 8}})
+    model = inference.model_fn(str(folder))
+    return str(inference.predict_fn(inference.input_fn(body, "application/json"), model)[0]["generated_text"])
+
+
+def test_two_trains_at_once_share_one_job_that_outlives_them(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(steps=400, made=prepared)
+    both = [there.start("train", "--no-wait", "--json") for _ in range(2)]
+    codes = sorted(process.wait(200) for process in both)
+    assert codes[0] == 0
+    assert list(there.jobs.values()) == ["InProgress"]
+
+    following = there.start("train")
+    said = following.stderr
+    assert said
+    wait_for(lambda: "following job" in said.readline())
+    wait_for(lambda: "step" in said.readline())
+    following.send_signal(2)
+    _, errors = following.communicate(timeout=200)
+    assert (following.returncode, "goes on" in errors, "follows it again" in errors) == (130, True, True)
+    assert list(there.jobs.values()) == ["InProgress"]
+
+    elsewhere = account(steps=400, home="other")
+    torn = elsewhere.call("teardown", "--yes")
+    assert len(torn["removed"]) == 1
+    assert list(there.jobs.values()) == ["Stopped"]
+    assert (there.job()["state"], there.job()["usd"]) == ("failed", there.billed())
+
+    again = there.start("train", "--set", "training.logging_steps=1")
+    _, errors = again.communicate(timeout=200)
+    assert again.returncode == 0, errors
+    assert "resumed" in errors
+    assert list(there.jobs.values()) == ["Stopped", "Completed"]
+    [first, second] = there.jobs
+    assert second == f"{first}-2"
+    assert (there.job()["state"], there.job()["usd"]) == ("done", there.billed())
+
+
+def test_a_job_whose_gpu_does_not_work_says_so(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    there.aws.aws.broken_gpus = True
+    ended = there.run("train")
+    assert ended.code == 2
+    assert "failed: the instance has a GPU, and PyTorch" in ended.stderr
+    assert "hint: start the job again, which gets another instance" in ended.stderr
+    assert "exit code" not in ended.stderr
+
+
+def test_a_failed_job_says_why_and_shows_its_log_and_its_cost(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    ended = there.run("train", *BAD)
+    assert ended.code == 2
+    assert "error: training job tiny-" in ended.stderr
+    assert "nothing_like_it" in ended.stderr
+    assert "log: " in ended.stderr
+    assert (there.job()["state"], there.job()["usd"]) == ("failed", there.billed())
+    assert "$0.0" in there.run("status").stdout  # less than a cent, but on a busy machine
+
+
+def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[..., Account], trained: Made) -> None:
+    """Merged, as an adapter beside its base model, and by vLLM."""
+    there = account(made=trained)
+    artifact = there.call("train")["artifact"]
+    asked = ("predict", "--text", "Ana: lunch?\nBen: yes, at noon")
+    assert there.call("deploy")["artifact"] == artifact
+    merged = there.call(*asked)["summary"]
+
+    adapter = ("--set", "deploy.serve=adapter", "--set", "sagemaker.capture_percent=100")
+    bigger = ("--set", "sagemaker.max_instances=3")
+    assert not there.call("deploy", *adapter, *bigger)["reused"]
+    assert there.call("deploy", *adapter, *bigger)["reused"]
+    assert there.aws.calls.count("sagemaker UpdateEndpoint") == 1
+    [model] = there.aws.sagemaker.models.values()
+    assert model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"] == f"{artifact}adapter/"
+    [target] = there.aws.aws.scaled("tiny")
+    assert target["MaxCapacity"] == 3
+    assert there.call(*asked)["summary"] == merged
+    assert [key for key in there.objects() if key.startswith("lorasum/tiny/capture/tiny/")]
+
+    vllm = ("--set", "sagemaker.engine=vllm")
+    there.call("deploy", *vllm)
+    [model] = there.aws.sagemaker.models.values()
+    assert "huggingface-vllm:0.29.0" in model["PrimaryContainer"]["Image"]
+    assert there.call(*asked, *vllm)["summary"] == merged
+
+    torn = there.call("teardown", "--yes", "--artifacts")
+    assert torn["remaining"] == []
+    assert there.aws.aws.scaled("tiny") == []
+    assert not [key for key in there.objects() if "/capture/" in key]
+
+
+def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(steps=150, made=prepared)
+    training = there.start("train", "-v", "--set", "sagemaker.spot=true", "--set", "training.checkpoint_minutes=0.03")
+    wait_for(lambda: there.jobs)
+    [job] = there.aws.sagemaker.jobs.values()
+    wait_for(lambda: has_whole_checkpoint_in_s3(job.root / "ml" / "checkpoints"))
+    job.interrupt()
+    _, errors = training.communicate(timeout=200)
+    assert training.returncode == 0, errors
+    assert "from step" in errors
+    statuses = [move["Status"] for move in job.description["SecondaryStatusTransitions"]]
+    assert statuses.count("Training") == 2
+    assert "Interrupted" in statuses
+    assert list(there.jobs.values()) == ["Completed"]
+    assert job.description["BillableTimeInSeconds"] < job.description["TrainingTimeInSeconds"]
+    assert there.job()["usd"] == there.billed()
+    assert re.search(r"billed, <?\$0\.0", errors)
+
+
+def has_whole_checkpoint_in_s3(folder: Path) -> bool:
+    """Whether all files of a checkpoint are uploaded. They are in no order: the manifest may be the first."""
+
+    def is_uploaded(file: Path) -> bool:
+        return ".sagemaker-" in file.name or file.with_name(f"{file.name}.sagemaker-uploaded").exists()
+
+    checkpoints = [manifest.parent for manifest in folder.glob("*/manifest.json")]
+    return any(all(is_uploaded(file) for file in checkpoint.rglob("*") if file.is_file()) for checkpoint in checkpoints)

@@ -1,0 +1,230 @@
+"""What the service does and lorasum makes of it, as a user sees it: the containers do nothing, at once."""
+
+import os
+import pty
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import stand_in_container as container
+from account import BAD, Account, Made, wait_for
+from stand_in import Fault
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces"),
+]
+
+WARM_POOLS = [f"ml.g5.{size}xlarge for training warm pool usage" for size in (2, 4)]
+
+
+@pytest.mark.usefixtures("stubs")
+def test_the_cost_of_a_job_without_a_known_price_is_unknown(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    there.aws.faults = [Fault("pricing", "denied")]
+    there.fail("train", *BAD, "--set", "sagemaker.training_instance_type=ml.p5.48xlarge")
+    assert (there.job()["state"], there.job()["usd"]) == ("failed", None)
+    assert "unknown" in there.run("status").stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault", "error", "hint"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, None, "credentials", "aws configure"),
+        ({"AWS_DEFAULT_REGION": ""}, None, "no AWS region", "sagemaker.region"),
+        ({}, Fault("iam ", "denied"), "not authorized", "docs/iam.md"),
+        ({}, Fault("CreateTrainingJob", "denied"), "not authorized", "sagemaker:CreateTrainingJob"),
+        ({}, Fault("CreateTrainingJob", "error"), "injected", "again"),
+        ({}, Fault("s3 HEAD", "reset"), "cannot look at the bucket", "network"),
+        ({"AWS_DEFAULT_REGION": "mars-north-1"}, None, "mars-north-1", "sagemaker."),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, None, "the bucket chats-bucket is in us-east-1", "set sagemaker.region"),
+        ({"sagemaker.bucket": "nobody-has-this"}, None, "there is no bucket nobody-has-this", "create_bucket"),
+        ({"sagemaker.role": "Nobody"}, None, "there is no role Nobody", "docs/iam.md"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_starts_nothing(
+    account: Callable[..., Account],
+    prepared: Made,
+    settings: dict[str, str],
+    fault: Fault | None,
+    error: str,
+    hint: str,
+) -> None:
+    there = account(made=prepared)
+    there.environ |= {name: value for name, value in settings.items() if name.isupper()}
+    there.aws.faults = [fault] if fault else []
+    there.environ["AWS_MAX_ATTEMPTS"] = "1"
+    extra = ["--set", "sagemaker.role=Trainer"] if fault and fault.pattern == "iam " else []
+    extra += [word for name, value in settings.items() if name.islower() for word in ("--set", f"{name}={value}")]
+    said = there.fail("train", *extra)
+    assert error in said[0]
+    assert hint in said[1]
+    assert there.jobs == {}
+
+
+@pytest.mark.usefixtures("stubs")
+def test_throttling_of_every_second_call_and_a_lost_answer_start_one_job(
+    account: Callable[..., Account], prepared: Made
+) -> None:
+    there = account(made=prepared)
+    there.aws.faults = [Fault("", "throttle", probability=0.5), Fault("CreateTrainingJob", "lost", times=1)]
+    there.call("train")
+    assert list(there.jobs.values()) == ["Completed"]
+
+
+@pytest.mark.usefixtures("stubs")
+def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
+    account: Callable[..., Account], prepared: Made
+) -> None:
+    there = account(made=prepared)
+    sagemaker = there.aws.sagemaker
+    first = there.call("train")["artifact"]
+    _break(there, first)
+    error, _ = there.fail("deploy")
+    assert "this model is broken" in error
+    assert (sagemaker.models, sagemaker.configs) == ({}, {})
+    assert sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
+
+    second = there.call("train", "--set", "lora.r=2")["artifact"]
+    there.aws.faults = [Fault("CreateEndpoint$", "lost", times=1), Fault("CreateModel$", "lost", times=1)]
+    assert there.call("deploy", "--set", "lora.r=2")["artifact"] == second
+    there.let_pass(1)
+    third = there.call("train", "--set", "lora.r=3")["artifact"]
+    assert there.call("deploy", "--set", "lora.r=3")["artifact"] == third
+    assert there.aws.calls.count("sagemaker UpdateEndpoint") == 1
+    assert len(sagemaker.models) == len(sagemaker.configs) == 1
+
+    there.let_pass(1)
+    there.call("train")  # the first again: it is the newest now
+    error, _ = there.fail("deploy")
+    assert "this model is broken" in error
+    assert there.aws.calls.count("sagemaker UpdateEndpoint") == 3  # there and back again
+    assert there.aws.calls.count("sagemaker DeleteEndpoint") == 1  # the first one, which never served
+    there.let_pass(1)
+    [endpoint] = [r for r in there.call("status")["resources"] if r["kind"] == "endpoint"]
+    assert (endpoint["state"], endpoint["detail"]["artifact"]) == ("live", third)
+    assert endpoint["usd"] == pytest.approx(3 * 2.5, abs=0.5)  # three hours, and the minutes of this test
+    assert there.call("predict", "--text", "Ana: hi")["summary"] is not None
+    assert len(sagemaker.models) == len(sagemaker.configs) == 1
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_quota_of_zero_is_reported_before_anything_is_sent(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    before = there.objects()
+    quotas = there.aws.sagemaker.quotas
+    quotas |= {"ml.g5.2xlarge for training job usage": 0, "ml.g5.2xlarge for spot training job usage": 1}
+    error, hint = there.fail("train")
+    assert "your quota of 'ml.g5.2xlarge for training job usage' in us-east-1 is 0" in error
+    assert "request-service-quota-increase" in hint
+    assert "--quota-code L-00000000" in hint
+    assert (there.jobs, there.objects()) == ({}, before)
+    there.aws.faults = [Fault("servicequotas", "denied")]  # then it is the service that says so
+    error, hint = there.fail("train")
+    assert "service limit" in error
+    assert "quota" in hint
+    there.aws.faults = []
+    there.call("train", "--set", "sagemaker.spot=true")
+    quotas["ml.g5.4xlarge for endpoint usage"] = 0
+    error, _ = there.fail("deploy", "--set", "sagemaker.spot=true")
+    assert "'ml.g5.4xlarge for endpoint usage'" in error
+    assert there.aws.sagemaker.models == {}
+
+
+@pytest.mark.usefixtures("stubs")
+def test_status_shows_a_warm_instance_and_teardown_releases_it(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    warm = ("--set", "sagemaker.keep_alive_minutes=30")
+    there.aws.sagemaker.quotas |= dict.fromkeys(WARM_POOLS, 1)
+    trained = there.call("train", *warm)
+    [job] = there.aws.sagemaker.jobs.values()
+    assert job.description["WarmPoolStatus"] == {"Status": "Available"}
+    job.description["TrainingEndTime"] -= 600
+    row = there.job()
+    assert (row["state"], row["detail"]["warm"], row["usd_per_hour"]) == ("done", True, 1.25)
+    billed = job.description["BillableTimeInSeconds"]
+    assert row["usd"] == pytest.approx((billed + 600) / 3600 * 1.25, abs=60 / 3600 * 1.25)
+    table = there.run("status").stdout
+    assert "done, kept warm" in table
+    assert "so far" in table
+    assert there.call("train", *warm)["reused"]
+    assert there.call("deploy")["artifact"] == trained["artifact"]
+
+    torn = there.call("teardown", "--yes")
+    assert len(torn["removed"]) == 2
+    assert f"training job {job.description['TrainingJobName']}" in [one.partition(" (")[0] for one in torn["removed"]]
+    assert torn["remaining"] == []
+    assert job.description["WarmPoolStatus"]["Status"] == "Terminated"
+    kept = job.description["WarmPoolStatus"]["ResourceRetainedBillableTimeInSeconds"]
+    row = there.job()
+    assert (row["state"], row["detail"]["warm"]) == ("done", False), "its artifact is still there"
+    assert row["usd"] == pytest.approx((billed + kept) / 3600 * 1.25)
+    table = there.run("status").stdout
+    assert "warm" not in table
+    assert "so far" not in table
+    assert there.call("teardown", "--yes")["removed"] == []
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_warm_instance_serves_the_next_job_or_expires(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    jobs = there.aws.sagemaker.jobs
+    warm = ("--set", "sagemaker.keep_alive_minutes=30")
+    there.aws.sagemaker.quotas |= dict.fromkeys(WARM_POOLS, 1)
+
+    def told() -> list[tuple[str, bool]]:
+        rows = there.call("status")["resources"]
+        return [(row["state"], row["detail"]["warm"]) for row in rows if row["kind"] == "training_job"]
+
+    there.call("train", *warm)
+    there.fail("train", *BAD, *warm)
+    [first, failed] = jobs.values()
+    assert first.description["WarmPoolStatus"]["Status"] == "Reused"
+    assert told() == [("done", False), ("failed", True)]
+    failed.description["TrainingEndTime"] -= 3600
+    assert told() == [("done", False), ("failed", False)]
+    billed = failed.description["BillableTimeInSeconds"] + 1800
+    assert there.call("status")["resources"][-1]["usd"] == pytest.approx(billed / 3600 * 1.25)
+
+    there.fail("train", *BAD, *warm)
+    there.fail("train", *BAD, "--set", "sagemaker.training_instance_type=ml.g5.4xlarge")
+    assert [job.warm for job in jobs.values()] == [False, False, True, False]
+    assert told() == [("done", False), ("failed", True)]
+    assert there.call("teardown", "--yes")["remaining"] == []
+    assert told() == [("done", False), ("failed", False)]
+    assert not any(job.warm for job in jobs.values())
+
+
+@pytest.mark.usefixtures("stubs")
+def test_killed_right_after_it_created_something_it_finds_it_again(
+    account: Callable[..., Account], prepared: Made
+) -> None:
+    there = account(steps=60, made=prepared)
+    for verb, call in (("train", "CreateTrainingJob"), ("deploy", "CreateEndpoint")):
+        killed = there.start(verb)
+        wait_for(partial(there.aws.calls.count, f"sagemaker {call}"))
+        killed.kill()
+        killed.communicate(timeout=200)
+        there.call(verb)
+        assert there.aws.calls.count(f"sagemaker {call}") == 1
+    killed = there.start("deploy", "--set", "deploy.serve=adapter")
+    wait_for(lambda: "sagemaker UpdateEndpoint" in there.aws.calls)
+    killed.kill()
+    killed.communicate(timeout=200)
+    terminal, user = pty.openpty()
+    asking = there.start("teardown", stdin=user)
+    os.write(terminal, b"n\n")
+    output, errors = asking.communicate(timeout=200)
+    assert (asking.returncode, output) == (1, ""), errors
+    assert "delete endpoint tiny" in errors
+    assert there.aws.sagemaker.call("ListEndpoints", {}) != {"Endpoints": []}
+    assert there.call("teardown", "--yes")["remaining"] == []
+    assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
+
+
+def _break(there: Account, artifact: str) -> None:
+    """Put a program in the place of the artifact's own, of the same size, for sizes are looked at before."""
+    bucket, _, prefix = artifact.removeprefix("s3://").partition("/")
+    s3, there_it_is = there.aws.aws.client("s3"), {"Bucket": bucket, "Key": f"{prefix}code/inference.py"}
+    size = s3.head_object(**there_it_is)["ContentLength"]
+    s3.put_object(**there_it_is, Body=b"raise RuntimeError('this model is broken') #".ljust(size, b"-"))
