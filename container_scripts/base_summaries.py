@@ -1,7 +1,8 @@
 """The base model's summaries of the test dialogues, made at the end of a training job: the GPU is there, and paid for.
 
 They are what an endpoint of the base model would answer, because its code answers (inference.py): the same weights,
-not quantized, the same prompts, and the same parameters. So `evaluate` needs no endpoint for them.
+not quantized, and the same parameters. So `evaluate` needs no endpoint for them. The base model is asked in its own
+chat format, if it has one: a prompt that it never saw would make the trained model look better than it is.
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import inference
 from contract import (
+    BASE_AS_TRAINED,
     BASE_SECONDS,
     BASE_SUMMARIES_FILE,
     MAX_SECONDS,
@@ -68,7 +70,8 @@ def summarise_with_base(
     if allowed is None:
         return None
     dialogues = read_dialogues((folders.dataset / TEST_FILE).read_bytes())
-    prompts = [fill_template(dataset.template, dialogue, dataset.control_tokens) for dialogue in dialogues]
+    template = dataset.base_prompt(os.environ.get(BASE_AS_TRAINED) == "1")
+    prompts = [fill_template(template, dialogue, dataset.control_tokens) for dialogue in dialogues]
     summaries: list[str] = []
     with stop.deferred():
         try:
@@ -84,7 +87,7 @@ def summarise_with_base(
             _log.exception("the base model did not summarise the test dialogues")
             why = f"{type(error).__name__}: {error}"
         if summaries:
-            _write(folders.model / BASE_SUMMARIES_FILE, BaseSummaries(dict(generation), tuple(summaries)))
+            _write(folders.model / BASE_SUMMARIES_FILE, BaseSummaries(dict(generation), tuple(summaries), template))
     return BaseEvent(len(summaries), len(prompts), time.monotonic() - began, " ".join(why.split()))
 
 

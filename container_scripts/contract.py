@@ -65,6 +65,8 @@ NO_NETWORK: Final = "LORASUM_NO_NETWORK"
 """1 where the container has no network: pip must not ask for it."""
 MAX_SECONDS: Final = "LORASUM_MAX_SECONDS"
 """How long the training job may take. Where no service ends it then, it ends itself."""
+BASE_AS_TRAINED: Final = "LORASUM_BASE_AS_TRAINED"
+"""1 where the base model is asked with the prompt of the training, although it has a chat format of its own."""
 BASE_SECONDS: Final = "LORASUM_BASE_SECONDS"
 """How long the training job may let the base model summarise test dialogues at its end."""
 HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
@@ -387,11 +389,13 @@ def read_dialogues(lines: bytes) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class BaseSummaries:
-    """What the base model says of the first test dialogues, in source order: asked as the trained model is."""
+    """What the base model says of the first test dialogues, in source order."""
 
     generation: Mapping[str, float]
     """The parameters that it was asked with: max_new_tokens, temperature."""
     summaries: tuple[str, ...]
+    template: str = ""
+    """The prompt that it was asked with. Earlier versions do not say: they asked with the trained model's."""
 
 
 def base_summaries_text(summaries: BaseSummaries) -> str:
@@ -445,6 +449,12 @@ class DatasetFacts:
     eos_token_id: int
     control_tokens: tuple[str, ...]
     splits: Mapping[str, SplitFacts]
+    base_template: str = ""
+    """The base model's own chat format, where `template` is another; empty otherwise."""
+
+    def base_prompt(self, as_trained: bool) -> str:
+        """The template that the base model is asked with: its own chat format, unless it is to be asked as trained."""
+        return self.template if as_trained else self.base_template or self.template
 
 
 def read_manifest(text: str | bytes) -> DatasetFacts:

@@ -117,7 +117,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
     assert result.train.tokens > 0
     assert (Path(result.train.artifact) / "adapter" / "adapter_model.safetensors").is_file()
     assert result.evaluate.examples == 4
-    assert set(result.evaluate.scores) == {"first 3 sentences", "base model", "fine-tuned"}
+    assert set(result.evaluate.scores) == {"first 3 sentences", "longest utterance", "base model", "fine-tuned"}
     assert result.sample.reference
     assert result.teardown is not None
     assert set(result.teardown.removed) == {f"endpoint tiny ({result.deploy.location})"}

@@ -127,3 +127,13 @@ def test_control_tokens_in_the_chats_are_counted_and_named(
         "1 row with control tokens of the tokenizer, such as </s> in chats.jsonl:5: they are read as text"
     ]
     assert any("I typed < /s> and it broke" in shown.prompt for shown in result.shown)
+
+
+def test_the_chat_format_of_the_base_model_is_kept_beside_a_template(
+    make_run: Callable[..., RunContext], tiny_model_dir: Path
+) -> None:
+    in_chat = manifest_of(prepare(make_run()))
+    beside = manifest_of(prepare(make_run(template="Sum up: {dialogue} =>")))
+    without = manifest_of(prepare(make_run(tiny_model_dir)))
+    assert beside["base_template"] == in_chat["template"] != beside["template"]
+    assert (in_chat["base_template"], without["base_template"]) == ("", "")

@@ -12,13 +12,13 @@ from memory_backend import InMemoryBackend, RecordingReporter, context
 from lorasum import paths
 from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy
-from lorasum.commands.evaluate import BASE, LEAD, TUNED, evaluate, limits
+from lorasum.commands.evaluate import BASE, LEAD, LONGEST, TUNED, evaluate, limits
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.contract import BaseSummaries, base_summaries_text
 from lorasum.errors import BackendError, LorasumError, RefusedError
 from lorasum.ledger import Ledger
-from lorasum.resources import Endpoint
+from lorasum.resources import Dataset, Endpoint
 
 
 def interrupt() -> None:
@@ -49,12 +49,12 @@ def test_the_tuned_model_is_scored_beside_base_and_first_sentences(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     result = evaluate(context(deployed, backend, ledger))
-    assert list(result.scores) == [LEAD, BASE, TUNED]
+    assert list(result.scores) == [LEAD, LONGEST, BASE, TUNED]
     # It echoes "Sum up: Ana: number 0 =>": the 3 words of the reference and 2 more. F = 2 · 3 / (5 + 3).
     assert result.scores[TUNED].rouge1.mean == pytest.approx(100 * 6 / 8)
     assert result.scores[LEAD].rouge1.mean == pytest.approx(100)
-    assert [comparison.other for comparison in result.comparisons] == [LEAD, BASE]
-    assert not result.comparisons[1].rougeL.is_real, "both echo"
+    assert [comparison.other for comparison in result.comparisons] == [LEAD, LONGEST, BASE]
+    assert not result.comparisons[2].rougeL.is_real, "both echo"
     assert asked(backend) == ["chats--base"] * 3 + ["chats"] * 2
     assert states(ledger) == {"chats": "live", "chats--base": "gone"}
 
@@ -94,6 +94,34 @@ def test_a_base_endpoint_that_costs_money_is_started_only_when_asked_for(
     assert "$2.50 an hour" in step
     assert BASE in evaluate(context(deployed, backend, ledger), base=True).scores
     assert BASE in evaluate(context(deployed, backend, ledger)).scores, "its summaries were kept"
+
+
+def give_the_base_a_chat_format(ledger: Ledger) -> None:
+    """As `prepare` does in the manifest, where the prompts have another form."""
+    [row] = ledger.rows(Dataset, "chats")
+    manifest = Path(row.path) / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"base_template": "<user>{dialogue}<answer>"}))
+
+
+@pytest.mark.parametrize("asked_as", ["chat", "trained"])
+def test_the_base_model_is_asked_in_its_own_chat_format(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, asked_as: str
+) -> None:
+    give_the_base_a_chat_format(ledger)
+    settings = deployed.evaluate.model_copy(update={"base_prompt": asked_as})
+    evaluate(context(deployed.model_copy(update={"evaluate": settings}), backend, ledger))
+    own = {request["endpoint"] for request in backend.requests if request["inputs"][0].startswith("<user>")}
+    assert own == ({"chats--base"} if asked_as == "chat" else set())
+
+
+def test_base_summaries_of_another_prompt_are_not_compared(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    backend.price = 2.5
+    leave_base_summaries(backend, tmp_path, ["one", "two", "three"])
+    assert BASE in evaluate(context(deployed, backend, ledger)).scores
+    give_the_base_a_chat_format(ledger)
+    assert BASE not in evaluate(context(deployed, backend, ledger)).scores
 
 
 def leave_base_summaries(backend: InMemoryBackend, folder: Path, summaries: Sequence[str], **asked: float) -> None:

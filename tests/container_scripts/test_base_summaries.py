@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 import inference
 from base_summaries import summarise_with_base
-from contract import BASE_SECONDS, MAX_SECONDS, BaseEvent, DatasetFacts, read_base_summaries
+from contract import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, BaseEvent, DatasetFacts, read_base_summaries
 from engine.arguments import Folders
 from engine.stopping import StopSignal
+from request import Request
 
 FACTS = DatasetFacts("f00", "{dialogue}\nTL;DR:", 0, (), {})
 ASKED = {"max_new_tokens": 4, "temperature": 0.0}
@@ -74,6 +76,25 @@ def after_the_first_request(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callab
 def test_nothing_is_summarised_unless_asked_for(summarise: Callable[..., BaseEvent | None], folders: Folders) -> None:
     assert summarise("0") is None
     assert kept(folders) == 0
+
+
+@pytest.mark.parametrize(("as_trained", "template"), [("0", "Chat: {dialogue}"), ("1", FACTS.template)])
+def test_the_base_model_is_asked_in_its_own_chat_format(
+    folders: Folders,
+    tiny_model_dir: Path,
+    stop: StopSignal,
+    monkeypatch: pytest.MonkeyPatch,
+    as_trained: str,
+    template: str,
+) -> None:
+    monkeypatch.setenv(BASE_SECONDS, "100")
+    monkeypatch.setenv(BASE_AS_TRAINED, as_trained)
+    facts = replace(FACTS, base_template="Chat: {dialogue}")
+    summarise_with_base(tiny_model_dir, folders, facts, ASKED, stop, 0.0, torch.device("cpu"))
+    found = read_base_summaries((folders.model / "base_summaries.json").read_bytes())
+    request = Request((template.replace("{dialogue}", "Ana: number 0"),), are_dialogues=False, parameters=ASKED)
+    [answer] = inference.predict_fn(request, inference.model_fn(str(tiny_model_dir)))
+    assert (found.template, found.summaries[0]) == (template, answer["generated_text"])
 
 
 def test_when_the_time_is_over_the_first_summaries_are_kept(

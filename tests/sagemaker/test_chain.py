@@ -34,7 +34,10 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     described = there.aws.sagemaker.jobs[planned["job"]].description
     assert sent == {key: described[key] for key in sent}
     assert deployed["artifact"] == trained["artifact"]
-    assert (evaluated["examples"], set(evaluated["scores"])) == (4, {"first 3 sentences", "base model", "fine-tuned"})
+    assert (evaluated["examples"], set(evaluated["scores"])) == (
+        4,
+        {"first 3 sentences", "longest utterance", "base model", "fine-tuned"},
+    )
 
     assert there.call("train")["reused"]
     assert there.call("deploy")["reused"]

@@ -23,6 +23,7 @@ class TrainSpec:
         max_seconds: how long the job may run; None where only the backend limits it. It decides nothing about the name.
         base_seconds: how long the base model may summarise test dialogues at the job's end. It decides nothing about
             the name either.
+        base_as_trained: whether it is then asked with the prompt of the training, although it has a chat format.
     """
 
     run: str
@@ -32,6 +33,7 @@ class TrainSpec:
     hyperparameters: Mapping[str, str]
     max_seconds: int | None = None
     base_seconds: int = 0
+    base_as_trained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.context import RunContext
 from lorasum.data.records import Example
+from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
 from lorasum.files import make_folder, read_rows, writing
 from lorasum.lifecycle import endpoints, expiry
@@ -24,11 +26,11 @@ from lorasum.lifecycle.serving import Summarizer
 from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult
 from lorasum.scoring import kept
-from lorasum.scoring.baselines import lead
+from lorasum.scoring.baselines import lead, longest_utterance
 from lorasum.scoring.evaluation import FIGURES, ScoredSummary, Scores, compare, mean_scores, score_summaries, worst
 from lorasum.scoring.text import language_of
 
-TUNED, BASE, LEAD = "fine-tuned", "base model", "first 3 sentences"
+TUNED, BASE, LEAD, LONGEST = "fine-tuned", "base model", "first 3 sentences", "longest utterance"
 """Names of what is scored. Another run has its own name."""
 _BASE = "--base"
 """Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
@@ -46,9 +48,9 @@ def evaluate(
 ) -> EvaluateResult:
     """Score the endpoint's summaries of the first `limit` test dialogues (all, if None).
 
-    They are compared with the dialogues' first three sentences, with the base model, and with another run. The base
-    model gets the same prompts, at the end of the training job or through an endpoint of its own. Summaries are kept,
-    so that none is asked for twice.
+    They are compared with the dialogues' first three sentences and longest utterance, with the base model, and with
+    another run. The base model is asked in its own chat format, if it has one, at the end of the training job or
+    through an endpoint of its own. Summaries are kept, so that none is asked for twice.
 
     Args:
         base: whether to compare with the base model. None does so if that starts no paid endpoint: the training job
@@ -120,7 +122,8 @@ def _all_summaries(
     concurrency: int,
 ) -> dict[str, list[str]]:
     """Summaries of the examples, by the name of what wrote them. The endpoint is asked last."""
-    summaries = {LEAD: [lead(example.dialogue) for example in examples]}
+    dialogues = [example.dialogue for example in examples]
+    summaries = {LEAD: list(map(lead, dialogues)), LONGEST: list(map(longest_utterance, dialogues))}
     if base is not False and (of_base := _of_base(run, summarizer.origin, examples, concurrency, bool(base))):
         summaries[BASE] = of_base
     _remove_what_a_killed_one_left(run)
@@ -191,11 +194,12 @@ def _ask(
 
 
 def _of_base(
-    run: RunContext, origin: Origin, examples: Sequence[Example], concurrency: int, whatever_it_costs: bool
+    run: RunContext, trained: Origin, examples: Sequence[Example], concurrency: int, whatever_it_costs: bool
 ) -> list[str] | None:
     """The base model's summaries: those that are kept, or those of an endpoint that is started for them and deleted."""
+    origin = _as_base_is_asked(run, trained)
     model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
-    known = _known_of_base(run, _kept(run, origin, model, BASE))
+    known = _known_of_base(run, _kept(run, origin, model, BASE), origin.template, trained.template)
     missing = [place for place in range(len(examples)) if place not in known]
     if not missing:
         return [known[place]["summary"] for place in range(len(examples))]
@@ -230,7 +234,16 @@ def _of_base(
             endpoints.delete(held, name)
 
 
-def _known_of_base(run: RunContext, file: Path) -> Mapping[int, Mapping[str, str]]:
+def _as_base_is_asked(run: RunContext, trained: Origin) -> Origin:
+    """`trained` with the prompt for the base model: the chat format that its dataset's manifest has, if it has one."""
+    manifest = read_manifest(Path(trained.dataset))
+    if run.config.evaluate.base_prompt == "trained" or manifest is None or not manifest.base_template:
+        return trained
+    run.reporter.step("the base model is asked in its own chat format, the tuned one as it was trained")
+    return replace(trained, template=manifest.base_template)
+
+
+def _known_of_base(run: RunContext, file: Path, template: str, trained: str) -> Mapping[int, Mapping[str, str]]:
     """The base model's summaries that are kept in `file`, after adding those that the training job left behind."""
     with writing(file, _AGAIN):
         make_folder(file.parent)
@@ -240,7 +253,7 @@ def _known_of_base(run: RunContext, file: Path) -> Mapping[int, Mapping[str, str
         if job:
             asked = run.config.predict
             generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
-            found = enumerate(base_summaries(run.backend, job, generation))
+            found = enumerate(base_summaries(run.backend, job, generation, template, trained))
             answers.add({place: {"summary": text} for place, text in found if place not in answers.known})
     return answers.known
 

@@ -211,6 +211,9 @@ class EvaluateConfig(Section):
     base_minutes: Annotated[float, Field(ge=0, le=120)] = 10
     """Minutes at the end of a training job in which the base model may summarise test dialogues, for `evaluate` to
     compare with; 0 leaves that out."""
+    base_prompt: Literal["chat", "trained"] = "chat"
+    """How the base model is asked: `chat`, in its own chat format, if it has one; or `trained`, with the prompt that
+    the tuned model was trained on."""
     language: Annotated[str, Field(pattern=r"^(auto|[a-z]{2})$")] = "auto"
     """Language of the summaries, as an ISO 639-1 code such as `de`; `auto` recognises it."""
     consistency_model: ConsistencyConfig | None = None

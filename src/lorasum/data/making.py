@@ -21,7 +21,7 @@ from lorasum.data.sources import Source, Split
 from lorasum.data.telling import counted, tell
 from lorasum.data.tokenize_pack import fit, packs, refuse_too_long
 from lorasum.data.validate import RejectFile, Tally, examples
-from lorasum.errors import DataError
+from lorasum.errors import DataError, ModelError
 from lorasum.files import new_folder
 from lorasum.model_context import context_length
 from lorasum.model_source import ModelRef, load_tokenizer
@@ -127,6 +127,7 @@ class _Maker:
             instruction=data.instruction if recipe.chat else "",
             system=data.system if recipe.chat else "",
             control_tokens=self.prompt.control_tokens,
+            base_template="" if recipe.chat else _chat_format(self.tokenizer, data),
             settings=recipe.settings.recorded(),
         )
 
@@ -136,6 +137,16 @@ def _prompt(tokenizer: Any, recipe: Recipe) -> Prompt:
     if recipe.chat:
         return chat_prompt(tokenizer, data.instruction, data.system)
     return template_prompt(tokenizer, data.own_template)
+
+
+def _chat_format(tokenizer: Any, data: DataConfig) -> str:
+    """The model's own chat format, in which the base model is asked in comparisons; empty if it has none."""
+    if not tokenizer.chat_template:
+        return ""
+    try:
+        return chat_prompt(tokenizer, data.instruction, data.system).template
+    except ModelError:  # nobody asked for it: the comparison then uses the prompt of the training
+        return ""
 
 
 def _tell_split(name: str, stats: SplitStats, tally: Tally, data: DataConfig, report: Reporter) -> None:

@@ -73,6 +73,8 @@ class Manifest:
     system: str = ""
     control_tokens: tuple[str, ...] = ()
     """Texts that the tokenizer reads as control tokens, such as `</s>`. In dialogues and summaries they are escaped."""
+    base_template: str = ""
+    """The base model's own chat format, where `template` is not it; empty otherwise."""
     settings: Settings | None = None
     """What the dataset was made with; None for datasets of earlier versions."""
 

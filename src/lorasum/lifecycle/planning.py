@@ -144,6 +144,7 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
         dataset=dataset,
         hyperparameters=flags,
         base_seconds=round(config.evaluate.base_minutes * 60),
+        base_as_trained=config.evaluate.base_prompt == "trained",
     )
 
 

@@ -13,7 +13,7 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import BASE_SECONDS, MAX_SECONDS, Event, FileFacts, read_event
+from lorasum.contract import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, Event, FileFacts, read_event
 from lorasum.errors import BackendError
 from lorasum.files import file_digest, folder_digest, write_file
 
@@ -76,7 +76,7 @@ class LocalBackend:
             write_file(_made_with(folder), folder_digest(self._scripts))
             environ = container.environment(root, spec, self._scripts, os.environ)
             environ |= {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
-            environ |= {BASE_SECONDS: str(spec.base_seconds)}
+            environ |= {BASE_SECONDS: str(spec.base_seconds), BASE_AS_TRAINED: str(int(spec.base_as_trained))}
             started = processes.spawn(processes.python(*command), self._scripts, folder / "log", environ)
         except OSError as error:
             raise BackendError(

@@ -7,7 +7,15 @@ from lorasum import __version__
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import BASE_SECONDS, CHANNEL_CODE, EXPECT_GPU, HUB_TOKEN_ARN, MAX_SECONDS, NO_NETWORK
+from lorasum.contract import (
+    BASE_AS_TRAINED,
+    BASE_SECONDS,
+    CHANNEL_CODE,
+    EXPECT_GPU,
+    HUB_TOKEN_ARN,
+    MAX_SECONDS,
+    NO_NETWORK,
+)
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
@@ -100,6 +108,8 @@ def _variables(config: SageMakerConfig, spec: TrainSpec, seconds: int) -> dict[s
     variables = {**config.environment, EXPECT_GPU: "1"}  # the config accepts only instance types with a GPU
     if spec.base_seconds:
         variables |= {BASE_SECONDS: str(spec.base_seconds), MAX_SECONDS: str(seconds)}
+        if spec.base_as_trained:
+            variables[BASE_AS_TRAINED] = "1"
     if config.network_isolation:
         variables[NO_NETWORK] = "1"
     if config.hub_token_secret:
