@@ -8,7 +8,7 @@ chat format, if it has one: a prompt that it never saw would make the trained mo
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +51,8 @@ def summarise_with_base(
 ) -> BaseEvent | None:
     """Let the base model summarise the test dialogues, in order, and write base_summaries.json into the artifact.
 
-    It takes at most LORASUM_BASE_SECONDS, and ends at once on SIGTERM. Nothing that fails here fails the job, whose
-    artifact is whole: the event tells.
+    It takes at most LORASUM_BASE_SECONDS, and ends at once on SIGTERM. What fails here is told in the event, and does
+    not fail the job, whose artifact is whole.
 
     Args:
         base: folder of the unquantized base model.
@@ -72,20 +72,13 @@ def summarise_with_base(
     dialogues = read_dialogues((folders.dataset / TEST_FILE).read_bytes())
     template = dataset.base_prompt(os.environ.get(BASE_AS_TRAINED) == "1")
     prompts = [fill_template(template, dialogue, dataset.control_tokens) for dialogue in dialogues]
-    summaries: list[str] = []
+
+    def over() -> str:
+        late = f"the {allowed:.0f} s were over" if allowed else "the job is near the end of its time"
+        return "SIGTERM came" if stop.received else late if time.monotonic() - began >= allowed else ""
+
     with stop.deferred():
-        try:
-            why = _why_not(folders.model, device, allowed)
-            if not why:
-                served = inference.model_fn(str(base))
-                inference.stop_when(lambda: stop.received or time.monotonic() - began > allowed)
-                for some in _answers(served, prompts, generation):
-                    summaries += some
-        except inference.AbandonedError:
-            why = "SIGTERM came" if stop.received else f"the {allowed:.0f} s were over"
-        except Exception as error:  # whatever it is, the artifact is whole, and the event says so
-            _log.exception("the base model did not summarise the test dialogues")
-            why = f"{type(error).__name__}: {error}"
+        summaries, why = _summaries(base, folders.model, device, prompts, generation, over)
         if summaries:
             _write(folders.model / BASE_SUMMARIES_FILE, BaseSummaries(dict(generation), tuple(summaries), template))
     return BaseEvent(len(summaries), len(prompts), time.monotonic() - began, " ".join(why.split()))
@@ -100,16 +93,43 @@ def _allowed_seconds(environ: Mapping[str, str], elapsed: float) -> float | None
     return asked if elapsed + asked < limit * _SPARE else 0.0
 
 
-def _why_not(merged: Path, device: "torch.device", allowed: float) -> str:
-    """Why the base model cannot summarise; empty if it can."""
+def _too_large(merged: Path, device: "torch.device") -> str:
+    """Says that the base model, as large as the merged one, finds no memory; empty if it does."""
     from engine.memory import free_bytes
     from engine.verify import bytes_to_load, let_go
 
-    if not allowed:
-        return "the job is near the end of its time"
     let_go(device)
     needed = bytes_to_load(merged, fastest_dtype(device)[0])
     return f"it takes {needed / 1e9:.1f} GB of memory" if needed > free_bytes(device) else ""
+
+
+def _summaries(
+    base: Path,
+    merged: Path,
+    device: "torch.device",
+    prompts: list[str],
+    generation: Mapping[str, float],
+    over: Callable[[], str],
+) -> tuple[list[str], str]:
+    """The summaries of the first prompts, and why the others have none; empty if all have one.
+
+    Args:
+        over: why the work has to end now; empty while it may go on.
+    """
+    summaries: list[str] = []
+    try:
+        if why := over() or _too_large(merged, device):
+            return [], why
+        served = inference.model_fn(str(base))
+        inference.stop_when(lambda: bool(over()))
+        for some in _answers(served, prompts, generation):
+            summaries += some
+    except inference.AbandonedError:
+        return summaries, over()
+    except Exception as error:  # whatever it is, the artifact is whole, and the event says so
+        _log.exception("the base model did not summarise the test dialogues")
+        return summaries, f"{type(error).__name__}: {error}"
+    return summaries, ""
 
 
 def _answers(served: Any, prompts: list[str], generation: Mapping[str, float]) -> Iterator[list[str]]:

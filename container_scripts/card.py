@@ -30,9 +30,7 @@ def card_text(record: ArtifactRecord, is_adapter: bool) -> str:
 
     base = f"`{record.base_model}`" + (f" at `{record.base_revision}`" if record.base_revision else "")
     what = "a LoRA adapter for it" if is_adapter else "with a LoRA adapter merged into its weights"
-    longest = int(record.generation.get("max_new_tokens", 128))
     rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(record).items())
-    tokenizer = record.base_model if is_adapter and _HUB_ID.fullmatch(record.base_model) else "."
     return f"""---
 {yaml.safe_dump(_metadata(record, is_adapter), sort_keys=False, allow_unicode=True)}---
 
@@ -45,12 +43,7 @@ Summarises chat dialogues. It is {base}, {what}, trained with [lorasum](https://
 The prompt is the one that it was trained with; another one gives other summaries.
 
 ```python
-{_LOADED[is_adapter]}
-tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
-prompt = {record.template or ""!r}.replace("{{dialogue}}", "Ana: lunch at 12?\\nBen: make it 1")
-inputs = tokenizer(prompt, return_tensors="pt")
-written = model.generate(**inputs, max_new_tokens={longest}, eos_token_id={record.eos_token_id})
-print(tokenizer.decode(written[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+{_usage(record, is_adapter)}
 ```
 
 ## Training
@@ -63,6 +56,18 @@ print(tokenizer.decode(written[0, inputs["input_ids"].shape[1]:], skip_special_t
 
 It can write names, numbers and times that the dialogue does not have. Have a person read what matters.
 """
+
+
+def _usage(record: ArtifactRecord, is_adapter: bool) -> str:
+    """Code that loads the model and summarises a dialogue."""
+    longest = int(record.generation.get("max_new_tokens", 128))
+    tokenizer = record.base_model if is_adapter and _HUB_ID.fullmatch(record.base_model) else "."
+    return f"""{_LOADED[is_adapter]}
+tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
+prompt = {record.template or ""!r}.replace("{{dialogue}}", "Ana: lunch at 12?\\nBen: make it 1")
+inputs = tokenizer(prompt, return_tensors="pt")
+written = model.generate(**inputs, max_new_tokens={longest}, eos_token_id={record.eos_token_id})
+print(tokenizer.decode(written[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
 
 
 def _facts(record: ArtifactRecord) -> dict[str, str]:

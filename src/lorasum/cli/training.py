@@ -50,22 +50,27 @@ def init(
 ) -> None:
     """Write a config for your chats, chosen by a look at them; or one of the examples."""
     from lorasum.commands.init import Wishes, init, write_example
+    from lorasum.commands.init_from import init_from
 
+    others = (data, model, place, dialogue, summary, test)
+    config = output or Path("run.yaml")
+    result: object
     if example is not None:
-        if data or any((name, model, place, dialogue, summary, test)):
-            raise LorasumError("--example takes only --output, --force and --json", "leave the others out")
-        render.show(write_example(example, output, force), as_json)
-        return
-    if source is not None:
-        from lorasum.commands.init_from import init_from
+        _takes_only("--example", "--output, --force and --json", *others, name)
+        result = write_example(example, output, force)
+    elif source is not None:
+        _takes_only("--from", "--output, --name, --force and --json", *others)
+        result = init_from(source, config, name, force)
+    else:
+        wishes = Wishes(name, model, place, dialogue, summary, test)
+        ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+        result = init(data or (), config, wishes, force, ask)
+    render.show(result, as_json)
 
-        if data or any((model, place, dialogue, summary, test)):
-            raise LorasumError("--from takes only --output, --name, --force and --json", "leave the others out")
-        render.show(init_from(source, output or Path("run.yaml"), name, force), as_json)
-        return
-    wishes = Wishes(name, model, place, dialogue, summary, test)
-    ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None
-    render.show(init(data or (), output or Path("run.yaml"), wishes, force, ask), as_json)
+
+def _takes_only(option: str, taken: str, *others: object) -> None:
+    if any(others):
+        raise LorasumError(f"{option} takes only {taken}", "leave the others out")
 
 
 @verb(

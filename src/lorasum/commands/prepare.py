@@ -1,7 +1,8 @@
 """Prepare: turn chats into a tokenised, packed dataset. If nothing has changed, nothing is done."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         ModelError: the model or its tokenizer cannot be loaded.
         LorasumError: the dataset cannot be written. No part of it is left in any of these cases.
     """
-    started = time.monotonic()
-    config, report = run.config, run.reporter
-    oddities = Oddities()
+    started, report, oddities = time.monotonic(), run.reporter, Oddities()
     recipe = _recipe(run, oddities)
     fingerprint = recipe.settings.fingerprint
     folder = paths.run_dir(run.name)
@@ -47,9 +46,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
 
     manifest = store.read_manifest(dataset)
     reused = manifest is not None
-    # Recorded again when reused: the newest record is the dataset that `train` takes.
-    row = run.ledger.intend(Dataset(run=run.name, name=fingerprint, backend=config.backend, path=str(dataset)))
-    try:
+    with _on_record(run, fingerprint, dataset):
         if manifest is None:
             with maker_lock(dataset, lambda: report.step("waiting for another process that prepares this run")):
                 manifest = store.read_manifest(dataset) or make_dataset(dataset, recipe, rejects, oddities, report)
@@ -59,11 +56,6 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
             with writing(page):
                 write_file(page, _page(run.name, dataset, manifest, recipe.model, rejects))
         run.backend.store_dataset(run.name, dataset)
-    except BaseException as error:
-        with suppress(LorasumError):  # the first error matters, and not that the ledger cannot be written either
-            run.ledger.save(replace(row, state="gone", reason=str(error)))
-        raise
-    run.ledger.save(replace(row, state="done"))
     return PrepareResult(
         run.name,
         str(dataset),
@@ -74,6 +66,22 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         report=str(page) if page.exists() else None,
         shown=_rendered(dataset, recipe.model, show) if show else (),
     )
+
+
+@contextmanager
+def _on_record(run: RunContext, fingerprint: str, dataset: Path) -> Iterator[None]:
+    """Have the dataset in the ledger: as intended in the block, then as done, or as gone if the block fails.
+
+    A dataset that is reused is recorded again, because `train` takes the one of the newest record.
+    """
+    row = run.ledger.intend(Dataset(run=run.name, name=fingerprint, backend=run.config.backend, path=str(dataset)))
+    try:
+        yield
+    except BaseException as error:
+        with suppress(LorasumError):  # the first error matters, and not that the ledger cannot be written either
+            run.ledger.save(replace(row, state="gone", reason=str(error)))
+        raise
+    run.ledger.save(replace(row, state="done"))
 
 
 def _recipe(run: RunContext, oddities: Oddities) -> Recipe:

@@ -45,7 +45,6 @@ def training_request(
     """
     longest = round(config.max_runtime_hours * 3600)
     seconds = longest if spec.max_seconds is None else min(longest, spec.max_seconds)
-    wait = round((config.max_wait_hours or 2 * config.max_runtime_hours) * 3600)
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "RoleArn": place.role,
@@ -62,14 +61,12 @@ def training_request(
         "OutputDataConfig": {"S3OutputPath": place.layout.uri(Folder.JOBS).rstrip("/"), "CompressionType": "NONE"},
         "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
         "ResourceConfig": {**_instances(config), "InstanceCount": 1, "VolumeSizeInGB": config.volume_size_gb},
-        "StoppingCondition": {"MaxRuntimeInSeconds": seconds},
+        "StoppingCondition": {"MaxRuntimeInSeconds": seconds, **_longest_wait(config)},
         "EnableManagedSpotTraining": config.spot,
         "EnableNetworkIsolation": config.network_isolation,
         "Environment": _variables(config, spec, seconds),
         "Tags": tags(spec.run, config.tags),
     }
-    if config.spot:
-        request["StoppingCondition"]["MaxWaitTimeInSeconds"] = wait
     if config.keep_alive_minutes:
         request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
     if config.kms_key:
@@ -101,6 +98,12 @@ def _instances(config: SageMakerConfig) -> dict[str, Any]:
     if not config.training_instance_alternatives:
         return {"InstanceType": config.training_instance_type}
     return {"InstancePreferences": [{"InstanceType": name} for name in config.training_instance_types]}
+
+
+def _longest_wait(config: SageMakerConfig) -> dict[str, int]:
+    """For how long a job on spot instances may take, its waits for an instance included."""
+    hours = config.max_wait_hours or 2 * config.max_runtime_hours
+    return {"MaxWaitTimeInSeconds": round(hours * 3600)} if config.spot else {}
 
 
 def _variables(config: SageMakerConfig, spec: TrainSpec, seconds: int) -> dict[str, str]:
