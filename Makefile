@@ -57,7 +57,7 @@ resolve: .venv/installed-dev
 	@$(PYTHON) -c "import json; [print(p['metadata']['name'], p['metadata']['version']) for p in json.load(open('.resolve/report.json'))['install']]"
 
 # Faults at every call of every verb, and what else docs/reliability.md tells; `make test` tries some of them.
-# `make drill LORASUM_DRILL_EVERY=9` tries every ninth call.
+# `make drill LORASUM_DRILL_EVERY=9` tries every ninth call, from the first; with LORASUM_DRILL_FROM=1, from the second.
 DRILLS := tests/drill tests/test_wheel.py tests/test_interrupts.py tests/container_scripts/test_checkpoint.py tests/container_scripts/test_resume.py
 
 drill: .venv/installed-dev

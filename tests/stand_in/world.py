@@ -113,7 +113,7 @@ class World:
             self._after[verb] = self.snapshot(verb)
 
     def start(self, verb: str, **blow: object) -> Client:
-        environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.2"}
+        environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.1"}
         arguments = {**VERBS, "rebuild": ["status", "--rebuild", "--json"]}.get(verb, [verb])
         return self._zygote.start([*arguments, "--config", str(self.config)], environ, blow)
 
@@ -196,9 +196,12 @@ def _copied(state: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def chosen(count: int) -> list[int]:
-    """Indices of calls: all of them in `make drill`, or every LORASUM_DRILL_EVERY-th, and one in `make test`."""
-    every = int(os.environ.get("LORASUM_DRILL_EVERY", "1"))
-    return list(range(0, count, every)) if FULL else [count * 2 // 3]
+    """Indices of calls: all of them in `make drill`, and one in `make test`.
+
+    LORASUM_DRILL_EVERY=6 LORASUM_DRILL_FROM=2 are every sixth of them, from 2: a sixth of the drill, the third one.
+    """
+    every, first = int(os.environ.get("LORASUM_DRILL_EVERY", "1")), int(os.environ.get("LORASUM_DRILL_FROM", "0"))
+    return list(range(first, count, every)) if FULL else [count * 2 // 3]
 
 
 def make_world(folder: Path, model: Path, chats: Path, zygote: Zygote, patch: Callable[..., None]) -> Iterator[World]:

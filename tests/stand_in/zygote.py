@@ -8,6 +8,8 @@ A request is one line of JSON on stdin: `arguments`, `environ`, `folder`, `scrip
 The client's output goes to `folder`/stdout and stderr; `folder`/pid is written at its start, `folder`/code at its end.
 """
 
+import functools
+import gc
 import json
 import os
 import resource
@@ -18,6 +20,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+_SERVICES = [
+    "application-autoscaling", "iam", "logs", "pricing", "resourcegroupstaggingapi", "s3", "sagemaker",
+    "sagemaker-runtime", "scheduler", "service-quotas", "sts",
+]  # fmt: skip
 
 
 def main() -> None:
@@ -37,12 +44,19 @@ def preload() -> None:
     import filelock  # noqa: F401
     import psutil  # noqa: F401
     import transformers
+    from botocore.loaders import JSONFileLoader
     from sagemaker.core import image_uris, resources  # noqa: F401
 
     from lorasum.commands import deploy, evaluate, predict, prepare, run, status, teardown, train  # noqa: F401
 
-    boto3.session.Session(region_name="us-east-1").client("sagemaker")
+    # Parsing botocore's descriptions of its services is half of what a short client costs.
+    parsed = functools.cache(JSONFileLoader().load_file)
+    JSONFileLoader.load_file = lambda loader, path: parsed(path)
+    session = boto3.session.Session(region_name="us-east-1")
+    for service in _SERVICES:
+        session.client(service)
     assert transformers.AutoTokenizer
+    gc.freeze()  # a collection in a fork would copy what it looks at
 
 
 def preload_training() -> None:
