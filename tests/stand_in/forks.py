@@ -36,6 +36,14 @@ class Client:
 
     folder: Path
 
+    @property
+    def pid(self) -> int:
+        """Of the process; it waits until there is one."""
+        pid = self.folder / "pid"
+        while not (pid.exists() and pid.read_text()):
+            time.sleep(0.01)
+        return int(pid.read_text())
+
     def wait(self) -> Ended:
         deadline = time.monotonic() + _SECONDS
         while not (self.folder / "code").exists():

@@ -15,7 +15,7 @@ from forks import Client, Ended, Zygote
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.ledger import Ledger
 
-_STUBS, _REAL = Path(__file__).with_name("stub_scripts"), Path(__file__).parents[2] / "container_scripts"
+_STUBS, REAL = Path(__file__).with_name("stub_scripts"), Path(__file__).parents[2] / "container_scripts"
 _CONFIG = """
 name: tiny
 model: {{id: {model}}}
@@ -32,15 +32,15 @@ BEFORE = {
 class LocalWorld:
     """The home, and what was there after each verb."""
 
-    def __init__(self, zygote: Zygote, folder: Path, model: Path, chats: Path) -> None:
+    def __init__(self, zygote: Zygote, folder: Path, model: Path, chats: Path, scripts: Path = _STUBS) -> None:
         self.folder, self.home, self.output = folder, folder / "home", folder / "out.jsonl"
         self._zygote = zygote
         self._input = chats / "test.jsonl"
         self._config, self._scripts = folder / "tiny.yaml", folder / "scripts"
         self._config.write_text(_CONFIG.format(model=model, chats=chats))
-        shutil.copytree(_STUBS, self._scripts, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(scripts, self._scripts, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("contract.py", "gpu.py"):
-            shutil.copyfile(_REAL / name, self._scripts / name)
+            shutil.copyfile(REAL / name, self._scripts / name)
         self.home.mkdir()
         self.snapshot("nothing")
         for verb in ("prepare", "train", "deploy"):
@@ -55,6 +55,7 @@ class LocalWorld:
             "teardown": ["--yes"],
             "run": ["--yes"],
         }.get(arguments[0], [])
+        more = more if "--input" not in arguments else []
         own = [] if "--config" in arguments or arguments[0] == "runs" else ["--config", str(self._config)]
         environ = {"LORASUM_HOME": str(self.home), "LORASUM_STUB_SCRIPTS": str(self._scripts)}
         return self._zygote.start([*arguments, *more, *own], environ, blow)
@@ -132,9 +133,11 @@ class LocalWorld:
             assert all("summary" in row for row in rows)
 
 
-def make_local_world(folder: Path, model: Path, chats: Path, zygote: Zygote) -> Iterator[LocalWorld]:
+def make_local_world(
+    folder: Path, model: Path, chats: Path, zygote: Zygote, scripts: Path = _STUBS
+) -> Iterator[LocalWorld]:
     """Yield a LocalWorld; nothing of it runs afterwards."""
     folder.mkdir(exist_ok=True)
-    made = LocalWorld(zygote, folder, model, chats)
+    made = LocalWorld(zygote, folder, model, chats, scripts)
     yield made
     made.end_all()

@@ -3,13 +3,15 @@
 No answer is paid for twice: after an interruption the same command goes on from the answers on disk.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import IO, Self
 
-from lorasum.errors import RefusedError
+from lorasum.errors import LorasumError, RefusedError
 from lorasum.files import FILE_MODE, open_file, read_rows
 from lorasum.lifecycle.serving import Summarizer, batches
 
@@ -21,16 +23,13 @@ class Answers:
     """The answers to a list of dialogues, in a JSON Lines file that may hold some of them already.
 
     Attributes:
-        known: the answers so far, by the dialogue's place in the list.
-
-    Args:
-        permissions: of a file that is made.
+        known: the answers so far, by the dialogue's place in the list. What was refused is asked again.
     """
 
-    def __init__(self, file: Path, permissions: int = FILE_MODE) -> None:
-        self.known = _read(file)
+    def __init__(self, file: Path) -> None:
+        _end_last_line(file)
+        self.known = {place: answer for place, answer in _lines(file) if "summary" in answer}
         self._file = file
-        self._permissions = permissions
 
     def add(self, some: Mapping[int, Answer]) -> None:
         """Keep answers, by the dialogue's place.
@@ -39,8 +38,8 @@ class Answers:
             OSError: the file cannot be written.
         """
         self.known |= some
-        with open_file(self._file, "a", permissions=self._permissions) as kept:
-            kept.writelines(json.dumps({"row": place, **answer}) + "\n" for place, answer in some.items())
+        with open_file(self._file, "ab") as kept:
+            kept.write(_text(some))
 
     def fill(
         self, summarizer: Summarizer, dialogues: Sequence[str], concurrency: int, told: Callable[[int], None]
@@ -55,29 +54,111 @@ class Answers:
             BackendError: a request failed. Those under way were waited for, and their answers are kept.
             OSError: the file cannot be written.
         """
-        for some in _ask(summarizer, dialogues, self.known, concurrency):
+        missing = {place: text for place, text in enumerate(dialogues) if place not in self.known}
+        for some in ask(summarizer, missing, concurrency):
             self.add(some)
             told(len(self.known))
         return [self.known[place] for place in range(len(dialogues))]
 
 
-def _ask(
-    summarizer: Summarizer, dialogues: Sequence[str], answered: Container[int], concurrency: int
-) -> Iterator[dict[int, Answer]]:
-    """Yield the answers that are missing, those of one request at a time, as they arrive."""
-    missing = [place for place in range(len(dialogues)) if place not in answered]
+class AnswerLog:
+    """The answers to any number of dialogues, in a JSON Lines file, in the order in which they arrived.
 
-    def ask(places: Sequence[int]) -> dict[int, Answer]:
+    It holds in memory only which places are answered beyond the first that is not: as many as are asked for at once.
+
+    Attributes:
+        count: the answers so far.
+
+    Args:
+        permissions: of a file that is made.
+
+    Raises:
+        LorasumError: another process has it open.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, file: Path, permissions: int = FILE_MODE) -> None:
+        self.count = 0
+        self._path = file
+        self._upto = 0  # all places below are answered
+        self._ahead: set[int] = set()
+        self._file: IO[bytes] = open_file(file, "ab", permissions=permissions)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise LorasumError(f"another process is writing {file}", "wait for it, or give another --output") from None
+        _end_last_line(file)
+        for place, _ in _lines(file):
+            self._know(place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.count:
+            self._path.unlink(missing_ok=True)
+        self._file.close()
+
+    def __contains__(self, place: int) -> bool:
+        return place < self._upto or place in self._ahead
+
+    def add(self, some: Mapping[int, Answer]) -> None:
+        """Keep answers, by the dialogue's place.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._file.write(_text(some))
+        self._file.flush()
+        for place in some:
+            self._know(place)
+
+    def in_order(self) -> Iterator[Answer]:
+        """The answers from the first place on. It holds those that arrived before their turn."""
+        early: dict[int, Answer] = {}
+        turn = 0
+        for place, answer in _lines(self._path):
+            if place >= turn:
+                early[place] = answer
+            while turn in early:
+                yield early.pop(turn)
+                turn += 1
+
+    def _know(self, place: int) -> None:
+        if place in self:
+            return
+        self.count += 1
+        self._ahead.add(place)
+        while self._upto in self._ahead:
+            self._ahead.remove(self._upto)
+            self._upto += 1
+
+
+def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) -> Iterator[dict[int, Answer]]:
+    """Yield the answers by place, those of one request at a time, as they arrive.
+
+    Dialogues of about the same length share a request, because the shorter ones are padded to the longest.
+
+    Args:
+        concurrency: requests under way at once.
+
+    Raises:
+        BackendError: a request failed. Those under way were waited for, and their answers are yielded before.
+    """
+
+    def answers(places: Sequence[int]) -> dict[int, Answer]:
         try:
             summaries = summarizer.summarize([dialogues[place] for place in places])
         except RefusedError as error:
             if len(places) == 1:
                 return {places[0]: {"error": error.message}}
-            return {place: answer for one in places for place, answer in ask([one]).items()}
+            return {place: answer for one in places for place, answer in answers([one]).items()}
         return {place: {"summary": summary} for place, summary in zip(places, summaries, strict=True)}
 
+    by_length = sorted(dialogues, key=lambda place: len(dialogues[place]))
     with ThreadPoolExecutor(concurrency) as pool:
-        waiting = {pool.submit(ask, places) for places in batches(missing, summarizer.settings.batch_size)}
+        waiting = {pool.submit(answers, places) for places in batches(by_length, summarizer.settings.batch_size)}
         try:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -100,17 +181,36 @@ def _ask(
             failed[0].result()
 
 
-def _read(file: Path) -> dict[int, Answer]:
-    """The answers by place. An incomplete last line, of an interrupted write, is removed."""
+def _text(some: Mapping[int, Answer]) -> bytes:
+    return "".join(json.dumps({"row": place, **answer}) + "\n" for place, answer in some.items()).encode()
+
+
+def _end_last_line(file: Path) -> None:
+    """Remove an incomplete last line, of an interrupted write."""
     if not file.exists():
-        return {}
-    content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(file, len(whole))
-    known: dict[int, Answer] = {}
-    for row in read_rows(whole):
-        place, summary = row.get("row"), row.get("summary")
-        if isinstance(place, int) and isinstance(summary, str):  # what was refused is asked again
-            known[place] = {"summary": summary}
-    return known
+        return
+    with file.open("rb+") as kept:
+        end = keep = kept.seek(0, os.SEEK_END)
+        while keep:
+            begin = max(0, keep - 65536)
+            kept.seek(begin)
+            if (found := kept.read(keep - begin).rfind(b"\n")) >= 0:
+                keep = begin + found + 1
+                break
+            keep = begin
+        if keep < end:
+            kept.truncate(keep)
+
+
+def _lines(file: Path) -> Iterator[tuple[int, Answer]]:
+    """The answers of a file with their places. Damaged lines are passed over."""
+    if not file.exists():
+        return
+    with file.open("rb") as kept:
+        for line in kept:
+            for row in read_rows(line):
+                place, summary, error = row.get("row"), row.get("summary"), row.get("error")
+                if isinstance(place, int) and isinstance(summary, str):
+                    yield place, {"summary": summary}
+                elif isinstance(place, int) and isinstance(error, str):
+                    yield place, {"error": error}
