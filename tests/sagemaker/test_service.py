@@ -63,11 +63,11 @@ def test_what_goes_wrong_is_one_line_and_starts_nothing(
 
 
 @pytest.mark.usefixtures("stubs")
-def test_throttling_of_every_second_call_and_a_lost_answer_start_one_job(
+def test_throttling_of_every_call_and_a_lost_answer_start_one_job(
     account: Callable[..., Account], prepared: Made
 ) -> None:
     there = account(made=prepared)
-    there.aws.faults = [Fault("", "throttle", probability=0.5), Fault("CreateTrainingJob", "lost", times=1)]
+    there.aws.faults = [Fault("", "throttle", each_once=True), Fault("CreateTrainingJob", "lost", times=1)]
     there.call("train")
     assert list(there.jobs.values()) == ["Completed"]
 

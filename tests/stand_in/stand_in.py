@@ -2,7 +2,6 @@
 
 import io
 import json
-import random
 import re
 import socket
 import threading
@@ -27,25 +26,22 @@ _TRUST = {
 class Fault:
     """What goes wrong with calls whose `service operation` matches `pattern`.
 
-    The first `skip` of them go well.
+    The first `skip` of them go well. Of equal calls, only the first goes wrong if `each_once` is set.
 
     kind: throttle | error (500) | denied | reset (nothing is done) | lost (it is done, and the answer does not arrive).
     """
 
     pattern: str
     kind: str
-    probability: float = 1.0
+    each_once: bool = False
     times: int = 10**9
     skip: int = 0
-    seed: int = 0
-    _random: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
+    _struck: set[str] = field(default_factory=set)
 
     def strikes(self, call: str) -> bool:
-        if self.times < 1 or not re.search(self.pattern, call) or self._random.random() >= self.probability:
+        if self.times < 1 or not re.search(self.pattern, call) or (self.each_once and call in self._struck):
             return False
+        self._struck.add(call)
         if self.skip:
             self.skip -= 1
             return False
