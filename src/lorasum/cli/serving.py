@@ -95,7 +95,8 @@ def evaluate(
     ] = None,
 ) -> object:
     """Score the endpoint's summaries of the test dialogues, and compare them with the base model's."""
-    from lorasum.commands.evaluate import evaluate, limits
+    from lorasum.commands.evaluate import evaluate
+    from lorasum.scoring.limits import limits
 
     return evaluate(run, limit, base, compare, concurrency, limits(fail_under or ()))
 

@@ -5,8 +5,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 
 from lorasum import paths
@@ -16,9 +14,9 @@ from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
-from lorasum.files import make_folder, read_rows, writing
+from lorasum.files import make_folder, writing
 from lorasum.lifecycle import endpoints, expiry
-from lorasum.lifecycle.answers import Answers
+from lorasum.lifecycle.answers import Answer, Answers
 from lorasum.lifecycle.artifacts import base_summaries
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.opinions import judged, load_consistency
@@ -27,7 +25,8 @@ from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult
 from lorasum.scoring import kept
 from lorasum.scoring.baselines import lead, longest_utterance
-from lorasum.scoring.evaluation import FIGURES, ScoredSummary, Scores, compare, mean_scores, score_summaries, worst
+from lorasum.scoring.evaluation import ScoredSummary, compare, mean_scores, score_summaries, worst
+from lorasum.scoring.limits import missed
 from lorasum.scoring.text import language_of
 
 TUNED, BASE, LEAD, LONGEST = "fine-tuned", "base model", "first 3 sentences", "longest utterance"
@@ -79,38 +78,13 @@ def evaluate(
         worst=tuple(worst(scored[TUNED], _SHOWN)),
         summaries=str(_write(run, summarizer, scored[TUNED])),
         judge=judged(run.config.evaluate, run.reporter, _folder(run.name), scored[TUNED], scored.get(BASE)),
-        missed=_missed(scores[TUNED], at_least or {}),
+        missed=missed(scores[TUNED], at_least or {}),
         seconds=time.monotonic() - began,
         artifact=summarizer.endpoint.artifact,
     )
     with writing(Path(result.summaries), _AGAIN):
         kept.write_result(result)
     return result
-
-
-def limits(texts: Sequence[str]) -> dict[str, float]:
-    """The limits of `--fail-under`, such as `rouge1=40`, by figure.
-
-    Raises:
-        LorasumError: a figure is not known, or its limit is no number.
-    """
-    least = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if name not in FIGURES:
-            nearest = get_close_matches(name, FIGURES, 1, 0.4)
-            raise LorasumError(
-                f"--fail-under {text}: there is no figure {name!r}"
-                + (f"; did you mean {nearest[0]}?" if nearest else ""),
-                f"the figures are {', '.join(FIGURES)}",
-            )
-        try:
-            least[name] = float(value)
-        except ValueError as error:
-            raise LorasumError(
-                f"--fail-under {text}: {value!r} is no number", f"write --fail-under {name}=40"
-            ) from error
-    return least
 
 
 def _all_summaries(
@@ -128,7 +102,7 @@ def _all_summaries(
         summaries[BASE] = of_base
     _remove_what_a_killed_one_left(run)
     if other is not None:
-        summaries[other] = _of_other(other, examples)
+        summaries[other] = _of_other(other, dialogues)
     return {**summaries, TUNED: _ask(run, summarizer, examples, TUNED, concurrency)}
 
 
@@ -159,16 +133,6 @@ def _scored(
     }
 
 
-def _missed(scores: Scores, at_least: Mapping[str, float]) -> tuple[str, ...]:
-    """The figures that are below their limit, one line each."""
-    means = {name: getattr(scores, name).mean for name in at_least}
-    return tuple(
-        f"{name} is {means[name]:.4g}, and at least {least:g} is asked for"
-        for name, least in at_least.items()
-        if means[name] < least
-    )
-
-
 def _ask(
     run: RunContext, summarizer: Summarizer, examples: Sequence[Example], label: str, concurrency: int
 ) -> list[str]:
@@ -186,11 +150,11 @@ def _ask(
             lambda done: run.reporter.progress(label, min(done, count), count, "summarising the test dialogues"),
         )
     run.reporter.progress(label, count, count)
-    if refused := [answer["error"] for answer in answered if "error" in answer]:
+    if refused := [answer.error for answer in answered if answer.error is not None]:
         run.reporter.warn(
             f"{len(refused)} of {count} dialogues were refused and count as empty summaries: {refused[0]}"
         )
-    return [answer.get("summary", "") for answer in answered]
+    return [answer.summary for answer in answered]
 
 
 def _of_base(
@@ -202,7 +166,7 @@ def _of_base(
     known = _known_of_base(run, _kept(run, origin, model, BASE), origin.template, trained.template)
     missing = [place for place in range(len(examples)) if place not in known]
     if not missing:
-        return [known[place]["summary"] for place in range(len(examples))]
+        return [known[place].summary for place in range(len(examples))]
     price = run.backend.usd_per_hour("endpoint")
     if price != 0 and not whatever_it_costs:
         second = f"a second endpoint{price_note(price)}"
@@ -243,7 +207,7 @@ def _as_base_is_asked(run: RunContext, trained: Origin) -> Origin:
     return replace(trained, template=manifest.base_template)
 
 
-def _known_of_base(run: RunContext, file: Path, template: str, trained: str) -> Mapping[int, Mapping[str, str]]:
+def _known_of_base(run: RunContext, file: Path, template: str, trained: str) -> Mapping[int, Answer]:
     """The base model's summaries that are kept in `file`, after adding those that the training job left behind."""
     with writing(file, _AGAIN):
         make_folder(file.parent)
@@ -254,7 +218,7 @@ def _known_of_base(run: RunContext, file: Path, template: str, trained: str) -> 
             asked = run.config.predict
             generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
             found = enumerate(base_summaries(run.backend, job, generation, template, trained))
-            answers.add({place: {"summary": text} for place, text in found if place not in answers.known})
+            answers.add({place: Answer(text) for place, text in found if place not in answers.known})
     return answers.known
 
 
@@ -274,18 +238,15 @@ def _base_row(run: RunContext) -> Endpoint | None:
     return row if row and row.is_open and is_here(row, run.backend) else None
 
 
-def _of_other(other: str, examples: Sequence[Example]) -> list[str]:
+def _of_other(other: str, dialogues: Sequence[str]) -> list[str]:
     """The summaries of the newest evaluation of another run on the same dialogues."""
-    dialogues = [example.dialogue for example in examples]
-    files = sorted(_folder(other).glob("scored-*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files:
-        rows = list(islice(read_rows(file.read_bytes()), len(dialogues)))
-        if [row.get("dialogue") for row in rows] == dialogues and all("summary" in row for row in rows):
-            return [str(row["summary"]) for row in rows]
-    raise LorasumError(
-        f"run {other!r} has no evaluation on the same {len(dialogues)} test dialogues",
-        "run `lorasum evaluate` with that run's config first, on the same test data",
-    )
+    summaries = kept.newest_summaries(_folder(other), dialogues)
+    if summaries is None:
+        raise LorasumError(
+            f"run {other!r} has no evaluation on the same {len(dialogues)} test dialogues",
+            "run `lorasum evaluate` with that run's config first, on the same test data",
+        )
+    return summaries
 
 
 def _folder(run: str) -> Path:

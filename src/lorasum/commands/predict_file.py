@@ -158,8 +158,8 @@ def _write_output(rows: _Rows, answers: AnswerLog, output: Path) -> tuple[RowFai
         for row in rows:
             answer = next(in_order)
             written.write(_output_line(row, answer))
-            if "error" in answer:
-                failures.append(RowFailure(row.line, answer["error"]))
+            if answer.error is not None:
+                failures.append(RowFailure(row.line, answer.error))
     return tuple(failures)
 
 
@@ -177,7 +177,7 @@ def _opened(output: Path) -> Iterator[IO[str]]:
 def _output_line(row: Asked, answer: Answer) -> str:
     own = {} if row.id is None else {"id": row.id}
     reference = {} if row.reference is None else {"reference": row.reference}
-    return json.dumps({**own, "dialogue": row.dialogue, **answer, **reference}, ensure_ascii=False) + "\n"
+    return json.dumps({**own, "dialogue": row.dialogue, **answer.as_row(), **reference}, ensure_ascii=False) + "\n"
 
 
 def _check_output(source: Path, output: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
@@ -15,8 +16,22 @@ from lorasum.errors import LorasumError, RefusedError
 from lorasum.files import FILE_MODE, open_file, read_rows
 from lorasum.lifecycle.serving import Summarizer, batches
 
-Answer = dict[str, str]
-"""{"summary": …}, or {"error": …} of a dialogue that was refused."""
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint answered to a dialogue.
+
+    Attributes:
+        summary: empty if the dialogue was refused.
+        error: why it was refused; None if it was not.
+    """
+
+    summary: str = ""
+    error: str | None = None
+
+    def as_row(self) -> dict[str, str]:
+        """Its keys in a JSON Lines file."""
+        return {"summary": self.summary} if self.error is None else {"error": self.error}
 
 
 class Answers:
@@ -28,7 +43,7 @@ class Answers:
 
     def __init__(self, file: Path) -> None:
         _end_last_line(file)
-        self.known = {place: answer for place, answer in _lines(file) if "summary" in answer}
+        self.known = {place: answer for place, answer in _lines(file) if answer.error is None}
         self._file = file
 
     def add(self, some: Mapping[int, Answer]) -> None:
@@ -152,9 +167,9 @@ def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) 
             summaries = summarizer.summarize([dialogues[place] for place in places])
         except RefusedError as error:
             if len(places) == 1:
-                return {places[0]: {"error": error.message}}
+                return {places[0]: Answer(error=error.message)}
             return {place: answer for one in places for place, answer in answers([one]).items()}
-        return {place: {"summary": summary} for place, summary in zip(places, summaries, strict=True)}
+        return {place: Answer(summary) for place, summary in zip(places, summaries, strict=True)}
 
     by_length = sorted(dialogues, key=lambda place: len(dialogues[place]))
     with ThreadPoolExecutor(concurrency) as pool:
@@ -182,7 +197,7 @@ def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) 
 
 
 def _text(some: Mapping[int, Answer]) -> bytes:
-    return "".join(json.dumps({"row": place, **answer}) + "\n" for place, answer in some.items()).encode()
+    return "".join(json.dumps({"row": place, **answer.as_row()}) + "\n" for place, answer in some.items()).encode()
 
 
 def _end_last_line(file: Path) -> None:
@@ -211,6 +226,6 @@ def _lines(file: Path) -> Iterator[tuple[int, Answer]]:
             for row in read_rows(line):
                 place, summary, error = row.get("row"), row.get("summary"), row.get("error")
                 if isinstance(place, int) and isinstance(summary, str):
-                    yield place, {"summary": summary}
+                    yield place, Answer(summary)
                 elif isinstance(place, int) and isinstance(error, str):
-                    yield place, {"error": error}
+                    yield place, Answer(error=error)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 from lorasum.files import read_rows, write_file
@@ -46,6 +47,16 @@ def newest(folder: Path, artifact: str) -> tuple[EvaluateResult, tuple[ScoredSum
                 return result, tuple(TypeAdapter(list[ScoredSummary]).validate_python(list(rows)))
         except (OSError, ValidationError):  # of another version, or half deleted: an earlier one may be whole
             continue
+    return None
+
+
+def newest_summaries(folder: Path, dialogues: Sequence[str]) -> list[str] | None:
+    """The summaries of the newest evaluation of exactly these dialogues, or of more that begin with them."""
+    files = sorted(folder.glob("scored-*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        rows = list(islice(read_rows(file.read_bytes()), len(dialogues)))
+        if [row.get("dialogue") for row in rows] == list(dialogues) and all("summary" in row for row in rows):
+            return [str(row["summary"]) for row in rows]
     return None
 
 

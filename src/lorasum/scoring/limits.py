@@ -1,0 +1,42 @@
+"""The lowest values that `evaluate --fail-under` allows."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+from lorasum.errors import LorasumError
+from lorasum.scoring.evaluation import FIGURES, Scores
+
+
+def limits(texts: Sequence[str]) -> dict[str, float]:
+    """The limits of `--fail-under`, such as `rouge1=40`, by figure.
+
+    Raises:
+        LorasumError: a figure is not known, or its limit is no number.
+    """
+    least = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in FIGURES:
+            nearest = get_close_matches(name, FIGURES, 1, 0.4)
+            raise LorasumError(
+                f"--fail-under {text}: there is no figure {name!r}"
+                + (f"; did you mean {nearest[0]}?" if nearest else ""),
+                f"the figures are {', '.join(FIGURES)}",
+            )
+        try:
+            least[name] = float(value)
+        except ValueError as error:
+            raise LorasumError(
+                f"--fail-under {text}: {value!r} is no number", f"write --fail-under {name}=40"
+            ) from error
+    return least
+
+
+def missed(scores: Scores, at_least: Mapping[str, float]) -> tuple[str, ...]:
+    """The figures that are below their limit, one line each."""
+    means = {name: getattr(scores, name).mean for name in at_least}
+    return tuple(
+        f"{name} is {means[name]:.4g}, and at least {least:g} is asked for"
+        for name, least in at_least.items()
+        if means[name] < least
+    )
