@@ -69,6 +69,12 @@ BASE_AS_TRAINED: Final = "LORASUM_BASE_AS_TRAINED"
 """1 where the base model is asked with the prompt of the training, although it has a chat format of its own."""
 BASE_SECONDS: Final = "LORASUM_BASE_SECONDS"
 """How long the training job may let the base model summarise test dialogues at its end."""
+REPORT_TO: Final = "LORASUM_REPORT_TO"
+"""Names of the trackers that get the job's figures, with commas between them."""
+TRACKER_KEYS_ARN: Final = "LORASUM_TRACKER_KEYS_ARN"
+"""ARN of the secret that holds the trackers' keys."""
+TENSORBOARD_FOLDER: Final = "tensorboard"
+"""In the output folder: the event files of TensorBoard, which SageMaker copies to S3 while the job runs."""
 HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 """Value of HF_HOME in a container on SageMaker: downloads go to the volume, because the image's root is small."""
 
@@ -255,6 +261,13 @@ class DoneEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class WarningEvent:
+    """Something is odd, and the job goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StatusEvent:
     """From the platform, not from the script: its word for what the job is doing, and what it has billed so far."""
 
@@ -286,6 +299,7 @@ Event = (
     | MergedEvent
     | BaseEvent
     | DoneEvent
+    | WarningEvent
     | StatusEvent
     | LogEvent
     | UnknownEvent
@@ -300,6 +314,7 @@ _EVENTS: Final[Mapping[str, type[Any]]] = {
     "merged": MergedEvent,
     "base": BaseEvent,
     "done": DoneEvent,
+    "warning": WarningEvent,
     "status": StatusEvent,
     "log": LogEvent,
 }

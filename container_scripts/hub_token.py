@@ -1,9 +1,12 @@
-"""The hub's token for gated models: read inside the container from Secrets Manager, and printed nowhere."""
+"""Secrets of a container: the hub's token for gated models, and the keys of trackers.
+
+They are read inside the container from Secrets Manager, and printed nowhere.
+"""
 
 import json
 from collections.abc import Mapping
 
-from contract import HUB_TOKEN_ARN
+from contract import HUB_TOKEN_ARN, TRACKER_KEYS_ARN
 
 _TOKEN = "HF_TOKEN"  # noqa: S105  the name of a variable
 
@@ -19,19 +22,43 @@ def hub_token(environ: Mapping[str, str]) -> dict[str, str]:
     arn = environ.get(HUB_TOKEN_ARN)
     if not arn:
         return {}
+    if token := _token(_secret("the hub's token", arn)):
+        return {_TOKEN: token}
+    raise RuntimeError(f"the secret {arn} holds no token: store the token as text, or under the key {_TOKEN}")
+
+
+def tracker_keys(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the secret whose ARN is in LORASUM_TRACKER_KEYS_ARN; empty if there is no such variable.
+
+    Raises:
+        RuntimeError: it cannot be read, or is no JSON object of texts.
+    """
+    arn = environ.get(TRACKER_KEYS_ARN)
+    if not arn:
+        return {}
+    secret = _secret("the trackers' keys", arn)
+    try:
+        keys = json.loads(secret)
+    except ValueError:
+        keys = None
+    if isinstance(keys, dict) and all(isinstance(value, str) for value in keys.values()):
+        return keys
+    raise RuntimeError(f'the secret {arn} is no JSON object of variables: store {{"WANDB_API_KEY": "…"}}, for example')
+
+
+def _secret(what: str, arn: str) -> str:
+    """The text of a secret; empty if it is binary. `what` begins the message of an error."""
     import boto3
 
     try:
         client = boto3.client("secretsmanager", region_name=arn.split(":")[3])
-        secret = client.get_secret_value(SecretId=arn).get("SecretString", "")
+        text: str = client.get_secret_value(SecretId=arn).get("SecretString", "")
     except Exception as error:
         raise RuntimeError(
-            f"the hub's token cannot be read ({type(error).__name__}): "
+            f"{what} cannot be read ({type(error).__name__}): "
             f"allow secretsmanager:GetSecretValue on {arn} to the execution role"
         ) from None
-    if token := _token(secret.strip()):
-        return {_TOKEN: token}
-    raise RuntimeError(f"the secret {arn} holds no token: store the token as text, or under the key {_TOKEN}")
+    return text.strip()
 
 
 def _token(secret: str) -> str:

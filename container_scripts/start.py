@@ -5,6 +5,7 @@ SIGTERM of a stopped job reaches the training script.
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import contract
-from hub_token import hub_token
+from hub_token import hub_token, tracker_keys
 
 ROOT = Path("/opt/ml")
 HERE = Path(__file__).resolve().parent
@@ -38,7 +39,8 @@ def main() -> None:
     try:
         wheels = ROOT / "input" / "data" / contract.CHANNEL_WHEELS
         install_missing(HERE / "requirements-train.txt", HERE / "constraints-train.txt", wheels, os.environ)
-        environ = {"HF_HOME": contract.HUB_CACHE, **os.environ, **folders(ROOT), **hub_token(os.environ)}
+        keys = ready_trackers(HERE / "requirements-trackers.txt", os.environ)
+        environ = {"HF_HOME": contract.HUB_CACHE, **os.environ, **folders(ROOT), **hub_token(os.environ), **keys}
         flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
         os.execve(sys.executable, [sys.executable, str(HERE / "train.py"), *arguments(flags)], environ)  # noqa: S606
     except Exception as error:
@@ -94,6 +96,29 @@ def install_missing(requirements: Path, constraints: Path, wheels: Path, environ
             f"after installing {' '.join(pins)}, packages do not go together: {'; '.join(broken[:_SHOWN])}",
             "choose the sagemaker.training_image of the default configuration, or one that has these versions",
         )
+
+
+def ready_trackers(requirements: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Install the trackers that the job names, and return the variables that hold their keys.
+
+    A training goes on without a tracker, and train.py says so in an event. So nothing here ends the job.
+    """
+    names = [name for name in environ.get(contract.REPORT_TO, "").split(",") if name]
+    if not names:
+        return {}
+    packages = {pin.removesuffix("-skinny"): (pin, version) for pin, version in read_pins(requirements).items()}
+    try:
+        for name, version in [packages[name] for name in names if importlib.util.find_spec(name) is None]:
+            print(f"installing {name}=={version}", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                held = Path(folder) / "held.txt"
+                held.write_text("\n".join(_held(())), encoding="utf-8")
+                done = _pip("install", "--progress-bar=off", "--constraint", held, f"{name}=={version}")
+            print(done.stdout, file=sys.stderr, flush=True)
+        return tracker_keys(environ)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        print(f"warning: {error}", file=sys.stderr, flush=True)
+        return {}
 
 
 def _source(pins: Sequence[str], wheels: Path, environ: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ SageMaker's container (through start.py) and lorasum's local backend run it in t
 folders in SM_* variables. Events go to stdout, one JSON object a line (see contract.py), and all else to stderr.
 """
 
+import json
 import logging
 import os
 import sys
@@ -17,6 +18,7 @@ import artifact
 from contract import (
     ADAPTER_FOLDER,
     MANIFEST_FILE,
+    REPORT_TO,
     DatasetFacts,
     DoneEvent,
     MergeCheck,
@@ -29,10 +31,12 @@ from engine.failure import TrainingError, write_failure
 from engine.metrics import Metrics
 from gpu import gpu_fault
 from loading import Loaded, load
+from trackers import Trackers
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from engine.stopping import StopSignal
     from engine.trainer import Outcome, Setup
 
 
@@ -61,7 +65,16 @@ def train(arguments: Arguments, folders: Folders) -> int:
     from engine.stopping import StopSignal
 
     stop = StopSignal()  # before the imports that take seconds
+    check_gpu()
+    metrics = Metrics(folders.output_data)
+    names = [name for name in os.environ.get(REPORT_TO, "").split(",") if name]
+    called = os.environ.get("TRAINING_JOB_NAME", arguments.run_name)
+    with Trackers(names, called, folders.output, json.loads(arguments.fingerprint()), metrics):
+        return run_job(arguments, folders, metrics, stop)
 
+
+def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "StopSignal") -> int:
+    """The steps of `train`, whose errors it raises. Events go to `metrics`."""
     from base_summaries import summarise_with_base
     from engine import memory
     from engine.batches import load_split
@@ -70,8 +83,6 @@ def train(arguments: Arguments, folders: Folders) -> int:
     from engine.verify import first_prompts
 
     started = time.monotonic()
-    check_gpu()
-    metrics = Metrics(folders.output_data)
     dataset = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)

@@ -30,6 +30,7 @@ from lorasum.contract import (
     StatusEvent,
     StepEvent,
     UnknownEvent,
+    WarningEvent,
     event_line,
     failure_text,
     read_event,
@@ -102,6 +103,7 @@ LINES: list[tuple[Event, str]] = [
         StatusEvent("Downloading", 60.0, None),
         '{"event": "status", "status": "Downloading", "billable_seconds": 60.0, "usd": null}',
     ),
+    (WarningEvent("wandb is left out"), '{"event": "warning", "text": "wandb is left out"}'),
     (LogEvent("Collecting torch"), '{"event": "log", "line": "Collecting torch"}'),
     (UnknownEvent("cooled", {"degrees": 3}), '{"event": "cooled", "degrees": 3}'),
 ]

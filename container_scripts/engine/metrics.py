@@ -1,5 +1,6 @@
 """A training job's events as JSON lines: on stdout, where CloudWatch reads metrics from them, and in a file."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from contract import METRICS_FILE, Event, event_line
@@ -11,6 +12,11 @@ class Metrics:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / METRICS_FILE).open("a", encoding="utf-8", buffering=1)
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Have `listener` called with each event from now on, after it is written."""
+        self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
         """Write the event.
@@ -21,3 +27,5 @@ class Metrics:
         line = event_line(event)
         print(line, flush=True)
         self._file.write(line + "\n")
+        for listener in self._listeners:
+            listener(event)

@@ -1,6 +1,6 @@
 """A backend in memory and a reporter that remembers: what the command tests drive commands with."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +56,7 @@ class InMemoryBackend:
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         return self.price
 
-    def preflight(self, run: str) -> list[Check]:
+    def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         return self.checks
 
     def store_dataset(self, run: str, dataset: Path) -> str:

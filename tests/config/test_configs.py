@@ -87,6 +87,7 @@ def test_the_pins_name_no_local_build() -> None:
         ({"region": "us-eastt-1"}, r"did you mean us-east-1\?"),
         ({"region": "eu_west_1"}, r"did you mean eu-west-1\?"),
         ({"hub_token_secret": "hf_abc"}, "must be an ARN, not the token itself"),
+        ({"tracker_secret": "my-key"}, "must be an ARN, not the token itself"),
         ({"training_instance_type": "g5.2xlarge"}, "must begin with ml., did you mean ml.g5.2xlarge"),
     ],
 )
@@ -107,3 +108,27 @@ def test_sagemaker_settings_that_do_not_go_together(section: dict[str, object], 
 )
 def test_instances_and_regions_newer_than_the_table_are_let_through(section: dict[str, object]) -> None:
     SageMakerConfig.model_validate(section)
+
+
+@pytest.mark.parametrize(
+    ("report_to", "section", "problem"),
+    [
+        (["tensorboard"], {}, ""),
+        (["tensorboard"], {"network_isolation": True}, "does not go with sagemaker.network_isolation"),
+        (["mlflow"], {}, "mlflow needs its address in sagemaker.environment.MLFLOW_TRACKING_URI"),
+        (["mlflow"], {"environment": {"MLFLOW_TRACKING_URI": "https://mlflow"}}, ""),
+        (["wandb"], {}, "wandb needs its WANDB_API_KEY in a secret that sagemaker.tracker_secret names"),
+        (["wandb"], {"tracker_secret": "arn:x"}, ""),
+        (["clearml"], {}, "Input should be 'tensorboard', 'mlflow', 'wandb' or 'trackio'"),
+    ],
+)
+def test_a_tracker_that_a_container_cannot_reach_is_refused(
+    report_to: list[str], section: dict[str, object], problem: str
+) -> None:
+    run = {"name": "r", "backend": "sagemaker", "model": {"id": "m"}, "data": {"train": "a.jsonl", "test": "b.jsonl"}}
+    config = {**run, "training": {"report_to": report_to}, "sagemaker": section}
+    if not problem:
+        Config.model_validate(config)
+        return
+    with pytest.raises(ValidationError, match=problem):
+        Config.model_validate(config)

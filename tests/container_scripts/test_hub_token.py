@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hub_token import hub_token
+from hub_token import hub_token, tracker_keys
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.job_requests import training_request
 from lorasum.backends.sagemaker.layout import Place, S3Layout
@@ -47,3 +47,14 @@ def test_a_binary_secret_is_no_token(aws: str) -> None:
     arn = Session(SageMakerConfig()).client("secretsmanager").create_secret(Name="hub", SecretBinary=b"hf")["ARN"]
     with pytest.raises(RuntimeError, match="holds no token"):
         hub_token({"LORASUM_HUB_TOKEN_ARN": arn})
+
+
+def test_keys_of_trackers_become_variables_and_are_told_nowhere_else(aws: str) -> None:
+    secrets = Session(SageMakerConfig()).client("secretsmanager")
+    keys = secrets.create_secret(Name="keys", SecretString='{"WANDB_API_KEY": "k3y"}')["ARN"]
+    text = secrets.create_secret(Name="text", SecretString="k3y")["ARN"]
+    assert tracker_keys({}) == {}
+    assert tracker_keys({"LORASUM_TRACKER_KEYS_ARN": keys}) == {"WANDB_API_KEY": "k3y"}
+    with pytest.raises(RuntimeError, match="is no JSON object of variables") as error:
+        tracker_keys({"LORASUM_TRACKER_KEYS_ARN": text})
+    assert "k3y" not in str(error.value)

@@ -130,6 +130,20 @@ def test_without_network_and_wheels_pip_is_not_asked(image: Path, tmp_path: Path
     assert "it has no network (sagemaker.network_isolation) to install no-such-package-of-lorasum==1.0" in done.stderr
 
 
+def test_a_tracker_that_cannot_be_installed_ends_no_job(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "trackers.txt").write_text("nobodys_tracker==1.0\nanother==1.0\n")
+    code = (
+        "import pathlib, start\n"
+        "environ = {'LORASUM_REPORT_TO': 'nobodys_tracker'}\n"
+        f"print(start.ready_trackers(pathlib.Path({str(tmp_path / 'trackers.txt')!r}), environ))\n"
+    )
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(start.__file__).parent)}
+    done = subprocess.run([image, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "{}\n", done.stderr
+    assert "No matching distribution found for nobodys_tracker==1.0" in done.stderr
+    assert "another" not in done.stderr, "it is not asked for"
+
+
 def test_a_model_channel_is_passed_on_only_if_there_is_one(tmp_path: Path) -> None:
     assert folders(Path("/opt/ml")) == {
         "SM_CHANNEL_TRAINING": "/opt/ml/input/data/training",

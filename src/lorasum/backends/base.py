@@ -4,7 +4,7 @@ Commands write the ledger around these calls; only `cli/backends.py` picks a bac
 and after a crash at any point in between.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,10 +46,13 @@ class Backend(Protocol):
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         """USD an hour of a running one; 0 on the user's own machine, and None if the price is unknown."""
 
-    def preflight(self, run: str) -> list[Check]:
+    def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         """Whether jobs and endpoints could start, one check after the other; creates nothing.
 
         Where the first one fails, the backend cannot be reached at all.
+
+        Args:
+            report_to: the trackers that a job's figures go to.
         """
 
     def store_dataset(self, run: str, dataset: Path) -> str:

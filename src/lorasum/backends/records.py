@@ -24,6 +24,7 @@ class TrainSpec:
         base_seconds: how long the base model may summarise test dialogues at the job's end. It decides nothing about
             the name either.
         base_as_trained: whether it is then asked with the prompt of the training, although it has a chat format.
+        report_to: trackers that get the job's figures. They decide nothing about the name either.
     """
 
     run: str
@@ -34,6 +35,7 @@ class TrainSpec:
     max_seconds: int | None = None
     base_seconds: int = 0
     base_as_trained: bool = False
+    report_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ def plan(run: RunContext) -> PlanResult:
     """
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
-    checks = tuple(run.backend.preflight(run.name))
+    checks = tuple(run.backend.preflight(run.name, run.config.training.report_to))
     reachable = all(check.ok for check in checks[:1])
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None

@@ -1,5 +1,6 @@
 """The config's section of Amazon SageMaker: where, as whom, on which instances, with which images."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -9,6 +10,10 @@ from lorasum.config.section import PositiveInt, Section
 
 _OURS = ("LORASUM_", "SAGEMAKER_", "SM_")
 """Beginnings of variables that only lorasum or SageMaker may set."""
+
+
+_ADDRESSES = {"mlflow": "MLFLOW_TRACKING_URI", "trackio": "TRACKIO_SPACE_ID"}
+"""Where a tracker of this name sends figures to. Without it they would stay in the container, and go with it."""
 
 
 class SageMakerConfig(Section):
@@ -48,6 +53,9 @@ class SageMakerConfig(Section):
     containers need no hub. `teardown` leaves it."""
     hub_token_secret: str | None = None
     """ARN of the Secrets Manager secret that holds the hub's token, for gated models. The container reads it."""
+    tracker_secret: str | None = None
+    """ARN of the Secrets Manager secret that holds keys for `training.report_to`: a JSON object of variables, such as
+    `{"WANDB_API_KEY": "…"}`. The container reads it."""
     training_instance_type: str = "ml.g5.2xlarge"
     """Instance of the training job: one GPU."""
     training_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
@@ -111,7 +119,7 @@ class SageMakerConfig(Section):
     def _region_exists(cls, name: str | None) -> str | None:
         return name and _checked(name, region_problem(name))
 
-    @field_validator("hub_token_secret")
+    @field_validator("hub_token_secret", "tracker_secret")
     @classmethod
     def _is_an_address(cls, secret: str | None) -> str | None:
         return secret and _checked(secret, "" if secret.startswith("arn:") else "must be an ARN, not the token itself")
@@ -140,6 +148,17 @@ class SageMakerConfig(Section):
         if self.network_isolation and self.hub_token_secret:
             raise ValueError("hub_token_secret cannot be read with network_isolation")
         return self
+
+    def tracker_problem(self, trackers: Sequence[str]) -> str:
+        """Why a job's container could not reach its trackers; empty if it can."""
+        if trackers and self.network_isolation:
+            return "training.report_to does not go with sagemaker.network_isolation: trackers need a network"
+        for tracker, variable in _ADDRESSES.items():
+            if tracker in trackers and variable not in self.environment:
+                return f"training.report_to: {tracker} needs its address in sagemaker.environment.{variable}"
+        if "wandb" in trackers and not self.tracker_secret:
+            return "training.report_to: wandb needs its WANDB_API_KEY in a secret that sagemaker.tracker_secret names"
+        return ""
 
     @property
     def training_instance_types(self) -> tuple[str, ...]:

@@ -67,6 +67,9 @@ class EngineConfig(Section):
     """`fused`: the adapter and its layer are one step. `peft`: PEFT's layer stands around the model's."""
 
 
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+
+
 class TrainingConfig(Section):
     """The training job."""
 
@@ -115,6 +118,9 @@ class TrainingConfig(Section):
     """Optimizer steps between two progress lines."""
     checkpoint_minutes: Annotated[float, Field(gt=0, le=10_000)] = 10
     """Minutes of training between checkpoints; a stopped job resumes from the newest."""
+    report_to: list[Tracker] = []
+    """Trackers that get the figures while the job runs, such as `[tensorboard, wandb]`: see docs/trackers.md. They
+    decide nothing about the job, so a job that is done is not trained again for them."""
     engine: EngineConfig = EngineConfig()
 
 
@@ -246,4 +252,10 @@ class Config(Section):
     def _engine_serves_it(self) -> "Config":
         if self.backend == "sagemaker" and self.sagemaker.engine == "vllm" and self.deploy.serve == "adapter":
             raise ValueError("sagemaker.engine vllm serves merged models: set deploy.serve to merged")
+        return self
+
+    @model_validator(mode="after")
+    def _trackers_can_be_reached(self) -> "Config":
+        if self.backend == "sagemaker" and (problem := self.sagemaker.tracker_problem(self.training.report_to)):
+            raise ValueError(problem)
         return self

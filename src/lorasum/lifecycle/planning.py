@@ -120,7 +120,7 @@ def hyperparameters(config: Config) -> dict[str, str]:
         "model_revision": config.model.revision,
         "quantization": config.quantization,
         **{f"lora_{name}": value for name, value in config.lora.hashed().items()},
-        **config.training.hashed(frozenset({"engine"})),  # its fields have the flags' names
+        **config.training.hashed(frozenset({"engine", "report_to"})),  # its fields have the flags' names
         **{f"engine_{name}": value for name, value in config.training.engine.hashed().items()},
         "max_new_tokens": config.predict.max_new_tokens,
         "temperature": config.predict.temperature,
@@ -145,6 +145,7 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
         hyperparameters=flags,
         base_seconds=round(config.evaluate.base_minutes * 60),
         base_as_trained=config.evaluate.base_prompt == "trained",
+        report_to=tuple(config.training.report_to),
     )
 
 

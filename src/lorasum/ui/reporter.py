@@ -22,6 +22,7 @@ from lorasum.contract import (
     StatusEvent,
     StepEvent,
     UnknownEvent,
+    WarningEvent,
 )
 from lorasum.ui.pieces import facts
 from lorasum.ui.terminal import console, one_line
@@ -102,6 +103,8 @@ class ConsoleReporter:
             case LogEvent(line=line):
                 if self._live:
                     self._show_log_line(line)
+            case WarningEvent(text=text):
+                self.warn(text)
             case DoneEvent():
                 self._stop_bars()
                 self.step(_sentence(event))

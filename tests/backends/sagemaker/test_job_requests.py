@@ -84,6 +84,23 @@ def test_the_base_models_summaries_end_before_the_jobs_time_does() -> None:
     }
 
 
+def test_trackers_are_told_by_variables_and_a_folder_in_s3() -> None:
+    secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:keys-AbCdEf"
+    spec, config = replace(SPEC, report_to=("tensorboard", "wandb")), SageMakerConfig(tracker_secret=secret)
+    made = training_request(spec, SPEC.job_name, PLACE, config, {"code": CODE})
+    _check(made)
+    assert made["TensorBoardOutputConfig"] == {
+        "LocalPath": "/opt/ml/output/tensorboard",
+        "S3OutputPath": "s3://box/lorasum/chats/jobs",
+    }
+    assert made["Environment"] == {
+        "LORASUM_EXPECT_GPU": "1",
+        "LORASUM_REPORT_TO": "tensorboard,wandb",
+        "LORASUM_TRACKER_KEYS_ARN": secret,
+    }
+    assert "LORASUM_TRACKER_KEYS_ARN" not in request(tracker_secret=secret)["Environment"], "nobody needs them"
+
+
 @pytest.mark.parametrize(("limit", "seconds"), [(None, 7200), (3600, 3600), (9000, 7200)])
 def test_a_job_has_the_shorter_of_two_limits(limit: int | None, seconds: int) -> None:
     config = SageMakerConfig(max_runtime_hours=2, spot=True)

@@ -13,7 +13,7 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, Event, FileFacts, read_event
+from lorasum.contract import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, REPORT_TO, Event, FileFacts, read_event
 from lorasum.errors import BackendError
 from lorasum.files import file_digest, folder_digest, write_file
 
@@ -49,9 +49,10 @@ class LocalBackend:
     def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
         return 0.0
 
-    def preflight(self, run: str) -> list[Check]:
+    def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         needs = {"training": _TRAINING_NEEDS, "serving": endpoints.NEEDS}
-        return [_check(what, modules) for what, modules in needs.items()]
+        checks = [_check(what, modules) for what, modules in needs.items()]
+        return checks + [_check(name, [name], f"pip install {name}") for name in report_to]
 
     def store_dataset(self, run: str, dataset: Path) -> str:
         return str(dataset)
@@ -65,6 +66,7 @@ class LocalBackend:
         if _job_processes(folder) or container.is_complete(folder / "ml"):
             return job
         processes.require("training", _TRAINING_NEEDS)
+        processes.require("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
         root = folder / "ml"
         command = [
             str(self._scripts / container.ENTRY_POINT),
@@ -77,6 +79,7 @@ class LocalBackend:
             environ = container.environment(root, spec, self._scripts, os.environ)
             environ |= {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
             environ |= {BASE_SECONDS: str(spec.base_seconds), BASE_AS_TRAINED: str(int(spec.base_as_trained))}
+            environ |= {REPORT_TO: ",".join(spec.report_to)}
             started = processes.spawn(processes.python(*command), self._scripts, folder / "log", environ)
         except OSError as error:
             raise BackendError(
@@ -238,9 +241,9 @@ class LocalBackend:
         return deleted
 
 
-def _check(what: str, modules: Sequence[str]) -> Check:
+def _check(what: str, modules: Sequence[str], fix: str = processes.INSTALL) -> Check:
     try:
-        processes.require(what, modules)
+        processes.require(what, modules, fix)
     except BackendError as error:
         return Check(f"packages for {what}", False, error.message, error.hint)
     return Check(f"packages for {what}", True, "installed")

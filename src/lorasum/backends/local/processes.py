@@ -25,6 +25,7 @@ from lorasum.files import open_file
 if TYPE_CHECKING:
     from psutil import Process
 
+INSTALL = "pip install 'lorasum[local]'"
 _POLL = 0.05  # seconds
 _KILL_TAKES = 10.0  # seconds at most for the system to remove a killed process
 _APPEARING_TAKES = 10.0  # seconds at most until a new process shows its command line
@@ -34,15 +35,18 @@ _SERVER = re.compile(r"lorasum\.backends\.local(_|\.)server")
 _children: list[subprocess.Popen[bytes]] = []
 
 
-def require(doing: str, modules: Sequence[str]) -> None:
+def require(doing: str, modules: Sequence[str], fix: str = INSTALL) -> None:
     """Check that modules can be imported, without importing them.
+
+    Args:
+        fix: the command that installs them.
 
     Raises:
         BackendError: some cannot be imported. `doing`, such as "training", begins the message.
     """
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise BackendError(f"{doing} on this machine needs {', '.join(missing)}", "pip install 'lorasum[local]'")
+        raise BackendError(f"{doing} on this machine needs {', '.join(missing)}", fix)
 
 
 def spawn(

@@ -1,6 +1,6 @@
 """The SageMaker backend: jobs and endpoints of the user's AWS account."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +56,7 @@ class SageMakerBackend:
             self._report.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")
         return price
 
-    def preflight(self, run: str) -> list[Check]:
+    def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         return preflight.checks(self._session)
 
     def store_dataset(self, run: str, dataset: Path) -> str:

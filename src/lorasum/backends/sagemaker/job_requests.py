@@ -15,6 +15,9 @@ from lorasum.contract import (
     HUB_TOKEN_ARN,
     MAX_SECONDS,
     NO_NETWORK,
+    REPORT_TO,
+    TENSORBOARD_FOLDER,
+    TRACKER_KEYS_ARN,
 )
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
 _SCRIPTS, _IMAGES, _TYPES = "container scripts", "images", "instance types"
 _DATA = "/opt/ml/input/data"
 _CHECKPOINTS = "/opt/ml/checkpoints"
+_TENSORBOARD = f"/opt/ml/output/{TENSORBOARD_FOLDER}"
 _NUMBER = "([0-9.eE+-]+)"
 _METRICS = {
     "train:loss": f'"loss": {_NUMBER}',
@@ -45,6 +49,7 @@ def training_request(
     """
     longest = round(config.max_runtime_hours * 3600)
     seconds = longest if spec.max_seconds is None else min(longest, spec.max_seconds)
+    artifacts = place.layout.uri(Folder.JOBS).rstrip("/")
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "RoleArn": place.role,
@@ -58,7 +63,7 @@ def training_request(
         "HyperParameters": {**spec.hyperparameters, "checkpoint_dir": _CHECKPOINTS},
         "InputDataConfig": [_channel(channel, uri) for channel, uri in channels.items()],
         # Compressing 14 GB would hold the GPU for half an hour.
-        "OutputDataConfig": {"S3OutputPath": place.layout.uri(Folder.JOBS).rstrip("/"), "CompressionType": "NONE"},
+        "OutputDataConfig": {"S3OutputPath": artifacts, "CompressionType": "NONE"},
         "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
         "ResourceConfig": {**_instances(config), "InstanceCount": 1, "VolumeSizeInGB": config.volume_size_gb},
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds, **_longest_wait(config)},
@@ -69,6 +74,8 @@ def training_request(
     }
     if config.keep_alive_minutes:
         request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
+    if "tensorboard" in spec.report_to:
+        request["TensorBoardOutputConfig"] = {"LocalPath": _TENSORBOARD, "S3OutputPath": artifacts}
     if config.kms_key:
         request["OutputDataConfig"]["KmsKeyId"] = config.kms_key
     return request | vpc(config)
@@ -117,6 +124,10 @@ def _variables(config: SageMakerConfig, spec: TrainSpec, seconds: int) -> dict[s
         variables[NO_NETWORK] = "1"
     if config.hub_token_secret:
         variables[HUB_TOKEN_ARN] = config.hub_token_secret
+    if spec.report_to:
+        variables[REPORT_TO] = ",".join(spec.report_to)
+    if spec.report_to and config.tracker_secret:
+        variables[TRACKER_KEYS_ARN] = config.tracker_secret
     return variables
 
 
