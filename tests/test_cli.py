@@ -22,6 +22,7 @@ VERBS = [
     "prepare",
     "plan",
     "train",
+    "sweep",
     "deploy",
     "predict",
     "evaluate",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lorasum.backends.base import Backend
@@ -46,6 +46,11 @@ class RunContext:
             RunBusyError: another process still holds it.
         """
         return hold(self.name, self.backend, self.ledger, self.reporter, wait)
+
+    def trial(self, name: str) -> "RunContext":
+        """A trial of the run's sweep, as a run of its own. Of its config, only the name is known."""
+        config = self.config.model_copy(update={"name": name, "sweep": None})
+        return replace(self, config=config, connect=lambda: self.backend)
 
     def summarizer(self) -> Summarizer:
         """The run's endpoint, ready to summarise.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from lorasum.backends.records import Check
 from lorasum.data.records import Look, Manifest
@@ -145,6 +145,50 @@ class TrainStarted:
     job: str
     location: str
     status: str
+
+
+TrialState = Literal["waiting", "running", "done", "stopped", "failed", "left out"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """A trial of a sweep.
+
+    Attributes:
+        run: the name of its run.
+        values: of the swept keys.
+        value: what it came to, by the sweep's metric; the last one seen if it was stopped. None before there is one.
+        evaluations: how many it had before its last step.
+        usd: what it has cost; None if that is unknown.
+        reason: why it failed, was stopped or left out.
+    """
+
+    run: str
+    values: Mapping[str, bool | int | float | str]
+    state: TrialState
+    value: float | None
+    evaluations: int
+    usd: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What `sweep` found: the trials, the best first. `best` is the run of the best that is done, empty without one.
+
+    Attributes:
+        metric: `loss`, of which less is better, or the name of a ROUGE score.
+        page: the HTML page with the charts; empty if none was written.
+        usd: what all trials have cost; None if that is unknown.
+    """
+
+    run: str
+    metric: str
+    trials: tuple[TrialResult, ...]
+    best: str
+    page: str
+    usd: float | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The verbs up to a trained model: init, prepare, plan, train."""
+"""The verbs up to a trained model: init, prepare, plan, train, sweep."""
 
 import sys
 from pathlib import Path
@@ -120,3 +120,19 @@ def train(
     if not yes and sys.stdin.isatty() and (what := to_be_spent(run, again)):
         confirm("Start it?", [what])
     return start_training(run, again) if no_wait else train(run, again)
+
+
+@verb(app, "lorasum sweep -c run.yaml --dry-run\n\nlorasum sweep -c run.yaml --set sweep.trials=20")
+def sweep(
+    run: "RunContext",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials as they stand; start nothing.")] = False,
+    yes: Yes = False,
+) -> object:
+    """Train with several values of the config's `sweep.keys`, stop those that fall behind, and name the best."""
+    from lorasum.commands.sweep import plan_sweep, sweep, to_be_spent
+
+    if dry_run:
+        return plan_sweep(run)
+    if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
+        confirm("Start them?", [what])
+    return sweep(run)

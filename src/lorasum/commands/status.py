@@ -1,7 +1,6 @@
 """Status: what the ledger records, after asking the backends about everything that should be running."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from lorasum import paths
 from lorasum.amounts import duration, loss
@@ -15,6 +14,7 @@ from lorasum.lifecycle.expiry import alarm
 from lorasum.lifecycle.lock import HeldRun, RunBusyError, hold
 from lorasum.lifecycle.rebuild import rebuild, runs_here
 from lorasum.lifecycle.reconcile import reconcile
+from lorasum.lifecycle.trials import trial_runs
 from lorasum.reporting import Silent
 from lorasum.resources import Resource, TrainingJob, Unreadable
 from lorasum.results import ResourceStatus, StatusResult
@@ -29,7 +29,7 @@ def status(
     rebuild_on: Backend | None = None,
     everything: bool = True,
 ) -> StatusResult:
-    """The ledger's resources and what they have cost, of all runs or of one, oldest change first.
+    """The ledger's resources and what they have cost, of all runs or of one with its trials, oldest change first.
 
     If the ledger cannot be read, what the backends show is recorded in a temporary one, and shown.
 
@@ -49,7 +49,9 @@ def status(
         sources = [rebuild_on] if rebuild_on else [] if readable is ledger else list(backends.values())
         for source in sources:
             done += _rebuilt(source, readable, run)
-        return replace(_status(backends, readable, run, everything), rebuilt=tuple(done))
+        runs = [run, *trial_runs(readable, run)] if run else [None]
+        shown = [row for one in runs for row in _status(backends, readable, one, everything).resources]
+        return StatusResult(tuple(shown), rebuilt=tuple(done))
 
 
 def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:

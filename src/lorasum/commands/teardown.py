@@ -13,6 +13,7 @@ from lorasum.ledger import usable
 from lorasum.lifecycle import endpoints, jobs
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.reconcile import reconcile
+from lorasum.lifecycle.trials import trial_runs, trials
 from lorasum.resources import Dataset, Endpoint, Resource, TrainingJob, kind_of
 from lorasum.results import TeardownResult
 
@@ -21,6 +22,10 @@ _LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown
 
 def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> list[str]:
     """What `teardown` would do, one line each; empty if there is nothing to do."""
+    return [line for one in (run, *_trials(run)) for line in _plan(one, data, artifacts)]
+
+
+def _plan(run: RunContext, data: bool, artifacts: bool) -> list[str]:
     verbs = {Endpoint.kind: "delete", TrainingJob.kind: "stop"}
     with _usable_ledger(run) as usable:
         lines = [f"{verbs[running.kind]} {running}" for running in _standing(usable)]
@@ -33,6 +38,8 @@ def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) 
 def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> TeardownResult:
     """Delete the run's endpoints and stop its jobs, then ask the backend what is left. Twice does nothing more.
 
+    Of a run that was swept, the trials are torn down too.
+
     If one cannot be removed, the others still are: a warning names it, and it is among what remains. A ledger that
     cannot be read stops nothing either: then only the backend is asked.
 
@@ -44,12 +51,15 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
         LorasumError: another process is working on the run, or files cannot be deleted.
     """
     try:
-        return _teardown(run, data, artifacts)
+        results = [_teardown(one, data, artifacts) for one in (run, *_trials(run))]
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"teardown of run {run.name!r} was interrupted: what it had not removed yet may still run",
             "the same command goes on with it",
         ) from None
+    removed = tuple(line for one in results for line in one.removed)
+    remaining = tuple(line for one in results for line in one.remaining)
+    return TeardownResult(run.name, removed, remaining)
 
 
 def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
@@ -66,6 +76,15 @@ def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
         elif data or artifacts:
             run.reporter.warn("no files were deleted, because something still runs")
     return TeardownResult(run.name, tuple(removed), remaining)
+
+
+def _trials(run: RunContext) -> list[RunContext]:
+    """The trials of the run's sweep: those on record, or where the ledger cannot be read, those of the config."""
+    with _usable_ledger(run) as usable:
+        names = trial_runs(usable.ledger, run.name)
+    if usable is not run and run.config.sweep:
+        names = [one.run for one in trials(run.config)]
+    return [run.trial(name) for name in names]
 
 
 @contextmanager

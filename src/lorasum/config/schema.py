@@ -12,7 +12,10 @@ from lorasum.config.duration import DurationOrNever
 from lorasum.config.places import Place
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.config.section import LATER, Fraction, PositiveInt, Seconds, Section
+from lorasum.config.sweep import SweepConfig
 from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
+
+_LONGEST_SWEPT = 24  # characters of the name of a run that is swept
 
 
 class ModelConfig(Section):
@@ -247,6 +250,13 @@ class Config(Section):
     sagemaker: SageMakerConfig = SageMakerConfig()
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    sweep: SweepConfig | None = None
+
+    @model_validator(mode="after")
+    def _trials_have_names(self) -> "Config":
+        if self.sweep is not None and len(self.name) > _LONGEST_SWEPT:
+            raise ValueError(f"with a sweep, name has at most {_LONGEST_SWEPT} characters: each trial adds eight")
+        return self
 
     @model_validator(mode="after")
     def _engine_serves_it(self) -> "Config":

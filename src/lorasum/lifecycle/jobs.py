@@ -91,14 +91,14 @@ def reconcile(held: HeldRun, name: str, done: DoneEvent | None = None) -> JobSta
     return state
 
 
-def stop(held: HeldRun, name: str) -> None:
+def stop(held: HeldRun, name: str, why: str = "stopped by teardown") -> None:
     """Stop a job and let go of an instance that is kept for it, recorded or not. An absent job succeeds."""
     if job := held.backend.find_training(held.name, name):
         held.backend.stop_training(job)
     if row := held.ledger.find(TrainingJob, held.name, name):
         state = reconcile(held, name)
         if row.state in OPEN and state.status in ("failed", "stopped"):
-            mark(held, name, "gone", "stopped by teardown")
+            mark(held, name, "gone", why)
 
 
 def mark(held: HeldRun, name: str, state: ResourceState, reason: str = "") -> None:

@@ -13,6 +13,7 @@ from lorasum.results import (
     PlanResult,
     PrepareResult,
     RenderedExample,
+    SweepResult,
     TrainPlan,
     TrainResult,
     TrainStarted,
@@ -175,3 +176,24 @@ def _endpoint_price(hour: float | None) -> str:
 def _(result: TrainStarted) -> RenderableType:
     rows = {"job": result.job, "address": result.location, "status": result.status}
     return Group(headline("training", result.run, "the same command follows it"), facts(rows))
+
+
+@body.register
+def _(result: SweepResult) -> RenderableType:
+    keys = list(dict.fromkeys(key for one in result.trials for key in one.values))
+    paid = any(one.usd != 0 for one in result.trials)
+    table = new_table("trial", *keys, result.metric, "state", "evaluations", *(["cost"] if paid else []))
+    styles = {"done": "green", "failed": "red", "running": "bold green"}
+    for one in result.trials:
+        value = "–" if one.value is None else f"{one.value:.4g}"
+        state = Text(one.state, style=styles.get(one.state, "dim"))
+        if one.reason and one.state in ("failed", "left out"):
+            state.append(f": {one.reason}")
+        name = Text(one.run, style="bold" if one.run == result.best else "")
+        tried = [str(one.values.get(key, "")) for key in keys]
+        table.add_row(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
+    title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
+    best = next((one for one in result.trials if one.run == result.best), None)
+    sets = " ".join(f"--set {key}={value}" for key, value in best.values.items()) if best else ""
+    rows = {"best": f"lorasum deploy --set name={result.best} {sets}" if best else "", "page": result.page}
+    return Group(headline("swept", result.run, title), table, facts(rows))

@@ -1,0 +1,268 @@
+"""Sweep: train with several sets of values, stop those that fall behind, and say which is best.
+
+Each trial is a run of its own, whose name says its values, so what it trained is found again. The trials of one process
+are looked at in turn; no thread follows them.
+"""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from lorasum import paths
+from lorasum.amounts import dollars
+from lorasum.commands.prepare import prepare
+from lorasum.config.schema import Config
+from lorasum.context import RunContext
+from lorasum.contract import DoneEvent, EvalEvent, StepEvent
+from lorasum.errors import BackendError, InterruptedRunError
+from lorasum.files import make_folder, open_file, read_rows, write_file, writing
+from lorasum.lifecycle import jobs
+from lorasum.lifecycle.costs import cost, price_note
+from lorasum.lifecycle.planning import planned_job
+from lorasum.lifecycle.trials import Trial, falls_behind, trials
+from lorasum.pages.sweep_page import sweep_page
+from lorasum.resources import TrainingJob
+from lorasum.results import SweepResult, TrialResult, TrialState
+
+_LOOKS = {"local": 0.5}
+_LOOK = 20.0
+"""Seconds between two looks at the running trials, where no backend has its own."""
+_SHORTEST = 60.0  # seconds: a shorter job is not worth starting
+_STOPPED = "it fell behind the others"
+
+
+def sweep(run: RunContext) -> SweepResult:
+    """Run all trials, as many at once as the config says. What has been trained is not trained again.
+
+    Raises:
+        LorasumError: a trial's data cannot be prepared, or its job not be started.
+        InterruptedRunError: Ctrl-C; the jobs that it started or followed are stopped, and the same command goes on.
+        BackendError: every trial failed.
+    """
+    began = time.monotonic()
+    found = _Sweep(run, trials(run.config))
+    found.finish_stopping()
+    try:
+        while found.goes_on():
+            time.sleep(_LOOKS.get(run.backend.name, _LOOK))
+    except KeyboardInterrupt:
+        found.stop_all()
+        raise InterruptedRunError(
+            f"the sweep of run {run.name!r} was interrupted, and its jobs were stopped",
+            "the same command goes on from their checkpoints",
+        ) from None
+    result = found.result(time.monotonic() - began)
+    if not result.best:
+        why = next((one.reason for one in result.trials if one.reason), "")
+        raise BackendError(f"no trial has a result{f': {why}' if why else ''}", "the same command tries them again")
+    return result
+
+
+def plan_sweep(run: RunContext) -> SweepResult:
+    """The trials as they stand now. Nothing is started."""
+    return _Sweep(run, trials(run.config)).result(0.0, with_page=False)
+
+
+def to_be_spent(run: RunContext) -> str:
+    """What the sweep may cost, in a line; empty where nothing is paid for, or nothing is left to train."""
+    price = run.backend.usd_per_hour("training_job")
+    waiting = sum(one.state in ("waiting", "running", "failed") for one in plan_sweep(run).trials)
+    if price == 0 or not waiting:
+        return ""
+    most = run.config.sweep.max_usd if run.config.sweep else None
+    limit = (
+        "; nothing limits the sum: set sweep.max_usd" if most is None else f"; at most {dollars(most)} for all trials"
+    )
+    return f"train {waiting} trials{price_note(price)} each{limit}"
+
+
+@dataclass
+class _Running:
+    """A trial and where it stands.
+
+    Attributes:
+        values: of its evaluations before the last step, in order; less is better.
+        judged: how many of them were compared with the others'.
+        may_cost: USD, of all its attempts; None without a limit.
+    """
+
+    trial: Trial
+    run: RunContext
+    job: str = ""
+    state: TrialState = "waiting"
+    reason: str = ""
+    value: float | None = None
+    values: list[float] = field(default_factory=list)
+    judged: int = 0
+    may_cost: float | None = None
+
+
+class _Sweep:
+    """All trials of a sweep, and what is done with them."""
+
+    def __init__(self, run: RunContext, drawn: Sequence[Trial]) -> None:
+        self._run = run
+        assert run.config.sweep is not None, "trials() has checked it"  # noqa: S101
+        self._settings = run.config.sweep
+        self._stopped_file = paths.run_dir(run.name) / "sweep.jsonl"
+        known = read_rows(self._stopped_file.read_bytes()) if self._stopped_file.exists() else ()
+        self._stopped = {str(row.get("trial")) for row in known}
+        self._trials = [_Running(one, replace(run, config=one.config)) for one in drawn]
+        for one in self._trials:
+            self._recall(one)
+
+    def finish_stopping(self) -> None:
+        """Stop the jobs that an earlier process was about to stop when it was killed."""
+        for one in self._open("stopped"):
+            rows = self._run.ledger.rows(TrainingJob, one.trial.run)
+            if any(row.is_open for row in rows):
+                self._stop(one)
+
+    def goes_on(self) -> bool:
+        """Look at all that run, and start others in the place of those that ended. False once all have ended."""
+        for one in self._open("running"):
+            self._look(one)
+        for one in self._open("waiting"):
+            if len(self._open("running")) < self._settings.at_once:
+                self._start(one)
+        ended = len(self._trials) - len(self._open("running")) - len(self._open("waiting"))
+        self._run.reporter.progress("trials", ended, len(self._trials))
+        return bool(self._open("running"))
+
+    def stop_all(self) -> None:
+        """Stop the jobs that run. They can go on from their checkpoints."""
+        for one in self._open("running"):
+            self._run.reporter.step(f"stopping job {one.job}; it saves a checkpoint first")
+            with one.run.hold() as held:
+                jobs.stop(held, one.job, "the sweep was interrupted")
+
+    def result(self, seconds: float, with_page: bool = True) -> SweepResult:
+        """Where all trials stand, the best first."""
+        best_first = sorted(self._trials, key=lambda one: math.inf if one.value is None else self._less(one.value))
+        rows = tuple(
+            TrialResult(
+                one.trial.run, one.trial.values, one.state, one.value, len(one.values), self._usd(one), one.reason
+            )
+            for one in best_first
+        )
+        done = [row for row in rows if row.state == "done" and row.value is not None]
+        costs = [row.usd for row in rows]
+        usd = None if None in costs else sum(one for one in costs if one is not None)
+        best = done[0].run if done else ""
+        result = SweepResult(self._run.name, self._run.config.training.evaluate, rows, best, "", usd, seconds)
+        if not with_page:
+            return result
+        page = paths.run_dir(self._run.name) / "reports" / "sweep.html"
+        curves = {one.trial.run: [self._less(value) for value in one.values] for one in self._trials}
+        with writing(page):
+            write_file(page, sweep_page(result, curves))
+        return replace(result, page=str(page))
+
+    def _recall(self, one: _Running) -> None:
+        """Find out how far an earlier process came with a trial."""
+        rows = [row for row in self._run.ledger.rows(TrainingJob, one.trial.run) if row.state != "intended"]
+        if not rows or not (job := self._run.backend.find_training(one.trial.run, rows[-1].name)):
+            return
+        one.job = job.name
+        self._read_events(one)
+        if one.trial.run in self._stopped:
+            one.state, one.reason = "stopped", _STOPPED
+        elif self._run.backend.training_state(job).status == "completed":
+            one.state = "done"
+
+    def _start(self, one: _Running) -> None:
+        price = self._run.backend.usd_per_hour("training_job")
+        if self._settings.max_usd is not None and price:
+            one.may_cost = self._share(one)
+            if (one.may_cost - (self._usd(one) or 0.0)) / price * 3600 < _SHORTEST:
+                one.state, one.reason = "left out", "nothing is left of sweep.max_usd"
+                return
+        said = ", ".join(f"{key}={value}" for key, value in one.trial.values.items())
+        self._run.reporter.step(f"trial {one.trial.run}: {said}")
+        prepare(one.run)
+        planned = planned_job(_limited(one.trial.config, one.may_cost), self._run.ledger, self._run.reporter)
+        with one.run.hold() as held:
+            started = jobs.start(held, planned)
+        one.job, one.state = started.ref.name, "running"
+        self._look(one)
+
+    def _share(self, one: _Running) -> float:
+        """USD that a trial may cost: what is left, divided by the places that are free now."""
+        taken = sum(
+            (other.may_cost if other.state == "running" else self._usd(other)) or 0.0
+            for other in self._trials
+            if other is not one
+        )
+        free = self._settings.at_once - len(self._open("running"))
+        own = self._usd(one) or 0.0
+        return own + ((self._settings.max_usd or 0.0) - taken - own) / free
+
+    def _look(self, one: _Running) -> None:
+        with one.run.hold() as held:
+            state = jobs.reconcile(held, one.job)
+        self._read_events(one)
+        if state.status == "running":
+            others = [other.values for other in self._trials if other is not one]
+            if falls_behind(one.values, others, self._settings.keep_one_in, one.judged):
+                self._stop(one)
+            one.judged = len(one.values)
+            return
+        one.state = "done" if state.status == "completed" else "failed"
+        one.reason = state.reason
+        shown = "no result" if one.value is None else f"{self._run.config.training.evaluate} {one.value:.4g}"
+        self._run.reporter.step(f"trial {one.trial.run}: {one.state}, {one.reason or shown}")
+
+    def _stop(self, one: _Running) -> None:
+        """Stop a trial for good. That is on record first, so that a process that is killed here does not resume it."""
+        self._run.reporter.step(f"trial {one.trial.run}: stopped after {len(one.values)} evaluations, {_STOPPED}")
+        if one.trial.run not in self._stopped:
+            self._stopped.add(one.trial.run)
+            with writing(self._stopped_file):
+                make_folder(self._stopped_file.parent)
+                with open_file(self._stopped_file, "a") as kept:
+                    kept.write(json.dumps({"trial": one.trial.run}) + "\n")
+        one.state, one.reason = "stopped", _STOPPED
+        with one.run.hold() as held:
+            jobs.stop(held, one.job, _STOPPED)
+        self._read_events(one)  # it may have evaluated once more meanwhile
+
+    def _read_events(self, one: _Running) -> None:
+        """What a trial's evaluations and its end have found."""
+        job = self._run.backend.find_training(one.trial.run, one.job)
+        by_step: dict[int, EvalEvent] = {}
+        last, done = 0, None
+        for event in self._run.backend.training_events(job) if job else ():
+            if isinstance(event, StepEvent):
+                last = event.steps
+            elif isinstance(event, EvalEvent):
+                by_step[event.step] = event  # a resumed job evaluates again
+            elif isinstance(event, DoneEvent):
+                done = event
+        found = [(step, self._metric(event)) for step, event in sorted(by_step.items())]
+        one.values = [math.inf if value is None else self._less(value) for step, value in found if step < last]
+        one.value = self._metric(done) if done else found[-1][1] if found else None
+
+    def _metric(self, event: EvalEvent | DoneEvent) -> float | None:
+        return event.eval_loss if self._run.config.training.evaluate == "loss" else event.score
+
+    def _less(self, value: float) -> float:
+        """The value, or its negative where more is better. Twice it is the value itself."""
+        return value if self._run.config.training.evaluate == "loss" else -value
+
+    def _usd(self, one: _Running) -> float | None:
+        now = self._run.ledger.now()
+        costs = [cost(row, now) for row in self._run.ledger.rows(TrainingJob, one.trial.run)]
+        return None if None in costs else sum(value for value in costs if value is not None)
+
+    def _open(self, state: TrialState) -> list[_Running]:
+        return [one for one in self._trials if one.state == state]
+
+
+def _limited(config: Config, usd: float | None) -> Config:
+    """The config with a ceiling for its job, which its backend keeps even when this machine is off."""
+    if usd is None:
+        return config
+    most = usd if config.limits.max_usd is None else min(usd, config.limits.max_usd)
+    return config.model_copy(update={"limits": config.limits.model_copy(update={"max_usd": most})})

@@ -1,0 +1,266 @@
+"""sweep: the same trials every time, those that fall behind are stopped, nothing is trained twice, a budget holds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from memory_backend import DONE, InMemoryBackend, RecordingReporter, context
+
+from lorasum.backends.records import JobRef, JobState, TrainSpec
+from lorasum.commands import sweep as command
+from lorasum.commands.status import status
+from lorasum.commands.sweep import plan_sweep, sweep, to_be_spent
+from lorasum.commands.teardown import teardown
+from lorasum.config.schema import Config
+from lorasum.context import RunContext
+from lorasum.contract import EvalEvent, Event, StepEvent
+from lorasum.errors import ConfigError, InterruptedRunError
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.trials import falls_behind, trials
+from lorasum.resources import Dataset, TrainingJob
+
+RATES = {"training.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}
+RANKS = {"lora.r": [2, 4, 8]}
+
+
+class Trainings(InMemoryBackend):
+    """A job of three evaluations, one more whenever it is looked at. Its loss is its rank, and falls by a tenth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranks: dict[str, float] = {}
+        self.evaluations: dict[str, int] = {}
+        self.most_at_once = 0
+
+    def start_training(self, spec: TrainSpec) -> JobRef:
+        self.ranks[spec.job_name] = float(spec.hyperparameters["lora_r"])
+        self.limits = {**getattr(self, "limits", {}), spec.job_name: spec.max_seconds}
+        started = super().start_training(spec)
+        running = [name for name, state in self.jobs.items() if state.status == "running"]
+        self.most_at_once = max(self.most_at_once, len(running))
+        return started
+
+    def training_state(self, job: JobRef) -> JobState:
+        if self.jobs[job.name].status == "running":
+            self._call("training_state")
+            seen = self.evaluations[job.name] = self.evaluations.get(job.name, 0) + 1
+            if seen == 4:
+                self.jobs[job.name] = JobState("completed")
+        return self.jobs[job.name]
+
+    def training_events(self, job: JobRef) -> Iterator[Event]:
+        for number in range(1, min(self.evaluations.get(job.name, 0), 3) + 1):
+            yield StepEvent(number, 3, number, 1.0, 1e-4, 9.0, 1.0)
+            yield EvalEvent(number, self.ranks[job.name] - number / 10)
+        if self.jobs[job.name].status == "completed":
+            yield replace(DONE, eval_loss=self.ranks[job.name] - 0.3)
+
+    follow_training = training_events
+
+
+@pytest.fixture
+def backend() -> Trainings:
+    return Trainings()
+
+
+@pytest.fixture
+def swept(
+    make_config: Callable[..., Config], ledger: Ledger, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Config]:
+    """A config with a sweep. Its data is prepared once; each trial takes it as its own."""
+
+    def take(run: RunContext) -> None:
+        if not ledger.latest(Dataset, run.name, "done"):
+            row = ledger.intend(Dataset(run=run.name, name=prepared.name, backend="local", path=str(prepared)))
+            ledger.save(replace(row, state="done"))
+
+    monkeypatch.setattr(command, "prepare", take)
+    monkeypatch.setattr(command, "_LOOKS", {"local": 0.0})
+    return lambda **sweep: make_config(sweep={"keys": RANKS, **sweep})
+
+
+def test_the_same_trials_are_drawn_again_and_more_add_to_them(swept: Callable[..., Config]) -> None:
+    keys = {**RATES, "lora.alpha": {"low": 8, "high": 64}, "quantization": ["int8", "nf4"]}
+    ten, twenty = trials(swept(keys=keys, trials=10)), trials(swept(keys=keys, trials=20))
+    assert [one.values for one in twenty[:10]] == [one.values for one in ten]
+    assert len({one.run for one in twenty}) == 20
+    rates = [one.config.training.learning_rate for one in twenty]
+    assert all(1e-5 <= rate < 1e-3 for rate in rates)
+    assert 8 <= sum(rate < 1e-4 for rate in rates) <= 12, "each power of ten is drawn equally often"
+    assert all(8 <= one.config.lora.alpha <= 64 for one in twenty)
+    assert [one.values for one in trials(swept(keys=keys, trials=10, seed=1))] != [one.values for one in ten]
+
+
+def test_lists_that_are_few_are_tried_in_all_combinations(swept: Callable[..., Config]) -> None:
+    found = trials(swept(keys={**RANKS, "lora.alpha": [8, 16]}, trials=6))
+    assert [tuple(one.values.values()) for one in found] == [(2, 8), (2, 16), (4, 8), (4, 16), (8, 8), (8, 16)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"lora.r": [0]}, "lora.r=0, which no run can have"),
+        ({"lora.rank": [1]}, "lora.rank=1, which no run can have"),
+        ({"lora.r.x": [1]}, "no run can have"),
+    ],
+)
+def test_values_that_no_run_can_have_are_refused_at_once(
+    swept: Callable[..., Config], keys: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trials(swept(keys=keys))
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "seen", "stopped"),
+    [
+        ([3.0], [], 0, False),
+        ([3.0], [[1.0], [2.0]], 0, True),
+        ([1.0], [[3.0], [2.0]], 0, False),
+        ([1.5], [[1.0], [2.0], [3.0]], 0, False),  # the best two of four
+        ([1.0, 9.0], [[2.0, 1.0]], 0, False),  # the second evaluation is not compared
+        ([1.0, 9.0, 9.0], [[2.0, 1.0, 1.0]], 0, True),
+        ([3.0], [[1.0], [2.0]], 1, False),  # judged before the others came
+    ],
+)
+def test_a_trial_goes_on_that_is_among_the_best_third(
+    mine: list[float], others: list[list[float]], seen: int, stopped: bool
+) -> None:
+    assert falls_behind(mine, others, 3, seen) is stopped
+    assert not falls_behind(mine, others, 1, seen)
+
+
+def test_trials_that_fall_behind_are_stopped_and_the_best_is_named(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    result = sweep(context(swept(), backend, ledger))
+    assert [(one.values["lora.r"], one.state) for one in result.trials] == [(2, "done"), (4, "stopped"), (8, "stopped")]
+    assert (result.best, result.trials[0].value) == (result.trials[0].run, 1.7)
+    page = Path(result.page).read_text()
+    assert "<svg" in page
+    assert result.best in page
+    assert backend.live("chats") == []
+
+
+def test_a_sweep_is_repeated_without_training_anything_again(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    run = context(swept(), backend, ledger)
+    first = sweep(run)
+    started = backend.calls.count("start_training")
+    again = sweep(run)
+    assert (again.trials, again.best) == (first.trials, first.best)
+    assert backend.calls.count("start_training") == started == 3
+    more = sweep(context(swept(keys={"lora.r": [2, 4, 8, 1]}), backend, ledger))
+    assert backend.calls.count("start_training") == 4
+    assert [one.values["lora.r"] for one in more.trials if one.state == "done"] == [1, 2]
+
+
+class Killed(BaseException):
+    """The process ends here, and nobody tidies up."""
+
+
+@pytest.mark.parametrize("moment", ["start_training", "training_state", "stop_training"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_sweep_that_was_killed_goes_on_where_it_was(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger, moment: str, number: int
+) -> None:
+    def kill() -> None:
+        if backend.calls.count(moment) == number:
+            raise Killed
+
+    backend.before[moment] = kill
+    try:
+        sweep(context(swept(at_once=2), backend, ledger))
+    except Killed:
+        backend.before.clear()
+    result = sweep(context(swept(at_once=2), backend, ledger))
+    assert (result.trials[0].values, result.trials[0].state) == ({"lora.r": 2}, "done")
+    assert backend.calls.count("start_training") <= 4  # one may have been killed before it was started
+    assert [row for one in result.trials for row in ledger.rows(TrainingJob, one.run) if row.is_open] == []
+
+
+def test_ctrl_c_stops_all_that_run_and_the_same_command_resumes(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    def interrupt() -> None:
+        if backend.calls.count("training_state") == 2:
+            raise KeyboardInterrupt
+
+    backend.before["training_state"] = interrupt
+    backend.stops_on_interrupt = False  # as on SageMaker
+    config = swept(at_once=2, keep_one_in=1)
+    with pytest.raises(InterruptedRunError, match="jobs were stopped"):
+        sweep(context(config, backend, ledger))
+    assert backend.live("chats") == []
+    backend.before.clear()
+    assert [one.state for one in sweep(context(config, backend, ledger)).trials] == ["done"] * 3
+    assert backend.most_at_once == 2
+
+
+def test_all_trials_together_stay_within_the_budget(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    backend.price, backend.billed = 2.0, 0.0
+    run = context(swept(at_once=2, keep_one_in=1, max_usd=1.0), backend, ledger)
+    assert "at most $1.00 for all trials" in to_be_spent(run)
+
+    def bill() -> None:
+        backend.billed = 0.5 if backend.calls.count("start_training") else 0.0
+
+    backend.before["training_state"] = bill
+    result = sweep(run)
+    assert list(backend.limits.values()) == [900, 900]  # half a dollar each
+    assert [one.state for one in result.trials].count("left out") == 1
+    assert result.usd == pytest.approx(1.0)
+
+
+def test_teardown_and_status_know_the_trials(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
+) -> None:
+    run = context(swept(), backend, ledger, told)
+
+    def kill() -> None:
+        raise Killed
+
+    backend.before["training_state"] = kill
+    with pytest.raises(Killed):
+        sweep(run)
+    backend.before.clear()
+    shown = status({"local": backend}, ledger, "chats")
+    assert [one.kind for one in shown.resources].count("training_job") == 1
+    assert [removed for removed in teardown(run).removed if "training job" in removed]
+    assert backend.live("chats") == []
+
+
+def test_a_plan_starts_nothing(swept: Callable[..., Config], backend: Trainings, ledger: Ledger) -> None:
+    assert [one.state for one in plan_sweep(context(swept(), backend, ledger)).trials] == ["waiting"] * 3
+    assert backend.calls == []
+
+
+def test_a_sweep_that_is_done_costs_nothing_more(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    run = context(swept(), backend, ledger)
+    sweep(run)
+    backend.price = 2.0
+    assert to_be_spent(run) == ""
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        {"keys": {}},
+        {"keys": {"name": ["a", "b"]}},
+        {"keys": {"sagemaker.spot": [True]}},
+        {"keys": {"lora.r": []}},
+        {"keys": {"lora.r": {"low": 3, "high": 3}}},
+        {"keys": {"lora.r": {"low": 0, "high": 3, "log": True}}},
+    ],
+)
+def test_a_sweep_of_nothing_or_of_other_keys_is_refused(
+    make_config: Callable[..., Config], sweep: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match="sweep"):
+        make_config(sweep=sweep)

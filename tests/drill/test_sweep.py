@@ -1,0 +1,57 @@
+"""A sweep of real trainings of a tiny model on this machine, whose client is killed twice."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from forks import Zygote
+from local_world import REAL, LocalWorld, make_local_world
+
+from lorasum.ledger import Ledger
+
+pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(3600)]
+
+SWEEP = [
+    "--set", "sweep.keys={training.learning_rate: {low: 1.0e-5, high: 1.0e-1, log: true}}", "--set", "sweep.trials=4",
+    "--set", "sweep.at_once=2", "--set", "training.epochs=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
+) -> Iterator[LocalWorld]:
+    yield from make_local_world(tmp_path_factory.mktemp("sweep"), tiny_model_dir, tiny_chats, clients, REAL)
+
+
+def test_a_killed_sweep_goes_on_and_leaves_nothing_running(world: LocalWorld, tried: Counter[str]) -> None:
+    for jobs in (1, 3):
+        client = world.start("sweep", *SWEEP)
+        while len(_jobs(world)) < jobs and not (client.folder / "code").exists():
+            time.sleep(0.1)
+        os.kill(client.pid, signal.SIGKILL)
+        assert client.wait().code == -9
+    ended = world.call("sweep", *SWEEP, "--json")
+    assert ended.code == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    states = Counter(one["state"] for one in result["trials"])
+    assert states["done"] >= 1
+    assert states["done"] + states["stopped"] == 4
+    best = [one["value"] for one in result["trials"] if one["state"] == "done"]
+    assert best == sorted(best), "the best first, by the test loss"
+    assert len(_jobs(world)) == 4, "each trial was one job"
+    assert "<svg" in Path(result["page"]).read_text()
+    rows = Ledger(world.home / "ledger.sqlite").resources()
+    assert [str(row) for row in rows if row.kind == "training_job" and row.is_open] == []
+    again = world.call("sweep", *SWEEP, "--json")
+    assert json.loads(again.stdout)["trials"] == result["trials"]
+    tried["SIGKILL of a sweep of real trainings"] += 2
+
+
+def _jobs(world: LocalWorld) -> list[Path]:
+    return list(world.home.glob("runs/tiny-t*/jobs/*"))
