@@ -82,9 +82,11 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
     from engine.arguments import Folders, parse_arguments
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
+    from engine.distributed import ALONE
     from engine.scorer import make_scorer
+    from engine.setup import Setup
     from engine.stopping import StopSignal
-    from engine.trainer import Setup, train_adapter
+    from engine.trainer import train_adapter
     from lorasum.backends.local.container import arguments as as_flags
     from lorasum.config.loader import load_config
     from lorasum.lifecycle.planning import planned_job
@@ -99,7 +101,7 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
     dataset = read_manifest((spec.dataset / "manifest.json").read_bytes())
     splits = load_split(spec.dataset, "train"), load_split(spec.dataset, "test")
     folders = Folders(spec.dataset, spec.model.path, *[files["train"].parent] * 3)
-    loaded = loading.load(flags, folders, dataset, splits, None)
+    loaded = loading.load(flags, folders, dataset, splits, None, ALONE)
     kept = Kept()
     kept.model = loaded.model
     choosing, reporting = (

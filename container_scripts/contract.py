@@ -55,6 +55,10 @@ SM_CHANNEL_MODEL: Final = "SM_CHANNEL_MODEL"
 SM_MODEL_DIR: Final = "SM_MODEL_DIR"
 SM_OUTPUT_DIR: Final = "SM_OUTPUT_DIR"
 SM_OUTPUT_DATA_DIR: Final = "SM_OUTPUT_DATA_DIR"
+SM_HOSTS: Final = "SM_HOSTS"
+"""The machines of the job, a JSON list of their names."""
+SM_CURRENT_HOST: Final = "SM_CURRENT_HOST"
+"""The name of this machine."""
 HUB_TOKEN_ARN: Final = "LORASUM_HUB_TOKEN_ARN"  # noqa: S105  the name of a variable
 """ARN of the secret that holds the hub's token."""
 BASE_MODEL: Final = "LORASUM_BASE_MODEL"
@@ -75,6 +79,12 @@ TRACKER_KEYS_ARN: Final = "LORASUM_TRACKER_KEYS_ARN"
 """ARN of the secret that holds the trackers' keys."""
 TENSORBOARD_FOLDER: Final = "tensorboard"
 """In the output folder: the event files of TensorBoard, which SageMaker copies to S3 while the job runs."""
+PROCESSES: Final = "LORASUM_PROCESSES"
+"""How many training processes to start on this machine; 1 if it is not set."""
+RENDEZVOUS: Final = "LORASUM_RENDEZVOUS"
+"""Where the processes of one machine find each other: a URL that torch.distributed takes, such as file:///tmp/x."""
+LAUNCHED: Final = "LORASUM_LAUNCHED"
+"""1 for a training process whose standard input ends when the process that started it does."""
 HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 """Value of HF_HOME in a container on SageMaker: downloads go to the volume, because the image's root is small."""
 
@@ -172,6 +182,8 @@ class StartEvent:
     """Whether each example has a forward pass of its own: right for every architecture, and slower."""
     not_the_fastest_because: str
     """Why the loss is not computed by the fastest way; empty if it is."""
+    processes: int = 1
+    """Processes that train together, each on a device of its own; 0 for jobs of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

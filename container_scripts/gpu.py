@@ -21,7 +21,7 @@ def gpu_fault(environ: Mapping[str, str]) -> str | None:
 
     try:
         torch.cuda.init()
-        ones = torch.ones(8, 8, device="cuda")
+        ones = torch.ones(8, 8, device=f"cuda:{environ.get('LOCAL_RANK', 0)}")
         product = float((ones @ ones).sum())
     except Exception as error:  # whatever the driver says
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
+    from engine.distributed import Group
     from engine.memory import Plan
 
 
@@ -45,12 +46,14 @@ def load(
     dataset: DatasetFacts,
     splits: "tuple[Dataset, Dataset]",
     resume_from: Path | None,
+    group: "Group",
 ) -> Loaded:
     """Fetch the base model, plan its memory, load it, add the adapter, and try both out.
 
     Raises:
         TrainingError: the model cannot be downloaded, loaded, trained or merged; it does not fit the data; it lacks a
             target of the adapter; or the training does not fit in memory.
+        PeerLostError: another process of the group has ended.
     """
     import transformers
 
@@ -60,6 +63,7 @@ def load(
     from engine.merge import try_merge
     from engine.packed_loss import PackedLoss
     from engine.targets import targets_of
+    from engine.train_state import with_batch_of
 
     transformers.utils.logging.disable_progress_bar()
     base = models.fetch_base(arguments, folders.base_model)
@@ -68,7 +72,9 @@ def load(
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
     targets = targets_of(outline, arguments)
     lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
-    plan = plan_as_before(base, arguments, targets, lengths, dtype, memory.free_bytes(device), resume_from)
+    before = group.from_first(lambda: with_batch_of(resume_from, arguments))
+    free = min(group.from_all(memory.free_bytes(device) // (1 if device.type == "cuda" else group.local_size)))
+    plan = plan_as_before(base, arguments, before, targets, lengths, dtype, free, group.size)
     transformers.set_seed(arguments.seed)
     model = models.load_base(base, plan.arguments, dtype, device)
     memory.recompute_layers(model, plan.recomputed_layers)
@@ -102,25 +108,27 @@ def look_at(base: Path, dataset: DatasetFacts, splits: "tuple[Dataset, Dataset]"
 def plan_as_before(
     base: Path,
     arguments: Arguments,
+    before: Arguments,
     targets: list[str],
     packs: "Dataset",
     dtype: "torch.dtype",
     free: int,
-    resume_from: Path | None,
+    processes: int,
 ) -> "Plan":
     """The memory plan. A resumed job keeps the batch size that `auto` chose before, so that its results stay exact.
+
+    Args:
+        before: the arguments with that batch size; `arguments` if the job begins, or `auto` was not asked for.
 
     Raises:
         TrainingError: the training does not fit into `free` bytes.
     """
     from engine.memory import plan_memory
-    from engine.train_state import with_batch_of
 
-    before = with_batch_of(resume_from, arguments)
     try:
-        return plan_memory(base, before, targets, packs, dtype, free)
+        return plan_memory(base, before, targets, packs, dtype, free, processes)
     except TrainingError:
         if before == arguments:
             raise
         logging.warning("there is less memory than before the resume: choosing another batch, equal but for rounding")
-        return plan_memory(base, arguments, targets, packs, dtype, free)
+        return plan_memory(base, arguments, targets, packs, dtype, free, processes)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import artifact
+import launch
 from contract import (
     ADAPTER_FOLDER,
     MANIFEST_FILE,
@@ -27,7 +28,7 @@ from contract import (
     read_manifest,
 )
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
-from engine.failure import TrainingError, write_failure
+from engine.failure import PeerLostError, TrainingError, write_failure
 from engine.metrics import Metrics
 from gpu import gpu_fault
 from loading import Loaded, load
@@ -36,22 +37,32 @@ from trackers import Trackers
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from engine.distributed import Group
+    from engine.setup import Outcome, Setup
     from engine.stopping import StopSignal
-    from engine.trainer import Outcome, Setup
 
 
 def main() -> int:
-    """Parse the flags and train. If that fails, write the reason to the file `failure`. Returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    """Parse the flags and train, or start the processes that do so. If that fails, write the reason to the file
+    `failure`. Returns the exit status.
+    """
     arguments = parse_arguments(sys.argv[1:])
     folders = read_folders(os.environ)
+    if ranks := launch.ranks(os.environ):
+        return launch.run(ranks, folders.output)
+    launch.end_with_parent(os.environ)
+    is_first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if is_first else logging.ERROR, format="%(message)s", stream=sys.stderr)
     try:
         return train(arguments, folders)
+    except PeerLostError as error:
+        print(error, file=sys.stderr)
+        return launch.PEER_LOST
     except Exception as error:
-        write_failure(folders.output, error)
-        if isinstance(error, TrainingError):
-            print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        traceback.print_exc()
+        if write_failure(folders.output, error, among_others="RANK" in os.environ):
+            if isinstance(error, TrainingError):
+                print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+            traceback.print_exc()
         return 1
 
 
@@ -66,15 +77,18 @@ def train(arguments: Arguments, folders: Folders) -> int:
 
     stop = StopSignal()  # before the imports that take seconds
     check_gpu()
-    metrics = Metrics(folders.output_data)
-    names = [name for name in os.environ.get(REPORT_TO, "").split(",") if name]
+    from engine.distributed import join
+
+    group = join(os.environ)
+    metrics = Metrics(folders.output_data if group.is_first else None)
+    names = [name for name in os.environ.get(REPORT_TO, "").split(",") if name and group.is_first]
     called = os.environ.get("TRAINING_JOB_NAME", arguments.run_name)
     with Trackers(names, called, folders.output, json.loads(arguments.fingerprint()), metrics):
-        return run_job(arguments, folders, metrics, stop)
+        return run_job(arguments, folders, metrics, stop, group)
 
 
-def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "StopSignal") -> int:
-    """The steps of `train`, whose errors it raises. Events go to `metrics`."""
+def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "StopSignal", group: "Group") -> int:
+    """The steps of `train`, whose errors it raises. Events go to `metrics`. Only the first of `group` writes files."""
     from base_summaries import summarise_with_base
     from engine import memory
     from engine.batches import load_split
@@ -86,12 +100,15 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     dataset = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
-    resume_from = checkpoints.claim()
+    resume_from = group.from_first(checkpoints.claim)
 
-    loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from)
-    metrics.emit(start_event(loaded, dataset, len(packs), resume_from))
-    setup = prepare_training(loaded, arguments, folders, dataset, (packs, test_packs))
+    loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from, group)
+    metrics.emit(start_event(loaded, dataset, len(packs), resume_from, group.size))
+    setup = prepare_training(loaded, arguments, folders, dataset, (packs, test_packs), group)
     outcome = train_adapter(setup, metrics, stop, checkpoints, resume_from)
+    if not group.is_first:
+        group.end_together()
+        return 0
     del setup  # the merge needs the memory of what it holds
     peak_memory = memory.peak_bytes(loaded.device)  # of the training: the merge has a peak of its own
 
@@ -103,6 +120,7 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     if told := summarise_with_base(loaded.base, folders, dataset, asked, stop, elapsed, loaded.device):
         metrics.emit(told)
     metrics.emit(done)
+    group.end_together()
     return 0
 
 
@@ -112,15 +130,16 @@ def prepare_training(
     folders: Folders,
     dataset: DatasetFacts,
     splits: "tuple[Dataset, Dataset]",
+    group: "Group",
 ) -> "Setup":
     """What is trained on what, and what scores it."""
     from engine.scorer import make_scorer
-    from engine.trainer import Setup
+    from engine.setup import Setup
 
     scorer = None
     if arguments.evaluate != "loss":
-        scorer = make_scorer(arguments, loaded.packed_loss, loaded.base, folders.dataset, dataset)
-    return Setup(loaded.model, loaded.packed_loss, *splits, loaded.plan, loaded.dtype, scorer)
+        scorer = make_scorer(arguments, loaded.packed_loss, loaded.base, folders.dataset, dataset, group)
+    return Setup(loaded.model, loaded.packed_loss, *splits, loaded.plan, loaded.dtype, scorer, group)
 
 
 def leave_model(
@@ -164,7 +183,9 @@ def check_gpu() -> None:
         )
 
 
-def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None) -> StartEvent:
+def start_event(
+    loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None, processes: int
+) -> StartEvent:
     """The training plan."""
     import torch
 
@@ -202,6 +223,7 @@ def start_event(loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: 
         whole_layers=whole,
         one_example_at_a_time=not loaded.packed_loss.route.together,
         not_the_fastest_because=loaded.packed_loss.route.reason,
+        processes=processes,
     )
 
 

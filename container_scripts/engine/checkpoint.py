@@ -5,7 +5,6 @@
             adapter_config.json    PEFT's format: a checkpoint is an adapter that can be loaded
             adapter_model.safetensors
             optimizer.safetensors
-            rng.safetensors
             progress.json
             manifest.json          size and SHA-256 of each file; written last
         checkpoint-180/
@@ -39,7 +38,6 @@ FILES = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "optimizer.safetensors",
-    "rng.safetensors",
     "progress.json",
 )
 """What every checkpoint holds beside its manifest."""

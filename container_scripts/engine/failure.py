@@ -15,10 +15,26 @@ class TrainingError(Exception):
         self.hint = hint
 
 
-def write_failure(output: Path, error: BaseException) -> None:
-    """Leave the reason in `failure`, where SageMaker and the local backend look for it."""
+class PeerLostError(ConnectionError):
+    """Another process of the training has ended, and its own message says why."""
+
+
+def write_failure(output: Path, error: BaseException, among_others: bool = False) -> bool:
+    """Leave the reason in `failure`, where SageMaker and the local backend look for it.
+
+    Args:
+        among_others: whether other processes of this training may write it too. The first reason stays.
+
+    Returns:
+        Whether it was written.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    (output / FAILURE_FILE).write_text(failure_text(_failure(error)), encoding="utf-8")
+    try:
+        with (output / FAILURE_FILE).open("x" if among_others else "w", encoding="utf-8") as file:
+            file.write(failure_text(_failure(error)))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _failure(error: BaseException) -> Failure:

@@ -87,7 +87,13 @@ class Plan:
 
 
 def plan_memory(
-    base: Path, arguments: Arguments, targets: Sequence[str], packs: Sequence[Batch], dtype: torch.dtype, free: int
+    base: Path,
+    arguments: Arguments,
+    targets: Sequence[str],
+    packs: Sequence[Batch],
+    dtype: torch.dtype,
+    free: int,
+    processes: int = 1,
 ) -> Plan:
     """Choose the largest batch, then the fewest recomputed layers, that fit into `free` bytes.
 
@@ -100,11 +106,13 @@ def plan_memory(
         packs: rows of the dataset; only their lengths are read. Those with most tokens have to fit.
         dtype: compute dtype of the frozen model.
         free: free bytes on the device.
+        processes: how many share the forward passes of a step. Each of them needs this memory.
 
     Raises:
-        TrainingError: it does not fit, even if every layer recomputes its activations.
+        TrainingError: it does not fit, even if every layer recomputes its activations; or a step has fewer packs than
+            there are processes.
     """
-    sizes = _batch_sizes(arguments, len(packs))
+    sizes = _batch_sizes(arguments, len(packs), processes)
     largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
 
     def needed(size: int, recompute_all: bool) -> tuple[Memory, int]:
@@ -134,12 +142,22 @@ def _too_large(memory: Memory, free: int) -> TrainingError:
     )
 
 
-def _batch_sizes(arguments: Arguments, packs: int) -> list[int]:
-    """The packs at once that may be tried, the largest first: with `auto`, those that divide the packs of a step."""
-    if arguments.per_device_batch_size:
-        return [arguments.per_device_batch_size]
-    step = arguments.gradient_accumulation_steps
-    return [size for size in range(min(step, packs), 0, -1) if step % size == 0]
+def _batch_sizes(arguments: Arguments, packs: int, processes: int) -> list[int]:
+    """The packs at once that may be tried, the largest first: with `auto`, those that divide the packs of a step.
+
+    Each process has at least one pass of a whole step, so they may be fewer than `per_device_batch_size`.
+    """
+    asked, passes = arguments.per_device_batch_size, arguments.gradient_accumulation_steps
+    step = passes * max(asked, 1)
+    if step < processes:
+        raise TrainingError(
+            f"an optimizer step has {step} pack{'s' if step > 1 else ''} for {processes} processes",
+            f"set training.gradient_accumulation_steps to {-(-processes // max(asked, 1))} or more, or use fewer "
+            "processes",
+        )
+    most = min(asked or min(step, packs), step // processes)
+    sizes = [size for size in range(most, 0, -1) if step % size == 0]
+    return sizes[:1] if asked else sizes
 
 
 def _tokens_and_rows(packs: Sequence[Batch], loss_on: str) -> tuple[list[int], int]:

@@ -7,12 +7,14 @@ from contract import METRICS_FILE, Event, event_line
 
 
 class Metrics:
-    """Writes one event a line to stdout and to metrics.jsonl in `folder`, and flushes both."""
+    """Writes one event a line to stdout and to metrics.jsonl in `folder`, and flushes both; nothing if it is None."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / METRICS_FILE).open("a", encoding="utf-8", buffering=1)
+    def __init__(self, folder: Path | None) -> None:
+        self._file = None
         self._listeners: list[Callable[[Event], None]] = []
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / METRICS_FILE).open("a", encoding="utf-8", buffering=1)
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Have `listener` called with each event from now on, after it is written."""
@@ -24,6 +26,8 @@ class Metrics:
         Raises:
             TypeError: a field holds a value of another type.
         """
+        if self._file is None:
+            return
         line = event_line(event)
         print(line, flush=True)
         self._file.write(line + "\n")

@@ -39,8 +39,8 @@ def _download(model_id: str, revision: str | None) -> Path:
 
 
 def pick_device() -> torch.device:
-    """The one GPU, or the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """The GPU of this process, or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def pick_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:

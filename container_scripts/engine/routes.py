@@ -75,10 +75,10 @@ class RoutedLoss:
         loss = sum((self._loss(part) for part in parts), torch.zeros((), device=batch[INPUT_IDS].device))
         return loss, len(batch["rows"])
 
-    def mean_over(self, batches: Iterable[Batch], is_stopped: Callable[[], bool]) -> float | None:
-        """The mean loss over the labelled tokens of all batches, without dropout; None if `is_stopped` says so.
+    def total_over(self, batches: Iterable[Batch], is_stopped: Callable[[], bool]) -> tuple[torch.Tensor, int]:
+        """The summed loss (float32 scalar) and the number of labelled tokens of all batches, without dropout.
 
-        `is_stopped` is asked before each batch is made and after the last one.
+        `is_stopped` is asked before each batch is made; the sums are then those of the batches before.
         """
         total, count, training = torch.zeros((), device=self.causal.device), 0, self.causal.training
         self.causal.eval()
@@ -91,7 +91,7 @@ class RoutedLoss:
                     count += labelled
         finally:
             self.causal.train(training)
-        return None if is_stopped() else (total / max(count, 1)).item()
+        return total, count
 
     @contextmanager
     def generating(self) -> Iterator[None]:

@@ -1,8 +1,9 @@
 """What an optimizer step does: which packs it learns from, and at which learning rate.
 
 All of it follows from the step's number and the seed. So a resumed training needs no state of a sampler or a scheduler:
-step 12 has the same packs in the same order whether or not the process was started again before it. Example: 7 packs,
-2 packs per forward pass, 2 forward passes per optimizer step:
+step 12 has the same packs in the same order, and drops the same values, whether or not the process was started again
+before it, and however many processes share it. Example: 7 packs, 2 packs per forward pass, 2 forward passes per
+optimizer step:
 
     epoch 0 in the order 4 0 6 1 3 5 2:    step 0: [4 0] [6 1]    step 1: [3 5] [2]
     epoch 1 in the order 1 5 2 0 4 6 3:    step 2: [1 5] [2 0]    step 3: [4 6] [3]
@@ -10,6 +11,7 @@ step 12 has the same packs in the same order whether or not the process was star
 Steps are numbered from 0 here: step n is what is done after n steps are completed.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,6 +53,11 @@ class Schedule:
         per_step = self.batch_size * self.accumulation
         chosen = _order(self.packs, self.seed + epoch)[within * per_step : (within + 1) * per_step]
         return [chosen[start : start + self.batch_size] for start in range(0, len(chosen), self.batch_size)]
+
+    def draw_for(self, step: int, number: int) -> None:
+        """Begin the random numbers of a forward pass: its dropout follows from step, number of the pass and seed."""
+        digest = hashlib.sha256(f"{self.seed} {step} {number}".encode()).digest()
+        torch.manual_seed(int.from_bytes(digest[:8]))
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of `step`, as transformers' get_scheduler has it."""

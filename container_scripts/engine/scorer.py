@@ -18,6 +18,7 @@ from typing import Any
 
 from contract import TEST_FILE, DatasetFacts, HeldOutExample, fill_template, read_held_out
 from engine.arguments import Arguments
+from engine.distributed import ALONE, Group
 from engine.failure import TrainingError
 from engine.routes import RoutedLoss
 from generation import AbandonedError, BrokenModelError, Generator, TooLargeError, decode, encode
@@ -37,6 +38,7 @@ class Scorer:
         prompts: token ids of each dialogue's prompt; None if the model's context is too short for it and a summary.
         references: for each dialogue its references, as sentences of words.
         new_tokens: longest summary, in tokens.
+        group: the processes that share the prompts. All of them get the score.
     """
 
     metric: str
@@ -46,9 +48,10 @@ class Scorer:
     prompts: Sequence[list[int] | None]
     references: Sequence[Sequence[Sequence[Sequence[str]]]]
     new_tokens: int
+    group: Group = ALONE
 
     def score(self, is_stopped: Callable[[], bool]) -> float | None:
-        """The mean over the dialogues, 0 to 100; None if `is_stopped` says so before the end.
+        """The mean over the dialogues, 0 to 100; None if `is_stopped` says so, in any process, before the end.
 
         Raises:
             TrainingError: a prompt does not fit in GPU memory, or the model's logits are not finite.
@@ -68,7 +71,19 @@ class Scorer:
         Raises:
             TrainingError: as `score`.
         """
-        asked = {place: prompt for place, prompt in enumerate(self.prompts) if prompt is not None}
+        texts: dict[int, str] = {}
+        for part in self.group.from_all(self._own_summaries(is_stopped)):
+            if part is None:
+                return None
+            texts |= part
+        return [texts.get(place, "") for place in range(len(self.prompts))]
+
+    def _own_summaries(self, is_stopped: Callable[[], bool]) -> dict[int, str] | None:
+        """This process's share of the summaries, by the dialogue's place; None if it is stopped."""
+        fitting = [(place, prompt) for place, prompt in enumerate(self.prompts) if prompt is not None]
+        asked = dict(fitting[self.group.rank :: self.group.size])
+        if not asked:
+            return {}
         try:
             with self.loss.generating():
                 found = self.generator.complete(list(asked.values()), self.new_tokens, is_stopped, do_sample=False)
@@ -83,16 +98,18 @@ class Scorer:
                 f"generating a summary of test dialogue {list(asked)[error.place] + 1} does not fit in GPU memory",
                 "lower data.max_length, or set training.evaluate: loss",
             ) from error
-        texts = dict(zip(asked, decode(self.tokenizer, found), strict=True))
-        return [texts.get(place, "") for place in range(len(self.prompts))]
+        return dict(zip(asked, decode(self.tokenizer, found), strict=True))
 
 
-def make_scorer(arguments: Arguments, loss: RoutedLoss, base: Path, folder: Path, dataset: DatasetFacts) -> Scorer:
+def make_scorer(
+    arguments: Arguments, loss: RoutedLoss, base: Path, folder: Path, dataset: DatasetFacts, group: Group = ALONE
+) -> Scorer:
     """The scorer of a job that is evaluated by ROUGE.
 
     Args:
         base: folder of the base model, with its tokenizer.
         folder: of the prepared dataset.
+        group: the processes that share the work.
 
     Raises:
         TrainingError: the dataset has no test examples as text.
@@ -115,6 +132,7 @@ def make_scorer(arguments: Arguments, loss: RoutedLoss, base: Path, folder: Path
         prompts=prompts,
         references=[[_WORDS.by_sentence(text) for text in _references(example)] for example in examples],
         new_tokens=arguments.max_new_tokens,
+        group=group,
     )
 
 

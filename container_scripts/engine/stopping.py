@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from contract import MAX_SECONDS
-
-STOPPED = 143
-"""Exit status of a process that ended on SIGTERM, by the shell's convention: 128 + 15."""
+from launch import STOPPED
 
 
 class StopSignal:

@@ -4,10 +4,10 @@
 |---|---|---|
 | A and B of every adapter, float32 | adapter_model.safetensors | exactly |
 | AdamW's two moments and step count of each of them, float32 | optimizer.safetensors | exactly |
-| torch's random generators (dropout), uint8 | rng.safetensors | exactly |
 | steps done, losses, the fp16 loss scale | progress.json | exactly: JSON keeps every digit of a Python float |
 
-The learning rate and the order of the packs follow from the step (schedule.py); the frozen model is the base model.
+The learning rate, the order of the packs and dropout follow from the step (schedule.py); the frozen model is the base
+model. So the state is the same for any number of processes: the first one reads it, and tells the others.
 """
 
 import json
@@ -85,48 +85,51 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     progress: Progress,
-    generators: dict[str, torch.Tensor],
 ) -> None:
-    """Write the state into the folder `checkpoint`.
-
-    Args:
-        model: the PEFT model.
-        generators: as from generator_states.
-    """
+    """Write the state into the folder `checkpoint`. `model` is the PEFT model."""
     _save_adapter(checkpoint, model)
     names, state = _trained(model), optimizer.state_dict()["state"]
     moments = {f"{names[index]}.{part}": value for index, parts in state.items() for part, value in parts.items()}
     save_file(moments, checkpoint / "optimizer.safetensors")
-    save_file(generators, checkpoint / "rng.safetensors")
     text = json.dumps({**asdict(progress), "loss_scale": scaler.state_dict()}, indent=2)
     (checkpoint / "progress.json").write_text(text, encoding="utf-8")
 
 
-def load_state(checkpoint: Path, model: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-    """Read the state, except its progress, from a checkpoint that is whole."""
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a checkpoint holds."""
+
+    adapter: dict[str, torch.Tensor]
+    moments: dict[str, torch.Tensor]
+    """AdamW's, by `<parameter>.<part>`."""
+    loss_scale: dict[str, Any]
+    """Of torch's GradScaler; empty without one."""
+    progress: Progress
+
+
+def read_state(checkpoint: Path) -> State:
+    """The state of a checkpoint that is whole."""
+    return State(
+        adapter=load_file(checkpoint / "adapter_model.safetensors"),
+        moments=load_file(checkpoint / "optimizer.safetensors"),
+        loss_scale=json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))["loss_scale"],
+        progress=read_progress(checkpoint),
+    )
+
+
+def put_state(state: State, model: Any, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """Give the state, except its progress, to what is trained."""
     from peft import set_peft_model_state_dict
 
-    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+    set_peft_model_state_dict(model, state.adapter)
     numbers = {name: index for index, name in enumerate(_trained(model))}
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in load_file(checkpoint / "optimizer.safetensors").items():
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in state.moments.items():
         name, _, part = key.rpartition(".")
-        state.setdefault(numbers[name], {})[part] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    if loss_scale := json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))["loss_scale"]:
-        scaler.load_state_dict(loss_scale)
-    generators = load_file(checkpoint / "rng.safetensors")
-    torch.set_rng_state(generators["cpu"])
-    if "cuda" in generators and torch.cuda.is_available():
-        torch.cuda.set_rng_state(generators["cuda"])
-
-
-def generator_states() -> dict[str, torch.Tensor]:
-    """The states of torch's default generators: `cpu`, and `cuda` if there is a GPU; uint8."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
+        moments.setdefault(numbers[name], {})[part] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    if state.loss_scale:
+        scaler.load_state_dict(state.loss_scale)
 
 
 def _save_adapter(checkpoint: Path, model: Any) -> None:

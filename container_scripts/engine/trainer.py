@@ -3,16 +3,18 @@
 One optimizer step, with N = tokens that have a label in all batches of the step:
 
     for each batch:   loss = sum of cross-entropy / N;   loss.backward()      gradients add up in float32
+    add up the gradients of all processes, if there are several (distributed.py)
     clip the gradients to max_grad_norm;   AdamW with the step's learning rate
 
-So the step's loss is the mean over its labelled tokens, however they are spread over batches. The step's losses are
-read back (the only wait for the device in a step) while the next batches are already made and on their way, and before
-the weights change: a loss that is not finite never reaches the adapter.
+So the step's loss is the mean over its labelled tokens, however they are spread over batches and processes. The step's
+losses are read back (the only wait for the device in a step) while the next batches are already made and on their way,
+and before the weights change: a loss that is not finite never reaches the adapter.
 
 Stopping. SIGTERM is looked at before every forward pass, of training and of evaluation. A step that was begun is
-dropped, the state after the last whole step is saved, and the process ends. Resuming from it gives the same weights,
-bit for bit on a CPU, as if it had never stopped: the order of packs and the learning rate follow from the step
-(schedule.py), all else is in the checkpoint (train_state.py), and evaluation draws no random numbers.
+dropped by all processes, the first one saves the state after the last whole step, and they end. Resuming from it gives
+the same weights, bit for bit on a CPU, as if it had never stopped: the order of packs, dropout and the learning rate
+follow from the step (schedule.py), all else is in the checkpoint (train_state.py), and evaluation draws no random
+numbers. With another number of processes sums are added up in another order, which changes their last digits.
 
 Time. Generating summaries for an evaluation (scorer.py) is no training: it is counted by itself, and left out of tokens
 per second.
@@ -22,69 +24,25 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
 from contract import EvalEvent, StepEvent
-from engine.batches import Batch, collate, name_packs, on_device
+from engine.batches import Batch, name_packs
 from engine.best_adapter import BestAdapter
 from engine.checkpoint import Checkpoints
-from engine.failure import TrainingError
+from engine.evaluation import evaluate
+from engine.failure import PeerLostError, TrainingError
+from engine.gradients import Gradients
 from engine.memory import Plan
 from engine.metrics import Metrics
-from engine.packed_loss import PackedLoss
 from engine.schedule import plan_steps
-from engine.scorer import Scorer
+from engine.setup import Outcome, Setup
+from engine.shares import StepBatches
 from engine.stopping import StopSignal
-from engine.train_state import Progress, generator_states, load_state, read_progress, save_state
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What is trained, on what, and how."""
-
-    model: Any
-    """The PEFT model, on its device."""
-    packed_loss: PackedLoss
-    """The loss of its batches."""
-    train: "Dataset"
-    """Packs to learn from (rows of the dataset)."""
-    test: "Dataset"
-    """Packs to evaluate on."""
-    plan: Plan
-    """The arguments, and what their training needs of the device's memory."""
-    dtype: torch.dtype
-    """The compute dtype, in which the model is already. fp16 needs its loss scaled."""
-    scorer: Scorer | None = None
-    """Scores the model's own summaries in each evaluation; None where the test loss is all that is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a training came to, besides the adapter in the model."""
-
-    train_loss: float | None
-    """Mean of the losses of all steps, those before a resume included; None if there was no step."""
-    eval_loss: float
-    """Mean over the test split's labelled tokens, with the weights that are kept."""
-    score: float | None
-    """The scorer's, with the weights that are kept."""
-    kept_step: int
-    """The step whose weights are in the model."""
-    kept_because: str
-    """Why it is this step."""
-    tokens: int
-    """Tokens trained on since this start."""
-    seconds: float
-    """Of training and test loss since this start."""
-    generation_seconds: float
-    """Of generating and scoring summaries since this start."""
+from engine.train_state import Progress, put_state, read_state, save_state
 
 
 def train_adapter(
@@ -97,14 +55,16 @@ def train_adapter(
         metrics: gets a `step` event after each logged step, and an `eval` event after each evaluation.
         stop: says when to end.
         checkpoints: where to save.
-        resume_from: a whole checkpoint of `checkpoints`, or None.
+        resume_from: a whole checkpoint of `checkpoints`, or None. Only the first process reads it.
 
     Raises:
-        SystemExit: SIGTERM came. The state after the last whole step is saved.
+        SystemExit: SIGTERM came, to this process or another. The state after the last whole step is saved.
+        PeerLostError: another process has ended. The state after the last whole step is saved.
         TrainingError: the loss or its gradient is not finite, or the device ran out of memory.
         OSError: a checkpoint cannot be written.
     """
-    with stop.deferred(), _explained(setup.plan), checkpoints.counting_failures(resume_from):
+    counted = resume_from if setup.group.is_first else None
+    with stop.deferred(), _explained(setup.plan), checkpoints.counting_failures(counted):
         training = _Training(setup, metrics, stop, checkpoints)
         if resume_from:
             training.resume(resume_from)
@@ -118,39 +78,39 @@ class _Training:
         arguments = setup.plan.arguments
         self._setup, self._arguments = setup, arguments
         self._metrics, self._stop, self._checkpoints = metrics, stop, checkpoints
+        self._group, self._stopping = setup.group, False
         self._parameters = [parameter for parameter in setup.model.parameters() if parameter.requires_grad]
-        self._device = self._parameters[0].device
+        device = self._parameters[0].device
         self._schedule = plan_steps(arguments, len(setup.train))
+        self._batches = StepBatches(setup.train, self._schedule, arguments.loss_on, device, setup.group)
+        self._gradients = Gradients(self._parameters, self._schedule.accumulation)
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=arguments.learning_rate, weight_decay=arguments.weight_decay, fused=True
         )
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=setup.dtype is torch.float16)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=setup.dtype is torch.float16)
+        self._scaler.scale(torch.zeros((), device=device))  # a step may have no pass for this process
         self._progress = Progress(packs_at_once=arguments.per_device_batch_size)
         self._best = BestAdapter(arguments.checkpoint_dir)
-        self._generators = generator_states()  # as they are after the last whole step
-        self._next: list[Batch] | None = None  # the batches of the next step, once they are made
+        self._next: dict[int, Batch] | None = None  # this process's batches of the next step, once they are made
         self._tokens, self._first_step, self._generation_seconds = 0, 0, 0.0
         self._started = self._saved_at = time.monotonic()
+        self._group.copy_from_first([parameter.data for parameter in self._parameters])
 
     def resume(self, checkpoint: Path) -> None:
-        """Take over the state of a whole checkpoint."""
-        load_state(checkpoint, self._setup.model, self._optimizer, self._scaler)
-        packs_at_once = self._progress.packs_at_once
-        self._progress = read_progress(checkpoint)
-        self._progress.packs_at_once = packs_at_once
-        self._generators = generator_states()
+        """Take over the state of a whole checkpoint, which the first process reads."""
+        state = self._group.from_first(lambda: read_state(checkpoint))
+        put_state(state, self._setup.model, self._optimizer, self._scaler)
+        self._progress = replace(state.progress, packs_at_once=self._progress.packs_at_once)
         self._first_step = self._progress.step
 
     def run(self) -> Outcome:
         """Do what is left to do: steps, evaluations, checkpoints."""
         self._setup.model.train()
-        while not self._stop.received:
-            if self._evaluation_is_due():
-                self._evaluate()
-            elif self._progress.step < self._schedule.steps and not self._learns_no_more():
-                self._do_step()
-            else:
-                break
+        try:
+            self._work()
+        except PeerLostError:
+            self._save()
+            raise
         if self._stop.received:
             self._save()
         progress = self._progress
@@ -167,32 +127,51 @@ class _Training:
             generation_seconds=self._generation_seconds,
         )
 
+    def _work(self) -> None:
+        """Train and evaluate until all is done, or any process was asked to stop. All processes do the same."""
+        while not self._stopping:
+            if self._evaluation_is_due():
+                self._evaluate()
+            elif self._progress.step < self._schedule.steps and not self._learns_no_more():
+                self._do_step()
+            else:
+                break
+
     def _do_step(self) -> None:
         """One optimizer step. On SIGTERM, or an error, all is as before it."""
-        step = self._progress.step
-        batches, self._next = self._next or self._batches(step), None
-        labelled = max(sum(len(batch["rows"]) for batch in batches), 1)
-        losses = []
-        for batch in batches:
-            if self._stop.received:
-                self._optimizer.zero_grad()
-                return
-            loss = self._setup.packed_loss(batch)[0] / labelled
-            self._scaler.scale(loss).backward()
-            losses.append(loss.detach())
+        step, gradients = self._progress.step, self._gradients
+        gradients.clear()
+        self._do_passes(step)
+        self._group.add_up(gradients.buffer)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._arguments.max_grad_norm or math.inf)
-        if step + 1 < self._schedule.steps:
-            self._next = self._batches(step + 1)
-        *values, size = torch.stack([*losses, norm]).tolist()  # waits for the device
-        self._check(values, size)
+        if step + 1 < self._schedule.steps and not self._stop.received:
+            self._next = self._batches.own(step + 1)
+        *losses, stopped, size = self._group.read(torch.cat([gradients.told, norm[None]]))
+        if stopped:
+            self._stop_all()
+            return
+        self._check(losses, size)
         for group in self._optimizer.param_groups:
             group["lr"] = self._schedule.learning_rate(step)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self._optimizer.zero_grad()
-        self._tokens += sum(batch["input_ids"].shape[1] for batch in batches)
-        self._finish_step(sum(values))
+        self._tokens += self._batches.tokens(step)
+        self._finish_step(sum(losses))
+
+    def _do_passes(self, step: int) -> None:
+        """This process's forward and backward passes of a step; on SIGTERM some of them."""
+        batches, self._next = self._batches.own(step) if self._next is None else self._next, None
+        labelled = max(self._batches.labels(step), 1)
+        for number, batch in batches.items():
+            if self._stop.received:
+                break
+            self._schedule.draw_for(step, number)
+            loss = self._setup.packed_loss(batch)[0] / labelled
+            self._scaler.scale(loss).backward()
+            self._gradients.tell(number, loss)
+        if self._stop.received:
+            self._gradients.tell_of_stop()
 
     def _finish_step(self, loss: float) -> None:
         """Count a step that is done, and say and save what is due."""
@@ -201,7 +180,6 @@ class _Training:
         progress.loss_sum += loss
         progress.unlogged_loss += loss
         progress.unlogged_steps += 1
-        self._generators = generator_states()
         last = progress.step == self._schedule.steps
         if progress.step == 1 or last or progress.step % self._arguments.logging_steps == 0:
             self._say_step()
@@ -218,8 +196,9 @@ class _Training:
         if all(finite) and (math.isfinite(norm) or self._scaler.is_enabled()):
             return
         step = self._progress.step
-        bad = [numbers for numbers, fine in zip(self._schedule.batches(step), finite, strict=True) if not fine]
-        packs = sorted(number for numbers in bad or self._schedule.batches(step) for number in numbers)
+        passes = self._schedule.batches(step)
+        bad = [numbers for numbers, fine in zip(passes, finite, strict=False) if not fine]
+        packs = sorted(number for numbers in bad or passes for number in numbers)
         hint = "lower training.learning_rate, or set training.compute_dtype: float32"
         if step:
             self._save()
@@ -238,18 +217,20 @@ class _Training:
 
     def _evaluate(self) -> None:
         """Evaluate the weights as they are. It draws no random numbers, and on SIGTERM it is given up."""
-        loss = self._setup.packed_loss.mean_over(self._test_batches(), lambda: self._stop.received)
-        if loss is None:
+        setup, by = self._setup, self._arguments.evaluate if self._setup.scorer else ""
+        found = evaluate(setup, self._schedule.batch_size, lambda: self._stop.received)
+        if found is None:
+            self._stop_all()
             return
-        score, by, began = None, "", time.monotonic()
-        if self._setup.scorer is not None:
-            by = self._arguments.evaluate
-            if (score := self._setup.scorer.score(lambda: self._stop.received)) is None:
-                return
-            self._generation_seconds += time.monotonic() - began
-        self._metrics.emit(EvalEvent(self._progress.step, loss, score, by, time.monotonic() - began if by else 0.0))
-        if self._progress.evaluated(loss, score) and self._arguments.keep == "best":
-            self._best.keep(self._setup.model, self._progress.step)
+        self._generation_seconds += found.generation_seconds
+        self._metrics.emit(EvalEvent(self._progress.step, found.loss, found.score, by, found.generation_seconds))
+        is_best = self._progress.evaluated(found.loss, found.score)
+        if is_best and self._arguments.keep == "best" and self._group.is_first:
+            self._best.keep(setup.model, self._progress.step)
+
+    def _stop_all(self) -> None:
+        """Any process was asked to stop, so this one is too."""
+        self._stopping = self._stop.received = True
 
     def _reason(self, is_best: bool) -> str:
         """Why the artifact gets these weights."""
@@ -273,18 +254,6 @@ class _Training:
         progress = self._progress
         return self._arguments.keep == "best" and not self._stop.received and progress.best_step != progress.step
 
-    def _batches(self, step: int) -> list[Batch]:
-        return [self._collate(self._setup.train, numbers) for numbers in self._schedule.batches(step)]
-
-    def _collate(self, packs: "Dataset", numbers: Sequence[int]) -> Batch:
-        """Some packs as one batch on the device."""
-        return on_device(collate([packs[number] for number in numbers], self._arguments.loss_on), self._device)
-
-    def _test_batches(self) -> Iterator[Batch]:
-        count, size = len(self._setup.test), self._schedule.batch_size
-        for start in range(0, count, size):
-            yield self._collate(self._setup.test, range(start, min(start + size, count)))
-
     def _say_step(self) -> None:
         progress, steps = self._progress, self._schedule.steps
         seconds = self._seconds()
@@ -306,12 +275,10 @@ class _Training:
     def _save(self) -> None:
         """Save the state after the last whole step, if there was one."""
         self._saved_at = time.monotonic()
-        if self._progress.step:
+        if self._progress.step and self._group.is_first:
             self._checkpoints.save(
                 self._progress.step,
-                lambda folder: save_state(
-                    folder, self._setup.model, self._optimizer, self._scaler, self._progress, self._generators
-                ),
+                lambda folder: save_state(folder, self._setup.model, self._optimizer, self._scaler, self._progress),
             )
 
 

@@ -14,13 +14,15 @@ from contract import EvalEvent, Event, StepEvent
 from engine.arguments import Arguments
 from engine.batches import longest_example
 from engine.checkpoint import Checkpoints
+from engine.distributed import ALONE, Group
 from engine.memory import Memory, Plan
 from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
 from engine.scorer import Scorer
+from engine.setup import Outcome, Setup
 from engine.stopping import StopSignal
 from engine.targets import resolve_targets
-from engine.trainer import Outcome, Setup, train_adapter
+from engine.trainer import train_adapter
 
 TRAIN = random_packs(1, [[9, 7], [12], [5, 5, 5], [16], [8, 4], [11, 3], [6]])
 TEST = random_packs(2, [[9, 5], [7], [4, 4]])
@@ -56,6 +58,7 @@ class Training:
     dtype: torch.dtype = torch.float32
     resumed_from: Path | None = None
     make_scorer: Callable[[Arguments, PackedLoss], Scorer] | None = None
+    group: Group = ALONE
 
     def run(self) -> Outcome:
         torch.manual_seed(self.arguments.seed)
@@ -63,12 +66,12 @@ class Training:
         model.requires_grad_(False)
         self.model = add_adapter(model, self.arguments, resolve_targets(model, ("auto",)))
         checkpoints = Checkpoints(self.arguments.checkpoint_dir, self.arguments, "dataset")
-        self.resumed_from = checkpoints.claim()
+        self.resumed_from = self.group.from_first(checkpoints.claim)
         plan = Plan(self.arguments, 0, 2, Memory(0, 0, 0, 0, 0), 0)
         loss = PackedLoss(self.model, longest_example(self.train, self.test), self.arguments)
         scorer = self.make_scorer(self.arguments, loss) if self.make_scorer else None
         return train_adapter(
-            Setup(self.model, loss, self.train, self.test, plan, self.dtype, scorer),
+            Setup(self.model, loss, self.train, self.test, plan, self.dtype, scorer, self.group),
             self.events,  # type: ignore[arg-type]
             StopSignal(),
             checkpoints,

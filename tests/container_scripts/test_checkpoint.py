@@ -86,7 +86,7 @@ def test_every_damage_to_every_file_is_noticed(
     damage(folder / "checkpoint-4" / name)
     assert claim(folder, folder) == folder / "checkpoint-2"
     assert "not resuming from checkpoint-4: " in caplog.text
-    assert name in caplog.text or damage is take_from_older
+    assert name in caplog.text or damage in (take_from_older, change_one_bit)  # a digest may be what has changed
     assert not (folder / "checkpoint-4").exists()
     assert (folder / "set-aside" / "checkpoint-4").is_dir()
 
@@ -113,7 +113,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 
 
-@pytest.mark.parametrize("moment", [0, 2, 3, 7, 8, 10])
+@pytest.mark.parametrize("moment", [0, 1, 2, 5, 6, 8])
 def test_a_kill_at_any_moment_of_a_save_is_survived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_kill_at_any_moment_of_a_save_is_survived(
         def call(*values: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == 12 + moment:  # in the second save: one has 3 tensor files and 8 flushes
+            if calls == 10 + moment:  # in the second save: one has 2 tensor files and 7 flushes
                 raise Killed
             return function(*values)
 
@@ -138,7 +138,7 @@ def test_a_kill_at_any_moment_of_a_save_is_survived(
             Training(arguments).run()
     resumed = Training(arguments)
     resumed.run()
-    assert resumed.resumed_from == tmp_path / "killed" / f"checkpoint-{1 if moment < 8 else 2}"
+    assert resumed.resumed_from == tmp_path / "killed" / f"checkpoint-{1 if moment < 6 else 2}"
     whole = Training(small(tmp_path / "whole", epochs=0.5))
     whole.run()
     for name, expected in whole.adapter().items():

@@ -18,7 +18,7 @@ import torch
 from forks import Ended, Zygote
 from safetensors.torch import load_file, save_file
 
-from contract import BASE_SECONDS, EXPECT_GPU, fill_template, read_base_summaries, read_failure, read_record
+from contract import BASE_SECONDS, EXPECT_GPU, RENDEZVOUS, fill_template, read_base_summaries, read_failure, read_record
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
@@ -265,6 +265,34 @@ def test_the_start_after_a_sigterm_resumes_from_its_checkpoint(job: Job) -> None
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[0]["resumed_from_step"] == stopped_at
     assert [event["step"] for event in events if event["event"] == "step"] == list(range(stopped_at + 1, 401))
+
+
+def test_two_processes_leave_the_artifact_of_one(job: Job, tmp_path: Path) -> None:
+    """Evaluated by summaries, of which each writes its share."""
+    flags: dict[str, object] = {
+        "epochs": 2, "learning_rate": 0.03, "gradient_accumulation_steps": 2, "evaluate": "rougeL", "keep": "best",
+        "evaluate_dialogues": 3, "max_new_tokens": 8,
+    }  # fmt: skip
+    alone = Job(tmp_path / "alone", job.dataset, job.base, job.trainings)
+    assert alone.run(**flags).code == 0
+    (job.root / "model").mkdir(parents=True)
+    started = []
+    for rank in (0, 1):
+        ranked = {"RANK": str(rank), "WORLD_SIZE": "2", RENDEZVOUS: f"file://{tmp_path}/meet"}
+        started.append(job.trainings.start(job.flags(**flags), {**job.environment, **ranked}, {}))
+    first, second = (process.wait() for process in started)
+    assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
+    assert [json.loads(line) for line in first.stdout.splitlines()] == job.events(), "the first tells, and only it"
+    assert second.stdout == ""
+    for one, two in zip(alone.events(), job.events(), strict=True):
+        for figure in ("loss", "eval_loss", "score", "tokens"):
+            assert two.get(figure) == (one.get(figure) and pytest.approx(one[figure], rel=2e-5)), (one, two)
+    assert (alone.events()[0]["processes"], job.events()[0]["processes"]) == (1, 2)
+    assert sorted(file_names(job)) == sorted(file_names(alone))
+
+
+def file_names(job: Job) -> list[str]:
+    return [str(path.relative_to(job.root)) for path in job.root.rglob("*") if path.is_file()]
 
 
 def test_a_checkpoint_that_is_not_resumed_from_is_named_in_the_log(job: Job) -> None:

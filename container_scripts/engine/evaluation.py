@@ -1,0 +1,51 @@
+"""An evaluation of a training's weights as they are: the test loss, and the score of summaries that the model writes.
+
+Several processes share its work, and all of them get the same figures. It draws no random numbers.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from engine.setup import Setup
+from engine.shares import batch_of
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came of one."""
+
+    loss: float
+    """Mean over the test split's labelled tokens."""
+    score: float | None
+    """The scorer's, 0 to 100; None without one."""
+    generation_seconds: float
+    """Of generating and scoring summaries."""
+
+
+def evaluate(setup: Setup, at_once: int, is_stopped: Callable[[], bool]) -> Evaluation | None:
+    """Evaluate; None if `is_stopped` says so, in any process, before the end.
+
+    Args:
+        at_once: packs per forward pass.
+
+    Raises:
+        TrainingError: a prompt does not fit in GPU memory, or the model's logits are not finite.
+        PeerLostError: another process has ended.
+    """
+    test, group, scorer, loss_on = setup.test, setup.group, setup.scorer, setup.plan.arguments.loss_on
+    device = setup.packed_loss.causal.device
+    parts = [range(start, min(start + at_once, len(test))) for start in range(0, len(test), at_once)]
+    batches = (batch_of(test, part, loss_on, device) for part in parts[group.rank :: group.size])
+    loss, labelled = setup.packed_loss.total_over(batches, is_stopped)
+    sums = torch.cat([loss.double()[None], torch.tensor([labelled, is_stopped()], dtype=torch.float64, device=device)])
+    group.add_up(sums)
+    total, count, stopped = group.read(sums)
+    if stopped:
+        return None
+    score, began = None, time.monotonic()
+    if scorer is not None and (score := scorer.score(is_stopped)) is None:
+        return None
+    return Evaluation(total / max(count, 1), score, time.monotonic() - began if scorer else 0.0)
