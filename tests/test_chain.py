@@ -112,27 +112,29 @@ def place(
 
 def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Place]) -> None:
     there = place(20)
-    result = run(there.context())
+    result = run(there.context(), keep=True)
     assert result.train.train_loss is not None
     assert result.train.tokens > 0
     assert (Path(result.train.artifact) / "adapter" / "adapter_model.safetensors").is_file()
     assert result.evaluate.examples == 4
     assert set(result.evaluate.scores) == {"first 3 sentences", "longest utterance", "base model", "fine-tuned"}
     assert result.sample.reference
-    assert result.teardown is not None
-    assert set(result.teardown.removed) == {f"endpoint tiny ({result.deploy.location})"}
+    assert result.teardown is None
+
+    asked = "Ana: lunch?\nBen: yes, at noon"
+    assert deploy(there.context()).reused
+    merged = predict_text(there.context(), asked).summary
+    config = load_config(there.config_file, ("deploy.serve=adapter",))
+    adapter = RunContext(config, lambda: there.backend, there.ledger, Silent())
+    assert not deploy(adapter).reused
+    deployed = deploy(adapter)
+    assert deployed.reused
+    assert predict_text(adapter, asked).summary == merged
+
+    assert set(teardown(adapter).removed) == {f"endpoint tiny ({deployed.location})"}
     shown = {row.kind: row.state for row in status({"local": there.backend}, there.ledger).resources}
     assert shown == {"dataset": "done", "training_job": "done", "endpoint": "gone"}
     assert there.backend.live("tiny") == []
-
-    summaries = []
-    for serve in ("merged", "adapter"):
-        config = load_config(there.config_file, (f"deploy.serve={serve}",))
-        assert not deploy(RunContext(config, lambda: there.backend, there.ledger, Silent())).reused
-        assert deploy(RunContext(config, lambda: there.backend, there.ledger, Silent())).reused
-        asked = "Ana: lunch?\nBen: yes, at noon"
-        summaries.append(predict_text(RunContext(config, lambda: there.backend, there.ledger, Silent()), asked).summary)
-    assert summaries[0] == summaries[1]
 
 
 def test_train_adopts_a_running_job_and_resumes_it_when_it_is_killed(place: Callable[[int], Place]) -> None:
