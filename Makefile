@@ -15,8 +15,9 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Three workers on two cores, because tests wait for processes for much of their time.
 test: check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # What runs on SageMaker, in environments with the versions of Hugging Face's images (tests/images): start.py's pip step for
 # real, the same for serving, then the container's own tests. Several gigabytes, so it is no part of `make test`.

@@ -6,10 +6,12 @@ import pty
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from forks import Ended, Zygote
 
 LORASUM = [sys.executable, "-m", "lorasum"]
 CONFIG = """\
@@ -66,7 +68,18 @@ def config(tmp_path: Path) -> str:
     return str(path)
 
 
-def call(env: dict[str, str], *arguments: str | bytes, stdin: str = "") -> CompletedProcess[str]:
+@pytest.fixture
+def call(env: dict[str, str], clients: Zygote) -> Callable[..., Ended]:
+    """Run `lorasum` with the arguments and, beside those of `env`, the variables that are named."""
+
+    def call(*arguments: str, **variables: str) -> Ended:
+        return clients.start([*arguments], {**env, **variables}, {}).wait()
+
+    return call
+
+
+def process(env: dict[str, str], *arguments: str, stdin: str = "") -> CompletedProcess[str]:
+    """The same as a process of its own, where a fork of one that has begun already would not do."""
     return subprocess.run([*LORASUM, *arguments], env=env, input=stdin, capture_output=True, text=True, check=False)
 
 
@@ -81,9 +94,9 @@ def boom(env: dict[str, str], body: str, *arguments: str) -> CompletedProcess[st
     )
 
 
-def assert_error(result: CompletedProcess[str], message: str, code: int = 2) -> None:
+def assert_error(result: CompletedProcess[str] | Ended, message: str, code: int = 2) -> None:
     """It failed with `code`, one line that holds `message`, and one hint; nothing went to stdout."""
-    assert result.returncode == code
+    assert (result.code if isinstance(result, Ended) else result.returncode) == code
     assert result.stdout == ""
     error, hint = result.stderr.splitlines()
     assert error.startswith("error: ")
@@ -116,33 +129,33 @@ def test_the_command_line_imports_nothing_heavy(env: dict[str, str]) -> None:
     assert subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True).stdout == "\n"
 
 
-def test_help_lists_the_verbs_in_the_order_of_use(env: dict[str, str]) -> None:
-    shown = call(env, "--help").stdout
+def test_help_lists_the_verbs_in_the_order_of_use(call: Callable[..., Ended]) -> None:
+    shown = call("--help").stdout
     places = [shown.index(f"│ {verb} ") for verb in VERBS]
     assert places == sorted(places)
-    assert call(env).stdout == shown, "no arguments: the help"
+    assert call().stdout == shown, "no arguments: the help"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_with_an_example(env: dict[str, str], verb: str) -> None:
-    shown = call({**env, "COLUMNS": "120"}, verb, "--help")
-    assert shown.returncode == 0
+def test_every_verb_has_help_with_an_example(call: Callable[..., Ended], verb: str) -> None:
+    shown = call(verb, "--help", COLUMNS="120")
+    assert shown.code == 0
     assert "schema" in shown.stdout if verb == "config" else f"lorasum {verb}" in shown.stdout.split("╰")[-1]
 
 
 def test_a_shell_completes_verbs_and_options(env: dict[str, str]) -> None:
     def completed(words: str, place: int) -> list[str]:
         asked = {"_LORASUM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
-        return call({**env, **asked}).stdout.split()
+        return process({**env, **asked}).stdout.split()
 
     assert completed("lorasum tr", 1) == ["train"]
     assert "--dry-run" in completed("lorasum train --dr", 2)
-    assert "--install-completion" in call(env, "--help").stdout
+    assert "--install-completion" in process(env, "--help").stdout
 
 
-def test_env_tells_versions_and_keeps_secrets(env: dict[str, str]) -> None:
+def test_env_tells_versions_and_keeps_secrets(call: Callable[..., Ended]) -> None:
     secret = {"HF_TOKEN": "hf_" + "a" * 30, "AWS_SECRET_ACCESS_KEY": "abc/def"}
-    shown = call({**env, **secret}, "env", "--json").stdout
+    shown = call("env", "--json", **secret).stdout
     told = json.loads(shown)
     assert told["packages"]["pydantic"]
     assert told["variables"]["HF_TOKEN"] == "<redacted>"
@@ -150,20 +163,20 @@ def test_env_tells_versions_and_keeps_secrets(env: dict[str, str]) -> None:
     assert told["free_bytes"] > 0
 
 
-def test_clean_asks_and_a_dry_run_deletes_nothing(env: dict[str, str], tmp_path: Path) -> None:
+def test_clean_asks_and_a_dry_run_deletes_nothing(call: Callable[..., Ended], tmp_path: Path) -> None:
     folder = tmp_path / "home" / "runs" / "old"
     folder.mkdir(parents=True)
-    assert "would delete run old" in call(env, "clean", "old", "--dry-run").stdout
-    refused = call(env, "clean", "old")
-    assert refused.returncode == 2
+    assert "would delete run old" in call("clean", "old", "--dry-run").stdout
+    refused = call("clean", "old")
+    assert refused.code == 2
     assert "pass --yes" in refused.stderr
     assert folder.is_dir()
-    assert call(env, "clean", "old", "--yes").returncode == 0
+    assert call("clean", "old", "--yes").code == 0
     assert not folder.exists()
 
 
 def test_version(env: dict[str, str]) -> None:
-    assert call(env, "--version").stdout.startswith("lorasum 0.")
+    assert process(env, "--version").stdout.startswith("lorasum 0.")
 
 
 @pytest.mark.parametrize(
@@ -176,18 +189,18 @@ def test_version(env: dict[str, str]) -> None:
         (["evaluate", "-c", "x.yaml", "--limit", "0"], "--limit"),
     ],
 )
-def test_wrong_usage_is_one_line_with_a_hint(env: dict[str, str], arguments: list[str], message: str) -> None:
-    assert_error(call(env, *arguments), message)
+def test_wrong_usage_is_one_line_with_a_hint(call: Callable[..., Ended], arguments: list[str], message: str) -> None:
+    assert_error(call(*arguments), message)
 
 
-def test_a_wrong_config_is_one_line_with_its_place(env: dict[str, str], config: str) -> None:
-    assert_error(call(env, "prepare", "-c", config, "--set", "training.epoch=1"), "did you mean training.epochs?")
-    assert_error(call(env, "train", "--config", "/nowhere/x.yaml", "--json"), "/nowhere/x.yaml: cannot read it")
+def test_a_wrong_config_is_one_line_with_its_place(call: Callable[..., Ended], config: str) -> None:
+    assert_error(call("prepare", "-c", config, "--set", "training.epoch=1"), "did you mean training.epochs?")
+    assert_error(call("train", "--config", "/nowhere/x.yaml", "--json"), "/nowhere/x.yaml: cannot read it")
 
 
-def test_all_problems_of_a_config_are_reported_at_once(env: dict[str, str], config: str) -> None:
-    result = call(env, "config", "show", "-c", config, "--set", "lora.r=0", "--set", "nam=x")
-    assert result.returncode == 2
+def test_all_problems_of_a_config_are_reported_at_once(call: Callable[..., Ended], config: str) -> None:
+    result = call("config", "show", "-c", config, "--set", "lora.r=0", "--set", "nam=x")
+    assert result.code == 2
     assert result.stderr.splitlines()[:3] == [
         f"error: 2 problems in {config}",
         "  --set lora.r=0: lora.r: must be greater than 0 (got 0)",
@@ -195,62 +208,62 @@ def test_all_problems_of_a_config_are_reported_at_once(env: dict[str, str], conf
     ]
 
 
-def test_a_config_is_shown_as_it_is_used(env: dict[str, str], config: str) -> None:
-    shown = call(env, "config", "show", "-c", config, "--set", "training.epochs=1", "--json")
+def test_a_config_is_shown_as_it_is_used(call: Callable[..., Ended], config: str) -> None:
+    shown = call("config", "show", "-c", config, "--set", "training.epochs=1", "--json")
     assert json.loads(shown.stdout)["training"]["epochs"] == 1
-    text = call(env, "config", "show", "-c", config).stdout
+    text = call("config", "show", "-c", config).stdout
     again = Path(config).with_name("again.yaml")
     again.write_text(text, encoding="utf-8")
-    assert call(env, "config", "show", "-c", str(again)).stdout == text
+    assert call("config", "show", "-c", str(again)).stdout == text
 
 
-def test_a_shown_config_has_no_secret(env: dict[str, str], config: str) -> None:
+def test_a_shown_config_has_no_secret(call: Callable[..., Ended], config: str) -> None:
     secret = "sagemaker.tags={owner: me, deploy_token: tiger}"
     for json_flag in ([], ["--json"]):
-        shown = call(env, "config", "show", "-c", config, "--set", secret, *json_flag).stdout
+        shown = call("config", "show", "-c", config, "--set", secret, *json_flag).stdout
         assert "tiger" not in shown
         assert "<redacted>" in shown
         assert "owner" in shown
 
 
-def test_the_old_name_of_a_value_is_warned_of_on_stderr(env: dict[str, str], config: str) -> None:
-    shown = call(env, "config", "show", "-c", config, "--set", "training.engine.linear=widened")
+def test_the_old_name_of_a_value_is_warned_of_on_stderr(call: Callable[..., Ended], config: str) -> None:
+    shown = call("config", "show", "-c", config, "--set", "training.engine.linear=widened")
     assert "linear: dequantized" in shown.stdout
     assert "widened is an old name, write dequantized" in shown.stderr
 
 
-def test_a_config_may_stand_behind_the_verb(env: dict[str, str], config: str) -> None:
-    assert_error(call(env, "prepare", config, "--set", "training.epoch=1"), "did you mean training.epochs?")
-    assert_error(call(env, "ls"), "there is no verb 'ls'")
-    assert call(env, "help", "train").stdout == call(env, "train", "--help").stdout
-    assert json.loads(call(env, "status", "-q", "--json").stdout)["resources"] == []
+def test_a_config_may_stand_behind_the_verb(call: Callable[..., Ended], config: str) -> None:
+    assert_error(call("prepare", config, "--set", "training.epoch=1"), "did you mean training.epochs?")
+    assert_error(call("ls"), "there is no verb 'ls'")
+    assert call("help", "train").stdout == call("train", "--help").stdout
+    assert json.loads(call("status", "-q", "--json").stdout)["resources"] == []
 
 
-def test_v_shows_our_own_frames_and_none_for_wrong_usage(env: dict[str, str]) -> None:
-    missing = call(env, "prepare", "-v", "-c", "/nowhere/x.yaml").stderr
+def test_v_shows_our_own_frames_and_none_for_wrong_usage(call: Callable[..., Ended]) -> None:
+    missing = call("prepare", "-v", "-c", "/nowhere/x.yaml").stderr
     assert "Traceback" in missing
     assert "/typer/" not in missing
-    assert "Traceback" not in call(env, "prepare", "-v", "--fast").stderr
+    assert "Traceback" not in call("prepare", "-v", "--fast").stderr
 
 
 def test_the_schema_is_json_under_force_color(env: dict[str, str]) -> None:
-    schema = call({**env, "FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}, "config", "schema").stdout
+    schema = process({**env, "FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}, "config", "schema").stdout
     assert json.loads(schema)["properties"]["name"]["maxLength"] == 32
 
 
-def test_init_writes_a_config_that_the_other_verbs_read(env: dict[str, str], tmp_path: Path) -> None:
+def test_init_writes_a_config_that_the_other_verbs_read(call: Callable[..., Ended], tmp_path: Path) -> None:
     chats = tmp_path / "chats.csv"
     row = '"Ada: the lift is stuck\nBo: I called them","Bo called about the lift."\n'
     chats.write_text(f"log,tldr\n{row * 3}", encoding="utf-8")
     output = str(tmp_path / "run.yaml")
-    result = call(env, "init", str(chats), "-o", output, "--backend", "local", "--json")
-    assert (result.returncode, result.stderr) == (0, "")
+    result = call("init", str(chats), "-o", output, "--backend", "local", "--json")
+    assert (result.code, result.stderr) == (0, "")
     seen = json.loads(result.stdout)["data"]
     assert (seen["dialogue_column"], seen["summary_column"]) == ("log", "tldr")
-    assert "summary: tldr" in call(env, "config", "show", "-c", output).stdout
-    assert_error(call(env, "init", str(chats), "-o", output), "is there already")
-    assert_error(call(env, "init", "-o", str(tmp_path / "other.yaml")), "no data was given")
-    assert_error(call(env, "init", str(chats), "--example", "qwen"), "--example takes only")
+    assert "summary: tldr" in call("config", "show", "-c", output).stdout
+    assert_error(call("init", str(chats), "-o", output), "is there already")
+    assert_error(call("init", "-o", str(tmp_path / "other.yaml")), "no data was given")
+    assert_error(call("init", str(chats), "--example", "qwen"), "--example takes only")
 
 
 @pytest.mark.parametrize(
@@ -260,32 +273,36 @@ def test_init_writes_a_config_that_the_other_verbs_read(env: dict[str, str], tmp
         (["--input", "a.jsonl"], "--input and --output go together"),
         (["--text", "a", "--output", "b.jsonl"], "--input and --output go together"),
         (["--file", "/nowhere/chat.txt"], "/nowhere/chat.txt: cannot read it"),
-        (["--text", b"caf\xe9"], "--text: not UTF-8 text, at byte 3"),
+        (["--text", "caf\udce9"], "--text: not UTF-8 text, at byte 3"),
     ],
 )
 def test_predict_options_that_make_no_sense_are_refused(
-    env: dict[str, str], config: str, arguments: list[str | bytes], message: str
+    call: Callable[..., Ended], config: str, arguments: list[str], message: str
 ) -> None:
-    assert_error(call(env, "predict", "-c", config, *arguments), message)
+    assert_error(call("predict", "-c", config, *arguments), message)
 
 
 def test_predict_before_deploy_says_so(env: dict[str, str], config: str) -> None:
-    assert_error(call(env, "predict", "-c", config, stdin="Ana: hi"), "no endpoint in service")
+    assert_error(process(env, "predict", "-c", config, stdin="Ana: hi"), "no endpoint in service")
 
 
-def test_teardown_asks_and_without_a_terminal_wants_yes(env: dict[str, str], config: str) -> None:
-    assert_error(call(env, "teardown", "-c", config), "no terminal to ask on")
-    assert call(env, "teardown", "-c", config, "--yes", "--json").returncode == 0
+def test_teardown_asks_and_without_a_terminal_wants_yes(call: Callable[..., Ended], config: str) -> None:
+    assert_error(call("teardown", "-c", config), "no terminal to ask on")
+    assert call("teardown", "-c", config, "--yes", "--json").code == 0
 
 
-def test_nothing_is_written_before_there_is_something_to_write(env: dict[str, str], config: str) -> None:
-    status = call(env, "status", "--json")
+def test_nothing_is_written_before_there_is_something_to_write(
+    call: Callable[..., Ended], env: dict[str, str], config: str
+) -> None:
+    status = call("status", "--json")
     assert json.loads(status.stdout) == {"resources": [], "rebuilt": []}
     assert status.stderr == ""
     assert not Path(env["LORASUM_HOME"]).exists()
 
 
-def test_status_exits_with_3_when_an_endpoint_outlives_its_time(env: dict[str, str]) -> None:
+def test_status_exits_with_3_when_an_endpoint_outlives_its_time(
+    call: Callable[..., Ended], env: dict[str, str]
+) -> None:
     script = """
 from datetime import UTC, datetime, timedelta
 from lorasum.ledger import Ledger
@@ -297,18 +314,18 @@ for name, hours in ("over", -1), ("not-yet", 1):
     Ledger().save(Ledger().intend(row))
 """
     subprocess.run([sys.executable, "-c", script], env=env, check=True)
-    status = call(env, "status", "--json")
+    status = call("status", "--json")
     alarms = {row["name"]: row["alarm"] for row in json.loads(status.stdout)["resources"]}
     assert alarms["not-yet"] == ""
-    assert status.returncode == 3
+    assert status.code == 3
     [error, hint] = status.stderr.splitlines()
     assert error == f"error: endpoint over of run over: {alarms['over']}"
     assert hint.startswith("hint: `lorasum teardown`")
 
 
-def test_for_sets_the_time_of_the_config(env: dict[str, str], config: str) -> None:
-    assert_error(call(env, "deploy", "-c", config, "--for", "soon"), "deploy.expires_after")
-    assert_error(call(env, "deploy", "-c", config, "--for", "4h"), "no trained model")
+def test_for_sets_the_time_of_the_config(call: Callable[..., Ended], config: str) -> None:
+    assert_error(call("deploy", "-c", config, "--for", "soon"), "deploy.expires_after")
+    assert_error(call("deploy", "-c", config, "--for", "4h"), "no trained model")
 
 
 def test_a_bug_is_one_line_and_its_traceback_comes_with_v(env: dict[str, str]) -> None:
@@ -405,7 +422,7 @@ def test_predict_with_stdin_closed_asks_for_a_dialogue(env: dict[str, str], conf
 
 def test_text_beyond_the_locale_does_not_fail(env: dict[str, str], config: str) -> None:
     plain = {**env, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
-    shown = call(plain, "config", "show", "-c", config, "--set", 'data.template="{dialogue} \\u2192 \\U0001F642"')
+    shown = process(plain, "config", "show", "-c", config, "--set", 'data.template="{dialogue} \\u2192 \\U0001F642"')
     assert shown.returncode == 0
     assert "\\u2192" in shown.stdout
 
@@ -444,7 +461,7 @@ def test_the_verbs_chain_in_a_script_from_chats_to_nothing(
     try:
         result = shell(env, script)
     finally:
-        after = call(env, "teardown", "--yes", "--config", str(config))
+        after = process(env, "teardown", "--yes", "--config", str(config))
     assert result.stdout.split() == ["False", "False", "True", "1", "4", "2", "[]"], result.stderr
     assert result.returncode == 0
     assert "Traceback" not in result.stderr

@@ -66,10 +66,12 @@ class Zygote:
         scripts = Path(__file__).parents[2] / "container_scripts"
         path = os.pathsep.join([str(scripts), os.environ.get("PYTHONPATH", "")])
         quiet = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+        coloured = ("FORCE_COLOR", "GITHUB_ACTIONS")  # typer reads them when it is imported
+        inherited = {name: value for name, value in os.environ.items() if name not in coloured}
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("zygote.py")), program],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, **quiet, **({"PYTHONPATH": path} if program == "training" else {})},
+            env={**inherited, **quiet, **({"PYTHONPATH": path} if program == "training" else {})},
         )  # fmt: skip
         assert self.process.stdout
         assert self.process.stdout.readline() == "ready\n"

@@ -44,9 +44,11 @@ def preload() -> None:
     import filelock  # noqa: F401
     import psutil  # noqa: F401
     import transformers
+    import typer.rich_utils  # noqa: F401
     from botocore.loaders import JSONFileLoader
     from sagemaker.core import image_uris, resources  # noqa: F401
 
+    from lorasum.cli import entry  # noqa: F401
     from lorasum.commands import deploy, evaluate, predict, prepare, run, status, teardown, train  # noqa: F401
 
     # Parsing botocore's descriptions of its services is half of what a short client costs.
