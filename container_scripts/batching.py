@@ -1,4 +1,4 @@
-"""Divides the prompts of one request into batches that fit into memory together.
+"""Estimates the memory that a batch takes, so that no more prompts are generated together than fit.
 
 A request may hold 64 prompts of thousands of tokens. Generated as one batch in one pass, the attention scores of a
 BLOOM with 16 heads alone would take
@@ -6,15 +6,15 @@ BLOOM with 16 heads alone would take
     batch · heads · seq · seq · 16 bytes            64 · 16 · 7600 · 7600 · 16 bytes = 946 GB
 
 So a long prompt is read in pieces of PIECE tokens, which gives the same answer and leaves 1 GB for one such prompt. The
-memory of one row is estimated from the model's own configuration, and rows of about the same length share a batch while
-their sum fits.
+memory of one row is estimated from the model's own configuration, and rows share a batch while their sum fits.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpu import free_memory
+
+if TYPE_CHECKING:
+    from sharing import Sharing
 
 PIECE = 512
 """Tokens of a prompt that go through the model at once."""
@@ -23,53 +23,7 @@ _CPU_SHARE = 0.5  # of the free memory: other programs need some, and malloc doe
 _GPU_SHARE = 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
-    """What a model can share between tokens and between prompts without changing an answer.
-
-    Attributes:
-        cache: whether what it keeps of earlier tokens (keys and values, or a state) serves the next one.
-        rows: whether prompts of different lengths can be padded to one and go through it together.
-        pieces: whether a prompt can go through it in pieces.
-        longest: tokens of a row, up to which rows and pieces can; None for any length.
-    """
-
-    cache: bool
-    rows: bool
-    pieces: bool
-    longest: int | None
-
-    def allows_rows(self, tokens: int) -> bool:
-        """Whether a prompt that may grow to so many tokens can be answered beside others."""
-        return self.rows and (self.longest is None or tokens <= self.longest)
-
-    def allows_pieces(self, tokens: int) -> bool:
-        """Whether a prompt that may grow to so many tokens can be read in pieces."""
-        return self.pieces and (self.longest is None or tokens <= self.longest)
-
-
-def batches(lengths: Sequence[int], new_tokens: int, model: Any, sharing: Sharing) -> list[list[int]]:
-    """Indices of the prompts, batch by batch, from the shortest prompts to the longest.
-
-    Args:
-        lengths: tokens of each prompt.
-        new_tokens: most tokens that are generated for each.
-        model: the transformers model that is going to generate. Each batch has at least one prompt, fit or not.
-        sharing: which prompts may share a batch.
-    """
-    free = batch_room(model.device)
-    divided: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-        row = row_bytes(lengths[index], new_tokens, model, sharing)  # the longest so far: the others are padded to it
-        fits = divided and (len(divided[-1]) + 1) * row <= free
-        if fits and sharing.allows_rows(lengths[index] + new_tokens):
-            divided[-1].append(index)
-        else:
-            divided.append([index])
-    return divided
-
-
-def row_bytes(length: int, new_tokens: int, model: Any, sharing: Sharing) -> int:
+def row_bytes(length: int, new_tokens: int, model: Any, sharing: "Sharing") -> int:
     """Estimate of the memory that one row of a batch takes while it is generated, in bytes.
 
     It is what the row keeps for every layer (keys and values), and the most that it needs at once in one layer: the

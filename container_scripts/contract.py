@@ -98,6 +98,9 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "hub_token.py": "hub_token.py",
     "request.py": "request.py",
     "rotary.py": "rotary.py",
+    "rows.py": "rows.py",
+    "scheduling.py": "scheduling.py",
+    "sharing.py": "sharing.py",
     "requirements.txt": "requirements-serve.txt",
 }
 """What the code folder of an artifact, or of a base model, holds: name there → name among the container scripts."""

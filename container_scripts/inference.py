@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, read_record
-from generation import AbandonedError, Generator, TooLargeError, decode, encode
+from generation import Generator, decode, encode
 from gpu import fastest_dtype, gpu_fault
 from request import Request, RequestError, read_request
+from rows import AbandonedError, TooLargeError
 
 __all__ = ["AbandonedError", "input_fn", "model_fn", "output_fn", "predict_fn", "stop_when"]
 

@@ -21,8 +21,9 @@ from engine.arguments import Arguments
 from engine.distributed import ALONE, Group
 from engine.failure import TrainingError
 from engine.routes import RoutedLoss
-from generation import AbandonedError, BrokenModelError, Generator, TooLargeError, decode, encode
+from generation import Generator, decode, encode
 from rouge import best_rouge
+from rows import AbandonedError, BrokenModelError, TooLargeError
 from words import Words
 
 _log = logging.getLogger(__name__)

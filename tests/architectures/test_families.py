@@ -16,8 +16,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch.nn import functional
 
-import generation
 import inference
+import scheduling
 from conftest_engine import examples_of, random_packs
 from contract import read_record
 from engine.arguments import Arguments
@@ -224,7 +224,7 @@ def greedy_answers(causal: Any, prompts: list[list[int]]) -> list[str]:
 @pytest.mark.parametrize("family", each_family())
 def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of four prompts in one request, which are batched, and read in pieces, where the model allows it."""
-    monkeypatch.setattr(generation, "PIECE", 8)
+    monkeypatch.setattr(scheduling, "PIECE", 8)
     causal = with_larger_weights(random_family_model(family))
     served = inference.serve(causal, Numbers(), read_record("{}"))
     sharing = served.generator.sharing
@@ -235,7 +235,7 @@ def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: p
 
 def test_rows_whose_length_changes_their_positions_are_answered_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Phi-3's longrope has other frequencies for a row with a position beyond its first context, here 64."""
-    monkeypatch.setattr(generation, "PIECE", 8)
+    monkeypatch.setattr(scheduling, "PIECE", 8)
     rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0] * 4, "rope_theta": 10000.0}
     limit = {"original_max_position_embeddings": 64}
     family = Family("phi3", "packed", settings={**limit, "rope_parameters": rope | limit})

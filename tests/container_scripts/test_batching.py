@@ -4,7 +4,6 @@ import json
 import random
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,14 @@ import pytest
 import torch
 
 import batching
-import generation
 import gpu
 import inference
-from generation import AbandonedError
+import scheduling
 from lorasum import paths
 from request import RequestError
+from rows import AbandonedError, BrokenModelError, Row
+from scheduling import Scheduler
+from sharing import Sharing
 
 
 @pytest.fixture
@@ -33,33 +34,34 @@ def ask(served: inference.Served, prompts: list[str], new_tokens: int = 6) -> li
     return [answer["generated_text"] for answer in inference.predict_fn(data, served)]
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_each_prompt_is_in_one_batch_that_fits(
+@pytest.mark.parametrize("seed", range(8))
+def test_no_more_prompts_are_generated_together_than_fit(
     seed: int, served: inference.Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = random.Random(seed)
-    lengths = [draw.randrange(1, 3000) for _ in range(draw.randrange(1, 65))]
-    free = draw.randrange(1, 2**31)
+    lengths = [draw.randrange(1, 60) for _ in range(draw.randrange(1, 20))]
+    free = draw.randrange(1, 2**22)
     monkeypatch.setattr(batching, "batch_room", lambda device: free)
-    batches = batching.batches(lengths, 128, served.model, served.generator.sharing)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    generate, batches = served.model.generate, []
+
+    def watched(**given: Any) -> Any:
+        batches.append(given["attention_mask"].sum(1).tolist())
+        return generate(**given)
+
+    monkeypatch.setattr(served.model, "generate", watched)
+    answers = served.generator.complete([[7] * length for length in lengths], 3, lambda: False, do_sample=False)
+    assert len(answers) == len(lengths)
     for batch in batches:
-        longest = max(lengths[index] for index in batch)
-        assert (
-            len(batch) == 1
-            or len(batch) * batching.row_bytes(longest, 128, served.model, served.generator.sharing) <= free
-        )
-    for batch, after in pairwise(batches):
-        row = batching.row_bytes(min(lengths[index] for index in after), 128, served.model, served.generator.sharing)
-        assert (len(batch) + 1) * row > free, "one more would have fitted"
+        row = batching.row_bytes(max(batch), 0, served.model, served.generator.sharing)
+        assert len(batch) == 1 or len(batch) * row <= free
 
 
 def test_prompts_share_no_batch_where_that_would_change_answers() -> None:
     """Beyond the limit of Phi-3's longrope, and at any length in a model whose state runs over the padding."""
-    sharing = batching.Sharing(cache=True, rows=True, pieces=True, longest=1000)
+    sharing = Sharing(cache=True, rows=True, pieces=True, joins=True, longest=1000)
     assert (sharing.allows_rows(1000), sharing.allows_rows(1001)) == (True, False)
     assert (sharing.allows_pieces(1000), sharing.allows_pieces(1001)) == (True, False)
-    state = batching.Sharing(cache=True, rows=False, pieces=False, longest=None)
+    state = Sharing(cache=True, rows=False, pieces=False, joins=False, longest=None)
     assert not state.allows_rows(1)
     assert not state.allows_pieces(1)
 
@@ -81,10 +83,6 @@ def test_a_containers_limit_counts_but_not_the_files_that_it_has_read(
     assert gpu.free_memory(cpu) > 2500
 
 
-def test_prompts_of_usual_length_share_a_batch(served: inference.Served) -> None:
-    assert len(batching.batches([200] * 64, 128, served.model, served.generator.sharing)) == 1
-
-
 def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ["Mia: climbing tonight? " * count for count in (9, 1, 30, 2, 17)]
     together = ask(served, prompts)
@@ -92,10 +90,80 @@ def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monk
     assert ask(served, prompts) == together
 
 
+def test_a_prompt_joins_others_between_two_tokens_and_no_answer_changes(
+    served: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One arrives after every second token, of any length; they end at different times."""
+    generator, seed = served.generator, torch.Generator().manual_seed(0)
+    for weight in served.model.parameters():
+        if weight.dim() == 2:  # now every token depends on those before it
+            weight.data.normal_(0, 0.3, generator=seed)
+    draw = random.Random(1)
+    prompts = [[draw.randrange(4, 500) for _ in range(draw.randrange(1, 40))] for _ in range(12)]
+    limits = [draw.randrange(1, 20) for _ in prompts]
+    alone = [
+        generator.complete([ids], most, lambda: False, do_sample=False)[0]
+        for ids, most in zip(prompts, limits, strict=True)
+    ]
+    rows = [Row(ids, most, {"do_sample": False}, lambda: False) for ids, most in zip(prompts, limits, strict=True)]
+    scheduler, late, tokens, sizes = Scheduler(generator), iter(rows[2:]), 0, []
+    generate = served.model.generate
+
+    def arriving(_row: Row) -> None:
+        nonlocal tokens
+        tokens += 1
+        scheduler.add([row for row in [next(late, None)] if row] if tokens % 2 else [])
+
+    def watched(**given: Any) -> Any:
+        sizes.append(len(given["input_ids"]))
+        return generate(**given)
+
+    monkeypatch.setattr(served.model, "generate", watched)
+    for row in rows:
+        row.told = arriving
+    scheduler.add(rows[:2])
+    scheduler.run()
+    assert [row.completion for row in rows] == alone
+    assert max(sizes) > 3, "they were generated together"
+    assert len({token for ids in alone for token in ids}) > 20
+
+
+def test_a_prompt_that_fails_takes_no_other_answer_with_it(
+    served: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first token breaks the model, whatever else is in the batch."""
+    generate = served.model.generate
+
+    def fragile(**given: Any) -> Any:
+        if (given["input_ids"] == 499).any():
+            raise BrokenModelError("not finite")
+        return generate(**given)
+
+    monkeypatch.setattr(served.model, "generate", fragile)
+    rows = [Row([number, 5, 9], 4, {"do_sample": False}, lambda: False) for number in (20, 499, 30)]
+    scheduler = Scheduler(served.generator)
+    scheduler.add(rows)
+    scheduler.run()
+    assert [row.finish for row in rows] == ["length", None, "length"]
+    assert isinstance(rows[1].error, BrokenModelError)
+
+
+def test_prompts_that_are_sampled_in_other_ways_keep_their_order(served: inference.Served) -> None:
+    order: list[int] = []
+    ways: list[dict[str, Any]] = [{"do_sample": False}, {"do_sample": True}, {"do_sample": False}]
+    rows = [Row([7 + place], 5 - place, way, lambda: False) for place, way in enumerate(ways)]
+    for place, row in enumerate(rows):
+        row.told = lambda row, place=place: order.append(place) if row.is_done else None  # type: ignore[misc]
+    scheduler = Scheduler(served.generator)
+    scheduler.add(rows)
+    scheduler.run()
+    assert order == [0, 1, 2]
+
+
 def test_an_answer_does_not_depend_on_the_pieces(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ["Ana: the printer is eating paper again " * count for count in (7, 1, 12)]
     whole = ask(served, prompts)
-    monkeypatch.setattr(generation, "PIECE", 16)
+    monkeypatch.setattr(scheduling, "PIECE", 16)
     assert ask(served, prompts) == whole
 
 

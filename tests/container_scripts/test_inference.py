@@ -11,10 +11,10 @@ import torch
 
 import inference
 from contract import EXPECT_GPU, read_refusal
-from generation import BrokenModelError
 from lorasum.contract import fill_template
 from lorasum.prompt import DEFAULT_TEMPLATE
 from request import RequestError
+from rows import BrokenModelError
 
 PROMPTS = [
     "Hi",

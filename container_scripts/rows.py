@@ -1,0 +1,183 @@
+"""Prompts that are being completed: a row each, and the batch in which they are generated together.
+
+A batch keeps the keys and values of its tokens between two calls of transformers' `generate`. Between them, finished
+rows leave it and others join it: the narrower of two batches gets padding on its left, and zeros for keys and values,
+which the attention mask hides.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the completion any more, so generating was ended."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody waits for the answer any more")
+
+
+class BrokenModelError(RuntimeError):
+    """The model's logits are not finite, so whatever it would write is no answer."""
+
+
+class TooLargeError(Exception):
+    """A prompt does not fit in GPU memory, not even alone.
+
+    Attributes:
+        place: its place among the prompts.
+    """
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__(f"prompt {place + 1} does not fit in GPU memory")
+        self.place = place
+
+
+def _ignore(_row: "Row") -> None:
+    pass
+
+
+@dataclass(eq=False)
+class Row:
+    """A prompt and what has been generated after it.
+
+    Attributes:
+        prompt: token ids, at least one.
+        new_tokens: most tokens that are generated.
+        sampling: further arguments of transformers' `generate`. Rows of one batch have the same.
+        nobody_waits: asked before every token; generating ends where it says so.
+        told: called in the thread that generates, after every token and at the end.
+        completion: the tokens so far, without EOS.
+        finish: how it ended: `stop` at an EOS, `length` at `new_tokens`; None if it has not, or with `error`.
+        error: why there will be no completion.
+        alone: it shares no batch any more, because one that it was in has failed.
+    """
+
+    prompt: Sequence[int]
+    new_tokens: int
+    sampling: Mapping[str, Any]
+    nobody_waits: Callable[[], bool]
+    told: Callable[["Row"], None] = _ignore
+    completion: list[int] = field(default_factory=list)
+    finish: Literal["stop", "length"] | None = None
+    error: Exception | None = None
+    alone: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.finish is not None or self.error is not None
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of prompt and completion together."""
+        return len(self.prompt) + self.new_tokens
+
+    def take(self, token: int, ends: Collection[int]) -> None:
+        """The next token has been generated; any of `ends` ends the completion."""
+        if token in ends:
+            self.finish = "stop"
+        else:
+            self.completion.append(token)
+            if len(self.completion) == self.new_tokens:
+                self.finish = "length"
+        if self.finish is None and self.nobody_waits():
+            self.error = AbandonedError()
+        self.told(self)
+
+    def fail(self, error: Exception) -> None:
+        """There will be no completion."""
+        self.error = error
+        self.told(self)
+
+
+@dataclass
+class Batch:
+    """Rows that are generated together, the shorter ones padded on the left.
+
+    Attributes:
+        ids: (rows, width) of prompts and completions.
+        mask: (rows, width), 0 over padding.
+        cache: transformers' keys and values of all tokens but the last one; None before the first token.
+    """
+
+    rows: list[Row]
+    ids: Any
+    mask: Any
+    cache: Any = None
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], pad_token_id: int, device: Any) -> "Batch":
+        """A new batch. Rows that had begun elsewhere go on after their tokens."""
+        return cls(list(rows), *padded([[*row.prompt, *row.completion] for row in rows], pad_token_id, device))
+
+    def generated(self, ids: Any, cache: Any) -> None:
+        """`ids` are the batch's own with new tokens on the right."""
+        new = ids.shape[1] - self.ids.shape[1]
+        self.ids, self.cache = ids, cache
+        self.mask = _widened(self.mask, right=new, value=1)
+
+    def unfinished(self) -> "Batch | None":
+        """The batch without rows that are done, and without padding that no row needs; None if all are done."""
+        import torch
+
+        places = [place for place, row in enumerate(self.rows) if not row.is_done]
+        if not places:
+            return None
+        if len(places) == len(self.rows):
+            return self
+        kept = torch.tensor(places, device=self.ids.device)
+        ids, mask = self.ids[kept], self.mask[kept]
+        unused = int((mask.cumsum(1) == 0).sum(1).min())
+        self.cache.batch_select_indices(kept)
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
+        return Batch([self.rows[place] for place in places], ids[:, unused:], mask[:, unused:], self.cache)
+
+    def joined(self, other: "Batch", pad_token_id: int) -> "Batch":
+        """One batch of the rows of both, of which each has begun. Neither can be used afterwards."""
+        import torch
+
+        width = max(self.ids.shape[1], other.ids.shape[1])
+        left, right = (width - one.ids.shape[1] for one in (self, other))
+        ids = torch.cat([_widened(self.ids, left, value=pad_token_id), _widened(other.ids, right, value=pad_token_id)])
+        mask = torch.cat([_widened(self.mask, left), _widened(other.mask, right)])
+        for ours, theirs in zip(self.cache.layers, other.cache.layers, strict=True):  # a layer at a time: less memory
+            ours.keys = torch.cat([_lengthened(ours.keys, left), _lengthened(theirs.keys, right)])
+            ours.values = torch.cat([_lengthened(ours.values, left), _lengthened(theirs.values, right)])
+            theirs.keys = theirs.values = None
+        return Batch([*self.rows, *other.rows], ids, mask, self.cache)
+
+
+def is_joinable(cache: Any) -> bool:
+    """Whether a cache holds nothing but keys and values of all tokens: no window of them, and no other state."""
+    from transformers import cache_utils
+
+    plain = type(cache) is cache_utils.DynamicCache
+    return plain and all(
+        type(layer) is cache_utils.DynamicLayer and layer.keys is not None and layer.keys.numel() > 0
+        for layer in cache.layers
+    )
+
+
+def padded(prompts: Sequence[Sequence[int]], pad_token_id: int, device: Any) -> tuple[Any, Any]:
+    """Ids and mask of one batch, (prompts, width) int64, padded on the left: completions start in one column."""
+    import torch
+
+    width = max(len(ids) for ids in prompts)
+    ids = torch.tensor([[pad_token_id] * (width - len(row)) + list(row) for row in prompts])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
+    return ids.to(device), mask.to(device)
+
+
+def _widened(matrix: Any, left: int = 0, right: int = 0, value: int = 0) -> Any:
+    from torch.nn.functional import pad
+
+    return pad(matrix, (left, right), value=value)
+
+
+def _lengthened(states: Any, left: int) -> Any:
+    """Keys or values, (rows, heads, tokens, size), with zeros before the first token."""
+    from torch.nn.functional import pad
+
+    return pad(states, (0, 0, left, 0))

@@ -1,0 +1,140 @@
+"""Finds out what a model can share between tokens and between prompts without changing an answer.
+
+Most models see to that with the attention mask and their cache. But the state of an RWKV runs over the padding, and a
+Jamba forgets its state after a piece. So each model is tried out once, and where padding, pieces or the cache change
+its logits, it is asked without them.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rotary import frequency_limit
+from rows import Batch, is_joinable, padded
+
+_log = logging.getLogger(__name__)
+_TRIED = (5, 13)  # tokens of the two prompts that a model is tried with
+_TRIED_PIECE = 4
+_TRIED_STEPS = 3  # tokens that are generated after each: a wrong state may show in a later one only
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What a model can share between tokens and between prompts without changing an answer.
+
+    Attributes:
+        cache: whether what it keeps of earlier tokens (keys and values, or a state) serves the next one.
+        rows: whether prompts of different lengths can be padded to one and go through it together.
+        pieces: whether a prompt can go through it in pieces.
+        joins: whether a prompt can join others that have begun.
+        longest: tokens of a row, up to which rows and pieces can; None for any length.
+    """
+
+    cache: bool
+    rows: bool
+    pieces: bool
+    joins: bool
+    longest: int | None
+
+    def allows_rows(self, tokens: int) -> bool:
+        """Whether a prompt that may grow to so many tokens can be answered beside others."""
+        return self.rows and (self.longest is None or tokens <= self.longest)
+
+    def allows_pieces(self, tokens: int) -> bool:
+        """Whether a prompt that may grow to so many tokens can be read in pieces."""
+        return self.pieces and (self.longest is None or tokens <= self.longest)
+
+
+def try_sharing(model: Any, pad_token_id: int) -> Sharing:
+    """Try out what this model can share, with two short prompts.
+
+    The truth are its logits for one prompt, all of it in one pass. A state that is lost, or that runs over padding,
+    moves them by 2% even in tiny random models, and rounding moves them by 1e-6 in float32, and by 1% in bf16.
+
+    Args:
+        model: a transformers causal language model, as it is served.
+    """
+    import torch
+
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    prompts = [[(7 * place + length) % vocabulary for place in range(length)] for length in _TRIED]
+    tolerance = 1e-3 if model.dtype is torch.float32 else 0.05
+    truth = torch.cat([_logits(model, [prompt], pad_token_id, use_cache=False) for prompt in prompts])
+
+    def right(expected: Any, ask: Callable[..., Any], asked: Sequence[Sequence[int]], **how: Any) -> bool:
+        try:
+            found = ask(model, asked, pad_token_id, **how)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever the model's code stumbles over: then it is not asked in this way
+            _log.info("%s is not asked with %s: %s", model.config.model_type, how or "joins", error)
+            return False
+        return bool((found - expected).norm() <= tolerance * expected.norm())
+
+    cache = right(truth[-1:], _logits, prompts[-1:], use_cache=True)
+    rows = right(truth, _logits, prompts, use_cache=cache)
+    return Sharing(
+        cache=cache,
+        rows=rows,
+        pieces=cache and right(truth[-1:], _logits, prompts[-1:], use_cache=True, prefill_chunk_size=_TRIED_PIECE),
+        joins=cache and rows and right(truth, _joined_logits, prompts),
+        longest=frequency_limit(model),
+    )
+
+
+def _logits(model: Any, prompts: Sequence[Sequence[int]], pad_token_id: int, **how: Any) -> Any:
+    """Logits of the next tokens after each prompt, (prompts, steps, vocabulary) float32, if a fixed one were chosen.
+
+    Args:
+        how: of transformers' generate.
+    """
+    import torch
+
+    ids, mask = padded(prompts, pad_token_id, model.device)
+    found = _generate(model, ids, mask, _TRIED_STEPS, **how)
+    return torch.stack(found.logits, dim=1).float()
+
+
+def _joined_logits(model: Any, prompts: Sequence[Sequence[int]], pad_token_id: int) -> Any:
+    """The same, where each prompt begins alone, and they are one batch after its first token."""
+    import torch
+
+    begun, first = [], []
+    for prompt in prompts:
+        batch = Batch([], *padded([prompt], pad_token_id, model.device))
+        found = _generate(model, batch.ids, batch.mask, 1)
+        if not is_joinable(found.get("past_key_values")):
+            raise TypeError("its cache holds more than keys and values of all tokens")
+        batch.generated(found.sequences, found.past_key_values)
+        begun.append(batch)
+        first.append(torch.stack(found.logits, dim=1))
+    together = begun[0].joined(begun[1], pad_token_id)
+    found = _generate(model, together.ids, together.mask, _TRIED_STEPS - 1, past_key_values=together.cache)
+    return torch.cat([torch.cat(first), torch.stack(found.logits, dim=1)], dim=1).float()
+
+
+def _generate(model: Any, ids: Any, mask: Any, steps: int, **how: Any) -> Any:
+    """What transformers' generate returns, with the logits of each step, if a fixed token were chosen."""
+    import torch
+
+    ends = model.generation_config.eos_token_id
+    token = next(token for token in range(len(ends) + 1) if token not in ends)
+
+    def choose(_ids: Any, scores: Any) -> Any:
+        """The same token whatever the logits are: a rounding that tips the choice would change all that follows."""
+        chosen = torch.full_like(scores, -1e4)
+        chosen[:, token] = 0
+        return chosen
+
+    with torch.no_grad():  # tables that a model keeps here may be needed in training
+        return model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            **how,
+            max_new_tokens=steps,
+            logits_processor=[choose],
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
