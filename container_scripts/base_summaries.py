@@ -65,12 +65,11 @@ def summarise_with_base(
     Raises:
         SystemExit: SIGTERM came. What was summarised until then is kept.
     """
-    began = time.monotonic()
-    allowed = _allowed_seconds(os.environ, elapsed)
+    began, allowed = time.monotonic(), _allowed_seconds(os.environ, elapsed)
     if allowed is None:
         return None
-    dialogues = read_dialogues((folders.dataset / TEST_FILE).read_bytes())
     template = dataset.base_prompt(os.environ.get(BASE_AS_TRAINED) == "1")
+    dialogues = read_dialogues((folders.dataset / TEST_FILE).read_bytes())
     prompts = [fill_template(template, dialogue, dataset.control_tokens) for dialogue in dialogues]
 
     def over() -> str:

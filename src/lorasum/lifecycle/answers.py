@@ -162,18 +162,12 @@ def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) 
         BackendError: a request failed. Those under way were waited for, and their answers are yielded before.
     """
 
-    def answers(places: Sequence[int]) -> dict[int, Answer]:
-        try:
-            summaries = summarizer.summarize([dialogues[place] for place in places])
-        except RefusedError as error:
-            if len(places) == 1:
-                return {places[0]: Answer(error=error.message)}
-            return {place: answer for one in places for place, answer in answers([one]).items()}
-        return {place: Answer(summary) for place, summary in zip(places, summaries, strict=True)}
-
     by_length = sorted(dialogues, key=lambda place: len(dialogues[place]))
     with ThreadPoolExecutor(concurrency) as pool:
-        waiting = {pool.submit(answers, places) for places in batches(by_length, summarizer.settings.batch_size)}
+        waiting = {
+            pool.submit(_answers, summarizer, dialogues, places)
+            for places in batches(by_length, summarizer.settings.batch_size)
+        }
         try:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -194,6 +188,17 @@ def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) 
                 yield future.result()
         if failed:
             failed[0].result()
+
+
+def _answers(summarizer: Summarizer, dialogues: Mapping[int, str], places: Sequence[int]) -> dict[int, Answer]:
+    """The answers to one request. If it is refused, each dialogue is asked by itself."""
+    try:
+        summaries = summarizer.summarize([dialogues[place] for place in places])
+    except RefusedError as error:
+        if len(places) == 1:
+            return {places[0]: Answer(error=error.message)}
+        return {place: answer for one in places for place, answer in _answers(summarizer, dialogues, [one]).items()}
+    return {place: Answer(summary) for place, summary in zip(places, summaries, strict=True)}
 
 
 def _text(some: Mapping[int, Answer]) -> bytes:

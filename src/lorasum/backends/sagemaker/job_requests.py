@@ -65,15 +65,13 @@ def training_request(
         # Compressing 14 GB would hold the GPU for half an hour.
         "OutputDataConfig": {"S3OutputPath": artifacts, "CompressionType": "NONE"},
         "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
-        "ResourceConfig": {**_instances(config), "InstanceCount": 1, "VolumeSizeInGB": config.volume_size_gb},
+        "ResourceConfig": _resources(config),
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds, **_longest_wait(config)},
         "EnableManagedSpotTraining": config.spot,
         "EnableNetworkIsolation": config.network_isolation,
         "Environment": _variables(config, spec, seconds),
         "Tags": tags(spec.run, config.tags),
     }
-    if config.keep_alive_minutes:
-        request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
     if "tensorboard" in spec.report_to:
         request["TensorBoardOutputConfig"] = {"LocalPath": _TENSORBOARD, "S3OutputPath": artifacts}
     if config.kms_key:
@@ -100,11 +98,14 @@ def release_request(name: str) -> dict[str, Any]:
     return {"TrainingJobName": name, "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
 
 
-def _instances(config: SageMakerConfig) -> dict[str, Any]:
-    """The instance type, or several of which SageMaker takes the first that is free."""
+def _resources(config: SageMakerConfig) -> dict[str, Any]:
+    """One instance, of the config's type or of the first type of its list that is free."""
+    resources: dict[str, Any] = {"InstanceCount": 1, "VolumeSizeInGB": config.volume_size_gb}
+    if config.keep_alive_minutes:
+        resources["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
     if not config.training_instance_alternatives:
-        return {"InstanceType": config.training_instance_type}
-    return {"InstancePreferences": [{"InstanceType": name} for name in config.training_instance_types]}
+        return {"InstanceType": config.training_instance_type, **resources}
+    return {"InstancePreferences": [{"InstanceType": name} for name in config.training_instance_types], **resources}
 
 
 def _longest_wait(config: SageMakerConfig) -> dict[str, int]:
