@@ -25,12 +25,20 @@ from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult
 from lorasum.scoring import kept
 from lorasum.scoring.baselines import lead, longest_utterance
-from lorasum.scoring.evaluation import ScoredSummary, compare, mean_scores, score_summaries, worst
+from lorasum.scoring.evaluation import (
+    BASE,
+    LEAD,
+    LONGEST,
+    TUNED,
+    ScoredSummary,
+    compare,
+    mean_scores,
+    score_summaries,
+    worst,
+)
 from lorasum.scoring.limits import missed
 from lorasum.scoring.text import language_of
 
-TUNED, BASE, LEAD, LONGEST = "fine-tuned", "base model", "first 3 sentences", "longest utterance"
-"""Names of what is scored. Another run has its own name."""
 _BASE = "--base"
 """Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
 _AGAIN = "free some disk, then evaluate again"

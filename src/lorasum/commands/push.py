@@ -11,6 +11,7 @@ from lorasum.hub import push_files
 from lorasum.lifecycle.chosen import artifact_folder, chosen_job
 from lorasum.results import EvaluateResult, PushResult
 from lorasum.scoring import kept
+from lorasum.scoring.evaluation import TUNED
 
 _CARD = "README.md"
 _FIGURES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "chrf": "chrF"}
@@ -54,7 +55,7 @@ def card_with_scores(card: str, name: str, evaluation: EvaluateResult) -> str:
     """A model card with the scores of the tuned model, for people and in its metadata."""
     from huggingface_hub import EvalResult, ModelCard
 
-    scores = evaluation.scores["fine-tuned"]
+    scores = evaluation.scores[TUNED]
     found: Any = ModelCard(card)
     found.data.model_name = name
     found.data.eval_results = [

@@ -6,17 +6,26 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from lorasum.amounts import dollars, duration, gigabytes, loss
+from lorasum.amounts import duration, gigabytes, loss
 from lorasum.contract import StepEvent
 from lorasum.pages.charts import Series, intervals, line_chart, parts_of, smoothed
 from lorasum.pages.data_page import data_picture
 from lorasum.pages.facts import RunFacts, samples
 from lorasum.pages.rendering import TableRow, render
+from lorasum.pages.run_figures import (
+    environment,
+    interval_text,
+    key_figures,
+    memory_figures,
+    planned_and_actual,
+    settings,
+    training_figures,
+    usd,
+)
 from lorasum.scoring.certainty import Difference, Interval
-from lorasum.scoring.evaluation import Comparison, Scores, compare
+from lorasum.scoring.evaluation import TUNED, Comparison, Scores, compare
 from lorasum.scoring.faithful import Finding
 
-_TUNED = "fine-tuned"
 _SCORES: Mapping[str, str] = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
@@ -51,7 +60,7 @@ def run_page(runs: Sequence[RunFacts], config: str = "", shown: int = 12) -> str
         cards=_cards(runs[0]) if len(runs) == 1 else [],
         verdict=_verdict(runs),
         head=("", *(run.name for run in runs)),
-        figures=_rows(runs, _key_figures if len(runs) > 1 else _training_figures),
+        figures=_rows(runs, key_figures if len(runs) > 1 else training_figures),
         score_head=("", *_score_names(runs).values()),
         scores=_scores(runs),
         score_chart=_score_chart(runs),
@@ -62,12 +71,12 @@ def run_page(runs: Sequence[RunFacts], config: str = "", shown: int = 12) -> str
         marked=marked,
         curves=_curves(runs),
         memory=_memory(runs),
-        memory_rows=_rows(runs, _memory_figures),
-        plan=_rows(runs, _plan),
+        memory_rows=_rows(runs, memory_figures),
+        plan=_rows(runs, planned_and_actual),
         data=[(run.name, data_picture(run.manifest)) for run in runs if run.manifest],
-        settings=_rows(runs, _settings),
+        settings=_rows(runs, settings),
         config=config,
-        environment=_rows(runs, _environment),
+        environment=_rows(runs, environment),
     )
 
 
@@ -97,42 +106,14 @@ def _rows(runs: Sequence[RunFacts], figures: Callable[[RunFacts], Mapping[str, s
     found = [figures(run) for run in runs]
     names = list(dict.fromkeys(name for one in found for name, value in one.items() if value))
     rows = [TableRow((name, *(one.get(name) or "–" for one in found))) for name in names]
-    marks_differences = len(runs) > 1 and figures is _settings
+    marks_differences = len(runs) > 1 and figures is settings
     return [TableRow(row.cells, "differs" if marks_differences and len({*row.cells[1:]}) > 1 else "") for row in rows]
-
-
-def _key_figures(run: RunFacts) -> dict[str, str]:
-    scores = run.evaluation.scores.get(_TUNED) if run.evaluation else None
-    return {
-        "ROUGE-L": _interval(scores.rougeL) if scores else "",
-        "without findings": f"{scores.faithful.mean:.0%}" if scores else "",
-        **_training_figures(run),
-    }
-
-
-def _training_figures(run: RunFacts) -> dict[str, str]:
-    done, start = run.done, run.start
-    return {
-        "loss on the test split": loss(done.eval_loss) if done else "",
-        "loss in training": loss(done.train_loss) if done else "",
-        "weights of step": f"{done.kept_step:,} of {start.steps:,}" if done and start and done.kept_step else "",
-        "kept because it is": done.kept_because if done else "",
-        "tokens trained on": f"{done.tokens:,}" if done else "",
-        "tokens per second": f"{done.tokens_per_second:,.0f}" if done else "",
-        "time of the job": duration(done.seconds) if done else "",
-        "cost of the job": _usd(run.usd),
-        "state": "" if run.job.state == "done" else f"{run.job.state} {run.job.reason}".strip(),
-    }
-
-
-def _usd(amount: float | None) -> str:
-    return "free" if amount == 0 else dollars(amount)
 
 
 def _cards(run: RunFacts) -> list[tuple[str, str]]:
     """The figures at the top of the page, with what they are."""
     done, evaluation = run.done, run.evaluation
-    scores = evaluation.scores.get(_TUNED) if evaluation else None
+    scores = evaluation.scores.get(TUNED) if evaluation else None
     cards = []
     if scores:
         cards.append((f"{scores.rougeL.mean:.1f}", f"ROUGE-L, {scores.rougeL.low:.1f} to {scores.rougeL.high:.1f}"))
@@ -140,7 +121,7 @@ def _cards(run: RunFacts) -> list[tuple[str, str]]:
     if done:
         cards.append((loss(done.eval_loss), "loss on the test split"))
         cards.append((duration(done.seconds), f"of training, {done.tokens_per_second:,.0f} tokens/s"))
-    cards.append((_usd(run.usd), "for the training job"))
+    cards.append((usd(run.usd), "for the training job"))
     return cards
 
 
@@ -187,10 +168,6 @@ def _comparisons(run: RunFacts, named: bool) -> list[str]:
     return lines
 
 
-def _interval(one: Interval) -> str:
-    return f"{one.mean:.1f} ({one.low:.1f} to {one.high:.1f})"
-
-
 def _score_names(runs: Sequence[RunFacts]) -> Mapping[str, str]:
     """The scores that are shown: consistency, which a second model judges, only where one was asked."""
     asked = any(scores.consistency for run in runs if run.evaluation for scores in run.evaluation.scores.values())
@@ -207,7 +184,7 @@ def _scored_rows(runs: Sequence[RunFacts]) -> list[tuple[str, int, bool, Scores]
         for name, scores in run.evaluation.scores.items() if run.evaluation else ():
             seen = (name, scores) in found
             found[name, scores] = (name if seen else f"{name}{of}", found[name, scores][1] if seen else place)
-    return [(label, place, name == _TUNED, scores) for (name, scores), (label, place) in found.items()]
+    return [(label, place, name == TUNED, scores) for (name, scores), (label, place) in found.items()]
 
 
 def _scores(runs: Sequence[RunFacts]) -> list[TableRow]:
@@ -228,7 +205,7 @@ def _score(key: str, one: Interval | None) -> str:
 
 def _score_chart(runs: Sequence[RunFacts]) -> Figure:
     rows = [(name, scores.rougeL, place) for name, place, _, scores in _scored_rows(runs)]
-    label = "ROUGE-L with 95% intervals. " + "; ".join(f"{name}: {_interval(one)}" for name, one, _ in rows)
+    label = "ROUGE-L with 95% intervals. " + "; ".join(f"{name}: {interval_text(one)}" for name, one, _ in rows)
     drawn = [(name, one.low, one.mean, one.high, place) for name, one, place in rows]
     return Figure("ROUGE-L, with 95% intervals", intervals(label, drawn) if drawn else Markup())
 
@@ -277,59 +254,3 @@ def _memory(runs: Sequence[RunFacts]) -> Figure:
     )
     legend = tuple((name, place % 6, "part") for place, name in enumerate(names))
     return Figure("Memory, as estimated before the start", parts_of(label, ordered, gigabytes), legend)
-
-
-def _memory_figures(run: RunFacts) -> dict[str, str]:
-    start, done = run.start, run.done
-    if start is None:
-        return {}
-    peak = done.peak_memory_bytes if done else 0
-    return {
-        **{name: gigabytes(size) for name, size in start.memory_parts.items()},
-        "estimated in all": gigabytes(start.memory_bytes) if start.memory_bytes else "",
-        "free before loading": gigabytes(start.memory_free_bytes) if start.memory_free_bytes else "",
-        "measured at its peak": gigabytes(peak) if peak else "",
-        "layers computed again": f"{start.recomputed_layers} of {start.layers}" if start.layers else "",
-        "packs at once": f"{start.packs_at_once}" if start.packs_at_once else "",
-    }
-
-
-def _plan(run: RunFacts) -> dict[str, str]:
-    """What was expected of the job when it was started, and what it came to."""
-    done, planned, hour = run.done, run.job.planned_seconds, run.job.usd_per_hour
-    took = done.tokens / done.tokens_per_second if done and done.tokens_per_second else None
-    expected = None if planned is None or not hour else hour * planned / 3600
-    return {
-        "time of the steps, as planned": "no such job was measured before" if planned is None else duration(planned),
-        "time of the steps": "" if took is None else duration(took),
-        "time of the whole job": duration(done.seconds) if done else "",
-        "price of an hour": _usd(hour),
-        "cost of the steps, as planned": "" if expected is None else dollars(expected),
-        "cost of the whole job": _usd(run.usd),
-        "cost of the run's endpoints": _usd(run.endpoint_usd),
-    }
-
-
-def _settings(run: RunFacts) -> dict[str, str]:
-    manifest = run.manifest
-    data = {"max_length": f"{manifest.max_length:,}", "prompt": manifest.prompt_format} if manifest else {}
-    return {"dataset": run.job.origin.fingerprint, **data, **run.job.hyperparameters}
-
-
-def _environment(run: RunFacts) -> dict[str, str]:
-    start, record = run.start, run.record
-    layers = f"{start.quantized_layers} layers in {start.quantization}" if start and start.quantized_layers else ""
-    return {
-        "job": run.job.name,
-        "started": run.job.created_at[:16].replace("T", " ") + " UTC",
-        "backend": " ".join(filter(None, (run.job.backend, run.job.account_and_region))),
-        "base model": " at ".join(filter(None, (run.job.origin.model, run.job.origin.model_revision))),
-        "device": start.device if start else "",
-        "computed in": f"{start.compute_dtype}: {start.dtype_reason}" if start else "",
-        "held in": layers,
-        "parameters": f"{start.parameters:,}, {start.trainable_parameters:,} of them trained" if start else "",
-        "adapter on": ", ".join(start.lora_targets) if start else "",
-        "artifact": run.job.artifact,
-        "dataset made by lorasum": run.manifest.lorasum_version if run.manifest else "",
-        **(dict(record.versions) if record else {}),
-    }

@@ -9,6 +9,9 @@ from lorasum.scoring.faithful import Finding, findings
 from lorasum.scoring.style import Style, style
 from lorasum.scoring.text import TextScores, text_scores
 
+TUNED, BASE, LEAD, LONGEST = "fine-tuned", "base model", "first 3 sentences", "longest utterance"
+"""Names of what is scored. Another run has its own name."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredSummary:

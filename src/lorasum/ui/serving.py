@@ -19,7 +19,7 @@ from lorasum.results import (
     TeardownResult,
 )
 from lorasum.scoring.certainty import Interval
-from lorasum.scoring.evaluation import Comparison, Scores
+from lorasum.scoring.evaluation import TUNED, Comparison, Scores
 from lorasum.ui.body import body
 from lorasum.ui.pieces import facts, headline, new_table
 
@@ -64,7 +64,7 @@ def _scores(result: EvaluateResult) -> list[RenderableType]:
     table = new_table("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings")
     for name, scores in result.scores.items():
         figures = [_figure(one, result.examples) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
-        table.add_row(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == "fine-tuned" else "")
+        table.add_row(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == TUNED else "")
     title = f"{_dialogues(result.examples, 'test ')} in {result.language}, {duration(result.seconds)}"
     lines = [Text(f"  {_comparison(one, result.examples)}") for one in result.comparisons]
     rows = {"entailed": _entailed(result.scores), "all summaries": result.summaries} | _judge(result.judge)
