@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,14 @@ def main() -> None:
         wheels = ROOT / "input" / "data" / contract.CHANNEL_WHEELS
         install_missing(HERE / "requirements-train.txt", HERE / "constraints-train.txt", wheels, os.environ)
         keys = ready_trackers(HERE / "requirements-trackers.txt", os.environ)
-        environ = {"HF_HOME": contract.HUB_CACHE, **os.environ, **folders(ROOT), **hub_token(os.environ), **keys}
+        environ = {
+            "HF_HOME": contract.HUB_CACHE,
+            **os.environ,
+            **folders(ROOT),
+            **machines(ROOT),
+            **hub_token(os.environ),
+            **keys,
+        }
         flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
         os.execve(sys.executable, [sys.executable, str(HERE / "train.py"), *arguments(flags)], environ)  # noqa: S606
     except Exception as error:
@@ -173,6 +181,27 @@ def folders(root: Path) -> dict[str, str]:
     if (model := data / contract.CHANNEL_MODEL).is_dir():
         found[contract.SM_CHANNEL_MODEL] = model
     return {name: str(path) for name, path in found.items()}
+
+
+def machines(root: Path) -> dict[str, str]:
+    """The variables of launch.py: the machines of the job, and a process for each GPU of this one."""
+    file = root / "input" / "config" / "resourceconfig.json"
+    resources = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = {contract.PROCESSES: str(max(gpus(), 1))}
+    if len(hosts := resources.get("hosts", [])) > 1:
+        found |= {contract.SM_HOSTS: json.dumps(hosts), contract.SM_CURRENT_HOST: resources["current_host"]}
+        if network := resources.get("network_interface_name"):
+            found |= {"NCCL_SOCKET_IFNAME": network, "GLOO_SOCKET_IFNAME": network}
+    return found
+
+
+def gpus() -> int:
+    """The GPUs that this container sees."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    listed = subprocess.run([program, "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S603
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 def arguments(hyperparameters: Mapping[str, object]) -> list[str]:

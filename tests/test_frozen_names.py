@@ -28,6 +28,14 @@ def test_a_config_keeps_its_job_name(config: str, job: str) -> None:
     assert spec.job_name == job
 
 
+def test_the_number_of_processes_is_in_no_name() -> None:
+    """A job goes on with another number of them."""
+    for overrides in (["local.processes=4"], ["backend=sagemaker", "sagemaker.instance_count=2"]):
+        loaded = load_config(CONFIGS / "quickstart.yaml", overrides)
+        spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
+        assert (spec.job_name, spec.processes > 1) == ("quickstart-3b7cfc64", True)
+
+
 @pytest.mark.parametrize(
     ("settings", "name"),
     [

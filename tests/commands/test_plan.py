@@ -13,6 +13,7 @@ from lorasum.commands.plan import plan
 from lorasum.commands.train import to_be_spent, train
 from lorasum.config.schema import Config, TrainingConfig
 from lorasum.data.records import SplitStats
+from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.estimates import Workload
 
@@ -83,6 +84,22 @@ def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
     found = plan(context(make_config(), backend, ledger))
     assert (found.prepared, found.usd_per_hour, found.endpoint_usd_per_hour) == (False, None, None)
     assert found.checks == tuple(backend.checks)
+
+
+@pytest.mark.usefixtures("packed")
+def test_processes_without_a_pack_of_each_step_are_refused_before_a_start(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    four = {"training_instance_type": "ml.g5.12xlarge"}
+    config = make_config(backend="sagemaker", sagemaker=four, training={"gradient_accumulation_steps": 2})
+    [problem] = [check for check in plan(context(config, backend, ledger)).checks if not check.ok]
+    assert problem.found == "an optimizer step has 2 packs for 4 processes, a GPU each"
+    assert "gradient_accumulation_steps to 4 or more" in problem.fix
+    with pytest.raises(LorasumError, match="an optimizer step has 2 packs for 4 processes"):
+        train(context(config, backend, ledger))
+    assert "start_training" not in str(backend.calls)
+    shared = make_config(backend="sagemaker", sagemaker=four, training={"gradient_accumulation_steps": 4})
+    assert all(check.ok for check in plan(context(shared, backend, ledger)).checks)
 
 
 @pytest.mark.usefixtures("packed")

@@ -182,6 +182,23 @@ def test_failure_is_left_where_sagemaker_reads_it(tmp_path: Path) -> None:
     assert "requirements-train.txt" in (tmp_path / "output" / "failure").read_text()
 
 
+def test_machines_of_a_job_are_told_to_the_training_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "gpus", lambda: 4)
+    (tmp_path / "input" / "config").mkdir(parents=True)
+    file = tmp_path / "input" / "config" / "resourceconfig.json"
+    file.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"}))
+    assert start.machines(tmp_path) == {"LORASUM_PROCESSES": "4"}
+    hosts = ["algo-1", "algo-2"]
+    file.write_text(json.dumps({"current_host": "algo-2", "hosts": hosts, "network_interface_name": "eth0"}))
+    assert start.machines(tmp_path) == {
+        "LORASUM_PROCESSES": "4",
+        "SM_HOSTS": json.dumps(hosts),
+        "SM_CURRENT_HOST": "algo-2",
+        "NCCL_SOCKET_IFNAME": "eth0",
+        "GLOO_SOCKET_IFNAME": "eth0",
+    }
+
+
 def test_start_becomes_the_training_script(tmp_path: Path) -> None:
     (tmp_path / "input" / "config").mkdir(parents=True)
     (tmp_path / "input" / "config" / "hyperparameters.json").write_text(json.dumps({"run_name": "chats"}))

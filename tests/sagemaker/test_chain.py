@@ -107,6 +107,23 @@ def test_two_trains_at_once_share_one_job_that_outlives_them(account: Callable[.
     assert (there.job()["state"], there.job()["usd"]) == ("done", there.billed())
 
 
+def test_two_instances_train_together_and_leave_one_artifact(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    flags = ("--set", "training.gradient_accumulation_steps=2", "--set", "training.max_steps=4")
+    alone = there.call("train", *flags)
+    there.call("teardown", "--yes", "--artifacts")
+    together = there.call("train", *flags, "--set", "sagemaker.instance_count=2")
+    assert together["job"] == alone["job"], "a job may go on with another number of instances"
+    assert together["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-4)
+    assert not together["reused"]
+    job = list(there.aws.sagemaker.jobs.values())[-1]
+    assert job.description["ResourceConfig"]["InstanceCount"] == 2
+    assert list(job.wrote) == ["algo-1", "algo-2"]
+    assert "model/lorasum.json" in job.wrote["algo-1"]
+    assert job.wrote["algo-2"] == [], "the second one writes nothing"
+    assert there.job()["usd"] == there.billed()
+
+
 def test_a_job_whose_gpu_does_not_work_says_so(account: Callable[..., Account], prepared: Made) -> None:
     there = account(made=prepared)
     there.aws.aws.broken_gpus = True

@@ -87,7 +87,9 @@ class Account:
     def billed(self) -> Any:
         """What all tries of it were billed, at the price list's price."""
         jobs = [job.description for job in self.aws.sagemaker.jobs.values()]
-        return pytest.approx(sum(job["BillableTimeInSeconds"] for job in jobs) / 3600 * 1.25)
+        return pytest.approx(
+            sum(job["BillableTimeInSeconds"] * job["ResourceConfig"]["InstanceCount"] for job in jobs) / 3600 * 1.25
+        )
 
     def let_pass(self, hours: float) -> None:
         """Make what is recorded of endpoints older."""

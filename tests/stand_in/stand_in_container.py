@@ -20,6 +20,7 @@ for entry in "$1"/host/*; do
   fi
 done
 mkdir /opt/ml && mount --bind "$1/ml" /opt/ml
+if [ -f "$1/hosts" ]; then mount --bind "$1/hosts" /etc/hosts; fi
 cd /
 shift
 exec "$@"
@@ -34,9 +35,10 @@ def possible() -> bool:
 def start(
     root: Path, command: Sequence[str], environ: Mapping[str, str], output: IO[bytes] | int, network: bool = True
 ) -> subprocess.Popen[bytes]:
-    """Run `command` with `root`/ml as /opt/ml and only these variables beside PATH, HOME and LANG.
+    """Run `command` with `root`/ml as /opt/ml, and only these variables beside PATH, HOME and LANG.
 
-    Without `network` it has none at all, as in network isolation: no name is resolved and nothing is connected.
+    Without `network` it has none at all, as in network isolation: no name is resolved and nothing is connected. If
+    `root`/hosts is there, it is /etc/hosts.
     """
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     variables = {"PATH": path, "HOME": str(root), "LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE", **environ}

@@ -4,10 +4,12 @@ import io
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ class Job(threading.Thread):
         self.interrupted = threading.Event()
         self.root = Path()
         self.process: subprocess.Popen[bytes] | None = None
+        self.wrote: dict[str, list[str]] = {}  # by host
         now = time.time()
         kept = {key: value for key, value in request.items() if key != "Tags"}
         self.description: dict[str, Any] = kept | {
@@ -98,32 +101,35 @@ class Job(threading.Thread):
 
     def _run(self, root: Path) -> bool:
         """On one instance. False if that was taken away."""
-        ml = root / "ml"
         self._move("Pending")
         if self._instance is None:
             self._end("Failed", "Failed", FailureReason=_NO_CAPACITY)
             return True
         if "InstancePreferences" in self.request["ResourceConfig"]:
-            chosen = {"SelectedInstanceType": self._instance, "SelectedInstanceCount": 1}
+            chosen = {"SelectedInstanceType": self._instance, "SelectedInstanceCount": len(self._hosts)}
             self.description["ResourceConfig"] = self.request["ResourceConfig"] | chosen
         self._move("Downloading")
-        self._lay_out(ml)
+        roots = self._roots(root)
+        for host, machine in roots.items():
+            self._lay_out(machine / "ml", host)
         self._move("Training")
         self.description["TrainingStartTime"] = began = time.time()
-        sync = self._sync(ml)
+        syncs = [sync for machine in roots.values() if (sync := self._sync(machine / "ml"))]
         code = None if self.stopping.is_set() else self._execute(root, began)
         if self.interrupted.is_set():
             self.interrupted.clear()
-            if sync:
+            for sync in syncs:
                 sync.break_off()
             self._move("Interrupted")
             self._move("Starting")
             return False
         self._move("Uploading")
         target = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.description['TrainingJobName']}"
-        self.aws.upload(ml / "model", f"{target}/output/model/")
-        self.aws.upload(ml / "output" / "data", f"{target}/output/data/")
-        if sync:
+        for machine in roots.values():
+            self.aws.upload(machine / "ml" / "model", f"{target}/output/model/")
+            self.aws.upload(machine / "ml" / "output" / "data", f"{target}/output/data/")
+        self.wrote = {host: _files(machine / "ml") for host, machine in roots.items()}
+        for sync in syncs:
             sync.finish()
         ended = time.time()
         seconds = max(1, round(ended - began))
@@ -136,14 +142,14 @@ class Job(threading.Thread):
         self.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{target}/output/model/"}
         if self._keep_alive and self._may_be_kept:  # whether it completed, failed or was stopped
             self.description["WarmPoolStatus"] = {"Status": "Available"}
-        failure = ml / "output" / "failure"
+        failures = [machine / "ml" / "output" / "failure" for machine in roots.values()]
         if self.stopping.is_set():
             overtime = self.description.get("_overtime")
             self._end("Stopped", "MaxRuntimeExceeded" if overtime else "Stopped")
         elif code == 0:
             self._end("Completed", "Completed")
         else:
-            said = failure.read_text() if failure.is_file() else ""
+            said = next((failure.read_text() for failure in failures if failure.is_file()), "")
             self._end("Failed", "Failed", FailureReason=f"AlgorithmError: {said}, exit code: {code}"[:1024])
         return True
 
@@ -154,7 +160,21 @@ class Job(threading.Thread):
             return sync
         return None
 
-    def _lay_out(self, ml: Path) -> None:
+    @property
+    def _hosts(self) -> list[str]:
+        return [f"algo-{number + 1}" for number in range(self.request["ResourceConfig"].get("InstanceCount", 1))]
+
+    def _roots(self, root: Path) -> dict[str, Path]:
+        """The root of each host's container. That of the first one is the job's."""
+        first, *others = self._hosts
+        roots = {first: root} | {host: root / host for host in others}
+        for machine in roots.values():
+            machine.mkdir(exist_ok=True)
+            if others:  # they share this machine's network
+                (machine / "hosts").write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *roots)))
+        return roots
+
+    def _lay_out(self, ml: Path, host: str) -> None:
         for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
             (ml / folder).mkdir(parents=True)
         channels = {channel["ChannelName"]: channel for channel in self.request.get("InputDataConfig", [])}
@@ -168,7 +188,11 @@ class Job(threading.Thread):
         for name, content in {
             "hyperparameters": self.request.get("HyperParameters", {}),
             "inputdataconfig": dict.fromkeys(channels, described),
-            "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"},
+            "resourceconfig": {
+                "current_host": host,
+                "hosts": self._hosts,
+                "network_interface_name": "lo" if len(self._hosts) > 1 else "eth0",
+            },
         }.items():
             (ml / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
 
@@ -181,24 +205,28 @@ class Job(threading.Thread):
         }
         algorithm = self.request["AlgorithmSpecification"]
         command = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])]
-        self.process = process = container.start(root, command, environ, subprocess.PIPE, self._network)
-        assert isinstance(process.stdout, io.BufferedReader)
-        reader = self.aws.log_lines(process.stdout, GROUP, f"{name}/algo-1-{round(began)}")
+        if len(self._hosts) > 1:
+            environ["MASTER_PORT"] = str(_free_port())
+        readers, processes = [], []
+        for host, machine in self._roots(root).items():
+            process = container.start(machine, command, environ, subprocess.PIPE, self._network)
+            assert isinstance(process.stdout, io.BufferedReader)
+            readers.append(self.aws.log_lines(process.stdout, GROUP, f"{name}/{host}-{round(began)}"))
+            processes.append(process)
+        self.process = processes[0]
         limit = began + self.request["StoppingCondition"]["MaxRuntimeInSeconds"]
-        while process.poll() is None:
+        while None in [process.poll() for process in processes]:
             if time.time() > limit and not self.stopping.is_set():
                 self.description["_overtime"] = True
                 self.stopping.set()
             if self.interrupted.is_set():
-                process.kill()
-            elif self.stopping.wait(0.1):
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(_GRACE)
-                except subprocess.TimeoutExpired:
+                for process in processes:
                     process.kill()
-        reader.join()
-        return process.wait()
+            elif self.stopping.wait(0.1) or any(process.returncode for process in processes):
+                _end_all(processes)
+        for reader in readers:
+            reader.join()
+        return next((process.returncode for process in processes if process.returncode), 0)
 
     def _move(self, secondary: str) -> None:
         now = time.time()
@@ -208,3 +236,28 @@ class Job(threading.Thread):
     def _end(self, status: str, secondary: str, **more: str) -> None:
         self._move(secondary)
         self.description |= more | {"TrainingJobStatus": status}
+
+
+def _end_all(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """SIGTERM, and SIGKILL where that does not help."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _files(ml: Path) -> list[str]:
+    """What a container has written to be kept: artifact, checkpoints, figures."""
+    kept = [path for name in ("model", "checkpoints", "output") for path in (ml / name).rglob("*") if path.is_file()]
+    return [str(path.relative_to(ml)) for path in kept if ".sagemaker-" not in path.name]
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port

@@ -24,6 +24,7 @@ class TrainSpec:
         base_seconds: how long the base model may summarise test dialogues at the job's end. It decides nothing about
             the name either.
         base_as_trained: whether it is then asked with the prompt of the training, although it has a chat format.
+        processes: how many processes train together. They decide nothing about the name either.
         report_to: trackers that get the job's figures. They decide nothing about the name either.
     """
 
@@ -35,6 +36,7 @@ class TrainSpec:
     max_seconds: int | None = None
     base_seconds: int = 0
     base_as_trained: bool = False
+    processes: int = 1
     report_to: tuple[str, ...] = ()
 
 

@@ -1,8 +1,9 @@
 """Plan: what a run would take and cost, and whether it can start. Nothing is created, and nothing is guessed."""
 
+from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.lifecycle.estimates import Workload, measured_speed, seconds_of
-from lorasum.lifecycle.planning import example_job, planned_job
+from lorasum.lifecycle.planning import example_job, idle_processes, planned_job
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
 from lorasum.results import PlanResult
@@ -17,6 +18,8 @@ def plan(run: RunContext) -> PlanResult:
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
     checks = tuple(run.backend.preflight(run.name, run.config.training.report_to))
+    if idle := idle_processes(job.spec):
+        checks += (Check("packs for each process", False, idle.message, idle.hint),)
     reachable = all(check.ok for check in checks[:1])
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None

@@ -25,6 +25,15 @@ _GPU_FAMILIES = {
     "p6-b300": "48xlarge",
     "p6e-gb200": "36xlarge",
 }
+_GPUS = {
+    **dict.fromkeys(("g4dn.12xlarge", "g5.12xlarge", "g5.24xlarge", "g6.12xlarge", "g6.24xlarge"), 4),
+    **dict.fromkeys(("g6e.12xlarge", "g6e.24xlarge", "g7e.24xlarge", "p3.8xlarge", "p6e-gb200.36xlarge"), 4),
+    **dict.fromkeys(("g5.48xlarge", "g6.48xlarge", "g6e.48xlarge", "g7e.48xlarge", "p3.16xlarge", "p3dn.24xlarge"), 8),
+    **dict.fromkeys(("p4d.24xlarge", "p4de.24xlarge", "p5.48xlarge", "p5e.48xlarge", "p5en.48xlarge"), 8),
+    **dict.fromkeys(("p6-b200.48xlarge", "p6-b300.48xlarge"), 8),
+    "g7e.12xlarge": 2,
+}
+"""GPUs of the sizes that have more than one."""
 _GPU_TYPES = [f"ml.{family}.{size}" for family, sizes in _GPU_FAMILIES.items() for size in sizes.split()]
 _NO_GPU = re.compile(r"(?:[cmrtix]\d+[a-z]*|trn\d[a-z]*|inf\d)(?:-flex)?$")
 _SIZE = re.compile(r"(?:\d*x?large|medium|small|metal(?:-\d+xl)?)$")
@@ -92,6 +101,11 @@ def instance_problem(name: str) -> str:
     elif not re.match(r"[gp]\d", family):
         return f"no such instance type, {_nearest(name)}"
     return ""
+
+
+def gpus_of(name: str) -> int:
+    """GPUs of an instance type; 1 for a type that is not in the table."""
+    return _GPUS.get(name.removeprefix("ml."), 1)
 
 
 def region_problem(name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lorasum.config.instances import instance_problem, region_problem
+from lorasum.config.instances import gpus_of, instance_problem, region_problem
 from lorasum.config.section import PositiveInt, Section
 
 _OURS = ("LORASUM_", "SAGEMAKER_", "SM_")
@@ -57,7 +57,10 @@ class SageMakerConfig(Section):
     """ARN of the Secrets Manager secret that holds keys for `training.report_to`: a JSON object of variables, such as
     `{"WANDB_API_KEY": "…"}`. The container reads it."""
     training_instance_type: str = "ml.g5.2xlarge"
-    """Instance of the training job: one GPU."""
+    """Instance of the training job. All of its GPUs train together, a process on each."""
+    instance_count: Annotated[int, Field(ge=1, le=64)] = 1
+    """Instances of the training job, each at the full price. All of their GPUs share the packs of every optimizer step,
+    so the result stays the same but for rounding."""
     training_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
     """Instance types that the job takes, in this order, if no training_instance_type is free. Not with spot."""
     training_image: str | None = None
@@ -164,6 +167,11 @@ class SageMakerConfig(Section):
     def training_instance_types(self) -> tuple[str, ...]:
         """The types that the job may run on, the preferred one first."""
         return (self.training_instance_type, *self.training_instance_alternatives)
+
+    @property
+    def training_gpus(self) -> int:
+        """GPUs of the training job: of the type with most, where there are alternatives."""
+        return self.instance_count * max(gpus_of(name) for name in self.training_instance_types)
 
     @property
     def endpoint_instance_types(self) -> tuple[str, ...]:

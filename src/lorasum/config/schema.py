@@ -130,6 +130,9 @@ class TrainingConfig(Section):
 class LocalConfig(Section):
     """The local backend: this machine, no Docker, no account."""
 
+    processes: PositiveInt = 1
+    """Training processes, one for each GPU. They share the packs of every optimizer step, so the result stays the same
+    but for rounding. A job may go on with another number. Without GPUs they share the machine's cores."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port of the endpoint on 127.0.0.1; 0 takes a free one."""
     startup_timeout: Seconds = 300
@@ -257,6 +260,11 @@ class Config(Section):
         if self.sweep is not None and len(self.name) > _LONGEST_SWEPT:
             raise ValueError(f"with a sweep, name has at most {_LONGEST_SWEPT} characters: each trial adds eight")
         return self
+
+    @property
+    def processes(self) -> int:
+        """Processes that train together, one for each GPU."""
+        return self.sagemaker.training_gpus if self.backend == "sagemaker" else self.local.processes
 
     @model_validator(mode="after")
     def _engine_serves_it(self) -> "Config":

@@ -13,7 +13,7 @@ from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.costs import limit_note, price_note
 from lorasum.lifecycle.estimates import Speed, measured_speed, outlook, seconds_of
 from lorasum.lifecycle.lock import HeldRun
-from lorasum.lifecycle.planning import PlannedJob
+from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.standing import standing
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
 
@@ -45,6 +45,8 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     _refuse_a_second(held, name)
     if known and found.is_made:
         return _adopt(held, planned, StartedJob(known, found.status, found.changed))
+    if idle := idle_processes(job.spec):
+        raise idle
     row = _row(held, planned, name, known)
     limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
     speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour)

@@ -86,6 +86,20 @@ def example_job(config: Config) -> PlannedJob:
     return PlannedJob(spec, Origin(template=config.data.own_template), Ceiling.of(config))
 
 
+def idle_processes(spec: TrainSpec) -> LorasumError | None:
+    """What is wrong if an optimizer step has fewer packs than processes that share it; None if it has enough."""
+    size = spec.hyperparameters["per_device_batch_size"]
+    at_once = 1 if size == "auto" else int(size)
+    packs = at_once * int(spec.hyperparameters["gradient_accumulation_steps"])
+    if packs >= spec.processes:
+        return None
+    return LorasumError(
+        f"an optimizer step has {packs} pack{'s' if packs > 1 else ''} for {spec.processes} processes, a GPU each",
+        f"set training.gradient_accumulation_steps to {-(-spec.processes // at_once)} or more, which changes what is "
+        "learnt, or train on fewer GPUs",
+    )
+
+
 def is_job_of(job: TrainingJob, config: Config) -> bool:
     """Whether this config describes a recorded job, on the dataset that the job was trained on."""
     model = resolve_model(config.model, Silent())
@@ -145,6 +159,7 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
         hyperparameters=flags,
         base_seconds=round(config.evaluate.base_minutes * 60),
         base_as_trained=config.evaluate.base_prompt == "trained",
+        processes=config.processes,
         report_to=tuple(config.training.report_to),
     )
 

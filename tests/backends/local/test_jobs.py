@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -351,3 +352,62 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(BackendError, match=r"training on this machine needs no_such_package$") as caught:
         local_processes.require("training", ["json", "no_such_package"])
     assert "lorasum[local]" in caught.value.hint
+
+
+LAUNCHING = """
+import os, pathlib, signal, sys, time
+import launch
+if ranks := launch.ranks(os.environ):
+    sys.exit(launch.run(ranks, pathlib.Path(os.environ["SM_OUTPUT_DIR"])))
+launch.end_with_parent(os.environ)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+pathlib.Path(os.environ["SM_MODEL_DIR"], os.environ["RANK"] + "-" + str(os.getpid())).touch()
+time.sleep(600)
+"""
+
+
+def test_processes_of_a_job_are_started_found_and_ended_as_one(
+    backend: Backend, spec: Any, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "7")  # of a cluster that started this very process
+    (scripts / "train.py").write_text(LAUNCHING)
+    for name in ("launch.py", "contract.py"):
+        (scripts / name).write_bytes((paths.container_scripts() / name).read_bytes())
+
+    def start() -> tuple[JobRef, list[psutil.Process]]:
+        job = backend.start_training(replace(spec(), processes=2))
+        model = Path(backend.artifact(job))
+        names = wait_until(lambda: len(found := sorted(path.name for path in model.iterdir())) == 2 and found)
+        assert [name[0] for name in names] == ["0", "1"]
+        return job, [psutil.Process(int(name[2:])) for name in names]
+
+    def all_gone(ranks: list[psutil.Process]) -> bool:
+        return not any(map(local_processes.alive, ranks))
+
+    job, ranks = start()
+    assert process_of(job).children() == ranks, "of parent and children the parent is the job"
+    assert backend.live(RUN) == [RunningResource("training_job", job.name, job.location)]
+    backend.stop_training(job)
+    assert all_gone(ranks)
+    assert backend.training_state(job).status == "stopped"
+
+    job, ranks = start()
+    ranks[1].kill()
+    wait_until(lambda: backend.training_state(job).status != "running")
+    state = backend.training_state(job)
+    assert (state.status, state.reason) == (
+        "failed",
+        "training process 2 of 2 was killed (signal 9), as systems do when memory runs out",
+    )
+    assert all_gone(ranks)
+
+    job, ranks = start()
+    process_of(job).kill()
+    wait_until(lambda: all_gone(ranks))
+    assert backend.training_state(job).status == "failed"
+
+
+def test_more_processes_than_gpus_are_refused(backend: Backend, spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(BackendError, match="processes is 2, and this machine has 1 GPU"):
+        backend.start_training(replace(spec(), processes=2))

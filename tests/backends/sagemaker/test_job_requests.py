@@ -125,6 +125,7 @@ def test_what_the_config_may_add() -> None:
     assert {"Key": "team", "Value": "chat"} in made["Tags"]
     assert request(environment={"PIP_INDEX_URL": "https://pip"})["Environment"]["PIP_INDEX_URL"] == "https://pip"
     assert request(keep_alive_minutes=10)["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    assert request(instance_count=2)["ResourceConfig"]["InstanceCount"] == 2
 
 
 def test_an_isolated_container_is_told_that_it_has_no_network() -> None:

@@ -1,5 +1,7 @@
 """What an hour costs, where the price list cannot be asked."""
 
+import pytest
+
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.backends.sagemaker.prices import TABLE_DATE, usd_per_hour
 from lorasum.backends.sagemaker.session import Session
@@ -11,6 +13,12 @@ def test_without_a_price_list_the_table_gives_the_prices_it_has(aws: str) -> Non
     session = Session(SageMakerConfig())
     assert usd_per_hour(session, "ml.g5.2xlarge", "Training") == 1.515
     assert usd_per_hour(session, "ml.p9.48xlarge", "Training") is None
+
+
+def test_each_instance_of_a_job_has_its_price(aws: str) -> None:
+    backend = SageMakerBackend(SageMakerConfig(instance_count=3), Silent())
+    assert backend.usd_per_hour("training_job") == pytest.approx(3 * 1.515)
+    assert backend.usd_per_hour("endpoint") == 2.03
 
 
 def test_a_price_that_no_source_has_is_unknown(aws: str) -> None:

@@ -13,7 +13,16 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, endpoints, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, REPORT_TO, Event, FileFacts, read_event
+from lorasum.contract import (
+    BASE_AS_TRAINED,
+    BASE_SECONDS,
+    MAX_SECONDS,
+    PROCESSES,
+    REPORT_TO,
+    Event,
+    FileFacts,
+    read_event,
+)
 from lorasum.errors import BackendError
 from lorasum.files import file_digest, folder_digest, write_file
 
@@ -67,6 +76,11 @@ class LocalBackend:
             return job
         processes.require("training", _TRAINING_NEEDS)
         processes.require("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
+        if 0 < (gpus := container.gpus(os.environ)) < spec.processes:
+            raise BackendError(
+                f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
+                f"set local.processes to {gpus} or less",
+            )
         root = folder / "ml"
         command = [
             str(self._scripts / container.ENTRY_POINT),
@@ -76,10 +90,7 @@ class LocalBackend:
             container.lay_out(root, spec)
             _stopped(folder).unlink(missing_ok=True)
             write_file(_made_with(folder), folder_digest(self._scripts))
-            environ = container.environment(root, spec, self._scripts, os.environ)
-            environ |= {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
-            environ |= {BASE_SECONDS: str(spec.base_seconds), BASE_AS_TRAINED: str(int(spec.base_as_trained))}
-            environ |= {REPORT_TO: ",".join(spec.report_to)}
+            environ = container.environment(root, spec, self._scripts, os.environ) | _variables(spec)
             started = processes.spawn(processes.python(*command), self._scripts, folder / "log", environ)
         except OSError as error:
             raise BackendError(
@@ -239,6 +250,17 @@ class LocalBackend:
             except OSError as error:
                 raise BackendError(f"cannot delete {folder}: {error}", "check the folder's permissions") from error
         return deleted
+
+
+def _variables(spec: TrainSpec) -> dict[str, str]:
+    """What the training script is told of the job beside its hyperparameters."""
+    limit = {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
+    return limit | {
+        BASE_SECONDS: str(spec.base_seconds),
+        BASE_AS_TRAINED: str(int(spec.base_as_trained)),
+        PROCESSES: str(spec.processes),
+        REPORT_TO: ",".join(spec.report_to),
+    }
 
 
 def _check(what: str, modules: Sequence[str], fix: str = processes.INSTALL) -> Check:

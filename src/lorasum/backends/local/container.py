@@ -30,6 +30,8 @@ from lorasum.files import make_folder, write_file
 ENTRY_POINT = "train.py"
 _HOST = "algo-1"
 _GROUP = "homogeneousCluster"
+_OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Variables of processes that torchrun or a cluster has started: they are not this job's."""
 
 
 def hyperparameters(root: Path, spec: TrainSpec) -> dict[str, str]:
@@ -96,7 +98,7 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
         **{f"channel_{name}": path for name, path in channels.items()},
         **{f"hp_{name.replace('-', '_')}": value for name, value in values.items()},
     }
-    own = {name: value for name, value in environ.items() if not name.startswith("SM_")}
+    own = {name: value for name, value in environ.items() if not name.startswith("SM_") and name not in _OTHERS}
     container = {f"SM_{name.upper()}": _encoded(value) for name, value in variables.items()}
     return {**own, **container, "TRAINING_JOB_NAME": spec.job_name, "PYTHONUNBUFFERED": "1"}
 
@@ -116,7 +118,7 @@ def _common_variables(root: Path, spec: TrainSpec, environ: Mapping[str, str]) -
         "master_port": 7777,
         "network_interface_name": "lo",
         "num_cpus": multiprocessing.cpu_count(),
-        "num_gpus": _gpus(environ),
+        "num_gpus": gpus(environ),
         "num_neurons": 0,
         "log_level": 20,
         "input_data_config": _input_data_config(spec),
@@ -195,7 +197,7 @@ def _resource_config() -> dict[str, Any]:
     }
 
 
-def _gpus(environ: Mapping[str, str]) -> int:
+def gpus(environ: Mapping[str, str]) -> int:
     """Number of GPUs that the training process will see."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:

@@ -50,7 +50,8 @@ class SageMakerBackend:
         types = self._config.training_instance_types if training else self._config.endpoint_instance_types
         prices = [usd_per_hour(self._session, name, "Training" if training else "Hosting") for name in types]
         known = [price for price in prices if price is not None]
-        price = max(known) if len(known) == len(prices) else None
+        count = self._config.instance_count if training else 1
+        price = max(known) * count if len(known) == len(prices) else None
         if self._session.prices_are_estimates and not self._told_of_estimates:
             self._told_of_estimates = True
             self._report.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")

@@ -1,6 +1,6 @@
 """The CreateTrainingJob request. Its functions are pure, so that `train --dry-run` can show the request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorasum import __version__
@@ -81,7 +81,8 @@ def training_request(
 
 def made_with(config: SageMakerConfig, image: str, scripts: str) -> dict[str, str]:
     """What a job is made with that its name does not say. `scripts` is the digest that names their folder in S3."""
-    return {_SCRIPTS: scripts, _IMAGES: image, _TYPES: ", ".join(config.training_instance_types)}
+    types = _named(config.training_instance_types, config.instance_count)
+    return {_SCRIPTS: scripts, _IMAGES: image, _TYPES: types}
 
 
 def job_was_made_with(job: "TrainingJob") -> dict[str, str]:
@@ -90,7 +91,13 @@ def job_was_made_with(job: "TrainingJob") -> dict[str, str]:
     types = [each.instance_type for each in resources.instance_preferences or [resources]]
     uris = {each.channel_name: each.data_source.s3_data_source.s3_uri for each in job.input_data_config}
     scripts = uris[CHANNEL_CODE].rstrip("/").rpartition("/")[2]
-    return {_SCRIPTS: scripts, _IMAGES: job.algorithm_specification.training_image, _TYPES: ", ".join(types)}
+    named = _named(types, resources.instance_count)
+    return {_SCRIPTS: scripts, _IMAGES: job.algorithm_specification.training_image, _TYPES: named}
+
+
+def _named(types: Sequence[str], count: object) -> str:
+    """The instance types of a job, and how many it has if that is more than one."""
+    return (f"{count} of " if isinstance(count, int) and count > 1 else "") + ", ".join(types)
 
 
 def release_request(name: str) -> dict[str, Any]:
@@ -99,8 +106,8 @@ def release_request(name: str) -> dict[str, Any]:
 
 
 def _resources(config: SageMakerConfig) -> dict[str, Any]:
-    """One instance, of the config's type or of the first type of its list that is free."""
-    resources: dict[str, Any] = {"InstanceCount": 1, "VolumeSizeInGB": config.volume_size_gb}
+    """The instances, of the config's type or of the first type of its list that is free."""
+    resources: dict[str, Any] = {"InstanceCount": config.instance_count, "VolumeSizeInGB": config.volume_size_gb}
     if config.keep_alive_minutes:
         resources["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
     if not config.training_instance_alternatives:

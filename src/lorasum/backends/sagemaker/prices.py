@@ -83,11 +83,12 @@ def billed_usd(session: Session, job: "TrainingJob") -> float | None:
     if instance_type is None:
         return 0.0  # it is still waiting for one
     price = usd_per_hour(session, instance_type, "Training")
-    return None if price is None else billed_seconds(job) / 3600 * price
+    count = resources.instance_count if isinstance(resources.instance_count, int) else 1
+    return None if price is None else billed_seconds(job) / 3600 * price * count
 
 
 def billed_seconds(job: "TrainingJob") -> float:
-    """Seconds that are paid for at the price on demand; with spot they are fewer than the job ran.
+    """Seconds that each instance is paid for at the price on demand; with spot they are fewer than the job ran.
 
     The time in which its instance is kept warm is paid for as well: SageMaker tells it once the instance was let go.
     """
