@@ -34,5 +34,5 @@ def test_verbs_of_other_tools_name_ours(typed: str, verb: str) -> None:
     assert error.value.hint == f"did you mean `lorasum {verb}`?"
 
 
-def test_a_verb_that_there_is_is_never_another_one() -> None:
+def test_an_existing_verb_is_never_corrected_to_another() -> None:
     assert as_meant(["list"], (*VERBS, "list")) == ["list"]

@@ -147,7 +147,7 @@ def test_a_value_of_another_type_is_not_written(event: Event) -> None:
         event_line(event)
 
 
-def test_a_loss_that_is_no_number_is_null_and_floats_have_six_digits() -> None:
+def test_a_nan_loss_is_null_and_floats_have_six_digits() -> None:
     assert json.loads(event_line(EvalEvent(1, float("nan"))))["eval_loss"] is None
     assert json.loads(event_line(EvalEvent(1, 1 / 3)))["eval_loss"] == 0.333333
 

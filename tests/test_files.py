@@ -38,7 +38,7 @@ def test_nothing_is_left_when_the_block_fails(tmp_path: Path, error: BaseExcepti
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_attempt_left_is_cleared_away(tmp_path: Path) -> None:
+def test_files_of_a_killed_attempt_are_removed(tmp_path: Path) -> None:
     left = tmp_path / ".abc.partial"
     left.mkdir()
     (left / "half").touch()
@@ -57,7 +57,7 @@ def test_failing_to_write_is_one_line_and_a_hint(tmp_path: Path) -> None:
     assert "LORASUM_HOME" in caught.value.hint
 
 
-def test_second_maker_is_told_to_wait_and_goes_on_after_the_first(tmp_path: Path) -> None:
+def test_a_second_maker_is_told_to_wait_for_the_first(tmp_path: Path) -> None:
     target, order, waiting = tmp_path / "data" / "abc", [], threading.Event()
 
     def second() -> None:
@@ -102,7 +102,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert [left.name for left in path.parent.iterdir()] == ["kept.json"]
 
 
-def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
+def test_the_next_write_removes_files_of_a_killed_one(tmp_path: Path) -> None:
     path = tmp_path / "kept[1].json"
     script = (
         "import os, sys; from pathlib import Path; from lorasum.files import new_file\n"
@@ -117,7 +117,7 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path: Path) -> None:
     assert [left.name for left in tmp_path.iterdir()] == ["kept[1].json"]
 
 
-def test_what_is_written_is_private_whatever_the_umask(tmp_path: Path, open_umask: None) -> None:
+def test_files_are_private_with_any_umask(tmp_path: Path, open_umask: None) -> None:
     home = tmp_path / "home"
     make_folder(home / "runs")
     write_file(home / "a.json", "x")

@@ -55,7 +55,7 @@ def test_reading_a_ledger_that_is_not_there_makes_none(ledger: Ledger) -> None:
     assert not ledger.path.parent.exists()
 
 
-def test_what_is_recorded_is_read_again_and_an_intent_begins_anew(ledger: Ledger) -> None:
+def test_a_record_is_read_back_and_an_intent_takes_its_place(ledger: Ledger) -> None:
     row = ledger.intend(ENDPOINT)
     live = ledger.save(replace(row, state="live", location="http://x", usd_per_hour=None))
     assert ledger.resources("a") == [live]
@@ -90,7 +90,7 @@ def test_the_latest_is_the_one_changed_last(ledger: Ledger) -> None:
     assert ledger.latest(TrainingJob, "b") is None
 
 
-def test_what_was_never_recorded_cannot_be_changed(ledger: Ledger) -> None:
+def test_a_resource_without_a_record_cannot_be_changed(ledger: Ledger) -> None:
     with pytest.raises(LorasumError, match="knows no endpoint 'e'"):
         ledger.save(ENDPOINT)
 

@@ -83,7 +83,7 @@ def test_whole_folder_is_taken_wherever_it_is_named_from(model_copy: Path, monke
         (lambda m: (m / "model.safetensors.index.json").write_text("{"), "model.safetensors.index.json cannot be read"),
     ],
 )
-def test_an_incomplete_folder_is_refused_by_what_is_missing(
+def test_an_incomplete_folder_is_refused_and_what_is_missing_is_named(
     model_copy: Path, spoil: Callable[[Path], Any], message: str
 ) -> None:
     spoil(model_copy)
@@ -101,7 +101,7 @@ def test_an_incomplete_folder_is_refused_by_what_is_missing(
         ("pkg://json/x.gguf", "the package json has no file x.gguf", "it has: no GGUF files"),
     ],
 )
-def test_unusable_id_is_told_with_the_way_to_write_it(model_id: str, message: str, hint: str) -> None:
+def test_an_unusable_id_is_refused_with_the_way_to_write_it(model_id: str, message: str, hint: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         resolve(model_id)
     assert hint in caught.value.hint

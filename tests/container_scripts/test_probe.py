@@ -21,7 +21,7 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def test_a_model_that_sees_what_it_shall_predict_is_refused() -> None:
+def test_a_model_that_sees_the_tokens_to_predict_is_refused() -> None:
     from transformers import BertConfig, BertLMHeadModel
 
     with pytest.raises(TrainingError, match="bert sees the tokens that it shall predict"):

@@ -88,7 +88,7 @@ def versions(image: Path) -> dict[str, str]:
     return dict(line.split("==") for line in listed.split())
 
 
-def test_pins_are_installed_and_what_the_image_has_stays_as_it_is(image: Path, tmp_path: Path, wheels: Wheels) -> None:
+def test_pins_are_installed_and_other_packages_of_the_image_stay(image: Path, tmp_path: Path, wheels: Wheels) -> None:
     folder = wheels("arrays", "1.0")
     add(image, folder, "arrays")
     wheels("arrays", "2.0")
@@ -101,7 +101,7 @@ def test_pins_are_installed_and_what_the_image_has_stays_as_it_is(image: Path, t
     assert install(image, tmp_path, "ours==1.0", LORASUM_NO_NETWORK="1").stderr == "", "nothing is missing now"
 
 
-def test_what_does_not_go_together_any_more_is_named(image: Path, tmp_path: Path, wheels: Wheels) -> None:
+def test_packages_that_conflict_after_the_installation_are_named(image: Path, tmp_path: Path, wheels: Wheels) -> None:
     folder = wheels("base", "1.0")
     wheels("images_own", "3.0", "base<2")
     add(image, folder, "images_own")

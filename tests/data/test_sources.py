@@ -160,7 +160,7 @@ def lines(*numbers: int) -> bytes:
     return b"".join(json.dumps(row(number)).encode() + b"\n" for number in numbers)
 
 
-def test_compressed_and_tab_separated_files_are_read_as_what_is_in_them(tmp_path: Path) -> None:
+def test_compressed_and_tab_separated_files_are_read(tmp_path: Path) -> None:
     import gzip
 
     import pyarrow as pa

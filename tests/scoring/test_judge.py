@@ -72,7 +72,9 @@ def test_the_better_summary_wins_in_either_order(server: JudgeServer, make_judge
     assert make_judge().prefer("Ann: hi", "a long one", "short") == "second"
 
 
-def test_a_judge_that_takes_what_stands_first_sees_a_tie(server: JudgeServer, make_judge: Callable[..., Judge]) -> None:
+def test_a_judge_that_prefers_the_first_of_two_gives_a_tie(
+    server: JudgeServer, make_judge: Callable[..., Judge]
+) -> None:
     server.say = lambda _: json.dumps({"better": "first", "reason": "It stands first."})
     assert make_judge().prefer("Ann: hi", "one", "two") == "tie"
 
@@ -119,7 +121,7 @@ def test_a_slow_judge_is_one_error(server: JudgeServer, make_judge: Callable[...
         make_judge(timeout=0.1).mark("Ann: hi", "Ann says hi.")
 
 
-def test_the_cap_ends_it_and_keeps_what_is_judged(server: JudgeServer, make_judge: Callable[..., Judge]) -> None:
+def test_max_usd_ends_judging_and_keeps_the_verdicts(server: JudgeServer, make_judge: Callable[..., Judge]) -> None:
     prices = {"usd_per_million_input": 100.0, "usd_per_million_output": 1000.0, "max_usd": 0.35}
     judge = make_judge(**prices)  # an answer costs 1000 × $100/M + 100 × $1000/M = $0.20
     judge.mark("Ann: hi", "one")

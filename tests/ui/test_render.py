@@ -126,7 +126,7 @@ def test_json_is_json_whatever_the_terminal(
     assert isinstance(json.loads(out, parse_constant=pytest.fail), dict)
 
 
-def test_json_has_the_fields_of_the_record_and_null_for_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_fields_of_the_record_and_null_for_nan(capsys: pytest.CaptureFixture[str]) -> None:
     render.show(RAN, as_json=True)
     ran = json.loads(capsys.readouterr().out)
     assert set(ran["evaluate"]["scores"]["fine-tuned"]["rougeL"]) == {"mean", "low", "high"}
@@ -187,7 +187,7 @@ def test_status_tells_progress_and_whom_it_did_not_ask(
     assert "progress" not in shown
 
 
-def test_status_tells_what_runs_at_what_price_and_what_the_rest_cost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_the_price_of_what_runs_and_the_cost_of_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
     running = replace(ROW, usd_per_hour=2.03, usd=6.1)
     ended = replace(running, state="gone", is_open=False)
     warm = replace(running, state="done", kept_warm=True)

@@ -53,7 +53,7 @@ def serve(account: StandIn, artifact: str, **config: Any) -> EndpointRef:
     return endpoint
 
 
-def test_what_served_before_is_kept_until_the_new_model_has_answered(account: StandIn) -> None:
+def test_the_old_model_is_kept_until_the_new_one_has_answered(account: StandIn) -> None:
     serve(account, store(account, "first"))
     second = backend(account).start_endpoint(spec(store(account, "second")))
     assert len(account.sagemaker.models) == len(account.sagemaker.configs) == 2
@@ -63,7 +63,7 @@ def test_what_served_before_is_kept_until_the_new_model_has_answered(account: St
     assert answer(account, second) == "second"
 
 
-def test_a_model_that_does_not_answer_gives_way_to_what_served_before(account: StandIn) -> None:
+def test_a_new_model_that_does_not_answer_gives_way_to_the_old_one(account: StandIn) -> None:
     first = serve(account, store(account, "first"))
     endpoint = backend(account).start_endpoint(spec(store(account, "second", BROKEN)))
     with pytest.raises(BackendError, match="failed: no such layer"):
@@ -123,7 +123,7 @@ def test_an_update_that_could_not_be_undone_is_shown_and_not_deleted(account: St
     assert backend(account).delete_endpoint("chats", "chats")
 
 
-def test_a_run_spares_the_parts_of_one_whose_name_begins_alike(account: StandIn) -> None:
+def test_deleting_spares_runs_whose_names_begin_alike(account: StandIn) -> None:
     serve(account, store(account, "first"))
     for run in ("chats-base", "chats-0123abcd"):
         backend(account).start_endpoint(spec(store(account, "other"), run=run, name=run))

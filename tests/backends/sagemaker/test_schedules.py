@@ -126,7 +126,7 @@ def test_an_endpoint_is_gone_at_its_time_while_no_lorasum_runs(account: StandIn,
 
 
 @needs_containers
-def test_an_update_moves_the_schedules_to_what_serves_then(account: StandIn, ends: str) -> None:
+def test_an_update_moves_the_schedules_to_the_new_model(account: StandIn, ends: str) -> None:
     there = backend(account, ends)
     serve(account, there, "first", datetime.now(UTC) + timedelta(hours=1))
     serve(account, there, "second", datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC))
@@ -155,7 +155,7 @@ def test_an_end_that_is_taken_back_leaves_no_schedule(account: StandIn, ends: st
     assert account.scheduler.schedules() == {}
 
 
-def test_an_end_that_cannot_be_arranged_says_what_to_allow(account: StandIn, ends: str) -> None:
+def test_a_schedule_that_is_refused_says_what_to_allow(account: StandIn, ends: str) -> None:
     soon = datetime.now(UTC) + timedelta(hours=1)
 
     def refused(role: str | None, *faults: Fault) -> str:

@@ -107,7 +107,7 @@ def test_dates_times_prices_and_orders_stay_in_every_country(region: str) -> Non
     assert redact(text, region) == text
 
 
-def test_what_is_counted_is_what_would_be_taken_out() -> None:
+def test_prepare_counts_exactly_what_redact_takes_out() -> None:
     texts = [text for country, text, _ in sentences() if country == "US"] + [
         "call ٠١٠٠٥٥٥٠١٩٩, +1\u2011202\u2011555\u20110143"
     ]
