@@ -258,6 +258,7 @@ class DoneEvent:
         tokens_per_second: of training and test loss, without the time of generating.
         seconds: of the whole job.
         generation_seconds: what generating and scoring summaries took of that.
+        evaluation_seconds: what computing the test loss took, in `evaluations` evaluations; 0 for earlier versions.
         peak_memory_bytes: most that was held at once: of the GPU's memory by tensors, or else of the machine's by the
             process; 0 for jobs of earlier versions.
     """
@@ -273,6 +274,18 @@ class DoneEvent:
     scored_by: str = ""
     generation_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    evaluation_seconds: float = 0.0
+    evaluations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """A sign of life between the other events: `done` of `total` parts of a work, such as "test loss"."""
+
+    what: str
+    done: int
+    total: int
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +327,7 @@ Event = (
     | MergedEvent
     | BaseEvent
     | DoneEvent
+    | ProgressEvent
     | WarningEvent
     | StatusEvent
     | LogEvent
@@ -329,6 +343,7 @@ _EVENTS: Final[Mapping[str, type[Any]]] = {
     "merged": MergedEvent,
     "base": BaseEvent,
     "done": DoneEvent,
+    "progress": ProgressEvent,
     "warning": WarningEvent,
     "status": StatusEvent,
     "log": LogEvent,

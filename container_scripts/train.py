@@ -18,11 +18,13 @@ import artifact
 import launch
 from contract import (
     ADAPTER_FOLDER,
+    BASE_SECONDS,
     MANIFEST_FILE,
     REPORT_TO,
     DatasetFacts,
     DoneEvent,
     MergeCheck,
+    ProgressEvent,
     SavedEvent,
     StartEvent,
     read_manifest,
@@ -77,10 +79,11 @@ def train(arguments: Arguments, folders: Folders) -> int:
 
     stop = StopSignal()  # before the imports that take seconds
     check_gpu()
+    metrics = Metrics(folders.output_data if os.environ.get("RANK", "0") == "0" else None)
+    metrics.emit(ProgressEvent("starting", 0, 2, "loading libraries"))
     from engine.distributed import join
 
     group = join(os.environ)
-    metrics = Metrics(folders.output_data if group.is_first else None)
     names = [name for name in os.environ.get(REPORT_TO, "").split(",") if name and group.is_first]
     called = os.environ.get("TRAINING_JOB_NAME", arguments.run_name)
     with Trackers(names, called, folders.output, json.loads(arguments.fingerprint()), metrics):
@@ -102,6 +105,7 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
     resume_from = group.from_first(checkpoints.claim)
 
+    metrics.emit(ProgressEvent("starting", 1, 2, "loading the model and trying it out"))
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from, group)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from, group.size))
     setup = prepare_training(loaded, arguments, folders, dataset, (packs, test_packs), group)
@@ -112,10 +116,13 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     del setup  # the merge needs the memory of what it holds
     peak_memory = memory.peak_bytes(loaded.device)  # of the training: the merge has a peak of its own
 
+    metrics.emit(ProgressEvent("ending", 0, 2, "merging the adapter into the model"))
     adapter, check = leave_model(loaded, arguments, folders, dataset, first_prompts(packs), metrics)
     done = figures(outcome, arguments, time.monotonic() - started, peak_memory)
     for folder in (adapter, folders.model):  # the adapter's record is one of the other's files
         artifact.save_record(folder, loaded.plan.arguments, dataset, done, check)
+    if os.environ.get(BASE_SECONDS, "0") != "0":
+        metrics.emit(ProgressEvent("ending", 1, 2, "the base model summarises test dialogues"))
     asked, elapsed = artifact.generation(arguments), time.monotonic() - started
     if told := summarise_with_base(loaded.base, folders, dataset, asked, stop, elapsed, loaded.device):
         metrics.emit(told)
@@ -241,6 +248,8 @@ def figures(outcome: "Outcome", arguments: Arguments, seconds: float, peak_memor
         scored_by=arguments.evaluate if outcome.score is not None else "",
         generation_seconds=outcome.generation_seconds,
         peak_memory_bytes=peak_memory,
+        evaluation_seconds=outcome.evaluation_seconds,
+        evaluations=outcome.evaluations,
     )
 
 

@@ -24,6 +24,7 @@ from lorasum.contract import (
     LogEvent,
     MergeCheck,
     MergedEvent,
+    ProgressEvent,
     SavedEvent,
     SplitFacts,
     StartEvent,
@@ -97,7 +98,12 @@ LINES: list[tuple[Event, str]] = [
         DONE,
         '{"event": "done", "train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, '
         '"seconds": 10.0, "kept_step": 3, "kept_because": "highest rougeL of 4 evaluations", "score": 31.5, '
-        '"scored_by": "rougeL", "generation_seconds": 2.5, "peak_memory_bytes": 7000}',
+        '"scored_by": "rougeL", "generation_seconds": 2.5, "peak_memory_bytes": 7000, "evaluation_seconds": 0.0, '
+        '"evaluations": 0}',
+    ),
+    (
+        ProgressEvent("test loss", 3, 40),
+        '{"event": "progress", "what": "test loss", "done": 3, "total": 40, "detail": ""}',
     ),
     (
         StatusEvent("Downloading", 60.0, None),

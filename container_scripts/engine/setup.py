@@ -56,3 +56,6 @@ class Outcome:
     """Of training and test loss since this start."""
     generation_seconds: float
     """Of generating and scoring summaries since this start."""
+    evaluation_seconds: float = 0.0
+    """Of computing the test loss since this start, in `evaluations` evaluations."""
+    evaluations: int = 0

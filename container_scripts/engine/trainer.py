@@ -93,6 +93,7 @@ class _Training:
         self._best = BestAdapter(arguments.checkpoint_dir)
         self._next: dict[int, Batch] | None = None  # this process's batches of the next step, once they are made
         self._tokens, self._first_step, self._generation_seconds = 0, 0, 0.0
+        self._evaluations, self._evaluation_seconds = 0, 0.0
         self._started = self._saved_at = time.monotonic()
         self._group.copy_from_first([parameter.data for parameter in self._parameters])
 
@@ -125,6 +126,8 @@ class _Training:
             tokens=self._tokens,
             seconds=self._seconds(),
             generation_seconds=self._generation_seconds,
+            evaluation_seconds=self._evaluation_seconds,
+            evaluations=self._evaluations,
         )
 
     def _work(self) -> None:
@@ -218,11 +221,13 @@ class _Training:
     def _evaluate(self) -> None:
         """Evaluate the weights as they are. It draws no random numbers, and on SIGTERM it is given up."""
         setup, by = self._setup, self._arguments.evaluate if self._setup.scorer else ""
-        found = evaluate(setup, self._schedule.batch_size, lambda: self._stop.received)
+        found = evaluate(setup, self._schedule.batch_size, lambda: self._stop.received, self._metrics.emit)
         if found is None:
             self._stop_all()
             return
         self._generation_seconds += found.generation_seconds
+        self._evaluation_seconds += found.loss_seconds
+        self._evaluations += 1
         self._metrics.emit(EvalEvent(self._progress.step, found.loss, found.score, by, found.generation_seconds))
         is_best = self._progress.evaluated(found.loss, found.score)
         if is_best and self._arguments.keep == "best" and self._group.is_first:

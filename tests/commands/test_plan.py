@@ -15,7 +15,7 @@ from lorasum.config.schema import Config, TrainingConfig
 from lorasum.data.records import SplitStats
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.estimates import Workload
+from lorasum.lifecycle.estimates import Speed, Workload, seconds_of
 
 Configured = Callable[..., Config]
 SPLIT = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example=60, fill=0.9)
@@ -115,3 +115,13 @@ def test_only_what_costs_money_and_is_not_started_yet_is_asked_about(
     assert to_be_spent(context(config, backend, ledger)) == ""
     backend.jobs[job] = JobState("failed", "no space")
     assert to_be_spent(context(config, backend, ledger)) != ""
+
+
+def test_a_short_job_predicts_the_time_of_a_long_one() -> None:
+    """5 steps of 100 tokens took 10 s, a pass over the test split 40 s, and all else 30 s."""
+    short = replace(DONE, tokens=500, tokens_per_second=10.0, seconds=80.0, evaluation_seconds=40.0, evaluations=1)
+    speed = Speed.of(short, "job chats-0")
+    assert (speed.tokens_per_second, speed.evaluation_seconds, speed.other_seconds) == (50.0, 40.0, 30.0)
+    assert seconds_of(Workload(packs=50, steps=100, tokens=10_000, evaluations=2), speed) == 200.0 + 80.0 + 30.0
+    of_an_earlier_version = replace(short, evaluation_seconds=0.0, evaluations=0)
+    assert seconds_of(Workload(5, 5, 500, 1), Speed.of(of_an_earlier_version, "job chats-0")) == 50.0

@@ -233,8 +233,8 @@ def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFi
     render.show(made)
     out = " ".join(capsys.readouterr().out.split())
     assert "10 packs, 30 steps, 12,000 tokens in all" in out
-    assert "1 h 0 min for the steps, at the speed of job chats-0" in out
-    assert "$1.50 an hour, $1.50 for the steps, $3.00 at most" in out
+    assert "1 h 0 min at the speed of job chats-0" in out
+    assert "$1.50 an hour, $1.50 for that time, $3.00 at most" in out
     assert "$2.00 an hour, $48.00 a day, $1,440.00 in 30 days" in out
     assert "✓ bucket: chats" in out
     assert "✗ quota: it is 0 → ask for more" in out

@@ -4,6 +4,7 @@ guesses."""
 from dataclasses import dataclass
 
 from lorasum.config.schema import TrainingConfig
+from lorasum.contract import DoneEvent
 from lorasum.data.records import SplitStats
 from lorasum.ledger import Ledger
 from lorasum.resources import TrainingJob
@@ -16,11 +17,13 @@ class Workload:
     Attributes:
         steps: optimizer steps of the whole training.
         tokens: that all steps see; three epochs see each token three times.
+        evaluations: passes over the test split.
     """
 
     packs: int = 0
     steps: int = 0
     tokens: int = 0
+    evaluations: int = 0
 
     @classmethod
     def of(cls, split: SplitStats, training: TrainingConfig) -> "Workload":
@@ -29,7 +32,8 @@ class Workload:
         per_step = at_once * training.gradient_accumulation_steps
         per_epoch = -(-split.packs // per_step)
         steps = training.max_steps or max(round(training.epochs * per_epoch), 1)
-        return cls(split.packs, steps, round(split.tokens * steps / per_epoch) if per_epoch else 0)
+        evaluations = -(-steps // (training.evaluate_every or max(per_epoch, 1)))  # the last step has one in any case
+        return cls(split.packs, steps, round(split.tokens * steps / per_epoch) if per_epoch else 0, evaluations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,38 @@ class Speed:
     """What a completed job measured, and which one that was."""
 
     tokens_per_second: float
+    """Of the steps alone."""
     source: str
+    evaluation_seconds: float = 0.0
+    """Of one pass over the test split."""
+    other_seconds: float = 0.0
+    """Of all but steps and passes: loading, trying out, saving and merging."""
+
+    @classmethod
+    def of(cls, figures: DoneEvent, source: str) -> "Speed":
+        """The speed that a job has measured. Its own tokens per second are those of steps and passes together."""
+        both = figures.tokens / figures.tokens_per_second
+        steps = max(both - figures.evaluation_seconds, 1e-9)
+        return cls(
+            figures.tokens / steps if figures.tokens else figures.tokens_per_second,
+            source,
+            figures.evaluation_seconds / max(figures.evaluations, 1),
+            max(figures.seconds - both - figures.generation_seconds, 0.0) if figures.evaluations else 0.0,
+        )
 
 
 def seconds_of(work: Workload | None, speed: Speed | None) -> float | None:
-    """How long the steps of a training take at a measured speed; None where one of them is not known."""
-    return work.tokens / speed.tokens_per_second if work and work.tokens and speed else None
+    """How long a training takes at a measured speed; None where one of them is not known.
+
+    Left out is what depends on more: the time until an instance runs, and generated summaries.
+    """
+    if not (work and work.tokens and speed):
+        return None
+    return work.tokens / speed.tokens_per_second + work.evaluations * speed.evaluation_seconds + speed.other_seconds
 
 
 def outlook(work: Workload | None, speed: Speed | None) -> str:
-    """The end of a line about a job: its work, and the time of its steps at a measured speed."""
+    """The end of a line about a job: its work, and its time at a measured speed."""
     if work is None:
         return ""
     seconds = seconds_of(work, speed)
@@ -67,4 +93,4 @@ def measured_speed(ledger: Ledger, backend: str, model: str, usd_per_hour: float
         if (row.state, row.backend, row.origin.model, row.usd_per_hour) == ("done", backend, model, usd_per_hour)
         and row.figures.tokens_per_second > 0
     ]
-    return Speed(rows[-1].figures.tokens_per_second, f"job {rows[-1].name}") if rows else None
+    return Speed.of(rows[-1].figures, f"job {rows[-1].name}") if rows else None

@@ -6,7 +6,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, Progress, Task, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from lorasum.amounts import dollars, duration, loss
@@ -17,6 +26,7 @@ from lorasum.contract import (
     Event,
     LogEvent,
     MergedEvent,
+    ProgressEvent,
     SavedEvent,
     StartEvent,
     StatusEvent,
@@ -103,6 +113,11 @@ class ConsoleReporter:
             case LogEvent(line=line):
                 if self._live:
                     self._show_log_line(line)
+            case ProgressEvent(what=what):
+                self.progress(what, event.done, event.total, event.detail)
+            case EvalEvent():
+                self._end_bar("test loss")
+                self.step(_sentence(event))
             case WarningEvent(text=text):
                 self.warn(text)
             case DoneEvent():
@@ -130,9 +145,14 @@ class ConsoleReporter:
             if not self._tasks:
                 self._stop_bars()
 
+    def _end_bar(self, label: str) -> None:
+        if self._bars is not None and label in self._tasks:
+            self._bars.remove_task(self._tasks.pop(label))
+
     def _started_bars(self) -> Progress:
         if self._bars is None:
             self._bars = Progress(
+                SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=30),
                 TaskProgressColumn(),

@@ -128,7 +128,7 @@ def _(result: TrainPlan) -> RenderableType:
 def _(result: PlanResult) -> RenderableType:
     hour, serving = result.usd_per_hour, result.endpoint_usd_per_hour
     work = f"{result.packs:,} packs, {result.steps:,} steps, {result.tokens:,} tokens in all"
-    measured = f"{duration(result.seconds or 0)} for the steps, at the speed of {result.seconds_from}"
+    measured = f"{duration(result.seconds or 0)} at the speed of {result.seconds_from}"
     rows = {
         "job": result.job,
         "work": work if result.prepared else "unknown: run `lorasum prepare` first",
@@ -158,7 +158,7 @@ def _job_price(result: PlanResult) -> str:
         return "unknown"
     parts = [f"{dollars(hour)} an hour"]
     if result.seconds is not None:
-        parts.append(f"{dollars(hour * result.seconds / 3600)} for the steps")
+        parts.append(f"{dollars(hour * result.seconds / 3600)} for that time")
     if result.longest_seconds is not None:
         most = dollars(hour * result.longest_seconds / 3600)
         parts.append(f"{most} at most, when it is stopped after {duration(result.longest_seconds)}")
