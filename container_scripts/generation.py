@@ -78,11 +78,18 @@ class Generator:
             TooLargeError: a prompt does not fit in GPU memory.
         """
         rows = [Row(prompt, new_tokens, sampling, nobody_waits) for prompt in prompts]
-        scheduler = Scheduler(self)
-        scheduler.add(sorted(rows, key=lambda row: len(row.prompt)))  # the shorter ones are padded to the longest
-        scheduler.run()
+        self.fill(rows)
         check(rows)
         return [row.completion for row in rows]
+
+    def fill(self, rows: Sequence[Row]) -> None:
+        """Complete rows, from the shortest prompt to the longest, because shorter ones are padded to the longest.
+
+        What goes wrong with one is its `error`. The caller turns gradients off.
+        """
+        scheduler = Scheduler(self)
+        scheduler.add(sorted(rows, key=lambda row: len(row.prompt)))
+        scheduler.run()
 
 
 def check(rows: Sequence[Row]) -> None:

@@ -17,13 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, read_record
-from generation import Generator, decode, encode
+from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
+from generation import Generator, check, decode, encode
 from gpu import fastest_dtype, gpu_fault
 from request import Request, RequestError, read_request
-from rows import AbandonedError, TooLargeError
+from rows import AbandonedError, Row, TooLargeError
+from scheduling import Scheduler
 
-__all__ = ["AbandonedError", "input_fn", "model_fn", "output_fn", "predict_fn", "stop_when"]
+__all__ = [
+    "AbandonedError", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn", "predict_fn", "rows_of",
+    "scheduler", "stop_when",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
@@ -123,18 +127,62 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
     import torch
 
     deadline = time.monotonic() + _ANSWER_WITHIN
-    nobody_waits = _nobody_waits or (lambda: time.monotonic() > deadline)
+    rows = rows_of(data, model, _nobody_waits or (lambda: time.monotonic() > deadline))
+    with torch.inference_mode():
+        model.generator.fill(rows)
+    return answers_of(rows, model)
+
+
+def scheduler(model: Served) -> Scheduler:
+    """Completes the rows of several requests together, for a server that has more than one at a time."""
+    return Scheduler(model.generator)
+
+
+def rows_of(data: Request, model: Served, nobody_waits: Callable[[], bool]) -> list[Row]:
+    """A row for each of the request's prompts.
+
+    Raises:
+        RequestError: a prompt is empty or too long, or there is no template.
+    """
     prompts = _render(model.template, model.control_tokens, data.texts) if data.are_dialogues else data.texts
     parameters = {**model.defaults, **data.parameters}
     new_tokens = int(parameters["max_new_tokens"])
     encoded = [encode(model.tokenizer, prompt, model.generator.eos_token_ids) for prompt in prompts]
     _check_lengths(encoded, new_tokens, model.generator.context)
+    return [Row(ids, new_tokens, _sampling(parameters), nobody_waits) for ids in encoded]
+
+
+def answers_of(rows: Sequence[Row], model: Served) -> list[dict[str, str]]:
+    """The answer of each row. One that is not done has what there is up to now.
+
+    Raises:
+        RequestError, AbandonedError, BrokenModelError: the first error of a row.
+    """
     try:
-        with torch.inference_mode():
-            completions = model.generator.complete(encoded, new_tokens, nobody_waits, **_sampling(parameters))
+        check(rows)
     except TooLargeError as error:
         raise RequestError(f"{error}; send a shorter one") from error
-    return [{"generated_text": text} for text in decode(model.tokenizer, completions)]
+    return [{"generated_text": text} for text in decode(model.tokenizer, [row.completion for row in rows])]
+
+
+def chat_prompt(messages: Sequence[Mapping[str, str]], model: Served) -> str:
+    """Messages in the chat format of the model's tokenizer, up to where the answer begins. Thinking is turned off.
+
+    Raises:
+        RequestError: it has no chat format, or one that does not take these messages.
+    """
+    tokenizer = model.tokenizer
+    if not getattr(tokenizer, "chat_template", None):
+        raise RequestError("this model has no chat format; send one user message that holds the dialogue")
+    plain = [{**one, "content": plain_text(one["content"], model.control_tokens)} for one in messages]
+    try:
+        prompt: str = tokenizer.apply_chat_template(
+            plain, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    except Exception as error:  # a template raises what it likes, for roles that it does not know
+        raise RequestError(f"the model's chat format does not take these messages: {error}") from error
+    adds_bos = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]  # then there would be two
+    return prompt.removeprefix(tokenizer.bos_token) if adds_bos else prompt
 
 
 def output_fn(prediction: list[dict[str, str]], accept: str) -> str:

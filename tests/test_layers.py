@@ -137,6 +137,7 @@ EDGES = (
     "lorasum.remembered",  # JSON files
     "lorasum.backends.base.Backend.training_request",  # what is sent to AWS, for a look at it
     "lorasum.backends.local.backend.LocalBackend.training_request",
+    "lorasum.backends.local.openai",  # OpenAI's requests and answers
     "lorasum.results.TrainPlan.request",
     "lorasum.backends.base.Backend.invoke",  # the JSON that is posted
     "lorasum.backends.local.backend.LocalBackend.invoke",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes, server_files
-from lorasum.backends.local.server import PORT_TAKEN, TIMEOUT_HEADER
+from lorasum.backends.local.requests import TIMEOUT_HEADER
+from lorasum.backends.local.server import PORT_TAKEN
 from lorasum.backends.local.server_files import EXPIRY_FILE, REASON, STATE_FILE, ServerState
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.contract import MAX_BODY, read_refusal

@@ -1,0 +1,185 @@
+"""Several requests at once, and OpenAI's protocol: a real server process, a tiny model with a chat format."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import inference
+from lorasum import paths
+from lorasum.backends.local.backend import LocalBackend
+from lorasum.backends.records import EndpointSpec
+from lorasum.contract import SERVING_FILES
+
+RUN = "served-run"
+BACKEND = LocalBackend()
+CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
+
+
+@pytest.fixture(scope="module")
+def artifact(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What training leaves. Every token that the model writes depends on those before it."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(shutil.copytree(tiny_model_dir, tmp_path_factory.mktemp("artifact") / "model"))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for weight in model.parameters():
+        if weight.dim() == 2:
+            weight.data.normal_(0, 0.3, generator=torch.Generator().manual_seed(len(weight)))
+    model.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    record = {"template": "Chat:\n{dialogue}\nTL;DR:", "eos_token_id": 2, "generation": {"max_new_tokens": 12}}
+    (folder / "lorasum.json").write_text(json.dumps(record))
+    (folder / "code").mkdir()
+    for name, source in SERVING_FILES.items():
+        shutil.copy(paths.container_scripts() / source, folder / "code" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(artifact: Path) -> inference.Served:
+    return inference.model_fn(str(artifact))
+
+
+@pytest.fixture(scope="module")
+def client(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORASUM_HOME", str(tmp_path_factory.mktemp("home")))
+        endpoint = BACKEND.start_endpoint(EndpointSpec(RUN, RUN, str(artifact), startup_timeout=300))
+        with httpx.Client(base_url=endpoint.location, timeout=300) as client:
+            yield client
+        BACKEND.delete_endpoint(RUN, RUN)
+
+
+def alone(served: inference.Served, payload: dict[str, Any]) -> list[str]:
+    data = inference.input_fn(json.dumps(payload), "application/json")
+    return [answer["generated_text"] for answer in inference.predict_fn(data, served)]
+
+
+def ask(client: httpx.Client, route: str, **body: Any) -> dict[str, Any]:
+    response = client.post(f"/v1/{route}", json={"model": RUN, **body})
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def events(client: httpx.Client, route: str, **body: Any) -> list[dict[str, Any]]:
+    with client.stream("POST", f"/v1/{route}", json={"model": RUN, "stream": True, **body}) as response:
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]
+
+
+def test_requests_that_come_together_get_the_answers_they_get_alone(
+    client: httpx.Client, served: inference.Served
+) -> None:
+    payloads = [
+        {"inputs": [f"Ana: {number}" * (1 + number % 5)], "parameters": {"max_new_tokens": 3 + number % 9}}
+        for number in range(32)
+    ]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda payload: client.post("/invocations", json=payload).json(), payloads))
+    assert [[row["generated_text"] for row in answer] for answer in found] == [alone(served, one) for one in payloads]
+
+
+def test_a_short_request_does_not_wait_for_the_end_of_a_long_one(client: httpx.Client) -> None:
+    """The long one is 16 streams of up to 1,000 tokens, which have begun when the short one is asked."""
+    began, ended = threading.Event(), threading.Event()
+
+    def read_long() -> None:
+        prompts = [f"Ana: {number}" for number in range(16)]
+        body = {"model": RUN, "stream": True, "prompt": prompts, "max_tokens": 1000}
+        with client.stream("POST", "/v1/completions", json=body) as response:
+            for _ in response.iter_lines():
+                began.set()
+        ended.set()
+
+    reading = threading.Thread(target=read_long)
+    reading.start()
+    assert began.wait(200)
+    ask(client, "completions", prompt="Ben: ho", max_tokens=1)
+    was_first = not ended.is_set()
+    reading.join()
+    assert was_first
+
+
+def test_a_completion_has_text_end_and_counts(client: httpx.Client, served: inference.Served) -> None:
+    found = ask(client, "completions", prompt=["Ana: hi", "Ben: ho there"], max_tokens=5, temperature=0)
+    payload = {"inputs": ["Ana: hi", "Ben: ho there"], "parameters": {"max_new_tokens": 5}}
+    assert [choice["text"] for choice in found["choices"]] == alone(served, payload)
+    assert {choice["finish_reason"] for choice in found["choices"]} <= {"length", "stop"}
+    prompts = sum(len(served.tokenizer(text)["input_ids"]) for text in payload["inputs"])
+    assert found["usage"]["prompt_tokens"] == prompts
+    assert found["usage"]["completion_tokens"] <= 10
+
+
+def test_one_user_message_is_a_dialogue_and_several_are_a_chat(client: httpx.Client, served: inference.Served) -> None:
+    [dialogue] = alone(served, {"dialogue": "Ana: hi"})
+    found = ask(client, "chat/completions", messages=[{"role": "user", "content": "Ana: hi"}])
+    assert found["choices"][0]["message"] == {"role": "assistant", "content": dialogue}
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Ana: hi"}]
+    [chat] = alone(served, {"inputs": "<system>Be brief.\n<user>Ana: hi\n<assistant>"})
+    assert ask(client, "chat/completions", messages=messages)["choices"][0]["message"]["content"] == chat
+
+
+def test_the_pieces_of_a_stream_are_the_whole_answer(client: httpx.Client) -> None:
+    messages = [{"role": "user", "content": "Ana: hi 🙂"}]
+    whole = ask(client, "chat/completions", messages=messages)
+    *pieces, counts = events(client, "chat/completions", messages=messages, stream_options={"include_usage": True})
+    deltas = [piece["choices"][0]["delta"] for piece in pieces]
+    assert deltas[0]["role"] == "assistant"
+    assert "".join(delta.get("content", "") for delta in deltas) == whole["choices"][0]["message"]["content"]
+    assert pieces[-1]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+    assert counts["usage"] == whole["usage"]
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "status", "said"),
+    [
+        ("completions", {"model": "gpt-4", "prompt": "hi"}, 404, "there is no model"),
+        ("completions", {"prompt": [1, 2]}, 400, "neither a text nor a list of texts"),
+        ("completions", {}, 400, "prompt is missing"),
+        ("completions", {"prompt": "hi", "stop": ["."]}, 400, "'stop'"),
+        ("completions", {"prompt": "hi", "max_tokens": 9999}, 400, "max_new_tokens must be"),
+        ("chat/completions", {"messages": [{"role": "user", "content": 5}]}, 400, "message 1"),
+        ("chat/completions", {"messages": [{"role": "user", "content": "hi"}], "tools": [{}]}, 400, "'tools'"),
+        ("chat/completions", {"messages": "hi", "stream": True}, 400, "not a list of messages"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_openais_shape(
+    route: str, body: dict[str, Any], status: int, said: str, client: httpx.Client
+) -> None:
+    response = client.post(f"/v1/{route}", json={"model": RUN, **body})
+    assert response.status_code == status
+    assert said in response.json()["error"]["message"]
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_the_model_is_listed_by_the_name_of_its_endpoint(client: httpx.Client) -> None:
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [RUN]
+
+
+def test_a_stream_that_is_left_is_not_generated_on(client: httpx.Client) -> None:
+    """Else a later request of other sampling, which waits for an empty batch, would wait for all its tokens."""
+    body = {"model": RUN, "stream": True, "prompt": ["Ana: hi"] * 16, "max_tokens": 1024}
+    with client.stream("POST", "/v1/completions", json=body) as response:
+        next(response.iter_lines())
+    answered = threading.Event()
+
+    def other() -> None:
+        ask(client, "completions", prompt="Ben: ho", max_tokens=2, temperature=1)
+        answered.set()
+
+    asking = threading.Thread(target=other)
+    asking.start()
+    assert answered.wait(200)
+    asking.join()
