@@ -91,7 +91,7 @@ def _train(way: str, base: Path, packs: list[dict[str, Any]]) -> list[float]:
     from engine.batches import collate
     from engine.model import add_adapter, load_base
     from engine.packed_loss import PackedLoss
-    from engine.targets import resolve_targets
+    from lora_targets import resolve_targets
 
     fields: dict[str, Any] = dict(WAYS[way])
     settings = Arguments(lora_dropout=0.0, **fields)

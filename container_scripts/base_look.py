@@ -43,6 +43,17 @@ class StoredTensor:
     shape: tuple[int, ...]
 
 
+def download_description(model_id: str, revision: str | None) -> Path:
+    """The folder of a hub model, with its config.json, tokenizer and other small files.
+
+    Raises:
+        Exception: whatever huggingface_hub raises where it cannot be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model_id, revision=revision, allow_patterns=[*_SMALL_FILES]))
+
+
 def download_base(model_id: str, revision: str | None) -> Path:
     """The folder of a hub model: what is small, and the weights that transformers loads, without other copies of them.
 
@@ -51,7 +62,7 @@ def download_base(model_id: str, revision: str | None) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=[*_SMALL_FILES]))
+    folder = download_description(model_id, revision)
     shards = set(_weight_map(folder).values()) if (folder / INDEX).is_file() else set()
     return Path(snapshot_download(model_id, revision=revision, allow_patterns=[*_SMALL_FILES, WEIGHTS, *shards]))
 
@@ -71,18 +82,26 @@ def look_at_folder(folder: Path, known: Collection[str] | None = None) -> dict[s
             f"{folder} holds an adapter (adapter_config.json) beside the model, and transformers would load both",
             "merge that adapter into its model first, or move its two files to a folder of their own",
         )
-    readme = folder / "README.md"
-    card = readme.read_text("utf-8", errors="replace") if readme.is_file() else ""
-    look_at_config(read_config(folder), str(folder), known, card)
+    look_at_description(folder, known)
     tensors = {name: tensor for file in weight_files(folder) for name, tensor in read_header(file).items()}
     _compare_with_index(folder, tensors)
     codes = sorted(name for name, tensor in tensors.items() if _is_quantized(name, tensor))
     if codes:
         raise BaseModelError(
             f"{folder} is quantized: {some(codes)} {'is' if len(codes) == 1 else 'are'} {tensors[codes[0]].dtype}",
-            _unquantized_hint({}, card),
+            _unquantized_hint({}, _card(folder)),
         )
     return tensors
+
+
+def look_at_description(folder: Path, known: Collection[str] | None = None) -> None:
+    """look_at_config of a folder, whose weights need not be there yet."""
+    look_at_config(read_config(folder), str(folder), known, _card(folder))
+
+
+def _card(folder: Path) -> str:
+    readme = folder / "README.md"
+    return readme.read_text("utf-8", errors="replace") if readme.is_file() else ""
 
 
 def look_at_config(config: Mapping[str, Any], name: str, known: Collection[str] | None = None, card: str = "") -> None:

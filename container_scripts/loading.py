@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from base_look import check_data_fits, read_config
+from base_look import check_data_fits, look_at_description, read_config
 from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, DatasetFacts
 from engine.arguments import Arguments, Folders
 from engine.failure import TrainingError
@@ -59,18 +59,20 @@ def load(
 
     from engine import memory
     from engine import model as models
+    from engine.base_tensors import check_tensors, look_at_base
     from engine.batches import longest_example
     from engine.merge import try_merge
     from engine.packed_loss import PackedLoss
-    from engine.targets import targets_of
     from engine.train_state import with_batch_of
 
     transformers.utils.logging.disable_progress_bar()
+    outline, targets = look_before_download(
+        models.fetch_description(arguments, folders.base_model), arguments, dataset, splits
+    )
     base = models.fetch_base(arguments, folders.base_model)
-    outline = look_at(base, dataset, splits)
+    check_tensors(outline, look_at_base(base))
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
-    targets = targets_of(outline, arguments)
     lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
     before = group.from_first(lambda: with_batch_of(resume_from, arguments))
     free = min(group.from_all(memory.free_bytes(device) // (1 if device.type == "cuda" else group.local_size)))
@@ -84,25 +86,32 @@ def load(
     return Loaded(base, model, packed_loss, plan, targets, device, dtype, reason)
 
 
-def look_at(base: Path, dataset: DatasetFacts, splits: "tuple[Dataset, Dataset]") -> Any:
-    """Check, before anything is loaded, that the base model is complete, can be trained, and fits the data.
+def look_before_download(
+    folder: Path, arguments: Arguments, dataset: DatasetFacts, splits: "tuple[Dataset, Dataset]"
+) -> tuple[Any, list[str]]:
+    """Check what config.json tells: that the base model can be trained, fits the data, and has the adapter's targets.
+
+    Args:
+        folder: has the base model's small files, and may have its weights.
 
     Returns:
-        The model on the meta device.
+        The model on the meta device, and the names of what gets an adapter.
 
     Raises:
         TrainingError: one of these is not true.
     """
-    from engine.base_tensors import check_tensors, look_at_base, refusals_said
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    from engine.base_tensors import refusals_said
     from engine.batches import largest_id, longest_example
     from engine.memory import skeleton
+    from lora_targets import targets_of
 
-    stored = look_at_base(base)
     with refusals_said():
-        check_data_fits(read_config(base), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
-    outline = skeleton(base)
-    check_tensors(outline, stored)
-    return outline
+        look_at_description(folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+        check_data_fits(read_config(folder), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
+        outline = skeleton(folder)
+        return outline, targets_of(outline, arguments.lora_targets, arguments.lora_dropout, arguments.lora_dora)
 
 
 def plan_as_before(

@@ -174,6 +174,18 @@ def test_what_the_hub_does_not_have_is_one_line_and_a_hint(online: Answers, name
     assert "\n" not in answer["message"] + answer["hint"]
 
 
+def test_a_model_is_described_before_its_weights_are_downloaded(hub: dict[str, str]) -> None:
+    script = """
+import sys; sys.path.insert(0, "container_scripts")
+import base_look
+for download in (base_look.download_description, base_look.download_base):
+    print(sorted(path.name for path in download("me/model", None).glob("[cm]*.*s*")))
+"""
+    environ = {**os.environ, **hub, "HF_HOME": hub["HF_HOME"] + "-2"}
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['config.json']", "['config.json', 'model.safetensors']"]
+
+
 def test_what_is_pinned_and_downloaded_needs_no_hub(hub: dict[str, str], online: Answers) -> None:
     pinned = {"model": PINNED["model"], "data": {**PINNED["data"], "max_length": 300}}
     other = {"model": PINNED["model"], "data": {"revision": "b" * 40}}

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from lorasum import paths
-from lorasum.config.schema import ModelConfig
+from lorasum.config.schema import LoraConfig, ModelConfig
 from lorasum.errors import LorasumError, ModelError
-from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.model_source import ModelRef, load_tokenizer, look_at_targets, resolve_model, tokenizer_identity
 from lorasum.reporting import Silent
 
 URL = "pkg://tiny_gguf/tiny.gguf"
@@ -351,3 +351,40 @@ def gguf_scaling(name: str) -> Any:
     import gguf
 
     return gguf.RopeScalingType(name)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
+    """A mixture of experts of which there is config.json alone, as before a download."""
+    from transformers import MixtralConfig
+
+    folder = tmp_path_factory.mktemp("mixtral")
+    MixtralConfig(vocab_size=64, hidden_size=64, intermediate_size=16, num_hidden_layers=1).save_pretrained(folder)
+    return ModelRef("org/mixtral", None, folder)
+
+
+@pytest.mark.parametrize(
+    ("lora", "message", "hint"),
+    [
+        ({"targets": ["q_proj", "w1"]}, "no linear layer of mixtral is called w1", "experts.down_proj"),
+        ({"targets": ["experts.down_proj"]}, "PEFT adapts without dropout and DoRA only", "lora.dropout: 0"),
+    ],
+)
+def test_a_wrong_target_is_refused_by_the_models_config_alone(
+    described: ModelRef, lora: dict[str, Any], message: str, hint: str
+) -> None:
+    with pytest.raises(ModelError, match=message) as refused:
+        look_at_targets(described, LoraConfig.model_validate(lora))
+    assert hint in refused.value.hint
+
+
+def test_a_config_that_describes_no_model_is_refused(described: ModelRef, tmp_path: Path) -> None:
+    config = json.loads((described.path / "config.json").read_text()) if described.path else {}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 16}))  # no head has a dimension
+    with pytest.raises(ModelError, match="describes no model"):
+        look_at_targets(ModelRef("org/odd", None, tmp_path), LoraConfig(targets=["q_proj"]))
+
+
+@pytest.mark.parametrize("lora", [{"targets": ["q_proj", "experts.down_proj"], "dropout": 0}, {"targets": "auto"}])
+def test_targets_that_the_model_has_are_taken(described: ModelRef, lora: dict[str, Any]) -> None:
+    look_at_targets(described, LoraConfig.model_validate(lora))

@@ -16,6 +16,7 @@ import torch
 
 from base_look import BaseModelError, StoredTensor, look_at_folder, read_header, some, weight_files
 from engine.failure import TrainingError
+from lora_targets import TargetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,10 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 @contextmanager
 def refusals_said() -> Iterator[None]:
-    """Turn a refusal of the base into a job's failure."""
+    """Turn a refusal of the base, or of the adapter's targets, into a job's failure."""
     try:
         yield
-    except BaseModelError as refused:
+    except (BaseModelError, TargetError) as refused:
         raise TrainingError(refused.message, refused.hint) from refused
 
 

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from base_look import StoredTensor
 from engine.base_tensors import stored_parts
 from engine.failure import TrainingError
-from engine.targets import target_experts
+from lora_targets import target_experts
 
 _WRAPPED = ".base_layer"
 _ROUNDING = 0.01  # relative: bf16 rounds to 0.004; another matrix of that size is 1.4 away

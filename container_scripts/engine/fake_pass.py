@@ -21,7 +21,7 @@ from engine.attention import NotCovered, attend_within_examples, restore_attenti
 from engine.heads import head_is_plain
 from engine.linear import adapted_linear, dora_linear
 from engine.routes import accepted_inputs, model_body
-from engine.targets import target_experts, target_layers
+from lora_targets import target_experts, target_layers
 
 _log = logging.getLogger(__name__)
 

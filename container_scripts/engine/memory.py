@@ -36,8 +36,8 @@ from engine.fake_pass import count_saved, recompute_layers, skeleton
 from engine.loss import CHUNK_ROWS
 from engine.model import quantized_layers
 from engine.routes import can_leave_out_logits
-from engine.targets import target_experts, target_layers
 from gpu import free_memory
+from lora_targets import target_experts, target_layers
 
 __all__ = ["Memory", "Plan", "estimate", "free_bytes", "peak_bytes", "plan_memory", "recompute_layers", "skeleton"]
 

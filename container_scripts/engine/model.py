@@ -1,16 +1,17 @@
 """Loads what is trained: a frozen base model, quantized while it is read, and a float32 LoRA adapter on it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from base_look import download_base
+from base_look import download_base, download_description
 from engine.arguments import Arguments
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
-from engine.targets import is_linear, target_experts
 from gpu import fastest_dtype
+from lora_targets import is_linear, target_experts
 
 
 def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
@@ -19,14 +20,24 @@ def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
     Raises:
         TrainingError: the hub has no such model, or it cannot be downloaded.
     """
-    return channel or _download(arguments.model_id, arguments.model_revision or None)
+    return channel or _download(download_base, arguments)
 
 
-def _download(model_id: str, revision: str | None) -> Path:
+def fetch_description(arguments: Arguments, channel: Path | None) -> Path:
+    """The folder of the base model's small files, such as config.json: the `model` channel, or a download of moments.
+
+    Raises:
+        TrainingError: the hub has no such model, or it cannot be downloaded.
+    """
+    return channel or _download(download_description, arguments)
+
+
+def _download(download: Callable[[str, str | None], Path], arguments: Arguments) -> Path:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    model_id = arguments.model_id
     try:
-        return download_base(model_id, revision)
+        return download(model_id, arguments.model_revision or None)
     except GatedRepoError as error:
         raise TrainingError(f"{model_id} is gated", "accept its licence on the hub and provide a token") from error
     except RepositoryNotFoundError as error:
@@ -118,7 +129,7 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
     """The PEFT model: a LoRA adapter (Hu et al. 2021) in float32 on `targets`, all other parameters frozen.
 
     Args:
-        targets: see targets.resolve_targets.
+        targets: see lora_targets.resolve_targets.
     """
     from peft import LoraConfig, get_peft_model
 

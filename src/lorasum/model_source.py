@@ -12,7 +12,7 @@ from typing import Any
 
 from lorasum import paths
 from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder
-from lorasum.config.schema import ModelConfig
+from lorasum.config.schema import LoraConfig, ModelConfig
 from lorasum.errors import ModelError
 from lorasum.files import file_digest, first_line, maker_lock, new_folder
 from lorasum.gguf_conversion import convert_gguf
@@ -113,6 +113,39 @@ def look_at_model(model: ModelRef, eos_token_id: int) -> None:
     with _refusals_said():
         look_at_config(config, model.id, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
         check_data_fits(config, longest=0, largest_id=0, eos_token_id=eos_token_id)
+
+
+def look_at_targets(model: ModelRef, lora: LoraConfig) -> None:
+    """Check that the model has what lora.targets names, which its config.json tells: nothing large is downloaded.
+
+    It takes torch. Without that, the training job checks it, before it downloads the model.
+
+    Raises:
+        ModelError: it has not, or PEFT cannot adapt it with these settings.
+    """
+    if isinstance(lora.targets, str) or importlib.util.find_spec("torch") is None:
+        return
+    with quiet_transformers():
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        from lorasum.lora_targets import TargetError, targets_of
+
+        revision = {"revision": model.revision} if model.revision else {}
+        try:
+            config = AutoConfig.from_pretrained(model.location, trust_remote_code=False, **revision)
+        except OSError as error:
+            raise hub_error(error, model.id, "model") from error
+        try:
+            with torch.device("meta"):
+                outline = AutoModelForCausalLM.from_config(config)
+        except Exception as error:  # whatever transformers stumbles over
+            said = f"the config.json of {model.id} describes no model: {first_line(error)}"
+            raise ModelError(said, "check model.id, or download the model again") from error
+        try:
+            targets_of(outline, tuple(lora.targets), lora.dropout, lora.dora)
+        except TargetError as refused:
+            raise ModelError(refused.message, refused.hint) from refused
 
 
 @contextmanager

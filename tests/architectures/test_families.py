@@ -22,13 +22,12 @@ from conftest_engine import examples_of, random_packs
 from contract import read_record
 from engine.arguments import Arguments
 from engine.batches import IGNORED, collate
-from engine.failure import TrainingError
 from engine.memory import estimate
 from engine.merge import merge, try_merge
 from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
 from engine.routes import accepted_inputs
-from engine.targets import resolve_targets, stacked_experts, targets_of
+from lora_targets import TargetError, resolve_targets, stacked_experts, targets_of
 
 PACKS = random_packs(3, [[17, 5, 30], [LONGEST, 2, 9]])
 VERDICTS = {"packed": ("examples", True), "own": ("transformers", True), "single": ("transformers", False)}
@@ -170,19 +169,20 @@ def test_adapters_of_stacked_experts_train_and_merge_as_pefts_do(kind: str, tmp_
     assert any(not torch.equal(ours[name], base[name]) for name in ours)
 
 
-@pytest.mark.parametrize("wrong", [{"lora_dora": True, "lora_dropout": 0.0}, {"lora_dropout": 0.1}], ids=str)
+@pytest.mark.parametrize("wrong", [{"dora": True}, {"dropout": 0.1}], ids=str)
 def test_stacked_experts_are_refused_with_dropout_and_dora(wrong: dict[str, Any]) -> None:
     family = family_with_experts("mixtral")
-    with pytest.raises(TrainingError, match=r"experts\.\w+ holds all experts of a layer") as refused:
-        targets_of(random_family_model(family), Arguments(lora_targets=family.targets, **wrong))
-    assert ("dora: false" if "lora_dora" in wrong else "dropout: 0") in refused.value.hint
+    settings = {"dropout": 0.0, "dora": False} | wrong
+    with pytest.raises(TargetError, match=r"experts\.\w+ holds all experts of a layer") as refused:
+        targets_of(random_family_model(family), family.targets, **settings)
+    assert ("dora: false" if "dora" in wrong else "dropout: 0") in refused.value.hint
 
 
 def test_a_target_that_is_not_there_is_refused_with_the_names_that_work() -> None:
     """`w1` is what the files call it; transformers stacks it with others."""
     (family,) = (family for family in FAMILIES if family.kind == "mixtral")
     model = random_family_model(family)
-    with pytest.raises(TrainingError, match="no linear layer of mixtral is called w1") as refused:
+    with pytest.raises(TargetError, match="no linear layer of mixtral is called w1") as refused:
         resolve_targets(model, ("o_proj", "w1"))
     names = refused.value.hint.removeprefix("lora.targets can be: ").split(", ")
     assert {"o_proj", "experts.gate_up_proj", "experts.down_proj"} <= set(names)

@@ -13,7 +13,7 @@ from lorasum.commands.plan import plan
 from lorasum.commands.train import to_be_spent, train
 from lorasum.config.schema import Config, TrainingConfig
 from lorasum.data.records import SplitStats
-from lorasum.errors import LorasumError
+from lorasum.errors import LorasumError, ModelError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.estimates import Speed, Workload, seconds_of
 
@@ -84,6 +84,14 @@ def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
     found = plan(context(make_config(), backend, ledger))
     assert (found.prepared, found.usd_per_hour, found.endpoint_usd_per_hour) == (False, None, None)
     assert found.checks == tuple(backend.checks)
+
+
+def test_a_target_that_the_model_lacks_is_refused_before_it_is_priced(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, tiny_model_dir: Path
+) -> None:
+    config = make_config(model={"id": str(tiny_model_dir)}, lora={"targets": ["q_proj"]})
+    with pytest.raises(ModelError, match="no linear layer of bloom is called q_proj"):
+        plan(context(config, backend, ledger))
 
 
 @pytest.mark.usefixtures("packed")

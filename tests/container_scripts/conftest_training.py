@@ -21,8 +21,8 @@ from engine.packed_loss import PackedLoss
 from engine.scorer import Scorer
 from engine.setup import Outcome, Setup
 from engine.stopping import StopSignal
-from engine.targets import resolve_targets
 from engine.trainer import train_adapter
+from lora_targets import resolve_targets
 
 TRAIN = random_packs(1, [[9, 7], [12], [5, 5, 5], [16], [8, 4], [11, 3], [6]])
 TEST = random_packs(2, [[9, 5], [7], [4, 4]])

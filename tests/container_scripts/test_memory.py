@@ -13,7 +13,7 @@ from engine.batches import collate
 from engine.failure import TrainingError
 from engine.memory import estimate, plan_memory, recompute_layers, skeleton
 from engine.packed_loss import PackedLoss
-from engine.targets import resolve_targets
+from lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(lora_dropout=0.0, gradient_accumulation_steps=4, per_device_batch_size=0)
 PACKS = [

@@ -21,8 +21,8 @@ from engine.fake_pass import recompute_layers
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.scorer import Scorer, make_scorer
-from engine.targets import resolve_targets
 from generation import Generator
+from lora_targets import resolve_targets
 
 sigterm = pytest.fixture(autouse=True)(sigterm_as_before)
 

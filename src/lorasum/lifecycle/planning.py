@@ -16,7 +16,7 @@ from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.estimates import Workload
-from lorasum.model_source import ModelRef, resolve_model
+from lorasum.model_source import ModelRef, look_at_targets, resolve_model
 from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
 
@@ -42,7 +42,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
     """The job on the newest prepared dataset.
 
     Raises:
-        LorasumError: nothing is prepared, or not with this config.
+        LorasumError: nothing is prepared, or not with this config; the model lacks a layer that lora.targets names.
     """
     row = ledger.latest(Dataset, config.name, "done")
     dataset = Path(row.path) if row else Path()
@@ -65,6 +65,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
             f"the dataset of run {config.name!r} was prepared with another {' and '.join(changed)}",
             "run `lorasum prepare` with this config again",
         )
+    look_at_targets(model, config.lora)
     spec = _spec(config, model, dataset, manifest.fingerprint)
     origin = Origin(
         dataset=str(dataset),
@@ -80,8 +81,13 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
 
 
 def example_job(config: Config) -> PlannedJob:
-    """The job of a config for which nothing is prepared, with placeholders for what a dataset decides."""
+    """The job of a config for which nothing is prepared, with placeholders for what a dataset decides.
+
+    Raises:
+        ModelError: the model lacks a layer that lora.targets names.
+    """
     model = resolve_model(config.model, Silent())
+    look_at_targets(model, config.lora)
     spec = _spec(config, model, Path("not-prepared-yet"), "")
     return PlannedJob(spec, Origin(template=config.data.own_template), Ceiling.of(config))
 

@@ -2,6 +2,9 @@
 
 Most mixtures of experts hold, for example, the down projections of all experts of a layer as one parameter,
 (experts, out_features, in_features), that is no layer. PEFT adapts such a parameter as a whole (`target_parameters`).
+
+The container imports this file as `lora_targets`, and the client, where it has torch, the same file as
+`lorasum.lora_targets`: a name that is wrong is refused before anything is paid for.
 """
 
 from collections.abc import Collection
@@ -9,20 +12,31 @@ from typing import Any
 
 import torch
 
-from engine.arguments import Arguments
-from engine.failure import TrainingError
+
+class TargetError(Exception):
+    """Targets that the model does not have, or that PEFT cannot adapt: one line of what is wrong, one hint."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
 
 
-def targets_of(model: Any, arguments: Arguments) -> list[str]:
-    """resolve_targets of a job's arguments, which have to go with them.
+def targets_of(model: Any, requested: tuple[str, ...], dropout: float, dora: bool) -> list[str]:
+    """resolve_targets of a job's settings, which have to go with them.
+
+    Args:
+        model: the base model, on any device.
+        requested: lora.targets.
+        dropout: lora.dropout.
+        dora: lora.dora.
 
     Raises:
-        TrainingError: a name matches nothing, or PEFT cannot adapt stacked experts with these arguments.
+        TargetError: a name matches nothing, or PEFT cannot adapt stacked experts with these settings.
     """
-    targets = resolve_targets(model, arguments.lora_targets)
-    if (arguments.lora_dropout or arguments.lora_dora) and (experts := target_experts(model, targets)):
-        wrong = "lora.dora: false" if arguments.lora_dora else "lora.dropout: 0"
-        raise TrainingError(
+    targets = resolve_targets(model, requested)
+    if (dropout or dora) and (experts := target_experts(model, targets)):
+        wrong = "lora.dora: false" if dora else "lora.dropout: 0"
+        raise TargetError(
             f"{next(iter(experts))} holds all experts of a layer, which PEFT adapts without dropout and DoRA only",
             f"set {wrong}, or leave the experts out of lora.targets",
         )
@@ -72,7 +86,7 @@ def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     whose path contains `attn` or `attention`.
 
     Raises:
-        TrainingError: a requested name matches nothing. The hint lists the names that exist.
+        TargetError: a requested name matches nothing. The hint lists the names that exist.
     """
     linear = [name for name, module in model.named_modules() if is_linear(module)]
     head = next((name for name, m in model.named_modules() if m is model.get_output_embeddings()), None)
@@ -93,7 +107,7 @@ def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
         missing := [target for target in targets if not any(_is_called(name, target) for name in known)]
     ) or not targets:
         stacked = {".".join(name.split(".")[-2:]) for name in experts}
-        raise TrainingError(
+        raise TargetError(
             f"no linear layer of {model.config.model_type} is called {', '.join(missing) or 'attention'}",
             f"lora.targets can be: {', '.join([*candidates, *sorted(stacked)])}",
         )

@@ -1,0 +1,1 @@
+../../container_scripts/lora_targets.py
