@@ -76,7 +76,7 @@ LINES: list[tuple[Event, str]] = [
         '"loss_on": "completion", "packs_at_once": 1, "layers": 30, "recomputed_layers": 12, "memory_bytes": '
         '19000000000, "memory_parts": {"weights": 9000000000, "head": 1000000000}, "memory_free_bytes": 23000000000, '
         '"resumed_from_step": 40, "quantized_layers": 120, "whole_layers": 1, "one_example_at_a_time": false, '
-        '"not_the_fastest_because": ""}',
+        '"not_the_fastest_because": "", "processes": 1}',
     ),
     (
         StepEvent(3, 9, 0.333333, 2.5, 0.0002, 812.5, 60.0),
@@ -171,7 +171,7 @@ RECORD_JSON = {
     "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5,
         "seconds": 10.0, "kept_step": 3, "kept_because": "highest rougeL of 4 evaluations", "score": 31.5,
         "scored_by": "rougeL", "generation_seconds": 2.5,
-        "peak_memory_bytes": 7000},
+        "peak_memory_bytes": 7000, "evaluation_seconds": 0.0, "evaluations": 0},
     "versions": {"torch": "2.9.0"},
     "merge_check": {"prompts": 2, "from_adapter": 0.001, "from_base": 0.25},
     "files": {"config.json": {"bytes": 7, "sha256": "ab12"}},
@@ -242,6 +242,7 @@ def _spelt_once() -> set[str]:
 # Words of other owners that happen to be the same: transformers' batches and metrics, our own configuration and ledger.
 _OTHERS = {
     "input_ids": {
+        "inference.py",
         "engine/batches.py",
         "engine/trainer.py",
         "engine/routes.py",
@@ -293,9 +294,9 @@ _OTHER_KEYS = {
     "backends/local/backend.py": "what each use of this machine needs",
     "backends/local/container.py": "SageMaker's files and variables",
     "card.py": "metadata of the hub's model cards",
+    "backends/local/openai.py": "requests and answers of OpenAI's protocol",
     "backends/local/guard.py": "HTTP headers and ASGI messages",
     "cli/arguments.py": "verbs",
-    "commands/evaluate.py": "rows of answers and of scored summaries",
     "commands/predict_file.py": "rows of the user's files",
     "config/": "keys of the YAML file",
     "context.py": "keys of the YAML file",
@@ -316,6 +317,7 @@ _OTHER_KEYS = {
     "model_source.py": "tokenizer_config.json of transformers",
     "pages/": "names that people read",
     "resources.py": "its own records, by column",
+    "scoring/kept.py": "rows of the files of evaluations",
     "scoring/judge.py": "requests and answers of OpenAI's protocol",
     "ui/": "names that people read",
     "engine/arguments.py": "flags of the training script",
