@@ -162,7 +162,7 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
 def run(
     run: "RunContext",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint up.")] = False,
-    yes: Yes = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="For scripts: run asks nothing in any case.")] = False,
 ) -> object:
     """Run all verbs: prepare, train, deploy, evaluate, predict a sample, teardown."""
     from lorasum.commands.run import run as run_all
