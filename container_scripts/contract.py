@@ -43,6 +43,10 @@ CODE_FOLDER: Final = "code"
 """In an artifact's folder: what serves it."""
 
 # Channels: folders below /opt/ml/input/data.
+ANSWERS_FOLDER: Final = "answers"
+"""Of a batch job's artifact: its answers, in files of the names of the files of prompts."""
+PROGRAM: Final = "LORASUM_PROGRAM"
+"""Variable: the container script that start.py becomes; default: train.py."""
 CHANNEL_TRAINING: Final = "training"
 CHANNEL_MODEL: Final = "model"
 CHANNEL_CODE: Final = "code"

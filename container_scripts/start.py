@@ -1,4 +1,5 @@
-"""First process of a SageMaker training container: installs the pinned versions, reads the token, becomes train.py.
+"""First process of a SageMaker training container: installs the pinned versions, reads the token, becomes train.py
+(or answer.py, in a batch job).
 
 Standard library only, until the pinned versions are there. It turns into train.py rather than calling it, so that the
 SIGTERM of a stopped job reaches the training script.
@@ -50,7 +51,8 @@ def main() -> None:
             **keys,
         }
         flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
-        os.execve(sys.executable, [sys.executable, str(HERE / "train.py"), *arguments(flags)], environ)  # noqa: S606
+        program = str(HERE / os.environ.get(contract.PROGRAM, "train.py"))
+        os.execve(sys.executable, [sys.executable, program, *arguments(flags)], environ)  # noqa: S606
     except Exception as error:
         message, hint = f"the container could not be made ready: {error}", getattr(error, "hint", "")
         print(f"error: {message}\nhint: {hint}", file=sys.stderr)

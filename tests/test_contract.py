@@ -290,6 +290,7 @@ def test_no_key_column_file_or_variable_is_spelt_outside_the_contract() -> None:
 # Modules whose mappings have the keys of somebody else's format, or keys that no record has. Elsewhere a record is read
 # and written as a record: a key that is written as a string would not follow when its field gets another name.
 _OTHER_KEYS = {
+    "answer.py": "rows of prompts and answers",
     "backends/sagemaker/": "AWS's requests and answers",
     "backends/local/backend.py": "what each use of this machine needs",
     "backends/local/container.py": "SageMaker's files and variables",
@@ -297,7 +298,6 @@ _OTHER_KEYS = {
     "backends/local/openai.py": "requests and answers of OpenAI's protocol",
     "backends/local/guard.py": "HTTP headers and ASGI messages",
     "cli/arguments.py": "verbs",
-    "commands/predict_file.py": "rows of the user's files",
     "config/": "keys of the YAML file",
     "context.py": "keys of the YAML file",
     "data/chats/": "JSON of chat apps",
@@ -311,6 +311,7 @@ _OTHER_KEYS = {
     "ledger.py": "columns of the ledger's table",
     "ledger_file.py": "details of ledgers of earlier versions",
     "lifecycle/answers.py": "rows of answers",
+    "lifecycle/row_files.py": "rows of the user's files",
     "lifecycle/planning.py": "flags of the training script",
     "lifecycle/trials.py": "keys of the YAML file",
     "lifecycle/serving.py": "the request that serving containers take",

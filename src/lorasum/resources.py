@@ -120,6 +120,15 @@ class TrainingJob(Resource):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchJob(Resource):
+    """A job that summarises a file of rows; `location` is the backend's address of it."""
+
+    kind: ClassVar[str] = "batch_job"
+
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint(Resource):
     """An endpoint.
 
@@ -190,7 +199,7 @@ def parse(columns: Mapping[str, object], stored: str) -> Resource:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    kinds: dict[str, type[Resource]] = {kind.kind: kind for kind in (Dataset, TrainingJob, Endpoint)}
+    kinds: dict[str, type[Resource]] = {kind.kind: kind for kind in (Dataset, TrainingJob, BatchJob, Endpoint)}
     kind = str(columns["kind"])
     try:
         if kind not in kinds:

@@ -26,6 +26,8 @@ class TrainSpec:
         base_as_trained: whether it is then asked with the prompt of the training, although it has a chat format.
         processes: how many processes train together. They decide nothing about the name either.
         report_to: trackers that get the job's figures. They decide nothing about the name either.
+        program: the container script that the job runs.
+        artifact: folder or URI of an artifact, which the job gets in the place of a base model.
     """
 
     run: str
@@ -38,6 +40,8 @@ class TrainSpec:
     base_as_trained: bool = False
     processes: int = 1
     report_to: tuple[str, ...] = ()
+    program: str = "train.py"
+    artifact: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The verbs of an endpoint: deploy, predict, evaluate, teardown; and run, which is all verbs."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ def deploy(
     app,
     "lorasum predict -c configs/quickstart.yaml --sample\n\n"
     "lorasum predict -c configs/quickstart.yaml < chat.txt\n\n"
-    "lorasum predict -c configs/quickstart.yaml --input chats.jsonl --output summaries.jsonl",
+    "lorasum predict -c configs/quickstart.yaml --input chats.jsonl --output summaries.jsonl --batch",
 )
 def predict(
     run: "RunContext",
@@ -52,11 +53,16 @@ def predict(
     source: Annotated[Path | None, typer.Option("--input", metavar="ROWS", help="Many dialogues.")] = None,
     target: Annotated[Path | None, typer.Option("--output", metavar="JSONL", help="Their summaries.")] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once, for --input.")] = 1,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Have --input summarised by a job of its own; it needs no endpoint.")
+    ] = False,
+    yes: Yes = False,
     sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,
 ) -> object:
     """Summarise one dialogue (--text, --file, --sample or stdin), or all rows of a file (--input)."""
     from lorasum.commands.dialogue import given_dialogue
     from lorasum.commands.predict import predict_sample, predict_text
+    from lorasum.commands.predict_batch import predict_batch, to_be_spent
     from lorasum.commands.predict_file import predict_file
 
     given = {"--text": text, "--file": file, "--input": source, "--sample": sample or None}
@@ -65,6 +71,12 @@ def predict(
         raise LorasumError(f"{' and '.join(names)} do not go together", "give one of them")
     if (source is None) != (target is None):
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
+    if batch and not source:
+        raise LorasumError("--batch goes with --input and --output", "give both")
+    if source and target and batch:
+        if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
+            confirm("Start it?", [what])
+        return predict_batch(run, source, target)
     if source and target:
         return predict_file(run, source, target, concurrency)
     return predict_sample(run) if sample else predict_text(run, given_dialogue(text, file, run))

@@ -201,6 +201,11 @@ def _answers(summarizer: Summarizer, dialogues: Mapping[int, str], places: Seque
     return {place: Answer(summary) for place, summary in zip(places, summaries, strict=True)}
 
 
+def answers_of(file: Path) -> dict[int, Answer]:
+    """The answers of a file, by place."""
+    return dict(_lines(file))
+
+
 def _text(some: Mapping[int, Answer]) -> bytes:
     return "".join(json.dumps({"row": place, **answer.as_row()}) + "\n" for place, answer in some.items()).encode()
 

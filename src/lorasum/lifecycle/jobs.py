@@ -17,7 +17,7 @@ from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.standing import standing
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
 
-_RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
+RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
 
 
 class StartedJob(NamedTuple):
@@ -75,7 +75,7 @@ def reconcile(held: HeldRun, name: str, done: DoneEvent | None = None) -> JobSta
         raise LorasumError(f"the ledger knows no training_job {name!r} of run {held.name!r}", "run `lorasum status`")
     job = backend.find_training(held.name, name)
     state = backend.training_state(job) if job else JobState("absent")
-    now: ResourceState = _RECORDED.get(state.status, "failed")
+    now: ResourceState = RECORDED.get(state.status, "failed")
     judged = replace(row, state=now, location=job.location) if job else replace(row, state=now, warm=False)
     if job and now != "live":
         judged = replace(judged, warm=backend.is_warm(job), usd_total=backend.training_usd(job))

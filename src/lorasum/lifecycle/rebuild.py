@@ -12,11 +12,11 @@ from lorasum.backends.records import EndpointState, JobRef
 from lorasum.contract import ArtifactRecord
 from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError
-from lorasum.lifecycle import jobs
+from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.reconcile import reconcile
-from lorasum.resources import Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
+from lorasum.resources import BatchJob, Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
 
 UNKNOWN_ORIGIN = Origin(template="")
 
@@ -70,6 +70,9 @@ def _jobs(held: HeldRun) -> list[str]:
     live = {running.name for running in held.backend.live(held.name) if running.kind == "training_job"}
     done = []
     for job in held.backend.training_jobs(held.name):
+        if batches.is_batch(held.name, job.name):
+            done += _batch_job(held, job)
+            continue
         row = held.ledger.find(TrainingJob, held.name, job.name)
         if row and (row.is_open or job.name not in live):
             done += _elsewhere(held, row)
@@ -105,6 +108,13 @@ def _endpoints(held: HeldRun) -> list[str]:
         held.ledger.save(_served(held, state, held.ledger.intend(_unseen(held, running.name, state))))
         done.append(f"recorded endpoint {running.name}, {state.status}")
     return done
+
+
+def _batch_job(held: HeldRun, job: JobRef) -> list[str]:
+    if held.ledger.find(BatchJob, held.name, job.name):
+        return []
+    state = batches.reconcile(held, held.ledger.intend(batches.row_of(held, job.name, job)))
+    return [f"recorded batch job {job.name}, {state.status}"]
 
 
 def _elsewhere(held: HeldRun, row: Resource) -> list[str]:

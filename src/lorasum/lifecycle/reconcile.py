@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from lorasum.lifecycle import endpoints, jobs
+from lorasum.lifecycle import batches, endpoints, jobs
 from lorasum.lifecycle.lock import HeldRun
-from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable
+from lorasum.resources import BatchJob, Endpoint, Resource, TrainingJob, Unreadable
 
 
 def reconcile(held: HeldRun, row: Resource) -> None:
@@ -14,6 +14,8 @@ def reconcile(held: HeldRun, row: Resource) -> None:
     """
     if isinstance(row, TrainingJob):
         jobs.reconcile(held, row.name)
+    elif isinstance(row, BatchJob):
+        batches.reconcile(held, row)
     elif isinstance(row, Endpoint):
         endpoints.reconcile(held, row)
     elif isinstance(row, Unreadable) and not _runs(held, row):
@@ -23,7 +25,7 @@ def reconcile(held: HeldRun, row: Resource) -> None:
 def _runs(held: HeldRun, row: Unreadable) -> bool:
     if row.stored_kind == Endpoint.kind:
         return held.backend.endpoint_state(held.name, row.name).status != "absent"
-    if row.stored_kind == TrainingJob.kind:
+    if row.stored_kind in (TrainingJob.kind, BatchJob.kind):
         job = held.backend.find_training(held.name, row.name)
         return job is not None and (held.backend.training_state(job).status == "running" or held.backend.is_warm(job))
     return any(running.name == row.name for running in held.backend.live(held.name))

@@ -83,7 +83,7 @@ class LocalBackend:
             )
         root = folder / "ml"
         command = [
-            str(self._scripts / container.ENTRY_POINT),
+            str(self._scripts / spec.program),
             *container.arguments(container.hyperparameters(root, spec)),
         ]
         try:

@@ -27,7 +27,6 @@ from lorasum.contract import (
 )
 from lorasum.files import make_folder, write_file
 
-ENTRY_POINT = "train.py"
 _HOST = "algo-1"
 _GROUP = "homogeneousCluster"
 _OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -84,10 +83,10 @@ def environment(root: Path, spec: TrainSpec, scripts: Path, environ: Mapping[str
         "output_failure": str(root / "output" / FAILURE_FILE),
         "output_intermediate_dir": str(root / "output" / "intermediate"),
         "source_dir": str(scripts),
-        "entry_script": ENTRY_POINT,
+        "entry_script": spec.program,
         "module_dir": str(scripts),
-        "module_name": ENTRY_POINT.removesuffix(".py"),
-        "user_entry_point": ENTRY_POINT,
+        "module_name": spec.program.removesuffix(".py"),
+        "user_entry_point": spec.program,
         "user_args": arguments(flags),
         "host_count": 1,
         "current_host_rank": 0,
@@ -176,8 +175,8 @@ def metrics_file(root: Path) -> Path:
 
 
 def _channels(spec: TrainSpec) -> dict[str, Path]:
-    channels = {CHANNEL_TRAINING: spec.dataset}
-    return channels | ({CHANNEL_MODEL: spec.model.path} if spec.model.path else {})
+    model = Path(spec.artifact) if spec.artifact else spec.model.path
+    return {CHANNEL_TRAINING: spec.dataset} | ({CHANNEL_MODEL: model} if model else {})
 
 
 def _input_data_config(spec: TrainSpec) -> dict[str, Any]:

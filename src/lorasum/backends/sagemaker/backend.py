@@ -76,7 +76,8 @@ class SageMakerBackend:
         return jobs.request(self._session, spec, place)
 
     def start_training(self, spec: TrainSpec) -> JobRef:
-        if self._config.network_isolation and not (spec.model.path or self._config.model_cache):
+        needs_hub = not (spec.artifact or spec.model.path or self._config.model_cache)
+        if self._config.network_isolation and needs_hub:
             raise ConfigError(
                 f"with sagemaker.network_isolation the container cannot download {spec.model.id}",
                 "set sagemaker.model_cache: true, or give model.id as a local folder: its weights travel through S3",

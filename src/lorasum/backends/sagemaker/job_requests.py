@@ -15,6 +15,7 @@ from lorasum.contract import (
     HUB_TOKEN_ARN,
     MAX_SECONDS,
     NO_NETWORK,
+    PROGRAM,
     REPORT_TO,
     TENSORBOARD_FOLDER,
     TRACKER_KEYS_ARN,
@@ -65,7 +66,7 @@ def training_request(
         # Compressing 14 GB would hold the GPU for half an hour.
         "OutputDataConfig": {"S3OutputPath": artifacts, "CompressionType": "NONE"},
         "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
-        "ResourceConfig": _resources(config),
+        "ResourceConfig": _resources(config, 1 if spec.artifact else config.instance_count),
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds, **_longest_wait(config)},
         "EnableManagedSpotTraining": config.spot,
         "EnableNetworkIsolation": config.network_isolation,
@@ -105,9 +106,9 @@ def release_request(name: str) -> dict[str, Any]:
     return {"TrainingJobName": name, "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
 
 
-def _resources(config: SageMakerConfig) -> dict[str, Any]:
+def _resources(config: SageMakerConfig, count: int) -> dict[str, Any]:
     """The instances, of the config's type or of the first type of its list that is free."""
-    resources: dict[str, Any] = {"InstanceCount": config.instance_count, "VolumeSizeInGB": config.volume_size_gb}
+    resources: dict[str, Any] = {"InstanceCount": count, "VolumeSizeInGB": config.volume_size_gb}
     if config.keep_alive_minutes:
         resources["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
     if not config.training_instance_alternatives:
@@ -128,6 +129,8 @@ def _variables(config: SageMakerConfig, spec: TrainSpec, seconds: int) -> dict[s
         variables |= {BASE_SECONDS: str(spec.base_seconds), MAX_SECONDS: str(seconds)}
         if spec.base_as_trained:
             variables[BASE_AS_TRAINED] = "1"
+    if spec.artifact:
+        variables[PROGRAM] = spec.program
     if config.network_isolation:
         variables[NO_NETWORK] = "1"
     if config.hub_token_secret:

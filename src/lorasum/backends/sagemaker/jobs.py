@@ -71,7 +71,7 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
         return _reference(spec.job_name, attempts[-1])
     use: InstanceUse = "spot training job" if session.config.spot else "training job"
     types = session.config.training_instance_types
-    check_quotas(session, types, use, session.config.instance_count)
+    check_quotas(session, types, use, 1 if spec.artifact else session.config.instance_count)
     if len(types) > 1:
         report.step(f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's")
     if session.config.keep_alive_minutes:
@@ -79,7 +79,9 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     run_place = place(session, spec.run)
     channels = channels_of(session.config, spec)
     uris = uris_of(channels, run_place)
-    if model_cache.wants(session, spec.model):
+    if spec.artifact:
+        uris[CHANNEL_MODEL] = spec.artifact
+    elif model_cache.wants(session, spec.model):
         uris[CHANNEL_MODEL] = model_cache.filled(session, run_place.layout, spec.model, report)
     last = attempt_number(attempts[-1].training_job_name, spec.job_name) if attempts else 0
     name = attempt_name(spec.job_name, last + 1)

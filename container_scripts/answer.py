@@ -1,0 +1,113 @@
+"""Answers a file of many prompts, as a job without a server.
+
+    python answer.py --checkpoint_dir C --max_new_tokens N --temperature T
+
+SM_CHANNEL_TRAINING holds the prompts in shards, each a JSON Lines file of {"row": number, "prompt": text}, and
+SM_CHANNEL_MODEL the artifact. The answers are appended to files of the same names in C: {"row": number, "summary":
+text}, or `error` of a prompt that cannot be answered. So a job that was stopped goes on where it was. At the end they
+are copied to the folder `answers` of SM_MODEL_DIR, and then its record is written.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import inference
+from contract import (
+    ANSWERS_FOLDER,
+    MAX_PROMPTS,
+    RECORD_FILE,
+    SM_CHANNEL_MODEL,
+    SM_CHANNEL_TRAINING,
+    SM_MODEL_DIR,
+    SM_OUTPUT_DATA_DIR,
+    SM_OUTPUT_DIR,
+    StepEvent,
+    read_refusal,
+)
+from engine.failure import write_failure
+from engine.metrics import Metrics
+from request import Request, RequestError
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer all shards. Returns the exit status; the reason of a failure is in `failure`."""
+    parser = argparse.ArgumentParser(description="Answer the prompts of a file.")
+    parser.add_argument("--checkpoint_dir", required=True, type=Path)
+    parser.add_argument("--max_new_tokens", required=True, type=int)
+    parser.add_argument("--temperature", required=True, type=float)
+    args = parser.parse_args(arguments)
+    shards = sorted(Path(os.environ[SM_CHANNEL_TRAINING]).glob("*.jsonl"))
+    parameters = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature}
+    try:
+        _answer_all(shards, args.checkpoint_dir, parameters)
+        _leave(args.checkpoint_dir, shards, Path(os.environ[SM_MODEL_DIR]))
+    except Exception as error:
+        write_failure(Path(os.environ[SM_OUTPUT_DIR]), error)
+        raise
+    return 0
+
+
+def _answer_all(shards: Sequence[Path], answered: Path, parameters: dict[str, float]) -> None:
+    metrics = Metrics(Path(os.environ[SM_OUTPUT_DATA_DIR]))
+    inference.stop_when(lambda: False)  # nobody waits, and nobody leaves
+    model = inference.model_fn(os.environ[SM_CHANNEL_MODEL])
+    total = sum(1 for shard in shards for _ in _rows(shard))
+    done, began, fresh = 0, time.monotonic(), 0
+    for shard in shards:
+        _end_last_line(answered / shard.name)
+        known = {row["row"] for row in _rows(answered / shard.name)}
+        done += len(known)
+        missing = sorted((row for row in _rows(shard) if row["row"] not in known), key=lambda row: len(row["prompt"]))
+        with (answered / shard.name).open("a", encoding="utf-8") as file:
+            for start in range(0, len(missing), MAX_PROMPTS):
+                some = missing[start : start + MAX_PROMPTS]
+                file.writelines(json.dumps(answer) + "\n" for answer in _answers(model, some, parameters))
+                file.flush()
+                done, fresh = done + len(some), fresh + len(some)
+                left = (total - done) * (time.monotonic() - began) / fresh
+                metrics.emit(StepEvent(done, total, done / total, None, 0.0, 0.0, left))
+
+
+def _answers(model: inference.Served, rows: Sequence[Row], parameters: dict[str, float]) -> list[Row]:
+    request = Request(tuple(row["prompt"] for row in rows), are_dialogues=False, parameters=parameters)
+    try:
+        found = inference.predict_fn(request, model)
+    except RequestError as error:
+        if len(rows) == 1:
+            return [{"row": rows[0]["row"], "error": read_refusal(str(error)) or str(error)}]
+        return [answer for row in rows for answer in _answers(model, [row], parameters)]
+    return [{"row": row["row"], "summary": one["generated_text"]} for row, one in zip(rows, found, strict=True)]
+
+
+def _leave(answered: Path, shards: Sequence[Path], model: Path) -> None:
+    """Put the answers where artifacts are, and the record last."""
+    (model / ANSWERS_FOLDER).mkdir(parents=True, exist_ok=True)
+    for shard in shards:
+        shutil.copyfile(answered / shard.name, model / ANSWERS_FOLDER / shard.name)
+    (model / RECORD_FILE).write_text(json.dumps({"answers": len(shards)}), encoding="utf-8")
+
+
+def _rows(file: Path) -> Iterator[Row]:
+    if file.exists():
+        with file.open(encoding="utf-8") as lines:
+            yield from (json.loads(line) for line in lines)
+
+
+def _end_last_line(file: Path) -> None:
+    """Remove an incomplete last line, of a process that was killed."""
+    if file.exists():
+        content = file.read_bytes()
+        os.truncate(file, content.rfind(b"\n") + 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Predict a file by a job: no endpoint is needed, and its instance is gone at the end. An interrupted job resumes."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from lorasum.backends.records import JobRef, TrainSpec
+from lorasum.context import RunContext
+from lorasum.contract import ANSWERS_FOLDER, StepEvent, fill_template
+from lorasum.errors import BackendError, InterruptedRunError
+from lorasum.files import maker_lock, new_folder, open_file, writing
+from lorasum.lifecycle import batches, jobs
+from lorasum.lifecycle.answers import Answer, answers_of
+from lorasum.lifecycle.ceilings import Ceiling
+from lorasum.lifecycle.chosen import chosen_job
+from lorasum.lifecycle.costs import limit_note, price_note
+from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, predictions, write_output
+from lorasum.model_source import ModelRef
+from lorasum.reporting import Silent
+from lorasum.resources import BatchJob, TrainingJob
+from lorasum.results import BatchPrediction
+
+_SHARD_ROWS = 5000
+"""Rows of a file of answers, which are put in order in memory."""
+
+
+def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = None) -> BatchPrediction:  # noqa: A002
+    """Summarise every row of `input` into the JSONL file `output`, as `predict_file` does, by a job of its own.
+
+    The job's name is a hash of the rows, the model and how it is asked. So the same command follows a job that runs,
+    resumes one that was stopped, and takes the answers of one that has completed.
+
+    Args:
+        job: the training job whose model answers; default: the newest of this config.
+
+    Raises:
+        DataError: a row cannot be used; nothing was started.
+        LorasumError: nothing is trained, or `output` cannot be written.
+        InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
+        BackendError: the job could not be started, failed or was stopped.
+    """
+    began = time.monotonic()
+    check_output(input, output)
+    with as_file(input, run.name) as source:
+        rows = Rows(source, run.config.data, lambda name, text: run.reporter.step(f"{name}: {text}"))
+        model = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
+        key = _key(run, model, rows.digest)
+        shards = _shards(run, model, rows, key)
+        reference = _answered(run, _spec(run, model, shards, batches.name_of(run.name, key)))
+        with writing(output, AGAIN):
+            copy = predictions(run.name) / f"answers-{key}"
+            folder = run.backend.fetch_artifact(reference, copy, f"{ANSWERS_FOLDER}/") / ANSWERS_FOLDER
+            target = output if is_stream(output) else output.resolve()
+            failures = write_output(rows, _in_order(folder, rows.count), target)
+            shutil.rmtree(shards)
+            shutil.rmtree(copy, ignore_errors=True)
+    return BatchPrediction(str(input), str(output), rows.count, time.monotonic() - began, failures)
+
+
+def to_be_spent(run: RunContext) -> str:
+    """What a batch job costs, in a line; empty where nothing is paid for."""
+    price = run.backend.usd_per_hour("training_job")
+    if price == 0:
+        return ""
+    limit = Ceiling.of(run.config).seconds(price, 0.0, Silent())
+    return f"start a batch job{price_note(price)}{limit_note(limit, price)}"
+
+
+def _key(run: RunContext, model: TrainingJob, rows: str) -> str:
+    asked = run.config.predict
+    decides = [model.artifact, model.origin.template, asked.max_new_tokens, asked.temperature, rows]
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
+
+
+def _shards(run: RunContext, model: TrainingJob, rows: Rows, key: str) -> Path:
+    """The folder of the prompts, in files of as many rows as fit into memory; made once."""
+    folder = predictions(run.name) / f"rows-{key}"
+    with maker_lock(folder, lambda: run.reporter.step("waiting for another process that writes these rows")):
+        if not folder.is_dir():
+            with new_folder(folder) as made:
+                _write_shards(model, rows, made)
+    return folder
+
+
+def _write_shards(model: TrainingJob, rows: Rows, folder: Path) -> None:
+    file = None
+    try:
+        for place, row in enumerate(rows):
+            if place % _SHARD_ROWS == 0:
+                if file:
+                    file.close()
+                file = open_file(folder / f"{place // _SHARD_ROWS:05}.jsonl", "w")
+            prompt = fill_template(model.origin.template, row.dialogue, model.origin.control_tokens)
+            assert file, "the first row opens the first file"  # noqa: S101
+            file.write(json.dumps({"row": place, "prompt": prompt}) + "\n")
+    finally:
+        if file:
+            file.close()
+
+
+def _spec(run: RunContext, model: TrainingJob, shards: Path, name: str) -> TrainSpec:
+    asked = run.config.predict
+    return TrainSpec(
+        run=run.name,
+        job_name=name,
+        model=ModelRef(model.artifact, None),
+        dataset=shards,
+        hyperparameters={"max_new_tokens": str(asked.max_new_tokens), "temperature": str(asked.temperature)},
+        program="answer.py",
+        artifact=model.artifact,
+    )
+
+
+def _answered(run: RunContext, spec: TrainSpec) -> JobRef:
+    """The job, once it has completed."""
+    try:
+        with run.hold() as held:
+            reference = batches.start(held, spec, Ceiling.of(run.config))
+        for event in run.backend.follow_training(reference):
+            if isinstance(event, StepEvent):
+                run.reporter.progress("summarising", event.step, event.steps)
+    except KeyboardInterrupt:
+        _interrupted(run, spec.job_name)
+    with run.hold() as held:
+        row = run.ledger.find(BatchJob, run.name, spec.job_name) or held.ledger.intend(
+            batches.row_of(held, spec.job_name, reference)
+        )
+        state = batches.reconcile(held, row)
+    if state.status != "completed":
+        why = f": {state.reason}" if state.reason else ""
+        raise BackendError(
+            f"batch job {spec.job_name} has not completed{why}",
+            state.hint or "the same command goes on with the rows that have no answer",
+        )
+    return reference
+
+
+def _interrupted(run: RunContext, name: str) -> NoReturn:
+    if not run.backend.stops_on_interrupt:
+        raise InterruptedRunError(
+            f"no longer following batch job {name}, which goes on if it was started",
+            "the same command follows it again; `lorasum teardown` stops it",
+        )
+    with run.hold() as held:
+        jobs.stop(held, name)
+        if row := run.ledger.find(BatchJob, run.name, name):
+            batches.reconcile(held, row)
+    raise InterruptedRunError(f"batch job {name} was stopped", "the same command goes on where it was")
+
+
+def _in_order(folder: Path, count: int) -> Iterator[Answer]:
+    for first in range(0, count, _SHARD_ROWS):
+        file = folder / f"{first // _SHARD_ROWS:05}.jsonl"
+        found = answers_of(file)
+        for place in range(first, min(first + _SHARD_ROWS, count)):
+            if place not in found:
+                raise BackendError(
+                    f"{file} has no answer to row {place + 1}", "delete the batch job's folder, and ask again"
+                )
+            yield found[place]
