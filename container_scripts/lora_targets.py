@@ -8,7 +8,7 @@ The container imports this file as `lora_targets`, and the client, where it has 
 """
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -43,8 +43,8 @@ def targets_of(model: Any, requested: tuple[str, ...], dropout: float, dora: boo
     return targets
 
 
-def is_linear(module: torch.nn.Module) -> bool:
-    """Whether a module is a linear layer: PyTorch's, a subclass of it, or GPT-2's transposed Conv1D."""
+def is_linear(module: torch.nn.Module) -> TypeGuard[torch.nn.Linear]:
+    """Whether a module is a linear layer: PyTorch's, a subclass of it, or GPT-2's Conv1D (a transposed weight)."""
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, torch.nn.Linear | Conv1D)
@@ -60,7 +60,7 @@ def stacked_experts(model: Any) -> dict[str, torch.Tensor]:
     }
 
 
-def target_layers(model: Any, targets: Collection[str]) -> dict[str, Any]:
+def target_layers(model: Any, targets: Collection[str]) -> dict[str, torch.nn.Linear]:
     """The linear layers that `targets` name, by their path."""
     return {
         name: module
