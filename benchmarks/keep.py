@@ -93,6 +93,7 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
     from lorasum.reporting import Silent
 
     overrides = [f"data.train={files['train']}", f"data.test={files['choose']}", f"training.evaluate={METRIC}"]
+    overrides += ["data.max_length=1024"]  # as some dialogues need
     overrides += [f"training.epochs={arguments.epochs}", f"training.evaluate_dialogues={arguments.choose}"]
     config = load_config(ROOT / "configs" / "quickstart.yaml", overrides)
     ledger = _prepare(config)

@@ -67,14 +67,14 @@ def account(make: Callable[..., Account]) -> Iterator[Callable[..., Account]]:
 def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers do nothing, at once: for tests of what the service and lorasum do with them.
 
-    A job whose targets no model has fails. An endpoint fails whose artifact's code does.
+    A job with FlexAttention fails. An endpoint fails whose artifact's code does.
     """
     stub_containers(monkeypatch.setattr)
 
     def run(job: stand_in_jobs.Job, root: Path, began: float) -> int:
-        if "nothing_like_it" not in json.dumps(job.request["HyperParameters"]):
+        if '"flex"' not in json.dumps(job.request["HyperParameters"]):
             return stub_job(job, root, began)
-        (root / "ml" / "output" / "failure").write_text("no module is named nothing_like_it")
+        (root / "ml" / "output" / "failure").write_text("FlexAttention trains on a GPU only")
         return 1
 
     class Server(StubServer):

@@ -22,7 +22,7 @@ WARM_POOLS = [f"ml.g5.{size}xlarge for training warm pool usage" for size in (2,
 def test_the_cost_of_a_job_without_a_known_price_is_unknown(account: Callable[..., Account], prepared: Made) -> None:
     there = account(made=prepared)
     there.aws.faults = [Fault("pricing", "denied")]
-    there.fail("train", *BAD, "--set", "sagemaker.training_instance_type=ml.p5.48xlarge")
+    there.fail("train", *BAD, "--set", "sagemaker.training_instance_type=ml.g6e.xlarge")
     assert (there.job()["state"], there.job()["usd"]) == ("failed", None)
     assert "unknown" in there.run("status").stdout
 

@@ -29,7 +29,7 @@ training: {{max_steps: {steps}, learning_rate: 1e-2, checkpoint_minutes: 0.01}}
 predict: {{max_new_tokens: 8, batch_size: 2}}
 sagemaker: {{bucket: {bucket}, role: {role}}}
 """
-BAD = ("--set", "lora.targets=[nothing_like_it]")
+BAD = ("--set", "training.engine.attention=flex")
 """Makes a training job fail."""
 
 

@@ -80,9 +80,9 @@ def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
 
 def _trials(run: RunContext) -> list[RunContext]:
     """The trials of the run's sweep: those on record, or where the ledger cannot be read, those of the config."""
-    with _usable_ledger(run) as usable:
-        names = trial_runs(usable.ledger, run.name)
-    if usable is not run and run.config.sweep:
+    with usable(run.ledger, lambda _: None) as ledger:  # the teardown of the run itself warns
+        names = trial_runs(ledger, run.name)
+    if ledger is not run.ledger and run.config.sweep:
         names = [one.run for one in trials(run.config)]
     return [run.trial(name) for name in names]
 
