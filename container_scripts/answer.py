@@ -33,7 +33,7 @@ from contract import (
 )
 from engine.failure import write_failure
 from engine.metrics import Metrics
-from request import Request, RequestError
+from request import RequestError
 
 Row = dict[str, Any]
 
@@ -78,14 +78,13 @@ def _answer_all(shards: Sequence[Path], answered: Path, parameters: dict[str, fl
 
 
 def _answers(model: inference.Served, rows: Sequence[Row], parameters: dict[str, float]) -> list[Row]:
-    request = Request(tuple(row["prompt"] for row in rows), are_dialogues=False, parameters=parameters)
-    try:
-        found = inference.predict_fn(request, model)
-    except RequestError as error:
-        if len(rows) == 1:
-            return [{"row": rows[0]["row"], "error": read_refusal(str(error)) or str(error)}]
-        return [answer for row in rows for answer in _answers(model, [row], parameters)]
-    return [{"row": row["row"], "summary": one["generated_text"]} for row, one in zip(rows, found, strict=True)]
+    found = inference.answer_each([row["prompt"] for row in rows], model, parameters)
+    return [
+        {"row": row["row"], "error": read_refusal(str(one)) or str(one)}
+        if isinstance(one, RequestError)
+        else {"row": row["row"], "summary": one}
+        for row, one in zip(rows, found, strict=True)
+    ]
 
 
 def _leave(answered: Path, shards: Sequence[Path], model: Path) -> None:

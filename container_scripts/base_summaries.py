@@ -28,7 +28,7 @@ from contract import (
 )
 from engine.arguments import Folders
 from gpu import fastest_dtype
-from request import Request, RequestError
+from request import RequestError
 
 if TYPE_CHECKING:
     import torch
@@ -133,16 +133,9 @@ def _summaries(
 
 def _answers(served: Any, prompts: list[str], generation: Mapping[str, float]) -> Iterator[list[str]]:
     """Summaries of the prompts, some at a time, in order. A refused prompt has an empty one, as in `evaluate`."""
-
-    def ask(some: list[str]) -> list[str]:
-        try:
-            request = Request(tuple(some), are_dialogues=False, parameters=generation)
-            return [answer["generated_text"] for answer in inference.predict_fn(request, served)]
-        except RequestError:
-            return [""] if len(some) == 1 else [summary for one in some for summary in ask([one])]
-
     for start in range(0, len(prompts), _AT_ONCE):
-        yield ask(prompts[start : start + _AT_ONCE])
+        answers = inference.answer_each(prompts[start : start + _AT_ONCE], served, generation)
+        yield ["" if isinstance(answer, RequestError) else answer for answer in answers]
 
 
 def _write(path: Path, summaries: BaseSummaries) -> None:

@@ -25,8 +25,8 @@ from rows import AbandonedError, Row, TooLargeError
 from scheduling import Scheduler
 
 __all__ = [
-    "AbandonedError", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn", "predict_fn", "rows_of",
-    "scheduler", "stop_when",
+    "AbandonedError", "answer_each", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn", "predict_fn",
+    "rows_of", "scheduler", "stop_when",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -131,6 +131,22 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
     with torch.inference_mode():
         model.generator.fill(rows)
     return answers_of(rows, model)
+
+
+def answer_each(prompts: Sequence[str], model: Served, parameters: Mapping[str, float]) -> Sequence[str | RequestError]:
+    """The completion of each finished prompt, or why it has none: a prompt that is refused takes no other one with it.
+
+    Raises:
+        AbandonedError: nobody waits for them any more.
+        BrokenModelError: the model's logits are not finite.
+    """
+    try:
+        request = Request(tuple(prompts), are_dialogues=False, parameters=parameters)
+        return [answer["generated_text"] for answer in predict_fn(request, model)]
+    except RequestError as error:
+        if len(prompts) == 1:
+            return [error]
+        return [answer for prompt in prompts for answer in answer_each([prompt], model, parameters)]
 
 
 def scheduler(model: Served) -> Scheduler:
