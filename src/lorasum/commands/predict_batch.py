@@ -1,6 +1,5 @@
 """Predict a file by a job: no endpoint is needed, and its instance is gone at the end. An interrupted job resumes."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -18,7 +17,7 @@ from lorasum.lifecycle.answers import Answer, answers_of
 from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import limit_note, price_note
-from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, predictions, write_output
+from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, key_of, predictions, write_output
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
 from lorasum.resources import BatchJob, TrainingJob
@@ -48,7 +47,7 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
     with as_file(input, run.name) as source:
         rows = Rows(source, run.config.data, lambda name, text: run.reporter.step(f"{name}: {text}"))
         model = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
-        key = _key(run, model, rows.digest)
+        key = key_of(model.artifact, model.origin.template, run.config.predict, rows)
         shards = _shards(run, model, rows, key)
         reference = _answered(run, _spec(run, model, shards, batches.name_of(run.name, key)))
         with writing(output, AGAIN):
@@ -68,12 +67,6 @@ def to_be_spent(run: RunContext) -> str:
         return ""
     limit = Ceiling.of(run.config).seconds(price, 0.0, Silent())
     return f"start a batch job{price_note(price)}{limit_note(limit, price)}"
-
-
-def _key(run: RunContext, model: TrainingJob, rows: str) -> str:
-    asked = run.config.predict
-    decides = [model.artifact, model.origin.template, asked.max_new_tokens, asked.temperature, rows]
-    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
 
 
 def _shards(run: RunContext, model: TrainingJob, rows: Rows, key: str) -> Path:

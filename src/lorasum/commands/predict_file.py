@@ -4,8 +4,6 @@ Any number of rows take the memory of one window of them: the file is read three
 put the answers in order.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 from lorasum.context import RunContext
 from lorasum.files import OWN_CHOICE, writing
 from lorasum.lifecycle.answers import AnswerLog, ask
-from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, part_of, write_output
+from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, key_of, part_of, write_output
 from lorasum.lifecycle.serving import Summarizer
 from lorasum.results import BatchPrediction
 
@@ -43,20 +41,13 @@ def predict_file(run: RunContext, input: Path, output: Path, concurrency: int = 
         rows = Rows(source, run.config.data, lambda name, text: run.reporter.step(f"{name}: {text}"))
         summarizer = run.summarizer()
         output = output if is_stream(output) else output.resolve()
-        part = part_of(output, run.name, _key(summarizer, rows.digest))
+        key = key_of(summarizer.endpoint.artifact, summarizer.origin.template, summarizer.settings, rows)
+        part = part_of(output, run.name, key)
         with writing(output, AGAIN), AnswerLog(part, OWN_CHOICE) as answers:
             _answer_all(run, summarizer, rows, answers, part, concurrency)
             failures = write_output(rows, answers.in_order(), output)
             part.unlink()
     return BatchPrediction(str(input), str(output), rows.count, time.monotonic() - began, failures)
-
-
-def _key(summarizer: Summarizer, rows: str) -> str:
-    """A hash of the questions and the model. Answers are resumed only under the same key."""
-    settings = summarizer.settings
-    model = (summarizer.endpoint.artifact, summarizer.origin.template)
-    asked = [*model, settings.max_new_tokens, settings.temperature, rows]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
 
 
 def _answer_all(

@@ -12,6 +12,7 @@ from typing import IO, Final
 
 from lorasum import paths
 from lorasum.config.data import DataConfig
+from lorasum.config.schema import PredictConfig
 from lorasum.data.asked import Asked, read_asked
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import unsaid
@@ -55,6 +56,12 @@ class Rows:
         self.digest = self.digest or digest.hexdigest()
         if digest.hexdigest() != self.digest:
             raise LorasumError(f"{self._path} was changed while it was summarised", "run the same command again")
+
+
+def key_of(artifact: str, template: str, asked: PredictConfig, rows: Rows) -> str:
+    """A hash of the rows, the model and how it is asked. Answers are resumed only under the same key."""
+    decides = [artifact, template, asked.max_new_tokens, asked.temperature, rows.digest]
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:8]
 
 
 @contextmanager
