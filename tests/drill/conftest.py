@@ -10,7 +10,17 @@ import pytest
 from forks import Zygote
 from world import World, make_world
 
-_TRIED: Counter[str] = Counter()
+
+class Tried(Counter[str]):
+    """Counts by the name of the drill. LORASUM_DRILL_TABLE names a file that has them while drills go on."""
+
+    def __setitem__(self, name: str, count: int) -> None:
+        super().__setitem__(name, count)
+        if table := os.environ.get("LORASUM_DRILL_TABLE"):
+            Path(table).write_text(json.dumps(self, indent=2, sort_keys=True))
+
+
+_TRIED = Tried()
 
 
 @pytest.fixture(scope="module")  # its stubs take the place of real containers: not for other tests
@@ -22,11 +32,9 @@ def world(
 
 
 @pytest.fixture
-def tried() -> Iterator[Counter[str]]:
-    """Tests count here what they tried, by the name of the drill. LORASUM_DRILL_TABLE names a file for the counts."""
-    yield _TRIED
-    if table := os.environ.get("LORASUM_DRILL_TABLE"):
-        Path(table).write_text(json.dumps(_TRIED, indent=2, sort_keys=True))
+def tried() -> Counter[str]:
+    """Tests count here what they tried."""
+    return _TRIED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
