@@ -108,26 +108,8 @@ class Scheduler:
         """
         import torch
 
-        generator, ends = self._generator, self._generator.eos_token_ids
-
-        def stop(ids: Any, _scores: Any, **_: Any) -> Any:
-            for row, token in zip(batch.rows, ids[:, -1].tolist(), strict=True):
-                if not row.is_done:
-                    row.take(token, ends)
-            over = is_over()
-            return torch.tensor([over or row.is_done for row in batch.rows], device=ids.device)
-
         try:
-            found = generator.model.generate(
-                input_ids=batch.ids,
-                attention_mask=batch.mask,
-                max_new_tokens=max(row.new_tokens - len(row.completion) for row in batch.rows),
-                stopping_criteria=[stop],
-                logits_processor=[_refuse_broken],
-                return_dict_in_generate=True,
-                **self._cache_arguments(batch),
-                **batch.rows[0].sampling,
-            )
+            self._call_model(batch, is_over)
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             self._most = max(1, (len(batch.rows) + beside) // 2)
@@ -138,8 +120,32 @@ class Scheduler:
                 row.alone = True
             self._failed(batch, error, beside)
             return False
-        batch.generated(found.sequences, found.get("past_key_values"))
         return True
+
+    def _call_model(self, batch: Batch, is_over: Callable[[], bool]) -> None:
+        """One call of transformers' `generate`: the rows take its tokens, and the batch its keys and values."""
+        import torch
+
+        generator, ends = self._generator, self._generator.eos_token_ids
+
+        def stop(ids: Any, _scores: Any, **_: Any) -> Any:
+            for row, token in zip(batch.rows, ids[:, -1].tolist(), strict=True):
+                if not row.is_done:
+                    row.take(token, ends)
+            over = is_over()
+            return torch.tensor([over or row.is_done for row in batch.rows], device=ids.device)
+
+        found = generator.model.generate(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            max_new_tokens=max(row.new_tokens - len(row.completion) for row in batch.rows),
+            stopping_criteria=[stop],
+            logits_processor=[_refuse_broken],
+            return_dict_in_generate=True,
+            **self._cache_arguments(batch),
+            **batch.rows[0].sampling,
+        )
+        batch.generated(found.sequences, found.get("past_key_values"))
 
     def _cache_arguments(self, batch: Batch) -> dict[str, Any]:
         sharing, width = self._generator.sharing, batch.ids.shape[1]
