@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lorasum.backends.local import guard
 from lorasum.backends.local.handler import ClientLeftError, Handler, reason_of
 from lorasum.backends.local.requests import read_body, seconds_of
+from lorasum.backends.local.text_stream import TextStream
 from lorasum.contract import MAX_BODY, read_refusal
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ async def _events(
     handler: Handler, rows: list[Any], shape: Shape, gone: threading.Event, seconds: float, include_usage: bool
 ) -> AsyncIterator[str]:
     """Server-sent events: pieces of the texts as they are generated, which together are the whole answer."""
-    sent = [""] * len(rows)
+    streams = [TextStream(handler.model.tokenizer) for _ in rows]
     try:
         for place in range(len(rows)):
             if shape.is_chat:
@@ -222,11 +223,7 @@ async def _events(
         async with asyncio.timeout(seconds):
             async for row in handler.progress(rows):
                 place = rows.index(row)
-                [answer] = handler.module.answers_of([row], handler.model)
-                text = answer["generated_text"]
-                new = text[len(sent[place]) :]
-                if new and (row.is_done or not text.endswith("\ufffd")):  # else half a character
-                    sent[place] = text
+                if new := _new_text(streams[place], row, handler):
                     yield _event(shape.piece(place, new))
                 if row.is_done:
                     yield _event(shape.piece(place, "", row.finish))
@@ -237,6 +234,14 @@ async def _events(
         yield _event(_refusal(error, gone)[1])
     finally:
         gone.set()
+
+
+def _new_text(stream: TextStream, row: Any, handler: Handler) -> str:
+    """What has come to a row's text; what remains of it once the row is done."""
+    if not row.is_done:
+        return stream.more(row.completion)
+    [answer] = handler.module.answers_of([row], handler.model)
+    return stream.rest(answer["generated_text"])
 
 
 def _event(data: dict[str, Any]) -> str:

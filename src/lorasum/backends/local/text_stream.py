@@ -1,0 +1,47 @@
+"""The text of a completion in pieces, while its tokens come: a token is decoded a few times, however many follow it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class TextStream:
+    """What is new in the text of one completion. The pieces are the text without the white space around it.
+
+    A piece's tokens are decoded behind those of the piece before it, and the text of those is taken off, because what a
+    token says depends on the one in front: SentencePiece drops the space of a text's first token. A text that ends in
+    U+FFFD waits for the next token, because a character such as an emoji may be made of several. It is the method of
+    vLLM's `detokenize_incrementally` and of tokenizers' `DecodeStream`, and works with any tokenizer that can `decode`.
+
+    >>> stream = TextStream(tokenizer)
+    >>> [stream.more(ids[:end]) for end in (1, 2, 3)], stream.rest("Hi 🙂")  # 🙂 is made of the last two tokens
+    (['Hi', '', ' 🙂'], '')
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._begin = 0  # the first token of the last piece
+        self._end = 0  # the token behind it
+        self._space = ""  # decoded, and held back until something else follows
+        self._sent = 0  # characters
+
+    def more(self, ids: Sequence[int]) -> str:
+        """The text that is new with `ids`, all tokens up to now; none if the last character is not whole."""
+        end = len(ids)
+        known, text = self._decode(ids[self._begin : self._end]), self._decode(ids[self._begin : end])
+        if len(text) <= len(known) or text.endswith("\ufffd"):
+            return ""
+        self._begin, self._end = self._end, end
+        found = self._space + text[len(known) :]
+        found = found if self._sent else found.lstrip()
+        piece = found.rstrip()
+        self._space = found[len(piece) :]
+        self._sent += len(piece)
+        return piece
+
+    def rest(self, whole: str) -> str:
+        """What of the whole text is in no piece, such as a last character that is not whole."""
+        return whole[self._sent :]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text

@@ -1,0 +1,90 @@
+"""The pieces of a text, of tokenizers that write characters outside their vocabulary in bytes, each in another way."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorasum.backends.local.text_stream import TextStream
+
+TEXT = "  Ana 🙂 and Béla 👩‍👩‍👧‍👦 met\n\n  at 東京駅 ...  twice "
+
+
+def byte_level(folder: Path) -> Any:
+    """As of GPT-2, BLOOM and Llama 3."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def byte_fallback(_folder: Path) -> Any:
+    """As of Llama 2, Mistral and Gemma: SentencePiece's, where the first space of a text is none of it."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *map(chr, range(33, 127))]
+    bpe = Tokenizer(
+        models.BPE({token: number for number, token in enumerate(tokens)}, [], unk_token="<unk>", byte_fallback=True)
+    )
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>", eos_token="</s>")
+
+
+@pytest.fixture(scope="module", params=[byte_level, byte_fallback])
+def tokenizer(request: pytest.FixtureRequest, tiny_tokenizer_dir: Path) -> Any:
+    return request.param(tiny_tokenizer_dir)
+
+
+def whole(tokenizer: Any, ids: list[int]) -> str:
+    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text.strip()
+
+
+def pieces(tokenizer: Any, ids: list[int]) -> list[str]:
+    stream = TextStream(tokenizer)
+    found = [stream.more(ids[:end]) for end in range(1, len(ids) + 1)]
+    return [*found, stream.rest(whole(tokenizer, ids))]
+
+
+@given(text=st.text() | st.text("é🙂👩‍👧東 \na\ufffd"))
+def test_the_pieces_of_any_text_are_the_text_decoded_whole(tokenizer: Any, text: str) -> None:
+    ids = tokenizer(text)["input_ids"]
+    assert "".join(pieces(tokenizer, ids)) == whole(tokenizer, ids)
+
+
+def test_a_piece_comes_as_soon_as_its_character_is_whole(tokenizer: Any) -> None:
+    ids = tokenizer(TEXT)["input_ids"]
+    *found, rest = pieces(tokenizer, ids)
+    assert "".join(found) == TEXT.strip()
+    assert not rest
+    assert "🙂" in [piece.strip() for piece in found]
+    assert not any("\ufffd" in piece for piece in found)
+
+
+def test_a_text_that_ends_within_a_character_says_so_at_its_end(tokenizer: Any) -> None:
+    ids = tokenizer("Ana 🙂")["input_ids"][:-1]
+    *found, rest = pieces(tokenizer, ids)
+    assert "".join(found) == "Ana"
+    assert rest.strip("\ufffd ") == ""
+    assert "\ufffd" in rest
+
+
+def test_tokens_are_decoded_as_often_in_a_long_text_as_in_a_short_one(tokenizer: Any) -> None:
+    class Counting:
+        decoded = 0
+
+        def decode(self, ids: list[int], **given: Any) -> Any:
+            self.decoded += len(ids)
+            return tokenizer.decode(ids, **given)
+
+    counting = Counting()
+    ids = tokenizer("Ana and Béla met 🙂. " * 40)["input_ids"]
+    stream = TextStream(counting)
+    for end in range(1, len(ids) + 1):
+        stream.more(ids[:end])
+    assert counting.decoded < 12 * len(ids)
