@@ -173,6 +173,7 @@ class StartEvent:
     tokens_per_step: int
     steps: int
     epochs: float
+    """How often the steps see the dataset."""
     loss_on: str
     packs_at_once: int
     layers: int

@@ -202,11 +202,14 @@ def start_event(
 
     arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
     step_packs = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
+    steps, threads = plan_steps(arguments, packs).steps, torch.get_num_threads()
     on_gpu = loaded.device.type == "cuda"
     quantized, whole = count_layers(loaded.model)
     sizes = [(p.numel(), p.requires_grad) for p in loaded.model.parameters()]
     return StartEvent(
-        device=torch.cuda.get_device_name(loaded.device) if on_gpu else f"cpu, {torch.get_num_threads()} threads",
+        device=torch.cuda.get_device_name(loaded.device)
+        if on_gpu
+        else f"cpu, {threads} thread{'s' if threads > 1 else ''}",
         compute_dtype=str(loaded.dtype).removeprefix("torch."),
         dtype_reason=loaded.reason,
         quantization=arguments.quantization,
@@ -216,8 +219,8 @@ def start_event(
         packs=packs,
         tokens=tokens,
         tokens_per_step=round(tokens / packs * min(step_packs, packs)),
-        steps=plan_steps(arguments, packs).steps,
-        epochs=arguments.epochs,
+        steps=steps,
+        epochs=steps / -(-packs // step_packs),
         loss_on=arguments.loss_on,
         packs_at_once=arguments.per_device_batch_size,
         layers=plan.layers,

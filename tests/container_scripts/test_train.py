@@ -320,6 +320,7 @@ def test_a_failed_merge_is_retried_without_training_again(job: Job) -> None:
     assert again.code == 0, again.stderr
     events = told(again.stdout)
     assert [event["event"] for event in events] == ["start", "eval", "saved", "merged", "done"]
+    assert events[0]["epochs"] == pytest.approx(3 / events[0]["packs"]), "as the steps are limited, not as configured"
     assert (job.root / "model" / "model.safetensors").exists()
 
 

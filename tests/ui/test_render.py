@@ -106,7 +106,7 @@ RESULTS = [
     PushResult("chats", "chats-1", "ann/chats", "https://hub.example/ann/chats", True, "adapter"),
     ExportResult("chats", "chats-1", "/home/ann/m.gguf", 270_900_000, "llama", 272),
     ReportResult("chats", "/home/ann/report.html", "desk", ("it has not been evaluated",)),
-    StatusResult((ROW,)),
+    StatusResult((ROW, replace(ROW, name="chats-0123456789ab", progress="step 3/9, loss 1.500, 6.0 s left"))),
     StatusResult(()),
     BatchPrediction("a.jsonl", "b.jsonl", 3, 1.0),
     TrainPlan("chats", "chats-1", "/train.py", "org/model", "/data", {"lora_r": "16"}),
@@ -155,12 +155,17 @@ def test_a_run_shows_what_each_verb_did(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
-def test_every_result_can_be_shown_on_a_narrow_terminal(
+def test_no_word_is_broken_in_two_on_a_narrow_terminal(
     result: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    render.show(result)
-    assert capsys.readouterr().out.strip()
+    words = []
+    monkeypatch.setattr("lorasum.ui.terminal._PIPE_WIDTH", 0)
+    for columns in (200, 60):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        render.show(result)
+        words.append(set(re.findall(r"[^\s│─╭╮╰╯├┤┬┴┼]+", capsys.readouterr().out)))
+    assert words[0]
+    assert words[0] <= words[1]
 
 
 def test_a_dry_run_prints_a_request_that_is_json(
@@ -310,6 +315,12 @@ def test_the_plan_is_shown_before_training() -> None:
         "step 10",
     ):
         assert part in plan
+
+
+def test_little_memory_is_not_shown_as_none() -> None:
+    shown = "\n".join(said(read("start", memory_bytes=400_000, memory_free_bytes=2**34, memory_parts={"head": 9})))
+    assert "less than 50 MB" in shown
+    assert "GiB" not in shown
 
 
 def test_the_plan_says_what_is_quantized_and_what_is_slower() -> None:

@@ -5,7 +5,7 @@ from functools import singledispatch
 
 from rich.console import RenderableType
 
-from lorasum.ui.pieces import facts
+from lorasum.ui.pieces import Facts
 
 
 @singledispatch
@@ -13,4 +13,4 @@ def body(result: object) -> RenderableType:
     """What a person sees of a verb's result: its fields, if none of the modules has a function for its record."""
     if not is_dataclass(result):
         raise TypeError(f"nothing shows a {type(result).__name__}")
-    return facts({one.name.replace("_", " "): str(getattr(result, one.name)) for one in fields(result)})
+    return Facts({one.name.replace("_", " "): str(getattr(result, one.name)) for one in fields(result)})

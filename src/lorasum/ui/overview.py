@@ -6,7 +6,7 @@ from rich.text import Text
 from lorasum.amounts import dollars
 from lorasum.results import CleanResult, EnvResult, ReportResult, ResourceStatus, RunsResult, StatusResult
 from lorasum.ui.body import body
-from lorasum.ui.pieces import facts, headline, new_table
+from lorasum.ui.pieces import Facts, Rows, headline
 
 
 @body.register
@@ -22,14 +22,14 @@ def _(result: StatusResult) -> RenderableType:
         *(["ends (UTC)"] if ends else []),
         *(["$/h", "cost"] if costs else []),
     ]
-    table = new_table("run", "what", "name", "state", "backend", "since (UTC)", *more)
+    table = Rows("run", "what", "name", "state", "backend", "since (UTC)", *more, wraps=("state", "progress"))
     for resource in result.resources:
-        more_cells: list[RenderableType] = [
+        more_cells: list[str | Text] = [
             *([resource.progress] if progress else []),
             *([_end(resource)] if ends else []),
             *(_costs(resource) if costs else []),
         ]
-        table.add_row(*_status_row(resource), *more_cells)
+        table.add(*_status_row(resource), *more_cells)
     not_asked = sorted({resource.backend for resource in result.resources if not resource.asked})
     hint = Text(f"as recorded, not asked: {', '.join(not_asked)}; with --config it is asked", style="dim")
     return Group(*done, table, *([hint] if not_asked else []))
@@ -50,7 +50,7 @@ def _costs(resource: ResourceStatus) -> tuple[str, str]:
     return dollars(resource.usd_per_hour), f"{dollars(resource.usd)} so far"
 
 
-def _status_row(resource: ResourceStatus) -> list[RenderableType]:
+def _status_row(resource: ResourceStatus) -> list[str | Text]:
     styles = {"live": "bold green", "failed": "red", "intended": "yellow", "unreadable": "bold red"}
     state = Text(resource.state, style="bold red" if resource.alarm else styles.get(resource.state, "dim"))
     if resource.state in ("unreadable", "gone") and resource.reason:
@@ -70,12 +70,12 @@ def _minute(time: str) -> str:
 def _(result: RunsResult) -> RenderableType:
     if not result.runs:
         return Text("nothing was created yet")
-    table = new_table("run", "changed (UTC)", "state", "disk", "cost", "ROUGE-L")
+    table = Rows("run", "changed (UTC)", "state", "disk", "cost", "ROUGE-L")
     for one in result.runs:
         state = Text("live", style="bold green") if one.live else Text("ended", style="dim")
         score = "–" if one.rouge_l is None else f"{one.rouge_l:.1f}"
         changed = one.changed_at[:16].replace("T", " ")
-        table.add_row(one.run, changed, state, f"{one.bytes / 1e9:,.2f} GB", dollars(one.usd), score)
+        table.add(one.run, changed, state, f"{one.bytes / 1e9:,.2f} GB", dollars(one.usd), score)
     return table
 
 
@@ -83,7 +83,7 @@ def _(result: RunsResult) -> RenderableType:
 def _(result: ReportResult) -> RenderableType:
     what = f"{result.run} beside {result.compared_with}" if result.compared_with else result.run
     missing = {f"missing {number}": line for number, line in enumerate(result.missing, 1)}
-    return Group(headline("reported", what, "one file, which loads nothing"), facts({"page": result.page, **missing}))
+    return Group(headline("reported", what, "one file, which loads nothing"), Facts({"page": result.page, **missing}))
 
 
 @body.register
@@ -104,4 +104,4 @@ def _(result: EnvResult) -> RenderableType:
         **result.packages,
         **result.variables,
     }
-    return Group(headline("lorasum", result.lorasum, "for a bug report: secrets are left out"), facts(rows))
+    return Group(headline("lorasum", result.lorasum, "for a bug report: secrets are left out"), Facts(rows))

@@ -1,12 +1,19 @@
 """Pieces that results and progress are shown with: titles, tables, and figures as a person reads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from lorasum.ui.terminal import whole_words
+
 _BARS = " ▁▂▃▄▅▆▇█"
+_LEAST = 20  # columns of a value, however narrow the terminal is
+_UNBOUNDED = 10_000  # columns
 
 
 def headline(verb: str, what: str, detail: str) -> Text:
@@ -14,24 +21,64 @@ def headline(verb: str, what: str, detail: str) -> Text:
     return Text.assemble((f"{verb} {what}", "bold"), (f" · {detail}", "dim"))
 
 
-def new_table(first: str, *columns: str) -> Table:
-    """A table whose columns after the first hold right-aligned numbers, or text if the first column has a name."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="left" if first else "right", overflow="fold")
-    return table
+class Facts:
+    """Names and values in two columns, without the empty ones. A path or another long word is never broken in two."""
+
+    def __init__(self, rows: Mapping[str, str | Text]) -> None:
+        self._rows = {name: value for name, value in rows.items() if value}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        indent = 4 + max((cell_len(name) for name in self._rows), default=0)
+        width = max(options.max_width - indent, _LEAST)
+        for name, value in self._rows.items():
+            head = f"  {name}"
+            for line in whole_words(value if isinstance(value, Text) else Text(value), width):
+                padded = head + " " * (indent - cell_len(head))
+                yield Text.assemble((padded, "dim"), line, no_wrap=True, overflow="ignore")
+                head = ""
 
 
-def facts(rows: Mapping[str, str]) -> Table:
-    """Names and values in two columns, without the empty ones."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows.items():
-        if value:
-            grid.add_row(f"  {name}", Text(value))
-    return grid
+class Rows:
+    """A table, whose columns after the first hold numbers unless the first has a name.
+
+    Where a terminal is too narrow for it, each row is shown as names and values, so that no name is broken in two.
+
+    Args:
+        wraps: the columns whose cells may take several lines.
+    """
+
+    def __init__(self, *columns: str, wraps: Collection[str] = ()) -> None:
+        self._columns, self._wraps = columns, wraps
+        self._rows: list[tuple[list[Text], str]] = []
+
+    def add(self, *cells: str | Text, style: str = "") -> None:
+        self._rows.append(([cell if isinstance(cell, Text) else Text(cell) for cell in cells], style))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._least_width(console, options) <= options.max_width:
+            yield self._table()
+            return
+        for cells, _ in self._rows:
+            yield Text.assemble((self._columns[0], "dim"), " " if self._columns[0] else "", cells[0])
+            yield Facts(dict(zip(self._columns[1:], cells[1:], strict=True)))
+
+    def _table(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        for place, column in enumerate(self._columns):
+            right = place > 0 and not self._columns[0]
+            table.add_column(column, justify="right" if right else "left", no_wrap=column not in self._wraps)
+        for cells, style in self._rows:
+            table.add_row(*cells, style=style)
+        return table
+
+    def _least_width(self, console: Console, options: ConsoleOptions) -> int:
+        """What the table needs: its cells in one line each, or their longest words, and a space between columns."""
+        unbounded, least = options.update(width=_UNBOUNDED), -1
+        for place, column in enumerate(self._columns):
+            cells = [Text(column), *(cells[place] for cells, _ in self._rows)]
+            sizes = [Measurement.get(console, unbounded, cell) for cell in cells]
+            least += 2 + max(size.minimum if column in self._wraps else size.maximum for size in sizes)
+        return least
 
 
 def length(tokens: int, where: str) -> str:

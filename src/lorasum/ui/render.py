@@ -39,7 +39,7 @@ def show(result: object, as_json: bool = False) -> None:
 
         text(yaml.safe_dump(dict(result), sort_keys=False, allow_unicode=True).rstrip())
     else:
-        console().print(body(result), crop=False)  # tables fit, and JSON is not cut
+        console().print(body(result), crop=False, overflow="ignore")  # neither JSON nor a path is cut or broken in two
 
 
 def show_again(result: object, as_json: bool = False) -> None:

@@ -34,10 +34,11 @@ from lorasum.contract import (
     UnknownEvent,
     WarningEvent,
 )
-from lorasum.ui.pieces import facts
+from lorasum.ui.pieces import Facts
 from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters
+_TINY = 50e6  # bytes of memory that need no explanation
 _SECONDS_BETWEEN_LINES = 2.0  # of progress, if the output is no terminal
 
 
@@ -222,12 +223,12 @@ def _training_plan(plan: StartEvent) -> RenderableType:
         "adapter on": ", ".join(plan.lora_targets),
         "data": f"{plan.packs:,} packs, {plan.tokens:,} tokens, loss on {plan.loss_on}",
         "steps": f"{plan.steps:,}, each of {plan.tokens_per_step:,} tokens",
-        "epochs": f"{plan.epochs:g}",
+        "epochs": f"{plan.epochs:.3g}",
         "examples": _examples(plan),
         "memory": _memory(plan),
         "resumed": f"from step {plan.resumed_from_step}" if plan.resumed_from_step else "",
     }
-    return Group(Text("training plan", style="bold"), facts(rows))
+    return Group(Text("training plan", style="bold"), Facts(rows))
 
 
 def _base(plan: StartEvent) -> str:
@@ -248,6 +249,8 @@ def _memory(plan: StartEvent) -> str:
     """The memory that the training needs and that is free, and how many layers recompute to fit."""
     if not plan.memory_bytes:
         return ""
+    if plan.memory_bytes < _TINY:
+        return f"less than {_TINY / 1e6:.0f} MB"
     gib = 2**30
     parts = sorted(plan.memory_parts.items(), key=lambda part: -part[1])
     named = ", ".join(f"{name} {size / gib:.1f}" for name, size in parts if size >= gib / 20)

@@ -21,7 +21,7 @@ from lorasum.results import (
 from lorasum.scoring.certainty import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores
 from lorasum.ui.body import body
-from lorasum.ui.pieces import facts, headline, new_table
+from lorasum.ui.pieces import Facts, Rows, headline
 
 _LINES_SHOWN = 4  # of a dialogue
 _FAILURES_SHOWN = 20  # rows; --json has them all
@@ -33,15 +33,15 @@ def _(result: DeployResult) -> RenderableType:
     itself = "it ends by itself" if result.ends_itself else "it does NOT end by itself: `lorasum teardown` deletes it"
     rows |= {"runs": f"{result.until}; {itself}"} if result.until else {}
     title = "already in service" if result.reused else duration(result.seconds)
-    return Group(headline("deployed", result.run, title), facts(rows))
+    return Group(headline("deployed", result.run, title), Facts(rows))
 
 
 @body.register
 def _(result: Prediction) -> RenderableType:
     table = Table(box=box.ROUNDED, show_lines=True, expand=True)
-    table.add_column("dialogue", ratio=2)
-    table.add_column("reference", ratio=1)
-    table.add_column("summary", ratio=1, style="bold")
+    table.add_column("dialogue", ratio=2, overflow="fold")
+    table.add_column("reference", ratio=1, overflow="fold")
+    table.add_column("summary", ratio=1, overflow="fold", style="bold")
     table.add_row(Text(result.dialogue), Text(result.reference or ""), Text(result.summary))
     return table
 
@@ -51,7 +51,7 @@ def _(result: BatchPrediction) -> RenderableType:
     rows = {"from": result.input, "to": result.output}
     rows |= {f"line {failure.line}": failure.reason for failure in result.failures[:_FAILURES_SHOWN]}
     answered = result.rows - len(result.failures)
-    return Group(headline("summarised", f"{answered:,} dialogues", duration(result.seconds)), facts(rows))
+    return Group(headline("summarised", f"{answered:,} dialogues", duration(result.seconds)), Facts(rows))
 
 
 @body.register
@@ -61,14 +61,14 @@ def _(result: EvaluateResult) -> RenderableType:
 
 def _scores(result: EvaluateResult) -> list[RenderableType]:
     """The scores of all models, and the comparisons with the tuned model."""
-    table = new_table("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings")
+    table = Rows("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings")
     for name, scores in result.scores.items():
         figures = [_figure(one, result.examples) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
-        table.add_row(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == TUNED else "")
+        table.add(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == TUNED else "")
     title = f"{_dialogues(result.examples, 'test ')} in {result.language}, {duration(result.seconds)}"
     lines = [Text(f"  {_comparison(one, result.examples)}") for one in result.comparisons]
     rows = {"entailed": _entailed(result.scores), "all summaries": result.summaries} | _judge(result.judge)
-    return [headline("evaluated", result.run, title), table, *lines, facts(rows)]
+    return [headline("evaluated", result.run, title), table, *lines, Facts(rows)]
 
 
 def _entailed(scores: Mapping[str, Scores]) -> str:
@@ -116,10 +116,10 @@ def _judge(judge: JudgeFigures | None) -> dict[str, str]:
 def _worst(result: EvaluateResult) -> list[RenderableType]:
     """The worst summaries, each with what is wrong with it."""
     table = Table(box=box.ROUNDED, show_lines=True, expand=True, title="look at these first", title_style="dim")
-    table.add_column("dialogue", ratio=2)
-    table.add_column("reference", ratio=2)
-    table.add_column("summary", ratio=2, style="bold")
-    table.add_column("ROUGE-L, and what the dialogue does not say", ratio=2)
+    table.add_column("dialogue", ratio=2, overflow="fold")
+    table.add_column("reference", ratio=2, overflow="fold")
+    table.add_column("summary", ratio=2, overflow="fold", style="bold")
+    table.add_column("ROUGE-L, and what the dialogue does not say", ratio=2, overflow="fold")
     for one in result.worst:
         first = "\n".join(one.dialogue.splitlines()[:_LINES_SHOWN])
         more = "\n…" if first != one.dialogue else ""

@@ -4,18 +4,18 @@ from rich.console import Group, RenderableType
 
 from lorasum.results import ExportResult, PushResult
 from lorasum.ui.body import body
-from lorasum.ui.pieces import facts, headline
+from lorasum.ui.pieces import Facts, headline
 
 
 @body.register
 def _(result: PushResult) -> RenderableType:
     who = "private: you alone see it" if result.private else "public: everybody sees it"
     rows = {"job": result.job, "address": result.address, "holds": result.what}
-    return Group(headline("pushed", result.run, who), facts(rows))
+    return Group(headline("pushed", result.run, who), Facts(rows))
 
 
 @body.register
 def _(result: ExportResult) -> RenderableType:
     size = f"{result.bytes / 1e6:,.1f} MB, {result.tensors:,} tensors of architecture {result.architecture}"
     rows = {"job": result.job, "file": result.file, "run it": f"llama-server -m {result.file}"}
-    return Group(headline("exported", result.run, size), facts(rows))
+    return Group(headline("exported", result.run, size), Facts(rows))

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 _PIPE_WIDTH = 120  # columns, if the output is no terminal
 _ACTED_ON = re.compile(
@@ -21,6 +23,7 @@ _ACTED_ON = re.compile(
     "\ud800-\udfff]"  # halves of characters, which no encoding can write
 )
 _DEL = 0x7F
+_WORD = re.compile(r"\S+\s*")
 _PICTURES = 0x2400  # Unicode has a picture of each of the first 32 characters from here on
 
 
@@ -34,8 +37,26 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "␊")
 
 
+def whole_words(text: Text, width: int) -> list[Text]:
+    """The lines of `text`, broken between words. A word that is longer than a line stays whole, to be copied."""
+    lines: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        breaks, used = [], 0
+        for word in _WORD.finditer(line.plain):
+            if used and used + cell_len(word[0].rstrip()) > width:
+                breaks.append(word.start())
+                used = 0
+            used += cell_len(word[0])
+        lines += line.divide(breaks)
+    for line in lines:
+        line.rstrip()
+    return lines
+
+
 class _Terminal(Console):
     """A Console that replaces control characters in text. The control codes of rich itself pass.
+
+    Text that may overflow the terminal is broken between words, and never in a word, as rich would do.
 
     When nobody reads stderr any more it prints nothing more, and the command goes on, to clean up for example. If
     stderr is a file on a full disk, what does not go there is lost.
@@ -56,6 +77,14 @@ class _Terminal(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # else Python fails at exit
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        options = options or self.options
+        if (
+            isinstance(renderable, Text)
+            and options.overflow == "ignore"
+            and not (options.no_wrap or renderable.no_wrap)
+        ):
+            renderable = Text("\n").join(whole_words(renderable, options.max_width))
+            renderable.no_wrap = True
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 

@@ -20,7 +20,7 @@ from lorasum.results import (
     TranslatedResult,
 )
 from lorasum.ui.body import body
-from lorasum.ui.pieces import bars, facts, headline, length, new_table
+from lorasum.ui.pieces import Facts, Rows, bars, headline, length
 from lorasum.usage import loading_lines
 
 
@@ -35,7 +35,7 @@ def _(result: InitResult) -> RenderableType:
         "max_length": f"{result.max_length:,} tokens",
         "model": f"{result.model}, {result.backend}",
     }
-    return Group(headline("wrote", result.config, f"run {result.run}"), facts(rows), *_next(result.next))
+    return Group(headline("wrote", result.config, f"run {result.run}"), Facts(rows), *_next(result.next))
 
 
 @body.register
@@ -57,7 +57,7 @@ def _next(commands: Sequence[str]) -> list[Text]:
 @body.register
 def _(result: PrepareResult) -> RenderableType:
     manifest = result.manifest
-    table = new_table("", *manifest.splits)
+    table = Rows("", *manifest.splits)
     for row, values in {
         "examples": [f"{split.examples:,}" for split in manifest.splits.values()],
         "packs": [f"{split.packs:,}" for split in manifest.splits.values()],
@@ -67,7 +67,7 @@ def _(result: PrepareResult) -> RenderableType:
         "shortest example": [length(split.shortest_example, split.shortest_at) for split in manifest.splits.values()],
         "packs filled": [f"{split.fill:.0%}" for split in manifest.splits.values()],
     }.items():
-        table.add_row(row, *values)
+        table.add(row, *values)
     rows = {
         "dataset": result.dataset,
         "tokenizer": manifest.tokenizer,
@@ -82,7 +82,7 @@ def _(result: PrepareResult) -> RenderableType:
         if split.histogram
     ]
     shown = [part for number, example in enumerate(result.shown, 1) for part in _example(number, example)]
-    return Group(headline("prepared", result.run, title), table, *pictures, facts(rows), *shown)
+    return Group(headline("prepared", result.run, title), table, *pictures, Facts(rows), *shown)
 
 
 def _example(number: int, example: RenderedExample) -> list[RenderableType]:
@@ -106,7 +106,7 @@ def _(result: TrainResult) -> RenderableType:
         **{f"in {what}": line for what, line in loading_lines(result.artifact).items()},
     }
     title = "already done" if result.reused else duration(result.seconds)
-    return Group(headline("trained", result.run, title), facts(rows))
+    return Group(headline("trained", result.run, title), Facts(rows))
 
 
 @body.register
@@ -120,7 +120,7 @@ def _(result: TrainPlan) -> RenderableType:
     }
     title = headline("would train", result.run, "nothing was started")
     if result.request is None:
-        return Group(title, facts(rows))
+        return Group(title, Facts(rows))
     return Group(title, Text(json.dumps(result.request, indent=2), no_wrap=True, overflow="ignore"))
 
 
@@ -146,7 +146,7 @@ def _(result: PlanResult) -> RenderableType:
         )
         for check in result.checks
     ]
-    return Group(headline("plan of", result.run, "nothing was started"), facts(rows), *lines)
+    return Group(headline("plan of", result.run, "nothing was started"), Facts(rows), *lines)
 
 
 def _job_price(result: PlanResult) -> str:
@@ -175,14 +175,14 @@ def _endpoint_price(hour: float | None) -> str:
 @body.register
 def _(result: TrainStarted) -> RenderableType:
     rows = {"job": result.job, "address": result.location, "status": result.status}
-    return Group(headline("training", result.run, "the same command follows it"), facts(rows))
+    return Group(headline("training", result.run, "the same command follows it"), Facts(rows))
 
 
 @body.register
 def _(result: SweepResult) -> RenderableType:
     keys = list(dict.fromkeys(key for one in result.trials for key in one.values))
     paid = any(one.usd != 0 for one in result.trials)
-    table = new_table("trial", *keys, result.metric, "state", "evaluations", *(["cost"] if paid else []))
+    table = Rows("trial", *keys, result.metric, "state", "evaluations", *(["cost"] if paid else []), wraps=("state",))
     styles = {"done": "green", "failed": "red", "running": "bold green"}
     for one in result.trials:
         value = "–" if one.value is None else f"{one.value:.4g}"
@@ -191,9 +191,9 @@ def _(result: SweepResult) -> RenderableType:
             state.append(f": {one.reason}")
         name = Text(one.run, style="bold" if one.run == result.best else "")
         tried = [str(one.values.get(key, "")) for key in keys]
-        table.add_row(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
+        table.add(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
     title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
     best = next((one for one in result.trials if one.run == result.best), None)
     sets = " ".join(f"--set {key}={value}" for key, value in best.values.items()) if best else ""
     rows = {"best": f"lorasum deploy --set name={result.best} {sets}" if best else "", "page": result.page}
-    return Group(headline("swept", result.run, title), table, facts(rows))
+    return Group(headline("swept", result.run, title), table, Facts(rows))
