@@ -131,6 +131,13 @@ class Tally:
             self.file.write(self.split, where, why, dict(row) if isinstance(row, Mapping) else row)
 
 
+def is_missing(value: Any) -> bool:
+    """Whether there is nothing in a column: None, NaN, or what spreadsheets write for it."""
+    if isinstance(value, str):
+        return len(value) < _LONGEST_MISSING and value.strip().lower() in _MISSING
+    return value is None or bool(value != value)  # NaN
+
+
 def check(row: Row, columns: Columns, messages: Messages | None = None) -> Example | Rejected:
     """The example in `row`, with surrounding white space removed, or the reason why there is none."""
     if isinstance(row, Rejected):
@@ -145,14 +152,12 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
         ("dialogue", fields.dialogue, dialogue),
         ("summary", fields.summary, fields.summary),
     ):
-        if given is None or given != given:  # NaN
-            return Rejected(f"no {role}")
+        if is_missing(given):
+            return Rejected(f"no {role}", repr(given.strip()) if isinstance(given, str) else "")
         if not isinstance(value, str):
             return Rejected(f"{role} is not text", type(given).__name__)
         if not value.strip():
             return Rejected(f"empty {role}")
-        if len(value) < _LONGEST_MISSING and value.strip().lower() in _MISSING:
-            return Rejected(f"no {role}", repr(value.strip()))
         if not value.isascii() and not _is_unicode(value):
             return Rejected(f"{role} is not valid Unicode")
         texts.append(value.strip())
