@@ -28,6 +28,7 @@ VERBS = {
     "deploy": ["deploy"],
     "update": ["deploy", "--set", "deploy.serve=adapter"],
     "evaluate": ["evaluate", "--base"],
+    "predict": ["predict", "--input", "{rows}", "--output", "{answers}"],
     "teardown": ["teardown", "--yes"],
 }
 BEFORE = {
@@ -36,7 +37,9 @@ BEFORE = {
     "deploy": "train",
     "update": "deploy",
     "evaluate": "deploy",
+    "predict": "deploy",
     "teardown": "deploy",
+    "run": "nothing",
 }
 """The verb after which each verb is tried. An update is a deploy where an endpoint serves something else."""
 
@@ -103,6 +106,7 @@ class World:
     def __init__(self, aws: StandIn, zygote: Zygote, folder: Path, model: Path, chats: Path) -> None:
         self.aws, self.folder, self._zygote = aws, folder, zygote
         self.home, self.config = folder / "home", folder / "tiny.yaml"
+        self.rows, self.answers = chats / "train.jsonl", folder / "answers.jsonl"
         self.home.mkdir()
         self.config.write_text(CONFIG.format(model=model, chats=chats, bucket=aws.bucket, role=aws.role_arn))
         self._s3 = aws.aws.client("s3")
@@ -114,7 +118,8 @@ class World:
 
     def start(self, verb: str, **blow: object) -> Client:
         environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.1"}
-        arguments = {**VERBS, "rebuild": ["status", "--rebuild", "--json"]}.get(verb, [verb])
+        more = {"rebuild": ["status", "--rebuild", "--json"], "run": ["run", "--yes"]}
+        arguments = [text.format(rows=self.rows, answers=self.answers) for text in {**VERBS, **more}[verb]]
         return self._zygote.start([*arguments, "--config", str(self.config)], environ, blow)
 
     def call(self, verb: str, **blow: object) -> Ended:
@@ -138,6 +143,7 @@ class World:
         """Have everything as it was after a verb."""
         was = self._after[name]
         self.aws.faults = []
+        self.answers.unlink(missing_ok=True)
         shutil.rmtree(self.home)
         shutil.copytree(was.home, self.home)
         listed = self._s3.list_objects_v2(Bucket=self.aws.bucket).get("Contents", [])
@@ -170,8 +176,14 @@ class World:
         """One billable thing where there is to be one; and the ledger knows of it."""
         if verb == "train":
             assert len(self.jobs) == 1, self.jobs
-        assert self.endpoints == (["tiny"] if verb in ("deploy", "update", "evaluate") else []), self.endpoints
+        serves = verb in ("deploy", "update", "evaluate", "predict")
+        assert self.endpoints == (["tiny"] if serves else []), self.endpoints
         assert len(self.jobs) <= 1, self.jobs
+        if verb == "predict":
+            asked, answered = ([json.loads(line) for line in path.open()] for path in (self.rows, self.answers))
+            assert [row["dialogue"] for row in answered] == [row["dialogue"] for row in asked]
+            assert all("summary" in row for row in answered)
+            assert list(self.folder.glob("answers.jsonl.*")) == []
 
     def check_nothing_after_teardown(self) -> None:
         ended = self.call("teardown")
