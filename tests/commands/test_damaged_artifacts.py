@@ -107,7 +107,7 @@ def test_a_file_that_came_later_is_no_damage(job: JobRef) -> None:
 
 
 def test_an_artifact_too_large_to_read_is_judged_by_its_sizes(job: JobRef, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorasum.backends.local.backend._READ_FOR_DIGESTS", 100)
+    monkeypatch.setattr("lorasum.backends.local.jobs._READ_FOR_DIGESTS", 100)
     folder = Path(job.location) / "ml" / "model"
     IN_CONTENT["swapped"][0](folder)
     check_artifact(LocalBackend(), job)

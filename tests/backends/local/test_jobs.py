@@ -17,8 +17,7 @@ import pytest
 
 from lorasum import paths
 from lorasum.backends.base import Backend, RunningResource
-from lorasum.backends.local import backend as local
-from lorasum.backends.local import container
+from lorasum.backends.local import container, jobs
 from lorasum.backends.local import processes as local_processes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import JobRef, JobState, TrainSpec
@@ -108,7 +107,7 @@ def kinds(events: Iterable[Event]) -> list[str]:
 
 
 def process_of(job: JobRef) -> psutil.Process:
-    [process] = local._job_processes(Path(job.location))
+    [process] = jobs.processes_of(Path(job.location))
     return process
 
 
@@ -237,7 +236,7 @@ def test_a_job_terminated_by_someone_else_is_stopped_not_failed(backend: Backend
 def test_a_job_that_does_not_stop_is_killed_with_all_it_started(
     backend: Backend, spec: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_JOB_GRACE", 0.5)
+    monkeypatch.setattr(jobs, "_GRACE", 0.5)
     job = backend.start_training(spec(act="never stop", steps="9999"))
     child = next(e for e in backend.follow_training(job) if isinstance(e, UnknownEvent)).values["pid"]
     assert psutil.pid_exists(child)

@@ -1,0 +1,215 @@
+"""Training jobs of the local backend: one train.py process each, which goes on when its client ends.
+
+backends.base.Backend says what start, state, follow and stop promise.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorasum import paths
+from lorasum.backends.base import RunningResource
+from lorasum.backends.local import container, processes
+from lorasum.backends.local.log_file import lines_of
+from lorasum.backends.records import JobRef, JobState, TrainSpec
+from lorasum.contract import (
+    BASE_AS_TRAINED,
+    BASE_SECONDS,
+    MAX_SECONDS,
+    PROCESSES,
+    REPORT_TO,
+    Event,
+    FileFacts,
+    read_event,
+)
+from lorasum.errors import BackendError
+from lorasum.files import file_digest, folder_digest, write_file
+
+if TYPE_CHECKING:
+    from psutil import Process
+
+NEEDS = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "psutil")
+_FLAG = "--checkpoint_dir"
+_GRACE = 120.0  # seconds from SIGTERM to SIGKILL, as on SageMaker
+_READ_FOR_DIGESTS = 4 << 30  # bytes of an artifact: they take about ten seconds
+_RESUME = "the same command starts it again, from its newest checkpoint"
+
+
+def folder_of(run: str, job_name: str) -> Path:
+    """The folder of a job, which need not exist."""
+    return paths.run_dir(run) / "jobs" / job_name
+
+
+def processes_of(folder: Path) -> list["Process"]:
+    """The running processes of the job in this folder, the one that was started first."""
+    checkpoints = str(folder / "ml" / "checkpoints")
+    return [process for process, _ in processes.find(_FLAG, lambda value: value == checkpoints)]
+
+
+def start(scripts: Path, spec: TrainSpec) -> "subprocess.Popen[bytes] | None":
+    """Start the job with the scripts of a folder; None if it runs already, or has completed.
+
+    Raises:
+        BackendError: packages or GPUs are missing, or its folder cannot be written.
+    """
+    folder = folder_of(spec.run, spec.job_name)
+    root = folder / "ml"
+    if processes_of(folder) or container.is_complete(root):
+        return None
+    processes.require("training", NEEDS)
+    processes.require("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
+    if 0 < (gpus := container.gpus(os.environ)) < spec.processes:
+        raise BackendError(
+            f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
+            f"set local.processes to {gpus} or less",
+        )
+    command = [str(scripts / spec.program), *container.arguments(container.hyperparameters(root, spec))]
+    try:
+        container.lay_out(root, spec)
+        _stopped(folder).unlink(missing_ok=True)
+        write_file(_made_with(folder), folder_digest(scripts))
+        environ = container.environment(root, spec, scripts, os.environ) | _variables(spec)
+        return processes.spawn(processes.python(*command), scripts, folder / "log", environ)
+    except OSError as error:
+        raise BackendError(
+            f"cannot start training in {folder}: {error.strerror or error}",
+            "free some disk or check the folder's permissions, then run the same command again",
+        ) from error
+
+
+def find(run: str, job_name: str) -> JobRef | None:
+    """The job of this name, if there is one."""
+    folder = folder_of(run, job_name)
+    return JobRef(job_name, str(folder)) if folder.is_dir() else None
+
+
+def made_with(job: JobRef) -> dict[str, str]:
+    """The digest of the scripts of the job's newest start."""
+    record = _made_with(Path(job.location))
+    return {"container scripts": record.read_text(errors="replace")} if record.is_file() else {}
+
+
+def jobs_of(run: str) -> list[JobRef]:
+    """The jobs of a run, the oldest first."""
+    jobs = paths.run_dir(run) / "jobs"
+    folders = [folder for folder in jobs.iterdir() if folder.is_dir()] if jobs.is_dir() else []
+    return [JobRef(folder.name, str(folder)) for folder in sorted(folders, key=lambda one: one.stat().st_mtime)]
+
+
+def set_damaged_aside(run: str, mark: str) -> list[str]:
+    """Set aside what cannot be read of jobs that do not run; a line about each file.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    ended = [Path(job.location) for job in jobs_of(run) if not processes_of(Path(job.location))]
+    return [line for folder in ended for line in container.set_damaged_aside(folder, mark)]
+
+
+def state(job: JobRef, started: "subprocess.Popen[bytes] | None") -> JobState:
+    """The state, judged by the job's process and files.
+
+    Args:
+        started: the process, where this one has started it: only our own children tell their status.
+    """
+    folder = Path(job.location)
+    if processes_of(folder):
+        return JobState("running")
+    if not folder.is_dir():
+        return JobState("absent")
+    if container.is_complete(folder / "ml"):
+        return JobState("completed")
+    if failure := container.failure(folder / "ml"):
+        return JobState("failed", failure.message, failure.hint)
+    status = started.poll() if started else None
+    if _stopped(folder).exists() or status in (143, -15):
+        return JobState("stopped", "the training process was asked to stop", _RESUME)
+    if status == -9:
+        return JobState(
+            "failed",
+            "the training process was killed (signal 9), as systems do when memory runs out",
+            f"close other programs, or lower data.max_length; {_RESUME}",
+        )
+    how = f"ended with status {status}" if status is not None else "ended without a result"
+    said = processes.last_lines(folder / "log", 1)
+    reason = f"the training process {how}" + (f"; its log ends: {said[0][:300]}" if said else "")
+    return JobState("failed", reason, f"its log is {folder / 'log'}; {_RESUME}")
+
+
+def follow(job: JobRef) -> Iterator[Event]:
+    """The job's events, as they come, until its process has ended."""
+    running = processes_of(Path(job.location))
+    return _events(job, lambda: any(processes.alive(process) for process in running))
+
+
+def events(job: JobRef) -> Iterator[Event]:
+    """The job's events up to now."""
+    return _events(job, lambda: False)
+
+
+def stop(job: JobRef) -> None:
+    """Ask the job's processes to end, and end them where that does not help."""
+    folder = Path(job.location)
+    if running := processes_of(folder):
+        processes.stop(running, _GRACE)
+        if folder.is_dir():
+            _stopped(folder).touch()
+
+
+def artifact(job: JobRef) -> Path:
+    """The folder of what the job leaves behind."""
+    return Path(job.location) / "ml" / "model"
+
+
+def artifact_files(job: JobRef) -> dict[str, FileFacts]:
+    """The artifact's files. Their digests are empty where reading all of them would take long.
+
+    Raises:
+        BackendError: one cannot be read.
+    """
+    folder = artifact(job)
+    try:
+        sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+        read = sum(sizes.values()) <= _READ_FOR_DIGESTS
+        return {
+            path.relative_to(folder).as_posix(): FileFacts(size, file_digest(path) if read else "")
+            for path, size in sizes.items()
+        }
+    except OSError as error:
+        raise BackendError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
+
+
+def live(run: str) -> list[RunningResource]:
+    """The run's jobs that have a process."""
+    jobs = paths.run_dir(run) / "jobs"
+    running = processes.find(_FLAG, lambda value: Path(value).is_relative_to(jobs))
+    folders = [jobs / Path(value).relative_to(jobs).parts[0] for _, value in running]
+    return [RunningResource("training_job", folder.name, str(folder)) for folder in folders]
+
+
+def _variables(spec: TrainSpec) -> dict[str, str]:
+    """What the training script is told of the job beside its hyperparameters."""
+    limit = {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
+    return limit | {
+        BASE_SECONDS: str(spec.base_seconds),
+        BASE_AS_TRAINED: str(int(spec.base_as_trained)),
+        PROCESSES: str(spec.processes),
+        REPORT_TO: ",".join(spec.report_to),
+    }
+
+
+def _events(job: JobRef, is_running: Callable[[], bool]) -> Iterator[Event]:
+    lines = lines_of(container.metrics_file(Path(job.location) / "ml"), is_running)
+    return (event for line in lines if (event := read_event(line)))
+
+
+def _stopped(folder: Path) -> Path:
+    """A file that exists while the job is stopped on request. The next start removes it."""
+    return folder / "stopped"
+
+
+def _made_with(folder: Path) -> Path:
+    """The file that holds the digest of the container scripts of the job's newest start."""
+    return folder / "scripts"
