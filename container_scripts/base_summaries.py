@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +73,7 @@ def summarise_with_base(
     dialogues = read_dialogues((folders.dataset / TEST_FILE).read_bytes())
     prompts = [fill_template(template, dialogue, dataset.control_tokens) for dialogue in dialogues]
 
-    def over() -> str:
-        late = f"the {allowed:.0f} s were over" if allowed else "the job is near the end of its time"
-        return "SIGTERM came" if stop.received else late if time.monotonic() - began >= allowed else ""
-
+    over = partial(_why_over, stop, began, allowed)
     with stop.deferred():
         summaries, why = _summaries(base, folders.model, device, prompts, generation, over)
         if summaries:
@@ -90,6 +88,15 @@ def _allowed_seconds(environ: Mapping[str, str], elapsed: float) -> float | None
         return None
     limit = float(environ.get(MAX_SECONDS) or "inf")
     return asked if elapsed + asked < limit * _SPARE else 0.0
+
+
+def _why_over(stop: "StopSignal", began: float, allowed: float) -> str:
+    """Why the work that began then has to end now; empty while it may go on."""
+    if stop.received:
+        return "SIGTERM came"
+    if time.monotonic() - began < allowed:
+        return ""
+    return f"the {allowed:.0f} s were over" if allowed else "the job is near the end of its time"
 
 
 def _too_large(merged: Path, device: "torch.device") -> str:

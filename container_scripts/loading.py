@@ -57,11 +57,9 @@ def load(
     """
     import transformers
 
-    from engine import memory
     from engine import model as models
     from engine.base_tensors import check_tensors, look_at_base
     from engine.batches import longest_example
-    from engine.merge import try_merge
     from engine.packed_loss import PackedLoss
     from engine.train_state import with_batch_of
 
@@ -75,13 +73,9 @@ def load(
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
     lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
     before = group.from_first(lambda: with_batch_of(resume_from, arguments))
-    free = min(group.from_all(memory.free_bytes(device) // (1 if device.type == "cuda" else group.local_size)))
-    plan = plan_as_before(base, arguments, before, targets, lengths, dtype, free, group.size)
+    plan = plan_as_before(base, arguments, before, targets, lengths, dtype, fewest_free(device, group), group.size)
     transformers.set_seed(arguments.seed)
-    model = models.load_base(base, plan.arguments, dtype, device)
-    memory.recompute_layers(model, plan.recomputed_layers)
-    model = models.add_adapter(model, plan.arguments, targets)
-    try_merge(base, model)
+    model = adapted(base, plan, targets, dtype, device)
     packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
     return Loaded(base, model, packed_loss, plan, targets, device, dtype, reason)
 
@@ -112,6 +106,30 @@ def look_before_download(
         check_data_fits(read_config(folder), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
         outline = skeleton(folder)
         return outline, targets_of(outline, arguments.lora_targets, arguments.lora_dropout, arguments.lora_dora)
+
+
+def adapted(base: Path, plan: "Plan", targets: list[str], dtype: "torch.dtype", device: "torch.device") -> Any:
+    """The base model with a new adapter, which is known to be mergeable into it.
+
+    Raises:
+        TrainingError: it cannot be loaded or merged.
+    """
+    from engine.memory import recompute_layers
+    from engine.merge import try_merge
+    from engine.model import add_adapter, load_base
+
+    model = load_base(base, plan.arguments, dtype, device)
+    recompute_layers(model, plan.recomputed_layers)
+    model = add_adapter(model, plan.arguments, targets)
+    try_merge(base, model)
+    return model
+
+
+def fewest_free(device: "torch.device", group: "Group") -> int:
+    """Free bytes of the process that has the fewest. Each has a GPU, or those of one machine share its memory."""
+    from engine.memory import free_bytes
+
+    return min(group.from_all(free_bytes(device) // (1 if device.type == "cuda" else group.local_size)))
 
 
 def plan_as_before(

@@ -37,6 +37,7 @@ from loading import Loaded, load
 from trackers import Trackers
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
 
     from engine.distributed import Group
@@ -194,22 +195,17 @@ def start_event(
     loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None, processes: int
 ) -> StartEvent:
     """The training plan."""
-    import torch
-
     from engine.checkpoint import step_of
     from engine.model import count_layers
     from engine.schedule import plan_steps
 
     arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
     step_packs = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
-    steps, threads = plan_steps(arguments, packs).steps, torch.get_num_threads()
-    on_gpu = loaded.device.type == "cuda"
+    steps = plan_steps(arguments, packs).steps
     quantized, whole = count_layers(loaded.model)
     sizes = [(p.numel(), p.requires_grad) for p in loaded.model.parameters()]
     return StartEvent(
-        device=torch.cuda.get_device_name(loaded.device)
-        if on_gpu
-        else f"cpu, {threads} thread{'s' if threads > 1 else ''}",
+        device=device_name(loaded.device),
         compute_dtype=str(loaded.dtype).removeprefix("torch."),
         dtype_reason=loaded.reason,
         quantization=arguments.quantization,
@@ -235,6 +231,16 @@ def start_event(
         not_the_fastest_because=loaded.packed_loss.route.reason,
         processes=processes,
     )
+
+
+def device_name(device: "torch.device") -> str:
+    """The GPU's name, or how many threads of the CPU compute."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def figures(outcome: "Outcome", arguments: Arguments, seconds: float, peak_memory: int) -> DoneEvent:

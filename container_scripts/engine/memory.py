@@ -21,8 +21,9 @@ saves its input (1, T, H) only, and runs its forward pass a second time in the b
 
 import heapq
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,6 @@ def plan_memory(
 ) -> Plan:
     """Choose the largest batch, then the fewest recomputed layers, that fit into `free` bytes.
 
-    The packs of an optimizer step stay the same: a smaller batch means more passes per step.
-
     Args:
         base: folder with the model's config.json; no weights are read.
         arguments: the job's.
@@ -120,18 +119,30 @@ def plan_memory(
         return estimate(base, arguments, targets, lengths, rows, dtype, recompute_all)
 
     always, room = arguments.gradient_checkpointing == "true", free * _USABLE
-    for size in sizes:
-        memory, layers = needed(size, always)
-        if memory.total <= room:
-            break
+    size, memory, layers = _first_that_fits(sizes, partial(needed, recompute_all=always), room)
     recomputed = layers if always else 0
     if memory.total > room and arguments.gradient_checkpointing == "auto":
         memory, recomputed = _recompute_until_it_fits(memory, needed(size, True)[0], layers, room)
     if memory.total > free * _HOPELESS:
         raise _too_large(memory, free)
+    return Plan(_with_batch_size(arguments, size), recomputed, layers, memory, free)
+
+
+def _first_that_fits(
+    sizes: Sequence[int], needed: Callable[[int], tuple[Memory, int]], room: float
+) -> tuple[int, Memory, int]:
+    """The first size whose memory has room, or else the last, with what `needed` says of it: memory and layers."""
+    for size in sizes:
+        memory, layers = needed(size)
+        if memory.total <= room:
+            break
+    return size, memory, layers
+
+
+def _with_batch_size(arguments: Arguments, size: int) -> Arguments:
+    """The packs of an optimizer step stay the same: a smaller batch means more passes per step."""
     passes = arguments.gradient_accumulation_steps * max(arguments.per_device_batch_size, 1) // size
-    chosen = replace(arguments, per_device_batch_size=size, gradient_accumulation_steps=passes)
-    return Plan(chosen, recomputed, layers, memory, free)
+    return replace(arguments, per_device_batch_size=size, gradient_accumulation_steps=passes)
 
 
 def _too_large(memory: Memory, free: int) -> TrainingError:

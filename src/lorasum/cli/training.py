@@ -1,6 +1,8 @@
 """The verbs up to a trained model: init, prepare, plan, train, sweep."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from lorasum.errors import LorasumError
 from lorasum.ui import render
 
 if TYPE_CHECKING:
+    from lorasum.commands.init import Wishes
     from lorasum.context import RunContext
 
 app = typer.Typer()
@@ -49,23 +52,28 @@ def init(
     verbose: Verbose = False,
 ) -> None:
     """Write a config for your chats, chosen by a look at them; or one of the examples."""
-    from lorasum.commands.init import Wishes, init, write_example
+    from lorasum.commands.init import Wishes
+
+    wishes = Wishes(name, model, place, dialogue, summary, test)
+    render.show(_written_config(data or (), wishes, example, source, output, force), as_json)
+
+
+def _written_config(
+    data: Sequence[str], wishes: "Wishes", example: str | None, source: Path | None, output: Path | None, force: bool
+) -> object:
+    """What came of the one of three ways that was asked for: an example, somebody's config, or a look at the data."""
+    from lorasum.commands.init import init, write_example
     from lorasum.commands.init_from import init_from
 
-    others = (data, model, place, dialogue, summary, test)
     config = output or Path("run.yaml")
-    result: object
     if example is not None:
-        _takes_only("--example", "--output, --force and --json", *others, name)
-        result = write_example(example, output, force)
-    elif source is not None:
-        _takes_only("--from", "--output, --name, --force and --json", *others)
-        result = init_from(source, config, name, force)
-    else:
-        wishes = Wishes(name, model, place, dialogue, summary, test)
-        ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None
-        result = init(data or (), config, wishes, force, ask)
-    render.show(result, as_json)
+        _takes_only("--example", "--output, --force and --json", data, *astuple(wishes))
+        return write_example(example, output, force)
+    if source is not None:
+        _takes_only("--from", "--output, --name, --force and --json", data, *astuple(replace(wishes, name=None)))
+        return init_from(source, config, wishes.name, force)
+    ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    return init(data, config, wishes, force, ask)
 
 
 def _takes_only(option: str, taken: str, *others: object) -> None:

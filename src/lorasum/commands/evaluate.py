@@ -76,20 +76,7 @@ def evaluate(
     examples = summarizer.held_out()[:limit]
     summaries = _all_summaries(run, summarizer, examples, base, other, concurrency)
     language, scored = _scored(examples, summaries, run.config.evaluate.language, consistency)
-    scores = {name: mean_scores(ones) for name, ones in scored.items()}
-    result = EvaluateResult(
-        run=run.name,
-        examples=len(examples),
-        language=language,
-        scores=scores,
-        comparisons=tuple(compare(name, scored[TUNED], ones) for name, ones in scored.items() if name != TUNED),
-        worst=tuple(worst(scored[TUNED], _SHOWN)),
-        summaries=str(_write(run, summarizer, scored[TUNED])),
-        judge=judged(run.config.evaluate, run.reporter, _folder(run.name), scored[TUNED], scored.get(BASE)),
-        missed=missed(scores[TUNED], at_least or {}),
-        seconds=time.monotonic() - began,
-        artifact=summarizer.endpoint.artifact,
-    )
+    result = _result(run, summarizer, language, scored, at_least or {}, began)
     with writing(Path(result.summaries), _AGAIN):
         kept.write_result(result)
     return result
@@ -112,6 +99,32 @@ def _all_summaries(
     if other is not None:
         summaries[other] = _of_other(other, dialogues)
     return {**summaries, TUNED: _ask(run, summarizer, examples, TUNED, concurrency)}
+
+
+def _result(
+    run: RunContext,
+    summarizer: Summarizer,
+    language: str,
+    scored: Mapping[str, Sequence[ScoredSummary]],
+    at_least: Mapping[str, float],
+    began: float,
+) -> EvaluateResult:
+    """What the scores come to, after the tuned model's summaries are written and a judge, if there is one, is asked."""
+    tuned = scored[TUNED]
+    scores = {name: mean_scores(ones) for name, ones in scored.items()}
+    return EvaluateResult(
+        run=run.name,
+        examples=len(tuned),
+        language=language,
+        scores=scores,
+        comparisons=tuple(compare(name, tuned, ones) for name, ones in scored.items() if name != TUNED),
+        worst=tuple(worst(tuned, _SHOWN)),
+        summaries=str(_write(run, summarizer, tuned)),
+        judge=judged(run.config.evaluate, run.reporter, _folder(run.name), tuned, scored.get(BASE)),
+        missed=missed(scores[TUNED], at_least),
+        seconds=time.monotonic() - began,
+        artifact=summarizer.endpoint.artifact,
+    )
 
 
 def _write(run: RunContext, summarizer: Summarizer, scored: Sequence[ScoredSummary]) -> Path:
