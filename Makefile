@@ -65,7 +65,7 @@ drill: .venv/installed-dev
 	LORASUM_DRILL=full $(BIN)/pytest -m 'drill or not drill' $(DRILLS)
 
 # The same with 20 races, and fuzz tests with many more draws, which are others every time.
-DRAWN := tests/config/test_hostile.py tests/data tests/commands/test_prepare.py
+DRAWN := tests/data tests/commands/test_prepare.py
 
 soak: .venv/installed-dev
 	LORASUM_DRILL=full LORASUM_RACES=20 LORASUM_FUZZ=20000 $(BIN)/pytest -m 'drill or not drill' $(DRILLS) $(DRAWN)
