@@ -20,5 +20,5 @@ def loading_lines(artifact: str) -> Mapping[str, str]:
         **fetched,
         "transformers": f'AutoModelForCausalLM.from_pretrained("{folder}")',
         "vLLM": f"vllm serve {folder}",
-        "llama.cpp": "lorasum export --gguf model.gguf, then: llama-server -m model.gguf",
+        "llama.cpp": "lorasum export -c FILE --gguf model.gguf && llama-server -m model.gguf",
     }

@@ -1,6 +1,7 @@
 """Shows the results of the verbs that give the trained model to others: push, export."""
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from lorasum.results import ExportResult, PushResult
 from lorasum.ui.body import body
@@ -17,5 +18,6 @@ def _(result: PushResult) -> RenderableType:
 @body.register
 def _(result: ExportResult) -> RenderableType:
     size = f"{result.bytes / 1e6:,.1f} MB, {result.tensors:,} tensors of architecture {result.architecture}"
-    rows = {"job": result.job, "file": result.file, "run it": f"llama-server -m {result.file}"}
+    command = Text(f"llama-server -m {result.file}", no_wrap=True)
+    rows: dict[str, str | Text] = {"job": result.job, "file": result.file, "run it": command}
     return Group(headline("exported", result.run, size), Facts(rows))

@@ -38,9 +38,13 @@ def one_line(text: str) -> str:
 
 
 def whole_words(text: Text, width: int) -> list[Text]:
-    """The lines of `text`, broken between words. A word that is longer than a line stays whole, to be copied."""
+    """The lines of `text`, broken between words. A word longer than a line stays whole, and so does text that may not
+    be wrapped, such as a command: to be copied."""
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):
+        if text.no_wrap:
+            lines.append(line)
+            continue
         breaks, used = [], 0
         for word in _WORD.finditer(line.plain):
             if used and used + cell_len(word[0].rstrip()) > width:

@@ -51,7 +51,7 @@ def _(result: TranslatedResult) -> RenderableType:
 
 
 def _next(commands: Sequence[str]) -> list[Text]:
-    return [Text("next", style="bold"), *(Text(f"  {command}") for command in commands)]
+    return [Text("next", style="bold"), *(Text(f"  {command}", no_wrap=True) for command in commands)]
 
 
 @body.register
@@ -93,7 +93,7 @@ def _example(number: int, example: RenderedExample) -> list[RenderableType]:
 
 @body.register
 def _(result: TrainResult) -> RenderableType:
-    rows = {
+    rows: dict[str, str | Text] = {
         "job": result.job,
         "loss": f"{loss(result.train_loss)} training, {loss(result.eval_loss)} test",
         "score": f"{result.scored_by} {result.score:.1f}" if result.score is not None else "",
@@ -103,7 +103,7 @@ def _(result: TrainResult) -> RenderableType:
         "generating": f"{duration(result.generation_seconds)} of the time" if result.generation_seconds else "",
         "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
         "artifact": result.artifact,
-        **{f"in {what}": line for what, line in loading_lines(result.artifact).items()},
+        **{f"in {what}": Text(line, no_wrap=True) for what, line in loading_lines(result.artifact).items()},
     }
     title = "already done" if result.reused else duration(result.seconds)
     return Group(headline("trained", result.run, title), Facts(rows))
