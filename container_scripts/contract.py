@@ -69,6 +69,9 @@ HUB_TOKEN_ARN: Final = "LORASUM_HUB_TOKEN_ARN"  # noqa: S105  the name of a vari
 """ARN of the secret that holds the hub's token."""
 BASE_MODEL: Final = "LORASUM_BASE_MODEL"
 """Folder, or hub id with an optional @revision, of the model to serve instead of the artifact's own."""
+ADAPTERS: Final = "LORASUM_ADAPTERS"
+"""The adapters that are served on `BASE_MODEL`, a JSON object: name → folder. A request that names none gets the first.
+"""
 EXPECT_GPU: Final = "LORASUM_EXPECT_GPU"
 """1 on an instance type with a GPU: a container that cannot use one ends at once."""
 NO_NETWORK: Final = "LORASUM_NO_NETWORK"
@@ -95,6 +98,7 @@ HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 # Serving.
 SERVING_FILES: Final[Mapping[str, str]] = {
     "inference.py": "inference.py",
+    "adapters.py": "adapters.py",
     "batching.py": "batching.py",
     "contract.py": "contract.py",
     "generation.py": "generation.py",

@@ -4,7 +4,8 @@ follows too. Needs torch and transformers only; PEFT where an adapter is served.
 Request, application/json; one or at most 64 texts, answered in their order, in batches that fit into memory:
     {"inputs": prompt | [prompts], "parameters": {...}}     prompts as the model was trained on
     {"dialogue": text | [texts], "parameters": {...}}       rendered with the artifact's own template
-Parameters, all optional: max_new_tokens (1 to 1024), temperature (0 is greedy), top_p (above 0, to 1).
+Parameters, all optional: max_new_tokens (1 to 1024), temperature (0 is greedy), top_p (above 0, to 1); and adapter, a
+name, where several are served on one base model.
 Answer: [{"generated_text": the completion without the prompt}, ...]
 """
 
@@ -13,10 +14,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from adapters import named_adapters, peft_name, with_adapters
 from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
 from generation import Generator, check, decode, encode
 from gpu import fastest_dtype, gpu_fault
@@ -43,6 +45,8 @@ class Served:
         template: prompt template with one {dialogue}; None if the folder carries none (a base model).
         control_tokens: texts that the tokenizer takes for control tokens; in a dialogue they are text.
         defaults: generation parameters of a request that gives none.
+        adapter: name of the adapter that answers; empty if the endpoint serves one model.
+        others: the same model with each of the other adapters, by name.
     """
 
     generator: Generator
@@ -50,6 +54,21 @@ class Served:
     template: str | None
     control_tokens: tuple[str, ...]
     defaults: Mapping[str, float]
+    adapter: str = ""
+    others: Mapping[str, "Served"] = field(default_factory=dict)
+
+    def named(self, adapter: str | None) -> "Served":
+        """What a request asks for: the adapter of this name, or this one if it names none.
+
+        Raises:
+            RequestError: there is none of this name.
+        """
+        if adapter is None or adapter == self.adapter:
+            return self
+        if adapter not in self.others:
+            known = f"it has {', '.join([self.adapter, *self.others])}" if self.others else "it serves one model"
+            raise RequestError(f"this endpoint has no adapter {adapter[:40]!r}: {known}")
+        return self.others[adapter]
 
     @property
     def model(self) -> Any:
@@ -60,7 +79,8 @@ class Served:
 def model_fn(model_dir: str) -> Served:
     """Load the model of a folder, or of a hub id with an optional @revision, onto the GPU if there is one.
 
-    With LORASUM_BASE_MODEL set it is that folder or id instead; an adapter in `model_dir` is put on it.
+    With LORASUM_BASE_MODEL set it is that folder or id instead; an adapter in `model_dir` is merged into it. With
+    LORASUM_ADAPTERS set too, those adapters are put on it, to be asked by their names.
 
     Raises:
         RuntimeError: the instance has a GPU that does not work, or the hub's token cannot be read.
@@ -79,6 +99,8 @@ def model_fn(model_dir: str) -> Served:
     name, _, revision = (base, "", "") if Path(base).is_dir() else base.partition("@")
     source = {"pretrained_model_name_or_path": name, "revision": revision or "main"}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
+    if several := named_adapters(os.environ):
+        return _serve_several(with_adapters(_load(source, None), several).eval(), tokenizer, several)
     return serve(_load(source, adapter), tokenizer, _record(adapter or Path(base)))
 
 
@@ -86,13 +108,27 @@ def serve(model: Any, tokenizer: Any, artifact: ArtifactRecord) -> Served:
     """A loaded model, made ready to answer as its artifact wants it; trying it out takes a few short answers."""
     generator = Generator.of(model, tokenizer, artifact.eos_token_id)
     _log.info("what prompts share: %s", generator.sharing)
-    return Served(
-        generator=generator,
-        tokenizer=tokenizer,
-        template=artifact.template,
-        control_tokens=artifact.control_tokens,
-        defaults=_DEFAULTS | dict(artifact.generation),
-    )
+    return Served(generator, tokenizer, **_usage(artifact))
+
+
+def _serve_several(model: Any, tokenizer: Any, folders: Mapping[str, Path]) -> Served:
+    """A base model with several adapters, each asked as its own artifact wants it. The first is asked by default."""
+    records = {name: _record(folder) for name, folder in folders.items()}
+    first, *_ = records
+    if len({record.eos_token_id for record in records.values()}) > 1:  # `deploy` refuses them before
+        raise RuntimeError("these adapters end a summary with different tokens")
+    served = serve(model, tokenizer, records[first])
+    each = {name: replace(served, adapter=name, **_usage(record)) for name, record in records.items()}
+    return replace(each.pop(first), others=each)
+
+
+def _usage(artifact: ArtifactRecord) -> dict[str, Any]:
+    """The fields of `Served` that an artifact's record decides."""
+    return {
+        "template": artifact.template,
+        "control_tokens": artifact.control_tokens,
+        "defaults": _DEFAULTS | dict(artifact.generation),
+    }
 
 
 def input_fn(body: str | bytes, content_type: str) -> Request:
@@ -158,14 +194,16 @@ def rows_of(data: Request, model: Served, nobody_waits: Callable[[], bool]) -> l
     """A row for each of the request's prompts.
 
     Raises:
-        RequestError: a prompt is empty or too long, or there is no template.
+        RequestError: a prompt is empty or too long, or there is no template, or no adapter of the request's name.
     """
+    model = model.named(data.adapter)
     prompts = _render(model.template, model.control_tokens, data.texts) if data.are_dialogues else data.texts
     parameters = {**model.defaults, **data.parameters}
     new_tokens = int(parameters["max_new_tokens"])
     encoded = [encode(model.tokenizer, prompt, model.generator.eos_token_ids) for prompt in prompts]
     _check_lengths(encoded, new_tokens, model.generator.context)
-    return [Row(ids, new_tokens, _sampling(parameters), nobody_waits) for ids in encoded]
+    sampling, adapter = _sampling(parameters), peft_name(model.adapter) if model.adapter else ""
+    return [Row(ids, new_tokens, sampling, nobody_waits, adapter=adapter) for ids in encoded]
 
 
 def answers_of(rows: Sequence[Row], model: Served) -> list[dict[str, str]]:

@@ -23,11 +23,17 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A valid request; `are_dialogues` tells texts to be put into the template from finished prompts."""
+    """A valid request.
+
+    Attributes:
+        are_dialogues: tells texts to be put into the template from finished prompts.
+        adapter: the one that is asked for by its name.
+    """
 
     texts: tuple[str, ...]
     are_dialogues: bool
     parameters: Mapping[str, float]
+    adapter: str | None = None
 
 
 def read_request(body: str | bytes, content_type: str) -> Request:
@@ -48,7 +54,8 @@ def read_request(body: str | bytes, content_type: str) -> Request:
     if ("inputs" in data) == ("dialogue" in data):
         raise RequestError("send either inputs (finished prompts) or dialogue (texts to be put into the template)")
     key = "inputs" if "inputs" in data else "dialogue"
-    return Request(_texts(key, data[key]), key == "dialogue", _parameters(data.get("parameters")))
+    parameters, adapter = _parameters(data.get("parameters"))
+    return Request(_texts(key, data[key]), key == "dialogue", parameters, adapter)
 
 
 def _refuse_unknown(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -72,15 +79,21 @@ def _texts(key: str, value: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _parameters(value: Any) -> dict[str, float]:
-    value = {} if value is None else value
+def _parameters(value: Any) -> tuple[dict[str, float], str | None]:
+    """The numbers, and the name of an adapter."""
+    if value is None:
+        return {}, None
     if not isinstance(value, dict):
         raise RequestError("parameters is not an object")
-    _refuse_unknown("parameter", value, tuple(_BOUNDS))
-    for name, number in value.items():
+    _refuse_unknown("parameter", value, (*_BOUNDS, "adapter"))
+    numbers = dict(value)
+    adapter = numbers.pop("adapter", None)
+    if adapter is not None and not isinstance(adapter, str):
+        raise RequestError(f"adapter must be a name, not {json.dumps(adapter)[:40]}")
+    for name, number in numbers.items():
         least, most = _BOUNDS[name]
         kinds = (int,) if name == "max_new_tokens" else (int, float)
         if isinstance(number, bool) or not isinstance(number, kinds) or not least <= number <= most:
             kind = "a whole number" if kinds == (int,) else "a number"
             raise RequestError(f"{name} must be {kind} from {least:g} to {most:g}, not {json.dumps(number)[:40]}")
-    return value
+    return numbers, adapter

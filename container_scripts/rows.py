@@ -47,6 +47,7 @@ class Row:
         sampling: further arguments of transformers' `generate`. Rows of one batch have the same.
         nobody_waits: asked before every token; generating ends where it says so.
         told: called in the thread that generates, after every token and at the end.
+        adapter: PEFT's name of the adapter that completes it; empty if the model has none.
         completion: the tokens so far, without EOS.
         finish: how it ended: `stop` at an EOS, `length` at `new_tokens`; None if it has not, or with `error`.
         error: why there will be no completion.
@@ -58,6 +59,7 @@ class Row:
     sampling: Mapping[str, Any]
     nobody_waits: Callable[[], bool]
     told: Callable[["Row"], None] = _ignore
+    adapter: str = ""
     completion: list[int] = field(default_factory=list)
     finish: Literal["stop", "length"] | None = None
     error: Exception | None = None

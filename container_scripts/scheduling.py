@@ -143,6 +143,7 @@ class Scheduler:
             logits_processor=[_refuse_broken],
             return_dict_in_generate=True,
             **self._cache_arguments(batch),
+            **_adapter_arguments(batch),
             **batch.rows[0].sampling,
         )
         batch.generated(found.sequences, found.get("past_key_values"))
@@ -163,6 +164,11 @@ class Scheduler:
         else:
             _log.info("a batch of %d failed, and is tried again in smaller ones: %s", len(batch.rows), error)
             self._waiting.extendleft(reversed(left))
+
+
+def _adapter_arguments(batch: Batch) -> dict[str, Any]:
+    names = [row.adapter for row in batch.rows]
+    return {"adapter_names": names} if names[0] else {}
 
 
 def _refuse_broken(_ids: Any, scores: Any) -> Any:

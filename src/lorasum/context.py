@@ -52,10 +52,13 @@ class RunContext:
         config = self.config.model_copy(update={"name": name, "sweep": None})
         return replace(self, config=config, connect=lambda: self.backend)
 
-    def summarizer(self) -> Summarizer:
+    def summarizer(self, adapter: str | None = None) -> Summarizer:
         """The run's endpoint, ready to summarise.
 
+        Args:
+            adapter: the run whose adapter is asked, where the endpoint serves several; default: this run's.
+
         Raises:
-            LorasumError: there is no endpoint, or it is not in service.
+            LorasumError: there is no endpoint, it is not in service, or it has no adapter of this name.
         """
-        return in_service(self.backend, self.ledger, self.name, self.config.predict)
+        return in_service(self.backend, self.ledger, self.name, self.config.predict, adapter)

@@ -129,6 +129,23 @@ class BatchJob(Resource):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """One of the adapters that an endpoint serves, by the name of its run.
+
+    Attributes:
+        job: the training job that made it.
+        artifact: folder or URI of that job's artifact.
+        rank: of its A and B.
+    """
+
+    run: str
+    job: str
+    artifact: str
+    rank: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint(Resource):
     """An endpoint.
 
@@ -139,6 +156,7 @@ class Endpoint(Resource):
         location: its address (URL, ARN); empty before it was started.
         expires_at: when its time is over, with its zone; None if it has no end.
         ends_itself: whether it then goes without any lorasum running. Where that could not be arranged, `status` tells.
+        adapters: that requests can name, the run's own first; none if it serves one model.
     """
 
     kind: ClassVar[str] = "endpoint"
@@ -150,6 +168,7 @@ class Endpoint(Resource):
     location: str = ""
     expires_at: datetime | None = None
     ends_itself: bool = False
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

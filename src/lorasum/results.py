@@ -207,6 +207,8 @@ class DeployResult:
     """Whether it then goes without any lorasum running."""
     until: str = ""
     """The same for people: `until 18:40 CET, at most $8.12`."""
+    adapters: tuple[str, ...] = ()
+    """The runs whose adapters requests can name, this run first; empty if the endpoint serves one model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,19 @@ def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[...
     assert "huggingface-vllm:0.29.0" in model["PrimaryContainer"]["Image"]
     assert there.call(*asked, *vllm)["summary"] == merged
 
+    other = ("--set", "name=other", "--set", "training.seed=7", "--set", "training.learning_rate=5e-2")
+    for verb in ("prepare", "train", "deploy"):
+        there.call(verb, *other, *vllm)
+    alone = there.call(*asked, *other, *vllm)["summary"]
+    there.call("teardown", "--yes", *other)
+    both = ("--set", "deploy.adapters=[other]", *vllm)
+    assert there.call("deploy", *both)["adapters"] == ["tiny", "other"]
+    assert there.call("deploy", *both)["reused"]
+    assert there.call(*asked, *both)["summary"] == merged
+    assert there.call(*asked, *both, "--adapter", "other")["summary"] == alone != merged
+    assert "no adapter 'nobody'" in there.fail(*asked, *both, "--adapter", "nobody")[0]
+    assert len([row for row in there.call("status")["resources"] if row["state"] == "live"]) == 1
+
     torn = there.call("teardown", "--yes", "--artifacts")
     assert torn["remaining"] == []
     assert there.aws.aws.scaled("tiny") == []

@@ -1,7 +1,7 @@
 """The serving half of the Hugging Face vLLM container, as far as lorasum asks anything of it.
 
-vLLM needs a GPU. In its place transformers generates; what stands is the image's contract: SM_VLLM_MODEL names the
-model, and /invocations takes an OpenAI completion and answers one, with vLLM's own shapes, defaults and errors.
+vLLM needs a GPU. In its place transformers generates; what stands is the image's contract: variables SM_VLLM_* are
+vLLM's flags, and /invocations takes an OpenAI completion and answers one, with vLLM's own shapes, defaults and errors.
 """
 
 import json
@@ -9,45 +9,108 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from serve_http import Answer, serve
 
 _PARAMETERS = ("prompt", "max_tokens", "temperature", "top_p", "model", "stop", "seed")
+_FLAGS = ("model", "revision", "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "generation-config")
 _DEFAULT_TOKENS = 16  # vLLM's, where a request says nothing
+
+
+class Model:
+    """The base model and its adapters, by the names that a request's `model` may have."""
+
+    def __init__(self, flags: Mapping[str, list[str]]) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        [self.name] = flags["model"]
+        self.tokenizer = AutoTokenizer.from_pretrained(self.name)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(self.name, dtype=torch.float32).eval()
+        self._adapters = [json.loads(module)["name"] for module in flags.get("lora-modules", [])]
+        if "enable-lora" in flags:
+            self._add_adapters(flags)
+
+    def _add_adapters(self, flags: Mapping[str, list[str]]) -> None:
+        from peft import PeftModel
+
+        most, rank = (
+            int(flags.get(flag, [default])[0]) for flag, default in (("max-loras", "1"), ("max-lora-rank", "16"))
+        )
+        assert rank in (8, 16, 32, 64, 128, 256, 320, 512), rank
+        assert most >= 1
+        for module in map(json.loads, flags["lora-modules"]):
+            settings = json.loads((Path(module["path"]) / "adapter_config.json").read_bytes())
+            if settings["r"] > rank:
+                raise SystemExit(f"LoRA rank {settings['r']} is greater than max_lora_rank {rank}.")
+            if isinstance(self._model, PeftModel):
+                self._model.load_adapter(module["path"], module["name"])
+            else:
+                self._model = PeftModel.from_pretrained(self._model, module["path"], module["name"])
+
+    def generate(self, name: str | None, prompt: str, tokens: int) -> str:
+        """A request without a name gets the base model's answer, as vLLM has it."""
+        ids = self.tokenizer(prompt, return_tensors="pt")
+        with nullcontext() if name in self._adapters or not self._adapters else self._model.disable_adapter():
+            if name in self._adapters:
+                self._model.set_adapter(name)
+            row = self._model.generate(**ids, max_new_tokens=tokens, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        text: str = self.tokenizer.decode(row, skip_special_tokens=True)
+        return text
+
+    def check(self, name: str | None) -> None:
+        if name not in (None, self.name, *self._adapters):
+            raise LookupError(f"The model `{name}` does not exist.")
+
+
+def flags() -> dict[str, list[str]]:
+    """vLLM's flags, as the image makes them of its variables: one each, and a JSON list has several values."""
+    found = {}
+    for variable, value in os.environ.items():
+        if variable.startswith("SM_VLLM_"):
+            flag = variable.removeprefix("SM_VLLM_").lower().replace("_", "-")
+            listed = json.loads(value) if value.startswith("[") else [value]
+            found[flag] = [one if isinstance(one, str) else json.dumps(one) for one in listed]
+    if unknown := set(found) - set(_FLAGS):
+        raise SystemExit(f"unrecognized arguments: {', '.join(sorted(unknown))}")
+    return found
 
 
 def main() -> None:
     """Load the model, then listen."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    where, one_at_a_time = os.environ["SM_VLLM_MODEL"], threading.Lock()
-    tokenizer = AutoTokenizer.from_pretrained(where)
-    model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32).eval()
+    model, one_at_a_time = Model(flags()), threading.Lock()
 
     def complete(request: dict[str, Any]) -> dict[str, Any]:
         if unknown := set(request) - set(_PARAMETERS):
             raise ValueError(f"Extra inputs are not permitted: {', '.join(sorted(unknown))}")
+        name = request.get("model")
+        model.check(name)
         prompts = [request["prompt"]] if isinstance(request["prompt"], str) else request["prompt"]
-        choices = []
-        for index, prompt in enumerate(prompts):
-            ids = tokenizer(prompt, return_tensors="pt")
-            new = request.get("max_tokens", _DEFAULT_TOKENS)
-            row = model.generate(**ids, max_new_tokens=new, do_sample=False)[0, ids["input_ids"].shape[1] :]
-            text = tokenizer.decode(row, skip_special_tokens=True)
-            choices.append({"index": index, "text": text, "finish_reason": "length", "logprobs": None})
-        return {"id": "cmpl-1", "object": "text_completion", "model": where, "choices": choices[::-1]}
+        new = request.get("max_tokens", _DEFAULT_TOKENS)
+        choices = [
+            {"index": index, "text": model.generate(name, prompt, new), "finish_reason": "length", "logprobs": None}
+            for index, prompt in enumerate(prompts)
+        ]
+        return {"id": "cmpl-1", "object": "text_completion", "model": name or model.name, "choices": choices[::-1]}
 
     def answer(body: bytes, headers: Mapping[str, str]) -> Answer:
         with one_at_a_time:
             try:
                 return 200, json.dumps(complete(json.loads(body))).encode()
-            except (ValueError, KeyError) as error:
-                said = {"error": {"message": str(error), "type": "BadRequestError", "code": 400}}
-                return 400, json.dumps(said).encode()
+            except LookupError as error:
+                return refused(404, "NotFoundError", error)
+            except ValueError as error:
+                return refused(400, "BadRequestError", error)
 
     serve(answer)
+
+
+def refused(status: int, kind: str, error: Exception) -> Answer:
+    said = {"error": {"message": str(error.args[0]), "type": kind, "param": None, "code": status}}
+    return status, json.dumps(said).encode()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lorasum.resources import Adapter
+
 if TYPE_CHECKING:  # it brings pydantic, and `lorasum --help` reads these records
     from lorasum.model_source import ModelRef
 
@@ -88,6 +90,7 @@ class EndpointSpec:
         artifact: folder or URI holding a model, its tokenizer and (unless `code` is given) code/inference.py.
         code: folder with inference.py for a model that carries none (a base model).
         base: with it, the artifact's adapter is served on top of this base model, instead of the merged one.
+        adapters: with `base`, the adapters that requests can name; the artifact's own is the first.
         port: local port, 0 for any free one.
         startup_timeout: seconds until /ping must answer 200.
     """
@@ -99,6 +102,7 @@ class EndpointSpec:
     base: "ModelRef | None" = None
     port: int = 0
     startup_timeout: float = 300.0
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

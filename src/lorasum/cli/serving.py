@@ -1,6 +1,7 @@
 """The verbs of an endpoint: deploy, predict, evaluate, teardown; and run, which is all verbs."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,28 +59,43 @@ def predict(
     ] = False,
     yes: Yes = False,
     sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", metavar="RUN", help="Of deploy.adapters; default: this run's own.")
+    ] = None,
 ) -> object:
     """Summarise one dialogue (--text, --file, --sample or stdin), or all rows of a file (--input)."""
     from lorasum.commands.dialogue import given_dialogue
     from lorasum.commands.predict import predict_sample, predict_text
-    from lorasum.commands.predict_batch import predict_batch, to_be_spent
     from lorasum.commands.predict_file import predict_file
 
-    given = {"--text": text, "--file": file, "--input": source, "--sample": sample or None}
+    _refuse_together({"--text": text, "--file": file, "--input": source, "--sample": sample or None})
+    if (source is None) != (target is None):
+        raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
+    if batch:
+        return _predict_batch(run, source, target, adapter, yes)
+    if source and target:
+        return predict_file(run, source, target, concurrency, adapter)
+    return predict_sample(run, adapter) if sample else predict_text(run, given_dialogue(text, file, run), adapter)
+
+
+def _predict_batch(
+    run: "RunContext", source: Path | None, target: Path | None, adapter: str | None, yes: bool
+) -> object:
+    from lorasum.commands.predict_batch import predict_batch, to_be_spent
+
+    _refuse_together({"--batch": True, "--adapter": adapter})
+    if not source or not target:
+        raise LorasumError("--batch goes with --input and --output", "give both")
+    if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
+        confirm("Start it?", [what])
+    return predict_batch(run, source, target)
+
+
+def _refuse_together(given: Mapping[str, object]) -> None:
+    """Refuse options of which one at most can be given, where several are."""
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise LorasumError(f"{' and '.join(names)} do not go together", "give one of them")
-    if (source is None) != (target is None):
-        raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
-    if batch and not source:
-        raise LorasumError("--batch goes with --input and --output", "give both")
-    if source and target and batch:
-        if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
-            confirm("Start it?", [what])
-        return predict_batch(run, source, target)
-    if source and target:
-        return predict_file(run, source, target, concurrency)
-    return predict_sample(run) if sample else predict_text(run, given_dialogue(text, file, run))
 
 
 @verb(

@@ -13,13 +13,14 @@ from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError
 from lorasum.lifecycle import endpoints, expiry
+from lorasum.lifecycle.adapters import adapters
 from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
-from lorasum.lifecycle.serving import Summarizer
+from lorasum.lifecycle.serving import Summarizer, asking
 from lorasum.model_source import ModelRef
-from lorasum.resources import Endpoint, Origin, TrainingJob
+from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
 from lorasum.results import DeployResult
 
 _DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler_role"}}
@@ -28,6 +29,8 @@ _DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler
 
 def deploy(run: RunContext, job: str | None = None) -> DeployResult:
     """Serve the artifact of the newest completed job of this config. An endpoint that already does so is kept.
+
+    With deploy.adapters, its adapter is served beside those of other runs, on one base model.
 
     Args:
         job: the completed job to serve, whatever the config says of training.
@@ -39,14 +42,14 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
     began = time.monotonic()
     with run.hold() as held:
         chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
-        settings = _settings(run.config)
+        settings, several = _settings(run.config), adapters(run.config, run.backend, run.ledger, run.reporter, chosen)
         before = run.ledger.find(Endpoint, run.name, run.name)
-        endpoint = _serving_already(held, chosen.artifact, settings)
+        endpoint = _serving_already(held, chosen.artifact, several, settings)
         reused = endpoint is not None
         price = run.backend.usd_per_hour("endpoint")
         end = expiry.end_of(run.config, before, reused, run.ledger.now(), price, run.reporter)
         if endpoint is None:
-            endpoint = _start(run, held, chosen, settings, end)
+            endpoint = _start(run, held, chosen, several, settings, end)
         elif before and end != before.expires_at:
             expiry.extend(held, before, end)
         row = run.ledger.find(Endpoint, run.name, run.name)
@@ -61,6 +64,7 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         expires_at=end,
         ends_itself=row is not None and row.ends_itself,
         until=_until(run.config, end, datetime.fromisoformat(row.created_at), row.usd_per_hour) if row else "",
+        adapters=tuple(one.run for one in several),
     )
 
 
@@ -68,26 +72,32 @@ def _until(config: Config, end: datetime | None, began: datetime, usd_per_hour: 
     return until_note(end, began, usd_per_hour, expiry.most_instances(config))
 
 
-def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str, end: datetime | None) -> EndpointRef:
+def _start(
+    run: RunContext,
+    held: HeldRun,
+    job: TrainingJob,
+    several: tuple[Adapter, ...],
+    settings: str,
+    end: datetime | None,
+) -> EndpointRef:
     config, name = run.config, run.name
-    below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
-    check_artifact(run.backend, JobRef(job.name, job.location), below)
+    on_base = bool(several) or config.deploy.serve == "adapter"
+    if not several:
+        check_artifact(run.backend, JobRef(job.name, job.location), f"{ADAPTER_FOLDER}/" if on_base else "")
     spec = EndpointSpec(
         run=name,
         name=name,
         artifact=job.artifact,
-        base=_base(job.origin) if config.deploy.serve == "adapter" else None,
+        base=_base(job.origin) if on_base else None,
         port=config.local.port,
         startup_timeout=config.local.startup_timeout,
+        adapters=several,
     )
 
     def probe(endpoint: EndpointRef) -> None:
-        (summary,) = Summarizer(run.backend, endpoint, job.origin, config.predict).summarize([endpoints.PROBE])
-        if not summary:
-            raise BackendError(
-                f"endpoint {endpoint.name} answers with nothing: its model ends a summary before the first word",
-                "see whether the loss fell (`lorasum logs`); train again with another learning rate or other data",
-            )
+        one_model = Summarizer(run.backend, endpoint, job.origin, config.predict)
+        for summarizer in [asking(one_model, one) for one in several] or [one_model]:
+            _probe(summarizer)
 
     price = run.backend.usd_per_hour("endpoint")
     until = _until(config, end, run.ledger.now(), price)
@@ -95,13 +105,24 @@ def _start(run: RunContext, held: HeldRun, job: TrainingJob, settings: str, end:
     return endpoints.start(held, spec, job.origin, probe, job.name, settings, end)
 
 
-def _serving_already(held: HeldRun, artifact: str, settings: str) -> EndpointRef | None:
+def _probe(summarizer: Summarizer) -> None:
+    (summary,) = summarizer.summarize([endpoints.PROBE])
+    if not summary:
+        whose = f"adapter {summarizer.adapter.run}" if summarizer.adapter else "its model"
+        raise BackendError(
+            f"endpoint {summarizer.endpoint.name} answers with nothing: {whose} ends a summary before the first word",
+            "see whether the loss fell (`lorasum logs`); train again with another learning rate or other data",
+        )
+
+
+def _serving_already(held: HeldRun, artifact: str, several: tuple[Adapter, ...], settings: str) -> EndpointRef | None:
     """The run's endpoint, if it is in service and is exactly what would be started."""
     state = held.backend.endpoint_state(held.name, held.name)
     row = held.ledger.find(Endpoint, held.name, held.name)
     if row is None or state.ref is None or state.status != "in_service" or state.ref.artifact != artifact:
         return None
-    known = row.state == "live" and is_here(row, held.backend) and row.settings == settings
+    same = (row.settings, row.adapters) == (settings, several)
+    known = row.state == "live" and is_here(row, held.backend) and same
     return state.ref if known else None
 
 

@@ -123,13 +123,13 @@ def _result(
         judge=judged(run.config.evaluate, run.reporter, _folder(run.name), tuned, scored.get(BASE)),
         missed=missed(scores[TUNED], at_least),
         seconds=time.monotonic() - began,
-        artifact=summarizer.endpoint.artifact,
+        artifact=summarizer.artifact,
     )
 
 
 def _write(run: RunContext, summarizer: Summarizer, scored: Sequence[ScoredSummary]) -> Path:
     """Write the tuned model's summaries with their scores and findings, and return the file."""
-    file = kept.scored_file(_folder(run.name), _key(run, summarizer.origin, summarizer.endpoint.artifact))
+    file = kept.scored_file(_folder(run.name), _key(run, summarizer.origin, summarizer.artifact))
     with writing(file, _AGAIN):
         kept.write_scored(file, scored)
     return file
@@ -158,7 +158,7 @@ def _ask(
     run: RunContext, summarizer: Summarizer, examples: Sequence[Example], label: str, concurrency: int
 ) -> list[str]:
     """One summary for each example. It is empty if the endpoint refuses the dialogue."""
-    file = _kept(run, summarizer.origin, summarizer.endpoint.artifact, label)
+    file = _kept(run, summarizer.origin, summarizer.artifact, label)
     with writing(file, _AGAIN):
         make_folder(file.parent)
         answers = Answers(file)

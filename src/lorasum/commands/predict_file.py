@@ -21,7 +21,13 @@ _WINDOW_ROWS = 1024
 _WINDOW_CHARACTERS = 1 << 24
 
 
-def predict_file(run: RunContext, input: Path, output: Path, concurrency: int = 1) -> BatchPrediction:  # noqa: A002
+def predict_file(
+    run: RunContext,
+    input: Path,  # noqa: A002
+    output: Path,
+    concurrency: int = 1,
+    adapter: str | None = None,
+) -> BatchPrediction:
     """Summarise every row of `input` into the JSONL file `output`: dialogue, summary, and its id and reference.
 
     Rows keep their order. Until all are answered, the answers are in a .part file beside `output`, from which the same
@@ -30,6 +36,7 @@ def predict_file(run: RunContext, input: Path, output: Path, concurrency: int = 
 
     Args:
         concurrency: requests under way at once.
+        adapter: the run whose adapter is asked, where the endpoint serves several; default: the run's own.
 
     Raises:
         DataError: a row cannot be used; nothing was sent.
@@ -39,9 +46,9 @@ def predict_file(run: RunContext, input: Path, output: Path, concurrency: int = 
     check_output(input, output)
     with as_file(input, run.name) as source:
         rows = Rows(source, run.config.data, lambda name, text: run.reporter.step(f"{name}: {text}"))
-        summarizer = run.summarizer()
+        summarizer = run.summarizer(adapter)
         output = output if is_stream(output) else output.resolve()
-        key = key_of(summarizer.endpoint.artifact, summarizer.origin.template, summarizer.settings, rows)
+        key = key_of(summarizer.artifact, summarizer.origin.template, summarizer.settings, rows)
         part = part_of(output, run.name, key)
         with writing(output, AGAIN), AnswerLog(part, OWN_CHOICE) as answers:
             _answer_all(run, summarizer, rows, answers, part, concurrency)

@@ -15,6 +15,7 @@ from lorasum.config.section import LATER, Fraction, PositiveInt, Seconds, Sectio
 from lorasum.config.sweep import SweepConfig
 from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
 
+RunName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9](-?[a-z0-9])*$")]
 _LONGEST_SWEPT = 24  # characters of the name of a run that is swept
 
 
@@ -145,6 +146,9 @@ class DeployConfig(Section):
     serve: Literal["merged", "adapter"] = "merged"
     """`merged`: the merged model. `adapter`: the base model, to which the adapter is added while it loads; such a run
     stores little."""
+    adapters: Annotated[list[RunName], Field(max_length=32)] = []
+    """Other runs on the same base model whose adapters this endpoint serves too. It holds the base model once, and a
+    request names its adapter by its run; one that names none gets this run's."""
     expires_after: DurationOrNever | None = None
     """Time until the endpoint ends by itself, such as 90m, 4h or 2d, counted from `deploy`; deploying again extends it.
     `never` cancels a time that was set before. Default: the time that was set before, or no end."""
@@ -237,7 +241,7 @@ class EvaluateConfig(Section):
 class Config(Section):
     """One run of lorasum."""
 
-    name: Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9](-?[a-z0-9])*$")]
+    name: RunName
     """Name of the run: lower-case letters, digits and single hyphens between them, at most 32 characters."""
     backend: Place = "local"
     """Where the run lives."""
@@ -268,8 +272,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _engine_serves_it(self) -> "Config":
-        if self.backend == "sagemaker" and self.sagemaker.engine == "vllm" and self.deploy.serve == "adapter":
+        if self.backend != "sagemaker":
+            return self
+        if self.sagemaker.engine == "vllm" and self.deploy.serve == "adapter" and not self.deploy.adapters:
             raise ValueError("sagemaker.engine vllm serves merged models: set deploy.serve to merged")
+        if self.sagemaker.engine != "vllm" and self.deploy.adapters:
+            raise ValueError("deploy.adapters needs sagemaker.engine: vllm, because the Hugging Face image serves one")
         return self
 
     @model_validator(mode="after")

@@ -148,6 +148,7 @@ def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
         origin=origin,
         usd_per_hour=held.backend.usd_per_hour("endpoint"),
         usd_before=_spent(held, spec.name),
+        adapters=spec.adapters,
     )
 
 
@@ -161,7 +162,7 @@ def _undo(held: HeldRun, earlier: EndpointState, before: Endpoint | None, row: E
     served = earlier.ref if earlier.status == "in_service" else None
     if served and (now := _goes_on(held, served, before, row)):
         same = before is not None and before.artifact == now.artifact
-        serving = before if before and same else replace(row, artifact=now.artifact, settings="")
+        serving = before if before and same else replace(row, artifact=now.artifact, settings="", adapters=())
         serving = replace(serving, expires_at=row.expires_at, ends_itself=row.ends_itself)  # as was arranged just now
         again = held.ledger.intend(replace(serving, usd_before=_spent_until_now(held, before)))
         held.ledger.save(replace(again, state="live", location=now.location))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from lorasum.data.records import Example
 from lorasum.data.store import read_test_examples
 from lorasum.errors import BackendError, DataError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.resources import Endpoint, Origin
+from lorasum.resources import Adapter, Endpoint, Origin
 
 _Row = TypeVar("_Row")
 
@@ -26,12 +26,19 @@ class Summarizer:
     Attributes:
         origin: of the artifact behind it. Its template is used, whatever the config says now.
         settings: the config's section `predict`.
+        adapter: the one to ask for by its name; None if the endpoint serves one model.
     """
 
     backend: Backend
     endpoint: EndpointRef
     origin: Origin
     settings: PredictConfig
+    adapter: Adapter | None = None
+
+    @property
+    def artifact(self) -> str:
+        """What answers: the adapter's artifact, or the one that the endpoint serves."""
+        return self.adapter.artifact if self.adapter else self.endpoint.artifact
 
     def summarize(self, dialogues: Sequence[str]) -> list[str]:
         """Ask for one summary per dialogue, in one request.
@@ -39,11 +46,15 @@ class Summarizer:
         Raises:
             BackendError: it did not answer in `predict.timeout` seconds, or not as it should.
         """
+        asked: dict[str, Any] = {
+            "max_new_tokens": self.settings.max_new_tokens,
+            "temperature": self.settings.temperature,
+        }
         payload = {
             "inputs": [
                 fill_template(self.origin.template, dialogue, self.origin.control_tokens) for dialogue in dialogues
             ],
-            "parameters": {"max_new_tokens": self.settings.max_new_tokens, "temperature": self.settings.temperature},
+            "parameters": asked | ({"adapter": self.adapter.run} if self.adapter else {}),
         }
         return read_answer(self.backend.invoke(self.endpoint, payload, self.settings.timeout), len(dialogues))
 
@@ -71,11 +82,16 @@ class Summarizer:
             ) from error
 
 
-def in_service(backend: Backend, ledger: Ledger, run: str, settings: PredictConfig) -> Summarizer:
+def in_service(
+    backend: Backend, ledger: Ledger, run: str, settings: PredictConfig, adapter: str | None = None
+) -> Summarizer:
     """The run's endpoint, ready to summarise.
 
+    Args:
+        adapter: the run whose adapter is asked, where the endpoint serves several; default: the run's own.
+
     Raises:
-        LorasumError: there is none, or it is not in service.
+        LorasumError: there is none, it is not in service, or it has no adapter of this name.
     """
     row = ledger.find(Endpoint, run, run)
     state = backend.endpoint_state(run, run) if row and is_here(row, backend) else None
@@ -83,7 +99,26 @@ def in_service(backend: Backend, ledger: Ledger, run: str, settings: PredictConf
         if state and state.status == "creating":
             raise LorasumError(f"the endpoint of run {run!r} is still starting", "wait for `lorasum deploy`")
         raise LorasumError(f"run {run!r} has no endpoint in service", "run `lorasum deploy` with this config first")
-    return Summarizer(backend, state.ref, row.origin, settings)
+    return of_adapter(Summarizer(backend, state.ref, row.origin, settings), row, adapter)
+
+
+def of_adapter(summarizer: Summarizer, served: Endpoint, name: str | None) -> Summarizer:
+    """The summarizer of the adapter of this name, or without one of the run's own.
+
+    Raises:
+        LorasumError: the endpoint has none of this name.
+    """
+    known = {one.run: one for one in served.adapters}
+    if name is not None and name not in known:
+        has = f"it has {', '.join(known)}" if known else "it serves one model; deploy.adapters names more"
+        raise LorasumError(f"endpoint {served.name} has no adapter {name!r}", has)
+    chosen = known.get(name or served.run)
+    return asking(summarizer, chosen) if chosen else summarizer
+
+
+def asking(summarizer: Summarizer, adapter: Adapter) -> Summarizer:
+    """The same endpoint, asked for one of its adapters, with that adapter's prompt."""
+    return replace(summarizer, origin=adapter.origin, adapter=adapter)
 
 
 def read_answer(answer: Any, count: int) -> list[str]:

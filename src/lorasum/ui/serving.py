@@ -30,6 +30,7 @@ _FAILURES_SHOWN = 20  # rows; --json has them all
 @body.register
 def _(result: DeployResult) -> RenderableType:
     rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact, "of job": result.job}
+    rows |= {"adapters": ", ".join(result.adapters)} if result.adapters else {}
     itself = "it ends by itself" if result.ends_itself else "it does NOT end by itself: `lorasum teardown` deletes it"
     rows |= {"runs": f"{result.until}; {itself}"} if result.until else {}
     title = "already in service" if result.reused else duration(result.seconds)

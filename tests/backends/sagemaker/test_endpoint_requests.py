@@ -1,5 +1,6 @@
 """The requests that make an endpoint, to the letter, and by the service's own rules."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from lorasum import __version__
 from lorasum.backends.sagemaker.endpoint_requests import (
     Served,
+    adapter_environment,
     endpoint_config_request,
     endpoint_request,
     model_request,
@@ -104,6 +106,32 @@ def test_vllm_gets_its_own_environment_and_system() -> None:
     assert made["Environment"] == {"SM_VLLM_MODEL": "/opt/ml/model"}
     [variant] = configuration(engine="vllm")["ProductionVariants"]
     assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+
+
+def test_vllm_is_told_of_all_adapters_by_its_flags() -> None:
+    environment = adapter_environment("chats", ["other-run"], rank=12, on_disk=True)
+    other = "s3://box/lorasum/other-run/jobs/other-run-1/output/model/adapter/"
+    served = Served(ADAPTER.uri, 1, environment, base=ADAPTER.base, adapters={"other-run": other})
+    made = model(served, engine="vllm")["PrimaryContainer"]
+    assert made["AdditionalModelDataSources"] == [
+        {"ChannelName": "base", **source(str(ADAPTER.base))},
+        {"ChannelName": "adapter-other-run", **source(other)},
+    ]
+    more = "/opt/ml/additional-model-data-sources"
+    modules = [
+        {"name": "chats", "path": "/opt/ml/model"},
+        {"name": "other-run", "path": f"{more}/adapter-other-run"},
+    ]
+    assert json.loads(made["Environment"].pop("SM_VLLM_LORA_MODULES")) == modules
+    assert made["Environment"] == {
+        "SM_VLLM_MODEL": f"{more}/base",
+        "SM_VLLM_ENABLE_LORA": "",
+        "SM_VLLM_MAX_LORAS": "2",
+        "SM_VLLM_MAX_LORA_RANK": "16",
+        "SM_VLLM_GENERATION_CONFIG": "vllm",
+    }
+    named = {"inputs": ["a"], "parameters": {"max_new_tokens": 8, "adapter": "other-run"}}
+    assert to_vllm(named) == {"prompt": ["a"], "max_tokens": 8, "model": "other-run"}
 
 
 def test_what_is_off_unless_asked_for() -> None:

@@ -18,7 +18,7 @@ from lorasum.backends.local.requests import TIMEOUT_HEADER
 from lorasum.backends.local.server import PORT_TAKEN
 from lorasum.backends.local.server_files import EXPIRY_FILE, REASON, STATE_FILE, ServerState
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.contract import MAX_BODY, read_refusal
+from lorasum.contract import ADAPTER_FOLDER, MAX_BODY, read_refusal
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
 from lorasum.files import make_folder, write_file
 from lorasum.model_source import ModelRef
@@ -177,12 +177,13 @@ def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
     processes.require("serving", NEEDS)
     if Path(spec.artifact).is_absolute() and not Path(spec.artifact).is_dir():
         raise BackendError(f"there is no model folder {spec.artifact}", "run `lorasum train`")
-    model = str(Path(spec.artifact) / "adapter") if spec.base else spec.artifact
-    code = spec.code or Path(model) / "code"
+    model = str(Path(spec.artifact) / ADAPTER_FOLDER) if spec.base else spec.artifact
+    code = spec.code or (paths.container_scripts() if spec.adapters else Path(model) / "code")  # theirs may be older
     if not (code / "inference.py").is_file():
         raise BackendError(f"there is no {code / 'inference.py'}", "run `lorasum train` to get a whole artifact")
     flags = ["--model-dir", model, "--code-dir", str(code), _FLAG, str(folder), "--port", str(spec.port)]
     flags += ["--base", _base(spec.base), "--artifact", spec.artifact] if spec.base else []
+    flags += ["--adapters", named] if (named := _named(spec)) else []
     try:
         make_folder(folder)
         server_files.forget(folder)
@@ -234,15 +235,19 @@ def processes_of(folder: Path) -> list["Process"]:
 
 def _is_meant(process: "Process", spec: EndpointSpec) -> bool:
     """Whether a server serves the artifact of `spec` on the port of `spec`."""
-    meant = (spec.artifact, _base(spec.base) if spec.base else None)
-    return (_artifact(process), _flag(process, "--base")) == meant and spec.port in (
-        0,
-        int(_flag(process, "--port") or 0),
-    )
+    meant = (spec.artifact, _base(spec.base) if spec.base else None, _named(spec))
+    serves = (_artifact(process), _flag(process, "--base"), _flag(process, "--adapters"))
+    return serves == meant and spec.port in (0, int(_flag(process, "--port") or 0))
 
 
 def _artifact(process: "Process") -> str:
     return _flag(process, "--artifact") or _flag(process, "--model-dir") or ""
+
+
+def _named(spec: EndpointSpec) -> str | None:
+    """The folders of the adapters that requests can name, as the server and contract.ADAPTERS have them."""
+    folders = {one.run: str(Path(one.artifact) / ADAPTER_FOLDER) for one in spec.adapters}
+    return json.dumps(folders) if folders else None
 
 
 def _base(model: ModelRef) -> str:

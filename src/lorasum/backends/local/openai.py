@@ -45,8 +45,9 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks for; `given` is its prompt or its messages."""
+    """What a request asks for: `given` is its prompt or its messages, and `model` the name of what is to answer."""
 
+    model: str
     given: Any
     parameters: dict[str, Any]
     stream: bool
@@ -100,12 +101,12 @@ def usage(rows: Sequence[Any]) -> dict[str, int]:
     return {"prompt_tokens": prompts, "completion_tokens": completions, "total_tokens": prompts + completions}
 
 
-def read(body: bytes, key: str, model: str) -> Asked:
+def read(body: bytes, key: str, models: Sequence[str]) -> Asked:
     """Read a request.
 
     Args:
         key: what holds the text: `prompt` or `messages`.
-        model: the only name that is answered.
+        models: the names that are answered.
 
     Raises:
         BadRequestError: it cannot be answered as it is.
@@ -116,9 +117,10 @@ def read(body: bytes, key: str, model: str) -> Asked:
         raise BadRequestError(f"the body is not JSON in UTF-8: {error}") from error
     if not isinstance(data, dict):
         raise BadRequestError("the body is not an object")
-    if data.get("model") != model:
-        asked = json.dumps(data.get("model"))[:80]
-        raise BadRequestError(f"there is no model {asked} here; this is {model!r}", 404, "model_not_found")
+    model = data.get("model")
+    if not isinstance(model, str) or model not in models:
+        said = f"there is no model {json.dumps(model)[:80]} here; there is {', '.join(models)}"
+        raise BadRequestError(said, 404, "model_not_found")
     given = {name: value for name, value in data.items() if value is not None and name not in ("model", *_IGNORED)}
     content, stream = given.pop(key, None), given.pop("stream", False)
     options = given.pop("stream_options", {})
@@ -128,10 +130,11 @@ def read(body: bytes, key: str, model: str) -> Asked:
         raise BadRequestError("stream must be true or false, and stream_options an object")
     greedy = given.get("temperature") == 0
     parameters = {_OURS[name]: given.pop(name) for name in _OURS if name in given}
+    parameters |= {"adapter": model} if len(models) > 1 else {}
     for name, value in given.items():
         if value not in _WITHOUT_EFFECT.get(name, ()) and not (name == "seed" and greedy):
             raise BadRequestError(f"{name[:40]!r} with {json.dumps(value)[:40]} is not supported", code="unsupported")
-    return Asked(content, parameters, stream, bool(options.get("include_usage")))
+    return Asked(model, content, parameters, stream, bool(options.get("include_usage")))
 
 
 def messages_of(given: Any) -> list[dict[str, str]]:
@@ -145,26 +148,26 @@ def messages_of(given: Any) -> list[dict[str, str]]:
     return [_message(number, one) for number, one in enumerate(given, 1)]
 
 
-def add_routes(app: "FastAPI", handler: Handler, model: str) -> None:
-    """Add the three routes. The model is known as `model`."""
+def add_routes(app: "FastAPI", handler: Handler, names: Sequence[str]) -> None:
+    """Add the three routes. The model is known by its only name, or its adapters by theirs."""
     from fastapi import Request, Response
     from fastapi.responses import JSONResponse
 
     @app.get("/v1/models")
     async def models() -> Response:
-        known = {"id": model, "object": "model", "created": 0, "owned_by": "lorasum"}
-        return JSONResponse({"object": "list", "data": [known]})
+        known = [{"id": name, "object": "model", "created": 0, "owned_by": "lorasum"} for name in names]
+        return JSONResponse({"object": "list", "data": known})
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
-        return await _answered(handler, request, "prompt", Shape(model, is_chat=False))
+        return await _answered(handler, request, "prompt", names)
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        return await _answered(handler, request, "messages", Shape(model, is_chat=True))
+        return await _answered(handler, request, "messages", names)
 
 
-async def _answered(handler: Handler, request: "Request", key: str, shape: Shape) -> "Response":
+async def _answered(handler: Handler, request: "Request", key: str, names: Sequence[str]) -> "Response":
     from fastapi.responses import JSONResponse, StreamingResponse
 
     gone = threading.Event()
@@ -175,7 +178,8 @@ async def _answered(handler: Handler, request: "Request", key: str, shape: Shape
             raise BadRequestError(f"the request is longer than {MAX_BODY} bytes", 413)
         if handler.ping_status != 200 or not handler.is_shared:
             raise BadRequestError("the model is not loaded, or its code is of an earlier version", 503)
-        asked = read(body, key, shape.model)
+        asked = read(body, key, names)
+        shape = Shape(asked.model, is_chat=key == "messages")
         rows = _rows(handler, asked, shape, gone)
         if asked.stream:
             events = _events(handler, rows, shape, gone, seconds_of(request), asked.include_usage)
@@ -190,16 +194,14 @@ async def _answered(handler: Handler, request: "Request", key: str, shape: Shape
 
 def _rows(handler: Handler, asked: Asked, shape: Shape, gone: threading.Event) -> list[Any]:
     """The rows of a request. The handler's own reader checks texts and parameters."""
-    module = handler.module
+    module, model = handler.module, handler.model
+    if "adapter" in asked.parameters:
+        model = model.named(asked.parameters["adapter"])
     texts: dict[str, Any] = {"inputs": asked.given}
     if shape.is_chat:
         messages = messages_of(asked.given)
-        is_dialogue = [one["role"] for one in messages] == ["user"] and handler.model.template is not None
-        texts = (
-            {"dialogue": messages[0]["content"]}
-            if is_dialogue
-            else {"inputs": module.chat_prompt(messages, handler.model)}
-        )
+        is_dialogue = [one["role"] for one in messages] == ["user"] and model.template is not None
+        texts = {"dialogue": messages[0]["content"]} if is_dialogue else {"inputs": module.chat_prompt(messages, model)}
     data = module.input_fn(json.dumps({**texts, "parameters": asked.parameters}), "application/json")
     rows: list[Any] = module.rows_of(data, handler.model, gone.is_set)
     return rows

@@ -15,12 +15,14 @@ Generation ends early when the client has left, and at the deadline. guard.py de
 import argparse
 import asyncio
 import errno
+import json
 import logging
 import os
 import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING
 from lorasum.backends.local.handler import ClientLeftError, Handler, reason_of
 from lorasum.backends.local.requests import read_body, seconds_of
 from lorasum.backends.local.server_files import REASON, ServerState, forget, read_expiry
-from lorasum.contract import BASE_MODEL, MAX_BODY, refusal_text
+from lorasum.contract import ADAPTERS, BASE_MODEL, MAX_BODY, refusal_text
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -45,8 +47,8 @@ _LAST_ANSWER = 5  # seconds a request may still take after SIGTERM
 _log = logging.getLogger("lorasum.server")
 
 
-def create_app(handler: Handler, name: str) -> "FastAPI":
-    """The two routes of a SageMaker inference container, and OpenAI's, which know the model as `name`."""
+def create_app(handler: Handler, names: Sequence[str]) -> "FastAPI":
+    """The two routes of a SageMaker inference container, and OpenAI's, which know the model or its adapters by name."""
     from fastapi import FastAPI, Request, Response
 
     from lorasum.backends.local import guard, openai
@@ -70,7 +72,7 @@ def create_app(handler: Handler, name: str) -> "FastAPI":
             return _error(503, "the model is not loaded")
         return await _invoked(handler, request, body)
 
-    openai.add_routes(app, handler, name)
+    openai.add_routes(app, handler, names)
     return app
 
 
@@ -99,6 +101,7 @@ def main() -> int:
     parser.add_argument("--model-dir", required=True, help="folder or hub id of the model")
     parser.add_argument("--code-dir", required=True, type=Path, help="folder with inference.py")
     parser.add_argument("--base", help="folder or hub id of the base model, if --model-dir is an adapter's")
+    parser.add_argument("--adapters", help="JSON: the folders of adapters to serve on --base, by name")
     parser.add_argument("--artifact", help="the artifact's name in server.json; default: --model-dir")
     parser.add_argument("--state-dir", required=True, type=Path, help="folder for server.json")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
@@ -111,17 +114,22 @@ def main() -> int:
         return PORT_TAKEN if error.errno == errno.EADDRINUSE else _FAILED
     if args.base:
         os.environ[BASE_MODEL] = args.base
+    if args.adapters:
+        os.environ[ADAPTERS] = args.adapters
+    names = list(json.loads(args.adapters)) if args.adapters else [args.state_dir.name]
     handler = Handler(args.model_dir, args.code_dir)
-    return asyncio.run(_serve(handler, args.artifact or args.model_dir, args.state_dir, listener))
+    return asyncio.run(_serve(handler, names, args.artifact or args.model_dir, args.state_dir, listener))
 
 
-async def _serve(handler: Handler, artifact: str, state_dir: Path, listener: socket.socket) -> int:
+async def _serve(
+    handler: Handler, names: Sequence[str], artifact: str, state_dir: Path, listener: socket.socket
+) -> int:
     import uvicorn
 
     from lorasum.backends.local import guard
 
     ServerState(listener.getsockname()[1], os.getpid(), artifact).write(state_dir)
-    app = create_app(handler, name=state_dir.name)
+    app = create_app(handler, names)
     config = uvicorn.Config(
         guard.Guard(app), http=guard.ImpatientProtocol, limit_concurrency=guard.CONNECTIONS,
         log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=_LAST_ANSWER,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,16 @@ from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import BASE_MODEL, EXPECT_GPU, HUB_CACHE
 
 VARIANT = "AllTraffic"
-BASE_FOLDER = "/opt/ml/additional-model-data-sources/base"
+_MORE = "/opt/ml/additional-model-data-sources"
+BASE_FOLDER = f"{_MORE}/base"
 """Where a container finds `Served.base`."""
-WHEELS_FOLDER = "/opt/ml/additional-model-data-sources/wheels"
+WHEELS_FOLDER = f"{_MORE}/wheels"
 """Where a container finds `Served.wheels`."""
+MOST_SOURCES = 5
+"""Folders in S3 that a container gets beside that of the model."""
 _MODEL = "/opt/ml/model"
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Those that vLLM can be told to hold at most."""
 _SHORTEST, _LONGEST = 60, 3600  # seconds that SageMaker takes for either timeout
 _UNKNOWN = 1800  # seconds for a download or a start whose size is not known
 _DOWNLOAD_RATE, _LOAD_RATE = 50e6, 100e6  # bytes a second: a slow instance
@@ -43,6 +48,7 @@ class Served:
         base: S3 folder of the base model of an adapter; None if the container downloads it or there is none.
         wheels: S3 folder of the packages that the container installs; None if it downloads them.
         from_hub: whether the container downloads a model from the hub, of unknown size.
+        adapters: S3 folders of the adapters that requests can name beside that of `uri`, by name.
     """
 
     uri: str
@@ -51,6 +57,40 @@ class Served:
     base: str | None = None
     wheels: str | None = None
     from_hub: bool = False
+    adapters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def more(self) -> dict[str, str]:
+        """The S3 folders that the container gets beside `uri`, by the name of the source."""
+        brought = {"base": self.base, "wheels": self.wheels}
+        brought |= {channel(name): uri for name, uri in self.adapters.items()}
+        return {name: uri for name, uri in brought.items() if uri}
+
+
+def adapter_environment(own: str, others: Sequence[str], rank: int, on_disk: bool) -> dict[str, str]:
+    """The variables with which vLLM serves adapters by name. Its image makes a flag of each, a JSON list of several.
+
+    vLLM would sample as the base's generation_config.json says, so it is told to go by the request alone.
+
+    Args:
+        own: name of the adapter whose folder is the model's.
+        rank: of the adapter with the largest.
+        on_disk: whether the base model is in `BASE_FOLDER`.
+    """
+    folders = {own: _MODEL} | {name: f"{_MORE}/{channel(name)}" for name in others}
+    modules = [{"name": name, "path": folder} for name, folder in folders.items()]
+    return ({"SM_VLLM_MODEL": BASE_FOLDER} if on_disk else {}) | {
+        "SM_VLLM_ENABLE_LORA": "",
+        "SM_VLLM_LORA_MODULES": json.dumps(modules),
+        "SM_VLLM_MAX_LORAS": str(len(modules)),
+        "SM_VLLM_MAX_LORA_RANK": str(next((allowed for allowed in _RANKS if allowed >= rank), rank)),
+        "SM_VLLM_GENERATION_CONFIG": "vllm",
+    }
+
+
+def channel(adapter: str) -> str:
+    """The name of the source that brings an adapter."""
+    return f"adapter-{adapter}"
 
 
 def part_name(endpoint: str, served: Served, place: Place, config: SageMakerConfig) -> str:
@@ -79,11 +119,10 @@ def model_request(name: str, served: Served, place: Place, config: SageMakerConf
         "ModelDataSource": _source(served.uri),
         "Environment": {**config.environment, **engine, **served.environment},
     }
-    more = {name: uri for name, uri in (("base", served.base), ("wheels", served.wheels)) if uri}
-    if more:
+    if more := served.more:
         sources = [{"ChannelName": name, **_source(uri)} for name, uri in more.items()]
         container["AdditionalModelDataSources"] = sources
-    if served.base:
+    if served.base and not served.adapters:
         container["Environment"][BASE_MODEL] = BASE_FOLDER
     if served.wheels:  # the image's server calls pip, which reads these
         container["Environment"] |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS_FOLDER}

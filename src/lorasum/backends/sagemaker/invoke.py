@@ -50,7 +50,7 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
 
 def to_vllm(payload: dict[str, Any]) -> dict[str, Any]:
     """Turn a request into an OpenAI completion, which vLLM's /invocations takes."""
-    names = {"max_new_tokens": "max_tokens"}
+    names = {"max_new_tokens": "max_tokens", "adapter": "model"}
     parameters = payload.get("parameters", {})
     return {"prompt": payload["inputs"]} | {names.get(name, name): value for name, value in parameters.items()}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker import model_cache, storage, wheels
-from lorasum.backends.sagemaker.endpoint_requests import Served
+from lorasum.backends.sagemaker.endpoint_requests import MOST_SOURCES, Served, adapter_environment
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.backends.sagemaker.session import Session
-from lorasum.contract import BASE_MODEL, CODE_FOLDER, HUB_TOKEN_ARN, SERVING_FILES
+from lorasum.contract import ADAPTER_FOLDER, BASE_MODEL, CODE_FOLDER, HUB_TOKEN_ARN, SERVING_FILES
 from lorasum.errors import BackendError, ConfigError
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Reporter
@@ -17,6 +17,8 @@ from lorasum.reporting import Reporter
 def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
     """An artifact's merged model, its adapter with a base model, or a base model alone. Uploads what S3 lacks."""
     served = _served(session, spec, place, report)
+    if spec.adapters:
+        served = _with_adapters(session, served, spec)
     if session.config.engine != "huggingface" or not wheels.are_needed(session.config):
         return served
     pins = wheels.serving_wheels()
@@ -31,7 +33,7 @@ def _served(session: Session, spec: EndpointSpec, place: Place, report: Reporter
         return _base_model(session, spec.artifact, spec.code, place, report)
     if spec.base is None:
         return Served(uri, _bytes(session, uri))
-    uri += "adapter/"
+    uri += f"{ADAPTER_FOLDER}/"
     if model_cache.wants(session, spec.base):
         base = model_cache.filled(session, place.layout, spec.base, report)
         return Served(uri, _bytes(session, uri) + _bytes(session, base), base=base)
@@ -42,6 +44,22 @@ def _served(session: Session, spec: EndpointSpec, place: Place, report: Reporter
     base = place.layout.uri(Folder.MODELS, storage.fingerprint(weights))
     storage.upload(session, weights, base, report, "uploading the base model")
     return Served(uri, _bytes(session, uri) + sum(file.bytes for file in weights), base=base)
+
+
+def _with_adapters(session: Session, served: Served, spec: EndpointSpec) -> Served:
+    """The same with adapters that requests can name. They stay where their runs have them in S3."""
+    own, *others = spec.adapters
+    uris = {one.run: f"{one.artifact.rstrip('/')}/{ADAPTER_FOLDER}/" for one in others}
+    rank = max(one.rank for one in spec.adapters)
+    environment = adapter_environment(own.run, list(uris), rank, on_disk=served.base is not None)
+    size = served.bytes + sum(_bytes(session, uri) for uri in uris.values())
+    several = replace(served, bytes=size, environment={**served.environment, **environment}, adapters=uris)
+    if (count := len(several.more)) > MOST_SOURCES:
+        raise ConfigError(
+            f"this endpoint needs {count} folders beside its own adapter's, and SageMaker gives it {MOST_SOURCES}",
+            f"leave {count - MOST_SOURCES} out of deploy.adapters",
+        )
+    return several
 
 
 def _base_model(session: Session, model: str, code_folder: Path, place: Place, report: Reporter) -> Served:
