@@ -91,6 +91,15 @@ pathlib.Path("/opt/ml/model/adapter/weights").write_text("w")
     assert stored["Body"].read() == b"w"
 
 
+def test_a_job_may_end_before_its_log_has_come(aws: StandIn) -> None:
+    aws.aws.logs_come.clear()
+    assert job(aws, "lags", "print('late')")["TrainingJobStatus"] == "Completed"
+    assert said(aws, "lags") == []
+    aws.aws.logs_come.set()
+    while said(aws, "lags") != ["late"]:
+        time.sleep(0.1)
+
+
 def test_a_failed_job_gives_its_reason(aws: StandIn) -> None:
     ended = job(aws, "bad", "open('/opt/ml/output/failure', 'w').write('no memory'); raise SystemExit(3)")
     assert ended["TrainingJobStatus"] == "Failed"

@@ -69,6 +69,7 @@ def _loaded(path: Path, overrides: list[str], capsys: pytest.CaptureFixture[str]
         assert time.process_time() - began < 2
 
 
+@pytest.mark.timeout(3600)
 def test_a_drawn_config_loads_or_fails_in_one_line_for_each_fault(
     tmp_path: Path, tried: Counter[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import stand_in_container as container
 from account import BAD, Account, Made, wait_for
-from stand_in import Fault
+from stand_in import Fault, StandIn
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,6 +25,23 @@ def test_the_cost_of_a_job_without_a_known_price_is_unknown(account: Callable[..
     there.fail("train", *BAD, "--set", "sagemaker.training_instance_type=ml.g6e.xlarge")
     assert (there.job()["state"], there.job()["usd"]) == ("failed", None)
     assert "unknown" in there.run("status").stdout
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_run_in_china_has_its_partition_in_every_name(make: Callable[..., Account]) -> None:
+    with StandIn("cn-north-1") as aws:
+        there = make(aws)
+        there.call("run", "--keep")
+        [job] = aws.sagemaker.jobs.values()
+        assert job.request["AlgorithmSpecification"]["TrainingImage"].partition("/")[0].endswith(".amazonaws.com.cn")
+        assert job.request["RoleArn"].startswith("arn:aws-cn:")
+        rows = {row["kind"]: row for row in there.call("status")["resources"]}
+        assert rows["endpoint"]["detail"]["location"].startswith("arn:aws-cn:sagemaker:cn-north-1:")
+        assert rows["endpoint"]["usd_per_hour"] is rows["training_job"]["usd"] is None, "AWS lists no price there"
+        assert [call for call in aws.calls if call.startswith("pricing")] == []
+        there.call("teardown", "--yes", "--data", "--artifacts")
+        assert (aws.sagemaker.endpoints, aws.sagemaker.models, aws.sagemaker.configs) == ({}, {}, {})
+        assert there.objects() == []
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,9 @@ class Fault:
 class StandIn:
     """The account: a context manager. `calls` holds every call as `service operation`, `faults` what goes wrong."""
 
+    def __init__(self, region: str = REGION) -> None:
+        self._region = region
+
     def __enter__(self) -> Self:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
@@ -71,10 +74,11 @@ class StandIn:
             threading.Thread(target=server.serve_forever, daemon=True).start()
         inner, outer = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
         self.url = outer
-        self.aws = Aws(inner)
+        self.aws = Aws(inner, self._region)
         self.sagemaker = Operations(self.aws)
         self.scheduler = Scheduler(self.aws, self.sagemaker)
-        self.aws.client("s3").create_bucket(Bucket="chats-bucket")
+        place = {} if self._region == REGION else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
+        self.aws.client("s3").create_bucket(Bucket="chats-bucket", **place)
         role = self.aws.client("iam").create_role(RoleName="Trainer", AssumeRolePolicyDocument=json.dumps(_TRUST))
         self.bucket, self.role_arn = "chats-bucket", str(role["Role"]["Arn"])
         return self
@@ -94,7 +98,7 @@ class StandIn:
         """The environment of a user who is logged in to it."""
         return {
             "AWS_ENDPOINT_URL": self.url,
-            "AWS_DEFAULT_REGION": REGION,
+            "AWS_DEFAULT_REGION": self._region,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": "/nonexistent",
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",

@@ -17,8 +17,11 @@ KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 class Aws:
     """Clients of the inner server at `url`."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, region: str = REGION) -> None:
+        self.url, self.region = url, region
+        self.logs_come = threading.Event()
+        """Logs may lag: while this is not set, no line reaches its log, and no job waits for it."""
+        self.logs_come.set()
         self.broken_gpus = False
         """GPU instances have one that does not work."""
         self._s3 = self.client("s3")
@@ -31,14 +34,21 @@ class Aws:
         return boto3.client(
             service,
             endpoint_url=self.url,
-            region_name=REGION,
+            region_name=self.region,
             aws_access_key_id="testing",
             aws_secret_access_key="testing",
         )
 
     def environ(self) -> dict[str, str]:
         """What a container gets, to talk to AWS under the execution role."""
-        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **KEYS}
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, **KEYS}
+
+    @property
+    def partition(self) -> str:
+        """AWS's partition of the region: `aws`, or `aws-cn` for one in China."""
+        import boto3
+
+        return str(boto3.Session().get_partition_for_region(self.region))
 
     def instance(self, environ: Mapping[str, str]) -> dict[str, str]:
         """A container's environment on an instance. This machine has no GPU, which passes for one that works."""
@@ -98,6 +108,7 @@ class Aws:
             with suppress(self._logs.exceptions.ResourceAlreadyExistsException):
                 create(**names)
         for line in output:
+            self.logs_come.wait()
             message = line.decode(errors="replace").rstrip("\n") or " "
             event = {"timestamp": round(time.time() * 1000), "message": message}
             self._logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])

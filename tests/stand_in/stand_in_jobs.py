@@ -224,7 +224,7 @@ class Job(threading.Thread):
                     process.kill()
             elif self.stopping.wait(0.1) or any(process.returncode for process in processes):
                 _end_all(processes)
-        for reader in readers:
+        for reader in readers if self.aws.logs_come.is_set() else []:
             reader.join()
         return next((process.returncode for process in processes if process.returncode), 0)
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import stand_in_rules as rules
-from stand_in_aws import ACCOUNT, REGION, Aws
+from stand_in_aws import ACCOUNT, Aws
 from stand_in_endpoints import Endpoint
 from stand_in_jobs import Job
 from stand_in_rules import RefusalError
@@ -253,7 +253,7 @@ class Operations:
         return arn
 
     def _arn(self, kind: str, name: str, request: dict[str, Any]) -> str:
-        arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name}"
+        arn = f"arn:{self.aws.partition}:sagemaker:{self.aws.region}:{ACCOUNT}:{kind}/{name}"
         self.tags[arn] = request.get("Tags", [])
         return arn
 

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,25 @@ def test_the_events_are_those_of_all_attempts(account: StandIn) -> None:
     job = backend(account).find_training("chats", "chats-0123abcd")
     assert job is not None
     assert [event for event in backend(account).training_events(job) if isinstance(event, EvalEvent)] == events
+
+
+def test_lines_that_come_after_the_jobs_end_are_followed(account: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORASUM_POLL_SECONDS", "1")
+    fail_once(account)
+    job = backend(account).find_training("chats", "chats-0123abcd")
+    assert job is not None
+    account.aws.logs_come.clear()
+    said = io.BytesIO(f"{event_line(EvalEvent(1, 2.0))}\n".encode())
+    account.aws.log_lines(said, "/aws/sagemaker/TrainingJobs", "chats-0123abcd/algo-1")
+    account.calls.clear()
+
+    def let_them_come() -> None:
+        while not any(call.startswith("logs ") for call in account.calls):
+            time.sleep(0.05)
+        account.aws.logs_come.set()
+
+    threading.Thread(target=let_them_come).start()  # after the first look, which the end of the job came before
+    assert EvalEvent(1, 2.0) in list(backend(account).follow_training(job))
 
 
 def test_a_job_of_another_name_is_no_attempt(account: StandIn) -> None:
