@@ -53,7 +53,7 @@ class InMemoryBackend:
         self.calls.append(method)
         self.before.get(method, lambda: None)()
 
-    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
+    def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
         return self.price
 
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:

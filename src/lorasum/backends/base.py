@@ -43,8 +43,8 @@ class Backend(Protocol):
     def account_and_region(self) -> str:
         """Which account and region it works in; empty on the user's own machine. It cannot see others."""
 
-    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
-        """USD an hour of a running one; 0 on the user's own machine, and None if the price is unknown."""
+    def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
+        """USD an hour of a running one, with all of its instances; 0 on the user's own machine, None if unknown."""
 
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         """Whether jobs and endpoints could start, one check after the other; creates nothing.

@@ -62,7 +62,7 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
 
 def to_be_spent(run: RunContext) -> str:
     """What a batch job costs, in a line; empty where nothing is paid for."""
-    price = run.backend.usd_per_hour("training_job")
+    price = run.backend.usd_per_hour("batch_job")
     if price == 0:
         return ""
     limit = Ceiling.of(run.config).seconds(price, 0.0, Silent())

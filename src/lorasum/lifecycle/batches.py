@@ -53,7 +53,7 @@ def row_of(held: HeldRun, name: str, known: JobRef | None) -> BatchJob:
         name=name,
         backend=held.backend.name,
         account_and_region=held.backend.account_and_region,
-        usd_per_hour=held.backend.usd_per_hour("training_job"),
+        usd_per_hour=held.backend.usd_per_hour("batch_job"),
         usd_before=held.backend.training_usd(known) if known else 0.0,
     )
 

@@ -35,7 +35,7 @@ class LocalBackend:
         self._scripts = (scripts or paths.container_scripts()).resolve()
         self._started: dict[str, subprocess.Popen[bytes]] = {}  # by job folder
 
-    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
+    def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
         return 0.0
 
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:

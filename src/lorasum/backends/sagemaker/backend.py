@@ -45,12 +45,12 @@ class SageMakerBackend:
     def account_and_region(self) -> str:
         return f"account {self._session.account}, {self._session.region}"
 
-    def usd_per_hour(self, kind: Literal["training_job", "endpoint"]) -> float | None:
-        training = kind == "training_job"
-        types = self._config.training_instance_types if training else self._config.endpoint_instance_types
-        prices = [usd_per_hour(self._session, name, "Training" if training else "Hosting") for name in types]
+    def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
+        is_job = kind != "endpoint"
+        types = self._config.training_instance_types if is_job else self._config.endpoint_instance_types
+        prices = [usd_per_hour(self._session, name, "Training" if is_job else "Hosting") for name in types]
         known = [price for price in prices if price is not None]
-        count = self._config.instance_count if training else 1
+        count = self._config.instance_count if kind == "training_job" else 1
         price = max(known) * count if len(known) == len(prices) else None
         if self._session.prices_are_estimates and not self._told_of_estimates:
             self._told_of_estimates = True
