@@ -141,7 +141,10 @@ EDGES = (
     "lorasum.results.TrainPlan.request",
     "lorasum.backends.base.Backend.invoke",  # the JSON that is posted
     "lorasum.backends.local.backend.LocalBackend.invoke",
-    "lorasum.backends.local.endpoints.invoke",
+    "lorasum.backends.base.Backend.stream",
+    "lorasum.backends.local.backend.LocalBackend.stream",
+    "lorasum.backends.local.invoke",
+    "lorasum.backends.completions",
 )
 """Where JSON and YAML come in and go out: here a mapping of anything may be in a signature."""
 

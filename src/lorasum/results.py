@@ -221,6 +221,13 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """More of a summary that is being generated."""
+
+    piece: str
+
+
+@dataclass(frozen=True, slots=True)
 class BatchPrediction:
     """What `predict --input --output` did."""
 

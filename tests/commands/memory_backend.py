@@ -1,5 +1,6 @@
 """A backend in memory and a reporter that remembers: what the command tests drive commands with."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -165,6 +166,10 @@ class InMemoryBackend:
             raise BackendError("no endpoint answers there")
         self.requests.append({"endpoint": endpoint.name, **payload})
         return [{"generated_text": f" {prompt} "} for prompt in payload["inputs"]]
+
+    def stream(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
+        [answer] = self.invoke(endpoint, payload, timeout)
+        yield from re.findall(r"\S+|\s+", answer["generated_text"])
 
     def delete_endpoint(self, run: str, name: str) -> bool:
         self._call("delete_endpoint")

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from memory_backend import InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy
-from lorasum.commands.predict import predict_sample, predict_text
+from lorasum.commands.predict import predict_sample, predict_text, stream_sample, stream_text
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
 from lorasum.config.schema import Config, LoraConfig
@@ -24,6 +24,7 @@ from lorasum.lifecycle import endpoints
 from lorasum.lifecycle.serving import read_answer
 from lorasum.resources import Endpoint, TrainingJob
 from lorasum.results import DeployResult, RowFailure
+from lorasum.ui.render import show
 
 
 def interrupt() -> None:
@@ -49,6 +50,33 @@ def deployed(trained: Config, backend: InMemoryBackend, ledger: Ledger) -> Confi
     deploy(context(trained, backend, ledger))
     backend.requests.clear()
     return trained
+
+
+def test_a_summary_is_streamed_as_text_or_as_json_lines(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = context(deployed, backend, ledger)
+    show(stream_text(run, "Ana: hi"))
+    assert capsys.readouterr().out == "Sum up: Ana: hi =>\n"
+    show(stream_text(run, "Ana: hi"), as_json=True)
+    *pieces, end = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [piece["piece"] for piece in pieces] == ["Sum", " up:", " Ana:", " hi", " =>"]
+    assert end == {"dialogue": "Ana: hi", "summary": "Sum up: Ana: hi =>", "reference": None}
+    show(stream_sample(run))
+    assert "ana: number" in capsys.readouterr().out, "the reference is shown at the end"
+
+
+def test_a_stream_that_breaks_off_ends_its_line_before_the_error(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
+        yield "Ana"
+        raise NoAnswerError("it broke off")
+
+    backend.stream = broken  # type: ignore[method-assign]
+    with pytest.raises(NoAnswerError):
+        show(stream_text(context(deployed, backend, ledger), "Ana: hi"))
+    assert capsys.readouterr().out == "Ana\n"
 
 
 def test_deploy_wants_a_trained_model(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:

@@ -152,6 +152,9 @@ def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[...
     asked = ("predict", "--text", "Ana: lunch?\nBen: yes, at noon")
     assert there.call("deploy")["artifact"] == artifact
     merged = there.call(*asked)["summary"]
+    whole = there.run(*asked, "--stream")
+    assert whole.stdout == f"{merged}\n"
+    assert "does not stream" in whole.stderr
 
     adapter = ("--set", "deploy.serve=adapter", "--set", "sagemaker.capture_percent=100")
     bigger = ("--set", "sagemaker.max_instances=3")
@@ -170,6 +173,8 @@ def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[...
     [model] = there.aws.sagemaker.models.values()
     assert "huggingface-vllm:0.29.0" in model["PrimaryContainer"]["Image"]
     assert there.call(*asked, *vllm)["summary"] == merged
+    *pieces, end = map(json.loads, there.run(*asked, *vllm, "--stream", "--json").stdout.splitlines())
+    assert "".join(piece["piece"] for piece in pieces) == end["summary"] == merged
 
     other = ("--set", "name=other", "--set", "training.seed=7", "--set", "training.learning_rate=5e-2")
     for verb in ("prepare", "train", "deploy"):

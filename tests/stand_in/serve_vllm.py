@@ -6,6 +6,7 @@ vLLM's flags, and /invocations takes an OpenAI completion and answers one, with 
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 from serve_http import Answer, serve
 
-_PARAMETERS = ("prompt", "max_tokens", "temperature", "top_p", "model", "stop", "seed")
+_PARAMETERS = ("prompt", "max_tokens", "temperature", "top_p", "model", "stop", "seed", "stream")
 _FLAGS = ("model", "revision", "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "generation-config")
 _DEFAULT_TOKENS = 16  # vLLM's, where a request says nothing
 
@@ -99,13 +100,25 @@ def main() -> None:
     def answer(body: bytes, headers: Mapping[str, str]) -> Answer:
         with one_at_a_time:
             try:
-                return 200, json.dumps(complete(json.loads(body))).encode()
+                request = json.loads(body)
+                answer = complete(request)
+                return 200, events(answer) if request.get("stream") else json.dumps(answer).encode()
             except LookupError as error:
                 return refused(404, "NotFoundError", error)
             except ValueError as error:
                 return refused(400, "BadRequestError", error)
 
     serve(answer)
+
+
+def events(answer: dict[str, Any]) -> bytes:
+    """The same answer as server-sent events, a word each."""
+    [choice] = answer["choices"]
+    words = re.findall(r"\s*\S+|\s+", choice["text"])
+    pieces = [{**answer, "choices": [{**choice, "text": word, "finish_reason": None}]} for word in words]
+    pieces.append({**answer, "choices": [{**choice, "text": ""}]})
+    lines = [json.dumps(piece, ensure_ascii=False) for piece in pieces] + ["[DONE]"]
+    return "".join(f"data: {line}\n\n" for line in lines).encode()
 
 
 def refused(status: int, kind: str, error: Exception) -> Answer:

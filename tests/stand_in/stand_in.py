@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from stand_in_aws import ACCOUNT, KEYS, REGION, Aws
+from stand_in_aws import ACCOUNT, KEYS, REGION, Aws, event_stream
 from stand_in_operations import Operations
 from stand_in_rules import RefusalError
 from stand_in_scheduler import Scheduler
@@ -178,8 +178,10 @@ class StandIn:
         self.bodies.append((operation, body))
         try:
             if service == "runtime":
+                streams = environ["PATH_INFO"].endswith("-response-stream")
                 headers = {"Content-Type": environ.get("CONTENT_TYPE", ""), "Accept": environ.get("HTTP_ACCEPT", "*/*")}
                 answer = self.sagemaker.invoke(operation, body, headers)
+                answer = event_stream(answer) if streams else answer
             else:
                 found = self.sagemaker.call(operation, json.loads(body))
                 answer = json.dumps({key: value for key, value in found.items() if key[0] != "_"}).encode()
@@ -215,7 +217,7 @@ def _call(environ: dict[str, Any]) -> str:
     target = environ.get("HTTP_X_AMZ_TARGET", "")
     if target.startswith("SageMaker."):
         return f"sagemaker {target.removeprefix('SageMaker.')}"
-    if found := re.fullmatch(r"/endpoints/([^/]+)/invocations", environ["PATH_INFO"]):
+    if found := re.fullmatch(r"/endpoints/([^/]+)/invocations(-response-stream)?", environ["PATH_INFO"]):
         return f"runtime {found.group(1)}"
     scope = re.search(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
     service = scope.group(1) if scope else "unknown"

@@ -1,7 +1,9 @@
 """The rest of AWS, as the stand-in itself uses it: S3 and CloudWatch of the moto server behind it, without faults."""
 
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,8 @@ from contract import EXPECT_GPU
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
+_PART = {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}
+_PART_BYTES = 37  # of a stream: events are cut in their middle
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
 
@@ -112,3 +116,20 @@ class Aws:
             message = line.decode(errors="replace").rstrip("\n") or " "
             event = {"timestamp": round(time.time() * 1000), "message": message}
             self._logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])
+
+
+def event_stream(body: bytes) -> bytes:
+    """A body as InvokeEndpointWithResponseStream sends it: parts that are cut anywhere, each with checksums."""
+    headers = b"".join(_header(name, value) for name, value in _PART.items())
+    messages = []
+    for start in range(0, len(body), _PART_BYTES):
+        part = body[start : start + _PART_BYTES]
+        prelude = struct.pack("!II", 16 + len(headers) + len(part), len(headers))
+        message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + part
+        messages.append(message + struct.pack("!I", zlib.crc32(message)))
+    return b"".join(messages)
+
+
+def _header(name: str, value: str) -> bytes:
+    text = 7  # the type of a header whose value is text
+    return struct.pack("!B", len(name)) + name.encode() + struct.pack("!BH", text, len(value)) + value.encode()

@@ -197,6 +197,15 @@ class Backend(Protocol):
             BackendError: no endpoint answers there, it answered with an error, or it took too long.
         """
 
+    def stream(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
+        """Yield the answer to one prompt in pieces, as they are generated; where they do not come, the whole at once.
+
+        Leaving the iterator ends generating.
+
+        Raises:
+            RefusedError, BackendError: as `invoke`, at any piece.
+        """
+
     def delete_endpoint(self, run: str, name: str) -> bool:
         """Stop the endpoint and wait until it is gone. True if there was one; an absent one succeeds with False."""
 

@@ -42,7 +42,7 @@ def deploy(
 @verb(
     app,
     "lorasum predict -c configs/quickstart.yaml --sample\n\n"
-    "lorasum predict -c configs/quickstart.yaml < chat.txt\n\n"
+    "lorasum predict -c configs/quickstart.yaml --stream < chat.txt\n\n"
     "lorasum predict -c configs/quickstart.yaml --input chats.jsonl --output summaries.jsonl --batch",
 )
 def predict(
@@ -62,12 +62,14 @@ def predict(
     adapter: Annotated[
         str | None, typer.Option("--adapter", metavar="RUN", help="Of deploy.adapters; default: this run's own.")
     ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print one summary while it is generated.")] = False,
 ) -> object:
     """Summarise one dialogue (--text, --file, --sample or stdin), or all rows of a file (--input)."""
     from lorasum.commands.dialogue import given_dialogue
-    from lorasum.commands.predict import predict_sample, predict_text
+    from lorasum.commands.predict import predict_sample, predict_text, stream_sample, stream_text
     from lorasum.commands.predict_file import predict_file
 
+    _refuse_together({"--stream": stream or None, "--input": source})
     _refuse_together({"--text": text, "--file": file, "--input": source, "--sample": sample or None})
     if (source is None) != (target is None):
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
@@ -75,7 +77,10 @@ def predict(
         return _predict_batch(run, source, target, adapter, yes)
     if source and target:
         return predict_file(run, source, target, concurrency, adapter)
-    return predict_sample(run, adapter) if sample else predict_text(run, given_dialogue(text, file, run), adapter)
+    if sample:
+        return stream_sample(run, adapter) if stream else predict_sample(run, adapter)
+    ask = stream_text if stream else predict_text
+    return ask(run, given_dialogue(text, file, run), adapter)
 
 
 def _predict_batch(

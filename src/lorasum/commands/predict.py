@@ -1,10 +1,12 @@
 """Predict: the endpoint's summary of one text or of a random test example."""
 
 import random
+from collections.abc import Iterator
 
 from lorasum.context import RunContext
 from lorasum.errors import DataError
-from lorasum.results import Prediction
+from lorasum.lifecycle.serving import Summarizer
+from lorasum.results import Piece, Prediction
 
 
 def predict_text(run: RunContext, text: str, adapter: str | None = None) -> Prediction:
@@ -18,8 +20,7 @@ def predict_text(run: RunContext, text: str, adapter: str | None = None) -> Pred
         LorasumError: no endpoint is in service, or it has no adapter of this name.
         BackendError: it did not answer, or not as it should.
     """
-    if not text.strip():
-        raise DataError("the dialogue is empty", "give it with --text, --file or on stdin")
+    _check(text)
     [summary] = run.summarizer(adapter).summarize([text])
     return Prediction(dialogue=text, summary=summary)
 
@@ -35,3 +36,29 @@ def predict_sample(run: RunContext, adapter: str | None = None) -> Prediction:
     example = random.choice(summarizer.held_out())  # noqa: S311  nothing secret is drawn
     [summary] = summarizer.summarize([example.dialogue])
     return Prediction(example.dialogue, summary, example.summary)
+
+
+def stream_text(run: RunContext, text: str, adapter: str | None = None) -> Iterator[Piece | Prediction]:
+    """As `predict_text`, in pieces as they are generated; the last item is all of it. Leaving it ends generating."""
+    _check(text)
+    return _streamed(run.summarizer(adapter), text, None)
+
+
+def stream_sample(run: RunContext, adapter: str | None = None) -> Iterator[Piece | Prediction]:
+    """As `predict_sample`, in pieces as they are generated; the last item is all of it."""
+    summarizer = run.summarizer(adapter)
+    example = random.choice(summarizer.held_out())  # noqa: S311  nothing secret is drawn
+    return _streamed(summarizer, example.dialogue, example.summary)
+
+
+def _streamed(summarizer: Summarizer, dialogue: str, reference: str | None) -> Iterator[Piece | Prediction]:
+    said = []
+    for piece in summarizer.stream(dialogue):
+        said.append(piece)
+        yield Piece(piece)
+    yield Prediction(dialogue, "".join(said), reference)
+
+
+def _check(text: str) -> None:
+    if not text.strip():
+        raise DataError("the dialogue is empty", "give it with --text, --file or on stdin")

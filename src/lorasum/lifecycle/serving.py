@@ -1,7 +1,7 @@
 """Asks an endpoint for summaries, with the template that its model was trained with."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,17 +46,30 @@ class Summarizer:
         Raises:
             BackendError: it did not answer in `predict.timeout` seconds, or not as it should.
         """
+        answer = self.backend.invoke(self.endpoint, self._payload(dialogues), self.settings.timeout)
+        return read_answer(answer, len(dialogues))
+
+    def stream(self, dialogue: str) -> Iterator[str]:
+        """The summary of one dialogue in pieces, as they are generated. Leaving the iterator ends generating.
+
+        Raises:
+            BackendError: as `summarize`, at any piece.
+        """
+        return without_space_around(
+            self.backend.stream(self.endpoint, self._payload([dialogue]), self.settings.timeout)
+        )
+
+    def _payload(self, dialogues: Sequence[str]) -> dict[str, Any]:
         asked: dict[str, Any] = {
             "max_new_tokens": self.settings.max_new_tokens,
             "temperature": self.settings.temperature,
         }
-        payload = {
+        return {
             "inputs": [
                 fill_template(self.origin.template, dialogue, self.origin.control_tokens) for dialogue in dialogues
             ],
             "parameters": asked | ({"adapter": self.adapter.run} if self.adapter else {}),
         }
-        return read_answer(self.backend.invoke(self.endpoint, payload, self.settings.timeout), len(dialogues))
 
     def summarize_all(self, dialogues: Sequence[str]) -> Iterator[list[str]]:
         """Summaries of any number of dialogues, in order, `predict.batch_size` a request."""
@@ -138,6 +151,18 @@ def read_answer(answer: Any, count: int) -> list[str]:
             "look at the endpoint's log; `lorasum teardown`, then `lorasum deploy`, starts it anew",
         )
     return summaries
+
+
+def without_space_around(pieces: Iterable[str]) -> Iterator[str]:
+    """The pieces of a text, without the white space before and after the text."""
+    begun, space = False, ""
+    for piece in pieces:
+        text = space + piece if begun else piece.lstrip()
+        kept = text.rstrip()
+        space = text[len(kept) :]
+        if kept:
+            begun = True
+            yield kept
 
 
 def batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:

@@ -26,12 +26,10 @@ def show(result: object, as_json: bool = False) -> None:
     from lorasum.ui import overview, serving, sharing, training  # noqa: F401  they register what is shown of each
     from lorasum.ui.body import body
 
-    if as_json:
+    if isinstance(result, Iterator):
+        _show_items(result, as_json)
+    elif as_json:
         text(json.dumps(_plain(result), indent=2, allow_nan=False))
-    elif isinstance(result, Iterator):
-        for line in result:
-            text(str(line))
-            sys.stdout.flush()  # one line of a log at a time, where a program waits for it
     elif isinstance(result, Prediction) and result.reference is None:
         text(result.summary)
     elif isinstance(result, Mapping):
@@ -40,6 +38,37 @@ def show(result: object, as_json: bool = False) -> None:
         text(yaml.safe_dump(dict(result), sort_keys=False, allow_unicode=True).rstrip())
     else:
         console().print(body(result), crop=False, overflow="ignore")  # neither JSON nor a path is cut or broken in two
+
+
+def _show_items(items: Iterator[object], as_json: bool) -> None:
+    """Print what a command yields, one item at a time, where a program waits for it."""
+    from lorasum.results import Piece
+
+    item: object = None
+    try:
+        for item in items:
+            _show_item(item, as_json)
+            sys.stdout.flush()
+    except BaseException:
+        if isinstance(item, Piece) and not as_json:
+            print(flush=True)  # the error has a line of its own
+        raise
+
+
+def _show_item(item: object, as_json: bool) -> None:
+    """Print one of the items that a command yields: a line of a log, or what belongs to a streamed summary."""
+    from lorasum.results import Piece, Prediction
+
+    if as_json:
+        text(json.dumps(_plain(item), allow_nan=False))
+    elif isinstance(item, Piece):
+        print(visible(item.piece) if sys.stdout.isatty() else item.piece, end="")
+    elif isinstance(item, Prediction):
+        print()
+        if item.reference is not None:
+            show(item)
+    else:
+        text(str(item))
 
 
 def show_again(result: object, as_json: bool = False) -> None:

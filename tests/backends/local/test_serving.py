@@ -14,8 +14,9 @@ import pytest
 import inference
 from lorasum import paths
 from lorasum.backends.local.backend import LocalBackend
-from lorasum.backends.records import EndpointSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.contract import SERVING_FILES
+from lorasum.errors import RefusedError
 
 RUN = "served-run"
 BACKEND = LocalBackend()
@@ -168,11 +169,23 @@ def test_the_model_is_listed_by_the_name_of_its_endpoint(client: httpx.Client) -
     assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [RUN]
 
 
+def test_the_backend_streams_what_it_answers_whole(client: httpx.Client) -> None:
+    endpoint = EndpointRef(RUN, str(client.base_url), "")
+    payload = {"inputs": ["Ana: hi 🙂"], "parameters": {"max_new_tokens": 12, "temperature": 0}}
+    pieces = list(BACKEND.stream(endpoint, payload, 300))
+    [whole] = BACKEND.invoke(endpoint, payload, 300)
+    assert "".join(pieces) == whole["generated_text"]
+    assert len(pieces) > 1
+    with pytest.raises(RefusedError, match="refused the request: max_new_tokens must be"):
+        list(BACKEND.stream(endpoint, {**payload, "parameters": {"max_new_tokens": 9999}}, 300))
+
+
 def test_a_stream_that_is_left_is_not_generated_on(client: httpx.Client) -> None:
     """Else a later request of other sampling, which waits for an empty batch, would wait for all its tokens."""
-    body = {"model": RUN, "stream": True, "prompt": ["Ana: hi"] * 16, "max_tokens": 1024}
-    with client.stream("POST", "/v1/completions", json=body) as response:
-        next(response.iter_lines())
+    endpoint = EndpointRef(RUN, str(client.base_url), "")
+    pieces = BACKEND.stream(endpoint, {"inputs": ["Ana: hi"] * 16, "parameters": {"max_new_tokens": 1024}}, 300)
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]  # as Ctrl-C does
     answered = threading.Event()
 
     def other() -> None:

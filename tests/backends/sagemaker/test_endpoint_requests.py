@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from lorasum import __version__
+from lorasum.backends.completions import from_completion, to_completion
 from lorasum.backends.sagemaker.endpoint_requests import (
     Served,
     adapter_environment,
@@ -16,7 +17,6 @@ from lorasum.backends.sagemaker.endpoint_requests import (
     part_name,
     scaling_requests,
 )
-from lorasum.backends.sagemaker.invoke import from_vllm, to_vllm
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import HUB_CACHE
@@ -131,7 +131,7 @@ def test_vllm_is_told_of_all_adapters_by_its_flags() -> None:
         "SM_VLLM_GENERATION_CONFIG": "vllm",
     }
     named = {"inputs": ["a"], "parameters": {"max_new_tokens": 8, "adapter": "other-run"}}
-    assert to_vllm(named) == {"prompt": ["a"], "max_tokens": 8, "model": "other-run"}
+    assert to_completion(named) == {"prompt": ["a"], "max_tokens": 8, "model": "other-run"}
 
 
 def test_what_is_off_unless_asked_for() -> None:
@@ -174,9 +174,9 @@ def test_a_part_is_named_by_all_that_is_in_it() -> None:
 
 def test_vllm_is_asked_and_understood_in_openais_words() -> None:
     ours = {"inputs": ["a", "b"], "parameters": {"max_new_tokens": 8, "temperature": 0.5}}
-    assert to_vllm(ours) == {"prompt": ["a", "b"], "max_tokens": 8, "temperature": 0.5}
+    assert to_completion(ours) == {"prompt": ["a", "b"], "max_tokens": 8, "temperature": 0.5}
     theirs = {"choices": [{"index": 1, "text": " two"}, {"index": 0, "text": " one"}]}
-    assert from_vllm(theirs) == [{"generated_text": " one"}, {"generated_text": " two"}]
+    assert from_completion(theirs) == [{"generated_text": " one"}, {"generated_text": " two"}]
 
 
 def test_environment_disk_and_system_are_the_configs() -> None:

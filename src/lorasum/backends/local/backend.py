@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
-from lorasum.backends.local import container, endpoints, jobs, processes
+from lorasum.backends.local import container, endpoints, invoke, jobs, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import Event, FileFacts
@@ -138,7 +138,10 @@ class LocalBackend:
         return endpoints.state(run, name)
 
     def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
-        return endpoints.invoke(endpoint, payload, timeout)
+        return invoke.invoke(endpoint, payload, timeout)
+
+    def stream(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
+        return invoke.stream(endpoint, payload, timeout)
 
     def delete_endpoint(self, run: str, name: str) -> bool:
         return endpoints.delete(run, name)

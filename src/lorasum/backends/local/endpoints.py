@@ -1,30 +1,29 @@
 """Endpoints of the local backend: one server.py process each, in a session of its own.
 
-backends.base.Backend says what start, state, invoke, delete and live promise.
+backends.base.Backend says what start, state, delete and live promise.
 """
 
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes, server_files
-from lorasum.backends.local.requests import TIMEOUT_HEADER
+from lorasum.backends.local.invoke import client
 from lorasum.backends.local.server import PORT_TAKEN
 from lorasum.backends.local.server_files import EXPIRY_FILE, REASON, STATE_FILE, ServerState
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.contract import ADAPTER_FOLDER, MAX_BODY, read_refusal
-from lorasum.errors import BackendError, NoAnswerError, RefusedError
+from lorasum.contract import ADAPTER_FOLDER
+from lorasum.errors import BackendError
 from lorasum.files import make_folder, write_file
 from lorasum.model_source import ModelRef
 
 if TYPE_CHECKING:
-    from httpx import Client, Timeout
     from psutil import Process
 
 _FLAG = "--state-dir"
@@ -32,7 +31,6 @@ NEEDS = ("torch", "transformers", "fastapi", "uvicorn", "psutil")
 _POLL = 0.2  # seconds
 _GRACE = 15.0  # seconds from SIGTERM to SIGKILL
 _PING_TIMEOUT = 5.0  # seconds; a busy machine answers late
-_DEPLOY = "run `lorasum deploy`"
 
 
 def start(spec: EndpointSpec) -> EndpointRef:
@@ -68,55 +66,6 @@ def state(run: str, name: str) -> EndpointState:
     if status == 200:
         return EndpointState("in_service", ref)
     return EndpointState("failed", ref, _why(folder / "log")) if status == 500 else EndpointState("creating", ref)
-
-
-def invoke(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) -> Any:
-    """POST to /invocations."""
-    import httpx
-
-    title = f"endpoint {endpoint.name}"
-    body = json.dumps(payload).encode()
-    if len(body) > MAX_BODY:
-        raise BackendError(
-            f"the request is {len(body):,} bytes long; an endpoint takes {MAX_BODY:,}", "lower predict.batch_size"
-        )
-    try:
-        with _client(httpx.Timeout(timeout, connect=_PING_TIMEOUT)) as client:
-            headers = {"Content-Type": "application/json", TIMEOUT_HEADER: f"{timeout:g}"}
-            response = client.post(f"{endpoint.location}/invocations", content=body, headers=headers)
-        answer = response.json()
-    except httpx.ConnectError as error:
-        raise BackendError(f"{title} does not answer at {endpoint.location}", _DEPLOY) from error
-    except httpx.TimeoutException as error:
-        raise _too_late(title, timeout) from error
-    except httpx.TransportError as error:
-        raise NoAnswerError(f"{title} broke off while answering", f"{_DEPLOY}, then the same command again") from error
-    except (ValueError, RecursionError) as error:
-        raise BackendError(f"{title} answered what is not JSON: {response.text[:100]!r}", _DEPLOY) from error
-    if response.status_code != 200:
-        said = answer.get("error") if isinstance(answer, dict) else None
-        if response.status_code == 504:
-            raise _too_late(title, timeout)
-        if reason := read_refusal(str(said)):
-            raise RefusedError(f"{title} refused the request: {reason}", "send what the message asks for")
-        failure = NoAnswerError if response.status_code >= 500 else BackendError
-        raise failure(f"{title} failed: {said or f'HTTP {response.status_code}'}", _DEPLOY)
-    return answer
-
-
-def _client(timeout: "Timeout") -> "Client":
-    """A client without the environment's proxy, which would look for 127.0.0.1 on its own machine.
-
-    Without certificates too: the address is http, and reading them would take 20 ms of every request.
-    """
-    import httpx
-
-    return httpx.Client(trust_env=False, verify=False, timeout=timeout)  # noqa: S501
-
-
-def _too_late(title: str, timeout: float) -> NoAnswerError:
-    hint = "raise predict.timeout, or lower predict.max_new_tokens or predict.batch_size"
-    return NoAnswerError(f"{title} did not answer in {timeout:g} s", hint)
 
 
 def expire(run: str, name: str, at: datetime | None) -> None:
@@ -281,8 +230,8 @@ def _ping(url: str) -> int | None:
     import httpx
 
     try:
-        with _client(httpx.Timeout(_PING_TIMEOUT)) as client:
-            return client.get(f"{url}/ping").status_code
+        with client(httpx.Timeout(_PING_TIMEOUT)) as asking:
+            return asking.get(f"{url}/ping").status_code
     except httpx.TransportError:
         return None
 

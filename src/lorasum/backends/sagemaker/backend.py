@@ -9,7 +9,7 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import deletion, endpoints, jobs, preflight, storage
 from lorasum.backends.sagemaker.images import training_image
-from lorasum.backends.sagemaker.invoke import invoke
+from lorasum.backends.sagemaker.invoke import invoke, stream
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.prices import TABLE_DATE, usd_per_hour
 from lorasum.backends.sagemaker.session import Session
@@ -156,6 +156,13 @@ class SageMakerBackend:
 
     def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
         return invoke(self._session, endpoint, payload, timeout)
+
+    def stream(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
+        if self._config.engine == "vllm":
+            yield from stream(self._session, endpoint, payload, timeout)
+            return
+        self._report.step("the Hugging Face image does not stream, so the answer comes whole; vLLM's does")
+        yield from (answer["generated_text"] for answer in self.invoke(endpoint, payload, timeout))
 
     def delete_endpoint(self, run: str, name: str) -> bool:
         return endpoints.delete(self._session, run, name)

@@ -2,9 +2,11 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lorasum.aws import aws_errors, error_code, is_missing
+from lorasum.backends.completions import from_completion, pieces_of, to_completion
 from lorasum.backends.records import EndpointRef
 from lorasum.backends.sagemaker.session import Session
 from lorasum.contract import MAX_BODY, read_refusal
@@ -21,44 +23,63 @@ _FEWER = "lower predict.batch_size or predict.max_new_tokens"
 def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
     """Send one request and return the decoded answer, in the format of container_scripts/inference.py."""
     vllm = session.config.engine == "vllm"
-    body = json.dumps(to_vllm(payload) if vllm else payload).encode()
-    if len(body) > MAX_BODY:
-        raise BackendError(
-            f"the request is {len(body):,} bytes long; an endpoint takes {MAX_BODY:,}", "lower predict.batch_size"
-        )
     client = session.runtime(timeout + _SERVER_SECONDS)
-    for attempt in range(1, _NOT_LET_IN + 1):
-        try:
-            with aws_errors(f"ask endpoint {endpoint.name}", "sagemaker:InvokeEndpoint"):
-                answer = client.invoke_endpoint(
-                    EndpointName=endpoint.name, ContentType="application/json", Accept="application/json", Body=body
-                )
-                text = answer["Body"].read()
-            break
-        except BackendError as error:
-            if attempt >= _attempts(error.__cause__):
-                raise _explained(error, endpoint, timeout, vllm) from error
-            time.sleep(min(0.1 * 2**attempt, 5))
+
+    def ask(request: dict[str, Any]) -> Any:
+        with aws_errors(f"ask endpoint {endpoint.name}", "sagemaker:InvokeEndpoint"):
+            return client.invoke_endpoint(**request)["Body"].read()
+
+    text = _asked(session, endpoint, to_completion(payload) if vllm else payload, timeout, ask)
     try:
         answer = json.loads(text)
-        return from_vllm(answer) if vllm else answer
+        return from_completion(answer) if vllm else answer
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BackendError(
             f"endpoint {endpoint.name} gave an answer that cannot be read: {text[:100]!r}", "run `lorasum deploy`"
         ) from error
 
 
-def to_vllm(payload: dict[str, Any]) -> dict[str, Any]:
-    """Turn a request into an OpenAI completion, which vLLM's /invocations takes."""
-    names = {"max_new_tokens": "max_tokens", "adapter": "model"}
-    parameters = payload.get("parameters", {})
-    return {"prompt": payload["inputs"]} | {names.get(name, name): value for name, value in parameters.items()}
+def stream(session: Session, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
+    """The pieces of an answer of vLLM, as server-sent events that the service passes on."""
+    client = session.runtime(timeout + _SERVER_SECONDS)
+
+    def ask(request: dict[str, Any]) -> Any:
+        with aws_errors(f"ask endpoint {endpoint.name}", "sagemaker:InvokeEndpointWithResponseStream"):
+            return client.invoke_endpoint_with_response_stream(**request)["Body"]
+
+    events = _asked(session, endpoint, {**to_completion(payload), "stream": True}, timeout, ask)
+    try:
+        with aws_errors(f"read the answer of endpoint {endpoint.name}"):
+            received = (event["PayloadPart"]["Bytes"] for event in events if "PayloadPart" in event)
+            yield from pieces_of(f"endpoint {endpoint.name}", received)
+    except BackendError as error:
+        raise (_explained(error, endpoint, timeout, vllm=True) if error.__cause__ else error) from error
+    finally:
+        events.close()
 
 
-def from_vllm(answer: dict[str, Any]) -> list[dict[str, str]]:
-    """Turn an OpenAI completion into an answer in inference.py's format: one text per prompt, in their order."""
-    choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-    return [{"generated_text": choice["text"]} for choice in choices]
+def _asked(
+    session: Session,
+    endpoint: EndpointRef,
+    body: dict[str, Any],
+    timeout: float,
+    ask: Callable[[dict[str, Any]], Any],
+) -> Any:
+    """What `ask` makes of a request, which is sent again where that is safe."""
+    sent = json.dumps(body).encode()
+    if len(sent) > MAX_BODY:
+        raise BackendError(
+            f"the request is {len(sent):,} bytes long; an endpoint takes {MAX_BODY:,}", "lower predict.batch_size"
+        )
+    request = {"EndpointName": endpoint.name, "ContentType": "application/json", "Accept": "application/json"}
+    for attempt in range(1, _NOT_LET_IN + 1):
+        try:
+            return ask({**request, "Body": sent})
+        except BackendError as error:
+            if attempt >= _attempts(error.__cause__):
+                raise _explained(error, endpoint, timeout, session.config.engine == "vllm") from error
+            time.sleep(min(0.1 * 2**attempt, 5))
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _attempts(cause: Any) -> int:

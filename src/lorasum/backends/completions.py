@@ -1,0 +1,55 @@
+"""OpenAI's completions, which the local endpoint and vLLM both speak: requests, answers and streams of them."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lorasum.errors import NoAnswerError, RefusedError
+
+
+def to_completion(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a request in the format of container_scripts/inference.py into an OpenAI completion."""
+    names = {"max_new_tokens": "max_tokens", "adapter": "model"}
+    parameters = payload.get("parameters", {})
+    return {"prompt": payload["inputs"]} | {names.get(name, name): value for name, value in parameters.items()}
+
+
+def from_completion(answer: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Turn an OpenAI completion into an answer in inference.py's format: one text per prompt, in their order."""
+    choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+    return [{"generated_text": choice["text"]} for choice in choices]
+
+
+def pieces_of(title: str, received: Iterable[bytes]) -> Iterator[str]:
+    """The pieces of one text from server-sent events, which may arrive cut anywhere.
+
+    Args:
+        title: what answers, for messages.
+
+    Raises:
+        RefusedError: an event says that the request cannot be answered.
+        NoAnswerError: one says that the server has failed, or they end before the text does.
+    """
+    for line in _lines(received):
+        if not line.startswith(b"data:"):
+            continue
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
+            return
+        event = json.loads(data)
+        if error := event.get("error"):
+            is_ours = error.get("type") in ("invalid_request_error", "BadRequestError")
+            kind, verb = (RefusedError, "refused the request") if is_ours else (NoAnswerError, "failed")
+            raise kind(f"{title} {verb}: {error.get('message')}", "")
+        for choice in event.get("choices", ()):
+            if text := choice.get("text"):
+                yield text
+    raise NoAnswerError(f"{title} broke off while answering", "run the same command again")
+
+
+def _lines(received: Iterable[bytes]) -> Iterator[bytes]:
+    left = b""
+    for part in received:
+        *lines, left = (left + part).split(b"\n")
+        yield from lines
+    yield left
