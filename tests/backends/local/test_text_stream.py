@@ -1,13 +1,21 @@
 """The pieces of a text, of tokenizers that write characters outside their vocabulary in bytes, each in another way."""
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorasum.backends.local import openai
+from lorasum.backends.local.openai import Shape
 from lorasum.backends.local.text_stream import TextStream
+from rows import Row
 
 TEXT = "  Ana 🙂 and Béla 👩‍👩‍👧‍👦 met\n\n  at 東京駅 ...  twice "
 
@@ -88,3 +96,25 @@ def test_tokens_are_decoded_as_often_in_a_long_text_as_in_a_short_one(tokenizer:
     for end in range(1, len(ids) + 1):
         stream.more(ids[:end])
     assert counting.decoded < 12 * len(ids)
+
+
+def test_a_row_that_has_ended_before_its_tokens_are_told_of_ends_once(tokenizer: Any) -> None:
+    """A busy server reads what the model's thread says of a row after the row's end."""
+    row = Row([1], 9, {}, lambda: False, completion=tokenizer("Ana met")["input_ids"], finish="stop")
+
+    class Late:
+        model = SimpleNamespace(tokenizer=tokenizer)
+        module = SimpleNamespace(answers_of=lambda _rows, _model: [{"generated_text": "Ana met"}])
+
+        async def progress(self, rows: list[Any]) -> AsyncIterator[Any]:
+            for _ in row.completion:
+                yield row
+
+    async def read() -> list[str]:
+        events = openai._events(Late(), [row], Shape("run", is_chat=False), Event(), 60, False)  # type: ignore[arg-type]
+        return [event.removeprefix("data: ") async for event in events]
+
+    *found, end = asyncio.run(read())
+    assert end.strip() == "[DONE]"
+    choices = [choice for event in found for choice in json.loads(event)["choices"]]
+    assert [(choice["text"], choice["finish_reason"]) for choice in choices] == [("Ana met", None), ("", "stop")]

@@ -15,7 +15,7 @@ def test_without_a_price_list_the_table_gives_the_prices_it_has(aws: str) -> Non
     assert usd_per_hour(session, "ml.p9.48xlarge", "Training") is None
 
 
-def test_each_instance_of_a_training_has_its_price_and_a_batch_job_has_one(aws: str) -> None:
+def test_a_training_pays_for_each_instance_and_a_batch_job_for_one(aws: str) -> None:
     backend = SageMakerBackend(SageMakerConfig(instance_count=3), Silent())
     assert backend.usd_per_hour("training_job") == pytest.approx(3 * 1.515)
     assert backend.usd_per_hour("batch_job") == 1.515

@@ -217,17 +217,19 @@ async def _events(
     handler: Handler, rows: list[Any], shape: Shape, gone: threading.Event, seconds: float, include_usage: bool
 ) -> AsyncIterator[str]:
     """Server-sent events: pieces of the texts as they are generated, which together are the whole answer."""
-    streams = [TextStream(handler.model.tokenizer) for _ in rows]
+    streams = {place: TextStream(handler.model.tokenizer) for place in range(len(rows))}
     try:
-        for place in range(len(rows)):
-            if shape.is_chat:
-                yield _event(shape.piece(place, "", first=True))
+        for place in streams if shape.is_chat else ():
+            yield _event(shape.piece(place, "", first=True))
         async with asyncio.timeout(seconds):
             async for row in handler.progress(rows):
-                place = rows.index(row)
-                if new := _new_text(streams[place], row, handler):
+                place, is_done = rows.index(row), row.is_done  # asked once: another thread sets it
+                stream = streams.pop(place, None) if is_done else streams.get(place)
+                if stream is None:
+                    continue  # the row had ended when one of its earlier tokens was told of
+                if new := _new_text(stream, row, is_done, handler):
                     yield _event(shape.piece(place, new))
-                if row.is_done:
+                if is_done:
                     yield _event(shape.piece(place, "", row.finish))
         if include_usage:
             yield _event(shape.counted(rows))
@@ -238,9 +240,9 @@ async def _events(
         gone.set()
 
 
-def _new_text(stream: TextStream, row: Any, handler: Handler) -> str:
+def _new_text(stream: TextStream, row: Any, is_done: bool, handler: Handler) -> str:
     """What has come to a row's text; what remains of it once the row is done."""
-    if not row.is_done:
+    if not is_done:
         return stream.more(row.completion)
     [answer] = handler.module.answers_of([row], handler.model)
     return stream.rest(answer["generated_text"])
