@@ -16,6 +16,7 @@ from lorasum.backends.sagemaker.endpoint_requests import (
     model_request,
     part_name,
     scaling_requests,
+    update_request,
 )
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.sagemaker import SageMakerConfig
@@ -92,6 +93,26 @@ def test_all_three_requests() -> None:
     made = endpoint_request("chats", "chats-01234567", PLACE, config())
     check("sagemaker", "CreateEndpoint", made)
     assert made == {"EndpointName": "chats", "EndpointConfigName": "chats-01234567", "Tags": TAGS}
+
+
+def test_what_has_no_known_size_has_half_an_hour_to_come_and_start() -> None:
+    def seconds(served: Served, **values: Any) -> tuple[int, int]:
+        [variant] = configuration(served, **values)["ProductionVariants"]
+        return variant["ModelDataDownloadTimeoutInSeconds"], variant["ContainerStartupHealthCheckTimeoutInSeconds"]
+
+    assert seconds(Served(ADAPTER.uri, 9_000_000, from_hub=True)) == (1800, 1800)
+    assert seconds(MERGED, engine="vllm") == (1800, 1800)
+    assert seconds(Served(MERGED.uri, 1_000_000_000_000)) == (3600, 3600), "more than the service takes"
+
+
+def test_an_alarm_watches_an_update_and_undoes_it() -> None:
+    assert "DeploymentConfig" not in update_request("chats", "chats-01234567", config())
+    made = update_request("chats", "chats-01234567", config(rollback_alarm="slow"))
+    check("sagemaker", "UpdateEndpoint", made)
+    deployment = made["DeploymentConfig"]
+    assert deployment["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "slow"}]}
+    watched = deployment["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["WaitIntervalInSeconds"]
+    assert deployment["BlueGreenUpdatePolicy"]["TerminationWaitInSeconds"] >= watched > 0, "while the old ones are kept"
 
 
 def test_an_adapter_brings_its_base_model() -> None:

@@ -9,6 +9,7 @@ from stand_in import Fault, StandIn
 from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.backends.sagemaker import endpoints
 from lorasum.backends.sagemaker.backend import SageMakerBackend
+from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import refusal_text
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
@@ -151,6 +152,21 @@ def test_one_fault_on_the_way_does_not_lose_a_request(account: StandIn, fault: s
     endpoint = serve(account, store(account, "first"))
     account.faults = [Fault("runtime chats", fault, times=1)]
     assert answer(account, endpoint) == "first"
+
+
+def test_an_answer_is_waited_for_longer_than_the_service_waits(
+    account: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, runtime = [], Session.runtime
+
+    def noted(session: Session, timeout: float) -> Any:
+        client = runtime(session, timeout)
+        waited.append(client.meta.config.read_timeout)
+        return client
+
+    monkeypatch.setattr(Session, "runtime", noted)
+    assert answer(account, serve(account, store(account, "first"))) == "first"
+    assert waited == [70], "InvokeEndpoint's page asks for it: the service ends a request after 60 s"
 
 
 def test_a_missing_answer_differs_from_a_refusal(account: StandIn) -> None:
