@@ -137,8 +137,12 @@ EDGES = (
     "lorasum.remembered",  # JSON files
     "lorasum.backends.base.Backend.training_request",  # what is sent to AWS, for a look at it
     "lorasum.backends.local.backend.LocalBackend.training_request",
+    "lorasum.backends.base.Backend.endpoint_requests",
+    "lorasum.backends.local.backend.LocalBackend.endpoint_requests",
     "lorasum.backends.local.openai",  # OpenAI's requests and answers
     "lorasum.results.TrainPlan.request",
+    "lorasum.results.DeployPlan.requests",
+    "lorasum.ui.pieces.as_json",
     "lorasum.backends.base.Backend.invoke",  # the JSON that is posted
     "lorasum.backends.local.backend.LocalBackend.invoke",
     "lorasum.backends.base.Backend.stream",

@@ -111,6 +111,18 @@ class TrainPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class DeployPlan:
+    """What `deploy --dry-run` prints: the endpoint that `deploy` would start."""
+
+    run: str
+    endpoint: str
+    artifact: str
+    requests: Mapping[str, Any]
+    """What would be sent to the cloud, by operation; on this machine the `command` that would be run."""
+    usd_per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanResult:
     """What `plan` found out before anything costs money.
 

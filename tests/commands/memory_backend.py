@@ -67,6 +67,9 @@ class InMemoryBackend:
     def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
         return None
 
+    def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
+        return {"serve": spec.artifact}
+
     def start_training(self, spec: TrainSpec) -> JobRef:
         self._call("start_training")
         self.jobs[spec.job_name] = JobState("running")

@@ -13,7 +13,7 @@ import pytest
 from memory_backend import InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointRef
-from lorasum.commands.deploy import deploy
+from lorasum.commands.deploy import deploy, plan_deploy
 from lorasum.commands.predict import predict_sample, predict_text, stream_sample, stream_text
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
@@ -83,6 +83,30 @@ def test_deploy_wants_a_trained_model(config: Config, backend: InMemoryBackend, 
     with pytest.raises(LorasumError, match="no trained model") as error:
         deploy(context(config, backend, ledger))
     assert "lorasum train" in error.value.hint
+
+
+def test_a_dry_run_tells_price_and_end_and_starts_nothing(
+    make_config: Callable[..., Config],
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    told: RecordingReporter,
+    prepared: Path,
+) -> None:
+    backend.price = 2.0
+    config = make_config(deploy={"expires_after": "3h"})
+    untrained = plan_deploy(context(config, backend, ledger, told))
+    assert untrained.requests == {"serve": "<artifact>"}
+    assert "has no trained model yet" in told.warnings[0]
+    job = train(context(config, backend, ledger)).job
+    before = list(backend.calls)
+    planned = plan_deploy(context(config, backend, ledger, told))
+    assert (planned.requests, planned.usd_per_hour) == ({"serve": f"memory:/{job}"}, 2.0)
+    assert "would start endpoint chats, $2.00 an hour, until " in told.steps[-1]
+    assert "at most $6.00; nothing was started" in told.steps[-1]
+    assert (backend.calls, states(ledger)) == (before, {})
+    other = make_config(lora={"r": 2})
+    with pytest.raises(LorasumError, match="was trained with another configuration"):
+        plan_deploy(context(other, backend, ledger))
 
 
 def test_deploy_says_so_when_the_artifact_was_deleted(

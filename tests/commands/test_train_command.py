@@ -72,9 +72,11 @@ def test_a_hyperparameter_longer_than_sagemaker_takes_is_refused(make_config: Ma
 
 
 def test_a_plan_names_one_job_per_config_and_starts_nothing(
-    config: Config, make_config: MakeConfig, backend: InMemoryBackend, ledger: Ledger
+    config: Config, make_config: MakeConfig, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
 ) -> None:
-    plan = plan_training(context(config, backend, ledger))
+    backend.price = 2.0
+    plan = plan_training(context(config, backend, ledger, told))
+    assert told.steps == [f"would start job {plan.job}, $2.00 an hour; nothing was started"]
     assert plan == plan_training(context(config, backend, ledger))
     assert plan.job != plan_training(context(make_config(lora={"r": 4}), backend, ledger)).job
     assert plan.hyperparameters["model_id"] == "org/model"

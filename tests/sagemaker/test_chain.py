@@ -34,6 +34,11 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
     described = there.aws.sagemaker.jobs[planned["job"]].description
     assert sent == {key: described[key] for key in sent}
     assert deployed["artifact"] == trained["artifact"]
+    shown = there.call("deploy", "--dry-run")["requests"]
+    [model], [configuration] = there.aws.sagemaker.models.values(), there.aws.sagemaker.configs.values()
+    for request, made in ((shown["CreateModel"], model), (shown["CreateEndpointConfig"], configuration)):
+        same = {key: value for key, value in request.items() if key != "Tags"}
+        assert same == {key: made[key] for key in same}
     assert (evaluated["examples"], set(evaluated["scores"])) == (
         4,
         {"first 3 sentences", "longest utterance", "base model", "fine-tuned"},

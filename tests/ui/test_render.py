@@ -23,6 +23,7 @@ from lorasum.resources import Endpoint, Origin
 from lorasum.results import (
     BatchPrediction,
     CleanResult,
+    DeployPlan,
     DeployResult,
     EnvResult,
     EvaluateResult,
@@ -110,6 +111,7 @@ RESULTS = [
     StatusResult(()),
     BatchPrediction("a.jsonl", "b.jsonl", 3, 1.0),
     TrainPlan("chats", "chats-1", "/train.py", "org/model", "/data", {"lora_r": "16"}),
+    DeployPlan("chats", "chats", "/model", {"command": ["python"]}, 0.0),
 ]
 
 
@@ -173,8 +175,12 @@ def test_a_dry_run_prints_a_request_that_is_json(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     request = {"TrainingImage": "763104351884.dkr.ecr.eu-central-1.amazonaws.com/" + "long-name-" * 12}
-    render.show(TrainPlan("chats", "chats-1", "/train.py", "m", "/d", {}, request))
-    assert json.loads(capsys.readouterr().out.partition("\n")[2]) == request
+    for planned in (
+        TrainPlan("chats", "chats-1", "/train.py", "m", "/d", {}, request),
+        DeployPlan("chats", "chats", "s3://b/m", request, 2.03),
+    ):
+        render.show(planned)
+        assert json.loads(capsys.readouterr().out) == request, "all of stdout is the request"
 
 
 def test_status_tells_progress_and_whom_it_did_not_ask(
@@ -478,7 +484,8 @@ def test_no_result_acts_on_the_terminal(result: object, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert not ACTED_ON & set(out)
     if result != StatusResult(()):
-        assert "␛[2J" in out.replace("\n", "").replace(" ", "")
+        shown = out.replace("\n", "").replace(" ", "")
+        assert "␛[2J" in shown or "\\u001b[2J" in shown, "as a sign, or escaped in a request's JSON"
 
 
 def test_no_error_or_question_acts_on_the_terminal(

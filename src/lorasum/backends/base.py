@@ -137,6 +137,9 @@ class Backend(Protocol):
             OSError: `folder` cannot be written.
         """
 
+    def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
+        """What `start_endpoint` would send or start for a first endpoint, by operation. Creates nothing."""
+
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.
 

@@ -32,11 +32,12 @@ def deploy(
         ),
         Sets("deploy.expires_after={}"),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the endpoint and start nothing.")] = False,
 ) -> object:
     """Put the fine-tuned model behind an endpoint."""
-    from lorasum.commands.deploy import deploy
+    from lorasum.commands.deploy import deploy, plan_deploy
 
-    return deploy(run, job)
+    return plan_deploy(run, job) if dry_run else deploy(run, job)
 
 
 @verb(

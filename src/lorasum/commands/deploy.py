@@ -12,19 +12,20 @@ from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError
-from lorasum.lifecycle import endpoints, expiry
+from lorasum.lifecycle import endpoints, expiry, jobs
 from lorasum.lifecycle.adapters import adapters
 from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.chosen import chosen_job
-from lorasum.lifecycle.costs import price_note, until_note
+from lorasum.lifecycle.costs import known_price, price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.serving import Summarizer, asking
-from lorasum.model_source import ModelRef
+from lorasum.model_source import ModelRef, resolve_model
 from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
-from lorasum.results import DeployResult
+from lorasum.results import DeployPlan, DeployResult
 
 _DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler_role"}}
 """How long an endpoint runs makes no other endpoint of it."""
+_PLACEHOLDER: Final = "<artifact>"
 
 
 def deploy(run: RunContext, job: str | None = None) -> DeployResult:
@@ -68,6 +69,44 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
     )
 
 
+def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
+    """The endpoint that `deploy` would start, as if there were none. Starts nothing, and nothing needs to be trained.
+
+    Args:
+        job: as for `deploy`.
+
+    Raises:
+        LorasumError: what is trained does not fit the config, or its artifact is gone.
+    """
+    chosen = None
+    if job or jobs.recorded(run.ledger, run.name, run.backend):
+        chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
+    else:
+        run.reporter.warn(f"run {run.name!r} has no trained model yet: {_PLACEHOLDER} stands for it")
+    artifact = chosen.artifact if chosen else _PLACEHOLDER
+    base = _base(chosen.origin) if chosen else resolve_model(run.config.model, run.reporter)
+    several = adapters(run.config, run.backend, run.ledger, run.reporter, chosen) if chosen else ()
+    price = known_price(run.backend, "endpoint")
+    end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
+    until = _until(run.config, end, run.ledger.now(), price)
+    cost = f"{price_note(price)}{', ' if until else ''}{until}"
+    run.reporter.step(f"would start endpoint {run.name}{cost}; nothing was started")
+    requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several))
+    return DeployPlan(run.name, run.name, artifact, requests, price)
+
+
+def _spec(config: Config, artifact: str, base: ModelRef, several: tuple[Adapter, ...]) -> EndpointSpec:
+    return EndpointSpec(
+        run=config.name,
+        name=config.name,
+        artifact=artifact,
+        base=base if several or config.deploy.serve == "adapter" else None,
+        port=config.local.port,
+        startup_timeout=config.local.startup_timeout,
+        adapters=several,
+    )
+
+
 def _until(config: Config, end: datetime | None, began: datetime, usd_per_hour: float | None) -> str:
     return until_note(end, began, usd_per_hour, expiry.most_instances(config))
 
@@ -81,18 +120,10 @@ def _start(
     end: datetime | None,
 ) -> EndpointRef:
     config, name = run.config, run.name
-    on_base = bool(several) or config.deploy.serve == "adapter"
     if not several:
-        check_artifact(run.backend, JobRef(job.name, job.location), f"{ADAPTER_FOLDER}/" if on_base else "")
-    spec = EndpointSpec(
-        run=name,
-        name=name,
-        artifact=job.artifact,
-        base=_base(job.origin) if on_base else None,
-        port=config.local.port,
-        startup_timeout=config.local.startup_timeout,
-        adapters=several,
-    )
+        below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
+        check_artifact(run.backend, JobRef(job.name, job.location), below)
+    spec = _spec(config, job.artifact, _base(job.origin), several)
 
     def probe(endpoint: EndpointRef) -> None:
         one_model = Summarizer(run.backend, endpoint, job.origin, config.predict)

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from lorasum import paths
-from lorasum.backends.records import JobState, TrainSpec
-from lorasum.config.schema import LimitsConfig
+from lorasum.backends.records import JobState
 from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.lifecycle import jobs
-from lorasum.lifecycle.costs import limit_note, price_note
+from lorasum.lifecycle.costs import known_price, limit_note, price_note
 from lorasum.lifecycle.estimates import measured_speed, outlook
 from lorasum.lifecycle.jobs import StartedJob
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
@@ -94,8 +93,11 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
     if price == 0:
         return ""
     limit = job.ceiling.seconds(price, run.backend.training_usd(known) if known else 0.0, Silent())
-    speed = measured_speed(run.ledger, run.backend.name, job.origin.model, price)
-    return f"start job {job.spec.job_name}{price_note(price)}{limit_note(limit, price)}{outlook(job.work, speed)}"
+    return f"start job {job.spec.job_name}{price_note(price)}{limit_note(limit, price)}{_outlook(run, job, price)}"
+
+
+def _outlook(run: RunContext, job: PlannedJob, usd_per_hour: float | None) -> str:
+    return outlook(job.work, measured_speed(run.ledger, run.backend.name, job.origin.model, usd_per_hour))
 
 
 def plan_training(run: RunContext) -> TrainPlan:
@@ -106,6 +108,11 @@ def plan_training(run: RunContext) -> TrainPlan:
     """
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
+    price = known_price(run.backend, "training_job")
+    limit = job.ceiling.seconds(price, 0.0, run.reporter)
+    note = "" if prepared else ": no dataset is prepared, so its work and time are unknown"
+    said = f"{price_note(price)}{limit_note(limit, price)}{_outlook(run, job, price)}{note}"
+    run.reporter.step(f"would start job {job.spec.job_name}{said}; nothing was started")
     return TrainPlan(
         run=run.name,
         job=job.spec.job_name,
@@ -113,16 +120,8 @@ def plan_training(run: RunContext) -> TrainPlan:
         model=job.spec.model.location,
         dataset=str(job.spec.dataset),
         hyperparameters=job.spec.hyperparameters,
-        request=run.backend.training_request(_limited(run, job)),
+        request=run.backend.training_request(replace(job.spec, max_seconds=limit)),
     )
-
-
-def _limited(run: RunContext, job: PlannedJob) -> TrainSpec:
-    """The job with its own time limit, as a first attempt has it. Without limits nobody is asked for a price."""
-    if job.ceiling.limits == LimitsConfig():
-        return job.spec
-    seconds = job.ceiling.seconds(run.backend.usd_per_hour("training_job"), 0.0, run.reporter)
-    return replace(job.spec, max_seconds=seconds)
 
 
 @dataclass(slots=True)

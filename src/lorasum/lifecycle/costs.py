@@ -1,7 +1,10 @@
 """What a recorded resource costs and has cost."""
 
 from datetime import datetime
+from typing import Literal
 
+from lorasum.backends.base import Backend
+from lorasum.errors import BackendError
 from lorasum.resources import OPEN, Resource
 from lorasum.times import clock
 
@@ -20,6 +23,14 @@ def cost(row: Resource, now: datetime) -> float | None:
         return None
     hours = (now - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
     return row.usd_before + max(hours, 0.0) * row.usd_per_hour
+
+
+def known_price(backend: Backend, kind: Literal["training_job", "endpoint"]) -> float | None:
+    """USD an hour, for a command that starts nothing; None where the backend cannot be asked."""
+    try:
+        return backend.usd_per_hour(kind)
+    except BackendError:
+        return None
 
 
 def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None, instances: int = 1) -> str:

@@ -1,10 +1,12 @@
 """Pieces that results and progress are shown with: titles, tables, and figures as a person reads them."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -79,6 +81,11 @@ class Rows:
             sizes = [Measurement.get(console, unbounded, cell) for cell in cells]
             least += 2 + max(size.minimum if column in self._wraps else size.maximum for size in sizes)
         return least
+
+
+def as_json(request: Mapping[str, Any]) -> Group:
+    """A request as JSON that a program can read too: no line of it is wrapped or cut."""
+    return Group(Text(json.dumps(request, indent=2), no_wrap=True, overflow="ignore"))
 
 
 def length(tokens: int, where: str) -> str:

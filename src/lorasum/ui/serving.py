@@ -10,6 +10,7 @@ from rich.text import Text
 from lorasum.amounts import dollars, duration
 from lorasum.results import (
     BatchPrediction,
+    DeployPlan,
     DeployResult,
     EvaluateResult,
     JudgeFigures,
@@ -21,7 +22,7 @@ from lorasum.results import (
 from lorasum.scoring.certainty import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Rows, headline
+from lorasum.ui.pieces import Facts, Rows, as_json, headline
 
 _LINES_SHOWN = 4  # of a dialogue
 _FAILURES_SHOWN = 20  # rows; --json has them all
@@ -35,6 +36,11 @@ def _(result: DeployResult) -> RenderableType:
     rows |= {"runs": f"{result.until}; {itself}"} if result.until else {}
     title = "already in service" if result.reused else duration(result.seconds)
     return Group(headline("deployed", result.run, title), Facts(rows))
+
+
+@body.register
+def _(result: DeployPlan) -> RenderableType:
+    return as_json(result.requests)
 
 
 @body.register

@@ -1,6 +1,5 @@
 """Shows the results of the verbs up to a trained model: init, prepare, plan, train."""
 
-import json
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -20,7 +19,7 @@ from lorasum.results import (
     TranslatedResult,
 )
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Rows, bars, headline, length
+from lorasum.ui.pieces import Facts, Rows, as_json, bars, headline, length
 from lorasum.usage import loading_lines
 
 
@@ -118,10 +117,7 @@ def _(result: TrainPlan) -> RenderableType:
         "dataset": result.dataset,
         **{f"--{name}": value for name, value in result.hyperparameters.items()},
     }
-    title = headline("would train", result.run, "nothing was started")
-    if result.request is None:
-        return Group(title, Facts(rows))
-    return Group(title, Text(json.dumps(result.request, indent=2), no_wrap=True, overflow="ignore"))
+    return Facts(rows) if result.request is None else as_json(result.request)
 
 
 @body.register

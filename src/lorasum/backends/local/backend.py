@@ -103,6 +103,9 @@ class LocalBackend:
     def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
         return jobs.artifact(job)
 
+    def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
+        return {"command": endpoints.command(spec)}
+
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(spec)
 

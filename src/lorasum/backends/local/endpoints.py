@@ -122,23 +122,29 @@ def _stop(folder: Path, serving: Sequence["Process"]) -> bool:
         raise BackendError(f"cannot delete {folder / STATE_FILE}: {error.strerror}", "check its permissions") from error
 
 
+def command(spec: EndpointSpec) -> list[str]:
+    """The command line of the server."""
+    model = str(Path(spec.artifact) / ADAPTER_FOLDER) if spec.base else spec.artifact
+    code = spec.code or (paths.container_scripts() if spec.adapters else Path(model) / "code")  # theirs may be older
+    flags = ["--model-dir", model, "--code-dir", str(code), "--port", str(spec.port)]
+    flags += [_FLAG, str(folder_of(spec.run, spec.name))]
+    flags += ["--base", _base(spec.base), "--artifact", spec.artifact] if spec.base else []
+    flags += ["--adapters", named] if (named := _named(spec)) else []
+    return processes.python("-m", "lorasum.backends.local.server", *flags)
+
+
 def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
     processes.require("serving", NEEDS)
     if Path(spec.artifact).is_absolute() and not Path(spec.artifact).is_dir():
         raise BackendError(f"there is no model folder {spec.artifact}", "run `lorasum train`")
-    model = str(Path(spec.artifact) / ADAPTER_FOLDER) if spec.base else spec.artifact
-    code = spec.code or (paths.container_scripts() if spec.adapters else Path(model) / "code")  # theirs may be older
-    if not (code / "inference.py").is_file():
-        raise BackendError(f"there is no {code / 'inference.py'}", "run `lorasum train` to get a whole artifact")
-    flags = ["--model-dir", model, "--code-dir", str(code), _FLAG, str(folder), "--port", str(spec.port)]
-    flags += ["--base", _base(spec.base), "--artifact", spec.artifact] if spec.base else []
-    flags += ["--adapters", named] if (named := _named(spec)) else []
+    line = command(spec)
+    if not (code := Path(processes.flag_value(line, "--code-dir") or "", "inference.py")).is_file():
+        raise BackendError(f"there is no {code}", "run `lorasum train` to get a whole artifact")
     try:
         make_folder(folder)
         server_files.forget(folder)
         write_file(folder / "log", "")
-        command = processes.python("-m", "lorasum.backends.local.server", *flags)
-        return processes.spawn(command, folder, folder / "log")
+        return processes.spawn(line, folder, folder / "log")
     except OSError as error:
         raise BackendError(
             f"cannot start an endpoint in {folder}: {error.strerror or error}",

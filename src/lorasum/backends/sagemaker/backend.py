@@ -7,18 +7,15 @@ from typing import Any, Literal
 
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import deletion, endpoints, jobs, preflight, storage
-from lorasum.backends.sagemaker.images import training_image
+from lorasum.backends.sagemaker import deletion, dry_run, endpoints, jobs, preflight, storage
 from lorasum.backends.sagemaker.invoke import invoke, stream
-from lorasum.backends.sagemaker.layout import Place, S3Layout
+from lorasum.backends.sagemaker.layout import S3Layout
 from lorasum.backends.sagemaker.prices import TABLE_DATE, usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import Event, FileFacts
-from lorasum.errors import BackendError, ConfigError
+from lorasum.errors import ConfigError
 from lorasum.reporting import Reporter
-
-_ANY_REGION = "us-east-1"
 
 
 class SageMakerBackend:
@@ -64,16 +61,7 @@ class SageMakerBackend:
         return jobs.store_dataset(self._session, run, dataset, self._report)
 
     def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
-        try:
-            place = jobs.place(self._session, spec.run)
-        except BackendError as error:
-            self._report.warn(f"{error.message}: the request shows placeholders")
-            place = Place(
-                layout=S3Layout(self._config.bucket or "<bucket>", self._config.prefix, spec.run),
-                role=self._config.role or "<role>",
-                image=training_image(self._config, self._session.region_or(_ANY_REGION)),
-            )
-        return jobs.request(self._session, spec, place)
+        return dry_run.training_request(self._session, spec, self._report)
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         needs_hub = not (spec.artifact or spec.model.path or self._config.model_cache)
@@ -126,6 +114,9 @@ class SageMakerBackend:
     def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
         storage.download(self._session, self.artifact(job), folder, below, self._report)
         return folder
+
+    def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
+        return dry_run.endpoint_requests(self._session, spec, self._report)
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
         return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"), self._report)

@@ -1,6 +1,6 @@
 """What an endpoint on SageMaker serves: an artifact or a base model. What is not in S3 yet is uploaded."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorasum.backends.records import EndpointSpec
@@ -14,45 +14,78 @@ from lorasum.model_source import ModelRef
 from lorasum.reporting import Reporter
 
 
-def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
-    """An artifact's merged model, its adapter with a base model, or a base model alone. Uploads what S3 lacks."""
-    served = _served(session, spec, place, report)
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """S3, which gets what it lacks; without a reporter nothing is sent, and what is not there has no size."""
+
+    session: Session
+    report: Reporter | None
+
+    def upload(self, files: list[storage.StoredFile], uri: str, title: str) -> None:
+        if self.report:
+            storage.upload(self.session, files, uri, self.report, title)
+
+    def base(self, place: Place, model: ModelRef) -> str:
+        if self.report:
+            return model_cache.filled(self.session, place.layout, model, self.report)
+        return model_cache.uri(place.layout, model)
+
+    def bytes(self, uri: str) -> int:
+        try:
+            _, size = storage.contents(self.session, uri)
+        except BackendError:
+            if self.report:
+                raise
+            return 0
+        if not size and self.report:
+            raise BackendError(f"there is no model in {uri}", "run `lorasum train` again")
+        return size
+
+
+def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: Reporter | None) -> Served:
+    """An artifact's merged model, its adapter with a base model, or a base model alone. Uploads what S3 lacks.
+
+    Args:
+        report: shows the uploads; without one nothing is sent: this is what would be served.
+    """
+    bucket = _Bucket(session, report)
+    served = _served(bucket, spec, place)
     if spec.adapters:
-        served = _with_adapters(session, served, spec)
+        served = _with_adapters(bucket, served, spec)
     if session.config.engine != "huggingface" or not wheels.are_needed(session.config):
         return served
     pins = wheels.serving_wheels()
     uri = place.layout.uri(Folder.WHEELS, pins.name)
-    storage.upload(session, storage.folder_files(pins.download()), uri, report, "uploading the packages")
+    bucket.upload(storage.folder_files(pins.download()) if report else [], uri, "uploading the packages")
     return replace(served, wheels=uri)
 
 
-def _served(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> Served:
-    uri = spec.artifact.rstrip("/") + "/"
+def _served(bucket: _Bucket, spec: EndpointSpec, place: Place) -> Served:
+    session, uri = bucket.session, spec.artifact.rstrip("/") + "/"
     if spec.code:
-        return _base_model(session, spec.artifact, spec.code, place, report)
+        return _base_model(bucket, spec.artifact, spec.code, place)
     if spec.base is None:
-        return Served(uri, _bytes(session, uri))
+        return Served(uri, bucket.bytes(uri))
     uri += f"{ADAPTER_FOLDER}/"
     if model_cache.wants(session, spec.base):
-        base = model_cache.filled(session, place.layout, spec.base, report)
-        return Served(uri, _bytes(session, uri) + _bytes(session, base), base=base)
+        base = bucket.base(place, spec.base)
+        return Served(uri, bucket.bytes(uri) + bucket.bytes(base), base=base)
     if spec.base.path is None:
         hub = _hub_model(session, f"{spec.base.id}@{spec.base.revision or 'main'}")
-        return Served(uri, _bytes(session, uri), hub, from_hub=True)
+        return Served(uri, bucket.bytes(uri), hub, from_hub=True)
     weights = storage.folder_files(spec.base.path)
     base = place.layout.uri(Folder.MODELS, storage.fingerprint(weights))
-    storage.upload(session, weights, base, report, "uploading the base model")
-    return Served(uri, _bytes(session, uri) + sum(file.bytes for file in weights), base=base)
+    bucket.upload(weights, base, "uploading the base model")
+    return Served(uri, bucket.bytes(uri) + sum(file.bytes for file in weights), base=base)
 
 
-def _with_adapters(session: Session, served: Served, spec: EndpointSpec) -> Served:
+def _with_adapters(bucket: _Bucket, served: Served, spec: EndpointSpec) -> Served:
     """The same with adapters that requests can name. They stay where their runs have them in S3."""
     own, *others = spec.adapters
     uris = {one.run: f"{one.artifact.rstrip('/')}/{ADAPTER_FOLDER}/" for one in others}
     rank = max(one.rank for one in spec.adapters)
     environment = adapter_environment(own.run, list(uris), rank, on_disk=served.base is not None)
-    size = served.bytes + sum(_bytes(session, uri) for uri in uris.values())
+    size = served.bytes + sum(bucket.bytes(uri) for uri in uris.values())
     several = replace(served, bytes=size, environment={**served.environment, **environment}, adapters=uris)
     if (count := len(several.more)) > MOST_SOURCES:
         raise ConfigError(
@@ -62,8 +95,9 @@ def _with_adapters(session: Session, served: Served, spec: EndpointSpec) -> Serv
     return several
 
 
-def _base_model(session: Session, model: str, code_folder: Path, place: Place, report: Reporter) -> Served:
+def _base_model(bucket: _Bucket, model: str, code_folder: Path, place: Place) -> Served:
     """A base model from a folder or the hub, uploaded with the code that serves it."""
+    session = bucket.session
     scripts = {file.key: file for file in storage.folder_files(code_folder)}
     code = [
         storage.StoredFile(scripts[source].path, f"{CODE_FOLDER}/{name}", scripts[source].bytes, scripts[source].sha256)
@@ -71,13 +105,13 @@ def _base_model(session: Session, model: str, code_folder: Path, place: Place, r
     ]
     weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
     uri = place.layout.uri(Folder.MODELS, storage.fingerprint(weights or code))
-    storage.upload(session, [*weights, *code], uri, report, "uploading the base model")
+    bucket.upload([*weights, *code], uri, "uploading the base model")
     if not weights and session.config.engine == "huggingface" and model_cache.wants(session, ModelRef(model)):
         name, _, revision = model.partition("@")
-        base = model_cache.filled(session, place.layout, ModelRef(name, revision or None), report)
-        return Served(uri, _bytes(session, uri) + _bytes(session, base), base=base)
+        base = bucket.base(place, ModelRef(name, revision or None))
+        return Served(uri, bucket.bytes(uri) + bucket.bytes(base), base=base)
     hub = {} if weights else _hub_model(session, model)
-    return Served(uri, _bytes(session, uri), hub, from_hub=bool(hub))
+    return Served(uri, bucket.bytes(uri), hub, from_hub=bool(hub))
 
 
 def _hub_model(session: Session, model: str) -> dict[str, str]:
@@ -97,10 +131,3 @@ def _hub_model(session: Session, model: str) -> dict[str, str]:
         )
     name, _, revision = model.partition("@")
     return {"SM_VLLM_MODEL": name, "SM_VLLM_REVISION": revision or "main"}
-
-
-def _bytes(session: Session, uri: str) -> int:
-    _, size = storage.contents(session, uri)
-    if not size:
-        raise BackendError(f"there is no model in {uri}", "run `lorasum train` again")
-    return size
