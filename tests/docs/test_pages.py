@@ -39,6 +39,16 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     assert missing == []
 
 
+def test_the_tests_that_the_docs_name_are_there() -> None:
+    files = list((ROOT / "tests").rglob("*.py"))
+    there = {name for path in files for name in re.findall(r"(?m)^def (test_\w+)", path.read_text(encoding="utf-8"))}
+    there |= {path.name for path in files}
+    for page in ("sagemaker.md", "reliability.md", "design-notes.md"):
+        named = set(re.findall(r"`(?:[\w/]+/)?(test_\w+(?:\.py)?)`", _read(page)))
+        assert named - there == set(), page
+        assert named
+
+
 def keys(section: Mapping[str, Any], models: Mapping[str, Any], path: str = "") -> Iterator[str]:
     """Every key of the config, with dots between."""
     for name, field in section["properties"].items():
