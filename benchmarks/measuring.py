@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def run_alone(script: str, *arguments: object) -> dict[str, Any]:
+def run_alone(script: str, *arguments: object, python: Path = Path(sys.executable)) -> dict[str, Any]:
     """Run a script in a process of its own; returns the JSON of its last line, or how it failed."""
-    command = [sys.executable, script, *map(str, arguments)]
+    command = [str(python), script, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return {"failed": f"exit status {done.returncode}"}
