@@ -133,6 +133,10 @@ class _FakeLora(torch.nn.Module):
         weight: torch.Tensor = self.layer.weight.to(dtype)
         return weight.T if self.transposed else weight
 
+    def _multiply(self, x: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
+        out: torch.Tensor = self.layer(x) if start is None else start.addmm_(x, self._weight_in(x.dtype).T)
+        return out
+
     @property
     def weight(self) -> torch.Tensor:
         """The frozen weight: Mamba's forward reads it."""
@@ -146,10 +150,10 @@ class _FakeLora(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.magnitude is not None:  # PEFT's saves about as much
             return dora_linear(
-                x, self.a, self.b, self.magnitude, self._weight_in, self.layer, self.bias, dropout=self.dropout
+                x, self.a, self.b, self.magnitude, self._weight_in, self._multiply, self.bias, dropout=self.dropout
             )
         if self.fused:  # its dropout saves nothing, so it is left out
-            return adapted_linear(x, self.a, self.b, self._weight_in, self.layer)
+            return adapted_linear(x, self.a, self.b, self._weight_in, self._multiply)
         low = functional.linear(functional.dropout(x.to(self.a.dtype), self.dropout), self.a)
         out: torch.Tensor = self.layer(x) + functional.linear(low, self.b) * 4.0
         return out.to(x.dtype)
