@@ -18,8 +18,9 @@ import stand_in_endpoints
 import stand_in_jobs
 from forks import Client, Ended, Zygote
 from stand_in import StandIn
+from stand_in_scheduler import SERVICE as SCHEDULER
 
-from contract import RECORD_FILE, ArtifactRecord, DoneEvent, FileFacts, event_line, record_text
+from contract import ANSWERS_FOLDER, PROGRAM, RECORD_FILE, ArtifactRecord, DoneEvent, FileFacts, event_line, record_text
 
 FULL = os.environ.get("LORASUM_DRILL", "") == "full"
 VERBS = {
@@ -27,8 +28,10 @@ VERBS = {
     "train": ["train"],
     "deploy": ["deploy"],
     "update": ["deploy", "--set", "deploy.serve=adapter"],
+    "deploy --for": ["deploy", "--for", "4h", "--set", "sagemaker.scheduler_role=Ends"],
     "evaluate": ["evaluate", "--base"],
     "predict": ["predict", "--input", "{rows}", "--output", "{answers}"],
+    "predict --batch": ["predict", "--batch", "--input", "{rows}", "--output", "{answers}"],
     "teardown": ["teardown", "--yes"],
 }
 BEFORE = {
@@ -36,12 +39,14 @@ BEFORE = {
     "train": "prepare",
     "deploy": "train",
     "update": "deploy",
+    "deploy --for": "train",
     "evaluate": "deploy",
     "predict": "deploy",
+    "predict --batch": "train",
     "teardown": "deploy",
     "run": "nothing",
 }
-"""The verb after which each verb is tried. An update is a deploy where an endpoint serves something else."""
+"""The verb after which each is tried. An update is a deploy where an endpoint serves something else."""
 
 
 class StubServer:
@@ -63,7 +68,9 @@ class StubServer:
 
 
 def stub_job(job: stand_in_jobs.Job, root: Path, began: float) -> int:
-    """A container that has trained: an artifact, and the events that say so."""
+    """A container that has trained: an artifact, and the events that say so. One that answers rows has done that."""
+    if job.request["Environment"].get(PROGRAM):
+        return _stub_answers(root / "ml")
     model, done = root / "ml" / "model", DoneEvent(1.5, 1.25, 900, 90.0, 10.0, 9)
     files = {
         "model.safetensors": b"weights",
@@ -78,6 +85,16 @@ def stub_job(job: stand_in_jobs.Job, root: Path, began: float) -> int:
         (model / name).parent.mkdir(parents=True, exist_ok=True)
         (model / name).write_bytes(content)
     (root / "ml" / "output" / "data" / "metrics.jsonl").write_text(event_line(done) + "\n")
+    return 0
+
+
+def _stub_answers(ml: Path) -> int:
+    (ml / "model" / ANSWERS_FOLDER).mkdir()
+    for shard in (ml / "input" / "data" / "training").glob("*.jsonl"):
+        rows = [json.loads(line) for line in shard.open()]
+        answers = [{"row": row["row"], "summary": row["prompt"][-40:]} for row in rows]
+        (ml / "model" / ANSWERS_FOLDER / shard.name).write_text("".join(json.dumps(row) + "\n" for row in answers))
+    (ml / "model" / RECORD_FILE).write_text("{}")
     return 0
 
 
@@ -110,6 +127,9 @@ class World:
         self.home.mkdir()
         self.config.write_text(CONFIG.format(model=model, chats=chats, bucket=aws.bucket, role=aws.role_arn))
         self._s3 = aws.aws.client("s3")
+        trusts = {"Effect": "Allow", "Principal": {"Service": SCHEDULER}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trusts]})
+        aws.aws.client("iam").create_role(RoleName="Ends", AssumeRolePolicyDocument=document)
         self._after = {"nothing": self.snapshot("nothing")}
         for verb in ("prepare", "train", "deploy"):
             ended = self.call(verb)
@@ -154,6 +174,8 @@ class World:
                 self._s3.put_object(Bucket=self.aws.bucket, Key=key, Body=content)
         for attribute, values in _copied(was.state).items():
             setattr(self.aws.sagemaker, attribute, values)
+        for schedule in self.aws.scheduler.schedules():  # no snapshot has one
+            self.aws.aws.client("scheduler").delete_schedule(Name=schedule)
 
     @property
     def jobs(self) -> list[str]:
@@ -176,10 +198,11 @@ class World:
         """One billable thing where there is to be one; and the ledger knows of it."""
         if verb == "train":
             assert len(self.jobs) == 1, self.jobs
-        serves = verb in ("deploy", "update", "evaluate", "predict")
+        serves = verb in ("deploy", "update", "deploy --for", "evaluate", "predict")
         assert self.endpoints == (["tiny"] if serves else []), self.endpoints
-        assert len(self.jobs) <= 1, self.jobs
-        if verb == "predict":
+        assert len(self.jobs) <= (2 if verb == "predict --batch" else 1), self.jobs
+        assert len(self.aws.scheduler.schedules()) == (3 if verb == "deploy --for" else 0)
+        if verb.startswith("predict"):
             asked, answered = ([json.loads(line) for line in path.open()] for path in (self.rows, self.answers))
             assert [row["dialogue"] for row in answered] == [row["dialogue"] for row in asked]
             assert all("summary" in row for row in answered)
@@ -190,7 +213,7 @@ class World:
         assert ended.code == 0, ended.stderr
         sagemaker = self.aws.sagemaker
         assert self.billed() == [], self.billed()
-        assert (sagemaker.models, sagemaker.configs) == ({}, {})
+        assert (sagemaker.models, sagemaker.configs, self.aws.scheduler.schedules()) == ({}, {}, {})
 
 
 def _state_of(sagemaker: Any) -> dict[str, dict[str, Any]]:
