@@ -181,7 +181,7 @@ def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[...
     *pieces, end = map(json.loads, there.run(*asked, *vllm, "--stream", "--json").stdout.splitlines())
     assert "".join(piece["piece"] for piece in pieces) == end["summary"] == merged
 
-    other = ("--set", "name=other", "--set", "training.seed=7", "--set", "training.learning_rate=5e-2")
+    other = ("--set", "name=other", "--set", "data.template='{dialogue} so'")
     for verb in ("prepare", "train", "deploy"):
         there.call(verb, *other, *vllm)
     alone = there.call(*asked, *other, *vllm)["summary"]
@@ -191,6 +191,7 @@ def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[...
     assert there.call("deploy", *both)["reused"]
     assert there.call(*asked, *both)["summary"] == merged
     assert there.call(*asked, *both, "--adapter", "other")["summary"] == alone != merged
+    assert json.loads(there.aws.bodies[-1][1])["model"] == "other"
     assert "no adapter 'nobody'" in there.fail(*asked, *both, "--adapter", "nobody")[0]
     assert len([row for row in there.call("status")["resources"] if row["state"] == "live"]) == 1
 

@@ -166,7 +166,11 @@ def test_what_cannot_be_answered_is_refused_in_openais_shape(
 
 
 def test_the_model_is_listed_by_the_name_of_its_endpoint(client: httpx.Client) -> None:
-    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [RUN]
+    [listed] = client.get("/v1/models").json()["data"]
+    assert listed["id"] == RUN
+    assert client.get(f"/v1/models/{RUN}").json() == listed
+    refused = client.get("/v1/models/gpt-4o")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_the_backend_streams_what_it_answers_whole(client: httpx.Client) -> None:

@@ -119,8 +119,7 @@ def read(body: bytes, key: str, models: Sequence[str]) -> Asked:
         raise BadRequestError("the body is not an object")
     model = data.get("model")
     if not isinstance(model, str) or model not in models:
-        said = f"there is no model {json.dumps(model)[:80]} here; there is {', '.join(models)}"
-        raise BadRequestError(said, 404, "model_not_found")
+        raise _unknown(model, models)
     given = {name: value for name, value in data.items() if value is not None and name not in ("model", *_IGNORED)}
     content, stream = given.pop(key, None), given.pop("stream", False)
     options = given.pop("stream_options", {})
@@ -135,6 +134,11 @@ def read(body: bytes, key: str, models: Sequence[str]) -> Asked:
         if value not in _WITHOUT_EFFECT.get(name, ()) and not (name == "seed" and greedy):
             raise BadRequestError(f"{name[:40]!r} with {json.dumps(value)[:40]} is not supported", code="unsupported")
     return Asked(model, content, parameters, stream, bool(options.get("include_usage")))
+
+
+def _unknown(model: Any, models: Sequence[str]) -> BadRequestError:
+    said = f"there is no model {json.dumps(model)[:80]} here; there is {', '.join(models)}"
+    return BadRequestError(said, 404, "model_not_found")
 
 
 def messages_of(given: Any) -> list[dict[str, str]]:
@@ -153,10 +157,18 @@ def add_routes(app: "FastAPI", handler: Handler, names: Sequence[str]) -> None:
     from fastapi import Request, Response
     from fastapi.responses import JSONResponse
 
+    known = {name: {"id": name, "object": "model", "created": 0, "owned_by": "lorasum"} for name in names}
+
     @app.get("/v1/models")
     async def models() -> Response:
-        known = [{"id": name, "object": "model", "created": 0, "owned_by": "lorasum"} for name in names]
-        return JSONResponse({"object": "list", "data": known})
+        return JSONResponse({"object": "list", "data": list(known.values())})
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> Response:
+        if name in known:
+            return JSONResponse(known[name])
+        status, answer = _refusal(_unknown(name, names), threading.Event())
+        return JSONResponse(answer, status_code=status)
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
