@@ -15,7 +15,7 @@ from lorasum.commands.teardown import teardown
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import EvalEvent, Event, StepEvent
-from lorasum.errors import ConfigError, InterruptedRunError
+from lorasum.errors import BackendError, ConfigError, InterruptedRunError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.trials import falls_behind, trials
 from lorasum.resources import Dataset, TrainingJob
@@ -39,6 +39,7 @@ class Trainings(InMemoryBackend):
         started = super().start_training(spec)
         running = [name for name, state in self.jobs.items() if state.status == "running"]
         self.most_at_once = max(self.most_at_once, len(running))
+        self._call("training_started")
         return started
 
     def training_state(self, job: JobRef) -> JobState:
@@ -197,6 +198,55 @@ def test_ctrl_c_stops_all_that_run_and_the_same_command_resumes(
     backend.before.clear()
     assert [one.state for one in sweep(context(config, backend, ledger)).trials] == ["done"] * 3
     assert backend.most_at_once == 2
+
+
+def test_a_job_that_was_just_being_started_is_stopped_too(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    def interrupt() -> None:
+        if backend.calls.count("training_started") == 2:
+            raise KeyboardInterrupt
+
+    backend.before["training_started"] = interrupt
+    with pytest.raises(InterruptedRunError, match="jobs were stopped"):
+        sweep(context(swept(at_once=2), backend, ledger))
+    assert len(backend.jobs) == 2
+    assert backend.live("chats") == []
+
+
+def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
+) -> None:
+    def interrupt() -> None:
+        if len(backend.jobs) == 2:
+            del backend.before["training_state"]
+            raise KeyboardInterrupt
+
+    def fail() -> None:
+        if backend.calls.count("stop_training") == 1:
+            raise BackendError("cannot stop it: the network is down", "try again")
+
+    backend.before |= {"training_state": interrupt, "stop_training": fail}
+    with pytest.raises(InterruptedRunError, match="not all of its jobs were stopped"):
+        sweep(context(swept(at_once=2), backend, ledger, told))
+    [running] = backend.live("chats")
+    assert [warning.partition(":")[0] for warning in told.warnings] == ["cannot stop it", f"job {running.name} goes on"]
+
+
+def test_an_error_that_ends_a_sweep_tells_which_jobs_go_on(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
+) -> None:
+    def refuse() -> None:
+        if backend.calls.count("start_training") == 2:
+            raise BackendError("the quota is 1", "ask for more")
+
+    backend.before["start_training"] = refuse
+    with pytest.raises(BackendError, match="the quota is 1"):
+        sweep(context(swept(at_once=2), backend, ledger, told))
+    [running] = backend.live("chats")
+    [warning] = told.warnings
+    assert warning.startswith(f"job {running.name} goes on")
+    assert "lorasum teardown" in warning
 
 
 def test_all_trials_together_stay_within_the_budget(

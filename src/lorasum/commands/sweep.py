@@ -16,7 +16,7 @@ from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, EvalEvent, StepEvent
-from lorasum.errors import BackendError, InterruptedRunError
+from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.files import make_folder, open_file, read_rows, write_file, writing
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import cost, price_note
@@ -37,7 +37,7 @@ def sweep(run: RunContext) -> SweepResult:
     """Run all trials, as many at once as the config says. What has been trained is not trained again.
 
     Raises:
-        LorasumError: a trial's data cannot be prepared, or its job not be started.
+        LorasumError: a trial's data cannot be prepared, or its job not be started. A warning names the jobs that go on.
         InterruptedRunError: Ctrl-C; the jobs that it started or followed are stopped, and the same command goes on.
         BackendError: every trial failed.
     """
@@ -49,10 +49,14 @@ def sweep(run: RunContext) -> SweepResult:
             time.sleep(_LOOKS.get(run.backend.name, _LOOK))
     except KeyboardInterrupt:
         found.stop_all()
+        which = "not all of its" if found.tell_what_goes_on() else "its"
         raise InterruptedRunError(
-            f"the sweep of run {run.name!r} was interrupted, and its jobs were stopped",
+            f"the sweep of run {run.name!r} was interrupted, and {which} jobs were stopped",
             "the same command goes on from their checkpoints",
         ) from None
+    except LorasumError:
+        found.tell_what_goes_on()
+        raise
     result = found.result(time.monotonic() - began)
     if not result.best:
         why = next((one.reason for one in result.trials if one.reason), "")
@@ -133,10 +137,22 @@ class _Sweep:
 
     def stop_all(self) -> None:
         """Stop the jobs that run. They can go on from their checkpoints."""
-        for one in self._open("running"):
-            self._run.reporter.step(f"stopping job {one.job}; it saves a checkpoint first")
-            with one.run.hold() as held:
-                jobs.stop(held, one.job, "the sweep was interrupted")
+        for one, job in self._open_jobs():
+            self._run.reporter.step(f"stopping job {job}; it saves a checkpoint first")
+            try:
+                with one.run.hold() as held:
+                    jobs.stop(held, job, "the sweep was interrupted")
+            except LorasumError as error:
+                self._run.reporter.warn(error.message)
+
+    def tell_what_goes_on(self) -> bool:
+        """Warn of the jobs that run while nobody follows them. False if there are none."""
+        found = self._open_jobs()
+        for _, job in found:
+            self._run.reporter.warn(
+                f"job {job} goes on: the same command follows it again, and `lorasum teardown` stops it"
+            )
+        return bool(found)
 
     def result(self, seconds: float, with_page: bool = True) -> SweepResult:
         """Where all trials stand, the best first."""
@@ -255,6 +271,11 @@ class _Sweep:
         now = self._run.ledger.now()
         costs = [cost(row, now) for row in self._run.ledger.rows(TrainingJob, one.trial.run)]
         return None if None in costs else sum(value for value in costs if value is not None)
+
+    def _open_jobs(self) -> list[tuple[_Running, str]]:
+        """The jobs that run by the ledger, which knows one before its trial counts as running."""
+        rows = [(one, row) for one in self._trials for row in self._run.ledger.rows(TrainingJob, one.trial.run)]
+        return [(one, row.name) for one, row in rows if row.is_open]
 
     def _open(self, state: TrialState) -> list[_Running]:
         return [one for one in self._trials if one.state == state]
