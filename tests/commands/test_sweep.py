@@ -230,10 +230,13 @@ def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it(
     with pytest.raises(InterruptedRunError, match="not all of its jobs were stopped"):
         sweep(context(swept(at_once=2), backend, ledger, told))
     [running] = backend.live("chats")
-    assert [warning.partition(":")[0] for warning in told.warnings] == ["cannot stop it", f"job {running.name} goes on"]
+    assert [warning.partition(":")[0] for warning in told.warnings] == [
+        "cannot stop it",
+        f"job {running.name} may still run",
+    ]
 
 
-def test_an_error_that_ends_a_sweep_tells_which_jobs_go_on(
+def test_an_error_that_ends_a_sweep_names_the_jobs_that_may_run(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
 ) -> None:
     def refuse() -> None:
@@ -245,7 +248,7 @@ def test_an_error_that_ends_a_sweep_tells_which_jobs_go_on(
         sweep(context(swept(at_once=2), backend, ledger, told))
     [running] = backend.live("chats")
     [warning] = told.warnings
-    assert warning.startswith(f"job {running.name} goes on")
+    assert warning.startswith(f"job {running.name} may still run")
     assert "lorasum teardown" in warning
 
 

@@ -199,6 +199,21 @@ def test_ctrl_c_again_while_the_job_stops_leaves_it_on_record_as_live(
     assert state(ledger) == "live"
 
 
+def test_a_job_that_can_no_longer_be_followed_is_said_to_go_on(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
+    def lose_the_network() -> None:
+        raise BackendError("cannot look at the job: the network is down")
+
+    backend.before["follow_training"] = lose_the_network
+    with pytest.raises(BackendError, match="network is down"):
+        train(context(config, backend, ledger, told))
+    [name] = backend.jobs
+    assert told.warnings == [
+        f"job {name} may still run: the same command follows it again, `lorasum teardown` stops it"
+    ]
+
+
 def test_ctrl_c_leaves_a_job_elsewhere_running(config: Config, ledger: Ledger) -> None:
     backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
     backend.before["follow_training"] = interrupt

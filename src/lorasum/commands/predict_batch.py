@@ -113,9 +113,10 @@ def _answered(run: RunContext, spec: TrainSpec) -> JobRef:
     try:
         with run.hold() as held:
             reference = batches.start(held, spec, Ceiling.of(run.config))
-        for event in run.backend.follow_training(reference):
-            if isinstance(event, StepEvent):
-                run.reporter.progress("summarising", event.step, event.steps)
+        with jobs.followed(run.reporter, spec.job_name):
+            for event in run.backend.follow_training(reference):
+                if isinstance(event, StepEvent):
+                    run.reporter.progress("summarising", event.step, event.steps)
     except KeyboardInterrupt:
         _interrupted(run, spec.job_name)
     with run.hold() as held:

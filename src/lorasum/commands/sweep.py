@@ -37,7 +37,7 @@ def sweep(run: RunContext) -> SweepResult:
     """Run all trials, as many at once as the config says. What has been trained is not trained again.
 
     Raises:
-        LorasumError: a trial's data cannot be prepared, or its job not be started. A warning names the jobs that go on.
+        LorasumError: a trial's data cannot be prepared, or its job not be started; warnings name what may still run.
         InterruptedRunError: Ctrl-C; the jobs that it started or followed are stopped, and the same command goes on.
         BackendError: every trial failed.
     """
@@ -49,13 +49,13 @@ def sweep(run: RunContext) -> SweepResult:
             time.sleep(_LOOKS.get(run.backend.name, _LOOK))
     except KeyboardInterrupt:
         found.stop_all()
-        which = "not all of its" if found.tell_what_goes_on() else "its"
+        which = "not all of its" if found.tell_what_may_run() else "its"
         raise InterruptedRunError(
             f"the sweep of run {run.name!r} was interrupted, and {which} jobs were stopped",
             "the same command goes on from their checkpoints",
         ) from None
     except LorasumError:
-        found.tell_what_goes_on()
+        found.tell_what_may_run()
         raise
     result = found.result(time.monotonic() - began)
     if not result.best:
@@ -145,13 +145,11 @@ class _Sweep:
             except LorasumError as error:
                 self._run.reporter.warn(error.message)
 
-    def tell_what_goes_on(self) -> bool:
-        """Warn of the jobs that run while nobody follows them. False if there are none."""
+    def tell_what_may_run(self) -> bool:
+        """Warn of the jobs that may run while nobody follows them. False if there are none."""
         found = self._open_jobs()
         for _, job in found:
-            self._run.reporter.warn(
-                f"job {job} goes on: the same command follows it again, and `lorasum teardown` stops it"
-            )
+            self._run.reporter.warn(jobs.may_run(job))
         return bool(found)
 
     def result(self, seconds: float, with_page: bool = True) -> SweepResult:

@@ -57,9 +57,10 @@ def _start_and_follow(run: RunContext, job: PlannedJob, again: bool) -> tuple[St
         if started.status == "completed":
             return started, JobState("completed")
         seen.job = started.ref.name
-        for event in run.backend.follow_training(started.ref):
-            run.reporter.event(event)
-            seen.note(event)
+        with jobs.followed(run.reporter, started.ref.name):
+            for event in run.backend.follow_training(started.ref):
+                run.reporter.event(event)
+                seen.note(event)
     except KeyboardInterrupt:
         _interrupted(run, seen)
     with run.hold() as held:

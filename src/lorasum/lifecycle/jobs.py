@@ -1,6 +1,7 @@
 """The life of a training job: started once or adopted, judged by the backend, stopped."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from lorasum.lifecycle.estimates import Speed, measured_speed, outlook, seconds_
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.standing import standing
+from lorasum.reporting import Reporter
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
 
 RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
@@ -101,6 +103,21 @@ def stop(held: HeldRun, name: str, why: str = "stopped by teardown") -> None:
         state = reconcile(held, name)
         if row.state in OPEN and state.status in ("failed", "stopped"):
             mark(held, name, "gone", why)
+
+
+@contextmanager
+def followed(reporter: Reporter, name: str) -> Iterator[None]:
+    """While a job is followed: an error that ends the following, such as a dead network, does not end the job."""
+    try:
+        yield
+    except LorasumError:
+        reporter.warn(may_run(name))
+        raise
+
+
+def may_run(name: str) -> str:
+    """What is said of a job that nobody follows, whatever ended the following."""
+    return f"job {name} may still run: the same command follows it again, `lorasum teardown` stops it"
 
 
 def mark(held: HeldRun, name: str, state: ResourceState, reason: str = "") -> None:
