@@ -79,7 +79,7 @@ def call(env: dict[str, str], clients: Zygote) -> Callable[..., Ended]:
 
 
 def process(env: dict[str, str], *arguments: str, stdin: str = "") -> CompletedProcess[str]:
-    """The same as a process of its own, where a fork of one that has begun already would not do."""
+    """Run `lorasum` as a process of its own, for tests in which a fork would not do."""
     return subprocess.run([*LORASUM, *arguments], env=env, input=stdin, capture_output=True, text=True, check=False)
 
 
@@ -175,7 +175,7 @@ def test_clean_asks_and_a_dry_run_deletes_nothing(call: Callable[..., Ended], tm
     assert not folder.exists()
 
 
-def test_version(env: dict[str, str]) -> None:
+def test_the_version_is_shown(env: dict[str, str]) -> None:
     assert process(env, "--version").stdout.startswith("lorasum 0.")
 
 
@@ -239,7 +239,7 @@ def test_a_config_may_stand_behind_the_verb(call: Callable[..., Ended], config: 
     assert json.loads(call("status", "-q", "--json").stdout)["resources"] == []
 
 
-def test_v_shows_our_own_frames_and_none_for_wrong_usage(call: Callable[..., Ended]) -> None:
+def test_verbose_shows_our_own_frames_and_none_for_wrong_usage(call: Callable[..., Ended]) -> None:
     missing = call("prepare", "-v", "-c", "/nowhere/x.yaml").stderr
     assert "Traceback" in missing
     assert "/typer/" not in missing
@@ -323,7 +323,7 @@ for name, hours in ("over", -1), ("not-yet", 1):
     assert hint.startswith("hint: `lorasum teardown`")
 
 
-def test_for_sets_the_time_of_the_config(call: Callable[..., Ended], config: str) -> None:
+def test_the_option_for_sets_the_time_of_the_config(call: Callable[..., Ended], config: str) -> None:
     assert_error(call("deploy", "-c", config, "--for", "soon"), "deploy.expires_after")
     assert_error(call("deploy", "-c", config, "--for", "4h"), "no trained model")
 

@@ -137,7 +137,7 @@ def loads(folder: Path) -> Any:
 
 
 def with_larger_weights(model: Any) -> Any:
-    """So large that every earlier token sways the next one; in a new model, it is hardly more than the last token."""
+    """Weights so large that every earlier token sways the next one. In a new model, little but the last one does."""
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, torch.nn.Parameter) and weight.ndim == 2:
@@ -157,7 +157,7 @@ STACKED = ("granitemoe", "llama4_text", "jetmoe", "deepseek_v2")
 
 @pytest.mark.parametrize("kind", ["mixtral", "gpt_oss", *(pytest.param(k, marks=pytest.mark.sweep) for k in STACKED)])
 def test_adapters_of_stacked_experts_train_and_merge_as_pefts_do(kind: str, tmp_path: Path) -> None:
-    """As the tests above, and the merge bit for bit: in the files, experts are a tensor each, or stacked too."""
+    """Merged weights are equal bit for bit. The model's files hold a tensor for each expert, or stacked ones."""
     family = family_with_experts(kind)
     test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family)
     test_the_merged_model_writes_what_the_adapter_writes(family, tmp_path)
@@ -203,7 +203,7 @@ class Numbers:
 
 
 def answers(served: inference.Served, prompts: list[list[int]]) -> list[str]:
-    """Of one request, four tokens each."""
+    """The answers to one request, of four tokens each."""
     request = {"inputs": [" ".join(map(str, ids)) for ids in prompts], "parameters": {"max_new_tokens": 4}}
     data = inference.input_fn(json.dumps(request), "application/json")
     return [answer["generated_text"] for answer in inference.predict_fn(data, served)]
@@ -223,7 +223,7 @@ def greedy_answers(causal: Any, prompts: list[list[int]]) -> list[str]:
 
 @pytest.mark.parametrize("family", each_family())
 def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of four prompts in one request, which are batched, and read in pieces, where the model allows it."""
+    """Four prompts of one request are batched and read in pieces, where the model allows that."""
     monkeypatch.setattr(scheduling, "PIECE", 8)
     causal = with_larger_weights(random_family_model(family))
     served = inference.serve(causal, Numbers(), read_record("{}"))

@@ -99,7 +99,7 @@ def test_a_base_endpoint_that_costs_money_is_started_only_when_asked_for(
 
 
 def give_the_base_a_chat_format(ledger: Ledger) -> None:
-    """As `prepare` does in the manifest, where the prompts have another form."""
+    """Write it into the manifest, as `prepare` does where the prompts have another form."""
     [row] = ledger.rows(Dataset, "chats")
     manifest = Path(row.path) / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"base_template": "<user>{dialogue}<answer>"}))
@@ -127,7 +127,7 @@ def test_base_summaries_of_another_prompt_are_not_compared(
 
 
 def leave_base_summaries(backend: InMemoryBackend, folder: Path, summaries: Sequence[str], **asked: float) -> None:
-    """As the training job does, in its artifact."""
+    """Write them into the artifact, as the training job does."""
     backend.artifacts = f"{folder}/"
     [job] = backend.jobs
     generation = {"max_new_tokens": 128, "temperature": 0.0, **asked}

@@ -28,7 +28,7 @@ def deployed_for(
     make_config: Callable[..., Config], prepared: object, backend: InMemoryBackend, ledger: Ledger,
     told: RecordingReporter,
 ) -> Deploy:  # fmt: skip
-    """Deploy for so long; nothing is said of an end without it."""
+    """Deploy for this long, or without an end."""
     backend.price = 2.0
 
     def act(expires_after: str | None = None, **sections: Any) -> DeployResult:
@@ -41,7 +41,7 @@ def deployed_for(
 
 
 def endpoint(backend: InMemoryBackend, ledger: Ledger) -> ResourceStatus:
-    """What status says of the run's endpoint, having asked."""
+    """What status says of the run's endpoint after it has asked the backend."""
     return next(row for row in status({backend.name: backend}, ledger).resources if row.kind == "endpoint")
 
 
@@ -106,7 +106,7 @@ def test_an_end_that_cannot_be_arranged_is_warned_of_and_not_promised(
     assert "still runs" in endpoint(backend, ledger).alarm
 
 
-def test_one_that_went_at_its_time_is_gone_with_reason_and_cost(
+def test_an_endpoint_that_ended_at_its_time_has_reason_and_cost(
     deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
     deployed_for("4h")
@@ -118,7 +118,7 @@ def test_one_that_went_at_its_time_is_gone_with_reason_and_cost(
     assert shown.usd == pytest.approx(8.0, abs=0.01), "it is not paid for since its time"
 
 
-def test_one_that_went_before_its_time_did_not_go_by_itself(
+def test_an_endpoint_gone_before_its_time_has_no_reason(
     deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
     deployed_for("4h")
@@ -156,7 +156,7 @@ def test_teardown_after_the_end_leaves_no_alarm(
     assert status({backend.name: backend}, ledger).alarms == ()
 
 
-def test_one_that_goes_back_keeps_the_end_that_was_arranged_last(
+def test_an_update_that_fails_keeps_the_end_that_was_arranged_last(
     deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
     backend.keeps_the_way_back = True

@@ -81,7 +81,7 @@ def test_teardown_stops_a_running_job_and_train_starts_it_again(
     assert not train(context(config, backend, ledger)).reused
 
 
-def test_one_that_cannot_be_removed_remains_and_the_others_go(
+def test_what_cannot_be_removed_remains_and_the_rest_is_removed(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
 ) -> None:
     backend.jobs["chats-12345678"] = JobState("running")

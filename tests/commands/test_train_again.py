@@ -34,7 +34,7 @@ def test_a_finished_job_of_other_scripts_is_used_and_told_of(
     assert "it was made with other container scripts than today's; `lorasum train --again` makes another" in told.steps
 
 
-def test_again_starts_one_job_and_later_commands_mean_that(
+def test_train_again_starts_one_job_which_later_commands_use(
     config: Config, backend: InMemoryBackend, ledger: Ledger, made_before: str
 ) -> None:
     backend.price = 1.5
@@ -50,7 +50,7 @@ def test_again_starts_one_job_and_later_commands_mean_that(
     assert deploy(context(config, backend, ledger)).job == anew.job
 
 
-def test_again_makes_nothing_anew_where_nothing_has_changed(
+def test_train_again_starts_nothing_if_nothing_has_changed(
     config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     first = train(context(config, backend, ledger), again=True)
@@ -76,7 +76,7 @@ def test_a_job_that_did_not_finish_goes_on_with_the_scripts_of_today(
     assert backend.made[made_before] == NEWER
 
 
-def test_again_goes_on_with_its_own_job_where_that_did_not_finish(
+def test_train_again_resumes_its_own_unfinished_job(
     config: Config, backend: InMemoryBackend, ledger: Ledger, made_before: str
 ) -> None:
     anew = start_training(context(config, backend, ledger), again=True).job

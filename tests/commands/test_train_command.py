@@ -242,7 +242,7 @@ def test_a_second_configuration_waits_for_the_first(
         ({"data": {"dataset": "d", "max_length": 9}}, "another data.template and data.max_length"),
     ],
 )
-def test_it_trains_on_nothing_but_what_was_prepared_for_it(
+def test_train_refuses_a_dataset_of_another_config(
     make_config: MakeConfig,
     prepared: Path,
     backend: InMemoryBackend,
@@ -274,7 +274,7 @@ def test_a_job_that_found_no_instance_is_started_again(
 
 
 @pytest.mark.parametrize(("no_capacity", "starts"), [(True, 3), (False, 1)])
-def test_it_is_not_started_for_ever_nor_after_another_failure(
+def test_waiting_for_an_instance_ends_and_other_failures_do_not_wait(
     config: Config,
     backend: InMemoryBackend,
     ledger: Ledger,

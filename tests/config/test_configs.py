@@ -91,7 +91,7 @@ def test_the_pins_name_no_local_build() -> None:
         ({"training_instance_type": "g5.2xlarge"}, "must begin with ml., did you mean ml.g5.2xlarge"),
     ],
 )
-def test_sagemaker_settings_that_do_not_go_together(section: dict[str, object], message: str) -> None:
+def test_sagemaker_settings_that_contradict_are_refused(section: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SageMakerConfig.model_validate(section)
 

@@ -57,7 +57,7 @@ def test_no_more_prompts_are_generated_together_than_fit(
 
 
 def test_prompts_share_no_batch_where_that_would_change_answers() -> None:
-    """Beyond the limit of Phi-3's longrope, and at any length in a model whose state runs over the padding."""
+    """This is so beyond the limit of Phi-3's longrope, and at any length where a model's state reads the padding."""
     sharing = Sharing(cache=True, rows=True, pieces=True, joins=True, longest=1000)
     assert (sharing.allows_rows(1000), sharing.allows_rows(1001)) == (True, False)
     assert (sharing.allows_pieces(1000), sharing.allows_pieces(1001)) == (True, False)
@@ -93,7 +93,7 @@ def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monk
 def test_a_prompt_joins_others_between_two_tokens_and_no_answer_changes(
     served: inference.Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One arrives after every second token, of any length; they end at different times."""
+    """Prompts of several lengths come, one after every second token, and end at different times."""
     generator, seed = served.generator, torch.Generator().manual_seed(0)
     for weight in served.model.parameters():
         if weight.dim() == 2:  # now every token depends on those before it

@@ -1,4 +1,4 @@
-"""What a training needs is known before it, and it makes do with what there is, without another result."""
+"""The memory of a training is known before it starts, and a training that has less memory has the same result."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def llama(tmp_path: Path) -> Path:
-    """For what no architecture has a say in."""
+    """A model for tests that would be the same with any architecture."""
     random_model("llama").save_pretrained(tmp_path)
     return tmp_path
 
@@ -41,7 +41,7 @@ def need(base: Path, arguments: Arguments = ARGUMENTS, tokens: int = 64, recompu
 
 
 def test_the_estimate_is_what_a_real_pass_needs(base: Path) -> None:
-    """Weights and adapter to the byte; activations within 10% of what the real pass keeps (20% with a soft cap)."""
+    """Weights and adapter are exact; activations are within 10% of what the real pass keeps (20% with a soft cap)."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -118,7 +118,7 @@ def test_auto_takes_the_most_packs_that_fit_into_memory(llama: Path) -> None:
 
 
 def test_an_estimate_leaves_real_models_as_they_are(llama: Path) -> None:
-    """An estimate before, after and between leaves losses as they were."""
+    """Losses are the same with estimates before, between and after them."""
     from transformers import AutoModelForCausalLM
 
     batch = collate(PACKS[:2])

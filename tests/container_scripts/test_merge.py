@@ -51,7 +51,7 @@ def test_merged_weights_equal_pefts_bit_for_bit_in_float32(architecture: str, tm
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "nf4"])
 def test_dora_is_merged_as_peft_merges_it_bit_for_bit(quantization: str, tmp_path: Path) -> None:
-    """Trained on a quantized base, too: PEFT's merge is that of the saved adapter into the float32 base."""
+    """Also if it was trained on a quantized base. PEFT merges the saved adapter into the float32 base."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

@@ -99,7 +99,7 @@ def test_windows_and_soft_caps_keep_transformers_attention() -> None:
 
 
 def test_long_alibi_examples_equal_eager_attention() -> None:
-    """Positions of two digits (alibi.alibi_factors)."""
+    """Their positions are written in two digits (alibi.alibi_factors)."""
     packs = random_packs(5, [[1100, 513, 3]])
     plain, packed = with_adapter(random_model("bloom"), adapter="peft"), with_adapter(random_model("bloom"))
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_alibi_slopes_are_blooms(heads: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_alibi_in_bf16_is_as_exact_as_in_float32(dtype: torch.dtype) -> None:
-    """Within 2^-20 of each bias; bf16 itself rounds to 2^-9."""
+    """Each bias is exact to 2^-20, where bf16 itself rounds to 2^-9."""
     slopes, positions = alibi_slopes(32) * 128**0.5, torch.arange(2048)[None]
     of_query, of_key = alibi_factors(slopes, positions, dtype)
     assert of_query.dtype == of_key.dtype == dtype
@@ -144,7 +144,7 @@ def heads_and_examples(device: str = "cpu", kv_heads: int = 6) -> tuple[list[tor
 
 @pytest.mark.parametrize(("kv_heads", "alibi"), [(6, True), (6, False), (2, False)])
 def test_flex_attention_equals_one_call_per_example(kv_heads: int, alibi: bool) -> None:
-    """FlexAttention, uncompiled, forward only, as far as a CPU goes. float32, 1e-5."""
+    """A CPU runs FlexAttention uncompiled and forward only: float32, within 1e-5."""
     (query, key, value), examples = heads_and_examples(kv_heads=kv_heads)
     scores = AttentionScores(slopes=alibi_slopes(6) if alibi else None)
     expected = causal_blocks(query, key, value, examples, scores)

@@ -23,7 +23,7 @@ def test_every_epoch_sees_every_pack_once(packs: int, size: int, accumulation: i
 
 
 def test_the_batch_size_does_not_change_the_packs_of_a_step() -> None:
-    """What `auto` comes to leaves the training what it is."""
+    """`auto` may choose any batch size: the training is the same."""
     steps = []
     for size, accumulation in ((1, 4), (2, 2), (4, 1)):
         schedule = plan_steps(Arguments(per_device_batch_size=size, gradient_accumulation_steps=accumulation), 10)
@@ -32,7 +32,7 @@ def test_the_batch_size_does_not_change_the_packs_of_a_step() -> None:
 
 
 @pytest.mark.parametrize(("epochs", "max_steps", "steps"), [(1.5, -1, 6), (0.01, -1, 1), (3, 5, 5)])
-def test_the_number_of_steps(epochs: float, max_steps: int, steps: int) -> None:
+def test_steps_are_counted_from_packs_and_epochs(epochs: float, max_steps: int, steps: int) -> None:
     assert plan_steps(Arguments(epochs=epochs, max_steps=max_steps, gradient_accumulation_steps=2), 8).steps == steps
 
 

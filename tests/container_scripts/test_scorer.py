@@ -1,4 +1,4 @@
-"""Training by score: summaries generated between two steps, what is kept by them, and that training does not notice."""
+"""Training by score: summaries are generated between two steps, decide what is kept, and change no training."""
 
 import json
 import signal
@@ -165,7 +165,7 @@ def test_sigterm_ends_generating_and_the_evaluation_is_repeated(
 def test_summaries_are_those_of_transformers_and_peft(
     architecture: str, quantization: str, tmp_path: Path, dataset: Path, tiny_tokenizer_dir: Path
 ) -> None:
-    """The engine's attention, its fused layers and recomputed activations do not disturb generating, nor it them."""
+    """Generating and the engine (its attention, fused layers, recomputed activations) do not disturb each other."""
     from peft import PeftModel
 
     base, tokenizer = tmp_path / "base", AutoTokenizer.from_pretrained(tiny_tokenizer_dir)

@@ -77,7 +77,7 @@ JUNK = [
 
 
 def mutate(content: bytes, chance: random.Random) -> tuple[bytes, int]:
-    """The content, broken, and up to which byte it is as it was."""
+    """The broken content, and how many bytes at its beginning are unchanged."""
     at = chance.randrange(len(content) + 1)
     match chance.randrange(7):
         case 0:

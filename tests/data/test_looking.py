@@ -15,7 +15,7 @@ from lorasum.data.tokenize_pack import Tokens
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=20), max_size=12))
-def test_seen_is_a_set(batches: list[list[int]]) -> None:
+def test_seen_holds_the_same_numbers_as_a_set(batches: list[list[int]]) -> None:
     seen, plain = Seen(), set[int]()
     for batch in batches:
         expected = []
@@ -27,7 +27,7 @@ def test_seen_is_a_set(batches: list[list[int]]) -> None:
     assert seen.contains(every).tolist() == [number in plain for number in range(31)]
 
 
-def test_keys_are_of_all_texts_and_where_they_part() -> None:
+def test_a_key_depends_on_all_texts_and_their_borders() -> None:
     assert key("a", "b") == key("a", "b")
     assert len({key("a", "b"), key("ab", ""), key("", "ab"), key("ab"), key("b", "a")}) == 5
 

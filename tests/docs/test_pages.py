@@ -22,7 +22,7 @@ def test_the_configuration_is_made_from_the_code() -> None:
 
 
 def test_the_errors_are_those_of_the_code() -> None:
-    """Nearly all: whoever rewords one need not make the page anew, and nobody can let it grow old."""
+    """Nearly all have to be there: one error may be reworded without a new page, and an outdated page is found."""
     written, now = (set(re.findall(r"(?m)^\| .*", page)) for page in (_read("troubleshooting.md"), troubleshooting()))
     assert len(now) > 200
     assert len(written & now) > 0.9 * len(written | now), "run python tests/docs/pages.py"

@@ -96,7 +96,9 @@ def test_reference_summaries_of_real_dialogues_are_free_of_findings() -> None:
         ("Ann: the hall is at 7 km", "It starts at 7:15.", [("time", "7:15")]),
     ],
 )
-def test_only_what_is_not_said_is_found(dialogue: str, summary: str, expected: list[tuple[str, str]]) -> None:
+def test_only_claims_that_the_dialogue_lacks_are_found(
+    dialogue: str, summary: str, expected: list[tuple[str, str]]
+) -> None:
     assert found(dialogue, summary) == expected
 
 

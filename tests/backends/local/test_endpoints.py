@@ -318,7 +318,7 @@ def _log() -> str:
 
 
 def test_a_server_ends_at_its_time_which_a_later_deploy_moves(toy: EndpointSpec) -> None:
-    """Nothing of lorasum looks at it: only the server itself knows the time."""
+    """No other process of lorasum runs: the server itself knows the time."""
     BACKEND.expire_endpoint(RUN, "toy", datetime.now(UTC) + timedelta(hours=1))
     ref = BACKEND.start_endpoint(toy)
     [pid] = pids()

@@ -1,4 +1,4 @@
-"""Which processes are taken for ours: what spawn started, whatever became of its starter, and nobody else's."""
+"""Which processes are ours: those that spawn has started, also when their starter has ended, and no others."""
 
 import os
 import shutil

@@ -185,7 +185,7 @@ def test_the_backend_streams_what_it_answers_whole(client: httpx.Client) -> None
 
 
 def test_a_stream_that_is_left_is_not_generated_on(client: httpx.Client) -> None:
-    """Else a later request of other sampling, which waits for an empty batch, would wait for all its tokens."""
+    """A later request with other sampling waits for an empty batch, and would wait for all tokens of this one."""
     endpoint = EndpointRef(RUN, str(client.base_url), "")
     pieces = BACKEND.stream(endpoint, {"inputs": ["Ana: hi"] * 16, "parameters": {"max_new_tokens": 1024}}, 300)
     next(pieces)

@@ -1,4 +1,4 @@
-"""The pieces of a text, of tokenizers that write characters outside their vocabulary in bytes, each in another way."""
+"""The pieces of a stream, with two kinds of tokenizer: each has its own way to write characters as bytes."""
 
 import asyncio
 import json
@@ -21,14 +21,14 @@ TEXT = "  Ana 🙂 and Béla 👩‍👩‍👧‍👦 met\n\n  at 東京駅 ...
 
 
 def byte_level(folder: Path) -> Any:
-    """As of GPT-2, BLOOM and Llama 3."""
+    """The kind of tokenizer that GPT-2, BLOOM and Llama 3 have."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder)
 
 
 def byte_fallback(_folder: Path) -> Any:
-    """As of Llama 2, Mistral and Gemma: SentencePiece's, where the first space of a text is none of it."""
+    """The kind that Llama 2, Mistral and Gemma have, from SentencePiece: it drops the first space of a text."""
     from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers import PreTrainedTokenizerFast
 

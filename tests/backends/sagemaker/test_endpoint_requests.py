@@ -155,7 +155,7 @@ def test_vllm_is_told_of_all_adapters_by_its_flags() -> None:
     assert to_completion(named) == {"prompt": ["a"], "max_tokens": 8, "model": "other-run"}
 
 
-def test_what_is_off_unless_asked_for() -> None:
+def test_capture_scaling_and_waiting_are_off_unless_asked_for() -> None:
     assert configuration(capture_percent=20, kms_key="key")["DataCaptureConfig"] == {
         "EnableCapture": True,
         "InitialSamplingPercentage": 20,

@@ -109,7 +109,7 @@ def test_a_job_has_the_shorter_of_two_limits(limit: int | None, seconds: int) ->
     assert made["StoppingCondition"] == {"MaxRuntimeInSeconds": seconds, "MaxWaitTimeInSeconds": 14400}
 
 
-def test_what_the_config_may_add() -> None:
+def test_settings_of_the_config_become_parts_of_the_request() -> None:
     uri = "s3://box/lorasum/chats/models/m0de1/"
     secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:hub-AbCdEf"
     made = request(

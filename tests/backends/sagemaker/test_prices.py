@@ -33,7 +33,7 @@ def test_a_price_that_no_source_has_is_unknown(aws: str) -> None:
     assert not session.prices_are_estimates
 
 
-def test_there_is_no_price_where_there_is_no_price_list(aws: str) -> None:
+def test_govcloud_and_china_have_no_prices(aws: str) -> None:
     for region, partition in (("us-gov-west-1", "aws-us-gov"), ("cn-north-1", "aws-cn")):
         session = Session(SageMakerConfig(region=region))
         assert session.partition == partition

@@ -96,7 +96,7 @@ def test_what_is_sent_is_what_the_builder_made_to_the_byte(
         ("Endpoint", update_request("chats", "m", SageMakerConfig(rollback_alarm="slow"))),
     ],
 )
-def test_so_is_an_update_with_its_zero(
+def test_an_update_is_sent_to_the_byte_with_its_zero(
     account: StandIn, monkeypatch: pytest.MonkeyPatch, kind: sdk.Kind, request_: dict[str, Any]
 ) -> None:
     echo(account, monkeypatch)
@@ -137,7 +137,7 @@ def test_what_was_created_exists_even_if_it_cannot_be_read(
         sdk.create(session(), "Model", MODEL | {"ModelName": "other"})
 
 
-def test_what_is_gone_is_none_and_its_deletion_no_error(account: StandIn) -> None:
+def test_a_resource_that_is_gone_is_none_and_deleting_it_no_error(account: StandIn) -> None:
     here = session()
     assert sdk.get(here, "Model", "chats-01234567") is None
     sdk.create(here, "Model", MODEL)

@@ -32,7 +32,7 @@ def test_region_and_account_come_from_the_config_or_the_environment(aws: str, mo
     assert "sagemaker.region" in error.value.hint
 
 
-def test_no_credentials_and_an_unknown_profile(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_and_unknown_profiles_are_named(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendError, match="nobody") as error:
         _ = session(profile="nobody").account
     assert "list-profiles" in error.value.hint
@@ -43,7 +43,7 @@ def test_no_credentials_and_an_unknown_profile(aws: str, monkeypatch: pytest.Mon
     assert "aws configure" in error.value.hint
 
 
-def test_nobody_answers(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_aws_that_does_not_answer_is_one_line(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -68,7 +68,7 @@ def test_a_role_by_name_or_arn_is_looked_at(aws: str) -> None:
         ("Baker", "SageMaker cannot assume the role Baker"),
     ],
 )
-def test_a_role_that_will_not_do(aws: str, role: str | None, message: str) -> None:
+def test_a_role_that_sagemaker_cannot_use_is_refused(aws: str, role: str | None, message: str) -> None:
     make_role("Baker", "lambda.amazonaws.com")
     with pytest.raises(BackendError, match=message) as error:
         _ = session(role=role).role_arn
@@ -102,7 +102,7 @@ def test_the_bucket_must_be_there_unless_it_may_be_created(aws: str) -> None:
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
 
 
-def test_a_bucket_of_another_region(aws: str) -> None:
+def test_a_bucket_of_another_region_is_refused(aws: str) -> None:
     session(region="us-west-2", bucket="far-away", create_bucket=True).bucket  # noqa: B018
     with pytest.raises(BackendError, match="is in us-west-2") as error:
         _ = session(bucket="far-away").bucket

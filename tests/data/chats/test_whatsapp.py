@@ -357,7 +357,7 @@ def test_marks_in_front_of_words_are_notices_on_an_iphone_alone() -> None:
     assert said(ios("Ana: hi", f"Trip: {RLM}غيّر الاسم", "Ben: ho") + "\n" + arabic) == ["Ana: hi", "Ben: ho"]
 
 
-def test_a_contact_without_a_name_is_heard() -> None:
+def test_messages_of_a_contact_without_a_name_are_kept() -> None:
     assert said(android(": good luck", "Ana: thanks", ": <Media omitted>", "Ana:...")) == [
         "good luck",
         "Ana: thanks",
