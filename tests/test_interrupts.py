@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and a closed terminal stop every verb in the same way, and leave nothing running that it started."""
+"""Ctrl-C, SIGTERM and a closed terminal stop every verb in the same way, and leave nothing running that it started.
+
+What is interrupted is a process of its own, with the signal handlers of a shell's. The model that it serves is a stub
+that takes no time, and loads for as long as a test holds it up.
+"""
 
 import json
 import os
@@ -7,11 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from forks import Zygote
+from local_world import HOLD, copy_stubs
 
 from lorasum.ledger import Ledger
 
@@ -32,8 +39,8 @@ STARTING = 200  # seconds: a busy machine takes its time to import torch
 class Home:
     """A run in a home of its own, and the command line on it."""
 
-    def __init__(self, folder: Path, model: Path, chats: Path) -> None:
-        self.home, self.config = folder / "home", folder / "tiny.yaml"
+    def __init__(self, folder: Path, model: Path, chats: Path, clients: Zygote) -> None:
+        self.home, self.config, self._clients = folder / "home", folder / "tiny.yaml", clients
         data = {"train": str(chats / "train.jsonl"), "test": str(chats / "test.jsonl"), "max_length": 256}
         content = {"name": "tiny", "model": {"id": str(model)}, "data": data, "training": {"max_steps": 2}}
         content["evaluate"] = {"base_minutes": 0}  # so that `evaluate` needs an endpoint of the base model
@@ -52,11 +59,21 @@ class Home:
             preexec_fn=_hear_everything,
         )
 
-    def call(self, *arguments: str) -> Any:
-        process = self.start(*arguments, "--json")
-        output, errors = process.communicate(timeout=STARTING)
-        assert process.returncode == 0, errors
-        return json.loads(output)
+    def call(self, *arguments: str, **environ: str) -> Any:
+        """The result of a verb that nobody interrupts."""
+        command = [*arguments, "--json", "--config", str(self.config)]
+        ended = self._clients.start(command, {**self.environ, **environ}, {}).wait()
+        assert ended.code == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    @contextmanager
+    def held_up(self) -> Iterator[None]:
+        """Servers that start now load their model until the block ends."""
+        [record] = (self.home / "runs" / "tiny" / "jobs").glob("*/ml/model/lorasum.json")
+        hold = record.with_name(HOLD)
+        hold.touch()
+        yield
+        hold.unlink()
 
     def processes(self, kind: str) -> list[psutil.Process]:
         """Training processes (`jobs`) or servers (`endpoints`) of this home."""
@@ -121,11 +138,14 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path) -> Iterator[Home]:
-    """A run that is prepared and trained."""
-    made = Home(tmp_path_factory.mktemp("interrupts"), tiny_model_dir, tiny_chats)
+def home(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
+) -> Iterator[Home]:
+    """A run that is prepared and trained, by a stub that leaves a stub of a model."""
+    folder = tmp_path_factory.mktemp("interrupts")
+    made = Home(folder, tiny_model_dir, tiny_chats, clients)
     made.call("prepare")
-    made.call("train")
+    made.call("train", LORASUM_STUB_SCRIPTS=str(copy_stubs(folder / "scripts")))
     yield made
     made.call("teardown", "--yes")
     assert made.processes("endpoints") == made.processes("jobs") == []
@@ -141,7 +161,7 @@ def deployed(home: Home) -> Home:
 @pytest.mark.parametrize("verb", ["deploy", pytest.param("run", marks=pytest.mark.drill)])
 def test_an_endpoint_that_is_starting_goes(home: Home, verb: str, number: signal.Signals) -> None:
     home.call("teardown", "--yes")
-    with home.start(verb) as process:
+    with home.held_up(), home.start(verb) as process:
         wait_for(lambda: home.processes("endpoints"))
         interrupted(process, number)
     assert home.processes("endpoints") == []
@@ -175,14 +195,14 @@ def test_train_saves_a_checkpoint_and_says_how_to_go_on(home: Home, number: sign
 @each_signal(signal.SIGHUP)
 def test_predict_keeps_its_answers_and_the_endpoint(deployed: Home, tmp_path: Path, number: signal.Signals) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text("".join(json.dumps({"dialogue": f"Ana: {i}"}) + "\n" for i in range(2000)))
+    source.write_text("".join(json.dumps({"dialogue": f"Ana: {i}"}) + "\n" for i in range(20_000)))
     with deployed.start("predict", "--input", str(source), "--output", str(output)) as process:
         wait_for(lambda: [part for part in tmp_path.glob("out.jsonl.*.part") if part.stat().st_size])
         errors = interrupted(process, number)
     assert "the same command goes on from there" in errors
     assert not output.exists()
     [part] = tmp_path.glob("out.jsonl.*.part")
-    assert 0 < len(part.read_text().splitlines()) < 2000
+    assert 0 < len(part.read_text().splitlines()) < 20_000
     assert len(deployed.processes("endpoints")) == 1
 
 
@@ -216,7 +236,7 @@ def test_teardown_says_that_it_was_interrupted_and_goes_on(deployed: Home, numbe
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.drill)])
 def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home, number: signal.Signals) -> None:
     home.call("teardown", "--yes")
-    with home.start("deploy") as process:
+    with home.held_up(), home.start("deploy") as process:
         wait_for(lambda: home.processes("endpoints"))
         [server] = home.processes("endpoints")
         suspend(server)
@@ -236,9 +256,12 @@ def test_a_closed_terminal_hangs_up_twice_and_the_endpoint_still_goes(home: Home
     home.call("teardown", "--yes")
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "lorasum", "run", "--config", str(home.config)]
-    with subprocess.Popen(
-        command, env=home.environ, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=_hear_everything
-    ) as process:
+    with (
+        home.held_up(),
+        subprocess.Popen(
+            command, env=home.environ, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=_hear_everything
+        ) as process,
+    ):
         os.close(theirs)
         wait_for(lambda: home.processes("endpoints"))
         os.close(ours)  # what is written from now on fails
@@ -254,7 +277,8 @@ def test_a_signal_that_nohup_ignores_stays_ignored(home: Home) -> None:
     home.call("teardown", "--yes")
     script = f"trap '' HUP; exec {sys.executable} -m lorasum deploy --config {home.config} --json"
     with subprocess.Popen(["bash", "-c", script], env=home.environ, stdout=subprocess.PIPE) as process:
-        wait_for(lambda: home.processes("endpoints"))
-        process.send_signal(signal.SIGHUP)
+        with home.held_up():
+            wait_for(lambda: home.processes("endpoints"))
+            process.send_signal(signal.SIGHUP)
         assert process.wait(STARTING) == 0
     assert len(home.processes("endpoints")) == 1

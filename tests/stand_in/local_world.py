@@ -29,6 +29,18 @@ BEFORE = {
 """Each verb, and the verb after which it is tried."""
 
 
+HOLD = "hold"
+"""A stub of a model is not loaded before no file of this name lies in its folder."""
+
+
+def copy_stubs(folder: Path, stubs: Path = _STUBS) -> Path:
+    """Make a folder of container scripts that are stubs, with what they import."""
+    shutil.copytree(stubs, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("contract.py", "gpu.py"):
+        shutil.copyfile(REAL / name, folder / name)
+    return folder
+
+
 class LocalWorld:
     """The home, and what was there after each verb."""
 
@@ -38,9 +50,7 @@ class LocalWorld:
         self._input = chats / "test.jsonl"
         self._config, self._scripts = folder / "tiny.yaml", folder / "scripts"
         self._config.write_text(_CONFIG.format(model=model, chats=chats))
-        shutil.copytree(scripts, self._scripts, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("contract.py", "gpu.py"):
-            shutil.copyfile(REAL / name, self._scripts / name)
+        copy_stubs(self._scripts, scripts)
         self.home.mkdir()
         self.snapshot("nothing")
         for verb in ("prepare", "train", "deploy"):
