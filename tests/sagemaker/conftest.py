@@ -12,6 +12,7 @@ import pytest
 import stand_in_endpoints
 import stand_in_jobs
 from account import CONFIG, Account, Made
+from forked_containers import ContainerZygote
 from forks import Zygote
 from stand_in import StandIn
 from stand_in_aws import Aws
@@ -38,6 +39,14 @@ def make(
     return make
 
 
+@pytest.fixture(scope="session")
+def containers() -> Iterator[ContainerZygote]:
+    """Starts containers that cost no imports."""
+    zygote = ContainerZygote()
+    yield zygote
+    zygote.close()
+
+
 @pytest.fixture(scope="module")
 def prepared(make: Callable[..., Account], tmp_path_factory: pytest.TempPathFactory) -> Made:
     """What a user has after `prepare`: made once, for the tests that begin there."""
@@ -48,18 +57,22 @@ def prepared(make: Callable[..., Account], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def trained(make: Callable[..., Account], prepared: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def trained(
+    make: Callable[..., Account], prepared: Made, tmp_path_factory: pytest.TempPathFactory, containers: ContainerZygote
+) -> Made:
     """What a user has after `train`."""
     with StandIn() as aws:
+        aws.aws.start_container = containers.start
         there = make(aws, made=prepared)
         there.call("train")
         return there.made(tmp_path_factory.mktemp("trained") / "home")
 
 
 @pytest.fixture
-def account(make: Callable[..., Account]) -> Iterator[Callable[..., Account]]:
+def account(make: Callable[..., Account], containers: ContainerZygote) -> Iterator[Callable[..., Account]]:
     """Make an account, as `make` does, and close it after the test."""
     with StandIn() as aws:
+        aws.aws.start_container = containers.start
         yield partial(make, aws)
 
 

@@ -20,6 +20,7 @@ pytestmark = [
 
 def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Account], tmp_path: Path) -> None:
     there = account()
+    there.aws.aws.start_container = container.start  # as the service does, whatever that costs
     dataset = Path(there.call("prepare")["dataset"])
     assert f"lorasum/tiny/data/{dataset.name}/manifest.json" in there.objects()
 

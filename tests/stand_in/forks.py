@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-_SECONDS = 200  # a client takes less than one, and a training a few, but the machine may be busy
+_SECONDS = 600  # a client takes less than one and a training a few, but the machine may be busy
 
 
 @dataclass
@@ -57,6 +57,14 @@ class Client:
         return Ended(code, said[0], said[1], counted)
 
 
+def begun(command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """A process that takes requests on stdin, after it has imported what the forks need."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 class Zygote:
     """Starts processes that cost no imports: clients, or trainings (see zygote.py)."""
 
@@ -68,13 +76,10 @@ class Zygote:
         quiet = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
         coloured = ("FORCE_COLOR", "GITHUB_ACTIONS")  # typer reads them when it is imported
         inherited = {name: value for name, value in os.environ.items() if name not in coloured}
-        self.process = subprocess.Popen(
+        self.process = begun(
             [sys.executable, str(Path(__file__).with_name("zygote.py")), program],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**inherited, **quiet, **({"PYTHONPATH": path} if program == "training" else {})},
-        )  # fmt: skip
-        assert self.process.stdout
-        assert self.process.stdout.readline() == "ready\n"
+            {**inherited, **quiet, **({"PYTHONPATH": path} if program == "training" else {})},
+        )
 
     def start(
         self, arguments: list[str], environ: Mapping[str, str], blow: Mapping[str, object], script: str = ""

@@ -95,10 +95,11 @@ def main() -> None:
     if pins.is_file():  # the image would download them; here they must be there
         command = [sys.executable, "-m", "pip", "install", "--quiet", "-r", str(pins)]
         subprocess.run(command, check=True, env={"PIP_NO_INDEX": "1", **os.environ})
-    serve(Worker(PlainService() if os.environ.get("STAND_IN_PLAIN") else _toolkit()).handle)
+    serve(Worker(PlainService() if os.environ.get("STAND_IN_PLAIN") else toolkit()).handle)
 
 
-def _toolkit() -> Any:
+def toolkit() -> Any:
+    """The image's own service."""
     import transformers.file_utils
 
     vars(transformers.file_utils).setdefault("is_tf_available", lambda: False)

@@ -9,9 +9,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
-_ENTER = """
+LAY_OUT = """
 set -e
 mkdir -p "$1/host" && mount --rbind /opt "$1/host" && mount -t tmpfs tmpfs /opt
 for entry in "$1"/host/*; do
@@ -21,6 +20,9 @@ for entry in "$1"/host/*; do
 done
 mkdir /opt/ml && mount --bind "$1/ml" /opt/ml
 if [ -f "$1/hosts" ]; then mount --bind "$1/hosts" /etc/hosts; fi
+"""
+"""Mounts, in a mount namespace, what a container sees of the folder $1."""
+_RUN = f"""{LAY_OUT}
 cd /
 shift
 exec "$@"
@@ -32,20 +34,24 @@ def possible() -> bool:
     return subprocess.run([*_unshare(), "true"], capture_output=True, check=False).returncode == 0
 
 
+def environ_of(root: Path | str, environ: Mapping[str, str]) -> dict[str, str]:
+    """All variables of a container: PATH, HOME, LANG and these."""
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    return {"PATH": path, "HOME": str(root), "LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE", **environ}
+
+
 def start(
-    root: Path, command: Sequence[str], environ: Mapping[str, str], output: IO[bytes] | int, network: bool = True
+    root: Path, command: Sequence[str], environ: Mapping[str, str], network: bool = True
 ) -> subprocess.Popen[bytes]:
     """Run `command` with `root`/ml as /opt/ml, and only these variables beside PATH, HOME and LANG.
 
     Without `network` it has none at all, as in network isolation: no name is resolved and nothing is connected. If
     `root`/hosts is there, it is /etc/hosts.
     """
-    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    variables = {"PATH": path, "HOME": str(root), "LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE", **environ}
     return subprocess.Popen(
-        [*_unshare(), *([] if network else ["--net"]), "sh", "-c", _ENTER, "sh", str(root), *command],
-        env=variables,
-        stdout=output,
+        [*_unshare(), *([] if network else ["--net"]), "sh", "-c", _RUN, "sh", str(root), *command],
+        env=environ_of(root, environ),
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
     )

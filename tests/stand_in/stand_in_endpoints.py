@@ -1,14 +1,12 @@
 """Endpoints that serve: the model's files and environment in a container of their own."""
 
 import shutil
-import subprocess
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import stand_in_container as container
 from serve_http import ask
 from stand_in_aws import Aws
 from stand_in_rules import RefusalError
@@ -33,10 +31,9 @@ class Server:
         environ = aws.instance(primary.get("Environment", {}))
         environ |= {"STAND_IN_PLAIN": "1"} if primary["Image"].startswith("plain:") else {}
         serve = str(Path(__file__).with_name("serve_vllm.py" if "vllm" in primary["Image"] else "serve.py"))
-        self.process = container.start(self.root, ["python3", serve], environ, subprocess.PIPE, network)
-        assert self.process.stdout
+        self.process = aws.start_container(self.root, ["python3", serve], environ, network)
         stream = f"AllTraffic/i-{time.time_ns():x}"
-        self.log = aws.log_lines(self.process.stdout, f"/aws/sagemaker/Endpoints/{endpoint}", stream)  # type: ignore[arg-type]
+        self.log = aws.log_lines(self.process.stdout, f"/aws/sagemaker/Endpoints/{endpoint}", stream)
 
     def wait_for_ping(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds

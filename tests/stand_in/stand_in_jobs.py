@@ -1,6 +1,5 @@
 """Training jobs that are run: channels, configuration files, the job's own command, its log, its output."""
 
-import io
 import json
 import shutil
 import signal
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import stand_in_container as container
 from stand_in_aws import Aws
 from stand_in_checkpoints import CheckpointSync
 
@@ -209,8 +207,7 @@ class Job(threading.Thread):
             environ["MASTER_PORT"] = str(_free_port())
         readers, processes = [], []
         for host, machine in self._roots(root).items():
-            process = container.start(machine, command, environ, subprocess.PIPE, self._network)
-            assert isinstance(process.stdout, io.BufferedReader)
+            process = self.aws.start_container(machine, command, environ, self._network)
             readers.append(self.aws.log_lines(process.stdout, GROUP, f"{name}/{host}-{round(began)}"))
             processes.append(process)
         self.process = processes[0]
