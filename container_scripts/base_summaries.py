@@ -28,7 +28,7 @@ from contract import (
     read_dialogues,
 )
 from engine.arguments import Folders
-from gpu import fastest_dtype
+from gpu import serving_dtype
 from request import RequestError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _too_large(merged: Path, device: "torch.device") -> str:
     from engine.verify import bytes_to_load, let_go
 
     let_go(device)
-    needed = bytes_to_load(merged, fastest_dtype(device)[0])
+    needed = bytes_to_load(merged, serving_dtype(device))
     return f"it takes {needed / 1e9:.1f} GB of memory" if needed > free_bytes(device) else ""
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from adapters import named_adapters, peft_name, with_adapters
 from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
 from generation import Generator, check, decode, encode
-from gpu import fastest_dtype, gpu_fault
+from gpu import gpu_fault, serving_dtype
 from request import Request, RequestError, read_request
 from rows import AbandonedError, Row, TooLargeError
 from scheduling import Scheduler
@@ -256,7 +256,7 @@ def _load(source: Mapping[str, str], adapter: Path | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=fastest_dtype(device)[0]).to(device)
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=serving_dtype(device)).to(device)
     if adapter:
         from peft import PeftModel
 
