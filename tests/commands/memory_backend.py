@@ -74,6 +74,7 @@ class InMemoryBackend:
         self._call("start_training")
         self.jobs[spec.job_name] = JobState("running")
         self.made[spec.job_name] = self.scripts
+        self.before.get("training_started", lambda: None)()
         return JobRef(spec.job_name, f"job:{spec.job_name}")
 
     def find_training(self, run: str, job_name: str) -> JobRef | None:

@@ -39,7 +39,6 @@ class Trainings(InMemoryBackend):
         started = super().start_training(spec)
         running = [name for name, state in self.jobs.items() if state.status == "running"]
         self.most_at_once = max(self.most_at_once, len(running))
-        self._call("training_started")
         return started
 
     def training_state(self, job: JobRef) -> JobState:
@@ -204,7 +203,7 @@ def test_a_job_that_was_just_being_started_is_stopped_too(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger
 ) -> None:
     def interrupt() -> None:
-        if backend.calls.count("training_started") == 2:
+        if len(backend.jobs) == 2:
             raise KeyboardInterrupt
 
     backend.before["training_started"] = interrupt

@@ -10,6 +10,7 @@ from lorasum.backends.records import JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.train import start_training, to_be_spent, train
 from lorasum.config.schema import Config
+from lorasum.errors import InterruptedRunError
 from lorasum.ledger import Ledger
 from lorasum.resources import Dataset
 
@@ -48,6 +49,19 @@ def test_train_again_starts_one_job_which_later_commands_use(
     assert (later.job, later.changed) == (anew.job, ())
     assert backend.calls.count("start_training") == 1
     assert deploy(context(config, backend, ledger)).job == anew.job
+
+
+def test_ctrl_c_while_another_is_started_stops_that_one(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, made_before: str
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    backend.before["training_started"] = interrupt
+    with pytest.raises(InterruptedRunError, match="training stopped"):
+        train(context(config, backend, ledger), again=True)
+    assert [name for name, state in backend.jobs.items() if state.status == "stopped"] == [*backend.jobs][1:]
+    assert backend.live("chats") == []
 
 
 def test_train_again_starts_nothing_if_nothing_has_changed(

@@ -13,7 +13,7 @@ from lorasum.backends.records import JobState
 from lorasum.commands import train as train_command
 from lorasum.commands.deploy import deploy
 from lorasum.commands.status import status
-from lorasum.commands.train import plan_training, train
+from lorasum.commands.train import plan_training, start_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, ConfigError, LorasumError
 from lorasum.ledger import Ledger
@@ -212,6 +212,16 @@ def test_a_job_that_can_no_longer_be_followed_is_said_to_go_on(
     assert told.warnings == [
         f"job {name} may still run: the same command follows it again, `lorasum teardown` stops it"
     ]
+
+
+def test_ctrl_c_while_a_job_is_only_to_be_started_names_it(config: Config, ledger: Ledger) -> None:
+    backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
+    backend.before["training_started"] = interrupt
+    with pytest.raises(LorasumError, match="which goes on before its first step") as error:
+        start_training(context(config, backend, ledger))
+    [running] = backend.live("chats")
+    assert running.name in error.value.message
+    assert "lorasum teardown" in error.value.hint
 
 
 def test_ctrl_c_leaves_a_job_elsewhere_running(config: Config, ledger: Ledger) -> None:

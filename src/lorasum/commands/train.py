@@ -50,7 +50,7 @@ def train(run: RunContext, again: bool = False) -> TrainResult:
 
 def _start_and_follow(run: RunContext, job: PlannedJob, again: bool) -> tuple[StartedJob, JobState]:
     """Start the job or find it, and follow it to its end; how it was found, and where it stands then."""
-    seen = _Seen(job.spec.job_name)
+    seen = _Seen()
     try:
         with run.hold() as held:
             started = jobs.start(held, job, again)
@@ -62,7 +62,7 @@ def _start_and_follow(run: RunContext, job: PlannedJob, again: bool) -> tuple[St
                 run.reporter.event(event)
                 seen.note(event)
     except KeyboardInterrupt:
-        _interrupted(run, seen)
+        _interrupted(run, job, seen)
     with run.hold() as held:
         return started, jobs.reconcile(held, started.ref.name, seen.done)
 
@@ -72,11 +72,15 @@ def start_training(run: RunContext, again: bool = False) -> TrainStarted:
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
+        InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started.
     """
     job = planned_job(run.config, run.ledger, run.reporter)
-    with run.hold() as held:
-        started = jobs.start(held, job, again)
+    try:
+        with run.hold() as held:
+            started = jobs.start(held, job, again)
+    except KeyboardInterrupt:
+        _interrupted(run, job, _Seen())
     return TrainStarted(run.name, started.ref.name, started.ref.location, started.status)
 
 
@@ -127,9 +131,9 @@ def plan_training(run: RunContext) -> TrainPlan:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the events of the job have shown so far."""
+    """What the events of the job have shown so far; without a name while it is being started."""
 
-    job: str
+    job: str = ""
     step: str = "before its first step"
     stepped: bool = False
     done: DoneEvent | None = None
@@ -165,9 +169,9 @@ def _result(run: RunContext, started: StartedJob) -> TrainResult:
     )
 
 
-def _interrupted(run: RunContext, seen: _Seen) -> NoReturn:
+def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
     """Handle Ctrl-C: stop the job, or leave it running, as the backend decides. The ledger has it live until then."""
-    name, backend = seen.job, run.backend
+    name, backend = seen.job or _being_started(run, planned.spec.job_name), run.backend
     job = backend.find_training(run.name, name)
     if not backend.stops_on_interrupt:
         if job is None:  # still on record as intended, should it appear after all
@@ -190,6 +194,12 @@ def _interrupted(run: RunContext, seen: _Seen) -> NoReturn:
             raise InterruptedRunError(f"interrupted when job {name} had just completed", "the same command shows it")
     hint = "the same command resumes from the checkpoint" if seen.stepped else "the same command starts it again"
     raise InterruptedRunError(f"training stopped {seen.step}", hint)
+
+
+def _being_started(run: RunContext, asked: str) -> str:
+    """The name of the job that is being started for what was asked. With `again` it is another one."""
+    rows = [row for row in run.ledger.rows(TrainingJob, run.name) if row.asked_as == asked and row.is_open]
+    return rows[-1].name if rows else asked
 
 
 def _unfinished(name: str, state: JobState) -> BackendError:
