@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,8 +23,6 @@ from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.ledger import Ledger
 from lorasum.reporting import Silent
-
-SCRIPT = Path(__file__).parents[2] / "container_scripts" / "train.py"
 
 pytestmark = pytest.mark.slow
 
@@ -49,9 +45,6 @@ class Job:
     def flags(self, **flags: object) -> list[str]:
         given = {"checkpoint_dir": self.root / "checkpoints", "compute_dtype": "float32", "model_id": "tiny", **flags}
         return [text for k, v in given.items() for text in (f"--{k}", str(v))]
-
-    def command(self, **flags: object) -> list[str]:
-        return [sys.executable, str(SCRIPT), *self.flags(**flags)]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -252,14 +245,12 @@ def test_recomputing_activations_changes_no_loss(job: Job) -> None:
 def test_the_start_after_a_sigterm_resumes_from_its_checkpoint(job: Job) -> None:
     (job.root / "model").mkdir(parents=True)
     flags = {"max_steps": 400, "learning_rate": 0.001}
-    process = subprocess.Popen(
-        job.command(**flags), env=job.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = job.trainings.start(job.flags(**flags), job.environment, {})
     job.wait_for(lambda: any(event.get("step", 0) >= 5 for event in job.events()))
-    process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=200)
-    assert process.returncode == 143
-    assert "SIGTERM received: saving a checkpoint, then ending" in log
+    os.kill(process.pid, signal.SIGTERM)
+    stopped = process.wait()
+    assert stopped.code == 143
+    assert "SIGTERM received: saving a checkpoint, then ending" in stopped.stderr
     stopped_at = max(event["step"] for event in job.events() if event["event"] == "step")
     assert stopped_at < 400
     assert not (job.root / "output" / "failure").exists()
@@ -402,16 +393,10 @@ def test_a_broken_gpu_ends_the_job_before_the_model_is_read(
 
 def test_a_full_disk_is_named_and_leaves_no_artifact(job: Job) -> None:
     """A limit on the size of files stands for the full disk; the merged model is the first file to pass it."""
-    limited = [
-        "bash",
-        "-c",
-        'trap "" XFSZ; ulimit -f 100; exec "$@"',
-        "bash",
-        *job.command(max_steps=2, warmup_ratio=0),
-    ]
     (job.root / "model").mkdir(parents=True)
-    done = subprocess.run(limited, env=job.environment, capture_output=True, text=True, check=False, timeout=200)
-    assert done.returncode == 1, done.stdout
+    flags = job.flags(max_steps=2, warmup_ratio=0)
+    done = job.trainings.start(flags, job.environment, {"limit": 100 * 1024}).wait()
+    assert done.code == 1, done.stdout
     assert re.search("File too large|no space left", (job.root / "output" / "failure").read_text())
     assert not list((job.root / "model").glob("*.part"))
     assert not (job.root / "model" / "lorasum.json").exists()
