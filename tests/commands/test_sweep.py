@@ -213,6 +213,26 @@ def test_a_job_that_was_just_being_started_is_stopped_too(
     assert backend.live("chats") == []
 
 
+def test_ctrl_c_at_the_beginning_stops_what_a_killed_sweep_had_started(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    def kill() -> None:
+        raise Killed
+
+    def interrupt_once() -> None:
+        backend.before.clear()
+        raise KeyboardInterrupt
+
+    backend.before["stop_training"] = kill
+    with pytest.raises(Killed):
+        sweep(context(swept(at_once=2), backend, ledger))
+    assert backend.live("chats")
+    backend.before["stop_training"] = interrupt_once
+    with pytest.raises(InterruptedRunError):
+        sweep(context(swept(at_once=2), backend, ledger))
+    assert backend.live("chats") == []
+
+
 def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
 ) -> None:

@@ -43,8 +43,8 @@ def sweep(run: RunContext) -> SweepResult:
     """
     began = time.monotonic()
     found = _Sweep(run, trials(run.config))
-    found.finish_stopping()
     try:
+        found.finish_stopping()
         while found.goes_on():
             time.sleep(_LOOKS.get(run.backend.name, _LOOK))
     except KeyboardInterrupt:
