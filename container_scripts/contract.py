@@ -88,6 +88,8 @@ TRACKER_KEYS_ARN: Final = "LORASUM_TRACKER_KEYS_ARN"
 """ARN of the secret that holds the trackers' keys."""
 PROCESSES: Final = "LORASUM_PROCESSES"
 """How many training processes to start on this machine; 1 if it is not set."""
+CARDS: Final = "LORASUM_CARDS"
+"""Free bytes of the GPUs that memory_plan.py is to plan for, as a JSON list."""
 RENDEZVOUS: Final = "LORASUM_RENDEZVOUS"
 """Where the processes of one machine find each other: a URL that torch.distributed takes, such as file:///tmp/x."""
 LAUNCHED: Final = "LORASUM_LAUNCHED"
@@ -159,6 +161,25 @@ def plain_text(text: str, control_tokens: Sequence[str]) -> str:
     for token in control_tokens:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """What memory_plan.py tells before anything is started. Sizes in bytes, as in StartEvent.
+
+    Attributes:
+        card: which of the cards it is about, from 0; -1 if the training fits into none of them.
+        refusal: why it does not fit into the first one, and what to do, a line each; empty if it does.
+    """
+
+    card: int
+    memory_bytes: int
+    memory_parts: Mapping[str, int]
+    memory_free_bytes: int
+    recomputed_layers: int
+    layers: int
+    packs_at_once: int
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

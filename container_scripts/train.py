@@ -10,7 +10,6 @@ import os
 import sys
 import time
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +93,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
 def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "StopSignal", group: "Group") -> int:
     """The steps of `train`, whose errors it raises. Events go to `metrics`. Only the first of `group` writes files."""
     from base_summaries import summarise_with_base
-    from engine import memory
+    from engine import process_memory
     from engine.batches import load_split
     from engine.checkpoint import Checkpoints
     from engine.trainer import train_adapter
@@ -115,7 +114,7 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
         group.end_together()
         return 0
     del setup  # the merge needs the memory of what it holds
-    peak_memory = memory.peak_bytes(loaded.device)  # of the training: the merge has a peak of its own
+    peak_memory = process_memory.peak_bytes(loaded.device)  # of the training: the merge has a peak of its own
 
     metrics.emit(ProgressEvent("ending", 0, 2, "merging the adapter into the model"))
     adapter, check = leave_model(loaded, arguments, folders, dataset, first_prompts(packs), metrics)
@@ -195,14 +194,13 @@ def start_event(
     loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None, processes: int
 ) -> StartEvent:
     """The training plan."""
-    from engine.checkpoint import step_of
-    from engine.model import count_layers
-    from engine.schedule import plan_steps
+    from engine import checkpoint, model, process_memory, schedule
 
     arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
+    parts = process_memory.process_parts(plan.memory, loaded.device.type)
     step_packs = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
-    steps = plan_steps(arguments, packs).steps
-    quantized, whole = count_layers(loaded.model)
+    steps = schedule.plan_steps(arguments, packs).steps
+    quantized, whole = model.count_layers(loaded.model)
     sizes = [(p.numel(), p.requires_grad) for p in loaded.model.parameters()]
     return StartEvent(
         device=device_name(loaded.device),
@@ -221,10 +219,10 @@ def start_event(
         packs_at_once=arguments.per_device_batch_size,
         layers=plan.layers,
         recomputed_layers=plan.recomputed_layers,
-        memory_bytes=plan.memory.total,
-        memory_parts=asdict(plan.memory),
-        memory_free_bytes=plan.free,
-        resumed_from_step=step_of(resume_from) if resume_from else 0,
+        memory_bytes=sum(parts.values()),
+        memory_parts=parts,
+        memory_free_bytes=process_memory.process_room(plan.free, loaded.device.type),
+        resumed_from_step=checkpoint.step_of(resume_from) if resume_from else 0,
         quantized_layers=quantized,
         whole_layers=whole,
         one_example_at_a_time=not loaded.packed_loss.route.together,

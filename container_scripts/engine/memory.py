@@ -40,12 +40,13 @@ from engine.routes import can_leave_out_logits
 from gpu import free_memory
 from lora_targets import target_experts, target_layers
 
-__all__ = ["Memory", "Plan", "estimate", "free_bytes", "peak_bytes", "plan_memory", "recompute_layers", "skeleton"]
+__all__ = ["Memory", "Plan", "estimate", "free_bytes", "plan_memory", "recompute_layers", "skeleton"]
 
 _USABLE = 0.9  # share of the free memory to plan with; the rest covers the estimate's error and fragmentation
 _HOPELESS = 1.1  # refuse above this share of the free memory: the estimate's error is smaller
 _ROW_SCALES = 8  # bytes per row of an int8 weight: bitsandbytes' absmax and our scale, float32 each
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # per weight, with double-quantized scales: QLoRA (Dettmers et al. 2023)
+ROOM = 2  # a process on a CPU may hold up to twice its tensors
 _ADAM = 16  # bytes per trained parameter, all float32: value, gradient, two moments
 
 
@@ -95,17 +96,17 @@ def plan_memory(
     dtype: torch.dtype,
     free: int,
     processes: int = 1,
+    device: str = "",
 ) -> Plan:
     """Choose the largest batch, then the fewest recomputed layers, that fit into `free` bytes.
 
     Args:
         base: folder with the model's config.json; no weights are read.
-        arguments: the job's.
         targets: names of the modules that get an adapter.
         packs: rows of the dataset; only their lengths are read. Those with most tokens have to fit.
-        dtype: compute dtype of the frozen model.
-        free: free bytes on the device.
+        dtype: compute dtype of the frozen model. free: bytes on the device.
         processes: how many share the forward passes of a step. Each of them needs this memory.
+        device: `cuda` or `cpu`; empty is this machine's.
 
     Raises:
         TrainingError: it does not fit, even if every layer recomputes its activations; or a step has fewer packs than
@@ -116,7 +117,7 @@ def plan_memory(
 
     def needed(size: int, recompute_all: bool) -> tuple[Memory, int]:
         lengths, rows = _tokens_and_rows(largest[:size], arguments.loss_on)
-        return estimate(base, arguments, targets, lengths, rows, dtype, recompute_all)
+        return estimate(base, arguments, targets, lengths, rows, dtype, recompute_all, device)
 
     always, room = arguments.gradient_checkpointing == "true", free * _USABLE
     size, memory, layers = _first_that_fits(sizes, partial(needed, recompute_all=always), room)
@@ -197,15 +198,7 @@ def free_bytes(device: torch.device) -> int:
     Half, because a process on a CPU was measured to hold up to twice its tensors: the allocator keeps freed memory.
     """
     free = free_memory(device)
-    return free if device.type == "cuda" else free // 2
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Most bytes held at once up to now: by tensors on a GPU, or else by this whole process in the main memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines["VmHWM"].split()[0]) * 1024
+    return free if device.type == "cuda" else free // ROOM
 
 
 def estimate(
@@ -216,6 +209,7 @@ def estimate(
     rows: int,
     dtype: torch.dtype,
     recompute_all: bool = False,
+    device: str = "",
 ) -> tuple[Memory, int]:
     """The memory that training on one batch needs, and how many layers can recompute their activations.
 
@@ -226,6 +220,7 @@ def estimate(
         rows: how many tokens of the batch have a label.
         dtype: compute dtype of the frozen model.
         recompute_all: whether every layer recomputes its activations.
+        device: `cuda` or `cpu`; empty is this machine's.
     """
     outline = skeleton(base)
     quantized = quantized_layers(outline) if arguments.quantization != "none" else frozenset()
@@ -233,7 +228,8 @@ def estimate(
     sums = _sum_bytes(outline, arguments, targets, dtype)
     counted = count_saved(base, outline, arguments, targets, lengths, dtype, recompute_all)
     leaves_out = arguments.engine_head == "labels" and can_leave_out_logits(outline)
-    in_head = _head_bytes(outline, counted.plain_head, rows, rows if leaves_out else sum(lengths), dtype)
+    chunk = CHUNK_ROWS[device or ("cuda" if torch.cuda.is_available() else "cpu")]
+    in_head = _head_bytes(outline, counted.plain_head, rows, rows if leaves_out else sum(lengths), dtype, chunk)
     memory = Memory(
         weights=weights,
         adapter=_ADAM * counted.adapter_parameters,
@@ -251,18 +247,19 @@ def _sum_bytes(model: Any, arguments: Arguments, targets: Sequence[str], dtype: 
     return 2 * experts * dtype.itemsize + (2 * layers * torch.float32.itemsize if arguments.lora_dora else 0)
 
 
-def _head_bytes(model: Any, plain: bool, rows: int, computed: int, dtype: torch.dtype) -> int:
+def _head_bytes(model: Any, plain: bool, rows: int, computed: int, dtype: torch.dtype, chunk: int) -> int:
     """The logits of one chunk of labelled rows, or what the model's own head computes, with its gradient.
 
     Args:
         plain: whether the engine multiplies the head.
         rows: how many tokens have a label.
         computed: at how many tokens the model's own head computes logits.
+        chunk: how many rows the engine multiplies at once.
     """
     vocabulary, hidden = model.get_output_embeddings().weight.shape
-    chunk = min(rows, CHUNK_ROWS["cuda" if torch.cuda.is_available() else "cpu"])
     logits = 4 if dtype is torch.float32 else 6  # bytes per logit: float32, and a copy in `dtype` if that is another
-    at_once: int = (chunk if plain else 2 * computed) * vocabulary * logits + 2 * rows * hidden * dtype.itemsize
+    held = min(rows, chunk) if plain else 2 * computed
+    at_once: int = held * vocabulary * logits + 2 * rows * hidden * dtype.itemsize
     return at_once
 
 

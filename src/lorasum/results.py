@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from lorasum.backends.records import Check
+from lorasum.contract import MemoryPlan
 from lorasum.data.records import Look, Manifest
 from lorasum.resources import Resource, ResourceState, details, kind_of
 from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
@@ -133,6 +134,7 @@ class PlanResult:
         usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
         longest_seconds: after which the job is stopped; None if nothing stops it.
         endpoint_usd_per_hour: price of one instance of the endpoint.
+        memory: what the training needs; None where nobody here can tell.
     """
 
     run: str
@@ -147,6 +149,7 @@ class PlanResult:
     longest_seconds: int | None
     endpoint_usd_per_hour: float | None
     checks: tuple[Check, ...]
+    memory: MemoryPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,21 @@ from lorasum.backends.records import Check, JobState
 from lorasum.commands.plan import plan
 from lorasum.commands.train import to_be_spent, train
 from lorasum.config.schema import Config, TrainingConfig
+from lorasum.contract import MemoryPlan
 from lorasum.data.records import SplitStats
 from lorasum.errors import LorasumError, ModelError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.estimates import Speed, Workload, seconds_of
+from lorasum.lifecycle.memory import fit
 
 Configured = Callable[..., Config]
 SPLIT = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example=60, fill=0.9)
+
+
+@pytest.fixture(autouse=True)
+def no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These datasets hold no packs to estimate memory of."""
+    monkeypatch.setattr("lorasum.commands.plan.memory_of", lambda config, spec: None)
 
 
 @pytest.fixture
@@ -84,6 +92,17 @@ def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
     found = plan(context(make_config(), backend, ledger))
     assert (found.prepared, found.usd_per_hour, found.endpoint_usd_per_hour) == (False, None, None)
     assert found.checks == tuple(backend.checks)
+
+
+def test_a_card_that_is_too_small_is_told_with_one_that_is_not(make_config: Configured) -> None:
+    config = make_config(backend="sagemaker")
+    refusal = "this training needs 30.00 GiB, and 21.00 GiB are free\nlower data.max_length"
+    problem = fit(config, MemoryPlan(1, 30 << 30, {}, 43 << 30, 0, 32, 1, refusal))
+    assert (problem.ok, problem.found) == (False, "this training needs 30.00 GiB, and 21.00 GiB are free")
+    assert problem.fix == "lower data.max_length; or train on an ml.g6e.xlarge, into which it fits"
+    assert fit(config, MemoryPlan(-1, 0, {}, 0, 0, 0, 0, refusal)).fix == "lower data.max_length"
+    fits = fit(config, MemoryPlan(0, 10 << 30, {}, 21 << 30, 0, 32, 1))
+    assert (fits.ok, fits.found) == (True, "it fits into the 21.0 GiB of ml.g5.2xlarge")
 
 
 def test_a_target_that_the_model_lacks_is_refused_before_it_is_priced(

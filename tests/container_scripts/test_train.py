@@ -134,6 +134,23 @@ def test_a_job_says_what_it_does_in_order(finished: Job) -> None:
     assert 50e6 < end["peak_memory_bytes"] < 20e9, "of a process with torch in it"
 
 
+def test_memory_is_planned_before_a_start_as_by_the_job(finished: Job) -> None:
+    from engine.arguments import Folders, parse_arguments
+    from memory_plan import planned
+
+    path = finished.root / "model"
+    folders = Folders(finished.dataset, finished.base, path, path, path)
+    arguments = parse_arguments(finished.flags(per_device_batch_size=2, lora_r=4))
+    here, told = planned(arguments, folders, [], 1), finished.events()[0]
+    assert (here.card, here.refusal, here.memory_parts) == (0, "", told["memory_parts"])
+    assert here.memory_bytes == told["memory_bytes"] == sum(told["memory_parts"].values())
+    bigger = planned(arguments, folders, [1000, 2**34], 1)
+    assert (bigger.card, bigger.memory_free_bytes) == (1, 2**34)
+    assert bigger.refusal.startswith("this training needs")
+    assert "libraries" not in bigger.memory_parts, "a GPU holds tensors only"
+    assert planned(arguments, folders, [1000], 1).card == -1
+
+
 def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:
     model = finished.root / "model"
     names = {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()}

@@ -20,7 +20,8 @@ WRITE = "LORASUM_WRITE_TOUR"  # the variable with which the test writes the page
 _BLOCK = re.compile(r"(?ms)^```console\n\$ (?P<command>[^\n]*)\n(?P<output>.*?)^```$")
 _PROGRESS = re.compile(r"(?m)^· (?:step \d+/|[\w -]+: \d+%).*\n")  # a line every two seconds
 _VOLATILE = [
-    (re.compile(r"\d+ (?:min|h) \d+ (?:s|min)|[\d.,]+ (?:s|MB|GB|tokens/s)\b"), "<amount>"),
+    (re.compile(r"\d+ (?:min|h) \d+ (?:s|min)|[\d.,]+(?: of [\d.,]+)? (?:s|MB|GB|GiB|tokens/s)\b"), "<amount>"),
+    (re.compile(r"\b(?:float32|bfloat16)\b"), "<type>"),
     (re.compile(r"(?:\d{4}-)?\d\d-\d\d \d\d:\d\d|\d\d:\d\d UTC"), "<time>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "<address>"),
     (re.compile(r"\b[0-9a-f]{8}(?:[0-9a-f]{4})?\b"), "<hash>"),  # the path of the model is part of what is hashed
@@ -37,8 +38,8 @@ def with_outputs(page: str, run: Callable[[str], str]) -> str:
 
 
 def steady(page: str) -> str:
-    """The page without what differs from run to run: progress, amounts of time and space, dates, ports, hashes, losses
-    and the device."""
+    """The page without what differs from run to run: progress, amounts of time and space, dates, ports, hashes, losses,
+    and what the CPU computes with."""
     page = _PROGRESS.sub("", page)
     for pattern, name in _VOLATILE:
         page = pattern.sub(name, page)

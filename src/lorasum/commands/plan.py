@@ -3,6 +3,7 @@
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.lifecycle.estimates import Workload, measured_speed, seconds_of
+from lorasum.lifecycle.memory import fit, memory_of
 from lorasum.lifecycle.planning import example_job, idle_processes, planned_job
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
@@ -18,6 +19,9 @@ def plan(run: RunContext) -> PlanResult:
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
     checks = tuple(run.backend.preflight(run.name, run.config.training.report_to))
+    memory = memory_of(run.config, job.spec) if prepared else None
+    if memory:
+        checks += (fit(run.config, memory),)
     if idle := idle_processes(job.spec):
         checks += (Check("packs for each process", False, idle.message, idle.hint),)
     reachable = all(check.ok for check in checks[:1])
@@ -42,4 +46,5 @@ def plan(run: RunContext) -> PlanResult:
         longest_seconds=longest,
         endpoint_usd_per_hour=serving,
         checks=checks,
+        memory=memory if memory and memory.card >= 0 else None,
     )

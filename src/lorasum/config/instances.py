@@ -34,6 +34,27 @@ _GPUS = {
     "g7e.12xlarge": 2,
 }
 """GPUs of the sizes that have more than one."""
+CARDS = {"ml.g4dn.xlarge": 14, "ml.g5.xlarge": 21, "ml.g6e.xlarge": 43, "ml.g7e.2xlarge": 93, "ml.p5en.48xlarge": 138}
+"""The smallest type with each size of GPU, the smallest first: GiB that are free on it before a model is loaded."""
+_CARD_GIB = {
+    "g4dn": 14,
+    "g5": 21,
+    "g6": 21,
+    "gr6": 21,
+    "g6e": 43,
+    "g7e": 93,
+    "p3": 15,
+    "p3dn": 31,
+    "p4d": 38,
+    "p4de": 78,
+    "p5": 78,
+    "p5e": 138,
+    "p5en": 138,
+    "p6-b200": 177,
+    "p6-b300": 265,
+    "p6e-gb200": 183,
+}
+"""By family. NVIDIA's data sheets say a few more: the driver and CUDA's context take theirs first."""
 _GPU_TYPES = [f"ml.{family}.{size}" for family, sizes in _GPU_FAMILIES.items() for size in sizes.split()]
 _NO_GPU = re.compile(r"(?:[cmrtix]\d+[a-z]*|trn\d[a-z]*|inf\d)(?:-flex)?$")
 _SIZE = re.compile(r"(?:\d*x?large|medium|small|metal(?:-\d+xl)?)$")
@@ -106,6 +127,11 @@ def instance_problem(name: str) -> str:
 def gpus_of(name: str) -> int:
     """GPUs of an instance type; 1 for a type that is not in the table."""
     return _GPUS.get(name.removeprefix("ml."), 1)
+
+
+def card_of(name: str) -> int:
+    """GiB that are free on each GPU of an instance type; 0 for a family that is not in the table."""
+    return _CARD_GIB.get(name.removeprefix("ml.").partition(".")[0], 0)
 
 
 def region_problem(name: str) -> str:

@@ -11,11 +11,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from lorasum.contract import MemoryPlan, StartEvent
 from lorasum.ui.terminal import whole_words
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _LEAST = 20  # columns of a value, however narrow the terminal is
 _UNBOUNDED = 10_000  # columns
+_TINY = 50e6  # bytes of memory that need no explanation
 
 
 def headline(verb: str, what: str, detail: str) -> Text:
@@ -97,3 +99,16 @@ def bars(counts: Sequence[int]) -> str:
     """A histogram in one line of text."""
     most = max(counts)
     return "".join(_BARS[0] if not count else _BARS[1 + (count * (len(_BARS) - 2)) // most] for count in counts)
+
+
+def memory(plan: StartEvent | MemoryPlan) -> str:
+    """The memory that the training needs and that is free, and how many layers recompute to fit."""
+    if plan.memory_bytes < _TINY:
+        return f"less than {_TINY / 1e6:.0f} MB"
+    gib = 2**30
+    parts = sorted(plan.memory_parts.items(), key=lambda part: -part[1])
+    named = ", ".join(f"{name} {size / gib:.1f}" for name, size in parts if size >= gib / 20)
+    recomputed, layers = plan.recomputed_layers, plan.layers
+    kept = f"; keeping activations of {layers - recomputed} of {layers} layers" if recomputed else ""
+    packs = f"; {plan.packs_at_once} packs at once" if plan.packs_at_once > 1 else ""
+    return f"{plan.memory_bytes / gib:.1f} of {plan.memory_free_bytes / gib:.1f} GiB ({named}){kept}{packs}"

@@ -34,11 +34,10 @@ from lorasum.contract import (
     UnknownEvent,
     WarningEvent,
 )
-from lorasum.ui.pieces import Facts
+from lorasum.ui.pieces import Facts, memory
 from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters
-_TINY = 50e6  # bytes of memory that need no explanation
 _SECONDS_BETWEEN_LINES = 2.0  # of progress, if the output is no terminal
 
 
@@ -225,7 +224,7 @@ def _training_plan(plan: StartEvent) -> RenderableType:
         "steps": f"{plan.steps:,}, each of {plan.tokens_per_step:,} tokens",
         "epochs": f"{plan.epochs:.3g}",
         "examples": _examples(plan),
-        "memory": _memory(plan),
+        "memory": memory(plan) if plan.memory_bytes else "",
         "resumed": f"from step {plan.resumed_from_step}" if plan.resumed_from_step else "",
     }
     return Group(Text("training plan", style="bold"), Facts(rows))
@@ -243,21 +242,6 @@ def _examples(plan: StartEvent) -> str:
     if not plan.one_example_at_a_time:
         return ""
     return f"this architecture is trained one example at a time: {plan.not_the_fastest_because}"
-
-
-def _memory(plan: StartEvent) -> str:
-    """The memory that the training needs and that is free, and how many layers recompute to fit."""
-    if not plan.memory_bytes:
-        return ""
-    if plan.memory_bytes < _TINY:
-        return f"less than {_TINY / 1e6:.0f} MB"
-    gib = 2**30
-    parts = sorted(plan.memory_parts.items(), key=lambda part: -part[1])
-    named = ", ".join(f"{name} {size / gib:.1f}" for name, size in parts if size >= gib / 20)
-    recomputed, layers = plan.recomputed_layers, plan.layers
-    kept = f"; keeping activations of {layers - recomputed} of {layers} layers" if recomputed else ""
-    packs = f"; {plan.packs_at_once} packs at once" if plan.packs_at_once > 1 else ""
-    return f"{plan.memory_bytes / gib:.1f} of {plan.memory_free_bytes / gib:.1f} GiB ({named}){kept}{packs}"
 
 
 def _count(number: float) -> str:

@@ -19,8 +19,12 @@ from lorasum.results import (
     TranslatedResult,
 )
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Rows, as_json, bars, headline, length
+from lorasum.ui.pieces import Facts, Rows, as_json, bars, headline, length, memory
 from lorasum.usage import loading_lines
+
+_MEMORY = (
+    "estimated by the job itself, before it loads the model; here too with a dataset and `pip install 'lorasum[local]'`"
+)
 
 
 @body.register
@@ -132,7 +136,7 @@ def _(result: PlanResult) -> RenderableType:
         "training": _job_price(result),
         "spot": "cheaper, at a price that is not listed" if hour else "",
         "endpoint": _endpoint_price(serving),
-        "memory": "estimated by the job itself, before it loads the model",
+        "memory": memory(result.memory) if result.memory else _MEMORY,
     }
     lines = [
         Text.assemble(

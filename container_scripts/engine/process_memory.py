@@ -1,0 +1,30 @@
+"""What a whole process holds of memory, planned and measured. On a GPU only its tensors count, as in memory.py."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from engine.memory import ROOM, Memory
+
+_KEPT = 0.44  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
+_LIBRARIES = 570 << 20  # bytes of a process with torch, transformers, PEFT and bitsandbytes, and no model
+
+
+def process_parts(memory: Memory, device: str) -> dict[str, int]:
+    """Bytes by part, of all that is to be held: on a CPU also what the process holds beside its tensors."""
+    beside = {"allocator": round(_KEPT * memory.activations), "libraries": _LIBRARIES} if device == "cpu" else {}
+    return asdict(memory) | beside
+
+
+def process_room(free: int, device: str) -> int:
+    """What there is for these bytes, where `free` is there for tensors."""
+    return free * ROOM + _LIBRARIES if device == "cpu" else free
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most bytes held at once up to now: by tensors on a GPU, or else by this whole process in the main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
