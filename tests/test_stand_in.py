@@ -1,13 +1,17 @@
 """The stand-in itself: it runs jobs and endpoints, refuses what the service refuses, and fails when told to."""
 
 import json
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import stand_in_container as container
+from forked_containers import ForkedContainer
 from stand_in import Fault, StandIn
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
@@ -183,6 +187,18 @@ except OSError as error:
     assert job(aws, name, script, **more)["TrainingJobStatus"] == "Completed"
     aws.sagemaker.vpcs_have_egress = True
     assert said(aws, name) == (["200"] if in_vpc and egress else ["no network"])
+
+
+def test_a_container_may_be_killed_when_it_has_just_ended(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / "pid").write_text(str(ended.pid))  # and its exit status is not written yet
+    reading, writing = os.pipe()
+    os.close(writing)
+    gone = ForkedContainer(tmp_path, reading)
+    gone.kill()
+    assert gone.poll() is None
+    gone.stdout.close()
 
 
 def test_a_job_over_its_time_is_stopped(aws: StandIn) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import stand_in_container as container
@@ -48,7 +49,8 @@ class ForkedContainer:
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it runs."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and its exit status is being written
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once, if it runs."""
