@@ -6,7 +6,7 @@ import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -54,6 +54,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long, so that the workers of `make test` end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+_ZYGOTES = {
+    "containers": ["sagemaker/test_chain.py", "sagemaker/test_batch.py"],
+    "trainings": [
+        "container_scripts/test_train.py",
+        "container_scripts/test_distributed.py",
+        "container_scripts/test_merge.py",
+        "drill/test_training.py",
+    ],
+}
+"""The fixtures of processes that take nine seconds of CPU to begin, and the files that use them."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let `--dist loadfile` give the files that use the same zygote to the same worker."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    scheduler = LoadFileScheduling(config, log)
+    file_of = scheduler._split_scope
+    zygotes = {f"tests/{file}": zygote for zygote, files in _ZYGOTES.items() for file in files}
+    scheduler._split_scope = lambda nodeid: zygotes.get(file_of(nodeid), file_of(nodeid))
+    return scheduler
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES, LONGEST, Family, family_id, random_family_model
-from peft import PeftModel
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -161,6 +160,8 @@ def test_adapters_of_stacked_experts_train_and_merge_as_pefts_do(kind: str, tmp_
     family = family_with_experts(kind)
     test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family)
     test_the_merged_model_writes_what_the_adapter_writes(family, tmp_path)
+    from peft import PeftModel
+
     peft = PeftModel.from_pretrained(loads(tmp_path / "base"), tmp_path / "adapter")
     peft.merge_and_unload().save_pretrained(tmp_path / "peft")
     ours, theirs, base = (load_file(tmp_path / name / "model.safetensors") for name in ("merged", "peft", "base"))

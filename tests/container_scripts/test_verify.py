@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -24,6 +23,8 @@ def adapter(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """An adapter that changes something."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     torch.manual_seed(1)
+    from peft import LoraConfig, get_peft_model
+
     adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=["query_key_value"]))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:

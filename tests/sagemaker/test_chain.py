@@ -20,7 +20,7 @@ pytestmark = [
 
 def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Account], tmp_path: Path) -> None:
     there = account()
-    there.aws.aws.start_container = container.start  # as the service does, whatever that costs
+    forked, there.aws.aws.start_container = there.aws.aws.start_container, container.start  # as the service does
     dataset = Path(there.call("prepare")["dataset"])
     assert f"lorasum/tiny/data/{dataset.name}/manifest.json" in there.objects()
 
@@ -45,6 +45,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Acco
         {"first 3 sentences", "longest utterance", "base model", "fine-tuned"},
     )
 
+    there.aws.aws.start_container = forked
     assert there.call("train")["reused"]
     assert there.call("deploy")["reused"]
     assert there.aws.calls.count("sagemaker CreateEndpoint") == 1

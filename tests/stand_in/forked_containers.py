@@ -110,5 +110,5 @@ class ContainerZygote:
 
 def _zygote() -> "subprocess.Popen[str]":
     script = Path(__file__).with_name("container_zygote.py")
-    environ = container.environ_of("/", {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
+    environ = container.environ_of("/", {"TOKENIZERS_PARALLELISM": "false"})
     return begun([sys.executable, str(script)], environ)

@@ -35,15 +35,15 @@ def possible() -> bool:
 
 
 def environ_of(root: Path | str, environ: Mapping[str, str]) -> dict[str, str]:
-    """All variables of a container: PATH, HOME, LANG and these."""
+    """All variables of a container: PATH, HOME, LANG, that torch computes on one thread, and these."""
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    return {"PATH": path, "HOME": str(root), "LANG": "C.UTF-8", "OMP_WAIT_POLICY": "PASSIVE", **environ}
+    return {"PATH": path, "HOME": str(root), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", **environ}
 
 
 def start(
     root: Path, command: Sequence[str], environ: Mapping[str, str], network: bool = True
 ) -> subprocess.Popen[bytes]:
-    """Run `command` with `root`/ml as /opt/ml, and only these variables beside PATH, HOME and LANG.
+    """Run `command` with `root`/ml as /opt/ml, and the variables of `environ_of`.
 
     Without `network` it has none at all, as in network isolation: no name is resolved and nothing is connected. If
     `root`/hosts is there, it is /etc/hosts.
