@@ -4,14 +4,20 @@ import json
 import os
 import pty
 import resource
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 from forks import Ended, Zygote
+
+from lorasum.ledger import Ledger
+from lorasum.resources import Dataset
 
 LORASUM = [sys.executable, "-m", "lorasum"]
 CONFIG = """\
@@ -354,6 +360,31 @@ def test_a_question_is_asked_on_a_terminal_and_no_is_the_default(
     assert (result.returncode, result.stdout) == (code, said)
     assert "delete everything" in result.stderr
     assert ("nothing was changed" in result.stderr) == bool(code)
+
+
+def test_status_looks_again_on_a_terminal_until_ctrl_c(env: dict[str, str], tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    ledger = Ledger(tmp_path / "home" / "ledger.sqlite")
+    row = ledger.intend(Dataset(run="first", name="abc", backend="local", path="/data"))
+    ledger.save(replace(row, state="done"))
+    watching = {**env, "TERM": "xterm"}
+    with subprocess.Popen([*LORASUM, "status", "--watch", "1"], env=watching, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        seen = _read_until(ours, b"first")
+        ledger.save(replace(ledger.intend(replace(row, run="second", state="intended")), state="done"))
+        seen = _read_until(ours, b"second")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(200) == 130
+    os.close(ours)
+    assert b"\x1b[2J" in seen, "the new look stands in the place of the old one"
+
+
+def _read_until(terminal: int, words: bytes) -> bytes:
+    seen = b""
+    while words not in seen:
+        assert select.select([terminal], [], [], 200)[0], seen
+        seen += os.read(terminal, 10_000)
+    return seen
 
 
 @pytest.mark.parametrize(("name", "said"), [("INT", "Ctrl-C"), ("TERM", "SIGTERM"), ("HUP", "a closed terminal")])

@@ -13,7 +13,7 @@ _LIBRARIES = 570 << 20  # bytes of a process with torch, transformers, PEFT and 
 
 def process_parts(memory: Memory, device: str) -> dict[str, int]:
     """Bytes by part, of all that is to be held: on a CPU also what the process holds beside its tensors."""
-    beside = {"allocator": round(_KEPT * memory.activations), "libraries": _LIBRARIES} if device == "cpu" else {}
+    beside = {"process": _LIBRARIES + round(_KEPT * memory.activations)} if device == "cpu" else {}
     return asdict(memory) | beside
 
 

@@ -147,7 +147,7 @@ def test_memory_is_planned_before_a_start_as_by_the_job(finished: Job) -> None:
     bigger = planned(arguments, folders, [1000, 2**34], 1)
     assert (bigger.card, bigger.memory_free_bytes) == (1, 2**34)
     assert bigger.refusal.startswith("this training needs")
-    assert "libraries" not in bigger.memory_parts, "a GPU holds tensors only"
+    assert "process" not in bigger.memory_parts, "a GPU holds tensors only"
     assert planned(arguments, folders, [1000], 1).card == -1
 
 
