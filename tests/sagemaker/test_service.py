@@ -126,7 +126,9 @@ def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
 
 
 @pytest.mark.usefixtures("stubs")
-def test_a_quota_of_zero_is_reported_before_anything_is_sent(account: Callable[..., Account], prepared: Made) -> None:
+def test_no_quota_and_a_low_ceiling_are_told_before_anything_is_sent(
+    account: Callable[..., Account], prepared: Made
+) -> None:
     there = account(made=prepared)
     before = there.objects()
     quotas = there.aws.sagemaker.quotas
@@ -135,6 +137,10 @@ def test_a_quota_of_zero_is_reported_before_anything_is_sent(account: Callable[.
     assert "your quota of 'ml.g5.2xlarge for training job usage' in us-east-1 is 0" in error
     assert "request-service-quota-increase" in hint
     assert "--quota-code L-00000000" in hint
+    assert (there.jobs, there.objects()) == ({}, before)
+    error, hint = there.fail("train", "--set", "limits.max_usd=0.01")
+    assert "limits.max_usd is $0.01, and pays for" in error
+    assert "choose a cheaper instance" in hint
     assert (there.jobs, there.objects()) == ({}, before)
     there.aws.faults = [Fault("servicequotas", "denied")]  # then it is the service that says so
     error, hint = there.fail("train")
