@@ -107,6 +107,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "gpu.py": "gpu.py",
     "hub_token.py": "hub_token.py",
     "request.py": "request.py",
+    "roomy.py": "roomy.py",
     "rotary.py": "rotary.py",
     "rows.py": "rows.py",
     "scheduling.py": "scheduling.py",

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from roomy import with_room
+
 
 class AbandonedError(Exception):
     """Nobody waits for the completion any more, so generating was ended."""
@@ -116,7 +118,7 @@ class Batch:
     def generated(self, ids: Any, cache: Any) -> None:
         """`ids` are the batch's own with new tokens on the right."""
         new = ids.shape[1] - self.ids.shape[1]
-        self.ids, self.cache = ids, cache
+        self.ids, self.cache = ids, with_room(cache) if is_joinable(cache) else cache
         self.mask = _widened(self.mask, right=new, value=1)
 
     def unfinished(self) -> "Batch | None":
