@@ -126,7 +126,7 @@ def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
 
 
 @pytest.mark.usefixtures("stubs")
-def test_no_quota_and_a_low_ceiling_are_told_before_anything_is_sent(
+def test_no_quota_or_a_low_ceiling_is_told_before_a_job_is_sent(
     account: Callable[..., Account], prepared: Made
 ) -> None:
     there = account(made=prepared)
