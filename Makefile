@@ -59,7 +59,7 @@ resolve: .venv/installed-dev
 
 # Faults at every call of every verb, and what else docs/reliability.md tells; `make test` tries some of them.
 # `make drill LORASUM_DRILL_EVERY=9` tries every ninth call, from the first; with LORASUM_DRILL_FROM=1, from the second.
-DRILLS := tests/drill tests/test_wheel.py tests/test_interrupts.py tests/container_scripts/test_checkpoint.py tests/container_scripts/test_resume.py
+DRILLS := tests/drill tests/backends/local/test_adapters.py tests/test_wheel.py tests/test_interrupts.py tests/container_scripts/test_checkpoint.py tests/container_scripts/test_resume.py
 
 drill: .venv/installed-dev
 	LORASUM_DRILL=full $(BIN)/pytest -m 'drill or not drill' $(DRILLS)

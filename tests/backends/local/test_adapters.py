@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from world import FULL
 
 import inference
 from lorasum import paths
@@ -22,6 +23,8 @@ RUN = "orders"
 BACKEND = LocalBackend()
 SHAPES = {"orders": (2, ["q_proj", "v_proj"]), "keys": (4, ["down_proj"]), "travel": (3, "all-linear")}
 """Rank and targets of each run's adapter. torch keeps the name `keys` for itself."""
+EACH = 334 if FULL else 20
+"""Requests for each, at 16 at once; in a drill they are a thousand together."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ def test_each_adapter_answers_in_a_mixed_crowd_as_it_does_alone(
     alone = {run: inference.model_fn(str(folder / "adapter")) for run, folder in artifacts.items()}
     requests = [
         (run, {"dialogue": [f"Ana: {number}" * (1 + number % 5)], "parameters": {"max_new_tokens": 4 + number % 9}})
-        for number in range(20)
+        for number in range(EACH)
         for run in SHAPES
     ]
 
