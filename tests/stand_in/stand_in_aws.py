@@ -70,7 +70,7 @@ class Aws:
             for item in page.get("Contents", []):
                 target = folder / item["Key"][len(prefix) :].lstrip("/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                self._s3.download_file(bucket, item["Key"], str(target))
+                target.write_bytes(self._s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read())
                 count += 1
         return count
 
@@ -79,7 +79,8 @@ class Aws:
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         for path in folder.rglob("*"):
             if path.is_file():
-                self._s3.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
+                key = f"{prefix}{path.relative_to(folder).as_posix()}"
+                self._s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
 
     def keep(self, uri: str, content: bytes) -> None:
         """Write one object."""
