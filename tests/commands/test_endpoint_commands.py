@@ -159,6 +159,20 @@ def test_an_endpoint_that_fails_at_any_point_is_deleted(
     assert states(ledger) == {"chats": "live"}
 
 
+def test_ctrl_c_while_a_failed_endpoint_is_deleted_deletes_it(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    def interrupt_once() -> None:
+        backend.before.clear()
+        interrupt()
+
+    backend.before |= {"invoke": refuse, "delete_endpoint": interrupt_once}
+    with pytest.raises(KeyboardInterrupt):
+        deploy(context(trained, backend, ledger))
+    assert backend.endpoints == {}
+    assert states(ledger) == {"chats": "failed"}
+
+
 def test_an_endpoint_that_answers_with_nothing_is_deleted(
     trained: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

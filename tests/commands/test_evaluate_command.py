@@ -204,6 +204,20 @@ def test_the_base_endpoint_is_deleted_whatever_happens(
     assert states(ledger)["chats--base"] == "gone"
 
 
+def test_ctrl_c_while_the_base_endpoint_is_deleted_deletes_it(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    def interrupt_once() -> None:
+        backend.before.clear()
+        interrupt()
+
+    backend.before["delete_endpoint"] = interrupt_once
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(context(deployed, backend, ledger))
+    assert list(backend.endpoints) == ["chats"]
+    assert states(ledger)["chats--base"] == "gone"
+
+
 def test_every_summary_is_written_down_with_its_scores_and_findings(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:

@@ -86,7 +86,7 @@ def test_a_signal_at_any_call_leaves_no_endpoint_of_the_verb(
         assert verb != "deploy --for" or not left or world.aws.scheduler.schedules(), "it would run for ever"
         served = BEFORE[verb] == "deploy" or told or (verb.startswith("deploy") and ended.code == 0)
         may_be = {"tiny"} if served else set()
-        assert left == may_be, f"{verb}, {number.name} at {index}, which ended with {ended.code}: {left}"
+        assert left == may_be, f"{verb}, {number.name} at {index}: {left}, {ended.code} {ended.stderr}"
         tried[f"{number.name} at AWS calls of {verb}"] += 1
 
 

@@ -216,7 +216,7 @@ def _of_base(
             )
             return _ask(run, asked(endpoint), examples, BASE, concurrency)
         finally:
-            endpoints.delete(held, name)
+            endpoints.surely(lambda: endpoints.delete(held, name))
 
 
 def _as_base_is_asked(run: RunContext, trained: Origin) -> Origin:

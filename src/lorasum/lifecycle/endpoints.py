@@ -53,11 +53,25 @@ def start(
         endpoint = held.backend.start_endpoint(spec)
         _until_answered(held, endpoint, probe)
     except BaseException as error:
-        _undo(held, earlier, before, row, error)
+        reason = error
+        surely(lambda: _undo(held, earlier, before, row, reason))
         raise
     held.ledger.save(replace(row, state="live", location=endpoint.location))
     _tidy_up(held, row)
     return endpoint
+
+
+def surely(clean_up: Callable[[], object]) -> None:
+    """Clean up. Ctrl-C in the middle of it begins it once more, and counts afterwards; a second one ends the process.
+
+    Args:
+        clean_up: may be called twice, whatever the first call has done.
+    """
+    try:
+        clean_up()
+    except KeyboardInterrupt:
+        clean_up()
+        raise
 
 
 def delete(held: HeldRun, name: str) -> bool:
