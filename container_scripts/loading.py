@@ -117,11 +117,13 @@ def adapted(base: Path, plan: "Plan", targets: list[str], dtype: "torch.dtype", 
     from engine.memory import recompute_layers
     from engine.merge import try_merge
     from engine.model import add_adapter, load_base
+    from engine.process_memory import give_back
 
     model = load_base(base, plan.arguments, dtype, device)
     recompute_layers(model, plan.recomputed_layers)
     model = add_adapter(model, plan.arguments, targets)
     try_merge(base, model)
+    give_back()  # what quantizing has freed
     return model
 
 

@@ -140,9 +140,11 @@ def prepare_training(
     group: "Group",
 ) -> "Setup":
     """What is trained on what, and what scores it."""
+    from engine.process_memory import give_back
     from engine.scorer import make_scorer
     from engine.setup import Setup
 
+    give_back()  # what trying the model out has freed
     scorer = None
     if arguments.evaluate != "loss":
         scorer = make_scorer(arguments, loaded.packed_loss, loaded.base, folders.dataset, dataset, group)

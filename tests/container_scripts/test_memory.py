@@ -1,5 +1,6 @@
 """The memory of a training is known before it starts, and a training that has less memory has the same result."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from engine.batches import collate
 from engine.failure import TrainingError
 from engine.memory import estimate, plan_memory, recompute_layers, skeleton
 from engine.packed_loss import PackedLoss
+from engine.process_memory import give_back
 from lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(lora_dropout=0.0, gradient_accumulation_steps=4, per_device_batch_size=0)
@@ -115,6 +117,18 @@ def test_auto_takes_the_most_packs_that_fit_into_memory(llama: Path) -> None:
     with pytest.raises(TrainingError, match=r"this training needs .* GiB \(weights .*, and .* GiB are free") as error:
         chosen(one // 10)
     assert "data.max_length" in error.value.hint
+
+
+def test_freed_memory_is_given_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [torch.ones(25_000) for _ in range(2_000)]  # 100 kB each, which come from the heap
+    last, full = blocks[-1], resident()
+    del blocks
+    give_back()
+    assert resident() < full - 100e6
+    assert last.sum() == 25_000
 
 
 def test_an_estimate_leaves_real_models_as_they_are(llama: Path) -> None:
