@@ -108,7 +108,7 @@ def serve(model: Any, tokenizer: Any, artifact: ArtifactRecord) -> Served:
     """A loaded model, made ready to answer as its artifact wants it; trying it out takes a few short answers."""
     generator = Generator.of(model, tokenizer, artifact.eos_token_id)
     _log.info("what prompts share: %s", generator.sharing)
-    return Served(generator, tokenizer, **_usage(artifact))
+    return _served(generator, tokenizer, artifact)
 
 
 def _serve_several(model: Any, tokenizer: Any, folders: Mapping[str, Path]) -> Served:
@@ -117,18 +117,15 @@ def _serve_several(model: Any, tokenizer: Any, folders: Mapping[str, Path]) -> S
     first, *_ = records
     if len({record.eos_token_id for record in records.values()}) > 1:  # `deploy` refuses them before
         raise RuntimeError("these adapters end a summary with different tokens")
-    served = serve(model, tokenizer, records[first])
-    each = {name: replace(served, adapter=name, **_usage(record)) for name, record in records.items()}
+    generator = serve(model, tokenizer, records[first]).generator
+    each = {name: _served(generator, tokenizer, record, name) for name, record in records.items()}
     return replace(each.pop(first), others=each)
 
 
-def _usage(artifact: ArtifactRecord) -> dict[str, Any]:
-    """The fields of `Served` that an artifact's record decides."""
-    return {
-        "template": artifact.template,
-        "control_tokens": artifact.control_tokens,
-        "defaults": _DEFAULTS | dict(artifact.generation),
-    }
+def _served(generator: Generator, tokenizer: Any, artifact: ArtifactRecord, adapter: str = "") -> Served:
+    """The model, used as an artifact's record says."""
+    defaults = _DEFAULTS | dict(artifact.generation)
+    return Served(generator, tokenizer, artifact.template, artifact.control_tokens, defaults, adapter)
 
 
 def input_fn(body: str | bytes, content_type: str) -> Request:

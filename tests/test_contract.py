@@ -297,6 +297,8 @@ _OTHER_KEYS = {
     "card.py": "metadata of the hub's model cards",
     "backends/local/openai.py": "requests and answers of OpenAI's protocol",
     "backends/local/guard.py": "HTTP headers and ASGI messages",
+    "backends/local/invoke.py": "requests of OpenAI's protocol",
+    "backends/completions.py": "requests and answers of OpenAI's protocol",
     "cli/arguments.py": "verbs",
     "config/": "keys of the YAML file",
     "context.py": "keys of the YAML file",
