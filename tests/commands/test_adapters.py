@@ -81,6 +81,19 @@ def test_one_endpoint_is_started_and_each_of_its_adapters_is_asked(
     assert backend.endpoints == {}
 
 
+def test_files_of_an_adapter_in_service_are_not_deleted(
+    deployed: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    orders = context(make_config(name="orders"), backend, ledger)
+    with pytest.raises(LorasumError, match="endpoint chats of run 'chats' serves its adapter") as error:
+        teardown(orders, artifacts=True)
+    assert error.value.hint == "tear down run 'chats' first"
+    assert "orders-job" in backend.jobs
+    teardown(context(deployed, backend, ledger))
+    teardown(orders, artifacts=True)
+    assert backend.jobs == {}
+
+
 def test_predict_asks_the_adapter_it_names_with_that_runs_prompt(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from lorasum.backends.records import Check
 from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Look, Manifest, SplitStats
 from lorasum.errors import ConfigError, LorasumError
-from lorasum.resources import Endpoint, Origin
+from lorasum.resources import Adapter, Endpoint, Origin
 from lorasum.results import (
     BatchPrediction,
     CleanResult,
@@ -196,6 +196,16 @@ def test_status_tells_progress_and_whom_it_did_not_ask(
     shown = capsys.readouterr().out
     assert "as recorded, not asked: sagemaker; with --config it is asked" in shown
     assert "progress" not in shown
+
+
+def test_status_names_the_runs_whose_adapters_an_endpoint_serves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    origin = ENDPOINT.origin
+    serves = tuple(Adapter(run=name, job="j", artifact="/a", rank=8, origin=origin) for name in ("chats", "orders"))
+    render.show(StatusResult((ResourceStatus.of(replace(ENDPOINT, adapters=serves), 0.0),)))
+    assert "live, serves chats, orders" in capsys.readouterr().out
 
 
 def test_status_shows_the_price_of_what_runs_and_the_cost_of_the_rest(capsys: pytest.CaptureFixture[str]) -> None:

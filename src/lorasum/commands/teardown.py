@@ -48,7 +48,8 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
         artifacts: delete trained models, checkpoints and logs too. Both only when nothing remains running.
 
     Raises:
-        LorasumError: another process is working on the run, or files cannot be deleted.
+        LorasumError: another process is working on the run, or files cannot be deleted: another run's endpoint serves
+            this run's adapter, for one.
     """
     try:
         results = [_teardown(one, data, artifacts) for one in (run, *_trials(run))]
@@ -143,6 +144,8 @@ def _open(run: RunContext) -> tuple[list[Resource], list[Resource]]:
 
 def _delete_files(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
     deleted: list[str] = []
+    if artifacts:
+        _refuse_to_delete_what_is_served(held)
     folder = paths.run_dir(held.name)
     try:
         if data and (folder / "data").is_dir():
@@ -160,6 +163,17 @@ def _delete_files(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
         ) from error
     _record_deletion(held, data, artifacts)
     return deleted
+
+
+def _refuse_to_delete_what_is_served(held: HeldRun) -> None:
+    for endpoint in held.ledger.rows(Endpoint):
+        others = [one.run for one in endpoint.adapters if one.run != endpoint.run]
+        if endpoint.is_open and endpoint.run != held.name and held.name in others:
+            raise LorasumError(
+                f"no files of run {held.name!r} were deleted: endpoint {endpoint.name} of run {endpoint.run!r} serves "
+                "its adapter",
+                f"tear down run {endpoint.run!r} first",
+            )
 
 
 def _record_deletion(held: HeldRun, data: bool, artifacts: bool) -> None:

@@ -57,6 +57,9 @@ def _status_row(resource: ResourceStatus) -> list[str | Text]:
         state.append(f": {resource.reason}")
     if resource.kept_warm:
         state.append(", kept warm", style="bold green")
+    adapters = resource.detail.get("adapters")
+    if isinstance(adapters, tuple) and adapters:
+        state.append(f", serves {', '.join(one['run'] for one in adapters)}")
     since = _minute(resource.updated_at)
     return [resource.run, resource.kind.replace("_", " "), resource.name, state, resource.backend, since]
 
