@@ -1,5 +1,6 @@
 """This machine: clients killed at each file that they write and each process that they start, in every verb."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,22 @@ def world(
     tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
 ) -> Iterator[LocalWorld]:
     yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats, clients)
+
+
+def test_json_is_all_that_a_verb_prints_and_chains_to_the_next(world: LocalWorld) -> None:
+    world.restore("nothing")
+    verbs = ["prepare", "prepare", "train", "train", "deploy", "deploy", "predict", "evaluate", "teardown", "teardown"]
+    ended = [world.call(verb, "--json") for verb in verbs]
+    assert [one.code for one in ended] == [0] * len(verbs), ended
+    prepared, again, trained, adopted, deployed, kept, answered, evaluated, torn, nothing = [
+        json.loads(one.stdout) for one in ended
+    ]
+    assert [one["reused"] for one in (prepared, again, trained, adopted, deployed, kept)] == [False, True] * 3
+    assert deployed["artifact"] == trained["artifact"]
+    assert (Path(trained["artifact"]) / "lorasum.json").is_file()
+    assert answered["rows"] == len(world.output.read_text().splitlines())
+    assert evaluated["examples"] > 0
+    assert (len(torn["removed"]), nothing["removed"], nothing["remaining"]) == (1, [], [])
 
 
 @pytest.mark.parametrize("verb", [verb if verb == "evaluate" else pytest.param(verb, marks=LATER) for verb in BEFORE])
