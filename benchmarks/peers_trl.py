@@ -14,6 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.measuring import peak, reset_peak  # noqa: E402
+
 
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
@@ -59,18 +63,14 @@ def main() -> None:
         callbacks=[Clock()],
     )
     off = _batch_against_examples(trainer, job["train"], size)
-    if Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # forget the loading's peak
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
+    reset_peak()
     began = os.times()
     trainer.train()
     ended = os.times()
-    peak = torch.cuda.max_memory_allocated() if cuda else _resident_peak()
     result = {
         "step_ends": ends,
         "cpu_seconds": ended.user + ended.system - began.user - began.system,
-        "peak_bytes": peak,
+        "peak_bytes": peak(),
         "train_losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "test_loss": _test_loss(trainer.model, job["test"], setting),
         "batch_off_by": off,
@@ -125,11 +125,6 @@ def _test_loss(model: Any, examples: list[dict[str, Any]], setting: dict[str, An
             total += float(model(**columns, use_cache=False).loss) * labelled
             tokens += labelled
     return total / tokens
-
-
-def _resident_peak() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 
 
 if __name__ == "__main__":

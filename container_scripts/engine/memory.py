@@ -104,7 +104,8 @@ def plan_memory(
         base: folder with the model's config.json; no weights are read.
         targets: names of the modules that get an adapter.
         packs: rows of the dataset; only their lengths are read. Those with most tokens have to fit.
-        dtype: compute dtype of the frozen model. free: bytes on the device.
+        dtype: compute dtype of the frozen model.
+        free: bytes on the device.
         processes: how many share the forward passes of a step. Each of them needs this memory.
         device: `cuda` or `cpu`; empty is this machine's.
 

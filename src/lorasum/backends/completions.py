@@ -20,6 +20,21 @@ def from_completion(answer: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"generated_text": choice["text"]} for choice in choices]
 
 
+class Trimmed:
+    """A text that comes in pieces, without the white space around it: space is held back until something follows."""
+
+    def __init__(self) -> None:
+        self._begun, self._space = False, ""
+
+    def more(self, piece: str) -> str:
+        """What of the text is known with this piece; it may be empty."""
+        text = self._space + piece if self._begun else piece.lstrip()
+        kept = text.rstrip()
+        self._space = text[len(kept) :]
+        self._begun = self._begun or bool(kept)
+        return kept
+
+
 def pieces_of(title: str, received: Iterable[bytes]) -> Iterator[str]:
     """The pieces of one text from server-sent events, which may arrive cut anywhere.
 

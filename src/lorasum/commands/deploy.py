@@ -89,8 +89,7 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     price = known_price(run.backend, "endpoint")
     end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
     until = _until(run.config, end, run.ledger.now(), price)
-    cost = f"{price_note(price)}{', ' if until else ''}{until}"
-    run.reporter.step(f"would start endpoint {run.name}{cost}; nothing was started")
+    run.reporter.step(f"would start endpoint {run.name}{_terms(price, until)}; nothing was started")
     requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several))
     return DeployPlan(run.name, run.name, artifact, requests, price)
 
@@ -105,6 +104,10 @@ def _spec(config: Config, artifact: str, base: ModelRef, several: tuple[Adapter,
         startup_timeout=config.local.startup_timeout,
         adapters=several,
     )
+
+
+def _terms(usd_per_hour: float | None, until: str) -> str:
+    return price_note(usd_per_hour) + (f", {until}" if until else "")
 
 
 def _until(config: Config, end: datetime | None, began: datetime, usd_per_hour: float | None) -> str:
@@ -132,7 +135,7 @@ def _start(
 
     price = run.backend.usd_per_hour("endpoint")
     until = _until(config, end, run.ledger.now(), price)
-    run.reporter.step(f"starting endpoint {name}{price_note(price)}{', ' if until else ''}{until}")
+    run.reporter.step(f"starting endpoint {name}{_terms(price, until)}")
     return endpoints.start(held, spec, job.origin, probe, job.name, settings, end)
 
 

@@ -16,7 +16,7 @@ from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.answers import Answer, answers_of
 from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.chosen import chosen_job
-from lorasum.lifecycle.costs import limit_note, price_note
+from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, key_of, predictions, write_output
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
@@ -66,7 +66,7 @@ def to_be_spent(run: RunContext) -> str:
     if price == 0:
         return ""
     limit = Ceiling.of(run.config).seconds(price, 0.0, Silent())
-    return f"start a batch job{price_note(price)}{limit_note(limit, price)}"
+    return f"start a batch job{job_note(price, limit)}"
 
 
 def _shards(run: RunContext, model: TrainingJob, rows: Rows, key: str) -> Path:

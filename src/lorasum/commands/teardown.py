@@ -167,8 +167,8 @@ def _delete_files(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
 
 def _refuse_to_delete_what_is_served(held: HeldRun) -> None:
     for endpoint in held.ledger.rows(Endpoint):
-        others = [one.run for one in endpoint.adapters if one.run != endpoint.run]
-        if endpoint.is_open and endpoint.run != held.name and held.name in others:
+        serves = held.name in [one.run for one in endpoint.adapters]
+        if serves and endpoint.is_open and endpoint.run != held.name:
             raise LorasumError(
                 f"no files of run {held.name!r} were deleted: endpoint {endpoint.name} of run {endpoint.run!r} serves "
                 "its adapter",

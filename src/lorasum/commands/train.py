@@ -10,7 +10,7 @@ from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.lifecycle import jobs
-from lorasum.lifecycle.costs import known_price, limit_note, price_note
+from lorasum.lifecycle.costs import job_note, known_price
 from lorasum.lifecycle.estimates import measured_speed, outlook
 from lorasum.lifecycle.jobs import StartedJob
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
@@ -98,7 +98,7 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
     if price == 0:
         return ""
     limit = job.ceiling.seconds(price, run.backend.training_usd(known) if known else 0.0, Silent())
-    return f"start job {job.spec.job_name}{price_note(price)}{limit_note(limit, price)}{_outlook(run, job, price)}"
+    return f"start job {job.spec.job_name}{job_note(price, limit)}{_outlook(run, job, price)}"
 
 
 def _outlook(run: RunContext, job: PlannedJob, usd_per_hour: float | None) -> str:
@@ -116,7 +116,7 @@ def plan_training(run: RunContext) -> TrainPlan:
     price = known_price(run.backend, "training_job")
     limit = job.ceiling.seconds(price, 0.0, run.reporter)
     note = "" if prepared else ": no dataset is prepared, so its work and time are unknown"
-    said = f"{price_note(price)}{limit_note(limit, price)}{_outlook(run, job, price)}{note}"
+    said = f"{job_note(price, limit)}{_outlook(run, job, price)}{note}"
     run.reporter.step(f"would start job {job.spec.job_name}{said}; nothing was started")
     return TrainPlan(
         run=run.name,

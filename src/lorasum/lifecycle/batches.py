@@ -5,7 +5,7 @@ from dataclasses import replace
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.errors import LorasumError
 from lorasum.lifecycle.ceilings import Ceiling
-from lorasum.lifecycle.costs import limit_note, price_note
+from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.jobs import RECORDED
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.resources import BatchJob
@@ -35,8 +35,7 @@ def start(held: HeldRun, spec: TrainSpec, ceiling: Ceiling) -> JobRef:
         return known
     limit = ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
     row = held.ledger.intend(row)
-    terms = price_note(row.usd_per_hour) + limit_note(limit, row.usd_per_hour)
-    held.reporter.step(f"starting batch job {name}{terms}")
+    held.reporter.step(f"starting batch job {name}{job_note(row.usd_per_hour, limit)}")
     try:
         reference = backend.start_training(replace(spec, max_seconds=limit))
     except LorasumError as error:

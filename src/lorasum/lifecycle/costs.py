@@ -47,12 +47,17 @@ def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None
     return f"until {clock(end, began)}{most}"
 
 
-def limit_note(seconds: int | None, usd_per_hour: float | None) -> str:
-    """How long a job may run and what it costs at most, for the message before its start; empty without limits."""
+def job_note(usd_per_hour: float | None, seconds: int | None) -> str:
+    """The price of a job, how long it may run and what it costs at most, for the message before its start.
+
+    Args:
+        seconds: its limit; None if it has none.
+    """
+    price = price_note(usd_per_hour)
     if seconds is None:
-        return ""
+        return price
     most = f", ${usd_per_hour * seconds / 3600:,.2f} at most" if usd_per_hour else ""
-    return f", stopped after {seconds / 3600:.2g} h{most}"
+    return f"{price}, stopped after {seconds / 3600:.2g} h{most}"
 
 
 def price_note(usd_per_hour: float | None) -> str:

@@ -11,7 +11,7 @@ from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.costs import limit_note, price_note
+from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimates import Speed, measured_speed, outlook, seconds_of
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
@@ -55,7 +55,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
         _refuse_what_cannot_end(job, speed, limit)
     row = ledger.intend(replace(row, planned_seconds=seconds_of(job.work, speed)))
-    held.reporter.step(f"starting job {name}{_terms(row, limit)}{outlook(job.work, speed)}")
+    held.reporter.step(f"starting job {name}{job_note(row.usd_per_hour, limit)}{outlook(job.work, speed)}")
     try:
         reference = backend.start_training(replace(job.spec, max_seconds=limit))
     except LorasumError as error:
@@ -162,10 +162,6 @@ def _row(held: HeldRun, planned: PlannedJob, name: str, known: JobRef | None) ->
         usd_before=held.backend.training_usd(known) if known else 0.0,
         hyperparameters=planned.spec.hyperparameters,
     )
-
-
-def _terms(row: TrainingJob, limit: int | None) -> str:
-    return price_note(row.usd_per_hour) + limit_note(limit, row.usd_per_hour)
 
 
 def _refuse_what_cannot_end(job: PlannedJob, speed: Speed | None, limit: int | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lorasum.backends.base import Backend, is_here
+from lorasum.backends.completions import Trimmed
 from lorasum.backends.records import EndpointRef
 from lorasum.config.schema import PredictConfig
 from lorasum.contract import fill_template
@@ -155,14 +156,8 @@ def read_answer(answer: Any, count: int) -> list[str]:
 
 def without_space_around(pieces: Iterable[str]) -> Iterator[str]:
     """The pieces of a text, without the white space before and after the text."""
-    begun, space = False, ""
-    for piece in pieces:
-        text = space + piece if begun else piece.lstrip()
-        kept = text.rstrip()
-        space = text[len(kept) :]
-        if kept:
-            begun = True
-            yield kept
+    trimmed = Trimmed()
+    return filter(None, map(trimmed.more, pieces))
 
 
 def batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lorasum.backends.completions import Trimmed
+
 
 class TextStream:
     """What is new in the text of one completion. The pieces are the text without the white space around it.
@@ -21,7 +23,7 @@ class TextStream:
         self._tokenizer = tokenizer
         self._begin = 0  # the first token of the last piece
         self._end = 0  # the token behind it
-        self._space = ""  # decoded, and held back until something else follows
+        self._trimmed = Trimmed()
         self._sent = 0  # characters
 
     def more(self, ids: Sequence[int]) -> str:
@@ -31,10 +33,7 @@ class TextStream:
         if len(text) <= len(known) or text.endswith("\ufffd"):
             return ""
         self._begin, self._end = self._end, end
-        found = self._space + text[len(known) :]
-        found = found if self._sent else found.lstrip()
-        piece = found.rstrip()
-        self._space = found[len(piece) :]
+        piece = self._trimmed.more(text[len(known) :])
         self._sent += len(piece)
         return piece
 
