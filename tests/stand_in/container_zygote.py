@@ -68,6 +68,11 @@ def write(path: Path, number: int) -> None:
 
 def be_container(request: Mapping[str, Any], output: int, libraries: frozenset[str]) -> NoReturn:
     """Enter the container, and run its command there."""
+    import torch
+
+    # The first call after a fork makes torch's pool of threads anew, without a lock. Two threads that load weights may
+    # not be the first: "Invalid thread pool!"
+    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for descriptor, target in enumerate([os.open(os.devnull, os.O_RDONLY), output, output]):
         os.dup2(target, descriptor)

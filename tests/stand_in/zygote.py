@@ -110,6 +110,10 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
     for descriptor, output in enumerate([os.open("/dev/null", os.O_RDWR), *outputs]):
         os.dup2(output, descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    if program == "training":
+        import torch
+
+        torch.set_num_threads(1)  # in the fork too, before it has threads: container_zygote.be_container says why
     sys.argv = ["lorasum", *request["arguments"]]
     if scripts := os.environ.get("LORASUM_STUB_SCRIPTS"):
         from lorasum import paths
