@@ -14,6 +14,8 @@ from lorasum.config.schema import Config
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _ERRORS = re.compile(r"\w*(Error|Rejected)")
+# A message in which nobody could recognise their own, such as "… in …".
+_BARE = re.compile(r"(?:run|has|no|in|on|[…:,. ])*")
 _AREAS = {
     "lorasum/config/": "The config",
     "lorasum/commands/init": "The config",
@@ -124,7 +126,8 @@ def troubleshooting() -> str:
     return f"""# Troubleshooting
 
 lorasum says what went wrong in a line that begins with `error:`, and what to do in one that begins with `hint:`. They
-are all here, from the code itself (`python tests/docs/pages.py`); … stands for a name or a number.
+are here, taken from the code itself (`python tests/docs/pages.py`). … stands for a name or a number, and errors that
+have no other words are left out.
 `-v` shows the traceback, and `lorasum env` prints what a bug report needs.
 
 {tables}
@@ -141,7 +144,7 @@ def _told() -> Iterator[tuple[str, str, str]]:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and len(node.args) >= 2 and _ERRORS.fullmatch(_name(node.func)):
                     message, hint = (_text(one) for one in node.args[:2])
-                    if message.strip("… ") and hint.strip("… "):
+                    if not _BARE.fullmatch(message) and hint.strip("… "):
                         yield place, message, hint
 
 
