@@ -295,13 +295,18 @@ def test_two_processes_leave_the_artifact_of_one(job: Job, tmp_path: Path) -> No
         started.append(job.trainings.start(job.flags(**flags), {**job.environment, **ranked}, {}))
     first, second = (process.wait() for process in started)
     assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
-    assert told(first.stdout) == job.events(), "the first tells, and only it"
-    assert second.stdout == ""
+    said = [without_gloos_words(process.stdout) for process in (first, second)]
+    assert (told(said[0]), said[1]) == (job.events(), ""), "the first tells, and only it"
     for one, two in zip(alone.events(), job.events(), strict=True):
         for figure in ("loss", "eval_loss", "score", "tokens"):
             assert two.get(figure) == (one.get(figure) and pytest.approx(one[figure], rel=2e-5)), (one, two)
     assert (alone.events()[0]["processes"], job.events()[0]["processes"]) == (1, 2)
     assert sorted(file_names(job)) == sorted(file_names(alone))
+
+
+def without_gloos_words(lines: str) -> str:
+    """torch 2.9, which the training image has, prints what it is connected to among the events."""
+    return "".join(line for line in lines.splitlines(keepends=True) if not line.startswith("[Gloo] "))
 
 
 def file_names(job: Job) -> list[str]:
