@@ -1,6 +1,7 @@
 """Base models of the hub in S3: downloaded and uploaded once for all runs, and deleted by none."""
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,29 @@ def test_a_copy_that_is_not_whole_is_completed(account: StandIn, downloads: list
     assert len(downloads) == 3
     model_cache.filled(session, layout, MODEL, Silent())
     assert len(downloads) == 3
+
+
+@pytest.mark.parametrize("by", ["upload", "teardown"])
+def test_only_uploads_that_began_over_a_week_ago_are_aborted(
+    account: StandIn, downloads: list[str], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    backend = SageMakerBackend(config(account), Silent())
+    s3, now = backend._session.client("s3"), datetime.now(UTC)
+    begun = {"org--tiny/old": now - timedelta(days=8), "org--tiny/new": now - timedelta(days=6)}
+    for name in begun:
+        s3.create_multipart_upload(Bucket=account.bucket, Key=f"lorasum/_models/{name}")
+
+    def date(parsed: dict[str, Any], **_: object) -> None:  # moto has all uploads begin in 2010
+        for upload in parsed.get("Uploads", []):
+            upload["Initiated"] = begun[upload["Key"].removeprefix("lorasum/_models/")]
+
+    s3.meta.events.register("after-call.s3.ListMultipartUploads", date)
+    if by == "upload":
+        model_cache.filled(backend._session, S3Layout(account.bucket, "lorasum", "chats"), MODEL, Silent())
+    else:
+        backend.delete_files("chats", data=False, artifacts=True)
+    [left] = s3.list_multipart_uploads(Bucket=account.bucket)["Uploads"]
+    assert left["Key"] == "lorasum/_models/org--tiny/new"
 
 
 def test_what_cannot_be_trained_is_not_kept(

@@ -168,6 +168,7 @@ class SageMakerBackend:
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         if artifacts and self._config.model_cache:
             shared = S3Layout(self._session.bucket_name, self._config.prefix, run).shared_models
+            deletion.abort_old_uploads(self._session, shared, self._report)
             self._report.step(f"{shared} stays, for other runs; `aws s3 rm --recursive {shared}` deletes it")
         counts = {uri: deletion.empty(self._session, uri, self._report) for uri in self._folders(run, data, artifacts)}
         return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]

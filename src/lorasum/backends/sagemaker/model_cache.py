@@ -9,7 +9,7 @@ No run's folder begins with an underscore, so no run's teardown deletes it.
 import json
 
 from lorasum.aws import aws_errors
-from lorasum.backends.sagemaker import storage
+from lorasum.backends.sagemaker import deletion, storage
 from lorasum.backends.sagemaker.layout import S3Layout
 from lorasum.backends.sagemaker.session import Session
 from lorasum.base_look import download_base
@@ -55,6 +55,7 @@ def filled(session: Session, layout: S3Layout, model: ModelRef, report: Reporter
     except Exception as error:  # whatever its HTTP client raises
         raise hub_error(error, model.id, "model") from error
     check_folder(here)
+    deletion.abort_old_uploads(session, layout.shared_models, report)
     storage.upload(session, storage.folder_files(here), folder, report, f"uploading {model.id}")
     bucket, key = storage.split_uri(marker)
     with aws_errors(f"write {marker}", "s3:PutObject"):
