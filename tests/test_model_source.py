@@ -92,6 +92,28 @@ def test_an_incomplete_folder_is_refused_and_what_is_missing_is_named(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "tokenizer.json"])
+def test_a_link_out_of_the_model_folder_is_refused(model_copy: Path, tmp_path: Path, name: str) -> None:
+    outside = (model_copy / "tokenizer.json").rename(tmp_path / "private.json")
+    (model_copy / "tokenizer.json").write_bytes(outside.read_bytes())
+    (model_copy / name).unlink(missing_ok=True)
+    (model_copy / name).symlink_to(outside)
+    with pytest.raises(ModelError, match=f"{name} is a link that leads out of the model's folder"):
+        resolve(str(model_copy))
+
+
+def test_weights_elsewhere_and_links_within_a_hubs_cache_are_taken(model_copy: Path, tmp_path: Path) -> None:
+    weights = (model_copy / "model.safetensors").rename(tmp_path / "weights")
+    (model_copy / "model.safetensors").symlink_to(weights)
+    assert resolve(str(model_copy)).path == model_copy
+    cached = tmp_path / "models--org--tiny" / "snapshots" / "0a1b"
+    shutil.copytree(model_copy, cached, symlinks=True)
+    (cached.parents[1] / "blobs").mkdir()
+    (cached / "tokenizer.json").rename(cached.parents[1] / "blobs" / "77")
+    (cached / "tokenizer.json").symlink_to("../../blobs/77")
+    assert resolve(str(cached)).path == cached
+
+
 @pytest.mark.parametrize(
     ("model_id", "message", "hint"),
     [

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from itertools import count
@@ -207,6 +207,22 @@ def new_folder(target: Path) -> Iterator[Path]:
         with suppress(OSError):  # it holds other folders, so it stays
             target.parent.rmdir()
         raise
+
+
+def links_out(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """Those of `paths` that are links which lead out of `folder`.
+
+    A folder from somebody else must not read the user's private files through a link. A folder inside a repository (of
+    Git, or of the hub's cache, where files are links to blobs) may link to the whole repository.
+    """
+    links = [path for path in paths if path.is_symlink()]
+    root = folder.resolve()
+    root = next((one for one in (root, *root.parents) if _is_repository(one)), root) if links else root
+    return [path for path in links if not path.resolve().is_relative_to(root)]
+
+
+def _is_repository(folder: Path) -> bool:
+    return folder.name.startswith(("datasets--", "models--")) or (folder / ".git").exists()
 
 
 def remove_parts_of_the_dead(folder: Path, name: str = "*") -> None:

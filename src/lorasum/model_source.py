@@ -14,7 +14,7 @@ from lorasum import paths
 from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder
 from lorasum.config.schema import LoraConfig, ModelConfig
 from lorasum.errors import ModelError
-from lorasum.files import file_digest, first_line, maker_lock, new_folder
+from lorasum.files import file_digest, first_line, links_out, maker_lock, new_folder
 from lorasum.gguf_conversion import convert_gguf
 from lorasum.hub import hub_commit, hub_error
 from lorasum.quiet import quiet_transformers
@@ -73,8 +73,10 @@ def resolve_model(model: ModelConfig, report: Reporter) -> ModelRef:
 def check_folder(folder: Path) -> None:
     """Check that a model folder has a tokenizer and one complete model that can be trained (see base_look.py).
 
+    Its files are uploaded, and some become part of the artifact, so none but the weights may be a link to elsewhere.
+
     Raises:
-        ModelError: something is missing; the message names it.
+        ModelError: something is missing or leads elsewhere; the message names it.
     """
     if not folder.is_dir():
         raise ModelError(f"there is no model folder {folder}", "check model.id; a hub id has no ./ before it")
@@ -90,6 +92,12 @@ def check_folder(folder: Path) -> None:
         raise ModelError(
             f"{folder} has its weights in .bin files only",
             "convert them to safetensors: load the model with transformers and save_pretrained it",
+        )
+    small = (path for path in folder.rglob("*") if path.suffix != ".safetensors")
+    for path in links_out(small, folder):
+        raise ModelError(
+            f"{path} is a link that leads out of the model's folder",
+            "put the file itself there, or remove the link: what the folder holds is uploaded and copied",
         )
     with _refusals_said():
         look_at_folder(folder)

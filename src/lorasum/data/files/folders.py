@@ -11,6 +11,7 @@ from typing import Any
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split, of_split, split_of
 from lorasum.errors import DataError
+from lorasum.files import links_out
 
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
 _HIDDEN = (".", "~$", "__MACOSX")
@@ -52,23 +53,11 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
 
 
 def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
-    """`files` without the links that lead out of `folder`. `say` is called with those.
-
-    A folder from somebody else must not read the user's private files through a link. A folder inside a repository (of
-    Git, or of the hub's cache, where files are links to blobs) may link to the whole repository.
-    """
-    if not any(path.is_symlink() for path in files):
-        return list(files)
-    root = folder.resolve()
-    root = next((one for one in (root, *root.parents) if _is_repository(one)), root)
-    out = [path for path in files if path.is_symlink() and not path.resolve().is_relative_to(root)]
+    """`files` without the links that lead out of `folder`. `say` is called with those."""
+    out = links_out(files, folder)
     for path in out:
         say(path.name, f"passed over: it is a link that leads out of {folder}; name it in the config to read it")
     return [path for path in files if path not in out]
-
-
-def _is_repository(folder: Path) -> bool:
-    return folder.name.startswith("datasets--") or (folder / ".git").exists()
 
 
 def _saved_split(folder: Path, split: Split) -> Path:
