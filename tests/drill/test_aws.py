@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections import Counter
+from operator import attrgetter
 
 import pytest
 from stand_in import Fault
@@ -14,7 +15,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 LATER = pytest.mark.drill  # not in `make test`
 RACES = int(os.environ.get("LORASUM_RACES", "5"))
 FAULTS = ["throttle", "error", "reset", "lost"]
-SIGNALLED = ["deploy --for", "evaluate", "predict", "predict --batch", "run"]
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
@@ -72,22 +72,43 @@ def test_one_bad_answer_bills_nothing_twice(world: World, tried: Counter[str], v
         world.check_nothing_after_teardown()
 
 
-@pytest.mark.parametrize("number", [SIGNALS[0], *(pytest.param(number, marks=LATER) for number in SIGNALS[1:])])
-@pytest.mark.parametrize("verb", ["deploy", *(pytest.param(v, marks=LATER) for v in SIGNALLED)])
+@pytest.mark.parametrize(
+    "number", [SIGNALS[0], *(pytest.param(number, marks=LATER) for number in SIGNALS[1:])], ids=attrgetter("name")
+)
+@pytest.mark.parametrize("verb", [*some("deploy"), pytest.param("run", marks=LATER)])
 def test_a_signal_at_any_call_leaves_no_endpoint_of_the_verb(
     world: World, tried: Counter[str], verb: str, number: signal.Signals
 ) -> None:
     for index in chosen(world.calls(verb, "aws")):
         world.restore(BEFORE[verb])
         ended = world.call(verb, where="aws", index=index, number=int(number))
-        assert ended.clean(), f"{verb}, {number.name} at {index}: {ended.code} {ended.stderr}"
+        what = f"{verb}, {number.name} at {index}: {ended.code} {ended.stderr}"
+        assert ended.interrupted(), what
         left = set(world.endpoints)
         told = "had answered: it is in service, and billed" in ended.stderr
         assert verb != "deploy --for" or not left or world.aws.scheduler.schedules(), "it would run for ever"
         served = BEFORE[verb] == "deploy" or told or (verb.startswith("deploy") and ended.code == 0)
-        may_be = {"tiny"} if served else set()
-        assert left == may_be, f"{verb}, {number.name} at {index}: {left}, {ended.code} {ended.stderr}"
+        assert left == ({"tiny"} if served else set()) or (verb == "teardown" and not left), f"{what}, left: {left}"
+        if world.billed():
+            world.check_nothing_after_teardown()
         tried[f"{number.name} at AWS calls of {verb}"] += 1
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("number", SIGNALS[:2], ids=attrgetter("name"))
+@pytest.mark.parametrize("verb", [*some(), "run"])
+def test_two_signals_at_any_call_leave_what_teardown_removes(
+    world: World, tried: Counter[str], verb: str, number: signal.Signals
+) -> None:
+    for index in chosen(world.calls(verb, "aws")):
+        world.restore(BEFORE[verb])
+        ended = world.call(verb, where="aws", index=index, number=int(number), again=True)
+        what = f"{verb}, {number.name} at {index}: {ended.code} {ended.stderr}"
+        assert ended.interrupted(), what
+        at_once = "ended at once" in ended.stderr
+        assert not (at_once and world.billed()) or "`lorasum teardown --config" in ended.stderr, what
+        world.check_nothing_after_teardown()
+        tried[f"two {number.name} at AWS calls of {verb}"] += at_once
 
 
 @pytest.mark.parametrize(

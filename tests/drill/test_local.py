@@ -55,3 +55,24 @@ def test_a_killed_verb_is_repeated_and_leaves_no_trace(world: LocalWorld, tried:
             ended = world.call("teardown")
             assert (ended.code, world.live(), world.recorded()) == (0, [], []), ended.stderr
         tried[f"SIGKILL at files and processes of {verb}, on this machine"] += 1
+
+
+@pytest.mark.parametrize("verb", [*(pytest.param(verb, marks=LATER) for verb in BEFORE), "report"])
+def test_a_disk_that_is_full_from_any_moment_on_is_one_line(world: LocalWorld, tried: Counter[str], verb: str) -> None:
+    before = BEFORE.get(verb, "train")
+    world.restore(before)
+    counted = world.call(verb, where="files")
+    assert counted.code == 0, counted.stderr
+    for index in chosen(counted.calls):
+        world.restore(before)
+        ended = world.call(verb, where="files", index=index, limit=1)
+        assert ended.clean(), f"{verb}, full from {index} on: {ended.code} {ended.stderr}"
+        if before != "deploy":
+            world.end_all()  # a process that was started on the full disk has no other one
+        again = world.call(verb)
+        assert again.code == 0, f"{verb}, full from {index} on: {again.stderr}"
+        world.check_after(verb)
+        if verb in ("train", "deploy", "run"):
+            ended = world.call("teardown")
+            assert (ended.code, world.live(), world.recorded()) == (0, [], []), ended.stderr
+        tried[f"disk full from one of the files of {verb} on"] += 1

@@ -29,6 +29,11 @@ class Ended:
         refused = len(said) == 2 and said[0].startswith("error: ") and said[1].startswith("hint: ")
         return "Traceback" not in self.stderr and (self.code in (0, 130, -9) or (self.code == 2 and refused))
 
+    def interrupted(self) -> bool:
+        """It was stopped by a signal as it is to be, or had done its work before."""
+        heard = "stopping, because of" in self.stderr
+        return "Traceback" not in self.stderr and self.code == (130 if heard else 0)
+
 
 @dataclass
 class Client:

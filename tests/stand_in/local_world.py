@@ -122,7 +122,7 @@ class LocalWorld:
 
     def check_after(self, verb: str) -> None:
         """The verb's work is done, once; the ledger knows what runs; and nothing half made is left."""
-        expected = [] if verb in ("prepare", "train", "teardown", "run") else ["endpoint tiny"]
+        expected = [] if verb in ("prepare", "train", "teardown", "run", "report") else ["endpoint tiny"]
         assert self.live() == self.recorded() == expected
         assert self.left_over() == []
         folder = self.home / "runs" / "tiny"

@@ -17,6 +17,7 @@ import runpy
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,13 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
 
 
 def strike(
-    folder: Path, where: str = "", index: int = -1, when: str = "before", number: int = 9, limit: int = 0
+    folder: Path,
+    where: str = "",
+    index: int = -1,
+    when: str = "before",
+    number: int = 9,
+    again: bool = False,
+    limit: int = 0,
 ) -> None:
     """Instrument this client.
 
@@ -157,10 +164,19 @@ def strike(
         index: the one of them, from 0, at which the blow comes; -1 for none.
         when: `before` or `after` it.
         number: the signal that the client sends itself.
-        limit: bytes that a file can have, 0 for any number: a disk that is full.
+        again: it sends it once more, at the next of what is counted.
+        limit: bytes that a file can have from the blow on, or, if there is none, from the start: a disk that is full.
+            0 for any number; then the blow is the signal.
     """
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    def blow() -> None:
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        else:
+            os.kill(os.getpid(), number)
+
+    if limit and index < 0:
+        blow()
     calls, counting = 0, threading.Lock()
     counter = os.open(folder / "calls", os.O_WRONLY | os.O_CREAT)
 
@@ -168,9 +184,13 @@ def strike(
         nonlocal calls
         with counting:
             mine, calls = calls, calls + 1
-            os.pwrite(counter, str(calls).encode(), 0)
+            if index < 0:
+                os.pwrite(counter, str(calls).encode(), 0)
         if mine == index and when == "before":
-            os.kill(os.getpid(), number)
+            blow()
+        if again and mine == index + 1:
+            time.sleep(0.6)  # sooner, it would count as the first one again
+            blow()
         return mine
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,7 +198,7 @@ def strike(
             mine = count()
             answer = function(*arguments, **named)
             if mine == index and when == "after":
-                os.kill(os.getpid(), number)
+                blow()
             return answer
 
         return wrapper
