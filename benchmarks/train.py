@@ -152,6 +152,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
     import transformers
 
+    from engine.operations import product_speed
+
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     cuda = has_gpu()
@@ -159,7 +161,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         share = arguments.memory_limit_gib * 2**30 / torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
     packs = _packs(arguments.chunk_length, WARM_UP + arguments.steps)
-    limit = _matrix_product(_dtype("lorasum"))
+    limit = product_speed(_dtype("lorasum"), "cuda" if cuda else "cpu")
     step = _published(arguments) if arguments.child == "published" else _lorasum(arguments)
     losses, times = [], []
     estimated = _estimate(arguments, packs) if cuda and arguments.child != "published" else None
@@ -179,23 +181,6 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "matrix_product_flops_per_second": limit,
         "profile": _profile(step, packs[-1]) if arguments.profile else None,
     }
-
-
-def _matrix_product(dtype: Any) -> float:
-    """Floating-point operations a second of the best of some large square matrix products."""
-    import torch
-
-    device, size = ("cuda", 8192) if has_gpu() else ("cpu", 2048)
-    one, other = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
-    best = float("inf")
-    for _ in range(5):
-        began = time.perf_counter()
-        product = one @ other
-        if has_gpu():
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - began)
-        del product
-    return 2 * size**3 / best
 
 
 def _useful(shape: str, pack: dict[str, list[int]], loss: str) -> float:

@@ -51,6 +51,16 @@ def skeleton(base: Path) -> Any:
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
 
 
+@contextmanager
+def fake_model(base: Path, dtype: torch.dtype) -> Iterator[Any]:
+    """The frozen model of fake tensors, within PyTorch's mode for these."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with FakeTensorMode(), _quiet(), _experts_of_any_dtype():
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=dtype)
+        yield model.requires_grad_(False)
+
+
 def count_saved(
     base: Path,
     outline: Any,
@@ -70,18 +80,14 @@ def count_saved(
         dtype: compute dtype of the frozen model.
         recompute_all: whether every layer recomputes its activations.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     try:
-        with FakeTensorMode(), _quiet(), _experts_of_any_dtype():
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=dtype)
-            model.requires_grad_(False)
+        with fake_model(base, dtype) as model:
             return _count(model, arguments, targets, lengths, recompute_all)
     except Exception as error:  # its code asks for values, such as an expert's tokens, or stumbles over having none
         kind = outline.config.model_type
         _log.info("%s does not run without values, so its memory is estimated by shapes: %s", kind, error)
         summed = sum(experts.numel() for experts in target_experts(outline, targets).values()) * dtype.itemsize
-        parameters = _add_fake_adapters(outline, arguments, targets)
+        parameters = add_fake_adapters(outline, arguments, targets)
         saved, largest = _saved_bytes_by_shape(outline, sum(lengths), dtype)
         saved += summed
         return Saved(saved, largest, 0, recompute_layers(outline, 0), parameters, plain_head=False)
@@ -91,9 +97,9 @@ def _count(
     model: Any, arguments: Arguments, targets: Sequence[str], lengths: Sequence[int], recompute_all: bool
 ) -> Saved:
     plain = arguments.engine_head == "labels" and head_is_plain(model, torch.zeros(1, 4).long(), by_value=False)
-    parameters = _add_fake_adapters(model, arguments, targets)
+    parameters = add_fake_adapters(model, arguments, targets)
     if arguments.engine_attention != "transformers":  # `flex` saves what `examples` saves
-        _replace_attention(model, lengths)
+        replace_attention(model, lengths)
     layers = recompute_layers(model, 0)
     saved, largest = _saved_bytes(model.train(), sum(lengths))
     found = Saved(saved, largest, 0, layers, parameters, plain)
@@ -172,7 +178,7 @@ class _FakeExpertLora(torch.nn.Module):
         return torch.baddbmm(weight, self.b.to(weight.dtype), self.a.to(weight.dtype))
 
 
-def _add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
+def add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
     """Put a _FakeLora around each target layer, and its like on experts; return how many parameters they have."""
     parameters = 0
     for path, experts in target_experts(model, targets).items():
@@ -188,7 +194,7 @@ def _add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str])
     return parameters
 
 
-def _replace_attention(model: Any, lengths: Sequence[int]) -> None:
+def replace_attention(model: Any, lengths: Sequence[int]) -> None:
     """Give `model` the engine's attention, unless it asks for more than that does; the probe decides the same."""
     before = model.config._attn_implementation
     examples = attend_within_examples(model, max(lengths))
@@ -216,12 +222,19 @@ def _saved_bytes(model: Any, tokens: int) -> tuple[int, int]:
             largest = max(largest, storage.nbytes())
         return tensor
 
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = run_body(model, tokens)
+    return sum(storage.nbytes() for storage in saved.values()) + out.nbytes, largest
+
+
+def run_body(model: Any, tokens: int) -> torch.Tensor:
+    """The body's output, (1, tokens, hidden), of one row of fake tokens."""
     body = model_body(model)
     ids, positions = torch.zeros(1, tokens, dtype=torch.long), torch.arange(tokens)[None]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), parametrize.cached():
-        inputs = accepted_inputs(body, input_ids=ids, position_ids=positions, use_cache=False)
-        out = body(**inputs).last_hidden_state
-    return sum(storage.nbytes() for storage in saved.values()) + out.nbytes, largest
+    inputs = accepted_inputs(body, input_ids=ids, position_ids=positions, use_cache=False)
+    with parametrize.cached():
+        out: torch.Tensor = body(**inputs).last_hidden_state
+    return out
 
 
 def _saved_bytes_by_shape(model: Any, tokens: int, dtype: torch.dtype) -> tuple[int, int]:

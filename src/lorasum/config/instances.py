@@ -55,6 +55,13 @@ _CARD_GIB = {
     "p6e-gb200": 183,
 }
 """By family. NVIDIA's data sheets say a few more: the driver and CUDA's context take theirs first."""
+_TFLOPS = {"g4dn": 65, "p3": 125, "p3dn": 125, "g5": 70, "g6": 121, "gr6": 121, "g6e": 362} | {
+    **dict.fromkeys(("p4d", "p4de"), 312),
+    **dict.fromkeys(("p5", "p5e", "p5en"), 989),
+    "p6-b200": 2250,
+}
+"""By family: what one of its GPUs reaches at most in bf16 products (fp16 on g4dn and p3), 10^12 operations a second, by
+NVIDIA's data sheets, without sparsity. Families whose sheets leave that open are not here."""
 _GPU_TYPES = [f"ml.{family}.{size}" for family, sizes in _GPU_FAMILIES.items() for size in sizes.split()]
 _NO_GPU = re.compile(r"(?:[cmrtix]\d+[a-z]*|trn\d[a-z]*|inf\d)(?:-flex)?$")
 _SIZE = re.compile(r"(?:\d*x?large|medium|small|metal(?:-\d+xl)?)$")
@@ -132,6 +139,11 @@ def gpus_of(name: str) -> int:
 def card_of(name: str) -> int:
     """GiB that are free on each GPU of an instance type; 0 for a family that is not in the table."""
     return _CARD_GIB.get(name.removeprefix("ml.").partition(".")[0], 0)
+
+
+def peak_of(name: str) -> float:
+    """Operations a second that all GPUs of an instance type reach at most; 0.0 for a family that is not in the list."""
+    return _TFLOPS.get(name.removeprefix("ml.").partition(".")[0], 0) * 1e12 * gpus_of(name)
 
 
 def region_problem(name: str) -> str:

@@ -1,5 +1,11 @@
-"""How much work a training is, and how long it takes at the speed of an earlier job. Without such a job, nobody
-guesses."""
+"""How much work a training is, and how long it takes: at the speed of an earlier job, or else by arithmetic, as a band.
+
+    seconds = tokens * operations a token / (peak operations a second * share of the peak that a training reaches)
+
+The shares of a GPU's peak come from what others measured, counted as here. AWS's and Hugging Face's own BLOOMZ-7B1 job
+reached a fifth of an A10G's in 2023 (20,632 s for about 7.5 million tokens), torchtune's LoRA of Llama 3.1 8B 56% or
+more of an RTX 4090's (3,083 tokens/s). This machine's peak is measured, in large products (engine/operations.py).
+"""
 
 from dataclasses import dataclass
 
@@ -8,6 +14,9 @@ from lorasum.contract import DoneEvent
 from lorasum.data.records import SplitStats
 from lorasum.ledger import Ledger
 from lorasum.resources import TrainingJob
+
+_OF_DATA_SHEET = (0.2, 0.65)
+_OF_MEASURED = (0.35, 0.85)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,41 @@ def seconds_of(work: Workload | None, speed: Speed | None) -> float | None:
     if not (work and work.tokens and speed):
         return None
     return work.tokens / speed.tokens_per_second + work.evaluations * speed.evaluation_seconds + speed.other_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBand:
+    """Seconds that the steps of a training may take by arithmetic, and what these come from.
+
+    Attributes:
+        operations: of all steps.
+        peak: operations a second that the device reaches at most.
+        shares: of the peak, that trainings reach: the lowest, which makes `longest`, and the highest.
+    """
+
+    operations: float
+    peak: float
+    shares: tuple[float, float]
+
+    @property
+    def shortest(self) -> float:
+        return self.operations / self.peak / self.shares[1]
+
+    @property
+    def longest(self) -> float:
+        return self.operations / self.peak / self.shares[0]
+
+
+def band_of(work: Workload | None, operations_per_token: float, peak: float, measured: bool) -> TimeBand | None:
+    """The time that a training's steps take by arithmetic; None where a part of it is unknown.
+
+    Args:
+        peak: operations a second of the device, or of all devices that share a step.
+        measured: whether `peak` was measured in products rather than taken from a data sheet.
+    """
+    if not (work and work.tokens and operations_per_token and peak):
+        return None
+    return TimeBand(work.tokens * operations_per_token, peak, _OF_MEASURED if measured else _OF_DATA_SHEET)
 
 
 def outlook(work: Workload | None, speed: Speed | None) -> str:

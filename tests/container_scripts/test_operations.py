@@ -1,0 +1,81 @@
+"""The operations of a training are counted before it starts: those of its matrix products, wherever they happen."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from conftest_engine import random_model, with_adapter
+from engine.arguments import Arguments
+from engine.memory import skeleton
+from engine.operations import operations_per_token, product_speed
+from lora_targets import resolve_targets
+
+ARGUMENTS = Arguments(lora_r=4, lora_dropout=0.0)
+PACKS = [{"input_ids": [5] * size, "example_lengths": [size], "prompt_lengths": [size - 8]} for size in (24, 32, 40)]
+
+
+def _gpt2() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=64, vocab_size=256))
+
+
+def _experts() -> Any:
+    """A model whose tokens each meet two of eight experts, in a loop whose products PyTorch counts."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 64, "vocab_size": 256}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+    model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, **heads, num_experts=8, num_experts_per_tok=2))
+    model.set_experts_implementation("eager")
+    return model
+
+
+def counted(base: Path, recomputed: int = 0, **change: Any) -> float:
+    targets = resolve_targets(skeleton(base), ("auto",))
+    return operations_per_token(base, replace(ARGUMENTS, **change), targets, PACKS, torch.float32, recomputed)
+
+
+@pytest.mark.parametrize("model", [partial(random_model, "bloom"), partial(random_model, "qwen3"), _gpt2, _experts])
+def test_the_operations_are_those_of_a_real_pass(model: Callable[[], Any], tmp_path: Path) -> None:
+    """Within 5%: of PEFT's layers and plain attention over all logits, as PyTorch counts a pass with values."""
+    plain = model()
+    plain.save_pretrained(tmp_path)
+    plain.set_attn_implementation("eager")
+    adapted = with_adapter(plain, adapter="peft").train()
+    with FlopCounterMode(display=False) as counter:
+        adapted(torch.full((1, 32), 5)).logits.sum().backward()
+    own = "transformers" if plain.config.model_type == "bloom" else "examples"  # ours adds dimensions to tiny heads
+    assert counted(tmp_path, loss_on="all", engine_attention=own) == pytest.approx(
+        counter.get_total_flops() / 32, rel=0.05
+    )
+
+
+def test_recomputed_layers_and_labels_are_counted(tmp_path: Path) -> None:
+    model = random_model("llama")
+    model.save_pretrained(tmp_path)
+    layers, labelled = len(model.model.layers), 24 / 96
+    head = 4 * model.lm_head.weight.numel()
+    every, some, all_labels = counted(tmp_path, layers), counted(tmp_path), counted(tmp_path, loss_on="all")
+    assert every - head * labelled == pytest.approx(1.5 * (some - head * labelled), rel=0.1)
+    assert all_labels - some == pytest.approx(head * (1 - labelled))
+
+
+def test_a_model_that_needs_values_has_no_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random_model("llama").save_pretrained(tmp_path)
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("asks for values")
+
+    monkeypatch.setattr("engine.operations.run_body", refuse)
+    assert counted(tmp_path) == 0.0
+
+
+def test_a_device_multiplies_at_some_speed() -> None:
+    assert 1e8 < product_speed(torch.float32, "cpu") < 1e14
