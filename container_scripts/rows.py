@@ -73,6 +73,11 @@ class Row:
         return self.finish is not None or self.error is not None
 
     @property
+    def tokens(self) -> list[int]:
+        """Prompt and completion so far."""
+        return [*self.prompt, *self.completion]
+
+    @property
     def longest(self) -> int:
         """Most tokens of prompt and completion together."""
         return len(self.prompt) + self.new_tokens
@@ -113,7 +118,7 @@ class Batch:
     @classmethod
     def of(cls, rows: Sequence[Row], pad_token_id: int, device: Any) -> "Batch":
         """A new batch. Rows that had begun elsewhere go on after their tokens."""
-        return cls(list(rows), *padded([[*row.prompt, *row.completion] for row in rows], pad_token_id, device))
+        return cls(list(rows), *padded([row.tokens for row in rows], pad_token_id, device))
 
     def generated(self, ids: Any, cache: Any) -> None:
         """`ids` are the batch's own with new tokens on the right."""

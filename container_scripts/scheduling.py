@@ -53,12 +53,13 @@ class Scheduler:
     def _begin(self, newcomers: list[Row], running: Batch | None) -> Batch | None:
         """The running batch with newcomers, after their first token; where they cannot join, after their last one."""
         generator = self._generator
-        joins = generator.sharing.joins
-        batch = Batch.of(newcomers, generator.pad_token_id, generator.model.device)
-        if not self._generate(batch, lambda: joins, len(running.rows) if running else 0):
-            return running
-        begun = batch.unfinished()
-        return running.joined(begun, generator.pad_token_id) if running and begun else begun or running
+        joins, device = generator.sharing.joins, generator.model.device
+        for rows in batching.passes(newcomers, device) if joins else [newcomers]:
+            batch = Batch.of(rows, generator.pad_token_id, device)
+            is_good = self._generate(batch, lambda: joins, len(running.rows) if running else 0)
+            if is_good and (begun := batch.unfinished()):
+                running = running.joined(begun, generator.pad_token_id) if running else begun
+        return running
 
     def _go_on(self, running: Batch) -> Batch | None:
         """The running batch after some tokens: when a row is done, or one that waits can join."""

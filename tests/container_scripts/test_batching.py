@@ -90,6 +90,24 @@ def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monk
     assert ask(served, prompts) == together
 
 
+def test_prompts_are_read_with_others_of_about_their_length(
+    served: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[5 + length] * length for length in (3, 60, 4, 30, 5, 31, 2)]
+    complete, generate, read = served.generator.complete, served.model.generate, []
+    alone = [complete([ids], 4, lambda: False, do_sample=False)[0] for ids in prompts]
+
+    def watched(**given: Any) -> Any:
+        if "past_key_values" not in given:
+            read.append(tuple(given["input_ids"].shape))
+        return generate(**given)
+
+    monkeypatch.setattr(served.model, "generate", watched)
+    monkeypatch.setitem(batching._PASS, "cpu", 64)
+    assert complete(prompts, 4, lambda: False, do_sample=False) == alone
+    assert read == [(4, 5), (2, 31), (1, 60)]
+
+
 def test_a_prompt_joins_others_between_two_tokens_and_no_answer_changes(
     served: inference.Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
