@@ -1,4 +1,4 @@
-"""Answers a file of many prompts, as a job without a server.
+"""Answers many prompts, as a job without a server.
 
     python answer.py --checkpoint_dir C --max_new_tokens N --temperature T
 
@@ -6,6 +6,9 @@ SM_CHANNEL_TRAINING holds the prompts in shards, each a JSON Lines file of {"row
 SM_CHANNEL_MODEL the artifact. The answers are appended to files of the same names in C: {"row": number, "summary":
 text}, or `error` of a prompt that cannot be answered. So a job that was stopped goes on where it was. At the end they
 are copied to the folder `answers` of SM_MODEL_DIR, and then its record is written.
+
+Several processes (launch.py: one for each GPU of each machine) divide the shards. The second of three answers the
+second, fifth and eighth. No two write the same file, and a shard goes on in whichever process it is next.
 """
 
 import argparse
@@ -19,12 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import inference
+import launch
 from contract import (
     ANSWERS_FOLDER,
     MAX_PROMPTS,
     RECORD_FILE,
     SM_CHANNEL_MODEL,
     SM_CHANNEL_TRAINING,
+    SM_CURRENT_HOST,
+    SM_HOSTS,
     SM_MODEL_DIR,
     SM_OUTPUT_DATA_DIR,
     SM_OUTPUT_DIR,
@@ -39,27 +45,44 @@ Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Answer all shards. Returns the exit status; the reason of a failure is in `failure`."""
+    """Answer the shards of this process, or start the processes that do so, and leave the record of what they did.
+
+    Returns the exit status; the reason of a failure is in `failure`.
+    """
     parser = argparse.ArgumentParser(description="Answer the prompts of a file.")
     parser.add_argument("--checkpoint_dir", required=True, type=Path)
     parser.add_argument("--max_new_tokens", required=True, type=int)
     parser.add_argument("--temperature", required=True, type=float)
     args = parser.parse_args(arguments)
-    shards = sorted(Path(os.environ[SM_CHANNEL_TRAINING]).glob("*.jsonl"))
-    parameters = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature}
-    try:
-        _answer_all(shards, args.checkpoint_dir, parameters)
-        _leave(args.checkpoint_dir, shards, Path(os.environ[SM_MODEL_DIR]))
-    except Exception as error:
-        write_failure(Path(os.environ[SM_OUTPUT_DIR]), error)
-        raise
+    output, shards = Path(os.environ[SM_OUTPUT_DIR]), sorted(Path(os.environ[SM_CHANNEL_TRAINING]).glob("*.jsonl"))
+    if ranks := launch.ranks(os.environ):
+        if status := launch.run(ranks, output):
+            return status
+    else:
+        launch.end_with_parent(os.environ)
+        parameters = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature}
+        try:
+            own = shards[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
+            _answer_all(own, len(shards), args.checkpoint_dir, parameters)
+            _leave(args.checkpoint_dir, own, Path(os.environ[SM_MODEL_DIR]))
+        except Exception as error:
+            write_failure(output, error, among_others="RANK" in os.environ)
+            raise
+    if "RANK" not in os.environ and _is_first_machine():
+        _leave_record(len(shards), Path(os.environ[SM_MODEL_DIR]))
     return 0
 
 
-def _answer_all(shards: Sequence[Path], answered: Path, parameters: dict[str, float]) -> None:
-    metrics = Metrics(Path(os.environ[SM_OUTPUT_DATA_DIR]))
+def _answer_all(shards: Sequence[Path], of: int, answered: Path, parameters: dict[str, float]) -> None:
+    """Answer this process's shards. The first process tells how far it is, as if all `of` shards were as far.
+
+    Each process ends by itself: one that has no shard loads no model.
+    """
+    metrics = Metrics(Path(os.environ[SM_OUTPUT_DATA_DIR]) if os.environ.get("RANK", "0") == "0" else None)
+    if not shards:
+        return
     inference.stop_when(lambda: False)  # nobody waits, and nobody leaves
-    model = inference.model_fn(os.environ[SM_CHANNEL_MODEL])
+    model = _load()
     total = sum(1 for shard in shards for _ in _rows(shard))
     done, began, fresh = 0, time.monotonic(), 0
     for shard in shards:
@@ -74,7 +97,17 @@ def _answer_all(shards: Sequence[Path], answered: Path, parameters: dict[str, fl
                 file.flush()
                 done, fresh = done + len(some), fresh + len(some)
                 left = (total - done) * (time.monotonic() - began) / fresh
-                metrics.emit(StepEvent(done, total, done / total, None, 0.0, 0.0, left))
+                scale = of / len(shards)
+                metrics.emit(StepEvent(round(done * scale), round(total * scale), done / total, None, 0.0, 0.0, left))
+
+
+def _load() -> inference.Served:
+    """The model, on this process's GPU if there are several."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    return inference.model_fn(os.environ[SM_CHANNEL_MODEL])
 
 
 def _answers(model: inference.Served, rows: Sequence[Row], parameters: dict[str, float]) -> list[Row]:
@@ -88,11 +121,20 @@ def _answers(model: inference.Served, rows: Sequence[Row], parameters: dict[str,
 
 
 def _leave(answered: Path, shards: Sequence[Path], model: Path) -> None:
-    """Put the answers where artifacts are, and the record last."""
+    """Put the answers where artifacts are. SageMaker takes the files of all machines together."""
     (model / ANSWERS_FOLDER).mkdir(parents=True, exist_ok=True)
     for shard in shards:
         shutil.copyfile(answered / shard.name, model / ANSWERS_FOLDER / shard.name)
-    (model / RECORD_FILE).write_text(json.dumps({"answers": len(shards)}), encoding="utf-8")
+
+
+def _leave_record(shards: int, model: Path) -> None:
+    """Say that this machine's processes have ended well. The others need not: a job has completed when all have."""
+    (model / RECORD_FILE).write_text(json.dumps({"answers": shards}), encoding="utf-8")
+
+
+def _is_first_machine() -> bool:
+    hosts = json.loads(os.environ.get(SM_HOSTS, "[]"))
+    return not hosts or os.environ[SM_CURRENT_HOST] == min(hosts)
 
 
 def _rows(file: Path) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stand_in_container as container
@@ -38,3 +39,28 @@ def test_a_batch_job_answers_all_rows_and_leaves_nothing_that_costs(
     torn = there.call("teardown", "--yes", "--data", "--artifacts")
     assert torn["remaining"] == []
     assert there.objects() == []
+
+
+def test_two_instances_divide_the_rows_of_a_batch_job(
+    account: Callable[..., Account], trained: Made, tmp_path: Path
+) -> None:
+    there = account(made=trained)
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps({"id": i, "dialogue": f"Ana: {i}?"}) + "\n" for i in range(150)))
+    command = ["predict", "--batch", "--input", str(source), "--output", str(output)]
+    result = there.call(*command, "--set", "sagemaker.batch_instance_count=2")
+    assert (result["rows"], result["failures"]) == (150, [])
+    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == list(range(150))
+    [job] = [one for name, one in there.aws.sagemaker.jobs.items() if "-rows-" in name]
+    assert job.description["ResourceConfig"]["InstanceCount"] == 2
+    answered = {host: [name for name in wrote if "model/answers" in name] for host, wrote in job.wrote.items()}
+    first, second = (f"model/answers/{shard:05}.jsonl" for shard in (0, 1))
+    assert answered["algo-2"] == [second]
+    assert sorted(answered["algo-1"]) == [first, "model/answers/00002.jsonl"]
+    [row] = [row for row in there.call("status")["resources"] if row["kind"] == "batch_job"]
+    assert (row["state"], row["usd_per_hour"], row["usd"]) == ("done", 2.5, pytest.approx(_billed(job)))
+
+
+def _billed(job: Any) -> float:
+    shown = job.description
+    return float(shown["BillableTimeInSeconds"] * shown["ResourceConfig"]["InstanceCount"] / 3600 * 1.25)

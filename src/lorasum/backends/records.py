@@ -26,7 +26,7 @@ class TrainSpec:
         base_seconds: how long the base model may summarise test dialogues at the job's end. It decides nothing about
             the name either.
         base_as_trained: whether it is then asked with the prompt of the training, although it has a chat format.
-        processes: how many processes train together. They decide nothing about the name either.
+        processes: how many processes train or answer together. They decide nothing about the name either.
         report_to: trackers that get the job's figures. They decide nothing about the name either.
         program: the container script that the job runs.
         artifact: folder or URI of an artifact, which the job gets in the place of a base model.
@@ -44,6 +44,11 @@ class TrainSpec:
     report_to: tuple[str, ...] = ()
     program: str = "train.py"
     artifact: str = ""
+
+    @property
+    def kind(self) -> Literal["training_job", "batch_job"]:
+        """What the job is: one that has an artifact answers with it."""
+        return "batch_job" if self.artifact else "training_job"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from lorasum.backends.records import JobRef, TrainSpec
 from lorasum.context import RunContext
-from lorasum.contract import ANSWERS_FOLDER, StepEvent, fill_template
+from lorasum.contract import ANSWERS_FOLDER, MAX_PROMPTS, StepEvent, fill_template
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.files import maker_lock, new_folder, open_file, writing
 from lorasum.lifecycle import batches, jobs
@@ -24,7 +24,9 @@ from lorasum.resources import BatchJob, TrainingJob
 from lorasum.results import BatchPrediction
 
 _SHARD_ROWS = 5000
-"""Rows of a file of answers, which are put in order in memory."""
+"""Most rows of a file of answers, which are put in order in memory."""
+_SHARDS = 64
+"""Files that there are at least, so that as many instances have one each: but a file has as many rows as a request."""
 
 
 def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = None) -> BatchPrediction:  # noqa: A002
@@ -71,7 +73,7 @@ def to_be_spent(run: RunContext) -> str:
 
 def _shards(run: RunContext, model: TrainingJob, rows: Rows, key: str) -> Path:
     """The folder of the prompts, in files of as many rows as fit into memory; made once."""
-    folder = predictions(run.name) / f"rows-{key}"
+    folder = predictions(run.name) / f"prompts-{key}"
     with maker_lock(folder, lambda: run.reporter.step("waiting for another process that writes these rows")):
         if not folder.is_dir():
             with new_folder(folder) as made:
@@ -79,14 +81,19 @@ def _shards(run: RunContext, model: TrainingJob, rows: Rows, key: str) -> Path:
     return folder
 
 
+def _rows_of_shard(count: int) -> int:
+    """The rows of each file. They depend on the number of rows only, so a job goes on with other instances."""
+    return min(_SHARD_ROWS, max(MAX_PROMPTS, -(-count // _SHARDS)))
+
+
 def _write_shards(model: TrainingJob, rows: Rows, folder: Path) -> None:
-    file = None
+    file, size = None, _rows_of_shard(rows.count)
     try:
         for place, row in enumerate(rows):
-            if place % _SHARD_ROWS == 0:
+            if place % size == 0:
                 if file:
                     file.close()
-                file = open_file(folder / f"{place // _SHARD_ROWS:05}.jsonl", "w")
+                file = open_file(folder / f"{place // size:05}.jsonl", "w")
             prompt = fill_template(model.origin.template, row.dialogue, model.origin.control_tokens)
             assert file, "the first row opens the first file"  # noqa: S101
             file.write(json.dumps({"row": place, "prompt": prompt}) + "\n")
@@ -105,6 +112,7 @@ def _spec(run: RunContext, model: TrainingJob, shards: Path, name: str) -> Train
         hyperparameters={"max_new_tokens": str(asked.max_new_tokens), "temperature": str(asked.temperature)},
         program="answer.py",
         artifact=model.artifact,
+        processes=run.config.local.processes,
     )
 
 
@@ -147,10 +155,11 @@ def _interrupted(run: RunContext, name: str) -> NoReturn:
 
 
 def _in_order(folder: Path, count: int) -> Iterator[Answer]:
-    for first in range(0, count, _SHARD_ROWS):
-        file = folder / f"{first // _SHARD_ROWS:05}.jsonl"
+    size = _rows_of_shard(count)
+    for first in range(0, count, size):
+        file = folder / f"{first // size:05}.jsonl"
         found = answers_of(file)
-        for place in range(first, min(first + _SHARD_ROWS, count)):
+        for place in range(first, min(first + size, count)):
             if place not in found:
                 raise BackendError(
                     f"{file} has no answer to row {place + 1}", "delete the batch job's folder, and ask again"

@@ -61,6 +61,8 @@ class SageMakerConfig(Section):
     instance_count: Annotated[int, Field(ge=1, le=64)] = 1
     """Instances of the training job, each at the full price. All of their GPUs share the packs of every optimizer step,
     so the result stays the same but for rounding."""
+    batch_instance_count: Annotated[int, Field(ge=1, le=64)] = 1
+    """Instances of `predict --batch`, of training_instance_type, each at the full price. They divide the rows."""
     training_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
     """Instance types that the job takes, in this order, if no training_instance_type is free. Not with spot."""
     training_image: str | None = None
@@ -167,6 +169,10 @@ class SageMakerConfig(Section):
     def training_instance_types(self) -> tuple[str, ...]:
         """The types that the job may run on, the preferred one first."""
         return (self.training_instance_type, *self.training_instance_alternatives)
+
+    def instances(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> int:
+        """How many instances a job or an endpoint begins with."""
+        return {"training_job": self.instance_count, "batch_job": self.batch_instance_count, "endpoint": 1}[kind]
 
     @property
     def training_gpus(self) -> int:

@@ -15,10 +15,10 @@ def test_without_a_price_list_the_table_gives_the_prices_it_has(aws: str) -> Non
     assert usd_per_hour(session, "ml.p9.48xlarge", "Training") is None
 
 
-def test_a_training_pays_for_each_instance_and_a_batch_job_for_one(aws: str) -> None:
-    backend = SageMakerBackend(SageMakerConfig(instance_count=3), Silent())
+def test_a_training_and_a_batch_job_pay_for_each_of_their_instances(aws: str) -> None:
+    backend = SageMakerBackend(SageMakerConfig(instance_count=3, batch_instance_count=2), Silent())
     assert backend.usd_per_hour("training_job") == pytest.approx(3 * 1.515)
-    assert backend.usd_per_hour("batch_job") == 1.515
+    assert backend.usd_per_hour("batch_job") == pytest.approx(2 * 1.515)
     assert backend.usd_per_hour("endpoint") == 2.03
 
 

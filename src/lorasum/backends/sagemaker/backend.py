@@ -47,8 +47,7 @@ class SageMakerBackend:
         types = self._config.training_instance_types if is_job else self._config.endpoint_instance_types
         prices = [usd_per_hour(self._session, name, "Training" if is_job else "Hosting") for name in types]
         known = [price for price in prices if price is not None]
-        count = self._config.instance_count if kind == "training_job" else 1
-        price = max(known) * count if len(known) == len(prices) else None
+        price = max(known) * self._config.instances(kind) if len(known) == len(prices) else None
         if self._session.prices_are_estimates and not self._told_of_estimates:
             self._told_of_estimates = True
             self._report.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")

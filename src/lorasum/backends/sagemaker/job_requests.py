@@ -66,7 +66,7 @@ def training_request(
         # Compressing 14 GB would hold the GPU for half an hour.
         "OutputDataConfig": {"S3OutputPath": artifacts, "CompressionType": "NONE"},
         "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
-        "ResourceConfig": _resources(config, 1 if spec.artifact else config.instance_count),
+        "ResourceConfig": _resources(config, config.instances(spec.kind)),
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds, **_longest_wait(config)},
         "EnableManagedSpotTraining": config.spot,
         "EnableNetworkIsolation": config.network_isolation,

@@ -71,7 +71,7 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
         return _reference(spec.job_name, attempts[-1])
     use: InstanceUse = "spot training job" if session.config.spot else "training job"
     types = session.config.training_instance_types
-    check_quotas(session, types, use, 1 if spec.artifact else session.config.instance_count)
+    check_quotas(session, types, use, session.config.instances(spec.kind))
     if len(types) > 1:
         report.step(f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's")
     if session.config.keep_alive_minutes:

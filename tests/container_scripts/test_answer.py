@@ -1,0 +1,88 @@
+"""A batch job: its processes divide the shards, and what one has begun another goes on with."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from forks import Zygote
+
+import answer
+from contract import (
+    ANSWERS_FOLDER,
+    RECORD_FILE,
+    SM_CHANNEL_MODEL,
+    SM_CHANNEL_TRAINING,
+    SM_MODEL_DIR,
+    SM_OUTPUT_DATA_DIR,
+    SM_OUTPUT_DIR,
+)
+
+SHARDS, ROWS = 5, 4
+
+
+@dataclass
+class Job:
+    """Processes of a batch job in one folder."""
+
+    folder: Path
+    model: Path
+    zygote: Zygote
+
+    def answer(self, **ranked: str) -> dict[str, str]:
+        """Run one process to its end. Returns the answers that it leaves, by the shard's name."""
+        left = self.folder / "model"
+        shutil.rmtree(left, ignore_errors=True)
+        names = {
+            SM_CHANNEL_TRAINING: "shards", SM_MODEL_DIR: "model", SM_OUTPUT_DIR: "output", SM_OUTPUT_DATA_DIR: "data",
+        }  # fmt: skip
+        environ = {name: str(self.folder / folder) for name, folder in names.items()}
+        flags = {"checkpoint_dir": self.checkpoints, "max_new_tokens": 5, "temperature": 0}
+        arguments = [str(text) for name, value in flags.items() for text in (f"--{name}", value)]
+        environ |= {SM_CHANNEL_MODEL: str(self.model), **ranked}
+        ended = self.zygote.start(arguments, environ, {}, answer.__file__).wait()
+        assert ended.code == 0, ended.stderr
+        return {file.name: file.read_text() for file in (left / ANSWERS_FOLDER).iterdir()}
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+
+@pytest.fixture
+def job(tmp_path: Path, tiny_model_dir: Path, trainings: Zygote) -> Job:
+    made = Job(tmp_path, tiny_model_dir, trainings)
+    made.checkpoints.mkdir()
+    (tmp_path / "shards").mkdir()
+    for shard in range(SHARDS):
+        rows = [{"row": shard * ROWS + row, "prompt": f"Ana: {shard} {row}?"} for row in range(ROWS)]
+        (tmp_path / "shards" / f"{shard:05}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return made
+
+
+def test_processes_divide_the_shards_and_answer_as_one_does(job: Job) -> None:
+    alone = job.answer()
+    assert len(alone) == SHARDS
+    assert (job.folder / "model" / RECORD_FILE).exists()
+    shutil.rmtree(job.checkpoints)
+    job.checkpoints.mkdir()
+    first = job.answer(RANK="0", WORLD_SIZE="2")
+    assert not (job.folder / "model" / RECORD_FILE).exists(), "the other one may not have ended"
+    second = job.answer(RANK="1", WORLD_SIZE="2")
+    assert (sorted(first), sorted(second)) == (sorted(alone)[::2], sorted(alone)[1::2])
+    assert first | second == alone
+
+
+def test_another_number_of_processes_goes_on_with_what_is_answered(job: Job) -> None:
+    job.answer(RANK="1", WORLD_SIZE="3")
+    begun = job.checkpoints / "00001.jsonl"
+    known = "".join(line.replace('summary": "', 'summary": "known ') for line in begun.open())
+    begun.write_text(known[: known.rindex("\n", 0, -1) + 9])  # the last row was cut off
+    whole = job.answer(RANK="1", WORLD_SIZE="2")["00001.jsonl"]
+    assert [json.loads(line)["row"] for line in whole.splitlines()] == list(range(ROWS, 2 * ROWS))
+    assert whole.count("known ") == ROWS - 1
+
+
+def test_a_process_without_a_shard_ends_well(job: Job) -> None:
+    assert job.answer(RANK="7", WORLD_SIZE="8") == {}
