@@ -6,7 +6,7 @@ import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -56,30 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-_ZYGOTES = {
-    "containers": ["sagemaker/test_chain.py", "sagemaker/test_batch.py"],
-    "trainings": [
-        "container_scripts/test_train.py",
-        "container_scripts/test_distributed.py",
-        "container_scripts/test_merge.py",
-        "drill/test_training.py",
-    ],
-}
-"""The fixtures of processes that take nine seconds of CPU to begin, and the files that use them."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all workers share the zygotes, which end with this process if it is the first one, and no worker."""
+    import forks
 
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Let `--dist loadfile` give the files that use the same zygote to the same worker."""
-    if config.getoption("dist") != "loadfile":
-        return None
-    from xdist.scheduler import LoadFileScheduling
-
-    scheduler = LoadFileScheduling(config, log)
-    file_of = scheduler._split_scope
-    zygotes = {f"tests/{file}": zygote for zygote, files in _ZYGOTES.items() for file in files}
-    scheduler._split_scope = lambda nodeid: zygotes.get(file_of(nodeid), file_of(nodeid))
-    return scheduler
+    if not hasattr(config, "workerinput"):
+        config.add_cleanup(forks.share())
 
 
 @pytest.fixture(scope="session")
@@ -161,23 +143,19 @@ def moto_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Zygote"]:
+def clients() -> "Zygote":
     """Starts `lorasum` with any arguments and environment, in forks of a process that has imported everything."""
-    from forks import Zygote
+    import forks
 
-    zygote = Zygote(tmp_path_factory.mktemp("clients") / "all")
-    yield zygote
-    zygote.close()
+    return forks.clients()
 
 
 @pytest.fixture(scope="session")
-def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Zygote"]:
+def trainings() -> "Zygote":
     """Runs train.py with any flags and environment, in forks of a process that has imported torch and all else."""
-    from forks import Zygote
+    import forks
 
-    zygote = Zygote(tmp_path_factory.mktemp("trainings") / "all", "training")
-    yield zygote
-    zygote.close()
+    return forks.trainings()
 
 
 @pytest.fixture

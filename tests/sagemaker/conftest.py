@@ -40,11 +40,9 @@ def make(
 
 
 @pytest.fixture(scope="session")
-def containers() -> Iterator[ContainerZygote]:
+def containers() -> ContainerZygote:
     """Starts containers that cost no imports."""
-    zygote = ContainerZygote()
-    yield zygote
-    zygote.close()
+    return ContainerZygote()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 import filecmp
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,18 +86,15 @@ def local_summary(there: Account, artifact: str, folder: Path) -> str:
 def test_two_trains_at_once_share_one_job_that_outlives_them(account: Callable[..., Account], prepared: Made) -> None:
     there = account(steps=400, made=prepared)
     both = [there.start("train", "--no-wait", "--json") for _ in range(2)]
-    codes = sorted(process.wait(200) for process in both)
+    codes = sorted(client.wait().code for client in both)
     assert codes[0] == 0
     assert list(there.jobs.values()) == ["InProgress"]
 
     following = there.start("train")
-    said = following.stderr
-    assert said
-    wait_for(lambda: "following job" in said.readline())
-    wait_for(lambda: "step" in said.readline())
-    following.send_signal(2)
-    _, errors = following.communicate(timeout=200)
-    assert (following.returncode, "goes on" in errors, "follows it again" in errors) == (130, True, True)
+    wait_for(lambda: "step" in following.said().partition("following job")[2])
+    os.kill(following.pid, signal.SIGINT)
+    left = following.wait()
+    assert (left.code, "goes on" in left.stderr, "follows it again" in left.stderr) == (130, True, True)
     assert list(there.jobs.values()) == ["InProgress"]
 
     elsewhere = account(steps=400, home="other")
@@ -104,10 +103,9 @@ def test_two_trains_at_once_share_one_job_that_outlives_them(account: Callable[.
     assert list(there.jobs.values()) == ["Stopped"]
     assert (there.job()["state"], there.job()["usd"]) == ("failed", there.billed())
 
-    again = there.start("train", "--set", "training.logging_steps=1")
-    _, errors = again.communicate(timeout=200)
-    assert again.returncode == 0, errors
-    assert "resumed" in errors
+    again = there.run("train", "--set", "training.logging_steps=1")
+    assert again.code == 0, again.stderr
+    assert "resumed" in again.stderr
     assert list(there.jobs.values()) == ["Stopped", "Completed"]
     [first, second] = there.jobs
     assert second == f"{first}-2"
@@ -210,16 +208,16 @@ def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable
     [job] = there.aws.sagemaker.jobs.values()
     wait_for(lambda: has_whole_checkpoint_in_s3(job.root / "ml" / "checkpoints"))
     job.interrupt()
-    _, errors = training.communicate(timeout=200)
-    assert training.returncode == 0, errors
-    assert "from step" in errors
+    ended = training.wait()
+    assert ended.code == 0, ended.stderr
+    assert "from step" in ended.stderr
     statuses = [move["Status"] for move in job.description["SecondaryStatusTransitions"]]
     assert statuses.count("Training") == 2
     assert "Interrupted" in statuses
     assert list(there.jobs.values()) == ["Completed"]
     assert job.description["BillableTimeInSeconds"] < job.description["TrainingTimeInSeconds"]
     assert there.job()["usd"] == there.billed()
-    assert re.search(r"billed, <?\$0\.0", errors)
+    assert re.search(r"billed, <?\$0\.0", ended.stderr)
 
 
 def has_whole_checkpoint_in_s3(folder: Path) -> bool:

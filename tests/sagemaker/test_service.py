@@ -2,6 +2,8 @@
 
 import os
 import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -227,19 +229,17 @@ def test_killed_right_after_it_created_something_it_finds_it_again(
         killed = there.start(verb)
         wait_for(partial(there.aws.calls.count, f"sagemaker {call}"))
         killed.kill()
-        killed.communicate(timeout=200)
         there.call(verb)
         assert there.aws.calls.count(f"sagemaker {call}") == 1
     killed = there.start("deploy", "--set", "deploy.serve=adapter")
     wait_for(lambda: "sagemaker UpdateEndpoint" in there.aws.calls)
     killed.kill()
-    killed.communicate(timeout=200)
     terminal, user = pty.openpty()
-    asking = there.start("teardown", stdin=user)
     os.write(terminal, b"n\n")
-    output, errors = asking.communicate(timeout=200)
-    assert (asking.returncode, output) == (1, ""), errors
-    assert "delete endpoint tiny" in errors
+    command = [sys.executable, "-m", "lorasum", "teardown", "--config", str(there.config)]
+    refused = subprocess.run(command, env=there.environ, stdin=user, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (1, ""), refused.stderr
+    assert "delete endpoint tiny" in refused.stderr
     assert there.aws.sagemaker.call("ListEndpoints", {}) != {"Endpoints": []}
     assert there.call("teardown", "--yes")["remaining"] == []
     assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forks import Ended, Zygote
+from forks import Client, Ended, Zygote
 from stand_in import StandIn
 from stand_in_jobs import Job
 
@@ -43,7 +41,7 @@ class Made:
 
 
 class Account:
-    """A user's home and config, and the account they work in. Most commands are forks that import nothing anew."""
+    """A user's home and config, and the account they work in. Commands are forks that import nothing anew."""
 
     def __init__(self, aws: StandIn, home: Path, config: Path, clients: Zygote) -> None:
         self.aws, self.home, self.config, self._clients = aws, home, config, clients
@@ -51,14 +49,11 @@ class Account:
 
     def run(self, *arguments: str) -> Ended:
         """How a command ended."""
-        return self._clients.start([*arguments, "--config", str(self.config)], self.environ, {}).wait()
+        return self.start(*arguments).wait()
 
-    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config)]
-        return subprocess.Popen(
-            command, env=self.environ, stdin=stdin, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def start(self, *arguments: str) -> Client:
+        """A command at work."""
+        return self._clients.start([*arguments, "--config", str(self.config)], self.environ, {})
 
     def call(self, *arguments: str) -> Any:
         """The --json result of a command that succeeds."""

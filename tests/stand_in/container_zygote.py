@@ -1,8 +1,8 @@
 """Forks containers from a process that has imported the libraries of the images: torch, transformers, PEFT and others.
 
-A request is one line of JSON on stdin: `command`, `environ`, `root` and `network`, as stand_in_container.start takes
-them, and `output`, the path of the pipe that stdout and stderr go to. `folder`/pid is written when it has begun, and
-`folder`/code when it has ended.
+A request is a folder, whose path is one line on stdin. Its request.json has `command`, `environ`, `root` and `network`,
+as stand_in_container.start takes them, and `output`, the path of the pipe that stdout and stderr go to. In that folder
+pid is written when it has begun, and code when it has ended.
 
 A fork has the mount namespace, the variables and the working folder of a real start, and runs the same script. Only
 libraries are shared: our own code is imported from the container's folders, by each container anew. What libraries
@@ -43,21 +43,22 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         if os.fork() == 0:
-            wait_for_container(json.loads(line), libraries)
+            wait_for_container(Path(line.rstrip("\n")), libraries)
     os._exit(0)  # taking all that was imported apart would take seconds
 
 
-def wait_for_container(request: Mapping[str, Any], libraries: frozenset[str]) -> NoReturn:
+def wait_for_container(folder: Path, libraries: frozenset[str]) -> NoReturn:
     """Fork the container, and write down how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request = json.loads((folder / "request.json").read_text())
     output = os.open(request["output"], os.O_WRONLY)
     pid = os.fork()
     if pid == 0:
         be_container(request, output, libraries)
     os.close(output)
-    write(Path(request["folder"]) / "pid", pid)
+    write(folder / "pid", pid)
     _, status = os.waitpid(pid, 0)
-    write(Path(request["folder"]) / "code", os.waitstatus_to_exitcode(status))
+    write(folder / "code", os.waitstatus_to_exitcode(status))
     os._exit(0)
 
 

@@ -1,11 +1,8 @@
 """Containers that cost no imports, in place of stand_in_container.py's. container_zygote.py is what forks them."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import stand_in_container as container
-from forks import begun
+from forks import Zygote
 
 _SECONDS = 600  # to begin; it takes a moment, but the machine may be busy
 
@@ -69,46 +66,25 @@ class ContainerZygote:
     """Starts containers whose libraries are imported once, for all of them, when the first one is started."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="stand-in-containers-")
-        self._count, self._starting = 0, threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._zygote: Zygote | None = None
+        self._beginning = threading.Lock()
 
     def start(
         self, root: Path, command: Sequence[str], environ: Mapping[str, str], network: bool = True
     ) -> ForkedContainer:
         """What stand_in_container.start does, for a command of Python and a script."""
+        with self._beginning:
+            quiet = {"TOKENIZERS_PARALLELISM": "false"}
+            self._zygote = self._zygote or Zygote("container", container.environ_of("/", quiet))
         said, output = os.pipe()
-        with self._starting:
-            process = self._process = self._process or _zygote()
-            self._count += 1
-            folder = Path(self._folder.name) / str(self._count)
-            folder.mkdir()
-            request = {
-                "command": list(command),
-                "environ": container.environ_of(root, environ),
-                "root": str(root),
-                "network": network,
-                "output": f"/proc/{os.getpid()}/fd/{output}",
-                "folder": str(folder),
-            }
-            assert process.stdin
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
+        request = {
+            "command": list(command),
+            "environ": container.environ_of(root, environ),
+            "root": str(root),
+            "network": network,
+            "output": f"/proc/{os.getpid()}/fd/{output}",
+        }
         try:
-            return ForkedContainer(folder, said)
+            return ForkedContainer(self._zygote.ask(request), said)
         finally:
             os.close(output)  # the container has it: what it says ends when it ends
-
-    def close(self) -> None:
-        """Let no more containers start."""
-        if self._process:
-            assert self._process.stdin
-            self._process.stdin.close()
-            self._process.wait(_SECONDS)
-        self._folder.cleanup()
-
-
-def _zygote() -> "subprocess.Popen[str]":
-    script = Path(__file__).with_name("container_zygote.py")
-    environ = container.environ_of("/", {"TOKENIZERS_PARALLELISM": "false"})
-    return begun([sys.executable, str(script)], environ)

@@ -1,16 +1,28 @@
-"""Starts processes that cost no imports, and tells how they ended. zygote.py is what forks them."""
+"""Starts processes that cost no imports, and tells how they ended. A zygote is what forks them: see zygote.py.
+
+All workers of pytest-xdist share the zygotes, because each takes seconds of CPU to begin. A request is a folder with
+request.json, whose path is one line in a named pipe. Pytest's first process holds the pipes open: zygotes end with it.
+"""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from filelock import FileLock
+
+_SHARED = "LORASUM_TEST_ZYGOTES"
+"""The variable with the folder of the pipes."""
+_SCRIPTS = {"client": "zygote.py", "training": "zygote.py", "container": "container_zygote.py"}
 _SECONDS = 600  # a client takes less than one and a training a few, but the machine may be busy
 
 
@@ -49,10 +61,21 @@ class Client:
             time.sleep(0.01)
         return int(pid.read_text())
 
+    def said(self) -> str:
+        """What is on its stderr so far."""
+        stderr = self.folder / "stderr"
+        return stderr.read_text(errors="replace") if stderr.exists() else ""
+
+    def kill(self) -> Ended:
+        """End it at once, if it has not ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        return self.wait()
+
     def wait(self) -> Ended:
         deadline = time.monotonic() + _SECONDS
         while not (self.folder / "code").exists():
-            assert time.monotonic() < deadline, f"it hangs: {(self.folder / 'stderr').read_text()}"
+            assert time.monotonic() < deadline, f"it hangs: {self.said()}"
             time.sleep(0.01)
         calls = self.folder / "calls"
         said = [(self.folder / name).read_text(errors="replace") for name in ("stdout", "stderr")]
@@ -62,44 +85,70 @@ class Client:
         return Ended(code, said[0], said[1], counted)
 
 
-def begun(command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
-    """A process that takes requests on stdin, after it has imported what the forks need."""
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    return process
+def share() -> Callable[[], None]:
+    """Make the pipes, for this process and those it starts. Returns what lets the zygotes end."""
+    folder = Path(tempfile.mkdtemp(prefix="lorasum-zygotes-"))
+    os.environ[_SHARED] = str(folder)
+    pipes = []
+    for program in _SCRIPTS:
+        os.mkfifo(folder / program)
+        pipes.append(os.open(folder / program, os.O_RDWR))
+
+    def end() -> None:
+        for pipe in pipes:
+            os.close(pipe)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    return end
 
 
 class Zygote:
-    """Starts processes that cost no imports: clients, or trainings (see zygote.py)."""
+    """The zygote of `program`: client, training or container. It begins when it is first needed, with `environ`."""
 
-    def __init__(self, folder: Path, program: Literal["client", "training"] = "client") -> None:
-        self._folder, self._count = folder, 0
-        folder.mkdir()
-        scripts = Path(__file__).parents[2] / "container_scripts"
-        path = os.pathsep.join([str(scripts), os.environ.get("PYTHONPATH", "")])
-        quiet = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
-        coloured = ("FORCE_COLOR", "GITHUB_ACTIONS")  # typer reads them when it is imported
-        inherited = {name: value for name, value in os.environ.items() if name not in coloured}
-        self.process = begun(
-            [sys.executable, str(Path(__file__).with_name("zygote.py")), program],
-            {**inherited, **quiet, **({"PYTHONPATH": path} if program == "training" else {})},
-        )
+    def __init__(self, program: str, environ: Mapping[str, str]) -> None:
+        self._folder = Path(os.environ[_SHARED])
+        self._requests = self._folder / program
+        ready = self._folder / f"{program}-is-ready"
+        with FileLock(self._folder / f"{program}.lock"):
+            if not ready.exists():
+                self._begin(program, environ)
+                ready.touch()
+
+    def ask(self, request: Mapping[str, Any]) -> Path:
+        """Have a process forked. Returns its folder, where the zygote writes how it fares."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        (folder / "request.json").write_text(json.dumps(request))
+        with self._requests.open("w") as pipe:
+            pipe.write(f"{folder}\n")  # at once, for it is short: other workers write too
+        return folder
 
     def start(
         self, arguments: list[str], environ: Mapping[str, str], blow: Mapping[str, object], script: str = ""
     ) -> Client:
-        self._count += 1
-        folder = self._folder / str(self._count)
-        folder.mkdir()
-        request = {"arguments": arguments, "environ": dict(environ), "folder": str(folder), "blow": dict(blow)}
-        request["script"] = script
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return Client(folder)
+        """Start a client or a training; see zygote.py."""
+        asked = {"arguments": arguments, "environ": dict(environ), "blow": dict(blow), "script": script}
+        return Client(self.ask(asked))
 
-    def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(_SECONDS)
+    def _begin(self, program: str, environ: Mapping[str, str]) -> None:
+        command = [sys.executable, str(Path(__file__).with_name(_SCRIPTS[program])), program]
+        with self._requests.open() as requests:
+            self._process = subprocess.Popen(command, stdin=requests, stdout=subprocess.PIPE, text=True, env=environ)
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "ready\n"
+
+
+def clients() -> Zygote:
+    """Starts `lorasum`."""
+    coloured = ("FORCE_COLOR", "GITHUB_ACTIONS")  # typer reads them when it is imported
+    return Zygote("client", {name: value for name, value in _environ().items() if name not in coloured})
+
+
+def trainings() -> Zygote:
+    """Runs container_scripts/train.py."""
+    path = os.pathsep.join([str(Path(__file__).parents[2] / "container_scripts"), os.environ.get("PYTHONPATH", "")])
+    return Zygote("training", _environ() | {"PYTHONPATH": path})
+
+
+def _environ() -> dict[str, str]:
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+    return {**os.environ, **quiet}

@@ -3,9 +3,9 @@
     python zygote.py client      the command line
     python zygote.py training    a training job's entry point, container_scripts/train.py
 
-A request is one line of JSON on stdin: `arguments`, `environ`, `folder`, `script`, if that is to be run instead, and
-`blow`, which strikes inside the client.
-The client's output goes to `folder`/stdout and stderr; `folder`/pid is written at its start, `folder`/code at its end.
+A request is a folder, whose path is one line on stdin. Its request.json has `arguments`, `environ`, `script`, if that
+is to be run instead, and `blow`, which strikes inside the client. The client's output goes to stdout and stderr in that
+folder while it works; pid is written at its start, and code at its end.
 """
 
 import functools
@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import runpy
+import shutil
 import signal
 import sys
 import threading
@@ -35,7 +36,7 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         if os.fork() == 0:
-            wait_for_client(program, json.loads(line))
+            wait_for_client(program, Path(line.rstrip("\n")))
     os._exit(0)  # taking all that was imported apart would take seconds
 
 
@@ -77,10 +78,10 @@ def preload_training() -> None:
     assert all((bitsandbytes, peft, AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM, train))
 
 
-def wait_for_client(program: str, request: dict[str, Any]) -> None:
+def wait_for_client(program: str, folder: Path) -> None:
     """Fork the client, and write down how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    folder = Path(request["folder"])
+    request = json.loads((folder / "request.json").read_text())
     pipes = {name: os.pipe() for name in ("stdout", "stderr")}  # not files: these may be limited
     pid = os.fork()
     if pid == 0:
@@ -98,10 +99,10 @@ def wait_for_client(program: str, request: dict[str, Any]) -> None:
 
 
 def keep(pipe: tuple[int, int], path: Path) -> None:
-    """Write what comes through a pipe to a file."""
+    """Write what comes through a pipe to a file, at once."""
     os.close(pipe[1])
-    with os.fdopen(pipe[0], "rb") as said:
-        path.write_bytes(said.read())
+    with os.fdopen(pipe[0], "rb", buffering=0) as said, path.open("wb", buffering=0) as kept:
+        shutil.copyfileobj(said, kept)
 
 
 def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list[int]) -> None:
