@@ -1,5 +1,6 @@
 """Fixtures shared by several test files: a tiny model with its tokenizer, a few chats, and an empty AWS account."""
 
+import gc
 import json
 import os
 import signal
@@ -62,6 +63,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if not hasattr(config, "workerinput"):
         config.add_cleanup(forks.share())
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what has been imported: it would look through a million objects each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +141,9 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir:
 def moto_url() -> Iterator[str]:
     """Address of a running moto server."""
     from moto.server import ThreadedMotoServer
+    from parsed_once import parse_once
 
+    parse_once()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from parsed_once import parse_once
 from stand_in_aws import ACCOUNT, KEYS, REGION, Aws, event_stream
 from stand_in_operations import Operations
 from stand_in_rules import RefusalError
@@ -56,6 +57,7 @@ class StandIn:
         self._region = region
 
     def __enter__(self) -> Self:
+        parse_once()
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 

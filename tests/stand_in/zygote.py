@@ -8,7 +8,6 @@ is to be run instead, and `blow`, which strikes inside the client. The client's 
 folder while it works; pid is written at its start, and code at its end.
 """
 
-import functools
 import gc
 import json
 import os
@@ -47,15 +46,13 @@ def preload() -> None:
     import psutil  # noqa: F401
     import transformers
     import typer.rich_utils  # noqa: F401
-    from botocore.loaders import JSONFileLoader
+    from parsed_once import parse_once
     from sagemaker.core import image_uris, resources  # noqa: F401
 
     from lorasum.cli import entry  # noqa: F401
     from lorasum.commands import deploy, evaluate, predict, prepare, run, status, teardown, train  # noqa: F401
 
-    # Parsing botocore's descriptions of its services is half of what a short client costs.
-    parsed = functools.cache(JSONFileLoader().load_file)
-    JSONFileLoader.load_file = lambda loader, path: parsed(path)
+    parse_once()
     session = boto3.session.Session(region_name="us-east-1")
     for service in _SERVICES:
         session.client(service)
