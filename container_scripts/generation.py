@@ -1,17 +1,13 @@
-"""Generates the completions of many prompts, in batches that fit into memory: while serving, and while training.
+"""A model that completes prompts, and texts as its tokens. scheduling.py says which prompts it completes together.
 
-The prompts of a batch are padded on the left, so that all completions start in one column, and keys and values of
-earlier tokens are kept. Long prompts are read in pieces. None of this must change an answer: sharing.py finds out what
-the model allows. Needs torch and transformers only.
+Needs torch and transformers only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rows import Row, TooLargeError
-from scheduling import Scheduler
 from sharing import Sharing, try_sharing
 
 _CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
@@ -56,49 +52,6 @@ class Generator:
     def sharing(self) -> Sharing:
         """What the model can share, which is tried out at the first call."""
         return try_sharing(self.model, self.pad_token_id)
-
-    def complete(
-        self,
-        prompts: Sequence[Sequence[int]],
-        new_tokens: int,
-        nobody_waits: Callable[[], bool],
-        **sampling: Any,
-    ) -> list[list[int]]:
-        """New token ids of each prompt, up to its EOS. The caller turns gradients off.
-
-        Args:
-            prompts: token ids; none is empty.
-            new_tokens: most tokens that are generated for each.
-            nobody_waits: asked before every token; generating ends where it says so.
-            sampling: further arguments of transformers' `generate`.
-
-        Raises:
-            AbandonedError: nobody waits.
-            BrokenModelError: the logits are not finite.
-            TooLargeError: a prompt does not fit in GPU memory.
-        """
-        rows = [Row(prompt, new_tokens, sampling, nobody_waits) for prompt in prompts]
-        self.fill(rows)
-        check(rows)
-        return [row.completion for row in rows]
-
-    def fill(self, rows: Sequence[Row]) -> None:
-        """Complete rows, from the shortest prompt to the longest, because shorter ones are padded to the longest.
-
-        What goes wrong with one is its `error`. The caller turns gradients off.
-        """
-        scheduler = Scheduler(self)
-        scheduler.add(sorted(rows, key=lambda row: len(row.prompt)))
-        scheduler.run()
-
-
-def check(rows: Sequence[Row]) -> None:
-    """Raise the error of the first row that has one, which then names the row's place."""
-    for place, row in enumerate(rows):
-        if isinstance(row.error, TooLargeError):
-            raise TooLargeError(place)
-        if row.error:
-            raise row.error
 
 
 def encode(tokenizer: Any, prompt: str, eos_token_ids: Sequence[int]) -> list[int]:

@@ -20,11 +20,11 @@ from typing import Any
 
 from adapters import named_adapters, peft_name, with_adapters
 from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
-from generation import Generator, check, decode, encode
+from generation import Generator, decode, encode
 from gpu import gpu_fault, serving_dtype
 from request import Request, RequestError, read_request
 from rows import AbandonedError, Row, TooLargeError
-from scheduling import Scheduler
+from scheduling import Scheduler, check, fill
 
 __all__ = [
     "AbandonedError", "answer_each", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn", "predict_fn",
@@ -162,7 +162,7 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
     deadline = time.monotonic() + _ANSWER_WITHIN
     rows = rows_of(data, model, _nobody_waits or (lambda: time.monotonic() > deadline))
     with torch.inference_mode():
-        model.generator.fill(rows)
+        fill(model.generator, rows)
     return answers_of(rows, model)
 
 

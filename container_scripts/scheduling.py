@@ -1,4 +1,10 @@
-"""Decides which prompts are generated together, and when: continuous batching.
+"""Generates the completions of many prompts, in batches that fit into memory: while serving, and while training.
+
+The prompts of a batch are padded on the left, so that all completions start in one column, and keys and values of
+earlier tokens are kept. Long prompts are read in pieces. None of this must change an answer: sharing.py finds out what
+the model allows.
+
+Which prompts are generated together, and when, is continuous batching.
 
 Prompts may arrive at any time. Those that wait join the running batch between two of its tokens, as many as fit into
 memory, and finished ones leave it at once. They are taken in the order of their arrival. A prompt that cannot join,
@@ -10,22 +16,66 @@ Where a model's cache is more than keys and values of all tokens, nobody can joi
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import batching
 from batching import PIECE
+from generation import Generator
 from rows import AbandonedError, Batch, BrokenModelError, Row, TooLargeError
 
-if TYPE_CHECKING:
-    from generation import Generator
-
 _log = logging.getLogger(__name__)
+
+
+def complete(
+    generator: Generator,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    nobody_waits: Callable[[], bool],
+    **sampling: Any,
+) -> list[list[int]]:
+    """New token ids of each prompt, up to its EOS. The caller turns gradients off.
+
+    Args:
+        generator: the model that completes them.
+        prompts: token ids; none is empty.
+        new_tokens: most tokens that are generated for each.
+        nobody_waits: asked before every token; generating ends where it says so.
+        sampling: further arguments of transformers' `generate`.
+
+    Raises:
+        AbandonedError: nobody waits.
+        BrokenModelError: the logits are not finite.
+        TooLargeError: a prompt does not fit in GPU memory.
+    """
+    rows = [Row(prompt, new_tokens, sampling, nobody_waits) for prompt in prompts]
+    fill(generator, rows)
+    check(rows)
+    return [row.completion for row in rows]
+
+
+def fill(generator: Generator, rows: Sequence[Row]) -> None:
+    """Complete rows, from the shortest prompt to the longest, because shorter ones are padded to the longest.
+
+    What goes wrong with one is its `error`. The caller turns gradients off.
+    """
+    scheduler = Scheduler(generator)
+    scheduler.add(sorted(rows, key=lambda row: len(row.prompt)))
+    scheduler.run()
+
+
+def check(rows: Sequence[Row]) -> None:
+    """Raise the error of the first row that has one, which then names the row's place."""
+    for place, row in enumerate(rows):
+        if isinstance(row.error, TooLargeError):
+            raise TooLargeError(place)
+        if row.error:
+            raise row.error
 
 
 class Scheduler:
     """Completes rows with one generator. `add` may be called in any thread, and `run` in one at a time."""
 
-    def __init__(self, generator: "Generator") -> None:
+    def __init__(self, generator: Generator) -> None:
         self._generator = generator
         self._waiting: deque[Row] = deque()
         self._room = 0  # bytes for a batch

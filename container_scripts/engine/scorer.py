@@ -24,6 +24,7 @@ from engine.routes import RoutedLoss
 from generation import Generator, decode, encode
 from rouge import best_rouge
 from rows import AbandonedError, BrokenModelError, TooLargeError
+from scheduling import complete
 from words import Words
 
 _log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Scorer:
             return {}
         try:
             with self.loss.generating():
-                found = self.generator.complete(list(asked.values()), self.new_tokens, is_stopped, do_sample=False)
+                found = complete(self.generator, list(asked.values()), self.new_tokens, is_stopped, do_sample=False)
         except AbandonedError:
             return None
         except BrokenModelError as error:

@@ -17,7 +17,7 @@ import scheduling
 from lorasum import paths
 from request import RequestError
 from rows import AbandonedError, BrokenModelError, Row
-from scheduling import Scheduler
+from scheduling import Scheduler, complete
 from sharing import Sharing
 
 
@@ -49,7 +49,7 @@ def test_no_more_prompts_are_generated_together_than_fit(
         return generate(**given)
 
     monkeypatch.setattr(served.model, "generate", watched)
-    answers = served.generator.complete([[7] * length for length in lengths], 3, lambda: False, do_sample=False)
+    answers = complete(served.generator, [[7] * length for length in lengths], 3, lambda: False, do_sample=False)
     assert len(answers) == len(lengths)
     for batch in batches:
         row = batching.row_bytes(max(batch), 0, served.model, served.generator.sharing)
@@ -94,8 +94,8 @@ def test_prompts_are_read_with_others_of_about_their_length(
     served: inference.Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = [[5 + length] * length for length in (3, 60, 4, 30, 5, 31, 2)]
-    complete, generate, read = served.generator.complete, served.model.generate, []
-    alone = [complete([ids], 4, lambda: False, do_sample=False)[0] for ids in prompts]
+    generator, generate, read = served.generator, served.model.generate, []
+    alone = [complete(generator, [ids], 4, lambda: False, do_sample=False)[0] for ids in prompts]
 
     def watched(**given: Any) -> Any:
         if "past_key_values" not in given:
@@ -104,7 +104,7 @@ def test_prompts_are_read_with_others_of_about_their_length(
 
     monkeypatch.setattr(served.model, "generate", watched)
     monkeypatch.setitem(batching._PASS, "cpu", 64)
-    assert complete(prompts, 4, lambda: False, do_sample=False) == alone
+    assert complete(generator, prompts, 4, lambda: False, do_sample=False) == alone
     assert read == [(4, 5), (2, 31), (1, 60)]
 
 
@@ -120,7 +120,7 @@ def test_a_prompt_joins_others_between_two_tokens_and_no_answer_changes(
     prompts = [[draw.randrange(4, 500) for _ in range(draw.randrange(1, 40))] for _ in range(12)]
     limits = [draw.randrange(1, 20) for _ in prompts]
     alone = [
-        generator.complete([ids], most, lambda: False, do_sample=False)[0]
+        complete(generator, [ids], most, lambda: False, do_sample=False)[0]
         for ids, most in zip(prompts, limits, strict=True)
     ]
     rows = [Row(ids, most, {"do_sample": False}, lambda: False) for ids, most in zip(prompts, limits, strict=True)]

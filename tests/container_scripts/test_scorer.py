@@ -23,6 +23,7 @@ from engine.packed_loss import PackedLoss
 from engine.scorer import Scorer, make_scorer
 from generation import Generator
 from lora_targets import resolve_targets
+from scheduling import complete
 
 sigterm = pytest.fixture(autouse=True)(sigterm_as_before)
 
@@ -132,10 +133,10 @@ def test_a_resume_is_exact_where_summaries_are_generated(
 def test_sigterm_ends_generating_and_the_evaluation_is_repeated(
     tmp_path: Path, scored: Callable[..., Training], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete, asked, rows = Generator.complete, 0, 0
+    asked = rows = 0
 
     def stopped_at_the_third_token(
-        self: Generator, prompts: Any, new_tokens: int, nobody_waits: Callable[[], bool], **sampling: Any
+        generator: Generator, prompts: Any, new_tokens: int, nobody_waits: Callable[[], bool], **sampling: Any
     ) -> Any:
         def asking() -> bool:
             nonlocal asked
@@ -146,11 +147,11 @@ def test_sigterm_ends_generating_and_the_evaluation_is_repeated(
 
         nonlocal rows
         rows = len(prompts)
-        return complete(self, prompts, new_tokens, asking, **sampling)
+        return complete(generator, prompts, new_tokens, asking, **sampling)
 
     stopped = scored(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Generator, "complete", stopped_at_the_third_token)
+        patch.setattr("engine.scorer.complete", stopped_at_the_third_token)
         with pytest.raises(SystemExit):
             stopped.run()
     assert asked <= 3 + rows, "each row is asked once more, and no further token is generated"
