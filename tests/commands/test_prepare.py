@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Zygote
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -543,7 +544,6 @@ def test_too_long_examples_of_both_splits_are_told_at_once(make_config: Callable
 
 KILLED = """
 import os, signal, sys
-import datasets, transformers
 from lorasum.config.schema import Config
 from lorasum.ledger import Ledger
 from lorasum.reporting import Silent
@@ -551,6 +551,7 @@ from lorasum.commands.prepare import prepare
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.context import RunContext
 
+config, at = Config.model_validate_json(sys.argv[1]), int(sys.argv[2])
 calls = 0
 names = ("os.rename", "os.replace", "os.remove", "os.mkdir", "shutil.rmtree")
 
@@ -561,40 +562,34 @@ def count(event, arguments):
         if calls == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-for line in sys.stdin:
-    at = int(line)
-    if os.fork() == 0:
-        sys.addaudithook(count)
-        prepare(RunContext(Config.model_validate_json(sys.argv[1]), LocalBackend, Ledger(), Silent()))
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+sys.addaudithook(count)
+prepare(RunContext(config, LocalBackend, Ledger(), Silent()))
 """
-"""Prepares once for each number that it reads, in a fork that is killed at the call of that number."""
+"""Prepares, and is killed at a call of the number that it is given."""
 
 
 @pytest.mark.slow
-def test_a_prepare_killed_anywhere_is_made_good_by_the_next(make_config: Callable[..., Config], chats: Path) -> None:
+def test_a_prepare_killed_anywhere_is_made_good_by_the_next(
+    make_config: Callable[..., Config], chats: Path, tmp_path: Path, home: Path, clients: Zygote
+) -> None:
     replace_line(chats / "train.jsonl", 2, b'{"dialogue": "A: hi", "summary": ""}')
     config = make_config(max_bad_rows=1)
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
     at, killed = 0, True
-    command = [sys.executable, "-c", KILLED, config.model_dump_json()]
-    environ = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
-    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forks:
-        assert forks.stdin
-        assert forks.stdout
-        while killed and at < 60:
-            at += 1 if at < 8 else 3
-            shutil.rmtree(paths.home(), ignore_errors=True)
-            print(at, file=forks.stdin, flush=True)
-            ended = int(forks.stdout.readline())
-            assert ended in (0, -signal.SIGKILL), at
-            killed = ended != 0
-            result = run(config)
-            assert Path(str(result.report)).read_text("utf-8").count("<svg") == 2, at
-            rejected = Path(str(result.rejected)).read_text("utf-8").splitlines()
-            assert [json.loads(line)["where"] for line in rejected] == ["train.jsonl:2"], at
-            left = [path for path in paths.home().rglob("*") if path.name.endswith((".part", ".partial"))]
-            assert left == [], at
+    while killed and at < 60:
+        at += 1 if at < 8 else 3
+        shutil.rmtree(home, ignore_errors=True)
+        asked = [config.model_dump_json(), str(at)]
+        ended = clients.start(asked, {"LORASUM_HOME": str(home)}, {}, str(script)).wait()
+        assert ended.code in (0, -signal.SIGKILL), ended.stderr
+        killed = ended.code != 0
+        result = run(config)
+        assert Path(str(result.report)).read_text("utf-8").count("<svg") == 2, at
+        rejected = Path(str(result.rejected)).read_text("utf-8").splitlines()
+        assert [json.loads(line)["where"] for line in rejected] == ["train.jsonl:2"], at
+        left = [path for path in home.rglob("*") if path.name.endswith((".part", ".partial"))]
+        assert left == [], at
     assert at > 8, "it was killed at no point"
     assert not killed, "the last one ran to its end"
 
