@@ -4,8 +4,9 @@ A request is a folder, whose path is one line on stdin. Its request.json has `co
 as stand_in_container.start takes them, and `output`, the path of the pipe that stdout and stderr go to. In that folder
 pid is written when it has begun, and code when it has ended.
 
-A fork has the mount namespace, the variables and the working folder of a real start, and runs the same script. Only
-libraries are shared: our own code is imported from the container's folders, by each container anew. What libraries
+A fork has the mount namespace, the variables and the working folder of a real start, and runs the same script. So have
+the scripts that it starts, which are a job's processes. Only libraries are shared: our own code is imported from the
+container's folders, by each process anew. What libraries
 read from variables while they are imported is as in the zygote, so at least one job and one endpoint of the suite are
 started for real.
 """
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,8 +91,24 @@ def be_container(request: Mapping[str, Any], output: int, libraries: frozenset[s
         sys.path[:] = [str(Path(sys.argv[0]).parent), *_PATH]
         os._exit(status_of(sys.argv[0]))
 
+    class Popen(subprocess.Popen[Any]):
+        """A child that runs a script of Python without importing the libraries anew, or any other command."""
+
+        def __init__(self, args: Sequence[str], **more: Any) -> None:
+            if args[0] == sys.executable and args[1].endswith(".py"):
+                more["preexec_fn"] = partial(be_child, args, more.get("env") or os.environ)
+            super().__init__(args, **more)
+
+    def be_child(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+        """What happens to files, signals and threads when a process begins, and then what it runs."""
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        torch.set_num_threads(1)
+        become(sys.executable, command, environ)
+
     enter(request["root"], request["network"])
     os.execve = become  # type: ignore[assignment]
+    subprocess.Popen = Popen  # type: ignore[assignment,misc]
     become(sys.executable, request["command"], request["environ"])
 
 
