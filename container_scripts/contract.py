@@ -166,14 +166,12 @@ def plain_text(text: str, control_tokens: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What memory_plan.py tells before anything is started. Sizes in bytes, as in StartEvent.
+    """The memory of a training on one GPU, or on this machine. Sizes in bytes, as in StartEvent.
 
     Attributes:
-        card: which of the cards it is about, from 0; -1 if the training fits into none of them.
-        refusal: why it does not fit into the first one, and what to do, a line each; empty if it does.
+        refusal: why it does not fit, and what to do, a line each; empty if it does. Then the sizes are known.
     """
 
-    card: int
     memory_bytes: int
     memory_parts: Mapping[str, int]
     memory_free_bytes: int
@@ -181,6 +179,33 @@ class MemoryPlan:
     layers: int
     packs_at_once: int
     refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What memory_plan.py tells of a training before anything is started. Sizes in bytes.
+
+    Attributes:
+        cards: the memory on each card that was asked about, in their order; without any, on this machine.
+        process_bytes: main memory of each training process with its tensors on a GPU; 0 on a CPU: `cards` has it.
+        merge_bytes: main memory that the merge of the largest weight takes.
+        base_bytes: the base model's weights on the disk.
+        merged_bytes: the merged model's.
+        checkpoint_bytes: all checkpoints that are kept at once, and the adapter.
+    """
+
+    cards: tuple[MemoryPlan, ...]
+    process_bytes: int
+    merge_bytes: int
+    base_bytes: int
+    merged_bytes: int
+    checkpoint_bytes: int
+
+    @classmethod
+    def read(cls, line: str) -> "Needs":
+        """What a line of its output says."""
+        told = json.loads(line)
+        return cls(**told | {"cards": tuple(MemoryPlan(**card) for card in told["cards"])})
 
 
 @dataclass(frozen=True, slots=True)

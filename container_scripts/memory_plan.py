@@ -1,38 +1,54 @@
-"""Tells what a training would need of memory, as one line of JSON. Nothing is started, and no weight is read.
+"""Tells what a training would need of memory and disk, as one line of JSON. Nothing is started, and no weight is read.
 
-Flags and folders are those of train.py. CARDS lists the free bytes of GPUs, the one that is meant first: the plan is
-that of the first into which the training fits. An empty list is this machine.
+Flags and folders are those of train.py. CARDS lists the free bytes of the GPUs to plan for; an empty list is this
+machine.
 """
 
 import json
+import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from contract import CARDS, EXAMPLE_LENGTHS, MANIFEST_FILE, PROCESSES, PROMPT_LENGTHS, MemoryPlan, read_manifest
+from contract import CARDS, EXAMPLE_LENGTHS, MANIFEST_FILE, PROCESSES, PROMPT_LENGTHS, MemoryPlan, Needs, read_manifest
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError
 from loading import look_before_download
 
+if TYPE_CHECKING:
+    from engine.memory import Plan
+
+_CHECKPOINTS = 3  # the two that are kept, and one that is being written
+_CHECKPOINT = 12  # bytes per trained parameter, all float32: value and two moments of AdamW
+_MERGING = 3  # copies of the largest weight in float32 while it is merged: read, its update, their sum
+
 
 def main() -> int:
-    """Print the plan. Returns 0."""
+    """Print what is needed. Returns 0; or 1 if that cannot be told, after saying why on stderr."""
     arguments, folders = parse_arguments(sys.argv[1:]), read_folders(os.environ)
-    print(json.dumps(asdict(planned(arguments, folders, json.loads(os.environ[CARDS]), int(os.environ[PROCESSES])))))
+    try:
+        needs = planned(arguments, folders, json.loads(os.environ[CARDS]), int(os.environ[PROCESSES]))
+    except TrainingError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    print(json.dumps(asdict(needs)))
     return 0
 
 
-def planned(arguments: Arguments, folders: Folders, cards: list[int], processes: int) -> MemoryPlan:
-    """The plan of a training on one of `cards`, or on this machine if there are none."""
+def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], processes: int) -> Needs:
+    """What a training needs on each of `cards`, or on this machine if there are none."""
     import torch
 
     from engine import memory, model, process_memory
     from engine.batches import load_split
+    from lora_targets import target_experts, target_layers
 
     splits = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     base = model.fetch_description(arguments, folders.base_model)
     facts = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
-    _, targets = look_before_download(base, arguments, facts, splits)
+    outline, targets = look_before_download(base, arguments, facts, splits)
     lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])
     here = model.pick_device()
     if cards:  # all cards but the oldest multiply bf16
@@ -40,17 +56,45 @@ def planned(arguments: Arguments, folders: Folders, cards: list[int], processes:
     else:
         dtype, _ = model.pick_dtype(arguments.compute_dtype, here)
     kind = "cuda" if cards else here.type
-    refusal = ""
-    for card, free in enumerate(cards or [memory.free_bytes(here)]):
+
+    def on(free: int) -> MemoryPlan:
         try:
-            plan = memory.plan_memory(base, arguments, targets, lengths, dtype, free, processes, kind)
+            return _told(memory.plan_memory(base, arguments, targets, lengths, dtype, free, processes, kind), kind)
         except TrainingError as error:
-            refusal = refusal or f"{error.message}\n{error.hint}"
-            continue
-        parts, room = process_memory.process_parts(plan.memory, kind), process_memory.process_room(free, kind)
-        layers, packs = (plan.recomputed_layers, plan.layers), plan.arguments.per_device_batch_size
-        return MemoryPlan(card, sum(parts.values()), parts, room, *layers, packs, refusal)
-    return MemoryPlan(-1, 0, {}, 0, 0, 0, 0, refusal)
+            room = process_memory.process_room(free, kind)
+            return MemoryPlan(0, {}, room, 0, 0, 0, f"{error.message}\n{error.hint}")
+
+    plans = tuple(map(on, cards or [memory.free_bytes(here)]))
+    weights = [layer.weight.numel() for layer in target_layers(outline, targets).values()]
+    weights += [stacked.numel() for stacked in target_experts(outline, targets).values()]
+    adapter = next((plan.memory_parts["adapter"] for plan in plans if not plan.refusal), 0) // memory.ADAM
+    stored, merged = _weight_bytes(outline, arguments.merge_dtype)
+    return Needs(
+        cards=plans,
+        process_bytes=process_memory.host_bytes(kind),
+        merge_bytes=_MERGING * torch.float32.itemsize * max(weights),
+        base_bytes=stored,
+        merged_bytes=merged,
+        checkpoint_bytes=adapter * (_CHECKPOINTS * _CHECKPOINT + torch.float32.itemsize),
+    )
+
+
+def _told(plan: "Plan", kind: str) -> MemoryPlan:
+    from engine import process_memory
+
+    parts, room = process_memory.process_parts(plan.memory, kind), process_memory.process_room(plan.free, kind)
+    layers = plan.recomputed_layers, plan.layers
+    return MemoryPlan(sum(parts.values()), parts, room, *layers, plan.arguments.per_device_batch_size)
+
+
+def _weight_bytes(outline: Any, merge_dtype: str) -> tuple[int, int]:
+    """Bytes of the base model's files, in the type that its config names, and of the merged model's."""
+    import torch
+
+    dtype = outline.config.dtype or torch.float32
+    count = sum(math.prod(p.shape) for p in {id(p): p for p in outline.parameters()}.values())
+    merged = dtype if merge_dtype == "auto" else getattr(torch, merge_dtype)
+    return count * dtype.itemsize, count * merged.itemsize
 
 
 if __name__ == "__main__":

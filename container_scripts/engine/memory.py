@@ -23,7 +23,7 @@ import heapq
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ _HOPELESS = 1.1  # refuse above this share of the free memory: the estimate's er
 _ROW_SCALES = 8  # bytes per row of an int8 weight: bitsandbytes' absmax and our scale, float32 each
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # per weight, with double-quantized scales: QLoRA (Dettmers et al. 2023)
 ROOM = 2  # a process on a CPU may hold up to twice its tensors
-_ADAM = 16  # bytes per trained parameter, all float32: value, gradient, two moments
+ADAM = 16  # bytes per trained parameter, all float32: value, gradient, two moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def plan_memory(
 
     def needed(size: int, recompute_all: bool) -> tuple[Memory, int]:
         lengths, rows = _tokens_and_rows(largest[:size], arguments.loss_on)
-        return estimate(base, arguments, targets, lengths, rows, dtype, recompute_all, device)
+        return _estimated(base, arguments, tuple(targets), tuple(lengths), rows, dtype, recompute_all, device)
 
     always, room = arguments.gradient_checkpointing == "true", free * _USABLE
     size, memory, layers = _first_that_fits(sizes, partial(needed, recompute_all=always), room)
@@ -233,12 +233,15 @@ def estimate(
     in_head = _head_bytes(outline, counted.plain_head, rows, rows if leaves_out else sum(lengths), dtype, chunk)
     memory = Memory(
         weights=weights,
-        adapter=_ADAM * counted.adapter_parameters,
+        adapter=ADAM * counted.adapter_parameters,
         activations=counted.bytes,
         head=in_head,
         workspace=largest_weight + sums + 2 * counted.largest + max(counted.one_layer - in_head, 0),
     )
     return memory, counted.layers
+
+
+_estimated = lru_cache(64)(estimate)  # cards of several sizes are planned for: the forward pass is that of all
 
 
 def _sum_bytes(model: Any, arguments: Arguments, targets: Sequence[str], dtype: torch.dtype) -> int:

@@ -11,6 +11,7 @@ from engine.memory import ROOM, Memory
 
 _KEPT = 0.44  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
 _LIBRARIES = 570 << 20  # bytes of a process with torch, transformers, PEFT and bitsandbytes, and no model
+_WITH_CUDA = 4 << 30  # bytes of main memory that are set aside for such a process with CUDA's libraries: not measured
 
 
 def process_parts(memory: Memory, device: str) -> dict[str, int]:
@@ -22,6 +23,11 @@ def process_parts(memory: Memory, device: str) -> dict[str, int]:
 def process_room(free: int, device: str) -> int:
     """What there is for these bytes, where `free` is there for tensors."""
     return free * ROOM + _LIBRARIES if device == "cpu" else free
+
+
+def host_bytes(device: str) -> int:
+    """Main memory of a training process beside its tensors; 0 on a CPU, where it is one of `process_parts`."""
+    return 0 if device == "cpu" else _WITH_CUDA
 
 
 def give_back() -> None:

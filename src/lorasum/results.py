@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from lorasum.backends.records import Check
+from lorasum.backends.records import Check, Room
 from lorasum.contract import MemoryPlan
 from lorasum.data.records import Look, Manifest
 from lorasum.resources import Resource, ResourceState, details, kind_of
@@ -124,6 +124,39 @@ class DeployPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceOption:
+    """An instance type that a run could take.
+
+    Attributes:
+        gpu_bytes: free on each GPU before a model is loaded; 0 if it is not known, as with `host_bytes`.
+        host_bytes: main memory that a job may use.
+        disk_bytes: its own disks, or the volume of the config.
+        trains: whether the config has the training on it, and `serves` the endpoint.
+        fits: whether the training fits; None if that is unknown. If not, it is short of `GPU`, `RAM` or `disk`.
+        usd_per_hour: of the training job, with all of its instances; None if it is unknown.
+        seconds: that the job takes as an earlier one on this type has measured; None if none has.
+        usd: of the job in that time.
+        endpoint_usd_per_hour: of one instance of an endpoint.
+    """
+
+    instance_type: str
+    gpus: int
+    gpu_bytes: int
+    host_bytes: int
+    disk_bytes: int
+    trains: bool
+    serves: bool
+    fits: bool | None
+    short_of: str
+    usd_per_hour: float | None
+    seconds: float | None
+    usd: float | None
+    endpoint_usd_per_hour: float | None
+    endpoint_usd_per_day: float | None
+    endpoint_usd_in_30_days: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanResult:
     """What `plan` found out before anything costs money.
 
@@ -132,9 +165,15 @@ class PlanResult:
         tokens: that all steps see; three epochs see each token three times.
         seconds: that the steps take at the speed of the job named by `seconds_from`; None if no such job was measured.
         usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
+        spot_least_usd_per_hour: the price less the 90% that AWS names as the most that spot saves. It publishes no
+            prices of SageMaker's spot instances. None if there is no spot.
         longest_seconds: after which the job is stopped; None if nothing stops it.
         endpoint_usd_per_hour: price of one instance of the endpoint.
-        memory: what the training needs; None where nobody here can tell.
+        memory: what the training needs of its GPU, or of this machine; None where it does not fit or is unknown.
+        memory_unknown: why nobody here can tell; empty if it is known.
+        host: main memory of an instance; None where it is that of `memory`, or unknown.
+        disk: of an instance, or of this machine; None where it is unknown.
+        instances: types to choose from, the smallest GPU first; none on this machine.
     """
 
     run: str
@@ -146,10 +185,15 @@ class PlanResult:
     seconds: float | None
     seconds_from: str
     usd_per_hour: float | None
+    spot_least_usd_per_hour: float | None
     longest_seconds: int | None
     endpoint_usd_per_hour: float | None
     checks: tuple[Check, ...]
     memory: MemoryPlan | None = None
+    memory_unknown: str = ""
+    host: Room | None = None
+    disk: Room | None = None
+    instances: tuple[InstanceOption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,9 @@ class InMemoryBackend:
     def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
         return self.price
 
+    def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
+        return self.price
+
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         return self.checks
 

@@ -1,33 +1,29 @@
 """plan: what a run takes and costs before anything is started; what nobody has measured or listed is unknown."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from memory_backend import DONE, STEP, InMemoryBackend, context
+from memory_backend import DONE, STEP, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import Check, JobState
 from lorasum.commands.plan import plan
 from lorasum.commands.train import to_be_spent, train
 from lorasum.config.instances import peak_of
 from lorasum.config.schema import Config, TrainingConfig
-from lorasum.contract import MemoryPlan
+from lorasum.contract import MemoryPlan, Needs
 from lorasum.data.records import SplitStats
 from lorasum.errors import LorasumError, ModelError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.estimates import Speed, Workload, band_of, seconds_of
-from lorasum.lifecycle.memory import fit
+from lorasum.lifecycle.hardware import Hardware
 
 Configured = Callable[..., Config]
 SPLIT = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example=60, fill=0.9)
-
-
-@pytest.fixture(autouse=True)
-def no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These datasets hold no packs to estimate memory of."""
-    monkeypatch.setattr("lorasum.commands.plan.memory_of", lambda config, spec: None)
 
 
 @pytest.fixture
@@ -95,15 +91,120 @@ def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
     assert found.checks == tuple(backend.checks)
 
 
-def test_a_card_that_is_too_small_is_told_with_one_that_is_not(make_config: Configured) -> None:
+def needs_of(config: Config, gib: float, disk: int = 10**9, process: int = 4 << 30) -> Needs:
+    """A training that needs so many GiB of its GPU, as memory_plan.py tells it of each card of the config."""
+
+    def on(card: int) -> MemoryPlan:
+        if card < gib:
+            return MemoryPlan(0, {}, card << 30, 0, 0, 0, f"this training needs {gib} GiB\nlower data.max_length")
+        return MemoryPlan(round(gib * 2**30), {}, card << 30, 0, 32, 1)
+
+    return Needs(tuple(map(on, Hardware.of(config).cards)), process, 2**20, disk, disk, disk)
+
+
+@pytest.fixture
+def tell(monkeypatch: pytest.MonkeyPatch) -> Callable[[Needs], None]:
+    """Sets what memory_plan.py tells."""
+    return lambda needs: monkeypatch.setattr("lorasum.lifecycle.needs._tell", lambda flags, variables: needs)
+
+
+@pytest.mark.usefixtures("packed")
+def test_each_instance_type_is_shown_with_what_fits_and_costs(
+    make_config: Configured, ledger: Ledger, tell: Callable[[Needs], None]
+) -> None:
+    backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
+    backend.price, backend.events = 2.0, [STEP, replace(DONE, tokens_per_second=4.0)]
     config = make_config(backend="sagemaker")
-    refusal = "this training needs 30.00 GiB, and 21.00 GiB are free\nlower data.max_length"
-    problem = fit(config, MemoryPlan(1, 30 << 30, {}, 43 << 30, 0, 32, 1, refusal))
-    assert (problem.ok, problem.found) == (False, "this training needs 30.00 GiB, and 21.00 GiB are free")
-    assert problem.fix == "lower data.max_length; or train on an ml.g6e.xlarge, into which it fits"
-    assert fit(config, MemoryPlan(-1, 0, {}, 0, 0, 0, 0, refusal)).fix == "lower data.max_length"
-    fits = fit(config, MemoryPlan(0, 10 << 30, {}, 21 << 30, 0, 32, 1))
-    assert (fits.ok, fits.found) == (True, "it fits into the 21.0 GiB of ml.g5.2xlarge")
+    tell(needs_of(config, 20.0))
+    train(context(make_config(backend="sagemaker", lora={"r": 2}), backend, ledger))
+    made = plan(context(config, backend, ledger))
+    options = {option.instance_type: option for option in made.instances}
+    assert list(options)[:3] == ["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6.xlarge"], "the smallest GPU first"
+    assert {name for name, one in options.items() if one.trains or one.serves} == {"ml.g5.2xlarge", "ml.g5.4xlarge"}
+    assert {name for name, one in options.items() if not one.fits} == {"ml.g4dn.xlarge"}
+    assert options["ml.g4dn.xlarge"].short_of == "GPU"
+    own = options["ml.g5.2xlarge"]
+    assert (own.gpus, own.gpu_bytes >> 30, own.seconds) == (1, 21, 3000.0)
+    assert own.usd == pytest.approx(2 * 3000 / 3600)
+    assert (own.endpoint_usd_per_day, own.endpoint_usd_in_30_days) == (48.0, 1440.0)
+    assert made.spot_least_usd_per_hour == pytest.approx(0.2)
+    assert made.host
+    assert made.host.there_bytes == 29 << 30
+    assert made.disk
+    assert (made.disk.needed_bytes, made.disk.there_bytes) == (3 * 10**9, 450 * 10**9)
+    assert [check.what for check in made.checks if check.ok] == ["credentials", "memory", "main memory", "disk"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "needs", "short_of", "said", "fix"),
+    [
+        ({}, {"gib": 30.0}, "GPU", "this training needs 30.0 GiB", "train on an ml.g6e.xlarge, into which it fits"),
+        ({}, {"gib": 500.0}, "GPU", "this training needs 500.0 GiB", "lower data.max_length"),
+        ({}, {"gib": 1.0, "process": 40 << 30}, "RAM", "there are 29 GiB of ml.g5.2xlarge", "ml.g5.4xlarge"),
+        ({}, {"gib": 1.0, "disk": 200 * 10**9}, "disk", "600.0 GB, and there are 450 GB", "a larger size"),
+        (
+            {"training_instance_type": "ml.p3.2xlarge", "volume_size_gb": 30},
+            {"gib": 1.0, "disk": 20 * 10**9}, "disk", "60.0 GB, and there are 30 GB", "volume_size_gb to 60 or more",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("packed")
+def test_a_job_that_does_not_fit_is_refused_before_it_is_paid_for(
+    make_config: Configured,
+    ledger: Ledger,
+    tell: Callable[[Needs], None],
+    settings: dict[str, object],
+    needs: dict[str, Any],
+    short_of: str,
+    said: str,
+    fix: str,
+) -> None:
+    backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
+    backend.price = 2.0
+    config = make_config(backend="sagemaker", sagemaker=settings)
+    tell(needs_of(config, **needs))
+    run = context(config, backend, ledger)
+    [problem] = [check for check in plan(run).checks if not check.ok]
+    assert said in problem.found
+    assert fix in problem.fix
+    own = config.sagemaker.training_instance_type
+    assert [one.short_of for one in plan(run).instances if one.instance_type == own] == [short_of]
+    for start in (to_be_spent, train):
+        with pytest.raises(LorasumError, match=re.escape(said)) as refused:
+            start(run)
+        assert fix in refused.value.hint
+    assert "start_training" not in backend.calls
+
+
+@pytest.mark.usefixtures("packed")
+def test_a_job_is_started_where_nobody_can_tell_what_it_needs(make_config: Configured, ledger: Ledger) -> None:
+    backend, told = InMemoryBackend("sagemaker", stops_on_interrupt=False), RecordingReporter()
+    backend.price = 2.0
+    run = context(make_config(backend="sagemaker"), backend, ledger, told)
+    assert plan(run).memory_unknown == "there are no packs"
+    train(run)
+    assert told.steps[0].endswith("; memory not estimated: there are no packs")
+    odd = make_config(backend="sagemaker", sagemaker={"training_instance_type": "ml.g9.xlarge"})
+    assert plan(context(odd, backend, ledger)).memory_unknown == "what ml.g9.xlarge has is not known"
+
+
+@pytest.mark.usefixtures("packed")
+def test_an_estimate_for_instance_types_is_made_once(
+    make_config: Configured, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, asked = make_config(backend="sagemaker"), []
+
+    def tell(*about: object) -> Needs:
+        asked.append(about)
+        return needs_of(config, 1.0)
+
+    monkeypatch.setattr("lorasum.lifecycle.needs._tell", tell)
+    run = context(config, InMemoryBackend("sagemaker", stops_on_interrupt=False), ledger)
+    assert plan(run) == plan(run)
+    train(run)
+    assert len(asked) == 1
+    plan(context(make_config(backend="sagemaker", lora={"r": 2}), InMemoryBackend("sagemaker"), ledger))
+    assert len(asked) == 2
 
 
 def test_a_target_that_the_model_lacks_is_refused_before_it_is_priced(

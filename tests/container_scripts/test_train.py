@@ -141,14 +141,20 @@ def test_memory_is_planned_before_a_start_as_by_the_job(finished: Job) -> None:
     path = finished.root / "model"
     folders = Folders(finished.dataset, finished.base, path, path, path)
     arguments = parse_arguments(finished.flags(per_device_batch_size=2, lora_r=4))
-    here, told = planned(arguments, folders, [], 1), finished.events()[0]
-    assert (here.card, here.refusal, here.memory_parts) == (0, "", told["memory_parts"])
+    needs, told = planned(arguments, folders, [], 1), finished.events()[0]
+    [here] = needs.cards
+    assert (needs.process_bytes, here.refusal, here.memory_parts) == (0, "", told["memory_parts"])
     assert here.memory_bytes == told["memory_bytes"] == sum(told["memory_parts"].values())
-    bigger = planned(arguments, folders, [1000, 2**34], 1)
-    assert (bigger.card, bigger.memory_free_bytes) == (1, 2**34)
-    assert bigger.refusal.startswith("this training needs")
-    assert "process" not in bigger.memory_parts, "a GPU holds tensors only"
-    assert planned(arguments, folders, [1000], 1).card == -1
+    on_gpus = planned(arguments, folders, [1000, 2**34], 1)
+    assert [card.memory_free_bytes for card in on_gpus.cards] == [1000, 2**34]
+    assert [card.refusal.partition(" needs")[0] for card in on_gpus.cards] == ["this training", ""]
+    assert "process" not in on_gpus.cards[1].memory_parts, "a GPU holds tensors only"
+    assert on_gpus.process_bytes > 0, "and the main memory holds the process"
+    assert needs.base_bytes == pytest.approx((finished.base / "model.safetensors").stat().st_size, rel=0.05)
+    assert needs.merged_bytes == pytest.approx((path / "model.safetensors").stat().st_size, rel=0.05)
+    adapter = (path / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert needs.checkpoint_bytes == pytest.approx(10 * adapter, rel=0.5)
+    assert needs.merge_bytes == 3 * 4 * 96 * 32
 
 
 def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:

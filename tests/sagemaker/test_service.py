@@ -1,11 +1,14 @@
 """What the service does and lorasum makes of it, as a user sees it: the containers do nothing, at once."""
 
+import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import stand_in_container as container
@@ -243,6 +246,50 @@ def test_killed_right_after_it_created_something_it_finds_it_again(
     assert there.aws.sagemaker.call("ListEndpoints", {}) != {"Endpoints": []}
     assert there.call("teardown", "--yes")["remaining"] == []
     assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
+
+
+@pytest.mark.usefixtures("stubs")
+def test_run_asks_once_before_money_is_spent_unless_told_yes(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    there.environ["TERM"] = "dumb"
+    for answer in (b"n", b""):
+        terminal, user = pty.openpty()
+        os.write(terminal, answer + b"\n")
+        asking = there.start("run", stdin=user)
+        output, errors = asking.communicate(timeout=400)
+        assert (asking.returncode, output) == (1, ""), errors
+        assert "start job tiny-" in errors, "what the training costs"
+        assert "start the endpoint, $2.50 an hour, until the end of this run" in errors
+        assert "nothing was changed" in errors
+        assert (there.jobs, there.aws.sagemaker.endpoints) == ({}, {})
+    terminal, user = pty.openpty()
+    told = there.start("run", "--yes", "--keep", stdin=user)  # nobody answers
+    _, errors = told.communicate(timeout=400)
+    assert (told.returncode, "Spend that?" in errors) == (0, False), errors
+    assert list(there.jobs.values()) == ["Completed"]
+    assert there.aws.sagemaker.endpoints != {}
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_training_too_large_for_its_card_is_refused_before_a_start(
+    account: Callable[..., Account], prepared: Made, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    there = account(made=prepared)
+    del there.environ["LORASUM_STUB_NEEDS"]
+    large = shutil.copytree(tiny_model_dir, tmp_path / "large")
+    config = json.loads((large / "config.json").read_text())
+    (large / "config.json").write_text(json.dumps(config | {"hidden_size": 8192, "n_head": 64, "n_layer": 32}))
+    there.config.write_text(there.config.read_text().replace(str(tiny_model_dir), str(large)))
+    there.call("prepare")
+    before = there.objects()
+    error, hint = there.fail("train")
+    assert "this training needs" in error
+    assert "21.00 GiB are free" in error
+    assert hint.endswith("or train on an ml.g6e.xlarge, into which it fits")
+    assert (there.jobs, there.objects()) == ({}, before)
+    made = there.call("plan")
+    assert next(one["instance_type"] for one in made["instances"] if one["fits"]) == "ml.g6e.xlarge"
+    assert made["memory"] is None
 
 
 def _break(there: Account, artifact: str) -> None:

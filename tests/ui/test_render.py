@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lorasum.backends.records import Check
+from lorasum.backends.records import Check, Room
 from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Look, Manifest, SplitStats
 from lorasum.errors import ConfigError, LorasumError
@@ -30,6 +30,7 @@ from lorasum.results import (
     ExampleResult,
     ExportResult,
     InitResult,
+    InstanceOption,
     JudgeFigures,
     PlanResult,
     Prediction,
@@ -250,16 +251,32 @@ def test_deploy_says_how_long_the_endpoint_runs(capsys: pytest.CaptureFixture[st
 
 def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFixture[str]) -> None:
     checks = (Check("bucket", True, "chats"), Check("quota", False, "it is 0", "ask for more"))
-    made = PlanResult("chats", "chats-1", True, 10, 30, 12_000, 3600.0, "job chats-0", 1.5, 7200, 2.0, checks)
+    made = PlanResult(
+        "chats", "chats-1", True, 10, 30, 12_000, 3600.0, "job chats-0", 1.5, 0.15, 7200, 2.0, checks,
+        host=Room({"processes": 4 << 30, "merge": 1 << 30}, 29 << 30), disk=Room({"merged model": 10**9}, 0),
+        instances=(
+            InstanceOption(
+                "ml.g5.2xlarge", 1, 21 << 30, 29 << 30, 1, True, False, True, "", 1.5, 3600.0, 1.5, 2.0, 48.0, 1440.0
+            ),
+            InstanceOption(
+                "ml.g4dn.12xlarge", 4, 14 << 30, 1 << 30, 1, False, True, False, "GPU", None, None, None, 1, 24, 720
+            ),
+        ),
+    )  # fmt: skip
     render.show(made)
     out = " ".join(capsys.readouterr().out.split())
     assert "10 packs, 30 steps, 12,000 tokens in all" in out
     assert "1 h 0 min at the speed of job chats-0" in out
     assert "$1.50 an hour, $1.50 for that time, $3.00 at most" in out
     assert "$2.00 an hour, $48.00 a day, $1,440.00 in 30 days" in out
+    assert "up to 90% less, so $0.15 to $1.50 an hour; AWS publishes no price of SageMaker's spot" in out
+    assert "main memory 5.0 of 29 GiB (processes 4.0, merge 1.0) disk 1.0 GB (merged model 1.0)" in out
+    assert "ml.g5.2xlarge train 21 ✓ 1.50 1 h 0 min 1.50 2.00 48.00 1,440" in out
+    assert "ml.g4dn.12xlarge serve 4 × 14 ✗ GPU ? – – 1.00 24.00 720" in out
     assert "✓ bucket: chats" in out
     assert "✗ quota: it is 0 → ask for more" in out
     unknown = replace(made, prepared=False, seconds=None, usd_per_hour=None, endpoint_usd_per_hour=None, checks=())
+    unknown = replace(unknown, instances=())
     render.show(unknown)
     out = capsys.readouterr().out
     assert (out.count("unknown"), "unknown an hour" in out) == (4, False)

@@ -46,6 +46,9 @@ class Backend(Protocol):
     def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
         """USD an hour of a running one, with all of its instances; 0 on the user's own machine, None if unknown."""
 
+    def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
+        """USD an hour of one instance of a type; None if that is unknown, or there are no types."""
+
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         """Whether jobs and endpoints could start, one check after the other; creates nothing.
 

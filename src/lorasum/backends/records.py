@@ -67,6 +67,23 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What a training takes of a main memory or a disk, and what is there; bytes."""
+
+    parts: Mapping[str, int]
+    there_bytes: int
+
+    @property
+    def needed_bytes(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Also where it is not known what is there."""
+        return not self.there_bytes or self.needed_bytes <= self.there_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class JobRef:
     """A training job that was started; `location` is the backend's own address of it (folder, ARN)."""
 

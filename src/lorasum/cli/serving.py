@@ -192,13 +192,14 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
         )
 
 
-@verb(app, "lorasum run -c configs/quickstart.yaml")
+@verb(app, "lorasum run -c configs/quickstart.yaml\n\nlorasum run -c configs/bloomz.yaml --yes")
 def run(
     run: "RunContext",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint up.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="For scripts: run asks nothing in any case.")] = False,
+    yes: Yes = False,
 ) -> object:
     """Run all verbs: prepare, train, deploy, evaluate, predict a sample, teardown."""
     from lorasum.commands.run import run as run_all
 
-    return run_all(run, keep=keep)
+    asks = not yes and sys.stdin.isatty()
+    return run_all(run, keep, (lambda costs: confirm("Spend that?", costs)) if asks else None)

@@ -3,36 +3,35 @@
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.lifecycle.estimates import Workload, measured_speed, seconds_of
-from lorasum.lifecycle.memory import fit, memory_of
-from lorasum.lifecycle.planning import example_job, idle_processes, planned_job
+from lorasum.lifecycle.needs import Estimate, checks, estimate_of
+from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
-from lorasum.results import PlanResult
+from lorasum.results import InstanceOption, PlanResult
+
+_SPOT = 0.1  # of the price on demand: AWS promises savings of up to 90%
+_UNPREPARED = "that takes a prepared dataset"
 
 
 def plan(run: RunContext) -> PlanResult:
-    """The training's work, time and price, the endpoint's price, and what the backend says of its start.
+    """The training's work, needs, time and price, the endpoint's price, and what the backend says of its start.
 
     Raises:
         LorasumError: what is prepared does not fit the config; limits.max_usd is too low for any of it.
     """
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
-    checks = tuple(run.backend.preflight(run.name, run.config.training.report_to))
-    memory = memory_of(run.config, job.spec) if prepared else None
-    if memory:
-        checks += (fit(run.config, memory),)
+    estimate = estimate_of(job.spec, job.hardware) if prepared else Estimate(job.spec, job.hardware, None, _UNPREPARED)
+    found = list(run.backend.preflight(run.name, run.config.training.report_to))
+    reachable = all(check.ok for check in found[:1])
+    found += checks(estimate)
     if idle := idle_processes(job.spec):
-        checks += (Check("packs for each process", False, idle.message, idle.hint),)
-    reachable = all(check.ok for check in checks[:1])
+        found.append(Check("packs for each process", False, idle.message, idle.hint))
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None
     speed = measured_speed(run.ledger, run.backend.name, job.origin.model or job.spec.model.location, price)
     work = job.work or Workload()
-    longest = job.ceiling.seconds(price, 0.0, run.reporter)
-    if run.backend.name == "sagemaker":
-        most = round(run.config.sagemaker.max_runtime_hours * 3600)
-        longest = most if longest is None else min(longest, most)
+    memory = estimate.memory(job.hardware.tightest)
     return PlanResult(
         run=run.name,
         job=job.spec.job_name,
@@ -43,8 +42,54 @@ def plan(run: RunContext) -> PlanResult:
         seconds=seconds_of(work, speed),
         seconds_from=speed.source if speed else "",
         usd_per_hour=price,
-        longest_seconds=longest,
+        spot_least_usd_per_hour=_times(price, _SPOT) if price else None,
+        longest_seconds=_longest(run, job, price),
         endpoint_usd_per_hour=serving,
-        checks=checks,
-        memory=memory if memory and memory.card >= 0 else None,
+        checks=tuple(found),
+        memory=memory if memory and not memory.refusal else None,
+        memory_unknown=estimate.unknown,
+        host=estimate.host(job.hardware.tightest),
+        disk=estimate.disk(job.hardware.tightest),
+        instances=tuple(_option(run, job, estimate, name, reachable) for name in job.hardware.choices),
     )
+
+
+def _longest(run: RunContext, job: PlannedJob, usd_per_hour: float | None) -> int | None:
+    """Seconds after which the job is stopped; None if nothing stops it."""
+    limits = [job.ceiling.seconds(usd_per_hour, 0.0, run.reporter)]
+    if run.backend.name == "sagemaker":
+        limits.append(round(run.config.sagemaker.max_runtime_hours * 3600))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _option(run: RunContext, job: PlannedJob, estimate: Estimate, name: str, reachable: bool) -> InstanceOption:
+    """What the run would be on this instance type."""
+    hardware, backend = job.hardware, run.backend
+    price = backend.instance_usd_per_hour(name, "training_job") if reachable else None
+    serving = backend.instance_usd_per_hour(name, "endpoint") if reachable else None
+    hour = _times(price, run.config.sagemaker.instance_count)
+    model = job.origin.model or job.spec.model.location
+    speed = None if hour is None else measured_speed(run.ledger, backend.name, model, hour)
+    seconds = seconds_of(job.work, speed)
+    return InstanceOption(
+        instance_type=name,
+        gpus=hardware.gpus(name),
+        gpu_bytes=hardware.card(name) << 30,
+        host_bytes=hardware.ram_bytes(name),
+        disk_bytes=hardware.disk_bytes(name, 0),
+        trains=name in hardware.types,
+        serves=name in hardware.endpoint_types,
+        fits=None if estimate.memory(name) is None else not estimate.refusal(name),
+        short_of=estimate.refusal(name),
+        usd_per_hour=hour,
+        seconds=seconds,
+        usd=_times(hour, _times(seconds, 1 / 3600)),
+        endpoint_usd_per_hour=serving,
+        endpoint_usd_per_day=_times(serving, 24),
+        endpoint_usd_in_30_days=_times(serving, 24 * 30),
+    )
+
+
+def _times(value: float | None, factor: float | None) -> float | None:
+    """Their product; None where one of them is not known."""
+    return None if value is None or factor is None else value * factor

@@ -1,22 +1,26 @@
 """Run: the whole chain, from chats to a summary and back to nothing."""
 
 import time
+from collections.abc import Callable
 
 from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate
 from lorasum.commands.predict import predict_sample
 from lorasum.commands.prepare import prepare
 from lorasum.commands.teardown import teardown
-from lorasum.commands.train import train
+from lorasum.commands.train import to_be_spent, train
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
+from lorasum.lifecycle.costs import price_note
 from lorasum.results import RunResult
 
 
-def run(run: RunContext, keep: bool = False) -> RunResult:
+def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None] | None = None) -> RunResult:
     """Prepare, train, deploy, evaluate, summarise a sample, tear down.
 
     Args:
+        confirm: is shown what will cost money, a line each, before the first of it is spent, and raises to end the run.
+            It is not called where nothing costs any.
         keep: leave the endpoint up when all went well. When something fails after `deploy` has begun, Ctrl-C too,
             it is torn down all the same.
 
@@ -25,6 +29,8 @@ def run(run: RunContext, keep: bool = False) -> RunResult:
     """
     began = time.monotonic()
     prepared = prepare(run)
+    if confirm and (costs := _costs(run, keep)):
+        confirm(costs)
     trained = train(run)
     try:
         deployed = deploy(run)
@@ -35,6 +41,14 @@ def run(run: RunContext, keep: bool = False) -> RunResult:
         raise
     torn_down = None if keep else teardown(run)
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
+
+
+def _costs(run: RunContext, keep: bool) -> list[str]:
+    """What will cost money, a line each. The training is done or runs where it is not among them."""
+    hour = run.backend.usd_per_hour("endpoint")
+    end = "it stays after the run, until `lorasum teardown`" if keep else "until the end of this run"
+    endpoint = "" if hour == 0 else f"start the endpoint{price_note(hour)}, {end}"
+    return [line for line in (to_be_spent(run), endpoint) if line]
 
 
 def _clean_up(run: RunContext, why: str) -> None:

@@ -13,6 +13,7 @@ from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import job_note, known_price
 from lorasum.lifecycle.estimates import measured_speed, outlook
 from lorasum.lifecycle.jobs import StartedJob
+from lorasum.lifecycle.needs import fitting
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.lifecycle.standing import standing
 from lorasum.reporting import Silent
@@ -88,7 +89,7 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
     """What starting this config's job costs, in a line; empty where nothing is started or nothing is paid for.
 
     Raises:
-        LorasumError: nothing is prepared; limits.max_usd is too low for any of it.
+        LorasumError: nothing is prepared; limits.max_usd is too low for any of it; it does not fit its instance.
     """
     found = standing(run.backend, run.ledger, planned_job(run.config, run.ledger, Silent()), again)
     job, known = found.job, found.ref
@@ -98,7 +99,8 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
     if price == 0:
         return ""
     limit = job.ceiling.seconds(price, run.backend.training_usd(known) if known else 0.0, Silent())
-    return f"start job {job.spec.job_name}{job_note(price, limit)}{_outlook(run, job, price)}"
+    fits = fitting(job.spec, job.hardware)
+    return f"start job {job.spec.job_name}{job_note(price, limit)}{_outlook(run, job, price)}{fits}"
 
 
 def _outlook(run: RunContext, job: PlannedJob, usd_per_hour: float | None) -> str:

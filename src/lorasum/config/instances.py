@@ -4,27 +4,53 @@ Only what is certainly wrong is a problem. A family or region that AWS added aft
 """
 
 import re
+from dataclasses import dataclass
 from difflib import get_close_matches
 
-_SIZES = "xlarge 2xlarge 4xlarge 8xlarge 12xlarge 16xlarge 24xlarge 48xlarge"
-_GPU_FAMILIES = {
-    "g4dn": "xlarge 2xlarge 4xlarge 8xlarge 12xlarge 16xlarge",
-    "g5": _SIZES,
-    "g6": _SIZES,
-    "g6e": _SIZES,
-    "gr6": "4xlarge 8xlarge",
-    "g7e": "2xlarge 4xlarge 8xlarge 12xlarge 24xlarge 48xlarge",
-    "p3": "2xlarge 8xlarge 16xlarge",
-    "p3dn": "24xlarge",
-    "p4d": "24xlarge",
-    "p4de": "24xlarge",
-    "p5": "4xlarge 48xlarge",
-    "p5e": "48xlarge",
-    "p5en": "48xlarge",
-    "p6-b200": "48xlarge",
-    "p6-b300": "48xlarge",
-    "p6e-gb200": "36xlarge",
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """What an instance type has; 0 for what is not known.
+
+    Attributes:
+        card_gib: GiB that are free on each GPU before a model is loaded.
+        ram_gib: GiB of main memory.
+        disk_gb: GB of its own disks; 0 if SageMaker gives it a volume of any size.
+    """
+
+    gpus: int
+    card_gib: int
+    ram_gib: int
+    disk_gb: int
+
+
+_G_SIZES = "xlarge 2xlarge 4xlarge 8xlarge 12xlarge 16xlarge 24xlarge 48xlarge"
+_GPU_FAMILIES: dict[str, tuple[int, str, str, str]] = {
+    "g4dn": (14, "xlarge 2xlarge 4xlarge 8xlarge 12xlarge 16xlarge", "16 32 64 128 192 256", "125 225 225 900 900 900"),
+    "g5": (21, _G_SIZES, "16 32 64 128 192 256 384 768", "250 450 600 900 3800 1900 3800 7600"),
+    "g6": (21, _G_SIZES, "16 32 64 128 192 256 384 768", "250 450 600 900 3760 1880 3760 7520"),
+    "gr6": (21, "4xlarge 8xlarge", "128 256", "600 900"),
+    "g6e": (43, _G_SIZES, "32 64 128 256 384 512 768 1536", "250 450 600 900 3800 1900 3800 7600"),
+    "g7e": (
+        93,
+        "2xlarge 4xlarge 8xlarge 12xlarge 24xlarge 48xlarge",
+        "64 128 256 512 1024 2048",
+        "1900 1900 1900 3800 7600 15200",
+    ),
+    "p3": (15, "2xlarge 8xlarge 16xlarge", "61 244 488", "0 0 0"),
+    "p3dn": (31, "24xlarge", "768", "1800"),
+    "p4d": (38, "24xlarge", "1152", "8000"),
+    "p4de": (78, "24xlarge", "1152", "8000"),
+    "p5": (78, "4xlarge 48xlarge", "256 2048", "3800 30400"),
+    "p5e": (138, "48xlarge", "2048", "30400"),
+    "p5en": (138, "48xlarge", "2048", "30400"),
+    "p6-b200": (177, "48xlarge", "2048", "30400"),
+    "p6-b300": (265, "48xlarge", "4096", "30400"),
+    "p6e-gb200": (183, "36xlarge", "0", "0"),
 }
+"""By family: GiB that are free on each GPU before a model is loaded, the sizes, their main memory in GiB, and their own
+disks in GB, without which SageMaker gives a volume. NVIDIA's data sheets say a few GiB more of GPUs: the driver and
+CUDA's context take theirs first. 0 GiB of main memory: not known. Source: EC2's DescribeInstanceTypes."""
 _GPUS = {
     **dict.fromkeys(("g4dn.12xlarge", "g5.12xlarge", "g5.24xlarge", "g6.12xlarge", "g6.24xlarge"), 4),
     **dict.fromkeys(("g6e.12xlarge", "g6e.24xlarge", "g7e.24xlarge", "p3.8xlarge", "p6e-gb200.36xlarge"), 4),
@@ -34,27 +60,16 @@ _GPUS = {
     "g7e.12xlarge": 2,
 }
 """GPUs of the sizes that have more than one."""
-CARDS = {"ml.g4dn.xlarge": 14, "ml.g5.xlarge": 21, "ml.g6e.xlarge": 43, "ml.g7e.2xlarge": 93, "ml.p5en.48xlarge": 138}
-"""The smallest type with each size of GPU, the smallest first: GiB that are free on it before a model is loaded."""
-_CARD_GIB = {
-    "g4dn": 14,
-    "g5": 21,
-    "g6": 21,
-    "gr6": 21,
-    "g6e": 43,
-    "g7e": 93,
-    "p3": 15,
-    "p3dn": 31,
-    "p4d": 38,
-    "p4de": 78,
-    "p5": 78,
-    "p5e": 138,
-    "p5en": 138,
-    "p6-b200": 177,
-    "p6-b300": 265,
-    "p6e-gb200": 183,
-}
-"""By family. NVIDIA's data sheets say a few more: the driver and CUDA's context take theirs first."""
+SMALLEST = (
+    "ml.g4dn.xlarge",
+    "ml.g5.xlarge",
+    "ml.g6.xlarge",
+    "ml.g6e.xlarge",
+    "ml.p5.4xlarge",
+    "ml.g7e.2xlarge",
+    "ml.p5en.48xlarge",
+)
+"""The smallest type of each kind of GPU that a job is likely to be moved to, the smallest GPU first."""
 _TFLOPS = {"g4dn": 65, "p3": 125, "p3dn": 125, "g5": 70, "g6": 121, "gr6": 121, "g6e": 362} | {
     **dict.fromkeys(("p4d", "p4de"), 312),
     **dict.fromkeys(("p5", "p5e", "p5en"), 989),
@@ -62,7 +77,7 @@ _TFLOPS = {"g4dn": 65, "p3": 125, "p3dn": 125, "g5": 70, "g6": 121, "gr6": 121, 
 }
 """By family: what one of its GPUs reaches at most in bf16 products (fp16 on g4dn and p3), 10^12 operations a second, by
 NVIDIA's data sheets, without sparsity. Families whose sheets leave that open are not here."""
-_GPU_TYPES = [f"ml.{family}.{size}" for family, sizes in _GPU_FAMILIES.items() for size in sizes.split()]
+_GPU_TYPES = [f"ml.{family}.{size}" for family, (_, sizes, *_) in _GPU_FAMILIES.items() for size in sizes.split()]
 _NO_GPU = re.compile(r"(?:[cmrtix]\d+[a-z]*|trn\d[a-z]*|inf\d)(?:-flex)?$")
 _SIZE = re.compile(r"(?:\d*x?large|medium|small|metal(?:-\d+xl)?)$")
 
@@ -119,7 +134,7 @@ def instance_problem(name: str) -> str:
         meant = f"did you mean ml.{name}?" if f"ml.{name}" in _GPU_TYPES else "such as ml.g5.2xlarge"
         return f"must begin with ml., {meant}"
     if family in _GPU_FAMILIES:
-        sizes = _GPU_FAMILIES[family].split()
+        sizes = _GPU_FAMILIES[family][1].split()
         if size not in sizes:
             return f"no such size, ml.{family} comes in {', '.join(sizes)}"
     elif not size or not _SIZE.match(size):
@@ -136,9 +151,15 @@ def gpus_of(name: str) -> int:
     return _GPUS.get(name.removeprefix("ml."), 1)
 
 
-def card_of(name: str) -> int:
-    """GiB that are free on each GPU of an instance type; 0 for a family that is not in the table."""
-    return _CARD_GIB.get(name.removeprefix("ml.").partition(".")[0], 0)
+def facts_of(name: str) -> InstanceFacts:
+    """What an instance type has; zeros for what the table does not know."""
+    family, _, size = name.removeprefix("ml.").partition(".")
+    card, sizes, memories, disks = _GPU_FAMILIES.get(family, (0, "", "", ""))
+    rows = {
+        own: (int(ram), int(disk))
+        for own, ram, disk in zip(sizes.split(), memories.split(), disks.split(), strict=True)
+    }
+    return InstanceFacts(gpus_of(name), card, *rows.get(size, (0, 0)))
 
 
 def peak_of(name: str) -> float:

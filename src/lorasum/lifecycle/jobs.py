@@ -14,6 +14,7 @@ from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimates import Speed, measured_speed, outlook, seconds_of
 from lorasum.lifecycle.lock import HeldRun
+from lorasum.lifecycle.needs import fitting
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.standing import standing
 from lorasum.reporting import Reporter
@@ -38,7 +39,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
         again: start one even so, if it would be made with other container scripts, another image or instance type.
 
     Raises:
-        LorasumError: the run is training another configuration.
+        LorasumError: the run is training another configuration; the job is paid for and does not fit its instance.
         BackendError: it could not be started; that is on record.
     """
     backend, ledger = held.backend, held.ledger
@@ -54,8 +55,9 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour)
     if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
         _refuse_what_cannot_end(job, speed, limit)
+    fits = fitting(job.spec, job.hardware)
     row = ledger.intend(replace(row, planned_seconds=seconds_of(job.work, speed)))
-    held.reporter.step(f"starting job {name}{job_note(row.usd_per_hour, limit)}{outlook(job.work, speed)}")
+    held.reporter.step(f"starting job {name}{job_note(row.usd_per_hour, limit)}{outlook(job.work, speed)}{fits}")
     try:
         reference = backend.start_training(replace(job.spec, max_seconds=limit))
     except LorasumError as error:

@@ -16,6 +16,7 @@ from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.estimates import Workload
+from lorasum.lifecycle.hardware import Hardware
 from lorasum.model_source import ModelRef, look_at_targets, resolve_model
 from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
@@ -35,6 +36,7 @@ class PlannedJob:
     spec: TrainSpec
     origin: Origin
     ceiling: Ceiling
+    hardware: Hardware
     work: Workload | None = None
 
 
@@ -77,7 +79,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
     )
     split = manifest.splits.get("train")
     work = Workload.of(split, config.training) if split else None
-    return PlannedJob(spec, origin, Ceiling.of(config), work)
+    return PlannedJob(spec, origin, Ceiling.of(config), Hardware.of(config), work)
 
 
 def example_job(config: Config) -> PlannedJob:
@@ -89,7 +91,7 @@ def example_job(config: Config) -> PlannedJob:
     model = resolve_model(config.model, Silent())
     look_at_targets(model, config.lora)
     spec = _spec(config, model, Path("not-prepared-yet"), "")
-    return PlannedJob(spec, Origin(template=config.data.own_template), Ceiling.of(config))
+    return PlannedJob(spec, Origin(template=config.data.own_template), Ceiling.of(config), Hardware.of(config))
 
 
 def idle_processes(spec: TrainSpec) -> LorasumError | None:

@@ -6,9 +6,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lorasum.amounts import dollars, duration, loss
+from lorasum.backends.records import Room
 from lorasum.results import (
     ExampleResult,
     InitResult,
+    InstanceOption,
     PlanResult,
     PrepareResult,
     RenderedExample,
@@ -22,9 +24,7 @@ from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Rows, as_json, bars, headline, length, memory
 from lorasum.usage import loading_lines
 
-_MEMORY = (
-    "estimated by the job itself, before it loads the model; here too with a dataset and `pip install 'lorasum[local]'`"
-)
+_GIB, _GB = 2**30, 10**9
 
 
 @body.register
@@ -134,9 +134,11 @@ def _(result: PlanResult) -> RenderableType:
         "work": work if result.prepared else "unknown: run `lorasum prepare` first",
         "time": measured if result.seconds is not None else "unknown: no such job has been measured yet",
         "training": _job_price(result),
-        "spot": "cheaper, at a price that is not listed" if hour else "",
+        "spot": _spot(result.spot_least_usd_per_hour, hour),
         "endpoint": _endpoint_price(serving),
-        "memory": memory(result.memory) if result.memory else _MEMORY,
+        "memory": memory(result.memory) if result.memory else _unknown(result.memory_unknown),
+        "main memory": _room(result.host, _GIB, "GiB"),
+        "disk": _room(result.disk, _GB, "GB"),
     }
     lines = [
         Text.assemble(
@@ -146,7 +148,57 @@ def _(result: PlanResult) -> RenderableType:
         )
         for check in result.checks
     ]
-    return Group(headline("plan of", result.run, "nothing was started"), Facts(rows), *lines)
+    table = [_options(result.instances)] if result.instances else []
+    return Group(headline("plan of", result.run, "nothing was started"), Facts(rows), *lines, *table)
+
+
+def _unknown(why: str) -> str:
+    return f"estimated by the job itself, before it loads the model; not here: {why}" if why else ""
+
+
+def _spot(least: float | None, hour: float | None) -> str:
+    """What AWS says of spot. It has no price list of it for SageMaker."""
+    if not least or not hour:
+        return ""
+    return f"up to 90% less, so {dollars(least)} to {dollars(hour)} an hour; AWS publishes no price of SageMaker's spot"
+
+
+def _room(room: Room | None, unit: int, name: str) -> str:
+    """What is needed of a main memory or a disk, by part, and what is there."""
+    if room is None:
+        return ""
+    parts = ", ".join(f"{part} {size / unit:,.1f}" for part, size in room.parts.items())
+    there = f" of {room.there_bytes / unit:,.0f}" if room.there_bytes else ""
+    return f"{room.needed_bytes / unit:,.1f}{there} {name} ({parts})"
+
+
+def _options(options: Sequence[InstanceOption]) -> Rows:
+    """The types to choose from: what they have, whether the training fits, and what they cost."""
+    measured = any(one.seconds is not None for one in options)
+    table = Rows(
+        "instance", "GPU, GiB", "job", "$/h", *(["time", "$"] if measured else []), "endpoint $/h", "a day", "30 days"
+    )
+    for one in options:
+        gpus = f"{one.gpus} × " if one.gpus > 1 else ""
+        fits = {None: Text("?"), True: Text("✓", style="green")}.get(one.fits, Text(f"✗ {one.short_of}", style="red"))
+        uses = [use for use, chosen in (("train", one.trains), ("serve", one.serves)) if chosen]
+        time = duration(one.seconds) if one.seconds is not None else "–"
+        table.add(
+            Text(one.instance_type, style="bold" if uses else "").append(f" {'+'.join(uses)}" if uses else ""),
+            f"{gpus}{one.gpu_bytes // _GIB}" if one.gpu_bytes else "?",
+            fits,
+            _usd(one.usd_per_hour),
+            *([time, "–" if one.usd is None else _usd(one.usd)] if measured else []),
+            _usd(one.endpoint_usd_per_hour),
+            _usd(one.endpoint_usd_per_day),
+            _usd(one.endpoint_usd_in_30_days),
+        )
+    return table
+
+
+def _usd(amount: float | None) -> str:
+    """An amount in a column of USD; whole dollars from 100."""
+    return "?" if amount is None else f"{amount:,.0f}" if amount >= 100 else f"{amount:,.2f}"
 
 
 def _job_price(result: PlanResult) -> str:

@@ -38,6 +38,9 @@ class LocalBackend:
     def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
         return 0.0
 
+    def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
+        return None
+
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         needs = {"training": jobs.NEEDS, "serving": endpoints.NEEDS}
         checks = [_check(what, modules) for what, modules in needs.items()]

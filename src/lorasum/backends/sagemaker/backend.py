@@ -45,9 +45,12 @@ class SageMakerBackend:
     def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
         is_job = kind != "endpoint"
         types = self._config.training_instance_types if is_job else self._config.endpoint_instance_types
-        prices = [usd_per_hour(self._session, name, "Training" if is_job else "Hosting") for name in types]
+        prices = [self.instance_usd_per_hour(name, "training_job" if is_job else "endpoint") for name in types]
         known = [price for price in prices if price is not None]
-        price = max(known) * self._config.instances(kind) if len(known) == len(prices) else None
+        return max(known) * self._config.instances(kind) if len(known) == len(prices) else None
+
+    def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
+        price = usd_per_hour(self._session, instance_type, "Hosting" if kind == "endpoint" else "Training")
         if self._session.prices_are_estimates and not self._told_of_estimates:
             self._told_of_estimates = True
             self._report.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")

@@ -117,6 +117,8 @@ def _seconds(began: datetime, ended: datetime) -> float:
 def _listed(session: Session, instance_type: str, kind: PriceKind) -> float | None:
     from botocore.exceptions import BotoCoreError, ClientError
 
+    if session.has_no_price_list:
+        return None
     wanted = {"regionCode": session.region, "instanceName": instance_type, "component": kind}
     filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
     try:
@@ -125,7 +127,8 @@ def _listed(session: Session, instance_type: str, kind: PriceKind) -> float | No
         )
         prices = [_price(json.loads(text)) for text in answer["PriceList"]]
     except (BotoCoreError, ClientError, KeyError, ValueError):
-        return None  # not permitted, not reachable, or in another format: the table is used
+        session.has_no_price_list = True  # not permitted, not reachable, or in another format: the table is used
+        return None
     return next((price for price in prices if price), None)
 
 

@@ -26,6 +26,8 @@ class Session:
         self._clients: dict[str, Any] = {}
         self.prices_are_estimates = False
         """Whether a price came from our own table, because the price list did not answer."""
+        self.has_no_price_list = False
+        """Whether the price list has not answered: it is not asked again."""
 
     @cached_property
     def region(self) -> str:

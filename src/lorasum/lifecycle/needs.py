@@ -1,0 +1,171 @@
+"""What a training needs of memory and disk, before anything is started: the job's own estimate, made on this machine,
+and whether the instance type, or this machine, has it."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from lorasum import paths
+from lorasum.backends.records import Check, Room, TrainSpec
+from lorasum.contract import CARDS, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs
+from lorasum.errors import LorasumError
+from lorasum.files import folder_digest
+from lorasum.lifecycle.hardware import Hardware
+from lorasum.remembered import recall, remember
+
+_SECONDS = 300  # a model of 70 billion parameters takes one minute
+_REMEMBERED = 100  # estimates
+_GB = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a training needs, or why nobody here can tell.
+
+    Attributes:
+        needs: None if it is unknown.
+        unknown: why it is; empty if it is known.
+    """
+
+    spec: TrainSpec
+    hardware: Hardware
+    needs: Needs | None
+    unknown: str = ""
+
+    def memory(self, name: str = "") -> MemoryPlan | None:
+        """Of this type's GPU, or of this machine; None where it is not known."""
+        if self.needs is None or not self.needs.cards:
+            return None
+        return dict(zip(self.hardware.cards or (0,), self.needs.cards, strict=True)).get(self.hardware.card(name))
+
+    def host(self, name: str = "") -> Room | None:
+        """The main memory of one instance of this type, or of this machine; None where that is part of `memory`."""
+        if self.needs is None or not self.needs.process_bytes:
+            return None
+        processes = self.hardware.gpus(name) or self.spec.processes
+        parts = {"processes": processes * self.needs.process_bytes, "merge": self.needs.merge_bytes}
+        return Room(parts, self.hardware.ram_bytes(name))
+
+    def disk(self, name: str = "") -> Room | None:
+        """The disk of one instance of this type, or of this machine."""
+        if self.needs is None:
+            return None
+        downloads = self.hardware.types or self.spec.model.path is None
+        base = {"base model": self.needs.base_bytes} if downloads else {}
+        parts = {"merged model": self.needs.merged_bytes, "checkpoints": self.needs.checkpoint_bytes}
+        return Room(base | parts, self.hardware.disk_bytes(name, shutil.disk_usage(paths.home()).free))
+
+    def refusal(self, name: str = "") -> str:
+        """What this type, or this machine, has too little of; empty if all fits, as far as that is known."""
+        memory, host, disk = self.memory(name), self.host(name), self.disk(name)
+        if memory and memory.refusal:
+            return "GPU" if self.hardware.types else "memory"
+        return "RAM" if host and not host.fits else "disk" if disk and not disk.fits else ""
+
+    def nearest(self) -> str:
+        """The smallest type, of those looked at, into which the training fits; empty if there is none."""
+        return next((name for name in self.hardware.choices if self.memory(name) and not self.refusal(name)), "")
+
+
+def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
+    """What a training on a prepared dataset needs. Of instance types, the answer is remembered."""
+    if hardware.types and not hardware.cards:
+        return Estimate(spec, hardware, None, f"what {hardware.types[0]} has is not known")
+    if importlib.util.find_spec("torch") is None:
+        return Estimate(spec, hardware, None, "that takes torch: pip install 'lorasum[local]'")
+    flags, variables = _asked(spec, hardware)
+    identity = json.dumps([flags, variables, spec.model.location, folder_digest(paths.container_scripts())])
+    key = hashlib.sha256(identity.encode()).hexdigest()
+    known = recall("needs") if hardware.types else {}
+    if key in known:
+        return Estimate(spec, hardware, Needs.read(known[key]))
+    told = _tell(flags, variables)
+    if isinstance(told, str):
+        return Estimate(spec, hardware, None, told)
+    if hardware.types:
+        kept = dict(list(known.items())[1 - _REMEMBERED :])
+        remember("needs", kept | {key: json.dumps(asdict(told))})
+    return Estimate(spec, hardware, told)
+
+
+def _asked(spec: TrainSpec, hardware: Hardware) -> tuple[list[str], dict[str, str]]:
+    """Flags and environment variables of container_scripts/memory_plan.py."""
+    flags = [text for name, value in spec.hyperparameters.items() for text in (f"--{name}", value)]
+    return flags, {
+        SM_CHANNEL_TRAINING: str(spec.dataset),
+        **({SM_CHANNEL_MODEL: str(spec.model.path)} if spec.model.path else {}),
+        CARDS: json.dumps([gib << 30 for gib in hardware.cards]),
+        PROCESSES: str(spec.processes),
+    }
+
+
+def _tell(flags: list[str], variables: Mapping[str, str]) -> Needs | str:
+    """What memory_plan.py tells, or why it does not."""
+    command = [sys.executable, str(paths.container_scripts() / "memory_plan.py"), *flags]
+    try:
+        told = subprocess.run(  # noqa: S603
+            command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"it takes longer than {_SECONDS // 60} minutes"
+    if told.returncode:
+        return (told.stderr.strip().splitlines() or ["it failed"])[-1]
+    return Needs.read(told.stdout.splitlines()[-1])
+
+
+def checks(estimate: Estimate) -> list[Check]:
+    """Whether the training fits into the memory, and what it leaves on the disk; nothing where that is unknown."""
+    tightest = estimate.hardware.tightest
+    memory, host, disk = estimate.memory(tightest), estimate.host(tightest), estimate.disk(tightest)
+    found = [_memory_check(estimate, memory)] if memory else []
+    of = f" of {tightest}" if tightest else ""
+    if host and host.there_bytes:
+        fix = f"train on an {nearest}, which has more" if (nearest := estimate.nearest()) else "choose a larger size"
+        found.append(_room_check("main memory", host, 2**30, "GiB", of, fix))
+    if disk and disk.there_bytes:
+        found.append(_room_check("disk", disk, _GB, "GB", of, estimate.hardware.more_disk(tightest, disk.needed_bytes)))
+    return found
+
+
+def _memory_check(estimate: Estimate, memory: MemoryPlan) -> Check:
+    tightest = estimate.hardware.tightest
+    if not memory.refusal:
+        where = f" of {tightest}" if tightest else ""
+        return Check("memory", True, f"it fits into the {memory.memory_free_bytes / 2**30:.1f} GiB{where}")
+    message, _, hint = memory.refusal.partition("\n")
+    nearest = f"; or train on an {name}, into which it fits" if (name := estimate.nearest()) else ""
+    return Check("memory", False, message, f"{hint}{nearest}")
+
+
+def _room_check(what: str, room: Room, unit: int, name: str, of: str, fix: str) -> Check:
+    needed, there = f"{room.needed_bytes / unit:,.1f} {name}", f"{room.there_bytes / unit:,.0f} {name}{of}"
+    if room.fits:
+        return Check(what, True, f"{needed} fit into the {there}")
+    return Check(what, False, f"this training needs {needed}, and there are {there}", fix)
+
+
+def fitting(spec: TrainSpec, hardware: Hardware) -> str:
+    """The end of a line about a job: what it needs of its instance, or why that is not known.
+
+    Empty on this machine: the job itself looks at once, and nobody pays for that.
+
+    Raises:
+        LorasumError: it does not fit.
+    """
+    if not hardware.types:
+        return ""
+    estimate = estimate_of(spec, hardware)
+    for check in checks(estimate):
+        if not check.ok:
+            raise LorasumError(check.found, check.fix)
+    memory = estimate.memory(hardware.tightest)
+    if memory is None:
+        return f"; memory not estimated: {estimate.unknown}"
+    needed, free = memory.memory_bytes / 2**30, memory.memory_free_bytes / 2**30
+    return f"; {needed:.1f} of {free:.1f} GiB of {hardware.tightest}"
