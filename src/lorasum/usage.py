@@ -1,5 +1,6 @@
 """How an artifact is used without lorasum: the lines that load it in transformers, vLLM and llama.cpp."""
 
+import shlex
 from collections.abc import Mapping
 
 _FETCHED = "model"  # the folder that an artifact of S3 is copied to
@@ -15,10 +16,10 @@ def loading_lines(artifact: str) -> Mapping[str, str]:
         return {}
     remote = artifact.startswith("s3://")
     folder = _FETCHED if remote else artifact
-    fetched = {"a copy of S3": f"aws s3 cp --recursive {artifact} {_FETCHED}"} if remote else {}
+    fetched = {"a copy of S3": f"aws s3 cp --recursive {shlex.quote(artifact)} {_FETCHED}"} if remote else {}
     return {
         **fetched,
         "transformers": f'AutoModelForCausalLM.from_pretrained("{folder}")',
-        "vLLM": f"vllm serve {folder}",
+        "vLLM": f"vllm serve {shlex.quote(folder)}",
         "llama.cpp": "lorasum export -c FILE --gguf model.gguf && llama-server -m model.gguf",
     }

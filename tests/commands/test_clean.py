@@ -1,6 +1,7 @@
 """clean frees the disk of what is old or named, and never of what runs."""
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.lock import hold
 from lorasum.reporting import Silent
-from lorasum.resources import Dataset
+from lorasum.resources import Adapter, Dataset, Endpoint, Origin
 
 
 def names(ledger: Ledger, backend: InMemoryBackend, days: float) -> list[str]:
@@ -35,6 +36,21 @@ def test_what_runs_is_never_cleaned(config: Config, backend: InMemoryBackend, le
     assert names(ledger, backend, 30) == [], "it was changed just now"
     clock.let_pass(24 * 31)
     assert names(ledger, backend, 30) == ["chats"]
+
+
+def test_a_run_whose_adapter_is_served_is_never_cleaned(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, clock: Clock
+) -> None:
+    train(context(config, backend, ledger))
+    adapter = Adapter("chats", "chats-1", "/artifact", rank=8)
+    serving = Endpoint(
+        run="other", name="other", backend="local", artifact="/other", origin=Origin(), adapters=(adapter,)
+    )
+    ledger.save(replace(ledger.intend(serving), state="live"))
+    clock.let_pass(24 * 40)
+    assert names(ledger, backend, 30) == []
+    with pytest.raises(LorasumError, match="or its adapter is served"):
+        plan_clean(ledger, backend, ["chats"])
 
 
 def test_a_run_elsewhere_is_live_by_its_record(config: Config, ledger: Ledger) -> None:

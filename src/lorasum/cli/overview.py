@@ -104,6 +104,9 @@ def clean(
         raise LorasumError(f"--older-than {older_than}: it {error}", "write --older-than 30d") from error
     ledger, machine = Ledger(warn=render.say), local()
     planned = plan_clean(ledger, machine, names or (), age, models)
+    if dry_run and as_json:
+        render.show({"would_delete": list(map(str, planned)), "bytes": sum(one.bytes for one in planned)}, as_json)
+        return
     if dry_run:
         for one in planned:
             render.text(f"would delete {one}")

@@ -13,7 +13,7 @@ from lorasum.files import disk_usage
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.lock import RunBusyError, hold
 from lorasum.reporting import Reporter
-from lorasum.resources import Dataset, Resource
+from lorasum.resources import Dataset, Endpoint, Resource
 from lorasum.results import CleanResult
 
 _LOCK_TAKES = 1.0  # seconds to wait for a process that works on a run: such a run is not cleaned
@@ -55,7 +55,10 @@ def plan_clean(
         if name not in there:
             raise LorasumError(f"there is no run {name!r} on this disk", "`lorasum runs` lists them")
         if name in live:
-            raise LorasumError(f"run {name!r} has something running", "`lorasum teardown` with its config ends it")
+            raise LorasumError(
+                f"run {name!r} has something running, or its adapter is served",
+                "`lorasum status` shows what; `lorasum teardown` with the config ends it",
+            )
     old = [
         name
         for name in there
@@ -101,8 +104,10 @@ def _clean_run(one: Removable, ledger: Ledger, backend: Backend, report: Reporte
 
 
 def _is_live(name: str, ledger: Ledger, backend: Backend) -> bool:
+    """Whether something of the run is running, or another run's endpoint serves its adapter."""
     rows: list[Resource] = ledger.resources(name)
-    return any(row.is_open for row in rows) or bool(backend.live(name))
+    serving = [row for row in ledger.rows(Endpoint) if row.is_open and name in [one.run for one in row.adapters]]
+    return any(row.is_open for row in rows) or bool(serving) or bool(backend.live(name))
 
 
 def _last_change(name: str, ledger: Ledger) -> datetime:

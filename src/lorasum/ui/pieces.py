@@ -49,10 +49,11 @@ class Rows:
 
     Args:
         wraps: the columns whose cells may take several lines.
+        numbers: those that hold numbers, beside the rule above.
     """
 
-    def __init__(self, *columns: str, wraps: Collection[str] = ()) -> None:
-        self._columns, self._wraps = columns, wraps
+    def __init__(self, *columns: str, wraps: Collection[str] = (), numbers: Collection[str] = ()) -> None:
+        self._columns, self._wraps, self._numbers = columns, wraps, numbers
         self._rows: list[tuple[list[Text], str]] = []
 
     def add(self, *cells: str | Text, style: str = "") -> None:
@@ -69,7 +70,7 @@ class Rows:
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for place, column in enumerate(self._columns):
-            right = place > 0 and not self._columns[0]
+            right = column in self._numbers or (place > 0 and not self._columns[0])
             table.add_column(column, justify="right" if right else "left", no_wrap=column not in self._wraps)
         for cells, style in self._rows:
             table.add_row(*cells, style=style)

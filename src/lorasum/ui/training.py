@@ -175,9 +175,8 @@ def _room(room: Room | None, unit: int, name: str) -> str:
 def _options(options: Sequence[InstanceOption]) -> Rows:
     """The types to choose from: what they have, whether the training fits, and what they cost."""
     measured = any(one.seconds is not None for one in options)
-    table = Rows(
-        "instance", "GPU, GiB", "job", "$/h", *(["time", "$"] if measured else []), "endpoint $/h", "a day", "30 days"
-    )
+    numbers = ["$/h", *(["time", "$"] if measured else []), "endpoint $/h", "a day", "30 days"]
+    table = Rows("instance", "GPU, GiB", "fits", *numbers, numbers=numbers)
     for one in options:
         gpus = f"{one.gpus} × " if one.gpus > 1 else ""
         fits = {None: Text("?"), True: Text("✓", style="green")}.get(one.fits, Text(f"✗ {one.short_of}", style="red"))
