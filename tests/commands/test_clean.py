@@ -42,9 +42,10 @@ def test_a_run_whose_adapter_is_served_is_never_cleaned(
     config: Config, backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
     train(context(config, backend, ledger))
-    adapter = Adapter("chats", "chats-1", "/artifact", rank=8)
+    origin = Origin(template="")
+    adapter = Adapter(run="chats", job="chats-1", artifact="/artifact", rank=8, origin=origin)
     serving = Endpoint(
-        run="other", name="other", backend="local", artifact="/other", origin=Origin(), adapters=(adapter,)
+        run="other", name="other", backend="local", artifact="/other", origin=origin, adapters=(adapter,)
     )
     ledger.save(replace(ledger.intend(serving), state="live"))
     clock.let_pass(24 * 40)

@@ -82,13 +82,29 @@ def test_a_plan_has_measured_time_and_listed_prices_and_starts_nothing(
 
 
 def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
-    make_config: Configured, backend: InMemoryBackend, ledger: Ledger
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, tiny_model_dir: Path
 ) -> None:
     backend.price = 2.0
     backend.checks = [Check("credentials", False, "no credentials", "log in")]
-    found = plan(context(make_config(), backend, ledger))
+    found = plan(context(make_config(model={"id": str(tiny_model_dir)}), backend, ledger))
     assert (found.prepared, found.usd_per_hour, found.endpoint_usd_per_hour) == (False, None, None)
     assert found.checks == tuple(backend.checks)
+
+
+@pytest.mark.parametrize("refused", ["", "hub_commit", "model_file"])
+def test_a_hub_model_is_looked_at_where_nothing_is_prepared(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    def refuse(*_: object) -> str:
+        raise ModelError("it is gated", "accept its terms")
+
+    monkeypatch.setattr("lorasum.model_source.hub_commit", refuse if refused == "hub_commit" else lambda *_: "c0ffee")
+    monkeypatch.setattr("lorasum.commands.plan.model_file", refuse if refused == "model_file" else lambda *_: None)
+    *_, check = plan(context(make_config(), backend, ledger)).checks
+    if refused:
+        assert check == Check("model", False, "it is gated", "accept its terms")
+    else:
+        assert check == Check("model", True, "org/model at commit c0ffee")
 
 
 def needs_of(config: Config, gib: float, disk: int = 10**9, process: int = 4 << 30) -> Needs:

@@ -2,9 +2,11 @@
 
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
+from lorasum.errors import ModelError
 from lorasum.lifecycle.estimates import Workload, measured_speed, seconds_of
 from lorasum.lifecycle.needs import Estimate, checks, estimate_of
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
+from lorasum.model_source import ModelRef, model_file, tokenizer_identity
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
 from lorasum.results import InstanceOption, PlanResult
@@ -24,7 +26,7 @@ def plan(run: RunContext) -> PlanResult:
     estimate = estimate_of(job.spec, job.hardware) if prepared else Estimate(job.spec, job.hardware, None, _UNPREPARED)
     found = list(run.backend.preflight(run.name, run.config.training.report_to))
     reachable = all(check.ok for check in found[:1])
-    found += checks(estimate)
+    found += checks(estimate) if prepared else _model_checks(job.spec.model)
     if idle := idle_processes(job.spec):
         found.append(Check("packs for each process", False, idle.message, idle.hint))
     price = run.backend.usd_per_hour("training_job") if reachable else None
@@ -52,6 +54,18 @@ def plan(run: RunContext) -> PlanResult:
         disk=estimate.disk(job.hardware.tightest),
         instances=tuple(_option(run, job, estimate, name, reachable) for name in job.hardware.choices),
     )
+
+
+def _model_checks(model: ModelRef) -> list[Check]:
+    """Whether the hub gives us the model. With a dataset prepared, `planned_job` has asked it."""
+    if model.path is not None:
+        return []
+    try:
+        _, commit = tokenizer_identity(model)
+        model_file(model, "config.json")  # a gated model's commit is public, and its files are not
+    except ModelError as error:
+        return [Check("model", False, error.message, error.hint)]
+    return [Check("model", True, f"{model.id} at commit {commit}")]
 
 
 def _longest(run: RunContext, job: PlannedJob, usd_per_hour: float | None) -> int | None:
