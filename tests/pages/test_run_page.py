@@ -206,3 +206,14 @@ def test_unsupported_words_are_marked_whole_and_nothing_else() -> None:
         'Tim pays <mark title="not Tim">30</mark>'
     )
     assert str(marked("a <b>", [])) == "a &lt;b&gt;"
+
+
+def test_a_wide_table_has_the_names_of_its_columns_on_each_value_for_a_phone() -> None:
+    """There its rows are blocks, which takes the meaning of a table away unless roles say it."""
+    reader = Reader(run_page([ONE]))
+    wide = [attrs for tag, attrs in reader.tags if tag == "td" and "data-of" in attrs]
+    assert [attrs["data-of"] for attrs in wide[:5]] == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings"]
+    assert {attrs["role"] for attrs in wide} == {"cell"}
+    roles = [attrs["role"] for _, attrs in reader.tags if "role" in attrs]
+    assert roles.count("table") == 1
+    assert roles.count("rowheader") == 2, "the tuned model and the base model"
