@@ -57,6 +57,8 @@ class PrepareResult:
     seconds: float
     rejected: str | None = None
     """File of the rows that were left out, one JSON object a line; None if all were kept."""
+    shared: str | None = None
+    """File of the training rows whose dialogues stand in the test split, with the test rows; None if there are none."""
     report: str | None = None
     """HTML page of the figures above."""
     shown: tuple["RenderedExample", ...] = ()

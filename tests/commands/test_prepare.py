@@ -197,12 +197,18 @@ def test_tolerated_bad_rows_and_shared_dialogues_are_warned_of(make_config: Call
     assert result.manifest.splits["train"].examples == 11
     assert report.warnings[0].startswith("train.jsonl: 1 row left out (empty summary: 1); see ")
     assert "the test split shares a dialogue with 1 training example:" in report.warnings[1]
-    assert report.warnings[1].endswith("; the first is train.jsonl:4")
+    assert report.warnings[1].endswith("; train.jsonl:4 as test.jsonl:1")
+    assert result.shared is not None
+    assert [json.loads(line) for line in Path(result.shared).read_text().splitlines()] == [
+        {"kind": "exact", "train": "train.jsonl:4", "test": "test.jsonl:1"}
+    ]
+    assert "Training rows whose dialogues stand in the test split" in Path(str(result.report)).read_text()
     again = Recorder()
     assert run(make_config(max_bad_rows=1), again).reused
-    assert [warning.partition(";")[0] for warning in again.warnings] == [
+    assert [warning.partition("; see ")[0] for warning in again.warnings] == [
         "1 row left out (empty summary: 1)",
-        "the test split shares a dialogue with 1 training example: its scores will flatter the model",
+        "the test split shares a dialogue with 1 training example: its scores will flatter the model; "
+        "train.jsonl:4 as test.jsonl:1",
     ], "what is wrong with the data is said as often as it is used"
 
 
@@ -335,7 +341,7 @@ def test_a_near_duplicate_of_a_test_dialogue_is_warned_of(make_config: Callable[
     assert result.manifest.shared_with_test == {"exact": 0, "near": 1}
     assert report.warnings == [
         "1 training example nearly the same as one of the test split: its scores will flatter the model; "
-        f"the first is train.jsonl:{rows}"
+        f"train.jsonl:{rows} as test.jsonl:5"
     ]
 
 

@@ -51,16 +51,17 @@ def test_near_duplicates_are_those_that_share_most_of_their_words() -> None:
     near = NearDuplicates()
     near.index([example(words) for words in known[:11]])
     near.index([example(words) for words in known[11:]])
-    assert sum(near.find([example(words) for words in changed])) >= 19
-    assert near.find([example(words) for words in known]) == [True] * 20
-    assert sum(near.find([example(words) for words in others])) == 0
-    assert sum(near.find([example(words) for words in half])) == 0
+    found = near.find([example(words) for words in changed])
+    assert sum(place == row for row, place in enumerate(found)) >= 19, "each by the test example it was made of"
+    assert near.find([example(words) for words in known]) == list(range(20))
+    assert near.find([example(words) for words in others]) == [-1] * len(others)
+    assert near.find([example(words) for words in half]) == [-1] * len(half)
 
 
 def test_short_dialogues_and_an_empty_test_split_have_no_near_duplicates() -> None:
     near = NearDuplicates()
     near.index([])
-    assert near.find([example([1, 2]), Tokens(array("i", [1, 2]), 1)]) == [False, False]
+    assert near.find([example([1, 2]), Tokens(array("i", [1, 2]), 1)]) == [-1, -1]
 
 
 CHAT = (

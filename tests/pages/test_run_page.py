@@ -159,7 +159,7 @@ def test_consistency_has_a_column_where_a_model_was_asked() -> None:
     assert ONE.evaluation
     judged = {name: replace(one, consistency=Interval(0.8, 0.7, 0.9)) for name, one in ONE.evaluation.scores.items()}
     asked = replace(ONE, evaluation=replace(ONE.evaluation, scores=judged))
-    assert re.search(r'"number">consistent</th>.*"number">80%</td>', run_page([asked]), re.DOTALL)
+    assert re.search(r'"number">consistent</th>.*data-of="consistent">80%</td>', run_page([asked]), re.DOTALL)
     assert ">consistent<" not in run_page([ONE])
     assert '"number">–</td>' in run_page([asked, TWO]), "one run asked, and the other did not"
 

@@ -16,7 +16,7 @@ from lorasum.data.oddities import Oddities
 from lorasum.data.records import Manifest
 from lorasum.data.settings import Settings
 from lorasum.data.sources import open_sources
-from lorasum.data.telling import tell_again
+from lorasum.data.telling import shared_file, tell_again
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import maker_lock, write_file, writing
 from lorasum.model_source import ModelRef, chat_template, load_tokenizer, resolve_model, tokenizer_identity
@@ -63,6 +63,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         manifest,
         time.monotonic() - started,
         rejected=str(rejects) if rejects.exists() else None,
+        shared=str(shared_file(rejects)) if shared_file(rejects).exists() else None,
         report=str(page) if page.exists() else None,
         shown=_rendered(dataset, recipe.model, show) if show else (),
     )
@@ -115,8 +116,10 @@ def _page(run: str, dataset: Path, manifest: Manifest, model: ModelRef, rejects:
     """The page on the dataset, with some examples as the model sees them."""
     from lorasum.pages.data_page import data_page  # here: a dataset that is there needs no page
 
-    address = f"../{rejects.parent.name}/{rejects.name}" if rejects.exists() else ""
-    return data_page(run, manifest, _rendered(dataset, model, _ON_THE_PAGE), address)
+    beside = [file for file in (rejects, shared_file(rejects)) if file.exists()]
+    addresses = {file: f"../{file.parent.name}/{file.name}" for file in beside}
+    shown = _rendered(dataset, model, _ON_THE_PAGE)
+    return data_page(run, manifest, shown, addresses.get(rejects, ""), addresses.get(shared_file(rejects), ""))
 
 
 def _rendered(dataset: Path, model: ModelRef, count: int) -> tuple[RenderedExample, ...]:

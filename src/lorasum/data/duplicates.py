@@ -13,7 +13,7 @@ _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # one per d
 _KEEP_ONE_IN = 4  # windows
 _NEAR = 0.5  # share of a dialogue's windows that are in one test dialogue
 _LEAST_WINDOWS = 4
-_MOST_TEST_EXAMPLES = 100_000  # test examples to compare with, at about 100 bytes of memory each
+MOST_TEST_EXAMPLES = 100_000  # test examples to compare with, at about 200 bytes of memory each
 
 
 def key(*texts: str) -> int:
@@ -64,34 +64,50 @@ class NearDuplicates:
     def __init__(self) -> None:
         self._windows: list[np.ndarray[Any, Any]] = []
         self._examples = 0
-        self._index: np.ndarray[Any, Any] | None = None
+        self._index: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
+        """The windows that one test example has, sorted, and which one that is; uint64 each."""
 
     def index(self, batch: "Sequence[Tokens]") -> None:
         """Add a batch of test examples to the index."""
         import numpy as np
 
-        batch = batch[: max(_MOST_TEST_EXAMPLES - self._examples, 0)]
-        self._examples += len(batch)
+        batch = batch[: max(MOST_TEST_EXAMPLES - self._examples, 0)]
         if batch:
             hashes, rows = _windows(batch)
-            pairs = np.unique(np.stack([hashes, rows.astype(np.uint64)]), axis=1)  # a repeated window counts once
-            self._windows.append(pairs[0])
+            pairs = np.stack([hashes, rows.astype(np.uint64) + np.uint64(self._examples)])
+            self._windows.append(np.unique(pairs, axis=1))  # a repeated window counts once
+        self._examples += len(batch)
 
-    def find(self, batch: "Sequence[Tokens]") -> list[bool]:
-        """For each example, whether it is a near or exact duplicate of a test example."""
+    def find(self, batch: "Sequence[Tokens]") -> list[int]:
+        """For each example, the test example that it is a near or exact duplicate of, from 0; -1 if it is none."""
+        import numpy as np
+
+        values, owners = self._indexed()
+        hashes, rows = _windows(batch)
+        if not len(values):
+            return [-1] * len(batch)
+        at = np.minimum(np.searchsorted(values, hashes), len(values) - 1)
+        hit = values[at] == hashes
+        windows = np.bincount(rows, minlength=len(batch))
+        hits = np.bincount(rows[hit], minlength=len(batch))
+        near = (hits >= _LEAST_WINDOWS) & (hits >= _NEAR * windows)
+        return [_most_common(owners[at[hit & (rows == row)]]) if found else -1 for row, found in enumerate(near)]
+
+    def _indexed(self) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
         import numpy as np
 
         if self._index is None:
-            every = np.concatenate(self._windows) if self._windows else np.zeros(0, np.uint64)
-            values, counts = np.unique(every, return_counts=True)
-            self._index, self._windows = values[counts == 1], []
-        hashes, rows = _windows(batch)
-        if not len(self._index):
-            return [False] * len(batch)
-        hit = self._index[np.minimum(np.searchsorted(self._index, hashes), len(self._index) - 1)] == hashes
-        windows = np.bincount(rows, minlength=len(batch))
-        hits = np.bincount(rows[hit], minlength=len(batch))
-        return list(((hits >= _LEAST_WINDOWS) & (hits >= _NEAR * windows)).tolist())
+            every = np.concatenate(self._windows, axis=1) if self._windows else np.zeros((2, 0), np.uint64)
+            values, first, counts = np.unique(every[0], return_index=True, return_counts=True)
+            self._index, self._windows = (values[counts == 1], every[1][first[counts == 1]]), []
+        return self._index
+
+
+def _most_common(values: "np.ndarray[Any, Any]") -> int:
+    import numpy as np
+
+    found, counts = np.unique(values, return_counts=True)
+    return int(found[counts.argmax()])
 
 
 def _windows(batch: "Sequence[Tokens]") -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":

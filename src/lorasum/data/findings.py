@@ -1,11 +1,12 @@
 """Examines the stream of examples: duplicates, personal data, and what the splits share."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lorasum.config.data import DataConfig
-from lorasum.data.duplicates import NearDuplicates, Seen, key
+from lorasum.data.duplicates import MOST_TEST_EXAMPLES, NearDuplicates, Seen, key
 from lorasum.data.files.splits import Split
 from lorasum.data.personal.finding import count_personal, redact, unexplained_numbers
 from lorasum.data.records import Example
@@ -14,6 +15,16 @@ from lorasum.data.validate import Rejected, Tally
 from lorasum.prompt import Prompt
 
 _BATCH = 1024  # examples that are examined together
+_MOST_SHARED = 10_000  # rows that are named
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRow:
+    """A training row whose dialogue stands in the test split, `exact`ly or `near`ly, with the test row, if known."""
+
+    kind: str
+    train: str
+    test: str
 
 
 @dataclass(slots=True)
@@ -23,7 +34,8 @@ class Findings:
     Attributes:
         taken_out: with `data.redact`, how many items of personal data were replaced, by kind.
         left_in, left_in_at: with `data.redact`, how many long numbers of unknown meaning stay, and the first one's row.
-        shared, shared_at: training dialogues that stand in the test split, `exact` and `near`, and the first one's row.
+        shared: how many training dialogues stand in the test split, `exact` and `near`.
+        shared_rows: the first of them. test_keys, test_places: of the test split's dialogues, in their order.
         longest, shortest: tokens and place of such an example of the split at hand.
         control: for each row that holds a control token, the token and the row's place.
     """
@@ -33,7 +45,9 @@ class Findings:
     left_in: int = 0
     left_in_at: str = ""
     shared: Counter[str] = field(default_factory=Counter)
-    shared_at: dict[str, str] = field(default_factory=dict)
+    shared_rows: list[SharedRow] = field(default_factory=list)
+    test_keys: "array[int]" = field(default_factory=lambda: array("Q"))
+    test_places: list[str] = field(default_factory=list)
     test_dialogues: Seen = field(default_factory=Seen)
     near: NearDuplicates = field(default_factory=NearDuplicates)
     longest: tuple[int, str] = (0, "")
@@ -87,16 +101,36 @@ def compared(
         if split == "test":
             findings.test_dialogues.add(dialogues)
             findings.near.index(tokens)
+            room = MOST_TEST_EXAMPLES - len(findings.test_places)
+            findings.test_keys.extend(dialogues[:room])
+            findings.test_places += [where for where, *_ in batch[:room]]
         else:
             exact = findings.test_dialogues.contains(np.array(dialogues, np.uint64))
-            near = np.array(findings.near.find(tokens), bool) & ~exact
-            for kind, found in (("exact", exact), ("near", near)):
-                findings.shared[kind] += int(found.sum())
-                if found.any():
-                    findings.shared_at.setdefault(kind, batch[int(found.argmax())][0])
+            near = findings.near.find(tokens)
+            for (where, *_), dialogue, is_exact, place in zip(batch, dialogues, exact, near, strict=True):
+                if is_exact or place >= 0:
+                    _note_shared(findings, where, dialogue if is_exact else None, place)
         lengths = [len(one.ids) for one in tokens]
         for length, pick in ((max(lengths), "longest"), (min(lengths), "shortest")):
             known = getattr(findings, pick)[0]
             if (length > known) if pick == "longest" else (length < known):
                 setattr(findings, pick, (length, batch[lengths.index(length)][0]))
         yield from batch
+
+
+def _note_shared(findings: Findings, where: str, dialogue: int | None, place: int) -> None:
+    """Note a training row whose dialogue stands in the test split.
+
+    Args:
+        dialogue: its key, if it does so exactly. place: of the test row that is nearly the same, from 0; or -1.
+    """
+    import numpy as np
+
+    kind = "near" if dialogue is None else "exact"
+    findings.shared[kind] += 1
+    if len(findings.shared_rows) == _MOST_SHARED:
+        return
+    if dialogue is not None:
+        same = np.flatnonzero(np.frombuffer(findings.test_keys, np.uint64) == np.uint64(dialogue))
+        place = int(same[0]) if len(same) else -1
+    findings.shared_rows.append(SharedRow(kind, where, findings.test_places[place] if place >= 0 else ""))

@@ -18,7 +18,7 @@ from lorasum.data.oddities import Oddities
 from lorasum.data.records import Manifest, SplitStats
 from lorasum.data.settings import Settings
 from lorasum.data.sources import Source, Split
-from lorasum.data.telling import counted, tell
+from lorasum.data.telling import counted, shared_file, tell, write_shared
 from lorasum.data.tokenize_pack import fit, packs, refuse_too_long
 from lorasum.data.validate import RejectFile, Tally, examples
 from lorasum.errors import DataError, ModelError
@@ -90,7 +90,9 @@ class _Maker:
                 _tell_split(sources[split].name, stats, self.tallies[split], data, self.report)
             manifest = self._manifest(dataset.name, {split: made[split] for split in sources})
             store.write_manifest(folder, manifest)
-            self.rejected.finish()  # before the dataset, so that a killed prepare never leaves a dataset without it
+            # Both before the dataset, so that a killed prepare never leaves a dataset without them.
+            self.rejected.finish()
+            write_shared(shared_file(self.rejected.path), self.findings.shared_rows)
         names = {sources[split].name: tally for split, tally in self.tallies.items()}
         tell(names, self.findings, data, self.rejected.path, self.report)
         return manifest

@@ -1,13 +1,18 @@
 """Reports on a new dataset: rows that were left out, and what to check before paying for a training."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from lorasum.config.data import DataConfig
-from lorasum.data.findings import Findings
+from lorasum.data.findings import Findings, SharedRow
 from lorasum.data.records import Manifest
 from lorasum.data.validate import Tally
+from lorasum.files import read_rows, write_file, writing
 from lorasum.reporting import Reporter
+
+_NAMED = 3  # rows of a kind
 
 
 def tell(tallies: Mapping[str, Tally], findings: Findings, data: DataConfig, rejects: Path, report: Reporter) -> None:
@@ -19,7 +24,7 @@ def tell(tallies: Mapping[str, Tally], findings: Findings, data: DataConfig, rej
     """
     for name, tally in tallies.items():
         _tell_left_out(name, tally, data, rejects, report)
-    _tell_shared(findings.shared, findings.shared_at, report)
+    _tell_shared(findings.shared, findings.shared_rows, shared_file(rejects), report)
     _tell_personal(findings, data, report)
     if findings.control:
         text, where = findings.control[0]
@@ -42,26 +47,43 @@ def tell_again(manifest: Manifest, rejects: Path, report: Reporter) -> None:
     if left_out := {reason: count for reason, count in manifest.dropped.items() if count}:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in left_out.items())
         report.warn(f"{counted(sum(left_out.values()), 'row')} left out ({reasons}); see {rejects}")
-    _tell_shared(manifest.shared_with_test, {}, report)
+    _tell_shared(manifest.shared_with_test, read_shared(shared_file(rejects)), shared_file(rejects), report)
     if kinds := ", ".join(counted(count, kind) for kind, count in manifest.personal.items() if count):
         report.warn(f"the chats seem to hold personal data ({kinds}); --redact takes it out")
 
 
-def _tell_shared(shared: Mapping[str, int], places: Mapping[str, str], report: Reporter) -> None:
-    """Warn of training dialogues that stand in the test split.
+def shared_file(rejects: Path) -> Path:
+    """The file of training rows whose dialogues stand in the test split, beside that of the rows left out."""
+    return rejects.with_name(f"{rejects.stem}-shared.jsonl")
 
-    Args:
-        places: of the first of each kind, where that is known.
-    """
+
+def write_shared(file: Path, rows: Sequence[SharedRow]) -> None:
+    """Write them, one JSON object a line; no file where there are none."""
+    with writing(file):
+        file.unlink(missing_ok=True)
+        if rows:
+            write_file(file, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+
+
+def read_shared(file: Path) -> list[SharedRow]:
+    """What was written; nothing where there is no file."""
+    found = read_rows(file.read_bytes()) if file.is_file() else ()
+    return [SharedRow(*(str(row.get(name, "")) for name in ("kind", "train", "test"))) for row in found]
+
+
+def _tell_shared(shared: Mapping[str, int], rows: Sequence[SharedRow], file: Path, report: Reporter) -> None:
+    """Warn of training dialogues that stand in the test split, and name the first rows of each kind."""
     said = {
         "exact": "the test split shares a dialogue with {}",
         "near": "{} nearly the same as one of the test split",
     }
     for kind, text in said.items():
         if count := shared.get(kind, 0):
-            first = f"; the first is {places[kind]}" if kind in places else ""
+            named = [f"{row.train} as {row.test or 'one of the test split'}" for row in rows if row.kind == kind]
+            first = f"; {', '.join(named[:_NAMED])}" if named else ""
+            more = f"; all are in {file}" if len(named) > _NAMED else ""
             examples = text.format(counted(count, "training example"))
-            report.warn(f"{examples}: its scores will flatter the model{first}")
+            report.warn(f"{examples}: its scores will flatter the model{first}{more}")
 
 
 def _tell_personal(findings: Findings, data: DataConfig, report: Reporter) -> None:

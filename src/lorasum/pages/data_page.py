@@ -32,12 +32,15 @@ class DataPicture:
     notes: list[TableRow]
 
 
-def data_page(run: str, manifest: Manifest, examples: Sequence[RenderedExample] = (), rejected: str = "") -> str:
+def data_page(
+    run: str, manifest: Manifest, examples: Sequence[RenderedExample] = (), rejected: str = "", shared: str = ""
+) -> str:
     """The page as text.
 
     Args:
         examples: some that are shown whole.
         rejected: address of the file of rows that were left out, relative to the page; empty if there is none.
+        shared: that of the training rows whose dialogues stand in the test split.
     """
     return render(
         "data.html",
@@ -47,6 +50,7 @@ def data_page(run: str, manifest: Manifest, examples: Sequence[RenderedExample] 
         picture=data_picture(manifest),
         examples=examples,
         rejected=rejected,
+        shared=shared,
         loss_note=", unless training.loss_on is all",
     )
 
