@@ -251,21 +251,16 @@ def test_killed_right_after_it_created_something_it_finds_it_again(
 @pytest.mark.usefixtures("stubs")
 def test_run_asks_once_before_money_is_spent_unless_told_yes(account: Callable[..., Account], prepared: Made) -> None:
     there = account(made=prepared)
-    there.environ["TERM"] = "dumb"
-    for answer in (b"n", b""):
-        terminal, user = pty.openpty()
-        os.write(terminal, answer + b"\n")
-        asking = there.start("run", stdin=user)
-        output, errors = asking.communicate(timeout=400)
-        assert (asking.returncode, output) == (1, ""), errors
-        assert "start job tiny-" in errors, "what the training costs"
-        assert "start the endpoint, $2.50 an hour, until the end of this run" in errors
-        assert "nothing was changed" in errors
-        assert (there.jobs, there.aws.sagemaker.endpoints) == ({}, {})
+    command = [sys.executable, "-m", "lorasum", "run", "--keep", "--config", str(there.config)]
     terminal, user = pty.openpty()
-    told = there.start("run", "--yes", "--keep", stdin=user)  # nobody answers
-    _, errors = told.communicate(timeout=400)
-    assert (told.returncode, "Spend that?" in errors) == (0, False), errors
+    os.write(terminal, b"n\n")
+    refused = subprocess.run(command, env=there.environ, stdin=user, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (1, ""), refused.stderr
+    assert "start job tiny-" in refused.stderr, "what the training costs"
+    assert "start the endpoint, $2.50 an hour, it stays after the run" in refused.stderr
+    assert (there.jobs, there.aws.sagemaker.endpoints) == ({}, {})
+    told = subprocess.run([*command, "--yes"], env=there.environ, stdin=user, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr  # nobody answered
     assert list(there.jobs.values()) == ["Completed"]
     assert there.aws.sagemaker.endpoints != {}
 

@@ -107,6 +107,7 @@ def compared(
         else:
             exact = findings.test_dialogues.contains(np.array(dialogues, np.uint64))
             near = findings.near.find(tokens)
+            findings.shared.update(exact=0, near=0)
             for (where, *_), dialogue, is_exact, place in zip(batch, dialogues, exact, near, strict=True):
                 if is_exact or place >= 0:
                     _note_shared(findings, where, dialogue if is_exact else None, place)
