@@ -38,10 +38,11 @@ class Trackers(AbstractContextManager["Trackers"]):
         self, names: Sequence[str], run: str, folder: Path, settings: Mapping[str, Any], metrics: Metrics
     ) -> None:
         self._metrics = metrics
-        self._trackers = [_Tracker(name, run, folder, settings) for name in names]
         if names:
             _keep_files_in(folder)
+            _import_before_threads()
             metrics.listen(self._note)
+        self._trackers = [_Tracker(name, run, folder, settings) for name in names]
 
     def _note(self, event: Event) -> None:
         for tracker in self._trackers:
@@ -98,6 +99,12 @@ def _keep_files_in(folder: Path) -> None:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         os.environ["MLFLOW_TRACKING_URI"] = (folder / "mlruns").as_uri()
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+
+
+def _import_before_threads() -> None:
+    """Import what the callbacks take of transformers. Its modules import each other when a name is first asked for,
+    which fails where two threads do so at once: the training asks for others at the same time."""
+    from transformers import TrainerControl, TrainerState, TrainingArguments  # noqa: F401
 
 
 def _callback(name: str) -> Any:

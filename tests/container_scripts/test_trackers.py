@@ -3,6 +3,8 @@
 import importlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,3 +93,19 @@ def test_a_tracker_that_hangs_holds_nothing_up(tmp_path: Path, monkeypatch: pyte
     for thread in threading.enumerate():
         if thread.name == "trackio":
             thread.join(60)
+
+
+def test_a_tracker_and_the_training_import_transformers_side_by_side(tmp_path: Path) -> None:
+    """Its modules import each other when a name is asked for, and two threads at once got an AttributeError."""
+    script = (
+        "import sys, trackers; from engine.metrics import Metrics; from pathlib import Path\n"
+        "folder = Path(sys.argv[1])\n"
+        "with trackers.Trackers(('tensorboard',), 'chats', folder, {}, Metrics(folder)):\n"
+        "    import transformers\n"
+        "    transformers.set_seed(1)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(trackers.__file__).parent)}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stdout, "metrics are printed too"
