@@ -45,9 +45,8 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
     rejects, page = folder / "rejected" / f"{fingerprint}.jsonl", folder / "reports" / f"{fingerprint}.html"
 
     manifest = store.read_manifest(dataset)
-    reused = manifest is not None
     with _on_record(run, fingerprint, dataset):
-        if manifest is None:
+        if not (reused := manifest is not None):
             with maker_lock(dataset, lambda: report.step("waiting for another process that prepares this run")):
                 manifest = store.read_manifest(dataset) or make_dataset(dataset, recipe, rejects, oddities, report)
         if reused:
@@ -62,11 +61,15 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         reused,
         manifest,
         time.monotonic() - started,
-        rejected=str(rejects) if rejects.exists() else None,
-        shared=str(shared_file(rejects)) if shared_file(rejects).exists() else None,
-        report=str(page) if page.exists() else None,
+        rejected=_if_there(rejects),
+        shared=_if_there(shared_file(rejects)),
+        report=_if_there(page),
         shown=_rendered(dataset, recipe.model, show) if show else (),
     )
+
+
+def _if_there(file: Path) -> str | None:
+    return str(file) if file.exists() else None
 
 
 @contextmanager
