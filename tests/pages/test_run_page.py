@@ -208,7 +208,7 @@ def test_unsupported_words_are_marked_whole_and_nothing_else() -> None:
     assert str(marked("a <b>", [])) == "a &lt;b&gt;"
 
 
-def test_a_wide_table_has_the_names_of_its_columns_on_each_value_for_a_phone() -> None:
+def test_each_value_of_a_wide_table_names_its_column_for_a_phone() -> None:
     """There its rows are blocks, which takes the meaning of a table away unless roles say it."""
     reader = Reader(run_page([ONE]))
     wide = [attrs for tag, attrs in reader.tags if tag == "td" and "data-of" in attrs]
