@@ -3,9 +3,9 @@
     seconds = tokens * operations a token / (operations a second of large matrix products * the share that is reached)
 
 A product of (m, k) and (k, n) takes 2 m k n operations. They are counted on tensors without values (fake_pass.py): one
-forward and one backward pass of the body, with the engine's attention and adapters in it; layers that are recomputed
-count twice, by themselves. A linear layer of O x I thus costs 2 O I forward, and 2 O I back to its input: it is frozen,
-so its weights have no gradient. The head is added: a row of logits costs 2 V H, and its gradient 2 V H.
+forward and one backward pass of the body, with the engine's attention and adapters in it. A layer that is recomputed
+runs its forward pass a second time. A linear layer of O x I thus costs 2 O I forward, and 2 O I back to its input: it
+is frozen, so its weights have no gradient. The head is added: a row of logits costs 2 V H, and its gradient 2 V H.
 
 Example, BLOOMZ-7B1 with adapters on query_key_value: 24.4e9 a token, and 4.1e9 a label.
 """
@@ -13,6 +13,7 @@ Example, BLOOMZ-7B1 with adapters on query_key_value: 24.4e9 a token, and 4.1e9 
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.batches import Batch
-from engine.fake_pass import add_fake_adapters, fake_model, recompute_layers, replace_attention, run_body
+from engine.fake_pass import add_fake_adapters, fake_model, replace_attention, run_body
 from engine.routes import can_leave_out_logits
 
 _log = logging.getLogger(__name__)
@@ -30,21 +31,25 @@ _PRODUCT = {"cuda": 8192, "cpu": 2048}  # rows and columns of a large matrix pro
 _REPEATS = 5
 
 
-def operations_per_token(
-    base: Path,
-    arguments: Arguments,
-    targets: Sequence[str],
-    packs: Sequence[Batch],
-    dtype: torch.dtype,
-    recomputed_layers: int,
-) -> float:
-    """Operations of a training step for each of its tokens, as a mean over the dataset; 0.0 if they cannot be counted.
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Operations of a training for each of its tokens, as a mean over the dataset."""
+
+    step: float
+    """Forward and back through body and head, where no layer is recomputed."""
+    forward: float
+    """Forward through the body: as many more if all of its layers are recomputed."""
+
+
+def count_operations(
+    base: Path, arguments: Arguments, targets: Sequence[str], packs: Sequence[Batch], dtype: torch.dtype
+) -> Operations | None:
+    """The operations of a training; None if they cannot be counted, because the model's code asks for values.
 
     Args:
         base: folder with the model's config.json; no weights are read.
         targets: names of the modules that get an adapter.
         packs: rows of the dataset; only their lengths are read. The one of median length is counted.
-        recomputed_layers: how many layers run their forward pass a second time.
     """
     by_length = sorted(packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
     lengths = by_length[len(by_length) // 2][EXAMPLE_LENGTHS]
@@ -53,25 +58,25 @@ def operations_per_token(
     try:
         with fake_model(base, dtype) as model:
             rows = tokens - prompts if arguments.engine_head == "labels" and can_leave_out_logits(model) else tokens
-            body = _body(model, arguments, targets, lengths, recomputed_layers)
+            both, forward = _body(model, arguments, targets, lengths)
             vocabulary, hidden = model.get_output_embeddings().weight.shape
-    except Exception as error:  # its code asks for values, such as an expert's tokens, or stumbles over having none
+    except Exception as error:  # such as of an expert's tokens, or because tensors have none
         _log.info("the operations of %s cannot be counted: %s", base, error)
-        return 0.0
-    return body / sum(lengths) + 4.0 * float(vocabulary * hidden) * rows / tokens
+        return None
+    head = 4.0 * float(vocabulary * hidden) * rows / tokens
+    return Operations(both / sum(lengths) + head, forward / sum(lengths))
 
 
-def _body(
-    model: Any, arguments: Arguments, targets: Sequence[str], lengths: Sequence[int], recomputed_layers: int
-) -> float:
-    """Operations of a forward and a backward pass of the body; changes `model`."""
+def _body(model: Any, arguments: Arguments, targets: Sequence[str], lengths: Sequence[int]) -> tuple[int, int]:
+    """Operations of a forward and a backward pass of the body, and of the forward pass alone; changes `model`."""
     add_fake_adapters(model, arguments, targets)
     if arguments.engine_attention != "transformers":
         replace_attention(model, lengths)
-    recompute_layers(model.train(), recomputed_layers)
     with FlopCounterMode(display=False, custom_mapping=_counted_here()) as counter:
-        run_body(model, sum(lengths)).sum().backward()
-    return float(counter.get_total_flops())
+        out = run_body(model.train(), sum(lengths))
+        forward = counter.get_total_flops()
+        out.sum().backward()
+    return counter.get_total_flops(), forward
 
 
 def _counted_here() -> dict[Any, Any]:

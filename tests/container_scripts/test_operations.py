@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from conftest_engine import random_model, with_adapter
 from engine.arguments import Arguments
 from engine.memory import skeleton
-from engine.operations import operations_per_token, product_speed
+from engine.operations import Operations, count_operations, product_speed
 from lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(lora_r=4, lora_dropout=0.0)
@@ -37,9 +37,11 @@ def _experts() -> Any:
     return model
 
 
-def counted(base: Path, recomputed: int = 0, **change: Any) -> float:
+def counted(base: Path, **change: Any) -> Operations:
     targets = resolve_targets(skeleton(base), ("auto",))
-    return operations_per_token(base, replace(ARGUMENTS, **change), targets, PACKS, torch.float32, recomputed)
+    found = count_operations(base, replace(ARGUMENTS, **change), targets, PACKS, torch.float32)
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("model", [partial(random_model, "bloom"), partial(random_model, "qwen3"), _gpt2, _experts])
@@ -52,29 +54,28 @@ def test_the_operations_are_those_of_a_real_pass(model: Callable[[], Any], tmp_p
     with FlopCounterMode(display=False) as counter:
         adapted(torch.full((1, 32), 5)).logits.sum().backward()
     own = "transformers" if plain.config.model_type == "bloom" else "examples"  # ours adds dimensions to tiny heads
-    assert counted(tmp_path, loss_on="all", engine_attention=own) == pytest.approx(
+    assert counted(tmp_path, loss_on="all", engine_attention=own).step == pytest.approx(
         counter.get_total_flops() / 32, rel=0.05
     )
 
 
-def test_recomputed_layers_and_labels_are_counted(tmp_path: Path) -> None:
+def test_labels_and_the_forward_pass_are_counted_apart(tmp_path: Path) -> None:
     model = random_model("llama")
     model.save_pretrained(tmp_path)
-    layers, labelled = len(model.model.layers), 24 / 96
-    head = 4 * model.lm_head.weight.numel()
-    every, some, all_labels = counted(tmp_path, layers), counted(tmp_path), counted(tmp_path, loss_on="all")
-    assert every - head * labelled == pytest.approx(1.5 * (some - head * labelled), rel=0.1)
-    assert all_labels - some == pytest.approx(head * (1 - labelled))
+    head, labelled = 4 * model.lm_head.weight.numel(), 24 / 96
+    some, all_labels = counted(tmp_path), counted(tmp_path, loss_on="all")
+    assert all_labels.step - some.step == pytest.approx(head * (1 - labelled))
+    assert some.forward == pytest.approx((some.step - head * labelled) / 2, rel=0.1)
 
 
-def test_a_model_that_needs_values_has_no_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_asks_for_values_has_no_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random_model("llama").save_pretrained(tmp_path)
 
-    def refuse(*_: Any) -> None:
+    def ask(*_: Any) -> None:
         raise RuntimeError("asks for values")
 
-    monkeypatch.setattr("engine.operations.run_body", refuse)
-    assert counted(tmp_path) == 0.0
+    monkeypatch.setattr("engine.operations.run_body", ask)
+    assert count_operations(tmp_path, ARGUMENTS, ["q_proj"], PACKS, torch.float32) is None
 
 
 def test_a_device_multiplies_at_some_speed() -> None:
