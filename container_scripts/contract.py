@@ -192,6 +192,9 @@ class Needs:
         base_bytes: the base model's weights on the disk.
         merged_bytes: the merged model's.
         checkpoint_bytes: all checkpoints that are kept at once, and the adapter.
+        step_operations: floating-point operations of a step for each token, if no layer is recomputed; 0: not known.
+        forward_operations: of them, those that are done again if all layers are recomputed.
+        peak: operations a second of large matrix products on this machine; 0 where `cards` were asked about.
     """
 
     cards: tuple[MemoryPlan, ...]
@@ -200,6 +203,9 @@ class Needs:
     base_bytes: int
     merged_bytes: int
     checkpoint_bytes: int
+    step_operations: float = 0.0
+    forward_operations: float = 0.0
+    peak: float = 0.0
 
     @classmethod
     def read(cls, line: str) -> "Needs":

@@ -1,4 +1,6 @@
-"""Tells what a training would need of memory and disk, as one line of JSON. Nothing is started, and no weight is read.
+"""Tells what a training would need of memory, disk and arithmetic, as one line of JSON.
+
+Nothing is started, and no weight is read.
 
 Flags and folders are those of train.py. CARDS lists the free bytes of the GPUs to plan for; an empty list is this
 machine.
@@ -41,9 +43,8 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
     """What a training needs on each of `cards`, or on this machine if there are none."""
     import torch
 
-    from engine import memory, model, process_memory
+    from engine import memory, model, operations, process_memory
     from engine.batches import load_split
-    from lora_targets import target_experts, target_layers
 
     splits = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     base = model.fetch_description(arguments, folders.base_model)
@@ -65,17 +66,18 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
             return MemoryPlan(0, {}, room, 0, 0, 0, f"{error.message}\n{error.hint}")
 
     plans = tuple(map(on, cards or [memory.free_bytes(here)]))
-    weights = [layer.weight.numel() for layer in target_layers(outline, targets).values()]
-    weights += [stacked.numel() for stacked in target_experts(outline, targets).values()]
     adapter = next((plan.memory_parts["adapter"] for plan in plans if not plan.refusal), 0) // memory.ADAM
     stored, merged = _weight_bytes(outline, arguments.merge_dtype)
+    work = operations.count_operations(base, arguments, targets, lengths, dtype)
     return Needs(
         cards=plans,
         process_bytes=process_memory.host_bytes(kind),
-        merge_bytes=_MERGING * torch.float32.itemsize * max(weights),
+        merge_bytes=_MERGING * torch.float32.itemsize * _largest_target(outline, targets),
         base_bytes=stored,
         merged_bytes=merged,
         checkpoint_bytes=adapter * (_CHECKPOINTS * _CHECKPOINT + torch.float32.itemsize),
+        peak=0.0 if cards else _peak(dtype, kind, processes),
+        **asdict(work),
     )
 
 
@@ -85,6 +87,21 @@ def _told(plan: "Plan", kind: str) -> MemoryPlan:
     parts, room = process_memory.process_parts(plan.memory, kind), process_memory.process_room(plan.free, kind)
     layers = plan.recomputed_layers, plan.layers
     return MemoryPlan(sum(parts.values()), parts, room, *layers, plan.arguments.per_device_batch_size)
+
+
+def _largest_target(outline: Any, targets: Sequence[str]) -> int:
+    """Values of the largest weight that an adapter changes."""
+    from lora_targets import target_experts, target_layers
+
+    weights = [layer.weight.numel() for layer in target_layers(outline, targets).values()]
+    return int(max(weights + [stacked.numel() for stacked in target_experts(outline, targets).values()]))
+
+
+def _peak(dtype: Any, kind: str, processes: int) -> float:
+    """Operations a second of all processes: each has a GPU of its own, or they share the cores of a CPU."""
+    from engine.operations import product_speed
+
+    return product_speed(dtype, kind) * (processes if kind == "cuda" else 1)
 
 
 def _weight_bytes(outline: Any, merge_dtype: str) -> tuple[int, int]:

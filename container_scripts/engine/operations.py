@@ -35,16 +35,16 @@ _REPEATS = 5
 class Operations:
     """Operations of a training for each of its tokens, as a mean over the dataset."""
 
-    step: float
-    """Forward and back through body and head, where no layer is recomputed."""
-    forward: float
+    step_operations: float = 0.0
+    """Forward and back through body and head, where no layer is recomputed; 0 if they cannot be counted."""
+    forward_operations: float = 0.0
     """Forward through the body: as many more if all of its layers are recomputed."""
 
 
 def count_operations(
     base: Path, arguments: Arguments, targets: Sequence[str], packs: Sequence[Batch], dtype: torch.dtype
-) -> Operations | None:
-    """The operations of a training; None if they cannot be counted, because the model's code asks for values.
+) -> Operations:
+    """The operations of a training; zeros if they cannot be counted, because the model's code asks for values.
 
     Args:
         base: folder with the model's config.json; no weights are read.
@@ -62,7 +62,7 @@ def count_operations(
             vocabulary, hidden = model.get_output_embeddings().weight.shape
     except Exception as error:  # such as of an expert's tokens, or because tensors have none
         _log.info("the operations of %s cannot be counted: %s", base, error)
-        return None
+        return Operations()
     head = 4.0 * float(vocabulary * hidden) * rows / tokens
     return Operations(both / sum(lengths) + head, forward / sum(lengths))
 

@@ -126,6 +126,24 @@ class DeployPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeBand:
+    """The time that the steps of a training take by arithmetic, where no earlier job has measured it.
+
+    Attributes:
+        shortest: seconds, if the highest of `shares` is reached; `longest`, if the lowest is.
+        operations: floating-point operations of all steps.
+        peak: operations a second that the device reaches at most.
+        shares: of the peak, that trainings are known to reach.
+    """
+
+    shortest: float
+    longest: float
+    operations: float
+    peak: float
+    shares: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceOption:
     """An instance type that a run could take.
 
@@ -138,6 +156,7 @@ class InstanceOption:
         usd_per_hour: of the training job, with all of its instances; None if it is unknown.
         seconds: that the job takes as an earlier one on this type has measured; None if none has.
         usd: of the job in that time.
+        band: the time by arithmetic; None if `seconds` is known, if the training does not fit, or if that is unknown.
         endpoint_usd_per_hour: of one instance of an endpoint.
     """
 
@@ -156,6 +175,7 @@ class InstanceOption:
     endpoint_usd_per_hour: float | None
     endpoint_usd_per_day: float | None
     endpoint_usd_in_30_days: float | None
+    band: TimeBand | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +186,7 @@ class PlanResult:
         prepared: whether a dataset is prepared. Without one there is no work to count.
         tokens: that all steps see; three epochs see each token three times.
         seconds: that the steps take at the speed of the job named by `seconds_from`; None if no such job was measured.
+        band: the time by arithmetic; None if `seconds` is known, or nobody here can tell.
         usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
         spot_least_usd_per_hour: the price less the 90% that AWS names as the most that spot saves. It publishes no
             prices of SageMaker's spot instances. None if there is no spot.
@@ -196,6 +217,7 @@ class PlanResult:
     host: Room | None = None
     disk: Room | None = None
     instances: tuple[InstanceOption, ...] = ()
+    band: TimeBand | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,35 @@ def test_a_job_that_does_not_fit_is_refused_before_it_is_paid_for(
 
 
 @pytest.mark.usefixtures("packed")
+def test_a_first_job_has_a_time_by_arithmetic(
+    make_config: Configured, ledger: Ledger, tell: Callable[[Needs], None]
+) -> None:
+    """12,000 tokens of 10^11 operations each, on an A10G of 70 x 10^12: 17 s at its peak."""
+    backend, told = InMemoryBackend("sagemaker", stops_on_interrupt=False), RecordingReporter()
+    backend.price, backend.events = 2.0, [STEP, replace(DONE, tokens_per_second=4.0)]
+    config = make_config(backend="sagemaker")
+    needs = replace(needs_of(config, 20.0), step_operations=7e10, forward_operations=6e10)
+    half_of_the_layers_again = tuple(replace(card, recomputed_layers=16) for card in needs.cards)
+    tell(replace(needs, cards=half_of_the_layers_again))
+    run = context(config, backend, ledger, told)
+    first = plan(run)
+    assert first.band
+    assert (first.band.operations, first.band.peak) == (12_000 * 1e11, 70e12)
+    assert (first.band.shortest, first.band.longest) == pytest.approx((26.4, 85.7), abs=0.1)
+    bands = {one.instance_type: one.band for one in first.instances}
+    assert bands["ml.g5.2xlarge"] == first.band
+    assert bands["ml.g4dn.xlarge"] is None, "it does not fit there"
+    assert bands["ml.g7e.2xlarge"] is None, "nobody knows its peak"
+    slow = context(make_config(backend="sagemaker", limits={"max_hours": 0.005}), backend, ledger, told)
+    with pytest.raises(LorasumError, match=re.escape("for its steps at 65% of 70 TFLOP/s, and limits allow 0.005 h")):
+        train(slow)
+    train(run)
+    assert "12,000 tokens, 0 to 1 min by arithmetic" in told.steps[0]
+    measured = plan(context(make_config(backend="sagemaker", lora={"r": 2}), backend, ledger))
+    assert (measured.seconds, measured.band) == (3000.0, None)
+
+
+@pytest.mark.usefixtures("packed")
 def test_a_job_is_started_where_nobody_can_tell_what_it_needs(make_config: Configured, ledger: Ledger) -> None:
     backend, told = InMemoryBackend("sagemaker", stops_on_interrupt=False), RecordingReporter()
     backend.price = 2.0

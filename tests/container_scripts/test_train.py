@@ -155,6 +155,10 @@ def test_memory_is_planned_before_a_start_as_by_the_job(finished: Job) -> None:
     adapter = (path / "adapter" / "adapter_model.safetensors").stat().st_size
     assert needs.checkpoint_bytes == pytest.approx(10 * adapter, rel=0.5)
     assert needs.merge_bytes == 3 * 4 * 96 * 32
+    assert 2 * told["parameters"] < needs.step_operations < 20 * told["parameters"]
+    assert 0 < needs.forward_operations < needs.step_operations
+    assert needs.peak > 1e8
+    assert on_gpus.peak == 0, "nobody here has one"
 
 
 def test_an_artifact_holds_what_serves_it_and_its_record(finished: Job) -> None:

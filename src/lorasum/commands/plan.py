@@ -1,4 +1,4 @@
-"""Plan: what a run would take and cost, and whether it can start. Nothing is created, and nothing is guessed."""
+"""Plan: what a run would take and cost, and whether it can start. Nothing is created."""
 
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
@@ -53,6 +53,7 @@ def plan(run: RunContext) -> PlanResult:
         host=estimate.host(job.hardware.tightest),
         disk=estimate.disk(job.hardware.tightest),
         instances=tuple(_option(run, job, estimate, name, reachable) for name in job.hardware.choices),
+        band=None if seconds_of(work, speed) else estimate.band(work, job.hardware.tightest),
     )
 
 
@@ -101,6 +102,7 @@ def _option(run: RunContext, job: PlannedJob, estimate: Estimate, name: str, rea
         endpoint_usd_per_hour=serving,
         endpoint_usd_per_day=_times(serving, 24),
         endpoint_usd_in_30_days=_times(serving, 24 * 30),
+        band=None if seconds else estimate.band(job.work, name),
     )
 
 

@@ -13,12 +13,12 @@ from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import job_note, known_price
 from lorasum.lifecycle.estimates import measured_speed, outlook
 from lorasum.lifecycle.jobs import StartedJob
-from lorasum.lifecycle.needs import fitting
+from lorasum.lifecycle.needs import fitted, memory_note
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.lifecycle.standing import standing
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
-from lorasum.results import TrainPlan, TrainResult, TrainStarted
+from lorasum.results import TimeBand, TrainPlan, TrainResult, TrainStarted
 
 _WAITS_FOR_AN_INSTANCE = (300.0, 600.0, 1200.0, 1800.0)
 """Seconds before a job is started again that found no instance: nothing ran, so nothing was billed."""
@@ -99,12 +99,14 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
     if price == 0:
         return ""
     limit = job.ceiling.seconds(price, run.backend.training_usd(known) if known else 0.0, Silent())
-    fits = fitting(job.spec, job.hardware)
-    return f"start job {job.spec.job_name}{job_note(price, limit)}{_outlook(run, job, price)}{fits}"
+    estimate = fitted(job.spec, job.hardware)
+    band = estimate.band(job.work, job.hardware.tightest) if estimate else None
+    said = f"{job_note(price, limit)}{_outlook(run, job, price, band)}{memory_note(estimate)}"
+    return f"start job {job.spec.job_name}{said}"
 
 
-def _outlook(run: RunContext, job: PlannedJob, usd_per_hour: float | None) -> str:
-    return outlook(job.work, measured_speed(run.ledger, run.backend.name, job.origin.model, usd_per_hour))
+def _outlook(run: RunContext, job: PlannedJob, usd_per_hour: float | None, band: TimeBand | None = None) -> str:
+    return outlook(job.work, measured_speed(run.ledger, run.backend.name, job.origin.model, usd_per_hour), band)
 
 
 def plan_training(run: RunContext) -> TrainPlan:

@@ -14,6 +14,7 @@ from lorasum.contract import DoneEvent
 from lorasum.data.records import SplitStats
 from lorasum.ledger import Ledger
 from lorasum.resources import TrainingJob
+from lorasum.results import TimeBand
 
 _OF_DATA_SHEET = (0.2, 0.65)
 _OF_MEASURED = (0.35, 0.85)
@@ -80,29 +81,6 @@ def seconds_of(work: Workload | None, speed: Speed | None) -> float | None:
     return work.tokens / speed.tokens_per_second + work.evaluations * speed.evaluation_seconds + speed.other_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class TimeBand:
-    """Seconds that the steps of a training may take by arithmetic, and what these come from.
-
-    Attributes:
-        operations: of all steps.
-        peak: operations a second that the device reaches at most.
-        shares: of the peak, that trainings reach: the lowest, which makes `longest`, and the highest.
-    """
-
-    operations: float
-    peak: float
-    shares: tuple[float, float]
-
-    @property
-    def shortest(self) -> float:
-        return self.operations / self.peak / self.shares[1]
-
-    @property
-    def longest(self) -> float:
-        return self.operations / self.peak / self.shares[0]
-
-
 def band_of(work: Workload | None, operations_per_token: float, peak: float, measured: bool) -> TimeBand | None:
     """The time that a training's steps take by arithmetic; None where a part of it is unknown.
 
@@ -112,17 +90,22 @@ def band_of(work: Workload | None, operations_per_token: float, peak: float, mea
     """
     if not (work and work.tokens and operations_per_token and peak):
         return None
-    return TimeBand(work.tokens * operations_per_token, peak, _OF_MEASURED if measured else _OF_DATA_SHEET)
+    operations, shares = work.tokens * operations_per_token, _OF_MEASURED if measured else _OF_DATA_SHEET
+    return TimeBand(operations / peak / shares[1], operations / peak / shares[0], operations, peak, shares)
 
 
-def outlook(work: Workload | None, speed: Speed | None) -> str:
-    """The end of a line about a job: its work, and its time at a measured speed."""
+def outlook(work: Workload | None, speed: Speed | None, band: TimeBand | None = None) -> str:
+    """The end of a line about a job: its work, and its time at a measured speed, or else by arithmetic."""
     if work is None:
         return ""
     seconds = seconds_of(work, speed)
-    minutes = "for a time that no earlier job has measured" if seconds is None else f"about {seconds / 60:,.0f} min"
-    source = f" by the speed of {speed.source}" if speed else ""
-    return f": {work.steps:,} steps, {work.tokens:,} tokens, {minutes}{source}"
+    if seconds is not None and speed:
+        time = f"about {seconds / 60:,.0f} min by the speed of {speed.source}"
+    elif band:
+        time = f"{band.shortest / 60:,.0f} to {band.longest / 60:,.0f} min by arithmetic"
+    else:
+        time = "for a time that no earlier job has measured"
+    return f": {work.steps:,} steps, {work.tokens:,} tokens, {time}"
 
 
 def measured_speed(ledger: Ledger, backend: str, model: str, usd_per_hour: float | None) -> Speed | None:

@@ -14,11 +14,12 @@ from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimates import Speed, measured_speed, outlook, seconds_of
 from lorasum.lifecycle.lock import HeldRun
-from lorasum.lifecycle.needs import fitting
+from lorasum.lifecycle.needs import fitted, memory_note
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.standing import standing
 from lorasum.reporting import Reporter
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
+from lorasum.results import TimeBand
 
 RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
 
@@ -53,11 +54,13 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     row = _row(held, planned, name, known)
     limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
     speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour)
+    estimate = fitted(job.spec, job.hardware)
+    band = estimate.band(job.work, job.hardware.tightest) if estimate else None
     if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
-        _refuse_what_cannot_end(job, speed, limit)
-    fits = fitting(job.spec, job.hardware)
+        _refuse_what_cannot_end(job, speed, band, limit)
     row = ledger.intend(replace(row, planned_seconds=seconds_of(job.work, speed)))
-    held.reporter.step(f"starting job {name}{job_note(row.usd_per_hour, limit)}{outlook(job.work, speed)}{fits}")
+    said = f"{job_note(row.usd_per_hour, limit)}{outlook(job.work, speed, band)}{memory_note(estimate)}"
+    held.reporter.step(f"starting job {name}{said}")
     try:
         reference = backend.start_training(replace(job.spec, max_seconds=limit))
     except LorasumError as error:
@@ -166,13 +169,18 @@ def _row(held: HeldRun, planned: PlannedJob, name: str, known: JobRef | None) ->
     )
 
 
-def _refuse_what_cannot_end(job: PlannedJob, speed: Speed | None, limit: int | None) -> None:
-    """Refuse a job that would reach a limit before its end, by a measured speed: its cost would be for nothing."""
+def _refuse_what_cannot_end(job: PlannedJob, speed: Speed | None, band: TimeBand | None, limit: int | None) -> None:
+    """Refuse a job that would reach a limit before its end: its cost would be for nothing.
+
+    By a measured speed, or else by the shortest time that arithmetic gives.
+    """
     needed = seconds_of(job.work, speed)
-    if limit is not None and speed is not None and needed is not None and needed > limit:
+    reason = f"at the {speed.tokens_per_second:,.0f} tokens/s of {speed.source}" if speed else ""
+    if needed is None and band:
+        needed, reason = band.shortest, f"at {band.shares[1]:.0%} of {band.peak / 1e12:.3g} TFLOP/s"
+    if limit is not None and needed is not None and needed > limit:
         raise LorasumError(
-            f"this job needs {needed / 3600:.2g} h for its steps at the {speed.tokens_per_second:,.0f} tokens/s of "
-            f"{speed.source}, and limits allow {limit / 3600:.2g} h",
+            f"this job needs {needed / 3600:.2g} h for its steps {reason}, and limits allow {limit / 3600:.2g} h",
             "raise limits.max_usd or limits.max_hours, or train for fewer epochs",
         )
 

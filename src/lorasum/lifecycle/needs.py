@@ -13,11 +13,14 @@ from dataclasses import asdict, dataclass
 
 from lorasum import paths
 from lorasum.backends.records import Check, Room, TrainSpec
+from lorasum.config.instances import peak_of
 from lorasum.contract import CARDS, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs
 from lorasum.errors import LorasumError
 from lorasum.files import folder_digest
+from lorasum.lifecycle.estimates import Workload, band_of
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.remembered import recall, remember
+from lorasum.results import TimeBand
 
 _SECONDS = 300  # a model of 70 billion parameters takes one minute
 _REMEMBERED = 100  # estimates
@@ -60,6 +63,18 @@ class Estimate:
         base = {"base model": self.needs.base_bytes} if downloads else {}
         parts = {"merged model": self.needs.merged_bytes, "checkpoints": self.needs.checkpoint_bytes}
         return Room(base | parts, self.hardware.disk_bytes(name, shutil.disk_usage(paths.home()).free))
+
+    def band(self, work: Workload | None, name: str = "") -> TimeBand | None:
+        """The time of the steps by arithmetic, on instances of this type or on this machine; None if it is unknown."""
+        memory = self.memory(name)
+        if self.needs is None or memory is None or self.refusal(name):
+            return None
+        again = self.needs.forward_operations * memory.recomputed_layers / max(memory.layers, 1)
+        operations = self.needs.step_operations + again if self.needs.step_operations else 0.0
+        if not name:
+            return band_of(work, operations, self.needs.peak, measured=True)
+        instances = self.spec.processes // self.hardware.gpus(self.hardware.types[0])
+        return band_of(work, operations, instances * peak_of(name), measured=False)
 
     def refusal(self, name: str = "") -> str:
         """What this type, or this machine, has too little of; empty if all fits, as far as that is known."""
@@ -150,22 +165,27 @@ def _room_check(what: str, room: Room, unit: int, name: str, of: str, fix: str) 
     return Check(what, False, f"this training needs {needed}, and there are {there}", fix)
 
 
-def fitting(spec: TrainSpec, hardware: Hardware) -> str:
-    """The end of a line about a job: what it needs of its instance, or why that is not known.
-
-    Empty on this machine: the job itself looks at once, and nobody pays for that.
+def fitted(spec: TrainSpec, hardware: Hardware) -> Estimate | None:
+    """The estimate of a job that is paid for. None on this machine: the job itself looks at once.
 
     Raises:
         LorasumError: it does not fit.
     """
     if not hardware.types:
-        return ""
+        return None
     estimate = estimate_of(spec, hardware)
     for check in checks(estimate):
         if not check.ok:
             raise LorasumError(check.found, check.fix)
-    memory = estimate.memory(hardware.tightest)
+    return estimate
+
+
+def memory_note(estimate: Estimate | None) -> str:
+    """The end of a line about a job: what it needs of its instance, or why that is not known."""
+    if estimate is None:
+        return ""
+    memory = estimate.memory(estimate.hardware.tightest)
     if memory is None:
         return f"; memory not estimated: {estimate.unknown}"
     needed, free = memory.memory_bytes / 2**30, memory.memory_free_bytes / 2**30
-    return f"; {needed:.1f} of {free:.1f} GiB of {hardware.tightest}"
+    return f"; {needed:.1f} of {free:.1f} GiB of {estimate.hardware.tightest}"

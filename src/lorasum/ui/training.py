@@ -128,11 +128,10 @@ def _(result: TrainPlan) -> RenderableType:
 def _(result: PlanResult) -> RenderableType:
     hour, serving = result.usd_per_hour, result.endpoint_usd_per_hour
     work = f"{result.packs:,} packs, {result.steps:,} steps, {result.tokens:,} tokens in all"
-    measured = f"{duration(result.seconds or 0)} at the speed of {result.seconds_from}"
     rows = {
         "job": result.job,
         "work": work if result.prepared else "unknown: run `lorasum prepare` first",
-        "time": measured if result.seconds is not None else "unknown: no such job has been measured yet",
+        "time": _time(result),
         "training": _job_price(result),
         "spot": _spot(result.spot_least_usd_per_hour, hour),
         "endpoint": _endpoint_price(serving),
@@ -174,20 +173,19 @@ def _room(room: Room | None, unit: int, name: str) -> str:
 
 def _options(options: Sequence[InstanceOption]) -> Rows:
     """The types to choose from: what they have, whether the training fits, and what they cost."""
-    measured = any(one.seconds is not None for one in options)
-    numbers = ["$/h", *(["time", "$"] if measured else []), "endpoint $/h", "a day", "30 days"]
+    timed = any(one.seconds is not None or one.band for one in options)
+    numbers = ["$/h", *(["time", "$"] if timed else []), "endpoint $/h", "a day", "30 days"]
     table = Rows("instance", "GPU, GiB", "fits", *numbers, numbers=numbers)
     for one in options:
         gpus = f"{one.gpus} × " if one.gpus > 1 else ""
         fits = {None: Text("?"), True: Text("✓", style="green")}.get(one.fits, Text(f"✗ {one.short_of}", style="red"))
         uses = [use for use, chosen in (("train", one.trains), ("serve", one.serves)) if chosen]
-        time = duration(one.seconds) if one.seconds is not None else "–"
         table.add(
             Text(one.instance_type, style="bold" if uses else "").append(f" {'+'.join(uses)}" if uses else ""),
             f"{gpus}{one.gpu_bytes // _GIB}" if one.gpu_bytes else "?",
             fits,
             _usd(one.usd_per_hour),
-            *([time, "–" if one.usd is None else _usd(one.usd)] if measured else []),
+            *(_time_and_cost(one) if timed else []),
             _usd(one.endpoint_usd_per_hour),
             _usd(one.endpoint_usd_per_day),
             _usd(one.endpoint_usd_in_30_days),
@@ -195,9 +193,34 @@ def _options(options: Sequence[InstanceOption]) -> Rows:
     return table
 
 
+def _time_and_cost(one: InstanceOption) -> tuple[str, str]:
+    """The job's time and USD on a type, as measured or else by arithmetic, from the least to the most."""
+    if one.seconds is not None:
+        return duration(one.seconds), "–" if one.usd is None else _usd(one.usd)
+    if one.band is None:
+        return "–", "–"
+    hours = one.band.shortest / 3600, one.band.longest / 3600
+    cost = "?" if one.usd_per_hour is None else " to ".join(_usd(one.usd_per_hour * each) for each in hours)
+    return f"{hours[0]:.2g} to {hours[1]:.2g} h", cost
+
+
 def _usd(amount: float | None) -> str:
     """An amount in a column of USD; whole dollars from 100."""
     return "?" if amount is None else f"{amount:,.0f}" if amount >= 100 else f"{amount:,.2f}"
+
+
+def _time(result: PlanResult) -> str:
+    """The time of the steps, and where it comes from."""
+    if result.seconds is not None:
+        return f"{duration(result.seconds)} at the speed of {result.seconds_from}"
+    if (band := result.band) is None:
+        return "unknown: no such job has been measured yet"
+    least, most = band.shares
+    reached = f"at {least * 100:.0f} to {most:.0%} of the device's {band.peak / 1e12:.3g} TFLOP/s"
+    return (
+        f"{duration(band.shortest)} to {duration(band.longest)} by arithmetic ({band.operations:.2g} operations "
+        f"{reached}), as no such job has been measured yet"
+    )
 
 
 def _job_price(result: PlanResult) -> str:
@@ -210,6 +233,8 @@ def _job_price(result: PlanResult) -> str:
     parts = [f"{dollars(hour)} an hour"]
     if result.seconds is not None:
         parts.append(f"{dollars(hour * result.seconds / 3600)} for that time")
+    elif band := result.band:
+        parts.append(f"{dollars(hour * band.shortest / 3600)} to {dollars(hour * band.longest / 3600)} for that time")
     if result.longest_seconds is not None:
         most = dollars(hour * result.longest_seconds / 3600)
         parts.append(f"{most} at most, when it is stopped after {duration(result.longest_seconds)}")
