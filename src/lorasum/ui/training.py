@@ -215,11 +215,11 @@ def _time(result: PlanResult) -> str:
         return f"{duration(result.seconds)} at the speed of {result.seconds_from}"
     if (band := result.band) is None:
         return "unknown: no such job has been measured yet"
-    least, most = band.shares
-    reached = f"at {least * 100:.0f} to {most:.0%} of the device's {band.peak / 1e12:.3g} TFLOP/s"
+    work = band.operations / 1e12
+    reached = f"at {band.shares[0] * 100:.0f} to {band.shares[1]:.0%} of the device's {band.peak / 1e12:.3g} TFLOP/s"
     return (
-        f"{duration(band.shortest)} to {duration(band.longest)} by arithmetic ({band.operations:.2g} operations "
-        f"{reached}), as no such job has been measured yet"
+        f"{duration(band.shortest)} to {duration(band.longest)} by arithmetic "
+        f"({work:,.{0 if work >= 10 else 2}f} TFLOP {reached}), as no such job has been measured yet"
     )
 
 
