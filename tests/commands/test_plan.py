@@ -311,3 +311,4 @@ def test_arithmetic_gives_a_band_of_time_where_all_of_it_is_known() -> None:
     assert band_of(work, 0.0, 1e12, measured=True) is None
     assert band_of(work, 1e9, peak_of("ml.g99.xlarge"), measured=False) is None
     assert band_of(None, 1e9, 1e12, measured=True) is None
+    assert band_of(work, 1e9, 1e14, measured=True) is None, "a step is 5 ms: not the arithmetic takes the time"

@@ -18,6 +18,7 @@ from lorasum.results import TimeBand
 
 _OF_DATA_SHEET = (0.2, 0.65)
 _OF_MEASURED = (0.35, 0.85)
+_SHORTEST_STEP = 0.02  # seconds at the peak: what a shorter step takes is decided by launching its hundreds of products
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def seconds_of(work: Workload | None, speed: Speed | None) -> float | None:
 
 
 def band_of(work: Workload | None, operations_per_token: float, peak: float, measured: bool) -> TimeBand | None:
-    """The time that a training's steps take by arithmetic; None where a part of it is unknown.
+    """The time that a training's steps take by arithmetic; None where a part is unknown, or a step too short for it.
 
     Args:
         peak: operations a second of the device, or of all devices that share a step.
@@ -91,6 +92,8 @@ def band_of(work: Workload | None, operations_per_token: float, peak: float, mea
     if not (work and work.tokens and operations_per_token and peak):
         return None
     operations, shares = work.tokens * operations_per_token, _OF_MEASURED if measured else _OF_DATA_SHEET
+    if operations / work.steps < _SHORTEST_STEP * peak:
+        return None
     return TimeBand(operations / peak / shares[1], operations / peak / shares[0], operations, peak, shares)
 
 
