@@ -516,6 +516,14 @@ class RunsResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CleanPlan:
+    """What `clean --dry-run --json` prints: what would be deleted, one line each, and the bytes that this would free."""
+
+    would_delete: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CleanResult:
     """What `clean` deleted, one line each, and the bytes that this freed."""
 

@@ -95,7 +95,7 @@ def clean(
     from lorasum.commands.clean import clean, plan_clean
     from lorasum.config.duration import parse_duration
     from lorasum.ledger import Ledger
-    from lorasum.results import CleanResult
+    from lorasum.results import CleanPlan, CleanResult
     from lorasum.ui.reporter import ConsoleReporter
 
     try:
@@ -105,7 +105,7 @@ def clean(
     ledger, machine = Ledger(warn=render.say), local()
     planned = plan_clean(ledger, machine, names or (), age, models)
     if dry_run and as_json:
-        render.show({"would_delete": list(map(str, planned)), "bytes": sum(one.bytes for one in planned)}, as_json)
+        render.show(CleanPlan(tuple(map(str, planned)), sum(one.bytes for one in planned)), as_json)
         return
     if dry_run:
         for one in planned:
