@@ -104,7 +104,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_cha
     shutil.copytree(tiny_model_dir, root / "models" / "me" / "model")
     shutil.copytree(tiny_chats, root / "datasets" / "me" / "chats")
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Served", (Hub,), {"root": root}))
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield {
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
         "HF_HOME": str(root / "cache"),

@@ -31,7 +31,7 @@ class Hub(ThreadingHTTPServer):
 @contextmanager
 def running_hub() -> Iterator[Hub]:
     hub = Hub()
-    thread = threading.Thread(target=hub.serve_forever)
+    thread = threading.Thread(target=hub.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield hub

@@ -17,7 +17,7 @@ class JudgeServer:
         self.closed = threading.Event()
         self.requests: list[tuple[str, dict[str, Any], str | None]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self) -> str:

@@ -17,6 +17,7 @@ from stand_in_rules import RefusalError
 from stand_in_scheduler import Scheduler
 
 _BEGINNING = "f/the-beginning"
+_NOTICES_ITS_END = 0.05  # seconds; a server of Python's looks every half second whether it is to end
 _TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -73,7 +74,7 @@ class StandIn:
             for app in (self._moto, self._application)
         ]
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(_NOTICES_ITS_END,), daemon=True).start()
         inner, outer = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
         self.url = outer
         self.aws = Aws(inner, self._region)
