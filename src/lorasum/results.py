@@ -517,7 +517,7 @@ class RunsResult:
 
 @dataclass(frozen=True, slots=True)
 class CleanPlan:
-    """What `clean --dry-run --json` prints: what would be deleted, one line each, and the bytes that this would free."""
+    """What `clean --dry-run --json` prints: what would be deleted, a line each, and the bytes that this would free."""
 
     would_delete: tuple[str, ...]
     bytes: int
