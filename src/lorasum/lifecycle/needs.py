@@ -52,7 +52,7 @@ class Estimate:
         if self.needs is None or not self.needs.process_bytes:
             return None
         processes = self.hardware.gpus(name) or self.spec.processes
-        parts = {"training": processes * self.needs.process_bytes, "merge": self.needs.merge_bytes}
+        parts = {"GPU processes": processes * self.needs.process_bytes, "merge": self.needs.merge_bytes}
         return Room(parts, self.hardware.ram_bytes(name))
 
     def disk(self, name: str = "") -> Room | None:
