@@ -27,7 +27,7 @@ def world(
     yield from make_local_world(tmp_path_factory.mktemp("batch"), tiny_model_dir, tiny_chats, clients, REAL)
 
 
-def test_a_killed_batch_job_goes_on_and_answers_as_the_endpoint_does(world: LocalWorld, tried: Counter[str]) -> None:
+def test_a_killed_batch_job_goes_on_in_two_and_answers_as_before(world: LocalWorld, tried: Counter[str]) -> None:
     given = [{"id": i, "dialogue": f"Ana: {i} {'yes ' * (i % 30)}"} for i in range(ROWS)]
     source = world.folder / "many.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in given))
@@ -41,7 +41,7 @@ def test_a_killed_batch_job_goes_on_and_answers_as_the_endpoint_does(world: Loca
     client = world.start(*batch)
     os.kill(_job(world).pid, signal.SIGKILL)  # the job, and then its client
     assert client.wait().code == 2
-    client = world.start(*batch)
+    client = world.start(*batch, "--set", "local.processes=2")
     job = _job(world)
     os.kill(client.pid, signal.SIGKILL)
     client.wait()
