@@ -234,6 +234,20 @@ def test_run_leaves_nothing_when_a_verb_fails(
     assert "live" not in states(ledger).values()
 
 
+def test_ctrl_c_in_the_last_teardown_of_run_leaves_nothing(
+    tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    def at_the_runs_own() -> None:  # the first is the base model's
+        if backend.calls.count("delete_endpoint") == 2:
+            raise KeyboardInterrupt
+
+    backend.before["delete_endpoint"] = at_the_runs_own
+    with pytest.raises(KeyboardInterrupt):
+        run(context(_runnable(make_config, tiny_chats, tiny_model_dir), backend, ledger))
+    assert backend.live("chats") == []
+    assert "live" not in states(ledger).values()
+
+
 def test_run_goes_from_chats_to_a_summary_and_back_to_nothing(
     tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
 ) -> None:

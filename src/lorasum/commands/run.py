@@ -10,9 +10,9 @@ from lorasum.commands.prepare import prepare
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import to_be_spent, train
 from lorasum.context import RunContext
-from lorasum.errors import LorasumError
+from lorasum.errors import InterruptedRunError, LorasumError
 from lorasum.lifecycle.costs import price_note
-from lorasum.results import RunResult
+from lorasum.results import RunResult, TeardownResult
 
 
 def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None] | None = None) -> RunResult:
@@ -36,10 +36,10 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
         deployed = deploy(run)
         evaluated = evaluate(run)
         sample = predict_sample(run)
+        torn_down = None if keep else _torn_down(run)
     except BaseException as error:
         _clean_up(run, "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong")
         raise
-    torn_down = None if keep else teardown(run)
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
 
 
@@ -49,6 +49,14 @@ def _costs(run: RunContext, keep: bool) -> list[str]:
     end = "it stays after the run, until `lorasum teardown`" if keep else "until the end of this run"
     endpoint = "" if hour == 0 else f"start the endpoint{price_note(hour)}, {end}"
     return [line for line in (to_be_spent(run), endpoint) if line]
+
+
+def _torn_down(run: RunContext) -> TeardownResult:
+    """As `teardown`, but an interrupt says nothing of what may be left: it is torn down once more."""
+    try:
+        return teardown(run)
+    except InterruptedRunError as error:
+        raise KeyboardInterrupt from error
 
 
 def _clean_up(run: RunContext, why: str) -> None:
