@@ -1,6 +1,7 @@
 """A GGUF file holds the model that it was made of: transformers reads it back to the same logits and tokens."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,23 @@ def test_the_file_read_back_gives_the_same_logits(kind: str, tmp_path: Path, tin
     ids = torch.tensor([[1, 50, 60, 70, 300, 9]])
     with torch.no_grad():
         torch.testing.assert_close(theirs(ids).logits, ours(ids).logits)
+
+
+@pytest.mark.parametrize("limit", [1, 20_000])
+def test_a_full_disk_leaves_the_file_that_was_there(limit: int, tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    folder, file = saved("llama", tmp_path / "model", tiny_tokenizer_dir), tmp_path / "m.gguf"
+    file.write_text("mine")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))  # bytes a file may have
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            export_gguf(folder, file, "tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.gguf", "model"]
+    export_gguf(folder, file, "tiny")
+    assert file.stat().st_size > limit
 
 
 def test_the_tokenizer_read_back_gives_the_same_tokens(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:

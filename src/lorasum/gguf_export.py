@@ -7,6 +7,7 @@ no more memory than its largest one.
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,9 @@ def export_gguf(model: Path, file: Path, name: str) -> Exported:
         writer.write_header_to_file(Path(target.name))
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+        # Space for all of them, because numpy, which writes them, does not say why it could not.
+        head = Path(target.name).stat().st_size
+        os.posix_fallocate(target.fileno(), head, sum(tensor.nbytes for tensor in tensors.values()))
         for tensor in tensors.values():
             writer.write_tensor_data(tensor.read())
         writer.close()
