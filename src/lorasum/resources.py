@@ -101,6 +101,7 @@ class TrainingJob(Resource):
         figures: its duration, losses and speed, from its `done` event.
         hyperparameters: of its training script; none on record for jobs of earlier versions.
         planned_seconds: how long its steps were expected to take when it was started; None if nobody had measured.
+        instance_type: it runs on; empty on this machine, where it may get one of several, and for earlier versions.
     """
 
     kind: ClassVar[str] = "training_job"
@@ -113,6 +114,7 @@ class TrainingJob(Resource):
     figures: DoneEvent = NO_FIGURES
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     planned_seconds: float | None = None
+    instance_type: str = ""
 
     @property
     def kept_warm(self) -> bool:

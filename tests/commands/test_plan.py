@@ -148,6 +148,7 @@ def test_each_instance_type_is_shown_with_what_fits_and_costs(
     assert made.host.there_bytes == 29 << 30
     assert made.disk
     assert (made.disk.needed_bytes, made.disk.there_bytes) == (3 * 10**9, 450 * 10**9)
+    assert [one.instance_type for one in made.instances if one.seconds] == ["ml.g5.2xlarge"], "no other was measured"
     assert [check.what for check in made.checks if check.ok] == ["credentials", "memory", "main memory", "disk"]
 
 

@@ -3,7 +3,7 @@
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.errors import ModelError
-from lorasum.lifecycle.estimates import Workload, measured_speed, seconds_of
+from lorasum.lifecycle.estimates import Speed, Workload, measured_speed, seconds_of
 from lorasum.lifecycle.needs import Estimate, checks, estimate_of
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.model_source import ModelRef, model_file, tokenizer_identity
@@ -31,7 +31,7 @@ def plan(run: RunContext) -> PlanResult:
         found.append(Check("packs for each process", False, idle.message, idle.hint))
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None
-    speed = measured_speed(run.ledger, run.backend.name, job.origin.model or job.spec.model.location, price)
+    speed = _speed(run, job, price, job.hardware.only_type)
     work = job.work or Workload()
     memory = estimate.memory(job.hardware.tightest)
     return PlanResult(
@@ -77,14 +77,18 @@ def _longest(run: RunContext, job: PlannedJob, usd_per_hour: float | None) -> in
     return min((limit for limit in limits if limit is not None), default=None)
 
 
+def _speed(run: RunContext, job: PlannedJob, usd_per_hour: float | None, instance_type: str) -> Speed | None:
+    model = job.origin.model or job.spec.model.location
+    return measured_speed(run.ledger, run.backend.name, model, usd_per_hour, instance_type)
+
+
 def _option(run: RunContext, job: PlannedJob, estimate: Estimate, name: str, reachable: bool) -> InstanceOption:
     """What the run would be on this instance type."""
     hardware, backend = job.hardware, run.backend
     price = backend.instance_usd_per_hour(name, "training_job") if reachable else None
     serving = backend.instance_usd_per_hour(name, "endpoint") if reachable else None
     hour = _times(price, run.config.sagemaker.instance_count)
-    model = job.origin.model or job.spec.model.location
-    speed = None if hour is None else measured_speed(run.ledger, backend.name, model, hour)
+    speed = None if hour is None else _speed(run, job, hour, name)
     seconds = seconds_of(job.work, speed)
     return InstanceOption(
         instance_type=name,

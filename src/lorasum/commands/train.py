@@ -106,7 +106,10 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
 
 
 def _outlook(run: RunContext, job: PlannedJob, usd_per_hour: float | None, band: TimeBand | None = None) -> str:
-    return outlook(job.work, measured_speed(run.ledger, run.backend.name, job.origin.model, usd_per_hour), band)
+    speed = measured_speed(
+        run.ledger, run.backend.name, job.origin.model, usd_per_hour, instance_type=job.hardware.only_type
+    )
+    return outlook(job.work, speed, band)
 
 
 def plan_training(run: RunContext) -> TrainPlan:

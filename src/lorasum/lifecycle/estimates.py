@@ -111,16 +111,20 @@ def outlook(work: Workload | None, speed: Speed | None, band: TimeBand | None = 
     return f": {work.steps:,} steps, {work.tokens:,} tokens, {time}"
 
 
-def measured_speed(ledger: Ledger, backend: str, model: str, usd_per_hour: float | None) -> Speed | None:
+def measured_speed(
+    ledger: Ledger, backend: str, model: str, usd_per_hour: float | None, instance_type: str = ""
+) -> Speed | None:
     """The speed of the newest completed job of this model on this backend; None where there is none.
 
     Args:
-        usd_per_hour: of the instance. A job at another price ran on another type of instance.
+        usd_per_hour: of all instances. A job at another price ran on another type or number of instances.
+        instance_type: empty on this machine, and where a job may get one of several.
     """
     rows = [
         row
         for row in ledger.rows(TrainingJob)
         if (row.state, row.backend, row.origin.model, row.usd_per_hour) == ("done", backend, model, usd_per_hour)
+        and (not instance_type or row.instance_type in ("", instance_type))
         and row.figures.tokens_per_second > 0
     ]
     return Speed.of(rows[-1].figures, f"job {rows[-1].name}") if rows else None

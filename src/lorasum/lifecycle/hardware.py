@@ -51,6 +51,11 @@ class Hardware:
         """The training's type with the smallest GPU, of which it may get any; empty for this machine."""
         return min(self.types, key=self.card, default="")
 
+    @property
+    def only_type(self) -> str:
+        """The training's type; empty on this machine, and where it may get one of several."""
+        return self.types[0] if len(self.types) == 1 else ""
+
     def card(self, name: str) -> int:
         """GiB that are free on each GPU of a type; 0 for this machine, and where it is not known."""
         return facts_of(name).card_gib

@@ -53,7 +53,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
         raise idle
     row = _row(held, planned, name, known)
     limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
-    speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour)
+    speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour, row.instance_type)
     estimate = fitted(job.spec, job.hardware)
     band = estimate.band(job.work, job.hardware.tightest) if estimate else None
     if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
@@ -166,6 +166,7 @@ def _row(held: HeldRun, planned: PlannedJob, name: str, known: JobRef | None) ->
         usd_per_hour=held.backend.usd_per_hour("training_job"),
         usd_before=held.backend.training_usd(known) if known else 0.0,
         hyperparameters=planned.spec.hyperparameters,
+        instance_type=planned.hardware.only_type,
     )
 
 
