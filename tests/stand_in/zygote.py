@@ -9,8 +9,10 @@ folder while it works; pid is written at its start, and code at its end.
 """
 
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import runpy
 import shutil
@@ -49,14 +51,16 @@ def preload() -> None:
     from parsed_once import parse_once
     from sagemaker.core import image_uris, resources  # noqa: F401
 
-    from lorasum.cli import entry  # noqa: F401
-    from lorasum.commands import deploy, evaluate, predict, prepare, run, status, teardown, train  # noqa: F401
+    import lorasum
 
     parse_once()
     session = boto3.session.Session(region_name="us-east-1")
     for service in _SERVICES:
         session.client(service)
     assert transformers.AutoTokenizer
+    for module in pkgutil.walk_packages(lorasum.__path__, "lorasum."):
+        if module.name not in ("lorasum.__main__", "lorasum.lora_targets"):  # one begins, and the other imports torch
+            importlib.import_module(module.name)
     gc.freeze()  # a collection in a fork would copy what it looks at
 
 
