@@ -12,6 +12,7 @@ started for real.
 """
 
 import ctypes
+import gc
 import json
 import os
 import runpy
@@ -41,6 +42,7 @@ def main() -> None:
     assert all((bitsandbytes, peft, AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM, serve.toolkit()))
     torch.set_num_threads(1)
     libraries = frozenset(sys.modules)
+    gc.freeze()  # a collection in a fork would copy what it looks at
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     print("ready", flush=True)
     for line in sys.stdin:

@@ -33,6 +33,7 @@ _SERVICES = [
 def main() -> None:
     program = sys.argv[1]
     {"client": preload, "training": preload_training}[program]()
+    gc.freeze()  # a collection in a fork would copy what it looks at
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     print("ready", flush=True)
     for line in sys.stdin:
@@ -59,9 +60,8 @@ def preload() -> None:
         session.client(service)
     assert transformers.AutoTokenizer
     for module in pkgutil.walk_packages(lorasum.__path__, "lorasum."):
-        if module.name not in ("lorasum.__main__", "lorasum.lora_targets"):  # one begins, and the other imports torch
+        if module.name not in ("lorasum.__main__", "lorasum.lora_targets"):  # one begins, and the other imports PEFT
             importlib.import_module(module.name)
-    gc.freeze()  # a collection in a fork would copy what it looks at
 
 
 def preload_training() -> None:
