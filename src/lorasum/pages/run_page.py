@@ -148,9 +148,9 @@ def _said(comparison: Comparison) -> str:
 
 
 def difference_in_words(found: Difference) -> str:
-    """`better by 12.1 (9.4 to 14.7), p < 0.001`, or that no difference shows."""
+    """`better by 12.1 (9.4 to 14.7), p < 0.001`, or that it shows no difference."""
     if not found.is_real:
-        return f"no difference shows ({found.low:+.1f} to {found.high:+.1f})"
+        return f"shows no difference ({found.low:+.1f} to {found.high:+.1f})"
     low, high = sorted((abs(found.low), abs(found.high)))
     p_value = f"p = {found.p_value:.3f}" if found.p_value >= 0.001 else "p < 0.001"
     return f"{'better' if found.mean > 0 else 'worse'} by {abs(found.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
