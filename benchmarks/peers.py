@@ -218,9 +218,10 @@ def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
     from datasets import Dataset
 
     from engine.checkpoint import Checkpoints
-    from engine.memory import free_bytes, plan_memory, recompute_layers
+    from engine.memory import free_bytes, plan_memory, recompute_layers, skeleton
     from engine.model import add_adapter, load_base, pick_device, pick_dtype
     from engine.packed_loss import PackedLoss
+    from engine.process_memory import give_back, keep_few_products
     from engine.setup import Setup
     from engine.stopping import StopSignal
     from engine.trainer import train_adapter
@@ -235,9 +236,10 @@ def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
     )
     arguments = _settings(job)
     dtype, _ = pick_dtype(arguments.compute_dtype, device)
-    model = load_base(base, arguments, dtype, device)
-    targets = resolve_targets(model, arguments.lora_targets)
+    targets = resolve_targets(skeleton(base), arguments.lora_targets)
     plan = plan_memory(base, arguments, targets, [*train], dtype, free_bytes(device))
+    keep_few_products(plan.lengths)
+    model = load_base(base, arguments, dtype, device)
     recompute_layers(model, plan.recomputed_layers)
     torch.manual_seed(0)
     model = add_adapter(model, plan.arguments, targets)
@@ -246,6 +248,7 @@ def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
     setup = Setup(model, PackedLoss(model, longest, plan.arguments), train, test, plan, dtype)
     checkpoints = Checkpoints(Path(tempfile.mkdtemp()), plan.arguments, "peers")
     checkpoints.claim()
+    give_back()  # as train.py does
     reset_peak()
     began = os.times()
     outcome = train_adapter(setup, clock, StopSignal(), checkpoints, None)  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ def load(
     from engine.base_tensors import check_tensors, look_at_base
     from engine.batches import longest_example
     from engine.packed_loss import PackedLoss
+    from engine.process_memory import keep_few_products
     from engine.train_state import with_batch_of
 
     transformers.utils.logging.disable_progress_bar()
@@ -74,6 +75,7 @@ def load(
     lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
     before = group.from_first(lambda: with_batch_of(resume_from, arguments))
     plan = plan_as_before(base, arguments, before, targets, lengths, dtype, fewest_free(device, group), group.size)
+    keep_few_products(plan.lengths)
     transformers.set_seed(arguments.seed)
     model = adapted(base, plan, targets, dtype, device)
     packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])

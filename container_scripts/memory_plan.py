@@ -60,7 +60,9 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
 
     def on(free: int) -> MemoryPlan:
         try:
-            return _told(memory.plan_memory(base, arguments, targets, lengths, dtype, free, processes, kind), kind)
+            return _told(
+                memory.plan_memory(base, arguments, targets, lengths, dtype, free, processes, kind), kind, dtype
+            )
         except TrainingError as error:
             room = process_memory.process_room(free, kind)
             return MemoryPlan(0, {}, room, 0, 0, 0, f"{error.message}\n{error.hint}")
@@ -81,10 +83,10 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
     )
 
 
-def _told(plan: "Plan", kind: str) -> MemoryPlan:
+def _told(plan: "Plan", kind: str, dtype: Any) -> MemoryPlan:
     from engine import process_memory
 
-    parts, room = process_memory.process_parts(plan.memory, kind), process_memory.process_room(plan.free, kind)
+    parts, room = process_memory.process_parts(plan, kind, dtype), process_memory.process_room(plan.free, kind)
     layers = plan.recomputed_layers, plan.layers
     return MemoryPlan(sum(parts.values()), parts, room, *layers, plan.arguments.per_device_batch_size)
 

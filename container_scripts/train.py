@@ -199,7 +199,7 @@ def start_event(
     from engine import checkpoint, model, process_memory, schedule
 
     arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
-    parts = process_memory.process_parts(plan.memory, loaded.device.type)
+    parts = process_memory.process_parts(plan, loaded.device.type, loaded.dtype)
     step_packs = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
     steps = schedule.plan_steps(arguments, packs).steps
     quantized, whole = model.count_layers(loaded.model)

@@ -86,6 +86,8 @@ class Plan:
     memory: Memory
     free: int
     """Bytes that were free on the device before the model was loaded."""
+    lengths: Sequence[int]
+    """Tokens of each example of the batch that has most tokens."""
 
 
 def plan_memory(
@@ -127,7 +129,8 @@ def plan_memory(
         memory, recomputed = _recompute_until_it_fits(memory, needed(size, True)[0], layers, room)
     if memory.total > free * _HOPELESS:
         raise _too_large(memory, free)
-    return Plan(_with_batch_size(arguments, size), recomputed, layers, memory, free)
+    lengths, _ = _tokens_and_rows(largest[:size], arguments.loss_on)
+    return Plan(_with_batch_size(arguments, size), recomputed, layers, memory, free, lengths)
 
 
 def _first_that_fits(

@@ -1,23 +1,29 @@
 """What a whole process holds of memory, planned and measured. On a GPU only its tensors count, as in memory.py."""
 
 import ctypes
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from engine.memory import ROOM, Memory
+from engine.memory import ROOM, Plan
 
 _KEPT = 0.44  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
+_PRODUCT = 600 << 10  # bytes that oneDNN takes for a compiled product, whatever its size (measured)
 _LIBRARIES = 570 << 20  # bytes of a process with torch, transformers, PEFT and bitsandbytes, and no model
 _WITH_CUDA = 4 << 30  # bytes of main memory that are set aside for such a process with CUDA's libraries: not measured
 
 
-def process_parts(memory: Memory, device: str) -> dict[str, int]:
+def process_parts(plan: Plan, device: str, dtype: torch.dtype) -> dict[str, int]:
     """Bytes by part, of all that is to be held: on a CPU also what the process holds beside its tensors."""
-    beside = {"process": _LIBRARIES + round(_KEPT * memory.activations)} if device == "cpu" else {}
-    return asdict(memory) | beside
+    parts = asdict(plan.memory)
+    if device == "cpu":
+        products = products_kept(plan.lengths) * _PRODUCT if dtype is torch.bfloat16 else 0
+        parts["process"] = _LIBRARIES + round(_KEPT * plan.memory.activations) + products
+    return parts
 
 
 def process_room(free: int, device: str) -> int:
@@ -28,6 +34,28 @@ def process_room(free: int, device: str) -> int:
 def host_bytes(device: str) -> int:
     """Main memory of a training process beside its tensors; 0 on a CPU, where it is one of `process_parts`."""
     return 0 if device == "cpu" else _WITH_CUDA
+
+
+def products_kept(lengths: Sequence[int]) -> int:
+    """How many compiled products oneDNN, which multiplies bf16 on a CPU, shall keep for passes over such a batch.
+
+    It compiles one for each shape, takes 0.6 MiB for each whatever its size, and by itself keeps 1,024: packs have many
+    lengths. A pass of a Llama has 26 shapes in its layers and 8 in the attention of each example. Twice the former is
+    room for other architectures: with fewer than a pass needs, every layer would compile anew.
+
+    Args:
+        lengths: tokens of each example of the largest batch.
+    """
+    return 64 + 8 * len(lengths)
+
+
+def keep_few_products(lengths: Sequence[int]) -> None:
+    """Have oneDNN and PyTorch, which keeps what oneDNN has compiled too, keep `products_kept` of them.
+
+    What the environment says goes before. Without effect after the first product.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(products_kept(lengths)))
 
 
 def give_back() -> None:

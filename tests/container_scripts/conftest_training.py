@@ -67,7 +67,7 @@ class Training:
         self.model = add_adapter(model, self.arguments, resolve_targets(model, ("auto",)))
         checkpoints = Checkpoints(self.arguments.checkpoint_dir, self.arguments, "dataset")
         self.resumed_from = self.group.from_first(checkpoints.claim)
-        plan = Plan(self.arguments, 0, 2, Memory(0, 0, 0, 0, 0), 0)
+        plan = Plan(self.arguments, 0, 2, Memory(0, 0, 0, 0, 0), 0, [])
         loss = PackedLoss(self.model, longest_example(self.train, self.test), self.arguments)
         scorer = self.make_scorer(self.arguments, loss) if self.make_scorer else None
         return train_adapter(

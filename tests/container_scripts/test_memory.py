@@ -1,6 +1,8 @@
 """The memory of a training is known before it starts, and a training that has less memory has the same result."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from engine.memory import estimate, plan_memory, recompute_layers, skeleton
 from engine.packed_loss import PackedLoss
 from engine.process_memory import give_back
 from lora_targets import resolve_targets
+from lorasum import paths
 
 ARGUMENTS = Arguments(lora_dropout=0.0, gradient_accumulation_steps=4, per_device_batch_size=0)
 PACKS = [
@@ -129,6 +132,35 @@ def test_freed_memory_is_given_back_to_the_system() -> None:
     give_back()
     assert resident() < full - 100e6
     assert last.sum() == 25_000
+
+
+MANY_SHAPES = """
+import sys, torch
+from engine.process_memory import give_back, keep_few_products
+if sys.argv[1] == "few":
+    keep_few_products([100, 100])
+def resident():
+    give_back()
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+weight = torch.randn(64, 64).bfloat16()
+torch.randn(99, 64).bfloat16() @ weight
+before = resident()
+for rows in range(100, 900):
+    torch.randn(rows, 64).bfloat16() @ weight
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN multiplies no bf16 on this CPU")
+def test_compiled_products_of_many_lengths_take_little_memory() -> None:
+    """800 lengths of a batch; by itself oneDNN keeps the products of all."""
+
+    def grown(kept: str) -> int:
+        environment = {name: value for name, value in os.environ.items() if "CACHE_CAPACITY" not in name}
+        program = [sys.executable, "-c", MANY_SHAPES, kept]
+        return int(subprocess.check_output(program, env=environment, cwd=paths.container_scripts()))
+
+    assert grown("few") < 0.5 * grown("all")
 
 
 def test_an_estimate_leaves_real_models_as_they_are(llama: Path) -> None:
