@@ -88,9 +88,14 @@ def test_a_run_that_somebody_works_on_is_left(config: Config, backend: InMemoryB
 
 def test_models_go_only_when_asked_and_nothing_runs(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     (paths.model_cache() / "tiny").mkdir(parents=True)
-    assert [one.folder.name for one in plan_clean(ledger, backend, models=True)] == ["tiny"]
+    planned, told = plan_clean(ledger, backend, models=True), RecordingReporter()
+    assert [one.folder.name for one in planned] == ["tiny"]
     train(context(config, backend, ledger))
     deploy(context(config, backend, ledger))
-    assert plan_clean(ledger, backend, models=True) == []
+    assert clean(ledger, backend, told, planned).deleted == (), "it began while somebody was asked"
+    assert "model tiny may be in use" in told.warnings[0]
+    assert (paths.model_cache() / "tiny").is_dir()
+    with pytest.raises(LorasumError, match="models are kept while run 'chats' has something running"):
+        plan_clean(ledger, backend, models=True)
     with pytest.raises(LorasumError, match="nothing is said to be cleaned"):
         plan_clean(ledger, backend)

@@ -44,13 +44,13 @@ def plan_clean(
         models: base models that were converted, too.
 
     Raises:
-        LorasumError: nothing is asked for, or a run that is named is not there or has something running.
+        LorasumError: nothing is asked for, a run that is named is not there or has something running, or models are
+            asked for while any run has.
     """
     if not runs and age is None and not models:
         raise LorasumError("nothing is said to be cleaned", "name runs, or say --older-than 30d or --models")
-    root = paths.home() / "runs"
-    there = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    live = {name for name in there if _is_live(name, ledger, backend)}
+    root, there = paths.home() / "runs", _runs_here()
+    live = [name for name in there if _is_live(name, ledger, backend)]
     for name in runs:
         if name not in there:
             raise LorasumError(f"there is no run {name!r} on this disk", "`lorasum runs` lists them")
@@ -65,7 +65,9 @@ def plan_clean(
         if age is not None and name not in live and _last_change(name, ledger) < _ago(ledger, age)
     ]
     found = [Removable(root / name, disk_usage(root / name)[0], name) for name in sorted({*runs, *old})]
-    if models and not live and (cache := paths.model_cache()).is_dir():
+    if models and live:
+        raise LorasumError(f"models are kept while run {live[0]!r} has something running", "leave out --models for now")
+    if models and (cache := paths.model_cache()).is_dir():
         found += [Removable(path, disk_usage(path)[0]) for path in sorted(cache.iterdir()) if path.is_dir()]
     return found
 
@@ -82,7 +84,7 @@ def clean(ledger: Ledger, backend: Backend, report: Reporter, planned: Sequence[
             if one.run:
                 _clean_run(one, ledger, backend, report)
             else:
-                _delete(one.folder)
+                _clean_model(one, ledger, backend)
         except RunBusyError as error:
             report.warn(f"{error.message}: it is left")
             continue
@@ -100,6 +102,18 @@ def _clean_run(one: Removable, ledger: Ledger, backend: Backend, report: Reporte
         for path in one.folder.iterdir():
             if path.name != "lock":  # it is held
                 _delete(path)
+    _delete(one.folder)
+
+
+def _runs_here() -> list[str]:
+    """The names of the runs with files on this disk."""
+    root = paths.home() / "runs"
+    return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _clean_model(one: Removable, ledger: Ledger, backend: Backend) -> None:
+    if any(_is_live(name, ledger, backend) for name in _runs_here()):  # by now: somebody was asked in between
+        raise RunBusyError(f"model {one.folder.name} may be in use, since something runs")
     _delete(one.folder)
 
 
