@@ -52,10 +52,8 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
     outline, targets = look_before_download(base, arguments, facts, splits)
     lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])
     here = model.pick_device()
-    if cards:  # all cards but the oldest multiply bf16
-        dtype = getattr(torch, "bfloat16" if arguments.compute_dtype == "auto" else arguments.compute_dtype)
-    else:
-        dtype, _ = model.pick_dtype(arguments.compute_dtype, here)
+    wanted = "bfloat16" if cards and arguments.compute_dtype == "auto" else arguments.compute_dtype
+    dtype, _ = model.pick_dtype(wanted, here)  # all cards but the oldest multiply bf16
     kind = "cuda" if cards else here.type
 
     def on(free: int) -> MemoryPlan:

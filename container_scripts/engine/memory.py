@@ -112,8 +112,7 @@ def plan_memory(
         device: `cuda` or `cpu`; empty is this machine's.
 
     Raises:
-        TrainingError: it does not fit, even if every layer recomputes its activations; or a step has fewer packs than
-            there are processes.
+        TrainingError: it does not fit, even if every layer recomputes; or a step has fewer packs than processes.
     """
     sizes = _batch_sizes(arguments, len(packs), processes)
     largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
