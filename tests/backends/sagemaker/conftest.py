@@ -1,5 +1,6 @@
 """An account that behaves as SageMaker does, for tests of the backend without a command around it."""
 
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,12 +8,23 @@ from pathlib import Path
 import pytest
 from stand_in import StandIn
 
+from lorasum import paths
 from lorasum.backends.sagemaker.wheels import serving_wheels, training_wheels
 
 
+@pytest.fixture(scope="session")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The container's scripts without the engine: no job trains here, and each uploads them into an empty account."""
+    folder = tmp_path_factory.mktemp("scripts") / "container_scripts"
+    return Path(
+        shutil.copytree(paths.container_scripts(), folder, ignore=shutil.ignore_patterns("engine", "__pycache__"))
+    )
+
+
 @pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
+def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scripts: Path) -> Iterator[StandIn]:
     """An account that holds nothing but a bucket and a role, and an environment that is logged in to it."""
+    monkeypatch.setattr(paths, "container_scripts", lambda: scripts)
     with StandIn() as stand_in:
         for name, value in stand_in.environ().items():
             monkeypatch.setenv(name, value)
