@@ -87,7 +87,16 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
         ) from error
     model.requires_grad_(False)
     model.config.use_cache = False
+    if quantization and device.type == "cpu":
+        _let_go_of_files(model)
     return model
+
+
+def _let_go_of_files(model: Any) -> None:
+    """Copy the weights that were not quantized: as views of the mapped files they keep all weights in memory."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.clone()
 
 
 def quantized_layers(skeleton: Any) -> frozenset[str]:

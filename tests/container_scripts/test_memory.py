@@ -15,6 +15,7 @@ from engine.arguments import Arguments
 from engine.batches import collate
 from engine.failure import TrainingError
 from engine.memory import estimate, plan_memory, recompute_layers, skeleton
+from engine.model import load_base
 from engine.packed_loss import PackedLoss
 from engine.process_memory import give_back
 from lora_targets import resolve_targets
@@ -132,6 +133,15 @@ def test_freed_memory_is_given_back_to_the_system() -> None:
     give_back()
     assert resident() < full - 100e6
     assert last.sum() == 25_000
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_a_quantized_model_keeps_no_file_of_weights_mapped(tmp_path: Path, quantization: str) -> None:
+    random_model("llama").to(torch.bfloat16).save_pretrained(tmp_path)
+    arguments = replace(ARGUMENTS, quantization=quantization)
+    model = load_base(tmp_path, arguments, torch.bfloat16, torch.device("cpu"))
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert model.get_input_embeddings().weight.dtype is torch.bfloat16
 
 
 MANY_SHAPES = """
