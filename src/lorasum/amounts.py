@@ -25,3 +25,10 @@ def gigabytes(size: float) -> str:
     """Bytes in GiB, with two digits below 10: `1.32 GiB`, `23.5 GiB`."""
     gib = size / 2**30
     return f"{gib:,.2f} GiB" if gib < 10 else f"{gib:,.1f} GiB"
+
+
+def on_disk(size: float) -> str:
+    """Bytes of files in the units of disks: `0 kB`, `412 kB`, `26.1 MB`, `1.32 GB`."""
+    if size < 1e6:
+        return f"{size / 1e3:,.0f} kB"
+    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.2f} GB"

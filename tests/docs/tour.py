@@ -20,7 +20,10 @@ WRITE = "LORASUM_WRITE_TOUR"  # the variable with which the test writes the page
 _BLOCK = re.compile(r"(?ms)^```console\n\$ (?P<command>[^\n]*)\n(?P<output>.*?)^```$")
 _PROGRESS = re.compile(r"(?m)^· (?:step \d+/|[\w -]+: \d+%).*\n")  # a line every two seconds
 _VOLATILE = [
-    (re.compile(r"\d+ (?:min|h) \d+ (?:s|min)|[\d.,]+(?: of [\d.,]+)? (?:s|MB|GB|GiB|tokens/s|TFLOP/s)\b"), "<amount>"),
+    (
+        re.compile(r"\d+ (?:min|h) \d+ (?:s|min)|[\d.,]+(?: of [\d.,]+)? (?:s|kB|MB|GB|GiB|tokens/s|TFLOP/s)\b"),
+        "<amount>",
+    ),
     (re.compile(r"\b(?:float32|bfloat16)\b"), "<type>"),
     (re.compile(r"(?:\d{4}-)?\d\d-\d\d \d\d:\d\d|\d\d:\d\d UTC"), "<time>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "<address>"),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lorasum.amounts import on_disk
 from lorasum.backends.records import Check, Room
 from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Look, Manifest, SplitStats
@@ -583,3 +584,10 @@ def test_an_evaluation_says_how_sure_it_is_and_what_to_look_at(
     assert "better than the base model in 3 of 5, worse in 1, $0.12" in shown
     assert "name Oskar" in shown
     assert "/home/ann/scored.jsonl" in shown
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0 kB"), (4_200, "4 kB"), (26_140_000, "26.1 MB"), (1_320_000_000, "1.32 GB")]
+)
+def test_a_size_on_disk_is_never_rounded_to_nothing(size: int, said: str) -> None:
+    assert on_disk(size) == said

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from lorasum import paths
+from lorasum.amounts import on_disk
 from lorasum.backends.base import Backend
 from lorasum.errors import LorasumError
 from lorasum.files import disk_usage
@@ -29,7 +30,7 @@ class Removable:
 
     def __str__(self) -> str:
         what = f"run {self.run}" if self.run else f"model {self.folder.name}"
-        return f"{what}: {self.bytes / 1e9:,.2f} GB in {self.folder}"
+        return f"{what}: {on_disk(self.bytes)} in {self.folder}"
 
 
 def plan_clean(

@@ -3,7 +3,7 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lorasum.amounts import dollars
+from lorasum.amounts import dollars, on_disk
 from lorasum.results import CleanResult, EnvResult, ReportResult, ResourceStatus, RunsResult, StatusResult
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Rows, headline
@@ -78,7 +78,7 @@ def _(result: RunsResult) -> RenderableType:
         state = Text("live", style="bold green") if one.live else Text("ended", style="dim")
         score = "–" if one.rouge_l is None else f"{one.rouge_l:.1f}"
         changed = one.changed_at[:16].replace("T", " ")
-        table.add(one.run, changed, state, f"{one.bytes / 1e9:,.2f} GB", dollars(one.usd), score)
+        table.add(one.run, changed, state, on_disk(one.bytes), dollars(one.usd), score)
     return table
 
 
@@ -92,7 +92,7 @@ def _(result: ReportResult) -> RenderableType:
 @body.register
 def _(result: CleanResult) -> RenderableType:
     lines = [Text.assemble(("  deleted ", "green"), line) for line in result.deleted]
-    return Group(headline("cleaned", "this disk", f"{result.bytes / 1e9:,.2f} GB freed"), *lines)
+    return Group(headline("cleaned", "this disk", f"{on_disk(result.bytes)} freed"), *lines)
 
 
 @body.register
