@@ -32,8 +32,8 @@ def plan(run: RunContext) -> PlanResult:
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None
     speed = _speed(run, job, price, job.hardware.only_type)
-    work = job.work or Workload()
-    memory = estimate.memory(job.hardware.tightest)
+    work, tightest = job.work or Workload(), job.hardware.tightest
+    seconds, memory = seconds_of(work, speed), estimate.memory(tightest)
     return PlanResult(
         run=run.name,
         job=job.spec.job_name,
@@ -41,7 +41,7 @@ def plan(run: RunContext) -> PlanResult:
         packs=work.packs,
         steps=work.steps,
         tokens=work.tokens,
-        seconds=seconds_of(work, speed),
+        seconds=seconds,
         seconds_from=speed.source if speed else "",
         usd_per_hour=price,
         spot_least_usd_per_hour=_times(price, _SPOT) if price else None,
@@ -50,10 +50,10 @@ def plan(run: RunContext) -> PlanResult:
         checks=tuple(found),
         memory=memory if memory and not memory.refusal else None,
         memory_unknown=estimate.unknown,
-        host=estimate.host(job.hardware.tightest),
-        disk=estimate.disk(job.hardware.tightest),
+        host=estimate.host(tightest),
+        disk=estimate.disk(tightest),
         instances=tuple(_option(run, job, estimate, name, reachable) for name in job.hardware.choices),
-        band=None if seconds_of(work, speed) else estimate.band(work, job.hardware.tightest),
+        band=None if seconds else estimate.band(work, tightest),
     )
 
 

@@ -100,7 +100,7 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
         return ""
     limit = job.ceiling.seconds(price, run.backend.training_usd(known) if known else 0.0, Silent())
     estimate = fitted(job.spec, job.hardware)
-    band = estimate.band(job.work, job.hardware.tightest) if estimate else None
+    band = estimate.band(job.work, job.hardware.tightest)
     said = f"{job_note(price, limit)}{_outlook(run, job, price, band)}{memory_note(estimate)}"
     return f"start job {job.spec.job_name}{said}"
 

@@ -55,7 +55,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
     speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour, row.instance_type)
     estimate = fitted(job.spec, job.hardware)
-    band = estimate.band(job.work, job.hardware.tightest) if estimate else None
+    band = estimate.band(job.work, job.hardware.tightest)
     if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
         _refuse_what_cannot_end(job, speed, band, limit)
     row = ledger.intend(replace(row, planned_seconds=seconds_of(job.work, speed)))

@@ -165,14 +165,14 @@ def _room_check(what: str, room: Room, unit: int, name: str, of: str, fix: str) 
     return Check(what, False, f"this training needs {needed}, and there are {there}", fix)
 
 
-def fitted(spec: TrainSpec, hardware: Hardware) -> Estimate | None:
-    """The estimate of a job that is paid for. None on this machine: the job itself looks at once.
+def fitted(spec: TrainSpec, hardware: Hardware) -> Estimate:
+    """The estimate of a job that is paid for. On this machine nothing is estimated: the job itself looks at once.
 
     Raises:
         LorasumError: it does not fit.
     """
     if not hardware.types:
-        return None
+        return Estimate(spec, hardware, None)
     estimate = estimate_of(spec, hardware)
     for check in checks(estimate):
         if not check.ok:
@@ -180,9 +180,9 @@ def fitted(spec: TrainSpec, hardware: Hardware) -> Estimate | None:
     return estimate
 
 
-def memory_note(estimate: Estimate | None) -> str:
-    """The end of a line about a job: what it needs of its instance, or why that is not known."""
-    if estimate is None:
+def memory_note(estimate: Estimate) -> str:
+    """The end of a line about a job: what it needs of its instance, or why that is not known; empty on this machine."""
+    if not estimate.hardware.types:
         return ""
     memory = estimate.memory(estimate.hardware.tightest)
     if memory is None:
