@@ -3,7 +3,7 @@
     seconds = tokens * operations a token / (peak operations a second * share of the peak that a training reaches)
 
 The shares of a GPU's peak come from what others measured, counted as here. AWS's and Hugging Face's own BLOOMZ-7B1 job
-reached a fifth of an A10G's in 2023 (20,632 s for about 7.5 million tokens), torchtune's LoRA of Llama 3.1 8B 56% or
+reached 23% of an A10G's in 2023 (20,632 s for about 8.5 million tokens), torchtune's LoRA of Llama 3.1 8B 56% or
 more of an RTX 4090's (3,083 tokens/s). This machine's peak is measured, in large products (engine/operations.py): a
 training of BLOOM's shapes in float32 reached 70% of it, one of SmolLM2-135M in bf16 with an int8 base a third.
 """
