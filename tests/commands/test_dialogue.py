@@ -48,7 +48,7 @@ def test_messages_are_shown_as_the_config_says(run: RunContext, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b'{"paths": {}}', "chat.txt: this JSON is no chat"),
+        (b'{"paths": {}}', "chat.txt: it holds no chat"),
         ("olé".encode("cp1252"), "chat.txt: not UTF-8 text, at byte 2"),
         (CHAT.splitlines()[1].encode(), "chat.txt: nobody wrote anything in this WhatsApp export"),
         (b"PK\x03\x04", "chat.txt: this .zip is damaged"),

@@ -253,8 +253,8 @@ def _names(file: _File) -> list[str]:
 def _hint(file: _File, data: DataConfig, tally: Tally) -> str:
     """What to do about unusable rows; advice about the whole file if all its rows are unusable."""
     listed = f"; all are in {tally.file.path}" if tally.file else ""
-    [(reason, count), *others] = file.reasons.most_common()
-    if not file.good and not others and count > 1 and reason in _WHOLE_FILE:
+    reason, *others = file.reasons
+    if not file.good and not others and reason in _WHOLE_FILE:
         return f"{_WHOLE_FILE[reason]}{listed}"
     now = f"data.max_bad_rows (now {data.max_bad_rows})"
     return f"fix the row, or raise {now} to leave such rows out{listed}"

@@ -7,7 +7,7 @@ import pytest
 
 from lorasum.config.data import Messages
 from lorasum.data.chats.app_json import NoChatError, read_json
-from lorasum.data.chats.exports import read_chat
+from lorasum.data.chats.exports import dialogue_in, read_chat
 
 TELEGRAM: dict[str, Any] = {
     "name": "Tent trip",
@@ -87,9 +87,51 @@ CHATGPT: dict[str, Any] = {
 }
 
 
+SLACK = [
+    {"type": "message", "user": "U1", "ts": "2.0", "text": "see <https://x.org|this>"},
+    {"type": "message", "user": "U2", "ts": "1.0", "text": "hi &amp; ho"},
+]
+TEAMS: dict[str, Any] = {
+    "value": [
+        {
+            "messageType": "message",
+            "createdDateTime": "2024-06-03T18:02:00Z",
+            "from": {"user": {"displayName": "Ben"}},
+            "body": {"contentType": "html", "content": '<p>yes, <at id="0">Ana</at></p>'},
+        },
+        {
+            "messageType": "message",
+            "createdDateTime": "2024-06-03T18:01:00Z",
+            "from": {"user": {"displayName": "Ana"}},
+            "body": {"contentType": "text", "content": "free?"},
+        },
+    ]
+}
+ASKED_OF_TOOLS = [
+    {"author": {"role": "assistant"}, "recipient": "python", "content": {"content_type": "code", "text": "1 + 1"}},
+    {"author": {"role": "tool", "name": "python"}, "content": {"content_type": "execution_output", "text": "2"}},
+    {"author": {"role": "assistant"}, "content": {"content_type": "reasoning_recap", "content": "Thought for 2s"}},
+]
+
+
+@pytest.mark.parametrize("data", [TELEGRAM, DISCORD, DISCORD["messages"], MESSENGER, CHATGPT, SLACK, TEAMS])
+def test_an_export_in_a_cell_is_read_as_the_file_would_be(data: object) -> None:
+    said = read_json(data).dialogue
+    assert dialogue_in(data, Messages()) == said
+    assert dialogue_in(json.dumps(data), Messages()) == said
+
+
+def test_what_a_model_asked_of_tools_is_no_message() -> None:
+    nodes = {str(n): {"message": message, "parent": str(n - 1)} for n, message in enumerate(ASKED_OF_TOOLS)}
+    last = {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["it is 2"]}}
+    chat = read_json({"mapping": {**nodes, "x": {"message": last, "parent": "2"}}, "current_node": "x"})
+    assert chat.dialogue == "assistant: it is 2"
+
+
 @pytest.mark.parametrize(
     ("data", "form", "dialogue"),
     [
+        (TEAMS, "Teams export", "Ana: free?\nBen: yes, Ana"),
         (TELEGRAM, "Telegram export", TENT),
         ({"about": "", "chats": {"list": [TELEGRAM]}}, "Telegram export", TENT),
         (DISCORD, "Discord export", "Wilma: chairs, @Otto?\nOtto: four"),
@@ -127,7 +169,7 @@ def test_exports_in_json_are_recognised_and_read(data: object, form: str, dialog
 
 NEWEST = {"created_at": 2, "role": "assistant", "content": [{"type": "text", "text": {"value": "ho"}}]}
 OLDEST = {"created_at": 1, "role": "user", "content": "hi"}
-TEAMS = {"from": {"user": {"displayName": "Ana"}}, "body": {"contentType": "text", "content": "hi"}}
+OF_TEAMS = {"from": {"user": {"displayName": "Ana"}}, "body": {"contentType": "text", "content": "hi"}}
 SEGMENTS = [{"start": 0.0, "speaker": "A", "text": " hi"}, {"start": 1.0, "speaker": "B", "text": "ho"}]
 
 
@@ -138,7 +180,8 @@ SEGMENTS = [{"start": 0.0, "speaker": "A", "text": " hi"}, {"start": 1.0, "speak
             {"object": "list", "data": [NEWEST, {"created_at": 1, "role": "user", "content": "hi"}]},
             "user: hi\nassistant: ho",
         ),
-        ({"value": [TEAMS]}, "Ana: hi"),
+        ({"value": [OF_TEAMS]}, "Ana: hi"),
+        ([{"ts": 1, "user": "Ana", "content": "hi"}], "Ana: hi"),
         ({"text": "hi ho", "segments": SEGMENTS}, "A: hi\nB: ho"),
         ({"comments": [{"author_id": 3, "body": "hi"}, {"author_id": 4, "body": "ho"}]}, "3: hi\n4: ho"),
     ],
@@ -157,6 +200,48 @@ def test_polls_and_boxes_of_bots_are_read() -> None:
     assert read_json([bot, joined]).dialogue == "ci: Build 7 failed"
 
 
+@pytest.mark.parametrize("kind", ["UserPremiumGuildSubscriptionTier1", "Call", "8", "46", 24])
+def test_types_of_discord_that_nobody_writes_are_notices(kind: object) -> None:
+    chat = read_json({**DISCORD, "messages": [*DISCORD["messages"], {**DISCORD["messages"][0], "type": kind}]})
+    assert chat.dialogue == "Wilma: chairs, @Otto?\nOtto: four"
+    assert chat.left_out == {"notices": 2}
+
+
+@pytest.mark.parametrize(
+    "passed_on",
+    [
+        {"forwardedMessage": {"content": "four"}},
+        {"message_snapshots": [{"message": {"content": "four"}}]},
+        {"embeds": [{"fields": [{"name": "chairs", "value": "4"}]}]},
+    ],
+)
+def test_words_that_discord_keeps_elsewhere_are_read(passed_on: dict[str, Any]) -> None:
+    sent = {"type": 0, "timestamp": "2024", "author": {"username": "otto"}, "content": "", **passed_on}
+    assert read_json([sent]).dialogue in ("otto: four", "otto: chairs: 4")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Mia named the group Tent trip.",
+        "Mia set the nickname for Ana to Annie.",
+        "Mia changed the theme to Love.",
+        "Mia missed your video call.",
+        "Mia added Ana to the group.",
+        "You missed a video chat with Mia.",
+        "The video chat ended.",
+        "This poll is no longer available.",
+        "You can now message and call each other and see info like Active Status.",
+    ],
+)
+def test_messengers_notices_are_no_messages(words: str) -> None:
+    sent = {"sender_name": "Mia Lee", "timestamp_ms": 1, "content": words, "type": "Generic"}
+    own = ("You called me, and the call ended?", "my boss sent a photo", "You missed a call from the dentist.")
+    said = [{"sender_name": "Mia Lee", "timestamp_ms": 2, "content": text} for text in own]
+    chat = read_json({"messages": [sent, *said]})
+    assert (chat.dialogue.split("\n"), chat.left_out) == ([f"Mia Lee: {text}" for text in own], {"notices": 1})
+
+
 def test_messengers_words_about_pictures_are_left_out_in_each_language() -> None:
     photo = {"sender_name": "Mia", "timestamp_ms": 1, "content": "Mia a envoyé une photo.", "photos": [{"uri": "x"}]}
     call = {"sender_name": "Mia", "timestamp_ms": 2, "content": "Mia t'a appelé.", "call_duration": 12}
@@ -164,8 +249,8 @@ def test_messengers_words_about_pictures_are_left_out_in_each_language() -> None
     assert read_json({"messages": [photo, call, own]}).dialogue == "Mia: Mia here, hi"
 
 
-def test_notices_are_counted() -> None:
-    assert read_json(TELEGRAM).left_out == {"notices": 1}
+def test_notices_and_pictures_are_counted() -> None:
+    assert read_json(TELEGRAM).left_out == {"notices": 1, "media": 1}
     assert read_json(DISCORD).left_out == {"notices": 1}
 
 
@@ -183,15 +268,16 @@ def test_messages_one_a_line_are_a_chat() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[1, 2]", "this JSON is no chat"),
-        ('[{"a": 1}]', "this JSON is no chat"),
-        ('{"openapi": "3.1", "paths": {}}', "this JSON is no chat"),
-        ("{}", "this JSON is no chat"),
-        ('{"a": 1}\n{"b": 2}', "this JSON is no chat"),
+        ("[1, 2]", "it holds no chat"),
+        ('[{"a": 1}]', "it holds no chat"),
+        ('{"openapi": "3.1", "paths": {}}', "it holds no chat"),
+        ("{}", "it holds no chat"),
+        ('{"a": 1}\n{"b": 2}', "it holds no chat"),
         ('{"dialogue": "A: hi"}\n{"dialogue": "B: ho"}', "holds 2 rows: give them to --input"),
         ('{"messages": [{"text": "a"}]}\n{"messages": [{"text": "b"}]}', "holds 2 chats .* or all to --input"),
-        ("[]", "this JSON is no chat"),
-        ('{"messages": [{"role": "assistant", "content": null}]}', "this JSON is no chat"),
+        ("[]", "it holds no chat"),
+        (json.dumps([{"role": "user", "content": "hi"}])[:-4], "cannot be parsed: it may be cut off"),
+        ('{"messages": [{"role": "assistant", "content": null}]}', "it holds no chat"),
         (
             json.dumps({"chats": {"list": [TELEGRAM, TELEGRAM | {"name": "Work"}]}}),
             r"2 chats \(Tent trip, Work\): give one",

@@ -37,6 +37,35 @@ def test_lines_may_end_in_each_way(end: str) -> None:
     assert read_bytes(CHAT.replace("\n", end).encode()).dialogue == "Ana: olé\nBen: hi"
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html>\n<html><body>x</body></html>", "a web page"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF document"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00", "no text file"),
+        (b"\x1f\x8b\x08\x00", "compressed with gzip"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named_for_what_it_is(content: bytes, what: str) -> None:
+    with pytest.raises(NoChatError, match=f"it is {what}, and no chat"):
+        read_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'AuthorID,Author,Date,Content,Attachments\n"1","Ana","2024","hi, you",""\n"2","Ben","2024","ho",""\n',
+        'Date;User;Message\n"2024-06-03";"Ana";"hi, you"\n"2024-06-03";"Ben";"ho"\n',
+    ],
+)
+def test_a_table_with_a_message_in_each_row_is_a_chat(table: str, tmp_path: Path) -> None:
+    (tmp_path / "chat.csv").write_text("\ufeff" + table, encoding="utf-8")
+    assert read_path(tmp_path / "chat.csv").dialogue == "Ana: hi, you\nBen: ho"
+    (tmp_path / "chat.csv").write_text("dialogue,summary\nAna: hi,x\n", encoding="utf-8")
+    with pytest.raises(NoChatError, match=r"1 rows: give them to --input"):
+        read_path(tmp_path / "chat.csv")
+
+
 def test_text_in_another_encoding_is_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
         read_bytes("Ana: olé".encode("cp1252"))
@@ -47,6 +76,10 @@ def test_the_archive_that_whatsapp_makes_is_read() -> None:
     assert read_bytes(zipped(files)).dialogue == "Wilma: hi"
     assert read_bytes(zipped({"WhatsApp Chat with Ana.txt": CHAT, "plan.txt": "x"})).dialogue == "Ana: olé\nBen: hi"
     assert read_bytes(zipped({"Чат WhatsApp с Ana.txt": CHAT, "__MACOSX/._x.txt": ""})).dialogue == "Ana: olé\nBen: hi"
+    with pytest.raises(NoChatError, match=r"a document of Word or Excel"):
+        read_bytes(zipped({"[Content_Types].xml": "", "word/document.xml": ""}))
+    with pytest.raises(NoChatError, match=r"holds JSON: unpack it"):
+        read_bytes(zipped({"users.json": "", "general/2024-06-03.json": ""}))
     with pytest.raises(NoChatError, match=r"holds 0 texts, not the one chat"):
         read_bytes(zipped({"photo.jpg": ""}))
     with pytest.raises(NoChatError, match=r"holds 2 texts"):
@@ -56,6 +89,8 @@ def test_the_archive_that_whatsapp_makes_is_read() -> None:
 def test_the_folder_of_an_export_is_read(tmp_path: Path) -> None:
     for name, content in {
         "whatsapp/_chat.txt": CHAT,
+        "android/WhatsApp Chat with Ana.txt": CHAT,
+        "android/notes.txt": "x",
         "telegram/result.json": json.dumps(
             {"id": 1, "type": "personal_chat", "messages": [{"from": "Ana", "text": "hi"}]}
         ),

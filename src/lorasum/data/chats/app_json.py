@@ -1,21 +1,22 @@
-"""Reads the JSON exports of Slack, Telegram, Discord, Messenger and ChatGPT, recognised by their keys."""
+"""Reads the JSON exports of Slack, Telegram, Discord, Messenger, Teams and ChatGPT, recognised by their keys."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from lorasum.config.data import Messages
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.messages import (
     MessageError,
     is_notice,
+    lines_of,
     looks_like_messages,
     messages_in,
     render_messages,
     speaker_of,
     text_of,
 )
+from lorasum.data.chats.messenger import is_about_the_chat
 from lorasum.data.chats.slack import is_slack, read_slack
 
 _KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
@@ -28,6 +29,13 @@ class NoChatError(ValueError):
     """JSON that holds no chat, or several; the message says which."""
 
 
+class Export(NamedTuple):
+    """What an app exported: its form, such as `Telegram export`, and its messages in order of time."""
+
+    form: str
+    messages: list[Any]
+
+
 def read_json(data: Any, how: Messages | None = None) -> Chat:
     """The chat in decoded JSON.
 
@@ -37,66 +45,66 @@ def read_json(data: Any, how: Messages | None = None) -> Chat:
     how = how or Messages()
     if isinstance(data, Mapping) and (text := _text_in(data)):
         return Chat(text)
-    form, messages = _found(data)
-    if form == "Slack export":
-        return read_slack(messages)
-    kept = [message for message in messages if not (isinstance(message, Mapping) and _is_no_message(message, form))]
-    left_out = Counter(notices=len(messages) - len(kept))
-    try:
-        rendered = render_messages([_complete(message) for message in kept], how)
-    except MessageError as error:
-        raise NoChatError(str(error)) from error
-    return Chat(rendered, form, {kind: count for kind, count in left_out.items() if count})
-
-
-def _found(data: Any) -> tuple[str, list[Any]]:
-    """The form of an export, such as `Slack export`, and its messages in order of time."""
-    if is_slack(data):
-        return "Slack export", data
-    if isinstance(data, Mapping):
-        chats = data.get("chats")
-        if isinstance(chats, Mapping) and isinstance(chats.get("list"), list):
-            return _found(_only([chat for chat in chats["list"] if isinstance(chat, Mapping)]))
-        if is_slack(data.get("messages")):
-            return "Slack export", data["messages"]
-        if isinstance(data.get("mapping"), Mapping):
-            return "ChatGPT export", _branch(data)
-        messages = data.get("messages")
-        if isinstance(messages, list) and looks_like_messages(messages):
-            return _form(data, messages)
-    if isinstance(data, list) and data and all(isinstance(one, Mapping) for one in data):
-        if all(isinstance(one.get("mapping"), Mapping) or _inner(one) for one in data):
-            return _found(_only(data))
-        if all("timestamp" in one and isinstance(one.get("author"), Mapping) for one in data):
-            return "Discord export", _by_time(data, "timestamp")
+    data = _chat_in(data)
+    if export := export_in(data):
+        return read_export(export, how)
     messages = messages_in(data) if isinstance(data, list | Mapping) else None
     if messages and isinstance(data, Mapping) and data.get("object") == "list":
-        return "messages", _by_time(messages, "created_at")  # OpenAI's API begins with the newest
+        messages = _by_time(messages, "created_at")  # OpenAI's API begins with the newest
     if not messages or not looks_like_messages(messages):
         if isinstance(data, list) and data and all(isinstance(one, Mapping) and _ROW & set(one) for one in data):
             raise NoChatError(f"it holds {len(data)} rows: give them to --input")
-        raise NoChatError(f"this JSON is no chat: {_KNOWN}")
-    return "messages", messages
+        raise NoChatError(f"it holds no chat: {_KNOWN}")
+    try:
+        return Chat(render_messages(messages, how), "messages")
+    except MessageError as error:
+        raise NoChatError(str(error)) from error
 
 
-def _form(data: Mapping[str, Any], messages: list[Any]) -> tuple[str, list[Any]]:
-    """The form of an object with `messages`, and its messages in order of time: Messenger's begin with the newest."""
-    first = messages[0]
-    if isinstance(first, Mapping) and ("sender_name" in first or "senderName" in first):
-        return "Messenger export", _by_time(messages, "timestamp_ms" if "sender_name" in first else "timestamp")
-    if "guild" in data and "channel" in data:
-        return "Discord export", _by_time(messages, "timestamp")
-    if {"id", "type", "messages"} <= set(data) or (isinstance(first, Mapping) and "date_unixtime" in first):
-        return "Telegram export", messages
-    return "messages", messages
+def export_in(data: Any) -> Export | None:
+    """The export of one chat that decoded JSON is, or None: plain messages are none."""
+    if isinstance(data, list):
+        if is_slack(data):
+            return Export("Slack export", data)
+        if data and all(_is_discord(one) for one in data):
+            return Export("Discord export", _by_time(data, "timestamp"))
+        return None
+    if not isinstance(data, Mapping):
+        return None
+    if isinstance(data.get("mapping"), Mapping):
+        return Export("ChatGPT export", _branch(data))
+    answered = data.get("value")
+    if isinstance(answered, list) and answered and all(isinstance(one, Mapping) for one in answered):
+        return Export("Teams export", _by_time(answered, "createdDateTime")) if "messageType" in answered[0] else None
+    messages = data.get("messages")
+    if is_slack(messages):
+        return Export("Slack export", list(messages or ()))
+    return _of_object(data, messages) if isinstance(messages, list) and looks_like_messages(messages) else None
 
 
-def _by_time(messages: list[Any], key: str) -> list[Any]:
-    """The messages in order of `key`, if all have it and its values have one type."""
-    times = [message.get(key) if isinstance(message, Mapping) else None for message in messages]
-    if all(isinstance(time, str) for time in times) or all(isinstance(time, int | float) for time in times):
-        return sorted(messages, key=lambda message: message[key])
-    return messages
+def read_export(export: Export, how: Messages) -> Chat:
+    """The chat in an export, without what nobody wrote; that is counted.
+
+    Raises:
+        MessageError: one of the messages is none.
+    """
+    form, messages = export
+    if form == "Slack export":
+        return read_slack(messages)
+    kept = [message for message in messages if not (isinstance(message, Mapping) and _is_no_message(message, form))]
+    lines = lines_of([_complete(message) for message in kept], how)
+    left_out = {"notices": len(messages) - len(kept), "media": len(kept) - len(lines)}
+    return Chat("\n".join(lines), form, {kind: count for kind, count in left_out.items() if count})
+
+
+def _chat_in(data: Any) -> Any:
+    """The only chat in an export of all chats, or in a list of chats; other data as it is."""
+    chats = data.get("chats") if isinstance(data, Mapping) else None
+    if isinstance(chats, Mapping) and isinstance(chats.get("list"), list):
+        return _only([chat for chat in chats["list"] if isinstance(chat, Mapping)])
+    if isinstance(data, list) and data and all(isinstance(one, Mapping) and _is_chat(one) for one in data):
+        return _only(data)
+    return data
 
 
 def _only(chats: list[Mapping[str, Any]]) -> Any:
@@ -110,10 +118,35 @@ def _only(chats: list[Mapping[str, Any]]) -> Any:
     return chats[0]
 
 
-def _inner(one: Mapping[str, Any]) -> bool:
-    return any(
-        isinstance(one.get(key), list) and looks_like_messages(one[key]) for key in ("messages", "conversations")
+def _is_chat(one: Mapping[str, Any]) -> bool:
+    lists = (one.get(key) for key in ("messages", "conversations", "chat_messages"))
+    return isinstance(one.get("mapping"), Mapping) or any(
+        isinstance(messages, list) and looks_like_messages(messages) for messages in lists
     )
+
+
+def _is_discord(message: Any) -> bool:
+    return isinstance(message, Mapping) and "timestamp" in message and isinstance(message.get("author"), Mapping)
+
+
+def _of_object(data: Mapping[str, Any], messages: list[Any]) -> Export | None:
+    """The export that an object with `messages` is."""
+    first = messages[0]
+    if isinstance(first, Mapping) and ("sender_name" in first or "senderName" in first):
+        return Export("Messenger export", _by_time(messages, "timestamp_ms" if "sender_name" in first else "timestamp"))
+    if "guild" in data and "channel" in data:
+        return Export("Discord export", _by_time(messages, "timestamp"))
+    if {"id", "type", "messages"} <= set(data) or (isinstance(first, Mapping) and "date_unixtime" in first):
+        return Export("Telegram export", messages)
+    return None
+
+
+def _by_time(messages: list[Any], key: str) -> list[Any]:
+    """The messages in order of `key`, if all have it and its values have one type."""
+    times = [message.get(key) if isinstance(message, Mapping) else None for message in messages]
+    if all(isinstance(time, str) for time in times) or all(isinstance(time, int | float) for time in times):
+        return sorted(messages, key=lambda message: message[key])
+    return messages
 
 
 def _branch(chat: Mapping[str, Any]) -> list[Any]:
@@ -135,50 +168,54 @@ def _text_in(data: Mapping[str, Any]) -> str:
     return next((value.strip() for value in texts if isinstance(value, str) and messages_in(value) is None), "")
 
 
-_SENT = re.compile(
-    r"(?:.{1,80} (?:sent|shared) (?:an?|\d+) (?:attachment|photo|video|gif|sticker|voice message|link|story|file)s?"
-    r"|liked a message|reacted .{1,12} to your message ?|.{1,80} unsent a message|you missed an? .{0,20}call.*)\.?",
-    re.IGNORECASE,
-)
+_WRITTEN = frozenset(("Default", "Reply", "0", "19", "20", "21", "23"))
+"""Discord's types of messages that somebody wrote: plain ones, answers, commands, beginnings of threads."""
 
 
 def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
-    """Whether nobody wrote the message: it is a notice, a call, a deleted message, or Messenger's words for a
-    picture."""
-    kind = message.get("type")
+    """Whether nobody wrote the message: it is a notice, a call, a deleted message, or what a model asked of a tool."""
     if is_notice(message) or message.get("is_unsent") or message.get("isUnsent") or "call_duration" in message:
         return True
-    if form == "Discord export" and isinstance(kind, int):
-        return kind not in _WRITTEN
-    text = message.get("content", message.get("text"))
-    if form != "Messenger export" or not isinstance(text, str):
-        return False
-    about_itself = text.startswith(f"{message.get('sender_name')} ") and any(key in message for key in _ATTACHED)
-    return about_itself or bool(_SENT.fullmatch(text))
+    if form == "Discord export":
+        return "type" in message and str(message["type"]) not in _WRITTEN
+    if form == "Messenger export":
+        return is_about_the_chat(message)
+    return form == "ChatGPT export" and (message.get("recipient", "all") != "all" or _role(message) == "tool")
 
 
-_WRITTEN = frozenset((0, 19, 20, 21, 23))
-"""Discord's numbers for messages that somebody wrote: plain ones, answers, commands, beginnings of threads."""
-_ATTACHED = ("photos", "videos", "gifs", "files", "audio_files", "sticker", "share")
+def _role(message: Mapping[str, Any]) -> Any:
+    author = message.get("author")
+    return author.get("role") if isinstance(author, Mapping) else None
 
 
 def _complete(message: Any) -> Any:
-    """A message with what it asks in a poll, what a bot says in a box, and the names of those it mentions."""
+    """A message with what it asks in a poll, what a bot says in a box, what it passes on, and the names of those it
+    mentions."""
     if not isinstance(message, Mapping):
         return message
-    poll, embeds = message.get("poll"), message.get("embeds")
+    poll, content = message.get("poll"), message.get("content")
     if isinstance(poll, Mapping) and not text_of({key: message.get(key) for key in ("text", "content")}):
         asked = [text_of({"text": poll.get("question")})] if poll.get("question") else []
         options = poll.get("answers")
         answers = [text_of(one) for one in options if isinstance(one, Mapping)] if isinstance(options, list) else []
         return {**message, "text": " OPTION: ".join(["POLL: " + "".join(asked), *answers])}
-    content = message.get("content")
-    if content == "" and isinstance(embeds, list):
-        boxes = [box for box in embeds if isinstance(box, Mapping)]
-        said = [str(box[key]) for box in boxes for key in ("title", "description") if box.get(key)]
-        return {**message, "content": " ".join(said)}
+    if content == "":
+        passed_on = message.get("forwardedMessage") or message.get("message_snapshots")
+        said = text_of({"parts": passed_on if isinstance(passed_on, list) else [passed_on]}) if passed_on else ""
+        return {**message, "content": said or " ".join(_of_boxes(message.get("embeds")))}
     mentions = message.get("mentions")
     if isinstance(content, str) and "<@" in content and isinstance(mentions, list):
         names = {str(one.get("id")): speaker_of({"user": one}) for one in mentions if isinstance(one, Mapping)}
         return {**message, "content": re.sub(r"<@!?(\d+)>", lambda match: "@" + names.get(match[1], match[1]), content)}
     return message
+
+
+def _of_boxes(boxes: Any) -> list[str]:
+    """The words in Discord's embeds."""
+    said: list[str] = []
+    for box in (one for one in boxes if isinstance(one, Mapping)) if isinstance(boxes, list) else ():
+        said += [str(box[key]) for key in ("title", "description") if box.get(key)]
+        fields = box.get("fields")
+        if isinstance(fields, list):
+            said += [f"{one.get('name')}: {one.get('value')}" for one in fields if isinstance(one, Mapping)]
+    return said

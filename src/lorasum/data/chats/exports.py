@@ -1,22 +1,27 @@
 """Recognises the form of a chat and reads it: plain text, JSON, a transcript, or an export of a chat app."""
 
 import codecs
+import csv
 import io
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lorasum.config.data import Messages
-from lorasum.data.chats.app_json import NoChatError, read_json
+from lorasum.data.chats.app_json import NoChatError, export_in, read_export, read_json
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.messages import dialogue_of
 from lorasum.data.chats.slack import is_slack, read_slack
 from lorasum.data.chats.transcripts import read_transcript
 from lorasum.data.chats.whatsapp.export import read_whatsapp
+from lorasum.data.chats.written import looks_broken, written
+from lorasum.data.files.opening import other_than_text
 
 _LARGEST = 200_000_000  # bytes of a chat in a .zip: anything larger is no chat, and may be a zip bomb
+_HEAD = 2**16  # bytes by which another type is recognised
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -27,12 +32,14 @@ def read_chat(text: str, how: Messages | None = None) -> Chat:
         how: how messages become lines.
 
     Raises:
-        NoChatError: it is JSON without a chat.
+        NoChatError: it is JSON without a chat, or JSON that is cut off.
     """
     text = text.removeprefix("\ufeff")
-    data = _json(text)
+    data = written(text)
     if data is not None:
         return read_json(data, how)
+    if looks_broken(text):
+        raise NoChatError("it looks like messages in JSON, and cannot be parsed: it may be cut off")
     return read_transcript(text) or read_whatsapp(text) or Chat(text)
 
 
@@ -44,6 +51,8 @@ def dialogue_in(value: Any, how: Messages) -> str | None:
     Raises:
         MessageError: it is a list of messages with something wrong in it.
     """
+    if export := export_in(written(value) if isinstance(value, str) else value):
+        return read_export(export, how).dialogue
     dialogue = dialogue_of(value, how)
     if dialogue is None or not isinstance(value, str) or not _EXPORT.match(dialogue):
         return dialogue
@@ -60,11 +69,13 @@ def read_bytes(content: bytes, how: Messages | None = None) -> Chat:
 
     Raises:
         UnicodeDecodeError: it is text in another encoding.
-        NoChatError: it is JSON, or a .zip, without a chat in it.
+        NoChatError: it is JSON, or a .zip, without a chat in it, or of another type, such as a web page.
     """
     if content.startswith(b"PK\x03\x04"):
         text = _decoded(_chat_in_zip(content))
         return read_whatsapp(text, sure=True) or read_chat(text, how)
+    if other := other_than_text(content[:_HEAD]):
+        raise NoChatError(f"it is {other[0]}, and no chat")
     return read_chat(_decoded(content), how)
 
 
@@ -78,9 +89,20 @@ def read_path(path: Path, how: Messages | None = None) -> Chat:
     if path.is_dir():
         return read_folder(path, how)
     content = path.read_bytes()
-    if path.suffix == ".json" and _DAY.fullmatch(path.stem) and is_slack(day := _json(_decoded(content))):
+    if path.suffix == ".json" and _DAY.fullmatch(path.stem) and is_slack(day := written(_decoded(content))):
         return read_slack(day, _users(path.parent))
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _read_table(_decoded(content), how)
     return read_bytes(content, how)
+
+
+def _read_table(text: str, how: Messages | None) -> Chat:
+    """The chat in a table with a message in each row, as DiscordChatExporter and KakaoTalk write it."""
+    header = text.lstrip("\ufeff\r\n").partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    csv.field_size_limit(_LARGEST)
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), delimiter=delimiter))
+    return read_json([{key: value for key, value in row.items() if isinstance(key, str)} for row in rows], how)
 
 
 def read_folder(folder: Path, how: Messages | None = None) -> Chat:
@@ -92,9 +114,11 @@ def read_folder(folder: Path, how: Messages | None = None) -> Chat:
         ValueError: there is no chat in it, or several; the message says what is wrong.
         OSError: it cannot be read.
     """
-    for name in ("_chat.txt", "result.json"):
-        if (folder / name).is_file():
-            return read_path(folder / name, how)
+    if (folder / "result.json").is_file():
+        return read_path(folder / "result.json", how)
+    texts = _whatsapp_texts([file.name for file in folder.glob("*.txt")])
+    if len(texts) == 1:
+        return read_path(folder / texts[0], how)
     parts = [_read_json(part) for part in folder.glob("message_*.json")]
     if parts and all(isinstance(part, dict) and isinstance(part.get("messages"), list) for part in parts):
         return read_json({**parts[0], "messages": [one for part in parts for one in part["messages"]]}, how)
@@ -135,20 +159,12 @@ def _read_json(path: Path) -> Any:
         raise ValueError(f"{path.name} is not JSON in UTF-8 ({error})") from error
 
 
-def _json(text: str) -> Any:
-    """The object or list in a JSON text. Objects on a line each become a list. None if the text is no JSON."""
-    bare = text.strip()
-    if not bare.startswith(("{", "[")) or not bare.endswith(("}", "]")):
-        return None
-    try:
-        return json.loads(bare)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        rows = [json.loads(line) for line in bare.splitlines() if line.strip()]
-    except (ValueError, RecursionError):
-        return None
-    return rows if all(isinstance(row, dict) for row in rows) else None
+def _whatsapp_texts(names: Sequence[str]) -> list[str]:
+    """Which of the .txt files of an export is the chat: _chat.txt, or the one that is named after WhatsApp."""
+    shown = [name for name in names if not Path(name).name.startswith("._") and not name.startswith("__MACOSX/")]
+    return [name for name in shown if Path(name).name == "_chat.txt"] or [
+        name for name in shown if "whatsapp" in name.lower()
+    ]
 
 
 def _chat_in_zip(content: bytes) -> bytes:
@@ -158,16 +174,15 @@ def _chat_in_zip(content: bytes) -> bytes:
     except zipfile.BadZipFile as error:
         raise NoChatError("this .zip is damaged") from error
     with archive:
-        texts = [
-            entry
-            for entry in archive.infolist()
-            if entry.filename.endswith(".txt") and not entry.filename.startswith("__MACOSX/")
-        ]
-        chats = [entry for entry in texts if Path(entry.filename).name == "_chat.txt"] or [
-            entry for entry in texts if "whatsapp" in entry.filename.lower()
-        ]
-        chats = chats or texts
-        if len(chats) != 1 or chats[0].file_size > _LARGEST:
-            holds = f"{len(chats)} texts" if len(chats) != 1 else f"a text of {chats[0].file_size:,} bytes"
+        names = archive.namelist()
+        texts = [name for name in names if name.endswith(".txt") and not name.startswith("__MACOSX/")]
+        chats = _whatsapp_texts(texts) or texts
+        if "[Content_Types].xml" in names:
+            raise NoChatError("it is a document of Word or Excel: save it as text")
+        if not chats and any(name.endswith(".json") for name in names):
+            raise NoChatError("this .zip holds JSON: unpack it, and give the file or folder of one chat")
+        if len(chats) != 1 or archive.getinfo(chats[0]).file_size > _LARGEST:
+            size = archive.getinfo(chats[0]).file_size if chats else 0
+            holds = f"{len(chats)} texts" if len(chats) != 1 else f"a text of {size:,} bytes"
             raise NoChatError(f"this .zip holds {holds}, not the one chat of a WhatsApp export")
         return archive.read(chats[0])

@@ -4,14 +4,12 @@ A message is an object with a text and a speaker. Each has many names, such as `
 has a value counts, so that the empty columns of a Parquet file do no harm.
 """
 
-import ast
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from lorasum.config.data import Messages
+from lorasum.data.chats.written import looks_broken, mended, words_of, written
 
 _TEXTS = (
     "text", "content", "message", "value", "body", "utterance",
@@ -23,7 +21,16 @@ _SPEAKERS = (
     "sendername", "speakername", "authorname", "fromname", "participantname", "displayname", "nickname",
     "sender", "speaker", "author", "from", "name", "username", "user", "participant", "agent", "who", "role",
     "senderid", "speakerid", "authorid", "fromid", "participantid", "userid",
+    "creator", "createdby", "sentby", "postedby", "writer", "character", "person", "member",
+    "senderrole", "speakerrole", "authorrole", "participantrole", "agentrole",
+    "sendertype", "speakertype", "authortype", "participanttype", "direction",
 )  # fmt: skip
+_MINE = ("isfromme", "fromme", "isoutgoing", "outgoing")
+"""Whether a message is of the phone's owner: backups of phones tell that, and with whom the owner talks."""
+_PARTNERS = ("contact", "contactname", "handle", "handleid")
+_ROLES = frozenset(("human", "ai", "user", "assistant", "system", "developer", "tool", "function"))
+_CALLS = ("function_call", "tool_call", "tool_calls")
+"""Roles of turns that are calls of tools, in the datasets of fine-tuning tools."""
 _NAMES = (
     "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
     "username", "screenname", "handle", "login", "profile", "user", "title", "label", "email", "phone", "role", "id",
@@ -31,11 +38,12 @@ _NAMES = (
 """Keys of a speaker that is an object: names for people first, then those for programs."""
 _LISTS = (
     "messages", "conversations", "conversation", "turns", "dialogue", "dialog", "utterances", "segments", "history",
-    "chat", "log", "comments", "conversationparts", "data", "items", "value",
+    "chat", "log", "comments", "conversationparts", "chatmessages", "contents", "data", "items", "value",
 )  # fmt: skip
 _UNSAID = frozenset((
     "tool_use", "tool_result", "tool_call", "tool_calls", "function_call", "thinking", "redacted_thinking", "reasoning",
-    "image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "media",
+    "thoughts", "reasoning_recap", "image", "image_url", "input_image", "audio", "input_audio", "video", "file",
+    "input_file", "media", "document", "search_result", "mcp_tool_use", "mcp_tool_result", "server_tool_use",
 ))  # fmt: skip
 """Types of the parts of a message that nobody says: calls of tools, thoughts, pictures."""
 _NOTICES = frozenset((
@@ -48,8 +56,9 @@ _NOTICES = frozenset((
     "userpremiumguildsubscription", "usernamechange", "reasoning", "thinking", "channel_canvas_updated",
     "sh_room_created", "sh_room_shared", "channel_convert_to_public", "channel_unshared", "bot_disable",
     "bot_enable", "app_conversation_join", "app_conversation_leave", "message_deleted", "message_replied",
+    "ekm_access_denied", "assistant_app_thread", "systemeventmessage", "unsupported",
 ))  # fmt: skip
-"""Types of messages in exports of Slack, Telegram, Discord and Messenger, and of models, that nobody said."""
+"""Types of messages in exports of Slack, Telegram, Discord, Messenger and Teams, and of models, that nobody said."""
 
 
 class MessageError(ValueError):
@@ -62,8 +71,22 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
     Raises:
         MessageError: one of them is no message, or none has text.
     """
+    given = list(messages)
+    lines = lines_of(given, how)
+    if not lines:
+        keys = dict.fromkeys(key for message in given if isinstance(message, Mapping) for key in message)
+        listed = f"; their keys are {', '.join(map(str, list(keys)[:12]))}" if keys else ""
+        raise MessageError(f"no message has text under {', '.join(_TEXTS[:6])}{listed}")
+    return "\n".join(lines)
+
+
+def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
+    """The lines of the messages that have text.
+
+    Raises:
+        MessageError: one of them is no message.
+    """
     lines = []
-    keys: dict[str, None] = {}
     for number, message in enumerate(messages, 1):
         if message is None or (isinstance(message, str) and not message.strip()):
             continue
@@ -72,7 +95,6 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
             continue
         if not isinstance(message, Mapping):
             raise MessageError(f"message {number} is not an object")
-        keys.update(dict.fromkeys(message))
         if is_notice(message):
             continue
         plain = _plain_keys(message)
@@ -80,15 +102,14 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
             name = _speaker_in(plain)
             shown = how.speakers.get(name, name)
             lines.append(how.format.replace("{speaker}", shown).replace("{text}", text) if shown else text)
-    if not lines:
-        listed = f"; their keys are {', '.join(map(str, list(keys)[:12]))}" if keys else ""
-        raise MessageError(f"no message has text under {', '.join(_TEXTS[:6])}{listed}")
-    return "\n".join(lines)
+    return lines
 
 
 def is_notice(message: Mapping[str, Any]) -> bool:
-    """Whether a message of an export is a notice, such as that somebody joined, left or called."""
-    kinds = (message.get("type"), message.get("subtype"))
+    """Whether a message is a notice, such as that somebody joined, left or called, or a model's call of a tool."""
+    kinds = (message.get("type"), message.get("subtype"), message.get("messageType"))
+    if message.get("role", message.get("from")) in _CALLS:
+        return True
     return any(isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES for kind in kinds)
 
 
@@ -120,10 +141,15 @@ def _speaker_in(plain: Mapping[str, Any]) -> str:
     keys = (key for key in _SPEAKERS if key in plain and not (of_a_tool and key == "name"))
     if name := next((name for key in keys if (name := _name(plain[key]))), ""):
         return name
-    if plain.get("type") in ("human", "ai", "system"):
+    if plain.get("type") in _ROLES:
         return str(plain["type"])
-    inner = (plain[key] for key in ("message", "content", "text", "value") if isinstance(plain.get(key), Mapping))
-    return next((speaker_of(one) for one in inner), "")
+    within = ("message", "content", "text", "value", "data", "kwargs")
+    inner = (speaker_of(plain[key]) for key in within if isinstance(plain.get(key), Mapping))
+    if name := next((name for name in inner if name), ""):
+        return name
+    mine = next((bool(plain[key]) for key in _MINE if key in plain), None)
+    partner = next((name for key in _PARTNERS if (name := _name(plain.get(key)))), "them" if mine is False else "")
+    return "me" if mine else partner
 
 
 def messages_in(value: Any) -> list[Any] | None:
@@ -132,7 +158,7 @@ def messages_in(value: Any) -> list[Any] | None:
     None for anything else, which may be text.
     """
     if isinstance(value, str):
-        value = _written(value)
+        value = written(value)
     if isinstance(value, Mapping):
         return _of_object(value)
     if hasattr(value, "tolist") and not isinstance(value, str):
@@ -148,8 +174,8 @@ def messages_in(value: Any) -> list[Any] | None:
 def _as_object(message: Any) -> Any:
     """A message as an object, if it is JSON text or one of Arrow's maps. Other values are returned unchanged."""
     if isinstance(message, str) and message.lstrip().startswith("{"):
-        written = _written(message)
-        return written if isinstance(written, Mapping) and _has_text(written) else message
+        read = written(message)
+        return read if isinstance(read, Mapping) and _has_text(read) else message
     if isinstance(message, list) and message and all(isinstance(pair, tuple) and len(pair) == 2 for pair in message):
         return dict(message)
     return message
@@ -176,49 +202,9 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
         return render_messages(messages, how)
     if not isinstance(value, str):
         return None
-    if messages is None and _BROKEN.match(value):
+    if messages is None and looks_broken(value):
         raise MessageError("it looks like messages, and is neither JSON nor what Python prints: it may be cut off")
     return mended(value)
-
-
-def mended(text: str) -> str:
-    """`text` with its encoding repaired, if its UTF-8 was read as Latin-1, as in the files of Facebook Messenger.
-
-    Correct text never becomes valid UTF-8 this way, except for sequences such as `Ã©`, which nobody writes.
-    """
-    if text.isascii() or not _MOJIBAKE.search(text):
-        return text
-    try:
-        return text.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return text
-
-
-_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")
-_BROKEN = re.compile(r"\s*\[\s*\{\s*['\"](?:role|from|sender|speaker|author|content|text|value|name|id)['\"]\s*:")
-_LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
-
-
-def _written(text: str) -> Any:
-    """The list or object that `text` is, as JSON or as Python or numpy print it; None for other text."""
-    text = text.strip()
-    if text.startswith("array(") and text.endswith(")"):
-        text = re.sub(r"^array\(|,?\s*dtype=\w+\)$|\)$", "", text)
-    if not text.startswith(("[", "{", '"[', '"{')) or not text.endswith(("]", "}", '"')):
-        return None
-    try:
-        value = json.loads(text)
-        return _written(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        pass
-    if len(text) > _LONGEST_LITERAL or not re.match(r"[\[{]\s*['\"{\[]", text):
-        return None
-    # numpy prints no commas between the lines of an array; in a literal, a line never ends inside a string
-    text = re.sub(r"([}'\"])[ \t]*\n\s*([{'\"])", r"\1,\n\2", text)
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
 
 
 def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
@@ -259,7 +245,9 @@ def _plain_key(key: object) -> str:
 def _name(value: Any) -> str:
     """A speaker's name. Numbers are names too, even 0."""
     if isinstance(value, str):
-        return mended(value).strip()
+        return mended(value).strip().removesuffix(":")
+    if isinstance(value, list) and len(value) == 1:
+        return _name(value[0])
     if isinstance(value, Mapping):
         plain = _plain_keys(value)
         key = next((key for key in _NAMES if _name(plain.get(key))), None)
@@ -279,9 +267,10 @@ def _text(value: Any, number: int) -> str:
     if isinstance(value, str):
         return mended(value).strip()
     if isinstance(value, Mapping):
-        if str(value.get("type")) in _UNSAID:
+        if str(value.get("type", value.get("content_type"))) in _UNSAID:
             return ""
-        return text_of(value, number)
+        text = text_of(value, number)
+        return words_of(text) if value.get("contentType") == "html" else text
     if isinstance(value, list):
         pieces = [piece if isinstance(piece, str) else _text(piece, number) for piece in value]
         runs = any(isinstance(piece, str) for piece in value) and any(isinstance(piece, Mapping) for piece in value)

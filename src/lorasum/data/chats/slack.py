@@ -19,12 +19,16 @@ _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
 
 
 def is_slack(messages: Any) -> bool:
-    """Whether decoded JSON is a list of Slack's messages, which all have a time stamp `ts` and a type or an author."""
+    """Whether decoded JSON is a list of Slack's messages.
+
+    All have a time stamp `ts`; some have a type or an author, and some a text or what stands in its place.
+    """
     return (
         isinstance(messages, list)
         and bool(messages)
         and all(isinstance(message, Mapping) and "ts" in message for message in messages)
         and any({"type", "user", "bot_id", "username"} & set(message) for message in messages)
+        and any({"text", "blocks", "attachments", "files"} & set(message) for message in messages)
     )
 
 

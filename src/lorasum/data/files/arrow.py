@@ -16,7 +16,7 @@ def read_parquet(reading: Reading) -> Iterator[tuple[str, Row]]:
     """The rows of a Parquet file. Only the needed columns are read."""
     import pyarrow.parquet
 
-    check_is_data(reading.path)
+    check_is_data(reading.path, b"PAR1")
     with _arrow_errors(reading.path, "Parquet"):
         file = pyarrow.parquet.ParquetFile(reading.path)
         needed = needed_columns(reading.name, file.schema_arrow.names, reading.columns)
@@ -28,7 +28,7 @@ def read_arrow(reading: Reading) -> Iterator[tuple[str, Row]]:
     """The rows of an Arrow file, in the IPC file format or the stream format, which `datasets` writes."""
     import pyarrow as pa
 
-    check_is_data(reading.path)
+    check_is_data(reading.path, b"ARROW1")
     with _arrow_errors(reading.path, "Arrow"), pa.memory_map(str(reading.path)) as mapped:
         try:
             file = pa.ipc.open_file(mapped)

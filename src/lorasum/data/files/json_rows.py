@@ -154,7 +154,8 @@ class _Scanner:
             yield self._value()
         while (sign := self.next_sign()) == ",":
             self._at += 1
-            yield self._value()
+            if self.next_sign() != "]":  # a comma behind the last one does no harm
+                yield self._value()
         if sign != "]":
             raise self._fault("Expecting ',' delimiter" if sign else "the array is not closed", self._at)
         self._at += 1

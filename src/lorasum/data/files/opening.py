@@ -20,6 +20,7 @@ LONGEST_ROW = 16 * 2**20  # bytes; anything longer is no row, but a file of anot
 Say = Callable[[str, str], None]
 """Called with a file's name and what is odd about it, such as `read as Windows-1252`."""
 
+_START = 512  # bytes by which the type of a file that may be binary is recognised
 _HEAD = 2**18  # bytes by which the type and encoding of a file are recognised
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
@@ -34,7 +35,19 @@ _OTHERS = {  # by their first bytes: the type of the file, and the hint
     b"PAR1": ("a Parquet file", "call it .parquet"),
     b"ARROW1": ("an Arrow file", "call it .arrow"),
     b"SQLite format 3": ("an SQLite database", "export its table as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook or Word document", "in Excel, save it as 'CSV UTF-8'"),
+    b"\xfd7zXZ": ("compressed with xz", "unpack it with `unxz`, or compress it with gzip"),
+    b"BZh": ("compressed with bzip2", "unpack it with `bunzip2`, or compress it with gzip"),
+    b"7z\xbc\xaf": ("a 7-Zip archive", "unpack it"),
+    b"Rar!": ("a RAR archive", "unpack it"),
+    b"%PDF": ("a PDF document", "export its text"),
+    b"{\\rtf": ("an RTF document", "save it as plain text"),
+    b"<!doctype html": ("a web page", "get the data itself: export or download it as JSON, CSV or text"),
+    b"<html": ("a web page", "get the data itself: export or download it as JSON, CSV or text"),
 }
+_NO_TEXT = ("no text file", "its name tells another type than its content: call it by its type, or convert it to text")
+_CONTROLS = bytes(range(7)) + bytes(range(14, 26)) + bytes(range(28, 32))
+_MOST_CONTROLS = 0.1  # of the first bytes of a text
 _LFS = b"version https://git-lfs"
 _WESTERN = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüœŒ"
 _SIGNS = "‘’“”„…–—•€£§°«»¿¡·´©®™²³½¼ªº\xa0"
@@ -98,19 +111,39 @@ def check_is_text(path: Path, head: bytes) -> None:
         DataError: it is of such a type; the message names it.
     """
     _check_is_no_pointer(path, head)
-    for start, (what, hint) in _OTHERS.items():
-        if head.startswith(start):
-            raise DataError(f"{path.name} is {what}", hint)
+    if other := other_than_text(head):
+        raise DataError(f"{path.name} is {other[0]}", other[1])
 
 
-def check_is_data(path: Path) -> None:
-    """Check that a file holds data and not a Git LFS pointer.
+def other_than_text(head: bytes) -> tuple[str, str] | None:
+    """What a file is, and what to do about it, by its first bytes; None if it may be text."""
+    start = head[:_START].removeprefix(codecs.BOM_UTF8).lstrip()
+    start = start.lower() if start.startswith(b"<") else head
+    known = next((other for mark, other in _OTHERS.items() if start.startswith(mark)), None)
+    if known or _encoding(head, whole=False).startswith("utf"):
+        return known
+    first = head[:4096]
+    controls = len(first) - len(first.translate(None, _CONTROLS))
+    return _NO_TEXT if controls > _MOST_CONTROLS * len(first) else None
+
+
+def check_is_data(path: Path, mark: bytes) -> None:
+    """Check that a file of a binary type is none of another type, and not a Git LFS pointer.
+
+    Args:
+        mark: the first bytes of files of its type.
 
     Raises:
-        DataError: it is a pointer, or it cannot be read.
+        DataError: it is of another type or a pointer, or it cannot be read.
     """
     with _bytes_of(path) as (plain, _):
-        _check_is_no_pointer(path, plain.read(len(_LFS)))
+        head = plain.read(_START)
+    _check_is_no_pointer(path, head)
+    other = other_than_text(head)
+    if head and other is None:
+        raise DataError(f"{path.name} is text", "call it by its type, such as .jsonl or .csv")
+    if other and other is not _NO_TEXT and not head.startswith(mark):
+        raise DataError(f"{path.name} is {other[0]}", "call it by its type, or unpack it")
 
 
 def _check_is_no_pointer(path: Path, head: bytes) -> None:
@@ -126,6 +159,7 @@ def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
     """A file's decompressed bytes, and the file on disk. An error while they are read becomes a DataError."""
     try:
         with path.open("rb") as disk:
+            _check_compression(path, disk)
             if path.suffix.lower() == ".gz":
                 with gzip.open(disk) as plain:
                     yield plain, disk
@@ -144,6 +178,16 @@ def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
         raise DataError(
             f"cannot read {path}: {error.strerror or first_line(error)}", "check the file and its permissions"
         ) from error
+
+
+def _check_compression(path: Path, disk: IO[bytes]) -> None:
+    """Check that a file that is called .gz or .zst is compressed in this way, and go back to its beginning."""
+    start = disk.read(_START)
+    disk.seek(0)
+    mark = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}.get(path.suffix.lower(), b"")
+    if start and not start.startswith(mark):
+        what, _ = other_than_text(start) or ("not compressed", "")
+        raise DataError(f"{path.name} is {what}", f"call it by its type, without {path.suffix}")
 
 
 def _encoding(head: bytes, whole: bool) -> str:

@@ -1,0 +1,82 @@
+"""Reads what a text holds: JSON, Python's notation, HTML, or words in a wrong encoding. Pure functions."""
+
+import ast
+import html
+import json
+import re
+from typing import Any
+
+_LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
+
+
+def written(text: str) -> Any:
+    """The list or object that `text` is, as JSON or as Python or numpy print it; None for other text.
+
+    Objects on a line each are a list.
+    """
+    text = text.strip()
+    if text.startswith("array(") and text.endswith(")"):
+        text = re.sub(r"^array\(|,?\s*dtype=\w+\)$|\)$", "", text)
+    if not text.startswith(("[", "{", '"[', '"{')) or not text.endswith(("]", "}", '"')):
+        return None
+    try:
+        value = json.loads(text)
+        return written(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return _lines(text) or _literal(text)
+
+
+def _lines(text: str) -> list[Any]:
+    """The objects of a text that has one on each line; empty for other text."""
+    try:
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, RecursionError):
+        return []
+    return rows if all(isinstance(row, dict) for row in rows) else []
+
+
+def _literal(text: str) -> Any:
+    if len(text) > _LONGEST_LITERAL or not re.match(r"[\[{]\s*['\"{\[]", text):
+        return None
+    # numpy prints no commas between the lines of an array; in a literal, a line never ends inside a string
+    text = re.sub(r"([}'\"])[ \t]*\n\s*([{'\"])", r"\1,\n\2", text)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def looks_broken(text: str) -> bool:
+    """Whether a text that `written` cannot read begins as messages do, such as JSON that was cut off or escaped."""
+    return bool(_BEGUN.match(text))
+
+
+_QUOTE = r"(?:\\*['\"“”]|&quot;|&#34;)"
+_BEGUN = re.compile(
+    rf"\s*\[\s*\{{\s*{_QUOTE}(?:role|from|sender|speaker|author|content|text|value|name|id){_QUOTE}\s*:"
+)
+
+
+def mended(text: str) -> str:
+    """`text` with its encoding repaired, if its UTF-8 was read as Latin-1, as in the files of Facebook Messenger.
+
+    Correct text never becomes valid UTF-8 this way, except for sequences such as `Ã©`, which nobody writes.
+    """
+    if text.isascii() or not _MOJIBAKE.search(text):
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")
+
+
+def words_of(page: str) -> str:
+    """The text of a piece of HTML, in one line."""
+    return " ".join(html.unescape(_TAG.sub("", _BREAK.sub(" ", page))).split())
+
+
+_TAG = re.compile(r"<[^<>]*>")
+_BREAK = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr)\b[^<>]*>", re.IGNORECASE)
