@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import paths
-from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder
+from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder, vocabulary_size
 from lorasum.config.schema import LoraConfig, ModelConfig
 from lorasum.errors import ModelError
 from lorasum.files import file_digest, first_line, links_out, maker_lock, new_folder
@@ -109,18 +109,33 @@ def look_at_model(model: ModelRef, eos_token_id: int) -> None:
     Raises:
         ModelError: it cannot be trained, or has no such embedding.
     """
+    config = _config_of(model)
+    with quiet_transformers():
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    with _refusals_said():
+        look_at_config(config, model.id, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+        check_data_fits(config, longest=0, largest_id=0, eos_token_id=eos_token_id)
+
+
+def vocabulary_of(model: ModelRef) -> int | None:
+    """How many tokens the model has an embedding for; None if its config.json does not say.
+
+    Raises:
+        ModelError: the hub does not have the model, or cannot be reached.
+    """
+    return vocabulary_size(_config_of(model))
+
+
+def _config_of(model: ModelRef) -> dict[str, Any]:
     with quiet_transformers():
         from transformers import PretrainedConfig
-        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
         revision = {"revision": model.revision} if model.revision else {}
         try:
             config, _ = PretrainedConfig.get_config_dict(model.location, **revision)
         except OSError as error:
             raise hub_error(error, model.id, "model") from error
-    with _refusals_said():
-        look_at_config(config, model.id, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-        check_data_fits(config, longest=0, largest_id=0, eos_token_id=eos_token_id)
+    return dict(config)
 
 
 def look_at_targets(model: ModelRef, lora: LoraConfig) -> None:

@@ -539,6 +539,29 @@ def test_max_length_beyond_the_models_context_is_refused(
     assert datasets_made() == []
 
 
+def test_a_token_that_the_model_has_no_embedding_for_is_refused(
+    make_config: Callable[..., Config], tiny_model_dir: Path, tmp_path: Path, chats: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    vocabulary = len(tokenizer)
+    tokenizer.add_tokens(["orderzz"])
+    tokenizer.save_pretrained(model)
+    described = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps({**described, "vocab_size": vocabulary}))
+    config = make_config()
+    config = config.model_copy(update={"model": config.model.model_copy(update={"id": str(model)})})
+    run(config)
+    rows = (chats / "train.jsonl").read_text("utf-8").splitlines()
+    row = json.loads(rows[2])
+    row["dialogue"] += " orderzz"
+    (chats / "train.jsonl").write_text("\n".join([*rows[:2], json.dumps(row)]), "utf-8")
+    with pytest.raises(ModelError, match=rf"train.jsonl:3 holds token 'orderzz' with id {vocabulary:,}"):
+        run(config)
+
+
 def test_too_long_examples_of_both_splits_are_told_at_once(make_config: Callable[..., Config], chats: Path) -> None:
     for name, words in (("test", 300), ("train", 400)):
         replace_line(chats / f"{name}.jsonl", 1, json.dumps({"dialogue": "x y " * words, "summary": "S"}).encode())

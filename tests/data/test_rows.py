@@ -52,6 +52,7 @@ WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
             },
             WITH_SYSTEM,
         ),
+        ({"system": [{"text": "Summarise for the night shift."}], "messages": [USER, ANSWER]}, WITH_SYSTEM),
         ({"dialogue": DIALOGUE, "summary": [None, " ", "They greet."]}, DIALOGUE),
     ],
 )

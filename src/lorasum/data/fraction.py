@@ -49,34 +49,33 @@ class Division:
     def test_rows(self, tick: Tick, say: Say) -> Iterator[tuple[str, Row]]:
         """The rows for testing. If no row has a dialogue, it is all rows, so that they are reported."""
         limit = round(self.fraction * _HASHES)
-        chosen: list[tuple[int, str, Row]] = []  # kept back until a row for training is seen
-        others = False
-        lowest, some = _HASHES, False
+        chosen: list[tuple[int, str, Row]] = []  # kept back until usable rows of both sides are seen
+        below: set[int] = set()  # hashes of usable rows of each side, until rows are given out
+        above: set[int] = set()  # the lowest two
         for where, row in self.whole.rows(tick, say):
             digest = self.hash_of(row)
             if digest is None:
                 continue
             if digest < limit:
                 chosen.append((digest, where, row))
-                some = True
-            elif not others or not some:
-                others = others or self._is_usable(row)
-                lowest = min(lowest, digest) if self._is_usable(row) else lowest
-            if others or len(chosen) > _KEPT_BACK:
-                others = True
+            if not (below and above) and self._is_usable(row):
+                (below if digest < limit else above).add(digest)
+                above = set(sorted(above)[:2])
+            if (below and above) or len(chosen) > _KEPT_BACK:
+                below, above = below or {0}, above or {limit}
                 yield from ((where, row) for _, where, row in chosen)
                 chosen.clear()
-        if not some and lowest < _HASHES:
-            limit = lowest + 1
+        if len(below | above) == 1:
+            raise DataError(
+                f"{self.whole.name} has only one usable dialogue: there is none left to train on", "add more dialogues"
+            )
+        if above and not below:
+            limit = min(above) + 1
             yield from self._below(limit, say)
-        elif some and not others:
-            limit = max(digest for digest, _, _ in chosen)
-            if all(digest == limit for digest, _, _ in chosen):
-                raise DataError(
-                    f"{self.whole.name} has only one dialogue: there is none left to train on", "add more dialogues"
-                )
+        elif below and not above:
+            limit = max(below)
             yield from ((where, row) for digest, where, row in chosen if digest < limit)
-        elif not some:
+        elif not below:
             yield from self.whole.rows(tick, say)
         self._limit = limit
 

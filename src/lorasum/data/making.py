@@ -2,8 +2,9 @@
 
 import gc
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,16 +16,16 @@ from lorasum.contract import TEST_FILE
 from lorasum.data import store
 from lorasum.data.findings import Findings, compared, unique
 from lorasum.data.oddities import Oddities
-from lorasum.data.records import Manifest, SplitStats
+from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import Settings
 from lorasum.data.sources import Source, Split
 from lorasum.data.telling import counted, shared_file, tell, write_shared
-from lorasum.data.tokenize_pack import fit, packs, refuse_too_long
+from lorasum.data.tokenize_pack import Tokens, fit, packs, refuse_too_long
 from lorasum.data.validate import RejectFile, Tally, examples
 from lorasum.errors import DataError, ModelError
 from lorasum.files import new_folder
 from lorasum.model_context import context_length
-from lorasum.model_source import ModelRef, load_tokenizer
+from lorasum.model_source import ModelRef, load_tokenizer, vocabulary_of
 from lorasum.prompt import Prompt, chat_prompt, template_prompt
 from lorasum.reporting import Reporter
 
@@ -53,7 +54,7 @@ def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Odditie
 
     Raises:
         DataError: a source cannot be used; or `max_length` is beyond the model's context.
-        ModelError: the tokenizer cannot be loaded.
+        ModelError: the tokenizer cannot be loaded, or has a token in the data that the model has no embedding for.
         LorasumError: the dataset cannot be written. No part of it is left.
     """
     context = context_length(recipe.model)
@@ -77,6 +78,7 @@ class _Maker:
         self.recipe, self.rejected, self.oddities, self.report = recipe, rejected, oddities, report
         self.tokenizer = load_tokenizer(recipe.model)
         self.prompt = _prompt(self.tokenizer, recipe)
+        self.vocabulary = vocabulary_of(recipe.model) or sys.maxsize
         self.tallies = {split: Tally(split, rejected) for split in recipe.sources}
         self.findings = Findings()
 
@@ -106,10 +108,23 @@ class _Maker:
         kept = compared(kept, split, self.findings)
         if split == "test":
             kept = store.write_examples(folder / TEST_FILE, kept)
-        tokens = (tokens for _, _, tokens in kept)
+        tokens = (tokens for _, _, tokens in self._with_embeddings(kept))
         stats = store.write_split(folder / split, packs(tokens, data.max_length), data.max_length, identity)
         reading.end()
         return replace(stats, longest_at=self.findings.longest[1], shortest_at=self.findings.shortest[1])
+
+    def _with_embeddings(self, kept: Iterable[tuple[str, Example, Tokens]]) -> Iterator[tuple[str, Example, Tokens]]:
+        """`kept`, after a check that the model has an embedding for each token, if the tokenizer has more than it."""
+        more = len(self.tokenizer) > self.vocabulary
+        for where, example, tokens in kept:
+            if more and (largest := max(tokens.ids)) >= self.vocabulary:
+                token = self.tokenizer.convert_ids_to_tokens(largest)
+                raise ModelError(
+                    f"{where} holds token {token!r} with id {largest:,}, and the model's vocabulary ends at "
+                    f"{self.vocabulary - 1:,}",
+                    "the tokenizer has tokens that the model has no embedding for: take both from the same place",
+                )
+            yield where, example, tokens
 
     def _manifest(self, name: str, splits: Mapping[str, SplitStats]) -> Manifest:
         recipe, data = self.recipe, self.recipe.data

@@ -74,7 +74,7 @@ def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:
     if not turns or speaker_of({**turns[-1], "name": None}).lower() not in _ASSISTANTS:
         return Fields(list(messages), None)
     before = list(messages[:-1])
-    if isinstance(system, str) and system.strip():
+    if isinstance(system, str | list) and text_of({"content": system}):
         before.insert(0, {"role": "system", "content": system})
     return Fields(_asked(before), text_of(turns[-1]))
 

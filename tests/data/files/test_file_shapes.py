@@ -357,6 +357,14 @@ def test_a_clone_from_the_hub_is_read_split_by_split(tmp_path: Path) -> None:
     assert "data: took train-00000-of-00001.parquet for data.train, and left test-00000-of-00001.parquet" in said
 
 
+def test_files_of_other_splits_in_the_training_data_are_told_of(tmp_path: Path) -> None:
+    for name in ("chats.train.jsonl", "chats.test.jsonl", "chats.hiddentest.jsonl"):
+        write(tmp_path / name, lines(ROWS[:1]))
+    said: list[str] = []
+    assert len(kept(tmp_path, said=said)) == 3
+    assert f"{tmp_path.name}: took all files for data.train, chats.test.jsonl too" in said[0]
+
+
 def test_hidden_files_of_other_programs_are_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "chats.jsonl", lines(ROWS))
     for name in ("._chats.jsonl", ".~lock.chats.csv", "~$chats.csv", ".DS_Store", "Thumbs.db", "desktop.ini"):
@@ -420,11 +428,20 @@ def test_a_fraction_of_few_dialogues_leaves_one_on_each_side(tmp_path: Path, cou
     assert backwards == (train[::-1], test[::-1]), "the same dialogues in any order"
 
 
+@pytest.mark.parametrize("number", range(0, 60, 3))
+def test_unusable_rows_are_no_side_of_a_fraction(tmp_path: Path, number: int) -> None:
+    bad = [{"dialogue": f"Ana: {number + n}", "summary": ""} for n in range(3)]
+    write(tmp_path / "t.jsonl", lines([ROWS[0], *bad, ROWS[1]]))
+    settings: dict[str, Any] = {"test": None, "test_fraction": 0.2, "max_bad_rows": 3}
+    sides = [kept(tmp_path / "t.jsonl", split, **settings) for split in ("test", "train")]
+    assert sorted(map(len, sides)) == [1, 1]
+
+
 def test_equal_dialogues_stay_together_in_a_fraction_of_few(tmp_path: Path) -> None:
     rows = [{"dialogue": f"Ana: number {n % 3}", "summary": f"S{n}"} for n in range(12)]
     train, test = parts(write(tmp_path / "t.jsonl", lines(rows)), 0.01)
     assert (len(train), len(test)) == (8, 4)
-    with pytest.raises(DataError, match=r"has only one dialogue"):
+    with pytest.raises(DataError, match=r"has only one usable dialogue"):
         parts(write(tmp_path / "o.jsonl", lines(rows[:1])), 0.99)
 
 

@@ -97,6 +97,10 @@ def _named(files: Sequence[Path], split: Split, folder: Path, say: Say) -> list[
     """The files named by `split` if the names tell splits apart, and else all files."""
     by_split = {path.name: split_of(path.name) for path in files}
     kinds = set(by_split.values())
+    others = [name for name, kind in by_split.items() if kind not in (None, split)]
+    if None in kinds and others:
+        unnamed = some(name for name, kind in by_split.items() if kind is None)
+        say(folder.name, f"took all files for data.{split}, {some(others)} too: {unnamed} has no split in its name")
     if None in kinds or len(kinds) < 2 or not (chosen := of_split(by_split, split)):
         return list(files)
     say(folder.name, f"took {some(chosen)} for data.{split}, and left {some(set(by_split) - set(chosen))}")
