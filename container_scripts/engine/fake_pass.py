@@ -20,6 +20,7 @@ from engine.arguments import Arguments
 from engine.attention import NotCovered, attend_within_examples, restore_attention
 from engine.heads import head_is_plain
 from engine.linear import adapted_linear, dora_linear
+from engine.remade import Make, keep_parts_only, remade
 from engine.routes import accepted_inputs, model_body
 from lora_targets import target_experts, target_layers
 
@@ -98,6 +99,7 @@ def _count(
 ) -> Saved:
     plain = arguments.engine_head == "labels" and head_is_plain(model, torch.zeros(1, 4).long(), by_value=False)
     parameters = add_fake_adapters(model, arguments, targets)
+    keep_parts_only(model)
     if arguments.engine_attention != "transformers":  # `flex` saves what `examples` saves
         replace_attention(model, lengths)
     layers = recompute_layers(model, 0)
@@ -153,7 +155,10 @@ class _FakeLora(torch.nn.Module):
         """The frozen bias."""
         return cast("torch.Tensor | None", self.layer.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, *parts: torch.Tensor, make: Make | None = None) -> torch.Tensor:
+        if self.fused and make and self.magnitude is None:
+            return adapted_linear(parts, self.a, self.b, self._weight_in, self._multiply, make=make)
+        x = remade(make, *parts) if make else parts[0]
         if self.magnitude is not None:  # PEFT's saves about as much
             return dora_linear(
                 x, self.a, self.b, self.magnitude, self._weight_in, self._multiply, self.bias, dropout=self.dropout

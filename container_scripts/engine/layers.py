@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from engine.linear import Dequantize, Multiply, adapted_linear, dora_linear, frozen_linear
+from engine.remade import Make, remade
 
 _OUTLIER = 6.0  # LLM.int8()'s threshold: activation columns with a larger value are multiplied in the compute dtype
 
@@ -69,15 +70,18 @@ def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized",
     return count
 
 
-def _adapted_forward(self: Any, multiply: Multiply, dequantize: Dequantize, x: torch.Tensor) -> torch.Tensor:
+def _adapted_forward(
+    self: Any, multiply: Multiply, dequantize: Dequantize, *parts: torch.Tensor, make: Make | None = None
+) -> torch.Tensor:
     (name,) = self.active_adapters
     dropout = self.lora_dropout[name]
     p = dropout.p if self.training and isinstance(dropout, torch.nn.Dropout) else 0.0
     a, b, scale = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
     if self.lora_magnitude_vector:
         magnitude, bias = self.lora_magnitude_vector[name].weight, self.get_base_layer().bias
+        x = remade(make, *parts) if make else parts[0]
         return dora_linear(x, a, b, magnitude, dequantize, multiply, bias, scale, p)
-    return adapted_linear(x, a, b, dequantize, multiply, scale, p)
+    return adapted_linear(parts if make else parts[0], a, b, dequantize, multiply, scale, p, make)
 
 
 def _frozen_forward(multiply: Multiply, dequantize: Dequantize, x: torch.Tensor) -> torch.Tensor:

@@ -29,10 +29,10 @@ added to it: a matrix product adds in float32 and rounds once, and the change su
 dx. PEFT, and what is built on it, adds to the rounded product.
 
 Saved for the backward pass: x, h, A and B. x is shared: when query, key and value layers read the same x, autograd
-holds it once. Recomputed: the mask (from its seed) and W in the compute dtype, which is dequantized for one
-product and then let go, in both passes. Example for I = O = 4,096, r = 8, T = 2,048 in bf16: x is 16 MiB, h 32 KiB,
-W 16 MiB as int8 and 32 MiB dequantized. PEFT around bitsandbytes saves x, a dropped copy of x, and a mask for each
-layer.
+holds it once. Where x is made of tensors that are held anyway, they are saved instead (remade.py). Recomputed: the
+mask (from its seed) and W in the compute dtype, which is dequantized for one product and then let go, in both passes.
+Example for I = O = 4,096, r = 8, T = 2,048 in bf16: x is 16 MiB, h 32 KiB, W 16 MiB as int8 and 32 MiB dequantized.
+PEFT around bitsandbytes saves x, a dropped copy of x, and a mask for each layer.
 
 DoRA gives every row of W + s B A a length of its own, m (O,), which is trained too:
 
@@ -47,11 +47,13 @@ Sources: LoRA (Hu et al. 2021); DoRA (Liu et al. 2024); int8 with one absmax per
 (Dettmers et al. 2023).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
+
+from engine.remade import Make, make_again
 
 Dequantize = Callable[[torch.dtype], torch.Tensor]
 """dtype → the layer's weight W in that dtype, (out_features, in_features)."""
@@ -79,38 +81,44 @@ class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x: torch.Tensor,
         a: torch.Tensor,
         b: torch.Tensor,
         multiply: Multiply,
         dequantize: Dequantize,
         scale: float,
         dropout: float,
+        make: Make | None,
+        *parts: torch.Tensor,
     ) -> torch.Tensor:
+        x = make(*parts) if make else parts[0]
         seed = int(torch.randint(2**62, ())) if dropout else 0
         rows = x.flatten(0, -2)
         dropped = rows * _dropout_mask(rows, dropout, seed) if dropout else rows
         h = dropped @ a.to(x.dtype).T
         out = multiply(rows, h @ (scale * b).to(x.dtype).T)
-        ctx.save_for_backward(x, h, a, b)
-        ctx.dequantize, ctx.scale, ctx.dropout, ctx.seed = dequantize, scale, dropout, seed
+        ctx.save_for_backward(h, a, b, *parts)
+        ctx.dequantize, ctx.scale, ctx.dropout, ctx.seed, ctx.make = dequantize, scale, dropout, seed, make
         return _shaped_as(x, out)
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, h, a, b = ctx.saved_tensors
+        h, a, b, *parts = ctx.saved_tensors
+        x = parts[0]
+        if ctx.make:
+            x, parts = make_again(ctx.make, parts)
         grad, rows = upstream[0].flatten(0, -2), x.flatten(0, -2)
         grad_h = (grad @ b.to(grad.dtype)).mul_(ctx.scale)
         mask = _dropout_mask(rows, ctx.dropout, ctx.seed) if ctx.dropout else None
         grad_a = grad_h.T @ (rows if mask is None else rows * mask)
         grad_b = (grad.T @ h).mul_(ctx.scale)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
+        grads: tuple[torch.Tensor | None, ...] = (None,) * len(parts)
+        if any(ctx.needs_input_grad[-len(parts) :]):
             grad_x = grad_h @ a.to(grad.dtype)
             if mask is not None:
                 grad_x.mul_(mask)
             grad_x = grad_x.addmm_(grad, ctx.dequantize(grad.dtype)).view_as(x)
-        return grad_x, grad_a.to(a.dtype), grad_b.to(b.dtype), None, None, None, None
+            grads = torch.autograd.grad(x, parts, grad_x) if ctx.make else (grad_x,)
+        return grad_a.to(a.dtype), grad_b.to(b.dtype), None, None, None, None, None, *grads
 
 
 def _shaped_as(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -138,18 +146,20 @@ def _dropout_mask(like: torch.Tensor, dropout: float, seed: int) -> torch.Tensor
 
 
 def adapted_linear(
-    x: torch.Tensor,
+    x: torch.Tensor | Sequence[torch.Tensor],
     a: torch.Tensor,
     b: torch.Tensor,
     dequantize: Dequantize,
     multiply: Multiply,
     scale: float = 1.0,
     dropout: float = 0.0,
+    make: Make | None = None,
 ) -> torch.Tensor:
     """x W^T + bias + scale · dropout(x) A^T B^T (LoRA, Hu et al. 2021), differentiable in `x`, `a` and `b`.
 
     Args:
-        x: (..., in_features), any float dtype; all arithmetic is in this dtype.
+        x: (..., in_features), any float dtype; all arithmetic is in this dtype. With `make`, the parts that it is made
+            of: they are kept for the backward pass, and it is not.
         a: (r, in_features) float32.
         b: (out_features, r) float32.
         dequantize: returns W, (out_features, in_features), in a given dtype.
@@ -157,11 +167,13 @@ def adapted_linear(
         scale: alpha / r.
         dropout: probability that a value of the adapter's input is dropped. The mask's seed is drawn from torch's
             default generator.
+        make: parts → x.
 
     Returns:
         (..., out_features), in the dtype of `x`.
     """
-    out: torch.Tensor = _AdaptedLinear.apply(x, a, b, multiply, dequantize, scale, dropout)  # type: ignore[no-untyped-call]
+    parts = x if make else (x,)
+    out: torch.Tensor = _AdaptedLinear.apply(a, b, multiply, dequantize, scale, dropout, make, *parts)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -5,7 +5,7 @@ Most is held at the end of the forward pass, inside the loss. `Memory` adds up w
     weights       frozen model:  V*H + per layer, int8: O*I codes + 8*O scales; NF4: about 0.52*O*I; else O*I * dtype
     adapter       A and B of every target:  r*(I + O) values, 16 bytes each (value, gradient, two moments of AdamW)
     activations   what autograd saves of the layers for the backward pass, and the body's output
-    head          logits of one chunk of rows (loss.py), and two tensors (labelled tokens, H)
+    head          logits of one chunk of rows, a part of them in float32 (loss.py), and two tensors (labelled tokens, H)
     workspace     the largest dequantized weight, and twice the largest tensor that one layer needs for a moment; with
                   DoRA also the largest adapted weight and its sum with B A, float32; with adapters on stacked experts
                   (experts.py) also the sum of the largest of them with B A, and its gradient
@@ -34,7 +34,7 @@ from engine.arguments import Arguments
 from engine.batches import Batch
 from engine.failure import TrainingError
 from engine.fake_pass import count_saved, recompute_layers, skeleton
-from engine.loss import CHUNK_ROWS
+from engine.loss import CHUNK_ROWS, FLOAT_SHARE
 from engine.model import quantized_layers
 from engine.routes import can_leave_out_logits
 from gpu import free_memory
@@ -263,9 +263,9 @@ def _head_bytes(model: Any, plain: bool, rows: int, computed: int, dtype: torch.
         chunk: how many rows the engine multiplies at once.
     """
     vocabulary, hidden = model.get_output_embeddings().weight.shape
-    logits = 4 if dtype is torch.float32 else 6  # bytes per logit: float32, and a copy in `dtype` if that is another
-    held = min(rows, chunk) if plain else 2 * computed
-    at_once: int = held * vocabulary * logits + 2 * rows * hidden * dtype.itemsize
+    whole, part = (min(rows, chunk), min(rows, chunk // FLOAT_SHARE)) if plain else (2 * computed, 2 * computed)
+    logits = whole * dtype.itemsize + (0 if dtype is torch.float32 else part * torch.float32.itemsize)
+    at_once: int = logits * vocabulary + 2 * rows * hidden * dtype.itemsize
     return at_once
 
 

@@ -10,6 +10,7 @@ from base_look import download_base, download_description
 from engine.arguments import Arguments
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
+from engine.remade import keep_parts_only
 from gpu import fastest_dtype
 from lora_targets import is_linear, target_experts
 
@@ -156,4 +157,5 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
     )
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     replace_linear_forwards(adapted, arguments.engine_linear, arguments.engine_adapter)
+    keep_parts_only(adapted)
     return adapted

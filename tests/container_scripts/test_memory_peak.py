@@ -11,9 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 from engine.arguments import Arguments
 from engine.batches import collate
-from engine.memory import estimate, recompute_layers
+from engine.memory import estimate, recompute_layers, skeleton
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
+from lora_targets import resolve_targets
 
 
 class LiveTensors(TorchDispatchMode):
@@ -44,38 +45,51 @@ class LiveTensors(TorchDispatchMode):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import BloomConfig, BloomForCausalLM
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from transformers import BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("wide-bloom")
-    config = BloomConfig(vocab_size=20_000, hidden_size=256, n_layer=6, n_head=8)
+    bloom = BloomConfig(vocab_size=20_000, hidden_size=256, n_layer=6, n_head=8)
+    shape = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 8}
+    llama = LlamaConfig(vocab_size=20_000, num_key_value_heads=4, tie_word_embeddings=True, **shape)
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("bloom", "llama")}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        BloomForCausalLM(config).save_pretrained(folder)
-    return folder
+        BloomForCausalLM(bloom).save_pretrained(folders["bloom"])
+        LlamaForCausalLM(llama).save_pretrained(folders["llama"])
+    return folders
+
+
+BLOOM = ("bloom", ("query_key_value",), torch.float32)
+LLAMA = ("llama", ("all-linear",), torch.bfloat16)
 
 
 @pytest.mark.parametrize(
-    ("quantization", "recompute_all", "dora"),
+    ("model_of", "quantization", "recompute_all", "dora"),
     [
-        ("int8", False, False),
-        ("int8", True, False),
-        ("none", False, False),
-        ("none", True, False),
-        ("int8", False, True),
+        (BLOOM, "int8", False, False),
+        (BLOOM, "int8", True, False),
+        (BLOOM, "none", False, False),
+        (BLOOM, "none", True, False),
+        (BLOOM, "int8", False, True),
+        (LLAMA, "none", False, False),
     ],
 )
 def test_the_estimate_is_within_a_tenth_of_the_peak(
-    base: Path, quantization: str, recompute_all: bool, dora: bool
+    bases: dict[str, Path],
+    model_of: tuple[str, tuple[str, ...], torch.dtype],
+    quantization: str,
+    recompute_all: bool,
+    dora: bool,
 ) -> None:
+    name, wanted, dtype = model_of
+    base = bases[name]
+    targets = resolve_targets(skeleton(base), wanted)
     arguments = Arguments(quantization=quantization, lora_dropout=0.05, lora_dora=dora)
     lengths = [200, 180, 132]
     pack = {"input_ids": [7] * sum(lengths), "example_lengths": lengths, "prompt_lengths": [n - 40 for n in lengths]}
-    expected, layers = estimate(
-        base, arguments, ["query_key_value"], lengths, 120, torch.float32, recompute_all=recompute_all
-    )
-    model = load_base(base, arguments, torch.float32, torch.device("cpu"))
-    model = add_adapter(model, arguments, ["query_key_value"]).train()
+    expected, layers = estimate(base, arguments, targets, lengths, 120, dtype, recompute_all=recompute_all)
+    model = load_base(base, arguments, dtype, torch.device("cpu"))
+    model = add_adapter(model, arguments, targets).train()
     recompute_layers(model.get_base_model(), layers if recompute_all else 0)
     loss_of = PackedLoss(model, max(lengths))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
