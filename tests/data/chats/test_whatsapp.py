@@ -1,5 +1,7 @@
 """Chats as WhatsApp exports them, in the forms of many languages."""
 
+import unicodedata
+
 import pytest
 
 from lorasum.data.chats.whatsapp.export import read_whatsapp
@@ -16,6 +18,8 @@ HEADERS = {
     "English, iPhone, narrow blank": f"[3/14/24, 9:02:11{NNBSP}AM] ",
     "English, months by name": "14 Mar 2024, 09:02 - ",
     "English, an old iPhone": "3/14/16, 9:02:11 AM: ",
+    "English, a colon behind the hour": "14.03.24 09:02: ",
+    "English, a colon behind the bracket": "[14/03/24, 09:02:11]: ",
     "Spanish, a. m.": f"14/3/2024, 9:02{NBSP}a. m. - ",
     "Spanish, p.m.": "14/3/2024, 9:02 p.m. - ",
     "Spanish, p. with one letter": "14/3/2024, 9:02 p. - ",
@@ -77,6 +81,9 @@ HEADERS = {
     "Thai, น.": "14/3/2567 09:02 น. - ",
     "Basque": "24/3/14 (09:02) - ",
     "Hindi, months by name": "14 मार्च 2024, 9:02 am - ",
+    "Thai, months by name": "14 มี.ค. 2567 09:02 น. - ",
+    "Vietnamese, months by name": "14 thg 3, 2024, 09:02 - ",
+    "Pashto, months by name": "14 مارچ 2024, 9:02 غ.م - ",
     "Korean, hours in words": "[24. 3. 14. 9시 2분 11초] ",
 }
 
@@ -109,6 +116,7 @@ def test_a_notice_without_a_name_is_left_out_in_each_form(form: str) -> None:
         '+12 345 578 created group "x"',
         "Eve wurde hinzugefügt",
         "Eva salió del grupo",
+        "アナがグループ「旅行: 5月」を作成しました",
     ],
 )
 def test_a_notice_is_known_where_the_one_of_encryption_is_missing(notice: str) -> None:
@@ -143,6 +151,38 @@ def test_lines_above_a_chat_are_kept() -> None:
         "Messages are end-to-end encrypted", "Ana: hi", "Ben: <Media omitted>"
     )
     assert said(text) == ["WhatsApp Chat with Ana", "Ana: hi"]
+
+
+def test_what_whatsapps_web_page_exports_is_read() -> None:
+    written = [
+        "You: who has a tent?",
+        "Ana: <image omitted> this one",
+        "Ana: <image omitted>",
+        "Ben: offer.pdf (file attached) look at page 3",
+        "Ben: image (file attached)",
+        "Ben: <video message omitted>",
+        "Ben: GIF attached",
+        "Ben: Location: 52.5, -13.4 - https://maps.google.com/?q=52.5,-13.4",
+        "Ben: <Live location omitted>",
+        "Ben: 2 contacts shared",
+        "Ben: [Forwarded] it rains",
+        "You: Poll: when?\n    - Monday\n    - Tuesday",
+        "Ana: This message was deleted by an admin",
+        "- Ana added Eve",
+    ]
+    head = (
+        "Messages and calls are end-to-end encrypted. No one outside of this chat, not even WhatsApp, can read them.\n"
+    )
+    chat = read_whatsapp(head + "\n".join(f"[6/3/24, 9:02:11 AM] {line}" for line in written))
+    assert chat is not None
+    assert chat.dialogue.split("\n") == [
+        "You: who has a tent?",
+        "Ana: this one",
+        "Ben: look at page 3",
+        "Ben: it rains",
+        "You: Poll: when? - Monday - Tuesday",
+    ]
+    assert chat.left_out == {"notices": 2, "media": 9}
 
 
 def test_two_forms_of_the_hour_may_stand_in_one_file() -> None:
@@ -192,6 +232,17 @@ def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> Non
         "You deleted this message.",
         "You deleted this message as admin",
         "This message was deleted by admin Eve",
+        "This message was deleted by an admin",
+        "এই মেসেজটি বাদ দেওয়া হয়েছে।",
+        unicodedata.normalize("NFD", "এই মেসেজটি বাদ দেওয়া হয়েছে।").replace("\u09af\u09bc", "\u09df"),
+        "ನೀವು ಈ ಸಂದೇಶವನ್ನು ಅಳಿಸಿದ್ದೀರಿ",
+        "یہ میسج حذف کر دیا گیا ہے۔",
+        "To sporočilo ste izbrisali",
+        "Propušten video poziv",
+        "ਮਿਸ ਹੋਈ ਵੀਡੀਓ ਕਾਲ",
+        "Esperando el mensaje. Esto puede tomar tiempo.",
+        "live placering delt",
+        "共享实时位置",
         "यह मैसेज मिटाया गया था",
         "Diese Nachricht wurde gelöscht.",
         "Se eliminó este mensaje.",
@@ -301,6 +352,11 @@ MEDIA = [
     "Standort: https://maps.google.com/?q=51.5,-0.12",
     "location: https://maps.google.com/?q=51.5,-0.12",
     "live location shared",
+    "DOC-20220831-WA0001. (file attached)",
+    "છબી પડતી મૂકાઈ",
+    "físeán ligthe ar lár",
+    "<Без фајл>",
+    "Hyde Park (London, United Kingdom): https://foursquare.com/v/4e89af95e5fa82ad4c0aa03b",
 ]
 
 
@@ -400,6 +456,10 @@ def test_lines_of_long_messages_may_outnumber_the_messages() -> None:
         "here: https://example.org/?q=1,2",
         "null points",
         "the file is plan.pdf",
+        "it is attached (see there)",
+        "[sic] hi",
+        "2 contacts shared it",
+        "our location: 3 km away",
     ],
 )
 def test_words_like_those_of_the_app_are_kept_where_a_person_writes_them(words: str) -> None:

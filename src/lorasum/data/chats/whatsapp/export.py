@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from lorasum.data.chats.chat import Chat
-from lorasum.data.chats.whatsapp import words
+from lorasum.data.chats.whatsapp import notices
 from lorasum.data.chats.whatsapp.lines import Form, first_message, read_head
 from lorasum.data.chats.whatsapp.text import (
     FILE_NAME,
@@ -20,6 +20,7 @@ from lorasum.data.chats.whatsapp.text import (
     has_any,
     is_in_place,
     without_edited,
+    without_forwarded,
     without_media,
     without_tag,
 )
@@ -40,10 +41,12 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     title = [bare_text(line) for line in lines[:above] if bare_text(line)]
     messages = list(_messages(lines[above:], form))
     signs = _signs(messages, form)
+    if any(has_any(notices.ENCRYPTED, line) for line in title):
+        sure, title = True, []  # WhatsApp's web page writes its notices above the messages, without a date
     sure = sure or _has_trace_of_the_app(messages, signs)
     if not sure and (title or form.loose or not _could_be_chat(messages)):
         return None
-    if has_any(words.ENCRYPTED, messages[0].lines[0]) and len(messages[0].lines[0]) > _SHORTEST_SENTENCE:
+    if has_any(notices.ENCRYPTED, messages[0].lines[0]) and len(messages[0].lines[0]) > _SHORTEST_SENTENCE:
         messages[0] = messages[0]._replace(name=None)  # an iPhone's first notice, copied without its mark
     said, left_out = title, Counter[str]()
     speakers = {message.name for message in messages if message.name}
@@ -98,7 +101,7 @@ def _has_trace_of_the_app(messages: list[_Message], signs: tuple[str, ...]) -> b
     return any(message.name is not None for message in messages) and any(
         message.mark
         or message.lines[0].startswith(signs)
-        or (message.name is None and has_any(words.ENCRYPTED, message.lines[0]))
+        or (message.name is None and has_any(notices.ENCRYPTED, message.lines[0]))
         or (message.name is not None and (is_in_place(message.lines[0]) or without_media(message.lines[0]) is not None))
         or without_edited(message.lines[-1]) != message.lines[-1]
         for message in messages
@@ -139,7 +142,7 @@ _LEFT = re.compile(
 def _is_notice(message: _Message, speakers: set[str]) -> bool:
     """Whether a line without a name is about the group or one of its members, such as `Ana left`."""
     text = bare_text(message.lines[0])
-    if _LEFT.match(text) or has_any((*words.ENCRYPTED, *words.GROUP), text):
+    if _LEFT.match(text) or has_any((*notices.ENCRYPTED, *notices.GROUP), text):
         return True
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in speakers)
 
@@ -150,6 +153,7 @@ def _spoken(message: _Message, signs: tuple[str, ...]) -> tuple[str, list[str]]:
         more = [bare_text(line) for line in message.lines[1:]]
         return " ".join(line for line in more if line), ["notices"]
     first, *more = message.lines
+    first = without_forwarded(first)
     dropped: list[str] = []
     spoken: list[str] = []
     caption = without_media(first, message.mark in signs)

@@ -9,10 +9,10 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from lorasum.data.chats.whatsapp import words
+from lorasum.data.chats.whatsapp import notices, words
 from lorasum.data.chats.whatsapp.text import APP_MARKS, MARKS, NO_MARKS, bare_text, has_any
 
-_WORD = r"[^\W\d_][^\s\d.,:;\[\]()/-]{1,13}"  # a month, or a day of the week
+_WORD = r"[^\W\d_][^\s\d,:;\[\]()/-]{1,13}"  # a month, or a day of the week
 _NUMBERS = (
     r"[A-Z]?\d{1,4}(?:\. ?\d{1,4}\. ?|/\d{1,4}/|-\d{1,4}-| \d{1,2} )[A-Z]?\d{1,4}\.?"  # 14/3/24, 2024. 3. 14.
     r"(?: ?(?:BE|AD|พ\.ศ\.|г\.?|р\.?|ж\.?|թ\.?))?",  # 18/3/2565 BE, 13.06.18 г.
@@ -23,6 +23,7 @@ _MONTHS = (
     r"(?:[ -]?(?:de )?\d{4}\.?)?(?: ?[гр]\.)?",
     rf"\d{{4}}[.,]? {_WORD}\.? \d{{1,2}}\.?",  # 2024. márc. 14.
     rf"(?:{_WORD}\.?,? )?{_WORD}\.? \d{{1,2}}(?:,? \d{{4}})?",  # Mar 14, 2024
+    r"\d{1,2} (?:thg|tháng) \d{1,2},? \d{4}",  # 14 thg 3, 2024
 )
 _AT = r"(?:um|at|à|às|a las|alle|alle ore|kl\.?|klo|ob|o|u|la|в|о|στις|om|saat|pukul|lúc)"
 _JOINED = rf"(?:[,،、] ?| |(?<=[日일]))(?:{_AT} )?"
@@ -58,8 +59,7 @@ def _header(form: Form) -> re.Pattern[str]:
     time = rf"\(?(?:{half} ?)?{minutes}{seconds}?(?: ?(?:ч\.?|h|Uhr|น\.))?(?: ?{half})?\)?"
     date = "(?:" + "|".join(_MONTHS if form.months else _NUMBERS) + ")"
     both = rf"(?:{date}{_JOINED}{time}|{time}(?:, ?| ){date})"
-    with_seconds = rf"{date}{_JOINED}(?:{half} ?)?{minutes}{seconds}(?: ?{half})?"
-    whole = rf"\[{both}\] ?(?:- )?" if form.bracket else rf"{both} ?[-–—] |{with_seconds}: "
+    whole = rf"\[{both}\]:? ?(?:- )?" if form.bracket else rf"{both} ?[-–—] |{date}{_JOINED}{time}: "
     return re.compile(rf"(?:{whole})", re.IGNORECASE)
 
 
@@ -106,10 +106,10 @@ def _may_begin(bare: str, form: Form) -> bool:
 def _is_sentence(name: str) -> bool:
     """Whether the text before a colon is a notice and no name, as in `Ana named the group "Trip: May"`."""
     within_quotes = len(_QUOTE.findall(name)) % 2 == 1
-    return within_quotes or (len(name) > _LONGEST_NAME and has_any((*words.ENCRYPTED, *words.GROUP), name))
+    return within_quotes or (len(name) > _LONGEST_NAME and has_any((*notices.ENCRYPTED, *notices.GROUP), name))
 
 
-_QUOTE = re.compile('["„“”«»]')
+_QUOTE = re.compile('["„“”«»「」『』《》]')
 _LONGEST_NAME = 15  # characters that are not looked into
 
 

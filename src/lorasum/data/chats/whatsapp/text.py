@@ -1,10 +1,11 @@
 """Recognises what WhatsApp itself writes in a message: placeholders, attachments, tags, and the marks around them."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
-from lorasum.data.chats.whatsapp import words
+from lorasum.data.chats.whatsapp import notices, words
 
 MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 """Characters that have no shape: directions of writing, and the mark at the beginning of a file."""
@@ -27,9 +28,9 @@ def without_media(line: str, marked: bool = False) -> str | None:
     Args:
         marked: the message began with a mark: then what follows the last mark is the app's, in any language.
     """
-    bare = bare_text(line)
-    if bare[-1:] in (">", ")") and (match := _attached().fullmatch(bare)):
-        return _caption(match["caption"] or "")
+    bare = _composed(bare_text(line))
+    if (">" in bare or ")" in bare) and (match := _attached().fullmatch(bare)):
+        return _caption(match["caption"] or match["below"] or "")
     body, mark, tail = _parted(line)
     if mark and (_omitted().fullmatch(tail) or (marked and not POLL.fullmatch(tail) and (body or _omits_media(tail)))):
         return _caption(body.removesuffix("<"))
@@ -78,21 +79,21 @@ def without_tag(line: str) -> str:
 
 def is_in_place(line: str) -> bool:
     """Whether a line is what the app writes instead of a message: deleted, a missed call, or a view-once photo."""
-    bare = bare_text(line)
+    bare = _composed(bare_text(line))
     return bare.lstrip("<")[:4].casefold() in _begun_by_the_app() and bool(_in_place().fullmatch(bare))
 
 
 @cache
 def _begun_by_the_app() -> frozenset[str]:
     """First letters of all that `is_in_place` knows. They rule out nearly every line, a hundred times as fast."""
-    return frozenset(phrase[:4] for phrase in (*words.DELETED, *words.CALLS, "deleted by"))
+    return frozenset(phrase[:4] for phrase in (*notices.DELETED, *notices.CALLS, "deleted by"))
 
 
 @cache
 def _in_place() -> re.Pattern[str]:
-    deleted = _any(words.DELETED) + r"(?: (?:by|as|von|als|por|como|par|en tant|da|come|door) .{1,40})?"
-    call = _any(words.CALLS) + r"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:tap to call back|\d{1,3} ?\w{1,8}))?"
-    return re.compile(rf"<?(?:{deleted}|deleted by (?:the )?(?:group )?admin.*|{call})[.。।]?>?", re.IGNORECASE)
+    deleted = _any(notices.DELETED) + r"(?: (?:by|as|von|als|por|como|par|en tant|da|come|door) .{1,40})?"
+    call = _any(notices.CALLS) + r"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:tap to call back|\d{1,3} ?\w{1,8}))?"
+    return re.compile(rf"<?(?:{deleted}|deleted by (?:the )?(?:group )?admin.*|{call})[.。।۔]?>?", re.IGNORECASE)
 
 
 @cache
@@ -100,20 +101,38 @@ def _attached() -> re.Pattern[str]:
     own = r"(?:IMG|VID|AUD|PTT|STK|DOC)-\d{8}-WA\d+\.\w+ \([^()]*\)"  # a name that only WhatsApp gives
     old = r"\S*(?:PHOTO|VIDEO|AUDIO|GIF|STICKER)\S*\.\w+ <[^<>]+>"
     tag = r"(?P<caption>.*?)\s*<\s?[^<>:：]{1,30}\s?[:：]\s?[^<>]*\.\w{1,5}\s?>"
-    return re.compile(rf"{own}|{old}|{tag}|.{{0,150}}\.\w{{1,5}} [(<]{_any(words.ATTACHED)}[)>]", re.IGNORECASE)
+    named = rf"(?:.{{0,150}}\.\w{{0,5}}|[^\W\d_]+(?: [^\W\d_]+)?) [(<]{_any(words.ATTACHED)}[)>]"
+    left_out = rf"<(?:{_names_of_omitted()})>"  # WhatsApp's web page writes a caption behind both
+    return re.compile(rf"{own}|{old}|{tag}|(?:{named}|{left_out})(?: (?P<below>.*))?", re.IGNORECASE)
 
 
 @cache
 def _omitted() -> re.Pattern[str]:
     """What an iPhone writes for something left out, behind the name and length of a document if it is one."""
     return re.compile(
-        rf"(?:.{{1,150}}\.\w{{1,5}} )?(?:• ?)?(?:\d+ [^\W\d]+ )?<?(?:{'|'.join(words.OMITTED)})[.。]?>?", re.IGNORECASE
+        rf"(?:.{{1,150}}\.\w{{1,5}} )?(?:• ?)?(?:\d+ [^\W\d]+ )?<?(?:{_names_of_omitted()})[.。]?>?", re.IGNORECASE
     )
+
+
+def _names_of_omitted() -> str:
+    return _composed("|".join(words.OMITTED))
 
 
 @cache
 def _place() -> re.Pattern[str]:
-    return re.compile(rf"{_any(words.LOCATIONS)} ?[:：] ?https?://\S+", re.IGNORECASE)
+    there = r"(?:-?[\d.]+, -?[\d.]+ - )?"
+    venue = r".{1,150}: https://foursquare\.com/v/\S+"
+    return re.compile(rf"(?:live )?{_any(words.LOCATIONS)} ?[:：] ?{there}https?://\S+|{venue}", re.IGNORECASE)
+
+
+def without_forwarded(line: str) -> str:
+    """`line` without the tag at its beginning that says it was passed on: `[Forwarded] hi`."""
+    return _forwarded().sub("", line, count=1) if line.startswith("[") else line
+
+
+@cache
+def _forwarded() -> re.Pattern[str]:
+    return re.compile(rf"\[{_any(words.FORWARDED)}\] ", re.IGNORECASE)
 
 
 def _any(phrases: Iterable[str]) -> str:
@@ -122,8 +141,13 @@ def _any(phrases: Iterable[str]) -> str:
 
 def has_any(stems: Iterable[str], text: str) -> bool:
     """Whether one of `stems` is somewhere in `text`."""
-    folded = text.casefold()
+    folded = _composed(text).casefold()
     return any(stem in folded for stem in stems)
+
+
+def _composed(text: str) -> str:
+    """`text` in Unicode's form C. Phones write some letters of Bengali and Hindi in two ways."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def bare_text(text: str) -> str:
