@@ -182,6 +182,11 @@ SEGMENTS = [{"start": 0.0, "speaker": "A", "text": " hi"}, {"start": 1.0, "speak
         ),
         ({"value": [OF_TEAMS]}, "Ana: hi"),
         ([{"ts": 1, "user": "Ana", "content": "hi"}], "Ana: hi"),
+        (
+            {"results": {"utterances": [{"speaker": 0, "transcript": "hi"}, {"speaker": 1, "text": "ho"}]}},
+            "0: hi\n1: ho",
+        ),
+        ({"Transcript": [{"ParticipantRole": "AGENT", "Content": "hi"}, {"ParticipantRole": "CUSTOMER"}]}, "AGENT: hi"),
         ({"text": "hi ho", "segments": SEGMENTS}, "A: hi\nB: ho"),
         ({"comments": [{"author_id": 3, "body": "hi"}, {"author_id": 4, "body": "ho"}]}, "3: hi\n4: ho"),
     ],
@@ -194,6 +199,10 @@ def test_polls_and_boxes_of_bots_are_read() -> None:
     poll = {"question": "Where?", "answers": [{"text": "Here", "voters": 1}, {"text": "There"}]}
     asked = {"id": 7, "type": "message", "from": "Ana", "text": "", "poll": poll}
     assert read_json({**TELEGRAM, "messages": [asked]}).dialogue == "Ana: POLL: Where? OPTION: Here OPTION: There"
+    answers = [{"answer_id": 1, "poll_media": {"text": "Here"}}, {"answer_id": 2, "poll_media": {"text": "There"}}]
+    put = {"question": {"text": "Where?"}, "answers": answers}
+    asked = {"type": 0, "timestamp": "2024", "author": {"username": "Ana"}, "content": "", "poll": put}
+    assert read_json([asked]).dialogue == "Ana: POLL: Where? OPTION: Here OPTION: There"
     box = {"title": "Build 7", "description": "failed"}
     bot = {"type": 0, "timestamp": "2024", "author": {"username": "ci"}, "content": "", "embeds": [box]}
     joined = {"type": 7, "timestamp": "2025", "author": {"username": "eve"}, "content": "eve is here"}
@@ -213,6 +222,7 @@ def test_types_of_discord_that_nobody_writes_are_notices(kind: object) -> None:
         {"forwardedMessage": {"content": "four"}},
         {"message_snapshots": [{"message": {"content": "four"}}]},
         {"embeds": [{"fields": [{"name": "chairs", "value": "4"}]}]},
+        {"components": [{"type": 17, "components": [{"type": 10, "content": "four"}]}]},
     ],
 )
 def test_words_that_discord_keeps_elsewhere_are_read(passed_on: dict[str, Any]) -> None:

@@ -73,6 +73,19 @@ def test_replies_stand_below_what_they_reply_to() -> None:
     ]
 
 
+def test_replies_that_slackdump_keeps_inside_a_message_are_read() -> None:
+    answer = message("I am", 12, "U02", thread_ts="10.000000")
+    asked = message("who is on call?", 10, thread_ts="10.000000", slackdump_thread_replies=[answer])
+    assert said(asked, message("lunch?", 11)) == ["Ana: who is on call?", "Ben: I am", "Ana: lunch?"]
+
+
+def test_what_old_exports_say_of_an_uploaded_file_is_no_message() -> None:
+    told = "<@U01> uploaded a file: <https://x.org/1|plan.pdf>"
+    silent = message(told, subtype="file_share", upload=True)
+    assert said(message(f"{told} and commented: see page 3", subtype="file_share", upload=True)) == ["Ana: see page 3"]
+    assert read_slack([silent]).left_out == {"media": 1}
+
+
 def test_words_in_blocks_and_attachments_are_read_where_there_is_no_text() -> None:
     rich = {
         "type": "rich_text",
@@ -90,6 +103,11 @@ def test_words_in_blocks_and_attachments_are_read_where_there_is_no_text() -> No
     section = {"type": "section", "text": {"type": "mrkdwn", "text": "build &lt;1&gt; failed"}}
     assert said(message(blocks=[rich])) == ["Ana: @Ben see this"]
     assert said(message(blocks=[section])) == ["Ana: build <1> failed"]
+    blank = {"type": "text", "text": " "}
+    named = [{"type": "channel", "channel_id": "C1"}, blank, {"type": "broadcast", "range": "here"}]
+    assert said(message(blocks=[{"type": "rich_text", "elements": named}])) == ["Ana: #C1 @here"]
+    table = {"type": "table", "rows": [[{"type": "raw_text", "text": "host"}, {"type": "raw_text", "text": "db1"}]]}
+    assert said(message(blocks=[table])) == ["Ana: host db1"]
     attached = {"title": "Alert", "text": "disk at <!date^1|91%>", "fields": [{"title": "host", "value": "db1"}]}
     assert said(message(attachments=[attached])) == ["Ana: Alert disk at 91% host: db1"]
     assert said(message(attachments=[{"fallback": "a picture of a cat"}])) == ["Ana: a picture of a cat"]

@@ -1,7 +1,7 @@
 """Reads the JSON exports of Slack, Telegram, Discord, Messenger, Teams and ChatGPT, recognised by their keys."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lorasum.config.data import Messages
@@ -197,12 +197,14 @@ def _complete(message: Any) -> Any:
     if isinstance(poll, Mapping) and not text_of({key: message.get(key) for key in ("text", "content")}):
         asked = [text_of({"text": poll.get("question")})] if poll.get("question") else []
         options = poll.get("answers")
-        answers = [text_of(one) for one in options if isinstance(one, Mapping)] if isinstance(options, list) else []
+        options = [one for one in options if isinstance(one, Mapping)] if isinstance(options, list) else []
+        answers = [text_of(one.get("poll_media") or one) for one in options]
         return {**message, "text": " OPTION: ".join(["POLL: " + "".join(asked), *answers])}
     if content == "":
         passed_on = message.get("forwardedMessage") or message.get("message_snapshots")
         said = text_of({"parts": passed_on if isinstance(passed_on, list) else [passed_on]}) if passed_on else ""
-        return {**message, "content": said or " ".join(_of_boxes(message.get("embeds")))}
+        boxes = (*_of_boxes(message.get("embeds")), *_of_components(message.get("components")))
+        return {**message, "content": said or " ".join(boxes)}
     mentions = message.get("mentions")
     if isinstance(content, str) and "<@" in content and isinstance(mentions, list):
         names = {str(one.get("id")): speaker_of({"user": one}) for one in mentions if isinstance(one, Mapping)}
@@ -219,3 +221,12 @@ def _of_boxes(boxes: Any) -> list[str]:
         if isinstance(fields, list):
             said += [f"{one.get('name')}: {one.get('value')}" for one in fields if isinstance(one, Mapping)]
     return said
+
+
+def _of_components(components: Any) -> Iterator[str]:
+    """The texts in Discord's components, which may be nested."""
+    for one in components if isinstance(components, list) else ():
+        if isinstance(one, Mapping):
+            if isinstance(one.get("content"), str):
+                yield one["content"]
+            yield from _of_components(one.get("components"))

@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from lorasum.config.data import Messages
-from lorasum.data.chats.written import looks_broken, mended, words_of, written
+from lorasum.data.chats.written import is_html, looks_broken, mended, words_of, written
 
 _TEXTS = (
     "text", "content", "message", "value", "body", "utterance",
     "parts", "utterances", "lines", "transcript", "messagetext", "textcontent", "msg", "line", "sentence", "caption",
-    "refusal",
+    "refusal", "htmlbody",
 )  # fmt: skip
 _MAY_BE_NUMBERS = frozenset(_TEXTS[:6])  # a `line` that is a number counts lines
 _SPEAKERS = (
@@ -34,11 +34,13 @@ _CALLS = ("function_call", "tool_call", "tool_calls")
 _NAMES = (
     "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
     "username", "screenname", "handle", "login", "profile", "user", "title", "label", "email", "phone", "role", "id",
+    "userid",
 )  # fmt: skip
 """Keys of a speaker that is an object: names for people first, then those for programs."""
 _LISTS = (
     "messages", "conversations", "conversation", "turns", "dialogue", "dialog", "utterances", "segments", "history",
-    "chat", "log", "comments", "conversationparts", "chatmessages", "contents", "data", "items", "value",
+    "chat", "log", "comments", "conversationparts", "chatmessages", "contents",
+    "transcript", "data", "items", "value",
 )  # fmt: skip
 _UNSAID = frozenset((
     "tool_use", "tool_result", "tool_call", "tool_calls", "function_call", "thinking", "redacted_thinking", "reasoning",
@@ -124,7 +126,9 @@ def text_of(message: Mapping[str, Any], number: int = 1) -> str:
 
 def _text_in(plain: Mapping[str, Any], number: int) -> str:
     keys = (key for key in _TEXTS if key in plain and (key in _MAY_BE_NUMBERS or isinstance(plain[key], str | list)))
-    text = next((text for key in keys if (text := _text(plain[key], number))), "")
+    text, key = next(((text, key) for key in keys if (text := _text(plain[key], number))), ("", ""))
+    if key in ("body", "htmlbody") and is_html(text):
+        return words_of(text)  # of a help desk
     inner = (
         (plain[key] for key in ("data", "kwargs", "audio") if isinstance(plain.get(key), Mapping)) if not text else ()
     )
@@ -209,10 +213,12 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
 
 def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
     plain = _plain_keys(value)
-    for key in _LISTS:
-        inner = plain.get(key)
-        if isinstance(inner, list) and inner and looks_like_messages(inner):
-            return inner
+    if listed := _listed(plain):
+        return listed
+    if not _has_text(value):
+        within = [_listed(_plain_keys(inner)) for inner in value.values() if isinstance(inner, Mapping)]
+        if len(found := [listed for listed in within if listed]) == 1:
+            return found[0]  # {"results": {"utterances": […]}}
     columns = {key: column for key, column in value.items() if isinstance(column, list)}
     lengths = {len(column) for column in columns.values()}
     if len(lengths) == 1 and any(key in plain and isinstance(plain[key], list) for key in _TEXTS):
@@ -221,6 +227,12 @@ def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
     if value and all(isinstance(message, Mapping) and _has_text(message) for message in value.values()):
         return list(value.values())  # by number, as pandas writes an index
     return [value] if _has_text(value) else None
+
+
+def _listed(plain: Mapping[str, Any]) -> list[Any]:
+    """The list of messages under one of its names; empty if there is none."""
+    lists = (plain[key] for key in _LISTS if isinstance(plain.get(key), list))
+    return next((messages for messages in lists if messages and looks_like_messages(messages)), [])
 
 
 def _has_text(message: Mapping[str, Any]) -> bool:

@@ -18,6 +18,10 @@ _MARK = re.compile(r"<([@#!]?)([^|<>]*)(?:\|([^<>]*))?>")
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
 
 
+_UPLOADED = re.compile(r"<@[^<>]+> uploaded a file: <[^<>]+>(?: and commented: )?", re.IGNORECASE)
+"""What old exports write in front of a comment on a file."""
+
+
 def is_slack(messages: Any) -> bool:
     """Whether decoded JSON is a list of Slack's messages.
 
@@ -40,6 +44,7 @@ def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
     Args:
         users: what users.json of an export holds, for authors whose messages carry no profile.
     """
+    messages = [one for message in messages for one in (message, *_dicts(message.get("slackdump_thread_replies")))]
     names = {str(user.get("id")): _name(user) for user in users if isinstance(user, Mapping)}
     for message in messages:
         if message.get("user") and isinstance(message.get("user_profile"), Mapping):
@@ -49,7 +54,7 @@ def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
         text = "" if is_notice(message) else _said(message, names)
         if text:
             lines.append(f"{_author(message, names)}: {text}")
-        elif message.get("files"):
+        elif message.get("files") or message.get("upload"):
             left_out["media"] += 1
         else:
             left_out["notices"] += 1
@@ -83,7 +88,7 @@ def _seconds(ts: str) -> float:
 
 def _said(message: _Message, names: Mapping[str, str]) -> str:
     """The words of a message: its text, or those of its blocks and attachments. A bot's message has both."""
-    parts = [str(message.get("text") or "").strip()]
+    parts = [_UPLOADED.sub("", str(message.get("text") or "").strip())]
     if not parts[0]:
         parts = [_of_blocks(message.get("blocks"), names)]
     if not parts[0] or message.get("bot_id") or message.get("subtype") == "bot_message":
@@ -113,14 +118,28 @@ def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
             parts.append(str(text or block.get("url") or ""))
         elif kind == "emoji":
             parts.append(f":{block.get('name')}:")
+        elif kind in _NAMED:
+            sign, key = _NAMED[kind]
+            parts.append(f"{sign}{block.get(key) or ''}")
         elif isinstance(text, str):
             parts.append(text)
         elif isinstance(text, Mapping):
             parts.append(str(text.get("text") or ""))
-        inner = (block.get("elements"), block.get("fields")) if kind not in ("actions", "image") else ()
+        rows = block.get("rows")
+        inner = (block.get("elements"), block.get("fields"), *(rows if isinstance(rows, list) else ()))
+        inner = inner if kind not in ("actions", "image") else ()
         parts += [_of_blocks(part, names) for part in inner]
-    between = "" if any(block.get("type") in ("user", "link", "emoji") for block in _dicts(blocks)) else " "
+    between = "" if any(block.get("type") in ("user", "link", "emoji", *_NAMED) for block in _dicts(blocks)) else " "
     return between.join(part for part in parts if part)
+
+
+_NAMED = {
+    "channel": ("#", "channel_id"),
+    "usergroup": ("@", "usergroup_id"),
+    "broadcast": ("@", "range"),
+    "date": ("", "fallback"),
+}
+"""Parts of a block that name something: the sign before it, and the key that has it."""
 
 
 def _dicts(value: Any) -> list[_Message]:

@@ -78,5 +78,11 @@ def words_of(page: str) -> str:
     return " ".join(html.unescape(_TAG.sub("", _BREAK.sub(" ", page))).split())
 
 
+def is_html(text: str) -> bool:
+    """Whether a text is a piece of HTML from its first to its last character, such as `<p>hi</p>`."""
+    return text.startswith("<") and text.endswith(">") and bool(_PAGE.match(text))
+
+
+_PAGE = re.compile(r"<(?:!doctype html|html|body|div|p|span|table|br|ul|ol|blockquote)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
 _BREAK = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr)\b[^<>]*>", re.IGNORECASE)
