@@ -176,9 +176,9 @@ def test_broken_tokenizer_is_one_line(model_copy: Path) -> None:
     assert "\n" not in caught.value.message
 
 
-def test_tokenizer_without_eos_is_refused(model_copy: Path) -> None:
-    path = model_copy / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": None}))
+@pytest.mark.parametrize("eos", [None, ""])  # tokenizers take an empty one for the unknown token
+def test_tokenizer_without_eos_is_refused(model_copy: Path, eos: str | None) -> None:
+    set_json(model_copy / "tokenizer_config.json", eos_token=eos, unk_token="a")
     with pytest.raises(ModelError, match="has no EOS token"):
         load_tokenizer(resolve(str(model_copy)))
 

@@ -265,7 +265,8 @@ def load_tokenizer(model: ModelRef) -> Any:
             ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"the tokenizer of {model.id} has no fast version", "choose a model with a tokenizer.json")
-    if tokenizer.eos_token_id is None:
+    unknown = tokenizer.eos_token_id == tokenizer.unk_token_id and tokenizer.eos_token != tokenizer.unk_token
+    if tokenizer.eos_token_id is None or unknown:
         raise ModelError(f"the tokenizer of {model.id} has no EOS token", "choose a model that can end its answers")
     look_at_model(model, tokenizer.eos_token_id)
     return tokenizer

@@ -133,6 +133,14 @@ def test_the_first_notice_is_known_without_its_mark() -> None:
     ]
 
 
+def test_the_name_of_a_group_is_known_without_marks() -> None:
+    first = "Messages and calls are end-to-end encrypted. No one outside of this chat can read them."
+    text = ios(f"Trip: {first}", "Trip: Ana created this group", "Ana: hi", "Trip: Eve was added", "Ben: ho")
+    assert said(text) == ["Ana: hi", "Ben: ho"]
+    assert said(ios(f"Ben: {first}", "Ben: Eve was added?", "Ana: yes")) == ["Ben: Eve was added?", "Ana: yes"]
+    assert said(text + "\n" + ios("Trip: who has a tent?"))[-1] == "Trip: who has a tent?"
+
+
 def test_words_beside_the_time_mean_half_days_where_the_app_says_so() -> None:
     text = "14/3/24, 9:02 zao - Ana: hi\n14/3/24, 9:03 zao - Ben: <Media omitted>\n14/3/24, 9:04 wan - Ana: so?"
     assert said(text) == ["Ana: hi", "Ana: so?"]

@@ -71,6 +71,8 @@ def lines(rows: list[dict[str, str]]) -> str:
             {"schema": {"fields": [], "pandas_version": "1.4.0"}, "data": [{"index": 0, **row} for row in ROWS]}
         ),
         pretty(TABLE),
+        "\n".join(json.dumps(json.dumps(row)) for row in ROWS),
+        json.dumps([json.dumps(row) for row in ROWS]),
     ],
 )
 @pytest.mark.parametrize("name", ["t.json", "t.jsonl", "t.ndjson"])

@@ -91,6 +91,8 @@ def _line_row(line: bytes) -> Row:
 
 
 def _object(row: Any) -> Row:
+    if isinstance(row, str) and row.lstrip().startswith("{"):  # JSON that was encoded twice
+        row = _parsed(row.encode("utf-8", "surrogatepass")) or row
     if isinstance(row, dict):
         return row
     try:

@@ -26,6 +26,14 @@ from lorasum.data.chats.whatsapp.text import (
 )
 
 
+class _Message(NamedTuple):
+    """A line with a date, and the lines that continue it. `mark` is the app's mark in front of the line."""
+
+    name: str | None
+    lines: list[str]
+    mark: str
+
+
 def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     """The chat in an export, or None if `text` is none: other text with dates stays as it is.
 
@@ -46,8 +54,7 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     sure = sure or _has_trace_of_the_app(messages, signs)
     if not sure and (title or form.loose or not _could_be_chat(messages)):
         return None
-    if has_any(notices.ENCRYPTED, messages[0].lines[0]) and len(messages[0].lines[0]) > _SHORTEST_SENTENCE:
-        messages[0] = messages[0]._replace(name=None)  # an iPhone's first notice, copied without its mark
+    messages = _without_names_of_notices(messages)
     said, left_out = title, Counter[str]()
     speakers = {message.name for message in messages if message.name}
     for message in messages:
@@ -61,15 +68,24 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     return Chat("\n".join(said), "WhatsApp export", dict(left_out))
 
 
+def _without_names_of_notices(messages: list[_Message]) -> list[_Message]:
+    """The messages, without a name where an iPhone's notices were copied without their marks.
+
+    The first notice stands under the name of the contact or of the group; a group writes nothing but notices.
+    """
+    first = messages[0]
+    if not has_any(notices.ENCRYPTED, first.lines[0]) or len(first.lines[0]) <= _SHORTEST_SENTENCE:
+        return messages
+    members = {message.name for message in messages if message.name} - {first.name}
+    by_first = [message for message in messages[1:] if message.name == first.name]
+    is_group = len(members) > 1 and all(_is_notice(message, set()) for message in by_first)
+    return [
+        message._replace(name=None) if message is first or (is_group and message.name == first.name) else message
+        for message in messages
+    ]
+
+
 _SHORTEST_SENTENCE = 40  # characters: shorter talk of encryption is a person's
-
-
-class _Message(NamedTuple):
-    """A line with a date, and the lines that continue it. `mark` is the app's mark in front of the line."""
-
-    name: str | None
-    lines: list[str]
-    mark: str
 
 
 def _messages(lines: Iterable[str], form: Form) -> Iterator[_Message]:
