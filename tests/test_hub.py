@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -193,3 +194,19 @@ def test_what_is_pinned_and_downloaded_needs_no_hub(hub: dict[str, str], online:
     assert offline["pinned"]["manifest"]["splits"]["train"]["examples"] == 12
     assert "is not downloaded at bbbbbbbbbbbb" in offline["other"]["message"]
     assert "the hub cannot be reached" in offline["branch"]["message"]
+
+
+def test_a_hub_that_is_not_there_is_said_at_once(hub: dict[str, str], tiny_model_dir: Path) -> None:
+    """Without the libraries' tries, which take half a minute for each file and print two lines each (prepare_each)."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{closed.getsockname()[1]}", "HF_HOME": hub["HF_HOME"] + "-3"}
+        cases = {
+            "both": PINNED,
+            "dataset": {"model": {"id": str(tiny_model_dir)}, "data": PINNED["data"]},
+            "branch": {},
+        }
+        answers = prepare_each({**hub, **nowhere}, cases)
+    for name, what in {"both": "model 'me/model'", "dataset": "dataset 'me/chats'", "branch": "dataset"}.items():
+        assert f"hub {what}" in answers[name]["message"]
+        assert "the hub cannot be reached" in answers[name]["message"]

@@ -2,7 +2,9 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,12 @@ from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.files import first_line
 
 Kind = Literal["model", "dataset"]
+_CONNECTING, _ANSWERING = 3.0, 10.0  # seconds
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a full commit hash. What it names never changes."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision or "") is not None
 
 
 def hub_commit(repo: str, revision: str | None, kind: Kind) -> str:
@@ -20,15 +28,69 @@ def hub_commit(repo: str, revision: str | None, kind: Kind) -> str:
     Raises:
         ModelError, DataError: there is no such repository or revision, access is denied, or the hub does not answer.
     """
-    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+    if revision and is_commit(revision):
         return revision
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return str(HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=10).sha)
+        reach_hub()
+        return str(HfApi().repo_info(repo, revision=revision, repo_type=kind, timeout=_ANSWERING).sha)
     except (HfHubHTTPError, HFValidationError, OSError, _no_connection()) as error:
         raise hub_error(error, repo, kind) from error
+
+
+@contextmanager
+def asking_hub() -> Iterator[None]:
+    """Within the block, Hugging Face's libraries use what is downloaded and nothing else if the hub cannot be reached.
+
+    Left alone they try again for half a minute for each file, and print two lines for each try.
+    """
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        reach_hub()
+    except (OSError, _no_connection()):
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
+@lru_cache(1)  # one that has answered is not asked again; an error is not kept
+def reach_hub() -> None:
+    """Ask the hub for any answer at all.
+
+    Raises:
+        OSError, httpx.TransportError: it cannot be reached, or HF_HUB_OFFLINE is set.
+    """
+    import httpx
+    from huggingface_hub import constants, get_session
+
+    get_session().head(constants.ENDPOINT, timeout=httpx.Timeout(_ANSWERING, connect=_CONNECTING))
+
+
+def hub_file(model: str, name: str, revision: str | None) -> Path | None:
+    """The path of a small file of a hub model, which is downloaded if need be; None if the hub's model lacks it.
+
+    Raises:
+        ModelError: the hub does not have the model, or cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    known = try_to_load_from_cache(model, name, revision=revision)
+    if known is not None and is_commit(revision):
+        return Path(known) if isinstance(known, str) else None  # its mark says that the commit lacks the file
+    try:
+        with asking_hub():
+            return Path(hf_hub_download(model, name, revision=revision))
+    except RemoteEntryNotFoundError:
+        return None
+    except Exception as error:  # whatever its HTTP client raises
+        raise hub_error(error, model, "model") from error
 
 
 def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
@@ -98,6 +160,7 @@ def push_files(repo: str, files: Mapping[str, Path | bytes], private: bool, mess
         disable_progress_bars()
     hub = HfApi()
     try:
+        reach_hub()
         address = str(hub.create_repo(repo, private=private, exist_ok=True))
         if private and not hub.repo_info(repo).private:
             raise LorasumError(

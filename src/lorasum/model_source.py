@@ -5,7 +5,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lorasum.config.schema import LoraConfig, ModelConfig
 from lorasum.errors import ModelError
 from lorasum.files import file_digest, first_line, links_out, maker_lock, new_folder
 from lorasum.gguf_conversion import convert_gguf
-from lorasum.hub import hub_commit, hub_error
+from lorasum.hub import asking_hub, hub_commit, hub_error, hub_file
 from lorasum.quiet import quiet_transformers
 from lorasum.reporting import Reporter
 
@@ -127,7 +127,7 @@ def vocabulary_of(model: ModelRef) -> int | None:
 
 
 def _config_of(model: ModelRef) -> dict[str, Any]:
-    with quiet_transformers():
+    with _libraries(model):
         from transformers import PretrainedConfig
 
         revision = {"revision": model.revision} if model.revision else {}
@@ -148,7 +148,7 @@ def look_at_targets(model: ModelRef, lora: LoraConfig) -> None:
     """
     if isinstance(lora.targets, str) or importlib.util.find_spec("torch") is None:
         return
-    with quiet_transformers():
+    with _libraries(model):
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -169,6 +169,13 @@ def look_at_targets(model: ModelRef, lora: LoraConfig) -> None:
             targets_of(outline, tuple(lora.targets), lora.dropout, lora.dora)
         except TargetError as refused:
             raise ModelError(refused.message, refused.hint) from refused
+
+
+@contextmanager
+def _libraries(model: ModelRef) -> Iterator[None]:
+    """Have the libraries load something of the model quietly, and not wait for a hub that cannot be reached."""
+    with quiet_transformers(), nullcontext() if model.path else asking_hub():
+        yield
 
 
 @contextmanager
@@ -219,19 +226,7 @@ def model_file(model: ModelRef, name: str) -> Path | None:
     Raises:
         ModelError: the hub does not have the model, or cannot be reached.
     """
-    return model.path / name if model.path else _hub_file(model, name)
-
-
-def _hub_file(model: ModelRef, name: str) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model.id, name, revision=model.revision))
-    except EntryNotFoundError:
-        return None
-    except Exception as error:  # whatever its HTTP client raises
-        raise hub_error(error, model.id, "model") from error
+    return model.path / name if model.path else hub_file(model.id, name, model.revision)
 
 
 def _named_template(config: str) -> str | None:
@@ -251,7 +246,7 @@ def load_tokenizer(model: ModelRef) -> Any:
     Raises:
         ModelError: it cannot be loaded, is no fast tokenizer, or has no EOS token.
     """
-    with quiet_transformers():
+    with _libraries(model):
         from transformers import AutoTokenizer
 
         revision = {"revision": model.revision} if model.revision else {}

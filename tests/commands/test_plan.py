@@ -91,17 +91,22 @@ def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
     assert found.checks == tuple(backend.checks)
 
 
-@pytest.mark.parametrize("refused", ["", "hub_commit", "model_file"])
+@pytest.mark.parametrize("refused", ["", "hub_commit", "model_file", "config.json"])
 def test_a_hub_model_is_looked_at_where_nothing_is_prepared(
     make_config: Configured, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     def refuse(*_: object) -> str:
         raise ModelError("it is gated", "accept its terms")
 
+    def found(_: object, name: str) -> Path | None:
+        return None if refused == name else Path(name)
+
     monkeypatch.setattr("lorasum.model_source.hub_commit", refuse if refused == "hub_commit" else lambda *_: "c0ffee")
-    monkeypatch.setattr("lorasum.commands.plan.model_file", refuse if refused == "model_file" else lambda *_: None)
+    monkeypatch.setattr("lorasum.commands.plan.model_file", refuse if refused == "model_file" else found)
     *_, check = plan(context(make_config(), backend, ledger)).checks
-    if refused:
+    if refused == "config.json":
+        assert (check.ok, check.found) == (False, "org/model has no config.json")
+    elif refused:
         assert check == Check("model", False, "it is gated", "accept its terms")
     else:
         assert check == Check("model", True, "org/model at commit c0ffee")

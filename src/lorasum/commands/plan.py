@@ -63,9 +63,13 @@ def _model_checks(model: ModelRef) -> list[Check]:
         return []
     try:
         _, commit = tokenizer_identity(model)
-        model_file(model, "config.json")  # a gated model's commit is public, and its files are not
+        config = model_file(model, "config.json")  # a gated model's commit is public, and its files are not
     except ModelError as error:
         return [Check("model", False, error.message, error.hint)]
+    if config is None:
+        return [
+            Check("model", False, f"{model.id} has no config.json", "model.id names a whole model, no adapter or GGUF")
+        ]
     return [Check("model", True, f"{model.id} at commit {commit}")]
 
 

@@ -11,7 +11,7 @@ from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import TICK_ROWS, Tick, needed_columns, unsaid
 from lorasum.data.validate import Row
 from lorasum.errors import DataError
-from lorasum.hub import hub_error
+from lorasum.hub import asking_hub, hub_error
 from lorasum.quiet import quiet_datasets
 
 
@@ -40,7 +40,7 @@ class HubSource:
         if self.streaming:
             yield from self._stream()
             return
-        with quiet_datasets(), _hub_errors(self.dataset):
+        with quiet_datasets(), _hub_errors(self.dataset), asking_hub():
             table = _prepared(self.dataset, self.subset, self.commit).as_dataset(split=self.split)
         table = table.select_columns(needed_columns(self.name, table.column_names, self.columns))
         for number, row in enumerate(table, 1):
@@ -52,7 +52,7 @@ class HubSource:
         """The rows as the network delivers them. Their number is not known before."""
         import datasets
 
-        with quiet_datasets(), _hub_errors(self.dataset):
+        with quiet_datasets(), _hub_errors(self.dataset), asking_hub():
             stream = datasets.load_dataset(
                 self.dataset, self.subset, split=self.split, revision=self.commit, streaming=True
             )

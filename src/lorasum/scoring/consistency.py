@@ -7,6 +7,7 @@ this machine, so no dialogue leaves it.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import regex
 
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import first_line
-from lorasum.hub import hub_error
+from lorasum.hub import asking_hub, hub_error
 from lorasum.quiet import quiet_transformers
 from lorasum.scoring.words import sentences
 
@@ -105,7 +106,7 @@ def _load(config: "ConsistencyConfig") -> tuple[Any, Any]:
             "evaluate.consistency_model runs on this machine, and torch is not installed",
             "pip install 'lorasum[local]'",
         ) from error
-    with quiet_transformers():
+    with quiet_transformers(), asking_hub() if config.revision else nullcontext():
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         source = {"revision": config.revision} if config.revision else {}

@@ -13,7 +13,7 @@ from lorasum.backends.sagemaker import deletion, storage
 from lorasum.backends.sagemaker.layout import S3Layout
 from lorasum.backends.sagemaker.session import Session
 from lorasum.base_look import download_base
-from lorasum.hub import hub_commit, hub_error
+from lorasum.hub import asking_hub, hub_commit, hub_error
 from lorasum.model_source import ModelRef, check_folder
 from lorasum.reporting import Reporter
 
@@ -51,7 +51,8 @@ def filled(session: Session, layout: S3Layout, model: ModelRef, report: Reporter
         return folder
     report.step(f"downloading {model.id} from the hub, once for all runs")
     try:
-        here = download_base(model.id, model.revision)
+        with asking_hub():
+            here = download_base(model.id, model.revision)
     except Exception as error:  # whatever its HTTP client raises
         raise hub_error(error, model.id, "model") from error
     check_folder(here)
