@@ -1,12 +1,12 @@
 """OpenAI's completions: a stream of events that arrive cut anywhere, and one that ends before the text does."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from lorasum.backends.completions import pieces_of
-from lorasum.errors import NoAnswerError, RefusedError
+from lorasum.backends.completions import from_completion, pieces_of
+from lorasum.errors import BackendError, NoAnswerError, RefusedError
 from lorasum.lifecycle.serving import without_space_around
 
 WORDS = ["Ana", " und Zoë", " 🙂"]
@@ -18,7 +18,7 @@ def events(*given: object, done: bool = True) -> bytes:
 
 
 def text(word: str) -> dict[str, object]:
-    return {"choices": [{"index": 0, "text": word}]}
+    return {"model": "base", "choices": [{"index": 0, "text": word}]}
 
 
 def cut(body: bytes, size: int) -> Iterator[bytes]:
@@ -28,11 +28,11 @@ def cut(body: bytes, size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("size", [1, 3, 50, 10_000])
 def test_a_stream_may_be_cut_anywhere(size: int) -> None:
     body = events(*map(text, WORDS), {"choices": [], "usage": {}})
-    assert list(pieces_of("it", cut(body, size))) == WORDS
+    assert list(pieces_of("it", cut(body, size), {})) == WORDS
 
 
 def test_a_stream_without_an_end_is_no_answer() -> None:
-    pieces = pieces_of("it", [events(text("Ana"), done=False)])
+    pieces = pieces_of("it", [events(text("Ana"), done=False)], {"model": "base"})
     assert next(pieces) == "Ana"
     with pytest.raises(NoAnswerError, match="it broke off"):
         next(pieces)
@@ -42,10 +42,23 @@ def test_a_stream_without_an_end_is_no_answer() -> None:
     ("kind", "expected"), [("invalid_request_error", RefusedError), ("server_error", NoAnswerError)]
 )
 def test_an_error_in_a_stream_is_raised(kind: str, expected: type[Exception]) -> None:
-    pieces = pieces_of("it", [events(text("Ana"), {"error": {"message": "too long", "type": kind}})])
+    pieces = pieces_of("it", [events(text("Ana"), {"error": {"message": "too long", "type": kind}})], {})
     assert next(pieces) == "Ana"
     with pytest.raises(expected, match=r"it .*: too long"):
         next(pieces)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda answer, asked: from_completion(answer, asked),
+        lambda *both: list(pieces_of("it", [events(both[0])], both[1])),
+    ],
+)
+def test_the_answer_of_another_model_is_refused(read: Callable[..., object]) -> None:
+    read(text("Ana"), {"model": "base"})
+    with pytest.raises(BackendError, match="answered as base, not as orders"):
+        read(text("Ana"), {"model": "orders"})
 
 
 def test_white_space_around_a_streamed_text_is_left_out() -> None:

@@ -1,7 +1,8 @@
 """The serving half of the Hugging Face vLLM container, as far as lorasum asks anything of it.
 
-vLLM needs a GPU. In its place transformers generates; what stands is the image's contract: variables SM_VLLM_* are
-vLLM's flags, and /invocations takes an OpenAI completion and answers one, with vLLM's own shapes, defaults and errors.
+In the place of vLLM transformers generates; what stands is the image's contract: variables SM_VLLM_* are vLLM's flags,
+and /invocations takes an OpenAI completion and answers one, with vLLM's own shapes, defaults and errors. As in vLLM, it
+deletes the request's `model`, unless a variable puts vLLM's completions in its place (tried with vLLM 0.29.0 on a CPU).
 """
 
 import json
@@ -18,6 +19,7 @@ from serve_http import Answer, serve
 
 _PARAMETERS = ("prompt", "max_tokens", "temperature", "top_p", "model", "stop", "seed", "stream")
 _FLAGS = ("model", "revision", "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "generation-config")
+_COMPLETIONS = "vllm.entrypoints.openai.completion.api_router:create_completion"
 _DEFAULT_TOKENS = 16  # vLLM's, where a request says nothing
 
 
@@ -87,7 +89,8 @@ def main() -> None:
     def complete(request: dict[str, Any]) -> dict[str, Any]:
         if unknown := set(request) - set(_PARAMETERS):
             raise ValueError(f"Extra inputs are not permitted: {', '.join(sorted(unknown))}")
-        name = request.get("model")
+        keeps_model = os.environ.get("CUSTOM_FASTAPI_INVOCATION_HANDLER") == _COMPLETIONS
+        name = request.get("model") if keeps_model else None
         model.check(name)
         prompts = [request["prompt"]] if isinstance(request["prompt"], str) else request["prompt"]
         new = request.get("max_tokens", _DEFAULT_TOKENS)

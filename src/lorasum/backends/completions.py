@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from lorasum.errors import NoAnswerError, RefusedError
+from lorasum.errors import BackendError, NoAnswerError, RefusedError
 
 
 def to_completion(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -14,10 +14,31 @@ def to_completion(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": payload["inputs"]} | {names.get(name, name): value for name, value in parameters.items()}
 
 
-def from_completion(answer: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Turn an OpenAI completion into an answer in inference.py's format: one text per prompt, in their order."""
+def from_completion(answer: Mapping[str, Any], asked: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Turn an OpenAI completion into an answer in inference.py's format: one text per prompt, in their order.
+
+    Args:
+        asked: the request.
+
+    Raises:
+        BackendError: another model answered than the one that was asked.
+    """
+    check_model(answer, asked)
     choices = sorted(answer["choices"], key=lambda choice: choice["index"])
     return [{"generated_text": choice["text"]} for choice in choices]
+
+
+def check_model(answer: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse the answer of another model than the one that a request names, such as the base's for an adapter's.
+
+    Raises:
+        BackendError: it is one.
+    """
+    if (wanted := asked.get("model")) and (found := answer.get("model")) != wanted:
+        raise BackendError(
+            f"the endpoint answered as {found}, not as {wanted}",
+            "run `lorasum deploy`: an endpoint that an earlier version made cannot choose an adapter",
+        )
 
 
 class Trimmed:
@@ -35,13 +56,15 @@ class Trimmed:
         return kept
 
 
-def pieces_of(title: str, received: Iterable[bytes]) -> Iterator[str]:
+def pieces_of(title: str, received: Iterable[bytes], asked: Mapping[str, Any]) -> Iterator[str]:
     """The pieces of one text from server-sent events, which may arrive cut anywhere.
 
     Args:
         title: what answers, for messages.
+        asked: the request.
 
     Raises:
+        BackendError: another model answers than the one that was asked.
         RefusedError: an event says that the request cannot be answered.
         NoAnswerError: one says that the server has failed, or they end before the text does.
     """
@@ -56,6 +79,7 @@ def pieces_of(title: str, received: Iterable[bytes]) -> Iterator[str]:
             is_ours = error.get("type") in ("invalid_request_error", "BadRequestError")
             kind, verb = (RefusedError, "refused the request") if is_ours else (NoAnswerError, "failed")
             raise kind(f"{title} {verb}: {error.get('message')}", "")
+        check_model(event, asked)
         for choice in event.get("choices", ()):
             if text := choice.get("text"):
                 yield text

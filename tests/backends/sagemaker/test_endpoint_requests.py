@@ -150,6 +150,7 @@ def test_vllm_is_told_of_all_adapters_by_its_flags() -> None:
         "SM_VLLM_MAX_LORAS": "2",
         "SM_VLLM_MAX_LORA_RANK": "16",
         "SM_VLLM_GENERATION_CONFIG": "vllm",
+        "CUSTOM_FASTAPI_INVOCATION_HANDLER": "vllm.entrypoints.openai.completion.api_router:create_completion",
     }
     named = {"inputs": ["a"], "parameters": {"max_new_tokens": 8, "adapter": "other-run"}}
     assert to_completion(named) == {"prompt": ["a"], "max_tokens": 8, "model": "other-run"}
@@ -197,7 +198,7 @@ def test_vllm_is_asked_and_understood_in_openais_words() -> None:
     ours = {"inputs": ["a", "b"], "parameters": {"max_new_tokens": 8, "temperature": 0.5}}
     assert to_completion(ours) == {"prompt": ["a", "b"], "max_tokens": 8, "temperature": 0.5}
     theirs = {"choices": [{"index": 1, "text": " two"}, {"index": 0, "text": " one"}]}
-    assert from_completion(theirs) == [{"generated_text": " one"}, {"generated_text": " two"}]
+    assert from_completion(theirs, to_completion(ours)) == [{"generated_text": " one"}, {"generated_text": " two"}]
 
 
 def test_environment_disk_and_system_are_the_configs() -> None:

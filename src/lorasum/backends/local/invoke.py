@@ -42,7 +42,8 @@ def stream(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
     import httpx
 
     title = f"endpoint {endpoint.name}"
-    body = _body({"model": endpoint.name, **to_completion(payload), "stream": True})
+    asked = {"model": endpoint.name, **to_completion(payload), "stream": True}
+    body = _body(asked)
     with (
         _transport_errors(title, endpoint, timeout),
         client(httpx.Timeout(timeout, connect=_CONNECT)) as asking,
@@ -52,7 +53,7 @@ def stream(endpoint: EndpointRef, payload: Mapping[str, Any], timeout: float) ->
             answer.read()
             said = answer.json()["error"]["message"]
             raise _failure(title, answer.status_code, said, said if answer.status_code == 400 else None, timeout)
-        yield from pieces_of(title, answer.iter_bytes())
+        yield from pieces_of(title, answer.iter_bytes(), asked)
 
 
 def client(timeout: "Timeout") -> "Client":

@@ -20,6 +20,8 @@ WHEELS_FOLDER = f"{_MORE}/wheels"
 MOST_SOURCES = 5
 """Folders in S3 that a container gets beside that of the model."""
 _MODEL = "/opt/ml/model"
+INVOCATIONS = "CUSTOM_FASTAPI_INVOCATION_HANDLER"
+"""The variable that names what answers /invocations in vLLM's image (package model-hosting-container-standards)."""
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Those that vLLM can be told to hold at most."""
 _SHORTEST, _LONGEST = 60, 3600  # seconds that SageMaker takes for either timeout
@@ -70,7 +72,9 @@ class Served:
 def adapter_environment(own: str, others: Sequence[str], rank: int, on_disk: bool) -> dict[str, str]:
     """The variables with which vLLM serves adapters by name. Its image makes a flag of each, a JSON list of several.
 
-    vLLM would sample as the base's generation_config.json says, so it is told to go by the request alone.
+    vLLM would sample as the base's generation_config.json says, so it is told to go by the request alone. Its own
+    /invocations takes the adapter from a header that only inference components set, deletes `model` from the request
+    and so answers as the base model: its completions, which keep `model`, take the place of that.
 
     Args:
         own: name of the adapter whose folder is the model's.
@@ -85,6 +89,7 @@ def adapter_environment(own: str, others: Sequence[str], rank: int, on_disk: boo
         "SM_VLLM_MAX_LORAS": str(len(modules)),
         "SM_VLLM_MAX_LORA_RANK": str(next((allowed for allowed in _RANKS if allowed >= rank), rank)),
         "SM_VLLM_GENERATION_CONFIG": "vllm",
+        INVOCATIONS: "vllm.entrypoints.openai.completion.api_router:create_completion",
     }
 
 

@@ -29,10 +29,11 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
         with aws_errors(f"ask endpoint {endpoint.name}", "sagemaker:InvokeEndpoint"):
             return client.invoke_endpoint(**request)["Body"].read()
 
-    text = _asked(session, endpoint, to_completion(payload) if vllm else payload, timeout, ask)
+    asked = to_completion(payload) if vllm else payload
+    text = _asked(session, endpoint, asked, timeout, ask)
     try:
         answer = json.loads(text)
-        return from_completion(answer) if vllm else answer
+        return from_completion(answer, asked) if vllm else answer
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BackendError(
             f"endpoint {endpoint.name} gave an answer that cannot be read: {text[:100]!r}", "run `lorasum deploy`"
@@ -47,11 +48,12 @@ def stream(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
         with aws_errors(f"ask endpoint {endpoint.name}", "sagemaker:InvokeEndpointWithResponseStream"):
             return client.invoke_endpoint_with_response_stream(**request)["Body"]
 
-    events = _asked(session, endpoint, {**to_completion(payload), "stream": True}, timeout, ask)
+    asked = {**to_completion(payload), "stream": True}
+    events = _asked(session, endpoint, asked, timeout, ask)
     try:
         with aws_errors(f"read the answer of endpoint {endpoint.name}"):
             received = (event["PayloadPart"]["Bytes"] for event in events if "PayloadPart" in event)
-            yield from pieces_of(f"endpoint {endpoint.name}", received)
+            yield from pieces_of(f"endpoint {endpoint.name}", received, asked)
     except BackendError as error:
         raise (_explained(error, endpoint, timeout, vllm=True) if error.__cause__ else error) from error
     finally:

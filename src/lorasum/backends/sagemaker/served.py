@@ -111,7 +111,8 @@ def _base_model(bucket: _Bucket, model: str, code_folder: Path, place: Place) ->
         base = bucket.base(place, ModelRef(name, revision or None))
         return Served(uri, bucket.bytes(uri) + bucket.bytes(base), base=base)
     hub = {} if weights else _hub_model(session, model)
-    return Served(uri, bucket.bytes(uri), hub, from_hub=bool(hub))
+    plain = {"SM_VLLM_GENERATION_CONFIG": "vllm"} if session.config.engine == "vllm" else {}  # as the other image asks
+    return Served(uri, bucket.bytes(uri), hub | plain, from_hub=bool(hub))
 
 
 def _hub_model(session: Session, model: str) -> dict[str, str]:
