@@ -167,8 +167,8 @@ def test_exports_in_json_are_recognised_and_read(data: object, form: str, dialog
     assert (chat.dialogue, chat.form) == (dialogue, form)
 
 
-NEWEST = {"created_at": 2, "role": "assistant", "content": [{"type": "text", "text": {"value": "ho"}}]}
-OLDEST = {"created_at": 1, "role": "user", "content": "hi"}
+NEWEST = {"created_at": 1_717_400_002, "role": "assistant", "content": [{"type": "text", "text": {"value": "ho"}}]}
+OLDEST = {"created_at": 1_717_400_001, "role": "user", "content": "hi"}
 OF_TEAMS = {"from": {"user": {"displayName": "Ana"}}, "body": {"contentType": "text", "content": "hi"}}
 SEGMENTS = [{"start": 0.0, "speaker": "A", "text": " hi"}, {"start": 1.0, "speaker": "B", "text": "ho"}]
 
@@ -177,7 +177,7 @@ SEGMENTS = [{"start": 0.0, "speaker": "A", "text": " hi"}, {"start": 1.0, "speak
     ("data", "dialogue"),
     [
         (
-            {"object": "list", "data": [NEWEST, {"created_at": 1, "role": "user", "content": "hi"}]},
+            {"object": "list", "data": [NEWEST, OLDEST]},
             "user: hi\nassistant: ho",
         ),
         ({"value": [OF_TEAMS]}, "Ana: hi"),

@@ -190,6 +190,24 @@ def test_messages_that_cannot_be_parsed_are_no_text(cell: str) -> None:
         dialogue_of(cell, Messages())
 
 
+@pytest.mark.parametrize(
+    ("times", "turned"),
+    [
+        (("2024-06-03T10:02:00Z", "2024-06-03T10:01:00Z", "2024-06-03T10:01:00Z"), True),
+        ((1_717_400_002, 1_717_400_001, 1_717_400_000.5), True),
+        (("2024-06-03 10:01", "2024-06-03 10:02", "2024-06-03 10:02"), False),
+        (("3/6/2024", "2/6/2024", "1/6/2024"), False),
+        ((9, 5, 1), False),
+        ((1_717_400_002, None, 1_717_400_000), False),
+        ((1_717_400_002, 1_717_400_009, 1_717_400_000), False),
+    ],
+)
+def test_messages_that_begin_with_the_newest_are_turned_round(times: tuple[object, ...], turned: bool) -> None:
+    cell = [{"created_at": time, "speaker": "Ana", "text": text} for time, text in zip(times, "abc", strict=True)]
+    assert dialogue_of(cell, Messages()) == ("Ana: c\nAna: b\nAna: a" if turned else "Ana: a\nAna: b\nAna: c")
+    assert dialogue_of({"messages": cell}, Messages()) == dialogue_of(cell, Messages())
+
+
 def test_other_values_are_no_dialogue() -> None:
     others: list[object] = [None, 7, [], {}, {"a": [1]}]
     assert [dialogue_of(value, Messages()) for value in others] == [None] * 5

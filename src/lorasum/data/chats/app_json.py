@@ -17,6 +17,7 @@ from lorasum.data.chats.messages import (
     text_of,
 )
 from lorasum.data.chats.messenger import is_about_the_chat
+from lorasum.data.chats.order import by_time
 from lorasum.data.chats.slack import is_slack, read_slack
 
 _KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
@@ -49,8 +50,6 @@ def read_json(data: Any, how: Messages | None = None) -> Chat:
     if export := export_in(data):
         return read_export(export, how)
     messages = messages_in(data) if isinstance(data, list | Mapping) else None
-    if messages and isinstance(data, Mapping) and data.get("object") == "list":
-        messages = _by_time(messages, "created_at")  # OpenAI's API begins with the newest
     if not messages or not looks_like_messages(messages):
         if isinstance(data, list) and data and all(isinstance(one, Mapping) and _ROW & set(one) for one in data):
             raise NoChatError(f"it holds {len(data)} rows: give them to --input")
@@ -67,7 +66,7 @@ def export_in(data: Any) -> Export | None:
         if is_slack(data):
             return Export("Slack export", data)
         if data and all(_is_discord(one) for one in data):
-            return Export("Discord export", _by_time(data, "timestamp"))
+            return Export("Discord export", by_time(data, "timestamp"))
         return None
     if not isinstance(data, Mapping):
         return None
@@ -75,7 +74,7 @@ def export_in(data: Any) -> Export | None:
         return Export("ChatGPT export", _branch(data))
     answered = data.get("value")
     if isinstance(answered, list) and answered and all(isinstance(one, Mapping) for one in answered):
-        return Export("Teams export", _by_time(answered, "createdDateTime")) if "messageType" in answered[0] else None
+        return Export("Teams export", by_time(answered, "createdDateTime")) if "messageType" in answered[0] else None
     messages = data.get("messages")
     if is_slack(messages):
         return Export("Slack export", list(messages or ()))
@@ -133,20 +132,12 @@ def _of_object(data: Mapping[str, Any], messages: list[Any]) -> Export | None:
     """The export that an object with `messages` is."""
     first = messages[0]
     if isinstance(first, Mapping) and ("sender_name" in first or "senderName" in first):
-        return Export("Messenger export", _by_time(messages, "timestamp_ms" if "sender_name" in first else "timestamp"))
+        return Export("Messenger export", by_time(messages, "timestamp_ms" if "sender_name" in first else "timestamp"))
     if "guild" in data and "channel" in data:
-        return Export("Discord export", _by_time(messages, "timestamp"))
+        return Export("Discord export", by_time(messages, "timestamp"))
     if {"id", "type", "messages"} <= set(data) or (isinstance(first, Mapping) and "date_unixtime" in first):
         return Export("Telegram export", messages)
     return None
-
-
-def _by_time(messages: list[Any], key: str) -> list[Any]:
-    """The messages in order of `key`, if all have it and its values have one type."""
-    times = [message.get(key) if isinstance(message, Mapping) else None for message in messages]
-    if all(isinstance(time, str) for time in times) or all(isinstance(time, int | float) for time in times):
-        return sorted(messages, key=lambda message: message[key])
-    return messages
 
 
 def _branch(chat: Mapping[str, Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from lorasum.config.data import Messages
+from lorasum.data.chats.order import oldest_first
 from lorasum.data.chats.written import is_html, looks_broken, mended, words_of, written
 
 _TEXTS = (
@@ -172,7 +173,7 @@ def messages_in(value: Any) -> list[Any] | None:
     if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in value):
         names = {name for name, _ in value}
         return [{"speaker": name, "text": text} for name, text in value] if len(names) < len(value) else list(value)
-    return [_as_object(message) for message in value]
+    return oldest_first([_as_object(message) for message in value])
 
 
 def _as_object(message: Any) -> Any:
@@ -214,11 +215,11 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
 def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
     plain = _plain_keys(value)
     if listed := _listed(plain):
-        return listed
+        return oldest_first(listed)
     if not _has_text(value):
         within = [_listed(_plain_keys(inner)) for inner in value.values() if isinstance(inner, Mapping)]
         if len(found := [listed for listed in within if listed]) == 1:
-            return found[0]  # {"results": {"utterances": […]}}
+            return oldest_first(found[0])  # {"results": {"utterances": […]}}
     columns = {key: column for key, column in value.items() if isinstance(column, list)}
     lengths = {len(column) for column in columns.values()}
     if len(lengths) == 1 and any(key in plain and isinstance(plain[key], list) for key in _TEXTS):
