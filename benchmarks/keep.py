@@ -80,9 +80,9 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
 
     import loading
     from engine.arguments import Folders, parse_arguments
-    from engine.batches import load_split
     from engine.checkpoint import Checkpoints
     from engine.distributed import ALONE
+    from engine.packs import load_split
     from engine.scorer import make_scorer
     from engine.setup import Setup
     from engine.stopping import StopSignal

@@ -127,12 +127,27 @@ def _job(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "examples_per_step": EXAMPLES_PER_STEP,
         "learning_rate": LEARNING_RATE,
         "lora": LORA,
-        "packs": packs,
+        "pack": arguments.pack,
+        "dataset": str(_dataset(packs, [[example] for example in test], folder / "dataset")),
         "test": test,
     }
     schedule = plan_steps(_settings(job), len(packs))
     order = [pack for step in range(schedule.steps) for batch in schedule.batches(step) for pack in batch]
     return {**job, "train": [example for pack in order for example in packs[pack]]}
+
+
+def _dataset(train: list[list[dict[str, Any]]], test: list[list[dict[str, Any]]], folder: Path) -> Path:
+    """The packs of both splits in files, as `prepare` writes them."""
+    from array import array
+
+    from lorasum.data.store import write_split
+    from lorasum.data.tokenize_pack import Tokens
+
+    folder.mkdir()
+    for name, packs in (("train", train), ("test", test)):
+        tokens = [[Tokens(array("i", one["ids"]), one["prompt_length"]) for one in pack] for pack in packs]
+        write_split(folder / name, tokens, max(sum(len(one.ids) for one in pack) for pack in tokens), "peers")
+    return folder
 
 
 def _steps(job: dict[str, Any]) -> list[list[dict[str, Any]]]:
@@ -191,7 +206,7 @@ def _settings(job: dict[str, Any]) -> Any:
         scheduler="constant",
         warmup_ratio=0.0,
         logging_steps=1,
-        gradient_accumulation_steps=EXAMPLES_PER_STEP // len(job["packs"][0]),
+        gradient_accumulation_steps=EXAMPLES_PER_STEP // job["pack"],
         **job.get("setting", {}),
     )
 
@@ -215,12 +230,12 @@ def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
     """One training by engine.trainer, as train.py does it."""
     import torch
     import transformers
-    from datasets import Dataset
 
     from engine.checkpoint import Checkpoints
     from engine.memory import free_bytes, plan_memory, recompute_layers, skeleton
     from engine.model import add_adapter, load_base, pick_device, pick_dtype
     from engine.packed_loss import PackedLoss
+    from engine.packs import load_split
     from engine.process_memory import give_back, keep_few_products
     from engine.setup import Setup
     from engine.stopping import StopSignal
@@ -230,14 +245,11 @@ def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     base, device = Path(job["model"]), pick_device()
-    train, test = (
-        Dataset.from_list([_pack(p) for p in job["packs"]]),
-        Dataset.from_list([_pack([e]) for e in job["test"]]),
-    )
+    train, test = (load_split(Path(job["dataset"]), split) for split in ("train", "test"))
     arguments = _settings(job)
     dtype, _ = pick_dtype(arguments.compute_dtype, device)
     targets = resolve_targets(skeleton(base), arguments.lora_targets)
-    plan = plan_memory(base, arguments, targets, [*train], dtype, free_bytes(device))
+    plan = plan_memory(base, arguments, targets, train, dtype, free_bytes(device))
     keep_few_products(plan.lengths)
     model = load_base(base, arguments, dtype, device)
     recompute_layers(model, plan.recomputed_layers)
@@ -260,14 +272,6 @@ def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
         "train_losses": clock.losses,
         "test_loss": outcome.eval_loss,
         "batch_off_by": None,
-    }
-
-
-def _pack(examples: list[dict[str, Any]]) -> dict[str, list[int]]:
-    return {
-        "input_ids": [token for example in examples for token in example["ids"]],
-        "example_lengths": [len(example["ids"]) for example in examples],
-        "prompt_lengths": [example["prompt_length"] for example in examples],
     }
 
 

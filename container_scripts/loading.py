@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from base_look import check_data_fits, look_at_description, read_config
-from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, DatasetFacts
+from contract import INPUT_IDS, DatasetFacts
 from engine.arguments import Arguments, Folders
 from engine.failure import TrainingError
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
 
     from engine.distributed import Group
     from engine.memory import Plan
+    from engine.packs import Packs
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ def load(
     arguments: Arguments,
     folders: Folders,
     dataset: DatasetFacts,
-    splits: "tuple[Dataset, Dataset]",
+    splits: "tuple[Packs, Packs]",
     resume_from: Path | None,
     group: "Group",
 ) -> Loaded:
@@ -59,8 +59,8 @@ def load(
 
     from engine import model as models
     from engine.base_tensors import check_tensors, look_at_base
-    from engine.batches import longest_example
     from engine.packed_loss import PackedLoss
+    from engine.packs import longest_example
     from engine.process_memory import keep_few_products
     from engine.train_state import with_batch_of
 
@@ -72,7 +72,7 @@ def load(
     check_tensors(outline, look_at_base(base))
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
-    lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])  # not every token of the dataset
+    lengths = splits[0].lengths_only()
     before = group.from_first(lambda: with_batch_of(resume_from, arguments))
     plan = plan_as_before(base, arguments, before, targets, lengths, dtype, fewest_free(device, group), group.size)
     keep_few_products(plan.lengths)
@@ -83,7 +83,7 @@ def load(
 
 
 def look_before_download(
-    folder: Path, arguments: Arguments, dataset: DatasetFacts, splits: "tuple[Dataset, Dataset]"
+    folder: Path, arguments: Arguments, dataset: DatasetFacts, splits: "tuple[Packs, Packs]"
 ) -> tuple[Any, list[str]]:
     """Check what config.json tells: that the base model can be trained, fits the data, and has the adapter's targets.
 
@@ -99,8 +99,8 @@ def look_before_download(
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     from engine.base_tensors import refusals_said
-    from engine.batches import largest_id, longest_example
     from engine.memory import skeleton
+    from engine.packs import largest_id, longest_example
     from lora_targets import targets_of
 
     with refusals_said():
@@ -141,7 +141,7 @@ def plan_as_before(
     arguments: Arguments,
     before: Arguments,
     targets: list[str],
-    packs: "Dataset",
+    packs: "Packs",
     dtype: "torch.dtype",
     free: int,
     processes: int,

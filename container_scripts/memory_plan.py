@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from contract import CARDS, EXAMPLE_LENGTHS, MANIFEST_FILE, PROCESSES, PROMPT_LENGTHS, MemoryPlan, Needs, read_manifest
+from contract import CARDS, MANIFEST_FILE, PROCESSES, MemoryPlan, Needs, read_manifest
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError
 from loading import look_before_download
@@ -44,13 +44,13 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
     import torch
 
     from engine import memory, model, operations, process_memory
-    from engine.batches import load_split
+    from engine.packs import load_split
 
     splits = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     base = model.fetch_description(arguments, folders.base_model)
     facts = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
     outline, targets = look_before_download(base, arguments, facts, splits)
-    lengths = splits[0].select_columns([EXAMPLE_LENGTHS, PROMPT_LENGTHS])
+    lengths = splits[0].lengths_only()
     here = model.pick_device()
     wanted = "bfloat16" if cards and arguments.compute_dtype == "auto" else arguments.compute_dtype
     dtype, _ = model.pick_dtype(wanted, here)  # all cards but the oldest multiply bf16

@@ -37,9 +37,9 @@ from trackers import Trackers
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
 
     from engine.distributed import Group
+    from engine.packs import Packs
     from engine.setup import Outcome, Setup
     from engine.stopping import StopSignal
 
@@ -94,8 +94,8 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     """The steps of `train`, whose errors it raises. Events go to `metrics`. Only the first of `group` writes files."""
     from base_summaries import summarise_with_base
     from engine import process_memory
-    from engine.batches import load_split
     from engine.checkpoint import Checkpoints
+    from engine.packs import load_split
     from engine.trainer import train_adapter
     from engine.verify import first_prompts
 
@@ -136,7 +136,7 @@ def prepare_training(
     arguments: Arguments,
     folders: Folders,
     dataset: DatasetFacts,
-    splits: "tuple[Dataset, Dataset]",
+    splits: "tuple[Packs, Packs]",
     group: "Group",
 ) -> "Setup":
     """What is trained on what, and what scores it."""

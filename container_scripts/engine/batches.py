@@ -21,58 +21,17 @@ batch of packs with 2,048 and 700 tokens costs 2,748 tokens instead of 4,096.
 
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
-from engine.failure import TrainingError
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 IGNORED = -100
 """The label of a token that is not learnt, as in PyTorch's cross_entropy."""
 
 Batch = dict[str, Any]
 """A row of the dataset, or what collate makes of several."""
-
-
-def load_split(dataset: Path, split: str) -> "Dataset":
-    """The packs of one split, memory-mapped from disk.
-
-    Args:
-        dataset: the folder that prepare wrote.
-        split: `train` or `test`.
-
-    Raises:
-        TrainingError: the folder does not exist or holds no packs.
-    """
-    from datasets import load_from_disk
-
-    if not (dataset / split).is_dir():
-        raise TrainingError(f"no {split} split in {dataset}", "prepare the dataset again")
-    packs = load_from_disk(str(dataset / split))
-    if not len(packs):
-        raise TrainingError(f"the {split} split of {dataset} is empty", "prepare the dataset again")
-    return packs
-
-
-def longest_example(*splits: "Dataset") -> int:
-    """The number of tokens of the longest example in `splits`; only the column of lengths is read."""
-    import pyarrow.compute as pc
-
-    longest: int = max(pc.max(pc.list_flatten(split.data.column(EXAMPLE_LENGTHS))).as_py() for split in splits)
-    return longest
-
-
-def largest_id(*splits: "Dataset") -> int:
-    """The largest token id in `splits`."""
-    import pyarrow.compute as pc
-
-    largest: int = max(pc.max(pc.list_flatten(split.data.column(INPUT_IDS))).as_py() for split in splits)
-    return largest
 
 
 def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
@@ -115,13 +74,3 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         name: value.pin_memory().to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
     }
-
-
-def name_packs(split: "Dataset", packs: Sequence[int]) -> str:
-    """`pack 3 (examples 7 to 9)`: packs and examples are numbered from 0, in the order of the split."""
-    counts = [len(lengths) for lengths in split.select_columns([EXAMPLE_LENGTHS])[EXAMPLE_LENGTHS]]
-    named = []
-    for pack in packs:
-        first = sum(counts[:pack])
-        named.append(f"pack {pack} (examples {first} to {first + counts[pack] - 1})")
-    return ", ".join(named)

@@ -1,17 +1,15 @@
 """What goes into a training, and what comes of it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from engine.distributed import ALONE, Group
 from engine.memory import Plan
 from engine.packed_loss import PackedLoss
+from engine.packs import Packs
 from engine.scorer import Scorer
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +20,9 @@ class Setup:
     """The PEFT model, on its device."""
     packed_loss: PackedLoss
     """The loss of its batches."""
-    train: "Dataset"
+    train: Packs
     """Packs to learn from (rows of the dataset)."""
-    test: "Dataset"
+    test: Packs
     """Packs to evaluate on."""
     plan: Plan
     """The arguments, and what their training needs of the device's memory."""

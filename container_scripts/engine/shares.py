@@ -12,17 +12,13 @@ A step takes as long as its largest share. The longest pass goes first, to the p
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
-from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.batches import Batch, collate, on_device
 from engine.distributed import Group
+from engine.packs import Packs, pack_sizes
 from engine.schedule import Schedule
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 class StepBatches:
@@ -36,7 +32,7 @@ class StepBatches:
         group: the processes that share a step.
     """
 
-    def __init__(self, split: "Dataset", schedule: Schedule, loss_on: str, device: torch.device, group: Group) -> None:
+    def __init__(self, split: Packs, schedule: Schedule, loss_on: str, device: torch.device, group: Group) -> None:
         self._split, self._schedule, self._loss_on = split, schedule, loss_on
         self._device, self._group = device, group
         self._tokens, self._labels = pack_sizes(split, loss_on)
@@ -57,16 +53,9 @@ class StepBatches:
         return sum(self._labels[pack] for packs in self._schedule.batches(step) for pack in packs)
 
 
-def batch_of(split: "Dataset", packs: Sequence[int], loss_on: str, device: torch.device) -> Batch:
+def batch_of(split: Packs, packs: Sequence[int], loss_on: str, device: torch.device) -> Batch:
     """Some packs of a split as one batch on the device."""
     return on_device(collate([split[number] for number in packs], loss_on), device)
-
-
-def pack_sizes(split: "Dataset", loss_on: str) -> tuple[list[int], list[int]]:
-    """For each pack its tokens, and how many of them have a label. Only the two columns of lengths are read."""
-    tokens, examples = _sums(split, EXAMPLE_LENGTHS)
-    unlearnt = _sums(split, PROMPT_LENGTHS)[0] if loss_on == "completion" else examples
-    return tokens, [all_ - some for all_, some in zip(tokens, unlearnt, strict=True)]
 
 
 def shares(tokens: Sequence[int], size: int) -> list[list[int]]:
@@ -81,15 +70,3 @@ def shares(tokens: Sequence[int], size: int) -> list[list[int]]:
         chosen[least].append(number)
         loads[least] += tokens[number]
     return [sorted(numbers) for numbers in chosen]
-
-
-def _sums(split: "Dataset", column: str) -> tuple[list[int], list[int]]:
-    """For each pack the sum of the lengths in a column, and their number."""
-    import numpy as np
-    import pyarrow.compute as pc
-
-    lists = split.data.column(column)
-    ends = np.cumsum(pc.list_value_length(lists).to_numpy(), dtype=np.int64)
-    starts = np.concatenate(([0], ends[:-1]))
-    totals = np.concatenate(([0], np.cumsum(pc.list_flatten(lists).to_numpy(), dtype=np.int64)))
-    return (totals[ends] - totals[starts]).tolist(), (ends - starts).tolist()

@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 
 from contract import EvalEvent, StepEvent
-from engine.batches import Batch, name_packs
+from engine.batches import Batch
 from engine.best_adapter import BestAdapter
 from engine.checkpoint import Checkpoints
 from engine.evaluation import evaluate
@@ -38,6 +38,7 @@ from engine.failure import PeerLostError, TrainingError
 from engine.gradients import Gradients
 from engine.memory import Plan
 from engine.metrics import Metrics
+from engine.packs import name_packs
 from engine.schedule import plan_steps
 from engine.setup import Outcome, Setup
 from engine.shares import StepBatches

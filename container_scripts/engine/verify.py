@@ -5,16 +5,14 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE, FileFacts, MergeCheck
 from engine.failure import TrainingError
 from engine.memory import free_bytes
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from engine.packs import Packs
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ def file_facts(folder: Path) -> dict[str, FileFacts]:
     return facts
 
 
-def first_prompts(packs: "Dataset") -> list[list[int]]:
+def first_prompts(packs: Packs) -> list[list[int]]:
     """The ends of the first two prompts of a split, token ids."""
     prompts = []
     for number in range(min(len(packs), _PROMPTS)):

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import torch
+
+from engine.packs import Packs
 
 VOCABULARY = 512
 
@@ -19,6 +22,11 @@ def random_packs(seed: int, lengths: list[list[int]]) -> list[dict[str, list[int
         }
         for pack in lengths
     ]
+
+
+def in_table(packs: list[dict[str, Any]]) -> Packs:
+    """Packs as the engine reads them from a dataset."""
+    return Packs(pa.Table.from_pylist(packs))
 
 
 def examples_of(packs: list[dict[str, list[int]]]) -> list[tuple[list[int], int]]:

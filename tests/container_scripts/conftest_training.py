@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
-from datasets import Dataset
 
-from conftest_engine import random_model, random_packs
+from conftest_engine import in_table, random_model, random_packs
 from contract import EvalEvent, Event, StepEvent
 from engine.arguments import Arguments
-from engine.batches import longest_example
 from engine.checkpoint import Checkpoints
 from engine.distributed import ALONE, Group
 from engine.memory import Memory, Plan
 from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
+from engine.packs import Packs, longest_example
 from engine.scorer import Scorer
 from engine.setup import Outcome, Setup
 from engine.stopping import StopSignal
@@ -52,8 +52,8 @@ class Training:
     """One start of a job, in which everything is made anew, as in a new process."""
 
     arguments: Arguments
-    train: Any = field(default_factory=lambda: Dataset.from_list(TRAIN))
-    test: Any = field(default_factory=lambda: Dataset.from_list(TEST))
+    train: Any = field(default_factory=lambda: in_table(TRAIN))
+    test: Any = field(default_factory=lambda: in_table(TEST))
     events: Events = field(default_factory=Events)
     dtype: torch.dtype = torch.float32
     resumed_from: Path | None = None
@@ -93,23 +93,19 @@ def stop_after(kind: type[StepEvent] | type[EvalEvent], step: int) -> Callable[[
     return lambda event: isinstance(event, kind) and event.step == step
 
 
-class StoppingSplit:
+class StoppingSplit(Packs):
     """A split that sends SIGTERM when `row` is read for the `time`-th time: inside an evaluation or a step."""
 
     def __init__(self, rows: list[dict[str, Any]], row: int, time: int = 1) -> None:
-        self._dataset = Dataset.from_list(rows)
-        self.data = self._dataset.data
+        super().__init__(pa.Table.from_pylist(rows))
         self._row, self._time = row, time
 
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, number: int) -> Any:
+    def __getitem__(self, number: Any) -> Any:
         if number == self._row:
             self._time -= 1
             if self._time == 0:
                 signal.raise_signal(signal.SIGTERM)
-        return self._dataset[number]
+        return super().__getitem__(number)
 
 
 def sigterm_as_before() -> Iterator[None]:

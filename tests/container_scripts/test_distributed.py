@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
 from forks import Zygote
 
-from conftest_engine import random_packs
+from conftest_engine import in_table, random_packs
 from conftest_training import TRAIN, small
 from contract import RENDEZVOUS
 from engine.batches import collate
 from engine.failure import TrainingError
 from engine.memory import _batch_sizes
-from engine.shares import pack_sizes, shares
+from engine.packs import pack_sizes
+from engine.shares import shares
 
 SCRIPT = str(Path(__file__).with_name("one_process.py"))
 Flags = Mapping[str, Any]
@@ -117,7 +117,7 @@ def test_passes_are_shared_by_their_tokens() -> None:
 @pytest.mark.parametrize("loss_on", ["completion", "all"])
 def test_sizes_of_packs_are_those_of_their_batches(loss_on: str) -> None:
     packs = [*TRAIN, *random_packs(3, [[4], [9, 2, 7]])]
-    tokens, labels = pack_sizes(Dataset.from_list(packs), loss_on)
+    tokens, labels = pack_sizes(in_table(packs), loss_on)
     batches = [collate([pack], loss_on) for pack in packs]
     assert tokens == [batch["input_ids"].shape[1] for batch in batches]
     assert labels == [len(batch["rows"]) for batch in batches]

@@ -144,7 +144,7 @@ def test_a_stop_saves_without_reading_the_test_split(tmp_path: Path) -> None:
     """At the end of an epoch no test pack is read any more: SageMaker gives two minutes."""
 
     class Unread(StoppingSplit):
-        def __getitem__(self, number: int) -> Any:
+        def __getitem__(self, number: Any) -> Any:
             raise AssertionError("the test split was read after SIGTERM")
 
     stop(Training(small(tmp_path), test=Unread(TEST, row=-1), events=Events(stop_after(StepEvent, 7))))
@@ -162,7 +162,7 @@ def test_evaluation_draws_no_random_numbers(tmp_path: Path) -> None:
     generators = []
 
     class Looking(StoppingSplit):
-        def __getitem__(self, number: int) -> Any:
+        def __getitem__(self, number: Any) -> Any:
             generators.append(torch.get_rng_state())
             return super().__getitem__(number)
 

@@ -232,8 +232,9 @@ def test_the_merged_model_has_the_loss_that_the_job_reports(finished: Job) -> No
     """It is near, not equal: int8 weights while training, float32 weights after the merge."""
     from transformers import AutoModelForCausalLM
 
-    from engine.batches import collate, load_split
+    from engine.batches import collate
     from engine.packed_loss import PackedLoss
+    from engine.packs import load_split
 
     merged = AutoModelForCausalLM.from_pretrained(finished.root / "model", dtype=torch.float32).eval()
     merged.requires_grad_(False)

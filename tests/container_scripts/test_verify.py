@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from conftest_engine import in_table
 from contract import RECORD_FILE, FileFacts
 from engine.failure import TrainingError
 from engine.merge import merge
@@ -111,12 +112,10 @@ def test_without_the_memory_nothing_is_compared(
 
 
 def test_the_prompts_are_the_ends_of_the_first_two() -> None:
-    from datasets import Dataset
-
     rows = [{"input_ids": [1, 2, 3, 4, 5, 6], "example_lengths": [4, 2], "prompt_lengths": [3, 1]}]
-    assert first_prompts(Dataset.from_list(rows)) == [[1, 2, 3], [5]]
+    assert first_prompts(in_table(rows)) == [[1, 2, 3], [5]]
     long = [{"input_ids": list(range(900)), "example_lengths": [900], "prompt_lengths": [800]}] * 3
-    assert first_prompts(Dataset.from_list(long)) == [list(range(544, 800))] * 2
+    assert first_prompts(in_table(long)) == [list(range(544, 800))] * 2
 
 
 def test_every_file_but_the_record_is_listed(tmp_path: Path) -> None:
