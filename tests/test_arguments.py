@@ -5,7 +5,7 @@ import pytest
 from lorasum.cli.arguments import as_meant
 from lorasum.errors import LorasumError
 
-VERBS = ("init", "train", "status", "logs", "teardown", "config")
+VERBS = ("init", "prepare", "predict", "plan", "train", "deploy", "run", "status", "logs", "teardown", "config")
 
 
 @pytest.mark.parametrize(
@@ -20,18 +20,38 @@ VERBS = ("init", "train", "status", "logs", "teardown", "config")
         ("train --set a=b run.yaml", "train --set a=b run.yaml"),
         ("init run.yaml", "init run.yaml"),
         ("--version", "--version"),
-        ("trian run.yaml", "trian run.yaml"),
     ],
 )
 def test_arguments_are_taken_as_they_are_meant(typed: str, meant: str) -> None:
     assert as_meant(typed.split(), VERBS) == meant.split()
 
 
-@pytest.mark.parametrize(("typed", "verb"), [("ls", "status"), ("log", "logs"), ("stop", "teardown"), ("fit", "train")])
-def test_verbs_of_other_tools_name_ours(typed: str, verb: str) -> None:
+OURS = {
+    **dict.fromkeys(("ls", "ps", "stat", "stauts"), "status"),
+    **dict.fromkeys(("trian", "tran", "strat", "start", "fit", "TRAIN"), "train"),
+    **dict.fromkeys(("stop", "cancel", "down", "tear-down", "teardwon", "destory"), "teardown"),
+    **dict.fromkeys(("cost", "doctor", "plna"), "plan"),
+    "log": "logs",
+    "delpoy": "deploy",
+    "rnu": "run",
+    "prep": "prepare",
+    "serve": "deploy",
+    "version": "--version",
+}
+
+
+@pytest.mark.parametrize("typed", OURS)
+def test_typos_and_verbs_of_other_tools_name_ours(typed: str) -> None:
     with pytest.raises(LorasumError) as error:
         as_meant([typed], VERBS)
-    assert error.value.hint == f"did you mean `lorasum {verb}`?"
+    assert error.value.hint == f"did you mean `lorasum {OURS[typed]}`?"
+
+
+@pytest.mark.parametrize("typed", ["banana", "retry", "hello", "pr"])
+def test_a_word_that_is_near_to_nothing_suggests_nothing(typed: str) -> None:
+    with pytest.raises(LorasumError) as error:
+        as_meant([typed], VERBS)
+    assert error.value.hint == "see lorasum --help"
 
 
 def test_an_existing_verb_is_never_corrected_to_another() -> None:

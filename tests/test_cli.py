@@ -188,7 +188,6 @@ def test_the_version_is_shown(env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tearown"], "No such command 'tearown'. Did you mean 'teardown'?"),
         (["prepare"], "Missing option '--config'"),
         (["prepare", "--fast"], "No such option: --fast"),
         (["config"], "Missing command."),

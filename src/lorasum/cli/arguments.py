@@ -1,21 +1,30 @@
 """Turns what people type into what Typer takes: `help train`, `train run.yaml`, and the verbs of other tools. Pure."""
 
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
 from lorasum.errors import LorasumError
 
 _ELSEWHERE = {
-    "status": ("ls", "list", "ps", "show", "jobs", "info"),
+    "status": ("ls", "list", "ps", "show", "jobs", "info", "watch"),
+    "runs": ("history",),
     "logs": ("log", "tail"),
-    "init": ("new", "create", "setup"),
+    "init": ("new", "create", "setup", "configure"),
     "prepare": ("data", "tokenize", "preprocess"),
-    "train": ("fit", "finetune", "fine-tune", "start"),
+    "plan": ("cost", "costs", "price", "estimate", "check", "doctor", "preflight"),
+    "train": ("fit", "finetune", "fine-tune", "tune", "start", "resume"),
     "deploy": ("serve", "up"),
-    "predict": ("ask", "summarize", "summarise", "generate", "infer"),
-    "evaluate": ("eval", "score", "test"),
-    "teardown": ("stop", "down", "delete", "destroy", "rm", "kill"),
+    "predict": ("ask", "chat", "summarize", "summarise", "generate", "infer", "inference"),
+    "evaluate": ("eval", "score", "test", "benchmark"),
+    "teardown": ("stop", "cancel", "down", "delete", "destroy", "rm", "kill"),
+    "push": ("upload", "publish"),
+    "export": ("convert", "download", "save"),
+    "clean": ("prune", "gc"),
+    "--version": ("version",),
 }
 _MEANT = {other: verb for verb, others in _ELSEWHERE.items() for other in others}
+_NEAR, _NEAR_TO_OTHERS = 0.66, 0.78
+"""How near a typo is (difflib's ratio): to a verb, as `rnu` to `run`; to another tool's word, as `strat` to `start`."""
 _WITHOUT_CONFIG = ("init", "config")
 
 
@@ -28,7 +37,7 @@ def as_meant(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
         verbs: those that there are.
 
     Raises:
-        LorasumError: the verb is one of another tool; the hint names ours.
+        LorasumError: there is no such verb; the hint names the one that was meant, by another tool's word or a typo.
     """
     place = next((number for number, one in enumerate(arguments) if not one.startswith("-")), None)
     if place is None:
@@ -36,11 +45,25 @@ def as_meant(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
     before, verb, after = list(arguments[:place]), arguments[place], list(arguments[place + 1 :])
     if verb == "help" and "help" not in verbs:
         return [*before, *after, "--help"]
-    if verb not in verbs and _MEANT.get(verb) in verbs:
-        raise LorasumError(f"there is no verb {verb!r}", f"did you mean `lorasum {_MEANT[verb]}`?")
-    if verb in verbs and verb not in _WITHOUT_CONFIG and after and _is_config(after[0]):
+    if verb not in verbs:
+        meant = _meant(verb.lower(), verbs)
+        raise LorasumError(
+            f"there is no verb {verb!r}", f"did you mean `lorasum {meant}`?" if meant else "see lorasum --help"
+        )
+    if verb not in _WITHOUT_CONFIG and after and _is_config(after[0]):
         after.insert(0, "--config")
     return [*before, verb, *after]
+
+
+def _meant(verb: str, verbs: Collection[str]) -> str | None:
+    """What to type instead of an unknown verb; None if nothing is near."""
+    words = {word: ours for word, ours in _MEANT.items() if ours in verbs or ours.startswith("-")}
+    begun = [ours for ours in verbs if ours.startswith(verb)]
+    if verb in words or len(begun) == 1:
+        return words.get(verb) or begun[0]
+    near = get_close_matches(verb, [*verbs, *words], n=1, cutoff=_NEAR_TO_OTHERS)
+    near = near or get_close_matches(verb, verbs, n=1, cutoff=_NEAR)
+    return words.get(near[0], near[0]) if near else None
 
 
 def _is_config(argument: str) -> bool:
