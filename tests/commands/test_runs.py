@@ -14,6 +14,7 @@ from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.ledger import Ledger
+from lorasum.lifecycle.lock import run_lock
 
 
 def scored(file: Path, *scores: float) -> None:
@@ -22,6 +23,13 @@ def scored(file: Path, *scores: float) -> None:
 
 
 def test_no_run_is_an_empty_list(ledger: Ledger) -> None:
+    assert runs(ledger).runs == ()
+
+
+def test_a_run_of_which_nothing_exists_is_no_run(ledger: Ledger) -> None:
+    with run_lock("mistyped", None, lambda: None):
+        pass  # as a verb does that is refused before it makes anything
+    assert paths.run_dir("mistyped").is_dir()
     assert runs(ledger).runs == ()
 
 

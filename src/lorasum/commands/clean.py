@@ -49,7 +49,7 @@ def plan_clean(
             asked for while any run has.
     """
     if not runs and age is None and not models:
-        raise LorasumError("nothing is said to be cleaned", "name runs, or say --older-than 30d or --models")
+        raise LorasumError("name what to clean", "a run, --older-than 30d or --models; `lorasum runs` lists the runs")
     root, there = paths.home() / "runs", _runs_here()
     live = [name for name in there if _is_live(name, ledger, backend)]
     for name in runs:

@@ -25,8 +25,13 @@ def runs(ledger: Ledger) -> RunsResult:
     for row in ledger.resources():
         by_run.setdefault(row.run, []).append(row)
     now = ledger.now()
-    summaries = [_summary(name, rows, now) for name, rows in by_run.items()]
+    summaries = [_summary(name, rows, now) for name, rows in by_run.items() if rows or _has_files(name)]
     return RunsResult(tuple(sorted(summaries, key=lambda one: one.changed_at, reverse=True)))
+
+
+def _has_files(name: str) -> bool:
+    """Whether a run has more than its locks, which a verb leaves that was refused before it made anything."""
+    return any(path.is_file() and not path.name.endswith("lock") for path in paths.run_dir(name).rglob("*"))
 
 
 def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:

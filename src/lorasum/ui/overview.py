@@ -85,7 +85,7 @@ def _(result: RunsResult) -> RenderableType:
 @body.register
 def _(result: ReportResult) -> RenderableType:
     what = f"{result.run} beside {result.compared_with}" if result.compared_with else result.run
-    missing = {f"missing {number}": line for number, line in enumerate(result.missing, 1)}
+    missing = {"missing": "\n".join(result.missing)} if result.missing else {}
     return Group(headline("reported", what, "one file, which loads nothing"), Facts({"page": result.page, **missing}))
 
 
