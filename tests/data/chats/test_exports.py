@@ -153,6 +153,13 @@ def test_transcripts_are_read_without_times() -> None:
     assert zoom.dialogue == "Ana Lee: can we ship at 10:30?"
 
 
+@pytest.mark.parametrize("written", [SRT, VTT])
+def test_cues_need_no_empty_line_between_them(written: str) -> None:
+    close = written.replace("?\n\n", "?\n").replace(".\n\n", ".\n").replace("</v>\n\n00", "</v>\n00")
+    assert close != written
+    assert read_transcript(close) == read_transcript(written)
+
+
 def test_lines_that_a_machine_shows_twice_are_read_once() -> None:
     rolling = """WEBVTT
 

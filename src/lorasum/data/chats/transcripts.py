@@ -7,6 +7,8 @@ from lorasum.data.chats.chat import Chat
 
 _TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{3}"
 _TIMING = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}(?:[ \t].*)?$", re.MULTILINE)
+_BREAK = re.compile(rf"\n[ \t]*\n|\n(?=(?:\d+[ \t]*\n)?[ \t]*{_TIME}[ \t]+-->)")
+"""Between cues. Some programs write no empty line there."""
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 _STAMP = re.compile(r"<\d{2}:\d{2}:\d{2}\.\d{3}>")
@@ -26,7 +28,7 @@ def read_transcript(text: str) -> Chat | None:
     lines: list[str] = []
     last: str | None = None
     shown: list[str] = []  # of the cue before
-    for block in re.split(r"\n[ \t]*\n", text):
+    for block in _BREAK.split(text):
         timing = _TIMING.search(block)
         if not timing or (vtt and re.match(r"(?:NOTE|STYLE|REGION)\b", block.strip())):
             continue
