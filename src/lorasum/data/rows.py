@@ -63,7 +63,8 @@ def _summary_of(row: Mapping[str, Any], columns: Columns) -> Any:
 def value_at(row: Mapping[str, Any], column: str) -> Any:
     """The value of a column. `annotations.summary` is the key `summary` of the object in the column `annotations`."""
     if column in row or "." not in column:
-        return row.get(column)
+        value = row.get(column)
+        return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     outer, _, inner = column.partition(".")
     return value_at(row[outer], inner) if isinstance(row.get(outer), Mapping) else None
 

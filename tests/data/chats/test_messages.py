@@ -208,6 +208,11 @@ def test_messages_that_begin_with_the_newest_are_turned_round(times: tuple[objec
     assert dialogue_of({"messages": cell}, Messages()) == dialogue_of(cell, Messages())
 
 
+def test_columns_of_different_lengths_are_no_dialogue() -> None:
+    with pytest.raises(MessageError, match="3 texts, and another number of speakers"):
+        dialogue_of({"speaker": ["Ana", "Ben"], "text": ["hi", "ho", "so"]}, Messages())
+
+
 def test_other_values_are_no_dialogue() -> None:
     others: list[object] = [None, 7, [], {}, {"a": [1]}]
     assert [dialogue_of(value, Messages()) for value in others] == [None] * 5

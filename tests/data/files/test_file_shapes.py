@@ -50,6 +50,7 @@ def lines(rows: list[dict[str, str]]) -> str:
         json.dumps(ROWS),
         lines(ROWS),
         lines(ROWS).replace("\n", "\r\n"),
+        "".join(f"\ufeff{json.dumps(row)}\n" for row in ROWS),
         "\n\n".join(map(pretty, ROWS)),
         "".join(map(json.dumps, ROWS)),
         ",\n".join(map(json.dumps, ROWS)),
@@ -487,6 +488,18 @@ def test_columns_of_one_name_in_parquet_are_an_error(tmp_path: Path) -> None:
 
     pq.write_table(pa.table([["A"], ["S"], ["T"]], ["dialogue", "summary", "summary"]), tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"t.parquet has 2 columns 'summary'"):
+        kept(tmp_path / "t.parquet")
+
+
+def test_texts_of_parquet_may_be_bytes(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = {name: [text.encode() for text in texts] for name, texts in TABLE.items()}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    assert kept(tmp_path / "t.parquet") == ROWS
+    pq.write_table(pa.table({**table, "summary": [b"\xff"] * len(ROWS)}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="summary is not valid Unicode"):
         kept(tmp_path / "t.parquet")
 
 

@@ -8,7 +8,6 @@ from lorasum.config.data import Messages
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.messages import (
     MessageError,
-    is_notice,
     lines_of,
     looks_like_messages,
     messages_in,
@@ -19,6 +18,7 @@ from lorasum.data.chats.messages import (
 from lorasum.data.chats.messenger import is_about_the_chat
 from lorasum.data.chats.order import by_time
 from lorasum.data.chats.slack import is_slack, read_slack
+from lorasum.data.chats.unsaid import is_notice
 
 _KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
 
@@ -49,15 +49,15 @@ def read_json(data: Any, how: Messages | None = None) -> Chat:
     data = _chat_in(data)
     if export := export_in(data):
         return read_export(export, how)
-    messages = messages_in(data) if isinstance(data, list | Mapping) else None
-    if not messages or not looks_like_messages(messages):
-        if isinstance(data, list) and data and all(isinstance(one, Mapping) and _ROW & set(one) for one in data):
-            raise NoChatError(f"it holds {len(data)} rows: give them to --input")
-        raise NoChatError(f"it holds no chat: {_KNOWN}")
     try:
-        return Chat(render_messages(messages, how), "messages")
+        messages = messages_in(data) if isinstance(data, list | Mapping) else None
+        if messages and looks_like_messages(messages):
+            return Chat(render_messages(messages, how), "messages")
     except MessageError as error:
         raise NoChatError(str(error)) from error
+    if isinstance(data, list) and data and all(isinstance(one, Mapping) and _ROW & set(one) for one in data):
+        raise NoChatError(f"it holds {len(data)} rows: give them to --input")
+    raise NoChatError(f"it holds no chat: {_KNOWN}")
 
 
 def export_in(data: Any) -> Export | None:

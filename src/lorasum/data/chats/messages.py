@@ -10,6 +10,7 @@ from typing import Any
 
 from lorasum.config.data import Messages
 from lorasum.data.chats.order import oldest_first
+from lorasum.data.chats.unsaid import UNSAID, is_notice
 from lorasum.data.chats.written import is_html, looks_broken, mended, words_of, written
 
 _TEXTS = (
@@ -30,8 +31,6 @@ _MINE = ("isfromme", "fromme", "isoutgoing", "outgoing")
 """Whether a message is of the phone's owner: backups of phones tell that, and with whom the owner talks."""
 _PARTNERS = ("contact", "contactname", "handle", "handleid")
 _ROLES = frozenset(("human", "ai", "user", "assistant", "system", "developer", "tool", "function"))
-_CALLS = ("function_call", "tool_call", "tool_calls")
-"""Roles of turns that are calls of tools, in the datasets of fine-tuning tools."""
 _NAMES = (
     "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
     "username", "screenname", "handle", "login", "profile", "user", "title", "label", "email", "phone", "role", "id",
@@ -43,25 +42,6 @@ _LISTS = (
     "chat", "log", "comments", "conversationparts", "chatmessages", "contents",
     "transcript", "data", "items", "value",
 )  # fmt: skip
-_UNSAID = frozenset((
-    "tool_use", "tool_result", "tool_call", "tool_calls", "function_call", "thinking", "redacted_thinking", "reasoning",
-    "thoughts", "reasoning_recap", "image", "image_url", "input_image", "audio", "input_audio", "video", "file",
-    "input_file", "media", "document", "search_result", "mcp_tool_use", "mcp_tool_result", "server_tool_use",
-))  # fmt: skip
-"""Types of the parts of a message that nobody says: calls of tools, thoughts, pictures."""
-_NOTICES = frozenset((
-    "channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "channel_archive",
-    "channel_unarchive", "group_join", "group_leave", "group_topic", "group_purpose", "group_name",
-    "group_archive", "group_unarchive", "bot_add", "bot_remove", "pinned_item", "unpinned_item", "tombstone",
-    "reminder_add", "channel_convert_to_private", "channel_posting_permissions", "huddle_thread",
-    "joiner_notification", "service", "subscribe", "unsubscribe", "call", "guildmemberjoin", "recipientadd",
-    "recipientremove", "channelnamechange", "channeliconchange", "channelpinnedmessage", "threadcreated",
-    "userpremiumguildsubscription", "usernamechange", "reasoning", "thinking", "channel_canvas_updated",
-    "sh_room_created", "sh_room_shared", "channel_convert_to_public", "channel_unshared", "bot_disable",
-    "bot_enable", "app_conversation_join", "app_conversation_leave", "message_deleted", "message_replied",
-    "ekm_access_denied", "assistant_app_thread", "systemeventmessage", "unsupported",
-))  # fmt: skip
-"""Types of messages in exports of Slack, Telegram, Discord, Messenger and Teams, and of models, that nobody said."""
 
 
 class MessageError(ValueError):
@@ -106,14 +86,6 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
             shown = how.speakers.get(name, name)
             lines.append(how.format.replace("{speaker}", shown).replace("{text}", text) if shown else text)
     return lines
-
-
-def is_notice(message: Mapping[str, Any]) -> bool:
-    """Whether a message is a notice, such as that somebody joined, left or called, or a model's call of a tool."""
-    kinds = (message.get("type"), message.get("subtype"), message.get("messageType"))
-    if message.get("role", message.get("from")) in _CALLS:
-        return True
-    return any(isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES for kind in kinds)
 
 
 def text_of(message: Mapping[str, Any], number: int = 1) -> str:
@@ -220,14 +192,22 @@ def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
         within = [_listed(_plain_keys(inner)) for inner in value.values() if isinstance(inner, Mapping)]
         if len(found := [listed for listed in within if listed]) == 1:
             return oldest_first(found[0])  # {"results": {"utterances": […]}}
-    columns = {key: column for key, column in value.items() if isinstance(column, list)}
-    lengths = {len(column) for column in columns.values()}
-    if len(lengths) == 1 and any(key in plain and isinstance(plain[key], list) for key in _TEXTS):
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        return rows if looks_like_messages(rows) else None
+    texts = next((plain[key] for key in _TEXTS if isinstance(plain.get(key), list)), None)
+    if texts is not None and (rows := _of_columns(plain, texts)):
+        return rows
     if value and all(isinstance(message, Mapping) and _has_text(message) for message in value.values()):
         return list(value.values())  # by number, as pandas writes an index
     return [value] if _has_text(value) else None
+
+
+def _of_columns(plain: Mapping[str, Any], texts: list[Any]) -> list[Any]:
+    """The messages in columns that are lists; empty if they are none, but the parts of one message's text."""
+    lists = {key: column for key, column in plain.items() if isinstance(column, list)}
+    if any(key in lists and len(lists[key]) != len(texts) for key in _SPEAKERS):
+        raise MessageError(f"it has {len(texts)} texts, and another number of speakers")
+    same = {key: column for key, column in lists.items() if len(column) == len(texts)}
+    rows = [dict(zip(same, row, strict=True)) for row in zip(*same.values(), strict=True)]
+    return rows if len(same) == len(lists) and looks_like_messages(rows) else []
 
 
 def _listed(plain: Mapping[str, Any]) -> list[Any]:
@@ -280,7 +260,7 @@ def _text(value: Any, number: int) -> str:
     if isinstance(value, str):
         return mended(value).strip()
     if isinstance(value, Mapping):
-        if str(value.get("type", value.get("content_type"))) in _UNSAID:
+        if str(value.get("type", value.get("content_type"))) in UNSAID:
             return ""
         text = text_of(value, number)
         return words_of(text) if value.get("contentType") == "html" else text

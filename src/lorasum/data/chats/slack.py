@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from lorasum.data.chats.chat import Chat
-from lorasum.data.chats.messages import is_notice
+from lorasum.data.chats.unsaid import is_notice
 
 _Message = Mapping[str, Any]
 

@@ -74,7 +74,7 @@ def _lines(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
 
 def _line_row(line: bytes) -> Row:
     try:
-        text = line.decode()
+        text = line.decode().removeprefix("\ufeff")  # files that were joined have several
         try:
             row = json.loads(text)
         except json.JSONDecodeError:

@@ -1,0 +1,34 @@
+"""What stands among messages, or in one, and nobody said: notices, calls of tools, thoughts, pictures. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+UNSAID = frozenset((
+    "tool_use", "tool_result", "tool_call", "tool_calls", "function_call", "thinking", "redacted_thinking", "reasoning",
+    "thoughts", "reasoning_recap", "image", "image_url", "input_image", "audio", "input_audio", "video", "file",
+    "input_file", "media", "document", "search_result", "mcp_tool_use", "mcp_tool_result", "server_tool_use",
+))  # fmt: skip
+"""Types of the parts of a message that nobody says: calls of tools, thoughts, pictures."""
+_NOTICES = frozenset((
+    "channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "channel_archive",
+    "channel_unarchive", "group_join", "group_leave", "group_topic", "group_purpose", "group_name",
+    "group_archive", "group_unarchive", "bot_add", "bot_remove", "pinned_item", "unpinned_item", "tombstone",
+    "reminder_add", "channel_convert_to_private", "channel_posting_permissions", "huddle_thread",
+    "joiner_notification", "service", "subscribe", "unsubscribe", "call", "guildmemberjoin", "recipientadd",
+    "recipientremove", "channelnamechange", "channeliconchange", "channelpinnedmessage", "threadcreated",
+    "userpremiumguildsubscription", "usernamechange", "reasoning", "thinking", "channel_canvas_updated",
+    "sh_room_created", "sh_room_shared", "channel_convert_to_public", "channel_unshared", "bot_disable",
+    "bot_enable", "app_conversation_join", "app_conversation_leave", "message_deleted", "message_replied",
+    "ekm_access_denied", "assistant_app_thread", "systemeventmessage", "unsupported",
+))  # fmt: skip
+"""Types of messages in exports of Slack, Telegram, Discord, Messenger and Teams, and of models, that nobody said."""
+_CALLS = ("function_call", "tool_call", "tool_calls")
+"""Roles of turns that are calls of tools, in the datasets of fine-tuning tools."""
+
+
+def is_notice(message: Mapping[str, Any]) -> bool:
+    """Whether a message is a notice, such as that somebody joined, left or called, or a model's call of a tool."""
+    kinds = (message.get("type"), message.get("subtype"), message.get("messageType"))
+    if message.get("role", message.get("from")) in _CALLS:
+        return True
+    return any(isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES for kind in kinds)
