@@ -1,4 +1,10 @@
-"""Amounts as a person reads them: money, time, memory, losses."""
+"""Amounts as a person reads them: numbers of things, money, time, memory, losses."""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, such as `1 row` or `2,000 rows`."""
+    plural = f"{noun}es" if noun.endswith("ss") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def loss(value: float | None) -> str:

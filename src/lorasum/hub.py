@@ -121,7 +121,7 @@ def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
     if caused_by(ConnectionError, LocalEntryNotFoundError, _no_connection()):
         return error_type(
             f"{what} cannot be downloaded: the hub cannot be reached",
-            f"check the network; to work offline with what is downloaded, set {revision} to its commit; {local}",
+            f"check the network; offline, what is downloaded is found if {revision} is its full commit; {local}",
         )
     return error_type(f"{what}: {first_line(error)}", f"check {field} and the fields beside it")
 

@@ -283,6 +283,14 @@ def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFi
     assert (out.count("unknown"), "unknown an hour" in out) == (4, False)
 
 
+def test_one_of_a_thing_is_not_called_several(capsys: pytest.CaptureFixture[str]) -> None:
+    one = replace(LOOK, examples=1)
+    render.show(InitResult("run.yaml", "chats", "local", "org/model", 512, one, ()))
+    shown = capsys.readouterr().out
+    assert "1 dialogue with summaries" in shown
+    assert "1 row; a.csv:3" in shown
+
+
 def test_a_lone_summary_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     summary = "a [bold]long[/bold] summary " * 20
     render.show(Prediction("dialogue", summary))

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lorasum import aws, machine, paths
+from lorasum.amounts import counted
 from lorasum.config.data import Columns
 from lorasum.config.draft import SCHEMA, Draft, write_draft
 from lorasum.config.loader import load_config
@@ -224,7 +225,7 @@ def _seen(seen: Look) -> str:
     more = "more than " if seen.more else ""
     files = seen.files[0] if len(seen.files) == 1 else f"{len(seen.files)} files"
     return (
-        f"{files}: {more}{seen.rows:,} rows, language {seen.language}, half of the dialogues longer than "
+        f"{files}: {more}{counted(seen.rows, 'row')}, language {seen.language}, half of the dialogues longer than "
         f"{seen.median_dialogue:,} characters, the longest {seen.longest_dialogue:,}."
     )
 

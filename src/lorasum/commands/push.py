@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import paths
+from lorasum.amounts import counted
 from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER, BASE_SUMMARIES_FILE
 from lorasum.errors import LorasumError
@@ -46,7 +47,7 @@ def push(
     if evaluation and _CARD in files:
         files[_CARD] = card_with_scores((folder / _CARD).read_text(encoding="utf-8"), run.name, evaluation[0]).encode()
     what = "adapter" if adapter else "merged model"
-    run.reporter.step(f"uploading {len(files)} files to {repository}, {'public' if public else 'private'}")
+    run.reporter.step(f"uploading {counted(len(files), 'file')} to {repository}, {'public' if public else 'private'}")
     address = push_files(repository, files, not public, f"The {what} of {chosen.name}, by lorasum")
     return PushResult(run.name, chosen.name, repository, address, not public, what)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import __version__
+from lorasum.amounts import counted
 from lorasum.config.data import DataConfig
 from lorasum.contract import TEST_FILE
 from lorasum.data import store
@@ -19,7 +20,7 @@ from lorasum.data.oddities import Oddities
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import Settings
 from lorasum.data.sources import Source, Split
-from lorasum.data.telling import counted, shared_file, tell, write_shared
+from lorasum.data.telling import shared_file, tell, write_shared
 from lorasum.data.tokenize_pack import Tokens, fit, packs, refuse_too_long
 from lorasum.data.validate import RejectFile, Tally, examples
 from lorasum.errors import DataError, ModelError

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from lorasum.amounts import counted
 from lorasum.config.data import DataConfig
 from lorasum.data.findings import Findings, SharedRow
 from lorasum.data.records import Manifest
@@ -98,9 +99,3 @@ def _tell_personal(findings: Findings, data: DataConfig, report: Reporter) -> No
             f"left in: {counted(findings.left_in, 'number')} of 9 digits or more, the first at {findings.left_in_at}; "
             f"no date, price or order number, and no phone number of data.phone_region ({data.phone_region})"
         )
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun, such as `1 row` or `2,000 rows`."""
-    plural = f"{noun}es" if noun.endswith("ss") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"

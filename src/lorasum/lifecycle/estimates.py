@@ -10,6 +10,7 @@ training of BLOOM's shapes in float32 reached 70% of it, one of SmolLM2-135M in 
 
 from dataclasses import dataclass
 
+from lorasum.amounts import counted
 from lorasum.config.schema import TrainingConfig
 from lorasum.contract import DoneEvent
 from lorasum.data.records import SplitStats
@@ -109,7 +110,7 @@ def outlook(work: Workload | None, speed: Speed | None, band: TimeBand | None = 
         time = f"{band.shortest / 60:,.0f} to {band.longest / 60:,.0f} min by arithmetic"
     else:
         time = "for a time that no earlier job has measured"
-    return f": {work.steps:,} steps, {work.tokens:,} tokens, {time}"
+    return f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}, {time}"
 
 
 def measured_speed(

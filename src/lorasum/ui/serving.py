@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lorasum.amounts import dollars, duration
+from lorasum.amounts import counted, dollars, duration
 from lorasum.results import (
     BatchPrediction,
     DeployPlan,
@@ -58,7 +58,7 @@ def _(result: BatchPrediction) -> RenderableType:
     rows = {"from": result.input, "to": result.output}
     rows |= {f"line {failure.line}": failure.reason for failure in result.failures[:_FAILURES_SHOWN]}
     answered = result.rows - len(result.failures)
-    return Group(headline("summarised", f"{answered:,} dialogues", duration(result.seconds)), Facts(rows))
+    return Group(headline("summarised", counted(answered, "dialogue"), duration(result.seconds)), Facts(rows))
 
 
 @body.register

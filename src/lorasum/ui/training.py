@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lorasum.amounts import dollars, duration, loss
+from lorasum.amounts import counted, dollars, duration, loss
 from lorasum.backends.records import Room
 from lorasum.results import (
     ExampleResult,
@@ -31,9 +31,10 @@ _GIB, _GB = 2**30, 10**9
 def _(result: InitResult) -> RenderableType:
     seen = result.data
     rows = {
-        "data": f"{seen.examples:,} dialogues with summaries in {', '.join(seen.files[:3])}, language {seen.language}",
+        "data": f"{counted(seen.examples, 'dialogue')} with summaries in {', '.join(seen.files[:3])}, "
+        f"language {seen.language}",
         "columns": f"{seen.dialogue_column} → {seen.summary_column}",
-        "left out": f"{sum(seen.unusable.values()):,} rows; {seen.first_unusable}" if seen.unusable else "",
+        "left out": f"{counted(sum(seen.unusable.values()), 'row')}; {seen.first_unusable}" if seen.unusable else "",
         "longest": f"{seen.longest_dialogue:,} characters, and a summary of {seen.longest_summary:,}",
         "max_length": f"{result.max_length:,} tokens",
         "model": f"{result.model}, {result.backend}",
@@ -127,7 +128,7 @@ def _(result: TrainPlan) -> RenderableType:
 @body.register
 def _(result: PlanResult) -> RenderableType:
     hour, serving = result.usd_per_hour, result.endpoint_usd_per_hour
-    work = f"{result.packs:,} packs, {result.steps:,} steps, {result.tokens:,} tokens in all"
+    work = f"{counted(result.packs, 'pack')}, {counted(result.steps, 'step')}, {counted(result.tokens, 'token')} in all"
     rows = {
         "job": result.job,
         "work": work if result.prepared else "unknown: run `lorasum prepare` first",
