@@ -228,6 +228,9 @@ class _Clock:
 
 def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
     """One training by engine.trainer, as train.py does it."""
+    from engine.libraries import import_libraries
+
+    import_libraries(job["setting"]["quantization"])
     import torch
     import transformers
 

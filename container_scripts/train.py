@@ -82,7 +82,9 @@ def train(arguments: Arguments, folders: Folders) -> int:
     metrics = Metrics(folders.output_data if os.environ.get("RANK", "0") == "0" else None)
     metrics.emit(ProgressEvent("starting", 0, 2, "loading libraries"))
     from engine.distributed import join
+    from engine.libraries import import_libraries
 
+    import_libraries(arguments.quantization)
     group = join(os.environ)
     names = [name for name in os.environ.get(REPORT_TO, "").split(",") if name and group.is_first]
     called = os.environ.get("TRAINING_JOB_NAME", arguments.run_name)

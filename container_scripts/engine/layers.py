@@ -95,16 +95,15 @@ def _multiply_and_dequantize(layer: Any, linear: str, bias: torch.Tensor | None)
         linear: see replace_linear_forwards.
         bias: what the product adds: the layer's bias, or nothing.
     """
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
     from transformers.pytorch_utils import Conv1D
 
-    if isinstance(layer, Linear8bitLt):
+    if _quantized_class(layer) == "Linear8bitLt":
         codes, absmax = layer.weight.data, layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
         dequantize: Dequantize = partial(dequantize_int8, codes, absmax.float() / 127)
         if linear != "dequantized":
             threshold = _OUTLIER if linear == "llm.int8" else 0.0
             return partial(_int8_product, codes, absmax, bias, threshold), dequantize
-    elif isinstance(layer, Linear4bit):
+    elif is_quantized(layer):
         dequantize = partial(_nf4_weight, layer)
     else:
         dequantize = partial(_plain_weight, layer, isinstance(layer, Conv1D))
@@ -119,9 +118,13 @@ def weight_of(layer: Any, dtype: torch.dtype) -> torch.Tensor:
 
 def is_quantized(module: torch.nn.Module) -> bool:
     """Whether a layer holds its weight as int8 or 4-bit codes."""
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+    return _quantized_class(module) in ("Linear8bitLt", "Linear4bit")
 
-    return isinstance(module, Linear8bitLt | Linear4bit)
+
+def _quantized_class(module: torch.nn.Module) -> str:
+    """The name of a layer's class if it is bitsandbytes', which is not imported for a model that is not quantized."""
+    kind = type(module)
+    return kind.__name__ if kind.__module__.startswith("bitsandbytes.") else ""
 
 
 def _nf4_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:

@@ -1,7 +1,5 @@
-"""Packs are read as `prepare` wrote them, by few libraries."""
+"""Packs are read as `prepare` wrote them."""
 
-import subprocess
-import sys
 from array import array
 from pathlib import Path
 
@@ -9,7 +7,6 @@ import pytest
 
 from conftest_engine import in_table, random_packs
 from engine.packs import largest_id, load_split, longest_example, name_packs, pack_sizes
-from lorasum import paths
 from lorasum.data import store
 from lorasum.data.tokenize_pack import Tokens
 
@@ -36,20 +33,3 @@ def test_packs_of_all_shards_are_what_datasets_reads(dataset: Path) -> None:
     assert pack_sizes(packs, "completion") == ([13 + n for n in range(6)], [9 + n for n in range(6)])
     assert name_packs(packs, [0, 4]) == "pack 0 (examples 0 to 1), pack 4 (examples 8 to 9)"
     assert longest_example(packs, in_table(random_packs(0, [[12]]))) == 12
-
-
-LIBRARIES = """
-import sys
-from pathlib import Path
-import loading, peft, train, transformers.modeling_utils
-import engine.trainer
-from engine.packs import load_split, longest_example, pack_sizes
-split = load_split(Path(sys.argv[1]), "train")
-print(longest_example(split), pack_sizes(split, "all"), split[0], next(iter(split)), file=sys.stderr)
-print(*sorted({"datasets", "pandas"} & set(sys.modules)))
-"""
-
-
-def test_a_training_needs_neither_datasets_nor_pandas(dataset: Path) -> None:
-    program = [sys.executable, "-c", LIBRARIES, str(dataset)]
-    assert subprocess.check_output(program, cwd=paths.container_scripts(), text=True).strip() == ""

@@ -1,0 +1,35 @@
+"""A training imports what it uses, and not all that is installed."""
+
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+
+from lorasum import paths
+from lorasum.data.store import write_split
+from lorasum.data.tokenize_pack import Tokens
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from engine.libraries import import_libraries
+import_libraries("none")
+import loading, train
+from transformers import LlamaConfig, LlamaForCausalLM
+from engine import model, trainer
+from engine.arguments import Arguments
+from engine.packs import load_split, longest_example, pack_sizes
+split = load_split(Path(sys.argv[1]), "train")
+print(longest_example(split), pack_sizes(split, "all"), split[0], next(iter(split)), file=sys.stderr)
+small = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1, "vocab_size": 9}
+model.add_adapter(LlamaForCausalLM(LlamaConfig(**small)), Arguments(quantization="none"), ["q_proj"])
+print(*(name for name in ("bitsandbytes", "boto3", "datasets", "pandas", "scipy") if sys.modules.get(name)))
+import boto3, scipy.optimize
+"""
+
+
+def test_a_training_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    """And what was hidden from transformers can be imported afterwards."""
+    write_split(tmp_path / "train", [[Tokens(array("i", [1, 2, 3]), 1)]], 9, "name")
+    program = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    assert subprocess.check_output(program, cwd=paths.container_scripts(), text=True).strip() == ""
