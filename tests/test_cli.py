@@ -198,6 +198,10 @@ def test_wrong_usage_is_one_line_with_a_hint(call: Callable[..., Ended], argumen
     assert_error(call(*arguments), message)
 
 
+def test_an_option_without_its_value_points_at_the_help_of_its_verb(call: Callable[..., Ended]) -> None:
+    assert call("predict", "--text").stderr.splitlines()[1] == "hint: see lorasum predict --help"
+
+
 def test_a_wrong_config_is_one_line_with_its_place(call: Callable[..., Ended], config: str) -> None:
     assert_error(call("prepare", "-c", config, "--set", "training.epoch=1"), "did you mean training.epochs?")
     assert_error(call("train", "--config", "/nowhere/x.yaml", "--json"), "/nowhere/x.yaml: cannot read it")

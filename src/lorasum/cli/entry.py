@@ -85,9 +85,10 @@ def _exit_code(arguments: list[str]) -> int:
         render.say("nothing was changed")
         return 1
     except typer.TyperException as error:  # usage
-        command_context = getattr(error, "ctx", None)
-        hint = f"see {command_context.command_path if command_context else 'lorasum'} --help"
-        render.error(LorasumError(error.format_message(), hint))
+        command_context = getattr(error, "ctx", None)  # an option without its argument has none
+        verb = next((f"lorasum {one}" for one in arguments if one in command.commands), "lorasum")
+        where = command_context.command_path if command_context else verb
+        render.error(LorasumError(error.format_message(), f"see {where} --help"))
         return error.exit_code
     except LorasumError as error:
         render.error(error, settings.verbose)
