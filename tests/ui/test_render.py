@@ -283,6 +283,20 @@ def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFi
     assert (out.count("unknown"), "unknown an hour" in out) == (4, False)
 
 
+def test_further_lines_of_a_check_begin_where_its_text_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorasum.ui.terminal._PIPE_WIDTH", 0)
+    monkeypatch.setenv("COLUMNS", "60")
+    check = Check("credentials", False, "AWS does not answer", "check the network and the region of the config")
+    found = ("chats", "chats-1", True, 10, 30, 12_000, None, "", 0.0, None, None, 0.0, (check,))
+    render.show(PlanResult(*found))
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "  ✗ credentials: AWS does not answer → check the network and",
+        "    the region of the config",
+    ]
+
+
 def test_one_of_a_thing_is_not_called_several(capsys: pytest.CaptureFixture[str]) -> None:
     one = replace(LOOK, examples=1)
     render.show(InitResult("run.yaml", "chats", "local", "org/model", 512, one, ()))

@@ -42,6 +42,19 @@ class Facts:
                 head = ""
 
 
+class Marked:
+    """A text behind a mark. Its further lines begin where the text does."""
+
+    def __init__(self, mark: Text, text: str) -> None:
+        self._mark, self._text = mark, text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        head, indent = self._mark, self._mark.cell_len
+        for line in whole_words(Text(self._text), max(options.max_width - indent, _LEAST)):
+            yield Text.assemble(head, line, no_wrap=True, overflow="ignore")
+            head = Text(" " * indent)
+
+
 class Rows:
     """A table, whose columns after the first hold numbers unless the first has a name.
 

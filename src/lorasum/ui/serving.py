@@ -22,7 +22,7 @@ from lorasum.results import (
 from lorasum.scoring.certainty import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Rows, as_json, headline
+from lorasum.ui.pieces import Facts, Marked, Rows, as_json, headline
 
 _LINES_SHOWN = 4  # of a dialogue
 _FAILURES_SHOWN = 20  # rows; --json has them all
@@ -73,7 +73,7 @@ def _scores(result: EvaluateResult) -> list[RenderableType]:
         figures = [_figure(one, result.examples) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
         table.add(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == TUNED else "")
     title = f"{_dialogues(result.examples, 'test ')} in {result.language}, {duration(result.seconds)}"
-    lines = [Text(f"  {_comparison(one, result.examples)}") for one in result.comparisons]
+    lines = [Marked(Text("  "), _comparison(one, result.examples)) for one in result.comparisons]
     rows = {"entailed": _entailed(result.scores), "all summaries": result.summaries} | _judge(result.judge)
     return [headline("evaluated", result.run, title), table, *lines, Facts(rows)]
 

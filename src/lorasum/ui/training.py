@@ -21,7 +21,7 @@ from lorasum.results import (
     TranslatedResult,
 )
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Rows, as_json, bars, headline, length, memory
+from lorasum.ui.pieces import Facts, Marked, Rows, as_json, bars, headline, length, memory
 from lorasum.usage import loading_lines
 
 _GIB, _GB = 2**30, 10**9
@@ -141,10 +141,9 @@ def _(result: PlanResult) -> RenderableType:
         "disk": _room(result.disk, _GB, "GB"),
     }
     lines = [
-        Text.assemble(
-            ("  ✓ ", "green") if check.ok else ("  ✗ ", "bold red"),
-            f"{check.what}: {check.found}",
-            f" → {check.fix}" if check.fix else "",
+        Marked(
+            Text("  ✓ ", "green") if check.ok else Text("  ✗ ", "bold red"),
+            f"{check.what}: {check.found}{f' → {check.fix}' if check.fix else ''}",
         )
         for check in result.checks
     ]

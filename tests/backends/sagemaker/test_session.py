@@ -53,6 +53,12 @@ def test_an_aws_that_does_not_answer_is_one_line(aws: str, monkeypatch: pytest.M
     assert "check the network" in error.value.hint
 
 
+def test_the_first_question_of_a_command_is_soon_given_up(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
+    tries = {name: session().client(name).meta.config.retries["total_max_attempts"] for name in ("sts", "s3")}
+    assert tries == {"sts": 4, "s3": 12}
+
+
 def test_a_role_by_name_or_arn_is_looked_at(aws: str) -> None:
     arn = make_role("Trainer", "sagemaker.amazonaws.com")
     assert session(role="Trainer").role_arn == session(role=arn).role_arn == arn

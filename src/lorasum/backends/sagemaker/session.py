@@ -12,6 +12,8 @@ from lorasum.errors import BackendError
 _SERVICE, _SCHEDULER = "sagemaker.amazonaws.com", "scheduler.amazonaws.com"
 _NAMES = {_SERVICE: "SageMaker", _SCHEDULER: "EventBridge Scheduler"}
 _SSO = "AWSReservedSSO_"
+_FIRST = 4
+"""Attempts at a command's first question, who we are: without a network, twelve would take a minute."""
 
 
 class Session:
@@ -64,8 +66,9 @@ class Session:
         if service not in self._clients:
             from botocore.config import Config
 
+            tries = min(attempts(), _FIRST) if service == "sts" else attempts()
             settings = Config(
-                retries={"mode": "standard", "total_max_attempts": attempts()},
+                retries={"mode": "standard", "total_max_attempts": tries},
                 connect_timeout=10,
                 read_timeout=70,  # an endpoint may take 60
                 user_agent_extra="lorasum",
