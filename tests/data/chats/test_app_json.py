@@ -286,6 +286,7 @@ def test_messages_one_a_line_are_a_chat() -> None:
         ('{"dialogue": "A: hi"}\n{"dialogue": "B: ho"}', "holds 2 rows: give them to --input"),
         ('{"messages": [{"text": "a"}]}\n{"messages": [{"text": "b"}]}', "holds 2 chats .* or all to --input"),
         ("[]", "it holds no chat"),
+        ('{"messages": [{"sender_name": "Ana", "content": [true]}]}', "message 1 is not text"),
         (json.dumps([{"role": "user", "content": "hi"}])[:-4], "cannot be parsed: it may be cut off"),
         ('{"messages": [{"role": "assistant", "content": null}]}', "it holds no chat"),
         (

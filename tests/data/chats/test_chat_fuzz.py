@@ -3,7 +3,7 @@
 import json
 from contextlib import suppress
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lorasum.config.data import Messages
@@ -14,7 +14,8 @@ from lorasum.data.chats.messages import MessageError
 KEYS = st.sampled_from([
     "text", "content", "from", "author", "role", "ts", "thread_ts", "user", "type", "subtype", "blocks",
     "attachments", "files", "poll", "question", "answers", "embeds", "mentions", "sender_name", "timestamp",
-    "timestamp_ms", "value", "id", "title", "name", "elements", "fields", "metadata", "data",
+    "timestamp_ms", "value", "id", "title", "name", "elements", "fields", "metadata", "data", "kwargs", "messageType",
+    "components", "message_snapshots", "created_at", "is_from_me", "slackdump_thread_replies", "rows", "body",
 ])  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=True) | st.text(max_size=8)
 DATA = st.recursive(
@@ -43,6 +44,8 @@ LINES = st.sampled_from(
 
 
 @settings(max_examples=200)
+@example([{"text": None, "content": 0, "type": []}])
+@example({"messages": [{"sender_name": None, "text": False, "content": []}]})
 @given(CHATS)
 def test_any_json_is_a_chat_or_refused(data: object) -> None:
     with suppress(NoChatError):

@@ -182,6 +182,8 @@ def test_lines_are_a_dialogue_and_other_brackets_stay_text(cell: object, dialogu
         "[{'role': 'user', 'content': 'hi', 'at': Timestamp('2024-06-03')}]",
         '[{"role": "user", "content": "a"b"}]',
         json.dumps(TURNS).replace('"', "&quot;"),
+        json.dumps({"messages": TURNS})[:-20],
+        "[HumanMessage(content='Is it free?'), AIMessage(content='Yes')]",
         json.dumps(TURNS).replace('"', r"\""),
     ],
 )

@@ -47,9 +47,9 @@ def read_json(data: Any, how: Messages | None = None) -> Chat:
     if isinstance(data, Mapping) and (text := _text_in(data)):
         return Chat(text)
     data = _chat_in(data)
-    if export := export_in(data):
-        return read_export(export, how)
     try:
+        if export := export_in(data):
+            return read_export(export, how)
         messages = messages_in(data) if isinstance(data, list | Mapping) else None
         if messages and looks_like_messages(messages):
             return Chat(render_messages(messages, how), "messages")

@@ -30,7 +30,7 @@ _SPEAKERS = (
 _MINE = ("isfromme", "fromme", "isoutgoing", "outgoing")
 """Whether a message is of the phone's owner: backups of phones tell that, and with whom the owner talks."""
 _PARTNERS = ("contact", "contactname", "handle", "handleid")
-_ROLES = frozenset(("human", "ai", "user", "assistant", "system", "developer", "tool", "function"))
+_ROLES = ("human", "ai", "user", "assistant", "system", "developer", "tool", "function")
 _NAMES = (
     "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
     "username", "screenname", "handle", "login", "profile", "user", "title", "label", "email", "phone", "role", "id",

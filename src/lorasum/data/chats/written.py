@@ -53,7 +53,9 @@ def looks_broken(text: str) -> bool:
 
 _QUOTE = r"(?:\\*['\"“”]|&quot;|&#34;)"
 _BEGUN = re.compile(
-    rf"\s*\[\s*\{{\s*{_QUOTE}(?:role|from|sender|speaker|author|content|text|value|name|id){_QUOTE}\s*:"
+    rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}\s*:\s*)?\[\s*\{{\s*{_QUOTE}"
+    rf"(?:role|from|sender|speaker|author|content|text|value|name|id){_QUOTE}\s*:"
+    r"|\s*\[\s*\w*(?:Message|Turn|Utterance)\w*\("  # as Python prints the objects of a library
 )
 
 
