@@ -200,6 +200,14 @@ def test_status_tells_progress_and_whom_it_did_not_ask(
     assert "progress" not in shown
 
 
+def test_status_says_why_a_job_failed_in_a_few_words(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(StatusResult((replace(ROW, state="failed", reason="interrupted"),)))
+    assert "failed: interrupted" in capsys.readouterr().out
+    render.show(StatusResult((replace(ROW, state="failed", reason="out of memory " * 40),)))
+    assert "failed: out of memory" in (out := " ".join(capsys.readouterr().out.split()))
+    assert out.count("memory") < 8
+
+
 def test_status_names_the_runs_whose_adapters_an_endpoint_serves(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

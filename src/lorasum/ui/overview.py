@@ -1,5 +1,7 @@
 """Shows the results of the verbs that only look: status, runs, report, env; and of clean."""
 
+from textwrap import shorten
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -7,6 +9,8 @@ from lorasum.amounts import dollars, on_disk
 from lorasum.results import CleanResult, EnvResult, ReportResult, ResourceStatus, RunsResult, StatusResult
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Rows, headline
+
+_REASON = 80  # characters of why something failed; --json has them all
 
 
 @body.register
@@ -53,8 +57,8 @@ def _costs(resource: ResourceStatus) -> tuple[str, str]:
 def _status_row(resource: ResourceStatus) -> list[str | Text]:
     styles = {"live": "bold green", "failed": "red", "intended": "yellow", "unreadable": "bold red"}
     state = Text(resource.state, style="bold red" if resource.alarm else styles.get(resource.state, "dim"))
-    if resource.state in ("unreadable", "gone") and resource.reason:
-        state.append(f": {resource.reason}")
+    if resource.state in ("unreadable", "gone", "failed") and resource.reason:
+        state.append(f": {shorten(resource.reason, _REASON)}")
     if resource.kept_warm:
         state.append(", kept warm", style="bold green")
     adapters = resource.detail.get("adapters")
