@@ -102,6 +102,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "inference.py": "inference.py",
     "adapters.py": "adapters.py",
     "batching.py": "batching.py",
+    "blocked.py": "blocked.py",
     "contract.py": "contract.py",
     "generation.py": "generation.py",
     "gpu.py": "gpu.py",

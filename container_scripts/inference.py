@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters import named_adapters, peft_name, with_adapters
+from blocked import block_weights
 from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
 from generation import Generator, decode, encode
 from gpu import gpu_fault, serving_dtype
@@ -108,6 +109,7 @@ def serve(model: Any, tokenizer: Any, artifact: ArtifactRecord) -> Served:
     """A loaded model, made ready to answer as its artifact wants it; trying it out takes a few short answers."""
     generator = Generator.of(model, tokenizer, artifact.eos_token_id)
     _log.info("what prompts share: %s", generator.sharing)
+    _log.info("linear layers are multiplied by %s", "oneDNN" if block_weights(generator) else "torch's default")
     return _served(generator, tokenizer, artifact)
 
 

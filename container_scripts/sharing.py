@@ -57,8 +57,7 @@ def try_sharing(model: Any, pad_token_id: int) -> Sharing:
     """
     import torch
 
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    prompts = [[(7 * place + length) % vocabulary for place in range(length)] for length in _TRIED]
+    prompts = _trial_prompts(model)
     tolerance = 1e-3 if model.dtype is torch.float32 else 0.05
     truth = torch.cat([_logits(model, [prompt], pad_token_id, use_cache=False) for prompt in prompts])
 
@@ -81,6 +80,20 @@ def try_sharing(model: Any, pad_token_id: int) -> Sharing:
         joins=cache and rows and right(truth, _joined_logits, prompts),
         longest=frequency_limit(model),
     )
+
+
+def trial_logits(model: Any, pad_token_id: int, **how: Any) -> Any:
+    """Logits of the next tokens after the longer of the short prompts, for comparing a model with itself.
+
+    Args:
+        how: of transformers' generate.
+    """
+    return _logits(model, _trial_prompts(model)[-1:], pad_token_id, **how)
+
+
+def _trial_prompts(model: Any) -> list[list[int]]:
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    return [[(7 * place + length) % vocabulary for place in range(length)] for length in _TRIED]
 
 
 def _logits(model: Any, prompts: Sequence[Sequence[int]], pad_token_id: int, **how: Any) -> Any:

@@ -227,11 +227,12 @@ def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: p
     """Four prompts of one request are batched and read in pieces, where the model allows that."""
     monkeypatch.setattr(scheduling, "PIECE", 8)
     causal = with_larger_weights(random_family_model(family))
+    prompts = [ids for ids, _ in examples_of(PACKS)][:4]
+    expected = greedy_answers(causal, prompts)
     served = inference.serve(causal, Numbers(), read_record("{}"))
     sharing = served.generator.sharing
     assert ("batched" if sharing.rows else "alone", sharing.pieces) == (family.served, family.pieces)
-    prompts = [ids for ids, _ in examples_of(PACKS)][:4]
-    assert answers(served, prompts) == greedy_answers(causal, prompts)
+    assert answers(served, prompts) == expected
 
 
 def test_rows_whose_length_changes_their_positions_are_answered_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import batching
 import gpu
 import inference
 import scheduling
+from contract import read_record
 from lorasum import paths
 from request import RequestError
 from rows import AbandonedError, BrokenModelError, Row
@@ -109,13 +111,15 @@ def test_prompts_are_read_with_others_of_about_their_length(
 
 
 def test_a_prompt_joins_others_between_two_tokens_and_no_answer_changes(
-    served: inference.Served, monkeypatch: pytest.MonkeyPatch
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prompts of several lengths come, one after every second token, and end at different times."""
-    generator, seed = served.generator, torch.Generator().manual_seed(0)
-    for weight in served.model.parameters():
+    seed, causal = torch.Generator().manual_seed(0), AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    for weight in causal.parameters():
         if weight.dim() == 2:  # now every token depends on those before it
             weight.data.normal_(0, 0.3, generator=seed)
+    served = inference.serve(causal.float().eval(), AutoTokenizer.from_pretrained(tiny_model_dir), read_record("{}"))
+    generator = served.generator
     draw = random.Random(1)
     prompts = [[draw.randrange(4, 500) for _ in range(draw.randrange(1, 40))] for _ in range(12)]
     limits = [draw.randrange(1, 20) for _ in prompts]
