@@ -14,7 +14,7 @@ from lorasum.commands.predict import predict_text
 from lorasum.commands.run import run
 from lorasum.commands.status import status
 from lorasum.commands.teardown import plan_teardown, teardown
-from lorasum.commands.teardown_all import teardown_all
+from lorasum.commands.teardown_all import plan_all, teardown_all
 from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError
@@ -429,11 +429,13 @@ def test_all_runs_of_this_machine_are_torn_down_and_others_named(
     cloud = Endpoint(run="desk", name="desk", backend="sagemaker", artifact="s3://b/m/", origin=Origin(template=""))
     ledger.save(replace(ledger.intend(cloud), state="live"))
     backend.live = lambda run: _live_of_chats(backend, run)  # type: ignore[method-assign]
+    assert plan_all(ledger, backend) == ["delete endpoint chats of run chats"]
     result = teardown_all(ledger, backend, torn)
     assert [(one.run, one.removed) for one in result.runs] == [("chats", ("endpoint chats",))]
     assert result.remaining == ("endpoint desk of run desk, on sagemaker",)
     assert states(ledger)["endpoint desk"] == "live", "nobody was asked about it"
     assert teardown_all(ledger, backend, torn).runs == ()
+    assert plan_all(ledger, backend) == []
 
 
 def _live_of_chats(backend: InMemoryBackend, run: str) -> list[RunningResource]:

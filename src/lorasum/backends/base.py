@@ -26,6 +26,11 @@ class RunningResource:
     def __str__(self) -> str:
         return f"{self.kind.replace('_', ' ')} {self.name}" + (f" ({self.location})" if self.location else "")
 
+    @property
+    def removal(self) -> str:
+        """What removing it is, in words: `delete endpoint chats (ARN)`."""
+        return f"{'delete' if self.kind == 'endpoint' else 'stop'} {self}"
+
 
 def is_here(row: Resource, backend: "Backend") -> bool:
     """Whether this backend can see a recorded resource. It cannot see those of another account or region."""

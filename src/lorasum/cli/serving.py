@@ -169,15 +169,15 @@ def _tear_down(run: "RunContext", yes: bool, data: bool, artifacts: bool) -> obj
 
 def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
     from lorasum.commands.teardown import teardown
-    from lorasum.commands.teardown_all import runs_here, teardown_all
+    from lorasum.commands.teardown_all import plan_all, teardown_all
     from lorasum.config.schema import Config
     from lorasum.context import RunContext
     from lorasum.ledger import Ledger
     from lorasum.ui.reporter import ConsoleReporter
 
     ledger, machine = Ledger(warn=render.say), local()
-    if not yes and (names := runs_here(ledger, machine)):
-        confirm("Do that?", [f"stop what runs of run {name}" for name in names])
+    if not yes and (lines := plan_all(ledger, machine)):
+        confirm("Do that?", lines)
     with ConsoleReporter(quiet) as report:
         # Of a config, teardown needs the run's name only.
         result = teardown_all(

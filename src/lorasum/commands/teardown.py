@@ -26,9 +26,8 @@ def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) 
 
 
 def _plan(run: RunContext, data: bool, artifacts: bool) -> list[str]:
-    verbs = {Endpoint.kind: "delete", TrainingJob.kind: "stop"}
     with _usable_ledger(run) as usable:
-        lines = [f"{verbs[running.kind]} {running}" for running in _standing(usable)]
+        lines = [running.removal for running in _standing(usable)]
     run_dir = paths.run_dir(run.name)
     if data and (run_dir / "data").is_dir():
         lines.append(f"delete the datasets in {run_dir / 'data'}")

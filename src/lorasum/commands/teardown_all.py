@@ -9,12 +9,17 @@ from lorasum.resources import Dataset
 from lorasum.results import TeardownAllResult, TeardownResult
 
 
-def runs_here(ledger: Ledger, backend: Backend) -> list[str]:
-    """The runs of which something runs on this machine, on record or not.
+def plan_all(ledger: Ledger, backend: Backend) -> list[str]:
+    """What `teardown --all` would do, one line each; empty if there is nothing to do.
 
     Args:
         backend: of this machine.
     """
+    return [f"{running.removal} of run {run}" for run in _runs_here(ledger, backend) for running in backend.live(run)]
+
+
+def _runs_here(ledger: Ledger, backend: Backend) -> list[str]:
+    """The runs of which something runs on this machine, on record or not."""
     root = paths.home() / "runs"
     folders = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
     return sorted(run for run in folders | {row.run for row in ledger.resources()} if backend.live(run))
@@ -29,7 +34,7 @@ def teardown_all(ledger: Ledger, backend: Backend, teardown: Callable[[str], Tea
     Raises:
         LorasumError: a run cannot be torn down. Those before it are.
     """
-    torn = tuple(teardown(run) for run in runs_here(ledger, backend))
+    torn = tuple(teardown(run) for run in _runs_here(ledger, backend))
     elsewhere = [
         row for row in ledger.resources() if row.is_open and not isinstance(row, Dataset) and not is_here(row, backend)
     ]
