@@ -16,8 +16,7 @@ the same weights, bit for bit on a CPU, as if it had never stopped: the order of
 follow from the step (schedule.py), all else is in the checkpoint (train_state.py), and evaluation draws no random
 numbers. With another number of processes sums are added up in another order, which changes their last digits.
 
-Time. Generating summaries for an evaluation (scorer.py) is no training: it is counted by itself, and left out of tokens
-per second.
+Time. Generating summaries for an evaluation (scorer.py) is counted by itself, and left out of tokens per second.
 """
 
 import math
