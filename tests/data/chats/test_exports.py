@@ -191,6 +191,21 @@ def test_text_about_transcripts_is_none(text: str) -> None:
     assert read_transcript(text) is None
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f"\n  {CHAT}",
+        "Mar 14, 2024, 09:02 - Ana: olé\nMar 14, 2024, 09:03 - Ben: hi",
+        "WhatsApp Chat with Ana\n\n03/06/2024, 18:00 - Messages are end-to-end encrypted\n" + CHAT,
+        "Messages and calls are end-to-end encrypted.\n[6/3/24, 9:02:11 AM] Ana: olé\n[6/3/24, 9:02:12 AM] Ben: hi",
+    ],
+)
+def test_a_cell_is_an_export_however_that_begins(cell: str) -> None:
+    example = check({"dialogue": cell, "summary": "s"}, Columns())
+    assert isinstance(example, Example)
+    assert example.dialogue.split("\n")[-2:] == ["Ana: olé", "Ben: hi"]
+
+
 def test_a_cell_that_holds_an_export_is_read_as_the_file_would_be() -> None:
     assert check({"dialogue": CHAT, "summary": "s"}, Columns()) == Example("Ana: olé\nBen: hi", "s")
     assert check({"dialogue": SRT, "summary": "s"}, Columns()) == Example(

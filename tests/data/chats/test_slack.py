@@ -161,7 +161,7 @@ def test_other_files_and_empty_days_of_an_export_are_passed_over(tmp_path: Path)
 
 
 def test_a_folder_that_is_no_channel_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no 2024-06-03\.json or the like"):
+    with pytest.raises(ValueError, match=r"holds no 2024-06-03\.json of Slack"):
         read_folder(tmp_path)
     channel(tmp_path / "ops", {"2024-06-03.json": [1]})
     with pytest.raises(ValueError, match=r"2024-06-03\.json holds no Slack messages"):

@@ -60,7 +60,10 @@ def dialogue_in(value: Any, how: Messages) -> str | None:
     return chat.dialogue if chat else dialogue
 
 
-_EXPORT = re.compile("[\u200e\u200f\u202a-\u202e\ufeff\\s]*(?:[\\[\\d]|WEBVTT)")
+_EXPORT = re.compile(
+    "[\u200e\u200f\u202a-\u202e\ufeff\\s]*"
+    r"(?:[\[\d]|WEBVTT|WhatsApp|Messages and calls are|[^\W\d_]{2,12}\.?,? \d{1,2}\b)"  # Mar 14, 2024
+)
 """Beginnings of the exports that may be in a cell. Other cells are not examined, because there are many."""
 
 
@@ -130,7 +133,10 @@ def read_folder(folder: Path, how: Messages | None = None) -> Chat:
         if channels:
             names = ", ".join(channel.name for channel in channels[:8])
             raise ValueError(f"it holds {len(channels)} channels: give the folder of one ({names})")
-        raise ValueError("it holds no 2024-06-03.json or the like, as a channel's folder of a Slack export does")
+        raise ValueError(
+            "it holds no 2024-06-03.json of Slack, result.json of Telegram, message_1.json of Messenger, "
+            "or .txt file of WhatsApp"
+        )
     messages: list[Any] = []
     for day in days:
         read = _read_json(day)

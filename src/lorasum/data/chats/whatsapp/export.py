@@ -40,7 +40,7 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     Args:
         sure: it is known to be an export, as in a .zip that WhatsApp made.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.strip().replace("\r\n", "\n").replace("\r", "\n")
     start = first_message(text)
     if start is None:
         return None
