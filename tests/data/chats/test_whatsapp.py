@@ -410,6 +410,11 @@ def test_a_poll_is_what_somebody_asked() -> None:
     assert said(ios("Ben: hungry", poll)) == ["Ben: hungry", asked]
 
 
+def test_an_event_is_what_somebody_planned() -> None:
+    event = f"Ana: {LRM}EVENT: Dinner\n{LRM}DATE: Friday at 8\n{LRM}PLACE: at home"
+    assert said(ios("Ben: hungry", event)) == ["Ben: hungry", "Ana: EVENT: Dinner DATE: Friday at 8 PLACE: at home"]
+
+
 def test_marks_in_front_of_words_are_notices_on_an_iphone_alone() -> None:
     urdu = f"{RLM}سلام"
     assert said(android(f"Ana: {urdu}", f"Ben: {LRM}Open this link to join: https://x.org")) == [

@@ -163,6 +163,11 @@ def _is_notice(message: _Message, speakers: set[str]) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in speakers)
 
 
+def _is_form(first: str, more: list[str], signs: tuple[str, ...]) -> bool:
+    """Whether somebody filled in a poll or an event: the app marks the names of its fields, such as `DATE:`."""
+    return bool(POLL.fullmatch(bare_text(first))) or any(line.startswith(signs) for line in more)
+
+
 def _spoken(message: _Message, signs: tuple[str, ...]) -> tuple[str, list[str]]:
     """The text that a person wrote in a message, and the kinds of what was left out: `notices`, `media`."""
     if message.name is None or message.lines[0] == "null":  # what Android writes for a view-once photo
@@ -176,7 +181,7 @@ def _spoken(message: _Message, signs: tuple[str, ...]) -> tuple[str, list[str]]:
     if caption is not None:
         dropped.append("media")
         spoken.append(caption)
-    elif is_in_place(first) or (first.startswith(signs) and not POLL.fullmatch(bare_text(first))):
+    elif is_in_place(first) or (first.startswith(signs) and not _is_form(first, more, signs)):
         dropped.append("notices")
     else:
         spoken.append(without_tag(first))
