@@ -17,7 +17,8 @@ import pytest
 from lorasum import paths
 from lorasum.config.schema import LoraConfig, ModelConfig
 from lorasum.errors import LorasumError, ModelError
-from lorasum.model_source import ModelRef, load_tokenizer, look_at_targets, resolve_model, tokenizer_identity
+from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.model_targets import look_at_targets
 from lorasum.reporting import Silent
 
 URL = "pkg://tiny_gguf/tiny.gguf"
@@ -410,3 +411,17 @@ def test_a_config_that_describes_no_model_is_refused(described: ModelRef, tmp_pa
 @pytest.mark.parametrize("lora", [{"targets": ["q_proj", "experts.down_proj"], "dropout": 0}, {"targets": "auto"}])
 def test_targets_that_the_model_has_are_taken(described: ModelRef, lora: dict[str, Any]) -> None:
     look_at_targets(described, LoraConfig.model_validate(lora))
+
+
+def test_targets_that_were_found_right_are_not_looked_at_again(
+    described: ModelRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, wrong = LoraConfig(targets=["q_proj"]), LoraConfig(targets=["w1"])
+    look_at_targets(described, right)
+    for _ in range(2):
+        with pytest.raises(ModelError):
+            look_at_targets(described, wrong)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", None)
+    look_at_targets(described, right)
+    with pytest.raises(TypeError):
+        look_at_targets(described, LoraConfig(targets=["k_proj"]))

@@ -12,7 +12,7 @@ from typing import Any
 
 from lorasum import paths
 from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder, vocabulary_size
-from lorasum.config.schema import LoraConfig, ModelConfig
+from lorasum.config.schema import ModelConfig
 from lorasum.errors import ModelError
 from lorasum.files import file_digest, first_line, links_out, maker_lock, new_folder
 from lorasum.gguf_conversion import convert_gguf
@@ -127,7 +127,7 @@ def vocabulary_of(model: ModelRef) -> int | None:
 
 
 def _config_of(model: ModelRef) -> dict[str, Any]:
-    with _libraries(model):
+    with libraries(model):
         from transformers import PretrainedConfig
 
         revision = {"revision": model.revision} if model.revision else {}
@@ -138,41 +138,8 @@ def _config_of(model: ModelRef) -> dict[str, Any]:
     return dict(config)
 
 
-def look_at_targets(model: ModelRef, lora: LoraConfig) -> None:
-    """Check that the model has what lora.targets names, which its config.json tells: nothing large is downloaded.
-
-    It takes torch. Without that, the training job checks it, before it downloads the model.
-
-    Raises:
-        ModelError: it has not, or PEFT cannot adapt it with these settings.
-    """
-    if isinstance(lora.targets, str) or importlib.util.find_spec("torch") is None:
-        return
-    with _libraries(model):
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        from lorasum.lora_targets import TargetError, targets_of
-
-        revision = {"revision": model.revision} if model.revision else {}
-        try:
-            config = AutoConfig.from_pretrained(model.location, trust_remote_code=False, **revision)
-        except OSError as error:
-            raise hub_error(error, model.id, "model") from error
-        try:
-            with torch.device("meta"):
-                outline = AutoModelForCausalLM.from_config(config)
-        except Exception as error:  # whatever transformers stumbles over
-            said = f"the config.json of {model.id} describes no model: {first_line(error)}"
-            raise ModelError(said, "check model.id, or download the model again") from error
-        try:
-            targets_of(outline, tuple(lora.targets), lora.dropout, lora.dora)
-        except TargetError as refused:
-            raise ModelError(refused.message, refused.hint) from refused
-
-
 @contextmanager
-def _libraries(model: ModelRef) -> Iterator[None]:
+def libraries(model: ModelRef) -> Iterator[None]:
     """Have the libraries load something of the model quietly, and not wait for a hub that cannot be reached."""
     with quiet_transformers(), nullcontext() if model.path else asking_hub():
         yield
@@ -246,7 +213,7 @@ def load_tokenizer(model: ModelRef) -> Any:
     Raises:
         ModelError: it cannot be loaded, is no fast tokenizer, or has no EOS token.
     """
-    with _libraries(model):
+    with libraries(model):
         from transformers import AutoTokenizer
 
         revision = {"revision": model.revision} if model.revision else {}

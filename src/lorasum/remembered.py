@@ -1,11 +1,15 @@
 """Small JSON files in lorasum's home with answers that take time to get, such as prices. Losing one is harmless."""
 
+import hashlib
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from lorasum import paths
 from lorasum.files import write_file
+
+_MOST = 1000  # of what was looked at and found right
 
 
 def recall(name: str) -> dict[str, Any]:
@@ -20,3 +24,11 @@ def remember(name: str, known: dict[str, Any]) -> None:
     """Store `known` under `name`, in place of earlier values. A file that cannot be written is no error."""
     with suppress(OSError):
         write_file(paths.home() / f"{name}.json", json.dumps(known))
+
+
+def once(name: str, about: object, look: Callable[[], None]) -> None:
+    """Call `look`, unless it has returned before for the same `about`, a value that JSON can hold."""
+    key, known = hashlib.sha256(json.dumps(about).encode()).hexdigest(), recall(name)
+    if key not in known:
+        look()
+        remember(name, dict(list(known.items())[1 - _MOST :]) | {key: True})

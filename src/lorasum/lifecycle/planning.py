@@ -17,7 +17,8 @@ from lorasum.ledger import Ledger
 from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.estimates import Workload
 from lorasum.lifecycle.hardware import Hardware
-from lorasum.model_source import ModelRef, look_at_targets, resolve_model
+from lorasum.model_source import ModelRef, resolve_model
+from lorasum.model_targets import look_at_targets
 from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
 
