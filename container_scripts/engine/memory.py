@@ -46,7 +46,7 @@ _USABLE = 0.9  # share of the free memory to plan with; the rest covers the esti
 _HOPELESS = 1.1  # refuse above this share of the free memory: the estimate's error is smaller
 _ROW_SCALES = 8  # bytes per row of an int8 weight: bitsandbytes' absmax and our scale, float32 each
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # per weight, with double-quantized scales: QLoRA (Dettmers et al. 2023)
-ROOM = 2  # a process on a CPU may hold up to twice its tensors
+ROOM = 3  # a process on a CPU may hold up to three times its tensors
 ADAM = 16  # bytes per trained parameter, all float32: value, gradient, two moments
 
 
@@ -196,9 +196,9 @@ def _recompute_until_it_fits(none: Memory, all_: Memory, layers: int, room: floa
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free bytes for tensors: all that the GPU has free, or half of the main memory that is free.
+    """Free bytes for tensors: all that the GPU has free, or a third of the main memory that is free.
 
-    Half, because a process on a CPU was measured to hold up to twice its tensors: the allocator keeps freed memory.
+    A process on a CPU was measured to hold up to 2.8 times its tensors: the allocator keeps freed memory.
     """
     free = free_memory(device)
     return free if device.type == "cuda" else free // ROOM

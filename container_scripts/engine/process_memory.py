@@ -11,9 +11,9 @@ import torch
 
 from engine.memory import ROOM, Plan
 
-_KEPT = 0.44  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
+_KEPT = 1.5  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
 _PRODUCT = 600 << 10  # bytes that oneDNN takes for a compiled product, whatever its size (measured)
-_LIBRARIES = 570 << 20  # bytes of a process with torch, transformers, PEFT and bitsandbytes, and no model
+_LIBRARIES = 430 << 20  # bytes of a process with torch, transformers and PEFT, and no model
 _WITH_CUDA = 4 << 30  # bytes of main memory that are set aside for such a process with CUDA's libraries: not measured
 
 
