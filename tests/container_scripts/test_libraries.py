@@ -11,7 +11,9 @@ from lorasum.data.tokenize_pack import Tokens
 
 PROGRAM = """
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+installed = [name for name in ("boto3", "scipy") if find_spec(name)]
 from engine.libraries import import_libraries
 import_libraries("none")
 import loading, train
@@ -24,7 +26,8 @@ print(longest_example(split), pack_sizes(split, "all"), split[0], next(iter(spli
 small = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1, "vocab_size": 9}
 model.add_adapter(LlamaForCausalLM(LlamaConfig(**small)), Arguments(quantization="none"), ["q_proj"])
 print(*(name for name in ("bitsandbytes", "boto3", "datasets", "pandas", "scipy") if sys.modules.get(name)))
-import boto3, scipy.optimize
+for name in installed:
+    __import__(name)
 """
 
 

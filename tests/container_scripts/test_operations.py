@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from conftest_engine import random_model, with_adapter
+from conftest_engine import random_model
 from engine.arguments import Arguments
 from engine.memory import skeleton
 from engine.operations import Operations, count_operations, product_speed
@@ -45,10 +45,13 @@ def counted(base: Path, **change: Any) -> Operations:
 @pytest.mark.parametrize("model", [partial(random_model, "bloom"), partial(random_model, "qwen3"), _gpt2, _experts])
 def test_the_operations_are_those_of_a_real_pass(model: Callable[[], Any], tmp_path: Path) -> None:
     """Within 5%: of PEFT's layers and plain attention over all logits, as PyTorch counts a pass with values."""
+    from peft import LoraConfig, get_peft_model
+
     plain = model()
     plain.save_pretrained(tmp_path)
     plain.set_attn_implementation("eager")
-    adapted = with_adapter(plain, adapter="peft").train()
+    targets = resolve_targets(plain, ("auto",))
+    adapted = get_peft_model(plain.requires_grad_(False), LoraConfig(r=4, target_modules=targets)).train()
     with FlopCounterMode(display=False) as counter:
         adapted(torch.full((1, 32), 5)).logits.sum().backward()
     own = "transformers" if plain.config.model_type == "bloom" else "examples"  # ours adds dimensions to tiny heads
