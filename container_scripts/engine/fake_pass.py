@@ -156,15 +156,14 @@ class _FakeLora(torch.nn.Module):
         return cast("torch.Tensor | None", self.layer.bias)
 
     def forward(self, *parts: torch.Tensor, make: Make | None = None) -> torch.Tensor:
-        if self.fused and make and self.magnitude is None:
-            return adapted_linear(parts, self.a, self.b, self._weight_in, self._multiply, make=make)
+        if self.fused and self.magnitude is None:  # its dropout saves nothing, so it is left out
+            x = parts if make else parts[0]
+            return adapted_linear(x, self.a, self.b, self._weight_in, self._multiply, make=make)
         x = remade(make, *parts) if make else parts[0]
         if self.magnitude is not None:  # PEFT's saves about as much
             return dora_linear(
                 x, self.a, self.b, self.magnitude, self._weight_in, self._multiply, self.bias, dropout=self.dropout
             )
-        if self.fused:  # its dropout saves nothing, so it is left out
-            return adapted_linear(x, self.a, self.b, self._weight_in, self._multiply)
         low = functional.linear(functional.dropout(x.to(self.a.dtype), self.dropout), self.a)
         out: torch.Tensor = self.layer(x) + functional.linear(low, self.b) * 4.0
         return out.to(x.dtype)
