@@ -98,7 +98,7 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
     config = load_config(ROOT / "configs" / "quickstart.yaml", overrides)
     ledger = _prepare(config)
     spec = planned_job(config, ledger, Silent()).spec
-    flags = parse_arguments([*as_flags(spec.hyperparameters), "--checkpoint_dir", str(files["train"].parent / "saved")])
+    flags = parse_arguments(as_flags(files["train"].parent, spec))
     dataset = read_manifest((spec.dataset / "manifest.json").read_bytes())
     splits = load_split(spec.dataset, "train"), load_split(spec.dataset, "test")
     folders = Folders(spec.dataset, spec.model.path, *[files["train"].parent] * 3)

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 # The prepared dataset: one row is one pack.
@@ -128,6 +129,20 @@ MAX_NEW_TOKENS: Final = 1024
 MAX_BODY: Final = 6_291_456
 """Longest request, bytes: SageMaker's limit."""
 _REFUSED: Final = "refused: "
+
+
+def folders_of(root: Path) -> dict[str, str]:
+    """The variables that name a job's folders below `root`, which is /opt/ml in a container."""
+    data, output = root / "input" / "data", root / "output"
+    folders = {
+        SM_CHANNEL_TRAINING: data / CHANNEL_TRAINING,
+        SM_MODEL_DIR: root / "model",
+        SM_OUTPUT_DIR: output,
+        SM_OUTPUT_DATA_DIR: output / "data",
+    }
+    if (model := data / CHANNEL_MODEL).is_dir():
+        folders[SM_CHANNEL_MODEL] = model
+    return {name: str(folder) for name, folder in folders.items()}
 
 
 def refusal_text(reason: str) -> str:

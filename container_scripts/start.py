@@ -45,7 +45,7 @@ def main() -> None:
         environ = {
             "HF_HOME": contract.HUB_CACHE,
             **os.environ,
-            **folders(ROOT),
+            **contract.folders_of(ROOT),
             **machines(ROOT),
             **hub_token(os.environ),
             **keys,
@@ -169,20 +169,6 @@ def _pip(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(  # noqa: S603
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_PIP_SECONDS, check=False
     )
-
-
-def folders(root: Path) -> dict[str, str]:
-    """The SM_* variables that the training script reads."""
-    data = root / "input" / "data"
-    found = {
-        contract.SM_CHANNEL_TRAINING: data / contract.CHANNEL_TRAINING,
-        contract.SM_MODEL_DIR: root / "model",
-        contract.SM_OUTPUT_DIR: root / "output",
-        contract.SM_OUTPUT_DATA_DIR: root / "output" / "data",
-    }
-    if (model := data / contract.CHANNEL_MODEL).is_dir():
-        found[contract.SM_CHANNEL_MODEL] = model
-    return {name: str(path) for name, path in found.items()}
 
 
 def machines(root: Path) -> dict[str, str]:

@@ -293,7 +293,6 @@ _OTHER_KEYS = {
     "answer.py": "rows of prompts and answers",
     "backends/sagemaker/": "AWS's requests and answers",
     "backends/local/backend.py": "what each use of this machine needs",
-    "backends/local/container.py": "SageMaker's files and variables",
     "card.py": "metadata of the hub's model cards",
     "backends/local/openai.py": "requests and answers of OpenAI's protocol",
     "backends/local/guard.py": "HTTP headers and ASGI messages",
@@ -355,3 +354,14 @@ def test_no_field_of_a_record_is_spelt_as_a_key() -> None:
     assert {module: keys for module, keys in spelt.items() if keys and module not in others} == {}
     unused = [prefix for prefix in _OTHER_KEYS if not any(spelt[one] for one in others if one.startswith(prefix))]
     assert unused == [], "these have no such key any more"
+
+
+def test_a_model_channel_is_passed_on_only_if_there_is_one(tmp_path: Path) -> None:
+    assert contract.folders_of(Path("/opt/ml")) == {
+        "SM_CHANNEL_TRAINING": "/opt/ml/input/data/training",
+        "SM_MODEL_DIR": "/opt/ml/model",
+        "SM_OUTPUT_DIR": "/opt/ml/output",
+        "SM_OUTPUT_DATA_DIR": "/opt/ml/output/data",
+    }
+    (tmp_path / "input" / "data" / "model").mkdir(parents=True)
+    assert contract.folders_of(tmp_path)["SM_CHANNEL_MODEL"] == f"{tmp_path}/input/data/model"

@@ -2,20 +2,28 @@
 
 import shutil
 import subprocess
+from typing import NamedTuple
+
+_SECONDS = 20
+"""For nvidia-smi. A driver that does not answer is of no use to a training either."""
 
 
-def gpu() -> str | None:
-    """The name and memory of the first NVIDIA GPU, such as `NVIDIA A10G, 23028 MiB`; None if there is none.
+class Gpu(NamedTuple):
+    """An NVIDIA GPU: its name, its memory, such as `23028 MiB`, and the version of its driver."""
 
-    nvidia-smi comes with the driver, so a machine without it can use no GPU either.
-    """
+    name: str
+    memory: str
+    driver: str
+
+
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs. nvidia-smi comes with the driver, so a machine without it can use no GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return None
-    command = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        return []
+    command = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return None  # a driver that does not answer is of no use to a training either
-    lines = asked.stdout.strip().splitlines()
-    return lines[0] if asked.returncode == 0 and lines else None
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [Gpu(*line.split(", ")) for line in asked.stdout.splitlines() if line.count(", ") == 2]

@@ -31,7 +31,7 @@ RUN = Path("run.yaml")
 def nothing_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty working folder on a machine without a GPU and without AWS credentials."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(machine, "gpu", lambda: None)
+    monkeypatch.setattr(machine, "gpus", list)
     monkeypatch.setattr(aws, "has_credentials", lambda: False)
 
 
@@ -190,7 +190,7 @@ def test_the_backend_follows_what_is_here(monkeypatch: pytest.MonkeyPatch) -> No
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     monkeypatch.setattr(aws, "has_credentials", lambda: True)
     assert written(data).backend == "sagemaker"
-    monkeypatch.setattr(machine, "gpu", lambda: "NVIDIA L4, 23034 MiB")
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("NVIDIA L4", "23034 MiB", "550.54.15")])
     init(data, RUN, Wishes(), force=True)
     assert load_config(RUN).backend == "local"
     assert "NVIDIA L4" in RUN.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 
 import start
 from hub_token import hub_token
-from start import arguments, folders, missing
+from start import arguments, missing
 
 
 def test_only_the_pins_that_differ_are_missing(tmp_path: Path) -> None:
@@ -142,17 +142,6 @@ def test_a_tracker_that_cannot_be_installed_ends_no_job(image: Path, tmp_path: P
     assert done.stdout == "{}\n", done.stderr
     assert "No matching distribution found for nobodys_tracker==1.0" in done.stderr
     assert "another" not in done.stderr, "it is not asked for"
-
-
-def test_a_model_channel_is_passed_on_only_if_there_is_one(tmp_path: Path) -> None:
-    assert folders(Path("/opt/ml")) == {
-        "SM_CHANNEL_TRAINING": "/opt/ml/input/data/training",
-        "SM_MODEL_DIR": "/opt/ml/model",
-        "SM_OUTPUT_DIR": "/opt/ml/output",
-        "SM_OUTPUT_DATA_DIR": "/opt/ml/output/data",
-    }
-    (tmp_path / "input" / "data" / "model").mkdir(parents=True)
-    assert folders(tmp_path)["SM_CHANNEL_MODEL"] == f"{tmp_path}/input/data/model"
 
 
 def test_hyperparameters_become_flags_from_text_and_from_json() -> None:

@@ -3,12 +3,11 @@
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from re import match
 
-from lorasum import __version__, paths
+from lorasum import __version__, machine, paths
 from lorasum.config.secrets import redacted
 from lorasum.results import EnvResult
 
@@ -24,7 +23,7 @@ def env() -> EnvResult:
         python=f"{platform.python_version()} ({sys.executable})",
         system=platform.platform(),
         cpu=f"{os.cpu_count()} processors, {platform.machine()}",
-        gpus=_gpus(),
+        gpus=tuple(", ".join(gpu) for gpu in machine.gpus()),
         home=str(home),
         free_bytes=shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free,
         container_scripts=str(paths.container_scripts()),
@@ -44,13 +43,3 @@ def _packages() -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = "not installed"
     return versions
-
-
-def _gpus() -> tuple[str, ...]:
-    """Each GPU with its memory and driver, as nvidia-smi says; none where there is no such program."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    asked = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
-    return tuple(line.strip() for line in said.stdout.splitlines() if line.strip())

@@ -211,8 +211,9 @@ def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[st
 
 def _choose_place() -> tuple[Place, str]:
     """Where to train, and why there."""
-    if gpu := machine.gpu():
-        return "local", f"This machine has a GPU ({gpu}). `sagemaker` trains in your AWS account instead."
+    if gpus := machine.gpus():
+        found = f"{gpus[0].name}, {gpus[0].memory}"
+        return "local", f"This machine has a GPU ({found}). `sagemaker` trains in your AWS account instead."
     if aws.has_credentials():
         return "sagemaker", "No GPU here, and AWS credentials are set. `local` trains on this machine's CPU instead."
     return "local", (

@@ -2,7 +2,6 @@
 its process are looked at here."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -158,7 +157,7 @@ def test_a_completed_job_is_not_started_again(backend: Backend, spec: Any) -> No
     assert list(backend.follow_training(job)) == events
 
 
-def test_the_script_gets_the_flags_and_variables_of_a_sagemaker_container(
+def test_the_script_gets_the_flags_and_variables_of_a_container(
     backend: Backend, spec: Any, scripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SM_CHANNEL_OTHER", "/of/another/container")
@@ -176,19 +175,10 @@ def test_the_script_gets_the_flags_and_variables_of_a_sagemaker_container(
         "SM_OUTPUT_DIR": f"{root}/output",
         "SM_OUTPUT_DATA_DIR": f"{root}/output/data",
     }
-    assert json.loads(environ["SM_CHANNELS"]) == ["model", "training"]
     assert Path(environ["SM_CHANNEL_TRAINING"]).resolve() == (tmp_path / "dataset").resolve()
     assert Path(environ["SM_CHANNEL_MODEL"]).resolve() == (tmp_path / "base").resolve()
     assert "SM_CHANNEL_OTHER" not in environ
-    assert json.loads(environ["SM_HPS"])["steps"] == 0
-    assert json.loads(environ["SM_USER_ARGS"]) == start["argv"]
-    assert json.loads(environ["SM_TRAINING_ENV"])["job_name"] == environ["TRAINING_JOB_NAME"] == "a-job"
-    assert json.loads(environ["SM_NUM_CPUS"]) == os.cpu_count()
-
-    config = {path.stem: json.loads(path.read_text()) for path in (root / "input" / "config").iterdir()}
-    assert config["hyperparameters"] == {"steps": "0", "act": "1e5", "checkpoint_dir": f"{root}/checkpoints"}
-    assert sorted(config["inputdataconfig"]) == ["model", "training"]
-    assert config["resourceconfig"]["hosts"] == json.loads(environ["SM_HOSTS"]) == [environ["SM_CURRENT_HOST"]]
+    assert environ["TRAINING_JOB_NAME"] == "a-job"
 
 
 def test_a_killed_job_says_so_and_resumes_from_its_checkpoint(backend: Backend, spec: Any) -> None:

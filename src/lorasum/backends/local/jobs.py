@@ -65,12 +65,12 @@ def start(scripts: Path, spec: TrainSpec) -> "subprocess.Popen[bytes] | None":
             f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
             f"set local.processes to {gpus} or less",
         )
-    command = [str(scripts / spec.program), *container.arguments(container.hyperparameters(root, spec))]
+    command = [str(scripts / spec.program), *container.arguments(root, spec)]
     try:
         container.lay_out(root, spec)
         _stopped(folder).unlink(missing_ok=True)
         write_file(_made_with(folder), folder_digest(scripts))
-        environ = container.environment(root, spec, scripts, os.environ) | _variables(spec)
+        environ = container.environment(root, spec, os.environ) | _variables(spec)
         return processes.spawn(processes.python(*command), scripts, folder / "log", environ)
     except OSError as error:
         raise BackendError(
