@@ -8,9 +8,9 @@ One parameter, with E experts and rank r, as PEFT adapts it (`target_parameters`
 
     W[e] + s B[e] A[e]      for each expert e
 
-In training PEFT adds the update to all of W in each forward pass, so a layer takes W once more. Most files hold a
-tensor for each expert, or two that the model puts together, such as gate and up projection: the update is divided as
-transformers divides W when it saves the model (base_tensors.stored_parts).
+Training computes it without that sum (experts_forward.py). Most files hold a tensor for each expert, or two that the
+model puts together, such as gate and up projection: the update is divided as transformers divides W when it saves the
+model (base_tensors.stored_parts).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ from torch.nn.utils import parametrize
 
 from engine.arguments import Arguments
 from engine.attention import NotCovered, attend_within_examples, restore_attention
+from engine.experts_forward import experts_forward
+from engine.experts_layers import engine_computes, experts_of_peft, stacks_of
 from engine.heads import head_is_plain
 from engine.linear import adapted_linear, dora_linear
 from engine.remade import Make, keep_parts_only, remade
@@ -87,7 +90,7 @@ def count_saved(
     except Exception as error:  # its code asks for values, such as an expert's tokens, or stumbles over having none
         kind = outline.config.model_type
         _log.info("%s does not run without values, so its memory is estimated by shapes: %s", kind, error)
-        summed = sum(experts.numel() for experts in target_experts(outline, targets).values()) * dtype.itemsize
+        summed = sum(experts.numel() for experts in experts_of_peft(outline, arguments, targets)) * dtype.itemsize
         parameters = add_fake_adapters(outline, arguments, targets)
         saved, largest = _saved_bytes_by_shape(outline, sum(lengths), dtype)
         saved += summed
@@ -182,20 +185,38 @@ class _FakeExpertLora(torch.nn.Module):
         return torch.baddbmm(weight, self.b.to(weight.dtype), self.a.to(weight.dtype))
 
 
+def _add_fake_to_experts(experts: Any, names: Sequence[str], arguments: Arguments) -> None:
+    """Adapters on the parameters `names` of one module of experts. They become its parameters."""
+    if not engine_computes(experts, arguments):
+        for name in names:
+            update = _FakeExpertLora(getattr(experts, name), arguments.lora_r)
+            parametrize.register_parametrization(experts, name, update, unsafe=True)
+        return
+    stacks = stacks_of(experts, {})
+    for name in names:
+        count, *sides = getattr(experts, name).shape
+        out, r = stacks[name].out_features, count * arguments.lora_r
+        a, b = (torch.nn.Parameter(torch.empty(shape)) for shape in ((r, sum(sides) - out), (out, r)))
+        experts.register_parameter(f"{name}_a", a)
+        experts.register_parameter(f"{name}_b", b)
+        stacks[name] = replace(stacks[name], a=a, b=b)
+    # All tokens go to one expert, which saves what any other way does.
+    experts.forward = partial(experts_forward, experts, stacks, lambda ids, count: [len(ids)] * count)
+
+
 def add_fake_adapters(model: Any, arguments: Arguments, targets: Sequence[str]) -> int:
     """Put a _FakeLora around each target layer, and its like on experts; return how many parameters they have."""
-    parameters = 0
-    for path, experts in target_experts(model, targets).items():
+    before = model.num_parameters()
+    names: dict[str, list[str]] = {}
+    for path in target_experts(model, targets):
         parent, _, own = path.rpartition(".")
-        update = _FakeExpertLora(experts, arguments.lora_r)
-        parametrize.register_parametrization(model.get_submodule(parent), own, update, unsafe=True)
-        parameters += update.a.numel() + update.b.numel()
+        names.setdefault(parent, []).append(own)
+    for parent, stacked in names.items():
+        _add_fake_to_experts(model.get_submodule(parent), stacked, arguments)
     for name, module in target_layers(model, targets).items():
         parent, _, own = name.rpartition(".")
-        layer = _FakeLora(module, arguments)
-        setattr(model.get_submodule(parent), own, layer)
-        parameters += sum(parameter.numel() for parameter in layer.parameters(recurse=False))
-    return parameters
+        setattr(model.get_submodule(parent), own, _FakeLora(module, arguments))
+    return int(model.num_parameters() - before)
 
 
 def replace_attention(model: Any, lengths: Sequence[int]) -> None:

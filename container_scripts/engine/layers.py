@@ -54,7 +54,7 @@ def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized",
     modules: list[Any] = list(model.modules())  # a LoraLayer comes before the base layer that it holds
     fused, count = set(), 0  # base layers that their adapter's forward already covers
     for module in modules:
-        if isinstance(module, ParamWrapper):  # stacked experts (experts.py): PEFT adds the update to their weights
+        if isinstance(module, ParamWrapper):  # stacked experts: experts_layers.py has them
             continue
         if isinstance(module, LoraLayer) and adapter == "fused":
             layer: Any = module.get_base_layer()

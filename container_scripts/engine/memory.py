@@ -8,7 +8,7 @@ Most is held at the end of the forward pass, inside the loss. `Memory` adds up w
     head          logits of one chunk of rows, a part of them in float32 (loss.py), and two tensors (labelled tokens, H)
     workspace     the largest dequantized weight, and twice the largest tensor that one layer needs for a moment; with
                   DoRA also the largest adapted weight and its sum with B A, float32; with adapters on stacked experts
-                  (experts.py) also the sum of the largest of them with B A, and its gradient
+                  that PEFT computes also the sum of the largest of them with B A, and its gradient
 
 (O, I, r as in linear.py; V = vocabulary, H = hidden size.) Activations differ most between architectures, so they are
 counted and not computed from a formula: the model is built of fake tensors (PyTorch's FakeTensorMode), which have
@@ -32,13 +32,14 @@ import torch
 from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.batches import Batch
+from engine.experts_layers import experts_of_peft
 from engine.failure import TrainingError
 from engine.fake_pass import count_saved, recompute_layers, skeleton
 from engine.loss import CHUNK_ROWS, FLOAT_SHARE
 from engine.model import quantized_layers
 from engine.routes import can_leave_out_logits
 from gpu import free_memory
-from lora_targets import target_experts, target_layers
+from lora_targets import target_layers
 
 __all__ = ["Memory", "Plan", "estimate", "free_bytes", "plan_memory", "recompute_layers", "skeleton"]
 
@@ -249,7 +250,7 @@ _estimated = lru_cache(64)(estimate)  # cards of several sizes are planned for: 
 def _sum_bytes(model: Any, arguments: Arguments, targets: Sequence[str], dtype: torch.dtype) -> int:
     """What the sums of weights and updates take for a moment: in DoRA's norms, and in PEFT's adapters of experts."""
     layers = max((layer.weight.numel() for layer in target_layers(model, targets).values()), default=0)
-    experts = max((stacked.numel() for stacked in target_experts(model, targets).values()), default=0)
+    experts = max((stacked.numel() for stacked in experts_of_peft(model, arguments, targets)), default=0)
     return 2 * experts * dtype.itemsize + (2 * layers * torch.float32.itemsize if arguments.lora_dora else 0)
 
 

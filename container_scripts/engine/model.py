@@ -8,6 +8,7 @@ import torch
 
 from base_look import download_base, download_description
 from engine.arguments import Arguments
+from engine.experts_layers import replace_experts_forwards
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
 from engine.remade import keep_parts_only
@@ -157,5 +158,7 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
     )
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     replace_linear_forwards(adapted, arguments.engine_linear, arguments.engine_adapter)
+    if arguments.engine_adapter == "fused":
+        replace_experts_forwards(adapted)
     keep_parts_only(adapted)
     return adapted

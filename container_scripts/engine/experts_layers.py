@@ -1,0 +1,172 @@
+"""Puts experts_forward.py into a model: where stacked experts have adapters, and where it is right.
+
+Whether it is right is tried out on the model itself: random tokens go through the first layer's experts, and through
+transformers' plain forward of the same weights in float32, one expert after another.
+
+    check                                                              float32    bf16, fp16
+    output, and gradients of the input and of the adapters             1e-4       5e-2
+
+(The length of the difference to the length.) Where it is not, PEFT's way stays, and a line in the log says why.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from engine.arguments import Arguments
+from engine.experts_forward import Stack, by_expert, ends_of, experts_forward, first_name
+from lora_targets import target_experts
+
+_APART, _APART_IN_HALF = 1e-4, 5e-2
+_TOKENS = 11  # of the check
+_log = logging.getLogger(__name__)
+
+
+def replace_experts_forwards(model: torch.nn.Module) -> int:
+    """Replace the forward of stacked experts that have adapters, where it is right; return of how many parameters.
+
+    Args:
+        model: a frozen model under PEFT, changed in place.
+    """
+    from peft.tuners.lora.layer import ParamWrapper
+
+    wrappers: dict[Any, list[Any]] = {}  # of each module of experts, the outermost first
+    for module in model.modules():
+        if isinstance(module, ParamWrapper):
+            wrappers.setdefault(module.get_base_layer(), []).append(module)
+    reasons: dict[type, str] = {}
+    count = 0
+    for experts, around in wrappers.items():
+        if not uses_the_interface(experts):
+            continue
+        stacks = stacks_of(experts, {wrapper.parameter_name: wrapper for wrapper in around})
+        kind = type(experts)
+        if kind not in reasons and (reason := reasons.setdefault(kind, difference(experts, stacks))):
+            _log.warning("the adapters of %s are computed by PEFT: the engine's result is %s", kind.__name__, reason)
+        if not reasons[kind]:
+            around[0].forward = partial(experts_forward, experts, stacks, ends_of)
+            count += len(around)
+    return count
+
+
+def uses_the_interface(module: Any) -> bool:
+    """Whether a module's forward is one that transformers' interface for experts can replace."""
+    wanted = ("has_gate", "has_bias", "has_post_expert_norm", "is_transposed", "num_experts", "_apply_gate")
+    if not all(hasattr(module, name) for name in wanted) or module._is_expert_parallel:
+        return False
+    return {name for name, own in module._parameters.items() if own.ndim == 3} == {first_name(module), "down_proj"}
+
+
+def engine_computes(experts: torch.nn.Module, arguments: Arguments) -> bool:
+    """Whether the adapters of a module of experts are the engine's to compute, if the result is right."""
+    return arguments.engine_adapter == "fused" and uses_the_interface(experts)
+
+
+def experts_of_peft(model: Any, arguments: Arguments, targets: Sequence[str]) -> list[torch.Tensor]:
+    """The stacked experts with an adapter that PEFT computes: it adds to all of their weights in each pass.
+
+    Args:
+        model: without adapters.
+        targets: names of what gets an adapter.
+    """
+    return [
+        experts
+        for path, experts in target_experts(model, targets).items()
+        if not engine_computes(model.get_submodule(path.rpartition(".")[0]), arguments)
+    ]
+
+
+def stacks_of(experts: Any, wrappers: Mapping[str, Any]) -> dict[str, Stack]:
+    """The Stack of each parameter of `experts`; `wrappers` are PEFT's, of those that have an adapter."""
+    stacks = {}
+    for name in (first_name(experts), "down_proj"):
+        out_features = getattr(experts, name).shape[2 if experts.is_transposed else 1]
+        bias = getattr(experts, f"{name}_bias") if experts.has_bias else None
+        stacks[name] = Stack(partial(_weight, experts, name), out_features, bias)
+        if wrapper := wrappers.get(name):
+            (own,) = wrapper.active_adapters
+            a, b, scale = wrapper.lora_A[own].weight, wrapper.lora_B[own].weight, wrapper.scaling[own]
+            stacks[name] = replace(stacks[name], a=a, b=b, scale=scale)
+    return stacks
+
+
+def _weight(experts: Any, name: str, e: int, dtype: torch.dtype) -> torch.Tensor:
+    weight: torch.Tensor = getattr(experts, name)[e].to(dtype)
+    return weight.T if experts.is_transposed else weight
+
+
+def difference(experts: Any, stacks: Mapping[str, Stack]) -> str:
+    """What is wrong with experts_forward for a module of experts, in words; empty if nothing is."""
+    device = next(experts.parameters()).device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+            torch.manual_seed(0)
+            apart, limit = _apart(experts, stacks)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever the model's code stumbles over: then this way is not for it
+        return f"{type(error).__name__}: {error}"
+    return "" if apart <= limit else f"{apart:.2%} off transformers'"
+
+
+def _apart(experts: Any, stacks: Mapping[str, Stack]) -> tuple[float, float]:
+    """The largest relative difference of output and gradients, and what is allowed."""
+    first = stacks[first_name(experts)]
+    weight = next(experts.parameters())
+    dtype, device, count = weight.dtype, weight.device, experts.num_experts
+    width = first.weight(0, dtype).shape[1]
+    hidden = torch.randn(_TOKENS, width, device=device).to(dtype)
+    index = torch.rand(_TOKENS, count, device=device).topk(min(2, count)).indices
+    weights = torch.rand(index.shape, device=device).to(dtype)
+    tried = {name: _with_random_b(stack) for name, stack in stacks.items()}
+    wanted = _results(_plain(experts, tried), tried, hidden.float(), index, weights.float())
+    found = _results(partial(experts_forward, experts, tried, ends_of), tried, hidden, index, weights)
+    apart = [(f.float() - w).norm() / w.norm().clamp_min(1e-30) for f, w in zip(found, wanted, strict=True)]
+    return max(each.item() for each in apart), _APART if dtype is torch.float32 else _APART_IN_HALF
+
+
+def _with_random_b(stack: Stack) -> Stack:
+    """With a B that is not zero, as it is before the first step, but changes the weight by about a tenth."""
+    if stack.a is None or stack.b is None:
+        return stack
+    size = 0.1 * stack.weight(0, torch.float32).norm() / (stack.scale * stack.a.detach()).norm()
+    return replace(stack, b=(torch.randn_like(stack.b) * size).requires_grad_())
+
+
+def _results(
+    forward: Any, stacks: Mapping[str, Stack], hidden: torch.Tensor, *routing: torch.Tensor
+) -> list[torch.Tensor]:
+    """The output, and the gradients of the input and of the adapters."""
+    inputs = [hidden.detach().requires_grad_()]
+    inputs += [part for stack in stacks.values() for part in (stack.a, stack.b) if part is not None]
+    out = forward(inputs[0], *routing)
+    return [out.detach(), *torch.autograd.grad(out.float().square().sum(), inputs)]
+
+
+def _plain(experts: Any, stacks: Mapping[str, Stack]) -> Any:
+    """transformers' own forward, of one expert after another, with float32 sums of weights and adapters."""
+    plain = copy(experts)
+    own = {name: value.float() for name, value in experts._parameters.items() if name not in stacks}
+    vars(plain)["_parameters"] = own
+    for name, stack in stacks.items():
+        vars(plain)[name] = _Sums(stack, experts.num_experts, experts.is_transposed)
+    return partial(type(experts).forward.__wrapped__, plain)
+
+
+class _Sums:
+    """Stands for a parameter of stacked experts: of one expert at a time, W + s B A in float32."""
+
+    def __init__(self, stack: Stack, count: int, transposed: bool) -> None:
+        self.stack, self.transposed = stack, transposed
+        self.a, self.b = by_expert(stack.a, stack.b, count, torch.float32, stack.scale)
+
+    def __getitem__(self, e: Any) -> torch.Tensor:
+        weight = self.stack.weight(int(e), torch.float32)
+        if self.a is not None:
+            weight = weight + self.b[int(e)] @ self.a[int(e)]
+        return weight.T if self.transposed else weight
