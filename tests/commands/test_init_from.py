@@ -94,3 +94,18 @@ def test_what_is_no_config_of_theirs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LorasumError, match="is there already"):
         init_from(tmp_path / "x.yaml", tmp_path / "run.yaml")
     assert (tmp_path / "run.yaml").read_text() == "mine"
+
+
+def test_the_schema_that_the_config_names_stands_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "axolotl.yml").write_text(AXOLOTL)
+    init_from(tmp_path / "axolotl.yml", tmp_path / "mine" / "run.yaml")
+    head, *_ = (tmp_path / "mine" / "run.yaml").read_text().splitlines()
+    assert (tmp_path / "mine" / head.partition("$schema=")[2]).is_file()
+
+
+def test_a_name_that_no_run_can_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "axolotl.yml").write_text(AXOLOTL)
+    with pytest.raises(LorasumError, match="'My Run' cannot be the name of a run") as refused:
+        init_from(tmp_path / "axolotl.yml", tmp_path / "run.yaml", name="My Run")
+    assert refused.value.hint.endswith("32 at most: my-run")
+    assert not (tmp_path / "run.yaml").exists()

