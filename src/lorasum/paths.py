@@ -19,6 +19,12 @@ def run_dir(run: str) -> Path:
     return home() / "runs" / run
 
 
+def runs() -> list[str]:
+    """The names of all runs that have a folder, sorted."""
+    root = home() / "runs"
+    return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
 def model_cache() -> Path:
     """The folder of base models converted to safetensors."""
     return home() / "models"

@@ -311,15 +311,6 @@ def test_prompts_are_those_of_the_training_whatever_the_config_says_now(
     assert request["parameters"] == {"max_new_tokens": 7, "temperature": 0}
 
 
-def test_dialogues_go_in_batches_and_come_back_in_order(
-    deployed: Config, backend: InMemoryBackend, ledger: Ledger
-) -> None:
-    summarizer = context(deployed, backend, ledger).summarizer()
-    found = list(summarizer.summarize_all([f"Ana: {i}" for i in range(5)]))
-    assert [one for part in found for one in part] == [f"Sum up: Ana: {i} =>" for i in range(5)]
-    assert [len(request["inputs"]) for request in backend.requests] == [2, 2, 1]
-
-
 def test_a_sample_has_its_reference(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     sample = predict_sample(context(deployed, backend, ledger))
     assert sample.reference == f"{sample.dialogue.lower()} =>"

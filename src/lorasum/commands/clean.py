@@ -50,7 +50,7 @@ def plan_clean(
     """
     if not runs and age is None and not models:
         raise LorasumError("name what to clean", "a run, --older-than 30d or --models; `lorasum runs` lists the runs")
-    root, there = paths.home() / "runs", _runs_here()
+    there = paths.runs()
     live = [name for name in there if _is_live(name, ledger, backend)]
     for name in runs:
         if name not in there:
@@ -60,12 +60,10 @@ def plan_clean(
                 f"run {name!r} has something running, or its adapter is served",
                 "`lorasum status` shows what; `lorasum teardown` with the config ends it",
             )
-    old = [
-        name
-        for name in there
-        if age is not None and name not in live and _last_change(name, ledger) < _ago(ledger, age)
-    ]
-    found = [Removable(root / name, disk_usage(root / name)[0], name) for name in sorted({*runs, *old})]
+    ended = [name for name in there if name not in live]
+    old = [name for name in ended if age is not None and _last_change(name, ledger) < ledger.now() - age]
+    folders = {name: paths.run_dir(name) for name in sorted({*runs, *old})}
+    found = [Removable(folder, disk_usage(folder)[0], name) for name, folder in folders.items()]
     if models and live:
         raise LorasumError(f"models are kept while run {live[0]!r} has something running", "leave out --models for now")
     if models and (cache := paths.model_cache()).is_dir():
@@ -106,14 +104,8 @@ def _clean_run(one: Removable, ledger: Ledger, backend: Backend, report: Reporte
     _delete(one.folder)
 
 
-def _runs_here() -> list[str]:
-    """The names of the runs with files on this disk."""
-    root = paths.home() / "runs"
-    return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-
-
 def _clean_model(one: Removable, ledger: Ledger, backend: Backend) -> None:
-    if any(_is_live(name, ledger, backend) for name in _runs_here()):  # by now: somebody was asked in between
+    if any(_is_live(name, ledger, backend) for name in paths.runs()):  # by now: somebody was asked in between
         raise RunBusyError(f"model {one.folder.name} may be in use, since something runs")
     _delete(one.folder)
 
@@ -130,10 +122,6 @@ def _last_change(name: str, ledger: Ledger) -> datetime:
     recorded = [datetime.fromisoformat(row.updated_at) for row in ledger.resources(name)]
     zone = ledger.now().tzinfo
     return max(recorded, default=datetime.fromtimestamp(disk_usage(paths.run_dir(name))[1], zone))
-
-
-def _ago(ledger: Ledger, age: timedelta) -> datetime:
-    return ledger.now() - age
 
 
 def _delete(path: Path) -> None:

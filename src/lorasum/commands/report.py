@@ -11,7 +11,7 @@ from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError, LorasumError
 from lorasum.files import FILE_MODE, OWN_CHOICE, write_file, writing
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.costs import cost
+from lorasum.lifecycle.costs import cost, total
 from lorasum.pages.facts import RunFacts
 from lorasum.pages.run_page import run_page
 from lorasum.resources import Endpoint, TrainingJob
@@ -79,7 +79,6 @@ def _facts(run: RunContext, row: TrainingJob, name: str) -> RunFacts:
             run.reporter.warn(f"{error.message}: the page has no curves ({error.hint})")
     evaluation = kept.newest(paths.run_dir(row.run) / "evaluations", row.artifact)
     now = run.ledger.now()
-    endpoints = [cost(one, now) for one in run.ledger.rows(Endpoint, row.run)]
     return RunFacts(
         name=name,
         job=row,
@@ -89,7 +88,7 @@ def _facts(run: RunContext, row: TrainingJob, name: str) -> RunFacts:
         evaluation=evaluation[0] if evaluation else None,
         scored=evaluation[1] if evaluation else (),
         usd=cost(row, now),
-        endpoint_usd=None if None in endpoints else sum(one for one in endpoints if one is not None),
+        endpoint_usd=total(cost(one, now) for one in run.ledger.rows(Endpoint, row.run)),
     )
 
 

@@ -1,6 +1,5 @@
 """runs: every run of this machine, with what it takes of the disk, when it was last changed, its cost and its score."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -8,7 +7,7 @@ from statistics import fmean
 from lorasum import paths
 from lorasum.files import disk_usage, read_rows
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.costs import cost
+from lorasum.lifecycle.costs import cost, total
 from lorasum.resources import Resource
 from lorasum.results import RunsResult, RunSummary
 
@@ -19,9 +18,7 @@ def runs(ledger: Ledger) -> RunsResult:
     Raises:
         LorasumError: the ledger cannot be read.
     """
-    root = paths.home() / "runs"
-    folders = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    by_run: dict[str, list[Resource]] = {name: [] for name in folders}
+    by_run: dict[str, list[Resource]] = {name: [] for name in paths.runs()}
     for row in ledger.resources():
         by_run.setdefault(row.run, []).append(row)
     now = ledger.now()
@@ -43,15 +40,9 @@ def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
         bytes=size,
         changed_at=recorded or datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds"),
         live=any(row.is_open for row in rows),
-        usd=_sum(cost(row, now) for row in rows),
+        usd=total(cost(row, now) for row in rows),
         rouge_l=_score(folder / "evaluations"),
     )
-
-
-def _sum(costs: Iterable[float | None]) -> float | None:
-    """All costs together; None where one of them is unknown."""
-    known = list(costs)
-    return None if None in known else sum(one for one in known if one is not None)
 
 
 def _score(folder: Path) -> float | None:

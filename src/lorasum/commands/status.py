@@ -50,8 +50,9 @@ def status(
         for source in sources:
             done += _rebuilt(source, readable, run)
         runs = [run, *trial_runs(readable, run)] if run else [None]
-        shown = [row for one in runs for row in _status(backends, readable, one, everything).resources]
-        return StatusResult(tuple(shown), rebuilt=tuple(done))
+        shown = [row for one in runs for row in _status(backends, readable, one)]
+        told = [row for row in shown if everything or row.state != "gone" or row.usd != 0]
+        return StatusResult(tuple(told), rebuilt=tuple(done))
 
 
 def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:
@@ -62,7 +63,7 @@ def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:
     return done
 
 
-def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None, everything: bool) -> StatusResult:
+def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None) -> list[ResourceStatus]:
     forgotten = [name for name in runs_here() if run in (None, name) and not ledger.resources(name)]
     if forgotten:
         ledger.warn(
@@ -86,8 +87,7 @@ def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None, ev
         knows = was_asked or not row.is_open
         return ResourceStatus.of(row, cost(row, now), alarm(row, now, was_asked), progress, knows)
 
-    rows = [shown(row) for row in ledger.resources(run)]
-    return StatusResult(tuple(row for row in rows if everything or row.state != "gone" or row.usd != 0))
+    return [shown(row) for row in ledger.resources(run)]
 
 
 def _progress(row: Resource, backend: Backend | None) -> str:

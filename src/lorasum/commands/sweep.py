@@ -19,7 +19,7 @@ from lorasum.contract import DoneEvent, EvalEvent, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.files import make_folder, open_file, read_rows, write_file, writing
 from lorasum.lifecycle import jobs
-from lorasum.lifecycle.costs import cost, price_note
+from lorasum.lifecycle.costs import cost, price_note, total
 from lorasum.lifecycle.planning import planned_job
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
 from lorasum.pages.sweep_page import sweep_page
@@ -162,8 +162,7 @@ class _Sweep:
             for one in best_first
         )
         done = [row for row in rows if row.state == "done" and row.value is not None]
-        costs = [row.usd for row in rows]
-        usd = None if None in costs else sum(one for one in costs if one is not None)
+        usd = total(row.usd for row in rows)
         best = done[0].run if done else ""
         result = SweepResult(self._run.name, self._run.config.training.evaluate, rows, best, "", usd, seconds)
         if not with_page:
@@ -267,8 +266,7 @@ class _Sweep:
 
     def _usd(self, one: _Running) -> float | None:
         now = self._run.ledger.now()
-        costs = [cost(row, now) for row in self._run.ledger.rows(TrainingJob, one.trial.run)]
-        return None if None in costs else sum(value for value in costs if value is not None)
+        return total(cost(row, now) for row in self._run.ledger.rows(TrainingJob, one.trial.run))
 
     def _open_jobs(self) -> list[tuple[_Running, str]]:
         """The jobs that run by the ledger, which knows one before its trial counts as running."""

@@ -20,9 +20,7 @@ def plan_all(ledger: Ledger, backend: Backend) -> list[str]:
 
 def _runs_here(ledger: Ledger, backend: Backend) -> list[str]:
     """The runs of which something runs on this machine, on record or not."""
-    root = paths.home() / "runs"
-    folders = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
-    return sorted(run for run in folders | {row.run for row in ledger.resources()} if backend.live(run))
+    return sorted(run for run in {*paths.runs(), *(row.run for row in ledger.resources())} if backend.live(run))
 
 
 def teardown_all(ledger: Ledger, backend: Backend, teardown: Callable[[str], TeardownResult]) -> TeardownAllResult:

@@ -1,6 +1,5 @@
 """What has changed since a dataset was prepared: the settings and the data that decide about it."""
 
-import re
 from collections.abc import Mapping
 
 from lorasum.config.schema import Config
@@ -9,10 +8,10 @@ from lorasum.data.records import Manifest
 from lorasum.data.settings import Settings, chosen, identity_digest
 from lorasum.data.sources import open_sources
 from lorasum.errors import LorasumError, ModelError
+from lorasum.hub import is_commit
 from lorasum.model_source import ModelRef, tokenizer_identity
 from lorasum.reporting import Reporter
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _KEYS = ("columns", "too_long", "max_bad_rows", "duplicates", "messages")  # keys of the config's section `data`
 
 
@@ -56,8 +55,8 @@ def _redaction(then: tuple[str, int] | None, now: tuple[str, int] | None, report
 def _sources(then: Settings, config: Config, report: Reporter) -> list[str]:
     """What has changed about the rows: the settings that choose them, or else the content of the files."""
     before, data = then.sources, config.data
-    pinned = data.revision if data.revision and _COMMIT.fullmatch(data.revision) else None
-    commit = next((part for text in before.values() for part in text.split() if _COMMIT.fullmatch(part)), None)
+    pinned = data.revision if is_commit(data.revision) else None
+    commit = next((part for text in before.values() for part in text.split() if is_commit(part)), None)
     login = S3Login(config.sagemaker.profile, config.sagemaker.region)
     try:
         sources = open_sources(data, commit=pinned or commit, login=login)
@@ -74,7 +73,7 @@ def _sources(then: Settings, config: Config, report: Reporter) -> list[str]:
 
 def _same_tokenizer(then: Settings, model: ModelRef) -> bool:
     """Whether the tokenizer is the same, as far as that can be told without the hub."""
-    if model.path is None and not (model.revision and _COMMIT.fullmatch(model.revision)):
+    if model.path is None and not is_commit(model.revision):
         return True
     try:
         return tokenizer_identity(model)[0] == then.tokenizer

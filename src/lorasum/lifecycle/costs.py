@@ -1,5 +1,6 @@
 """What a recorded resource costs and has cost."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
@@ -23,6 +24,12 @@ def cost(row: Resource, now: datetime) -> float | None:
         return None
     hours = (now - datetime.fromisoformat(row.created_at)).total_seconds() / 3600
     return row.usd_before + max(hours, 0.0) * row.usd_per_hour
+
+
+def total(costs: Iterable[float | None]) -> float | None:
+    """All costs together; None if one of them is unknown."""
+    every = list(costs)
+    return None if None in every else sum(one for one in every if one is not None)
 
 
 def known_price(backend: Backend, kind: Literal["training_job", "endpoint"]) -> float | None:

@@ -161,7 +161,7 @@ def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
         artifact=spec.artifact,
         origin=origin,
         usd_per_hour=held.backend.usd_per_hour("endpoint"),
-        usd_before=_spent(held, spec.name),
+        usd_before=_spent(held, held.ledger.find(Endpoint, held.name, spec.name)),
         adapters=spec.adapters,
     )
 
@@ -178,7 +178,7 @@ def _undo(held: HeldRun, earlier: EndpointState, before: Endpoint | None, row: E
         same = before is not None and before.artifact == now.artifact
         serving = before if before and same else replace(row, artifact=now.artifact, settings="", adapters=())
         serving = replace(serving, expires_at=row.expires_at, ends_itself=row.ends_itself)  # as was arranged just now
-        again = held.ledger.intend(replace(serving, usd_before=_spent_until_now(held, before)))
+        again = held.ledger.intend(replace(serving, usd_before=_spent(held, before)))
         held.ledger.save(replace(again, state="live", location=now.location))
         held.reporter.warn(f"endpoint {row.name} goes on, and is billed, with {now.artifact}")
         return
@@ -204,10 +204,6 @@ def _goes_on(held: HeldRun, served: EndpointRef, before: Endpoint | None, row: E
     return state.ref if as_before and not (before and before.state == "intended") else None
 
 
-def _spent(held: HeldRun, name: str) -> float | None:
-    """What endpoints of this name have cost up to now; None if that is unknown."""
-    return _spent_until_now(held, held.ledger.find(Endpoint, held.name, name))
-
-
-def _spent_until_now(held: HeldRun, row: Endpoint | None) -> float | None:
+def _spent(held: HeldRun, row: Endpoint | None) -> float | None:
+    """What a recorded endpoint, and those before it of its name, have cost up to now; None if that is unknown."""
     return cost(row, held.ledger.now()) if row else 0.0

@@ -80,10 +80,10 @@ def arrange(held: HeldRun, name: str, end: datetime | None) -> bool:
     return end is not None
 
 
-def extend(held: HeldRun, row: Endpoint, end: datetime | None) -> Endpoint:
+def extend(held: HeldRun, row: Endpoint, end: datetime | None) -> None:
     """Move the end of an endpoint that serves, and record it."""
     ends_itself = arrange(held, row.name, end)
-    return held.ledger.note(replace(row, expires_at=end, ends_itself=ends_itself))
+    held.ledger.note(replace(row, expires_at=end, ends_itself=ends_itself))
 
 
 def ended_itself(row: Endpoint, now: datetime) -> bool:

@@ -155,7 +155,5 @@ def _record(held: HeldRun, job: JobRef) -> ArtifactRecord | None:
 
 def runs_here() -> list[str]:
     """Names of the runs that have a dataset, a job or an endpoint on this machine."""
-    folders = {
-        path.parent for part in ("data", "jobs", "endpoints") for path in (paths.home() / "runs").glob(f"*/{part}")
-    }
-    return sorted(folder.name for folder in folders)
+    made = ("data", "jobs", "endpoints")
+    return [name for name in paths.runs() if any((paths.run_dir(name) / part).exists() for part in made)]

@@ -72,11 +72,6 @@ class Summarizer:
             "parameters": asked | ({"adapter": self.adapter.run} if self.adapter else {}),
         }
 
-    def summarize_all(self, dialogues: Sequence[str]) -> Iterator[list[str]]:
-        """Summaries of any number of dialogues, in order, `predict.batch_size` a request."""
-        for part in batches(dialogues, self.settings.batch_size):
-            yield self.summarize(part)
-
     def held_out(self) -> list[Example]:
         """The test examples of the dataset that the served artifact was trained on, in source order.
 

@@ -52,19 +52,13 @@ class RunFacts:
 
     def curve(self, figure: Callable[[StepEvent], float | None]) -> list[Point]:
         """A figure by step. Of steps that were done again after a stop, the last time counts."""
-        steps = {event.step: event for event in self.events if isinstance(event, StepEvent)}
-        values = [(float(number), figure(steps[number])) for number in sorted(steps)]
-        return [(step, value) for step, value in values if value is not None]
+        values = {event.step: figure(event) for event in self.events if isinstance(event, StepEvent)}
+        return [(float(step), value) for step, value in sorted(values.items()) if value is not None]
 
-    def test_scores(self) -> list[Point]:
-        """The score of generated summaries by step; none where the job did not generate any."""
-        scores = {event.step: event.score for event in self.events if isinstance(event, EvalEvent)}
-        return [(float(step), value) for step, value in sorted(scores.items()) if value is not None]
-
-    def test_losses(self) -> list[Point]:
-        """The loss on the test split by step."""
-        losses = {event.step: event.eval_loss for event in self.events if isinstance(event, EvalEvent)}
-        return [(float(step), value) for step, value in sorted(losses.items()) if value is not None]
+    def test_curve(self, figure: Callable[[EvalEvent], float | None]) -> list[Point]:
+        """The same of evaluations on the test split."""
+        values = {event.step: figure(event) for event in self.events if isinstance(event, EvalEvent)}
+        return [(float(step), value) for step, value in sorted(values.items()) if value is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ def _curves(runs: Sequence[RunFacts]) -> list[Figure]:
         losses += [
             Series(f"each step{of}", raw, place, "faint"),
             Series(f"training{of}", smoothed(raw), place),
-            Series(f"test split{of}", run.test_losses(), place, "dots"),
+            Series(f"test split{of}", run.test_curve(lambda event: event.eval_loss), place, "dots"),
         ]
         legend += [(f"training, smoothed{of}", place, "line"), (f"test split{of}", place, "dots")]
     label = "Loss by step. " + "; ".join(
@@ -237,7 +237,9 @@ def _curves(runs: Sequence[RunFacts]) -> list[Figure]:
         said = [f"{one.name}: {one.points[-1][1]:.3g} at the end" for one in series if one.points]
         chart = line_chart(f"{title} by step. {'; '.join(said)}", "step", series, from_zero=True)
         found.append(Figure(title, chart, names))
-    scored = [Series(run.name, run.test_scores(), place, "dots") for place, run in enumerate(runs)]
+    scored = [
+        Series(run.name, run.test_curve(lambda event: event.score), place, "dots") for place, run in enumerate(runs)
+    ]
     by = next((run.done.scored_by for run in runs if run.done and run.done.scored_by), "score")
     last = "; ".join(f"{one.name}: {one.points[-1][1]:.1f} at the end" for one in scored if one.points)
     chart = line_chart(f"{by} of generated summaries by step. {last}", "step", scored)
