@@ -80,6 +80,16 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
         raise BackendError(f"cannot {doing}: {first_line(error)}", hint) from error
 
 
+@contextmanager
+def unless_missing() -> Iterator[None]:
+    """Leave the block quietly if AWS says, to an `aws_errors` in it, that something does not exist."""
+    try:
+        yield
+    except BackendError as error:
+        if not is_missing(error.__cause__):
+            raise
+
+
 def _client_hint(error: Any, action: str) -> str:
     code, text = error_code(error), str(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

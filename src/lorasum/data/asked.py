@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.exports import dialogue_in
 from lorasum.data.chats.messages import MessageError
+from lorasum.data.chats.written import is_unicode
 from lorasum.data.files.json_rows import read_json
 from lorasum.data.files.opening import Say
 from lorasum.data.files.readers import file_type, read_rows
@@ -63,10 +64,8 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
         raise DataError(f"{place}: {columns.summaries[0]!r} is not text", "leave it out where there is no reference")
     own = row.get("id")
     own = own if isinstance(own, str | int) and not isinstance(own, bool) else None
-    try:
-        f"{dialogue}{reference}{own}".encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{place}: half a character ({error.reason})", "repair the row's \\u escapes") from error
+    if not is_unicode(f"{dialogue}{reference}{own}"):
+        raise DataError(f"{place}: half a character (surrogates not allowed)", "repair the row's \\u escapes")
     return Asked(_number(place), dialogue, reference, own)
 
 

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from lorasum.batched import batched
 from lorasum.config.data import DataConfig
 from lorasum.data.duplicates import MOST_TEST_EXAMPLES, NearDuplicates, Seen, key
 from lorasum.data.files.splits import Split
 from lorasum.data.personal.finding import count_personal, redact, unexplained_numbers
 from lorasum.data.records import Example
-from lorasum.data.tokenize_pack import Tokens, batches, text_batches
+from lorasum.data.tokenize_pack import Tokens, text_batches
 from lorasum.data.validate import Rejected, Tally
 from lorasum.prompt import Prompt
 
@@ -95,7 +96,7 @@ def compared(
     import numpy as np
 
     findings.longest, findings.shortest = (0, ""), (2**31, "")
-    for batch in batches(kept, _BATCH):
+    for batch in batched(kept, _BATCH):
         dialogues = [key(example.dialogue) for _, example, _ in batch]
         tokens = [tokens for _, _, tokens in batch]
         if split == "test":

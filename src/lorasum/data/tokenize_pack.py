@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
+from lorasum.batched import batched
 from lorasum.config.data import DataConfig
 from lorasum.contract import PLACEHOLDER
 from lorasum.data.records import Example
@@ -31,8 +31,6 @@ PACK_ROWS = 4096
 
 _USUAL_CONTEXT = 32_768  # tokens; a longer dialogue is usually a mistake in the data
 _BATCH_CHARACTERS = 2_000_000  # so that a batch of very long rows does not fill the memory
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +186,7 @@ def _no_threads_of_its_own() -> Iterator[None]:
 
 def packs(examples: Iterable[Tokens], max_length: int, window: int = PACK_ROWS) -> Iterator[list[Tokens]]:
     """Pack each `window` of examples; each pack's are in source order."""
-    for batch in batches(examples, window):
+    for batch in batched(examples, window):
         for pack in best_fit([len(tokens.ids) for tokens in batch], max_length):
             yield [batch[index] for index in pack]
 
@@ -219,13 +217,6 @@ def _ids(tokenizer: Any, texts: Sequence[str], special_tokens: bool) -> list[lis
         backend.no_truncation()
         backend.no_padding()
     return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=special_tokens)]
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Items in lists of `size`, the last one shorter."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def text_batches(examples: Iterable[tuple[str, Example]], rows: int) -> Iterator[list[tuple[str, Example]]]:

@@ -11,6 +11,7 @@ from typing import IO, Any
 from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.exports import dialogue_in
 from lorasum.data.chats.messages import MessageError
+from lorasum.data.chats.written import is_unicode
 from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.errors import DataError
@@ -158,11 +159,11 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
             return Rejected(f"{role} is not text", type(given).__name__)
         if not value.strip():
             return Rejected(f"empty {role}")
-        if not value.isascii() and not _is_unicode(value):
+        if not value.isascii() and not is_unicode(value):
             return Rejected(f"{role} is not valid Unicode")
         texts.append(value.strip())
     dialogue, summary = texts
-    return Example(dialogue, summary, tuple(one.strip() for one in fields.other_references if _is_unicode(one)))
+    return Example(dialogue, summary, tuple(one.strip() for one in fields.other_references if is_unicode(one)))
 
 
 @dataclass(slots=True)
@@ -258,15 +259,6 @@ def _hint(file: _File, data: DataConfig, tally: Tally) -> str:
         return f"{_WHOLE_FILE[reason]}{listed}"
     now = f"data.max_bad_rows (now {data.max_bad_rows})"
     return f"fix the row, or raise {now} to leave such rows out{listed}"
-
-
-def _is_unicode(text: str) -> bool:
-    """False for text with a lone surrogate, which no tokenizer takes."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _some(names: list[str], limit: int = 12) -> str:

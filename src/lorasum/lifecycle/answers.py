@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
+from lorasum.batched import batched
 from lorasum.errors import LorasumError, RefusedError
 from lorasum.files import FILE_MODE, open_file, read_rows
-from lorasum.lifecycle.serving import Summarizer, batches
+from lorasum.lifecycle.serving import Summarizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) 
     with ThreadPoolExecutor(concurrency) as pool:
         waiting = {
             pool.submit(_answers, summarizer, dialogues, places)
-            for places in batches(by_length, summarizer.settings.batch_size)
+            for places in batched(by_length, summarizer.settings.batch_size)
         }
         try:
             while waiting:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.completions import Trimmed
@@ -16,8 +16,6 @@ from lorasum.data.store import read_test_examples
 from lorasum.errors import BackendError, DataError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.resources import Adapter, Endpoint, Origin
-
-_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +151,3 @@ def without_space_around(pieces: Iterable[str]) -> Iterator[str]:
     """The pieces of a text, without the white space before and after the text."""
     trimmed = Trimmed()
     return filter(None, map(trimmed.more, pieces))
-
-
-def batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:
-    """`rows` in parts of at most `size`, in order."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import regex
 
+from lorasum.batched import batched
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import first_line
 from lorasum.hub import asking_hub, hub_error
@@ -56,7 +57,7 @@ class Consistency:
             for window in self._windows(dialogue, self._room - self._length(claim))
         ]
         best = [0.0] * len(claims)
-        for some in (pairs[start : start + _BATCH] for start in range(0, len(pairs), _BATCH)):
+        for some in batched(pairs, _BATCH):
             found = self._probabilities([pair[1:] for pair in some])
             for (number, *_), probability in zip(some, found, strict=True):
                 best[number] = max(best[number], probability)

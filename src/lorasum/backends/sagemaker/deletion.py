@@ -4,13 +4,14 @@ Deleting its objects is not enough. A bucket with versioning keeps deleted objec
 upload leaves parts that are billed but not listed as objects.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lorasum.aws import POLICIES, aws_errors, is_denied, is_missing
+from lorasum.aws import POLICIES, aws_errors, is_denied, unless_missing
 from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.session import Session
+from lorasum.batched import batched
 from lorasum.errors import BackendError
 from lorasum.reporting import Reporter
 
@@ -41,7 +42,7 @@ def empty(session: Session, uri: str, report: Reporter) -> int:
     except BackendError as error:
         _tell(report, error, f"older versions below {uri} may be left, if the bucket has versioning")
         found = [{"Key": key} for key, _ in storage.objects(session, uri)]
-    for some in _parts(found):
+    for some in batched(found, _AT_ONCE):
         _delete(session, bucket, uri, some)
     return len(found)
 
@@ -79,18 +80,14 @@ def _abort_uploads(session: Session, bucket: str, prefix: str, before: datetime 
 
 def _pages(session: Session, operation: str, action: str, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     """The pages of a list of the bucket; none if there is no such bucket."""
-    try:
-        with aws_errors(f"list s3://{bucket}/{prefix}", action):
-            yield from session.client("s3").get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix)
-    except BackendError as error:
-        if not is_missing(error.__cause__):
-            raise
+    with unless_missing(), aws_errors(f"list s3://{bucket}/{prefix}", action):
+        yield from session.client("s3").get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix)
 
 
-def _delete(session: Session, bucket: str, uri: str, some: Sequence[dict[str, str]]) -> None:
+def _delete(session: Session, bucket: str, uri: str, some: list[dict[str, str]]) -> None:
     action = "s3:DeleteObjectVersion" if "VersionId" in some[0] else "s3:DeleteObject"
     with aws_errors(f"delete {uri}", action):
-        answer = session.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": list(some), "Quiet": True})
+        answer = session.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": some, "Quiet": True})
     if errors := answer.get("Errors"):
         raise BackendError(
             f"cannot delete {errors[0]['Key']}: {errors[0].get('Message')} ({len(errors)} of {len(some)} objects)",
@@ -102,8 +99,3 @@ def _tell(report: Reporter, error: BackendError, what: str) -> None:
     if not is_denied(error.__cause__):
         raise error
     report.warn(f"{what}: {error.hint}")
-
-
-def _parts(found: Sequence[dict[str, str]]) -> Iterator[Sequence[dict[str, str]]]:
-    for start in range(0, len(found), _AT_ONCE):
-        yield found[start : start + _AT_ONCE]

@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from lorasum.aws import aws_errors, is_missing
+from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import read_event
-from lorasum.errors import BackendError
 
 _LOG_TAIL = 12  # lines
 _LONGEST = 300  # characters of a line that is shown
@@ -66,17 +65,13 @@ class Log:
     def _streams(self) -> list[str]:
         """Names of the streams, the oldest first."""
         prefix = {"logStreamNamePrefix": self._prefix} if self._prefix else {}
-        try:
-            with aws_errors("find the container's log", "logs:DescribeLogStreams"):
-                pages = self._session.client("logs").get_paginator("describe_log_streams")
-                streams = [
-                    stream
-                    for page in pages.paginate(logGroupName=self._group, **prefix)
-                    for stream in page["logStreams"]
-                    if stream.get("creationTime", self._since) >= self._since
-                ]
-        except BackendError as error:
-            if is_missing(error.__cause__):
-                return []
-            raise
-        return [name for _, name in sorted((one.get("creationTime", 0), one["logStreamName"]) for one in streams)]
+        with unless_missing(), aws_errors("find the container's log", "logs:DescribeLogStreams"):
+            pages = self._session.client("logs").get_paginator("describe_log_streams")
+            streams = [
+                stream
+                for page in pages.paginate(logGroupName=self._group, **prefix)
+                for stream in page["logStreams"]
+                if stream.get("creationTime", self._since) >= self._since
+            ]
+            return [name for _, name in sorted((one.get("creationTime", 0), one["logStreamName"]) for one in streams)]
+        return []

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Literal
 
-from lorasum.aws import aws_errors, is_missing
+from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
 
@@ -48,13 +48,9 @@ def load(module: str) -> Any:
 
 def get(session: Session, kind: Kind, name: str) -> Any | None:
     """A resource as SageMaker shows it; None if there is none."""
-    try:
-        with _errors(f"look at {_WORDS[kind]} {name}", f"sagemaker:Describe{kind}"):
-            return _class(session, kind).get(name, **_where(session))
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return None
-        raise
+    with unless_missing(), _errors(f"look at {_WORDS[kind]} {name}", f"sagemaker:Describe{kind}"):
+        return _class(session, kind).get(name, **_where(session))
+    return None
 
 
 def create(session: Session, kind: Kind, request: dict[str, Any]) -> Any | None:
@@ -105,12 +101,8 @@ def stop(job: Any) -> None:
 def delete(resource: Any) -> None:
     """Delete a resource that `get` found. That somebody else has deleted it meanwhile is no error."""
     kind = type(resource).__name__
-    try:
-        with _errors(f"delete {_WORDS[kind]} {resource.get_name()}", f"sagemaker:Delete{kind}"):
-            resource.delete()
-    except BackendError as error:
-        if not is_missing(error.__cause__):
-            raise
+    with unless_missing(), _errors(f"delete {_WORDS[kind]} {resource.get_name()}", f"sagemaker:Delete{kind}"):
+        resource.delete()
 
 
 def _class(session: Session, kind: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorasum.aws import aws_errors, is_missing
+from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
 from lorasum.files import file_digest, new_file
@@ -74,27 +74,19 @@ def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter
 def exists(session: Session, uri: str) -> bool:
     """Whether there is an object of exactly this name."""
     bucket, key = split_uri(uri)
-    try:
-        with aws_errors(f"look at {uri}", "s3:GetObject"):
-            session.client("s3").head_object(Bucket=bucket, Key=key)
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return False
-        raise
-    return True
+    with unless_missing(), aws_errors(f"look at {uri}", "s3:GetObject"):
+        session.client("s3").head_object(Bucket=bucket, Key=key)
+        return True
+    return False
 
 
 def read(session: Session, uri: str) -> bytes | None:
     """The bytes of a small object; None if there is none."""
     bucket, key = split_uri(uri)
-    try:
-        with aws_errors(f"read {uri}", "s3:GetObject"):
-            content: bytes = session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return None
-        raise
-    return content
+    with unless_missing(), aws_errors(f"read {uri}", "s3:GetObject"):
+        content: bytes = session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        return content
+    return None
 
 
 def download(session: Session, uri: str, folder: Path, below: str, report: Reporter) -> None:
@@ -132,13 +124,9 @@ def objects(session: Session, uri: str) -> list[tuple[str, int]]:
     """Key and size in bytes of each object below a folder; empty if there is no such bucket."""
     bucket, prefix = split_uri(uri)
     pages = session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    try:
-        with aws_errors(f"list {uri}", "s3:ListBucket"):
-            return [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return []
-        raise
+    with unless_missing(), aws_errors(f"list {uri}", "s3:ListBucket"):
+        return [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+    return []
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -162,14 +150,10 @@ class _Sent:
 
 def _is_same(s3: Any, bucket: str, key: str, file: StoredFile) -> bool:
     """Whether the stored object has the file's content, by the digest that was stored with it."""
-    try:
-        with aws_errors(f"look at s3://{bucket}/{key}", "s3:GetObject"):
-            known = s3.head_object(Bucket=bucket, Key=key)
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return False
-        raise
-    return bool(known["ContentLength"] == file.bytes and known["Metadata"].get(_SUM) == file.sha256)
+    with unless_missing(), aws_errors(f"look at s3://{bucket}/{key}", "s3:GetObject"):
+        known = s3.head_object(Bucket=bucket, Key=key)
+        return bool(known["ContentLength"] == file.bytes and known["Metadata"].get(_SUM) == file.sha256)
+    return False
 
 
 def _send(session: Session, s3: Any, bucket: str, key: str, file: StoredFile, sent: _Sent) -> None:

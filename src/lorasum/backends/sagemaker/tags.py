@@ -7,9 +7,10 @@ everything where the user may not read the index.
 
 from collections.abc import Iterator, Sequence
 
-from lorasum.aws import aws_errors, is_denied, is_missing
+from lorasum.aws import aws_errors, is_denied, unless_missing
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.session import Session
+from lorasum.batched import batched
 from lorasum.errors import BackendError
 
 _AT_ONCE = 100  # resources; the tagging API's limit
@@ -25,20 +26,15 @@ def of_run(session: Session, run: str, arns: Sequence[str]) -> set[str]:
 
 def tags_of(session: Session, arn: str) -> dict[str, str]:
     """The tags of a resource as they are now; empty if it is gone."""
-    try:
-        with aws_errors(f"read the tags of {arn.rpartition('/')[2]}", "sagemaker:ListTags"):
-            listed = session.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
-    except BackendError as error:
-        if is_missing(error.__cause__):
-            return {}
-        raise
-    return {tag["Key"]: tag["Value"] for tag in listed}
+    with unless_missing(), aws_errors(f"read the tags of {arn.rpartition('/')[2]}", "sagemaker:ListTags"):
+        listed = session.client("sagemaker").list_tags(ResourceArn=arn)["Tags"]
+        return {tag["Key"]: tag["Value"] for tag in listed}
+    return {}
 
 
 def _indexed(session: Session, arns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """ARN and tags of those resources that the index knows; none if the user may not read it."""
-    for start in range(0, len(arns), _AT_ONCE):
-        some = list(arns[start : start + _AT_ONCE])
+    for some in batched(arns, _AT_ONCE):
         try:
             with aws_errors("look up tags", "tag:GetResources"):
                 found = session.client("resourcegroupstaggingapi").get_resources(ResourceARNList=some)

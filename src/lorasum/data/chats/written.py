@@ -75,6 +75,15 @@ def mended(text: str) -> str:
 _MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")
 
 
+def is_unicode(text: str) -> bool:
+    """False for text with half a character (a lone surrogate), which no file in UTF-8 and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def words_of(page: str) -> str:
     """The text of a piece of HTML, in one line."""
     return " ".join(html.unescape(_TAG.sub("", _BREAK.sub(" ", page))).split())

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from lorasum.config.data import Columns
+from lorasum.data.chats.written import is_unicode
 from lorasum.data.files.opening import LONGEST_ROW, opened
 from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
 from lorasum.data.validate import Rejected, Row
@@ -22,7 +23,7 @@ class _TooLong(Exception):  # noqa: N818
 def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
     """The rows of a .csv or .tsv file. A quoted field may span lines; the place of a row is its first line."""
     csv.field_size_limit(LONGEST_ROW)  # dialogues may be longer than the default of 128 KiB
-    # surrogateescape keeps a wrong byte inside its own record; `_is_unicode` finds it there
+    # surrogateescape keeps a wrong byte inside its own record; `is_unicode` finds it there
     with (
         opened(reading.path, reading.say) as file,
         io.TextIOWrapper(file.plain, "utf-8", "surrogateescape", newline="") as text,
@@ -121,16 +122,8 @@ def _row(header: Sequence[str], fields: list[str], delimiter: str) -> Row:
     raw = delimiter.join(fields)
     if len(fields) > len(header) and not any(fields[len(header) :]):
         fields = fields[: len(header)]  # a spreadsheet's empty cells
-    if not _is_unicode(raw):
+    if not is_unicode(raw):
         return Rejected("not UTF-8", raw=raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     if len(fields) != len(header):
         return Rejected("not CSV", f"{len(fields)} fields, the header has {len(header)}", raw)
     return dict(zip(header, fields, strict=True))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
