@@ -210,3 +210,26 @@ def test_a_hub_that_is_not_there_is_said_at_once(hub: dict[str, str], tiny_model
     for name, what in {"both": "model 'me/model'", "dataset": "dataset 'me/chats'", "branch": "dataset"}.items():
         assert f"hub {what}" in answers[name]["message"]
         assert "the hub cannot be reached" in answers[name]["message"]
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(hub: dict[str, str], online: Answers) -> None:
+    """Where a network swallows packets, each further question would wait for seconds."""
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                asked.append(connection)
+                connection.close()
+
+        Thread(target=hang_up, daemon=True).start()
+        nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{server.getsockname()[1]}"}
+        cases = {"pinned": {**PINNED, "data": {**PINNED["data"], "max_length": 290}}, "branch": {}}
+        answers = prepare_each({**hub, **nowhere}, cases)
+    assert answers["pinned"]["manifest"]["splits"]["train"]["examples"] == 12
+    assert "the hub cannot be reached" in answers["branch"]["message"]
+    assert len(asked) == 1

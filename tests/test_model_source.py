@@ -17,7 +17,14 @@ import pytest
 from lorasum import paths
 from lorasum.config.schema import LoraConfig, ModelConfig
 from lorasum.errors import LorasumError, ModelError
-from lorasum.model_source import ModelRef, load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.model_source import (
+    ModelRef,
+    load_tokenizer,
+    look_at_model,
+    model_config,
+    resolve_model,
+    tokenizer_identity,
+)
 from lorasum.model_targets import look_at_targets
 from lorasum.reporting import Silent
 
@@ -149,14 +156,19 @@ def test_a_folder_whose_model_cannot_be_trained_is_refused(
         resolve(str(model_copy))
 
 
-def test_a_model_that_needs_code_of_its_own_is_refused_with_its_tokenizer(model_copy: Path) -> None:
+def looked_at(model: ModelRef) -> None:
+    """As `prepare` looks at a model that nobody has looked at."""
+    look_at_model(model, model_config(model), load_tokenizer(model).eos_token_id)
+
+
+def test_a_model_that_needs_code_of_its_own_is_refused(model_copy: Path) -> None:
     set_json(
         model_copy / "config.json",
         model_type="acme",
         auto_map={"AutoModelForCausalLM": "modeling_acme.AcmeForCausalLM"},
     )
     with pytest.raises(ModelError, match="needs Python code from its own repository"):
-        load_tokenizer(ModelRef("acme", None, model_copy))
+        looked_at(ModelRef("acme", None, model_copy))
 
 
 def test_an_eos_token_beyond_the_models_vocabulary_is_refused(model_copy: Path) -> None:
@@ -167,7 +179,16 @@ def test_an_eos_token_beyond_the_models_vocabulary_is_refused(model_copy: Path) 
     tokenizer.save_pretrained(model_copy)
     set_json(model_copy / "config.json", vocab_size=tokenizer.eos_token_id)
     with pytest.raises(ModelError, match=rf"EOS token has id {tokenizer.eos_token_id}"):
-        load_tokenizer(ModelRef("copy", None, model_copy))
+        looked_at(ModelRef("copy", None, model_copy))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", None])
+def test_a_config_that_is_no_json_object_is_refused(model_copy: Path, content: str | None) -> None:
+    (model_copy / "config.json").unlink()
+    if content:
+        (model_copy / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        model_config(ModelRef("copy", None, model_copy))
 
 
 def test_broken_tokenizer_is_one_line(model_copy: Path) -> None:

@@ -11,6 +11,7 @@ from lorasum.cli.backends import backend
 from lorasum.config.loader import load_config as read_config
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
+from lorasum.hub import look_at_hub_again
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
 from lorasum.results import DeployResult, EvaluateResult, PrepareResult, ReportResult, TeardownResult, TrainResult
@@ -109,4 +110,5 @@ def teardown(config: Config, reporter: Reporter | None = None) -> TeardownResult
 
 def _context(config: Config, reporter: Reporter | None) -> RunContext:
     chosen = reporter or Silent()
+    look_at_hub_again()
     return RunContext(config, lambda: backend(config, chosen), Ledger(warn=chosen.warn), chosen)

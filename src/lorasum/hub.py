@@ -51,7 +51,7 @@ def asking_hub() -> Iterator[None]:
     offline = constants.HF_HUB_OFFLINE
     try:
         reach_hub()
-    except (OSError, _no_connection()):
+    except ConnectionError:
         constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -59,17 +59,32 @@ def asking_hub() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = offline
 
 
-@lru_cache(1)  # one that has answered is not asked again; an error is not kept
 def reach_hub() -> None:
-    """Ask the hub for any answer at all.
+    """Ask the hub for any answer at all. It is asked once: a network that swallows packets makes every look wait.
 
     Raises:
-        OSError, httpx.TransportError: it cannot be reached, or HF_HUB_OFFLINE is set.
+        ConnectionError: it cannot be reached, or HF_HUB_OFFLINE is set.
     """
+    if fault := _hub_fault():
+        raise ConnectionError(fault)
+
+
+def look_at_hub_again() -> None:
+    """Forget whether the hub answered: a new command in the same process may find another network."""
+    _hub_fault.cache_clear()
+
+
+@lru_cache(1)
+def _hub_fault() -> str:
+    """Why the hub cannot be reached; empty if it can."""
     import httpx
     from huggingface_hub import constants, get_session
 
-    get_session().head(constants.ENDPOINT, timeout=httpx.Timeout(_ANSWERING, connect=_CONNECTING))
+    try:
+        get_session().head(constants.ENDPOINT, timeout=httpx.Timeout(_ANSWERING, connect=_CONNECTING))
+    except (OSError, httpx.TransportError) as error:
+        return first_line(error)
+    return ""
 
 
 def hub_file(model: str, name: str, revision: str | None) -> Path | None:

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS resources (
     kind TEXT NOT NULL,          -- dataset | training_job | endpoint
     name TEXT NOT NULL,
     backend TEXT NOT NULL,
-    state TEXT NOT NULL,         -- intended | live | done | failed | gone
+    state TEXT NOT NULL,         -- intended | live | done | stopped | failed | gone
     detail TEXT NOT NULL,        -- JSON
     created_at TEXT NOT NULL,    -- UTC, ISO 8601
     updated_at TEXT NOT NULL,

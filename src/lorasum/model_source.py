@@ -4,14 +4,14 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lorasum import paths
-from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder, vocabulary_size
+from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder, read_config
 from lorasum.config.schema import ModelConfig
 from lorasum.errors import ModelError
 from lorasum.files import file_digest, first_line, links_out, maker_lock, new_folder
@@ -103,39 +103,33 @@ def check_folder(folder: Path) -> None:
         look_at_folder(folder)
 
 
-def look_at_model(model: ModelRef, eos_token_id: int) -> None:
+def model_config(model: ModelRef) -> dict[str, Any]:
+    """The model's config.json.
+
+    Raises:
+        ModelError: there is none, or it is no JSON object; the hub does not have the model, or cannot be reached.
+    """
+    file = model_file(model, "config.json")
+    if file is None:
+        raise ModelError(f"{model.id} has no config.json", "model.id names a whole model, no adapter or GGUF")
+    with _refusals_said():
+        return read_config(file.parent)
+
+
+def look_at_model(model: ModelRef, config: Mapping[str, Any], eos_token_id: int) -> None:
     """Check that a model can be trained, and has an embedding for the token that ends a summary.
+
+    Args:
+        config: its config.json.
 
     Raises:
         ModelError: it cannot be trained, or has no such embedding.
     """
-    config = _config_of(model)
     with quiet_transformers():
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     with _refusals_said():
         look_at_config(config, model.id, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
         check_data_fits(config, longest=0, largest_id=0, eos_token_id=eos_token_id)
-
-
-def vocabulary_of(model: ModelRef) -> int | None:
-    """How many tokens the model has an embedding for; None if its config.json does not say.
-
-    Raises:
-        ModelError: the hub does not have the model, or cannot be reached.
-    """
-    return vocabulary_size(_config_of(model))
-
-
-def _config_of(model: ModelRef) -> dict[str, Any]:
-    with libraries(model):
-        from transformers import PretrainedConfig
-
-        revision = {"revision": model.revision} if model.revision else {}
-        try:
-            config, _ = PretrainedConfig.get_config_dict(model.location, **revision)
-        except OSError as error:
-            raise hub_error(error, model.id, "model") from error
-    return dict(config)
 
 
 @contextmanager
@@ -230,7 +224,6 @@ def load_tokenizer(model: ModelRef) -> Any:
     unknown = tokenizer.eos_token_id == tokenizer.unk_token_id and tokenizer.eos_token != tokenizer.unk_token
     if tokenizer.eos_token_id is None or unknown:
         raise ModelError(f"the tokenizer of {model.id} has no EOS token", "choose a model that can end its answers")
-    look_at_model(model, tokenizer.eos_token_id)
     return tokenizer
 
 

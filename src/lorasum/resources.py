@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Literal
 
 from lorasum.contract import DoneEvent
 
-ResourceState = Literal["intended", "live", "done", "failed", "gone", "unreadable"]
+ResourceState = Literal["intended", "live", "done", "stopped", "failed", "gone", "unreadable"]
 OPEN: Final = ("intended", "live", "unreadable")
 """The states in which a resource may be running."""
 
@@ -19,7 +19,7 @@ class Resource:
 
     Attributes:
         account_and_region: where on the backend it is; empty on the user's own machine.
-        reason: one line on why it failed or is gone.
+        reason: one line on why it stopped, failed or is gone.
         usd_per_hour: its price while it runs; None if that is unknown.
         usd_before: what earlier resources of this name had cost when this one was recorded, such as earlier attempts of
             a job or the endpoint that this one replaced. None if that is unknown.

@@ -29,6 +29,7 @@ from lorasum.data.validate import check
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.planning import planned_job
+from lorasum.model_source import ModelRef, load_tokenizer
 from lorasum.prompt import DEFAULT_TEMPLATE
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
@@ -135,6 +136,24 @@ def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: 
     latest = Ledger().latest(Dataset, "r", "done")
     assert latest is not None
     assert latest.path == first.dataset, "the one asked for last is the one that train takes"
+
+
+def test_the_models_config_is_read_once(make_config: Callable[..., Config], tiny_model_dir: Path) -> None:
+    """Beside the look at the folder, its hash, and what transformers reads with the tokenizer of rows and of page."""
+    config, opened, watching = str(tiny_model_dir / "config.json"), [], True
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open" and str(arguments[0]) == config:
+            opened.append(arguments)
+
+    sys.addaudithook(note)  # it stays for good, so it is told when to stop
+    try:
+        load_tokenizer(ModelRef("m", None, tiny_model_dir))
+        by_transformers = len(opened)
+        run(make_config())
+    finally:
+        watching = False
+    assert len(opened) - by_transformers == 2 * by_transformers + 2 + 1
 
 
 def test_changed_row_makes_a_new_dataset(make_config: Callable[..., Config], chats: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder, weight_files
+from base_look import BaseModelError, check_data_fits, context_length, look_at_config, look_at_folder, weight_files
 from conftest_engine import random_model
 from engine.base_tensors import check_tensors, locate, look_at_base, stored_tensors
 from engine.failure import TrainingError
@@ -278,3 +278,34 @@ def test_data_that_does_not_fit_the_model_is_refused(longest: int, largest_id: i
     check_data_fits(config, 128, 511, 511)
     with pytest.raises(BaseModelError, match=reason):
         check_data_fits(config, longest, largest_id, eos)
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"model_type": "llama", "max_position_embeddings": 8192}, 8192),
+        ({"model_type": "gpt2", "n_positions": 1024, "n_ctx": 1024}, 1024),
+        ({"model_type": "bloom", "seq_length": 2048}, None),
+        ({"model_type": "mpt", "max_seq_len": 2048}, None),
+        ({"model_type": "falcon", "alibi": True, "max_position_embeddings": 2048}, None),
+        ({"model_type": "gemma3", "text_config": {"max_position_embeddings": 131072}}, 131072),
+        ({"model_type": "mamba"}, None),
+        (
+            {
+                "max_position_embeddings": 32768,
+                "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32768},
+            },
+            131072,
+        ),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_scaling": {"factor": 8.0, "original_max_position_embeddings": 8192},
+            },
+            131072,
+        ),
+        ({"max_position_embeddings": -1}, None),
+    ],
+)
+def test_the_context_is_what_the_config_says(config: dict[str, Any], tokens: int | None) -> None:
+    assert context_length(config) == tokens

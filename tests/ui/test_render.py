@@ -200,9 +200,13 @@ def test_status_tells_progress_and_whom_it_did_not_ask(
     assert "progress" not in shown
 
 
-def test_status_says_why_a_job_failed_in_a_few_words(capsys: pytest.CaptureFixture[str]) -> None:
-    render.show(StatusResult((replace(ROW, state="failed", reason="interrupted"),)))
-    assert "failed: interrupted" in capsys.readouterr().out
+def test_status_says_why_a_job_stopped_or_failed_in_a_few_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    why = "by Ctrl-C at step 1,234 of 5,678; the same command resumes from the checkpoint"
+    render.show(StatusResult((replace(ROW, state="stopped", reason=why),)))
+    assert f"stopped: {why}" in capsys.readouterr().out
     render.show(StatusResult((replace(ROW, state="failed", reason="out of memory " * 40),)))
     assert "failed: out of memory" in (out := " ".join(capsys.readouterr().out.split()))
     assert out.count("memory") < 8

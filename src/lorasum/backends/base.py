@@ -104,7 +104,7 @@ class Backend(Protocol):
         """The job's state now, from the job itself and not from a record."""
 
     def follow_training(self, job: JobRef) -> Iterator[Event]:
-        """Yield the job's events from its beginning, ending when the job is no longer running.
+        """Yield the events of the job's newest attempt, from its beginning until the job is no longer running.
 
         Another process may follow the same job. Leaving the iterator does not stop the job.
         """

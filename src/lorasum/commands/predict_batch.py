@@ -25,6 +25,7 @@ from lorasum.results import BatchPrediction
 
 _SHARD_ROWS = 5000
 """Most rows of a file of answers, which are put in order in memory."""
+_AGAIN = "the same command goes on where it was"
 _SHARDS = 64
 """Files that there are at least, so that as many instances have one each: but a file has as many rows as a request."""
 
@@ -149,9 +150,10 @@ def _interrupted(run: RunContext, name: str) -> NoReturn:
         )
     with run.hold() as held:
         jobs.stop(held, name)
-        if row := run.ledger.find(BatchJob, run.name, name):
-            batches.reconcile(held, row)
-    raise InterruptedRunError(f"batch job {name} was stopped", "the same command goes on where it was")
+        row = run.ledger.find(BatchJob, run.name, name)
+        if row and batches.reconcile(held, row).status in ("failed", "stopped"):
+            batches.mark_stopped(held, name, f"by Ctrl-C; {_AGAIN}")
+    raise InterruptedRunError(f"batch job {name} was stopped", _AGAIN)
 
 
 def _in_order(folder: Path, count: int) -> Iterator[Answer]:

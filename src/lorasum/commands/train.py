@@ -190,17 +190,17 @@ def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
     if job:
         run.reporter.step(f"stopping job {name}; it saves a checkpoint first")
         backend.stop_training(job)
-        for event in backend.follow_training(job):  # what it did before it stopped, seen in time or not
+        for event in backend.training_events(job):  # what it did before it stopped, seen in time or not
             seen.note(event)
+    resume = "the same command resumes from the checkpoint" if seen.stepped else "the same command starts it again"
     if run.ledger.find(TrainingJob, run.name, name):
         with run.hold() as held:
             state = jobs.reconcile(held, name)
             if state.status in ("failed", "stopped"):
-                jobs.mark(held, name, "failed", "interrupted")
+                jobs.mark(held, name, "stopped", f"by Ctrl-C {seen.step}; {resume}")
         if state.status == "completed":
             raise InterruptedRunError(f"interrupted when job {name} had just completed", "the same command shows it")
-    hint = "the same command resumes from the checkpoint" if seen.stepped else "the same command starts it again"
-    raise InterruptedRunError(f"training stopped {seen.step}", hint)
+    raise InterruptedRunError(f"training stopped {seen.step}", resume)
 
 
 def _being_started(run: RunContext, asked: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lorasum import __version__
 from lorasum.amounts import counted
+from lorasum.base_look import context_length, vocabulary_size
 from lorasum.config.data import DataConfig
 from lorasum.contract import TEST_FILE
 from lorasum.data import store
@@ -25,8 +26,7 @@ from lorasum.data.tokenize_pack import Tokens, fit, packs, refuse_too_long
 from lorasum.data.validate import RejectFile, Tally, examples
 from lorasum.errors import DataError, ModelError
 from lorasum.files import new_folder
-from lorasum.model_context import context_length
-from lorasum.model_source import ModelRef, load_tokenizer, vocabulary_of
+from lorasum.model_source import ModelRef, load_tokenizer, look_at_model, model_config
 from lorasum.prompt import Prompt, chat_prompt, template_prompt
 from lorasum.reporting import Reporter
 
@@ -58,7 +58,8 @@ def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Odditie
         ModelError: the tokenizer cannot be loaded, or has a token in the data that the model has no embedding for.
         LorasumError: the dataset cannot be written. No part of it is left.
     """
-    context = context_length(recipe.model)
+    described = model_config(recipe.model)
+    context = context_length(described)
     if context and recipe.data.max_length > context:
         raise DataError(
             f"data.max_length is {recipe.data.max_length:,}, and {recipe.model.id} reads {context:,} tokens at most",
@@ -67,7 +68,7 @@ def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Odditie
     _remove_what_the_dead_left(dataset)
     try:
         with RejectFile(rejects) as rejected:
-            return _Maker(recipe, rejected, oddities, report).make(dataset, context)
+            return _Maker(recipe, described, rejected, oddities, report).make(dataset, context)
     finally:
         oddities.tell(report)
 
@@ -75,11 +76,14 @@ def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Odditie
 class _Maker:
     """Makes one dataset, and collects the findings about its rows."""
 
-    def __init__(self, recipe: Recipe, rejected: RejectFile, oddities: Oddities, report: Reporter) -> None:
+    def __init__(
+        self, recipe: Recipe, described: Mapping[str, Any], rejected: RejectFile, oddities: Oddities, report: Reporter
+    ) -> None:
         self.recipe, self.rejected, self.oddities, self.report = recipe, rejected, oddities, report
         self.tokenizer = load_tokenizer(recipe.model)
+        look_at_model(recipe.model, described, self.tokenizer.eos_token_id)
         self.prompt = _prompt(self.tokenizer, recipe)
-        self.vocabulary = vocabulary_of(recipe.model) or sys.maxsize
+        self.vocabulary = vocabulary_size(described) or sys.maxsize
         self.tallies = {split: Tally(split, rejected) for split in recipe.sources}
         self.findings = Findings()
 

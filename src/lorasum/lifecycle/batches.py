@@ -45,6 +45,12 @@ def start(held: HeldRun, spec: TrainSpec, ceiling: Ceiling) -> JobRef:
     return reference
 
 
+def mark_stopped(held: HeldRun, name: str, reason: str) -> None:
+    """Record that a batch job was stopped, and why."""
+    if row := held.ledger.find(BatchJob, held.name, name):
+        held.ledger.save(replace(row, state="stopped", reason=reason))
+
+
 def row_of(held: HeldRun, name: str, known: JobRef | None) -> BatchJob:
     """What the ledger is told of a batch job, with the cost of the attempts that it had."""
     return BatchJob(
@@ -61,12 +67,12 @@ def reconcile(held: HeldRun, row: BatchJob) -> JobState:
     """Update the ledger's row to the state that the backend shows."""
     job = held.backend.find_training(held.name, row.name)
     state = held.backend.training_state(job) if job else JobState("absent")
-    judged = replace(row, state=RECORDED.get(state.status, "failed"), location=job.location if job else row.location)
+    judged = replace(row, state=RECORDED[state.status], location=job.location if job else row.location)
     if job and judged.state != "live":
         judged = replace(judged, usd_total=held.backend.training_usd(job))
     elif job is None:
         judged = replace(judged, usd_total=row.usd_before)
-    if judged.state == "failed":
+    if judged.state in ("failed", "stopped"):
         judged = replace(judged, reason=state.reason or state.status)
     (held.ledger.note if judged.state == row.state else held.ledger.save)(judged)
     return state

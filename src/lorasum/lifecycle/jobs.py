@@ -21,7 +21,13 @@ from lorasum.reporting import Reporter
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
 from lorasum.results import TimeBand
 
-RECORDED: Final[Mapping[JobStatus, ResourceState]] = {"running": "live", "completed": "done", "absent": "gone"}
+RECORDED: Final[Mapping[JobStatus, ResourceState]] = {
+    "running": "live",
+    "completed": "done",
+    "stopped": "stopped",
+    "failed": "failed",
+    "absent": "gone",
+}
 
 
 class StartedJob(NamedTuple):
@@ -82,7 +88,7 @@ def reconcile(held: HeldRun, name: str, done: DoneEvent | None = None) -> JobSta
         raise LorasumError(f"the ledger knows no training_job {name!r} of run {held.name!r}", "run `lorasum status`")
     job = backend.find_training(held.name, name)
     state = backend.training_state(job) if job else JobState("absent")
-    now: ResourceState = RECORDED.get(state.status, "failed")
+    now = RECORDED[state.status]
     judged = replace(row, state=now, location=job.location) if job else replace(row, state=now, warm=False)
     if job and now != "live":
         judged = replace(judged, warm=backend.is_warm(job), usd_total=backend.training_usd(job))
@@ -91,7 +97,7 @@ def reconcile(held: HeldRun, name: str, done: DoneEvent | None = None) -> JobSta
     if job and now == "done":
         figures = row.figures if row.state == "done" else _figures(backend, job, done)
         judged = replace(judged, artifact=backend.artifact(job), figures=figures)
-    if now == "failed":
+    if now in ("failed", "stopped"):
         judged = replace(judged, reason=state.reason or state.status)
     if row.state == now:
         ledger.note(judged)  # looking at a job does not make it the run's latest

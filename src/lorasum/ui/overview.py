@@ -55,9 +55,15 @@ def _costs(resource: ResourceStatus) -> tuple[str, str]:
 
 
 def _status_row(resource: ResourceStatus) -> list[str | Text]:
-    styles = {"live": "bold green", "failed": "red", "intended": "yellow", "unreadable": "bold red"}
+    styles = {
+        "live": "bold green",
+        "failed": "red",
+        "intended": "yellow",
+        "stopped": "yellow",
+        "unreadable": "bold red",
+    }
     state = Text(resource.state, style="bold red" if resource.alarm else styles.get(resource.state, "dim"))
-    if resource.state in ("unreadable", "gone", "failed") and resource.reason:
+    if resource.state in ("unreadable", "gone", "failed", "stopped") and resource.reason:
         state.append(f": {shorten(resource.reason, _REASON)}")
     if resource.kept_warm:
         state.append(", kept warm", style="bold green")

@@ -70,6 +70,7 @@ def start(scripts: Path, spec: TrainSpec) -> "subprocess.Popen[bytes] | None":
         container.lay_out(root, spec)
         _stopped(folder).unlink(missing_ok=True)
         write_file(_made_with(folder), folder_digest(scripts))
+        write_file(_attempt(folder), str(_size(container.metrics_file(root))))
         environ = container.environment(root, spec, os.environ) | _variables(spec)
         return processes.spawn(processes.python(*command), scripts, folder / "log", environ)
     except OSError as error:
@@ -139,13 +140,14 @@ def state(job: JobRef, started: "subprocess.Popen[bytes] | None") -> JobState:
 
 
 def follow(job: JobRef) -> Iterator[Event]:
-    """The job's events, as they come, until its process has ended."""
-    running = processes_of(Path(job.location))
-    return _events(job, lambda: any(processes.alive(process) for process in running))
+    """The events of the job's newest start, as they come, until its process has ended."""
+    running, attempt = processes_of(Path(job.location)), _attempt(Path(job.location))
+    begins = int(attempt.read_text(encoding="utf-8")) if attempt.is_file() else 0
+    return _events(job, lambda: any(processes.alive(process) for process in running), begins)
 
 
 def events(job: JobRef) -> Iterator[Event]:
-    """The job's events up to now."""
+    """The job's events up to now, of all its starts."""
     return _events(job, lambda: False)
 
 
@@ -200,14 +202,23 @@ def _variables(spec: TrainSpec) -> dict[str, str]:
     }
 
 
-def _events(job: JobRef, is_running: Callable[[], bool]) -> Iterator[Event]:
-    lines = lines_of(container.metrics_file(Path(job.location) / "ml"), is_running)
+def _events(job: JobRef, is_running: Callable[[], bool], begins: int = 0) -> Iterator[Event]:
+    lines = lines_of(container.metrics_file(Path(job.location) / "ml"), is_running, begins)
     return (event for line in lines if (event := read_event(line)))
 
 
 def _stopped(folder: Path) -> Path:
     """A file that exists while the job is stopped on request. The next start removes it."""
     return folder / "stopped"
+
+
+def _attempt(folder: Path) -> Path:
+    """The file that says at which byte of the job's events those of its newest start begin."""
+    return folder / "attempt"
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
 
 
 def _made_with(folder: Path) -> Path:

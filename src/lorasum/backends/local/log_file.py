@@ -7,13 +7,14 @@ from pathlib import Path
 POLL = 0.2  # seconds
 
 
-def lines_of(path: Path, is_running: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield the lines of a file from its beginning, and wait for more while its writer runs. No file has no lines.
+def lines_of(path: Path, is_running: Callable[[], bool], begins: int = 0) -> Iterator[bytes]:
+    """Yield the lines of a file, and wait for more while its writer runs. No file has no lines.
 
     Args:
+        begins: byte of the first line.
         is_running: whether somebody still writes into it. It is asked before each reading, so that nothing is missed.
     """
-    position, rest = 0, b""
+    position, rest = begins, b""
     while True:
         running = is_running()
         if path.is_file():
