@@ -11,7 +11,7 @@ from lorasum.data.chats.written import is_unicode
 from lorasum.data.files.json_rows import read_json
 from lorasum.data.files.opening import Say
 from lorasum.data.files.readers import file_type, read_rows
-from lorasum.data.files.reading import Reading, unsaid
+from lorasum.data.files.reading import Reading, unsaid, unticked
 from lorasum.data.rows import fields_of, value_at
 from lorasum.data.validate import Rejected, is_missing
 from lorasum.errors import DataError
@@ -35,7 +35,7 @@ def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Aske
     Raises:
         DataError: the file has no rows, or one that cannot be used.
     """
-    reading = Reading(path, data.columns, "test", lambda share: None, say)
+    reading = Reading(path, data.columns, "test", unticked, say)
     place = ""
     for place, row in (read_rows if file_type(path) else read_json)(reading):
         if isinstance(row, Rejected):

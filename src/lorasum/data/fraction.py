@@ -4,17 +4,18 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lorasum.config.data import DataConfig
 from lorasum.data.files.opening import Say
-from lorasum.data.files.reading import Tick, unsaid
+from lorasum.data.files.reading import Tick, unsaid, unticked
 from lorasum.data.records import Example
 from lorasum.data.validate import Row, check
 from lorasum.errors import DataError
 
 _HASHES = 2**64
-_KEPT_BACK = 10_000  # rows: a source with more is not small, even if the other rows are unusable
+_SEEN = 10_000  # rows for testing: a source with more is not small, even if the other rows are unusable
 
 
 class Division:
@@ -27,7 +28,6 @@ class Division:
     def __init__(self, whole: Any, data: DataConfig) -> None:
         self.whole, self.data = whole, data
         self.fraction, self.seed = float(data.test_fraction or 0), data.test_seed
-        self._limit: int | None = None
 
     def hash_of(self, row: Row) -> int | None:
         """A 64-bit hash of the row's dialogue; None if the row has no dialogue."""
@@ -46,54 +46,43 @@ class Division:
         digest = hashlib.blake2b(f"{self.seed} {text}".encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest, "little")
 
-    def test_rows(self, tick: Tick, say: Say) -> Iterator[tuple[str, Row]]:
-        """The rows for testing. If no row has a dialogue, it is all rows, so that they are reported."""
-        limit = round(self.fraction * _HASHES)
-        chosen: list[tuple[int, str, Row]] = []  # kept back until usable rows of both sides are seen
-        below: set[int] = set()  # hashes of usable rows of each side, until rows are given out
-        above: set[int] = set()  # the lowest two
+    def rows(self, chosen: bool, tick: Tick, say: Say) -> Iterator[tuple[str, Row]]:
+        """The rows for testing, or the others, with those that have no dialogue: so these are reported once.
+
+        If no row is usable, each part is all rows, so that they are reported.
+        """
         for where, row in self.whole.rows(tick, say):
+            digest = self.hash_of(row)
+            is_test = digest is not None and self._limit is not None and digest < self._limit
+            if is_test == chosen or self._limit is None:
+                yield where, row
+
+    @cached_property
+    def _limit(self) -> int | None:
+        """Dialogues with a hash below it are for testing; None if no row is usable.
+
+        Raises:
+            DataError: there is one usable dialogue only.
+        """
+        limit = round(self.fraction * _HASHES)
+        below: set[int] = set()  # hashes of usable rows of each side
+        above: set[int] = set()  # the lowest two
+        seen = 0
+        for _, row in self.whole.rows(unticked, unsaid):
             digest = self.hash_of(row)
             if digest is None:
                 continue
-            if digest < limit:
-                chosen.append((digest, where, row))
-            if not (below and above) and self._is_usable(row):
+            seen += digest < limit
+            if self._is_usable(row):
                 (below if digest < limit else above).add(digest)
                 above = set(sorted(above)[:2])
-            if (below and above) or len(chosen) > _KEPT_BACK:
-                below, above = below or {0}, above or {limit}
-                yield from ((where, row) for _, where, row in chosen)
-                chosen.clear()
+            if (below and above) or seen > _SEEN:
+                return limit
         if len(below | above) == 1:
             raise DataError(
                 f"{self.whole.name} has only one usable dialogue: there is none left to train on", "add more dialogues"
             )
-        if above and not below:
-            limit = min(above) + 1
-            yield from self._below(limit, say)
-        elif below and not above:
-            limit = max(below)
-            yield from ((where, row) for digest, where, row in chosen if digest < limit)
-        elif not below:
-            yield from self.whole.rows(tick, say)
-        self._limit = limit
-
-    def training_rows(self, tick: Tick, say: Say) -> Iterator[tuple[str, Row]]:
-        """The other rows. Rows without a dialogue are among them, so that they are reported once."""
-        if self._limit is None:
-            for _ in self.test_rows(lambda share: None, unsaid):
-                pass
-        for where, row in self.whole.rows(tick, say):
-            digest = self.hash_of(row)
-            if digest is None or digest >= (self._limit or 0):
-                yield where, row
-
-    def _below(self, limit: int, say: Say) -> Iterator[tuple[str, Row]]:
-        for where, row in self.whole.rows(lambda share: None, say):
-            digest = self.hash_of(row)
-            if digest is not None and digest < limit:
-                yield where, row
+        return min(above) + 1 if above else max(below, default=None)
 
     def _is_usable(self, row: Row) -> bool:
         return isinstance(check(row, self.data.columns, self.data.messages), Example)
@@ -117,4 +106,4 @@ class Fraction:
 
     def rows(self, tick: Tick, say: Say = unsaid) -> Iterator[tuple[str, Row]]:
         """Yield every row with its place."""
-        return self.division.test_rows(tick, say) if self.chosen else self.division.training_rows(tick, say)
+        return self.division.rows(self.chosen, tick, say)

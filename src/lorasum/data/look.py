@@ -11,6 +11,7 @@ from typing import Any
 
 from lorasum.config.data import Columns, DataConfig
 from lorasum.data.chats.messages import looks_like_messages, messages_in
+from lorasum.data.files.reading import unticked
 from lorasum.data.files.splits import of_split, split_of
 from lorasum.data.records import Example, Look
 from lorasum.data.rows import KNOWN
@@ -97,7 +98,7 @@ def look(train: str | list[str], columns: Columns | None = None) -> Look:
         columns, others = _choose(train)
     source = _source(train, columns)
     seen = _Seen()
-    stream = source.rows(_untold)
+    stream = source.rows(unticked)
     for where, row in islice(stream, _MOST_ROWS):
         seen.note(where, check(row, columns))
     if not seen.lengths:
@@ -228,7 +229,7 @@ def _sample(train: str | list[str], columns: Columns) -> list[Row]:
 
 
 def _rows(train: str | list[str], columns: Columns) -> Iterator[tuple[str, Row]]:
-    return _source(train, columns).rows(_untold)
+    return _source(train, columns).rows(unticked)
 
 
 def _source(train: str | list[str], columns: Columns) -> Source:
@@ -243,7 +244,3 @@ def _files(source: Source) -> tuple[FileSource, ...]:
 
 def _one_or_many(paths: list[str]) -> str | list[str]:
     return paths[0] if len(paths) == 1 else paths
-
-
-def _untold(share: float) -> None:
-    """A progress callback that shows nothing, because this takes little time."""

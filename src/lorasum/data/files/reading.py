@@ -31,6 +31,10 @@ class Reading:
         return self.path.name
 
 
+def unticked(share: float) -> None:
+    """A callback for progress that ignores it."""
+
+
 def unsaid(name: str, text: str) -> None:
     """A callback for remarks that ignores them."""
 
