@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from lorasum.config.renamed import KeyPath, Places, Problems, dotted
+from lorasum.config.key_paths import KeyPath, Places, Problems, dotted
 from lorasum.config.suggest import suggestion
 
 

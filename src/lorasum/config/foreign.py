@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
+from lorasum.config.key_paths import put
 from lorasum.config.schema import Config
 
 Tool = Literal["axolotl", "LLaMA-Factory"]
@@ -112,7 +113,7 @@ def translated(theirs: Mapping[str, Any], name: str) -> Translated | None:
         if place is None:
             left.append(f"{key}: {value}")
         else:
-            _put(ours, place, ours_value)
+            put(ours, tuple(place.split(".")), ours_value)
     left = [one for one in left if not one.startswith("datasets:")]
     return Translated(tool, ours, (*left, *_data(ours, theirs), *_refused(ours)))
 
@@ -125,17 +126,9 @@ def _data(ours: dict[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     if not isinstance(path, str):
         return []
     is_file = "." in path.rpartition("/")[2] and path.rpartition(".")[2] in ("json", "jsonl", "csv", "parquet", "arrow")
-    _put(ours, "data.train" if is_file else "data.dataset", path)
+    put(ours, ("data", "train" if is_file else "dataset"), path)
     rest = [f"datasets[{place}]: {one}" for place, one in enumerate(sets or ()) if place]
     return [*(f"datasets[0].{key}: {value}" for key, value in first.items() if key != "path"), *rest]
-
-
-def _put(ours: dict[str, Any], place: str, value: object) -> None:
-    *sections, key = place.split(".")
-    inner = ours
-    for section in sections:
-        inner = inner.setdefault(section, {})
-    inner[key] = value
 
 
 def _refused(ours: dict[str, Any]) -> list[str]:

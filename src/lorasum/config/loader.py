@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lorasum.config.explain import explain, place_of, shorten
-from lorasum.config.renamed import KeyPath, Places, Problems, dotted, rename
+from lorasum.config.key_paths import KeyPath, Places, Problems, dotted, section_at
+from lorasum.config.renamed import rename
 from lorasum.config.schema import Config
 from lorasum.config.secrets import redact
 from lorasum.config.suggest import section_of
@@ -157,10 +158,8 @@ def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> Proble
     problems = []
     of_models: tuple[KeyPath, ...] = (("model", "id"), ("evaluate", "consistency_model", "id"))
     for at in (("data", "train"), ("data", "test"), *of_models):
-        section: Any = data
-        for key in at[:-1]:
-            section = section.get(key) if isinstance(section, dict) else None
-        value = section.get(at[-1]) if isinstance(section, dict) else None
+        section = section_at(data, at) or {}
+        value = section.get(at[-1])
         place = place_of(places, at, "")
         base = Path() if place.startswith("--set ") else folder
         try:

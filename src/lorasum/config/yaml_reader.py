@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lorasum.config.renamed import KeyPath, Places, Problems, dotted
+from lorasum.config.key_paths import KeyPath, Places, Problems, dotted
 
 LONGEST = 250_000
 """Longest config, in bytes."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lorasum.config.key_paths import put
 from lorasum.config.schema import Config
 from lorasum.config.sweep import Range, SweepConfig, Value
 from lorasum.errors import ConfigError
@@ -117,11 +118,7 @@ def _with(config: Config, values: Mapping[str, Value]) -> Config:
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     data["name"] = f"{config.name}-t{digest[:6]}"
     for key, value in values.items():
-        *sections, last = key.split(".")
-        inner = data
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = value
+        put(data, tuple(key.split(".")), value)
     try:
         return Config.model_validate_json(json.dumps(data), strict=True)
     except (ValidationError, AttributeError) as error:
