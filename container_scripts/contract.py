@@ -517,8 +517,8 @@ class BaseSummaries:
     generation: Mapping[str, float]
     """The parameters that it was asked with: max_new_tokens, temperature."""
     summaries: tuple[str, ...]
-    template: str = ""
-    """The prompt that it was asked with. Earlier versions do not say: they asked with the trained model's."""
+    template: str
+    """The prompt that it was asked with."""
 
 
 def base_summaries_text(summaries: BaseSummaries) -> str:

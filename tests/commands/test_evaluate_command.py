@@ -132,7 +132,7 @@ def leave_base_summaries(backend: InMemoryBackend, folder: Path, summaries: Sequ
     [job] = backend.jobs
     generation = {"max_new_tokens": 128, "temperature": 0.0, **asked}
     (folder / job).mkdir()
-    text = base_summaries_text(BaseSummaries(generation, tuple(summaries)))
+    text = base_summaries_text(BaseSummaries(generation, tuple(summaries), "Sum up: {dialogue} =>"))
     (folder / job / "base_summaries.json").write_text(text)
 
 

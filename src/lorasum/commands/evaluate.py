@@ -184,7 +184,7 @@ def _of_base(
     """The base model's summaries: those that are kept, or those of an endpoint that is started for them and deleted."""
     origin = _as_base_is_asked(run, trained)
     model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
-    known = _known_of_base(run, _kept(run, origin, model, BASE), origin.template, trained.template)
+    known = _known_of_base(run, _kept(run, origin, model, BASE), origin.template)
     missing = [place for place in range(len(examples)) if place not in known]
     if not missing:
         return [known[place].summary for place in range(len(examples))]
@@ -228,7 +228,7 @@ def _as_base_is_asked(run: RunContext, trained: Origin) -> Origin:
     return replace(trained, template=manifest.base_template)
 
 
-def _known_of_base(run: RunContext, file: Path, template: str, trained: str) -> Mapping[int, Answer]:
+def _known_of_base(run: RunContext, file: Path, template: str) -> Mapping[int, Answer]:
     """The base model's summaries that are kept in `file`, after adding those that the training job left behind."""
     with writing(file, _AGAIN):
         make_folder(file.parent)
@@ -238,7 +238,7 @@ def _known_of_base(run: RunContext, file: Path, template: str, trained: str) -> 
         if job:
             asked = run.config.predict
             generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
-            found = enumerate(base_summaries(run.backend, job, generation, template, trained))
+            found = enumerate(base_summaries(run.backend, job, generation, template))
             answers.add({place: Answer(text) for place, text in found if place not in answers.known})
     return answers.known
 

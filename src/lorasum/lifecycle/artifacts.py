@@ -30,21 +30,18 @@ def artifact_record(backend: Backend, job: JobRef) -> ArtifactRecord | None:
         ) from error
 
 
-def base_summaries(
-    backend: Backend, job: JobRef, generation: Mapping[str, float], template: str, trained: str
-) -> Sequence[str]:
+def base_summaries(backend: Backend, job: JobRef, generation: Mapping[str, float], template: str) -> Sequence[str]:
     """What the base model said of the first test dialogues at the end of the job, if it was asked so.
 
     Args:
         template: the prompt that it was to be asked with.
-        trained: the prompt of the training, which jobs of earlier versions asked with.
     """
     content = backend.artifact_file(job, BASE_SUMMARIES_FILE)
     try:
         found = read_base_summaries(content) if content is not None else None
     except ValueError:
         return ()  # damaged, and not needed: an endpoint of the base model can be asked
-    asked_so = found and found.generation == generation and (found.template or trained) == template
+    asked_so = found and found.generation == generation and found.template == template
     return found.summaries if found and asked_so else ()
 
 

@@ -98,17 +98,6 @@ def test_the_environment_of_ours_does_not_make_another_command_ours(start: Start
     processes.stop([psutil.Process(child.pid)], 5)
 
 
-def test_processes_of_earlier_versions_are_found(start: Start, tmp_path: Path) -> None:
-    job = start(sys.executable, script(tmp_path, "train.py"), FLAG, str(tmp_path), own_session=True)
-    assert found(tmp_path) == [job.pid]
-    package = tmp_path / "lorasum" / "backends"
-    package.mkdir(parents=True)
-    script(package, "local_server.py")
-    command = [sys.executable, "-m", "lorasum.backends.local_server", FLAG, str(package)]
-    server = start(*command, own_session=True, PYTHONPATH=str(tmp_path))
-    assert found(package) == [server.pid]
-
-
 def test_the_port_that_a_process_listens_on_is_found(start: Start, tmp_path: Path) -> None:
     code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s, flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:

@@ -8,7 +8,6 @@ or its files are lost, and an editor or a debugger on the same folder is not mis
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -30,7 +29,6 @@ _POLL = 0.05  # seconds
 _KILL_TAKES = 10.0  # seconds at most for the system to remove a killed process
 _APPEARING_TAKES = 10.0  # seconds at most until a new process shows its command line
 _MARK = "LORASUM_PROCESS"  # environment variable
-_SERVER = re.compile(r"lorasum\.backends\.local(_|\.)server")
 
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -220,32 +218,12 @@ def _mark(command: Sequence[str]) -> str:
 
 
 def _is_ours(process: "Process", command: Sequence[str]) -> bool:
-    """Whether `spawn` started the process: its environment holds the digest of its command line.
-
-    Earlier versions set no digest. Their processes are recognised by the program they run in a session of their own.
-    """
+    """Whether `spawn` started the process: its environment holds the digest of its command line."""
     import psutil
 
     try:
-        mark = process.environ().get(_MARK, "")
+        return process.environ().get(_MARK) == _mark(command)
     except (psutil.Error, OSError):  # another user's, or it has just ended
-        return False
-    if mark == _mark(command):
-        return True
-    match list(command):
-        case [program, "-m", module, *_]:
-            runs_ours = _SERVER.fullmatch(module) is not None
-        case [program, script, *_]:
-            runs_ours = Path(script).name == "train.py"
-        case _:
-            return False
-    return runs_ours and "python" in Path(program).name.lower() and _leads_session(process.pid)
-
-
-def _leads_session(pid: int) -> bool:
-    try:
-        return os.getsid(pid) == pid
-    except (ProcessLookupError, PermissionError):
         return False
 
 
