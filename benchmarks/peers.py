@@ -235,7 +235,8 @@ def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
     import transformers
 
     from engine.checkpoint import Checkpoints
-    from engine.memory import free_bytes, plan_memory, recompute_layers, skeleton
+    from engine.fitting import plan_memory
+    from engine.memory import free_bytes, recompute_layers, skeleton
     from engine.model import add_adapter, load_base, pick_device, pick_dtype
     from engine.packed_loss import PackedLoss
     from engine.packs import load_split

@@ -186,6 +186,7 @@ class MemoryPlan:
 
     Attributes:
         refusal: why it does not fit, and what to do, a line each; empty if it does. Then the sizes are known.
+        shared_bytes: as in StartEvent.
     """
 
     memory_bytes: int
@@ -195,6 +196,7 @@ class MemoryPlan:
     layers: int
     packs_at_once: int
     refusal: str = ""
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,8 @@ class StartEvent:
     """Why the loss is not computed by the fastest way; empty if it is."""
     processes: int = 1
     """Processes that train together, each on a device of its own; 0 for jobs of earlier versions."""
+    shared_bytes: int = 0
+    """Of the base model, those that lie once in each machine's main memory, for all its processes; 0: each has all."""
 
 
 @dataclass(frozen=True, slots=True)

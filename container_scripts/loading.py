@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import torch
 
     from engine.distributed import Group
-    from engine.memory import Plan
+    from engine.fitting import Plan
     from engine.packs import Packs
+
+_MAIN_MEMORY = 0.9  # share of what is free that the base model may take
 
 
 @dataclass(slots=True)
@@ -74,10 +76,11 @@ def load(
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
     lengths = splits[0].lengths_only()
     before = group.from_first(lambda: with_batch_of(resume_from, arguments))
-    plan = plan_as_before(base, arguments, before, targets, lengths, dtype, fewest_free(device, group), group.size)
+    plan = plan_as_before(base, arguments, before, targets, lengths, dtype, fewest_free(device, group), group)
+    check_main_memory(plan, device)
     keep_few_products(plan.lengths)
     transformers.set_seed(arguments.seed)
-    model = adapted(base, plan, targets, dtype, device)
+    model = adapted(base, plan, targets, dtype, device, outline, group)
     packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
     return Loaded(base, model, packed_loss, plan, targets, device, dtype, reason)
 
@@ -110,18 +113,34 @@ def look_before_download(
         return outline, targets_of(outline, arguments.lora_targets, arguments.lora_dropout, arguments.lora_dora)
 
 
-def adapted(base: Path, plan: "Plan", targets: list[str], dtype: "torch.dtype", device: "torch.device") -> Any:
+def adapted(
+    base: Path,
+    plan: "Plan",
+    targets: list[str],
+    dtype: "torch.dtype",
+    device: "torch.device",
+    outline: Any,
+    group: "Group",
+) -> Any:
     """The base model with a new adapter, which is known to be mergeable into it.
+
+    Args:
+        outline: the base model on the meta device.
 
     Raises:
         TrainingError: it cannot be loaded or merged.
+        PeerLostError: another process, with which the base model is shared, has ended.
     """
     from engine.memory import recompute_layers
     from engine.merge import try_merge
-    from engine.model import add_adapter, load_base
+    from engine.model import add_adapter, load_base, quantized_layers
     from engine.process_memory import give_back
+    from engine.shared_base import SharedBase
 
-    model = load_base(base, plan.arguments, dtype, device)
+    shared = None
+    if plan.shared_bytes:
+        shared = SharedBase(quantized_layers(outline), device, group, plan.resident_bytes)
+    model = load_base(base, plan.arguments, dtype, device, shared)
     recompute_layers(model, plan.recomputed_layers)
     model = add_adapter(model, plan.arguments, targets)
     try_merge(base, model)
@@ -136,6 +155,25 @@ def fewest_free(device: "torch.device", group: "Group") -> int:
     return min(group.from_all(free_bytes(device) // (1 if device.type == "cuda" else group.local_size)))
 
 
+def check_main_memory(plan: "Plan", device: "torch.device") -> None:
+    """See that the main memory has room for what the GPUs of this machine share there.
+
+    Raises:
+        TrainingError: it has not.
+    """
+    import torch
+
+    from gpu import free_memory
+
+    free = free_memory(torch.device("cpu"))
+    if device.type == "cuda" and plan.shared_bytes > free * _MAIN_MEMORY:
+        raise TrainingError(
+            f"the base model does not fit on the GPU, and of its weights {plan.shared_bytes / 2**30:.1f} GiB would lie "
+            f"in main memory, of which {free / 2**30:.1f} GiB are free",
+            "set quantization to nf4, or train where there is more memory",
+        )
+
+
 def plan_as_before(
     base: Path,
     arguments: Arguments,
@@ -144,7 +182,7 @@ def plan_as_before(
     packs: "Packs",
     dtype: "torch.dtype",
     free: int,
-    processes: int,
+    group: "Group",
 ) -> "Plan":
     """The memory plan. A resumed job keeps the batch size that `auto` chose before, so that its results stay exact.
 
@@ -154,12 +192,17 @@ def plan_as_before(
     Raises:
         TrainingError: the training does not fit into `free` bytes.
     """
-    from engine.memory import plan_memory
+    from engine.fitting import plan_memory
+
+    def plan(arguments: Arguments) -> "Plan":
+        return plan_memory(
+            base, arguments, targets, packs, dtype, free, processes=group.size, neighbours=group.local_size
+        )
 
     try:
-        return plan_memory(base, before, targets, packs, dtype, free, processes)
+        return plan(before)
     except TrainingError:
         if before == arguments:
             raise
         logging.warning("there is less memory than before the resume: choosing another batch, equal but for rounding")
-        return plan_memory(base, arguments, targets, packs, dtype, free, processes)
+        return plan(arguments)

@@ -20,7 +20,7 @@ from engine.failure import TrainingError
 from loading import look_before_download
 
 if TYPE_CHECKING:
-    from engine.memory import Plan
+    from engine.fitting import Plan
 
 _CHECKPOINTS = 3  # the two that are kept, and one that is being written
 _CHECKPOINT = 12  # bytes per trained parameter, all float32: value and two moments of AdamW
@@ -43,7 +43,7 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
     """What a training needs on each of `cards`, or on this machine if there are none."""
     import torch
 
-    from engine import memory, model, operations, process_memory
+    from engine import fitting, memory, model, operations, process_memory
     from engine.packs import load_split
 
     splits = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
@@ -58,14 +58,16 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
 
     def on(free: int) -> MemoryPlan:
         try:
-            return _told(
-                memory.plan_memory(base, arguments, targets, lengths, dtype, free, processes, kind), kind, dtype
+            plan = fitting.plan_memory(
+                base, arguments, targets, lengths, dtype, free, processes, kind, neighbours=processes
             )
+            return _told(plan, kind, dtype)
         except TrainingError as error:
             room = process_memory.process_room(free, kind)
             return MemoryPlan(0, {}, room, 0, 0, 0, f"{error.message}\n{error.hint}")
 
-    plans = tuple(map(on, cards or [memory.free_bytes(here)]))
+    mine = memory.free_bytes(here) // (processes if here.type == "cpu" else 1)
+    plans = tuple(map(on, cards or [mine]))
     adapter = next((plan.memory_parts["adapter"] for plan in plans if not plan.refusal), 0) // memory.ADAM
     stored, merged = _weight_bytes(outline, arguments.merge_dtype)
     work = operations.count_operations(base, arguments, targets, lengths, dtype)
@@ -86,7 +88,14 @@ def _told(plan: "Plan", kind: str, dtype: Any) -> MemoryPlan:
 
     parts, room = process_memory.process_parts(plan, kind, dtype), process_memory.process_room(plan.free, kind)
     layers = plan.recomputed_layers, plan.layers
-    return MemoryPlan(sum(parts.values()), parts, room, *layers, plan.arguments.per_device_batch_size)
+    return MemoryPlan(
+        sum(parts.values()),
+        parts,
+        room,
+        *layers,
+        plan.arguments.per_device_batch_size,
+        shared_bytes=plan.shared_bytes,
+    )
 
 
 def _largest_target(outline: Any, targets: Sequence[str]) -> int:

@@ -116,7 +116,8 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
         group.end_together()
         return 0
     del setup  # the merge needs the memory of what it holds
-    peak_memory = process_memory.peak_bytes(loaded.device)  # of the training: the merge has a peak of its own
+    others = loaded.plan.shared_bytes * (group.local_size - 1) // group.local_size
+    peak_memory = process_memory.peak_bytes(loaded.device, others)  # of the training: the merge has one of its own
 
     metrics.emit(ProgressEvent("ending", 0, 2, "merging the adapter into the model"))
     adapter, check = leave_model(loaded, arguments, folders, dataset, first_prompts(packs), metrics)
@@ -232,6 +233,7 @@ def start_event(
         one_example_at_a_time=not loaded.packed_loss.route.together,
         not_the_fastest_because=loaded.packed_loss.route.reason,
         processes=processes,
+        shared_bytes=plan.shared_bytes,
     )
 
 

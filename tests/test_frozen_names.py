@@ -36,6 +36,13 @@ def test_the_number_of_processes_is_in_no_name() -> None:
         assert (spec.job_name, spec.processes > 1) == ("quickstart-3b7cfc64", True)
 
 
+def test_where_the_base_model_is_held_is_in_no_name() -> None:
+    """A job goes on on another machine, which holds it elsewhere."""
+    loaded = load_config(CONFIGS / "quickstart.yaml", ["training.engine.base=shared"])
+    spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
+    assert (spec.job_name, spec.hyperparameters["engine_base"]) == ("quickstart-3b7cfc64", "shared")
+
+
 @pytest.mark.parametrize(
     ("settings", "name"),
     [

@@ -105,14 +105,18 @@ class Arguments:
     """dequantized | int8 | llm.int8: how int8 layers multiply in the forward pass."""
     engine_adapter: str = "fused"
     """fused | peft: layer and adapter computed in one step, or by PEFT's own forward."""
+    engine_base: str = "auto"
+    """auto | whole | shared: whether each process holds the base model's codes on its device, or those of a machine
+    share them in main memory (shared_base.py). auto: whole if it fits."""
     max_new_tokens: int = 128
     """Longest summary in tokens, in evaluations by ROUGE and, through the artifact's record, at the endpoint."""
     temperature: float = 0.0
     """0 is greedy decoding. It is written into the artifact's record."""
 
     def fingerprint(self) -> str:
-        """All arguments but `checkpoint_dir`, as JSON. A checkpoint is resumed from only if they are the same."""
-        return json.dumps({k: v for k, v in asdict(self).items() if k != "checkpoint_dir"}, sort_keys=True)
+        """As JSON, all arguments that decide the result. A checkpoint is resumed from only if they are the same."""
+        left_out = ("checkpoint_dir", "engine_base")
+        return json.dumps({k: v for k, v in asdict(self).items() if k not in left_out}, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ _CHOICES = {
     "engine_head": ("labels", "all"),
     "engine_linear": ("dequantized", "int8", "llm.int8"),
     "engine_adapter": ("fused", "peft"),
+    "engine_base": ("auto", "whole", "shared"),
     "gradient_checkpointing": ("true", "false", "auto"),
     "quantization": ("int8", "nf4", "none"),
     "scheduler": ("linear", "cosine", "constant"),

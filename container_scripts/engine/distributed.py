@@ -1,7 +1,8 @@
 """Several processes that train one adapter together: who they are, and what they tell each other.
 
-Each process holds the whole frozen base model, quantized, on a device of its own, and a copy of the adapter and of its
-optimizer. One optimizer step, with N = tokens that have a label in all packs of the step:
+Each process has a device of its own, and there the frozen base model, quantized, a copy of the adapter, and one of its
+optimizer. What of the base a device has no room for, the processes of a machine share (shared_base.py). One optimizer
+step, with N = tokens that have a label in all packs of the step:
 
     process p:   loss = sum of cross-entropy over its share of the step (shares.py) / N;   gradients g_p of the adapter
     together:    g = sum of g_p over all processes       one all-reduce of one buffer (gradients.py)
@@ -138,9 +139,8 @@ def join(environ: Mapping[str, str]) -> Group:
     size = int(environ.get("WORLD_SIZE", 1))
     if size == 1:
         return ALONE
-    group = Group(
-        int(environ["RANK"]), size, int(environ.get("LOCAL_RANK", 0)), int(environ.get("LOCAL_WORLD_SIZE", size))
-    )
+    rank = int(environ["RANK"])
+    group = Group(rank, size, int(environ.get("LOCAL_RANK", rank)), int(environ.get("LOCAL_WORLD_SIZE", size)))
     backend = "gloo"
     if torch.cuda.is_available():
         if (gpus := torch.cuda.device_count()) < group.local_size:

@@ -6,11 +6,15 @@
     Linear          a whole weight                               x W^T
     Conv1D          a whole weight, (in, out): GPT-2's           x W
 
+A layer may have its weight in main memory, shared by the processes of a machine, and a function `fetch` that brings it
+to the GPU for one product (shared_base.py).
+
 Why not bitsandbytes' own int8 product: it quantizes the activations too. On CUDA it searches for outliers, which waits
 for the device in every layer. On a CPU its evaluation path is many times slower than its training path, and its
 training path saves x for the gradient of W. Its 4-bit layers repack their weights at their first evaluation.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,6 +24,8 @@ from torch.nn import functional
 from engine.linear import Dequantize, Multiply, adapted_linear, dora_linear, frozen_linear
 from engine.remade import Make, remade
 
+Held = Callable[[], torch.Tensor]
+"""→ what a layer holds its weight as, where it is multiplied: int8 or NF4 codes, or the weight."""
 _OUTLIER = 6.0  # LLM.int8()'s threshold: activation columns with a larger value are multiplied in the compute dtype
 
 
@@ -38,7 +44,7 @@ def dequantize_int8(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtyp
 
 
 def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized", adapter: str = "fused") -> int:
-    """Replace the forward of every quantized layer and of every layer with an adapter; return how many there are.
+    """Replace the forward of every layer that is quantized, fetched or adapted; return how many there are.
 
     Args:
         model: a frozen model under PEFT, changed in place.
@@ -62,7 +68,7 @@ def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized",
             multiply, dequantize = _multiply_and_dequantize(layer, linear, bias)
             module.forward = partial(_adapted_forward, module, multiply, dequantize)
             fused.add(layer)
-        elif is_quantized(module) and module not in fused:
+        elif (is_quantized(module) or hasattr(module, "fetch")) and module not in fused:
             module.forward = partial(_frozen_forward, *_multiply_and_dequantize(module, linear, module.bias))
         else:
             continue
@@ -97,16 +103,17 @@ def _multiply_and_dequantize(layer: Any, linear: str, bias: torch.Tensor | None)
     """
     from transformers.pytorch_utils import Conv1D
 
+    held: Held = getattr(layer, "fetch", partial(getattr, layer.weight, "data"))
     if _quantized_class(layer) == "Linear8bitLt":
-        codes, absmax = layer.weight.data, layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
-        dequantize: Dequantize = partial(dequantize_int8, codes, absmax.float() / 127)
+        absmax = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
+        dequantize: Dequantize = partial(_int8_weight, held, absmax.float() / 127)
         if linear != "dequantized":
             threshold = _OUTLIER if linear == "llm.int8" else 0.0
-            return partial(_int8_product, codes, absmax, bias, threshold), dequantize
+            return partial(_int8_product, held, absmax, bias, threshold), dequantize
     elif is_quantized(layer):
-        dequantize = partial(_nf4_weight, layer)
+        dequantize = partial(_nf4_weight, held, layer)
     else:
-        dequantize = partial(_plain_weight, layer, isinstance(layer, Conv1D))
+        dequantize = partial(_plain_weight, held, isinstance(layer, Conv1D))
     return partial(_product, dequantize, bias), dequantize
 
 
@@ -127,15 +134,19 @@ def _quantized_class(module: torch.nn.Module) -> str:
     return kind.__name__ if kind.__module__.startswith("bitsandbytes.") else ""
 
 
-def _nf4_weight(layer: Any, dtype: torch.dtype) -> torch.Tensor:
+def _int8_weight(held: Held, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return dequantize_int8(held(), scales, dtype)
+
+
+def _nf4_weight(held: Held, layer: Any, dtype: torch.dtype) -> torch.Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
-    weight: torch.Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+    weight: torch.Tensor = dequantize_4bit(held(), layer.weight.quant_state).to(dtype)
     return weight
 
 
-def _plain_weight(layer: Any, transposed: bool, dtype: torch.dtype) -> torch.Tensor:
-    weight: torch.Tensor = layer.weight.to(dtype)
+def _plain_weight(held: Held, transposed: bool, dtype: torch.dtype) -> torch.Tensor:
+    weight = held().to(dtype)
     return weight.T if transposed else weight
 
 
@@ -149,7 +160,7 @@ def _product(
 
 
 def _int8_product(
-    codes: torch.Tensor,
+    held: Held,
     absmax: torch.Tensor,
     bias: torch.Tensor | None,
     threshold: float,
@@ -160,7 +171,7 @@ def _int8_product(
 
     With a positive `threshold`, columns of x that hold a larger value are multiplied in the dtype of x instead.
     """
-    operations = torch.ops.bitsandbytes
+    operations, codes = torch.ops.bitsandbytes, held()
     quantized, scales, outliers = operations.int8_vectorwise_quant(x.half(), threshold)
     if threshold:
         mixed = operations.int8_mixed_scaled_mm(x, quantized, codes, scales, absmax, outliers, bias)

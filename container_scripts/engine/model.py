@@ -1,6 +1,7 @@
 """Loads what is trained: a frozen base model, quantized while it is read, and a float32 LoRA adapter on it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from engine.experts_layers import replace_experts_forwards
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
 from engine.remade import keep_parts_only
+from engine.shared_base import SharedBase
 from gpu import fastest_dtype
 from lora_targets import is_linear, target_experts
 
@@ -61,11 +63,21 @@ def pick_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:
     return fastest_dtype(device) if requested == "auto" else (getattr(torch, requested), "as configured")
 
 
-def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: torch.device) -> Any:
+def load_base(
+    folder: Path,
+    arguments: Arguments,
+    dtype: torch.dtype,
+    device: torch.device,
+    shared: SharedBase | None = None,
+) -> Any:
     """The frozen base model on `device`. Its linear layers, except the head, are quantized as they are read.
+
+    Args:
+        shared: where the processes of this machine have the layers' codes in common; None if `device` gets them.
 
     Raises:
         TrainingError: the folder's model cannot be loaded.
+        PeerLostError: another process, with which it is shared, has ended.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -77,9 +89,10 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, quantization_config=quantization, device_map={"": device}
-        )
+        with shared.loading() if shared else nullcontext():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, quantization_config=quantization, device_map={"": device}
+            )
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # transformers raises whatever the config or the files make it stumble over
@@ -91,6 +104,8 @@ def load_base(folder: Path, arguments: Arguments, dtype: torch.dtype, device: to
     model.config.use_cache = False
     if quantization and device.type == "cpu":
         _let_go_of_files(model)
+    if shared:
+        shared.share(model)
     return model
 
 
@@ -156,7 +171,11 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
+    device = model.get_input_embeddings().weight.device
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:  # PEFT puts it where the layer's weight is, which may be shared in main memory
+            parameter.data = parameter.data.to(device)
     replace_linear_forwards(adapted, arguments.engine_linear, arguments.engine_adapter)
     if arguments.engine_adapter == "fused":
         replace_experts_forwards(adapted)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from engine.memory import ROOM, Plan
+from engine.fitting import Plan
+from engine.memory import ROOM
 
 _KEPT = 1.5  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
 _PRODUCT = 600 << 10  # bytes that oneDNN takes for a compiled product, whatever its size (measured)
@@ -67,9 +68,13 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def peak_bytes(device: torch.device) -> int:
-    """Most bytes held at once up to now: by tensors on a GPU, or else by this whole process in the main memory."""
+def peak_bytes(device: torch.device, others: int = 0) -> int:
+    """Most bytes held at once up to now: by tensors on a GPU, or else by this whole process in the main memory.
+
+    Args:
+        others: of what processes share in main memory, the part of the other ones.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines["VmHWM"].split()[0]) * 1024
+    return int(lines["VmHWM"].split()[0]) * 1024 - others

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from engine.distributed import ALONE, Group
-from engine.memory import Plan
+from engine.fitting import Plan
 from engine.packed_loss import PackedLoss
 from engine.packs import Packs
 from engine.scorer import Scorer

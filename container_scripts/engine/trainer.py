@@ -34,8 +34,8 @@ from engine.best_adapter import BestAdapter
 from engine.checkpoint import Checkpoints
 from engine.evaluation import evaluate
 from engine.failure import PeerLostError, TrainingError
+from engine.fitting import Plan
 from engine.gradients import Gradients
-from engine.memory import Plan
 from engine.metrics import Metrics
 from engine.packs import name_packs
 from engine.schedule import plan_steps

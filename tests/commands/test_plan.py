@@ -199,6 +199,36 @@ def test_a_job_that_does_not_fit_is_refused_before_it_is_paid_for(
 
 
 @pytest.mark.usefixtures("packed")
+def test_a_base_that_gpus_share_takes_main_memory(
+    make_config: Configured, ledger: Ledger, tell: Callable[[Needs], None]
+) -> None:
+    """It fits where there is enough of that; a GPU that holds it is named before one that does not."""
+    backend, told = InMemoryBackend("sagemaker", stops_on_interrupt=False), RecordingReporter()
+    backend.price = 2.0
+    processes = {"gradient_accumulation_steps": 4}
+    config = make_config(
+        backend="sagemaker", training=processes, sagemaker={"training_instance_type": "ml.g5.12xlarge"}
+    )
+    needs = replace(needs_of(config, 20.0), step_operations=7e10)
+    large = tuple(
+        replace(card, shared_bytes=70 << 30) if not card.refusal and card.memory_free_bytes < 43 << 30 else card
+        for card in needs.cards
+    )
+    tell(replace(needs, cards=large))
+    made = plan(context(config, backend, ledger))
+    assert all(check.ok for check in made.checks)
+    assert made.host
+    assert (made.host.parts["base model"], made.host.there_bytes >> 30) == (70 << 30, 173)
+    assert made.band is None, "nobody has measured how fast it comes to the GPUs"
+    assert "21.0 GiB of ml.g5.12xlarge, with 70.0 GiB of the base model in main memory" in made.checks[1].found
+    small = make_config(backend="sagemaker", sagemaker={"training_instance_type": "ml.g5.2xlarge"})
+    tell(replace(needs_of(small, 20.0), cards=large))
+    with pytest.raises(LorasumError, match=r"needs 74.0 GiB, and there are 29 GiB of ml.g5.2xlarge") as refused:
+        train(context(small, backend, ledger, told))
+    assert "train on an ml.g6e.xlarge" in refused.value.hint
+
+
+@pytest.mark.usefixtures("packed")
 def test_a_first_job_has_a_time_by_arithmetic(
     make_config: Configured, ledger: Ledger, tell: Callable[[Needs], None]
 ) -> None:

@@ -14,12 +14,15 @@ from contract import EvalEvent, Event, StepEvent
 from engine.arguments import Arguments
 from engine.checkpoint import Checkpoints
 from engine.distributed import ALONE, Group
-from engine.memory import Memory, Plan
-from engine.model import add_adapter
+from engine.fake_pass import recompute_layers, skeleton
+from engine.fitting import Plan
+from engine.memory import Memory
+from engine.model import add_adapter, load_base, quantized_layers
 from engine.packed_loss import PackedLoss
 from engine.packs import Packs, longest_example
 from engine.scorer import Scorer
 from engine.setup import Outcome, Setup
+from engine.shared_base import SharedBase
 from engine.stopping import StopSignal
 from engine.trainer import train_adapter
 from lora_targets import resolve_targets
@@ -59,11 +62,17 @@ class Training:
     resumed_from: Path | None = None
     make_scorer: Callable[[Arguments, PackedLoss], Scorer] | None = None
     group: Group = ALONE
+    base: Path | None = None
+    shared: bool = False
+    """Whether the processes share `base`. One that is alone fetches its codes, as a GPU does."""
+    recomputed: int = 0
+    """Layers that recompute their activations."""
 
     def run(self) -> Outcome:
         torch.manual_seed(self.arguments.seed)
-        model = random_model("llama")
+        model = self._load_base() if self.base else random_model("llama")
         model.requires_grad_(False)
+        recompute_layers(model, self.recomputed)
         self.model = add_adapter(model, self.arguments, resolve_targets(model, ("auto",)))
         checkpoints = Checkpoints(self.arguments.checkpoint_dir, self.arguments, "dataset")
         self.resumed_from = self.group.from_first(checkpoints.claim)
@@ -77,6 +86,14 @@ class Training:
             checkpoints,
             self.resumed_from,
         )
+
+    def _load_base(self) -> Any:
+        assert self.base
+        device, shared = torch.device("cpu"), None
+        if self.shared:
+            layers = quantized_layers(skeleton(self.base))
+            shared = SharedBase(layers, device, self.group, fetches=self.group.size == 1)
+        return load_base(self.base, self.arguments, self.dtype, device, shared)
 
     def adapter(self) -> dict[str, torch.Tensor]:
         return {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}

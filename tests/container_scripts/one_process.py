@@ -2,7 +2,8 @@
 
 The JSON says: `flags` and `folder` of the training, `report`, a file for what came of it, and where this process is
 hit: `stop_after`, a step after which it gets SIGTERM, `kill_after`, SIGKILL, and `break_at`, its forward pass whose
-loss is not a number.
+loss is not a number. With the folder of a `base` model it says whether that is `shared`, and how many layers are
+`recomputed`.
 """
 
 import json
@@ -43,6 +44,8 @@ def main(asked: dict[str, Any]) -> None:
     torch.nn.modules.module.register_module_forward_hook(breaks)
     group = join(os.environ)
     training = Training(small(Path(asked["folder"]), **asked["flags"]), events=Hit(), group=group)
+    if "base" in asked:
+        training.base, training.shared, training.recomputed = Path(asked["base"]), asked["shared"], asked["recomputed"]
     report: dict[str, Any] = {"ended": ""}
     try:
         training.run()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from forks import Zygote
 
-from conftest_engine import in_table, random_packs
+from conftest_engine import in_table, random_model, random_packs
 from conftest_training import TRAIN, small
 from contract import RENDEZVOUS
 from engine.batches import collate
 from engine.failure import TrainingError
-from engine.memory import _batch_sizes
+from engine.fitting import _batch_sizes
 from engine.packs import pack_sizes
 from engine.shares import shares
 
@@ -27,7 +27,9 @@ FOUR: Flags = {"gradient_accumulation_steps": 4, "lora_dropout": 0.1, "epochs": 
 def run(tmp_path: Path, trainings: Zygote) -> Run:
     """Runs a training in so many processes. Returns what each of them reports, without those that were killed."""
 
-    def run(size: int, folder: str, flags: Flags = FOUR, **hits: Mapping[str, int]) -> list[dict[str, Any]]:
+    def run(
+        size: int, folder: str, flags: Flags = FOUR, base: Flags | None = None, **hits: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
         meeting = tmp_path / f"{folder}-{len(list(tmp_path.iterdir()))}"
         meeting.mkdir()
         started, reports = [], []
@@ -37,7 +39,7 @@ def run(tmp_path: Path, trainings: Zygote) -> Run:
                 "folder": str(tmp_path / folder),
                 "report": str(meeting / str(rank)),
             }
-            asked |= hits.get(f"rank_{rank}", {})
+            asked |= {**(base or {}), **hits.get(f"rank_{rank}", {})}
             environ = {"RANK": rank, "WORLD_SIZE": size, RENDEZVOUS: f"file://{meeting}/meet"}
             texts = {name: str(value) for name, value in environ.items()}
             started.append(trainings.start([json.dumps(asked)], texts, {}, SCRIPT))
@@ -106,6 +108,51 @@ def test_a_killed_process_ends_the_others_which_save_their_step(run: Run, tmp_pa
     assert left["ended"].startswith("PeerLostError: another process of the training has ended")
     assert (tmp_path / "killed" / "checkpoint-3" / "manifest.json").exists()
     assert not (tmp_path / "killed" / "failures.json").exists(), "the checkpoint is not to blame"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Callable[..., Flags]:
+    """The folder of a base model, and how a training holds it."""
+    folder = tmp_path / "base"
+    random_model("llama").save_pretrained(folder)
+    return lambda shared, recomputed=0: {"base": str(folder), "shared": shared, "recomputed": recomputed}
+
+
+@pytest.mark.parametrize("quantization", ["int8", "none"])
+def test_processes_that_share_a_base_train_as_one(run: Run, base: Callable[..., Flags], quantization: str) -> None:
+    flags = {**FOUR, "quantization": quantization, "epochs": 2.0}
+    [alone] = run(1, "alone", flags, base(shared=False))
+    together = run(3, "together", flags, base(shared=True))
+    assert len(alone["losses"]) >= 4
+    assert_equal(alone, together[0])
+    assert together[1]["adapter"] == together[0]["adapter"]
+
+
+@pytest.mark.parametrize("recomputed", [0, 1])
+def test_fetching_each_weight_for_a_product_changes_no_bit(
+    run: Run, base: Callable[..., Flags], recomputed: int
+) -> None:
+    flags = {**FOUR, "quantization": "int8", "epochs": 2.0}
+    [whole] = run(1, "whole", flags, base(False, recomputed))
+    [fetched] = run(1, "fetched", flags, base(True, recomputed))
+    assert fetched | {"resumed_from": ""} == whole
+
+
+def test_a_killed_process_leaves_the_shared_base_to_the_others(
+    run: Run, base: Callable[..., Flags], tmp_path: Path
+) -> None:
+    """The rest goes on with any number, sharing or not. The first process made the shared memory."""
+    [alone] = run(1, "alone", FOUR, base(False))
+    [left] = run(2, "killed", FOUR, base(True), rank_0={"kill_after": 3})
+    assert left["ended"].startswith("PeerLostError: another process of the training has ended")
+    [left] = run(2, "saved", FOUR, base(True), rank_1={"kill_after": 3})
+    for size, shared in ((1, False), (3, True)):
+        folder = tmp_path / f"again-{size}"
+        folder.mkdir()
+        (folder / "checkpoint-3").symlink_to(tmp_path / "saved" / "checkpoint-3")
+        again = run(size, folder.name, FOUR, base(shared))
+        assert again[0]["resumed_from"].endswith("checkpoint-3")
+        assert_equal(alone, again[0], since=3)
 
 
 def test_passes_are_shared_by_their_tokens() -> None:

@@ -14,7 +14,8 @@ from conftest_engine import random_model, with_adapter
 from engine.arguments import Arguments
 from engine.batches import collate
 from engine.failure import TrainingError
-from engine.memory import estimate, plan_memory, recompute_layers, skeleton
+from engine.fitting import plan_memory
+from engine.memory import estimate, recompute_layers, skeleton
 from engine.model import load_base
 from engine.packed_loss import PackedLoss
 from engine.process_memory import give_back

@@ -292,7 +292,7 @@ def test_the_start_after_a_sigterm_resumes_from_its_checkpoint(job: Job) -> None
 
 
 def test_two_processes_leave_the_artifact_of_one(job: Job, tmp_path: Path) -> None:
-    """Evaluated by summaries, of which each writes its share."""
+    """Evaluated by summaries, of which each writes its share. They share the base model too."""
     flags: dict[str, object] = {
         "epochs": 2, "learning_rate": 0.03, "gradient_accumulation_steps": 2, "evaluate": "rougeL", "keep": "best",
         "evaluate_dialogues": 3, "max_new_tokens": 8,
@@ -303,7 +303,8 @@ def test_two_processes_leave_the_artifact_of_one(job: Job, tmp_path: Path) -> No
     started = []
     for rank in (0, 1):
         ranked = {"RANK": str(rank), "WORLD_SIZE": "2", RENDEZVOUS: f"file://{tmp_path}/meet"}
-        started.append(job.trainings.start(job.flags(**flags), {**job.environment, **ranked}, {}))
+        asked = job.flags(**flags, engine_base="shared")
+        started.append(job.trainings.start(asked, {**job.environment, **ranked}, {}))
     first, second = (process.wait() for process in started)
     assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
     said = [without_gloos_words(process.stdout) for process in (first, second)]
@@ -312,6 +313,7 @@ def test_two_processes_leave_the_artifact_of_one(job: Job, tmp_path: Path) -> No
         for figure in ("loss", "eval_loss", "score", "tokens"):
             assert two.get(figure) == (one.get(figure) and pytest.approx(one[figure], rel=2e-5)), (one, two)
     assert (alone.events()[0]["processes"], job.events()[0]["processes"]) == (1, 2)
+    assert (alone.events()[0]["shared_bytes"], job.events()[0]["shared_bytes"] > 0) == (0, True)
     assert sorted(file_names(job)) == sorted(file_names(alone))
 
 

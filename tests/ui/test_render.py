@@ -400,6 +400,15 @@ def test_the_plan_says_what_is_quantized_and_what_is_slower() -> None:
     assert "this architecture is trained one example at a time: the packed loss is off" in "\n".join(said(slow))
 
 
+def test_the_plan_says_where_a_base_model_is_that_processes_share() -> None:
+    told = {"quantization": "int8", "compute_dtype": "bfloat16", "quantized_layers": 168, "whole_layers": 1}
+    memory = {"memory_bytes": 20 << 30, "memory_free_bytes": 21 << 30, "shared_bytes": 64 << 30}
+    several = "\n".join(said(read("start", **told, **memory, processes=4)))
+    assert "168 linear layers in int8, 1 in bfloat16; shared by 4 processes" in " ".join(several.split())
+    assert "64.0 GiB of the base model shared in main memory" in " ".join(several.split())
+    assert "in main memory, fetched for each product" in "\n".join(said(read("start", **memory, processes=1)))
+
+
 def test_an_evaluation_says_its_score_and_what_it_took() -> None:
     told = read("eval", step=9, eval_loss=2.5, score=31.25, scored_by="rougeL", generation_seconds=12.0)
     assert said(told) == ["· step 9: loss on the test split 2.500, rougeL 31.2, generating took 12.0 s"]

@@ -69,6 +69,10 @@ class EngineConfig(Section):
     dtype, as in the published recipe."""
     adapter: Literal["fused", "peft"] = "fused"
     """`fused`: the adapter and its layer are one step. `peft`: PEFT's layer stands around the model's."""
+    base: Literal["auto", "whole", "shared"] = "auto"
+    """Where the frozen base model is. `whole`: each process holds it on its device. `shared`: it lies once in the main
+    memory of a machine, for all processes there, and a GPU gets each weight for one product. `auto`: `whole` if it
+    fits; if not, a GPU keeps what it has room for, and the rest is shared. A job may go on with another value."""
 
 
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]

@@ -46,6 +46,7 @@ SYNONYMS: Mapping[str, str] = {
         "training.early_stopping_patience": "patience early_stopping",
         "training.seed": "random_seed",
         "training.engine.attention": "attn_implementation flash_attention flash_attn",
+        "training.engine.base": "fsdp fsdp2 deepspeed offload cpu_offload offload_params zero3",
         "sagemaker.training_instance_type": "instance instance_type train_instance gpu machine",
         "sagemaker.endpoint_instance_type": "inference_instance_type endpoint_instance serving_instance",
         "sagemaker.role": "execution_role iam_role role_arn",

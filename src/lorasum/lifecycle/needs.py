@@ -51,9 +51,10 @@ class Estimate:
         """The main memory of one instance of this type, or of this machine; None where that is part of `memory`."""
         if self.needs is None or not self.needs.process_bytes:
             return None
-        processes = self.hardware.gpus(name) or self.spec.processes
+        processes, memory = self.hardware.gpus(name) or self.spec.processes, self.memory(name)
         parts = {"GPU processes": processes * self.needs.process_bytes, "merge": self.needs.merge_bytes}
-        return Room(parts, self.hardware.ram_bytes(name))
+        base = {"base model": memory.shared_bytes} if memory and memory.shared_bytes else {}
+        return Room(parts | base, self.hardware.ram_bytes(name))
 
     def disk(self, name: str = "") -> Room | None:
         """The disk of one instance of this type, or of this machine."""
@@ -68,6 +69,8 @@ class Estimate:
         """The time of the steps by arithmetic, on instances of this type or on this machine; None if it is unknown."""
         memory = self.memory(name)
         if self.needs is None or memory is None or self.refusal(name):
+            return None
+        if name and memory.shared_bytes:  # how fast the base model comes to the GPUs is not known
             return None
         again = self.needs.forward_operations * memory.recomputed_layers / max(memory.layers, 1)
         operations = self.needs.step_operations + again if self.needs.step_operations else 0.0
@@ -84,8 +87,14 @@ class Estimate:
         return "RAM" if host and not host.fits else "disk" if disk and not disk.fits else ""
 
     def nearest(self) -> str:
-        """The smallest type, of those looked at, into which the training fits; empty if there is none."""
-        return next((name for name in self.hardware.choices if self.memory(name) and not self.refusal(name)), "")
+        """The smallest type, of those looked at, into which the training fits; empty if there is none.
+
+        One whose GPU holds the base model goes before those that would have it in main memory.
+        """
+        plans = {name: self.memory(name) for name in self.hardware.choices if not self.refusal(name)}
+        fitting = [name for name, plan in plans.items() if plan]
+        whole = [name for name, plan in plans.items() if plan and not plan.shared_bytes]
+        return next(iter(whole + fitting), "")
 
 
 def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
@@ -152,7 +161,9 @@ def _memory_check(estimate: Estimate, memory: MemoryPlan) -> Check:
     tightest = estimate.hardware.tightest
     if not memory.refusal:
         where = f" of {tightest}" if tightest else ""
-        return Check("memory", True, f"it fits into the {memory.memory_free_bytes / 2**30:.1f} GiB{where}")
+        base = f", with {memory.shared_bytes / 2**30:.1f} GiB of the base model in main memory"
+        shared = base if memory.shared_bytes else ""
+        return Check("memory", True, f"it fits into the {memory.memory_free_bytes / 2**30:.1f} GiB{where}{shared}")
     message, _, hint = memory.refusal.partition("\n")
     nearest = f"; or train on an {name}, into which it fits" if (name := estimate.nearest()) else ""
     return Check("memory", False, message, f"{hint}{nearest}")
@@ -188,4 +199,5 @@ def memory_note(estimate: Estimate) -> str:
     if memory is None:
         return f"; memory not estimated: {estimate.unknown}"
     needed, free = memory.memory_bytes / 2**30, memory.memory_free_bytes / 2**30
-    return f"; {needed:.1f} of {free:.1f} GiB of {estimate.hardware.tightest}"
+    shared = f", and {memory.shared_bytes / 2**30:.1f} GiB of its main memory" if memory.shared_bytes else ""
+    return f"; {needed:.1f} of {free:.1f} GiB of {estimate.hardware.tightest}{shared}"

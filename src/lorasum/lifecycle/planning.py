@@ -144,7 +144,7 @@ def hyperparameters(config: Config) -> dict[str, str]:
         "quantization": config.quantization,
         **{f"lora_{name}": value for name, value in config.lora.hashed().items()},
         **config.training.hashed(frozenset({"engine", "report_to"})),  # its fields have the flags' names
-        **{f"engine_{name}": value for name, value in config.training.engine.hashed().items()},
+        **{f"engine_{name}": value for name, value in config.training.engine.hashed(frozenset({"base"})).items()},
         "max_new_tokens": config.predict.max_new_tokens,
         "temperature": config.predict.temperature,
     }
@@ -158,6 +158,12 @@ def hyperparameters(config: Config) -> dict[str, str]:
     return texts
 
 
+def _of_the_machine(config: Config) -> dict[str, str]:
+    """Flags that follow from what a machine has, and change no result: they name no job."""
+    base = config.training.engine.base
+    return {} if base == "auto" else {"engine_base": base}
+
+
 def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> TrainSpec:
     flags = hyperparameters(config)
     return TrainSpec(
@@ -165,7 +171,7 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
         job_name=_job_name(config.name, flags, fingerprint, model),
         model=model,
         dataset=dataset,
-        hyperparameters=flags,
+        hyperparameters=flags | _of_the_machine(config),
         base_seconds=round(config.evaluate.base_minutes * 60),
         base_as_trained=config.evaluate.base_prompt == "trained",
         processes=config.processes,

@@ -37,6 +37,7 @@ def memory_figures(run: RunFacts) -> dict[str, str]:
     peak = done.peak_memory_bytes if done else 0
     return {
         **{name: gigabytes(size) for name, size in start.memory_parts.items()},
+        "of the base model, shared in main memory": gigabytes(start.shared_bytes) if start.shared_bytes else "",
         "estimated in all": gigabytes(start.memory_bytes) if start.memory_bytes else "",
         "free before loading": gigabytes(start.memory_free_bytes) if start.memory_free_bytes else "",
         "measured at its peak": gigabytes(peak) if peak else "",

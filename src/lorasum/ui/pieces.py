@@ -125,4 +125,5 @@ def memory(plan: StartEvent | MemoryPlan) -> str:
     recomputed, layers = plan.recomputed_layers, plan.layers
     kept = f"; keeping activations of {layers - recomputed} of {layers} layers" if recomputed else ""
     packs = f"; {plan.packs_at_once} packs at once" if plan.packs_at_once > 1 else ""
-    return f"{plan.memory_bytes / gib:.1f} of {plan.memory_free_bytes / gib:.1f} GiB ({named}){kept}{packs}"
+    shared = f"; {plan.shared_bytes / gib:.1f} GiB of the base model shared in main memory" if plan.shared_bytes else ""
+    return f"{plan.memory_bytes / gib:.1f} of {plan.memory_free_bytes / gib:.1f} GiB ({named}){kept}{packs}{shared}"

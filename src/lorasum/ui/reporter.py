@@ -218,7 +218,7 @@ def _training_plan(plan: StartEvent) -> RenderableType:
     rows = {
         "device": f"{plan.device}{_processes(plan)}, {plan.compute_dtype}{reason}",
         "parameters": f"{_count(plan.parameters)}{share}",
-        "base": _base(plan),
+        "base": "; ".join(filter(None, [_base(plan), _shared(plan)])),
         "adapter on": ", ".join(plan.lora_targets),
         "data": f"{plan.packs:,} packs, {plan.tokens:,} tokens, loss on {plan.loss_on}",
         "steps": f"{plan.steps:,}, each of {plan.tokens_per_step:,} tokens",
@@ -235,6 +235,13 @@ def _base(plan: StartEvent) -> str:
     if plan.quantization in ("", "none") or not plan.quantized_layers + plan.whole_layers:
         return ""
     return f"{plan.quantized_layers} linear layers in {plan.quantization}, {plan.whole_layers} in {plan.compute_dtype}"
+
+
+def _shared(plan: StartEvent) -> str:
+    """Where the base model is, if processes do not hold all of it on their devices."""
+    if not plan.shared_bytes:
+        return ""
+    return f"shared by {plan.processes} processes" if plan.processes > 1 else "in main memory, fetched for each product"
 
 
 def _examples(plan: StartEvent) -> str:
