@@ -142,7 +142,10 @@ def state(job: JobRef, started: "subprocess.Popen[bytes] | None") -> JobState:
 def follow(job: JobRef) -> Iterator[Event]:
     """The events of the job's newest start, as they come, until its process has ended."""
     running, attempt = processes_of(Path(job.location)), _attempt(Path(job.location))
-    begins = int(attempt.read_text(encoding="utf-8")) if attempt.is_file() else 0
+    try:
+        begins = int(attempt.read_bytes())
+    except (OSError, ValueError):  # it is not there, or damaged: then all of its starts are shown
+        begins = 0
     return _events(job, lambda: any(processes.alive(process) for process in running), begins)
 
 
