@@ -87,13 +87,6 @@ def test_manifest_is_read_back_with_keys_unknown_here_passed_over(tmp_path: Path
     assert store.read_manifest(tmp_path) == MANIFEST
 
 
-def test_a_manifest_with_the_old_name_of_max_length_is_read(tmp_path: Path) -> None:
-    store.write_manifest(tmp_path, MANIFEST)
-    path = tmp_path / "manifest.json"
-    path.write_text(path.read_text("utf-8").replace('"max_length"', '"chunk_length"'), "utf-8")
-    assert store.read_manifest(tmp_path) == MANIFEST
-
-
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"splits": 3}', '{"splits": {"train": {}}}'])
 def test_dataset_without_a_readable_manifest_is_unfinished(tmp_path: Path, text: str | None) -> None:
     if text is not None:

@@ -45,7 +45,7 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
         settings, several = _settings(run.config), adapters(run.config, run.backend, run.ledger, run.reporter, chosen)
         before = run.ledger.find(Endpoint, run.name, run.name)
-        endpoint = _serving_already(held, chosen.artifact, several, settings)
+        endpoint = _serving_already(held, before, chosen.artifact, several, settings)
         reused = endpoint is not None
         price = run.backend.usd_per_hour("endpoint")
         end = expiry.end_of(run.config, before, reused, run.ledger.now(), price, run.reporter)
@@ -149,15 +149,16 @@ def _probe(summarizer: Summarizer) -> None:
         )
 
 
-def _serving_already(held: HeldRun, artifact: str, several: tuple[Adapter, ...], settings: str) -> EndpointRef | None:
-    """The run's endpoint, if it is in service and is exactly what would be started."""
-    state = held.backend.endpoint_state(held.name, held.name)
-    row = held.ledger.find(Endpoint, held.name, held.name)
-    if row is None or state.ref is None or state.status != "in_service" or state.ref.artifact != artifact:
+def _serving_already(
+    held: HeldRun, row: Endpoint | None, artifact: str, several: tuple[Adapter, ...], settings: str
+) -> EndpointRef | None:
+    """The run's endpoint, if it is in service and is exactly what would be started; `row` is its record."""
+    if row is None or row.state != "live" or not is_here(row, held.backend):
         return None
-    same = (row.settings, row.adapters) == (settings, several)
-    known = row.state == "live" and is_here(row, held.backend) and same
-    return state.ref if known else None
+    state = held.backend.endpoint_state(held.name, held.name)
+    if state.ref is None or state.status != "in_service" or state.ref.artifact != artifact:
+        return None
+    return state.ref if (row.settings, row.adapters) == (settings, several) else None
 
 
 def _settings(config: Config) -> str:

@@ -10,15 +10,15 @@
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lorasum.contract import COLUMNS, MANIFEST_FILE, TEST_FILE
 from lorasum.data.records import Example, Manifest, SplitStats
-from lorasum.data.settings import FORMAT, Settings
+from lorasum.data.settings import FORMAT
 from lorasum.data.tokenize_pack import Tokens
 
 if TYPE_CHECKING:
@@ -145,12 +145,14 @@ def read_test_examples(dataset: Path) -> list[Example]:
         OSError: they cannot be read.
         ValueError: they are damaged: a line holds no example, or there are more or fewer than were written.
     """
-    manifest = read_manifest(dataset)
+    from pydantic import TypeAdapter, ValidationError
+
+    manifest, example = read_manifest(dataset), TypeAdapter(Example)
     found = []
     for number, line in enumerate((dataset / TEST_FILE).read_bytes().splitlines(), 1):
         try:
-            found.append(_known(Example, json.loads(line)))
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            found.append(example.validate_json(line))
+        except ValidationError as error:
             raise ValueError(f"line {number} of {TEST_FILE} is no example") from error
     if manifest and "test" in manifest.splits and len(found) != manifest.splits["test"].examples:
         raise ValueError(f"{TEST_FILE} has {len(found)} examples instead of {manifest.splits['test'].examples}")
@@ -165,25 +167,12 @@ def write_manifest(dataset: Path, manifest: Manifest) -> None:
 
 def read_manifest(dataset: Path) -> Manifest | None:
     """The manifest of a finished dataset; None if it is absent or cannot be read. Unknown keys are ignored."""
+    from pydantic import TypeAdapter, ValidationError
+
     try:
-        stored = json.loads((dataset / MANIFEST_FILE).read_text(encoding="utf-8"))
-        if "chunk_length" in stored:  # the old name of max_length
-            stored["max_length"] = stored.pop("chunk_length")
-        splits = {name: _known(SplitStats, stats) for name, stats in stored["splits"].items()}
-        settings = _known(Settings, stored["settings"]) if stored.get("settings") else None
-        return _known(Manifest, stored | {"splits": splits, "settings": settings})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return TypeAdapter(Manifest).validate_json((dataset / MANIFEST_FILE).read_bytes())
+    except (OSError, ValidationError):
         return None
-
-
-def _known(record: type[T], values: Mapping[str, Any]) -> T:
-    names = {field.name for field in fields(record)}  # type: ignore[arg-type]
-    return record(**{name: _tuple(value) for name, value in values.items() if name in names})
-
-
-def _tuple(value: Any) -> Any:
-    """Turn JSON's lists into the tuples of our records."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _batches(packs: Iterable[list[Tokens]], tokens: int) -> Iterator[list[list[Tokens]]]:

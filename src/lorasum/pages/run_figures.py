@@ -2,14 +2,13 @@
 
 from lorasum.amounts import dollars, duration, gigabytes, loss
 from lorasum.pages.facts import RunFacts
-from lorasum.scoring.certainty import Interval
 from lorasum.scoring.evaluation import TUNED
 
 
 def key_figures(run: RunFacts) -> dict[str, str]:
     scores = run.evaluation.scores.get(TUNED) if run.evaluation else None
     return {
-        "ROUGE-L": interval_text(scores.rougeL) if scores else "",
+        "ROUGE-L": str(scores.rougeL) if scores else "",
         "without findings": f"{scores.faithful.mean:.0%}" if scores else "",
         **training_figures(run),
     }
@@ -89,7 +88,3 @@ def environment(run: RunFacts) -> dict[str, str]:
 
 def usd(amount: float | None) -> str:
     return "free" if amount == 0 else dollars(amount)
-
-
-def interval_text(one: Interval) -> str:
-    return f"{one.mean:.1f} ({one.low:.1f} to {one.high:.1f})"

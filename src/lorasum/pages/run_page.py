@@ -14,7 +14,6 @@ from lorasum.pages.facts import RunFacts, samples
 from lorasum.pages.rendering import TableRow, render
 from lorasum.pages.run_figures import (
     environment,
-    interval_text,
     key_figures,
     memory_figures,
     planned_and_actual,
@@ -22,7 +21,7 @@ from lorasum.pages.run_figures import (
     training_figures,
     usd,
 )
-from lorasum.scoring.certainty import Difference, Interval
+from lorasum.scoring.certainty import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores, compare
 from lorasum.scoring.faithful import Finding
 
@@ -144,16 +143,9 @@ def _verdict(runs: Sequence[RunFacts]) -> str:
 
 def _said(comparison: Comparison) -> str:
     """`base model: ROUGE-L better by 12.1 (9.4 to 14.7)`."""
-    return f"{comparison.other}: ROUGE-L {difference_in_words(comparison.rougeL)}"
-
-
-def difference_in_words(found: Difference) -> str:
-    """`better by 12.1 (9.4 to 14.7), p < 0.001`, or that it shows no difference."""
-    if not found.is_real:
-        return f"shows no difference ({found.low:+.1f} to {found.high:+.1f})"
-    low, high = sorted((abs(found.low), abs(found.high)))
-    p_value = f"p = {found.p_value:.3f}" if found.p_value >= 0.001 else "p < 0.001"
-    return f"{'better' if found.mean > 0 else 'worse'} by {abs(found.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
+    found = comparison.rougeL
+    none = f"shows no difference ({found.low:+.1f} to {found.high:+.1f})"
+    return f"{comparison.other}: ROUGE-L {found if found.is_real else none}"
 
 
 def _comparisons(run: RunFacts, named: bool) -> list[str]:
@@ -205,7 +197,7 @@ def _score(key: str, one: Interval | None) -> str:
 
 def _score_chart(runs: Sequence[RunFacts]) -> Figure:
     rows = [(name, scores.rougeL, place) for name, place, _, scores in _scored_rows(runs)]
-    label = "ROUGE-L with 95% intervals. " + "; ".join(f"{name}: {interval_text(one)}" for name, one, _ in rows)
+    label = "ROUGE-L with 95% intervals. " + "; ".join(f"{name}: {one}" for name, one, _ in rows)
     drawn = [(name, one.low, one.mean, one.high, place) for name, one, place in rows]
     return Figure("ROUGE-L, with 95% intervals", intervals(label, drawn) if drawn else Markup())
 

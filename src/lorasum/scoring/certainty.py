@@ -27,6 +27,10 @@ class Interval:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """`12.1 (9.4 to 14.7)`."""
+        return f"{self.mean:.1f} ({self.low:.1f} to {self.high:.1f})"
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -47,6 +51,12 @@ class Difference:
     def is_real(self) -> bool:
         """Whether these dialogues show a difference."""
         return self.p_value < _CONFIDENT
+
+    def __str__(self) -> str:
+        """A difference that is real: `better by 21.0 (17.9 to 24.2), p < 0.001`."""
+        low, high = sorted((abs(self.low), abs(self.high)))
+        verdict = f"{'better' if self.mean > 0 else 'worse'} by {abs(self.mean):.1f} ({low:.1f} to {high:.1f})"
+        return f"{verdict}, {f'p = {self.p_value:.3f}' if self.p_value >= 0.001 else 'p < 0.001'}"
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -94,10 +94,7 @@ def _comparison(comparison: Comparison, dialogues: int) -> str:
     difference = comparison.rougeL
     about = f"ROUGE-L against {comparison.other}: "
     if difference.is_real:
-        p_value = f"p = {difference.p_value:.3f}" if difference.p_value >= 0.001 else "p < 0.001"
-        verdict = "better" if difference.mean > 0 else "worse"
-        low, high = sorted((abs(difference.low), abs(difference.high)))
-        return f"{about}{verdict} by {abs(difference.mean):.1f} ({low:.1f} to {high:.1f}), {p_value}"
+        return f"{about}{difference}"
     needed = difference.dialogues_needed
     many = f"; about {needed:,} would show one of this size" if needed and needed > dialogues else ""
     return f"{about}no difference that {_dialogues(dialogues)} can show{many}"

@@ -8,10 +8,10 @@ log           what the server prints; its last line begins with REASON when the 
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lorasum.files import write_file
 
@@ -35,15 +35,12 @@ class ServerState:
     @classmethod
     def read(cls, folder: Path) -> "ServerState | None":
         """What server.json says; None if it is not written yet, or damaged."""
+        from pydantic import TypeAdapter, ValidationError
+
         try:
-            stored = json.loads((folder / STATE_FILE).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            return TypeAdapter(cls).validate_json((folder / STATE_FILE).read_bytes(), strict=True)
+        except (OSError, ValidationError):
             return None
-        values: dict[str, Any] = (
-            {one.name: stored.get(one.name) for one in fields(cls)} if isinstance(stored, dict) else {}
-        )
-        whole = values and all(type(values[one.name]) is one.type for one in fields(cls))
-        return cls(**values) if whole else None
 
 
 def is_written(folder: Path) -> bool:

@@ -62,34 +62,16 @@ def create(session: Session, kind: Kind, request: dict[str, Any]) -> Any | None:
     Raises:
         BackendError: it was not created, or nobody knows whether it was.
     """
-    operation, asked = f"Create{kind}", list[str]()
-    try:
-        with (
-            _errors(f"create {_WORDS[kind]} {request[f'{kind}Name']}", f"sagemaker:{operation}"),
-            _exactly(session, operation, request, asked),
-        ):
-            return _class(session, kind).create(**_arguments(session, operation, request), **_where(session))
-    except BackendError:
-        if f"Describe{kind}" not in asked:
-            raise
-        return None
+    with _sent(session, "create", kind, request) as arguments:
+        return _class(session, kind).create(**arguments, **_where(session))
+    return None
 
 
 def update(session: Session, resource: Any, request: dict[str, Any]) -> None:
     """Update a resource that `get` found by a request such as boto3's update_endpoint takes."""
-    kind = type(resource).__name__
-    operation, asked = f"Update{kind}", list[str]()
-    try:
-        with (
-            _errors(f"update {_WORDS[kind]} {request[f'{kind}Name']}", f"sagemaker:{operation}"),
-            _exactly(session, operation, request, asked),
-        ):
-            arguments = _arguments(session, operation, request)
-            names = {field: arguments.pop(field) for field in [*arguments] if field.endswith("_name")}
-            resource.model_copy(update=names).update(**arguments)  # the SDK reads names from the resource
-    except BackendError:
-        if f"Describe{kind}" not in asked:
-            raise
+    with _sent(session, "update", type(resource).__name__, request) as arguments:
+        names = {field: arguments.pop(field) for field in [*arguments] if field.endswith("_name")}
+        resource.model_copy(update=names).update(**arguments)  # the SDK reads names from the resource
 
 
 def stop(job: Any) -> None:
@@ -119,6 +101,24 @@ def _client(session: Session) -> dict[str, Any]:
 
 def _where(session: Session) -> dict[str, Any]:
     return {"session": session.boto3_session, "region": session.region}
+
+
+@contextmanager
+def _sent(session: Session, verb: str, kind: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The arguments of the SDK's method of this name, which sends `request`, and then reads what came of it.
+
+    An error of the reading ends the block quietly: the request was carried out.
+    """
+    operation, asked = f"{verb.title()}{kind}", list[str]()
+    try:
+        with (
+            _errors(f"{verb} {_WORDS[kind]} {request[f'{kind}Name']}", f"sagemaker:{operation}"),
+            _exactly(session, operation, request, asked),
+        ):
+            yield _arguments(session, operation, request)
+    except BackendError:
+        if f"Describe{kind}" not in asked:
+            raise
 
 
 def _arguments(session: Session, operation: str, request: dict[str, Any]) -> dict[str, Any]:
