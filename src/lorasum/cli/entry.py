@@ -52,9 +52,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an emoji in a summary must not fail in a C locale
     interrupts.install()
-    os.environ.setdefault(
-        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
-    )  # no warning that torch is missing: the client needs none
     try:
         code = _exit_code(sys.argv[1:] or ["--help"])
     except OSError:  # stderr cannot be written either: the error cannot be shown

@@ -34,10 +34,9 @@ def env() -> EnvResult:
 
 def _packages() -> dict[str, str]:
     """The version of each package that lorasum asks for, its extras too; "not installed" where it is missing."""
-    names = {found[0] for line in requires("lorasum") or () if (found := match(r"[\w.-]+", line))}
-    dev = {found[0] for line in requires("lorasum") or () if "'dev'" in line and (found := match(r"[\w.-]+", line))}
+    asked = [line for line in requires("lorasum") or () if "'dev'" not in line]
     versions = {}
-    for name in sorted(names - dev):
+    for name in sorted({found[0] for line in asked if (found := match(r"[\w.-]+", line))}):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
