@@ -249,19 +249,19 @@ def context_length(config: Mapping[str, Any]) -> int | None:
     """How many positions the model has, or None if its config gives no limit (as with ALiBi or a state)."""
     if config.get("model_type") in _ALIBI or config.get("alibi"):
         return None
-    limit = _whole_number(config, *_CONTEXT)
+    limit = whole_number(config, *_CONTEXT)
     inner = config.get("text_config")
     text = inner if isinstance(inner, Mapping) else config
     scaling = text.get("rope_scaling") or text.get("rope_parameters")
     if limit and isinstance(scaling, Mapping) and isinstance(scaling.get("factor"), int | float):
-        before = _whole_number(scaling, "original_max_position_embeddings") or limit
+        before = whole_number(scaling, "original_max_position_embeddings") or limit
         return max(limit, int(before * scaling["factor"]))
     return limit
 
 
 def vocabulary_size(config: Mapping[str, Any]) -> int | None:
     """How many token ids the model has an embedding for, or None if its config does not say."""
-    return _whole_number(config, "vocab_size")
+    return whole_number(config, "vocab_size")
 
 
 def some(names: Sequence[str]) -> str:
@@ -270,7 +270,7 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _whole_number(config: Mapping[str, Any], *names: str) -> int | None:
+def whole_number(config: Mapping[str, Any], *names: str) -> int | None:
     text = config.get("text_config")
     for part in (config, text if isinstance(text, Mapping) else {}):
         for name in names:

@@ -213,6 +213,7 @@ class Needs:
         step_operations: floating-point operations of a step for each token, if no layer is recomputed; 0: not known.
         forward_operations: of them, those that are done again if all layers are recomputed.
         peak: operations a second of large matrix products on this machine; 0 where `cards` were asked about.
+        parameters: how many the base model has.
     """
 
     cards: tuple[MemoryPlan, ...]
@@ -224,6 +225,7 @@ class Needs:
     step_operations: float = 0.0
     forward_operations: float = 0.0
     peak: float = 0.0
+    parameters: int = 0
 
     @classmethod
     def read(cls, line: str) -> "Needs":

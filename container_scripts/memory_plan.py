@@ -69,7 +69,7 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
     mine = memory.free_bytes(here) // (processes if here.type == "cpu" else 1)
     plans = tuple(map(on, cards or [mine]))
     adapter = next((plan.memory_parts["adapter"] for plan in plans if not plan.refusal), 0) // memory.ADAM
-    stored, merged = _weight_bytes(outline, arguments.merge_dtype)
+    parameters, stored, merged = _weight_bytes(outline, arguments.merge_dtype)
     work = operations.count_operations(base, arguments, targets, lengths, dtype)
     return Needs(
         cards=plans,
@@ -79,6 +79,7 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
         merged_bytes=merged,
         checkpoint_bytes=adapter * (_CHECKPOINTS * _CHECKPOINT + torch.float32.itemsize),
         peak=0.0 if cards else _peak(dtype, kind, processes),
+        parameters=parameters,
         **asdict(work),
     )
 
@@ -113,14 +114,14 @@ def _peak(dtype: Any, kind: str, processes: int) -> float:
     return product_speed(dtype, kind) * (processes if kind == "cuda" else 1)
 
 
-def _weight_bytes(outline: Any, merge_dtype: str) -> tuple[int, int]:
-    """Bytes of the base model's files, in the type that its config names, and of the merged model's."""
+def _weight_bytes(outline: Any, merge_dtype: str) -> tuple[int, int, int]:
+    """The parameters, and the bytes of the base model's files, in the type that its config names, and the merged's."""
     import torch
 
     dtype = outline.config.dtype or torch.float32
     count = sum(math.prod(p.shape) for p in {id(p): p for p in outline.parameters()}.values())
     merged = dtype if merge_dtype == "auto" else getattr(torch, merge_dtype)
-    return count * dtype.itemsize, count * merged.itemsize
+    return count, count * dtype.itemsize, count * merged.itemsize
 
 
 if __name__ == "__main__":

@@ -130,6 +130,9 @@ EDGES = (
     "lorasum.config",  # YAML
     "lorasum.contract",
     "lorasum.base_look",  # the config.json of any model
+    "lorasum.model_source.model_config",
+    "lorasum.model_source.look_at_model",
+    "lorasum.lifecycle.shape",
     "lorasum.data.chats",  # the JSON of chat apps
     "lorasum.data.files",  # rows of any columns
     "lorasum.data.rows",

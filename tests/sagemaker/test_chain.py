@@ -173,9 +173,10 @@ def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[...
     assert there.call(*asked)["summary"] == merged
     assert [key for key in there.objects() if key.startswith("lorasum/tiny/capture/tiny/")]
 
-    vllm = ("--set", "sagemaker.engine=vllm")
+    vllm = ("--set", "sagemaker.engine=vllm", "--set", "sagemaker.endpoint_instance_type=ml.g5.12xlarge")
     there.call("deploy", *vllm)
     [model] = there.aws.sagemaker.models.values()
+    assert model["PrimaryContainer"]["Environment"]["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "4"
     assert "huggingface-vllm:0.29.0" in model["PrimaryContainer"]["Image"]
     assert there.call(*asked, *vllm)["summary"] == merged
     *pieces, end = map(json.loads, there.run(*asked, *vllm, "--stream", "--json").stdout.splitlines())

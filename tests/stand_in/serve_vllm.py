@@ -18,8 +18,11 @@ from typing import Any
 from serve_http import Answer, serve
 
 _PARAMETERS = ("prompt", "max_tokens", "temperature", "top_p", "model", "stop", "seed", "stream")
-_FLAGS = ("model", "revision", "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "generation-config")
+_LORA_FLAGS = ("enable-lora", "lora-modules", "max-loras", "max-lora-rank")
+_FLAGS = ("model", "revision", *_LORA_FLAGS, "generation-config", "tensor-parallel-size", "max-model-len")
 _COMPLETIONS = "vllm.entrypoints.openai.completion.api_router:create_completion"
+GPUS = "STAND_IN_GPUS"
+"""The variable that says how many GPUs the instance has."""
 _DEFAULT_TOKENS = 16  # vLLM's, where a request says nothing
 
 
@@ -28,9 +31,13 @@ class Model:
 
     def __init__(self, flags: Mapping[str, list[str]]) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
         [self.name] = flags["model"]
+        [size] = flags.get("tensor-parallel-size", ["1"])
+        refuse_size(AutoConfig.from_pretrained(self.name), int(size), int(os.environ[GPUS]))
+        if flags.get("max-model-len", ["auto"]) != ["auto"]:
+            raise SystemExit("no text is too long here, so it is left to vLLM")
         self.tokenizer = AutoTokenizer.from_pretrained(self.name)
         self._model: Any = AutoModelForCausalLM.from_pretrained(self.name, dtype=torch.float32).eval()
         self._adapters = [json.loads(module)["name"] for module in flags.get("lora-modules", [])]
@@ -67,6 +74,21 @@ class Model:
     def check(self, name: str | None) -> None:
         if name not in (None, self.name, *self._adapters):
             raise LookupError(f"The model `{name}` does not exist.")
+
+
+def refuse_size(config: Any, size: int, gpus: int) -> None:
+    """What vLLM 0.29.0 refuses of a tensor parallel size: in its configuration, its layers and its vocabulary."""
+    if size > gpus:
+        raise SystemExit(f"World size ({size}) is larger than the number of available GPUs ({gpus}) in this node.")
+    if (heads := config.num_attention_heads) % size:
+        raise SystemExit(
+            f"Total number of attention heads ({heads}) must be divisible by tensor parallel size ({size})."
+        )
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    assert key_heads % size == 0 or size % key_heads == 0
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    for width in (inner, -(-config.vocab_size // 64) * 64):
+        assert width % size == 0, f"{width} is not divisible by {size}"
 
 
 def flags() -> dict[str, list[str]]:

@@ -11,6 +11,8 @@ from serve_http import ask
 from stand_in_aws import Aws
 from stand_in_rules import RefusalError
 
+from lorasum.config.instances import gpus_of
+
 _NO_CAPACITY = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 _TIMED_OUT = "Your invocation timed out while waiting for a response from container primary."
 
@@ -18,7 +20,7 @@ _TIMED_OUT = "Your invocation timed out while waiting for a response from contai
 class Server:
     """One model behind HTTP, in a process."""
 
-    def __init__(self, endpoint: str, model: dict[str, Any], aws: Aws, network: bool) -> None:
+    def __init__(self, endpoint: str, model: dict[str, Any], aws: Aws, network: bool, instance: str) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="stand-in-endpoint-"))
         primary = model["PrimaryContainer"]
         sources = {"model": primary["ModelDataSource"]["S3DataSource"]}
@@ -29,6 +31,7 @@ class Server:
                 raise FileNotFoundError(f"no model data under {source['S3Uri']}")
         self.socket = str(self.root / "ml" / "serve.sock")
         environ = aws.instance(primary.get("Environment", {}))
+        environ["STAND_IN_GPUS"] = str(gpus_of(instance))
         environ |= {"STAND_IN_PLAIN": "1"} if primary["Image"].startswith("plain:") else {}
         serve = str(Path(__file__).with_name("serve_vllm.py" if "vllm" in primary["Image"] else "serve.py"))
         self.process = aws.start_container(self.root, ["python3", serve], environ, network)
@@ -123,7 +126,8 @@ class Endpoint:
         try:
             if self.instance_type is None:
                 raise OSError(_NO_CAPACITY)
-            server = Server(self.description["EndpointName"], model, self._aws, self.network)
+            instance = variant.get("InstanceType", self.instance_type)
+            server = Server(self.description["EndpointName"], model, self._aws, self.network, instance)
             up = server.wait_for_ping(limit)
         except OSError as error:
             up, reason = False, str(error)

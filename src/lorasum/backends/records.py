@@ -113,6 +113,8 @@ class EndpointSpec:
         code: folder with inference.py for a model that carries none (a base model).
         base: with it, the artifact's adapter is served on top of this base model, instead of the merged one.
         adapters: with `base`, the adapters that requests can name; the artifact's own is the first.
+        gpus: among how many GPUs of its instance the model is divided, where the engine divides it.
+        shortens_context: whether one text of the model's whole context has no room beside the weights.
         port: local port, 0 for any free one.
         startup_timeout: seconds until /ping must answer 200.
     """
@@ -125,6 +127,8 @@ class EndpointSpec:
     port: int = 0
     startup_timeout: float = 300.0
     adapters: tuple[Adapter, ...] = ()
+    gpus: int = 1
+    shortens_context: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import known_price, price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
+from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
 from lorasum.lifecycle.serving import Summarizer, asking
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
@@ -37,7 +38,8 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         job: the completed job to serve, whatever the config says of training.
 
     Raises:
-        LorasumError: nothing is trained, or with another config only, or the artifact is gone or damaged.
+        LorasumError: nothing is trained, or with another config only, or the artifact is gone or damaged; the instance
+            has no room for the model.
         BackendError: the endpoint did not start or could not answer; it is deleted.
     """
     began = time.monotonic()
@@ -86,15 +88,20 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     artifact = chosen.artifact if chosen else _PLACEHOLDER
     base = _base(chosen.origin) if chosen else resolve_model(run.config.model, run.reporter)
     several = adapters(run.config, run.backend, run.ledger, run.reporter, chosen) if chosen else ()
+    shape = shape_of_artifact(run.backend, JobRef(chosen.name, chosen.location)) if chosen else None
+    placement = Placement.of(run.config, shape)
+    refuse_what_does_not_fit(placement, run.reporter)
     price = known_price(run.backend, "endpoint")
     end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
     until = _until(run.config, end, run.ledger.now(), price)
     run.reporter.step(f"would start endpoint {run.name}{_terms(price, until)}; nothing was started")
-    requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several))
+    requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several, placement))
     return DeployPlan(run.name, run.name, artifact, requests, price)
 
 
-def _spec(config: Config, artifact: str, base: ModelRef, several: tuple[Adapter, ...]) -> EndpointSpec:
+def _spec(
+    config: Config, artifact: str, base: ModelRef, several: tuple[Adapter, ...], placement: Placement
+) -> EndpointSpec:
     return EndpointSpec(
         run=config.name,
         name=config.name,
@@ -103,6 +110,8 @@ def _spec(config: Config, artifact: str, base: ModelRef, several: tuple[Adapter,
         port=config.local.port,
         startup_timeout=config.local.startup_timeout,
         adapters=several,
+        gpus=placement.parts,
+        shortens_context=placement.shortens_context,
     )
 
 
@@ -126,7 +135,9 @@ def _start(
     if not several:
         below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
         check_artifact(run.backend, JobRef(job.name, job.location), below)
-    spec = _spec(config, job.artifact, _base(job.origin), several)
+    placement = Placement.of(config, shape_of_artifact(run.backend, JobRef(job.name, job.location)))
+    refuse_what_does_not_fit(placement, run.reporter)
+    spec = _spec(config, job.artifact, _base(job.origin), several, placement)
 
     def probe(endpoint: EndpointRef) -> None:
         one_model = Summarizer(run.backend, endpoint, job.origin, config.predict)

@@ -20,6 +20,7 @@ from lorasum.lifecycle.answers import Answer, Answers
 from lorasum.lifecycle.artifacts import base_summaries
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.opinions import judged, load_consistency
+from lorasum.lifecycle.placement import Placement, shape_of_artifact
 from lorasum.lifecycle.serving import Summarizer
 from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult
@@ -194,13 +195,17 @@ def _of_base(
         some = f"; `--limit {missing[0]}` compares those that the training job had it summarise" if missing[0] else ""
         run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it{some}")
         return None
-    name = f"{run.name}{_BASE}"
+    name, row = f"{run.name}{_BASE}", run.ledger.find(Endpoint, run.name, run.name)
+    job = run.backend.find_training(run.name, row.job) if row and row.job else None
+    placement = Placement.of(run.config, shape_of_artifact(run.backend, job) if job else None)
     spec = EndpointSpec(
         run=run.name,
         name=name,
         artifact=model,
         code=paths.container_scripts(),
         startup_timeout=run.config.local.startup_timeout,
+        gpus=placement.parts,
+        shortens_context=placement.shortens_context,
     )
 
     def asked(endpoint: EndpointRef) -> Summarizer:

@@ -5,8 +5,10 @@ from lorasum.context import RunContext
 from lorasum.errors import ModelError
 from lorasum.lifecycle.estimates import Speed, Workload, measured_speed, seconds_of
 from lorasum.lifecycle.needs import Estimate, checks, estimate_of
+from lorasum.lifecycle.placement import Placement
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
-from lorasum.model_source import ModelRef, model_file, tokenizer_identity
+from lorasum.lifecycle.shape import Shape
+from lorasum.model_source import ModelRef, model_config, model_file, tokenizer_identity
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
 from lorasum.results import InstanceOption, PlanResult
@@ -27,6 +29,8 @@ def plan(run: RunContext) -> PlanResult:
     found = list(run.backend.preflight(run.name, run.config.training.report_to))
     reachable = all(check.ok for check in found[:1])
     found += checks(estimate) if prepared else _model_checks(job.spec.model)
+    placement = Placement.of(run.config, _shape(job, estimate) if prepared else None)
+    found += placement.checks()
     if idle := idle_processes(job.spec):
         found.append(Check("packs for each process", False, idle.message, idle.hint))
     price = run.backend.usd_per_hour("training_job") if reachable else None
@@ -52,9 +56,19 @@ def plan(run: RunContext) -> PlanResult:
         memory_unknown=estimate.unknown,
         host=estimate.host(tightest),
         disk=estimate.disk(tightest),
-        instances=tuple(_option(run, job, estimate, name, reachable) for name in job.hardware.choices),
+        instances=tuple(_option(run, job, estimate, placement, name, reachable) for name in job.hardware.choices),
         band=None if seconds else estimate.band(work, tightest),
     )
+
+
+def _shape(job: PlannedJob, estimate: Estimate) -> Shape | None:
+    """That of the trained model, as far as it is known: whether it fits is asked of SageMaker's instances only."""
+    if not job.hardware.endpoint_types:
+        return None
+    try:
+        return Shape.of(model_config(job.spec.model), estimate.needs.parameters if estimate.needs else 0)
+    except ModelError:  # the hub cannot be reached; other checks have said so
+        return None
 
 
 def _model_checks(model: ModelRef) -> list[Check]:
@@ -86,7 +100,9 @@ def _speed(run: RunContext, job: PlannedJob, usd_per_hour: float | None, instanc
     return measured_speed(run.ledger, run.backend.name, model, usd_per_hour, instance_type)
 
 
-def _option(run: RunContext, job: PlannedJob, estimate: Estimate, name: str, reachable: bool) -> InstanceOption:
+def _option(
+    run: RunContext, job: PlannedJob, estimate: Estimate, placement: Placement, name: str, reachable: bool
+) -> InstanceOption:
     """What the run would be on this instance type."""
     hardware, backend = job.hardware, run.backend
     price = backend.instance_usd_per_hour(name, "training_job") if reachable else None
@@ -104,6 +120,8 @@ def _option(run: RunContext, job: PlannedJob, estimate: Estimate, name: str, rea
         serves=name in hardware.endpoint_types,
         fits=None if estimate.memory(name) is None else not estimate.refusal(name),
         short_of=estimate.refusal(name),
+        endpoint_fits=placement.fits(name),
+        endpoint_short_of=placement.short_of(name),
         usd_per_hour=hour,
         seconds=seconds,
         usd=_times(hour, _times(seconds, 1 / 3600)),

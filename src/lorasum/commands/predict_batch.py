@@ -17,6 +17,7 @@ from lorasum.lifecycle.answers import Answer, answers_of
 from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import job_note
+from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
 from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, key_of, predictions, write_output
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
@@ -25,7 +26,6 @@ from lorasum.results import BatchPrediction
 
 _SHARD_ROWS = 5000
 """Most rows of a file of answers, which are put in order in memory."""
-_AGAIN = "the same command goes on where it was"
 _SHARDS = 64
 """Files that there are at least, so that as many instances have one each: but a file has as many rows as a request."""
 
@@ -41,7 +41,7 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
 
     Raises:
         DataError: a row cannot be used; nothing was started.
-        LorasumError: nothing is trained, or `output` cannot be written.
+        LorasumError: nothing is trained, `output` cannot be written, or the instance has no room for the model.
         InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started, failed or was stopped.
     """
@@ -51,8 +51,12 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
         rows = Rows(source, run.config.data, lambda name, text: run.reporter.step(f"{name}: {text}"))
         model = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
         key = key_of(model.artifact, model.origin.template, run.config.predict, rows)
+        name = batches.name_of(run.name, key)
+        if run.backend.find_training(run.name, name) is None:
+            shape = shape_of_artifact(run.backend, JobRef(model.name, model.location))
+            refuse_what_does_not_fit(Placement.of(run.config, shape, batch=True), run.reporter)
         shards = _shards(run, model, rows, key)
-        reference = _answered(run, _spec(run, model, shards, batches.name_of(run.name, key)))
+        reference = _answered(run, _spec(run, model, shards, name))
         with writing(output, AGAIN):
             copy = predictions(run.name) / f"answers-{key}"
             folder = run.backend.fetch_artifact(reference, copy, f"{ANSWERS_FOLDER}/") / ANSWERS_FOLDER
@@ -152,8 +156,8 @@ def _interrupted(run: RunContext, name: str) -> NoReturn:
         jobs.stop(held, name)
         row = run.ledger.find(BatchJob, run.name, name)
         if row and batches.reconcile(held, row).status in ("failed", "stopped"):
-            batches.mark_stopped(held, name, f"by Ctrl-C; {_AGAIN}")
-    raise InterruptedRunError(f"batch job {name} was stopped", _AGAIN)
+            batches.mark_stopped(held, name, "by Ctrl-C; the same command goes on where it was")
+    raise InterruptedRunError(f"batch job {name} was stopped", "the same command goes on where it was")
 
 
 def _in_order(folder: Path, count: int) -> Iterator[Answer]:

@@ -6,6 +6,7 @@ Only what is certainly wrong is a problem. A family or region that AWS added aft
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ SMALLEST = (
     "ml.p5en.48xlarge",
 )
 """The smallest type of each kind of GPU that a job is likely to be moved to, the smallest GPU first."""
+_SERVING = ("g4dn", "g5", "g6", "g6e", "g7e", "p4d", "p4de", "p5", "p5e", "p5en")
+"""Families that an endpoint is likely to be moved to."""
 _TFLOPS = {"g4dn": 65, "p3": 125, "p3dn": 125, "g5": 70, "g6": 121, "gr6": 121, "g6e": 362} | {
     **dict.fromkeys(("p4d", "p4de"), 312),
     **dict.fromkeys(("p5", "p5e", "p5en"), 989),
@@ -160,6 +163,14 @@ def facts_of(name: str) -> InstanceFacts:
         for own, ram, disk in zip(sizes.split(), memories.split(), disks.split(), strict=True)
     }
     return InstanceFacts(gpus_of(name), card, *rows.get(size, (0, 0)))
+
+
+@lru_cache(1)
+def by_gpu_memory() -> tuple[str, ...]:
+    """The types of usual families, those with the least memory on all of their GPUs first, and then in main memory."""
+    types = [f"ml.{family}.{size}" for family in _SERVING for size in _GPU_FAMILIES[family][1].split()]
+    facts = {name: facts_of(name) for name in types}
+    return tuple(sorted(types, key=lambda name: (facts[name].gpus * facts[name].card_gib, facts[name].ram_gib)))
 
 
 def peak_of(name: str) -> float:

@@ -83,7 +83,7 @@ class SageMakerConfig(Section):
     """Minutes that the instance is kept, and paid for, after the job, so that the next job starts at once. Not with
     spot."""
     endpoint_instance_type: str = "ml.g5.4xlarge"
-    """Instance of the endpoint."""
+    """Instance of the endpoint. With engine vllm, as many of its GPUs serve as can divide the model; else one."""
     endpoint_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
     """Instance types that the endpoint takes, in this order, if no endpoint_instance_type is free."""
     max_instances: PositiveInt = 1

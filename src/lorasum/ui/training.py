@@ -186,11 +186,16 @@ def _options(options: Sequence[InstanceOption]) -> Rows:
             fits,
             _usd(one.usd_per_hour),
             *(_time_and_cost(one) if timed else []),
-            _usd(one.endpoint_usd_per_hour),
-            _usd(one.endpoint_usd_per_day),
-            _usd(one.endpoint_usd_in_30_days),
+            *_endpoint(one),
         )
     return table
+
+
+def _endpoint(one: InstanceOption) -> list[str | Text]:
+    """What an endpoint on this type costs by the hour, the day and the month; or what the type has too little of."""
+    if one.endpoint_fits is False:
+        return [Text(f"✗ {one.endpoint_short_of}", style="red"), "–", "–"]
+    return [_usd(one.endpoint_usd_per_hour), _usd(one.endpoint_usd_per_day), _usd(one.endpoint_usd_in_30_days)]
 
 
 def _time_and_cost(one: InstanceOption) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """The requests that make an endpoint, to the letter, and by the service's own rules."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,11 +9,13 @@ from pydantic import ValidationError
 
 from lorasum import __version__
 from lorasum.backends.completions import from_completion, to_completion
+from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker.endpoint_requests import (
     Served,
     adapter_environment,
     endpoint_config_request,
     endpoint_request,
+    gpu_environment,
     model_request,
     part_name,
     scaling_requests,
@@ -154,6 +157,15 @@ def test_vllm_is_told_of_all_adapters_by_its_flags() -> None:
     }
     named = {"inputs": ["a"], "parameters": {"max_new_tokens": 8, "adapter": "other-run"}}
     assert to_completion(named) == {"prompt": ["a"], "max_tokens": 8, "model": "other-run"}
+
+
+def test_vllm_is_told_among_how_many_gpus_and_for_which_context() -> None:
+    spec = EndpointSpec("chats", "chats", MERGED.uri)
+    assert gpu_environment(spec) == {}, "the names of what runs stay"
+    assert gpu_environment(replace(spec, gpus=4, shortens_context=True)) == {
+        "SM_VLLM_TENSOR_PARALLEL_SIZE": "4",
+        "SM_VLLM_MAX_MODEL_LEN": "auto",
+    }
 
 
 def test_capture_scaling_and_waiting_are_off_unless_asked_for() -> None:

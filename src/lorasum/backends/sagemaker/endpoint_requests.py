@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker.job_requests import tags, vpc
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
@@ -91,6 +92,12 @@ def adapter_environment(own: str, others: Sequence[str], rank: int, on_disk: boo
         "SM_VLLM_GENERATION_CONFIG": "vllm",
         INVOCATIONS: "vllm.entrypoints.openai.completion.api_router:create_completion",
     }
+
+
+def gpu_environment(spec: EndpointSpec) -> dict[str, str]:
+    """The variables with which vLLM divides a model among GPUs, and takes the longest context that has room."""
+    divided = {"SM_VLLM_TENSOR_PARALLEL_SIZE": str(spec.gpus)} if spec.gpus > 1 else {}
+    return divided | ({"SM_VLLM_MAX_MODEL_LEN": "auto"} if spec.shortens_context else {})
 
 
 def channel(adapter: str) -> str:

@@ -5,7 +5,12 @@ from pathlib import Path
 
 from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker import model_cache, storage, wheels
-from lorasum.backends.sagemaker.endpoint_requests import MOST_SOURCES, Served, adapter_environment
+from lorasum.backends.sagemaker.endpoint_requests import (
+    MOST_SOURCES,
+    Served,
+    adapter_environment,
+    gpu_environment,
+)
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.backends.sagemaker.session import Session
 from lorasum.contract import ADAPTER_FOLDER, BASE_MODEL, CODE_FOLDER, HUB_TOKEN_ARN, SERVING_FILES
@@ -52,7 +57,9 @@ def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: R
     served = _served(bucket, spec, place)
     if spec.adapters:
         served = _with_adapters(bucket, served, spec)
-    if session.config.engine != "huggingface" or not wheels.are_needed(session.config):
+    if session.config.engine == "vllm":
+        return replace(served, environment={**served.environment, **gpu_environment(spec)})
+    if not wheels.are_needed(session.config):
         return served
     pins = wheels.serving_wheels()
     uri = place.layout.uri(Folder.WHEELS, pins.name)

@@ -1,0 +1,184 @@
+"""Where a trained model is served: on how many GPUs of an instance, and whether these have room for it.
+
+The Hugging Face image has the whole model on one GPU. vLLM divides it among several. In a batch job each GPU has the
+whole model. Sizes are those of the weights and of what the longest dialogue keeps, and some room for the work; they
+were not measured on a GPU.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from lorasum.backends.base import Backend
+from lorasum.backends.records import Check, JobRef, Room
+from lorasum.config.instances import by_gpu_memory, facts_of, gpus_of
+from lorasum.config.schema import Config
+from lorasum.errors import LorasumError
+from lorasum.lifecycle.hardware import Hardware
+from lorasum.lifecycle.shape import Shape, bytes_of_values
+from lorasum.reporting import Reporter
+
+Engine = Literal["huggingface", "vllm", "batch"]
+_WORKSPACE = 3 << 29  # bytes of each GPU: activations, compiled passes, messages between GPUs
+_PROCESS = 4 << 30  # bytes of main memory of a process with CUDA's libraries, as for a training's
+_VLLM_TAKES = 0.92  # of a GPU (vLLM 0.29.0: gpu_memory_utilization)
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A model on the instances of an endpoint or of a batch job.
+
+    Attributes:
+        types: it may get any of them; none on this machine.
+        engine: what serves: see the head of this module.
+        shape: None if it is not known.
+        tokens: of the longest dialogue with its summary.
+    """
+
+    types: tuple[str, ...]
+    engine: Engine
+    shape: Shape | None
+    tokens: int
+
+    @classmethod
+    def of(cls, config: Config, shape: Shape | None, batch: bool = False) -> "Placement":
+        """That of the config's endpoint, or of its batch job, which runs on the instances of a training."""
+        own = config.sagemaker
+        types = own.training_instance_types if batch else own.endpoint_instance_types
+        tokens = config.data.max_length + config.predict.max_new_tokens
+        return cls(types if config.backend == "sagemaker" else (), "batch" if batch else own.engine, shape, tokens)
+
+    @property
+    def parts(self) -> int:
+        """Among how many GPUs the model is divided, on whichever of its types it gets."""
+        return self._parts(min(map(gpus_of, self.types), default=1))
+
+    @property
+    def shortens_context(self) -> bool:
+        """Whether vLLM, which wants room for a text of the model's whole context, has to be told of a shorter one."""
+        if self.engine != "vllm" or self.shape is None:
+            return False
+        whole = replace(self, tokens=self.shape.context)
+        return any(whole.short_of(name) == "GPU" for name in self.types)
+
+    def short_of(self, name: str) -> str:
+        """What this type has too little of, `GPU` or `RAM`; empty if the model fits, as far as that is known."""
+        rooms = {"GPU": self._gpu(name), "RAM": self._ram(name)}
+        return next((what for what, room in rooms.items() if not room.fits), "")
+
+    def fits(self, name: str) -> bool | None:
+        """Whether the model fits this type; None if that is not known."""
+        known = self.shape and self.shape.weights and facts_of(name).card_gib
+        return not self.short_of(name) if known else None
+
+    def nearest(self) -> str:
+        """The type with the least memory on its GPUs into which the model fits; empty if none is known."""
+        return next((name for name in by_gpu_memory() if replace(self, types=(name,)).fits(name)), "")
+
+    def checks(self) -> list[Check]:
+        """Whether the model fits, and whether all GPUs work; nothing where that is not known."""
+        return [check for check in (self.memory(), self.idle()) if check]
+
+    def memory(self) -> Check | None:
+        """Whether the model fits whichever type it gets; None where that is not known."""
+        known = [name for name in self.types if self.fits(name) is not None]
+        if not known:
+            return None
+        name = next(filter(self.short_of, known), known[0])
+        short = self.short_of(name)
+        room = self._ram(name) if short == "RAM" else self._gpu(name)
+        of = f"of {name}" if short == "RAM" else f"of each GPU of {name}"
+        needed, there = room.needed_bytes / _GIB, room.there_bytes / _GIB
+        if not short:
+            divided = f", divided among {self.parts}" if self.parts > 1 else ""
+            return Check(self._what, True, f"it takes {needed:.1f} of the {there:.1f} GiB {of}{divided}")
+        parts = ", ".join(f"{part} {size / _GIB:.1f}" for part, size in room.parts.items())
+        found = f"the {self._what} needs {needed:.1f} GiB {of} ({parts}), and there are {there:.1f}"
+        return Check(self._what, False, found, self._elsewhere(name))
+
+    def idle(self) -> Check | None:
+        """What is wrong if nothing uses GPUs that are paid for."""
+        name = max(self.types, key=gpus_of, default="")
+        count = gpus_of(name)
+        if self.engine == "batch" or self.parts == count or not name:
+            return None
+        stay = f"{count - self.parts} of the {count} GPUs of {name} will do nothing"
+        if self.engine == "huggingface":
+            why = "the Hugging Face image serves on one"
+            other = ", or sagemaker.engine to vllm, which divides the model among all"
+        else:
+            heads = self.shape.heads if self.shape else 0
+            why = f"vLLM cannot divide this model among more, with its {heads or 'unknown number of'} attention heads"
+            other = ""
+        return Check(
+            "GPUs", False, f"{stay}: {why}", f"set {self._setting} to {self.nearest() or 'a smaller type'}{other}"
+        )
+
+    @property
+    def _what(self) -> str:
+        return "batch job" if self.engine == "batch" else "endpoint"
+
+    @property
+    def _setting(self) -> str:
+        return f"sagemaker.{'training' if self.engine == 'batch' else 'endpoint'}_instance_type"
+
+    def _elsewhere(self, name: str) -> str:
+        """Where a model that does not fit would."""
+        ways = [f"{self._setting} to {nearest}"] if (nearest := self.nearest()) else []
+        if self.engine == "huggingface" and replace(self, engine="vllm", types=(name,)).fits(name):
+            ways.append(f"sagemaker.engine to vllm, which divides the model among the {gpus_of(name)} GPUs")
+        return f"set {', or '.join(ways)}" if ways else "no instance type has room for it: train a smaller model"
+
+    def _parts(self, gpus: int) -> int:
+        return self.shape.parts(gpus) if self.shape and self.engine == "vllm" else 1
+
+    def _gpu(self, name: str) -> Room:
+        """What each GPU of a type that works needs, and has."""
+        parts, shape = self.parts if name in self.types else self._parts(gpus_of(name)), self.shape
+        share = _VLLM_TAKES if self.engine == "vllm" else 1.0
+        there = round(share * (facts_of(name).card_gib << 30))
+        if shape is None or not shape.weights:
+            return Room({}, there)
+        kept = shape.token * self.tokens // min(parts, max(shape.key_heads, 1))
+        needed = {"weights": shape.weights // parts, "keys and values": kept, "workspace": _WORKSPACE}
+        return Room(needed, there)
+
+    def _ram(self, name: str) -> Room:
+        """What a type needs of its main memory: transformers loads weights there first, and vLLM does not."""
+        if self.shape is None or self.engine == "vllm":
+            return Room({}, 0)
+        copies = gpus_of(name) if self.engine == "batch" else 1
+        needed = {"weights": copies * self.shape.weights, "processes": copies * _PROCESS}
+        return Room(needed, Hardware(types=(name,)).ram_bytes(name))
+
+
+def shape_of_artifact(backend: Backend, job: JobRef) -> Shape | None:
+    """The shape of the model that a job has left, by its config.json and the size of its weights; None if it has none.
+
+    Raises:
+        BackendError: the artifact cannot be read.
+    """
+    content = backend.artifact_file(job, "config.json")
+    try:
+        config = json.loads(content) if content else None
+    except ValueError:
+        return None
+    if not isinstance(config, dict):
+        return None
+    files = backend.artifact_files(job)
+    stored = sum(facts.bytes for name, facts in files.items() if name.endswith(".safetensors") and "/" not in name)
+    return Shape.of(config, stored // bytes_of_values(config))
+
+
+def refuse_what_does_not_fit(placement: Placement, report: Reporter) -> None:
+    """Refuse a model for which the instance has no room, and warn of GPUs that would do nothing.
+
+    Raises:
+        LorasumError: it does not fit.
+    """
+    memory, idle = placement.memory(), placement.idle()
+    if memory and not memory.ok:
+        raise LorasumError(memory.found, memory.fix)
+    if idle:
+        report.warn(f"{idle.found}; {idle.fix}")
