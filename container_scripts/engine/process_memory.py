@@ -12,9 +12,11 @@ import torch
 from engine.fitting import Plan
 from engine.memory import ROOM
 
-_KEPT = 1.5  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
+_KEPT = 1.15  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
+_KEPT_OF_DROPOUT = 0.35  # more of them: each layer makes its mask and the dropped input, and frees both
 _PRODUCT = 600 << 10  # bytes that oneDNN takes for a compiled product, whatever its size (measured)
-_LIBRARIES = 430 << 20  # bytes of a process with torch, transformers and PEFT, and no model
+_LIBRARIES = 390 << 20  # bytes of a process with torch, transformers and PEFT, and no model
+_BITSANDBYTES = 45 << 20  # imported for a quantized base only
 _WITH_CUDA = 4 << 30  # bytes of main memory that are set aside for such a process with CUDA's libraries: not measured
 
 
@@ -22,8 +24,10 @@ def process_parts(plan: Plan, device: str, dtype: torch.dtype) -> dict[str, int]
     """Bytes by part, of all that is to be held: on a CPU also what the process holds beside its tensors."""
     parts = asdict(plan.memory)
     if device == "cpu":
+        kept = _KEPT + (_KEPT_OF_DROPOUT if plan.arguments.lora_dropout else 0)
+        libraries = _LIBRARIES + (_BITSANDBYTES if plan.arguments.quantization != "none" else 0)
         products = products_kept(plan.lengths) * _PRODUCT if dtype is torch.bfloat16 else 0
-        parts["process"] = _LIBRARIES + round(_KEPT * plan.memory.activations) + products
+        parts["process"] = libraries + round(kept * plan.memory.activations) + products
     return parts
 
 

@@ -14,11 +14,11 @@ from conftest_engine import random_model, with_adapter
 from engine.arguments import Arguments
 from engine.batches import collate
 from engine.failure import TrainingError
-from engine.fitting import plan_memory
-from engine.memory import estimate, recompute_layers, skeleton
+from engine.fitting import Plan, plan_memory
+from engine.memory import Memory, estimate, recompute_layers, skeleton
 from engine.model import load_base
 from engine.packed_loss import PackedLoss
-from engine.process_memory import give_back
+from engine.process_memory import give_back, process_parts
 from lora_targets import resolve_targets
 from lorasum import paths
 
@@ -202,3 +202,16 @@ def test_recomputing_some_layers_changes_no_gradient(base: Path) -> None:
     for layers in (1, 2):
         for one, other in zip(plain, gradients(layers), strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+
+
+def test_a_process_keeps_more_with_dropout_and_with_a_quantized_base() -> None:
+    mib = 2**20
+
+    def process(dropout: float, quantization: str) -> int:
+        arguments = Arguments(model_id="m", lora_dropout=dropout, quantization=quantization)
+        plan = Plan(arguments, 0, 2, Memory(0, 0, 100 * mib, 0, 0), 0, [10])
+        return process_parts(plan, "cpu", torch.float32)["process"]
+
+    plain = process(0.0, "none")
+    assert process(0.05, "none") == plain + 35 * mib
+    assert process(0.0, "int8") == process(0.0, "nf4") == plain + 45 * mib
