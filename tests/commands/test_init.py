@@ -123,6 +123,24 @@ def test_folders_and_files_named_by_their_split_are_separated() -> None:
     assert load_config(RUN).data.test == str(Path("my-test.jsonl").resolve())
 
 
+def test_a_date_is_no_summary() -> None:
+    rows = [
+        {"Created": f"2026-10-{n + 1:02} 10:3{n}", "Opened": f"Oct {n + 1}, 2026 10:30 AM", "Log": a, "End": b}
+        for n, (a, b) in enumerate(CHATS)
+    ]
+    assert written([write("export.jsonl", rows)]).data.columns == Columns(dialogue="Log", summary="End")
+    assert "could also be" not in RUN.read_text(encoding="utf-8")
+
+
+def test_files_with_other_columns_are_refused_as_prepare_would() -> None:
+    write("desk/a.jsonl", [{"chat": a, "tldr": b} for a, b in CHATS])
+    write("desk/b.jsonl", [{"Transcript": a, "Resolution": b} for a, b in CHATS])
+    with pytest.raises(DataError, match=r"b\.jsonl has no column 'chat'; it has 'Transcript', ") as refused:
+        init(["desk"], RUN, Wishes())
+    assert refused.value.hint == "give one of the files, or several with the same columns"
+    assert not RUN.exists()
+
+
 def test_german_chats_are_seen_to_be_german() -> None:
     rows = [{"Gespräch": a, "Zusammenfassung": b} for a, b in GERMAN]
     config = written([write("gespräche.jsonl", rows)])

@@ -10,8 +10,13 @@ from typing import Any
 import pytest
 from pages import DOCS, ROOT, configuration, model_of, troubleshooting
 
+from lorasum.config.data import Columns, DataConfig
 from lorasum.config.foreign import KEYS
 from lorasum.config.schema import Config
+from lorasum.data.files.reading import unticked
+from lorasum.data.records import Example
+from lorasum.data.sources import open_sources
+from lorasum.data.validate import check
 
 HAND_WRITTEN = [ROOT / "README.md", ROOT / "llms.txt", *sorted(DOCS.glob("*.md"))]
 
@@ -47,6 +52,19 @@ def test_the_tests_that_the_docs_name_are_there() -> None:
         named = set(re.findall(r"`(?:[\w/]+/)?(test_\w+(?:\.py)?)`", _read(page)))
         assert named - there == set(), page
         assert named
+
+
+def test_the_rows_that_docs_chats_makes_of_exports_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = re.findall(r"(?s)```python\n(.*?)```", _read("chats.md"))
+    monkeypatch.chdir(tmp_path)
+    Path("exports").mkdir()
+    Path("exports", "WhatsApp Chat with Pia.txt").write_text(
+        "14/3/2024, 09:02 - Pia: olé\n14/3/2024, 09:05 - Teo: hi\n"
+    )
+    Path("summaries.csv").write_text("file,summary\nWhatsApp Chat with Pia.txt,They greet.\n")
+    exec(code, {})
+    source = open_sources(DataConfig(train="chats.jsonl", test="chats.jsonl"))["train"]
+    assert [check(row, Columns()) for _, row in source.rows(unticked)] == [Example("Pia: olé\nTeo: hi", "They greet.")]
 
 
 def keys(section: Mapping[str, Any], models: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -16,7 +16,7 @@ from lorasum.data.files.splits import of_split, split_of
 from lorasum.data.records import Example, Look
 from lorasum.data.rows import KNOWN
 from lorasum.data.sources import FileList, FileSource, Source, open_sources
-from lorasum.data.validate import Rejected, Row, check
+from lorasum.data.validate import Files, Rejected, Row, check
 from lorasum.errors import DataError
 from lorasum.scoring.text import language_of
 
@@ -59,7 +59,8 @@ class NoColumnsError(DataError):
         columns = ", ".join(map(repr, names[:12])) or "none"
         super().__init__(
             f"{source}: no two columns look like a dialogue and its summary; it has {columns}",
-            f"name them with --dialogue and --summary; known without names: {KNOWN}",
+            f"name them with --dialogue and --summary; known without names: {KNOWN}; docs/chats.md shows how exported "
+            "chats become rows",
         )
 
 
@@ -97,12 +98,18 @@ def look(train: str | list[str], columns: Columns | None = None) -> Look:
     if columns is None:
         columns, others = _choose(train)
     source = _source(train, columns)
-    seen = _Seen()
+    seen, files = _Seen(), Files()
     stream = source.rows(unticked)
     for where, row in islice(stream, _MOST_ROWS):
-        seen.note(where, check(row, columns))
+        checked = check(row, columns)
+        files.note(where, row, checked)
+        seen.note(where, checked)
     if not seen.lengths:
         raise DataError(f"{source.name} has no usable row" + (f"; first: {seen.first}" if seen.first else ""), _GIVE)
+    try:
+        files.check_columns(columns)
+    except DataError as error:
+        raise DataError(error.message, "give one of the files, or several with the same columns") from error
     return Look(
         files=tuple(file.name for file in _files(source)),
         dialogue_column=columns.dialogue,
@@ -182,8 +189,9 @@ def _choose(train: str | list[str]) -> tuple[Columns, tuple[str, ...]]:
 def _score(rows: Sequence[Mapping[str, Any]], columns: Columns) -> float:
     """How much two columns look like dialogues and their summaries; 0 if they cannot be that.
 
-    A summary is shorter than its dialogue, has several words, and differs from row to row, unlike a label. Lines of a
-    dialogue begin with a speaker's name. The names of the columns count too, and decide between similar columns.
+    A summary is shorter than its dialogue, has several words, unlike a date, and differs from row to row, unlike a
+    label. Lines of a dialogue begin with a speaker's name. The names of the columns count too, and decide between
+    similar columns.
     """
     pairs = [(row, example) for row in rows if isinstance(example := check(row, columns), Example)]
     if len(pairs) < _ENOUGH * len(rows):
@@ -194,6 +202,8 @@ def _score(rows: Sequence[Mapping[str, Any]], columns: Columns) -> float:
     wordy = median(len(example.summary) for example in examples) >= 8 and all(
         " " in one.summary or not one.summary.isascii() for one in examples[:10]
     )
+    some = "".join(one.summary for one in examples[:10])
+    wordy = wordy and sum(map(str.isalpha, some)) > sum(map(str.isdigit, some))
     said_in_summaries = sum(len(_SAID.findall(example.summary)) > 1 for example in examples) / len(examples)
     if shorter < 0.8 or different < 0.5 or not wordy or said_in_summaries > 0.5:
         return 0.0

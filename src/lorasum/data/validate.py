@@ -183,6 +183,43 @@ class _File:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
+class Files:
+    """What each file of a source held, by its rows."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+
+    def note(self, where: str, row: Row, checked: Example | Rejected) -> None:
+        """Take a row into account."""
+        start = where.rstrip("0123456789")
+        file = self._files.setdefault(start, _File(start.removesuffix(":").removesuffix(" row ")))
+        if isinstance(row, Mapping):
+            file.columns.update(dict.fromkeys(row))
+            file.last = row
+        if isinstance(checked, Rejected):
+            file.reasons[checked.reason] += 1
+        else:
+            file.good += 1
+
+    def check_columns(self, columns: Columns) -> None:
+        """Check that each file without a usable row has the columns of the mapping.
+
+        Raises:
+            DataError: one lacks them; the message lists the columns that it has.
+        """
+        for file in self._files.values():
+            _check_columns(file, columns)
+
+    @property
+    def has_usable(self) -> bool:
+        """Whether any row is usable."""
+        return any(file.good for file in self._files.values())
+
+    def first_bad(self) -> _File:
+        """The first file with an unusable row."""
+        return next(file for file in self._files.values() if file.reasons)
+
+
 def examples(
     rows: Iterable[tuple[str, Row]], source: str, data: DataConfig, tally: Tally
 ) -> Iterator[tuple[str, Example]]:
@@ -194,30 +231,22 @@ def examples(
     """
     bad = 0
     first_bad = ""
-    files: dict[str, _File] = {}
+    files = Files()
     for where, row in rows:
-        file = files.setdefault(where.rstrip("0123456789"), _File(source))
-        if isinstance(row, Mapping):
-            file.columns.update(dict.fromkeys(row))
-            file.last = row
         checked = check(row, data.columns, data.messages)
+        files.note(where, row, checked)
         if isinstance(checked, Rejected):
             first_bad = first_bad or f"{where}: {checked}"
             bad += 1
-            file.reasons[checked.reason] += 1
             tally.reject(where, checked, row if isinstance(row, Mapping) else None)
             continue
-        file.good += 1
         if bad <= data.max_bad_rows:  # beyond that the split fails, and only the bad rows matter
             yield where, checked
-    for start, file in files.items():
-        file.name = start.removesuffix(":").removesuffix(" row ")
-        _check_columns(file, data.columns)
+    files.check_columns(data.columns)
     if bad > data.max_bad_rows:
         others = f" (and {bad - 1:,} more unusable row{'s' if bad > 2 else ''})" if bad > 1 else ""
-        lost = next(file for file in files.values() if file.reasons)
-        raise DataError(f"{first_bad}{others}", _hint(lost, data, tally))
-    if not any(file.good for file in files.values()):
+        raise DataError(f"{first_bad}{others}", _hint(files.first_bad(), data, tally))
+    if not files.has_usable:
         raise DataError(
             f"{source} has no usable row; first: {first_bad}" if bad else f"{source} is empty",
             "give it rows with a dialogue and a summary",
@@ -225,11 +254,6 @@ def examples(
 
 
 def _check_columns(file: _File, columns: Columns) -> None:
-    """Check that a file without a usable row has the columns of the mapping.
-
-    Raises:
-        DataError: it lacks one; the message lists the columns that it has.
-    """
     mapped = {name: [one] if isinstance(one, str) else one for name, one in columns.model_dump().items()}
     missing = [
         name
