@@ -89,3 +89,18 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(DataError, match="has no rows"):
         read(path)
+
+
+def test_a_row_without_the_column_says_which_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text("Ticket,Transcript\n1,Ana: hi\n")
+    with pytest.raises(DataError) as refused:
+        read(path)
+    said = "it has 'Ticket', 'Transcript': name the dialogue's column with --set data.columns.dialogue=NAME"
+    assert refused.value.hint == said
+
+
+def test_a_folder_is_no_file_of_rows(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder") as refused:
+        read(tmp_path)
+    assert "--file takes one chat" in refused.value.hint

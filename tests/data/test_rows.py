@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from lorasum.config.data import Columns, DataConfig
+from lorasum.config.data import Columns, DataConfig, Messages
+from lorasum.data.chats.messages import dialogue_of
 from lorasum.data.records import Example
 from lorasum.data.rows import Fields, fields_of
 from lorasum.data.validate import Rejected, Tally, check, examples
@@ -99,6 +100,15 @@ def test_a_file_without_any_of_several_columns_names_them_all() -> None:
 
 def test_a_chat_that_does_not_end_with_the_assistant_has_no_summary() -> None:
     assert check({"messages": [ANSWER, USER]}, Columns()) == Rejected("no summary")
+
+
+def test_a_conversation_of_intercom_begins_with_what_opened_it() -> None:
+    opening = {"author": {"type": "user", "name": "Ewa"}, "body": "<p>The heating is cold.</p>"}
+    parts = [{"part_type": "comment", "author": {"name": "Maja"}, "body": "<p>Since when?</p>"}]
+    row = {"source": opening, "conversation_parts": {"conversation_parts": parts}, "summary": "It is cold."}
+    whole = "Ewa: The heating is cold.\nMaja: Since when?"
+    assert check(row, Columns(dialogue="conversation_parts")) == Example(whole, "It is cold.")
+    assert dialogue_of(row, Messages()) == whole, "as predict --file reads it"
 
 
 def test_columns_that_are_set_are_the_only_ones_read() -> None:

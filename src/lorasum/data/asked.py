@@ -35,6 +35,9 @@ def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Aske
     Raises:
         DataError: the file has no rows, or one that cannot be used.
     """
+    if path.is_dir():
+        hint = "--input takes one file of rows, such as CSV or JSONL; --file takes one chat"
+        raise DataError(f"{path} is a folder", hint)
     reading = Reading(path, data.columns, "test", unticked, say)
     place = ""
     for place, row in (read_rows if file_type(path) else read_json)(reading):
@@ -59,7 +62,11 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
         raise DataError(f"{place}: {columns.dialogue!r} is no dialogue: {error}", _hint(columns)) from error
     reference = None if is_missing(fields.summary) else fields.summary
     if not isinstance(dialogue, str) or not dialogue.strip():
-        raise DataError(f"{place}: no text in {columns.dialogue!r}", _hint(columns))
+        has = ", ".join(map(repr, row))
+        name = f"it has {has}: name the dialogue's column with --set data.columns.dialogue=NAME"
+        raise DataError(
+            f"{place}: no text in {columns.dialogue!r}", _hint(columns) if columns.dialogue in row else name
+        )
     if reference is not None and not isinstance(reference, str):
         raise DataError(f"{place}: {columns.summaries[0]!r} is not text", "leave it out where there is no reference")
     own = row.get("id")

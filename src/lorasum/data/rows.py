@@ -33,7 +33,7 @@ class Fields(NamedTuple):
 
 def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
     """The dialogue and the summary of a row; each is None if the row has none."""
-    given = Fields(value_at(row, columns.dialogue), _summary_of(row, columns))
+    given = Fields(_dialogue_of(row, columns.dialogue), _summary_of(row, columns))
     if given.holds_something or columns != Columns():
         first, *others = _references(given.summary)
         return Fields(given.dialogue, first, tuple(others))
@@ -50,6 +50,12 @@ def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
             texts = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
             return Fields("\n\n".join(texts), _answer(row[output]))
     return given
+
+
+def _dialogue_of(row: Mapping[str, Any], column: str) -> Any:
+    """The value of the dialogue's column. In a row of Intercom, its first message stands beside it."""
+    value = value_at(row, column)
+    return {"source": row.get("source"), column: value} if column == "conversation_parts" and value else value
 
 
 def _summary_of(row: Mapping[str, Any], columns: Columns) -> Any:

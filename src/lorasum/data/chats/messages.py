@@ -186,12 +186,14 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
 
 def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
     plain = _plain_keys(value)
+    begins = plain.get("source") if "conversationparts" in plain else None  # what opened a conversation of Intercom
+    opening = [begins] if isinstance(begins, Mapping) and _has_text(begins) else []
     if listed := _listed(plain):
-        return oldest_first(listed)
+        return [*opening, *oldest_first(listed)]
     if not _has_text(value):
         within = [_listed(_plain_keys(inner)) for inner in value.values() if isinstance(inner, Mapping)]
         if len(found := [listed for listed in within if listed]) == 1:
-            return oldest_first(found[0])  # {"results": {"utterances": […]}}
+            return [*opening, *oldest_first(found[0])]  # {"results": {"utterances": […]}}
     texts = next((plain[key] for key in _TEXTS if isinstance(plain.get(key), list)), None)
     if texts is not None and (rows := _of_columns(plain, texts)):
         return rows
