@@ -199,6 +199,11 @@ def test_wrong_usage_is_one_line_with_a_hint(call: Callable[..., Ended], argumen
     assert_error(call(*arguments), message)
 
 
+def test_a_missing_config_is_asked_for_by_an_example(call: Callable[..., Ended]) -> None:
+    hint = call("prepare").stderr.splitlines()[1]
+    assert hint.startswith("hint: name the YAML file of the run, such as lorasum prepare run.yaml;")
+
+
 def test_an_option_without_its_value_points_at_the_help_of_its_verb(call: Callable[..., Ended]) -> None:
     assert call("predict", "--text").stderr.splitlines()[1] == "hint: see lorasum predict --help"
 

@@ -247,6 +247,7 @@ class TrialResult:
         evaluations: how many it had before its last step.
         usd: what it has cost; None if that is unknown.
         reason: why it failed, was stopped or left out.
+        job: its training job; empty before there is one.
     """
 
     run: str
@@ -256,6 +257,7 @@ class TrialResult:
     evaluations: int
     usd: float | None
     reason: str = ""
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,14 @@ def test_what_is_left_out_of_an_export_is_said_once(run: RunContext, told: Recor
     assert told.steps == [f"{file}: WhatsApp export, 2 lines; left out: 1 media"]
 
 
+def test_one_notice_is_one(run: RunContext, told: RecordingReporter, tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    messages = [{"type": "message", "user": "U1", "text": "hi", "ts": "1"}, {"subtype": "channel_join", "ts": "2"}]
+    file.write_text(json.dumps(messages))
+    given_dialogue(None, file, run)
+    assert told.steps == [f"{file}: Slack export, 1 line; left out: 1 notice"]
+
+
 def test_plain_text_is_taken_as_it_is_without_a_word(run: RunContext, told: RecordingReporter) -> None:
     assert given_dialogue("Ana: hi\nBen: ho", None, run) == "Ana: hi\nBen: ho"
     assert told.steps == []

@@ -8,13 +8,16 @@ import pytest
 from memory_backend import InMemoryBackend, context
 
 from lorasum import paths
+from lorasum.commands.clean import clean, plan_clean
 from lorasum.commands.deploy import deploy
 from lorasum.commands.runs import runs
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
+from lorasum.files import make_folder
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.lock import run_lock
+from lorasum.reporting import Silent
 
 
 def scored(file: Path, *scores: float) -> None:
@@ -61,3 +64,20 @@ def test_a_file_with_two_names_takes_its_space_once(ledger: Ledger) -> None:
     [one] = runs(ledger).runs
     assert 300_000 <= one.bytes < 400_000
     assert not one.live
+
+
+def test_a_run_that_was_cleaned_is_no_run(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    train(context(config, backend, ledger))
+    make_folder(paths.run_dir("chats"))
+    clean(ledger, backend, Silent(), plan_clean(ledger, backend, ["chats"]))
+    assert runs(ledger).runs == ()
+
+
+def test_a_run_that_was_cleaned_and_has_cost_something_stays(
+    config: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.price = 2.5
+    train(context(config, backend, ledger))
+    make_folder(paths.run_dir("chats"))
+    clean(ledger, backend, Silent(), plan_clean(ledger, backend, ["chats"]))
+    assert [one.run for one in runs(ledger).runs] == ["chats"]

@@ -9,6 +9,7 @@ from memory_backend import DONE, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.commands import sweep as command
+from lorasum.commands.deploy import deploy
 from lorasum.commands.status import status
 from lorasum.commands.sweep import plan_sweep, sweep, to_be_spent
 from lorasum.commands.teardown import teardown
@@ -19,6 +20,7 @@ from lorasum.errors import BackendError, ConfigError, InterruptedRunError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.trials import falls_behind, trials
 from lorasum.resources import Dataset, TrainingJob
+from lorasum.ui import render
 
 RATES = {"training.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}
 RANKS = {"lora.r": [2, 4, 8]}
@@ -141,6 +143,17 @@ def test_trials_that_fall_behind_are_stopped_and_the_best_is_named(
     assert "<svg" in page
     assert result.best in page
     assert backend.live("chats") == []
+
+
+def test_the_command_that_is_shown_deploys_the_best_trial(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = sweep(context(swept(), backend, ledger))
+    render.show(result)
+    [words] = [line.split()[1:] for line in capsys.readouterr().out.splitlines() if "lorasum deploy" in line]
+    assert words == ["lorasum", "deploy", "-c", "FILE", "--set", f"name={result.best}", "--job", result.trials[0].job]
+    config = swept().model_copy(update={"name": result.best})
+    assert deploy(context(config, backend, ledger), result.trials[0].job).job == result.trials[0].job
 
 
 def test_a_sweep_is_repeated_without_training_anything_again(

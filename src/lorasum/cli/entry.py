@@ -85,7 +85,9 @@ def _exit_code(arguments: list[str]) -> int:
         command_context = getattr(error, "ctx", None)  # an option without its argument has none
         verb = next((f"lorasum {one}" for one in arguments if one in command.commands), "lorasum")
         where = command_context.command_path if command_context else verb
-        render.error(LorasumError(error.format_message(), f"see {where} --help"))
+        lacks_config = getattr(getattr(error, "param", None), "name", None) == "config"
+        give = f"name the YAML file of the run, such as {where} run.yaml; " if lacks_config else ""
+        render.error(LorasumError(error.format_message(), f"{give}see {where} --help"))
         return error.exit_code
     except LorasumError as error:
         render.error(error, settings.verbose)

@@ -4,11 +4,14 @@ import os
 import sys
 from pathlib import Path
 
+from lorasum.amounts import counted
 from lorasum.config.data import Messages
 from lorasum.context import RunContext
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.exports import read_bytes, read_path
 from lorasum.errors import DataError, LorasumError
+
+_ONE = {"notices": "notice"}
 
 
 def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
@@ -34,14 +37,16 @@ def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
         raise DataError(f"{place}: cannot read it: {error.strerror}", "check the path given to --file") from None
     except ValueError as error:
         raise DataError(f"{place}: {error}", "docs/chats.md lists the forms of chats that are read") from None
-    left_out = ", ".join(f"{count} {kind}" for kind, count in chat.left_out.items())
+    left_out = ", ".join(
+        f"{count} {_ONE.get(kind, kind) if count == 1 else kind}" for kind, count in chat.left_out.items()
+    )
     if chat.form and not chat.dialogue:
         raise DataError(
             f"{place}: nobody wrote anything in this {chat.form} ({left_out or 'no messages'})", "give another"
         )
     if chat.form:
-        count = chat.dialogue.count("\n") + 1
-        run.reporter.step(f"{place}: {chat.form}, {count} lines" + (f"; left out: {left_out}" if left_out else ""))
+        lines = counted(chat.dialogue.count("\n") + 1, "line")
+        run.reporter.step(f"{place}: {chat.form}, {lines}" + (f"; left out: {left_out}" if left_out else ""))
     return chat.dialogue
 
 

@@ -22,8 +22,14 @@ def runs(ledger: Ledger) -> RunsResult:
     for row in ledger.resources():
         by_run.setdefault(row.run, []).append(row)
     now = ledger.now()
-    summaries = [_summary(name, rows, now) for name, rows in by_run.items() if rows or _has_files(name)]
+    shown = {name: rows for name, rows in by_run.items() if any(map(_matters, rows)) or _has_files(name)}
+    summaries = [_summary(name, rows, now) for name, rows in shown.items()]
     return RunsResult(tuple(sorted(summaries, key=lambda one: one.changed_at, reverse=True)))
+
+
+def _matters(row: Resource) -> bool:
+    """Whether it is there, or has cost something. What `clean` has deleted of this machine did not."""
+    return row.state != "gone" or row.usd_per_hour != 0
 
 
 def _has_files(name: str) -> bool:

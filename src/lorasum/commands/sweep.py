@@ -157,7 +157,14 @@ class _Sweep:
         best_first = sorted(self._trials, key=lambda one: math.inf if one.value is None else self._less(one.value))
         rows = tuple(
             TrialResult(
-                one.trial.run, one.trial.values, one.state, one.value, len(one.values), self._usd(one), one.reason
+                run=one.trial.run,
+                values=one.trial.values,
+                state=one.state,
+                value=one.value,
+                evaluations=len(one.values),
+                usd=self._usd(one),
+                reason=one.reason,
+                job=one.job,
             )
             for one in best_first
         )

@@ -275,6 +275,6 @@ def _(result: SweepResult) -> RenderableType:
         table.add(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
     title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
     best = next((one for one in result.trials if one.run == result.best), None)
-    sets = " ".join(f"--set {key}={value}" for key, value in best.values.items()) if best else ""
-    rows = {"best": f"lorasum deploy --set name={result.best} {sets}" if best else "", "page": result.page}
+    command = f"lorasum deploy -c FILE --set name={best.run} --job {best.job}" if best else ""
+    rows: dict[str, str | Text] = {"best": Text(command, no_wrap=True), "page": result.page}
     return Group(headline("swept", result.run, title), table, Facts(rows))
