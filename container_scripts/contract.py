@@ -260,9 +260,9 @@ class StartEvent:
     memory_free_bytes: int
     resumed_from_step: int
     quantized_layers: int
-    """Linear layers of the base that hold int8 or 4-bit codes."""
+    """Linear layers of the base that hold int8 or 4-bit codes. Experts in one parameter count as one."""
     whole_layers: int
-    """Linear layers of the base that hold their weights in the compute type; the head is one."""
+    """Linear layers, as above, that hold their weights in the compute type; the head is one."""
     one_example_at_a_time: bool
     """Whether each example has a forward pass of its own: right for every architecture, and slower."""
     not_the_fastest_because: str

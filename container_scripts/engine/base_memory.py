@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from engine.arguments import Arguments
+from engine.experts_quantized import savings
 from engine.fake_pass import skeleton
 from engine.model import quantized_layers
 from engine.shared_base import CAN_SHARE
@@ -27,7 +28,7 @@ class BaseBytes:
     largest_codes: int
     """Of one weight."""
     largest_weight: int
-    """Of the largest quantized weight, once it is dequantized; 0 without quantization."""
+    """Of the largest quantized weight, or expert, once it is dequantized; 0 without quantization."""
 
 
 @lru_cache(16)
@@ -45,11 +46,12 @@ def base_bytes(base: Path, quantization: str, dtype: torch.dtype) -> BaseBytes:
     elif quantization == "nf4":
         scales = _NF4_SCALES * sum(sizes)
     codes = round(each * sum(sizes))
+    fewer, largest_expert = savings(outline, quantization, dtype)
     return BaseBytes(
-        held=codes + round(scales) + sum(p.numel() for p in others.values()) * dtype.itemsize,
+        held=codes + round(scales) + sum(p.numel() for p in others.values()) * dtype.itemsize - fewer,
         codes=codes,
         largest_codes=round(each * max(sizes)),
-        largest_weight=max(sizes) * dtype.itemsize if quantization != "none" else 0,
+        largest_weight=max(max(sizes) * dtype.itemsize, largest_expert) if quantization != "none" else 0,
     )
 
 

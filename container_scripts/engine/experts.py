@@ -23,11 +23,13 @@ from safetensors import safe_open
 
 from base_look import StoredTensor
 from engine.base_tensors import stored_parts
+from engine.experts_quantized import is_quantized_stack, whole_stack
 from engine.failure import TrainingError
 from lora_targets import target_experts
 
 _WRAPPED = ".base_layer"
 _ROUNDING = 0.01  # relative: bf16 rounds to 0.004; another matrix of that size is 1.4 away
+_CODES_APART = 0.7  # NF4 is 0.1 from what it was made of, int8 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +104,26 @@ def changes_of(
     }
 
 
-def try_experts(outline: Any, stored: Mapping[str, StoredTensor], loaded: Mapping[str, torch.Tensor]) -> None:
+def try_experts(outline: Any, stored: Mapping[str, StoredTensor], wrappers: Mapping[str, Any]) -> None:
     """See that the files have the tensors of all these parameters, and that the first one's are what was loaded.
 
     Args:
         outline: the model on the meta device, without adapters.
         stored: the tensors of the base's files.
-        loaded: by the path of the parameter.
+        wrappers: PEFT's, by the path of the parameter.
 
     Raises:
         TrainingError: it is not so.
     """
-    for path in loaded:
+    for path in wrappers:
         stored_parts(outline, stored, path, outline.get_parameter(path))
-    for path, experts in list(loaded.items())[:1]:
-        for name, part in stored_parts(outline, stored, path, experts.detach().cpu()).items():
+    for path, wrapper in list(wrappers.items())[:1]:
+        held = wrapper.get_param()
+        tolerance = _CODES_APART if is_quantized_stack(held) else _ROUNDING
+        for name, part in stored_parts(outline, stored, path, whole_stack(held, is_transposed(outline, path))).items():
             with safe_open(stored[name].file, framework="pt") as file:
                 tensor = file.get_tensor(name).float()
-            if not (part.float() - tensor).norm() <= _ROUNDING * tensor.norm():
+            if not (part.float() - tensor).norm() <= tolerance * tensor.norm():
                 raise TrainingError(
                     f"{name} in the base's files is not the part of {path} that was loaded",
                     "a merge would spoil it: leave it out of lora.targets",

@@ -65,7 +65,7 @@ class _StackedLinear(torch.autograd.Function):
         make: Make,
         *parts: torch.Tensor,
     ) -> torch.Tensor:
-        x = make(*parts)
+        x = make(*(part.detach() for part in parts))  # PyTorch's counter of operations stumbles over views of others
         y = x.new_empty(len(x), stack.out_features)
         lora_a, lora_b = by_expert(a, b, len(ends), x.dtype, stack.scale)
         h = None if lora_a is None else x.new_empty(len(x), lora_a.shape[1])

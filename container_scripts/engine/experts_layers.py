@@ -1,4 +1,4 @@
-"""Puts experts_forward.py into a model: where stacked experts have adapters, and where it is right.
+"""Puts experts_forward.py into a model: where stacked experts have adapters or are quantized, and where it is right.
 
 Whether it is right is tried out on the model itself: random tokens go through the first layer's experts, and through
 transformers' plain forward of the same weights in float32, one expert after another.
@@ -6,7 +6,8 @@ transformers' plain forward of the same weights in float32, one expert after ano
     check                                                              float32    bf16, fp16
     output, and gradients of the input and of the adapters             1e-4       5e-2
 
-(The length of the difference to the length.) Where it is not, PEFT's way stays, and a line in the log says why.
+(The length of the difference to the length.) Where it is not, PEFT's way stays, and a line in the log says why. PEFT
+cannot add to codes, so quantized experts (experts_quantized.py) are then refused.
 """
 
 import logging
@@ -20,6 +21,7 @@ import torch
 
 from engine.arguments import Arguments
 from engine.experts_forward import Stack, by_expert, ends_of, experts_forward, first_name
+from engine.failure import TrainingError
 from lora_targets import target_experts
 
 _APART, _APART_IN_HALF = 1e-4, 5e-2
@@ -27,31 +29,50 @@ _TOKENS = 11  # of the check
 _log = logging.getLogger(__name__)
 
 
-def replace_experts_forwards(model: torch.nn.Module) -> int:
-    """Replace the forward of stacked experts that have adapters, where it is right; return of how many parameters.
+def replace_experts_forwards(model: torch.nn.Module, dtype: torch.dtype, adapter: str = "fused") -> int:
+    """Replace the forward of stacked experts that have adapters or are quantized; return of how many parameters.
 
     Args:
         model: a frozen model under PEFT, changed in place.
+        dtype: the compute dtype.
+        adapter: `peft`: only of quantized ones, to which PEFT cannot add anything.
+
+    Raises:
+        TrainingError: the result would be wrong, and the experts are quantized.
     """
     from peft.tuners.lora.layer import ParamWrapper
 
-    wrappers: dict[Any, list[Any]] = {}  # of each module of experts, the outermost first
+    around: dict[Any, list[Any]] = {}  # PEFT's wrappers of each module of experts, the outermost first
     for module in model.modules():
         if isinstance(module, ParamWrapper):
-            wrappers.setdefault(module.get_base_layer(), []).append(module)
+            around.setdefault(module.get_base_layer(), []).append(module)
+        elif uses_the_interface(module) and is_quantized(module):
+            around.setdefault(module, [])
     reasons: dict[type, str] = {}
     count = 0
-    for experts, around in wrappers.items():
-        if not uses_the_interface(experts):
+    for experts, wrappers in around.items():
+        kind, quantized = type(experts), is_quantized(experts)
+        if not uses_the_interface(experts) or not (quantized or adapter == "fused"):
             continue
-        stacks = stacks_of(experts, {wrapper.parameter_name: wrapper for wrapper in around})
-        kind = type(experts)
-        if kind not in reasons and (reason := reasons.setdefault(kind, difference(experts, stacks))):
-            _log.warning("the adapters of %s are computed by PEFT: the engine's result is %s", kind.__name__, reason)
+        stacks = stacks_of(experts, {wrapper.parameter_name: wrapper for wrapper in wrappers})
+        if kind not in reasons and (reason := reasons.setdefault(kind, difference(experts, stacks, dtype))):
+            _refuse(kind.__name__, reason, quantized)
         if not reasons[kind]:
-            around[0].forward = partial(experts_forward, experts, stacks, ends_of)
-            count += len(around)
+            [*wrappers, experts][0].forward = partial(experts_forward, experts, stacks, ends_of)
+            count += len(stacks) if quantized else len(wrappers)
     return count
+
+
+def _refuse(kind: str, reason: str, quantized: bool) -> None:
+    wrong = f"the engine's result for {kind} is {reason}"
+    if quantized:
+        raise TrainingError(wrong, "set quantization: none")
+    _log.warning("PEFT computes these adapters: %s", wrong)
+
+
+def is_quantized(experts: Any) -> bool:
+    """Whether a module of experts holds codes (experts_quantized.py)."""
+    return any(hasattr(held, "dequantize_expert") for held in experts._parameters.values())
 
 
 def uses_the_interface(module: Any) -> bool:
@@ -64,7 +85,7 @@ def uses_the_interface(module: Any) -> bool:
 
 def engine_computes(experts: torch.nn.Module, arguments: Arguments) -> bool:
     """Whether the adapters of a module of experts are the engine's to compute, if the result is right."""
-    return arguments.engine_adapter == "fused" and uses_the_interface(experts)
+    return (arguments.engine_adapter == "fused" or arguments.quantization != "none") and uses_the_interface(experts)
 
 
 def experts_of_peft(model: Any, arguments: Arguments, targets: Sequence[str]) -> list[torch.Tensor]:
@@ -96,30 +117,34 @@ def stacks_of(experts: Any, wrappers: Mapping[str, Any]) -> dict[str, Stack]:
 
 
 def _weight(experts: Any, name: str, e: int, dtype: torch.dtype) -> torch.Tensor:
-    weight: torch.Tensor = getattr(experts, name)[e].to(dtype)
+    held = getattr(experts, name)
+    weight: torch.Tensor
+    if dequantize := getattr(held, "dequantize_expert", None):
+        weight = dequantize(e, dtype)
+        return weight
+    weight = held[e].to(dtype)
     return weight.T if experts.is_transposed else weight
 
 
-def difference(experts: Any, stacks: Mapping[str, Stack]) -> str:
-    """What is wrong with experts_forward for a module of experts, in words; empty if nothing is."""
+def difference(experts: Any, stacks: Mapping[str, Stack], dtype: torch.dtype) -> str:
+    """What is wrong with experts_forward for a module of experts in `dtype`, in words; empty if nothing is."""
     device = next(experts.parameters()).device
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(0)
-            apart, limit = _apart(experts, stacks)
+            apart = _apart(experts, stacks, dtype)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever the model's code stumbles over: then this way is not for it
         return f"{type(error).__name__}: {error}"
+    limit = _APART if dtype is torch.float32 else _APART_IN_HALF
     return "" if apart <= limit else f"{apart:.2%} off transformers'"
 
 
-def _apart(experts: Any, stacks: Mapping[str, Stack]) -> tuple[float, float]:
-    """The largest relative difference of output and gradients, and what is allowed."""
-    first = stacks[first_name(experts)]
-    weight = next(experts.parameters())
-    dtype, device, count = weight.dtype, weight.device, experts.num_experts
-    width = first.weight(0, dtype).shape[1]
+def _apart(experts: Any, stacks: Mapping[str, Stack], dtype: torch.dtype) -> float:
+    """The largest relative difference of output and gradients."""
+    device, count = next(experts.parameters()).device, experts.num_experts
+    width = stacks[first_name(experts)].weight(0, dtype).shape[1]
     hidden = torch.randn(_TOKENS, width, device=device).to(dtype)
     index = torch.rand(_TOKENS, count, device=device).topk(min(2, count)).indices
     weights = torch.rand(index.shape, device=device).to(dtype)
@@ -127,7 +152,7 @@ def _apart(experts: Any, stacks: Mapping[str, Stack]) -> tuple[float, float]:
     wanted = _results(_plain(experts, tried), tried, hidden.float(), index, weights.float())
     found = _results(partial(experts_forward, experts, tried, ends_of), tried, hidden, index, weights)
     apart = [(f.float() - w).norm() / w.norm().clamp_min(1e-30) for f, w in zip(found, wanted, strict=True)]
-    return max(each.item() for each in apart), _APART if dtype is torch.float32 else _APART_IN_HALF
+    return float(max(apart))
 
 
 def _with_random_b(stack: Stack) -> Stack:

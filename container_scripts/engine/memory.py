@@ -2,13 +2,14 @@
 
 Most is held at the end of the forward pass, inside the loss. `Memory` adds up what exists then:
 
-    weights       frozen model:  V*H + per layer, int8: O*I codes + 8*O scales; NF4: about 0.52*O*I; else O*I * dtype
+    weights       frozen model:  V*H + per layer, int8: O*I codes + 8*O scales; NF4: about 0.52*O*I; else O*I * dtype;
+                  stacked experts: the same of each expert, and 4*O scales (experts_quantized.py)
     adapter       A and B of every target:  r*(I + O) values, 16 bytes each (value, gradient, two moments of AdamW)
     activations   what autograd saves of the layers for the backward pass, and the body's output
     head          logits of one chunk of rows, a part of them in float32 (loss.py), and two tensors (labelled tokens, H)
-    workspace     the largest dequantized weight, and twice the largest tensor that one layer needs for a moment; with
-                  DoRA also the largest adapted weight and its sum with B A, float32; with adapters on stacked experts
-                  that PEFT computes also the sum of the largest of them with B A, and its gradient
+    workspace     the largest dequantized weight or expert, and twice the largest tensor that one layer needs for a
+                  moment; with DoRA also the largest adapted weight and its sum with B A, float32; with adapters on
+                  stacked experts that PEFT computes also the sum of the largest of them with B A, and its gradient
 
 (O, I, r as in linear.py; V = vocabulary, H = hidden size.) Activations differ most between architectures, so they are
 counted and not computed from a formula: the model is built of fake tensors (PyTorch's FakeTensorMode), which have

@@ -159,16 +159,15 @@ def try_merge(base: Path, model: Any) -> None:
         _compare(weights[name], name, layer)
 
 
-def _adapted(model: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The layers with an adapter, and the stacked experts with one, of a PEFT model, by their path."""
+def _adapted(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layers with an adapter of a PEFT model, and its wrappers of stacked experts, by the path of each."""
     from peft.tuners.lora import LoraLayer
     from peft.tuners.lora.layer import ParamWrapper
 
     found: dict[str, Any] = {n: m for n, m in model.get_base_model().named_modules() if isinstance(m, LoraLayer)}
     wrappers = {name: layer for name, layer in found.items() if isinstance(layer, ParamWrapper)}
     experts = {
-        f"{name.replace('.base_layer', '')}.{wrapper.parameter_name}": wrapper.get_param()
-        for name, wrapper in wrappers.items()
+        f"{name.replace('.base_layer', '')}.{wrapper.parameter_name}": wrapper for name, wrapper in wrappers.items()
     }
     return {name: layer for name, layer in found.items() if name not in wrappers}, experts
 

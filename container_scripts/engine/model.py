@@ -10,12 +10,13 @@ import torch
 from base_look import download_base, download_description
 from engine.arguments import Arguments
 from engine.experts_layers import replace_experts_forwards
+from engine.experts_quantized import experts_quantized_too, is_quantized_stack
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
 from engine.remade import keep_parts_only
 from engine.shared_base import SharedBase
 from gpu import fastest_dtype
-from lora_targets import is_linear, target_experts
+from lora_targets import is_linear, stacked_experts, target_experts
 
 
 def fetch_base(arguments: Arguments, channel: Path | None) -> Path:
@@ -70,7 +71,7 @@ def load_base(
     device: torch.device,
     shared: SharedBase | None = None,
 ) -> Any:
-    """The frozen base model on `device`. Its linear layers, except the head, are quantized as they are read.
+    """The frozen base model on `device`. Linear layers, except the head, and experts are quantized as they are read.
 
     Args:
         shared: where the processes of this machine have the layers' codes in common; None if `device` gets them.
@@ -79,17 +80,11 @@ def load_base(
         TrainingError: the folder's model cannot be loaded.
         PeerLostError: another process, with which it is shared, has ended.
     """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
 
-    quantization = None
-    if arguments.quantization == "int8":
-        quantization = BitsAndBytesConfig(load_in_8bit=True)
-    elif arguments.quantization == "nf4":
-        quantization = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-        )
+    quantization = _quantization(arguments.quantization, dtype)
     try:
-        with shared.loading() if shared else nullcontext():
+        with shared.loading() if shared else nullcontext(), experts_quantized_too(arguments.quantization):
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, quantization_config=quantization, device_map={"": device}
             )
@@ -109,6 +104,19 @@ def load_base(
     return model
 
 
+def _quantization(method: str, dtype: torch.dtype) -> Any:
+    """What transformers is told of it; None without quantization."""
+    from transformers import BitsAndBytesConfig
+
+    if method == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if method == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    return None
+
+
 def _let_go_of_files(model: Any) -> None:
     """Copy the weights that were not quantized: as views of the mapped files they keep all weights in memory."""
     for parameter in model.parameters():
@@ -120,7 +128,7 @@ def quantized_layers(skeleton: Any) -> frozenset[str]:
     """The names of the layers that transformers quantizes when it loads the model: its own rule.
 
     It takes Linear and Conv1D, and no subclass of Linear (Falcon has one of its own), no head, and no experts that are
-    stacked in one tensor.
+    stacked in one tensor (experts_quantized.py does).
 
     Args:
         skeleton: the model as it is before it is quantized, on any device.
@@ -140,6 +148,8 @@ def quantized_layers(skeleton: Any) -> frozenset[str]:
 def count_layers(model: Any) -> tuple[int, int]:
     """How many linear layers of a loaded model hold int8 or 4-bit codes, and how many a whole weight; not the adapter.
 
+    Experts that are stacked in one parameter count as one layer.
+
     Args:
         model: a PEFT model.
     """
@@ -148,6 +158,7 @@ def count_layers(model: Any) -> tuple[int, int]:
         for name, module in model.named_modules()
         if is_linear(module) and not {"lora_A", "lora_B"} & set(name.split("."))
     ]
+    layers += [is_quantized_stack(stacked) for stacked in stacked_experts(model).values()]
     return sum(layers), len(layers) - sum(layers)
 
 
@@ -177,7 +188,6 @@ def add_adapter(model: Any, arguments: Arguments, targets: list[str]) -> Any:
         if parameter.requires_grad:  # PEFT puts it where the layer's weight is, which may be shared in main memory
             parameter.data = parameter.data.to(device)
     replace_linear_forwards(adapted, arguments.engine_linear, arguments.engine_adapter)
-    if arguments.engine_adapter == "fused":
-        replace_experts_forwards(adapted)
+    replace_experts_forwards(adapted, adapted.get_input_embeddings().weight.dtype, arguments.engine_adapter)
     keep_parts_only(adapted)
     return adapted

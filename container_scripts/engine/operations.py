@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.batches import Batch
-from engine.fake_pass import add_fake_adapters, fake_model, replace_attention, run_body
+from engine.fake_adapters import add_fake_adapters
+from engine.fake_pass import fake_model, replace_attention, run_body
 from engine.routes import can_leave_out_logits
 
 _log = logging.getLogger(__name__)

@@ -14,9 +14,14 @@ from transformers.integrations.moe import use_experts_implementation
 from engine.arguments import Arguments
 from engine.batches import collate
 from engine.experts_layers import replace_experts_forwards
+from engine.failure import TrainingError
+from engine.layers import is_quantized, weight_of
 from engine.memory import estimate
-from engine.model import add_adapter
+from engine.merge import try_merge
+from engine.model import add_adapter, count_layers, load_base
+from engine.operations import count_operations
 from engine.packed_loss import PackedLoss
+from lora_targets import stacked_experts
 
 E, HIDDEN, INNER, R = 6, 48, 32, 4
 
@@ -82,7 +87,7 @@ def adapted(form: dict[str, bool], dtype: torch.dtype, ours: bool, targets: tupl
         if "lora_" in name:
             parameter.data = torch.randn(parameter.shape, dtype=torch.float32) * 0.1
     if ours:
-        assert replace_experts_forwards(model) == len(names)
+        assert replace_experts_forwards(model, dtype) == len(names)
     return model
 
 
@@ -173,8 +178,8 @@ def test_experts_of_another_forward_keep_pefts_way(caplog: pytest.LogCaptureFixt
     outermost = model.base_model.model["experts"]
     type(outermost.get_base_layer()).forward.__wrapped__ = lambda self, *inputs: inputs[0]
     with caplog.at_level(logging.WARNING):
-        assert replace_experts_forwards(model) == 0
-    assert "adapters of Experts are computed by PEFT: the engine's result is" in caplog.text
+        assert replace_experts_forwards(model, torch.float32) == 0
+    assert "PEFT computes these adapters: the engine's result for Experts is" in caplog.text
     assert "forward" not in vars(outermost)
 
 
@@ -187,17 +192,105 @@ def test_the_memory_of_adapted_experts_is_known(adapter: str, tmp_path: Path) ->
     arguments = Arguments(quantization="none", lora_r=R, lora_dropout=0.0, engine_adapter=adapter)
     targets = ["experts.gate_up_proj", "experts.down_proj"]
     found, _ = estimate(tmp_path, arguments, targets, [64], 8, torch.float32)
+    pack = {"input_ids": [5] * 64, "example_lengths": [64], "prompt_lengths": [56]}
+    assert count_operations(tmp_path, arguments, targets, [pack], torch.float32).forward_operations > 0
     model = add_adapter(model, arguments, targets).train()
     assert found.adapter == 16 * sum(p.numel() for p in model.parameters() if p.requires_grad)
     loss, kept = PackedLoss(model, 64, arguments), {}
     frozen = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
+    def note(tensor: torch.Tensor) -> torch.Tensor:
         if (storage := tensor.untyped_storage()).data_ptr() not in frozen:
             kept[storage.data_ptr()] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss(collate([{"input_ids": list(range(5, 69)), "example_lengths": [64], "prompt_lengths": [56]}]))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss(collate([pack]))
     measured = sum(storage.nbytes() for storage in kept.values())
     assert found.activations == pytest.approx(measured, rel=0.15)
+
+
+QUANTIZED = ["q_proj", "experts.gate_up_proj", "experts.down_proj"]
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "gpt_oss"])
+@pytest.mark.parametrize(("method", "off"), [("int8", 0.01), ("nf4", 0.4)])
+def test_quantized_experts_train_as_their_dequantized_weights(
+    kind: str, method: str, off: float, tmp_path: Path
+) -> None:
+    """Loss and gradient to 1e-4, and what is generated. The files hold each expert by itself, or (in, out) of all.
+
+    NF4 is 0.1 off in matrices of usual size.
+    """
+    plain, arguments = saved(kind, tmp_path), Arguments(quantization=method, lora_r=R, lora_dropout=0.0)
+    base = load_base(tmp_path, arguments, torch.float32, torch.device("cpu"))
+    codes: dict[str, Any] = stacked_experts(base)
+    transposed = kind == "gpt_oss"
+    assert codes.keys() == stacked_experts(plain).keys()
+    for path, weight in stacked_experts(plain).items():
+        near = torch.stack([codes[path].dequantize_expert(e, torch.float32) for e in range(len(weight))])
+        near = near.transpose(1, 2) if transposed else near
+        assert (near - weight).norm() <= off * weight.norm()
+        weight.data = near
+    for name, layer in base.named_modules():
+        if is_quantized(layer):
+            plain.get_submodule(name).weight.data = weight_of(layer, torch.float32)
+
+    found, wanted = (trained_with(model, arguments) for model in (base, plain))
+    assert found[0] == pytest.approx(wanted[0], rel=1e-4)
+    assert (found[1] - wanted[1]).norm() <= 1e-4 * wanted[1].norm()
+    assert found[2] == wanted[2]
+
+
+def saved(kind: str, folder: Path) -> Any:
+    """A tiny model of a family, and its files."""
+    (family,) = (family for family in FAMILIES if family.kind == kind)
+    model = random_family_model(family).requires_grad_(False)
+    model.save_pretrained(folder)
+    return model
+
+
+def trained_with(model: Any, arguments: Arguments) -> tuple[float, torch.Tensor, list[int]]:
+    """The loss and gradient of a random adapter on `model`, and tokens that are generated with it."""
+    adapted = add_adapter(model, arguments, QUANTIZED).train()
+    generator = torch.Generator().manual_seed(2)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    loss_of = PackedLoss(adapted, 64, arguments)
+    loss, _ = loss_of(
+        collate([{"input_ids": list(range(5, 69)), "example_lengths": [40, 24], "prompt_lengths": [9, 9]}])
+    )
+    loss.backward()
+    gradients = torch.cat([p.grad.flatten() for p in adapted.parameters() if p.grad is not None])
+    with loss_of.generating():
+        tokens = model.generate(torch.arange(5, 12)[None], max_new_tokens=8, do_sample=False, use_cache=True)
+    return loss.item(), gradients, tokens[0].tolist()
+
+
+def test_quantized_experts_take_the_bytes_that_are_planned(tmp_path: Path) -> None:
+    """int8 codes and a scale for each row. A merge knows them again in the files, and the job counts them."""
+    saved("qwen3_moe", tmp_path)
+    arguments = Arguments(quantization="int8", lora_r=R, lora_dropout=0.0)
+    base = load_base(tmp_path, arguments, torch.float32, torch.device("cpu"))
+    held = sum(parameter.nbytes for parameter in base.parameters())
+    rows = 8 * sum(layer.out_features for layer in base.modules() if is_quantized(layer))
+    rows += 4 * sum(stacked.shape[0] * stacked.shape[1] for stacked in stacked_experts(base).values())
+    planned, _ = estimate(tmp_path, arguments, QUANTIZED, [64], 8, torch.float32)
+    assert planned.weights == held + rows
+    model = add_adapter(base, arguments, QUANTIZED)
+    assert count_layers(model) == (12, 1)  # of each layer four of attention and two of experts; and the head
+    try_merge(tmp_path, model)
+    for stacked in stacked_experts(base).values():
+        stacked.data.zero_()
+    with pytest.raises(TrainingError, match="is not the part of"):
+        try_merge(tmp_path, model)
+
+
+def test_quantized_experts_whose_result_is_wrong_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved("qwen3_moe", tmp_path)
+    arguments = Arguments(quantization="int8", lora_r=R, lora_dropout=0.0)
+    base = load_base(tmp_path, arguments, torch.float32, torch.device("cpu"))
+    monkeypatch.setattr("engine.experts_layers._apart", lambda *_: 0.3)
+    with pytest.raises(TrainingError, match=r"result for Qwen3MoeExperts is 30\.00% off transformers'"):
+        add_adapter(base, arguments, ["q_proj"])
