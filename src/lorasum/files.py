@@ -23,6 +23,7 @@ FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 OWN_CHOICE: Final = 0o666
 """Permissions of files that the user names, such as --output: the umask decides, as it does for every program."""
+STDOUT: Final = Path("/dev/stdout")
 
 _HINT = "free some disk space or check the folder's permissions; LORASUM_HOME moves it to another disk"
 _PART = re.compile(r".*\.(\d+)-\d+\.part")
@@ -40,9 +41,12 @@ def writing(target: Path, hint: str = _HINT) -> Iterator[None]:
 
     Raises:
         LorasumError: the block raised an OSError, such as a full disk.
+        BrokenPipeError: whoever read the target has left, as in `| head -1`.
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else first_line(error)
         raise LorasumError(f"cannot write {target}: {why}", hint) from error

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from lorasum.backends.records import Check, Room
 from lorasum.contract import MemoryPlan
 from lorasum.data.records import Look, Manifest
+from lorasum.files import STDOUT
 from lorasum.resources import Resource, ResourceState, details, kind_of
 from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
 
@@ -325,6 +326,11 @@ class BatchPrediction:
     seconds: float
     failures: tuple["RowFailure", ...] = ()
     """Rows that the endpoint refused; in `output` they have `error` instead of a summary."""
+
+    @property
+    def took_stdout(self) -> bool:
+        """Whether the rows were written to stdout, where nothing else may stand then."""
+        return self.output == str(STDOUT)
 
 
 @dataclass(frozen=True, slots=True)

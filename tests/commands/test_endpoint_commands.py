@@ -1,5 +1,6 @@
 """deploy, predict, evaluate: what is in service has answered, and answers what was trained."""
 
+import csv
 import json
 import os
 import socket
@@ -9,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from memory_backend import InMemoryBackend, RecordingReporter, context
 
@@ -516,6 +519,73 @@ def test_an_output_that_is_a_pipe_is_written_to(
     predict_file(context(deployed, backend, ledger), source, Path(os.devnull))
     assert Path(os.devnull).is_char_device()
     assert not list(ledger.path.parent.rglob("*.part"))
+
+
+ASKED: list[dict[str, Any]] = [{"id": 7, "dialogue": "A: 1", "summary": "B"}, {"dialogue": 'A: "2",\nB: ok'}]
+
+
+@pytest.mark.parametrize(("name", "separator"), [("out.csv", ","), ("out.tsv", "\t"), ("OUT.CSV", ",")])
+def test_an_output_of_a_tables_name_is_a_table(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, name: str, separator: str
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", *ASKED)
+    predict_file(context(deployed, backend, ledger), source, tmp_path / name)
+    with (tmp_path / name).open(newline="") as file:
+        found = list(csv.DictReader(file, delimiter=separator))
+    assert [row["dialogue"] for row in found] == [row["dialogue"] for row in ASKED]
+    assert list(found[0].items()) == [
+        ("id", "7"), ("dialogue", "A: 1"), ("summary", "Sum up: A: 1 =>"), ("error", ""), ("reference", "B"),
+    ]  # fmt: skip
+
+
+def test_parquet_becomes_parquet_with_the_same_ids(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    given = [{"id": f"r{number}", "dialogue": f"A: {number}", "summary": "B"} for number in range(1100)]
+    pq.write_table(pa.Table.from_pylist(given), tmp_path / "in.parquet")
+    predict_file(context(deployed, backend, ledger), tmp_path / "in.parquet", tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["id"] for row in found] == [row["id"] for row in given]
+    last = {"id": "r1099", "dialogue": "A: 1099", "summary": "Sum up: A: 1099 =>", "error": None, "reference": "B"}
+    assert found[-1] == last
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.jsonl.gz", "out.arrow", "out.csv.zst"])
+def test_an_output_of_a_type_that_is_not_written_is_refused_at_once(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, name: str
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", *ASKED)
+    with pytest.raises(LorasumError, match=r"written as \.jsonl, \.csv, \.tsv or \.parquet"):
+        predict_file(context(deployed, backend, ledger), source, tmp_path / name)
+    assert backend.requests == []
+
+
+def test_rows_on_stdout_stand_there_alone(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", *ASKED)
+    for as_json in (False, True):
+        show(predict_file(context(deployed, backend, ledger), source, Path("/dev/stdout")), as_json)
+        out, err = capfd.readouterr()
+        assert [json.loads(line)["dialogue"] for line in out.splitlines()] == [row["dialogue"] for row in ASKED]
+        assert '"rows": 2' in err if as_json else "summarised 2 dialogues" in err
+
+
+def test_a_reader_of_the_rows_that_leaves_is_no_full_disk(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", *({"dialogue": "A: 1" * 1000} for _ in range(50)))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def read_a_little() -> None:
+        with pipe.open("rb", buffering=0) as rows:
+            rows.read(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(read_a_little)
+        with pytest.raises(BrokenPipeError):
+            predict_file(context(deployed, backend, ledger), source, pipe)
 
 
 def test_an_output_that_is_neither_file_nor_pipe_is_refused(

@@ -52,8 +52,13 @@ def predict(
     file: Annotated[
         Path | None, typer.Option("--file", metavar="FILE", help="A text, or a chat app's export; - reads stdin.")
     ] = None,
-    source: Annotated[Path | None, typer.Option("--input", metavar="ROWS", help="Many dialogues.")] = None,
-    target: Annotated[Path | None, typer.Option("--output", metavar="JSONL", help="Their summaries.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", metavar="ROWS", help="Many dialogues; - reads stdin.")
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="ROWS", help="Their summaries: .jsonl, .csv, .tsv or .parquet; - is stdout."),
+    ] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once, for --input.")] = 1,
     batch: Annotated[
         bool, typer.Option("--batch", help="Have --input summarised by a job of its own; it needs no endpoint.")
@@ -69,11 +74,14 @@ def predict(
     from lorasum.commands.dialogue import given_dialogue
     from lorasum.commands.predict import predict_sample, predict_text, stream_sample, stream_text
     from lorasum.commands.predict_file import predict_file
+    from lorasum.files import STDOUT
 
     _refuse_together({"--stream": stream or None, "--input": source})
     _refuse_together({"--text": text, "--file": file, "--input": source, "--sample": sample or None})
     if (source is None) != (target is None):
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
+    source = Path("/dev/stdin") if source == Path("-") else source
+    target = STDOUT if target == Path("-") else target
     if batch:
         return _predict_batch(run, source, target, adapter, yes)
     if source and target:

@@ -18,7 +18,8 @@ from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
-from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, key_of, predictions, write_output
+from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, key_of, predictions, write_output
+from lorasum.lifecycle.row_output import is_stream
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
 from lorasum.resources import BatchJob, TrainingJob
@@ -31,7 +32,7 @@ _SHARDS = 64
 
 
 def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = None) -> BatchPrediction:  # noqa: A002
-    """Summarise every row of `input` into the JSONL file `output`, as `predict_file` does, by a job of its own.
+    """Summarise every row of `input` into `output`, as `predict_file` does, by a job of its own.
 
     The job's name is a hash of the rows, the model and how it is asked. So the same command follows a job that runs,
     resumes one that was stopped, and takes the answers of one that has completed.

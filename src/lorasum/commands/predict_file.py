@@ -11,7 +11,8 @@ from pathlib import Path
 from lorasum.context import RunContext
 from lorasum.files import OWN_CHOICE, writing
 from lorasum.lifecycle.answers import AnswerLog, ask
-from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, is_stream, key_of, part_of, write_output
+from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, key_of, part_of, write_output
+from lorasum.lifecycle.row_output import is_stream
 from lorasum.lifecycle.serving import Summarizer
 from lorasum.results import BatchPrediction
 
@@ -28,7 +29,7 @@ def predict_file(
     concurrency: int = 1,
     adapter: str | None = None,
 ) -> BatchPrediction:
-    """Summarise every row of `input` into the JSONL file `output`: dialogue, summary, and its id and reference.
+    """Summarise every row of `input` into `output`: dialogue, summary, and its id and reference.
 
     Rows keep their order. Until all are answered, the answers are in a .part file beside `output`, from which the same
     command resumes; then it becomes `output`. A row that the endpoint refuses has `error` instead of a summary. If

@@ -16,6 +16,8 @@ from lorasum.data.rows import fields_of, value_at
 from lorasum.data.validate import Rejected, is_missing
 from lorasum.errors import DataError
 
+_ID = "id"
+
 
 class Asked(NamedTuple):
     """A row of an input file; `line` is its number, in files of lines that of its line. `id` is the row's own."""
@@ -38,7 +40,7 @@ def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Aske
     if path.is_dir():
         hint = "--input takes one file of rows, such as CSV or JSONL; --file takes one chat"
         raise DataError(f"{path} is a folder", hint)
-    reading = Reading(path, data.columns, "test", unticked, say)
+    reading = Reading(path, data.columns, "test", unticked, say, beside=(_ID,))
     place = ""
     for place, row in (read_rows if file_type(path) else read_json)(reading):
         if isinstance(row, Rejected):
@@ -69,7 +71,7 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
         )
     if reference is not None and not isinstance(reference, str):
         raise DataError(f"{place}: {columns.summaries[0]!r} is not text", "leave it out where there is no reference")
-    own = row.get("id")
+    own = row.get(_ID)
     own = own if isinstance(own, str | int) and not isinstance(own, bool) else None
     if not is_unicode(f"{dialogue}{reference}{own}"):
         raise DataError(f"{place}: half a character (surrogates not allowed)", "repair the row's \\u escapes")

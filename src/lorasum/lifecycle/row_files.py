@@ -3,12 +3,11 @@
 import hashlib
 import json
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, Final
+from tempfile import TemporaryDirectory
+from typing import Final
 
 from lorasum import paths
 from lorasum.config.data import DataConfig
@@ -17,8 +16,9 @@ from lorasum.data.asked import Asked, read_asked
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import unsaid
 from lorasum.errors import LorasumError
-from lorasum.files import OWN_CHOICE, make_folder, new_file
+from lorasum.files import make_folder
 from lorasum.lifecycle.answers import Answer
+from lorasum.lifecycle.row_output import check_type, is_stream, output_rows
 from lorasum.results import RowFailure
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
@@ -66,45 +66,27 @@ def key_of(artifact: str, template: str, asked: PredictConfig, rows: Rows) -> st
 
 @contextmanager
 def as_file(source: Path, run: str) -> Iterator[Path]:
-    """A file that can be read again: a pipe's content is copied into one."""
+    """A file that can be read again: a pipe's content is copied into one of the same name."""
     if source.is_file() or not source.exists() or source.is_dir():
         yield source
         return
-    folder = predictions(run)
-    with NamedTemporaryFile(dir=folder, suffix="".join(source.suffixes)) as copy:
-        with source.open("rb") as given:
-            shutil.copyfileobj(given, copy)
-        copy.flush()
-        yield Path(copy.name)
+    with TemporaryDirectory(dir=predictions(run)) as folder:
+        copy = Path(folder) / source.name
+        with source.open("rb") as given, copy.open("wb") as kept:
+            shutil.copyfileobj(given, kept)
+        yield copy
 
 
 def write_output(rows: Rows, answers: Iterator[Answer], output: Path) -> tuple[RowFailure, ...]:
     """Write the rows with their answers, which come in order. Returns those that were refused."""
     failures = []
-    with _opened(output) as written:
+    with output_rows(output) as write:
         for row in rows:
             answer = next(answers)
-            written.write(_line(row, answer))
+            write(row, answer)
             if answer.error is not None:
                 failures.append(RowFailure(row.line, answer.error))
     return tuple(failures)
-
-
-@contextmanager
-def _opened(output: Path) -> Iterator[IO[str]]:
-    """The output to write to: a stream, or a file that is replaced once all of it is written."""
-    if is_stream(output):
-        with output.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        return
-    with new_file(output, "w", stat.S_IMODE(output.stat().st_mode) if output.exists() else OWN_CHOICE) as file:
-        yield file
-
-
-def _line(row: Asked, answer: Answer) -> str:
-    own = {} if row.id is None else {"id": row.id}
-    reference = {} if row.reference is None else {"reference": row.reference}
-    return json.dumps({**own, "dialogue": row.dialogue, **answer.as_row(), **reference}, ensure_ascii=False) + "\n"
 
 
 def check_output(source: Path, output: Path) -> None:
@@ -113,11 +95,7 @@ def check_output(source: Path, output: Path) -> None:
     special = output.exists() and not output.is_file() and not is_stream(output)
     if special or not output.parent.is_dir():
         raise LorasumError(f"cannot write {output}: not a file in an existing folder", "give --output a file name")
-
-
-def is_stream(output: Path) -> bool:
-    """Whether the output is a pipe or a character device, such as /dev/stdout, that must not be replaced by a file."""
-    return output.is_fifo() or output.is_char_device()
+    check_type(output)
 
 
 def part_of(output: Path, run: str, key: str) -> Path:

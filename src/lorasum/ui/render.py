@@ -5,7 +5,8 @@ import math
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from contextlib import redirect_stdout
+from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,18 @@ def show(result: object, as_json: bool = False) -> None:
 
     A single summary is printed as plain text, so that it can be piped into another program.
     """
-    from lorasum.results import Prediction  # here, so that `lorasum --help` does not wait for all records
+    from lorasum.results import (  # here, so that `lorasum --help` does not wait for all records
+        BatchPrediction,
+        Prediction,
+    )
     from lorasum.ui import overview, serving, sharing, training  # noqa: F401  they register what is shown of each
     from lorasum.ui.body import body
 
     if isinstance(result, Iterator):
         _show_items(result, as_json)
+    elif isinstance(result, BatchPrediction) and result.took_stdout:
+        with redirect_stdout(sys.stderr):
+            show(replace(result, output="stdout"), as_json)
     elif as_json:
         text(json.dumps(_plain(result), indent=2, allow_nan=False))
     elif isinstance(result, Prediction) and result.reference is None:

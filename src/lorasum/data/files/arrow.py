@@ -19,7 +19,7 @@ def read_parquet(reading: Reading) -> Iterator[tuple[str, Row]]:
     check_is_data(reading.path, b"PAR1")
     with _arrow_errors(reading.path, "Parquet"):
         file = pyarrow.parquet.ParquetFile(reading.path)
-        needed = needed_columns(reading.name, file.schema_arrow.names, reading.columns)
+        needed = needed_columns(reading.name, file.schema_arrow.names, reading.columns, reading.beside)
         batches = file.iter_batches(TICK_ROWS, columns=needed)
         yield from _batch_rows(reading, batches, file.metadata.num_rows)
 
@@ -38,7 +38,7 @@ def read_arrow(reading: Reading) -> Iterator[tuple[str, Row]]:
             mapped.seek(0)
             stream = pa.ipc.open_stream(mapped)
             batches, names = iter(stream), stream.schema.names
-        needed = needed_columns(reading.name, names, reading.columns)
+        needed = needed_columns(reading.name, names, reading.columns, reading.beside)
         parts = (part for batch in batches for part in _slices(batch.select(needed)))
         yield from _batch_rows(reading, parts, 0)
 

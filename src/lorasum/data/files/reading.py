@@ -17,13 +17,18 @@ TICK_ROWS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A file to read, the columns that are wanted, and the callbacks for progress and remarks."""
+    """A file to read, the columns that are wanted, and the callbacks for progress and remarks.
+
+    Attributes:
+        beside: columns that are wanted where the file has them.
+    """
 
     path: Path
     columns: Columns
     split: Split
     tick: Tick
     say: Say
+    beside: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -39,15 +44,18 @@ def unsaid(name: str, text: str) -> None:
     """A callback for remarks that ignores them."""
 
 
-def needed_columns(name: str, names: list[str], columns: Columns) -> list[str]:
+def needed_columns(name: str, names: list[str], columns: Columns, beside: tuple[str, ...] = ()) -> list[str]:
     """The columns to read: the mapped ones, or all if one of these is missing, so that the error can list them.
+
+    Args:
+        beside: as in Reading.
 
     Raises:
         DataError: two needed columns have the same name.
     """
     outer = (one if one in names else one.partition(".")[0] for one in (columns.dialogue, *columns.summaries))
     mapped = list(dict.fromkeys(outer))
-    needed = mapped if set(mapped) <= set(names) else names
+    needed = [*mapped, *(set(beside) & set(names) - set(mapped))] if set(mapped) <= set(names) else names
     doubled = next((one for one in needed if one and names.count(one) > 1), None)
     if doubled is not None:
         raise DataError(f"{name} has {names.count(doubled)} columns {doubled!r}", "rename or remove one of them")
