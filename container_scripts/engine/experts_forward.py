@@ -26,6 +26,7 @@ Sources: LoRA (Hu et al. 2021); grouped products of experts: MegaBlocks (Gale et
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise, repeat
 from typing import Any
 
 import torch
@@ -69,15 +70,15 @@ class _StackedLinear(torch.autograd.Function):
         y = x.new_empty(len(x), stack.out_features)
         lora_a, lora_b = by_expert(a, b, len(ends), x.dtype, stack.scale)
         h = None if lora_a is None else x.new_empty(len(x), lora_a.shape[1])
-        for e, part in _spans(ends):
+        for e, rows, out, low in _each(ends, x, y, h):
             weight = stack.weight(e, x.dtype)
-            if h is None:
-                torch.mm(x[part], weight.T, out=y[part])
+            if low is None:
+                torch.mm(rows, weight.T, out=out)
             else:
-                torch.mm(x[part], lora_a[e].T, out=h[part])
-                torch.mm(h[part], lora_b[e].T, out=y[part]).addmm_(x[part], weight.T)
+                torch.mm(rows, lora_a[e].T, out=low)
+                torch.mm(low, lora_b[e].T, out=out).addmm_(rows, weight.T)
             if stack.bias is not None:
-                y[part].add_(stack.bias[e])
+                out.add_(stack.bias[e])
         ctx.save_for_backward(a, b, h, *parts)
         ctx.stack, ctx.ends, ctx.make = stack, ends, make
         return y
@@ -89,26 +90,27 @@ class _StackedLinear(torch.autograd.Function):
         grad_a: Any = None
         grad_b: Any = None
         x, parts = make_again(ctx.make, kept)
-        lora_a, lora_b = by_expert(a, b, len(ctx.ends), grad.dtype)
+        lora_a, lora_b = by_expert(a, b, len(ctx.ends), grad.dtype, stack.scale)
+        grad_h = None
         if h is not None:
-            grad_a, grad_b = torch.zeros_like(lora_a), torch.zeros_like(lora_b)
+            grad_a, grad_b, grad_h = torch.zeros_like(lora_a), torch.zeros_like(lora_b), torch.empty_like(h)
         flows = any(ctx.needs_input_grad[-len(parts) :])
         grad_x = torch.empty_like(x) if flows else None
-        for e, part in _spans(ctx.ends):
-            if h is not None:
-                grad_h = (grad[part] @ lora_b[e]).mul_(stack.scale)
-                torch.mm(grad_h.T, x[part], out=grad_a[e])
-                torch.mm(grad[part].T, h[part], out=grad_b[e]).mul_(stack.scale)
-            if grad_x is None:
+        for e, g, rows, low, grad_low, out in _each(ctx.ends, grad, x, h, grad_h, grad_x):
+            if low is not None:
+                torch.mm(g, lora_b[e], out=grad_low)
+                torch.mm(grad_low.T, rows, out=grad_a[e])
+                torch.mm(g.T, low, out=grad_b[e])
+            if out is None:
                 continue
-            weight, out = stack.weight(e, grad.dtype), grad_x[part]
-            if h is None:
-                torch.mm(grad[part], weight, out=out)
+            if low is None:
+                torch.mm(g, stack.weight(e, grad.dtype), out=out)
             else:
-                torch.mm(grad_h, lora_a[e], out=out).addmm_(grad[part], weight)
+                torch.mm(grad_low, lora_a[e], out=out).addmm_(g, stack.weight(e, grad.dtype))
         grads = (None,) * len(parts) if grad_x is None else torch.autograd.grad(x, parts, grad_x)
         if h is not None:
-            grad_a, grad_b = grad_a.view_as(a).to(a.dtype), grad_b.permute(1, 2, 0).reshape_as(b).to(b.dtype)
+            grad_a = grad_a.view_as(a).to(a.dtype)
+            grad_b = grad_b.permute(1, 2, 0).reshape_as(b).to(b.dtype).mul_(stack.scale)
         return grad_a, grad_b, None, None, None, *grads
 
 
@@ -133,13 +135,13 @@ def _by_token(rows: torch.Tensor, order: torch.Tensor, top_k: int) -> torch.Tens
     return rows.index_select(0, back).view(-1, top_k, rows.shape[1])
 
 
-def _spans(ends: Sequence[int]) -> Iterator[tuple[int, slice]]:
-    """The experts that have rows, and where."""
-    start = 0
-    for e, end in enumerate(ends):
-        if end > start:
-            yield e, slice(start, end)
-        start = end
+def _each(ends: Sequence[int], *tensors: torch.Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Each expert that has rows, and its rows of every tensor."""
+    sizes = [end - start for start, end in pairwise([0, *ends])]
+    parts = [repeat(None) if tensor is None else tensor.split(sizes) for tensor in tensors]
+    for e, (size, *rows) in enumerate(zip(sizes, *parts, strict=False)):
+        if size:
+            yield e, *rows
 
 
 def by_expert(

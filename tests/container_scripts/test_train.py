@@ -413,6 +413,28 @@ def test_falcon_is_trained_unquantized_one_example_at_a_time(job: Job, tmp_path:
     assert job.events()[-1]["event"] == "done"
 
 
+def test_a_mixture_of_experts_trains_from_codes(job: Job, tmp_path: Path) -> None:
+    """Adapters on its stacked experts, int8; it writes summaries meanwhile, and its merge equals its adapter."""
+    from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(job.base)
+    job.base = tmp_path / "qwen"
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "moe_intermediate_size": 16, "vocab_size": 512}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    config = Qwen3MoeConfig(**sizes, **heads, num_experts=4, num_experts_per_tok=2, eos_token_id=2, bos_token_id=1)
+    Qwen3MoeForCausalLM(config).save_pretrained(job.base)
+    tokenizer.save_pretrained(job.base)
+    targets = "q_proj,experts.gate_up_proj,experts.down_proj"
+    flags = {"evaluate": "rougeL", "evaluate_dialogues": 1, "max_new_tokens": 8, "gradient_checkpointing": "true"}
+    done = job.run(lora_targets=targets, lora_dropout=0, max_steps=3, learning_rate=0.01, warmup_ratio=0, **flags)
+    assert done.code == 0, done.stderr
+    start, *_, end = job.events()
+    assert (start["quantized_layers"], start["whole_layers"]) == (12, 1)
+    assert end["score"] is not None
+    merged = read_record((job.root / "model" / "lorasum.json").read_bytes()).merge_check
+    assert merged.from_adapter < 1e-4 < merged.from_base
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU works")
 def test_a_broken_gpu_ends_the_job_before_the_model_is_read(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
