@@ -141,6 +141,15 @@ def test_files_with_other_columns_are_refused_as_prepare_would() -> None:
     assert not RUN.exists()
 
 
+def test_the_schema_beside_the_data_is_no_data() -> None:
+    """`init .` puts its schema into the folder that it has read, and prepare reads that folder."""
+    write("chats.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])
+    init(["."], RUN, Wishes())
+    assert Path("lorasum.schema.json").is_file()
+    again = init(["."], RUN, Wishes(), force=True)
+    assert again.data.files == ("chats.jsonl",)
+
+
 def test_german_chats_are_seen_to_be_german() -> None:
     rows = [{"Gespräch": a, "Zusammenfassung": b} for a, b in GERMAN]
     config = written([write("gespräche.jsonl", rows)])

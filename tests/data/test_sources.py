@@ -139,6 +139,27 @@ def test_missing_file_and_unknown_type_are_errors_before_anything_is_read(tmp_pa
     assert ".jsonl, .json, .csv, .tsv, .parquet, .arrow" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("https://example.org/chats.csv", "download it"),
+        ("knkarthick/samsum", "a dataset of the hub is named by data.dataset"),
+        ("chats.csv", "check the path"),
+    ],
+)
+def test_what_is_no_file_here_may_be_somewhere_else(given: str, hint: str) -> None:
+    with pytest.raises(DataError, match=f"there is no file {given}$") as refused:
+        open_sources(DataConfig(train=given, test_fraction=0.1))
+    assert hint in refused.value.hint
+
+
+def test_an_exported_chat_is_pointed_to_how_it_becomes_a_row(tmp_path: Path) -> None:
+    (tmp_path / "chat.txt").write_text("Ana: hi")
+    with pytest.raises(DataError, match=r"the type of chat\.txt is not known") as refused:
+        open_sources(DataConfig(train=str(tmp_path / "chat.txt"), test_fraction=0.1))
+    assert "docs/chats.md" in refused.value.hint
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_text_files_are_read_as_a_stream_that_tells_how_far_it_is(tmp_path: Path, suffix: str) -> None:
     line = json.dumps({"dialogue": "x" * 1000, "summary": "S"}) if suffix == ".jsonl" else "x" * 1000 + ",S"

@@ -639,3 +639,14 @@ def test_an_evaluation_says_how_sure_it_is_and_what_to_look_at(
 )
 def test_a_size_on_disk_is_never_rounded_to_nothing(size: int, said: str) -> None:
     assert on_disk(size) == said
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("running", "training chats · the same command follows it"), ("completed", "trained chats · already done")],
+)
+def test_a_job_that_had_completed_is_not_said_to_train(
+    status: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    render.show(TrainStarted("chats", "chats-1", "arn", status))
+    assert capsys.readouterr().out.startswith(said)

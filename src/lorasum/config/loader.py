@@ -173,8 +173,8 @@ def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> Proble
 
 
 def _absolute(path: str, base: Path) -> str:
-    """An s3:// address stays as it is; so does the pattern in a path."""
-    if path.startswith("s3://"):
+    """An address, such as s3://bucket/chats, stays as it is; so does the pattern in a path."""
+    if "://" in path:
         return path
     expanded = Path(path).expanduser() if re.match("~(/|$)", path) else Path(path)
     return str((base / expanded).resolve())

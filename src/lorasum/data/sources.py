@@ -1,5 +1,6 @@
 """The sources of rows: local files, files in S3, and hub datasets. Opening a source reads no row."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,7 +110,7 @@ def _found(given: str, split: Split, columns: Columns, say: Say, login: S3Login)
     elif path.is_file():
         files = [path]
     else:
-        raise DataError(f"{field}: there is no file {path}", "check the path and that the file is there")
+        raise DataError(f"{field}: there is no file {given}", _where_else(given))
     for file in files:
         _check_type(file, field)
     return [FileSource(file, columns, split) for file in files]
@@ -131,10 +132,21 @@ def _use(folder: Path) -> str:
     return f"name one of its folders, such as {min(folders)}" if folders else f"use {known_types()}"
 
 
+def _where_else(given: str) -> str:
+    """What to do about a file that is not there."""
+    if "://" in given:
+        return "download it, and name the file; of addresses, s3:// is read"
+    hub = "; a dataset of the hub is named by data.dataset" if re.fullmatch(r"[\w-]+/[\w-]+", given) else ""
+    return f"check the path and that the file is there{hub}"
+
+
 def _check_type(path: Path, field: str) -> None:
     if file_type(path) is None:
-        excel = "in Excel, save it as 'CSV UTF-8'; or " if path.suffix.lower() in (".xlsx", ".xls") else ""
-        raise DataError(f"{field}: the type of {path.name} is not known", f"{excel}use {known_types()}")
+        instead = {
+            **dict.fromkeys((".xlsx", ".xls"), "in Excel, save it as 'CSV UTF-8'; or "),
+            **dict.fromkeys((".txt", ".zip"), "docs/chats.md shows how exported chats become rows; "),
+        }.get(path.suffix.lower(), "")
+        raise DataError(f"{field}: the type of {path.name} is not known", f"{instead}use {known_types()}")
 
 
 @dataclass(frozen=True, slots=True)

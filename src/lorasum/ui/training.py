@@ -45,7 +45,7 @@ def _(result: InitResult) -> RenderableType:
 @body.register
 def _(result: ExampleResult) -> RenderableType:
     files = Text("\n".join(f"  {file}" for file in result.files))
-    return Group(headline("wrote", result.example, f"{len(result.files)} files"), files, *_next(result.next))
+    return Group(headline("wrote", result.example, counted(len(result.files), "file")), files, *_next(result.next))
 
 
 @body.register
@@ -256,6 +256,8 @@ def _endpoint_price(hour: float | None) -> str:
 @body.register
 def _(result: TrainStarted) -> RenderableType:
     rows = {"job": result.job, "address": result.location, "status": result.status}
+    if result.status == "completed":
+        return Group(headline("trained", result.run, "already done"), Facts(rows))
     return Group(headline("training", result.run, "the same command follows it"), Facts(rows))
 
 

@@ -1,6 +1,7 @@
 """Finds the files with rows in a folder: a plain folder, one that save_to_disk wrote, or a clone from the hub.
 
-Hidden files (macOS writes `._chats.jsonl` beside chats.jsonl), lock files and descriptions of datasets hold none.
+Hidden files (macOS writes `._chats.jsonl` beside chats.jsonl), lock files, descriptions of datasets and our own schema
+hold none.
 """
 
 import json
@@ -8,12 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lorasum.config.draft import SCHEMA
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split, of_split, split_of
 from lorasum.errors import DataError
 from lorasum.files import links_out
 
-_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", SCHEMA)
 _HIDDEN = (".", "~$", "__MACOSX")
 
 
