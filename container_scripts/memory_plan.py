@@ -51,10 +51,7 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
     facts = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
     outline, targets = look_before_download(base, arguments, facts, splits)
     lengths = splits[0].lengths_only()
-    here = model.pick_device()
-    wanted = "bfloat16" if cards and arguments.compute_dtype == "auto" else arguments.compute_dtype
-    dtype, _ = model.pick_dtype(wanted, here)  # all cards but the oldest multiply bf16
-    kind = "cuda" if cards else here.type
+    here, dtype, kind = _computing(arguments, cards)
 
     def on(free: int) -> MemoryPlan:
         try:
@@ -82,6 +79,16 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
         parameters=parameters,
         **asdict(work),
     )
+
+
+def _computing(arguments: Arguments, cards: Sequence[int]) -> tuple[Any, Any, str]:
+    """This machine's device; and the dtype and type of device that are computed with, here or on the cards."""
+    from engine import model
+
+    here = model.pick_device()
+    wanted = "bfloat16" if cards and arguments.compute_dtype == "auto" else arguments.compute_dtype
+    dtype, _ = model.pick_dtype(wanted, here)  # all cards but the oldest multiply bf16
+    return here, dtype, "cuda" if cards else here.type
 
 
 def _told(plan: "Plan", kind: str, dtype: Any) -> MemoryPlan:

@@ -10,6 +10,7 @@ from memory_backend import InMemoryBackend, RecordingReporter, context
 from serve_vllm import refuse_size
 
 from lorasum.backends.records import EndpointSpec
+from lorasum.commands import run as run_command
 from lorasum.commands.deploy import deploy, plan_deploy
 from lorasum.commands.plan import plan
 from lorasum.commands.predict_batch import predict_batch
@@ -202,16 +203,19 @@ def test_vllm_divides_the_model_and_the_other_image_is_warned_of(
     assert "endpoint_instance_type to ml.g5.2xlarge, or sagemaker.engine to vllm" in warning
 
 
-@pytest.mark.usefixtures("prepared")
-def test_a_plan_says_whether_the_trained_model_can_be_served(
-    make_config: Configured, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def planned(make_config: Configured, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A config whose training fits, and whose model of 13 billion parameters has no room on its endpoint."""
     config = make_config(backend="sagemaker", sagemaker={"endpoint_instance_type": "ml.g5.12xlarge"})
     card = MemoryPlan(1 << 30, {}, 14 << 30, 0, 32, 1)
     needs = Needs((card,) * len(Hardware.of(config).cards), 4 << 30, 1, 1, 1, 1, parameters=13_000_000_000)
     monkeypatch.setattr("lorasum.lifecycle.needs._tell", lambda flags, variables: needs)
-    monkeypatch.setattr("lorasum.commands.plan.model_config", lambda model: LLAMA_8B)
-    made = plan(context(config, InMemoryBackend("sagemaker"), ledger))
+    monkeypatch.setattr("lorasum.lifecycle.placement.model_config", lambda model: LLAMA_8B)
+    return config
+
+
+def test_a_plan_says_whether_the_trained_model_can_be_served(planned: Config, ledger: Ledger) -> None:
+    made = plan(context(planned, InMemoryBackend("sagemaker"), ledger))
     wrong = {check.what: check for check in made.checks if not check.ok}
     assert list(wrong) == ["endpoint", "GPUs"]
     assert "weights 24.2" in wrong["endpoint"].found
@@ -219,3 +223,15 @@ def test_a_plan_says_whether_the_trained_model_can_be_served(
     fits = {one.instance_type: one.endpoint_fits for one in made.instances}
     assert (fits["ml.g5.xlarge"], fits["ml.g6e.xlarge"]) == (False, True)
     assert {one.endpoint_short_of for one in made.instances} == {"", "GPU"}
+
+
+def test_train_warns_and_run_refuses_before_the_training_is_paid_for(
+    planned: Config, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, told = InMemoryBackend("sagemaker", stops_on_interrupt=False), RecordingReporter()
+    monkeypatch.setattr(run_command, "prepare", lambda run: None)
+    with pytest.raises(LorasumError, match=r"the endpoint needs 25\.\d GiB of each GPU of ml\.g5\.12xlarge"):
+        run_command.run(context(planned, backend, ledger))
+    assert backend.calls == []
+    train(context(planned, backend, ledger, told))
+    assert "the endpoint needs 25" in told.warnings[0]

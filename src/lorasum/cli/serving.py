@@ -74,14 +74,10 @@ def predict(
     from lorasum.commands.dialogue import given_dialogue
     from lorasum.commands.predict import predict_sample, predict_text, stream_sample, stream_text
     from lorasum.commands.predict_file import predict_file
-    from lorasum.files import STDOUT
 
     _refuse_together({"--stream": stream or None, "--input": source})
     _refuse_together({"--text": text, "--file": file, "--input": source, "--sample": sample or None})
-    if (source is None) != (target is None):
-        raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
-    source = Path("/dev/stdin") if source == Path("-") else source
-    target = STDOUT if target == Path("-") else target
+    source, target = _rows(source, target)
     if batch:
         return _predict_batch(run, source, target, adapter, yes)
     if source and target:
@@ -90,6 +86,16 @@ def predict(
         return stream_sample(run, adapter) if stream else predict_sample(run, adapter)
     ask = stream_text if stream else predict_text
     return ask(run, given_dialogue(text, file, run), adapter)
+
+
+def _rows(source: Path | None, target: Path | None) -> tuple[Path | None, Path | None]:
+    """--input and --output, which go together; - is stdin and stdout."""
+    from lorasum.files import STDOUT
+
+    if (source is None) != (target is None):
+        raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
+    here = Path("-")
+    return Path("/dev/stdin") if source == here else source, STDOUT if target == here else target
 
 
 def _predict_batch(

@@ -18,7 +18,7 @@ from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import known_price, price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
-from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
+from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact, warn_of
 from lorasum.lifecycle.serving import Summarizer, asking
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
@@ -90,7 +90,8 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     several = adapters(run.config, run.backend, run.ledger, run.reporter, chosen) if chosen else ()
     shape = shape_of_artifact(run.backend, JobRef(chosen.name, chosen.location)) if chosen else None
     placement = Placement.of(run.config, shape)
-    refuse_what_does_not_fit(placement, run.reporter)
+    refuse_what_does_not_fit(placement)
+    warn_of(placement.idle(), run.reporter)
     price = known_price(run.backend, "endpoint")
     end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
     until = _until(run.config, end, run.ledger.now(), price)
@@ -136,7 +137,8 @@ def _start(
         below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
         check_artifact(run.backend, JobRef(job.name, job.location), below)
     placement = Placement.of(config, shape_of_artifact(run.backend, JobRef(job.name, job.location)))
-    refuse_what_does_not_fit(placement, run.reporter)
+    refuse_what_does_not_fit(placement)
+    warn_of(placement.idle(), run.reporter)
     spec = _spec(config, job.artifact, _base(job.origin), several, placement)
 
     def probe(endpoint: EndpointRef) -> None:

@@ -191,13 +191,9 @@ def _of_base(
         return [known[place].summary for place in range(len(examples))]
     price = run.backend.usd_per_hour("endpoint")
     if price != 0 and not whatever_it_costs:
-        second = f"a second endpoint{price_note(price)}"
-        some = f"; `--limit {missing[0]}` compares those that the training job had it summarise" if missing[0] else ""
-        run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it{some}")
+        _say_it_is_left_out(run, price, missing[0])
         return None
-    name, row = f"{run.name}{_BASE}", run.ledger.find(Endpoint, run.name, run.name)
-    job = run.backend.find_training(run.name, row.job) if row and row.job else None
-    placement = Placement.of(run.config, shape_of_artifact(run.backend, job) if job else None)
+    name, placement = f"{run.name}{_BASE}", _placement(run)
     spec = EndpointSpec(
         run=run.name,
         name=name,
@@ -222,6 +218,19 @@ def _of_base(
             return _ask(run, asked(endpoint), examples, BASE, concurrency)
         finally:
             endpoints.surely(lambda: endpoints.delete(held, name))
+
+
+def _say_it_is_left_out(run: RunContext, price: float | None, known: int) -> None:
+    second = f"a second endpoint{price_note(price)}"
+    some = f"; `--limit {known}` compares those that the training job had it summarise" if known else ""
+    run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it{some}")
+
+
+def _placement(run: RunContext) -> Placement:
+    """That of the base model, whose shape is the trained model's."""
+    row = run.ledger.find(Endpoint, run.name, run.name)
+    job = run.backend.find_training(run.name, row.job) if row and row.job else None
+    return Placement.of(run.config, shape_of_artifact(run.backend, job) if job else None)
 
 
 def _as_base_is_asked(run: RunContext, trained: Origin) -> Origin:

@@ -5,10 +5,9 @@ from lorasum.context import RunContext
 from lorasum.errors import ModelError
 from lorasum.lifecycle.estimates import Speed, Workload, measured_speed, seconds_of
 from lorasum.lifecycle.needs import Estimate, checks, estimate_of
-from lorasum.lifecycle.placement import Placement
+from lorasum.lifecycle.placement import Placement, before_training
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
-from lorasum.lifecycle.shape import Shape
-from lorasum.model_source import ModelRef, model_config, model_file, tokenizer_identity
+from lorasum.model_source import ModelRef, model_file, tokenizer_identity
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
 from lorasum.results import InstanceOption, PlanResult
@@ -28,11 +27,9 @@ def plan(run: RunContext) -> PlanResult:
     estimate = estimate_of(job.spec, job.hardware) if prepared else Estimate(job.spec, job.hardware, None, _UNPREPARED)
     found = list(run.backend.preflight(run.name, run.config.training.report_to))
     reachable = all(check.ok for check in found[:1])
+    placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
     found += checks(estimate) if prepared else _model_checks(job.spec.model)
-    placement = Placement.of(run.config, _shape(job, estimate) if prepared else None)
-    found += placement.checks()
-    if idle := idle_processes(job.spec):
-        found.append(Check("packs for each process", False, idle.message, idle.hint))
+    found += [*placement.checks(), *_packs_checks(job)]
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None
     speed = _speed(run, job, price, job.hardware.only_type)
@@ -61,14 +58,9 @@ def plan(run: RunContext) -> PlanResult:
     )
 
 
-def _shape(job: PlannedJob, estimate: Estimate) -> Shape | None:
-    """That of the trained model, as far as it is known: whether it fits is asked of SageMaker's instances only."""
-    if not job.hardware.endpoint_types:
-        return None
-    try:
-        return Shape.of(model_config(job.spec.model), estimate.needs.parameters if estimate.needs else 0)
-    except ModelError:  # the hub cannot be reached; other checks have said so
-        return None
+def _packs_checks(job: PlannedJob) -> list[Check]:
+    idle = idle_processes(job.spec)
+    return [Check("packs for each process", False, idle.message, idle.hint)] if idle else []
 
 
 def _model_checks(model: ModelRef) -> list[Check]:

@@ -55,7 +55,7 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
         name = batches.name_of(run.name, key)
         if run.backend.find_training(run.name, name) is None:
             shape = shape_of_artifact(run.backend, JobRef(model.name, model.location))
-            refuse_what_does_not_fit(Placement.of(run.config, shape, batch=True), run.reporter)
+            refuse_what_does_not_fit(Placement.of(run.config, shape, batch=True))
         shards = _shards(run, model, rows, key)
         reference = _answered(run, _spec(run, model, shards, name))
         with writing(output, AGAIN):

@@ -12,6 +12,10 @@ from lorasum.commands.train import to_be_spent, train
 from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
 from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.needs import estimate_of
+from lorasum.lifecycle.placement import before_training, refuse_what_does_not_fit
+from lorasum.lifecycle.planning import planned_job
+from lorasum.reporting import Silent
 from lorasum.results import RunResult, TeardownResult
 
 
@@ -29,6 +33,7 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
     """
     began = time.monotonic()
     prepared = prepare(run)
+    _refuse_what_cannot_be_served(run)
     if confirm and (costs := _costs(run, keep)):
         confirm(costs)
     trained = train(run)
@@ -41,6 +46,14 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
         _clean_up(run, "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong")
         raise
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
+
+
+def _refuse_what_cannot_be_served(run: RunContext) -> None:
+    """Refuse a model that has no room on the endpoint's instance before its training is paid for."""
+    job = planned_job(run.config, run.ledger, Silent())
+    if job.placement.types:
+        needs = estimate_of(job.spec, job.hardware).needs
+        refuse_what_does_not_fit(before_training(job.placement, job.spec.model, needs))
 
 
 def _costs(run: RunContext, keep: bool) -> list[str]:

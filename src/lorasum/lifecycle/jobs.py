@@ -15,6 +15,7 @@ from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimates import Speed, measured_speed, outlook, seconds_of
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.needs import fitted, memory_note
+from lorasum.lifecycle.placement import before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.standing import standing
 from lorasum.reporting import Reporter
@@ -61,6 +62,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
     speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour, row.instance_type)
     estimate = fitted(job.spec, job.hardware)
+    warn_of(before_training(job.placement, job.spec.model, estimate.needs).memory(), held.reporter)
     band = estimate.band(job.work, job.hardware.tightest)
     if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
         _refuse_what_cannot_end(job, speed, band, limit)

@@ -13,9 +13,11 @@ from lorasum.backends.base import Backend
 from lorasum.backends.records import Check, JobRef, Room
 from lorasum.config.instances import by_gpu_memory, facts_of, gpus_of
 from lorasum.config.schema import Config
-from lorasum.errors import LorasumError
+from lorasum.contract import Needs
+from lorasum.errors import LorasumError, ModelError
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.shape import Shape, bytes_of_values
+from lorasum.model_source import ModelRef, model_config
 from lorasum.reporting import Reporter
 
 Engine = Literal["huggingface", "vllm", "batch"]
@@ -88,7 +90,7 @@ class Placement:
         name = next(filter(self.short_of, known), known[0])
         short = self.short_of(name)
         room = self._ram(name) if short == "RAM" else self._gpu(name)
-        of = f"of {name}" if short == "RAM" else f"of each GPU of {name}"
+        of = f"of {name}" if short == "RAM" else f"of {'each' if gpus_of(name) > 1 else 'the'} GPU of {name}"
         needed, there = room.needed_bytes / _GIB, room.there_bytes / _GIB
         if not short:
             divided = f", divided among {self.parts}" if self.parts > 1 else ""
@@ -171,14 +173,32 @@ def shape_of_artifact(backend: Backend, job: JobRef) -> Shape | None:
     return Shape.of(config, stored // bytes_of_values(config))
 
 
-def refuse_what_does_not_fit(placement: Placement, report: Reporter) -> None:
-    """Refuse a model for which the instance has no room, and warn of GPUs that would do nothing.
+def before_training(placement: Placement, model: ModelRef, needs: Needs | None) -> Placement:
+    """The same, of a model that will be trained on this base model. Where the hub does not answer, nothing is known.
+
+    Args:
+        needs: of the training, which tell how many parameters there are.
+    """
+    if not placement.types:
+        return placement
+    try:
+        return replace(placement, shape=Shape.of(model_config(model), needs.parameters if needs else 0))
+    except ModelError:
+        return placement
+
+
+def refuse_what_does_not_fit(placement: Placement) -> None:
+    """Refuse a model for which the instance has no room.
 
     Raises:
-        LorasumError: it does not fit.
+        LorasumError: it has none.
     """
-    memory, idle = placement.memory(), placement.idle()
+    memory = placement.memory()
     if memory and not memory.ok:
         raise LorasumError(memory.found, memory.fix)
-    if idle:
-        report.warn(f"{idle.found}; {idle.fix}")
+
+
+def warn_of(check: Check | None, report: Reporter) -> None:
+    """Warn of what is wrong, if anything is."""
+    if check and not check.ok:
+        report.warn(f"{check.found}; {check.fix}")

@@ -17,6 +17,7 @@ from lorasum.ledger import Ledger
 from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.estimates import Workload
 from lorasum.lifecycle.hardware import Hardware
+from lorasum.lifecycle.placement import Placement
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.model_targets import look_at_targets
 from lorasum.reporting import Reporter, Silent
@@ -31,6 +32,7 @@ class PlannedJob:
     """A job that may be started, what the ledger records about it to serve its artifact later, and what it may cost.
 
     Attributes:
+        placement: of its model on the config's endpoint, without the model's shape.
         work: None if no dataset is prepared.
     """
 
@@ -38,6 +40,7 @@ class PlannedJob:
     origin: Origin
     ceiling: Ceiling
     hardware: Hardware
+    placement: Placement
     work: Workload | None = None
 
 
@@ -80,7 +83,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
     )
     split = manifest.splits.get("train")
     work = Workload.of(split, config.training) if split else None
-    return PlannedJob(spec, origin, Ceiling.of(config), Hardware.of(config), work)
+    return PlannedJob(spec, origin, Ceiling.of(config), Hardware.of(config), Placement.of(config, None), work)
 
 
 def example_job(config: Config) -> PlannedJob:
@@ -92,7 +95,8 @@ def example_job(config: Config) -> PlannedJob:
     model = resolve_model(config.model, Silent())
     look_at_targets(model, config.lora)
     spec = _spec(config, model, Path("not-prepared-yet"), "")
-    return PlannedJob(spec, Origin(template=config.data.own_template), Ceiling.of(config), Hardware.of(config))
+    origin, placement = Origin(template=config.data.own_template), Placement.of(config, None)
+    return PlannedJob(spec, origin, Ceiling.of(config), Hardware.of(config), placement)
 
 
 def idle_processes(spec: TrainSpec) -> LorasumError | None:
