@@ -1,21 +1,49 @@
 """predict --batch, between its job's start and end."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from memory_backend import InMemoryBackend, context
 
+from lorasum.backends.records import JobRef
 from lorasum.commands.predict_batch import predict_batch
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import InterruptedRunError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle.row_files import predictions
 from lorasum.resources import BatchJob
 
 
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("prepared")
+def test_two_commands_with_the_same_rows_both_get_their_answers(
+    make_config: Callable[..., Config],
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = context(make_config(), backend, ledger)
+    train(run)
+    (tmp_path / "in.jsonl").write_text('{"dialogue": "Ana: Hi"}\n')
+
+    def fetched(job: JobRef, folder: Path, below: str) -> Path:
+        """The answers; and the prompts are gone, as after another command that has ended meanwhile."""
+        (tmp_path / below).mkdir()
+        (tmp_path / below / "00000.jsonl").write_text('{"row": 0, "summary": "Ana says hi."}\n')
+        [prompts] = predictions(run.name).glob("prompts-*")
+        shutil.rmtree(prompts)
+        return tmp_path
+
+    monkeypatch.setattr(backend, "fetch_artifact", fetched)
+    predict_batch(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert "Ana says hi." in (tmp_path / "out.jsonl").read_text()
 
 
 @pytest.mark.usefixtures("prepared")

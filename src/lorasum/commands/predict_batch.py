@@ -27,6 +27,7 @@ from lorasum.results import BatchPrediction
 
 _SHARD_ROWS = 5000
 """Most rows of a file of answers, which are put in order in memory."""
+_WAITING = "waiting for another process that writes answers of this run"
 _SHARDS = 64
 """Files that there are at least, so that as many instances have one each: but a file has as many rows as a request."""
 
@@ -58,12 +59,12 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
             refuse_what_does_not_fit(Placement.of(run.config, shape, batch=True))
         shards = _shards(run, model, rows, key)
         reference = _answered(run, _spec(run, model, shards, name))
-        with writing(output, AGAIN):
-            copy = predictions(run.name) / f"answers-{key}"
+        copy = predictions(run.name) / f"answers-{key}"
+        with writing(output, AGAIN), maker_lock(copy, lambda: run.reporter.step(_WAITING)):
             folder = run.backend.fetch_artifact(reference, copy, f"{ANSWERS_FOLDER}/") / ANSWERS_FOLDER
             target = output if is_stream(output) else output.resolve()
             failures = write_output(rows, _in_order(folder, rows.count), target)
-            shutil.rmtree(shards)
+            shutil.rmtree(shards, ignore_errors=True)  # another process with the same rows may have ended before
             shutil.rmtree(copy, ignore_errors=True)
     return BatchPrediction(str(input), str(output), rows.count, time.monotonic() - began, failures)
 
