@@ -228,6 +228,12 @@ def test_the_backend_follows_what_is_here(monkeypatch: pytest.MonkeyPatch) -> No
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("model", "is_of_hub"), [("org/model", True), ("./model", False), ("pkg://a/b.gguf", False)])
+def test_only_a_model_of_the_hub_is_to_be_pinned(model: str, is_of_hub: bool) -> None:
+    written([write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])], Wishes(model=model))
+    assert ("Pin a commit" in RUN.read_text(encoding="utf-8")) is is_of_hub
+
+
 def test_a_name_that_no_run_can_have_is_refused_with_one_that_it_can() -> None:
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     with pytest.raises(LorasumError, match="My Run!") as error:
@@ -257,6 +263,8 @@ def test_a_user_at_a_terminal_is_asked_for_what_is_missing() -> None:
     data = write("desk.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])
     config = written([], ask=asker(data, "", "org/model", "sagemaker"))
     assert (config.name, config.model.id, config.backend) == ("desk", "org/model", "sagemaker")
+    init([], RUN, Wishes(), force=True, ask=asker(data, "My Desk!", "org/model", "local"))
+    assert load_config(RUN).name == "my-desk", "a name is made of what a person types"
     odd = write("odd.jsonl", [{"one": "hello there", "two": "hi"}] * 3)
     init([odd], RUN, Wishes(), force=True, ask=asker("", ""))
     assert load_config(RUN).data.columns == Columns(dialogue="one", summary="two")

@@ -122,9 +122,10 @@ def _asked(ask: Ask, wishes: Wishes) -> tuple[list[str], Wishes]:
     """The answers to what was not given on the command line."""
     data = ask("file or folder of chats with their summaries", "chats.csv")
     return [str(Path(data).expanduser())], Wishes(
-        name=wishes.name or ask("name of the run", _name_of(data)),
+        name=wishes.name or run_name(ask("name of the run", _name_of(data))),
         model=wishes.model or ask("base model", _MODEL),
-        backend=wishes.backend or _place(ask("train on this machine or on sagemaker", _choose_place()[0])),
+        backend=wishes.backend
+        or _place(ask("train on local, which is this machine, or sagemaker", _choose_place()[0])),
         dialogue=wishes.dialogue,
         summary=wishes.summary,
         test=wishes.test,
@@ -159,7 +160,6 @@ def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[st
     longest = _tokens(seen.longest_example, seen.language) + _QUESTION_TOKENS
     length = _fitting(longest, _LENGTHS)
     summary = _tokens(seen.longest_summary, seen.language)
-    own = wishes.model is not None and wishes.model != _MODEL
     first = train if isinstance(train, str) else train[0]
     return Draft(
         file=str(output),
@@ -167,8 +167,8 @@ def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[st
         backend=place,
         why_backend=why_place,
         model=_from(output, wishes.model) if wishes.model and wishes.model.startswith(".") else wishes.model or _MODEL,
-        revision=None if own else _REVISION,
-        why_model="Pin a commit of a hub model with `revision`: a branch can change." if own else _WHY_MODEL,
+        revision=_REVISION if wishes.model in (None, _MODEL) else None,
+        why_model=_why_model(wishes.model),
         train=_relative(output, train),
         seen=_seen(seen),
         test=None if test is None else _relative(output, test),
@@ -207,6 +207,13 @@ def _seen(seen: Look) -> str:
         f"{files}: {more}{counted(seen.rows, 'row')}, language {seen.language}, half of the dialogues longer than "
         f"{seen.median_dialogue:,} characters, the longest {seen.longest_dialogue:,}."
     )
+
+
+def _why_model(asked: str | None) -> str:
+    if asked in (None, _MODEL):
+        return _WHY_MODEL
+    is_of_hub = not str(asked).startswith(("pkg://", ".", "/", "~"))
+    return "Pin a commit of a hub model with `revision`: a branch can change." if is_of_hub else "As asked for."
 
 
 def _why_columns(seen: Look, wishes: Wishes) -> str:
