@@ -134,6 +134,7 @@ def test_vllm_shortens_the_context_only_where_the_whole_has_no_room(make_config:
     one, four = (placed(make_config, shape, f"ml.g5.{size}xlarge", "vllm") for size in (4, 12))
     assert (one.short_of("ml.g5.4xlarge"), one.shortens_context, one.parts) == ("", True, 1)
     assert (four.shortens_context, four.parts) == (False, 4)
+    assert one.note() == "; its context is the longest that has room, of the model's 131,072 tokens"
     assert not placed(make_config, shape, "ml.g5.4xlarge").shortens_context, "the other image has no such setting"
     assert not placed(make_config, Shape.of(BLOOMZ_7B1, 7_069_016_064), "ml.g5.4xlarge", "vllm").shortens_context
 
@@ -198,6 +199,8 @@ def test_vllm_divides_the_model_and_the_other_image_is_warned_of(
         own = {"endpoint_instance_type": "ml.g5.12xlarge", "engine": engine}
         plan_deploy(context(make_config(backend="sagemaker", sagemaker=own), trained, ledger, told))
     assert [(spec.gpus, spec.shortens_context) for spec in asked] == [(1, False), (4, False)]
+    assert "the model is divided" not in told.steps[0]
+    assert "; the model is divided among 4 GPUs; nothing was started" in told.steps[-1]
     [warning] = told.warnings
     assert "3 of the 4 GPUs of ml.g5.12xlarge will do nothing: the Hugging Face image serves on one" in warning
     assert "endpoint_instance_type to ml.g5.2xlarge, or sagemaker.engine to vllm" in warning

@@ -95,7 +95,8 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     price = known_price(run.backend, "endpoint")
     end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
     until = _until(run.config, end, run.ledger.now(), price)
-    run.reporter.step(f"would start endpoint {run.name}{_terms(price, until)}; nothing was started")
+    terms = f"{_terms(price, until)}{placement.note()}"
+    run.reporter.step(f"would start endpoint {run.name}{terms}; nothing was started")
     requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several, placement))
     return DeployPlan(run.name, run.name, artifact, requests, price)
 
@@ -148,7 +149,7 @@ def _start(
 
     price = run.backend.usd_per_hour("endpoint")
     until = _until(config, end, run.ledger.now(), price)
-    run.reporter.step(f"starting endpoint {name}{_terms(price, until)}")
+    run.reporter.step(f"starting endpoint {name}{_terms(price, until)}{placement.note()}")
     return endpoints.start(held, spec, job.origin, probe, job.name, settings, end)
 
 

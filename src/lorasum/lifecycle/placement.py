@@ -117,6 +117,13 @@ class Placement:
             "GPUs", False, f"{stay}: {why}", f"set {self._setting} to {self.nearest() or 'a smaller type'}{other}"
         )
 
+    def note(self) -> str:
+        """The end of a line about an endpoint: how vLLM serves the model, where that is not by its defaults."""
+        divided = f"; the model is divided among {self.parts} GPUs" if self.parts > 1 else ""
+        if self.shape is None or not self.shortens_context:
+            return divided
+        return f"{divided}; its context is the longest that has room, of the model's {self.shape.context:,} tokens"
+
     @property
     def _what(self) -> str:
         return "batch job" if self.engine == "batch" else "endpoint"
