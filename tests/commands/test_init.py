@@ -1,6 +1,7 @@
 """init: what it sees in files of chats, and the config that it writes for them."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lorasum.config.data import Columns
 from lorasum.config.loader import load_config
 from lorasum.config.schema import Config
 from lorasum.data.look import NoColumnsError
-from lorasum.errors import DataError, LorasumError
+from lorasum.errors import DataError, LorasumError, ModelError
 
 TOPICS = ("the bakery order", "a flat tyre", "the choir rehearsal", "a lost umbrella", "the garden fence", "rent")
 CHATS = [
@@ -228,10 +229,28 @@ def test_the_backend_follows_what_is_here(monkeypatch: pytest.MonkeyPatch) -> No
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("model", "is_of_hub"), [("org/model", True), ("./model", False), ("pkg://a/b.gguf", False)])
-def test_only_a_model_of_the_hub_is_to_be_pinned(model: str, is_of_hub: bool) -> None:
-    written([write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])], Wishes(model=model))
-    assert ("Pin a commit" in RUN.read_text(encoding="utf-8")) is is_of_hub
+def test_only_a_model_of_the_hub_is_to_be_pinned(tiny_model_dir: Path) -> None:
+    data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
+    pinned = {}
+    for model in ("org/model", str(tiny_model_dir), "pkg://a/b.gguf"):
+        init(data, RUN, Wishes(model=model), force=True)
+        pinned[model] = "Pin a commit" in RUN.read_text(encoding="utf-8")
+    assert pinned == {"org/model": True, str(tiny_model_dir): False, "pkg://a/b.gguf": False}
+
+
+def test_no_length_is_chosen_that_the_model_cannot_read(tiny_model_dir: Path) -> None:
+    copy = Path(shutil.copytree(tiny_model_dir, "model"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": "gpt2", "n_positions": 600}))
+    rows = [{"dialogue": f"Nell: {'and so on ' * 700}{a}", "summary": b} for a, b in CHATS]
+    assert written([write("x.jsonl", rows)], Wishes(model=f"./{copy}")).data.max_length == 512
+
+
+def test_a_folder_without_a_model_is_refused_before_prepare() -> None:
+    data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
+    with pytest.raises(ModelError, match="there is no model folder"):
+        init(data, RUN, Wishes(model="./nowhere"))
+    assert not RUN.exists()
 
 
 def test_a_name_that_no_run_can_have_is_refused_with_one_that_it_can() -> None:

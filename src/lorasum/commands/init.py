@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorasum import aws, machine, paths
 from lorasum.amounts import counted
+from lorasum.base_look import context_length
 from lorasum.config.data import Columns
 from lorasum.config.draft import Draft, write_draft
 from lorasum.config.loader import load_config
@@ -20,6 +21,7 @@ from lorasum.data.files.splits import split_of
 from lorasum.data.look import NoColumnsError, find_splits, look
 from lorasum.data.records import Look
 from lorasum.errors import LorasumError
+from lorasum.model_source import ModelRef, check_folder, model_config
 from lorasum.results import ExampleResult, InitResult
 
 Ask = Callable[[str, str], str]
@@ -62,6 +64,7 @@ def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False,
 
     Raises:
         DataError: the data cannot be read, or has no usable columns.
+        ModelError: the folder of the model has none.
         LorasumError: there is a file already, a name or an answer is wrong, or nothing was given.
     """
     check_is_free(output, force)
@@ -158,7 +161,8 @@ def _look(train: str | list[str], wishes: Wishes, ask: Ask | None) -> Look:
 def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, wishes: Wishes) -> Draft:
     place, why_place = (wishes.backend, "As asked for.") if wishes.backend else _choose_place()
     longest = _tokens(seen.longest_example, seen.language) + _QUESTION_TOKENS
-    length = _fitting(longest, _LENGTHS)
+    context = _context(wishes.model)
+    length = _fitting(longest, [one for one in _LENGTHS if not context or one <= context] or [context or 0])
     summary = _tokens(seen.longest_summary, seen.language)
     first = train if isinstance(train, str) else train[0]
     return Draft(
@@ -214,6 +218,19 @@ def _why_model(asked: str | None) -> str:
         return _WHY_MODEL
     is_of_hub = not str(asked).startswith(("pkg://", ".", "/", "~"))
     return "Pin a commit of a hub model with `revision`: a branch can change." if is_of_hub else "As asked for."
+
+
+def _context(asked: str | None) -> int | None:
+    """Tokens that a model in a folder reads at once; None where that is unknown, as for a model of the hub.
+
+    Raises:
+        ModelError: there is no such folder, or no model in it.
+    """
+    if asked is None or not asked.startswith((".", "/", "~")):
+        return None
+    folder = Path(asked).expanduser().resolve()
+    check_folder(folder)
+    return context_length(model_config(ModelRef(asked, None, folder)))
 
 
 def _why_columns(seen: Look, wishes: Wishes) -> str:
