@@ -1,6 +1,8 @@
 """Loads the base model for a training: fetched, looked at, planned into memory, quantised, with its adapter."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +83,8 @@ def load(
     keep_few_products(plan.lengths)
     transformers.set_seed(arguments.seed)
     model = adapted(base, plan, targets, dtype, device, outline, group)
-    packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
+    with _fetching_explained(plan):
+        packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
     return Loaded(base, model, packed_loss, plan, targets, device, dtype, reason)
 
 
@@ -153,6 +156,27 @@ def fewest_free(device: "torch.device", group: "Group") -> int:
     from engine.memory import free_bytes
 
     return min(group.from_all(free_bytes(device) // (1 if device.type == "cuda" else group.local_size)))
+
+
+@contextmanager
+def _fetching_explained(plan: "Plan") -> Iterator[None]:
+    """Say what it means if a model whose weights lie in main memory cannot be tried out.
+
+    A few architectures multiply by a layer's weight themselves, instead of calling the layer, which would fetch it.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if not plan.shared_bytes:
+            raise
+        raise TrainingError(
+            f"this architecture does not run with its weights in main memory: {str(error).splitlines()[0]}",
+            "train it on a GPU that holds it, or set quantization to nf4",
+        ) from error
 
 
 def check_main_memory(plan: "Plan", device: "torch.device") -> None:

@@ -28,13 +28,13 @@ from engine.base_memory import base_bytes
 from engine.experts_layers import experts_of_peft
 from engine.fake_pass import count_saved, recompute_layers, skeleton
 from engine.loss import CHUNK_ROWS, FLOAT_SHARE
+from engine.process_memory import ROOM
 from engine.routes import can_leave_out_logits
 from gpu import free_memory
 from lora_targets import target_layers
 
 __all__ = ["Memory", "estimate", "free_bytes", "recompute_layers", "skeleton"]
 
-ROOM = 3  # a process on a CPU may hold up to three times its tensors
 ADAM = 16  # bytes per trained parameter, all float32: value, gradient, two moments
 
 

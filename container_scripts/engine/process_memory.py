@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from engine.fitting import Plan
-from engine.memory import ROOM
+if TYPE_CHECKING:
+    from engine.fitting import Plan
 
+ROOM = 3  # a process on a CPU may hold up to three times its tensors
 _KEPT = 1.15  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
 _KEPT_OF_DROPOUT = 0.35  # more of them: each layer makes its mask and the dropped input, and frees both
 _PRODUCT = 600 << 10  # bytes that oneDNN takes for a compiled product, whatever its size (measured)
@@ -20,7 +22,7 @@ _BITSANDBYTES = 45 << 20  # imported for a quantized base only
 _WITH_CUDA = 4 << 30  # bytes of main memory that are set aside for such a process with CUDA's libraries: not measured
 
 
-def process_parts(plan: Plan, device: str, dtype: torch.dtype) -> dict[str, int]:
+def process_parts(plan: "Plan", device: str, dtype: torch.dtype) -> dict[str, int]:
     """Bytes by part, of all that is to be held: on a CPU also what the process holds beside its tensors."""
     parts = asdict(plan.memory)
     if device == "cpu":

@@ -36,6 +36,7 @@ import torch
 from engine.distributed import ALONE, Group
 from engine.failure import TrainingError
 from engine.fetching import Fetcher
+from engine.process_memory import give_back
 
 _log = logging.getLogger(__name__)
 _ALIGNED = 64  # bytes: a place may begin with a value of any type
@@ -110,6 +111,7 @@ class SharedBase:
         weight.data = torch.empty(0, dtype=codes.dtype, device=codes.device)
         if hasattr(weight, "CB"):
             weight.CB = None  # bitsandbytes' second name for int8 codes
+        give_back()  # glibc would keep blocks of all layers, which are as large as the base
 
     def share(self, model: Any) -> int:
         """Give the layers of a model that was loaded in `loading` the shared codes. Returns how many layers have them.

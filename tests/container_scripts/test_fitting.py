@@ -13,6 +13,7 @@ from engine.failure import TrainingError
 from engine.fake_pass import skeleton
 from engine.fitting import Plan, plan_memory
 from engine.model import load_base, quantized_layers
+from loading import _fetching_explained
 from lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(gradient_accumulation_steps=4, quantization="none", gradient_checkpointing="false")
@@ -88,6 +89,16 @@ def test_what_fits_in_no_way_is_refused_with_what_helps(
     helps, _, because = refused.value.hint.partition("; the base model is not shared, because ")
     assert helps.endswith("or quantization to nf4")
     assert because.startswith(why) if why else not because
+
+
+def test_an_architecture_that_reads_weights_itself_is_refused(llama: Path) -> None:
+    """Other failures stay what they are."""
+    whole = planned(llama, PLENTY, "cuda")
+    with pytest.raises(RuntimeError, match=r"^two devices"), _fetching_explained(whole):
+        raise RuntimeError("two devices")
+    said = "does not run with its weights in main memory: two devices"
+    with pytest.raises(TrainingError, match=said), _fetching_explained(replace(whole, shared_bytes=1)):
+        raise RuntimeError("two devices")
 
 
 def test_the_next_start_of_a_job_may_hold_the_base_elsewhere() -> None:

@@ -15,12 +15,15 @@ from forks import Zygote
 from conftest_engine import random_model
 from contract import RENDEZVOUS
 from engine.arguments import Arguments
+from engine.batches import collate
 from engine.distributed import ALONE
 from engine.failure import TrainingError
 from engine.fake_pass import skeleton
 from engine.fetching import Fetcher
-from engine.model import load_base, quantized_layers
+from engine.model import add_adapter, load_base, quantized_layers
+from engine.packed_loss import PackedLoss
 from engine.shared_base import SharedBase
+from lora_targets import resolve_targets
 
 SCRIPT = str(Path(__file__).with_name("one_loading.py"))
 CPU = torch.device("cpu")
@@ -131,6 +134,47 @@ def test_processes_hold_the_codes_once_between_them(tmp_path: Path, trainings: Z
 
     for size in (2, 3):
         assert held(size, False) - held(size, True) == pytest.approx((size - 1) * codes, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags"),
+    [
+        ("llama", {"quantization": "int8"}),
+        ("llama", {"quantization": "int8", "engine_linear": "llm.int8"}),
+        ("llama", {"quantization": "nf4", "engine_adapter": "peft"}),
+        ("bloom", {"quantization": "none"}),
+        ("gpt2", {"quantization": "none", "engine_adapter": "peft"}),
+        ("gpt2", {"quantization": "int8"}),
+    ],
+)
+def test_all_products_take_the_codes_that_were_fetched(
+    architecture: str, flags: dict[str, Any], tmp_path: Path
+) -> None:
+    """None reads the layer's own weight, which on a machine with a GPU is elsewhere: here it is zero."""
+    MODELS[architecture]().save_pretrained(tmp_path)
+    arguments, layers = Arguments(lora_dropout=0.0, **flags), quantized_layers(skeleton(tmp_path))
+
+    def trained_with(shared: SharedBase | None) -> list[torch.Tensor]:
+        torch.manual_seed(3)
+        model = load_base(tmp_path, arguments, torch.float32, CPU, shared)
+        adapted = add_adapter(model, arguments, resolve_targets(model, ("auto",)))
+        for name in layers if shared else ():
+            weight = model.get_submodule(f"{name}.base_layer" if is_adapted(model, name) else name).weight
+            weight.data = torch.zeros_like(weight.data)
+        loss_of = PackedLoss(adapted, 16, arguments)
+        with loss_of.generating():
+            written = loss_of.causal.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=4, min_new_tokens=4)
+        loss, count = loss_of(collate([{"input_ids": [*range(4, 20)], "example_lengths": [16], "prompt_lengths": [4]}]))
+        (loss / count).backward()
+        return [written, loss] + [p.grad for p in adapted.parameters() if p.grad is not None]
+
+    def is_adapted(model: Any, name: str) -> bool:
+        return hasattr(model.get_submodule(name), "base_layer")
+
+    whole, fetched = trained_with(None), trained_with(SharedBase(layers, CPU, fetches=True))
+    assert len(whole) == len(fetched) > 4
+    for one, other in zip(whole, fetched, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_fetched_codes_are_right_in_any_order() -> None:

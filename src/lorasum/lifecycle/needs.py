@@ -70,7 +70,7 @@ class Estimate:
         memory = self.memory(name)
         if self.needs is None or memory is None or self.refusal(name):
             return None
-        if name and memory.shared_bytes:  # how fast the base model comes to the GPUs is not known
+        if memory.shared_bytes and self.needs.process_bytes:  # how fast the base model comes to GPUs is not known
             return None
         again = self.needs.forward_operations * memory.recomputed_layers / max(memory.layers, 1)
         operations = self.needs.step_operations + again if self.needs.step_operations else 0.0
