@@ -12,7 +12,7 @@ from typing import Any
 
 from lorasum import paths
 from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder, read_config
-from lorasum.config.schema import ModelConfig
+from lorasum.config.schema import ModelConfig, is_folder
 from lorasum.errors import ModelError
 from lorasum.files import file_digest, first_line, links_out, maker_lock, new_folder
 from lorasum.gguf_conversion import convert_gguf
@@ -58,7 +58,7 @@ def resolve_model(model: ModelConfig, report: Reporter) -> ModelRef:
     """
     if model.id.startswith("pkg://"):
         return ModelRef(model.id, None, _from_package(model.id, report))
-    if model.id.startswith(("/", "./", "../", "~")):
+    if is_folder(model.id):
         folder = Path(model.id).expanduser().resolve()
         check_folder(folder)
         return ModelRef(model.id, None, folder)

@@ -15,7 +15,7 @@ from lorasum.config.draft import Draft, write_draft
 from lorasum.config.loader import load_config
 from lorasum.config.new_file import check_is_free, check_name, run_name, write_config, write_new
 from lorasum.config.places import PLACES, Place
-from lorasum.config.schema import Config
+from lorasum.config.schema import Config, is_folder
 from lorasum.contract import MAX_NEW_TOKENS
 from lorasum.data.files.splits import split_of
 from lorasum.data.look import NoColumnsError, find_splits, look
@@ -214,10 +214,11 @@ def _seen(seen: Look) -> str:
 
 
 def _why_model(asked: str | None) -> str:
-    if asked in (None, _MODEL):
+    if asked is None or asked == _MODEL:
         return _WHY_MODEL
-    is_of_hub = not str(asked).startswith(("pkg://", ".", "/", "~"))
-    return "Pin a commit of a hub model with `revision`: a branch can change." if is_of_hub else "As asked for."
+    if is_folder(asked) or asked.startswith("pkg://"):
+        return "As asked for."
+    return "Pin a commit of a hub model with `revision`: a branch can change."
 
 
 def _context(asked: str | None) -> int | None:
@@ -226,7 +227,7 @@ def _context(asked: str | None) -> int | None:
     Raises:
         ModelError: there is no such folder, or no model in it.
     """
-    if asked is None or not asked.startswith((".", "/", "~")):
+    if asked is None or not is_folder(asked):
         return None
     folder = Path(asked).expanduser().resolve()
     check_folder(folder)

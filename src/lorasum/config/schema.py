@@ -19,6 +19,11 @@ RunName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9](-?[a-z0-9])*$"
 _LONGEST_SWEPT = 24  # characters of the name of a run that is swept
 
 
+def is_folder(model_id: str) -> bool:
+    """Whether the id of a model names a folder: those of the hub and of packages begin otherwise."""
+    return model_id.startswith((".", "/", "~"))
+
+
 class ModelConfig(Section):
     """The base model."""
 
@@ -30,7 +35,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _revision_is_for_the_hub(self) -> "ModelConfig":
-        if self.revision and (self.id.startswith(("pkg://", ".", "/", "~"))):
+        if self.revision and (is_folder(self.id) or self.id.startswith("pkg://")):
             raise ValueError("revision is for hub models only")
         return self
 
@@ -219,8 +224,7 @@ class ConsistencyConfig(Section):
 
     @model_validator(mode="after")
     def _a_hub_model_is_pinned(self) -> "ConsistencyConfig":
-        is_folder = self.id.startswith((".", "/", "~"))
-        if is_folder == (self.revision is not None):
+        if is_folder(self.id) == (self.revision is not None):
             raise ValueError("a hub model needs its revision, and a folder has none; a folder is written ./name")
         return self
 
