@@ -12,6 +12,7 @@ from lorasum.commands import init as verb
 from lorasum.commands.init import Wishes, init, write_example
 from lorasum.config.data import Columns
 from lorasum.config.loader import load_config
+from lorasum.config.places import Place
 from lorasum.config.schema import Config
 from lorasum.data.look import NoColumnsError
 from lorasum.errors import DataError, LorasumError, ModelError
@@ -227,6 +228,18 @@ def test_the_backend_follows_what_is_here(monkeypatch: pytest.MonkeyPatch) -> No
     assert (config.backend, config.model.id, config.model.revision, config.name) == (
         "sagemaker", "org/model", None, "other",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("backend", "module", "command"),
+    [("local", "torch", "pip install 'lorasum[local]'"), ("sagemaker", "boto3", "pip install 'lorasum[sagemaker]'")],
+)
+def test_what_the_backend_needs_and_is_missing_comes_first(
+    backend: Place, module: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
+    monkeypatch.setattr(verb, "find_spec", lambda name: None if name == module else name)
+    assert init(data, RUN, Wishes(backend=backend)).next[0] == command
 
 
 def test_only_a_model_of_the_hub_is_to_be_pinned(tiny_model_dir: Path) -> None:

@@ -78,10 +78,9 @@ def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False,
     seen = _look(splits.train, wishes, ask)
     draft = _draft(output, seen, splits.train, wishes.test or splits.test, wishes)
     write_config(output, write_draft(draft))
-    load_config(output)  # what was written must be read by every other verb
-    needs = [] if draft.backend == "sagemaker" or find_spec("torch") else ["pip install 'lorasum[local]'"]
+    missing = _missing(load_config(output))  # what was written must be read by every other verb
     file = shlex.quote(str(output))
-    commands = (*needs, f"lorasum prepare -c {file} --show 3", f"lorasum run -c {file}")
+    commands = (*missing, f"lorasum prepare -c {file} --show 3", f"lorasum run -c {file}")
     return InitResult(str(output), draft.name, draft.backend, draft.model, draft.max_length, seen, commands)
 
 
