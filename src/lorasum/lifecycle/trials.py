@@ -47,7 +47,10 @@ def trials(config: Config) -> list[Trial]:
         ConfigError: the config has no sweep, or a trial's config would be wrong.
     """
     if config.sweep is None:
-        raise ConfigError("the config has no section sweep", "add it; docs/configuration.md shows its keys")
+        raise ConfigError(
+            "the config has no section sweep",
+            "add it, such as `sweep: {keys: {lora.r: [8, 32]}}`; docs/configuration.md has its keys",
+        )
     return [Trial(values, _with(config, values)) for values in _drawn(config.sweep)]
 
 
