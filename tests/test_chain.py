@@ -14,7 +14,7 @@ import pytest
 
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.deploy import deploy
-from lorasum.commands.predict import predict_text
+from lorasum.commands.predict import predict
 from lorasum.commands.prepare import prepare
 from lorasum.commands.run import run
 from lorasum.commands.status import status
@@ -123,13 +123,13 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
 
     asked = "Ana: lunch?\nBen: yes, at noon"
     assert deploy(there.context()).reused
-    merged = predict_text(there.context(), asked).summary
+    merged = predict(there.context(), asked).summary
     config = load_config(there.config_file, ("deploy.serve=adapter",))
     adapter = RunContext(config, lambda: there.backend, there.ledger, Silent())
     assert not deploy(adapter).reused
     deployed = deploy(adapter)
     assert deployed.reused
-    assert predict_text(adapter, asked).summary == merged
+    assert predict(adapter, asked).summary == merged
 
     assert set(teardown(adapter).removed) == {f"endpoint tiny ({deployed.location})"}
     shown = {row.kind: row.state for row in status({"local": there.backend}, there.ledger).resources}

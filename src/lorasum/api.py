@@ -70,9 +70,9 @@ def predict(config: Config, dialogue: str, reporter: Reporter | None = None) -> 
     Raises:
         LorasumError: there is no endpoint, or it does not answer.
     """
-    from lorasum.commands.predict import predict_text
+    from lorasum.commands.predict import predict
 
-    return predict_text(_context(config, reporter), dialogue).summary
+    return predict(_context(config, reporter), dialogue).summary
 
 
 def evaluate(config: Config, limit: int | None = None, reporter: Reporter | None = None) -> EvaluateResult:

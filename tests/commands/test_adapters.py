@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lorasum.backends.records import JobRef, JobState
 from lorasum.commands.deploy import deploy
-from lorasum.commands.predict import predict_text
+from lorasum.commands.predict import predict
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
@@ -99,8 +99,8 @@ def test_predict_asks_the_adapter_it_names_with_that_runs_prompt(
 ) -> None:
     run = context(deployed, backend, ledger)
     backend.requests.clear()
-    predict_text(run, "Ana: hi")
-    predict_text(run, "Ana: hi", "orders")
+    predict(run, "Ana: hi")
+    predict(run, "Ana: hi", "orders")
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"dialogue": "Ana: hi"}\n')
     predict_file(run, rows, tmp_path / "out.jsonl", adapter="travel")
@@ -117,12 +117,12 @@ def test_an_unknown_adapter_is_refused_with_the_names_there_are(
 ) -> None:
     backend.requests.clear()
     with pytest.raises(LorasumError, match="no adapter 'nobody'") as error:
-        predict_text(context(deployed, backend, ledger), "Ana: hi", "nobody")
+        predict(context(deployed, backend, ledger), "Ana: hi", "nobody")
     assert error.value.hint == "it has chats, orders, travel"
     one_model = make_config()
     deploy(context(one_model, backend, ledger))
     with pytest.raises(LorasumError, match="no adapter 'orders'"):
-        predict_text(context(one_model, backend, ledger), "Ana: hi", "orders")
+        predict(context(one_model, backend, ledger), "Ana: hi", "orders")
     assert [request["parameters"].get("adapter") for request in backend.requests] == [None], "only deploy has asked"
 
 

@@ -17,7 +17,7 @@ from memory_backend import InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy, plan_deploy
-from lorasum.commands.predict import predict_sample, predict_text, stream_sample, stream_text
+from lorasum.commands.predict import predict, stream
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
 from lorasum.config.schema import Config, LoraConfig
@@ -59,13 +59,13 @@ def test_a_summary_is_streamed_as_text_or_as_json_lines(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = context(deployed, backend, ledger)
-    show(stream_text(run, "Ana: hi"))
+    show(stream(run, "Ana: hi"))
     assert capsys.readouterr().out == "Sum up: Ana: hi =>\n"
-    show(stream_text(run, "Ana: hi"), as_json=True)
+    show(stream(run, "Ana: hi"), as_json=True)
     *pieces, end = map(json.loads, capsys.readouterr().out.splitlines())
     assert [piece["piece"] for piece in pieces] == ["Sum", " up:", " Ana:", " hi", " =>"]
     assert end == {"dialogue": "Ana: hi", "summary": "Sum up: Ana: hi =>", "reference": None}
-    show(stream_sample(run))
+    show(stream(run))
     assert "ana: number" in capsys.readouterr().out, "the reference is shown at the end"
 
 
@@ -78,7 +78,7 @@ def test_a_stream_that_breaks_off_ends_its_line_before_the_error(
 
     backend.stream = broken  # type: ignore[method-assign]
     with pytest.raises(NoAnswerError):
-        show(stream_text(context(deployed, backend, ledger), "Ana: hi"))
+        show(stream(context(deployed, backend, ledger), "Ana: hi"))
     assert capsys.readouterr().out == "Ana\n"
 
 
@@ -195,7 +195,7 @@ def test_an_endpoint_from_before_a_crash_must_answer_to_be_adopted(
     assert states(ledger) == {"chats": "intended"}  # and it runs
     backend.before.clear()
     with pytest.raises(LorasumError, match="no endpoint in service"):
-        predict_text(context(trained, backend, ledger), "Ana: hi")
+        predict(context(trained, backend, ledger), "Ana: hi")
     deploy(context(trained, backend, ledger))
     assert states(ledger) == {"chats": "live"}
     assert backend.requests
@@ -299,7 +299,7 @@ def test_what_cannot_be_tidied_up_after_the_answer_is_no_failure(
 def test_predict_wants_a_live_endpoint(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     backend.endpoints.clear()
     with pytest.raises(LorasumError, match="no endpoint in service") as error:
-        predict_text(context(deployed, backend, ledger), "Ana: hi")
+        predict(context(deployed, backend, ledger), "Ana: hi")
     assert "lorasum deploy" in error.value.hint
 
 
@@ -307,7 +307,7 @@ def test_prompts_are_those_of_the_training_whatever_the_config_says_now(
     deployed: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     changed = make_config(data={"dataset": "d", "template": "TL;DR {dialogue}"}, predict={"max_new_tokens": 7})
-    summary = predict_text(context(changed, backend, ledger), "Ana: {hi}\n").summary
+    summary = predict(context(changed, backend, ledger), "Ana: {hi}\n").summary
     assert summary == "Sum up: Ana: {hi} =>"
     [request] = backend.requests
     assert request["inputs"] == ["Sum up: Ana: {hi} =>"]
@@ -315,7 +315,7 @@ def test_prompts_are_those_of_the_training_whatever_the_config_says_now(
 
 
 def test_a_sample_has_its_reference(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
-    sample = predict_sample(context(deployed, backend, ledger))
+    sample = predict(context(deployed, backend, ledger))
     assert sample.reference == f"{sample.dialogue.lower()} =>"
 
 

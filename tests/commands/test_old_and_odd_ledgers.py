@@ -11,7 +11,7 @@ from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointRef, JobState
 from lorasum.commands.deploy import deploy
-from lorasum.commands.predict import predict_text
+from lorasum.commands.predict import predict
 from lorasum.commands.status import status
 from lorasum.commands.teardown import plan_teardown, teardown
 from lorasum.commands.train import train
@@ -68,7 +68,7 @@ def test_an_endpoint_of_an_old_ledger_answers_and_is_kept(
     old: Ledger, cloud: InMemoryBackend, make_config: Callable[..., Config]
 ) -> None:
     config = make_config(backend="sagemaker", lora={"r": 8})
-    assert predict_text(context(config, cloud, old), "Ana: hi").summary == "Sum up: Ana: hi =>"
+    assert predict(context(config, cloud, old), "Ana: hi").summary == "Sum up: Ana: hi =>"
     result = deploy(context(config, cloud, old))
     assert (result.job, result.artifact) == (DONE, f"{ARTIFACTS}{DONE}")
     assert list(cloud.endpoints) == ["chats"]
@@ -129,7 +129,7 @@ def test_the_next_deploy_writes_an_endpoints_row_anew(
 ) -> None:
     spoil(ledger, "endpoint")
     with pytest.raises(LorasumError, match="no endpoint in service"):
-        predict_text(context(deployed, backend, ledger), "Ana: hi")
+        predict(context(deployed, backend, ledger), "Ana: hi")
     deploy(context(deployed, backend, ledger))
     assert shown(backend, ledger)["chats"].state == "live"
 

@@ -11,7 +11,7 @@ from memory_backend import DONE, InMemoryBackend, RecordingReporter, context
 from lorasum import paths
 from lorasum.backends.records import JobState
 from lorasum.commands.deploy import deploy
-from lorasum.commands.predict import predict_text
+from lorasum.commands.predict import predict
 from lorasum.commands.status import status
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
@@ -69,7 +69,7 @@ def test_a_damaged_ledger_is_rebuilt_and_predict_works_again(
     result = rebuilt(backend, ledger)
     assert states(result)["chats"] == "live"
     assert states(result)[deployed] in ("done", "gone")
-    assert predict_text(context(config, backend, ledger), "Ana: hi").summary == "Sum up: Ana: hi =>"
+    assert predict(context(config, backend, ledger), "Ana: hi").summary == "Sum up: Ana: hi =>"
     assert rebuilt(backend, ledger).rebuilt == (), "there is nothing more to do"
 
 

@@ -10,7 +10,7 @@ from memory_backend import DONE, Clock, InMemoryBackend, RecordingReporter, cont
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, JobState
 from lorasum.commands.deploy import deploy
-from lorasum.commands.predict import predict_text
+from lorasum.commands.predict import predict
 from lorasum.commands.run import run
 from lorasum.commands.status import status
 from lorasum.commands.teardown import plan_teardown, teardown
@@ -98,7 +98,7 @@ def test_what_runs_on_another_backend_remains(deployed: Config, ledger: Ledger) 
     elsewhere = InMemoryBackend("sagemaker")
     assert teardown(context(deployed, elsewhere, ledger)).remaining == ("endpoint chats, on backend local",)
     with pytest.raises(LorasumError, match="no endpoint in service"):
-        predict_text(context(deployed, elsewhere, ledger), "Ana: hi")
+        predict(context(deployed, elsewhere, ledger), "Ana: hi")
 
 
 def test_files_go_when_asked_and_the_run_begins_anew(

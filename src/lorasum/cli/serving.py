@@ -71,8 +71,8 @@ def predict(
     stream: Annotated[bool, typer.Option("--stream", help="Print one summary while it is generated.")] = False,
 ) -> object:
     """Summarise one dialogue (--text, --file, --sample or stdin), or all rows of a file (--input)."""
+    from lorasum.commands import predict as one
     from lorasum.commands.dialogue import given_dialogue
-    from lorasum.commands.predict import predict_sample, predict_text, stream_sample, stream_text
     from lorasum.commands.predict_file import predict_file
 
     _refuse_together({"--stream": stream or None, "--input": source})
@@ -82,10 +82,8 @@ def predict(
         return _predict_batch(run, source, target, adapter, yes)
     if source and target:
         return predict_file(run, source, target, concurrency, adapter)
-    if sample:
-        return stream_sample(run, adapter) if stream else predict_sample(run, adapter)
-    ask = stream_text if stream else predict_text
-    return ask(run, given_dialogue(text, file, run), adapter)
+    dialogue = None if sample else given_dialogue(text, file, run)
+    return (one.stream if stream else one.predict)(run, dialogue, adapter)
 
 
 def _rows(source: Path | None, target: Path | None) -> tuple[Path | None, Path | None]:

@@ -1,4 +1,4 @@
-"""Predict: the endpoint's summary of one text or of a random test example."""
+"""Predict: the endpoint's summary of one dialogue, which is given or a random one of the test split."""
 
 import random
 from collections.abc import Iterator
@@ -9,46 +9,37 @@ from lorasum.lifecycle.serving import Summarizer
 from lorasum.results import Piece, Prediction
 
 
-def predict_text(run: RunContext, text: str, adapter: str | None = None) -> Prediction:
+def predict(run: RunContext, dialogue: str | None = None, adapter: str | None = None) -> Prediction:
     """The summary of one dialogue.
 
     Args:
+        dialogue: None draws one of the test split that the model was trained beside; its reference is told too.
         adapter: the run whose adapter is asked, where the endpoint serves several; default: the run's own.
 
     Raises:
-        DataError: `text` is empty.
+        DataError: the dialogue is empty, or the test split is gone.
         LorasumError: no endpoint is in service, or it has no adapter of this name.
         BackendError: it did not answer, or not as it should.
     """
-    _check(text)
-    [summary] = run.summarizer(adapter).summarize([text])
-    return Prediction(dialogue=text, summary=summary)
+    summarizer, asked, reference = _asked(run, dialogue, adapter)
+    [summary] = summarizer.summarize([asked])
+    return Prediction(asked, summary, reference)
 
 
-def predict_sample(run: RunContext, adapter: str | None = None) -> Prediction:
-    """The summary of a random test example, of the dataset that the adapter was trained on, and its reference.
+def stream(run: RunContext, dialogue: str | None = None, adapter: str | None = None) -> Iterator[Piece | Prediction]:
+    """As `predict`, in pieces as they are generated; the last item is all of it. Leaving it ends generating."""
+    return _streamed(*_asked(run, dialogue, adapter))
 
-    Raises:
-        DataError: the dataset is gone.
-        LorasumError, BackendError: as `predict_text`.
-    """
+
+def _asked(run: RunContext, dialogue: str | None, adapter: str | None) -> tuple[Summarizer, str, str | None]:
+    """Whom to ask for the summary of what, and its reference if there is one."""
+    if dialogue is not None and not dialogue.strip():
+        raise DataError("the dialogue is empty", "give it with --text, --file or on stdin")
     summarizer = run.summarizer(adapter)
+    if dialogue is not None:
+        return summarizer, dialogue, None
     example = random.choice(summarizer.held_out())  # noqa: S311  nothing secret is drawn
-    [summary] = summarizer.summarize([example.dialogue])
-    return Prediction(example.dialogue, summary, example.summary)
-
-
-def stream_text(run: RunContext, text: str, adapter: str | None = None) -> Iterator[Piece | Prediction]:
-    """As `predict_text`, in pieces as they are generated; the last item is all of it. Leaving it ends generating."""
-    _check(text)
-    return _streamed(run.summarizer(adapter), text, None)
-
-
-def stream_sample(run: RunContext, adapter: str | None = None) -> Iterator[Piece | Prediction]:
-    """As `predict_sample`, in pieces as they are generated; the last item is all of it."""
-    summarizer = run.summarizer(adapter)
-    example = random.choice(summarizer.held_out())  # noqa: S311  nothing secret is drawn
-    return _streamed(summarizer, example.dialogue, example.summary)
+    return summarizer, example.dialogue, example.summary
 
 
 def _streamed(summarizer: Summarizer, dialogue: str, reference: str | None) -> Iterator[Piece | Prediction]:
@@ -57,8 +48,3 @@ def _streamed(summarizer: Summarizer, dialogue: str, reference: str | None) -> I
         said.append(piece)
         yield Piece(piece)
     yield Prediction(dialogue, "".join(said), reference)
-
-
-def _check(text: str) -> None:
-    if not text.strip():
-        raise DataError("the dialogue is empty", "give it with --text, --file or on stdin")

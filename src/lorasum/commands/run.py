@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate
-from lorasum.commands.predict import predict_sample
+from lorasum.commands.predict import predict
 from lorasum.commands.prepare import prepare
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import to_be_spent, train
@@ -40,7 +40,7 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
     try:
         deployed = deploy(run)
         evaluated = evaluate(run)
-        sample = predict_sample(run)
+        sample = predict(run)
         torn_down = None if keep else _torn_down(run)
     except BaseException as error:
         _clean_up(run, "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong")
