@@ -152,7 +152,7 @@ def _apart(experts: Any, stacks: Mapping[str, Stack], dtype: torch.dtype) -> flo
     wanted = _results(_plain(experts, tried), tried, hidden.float(), index, weights.float())
     found = _results(partial(experts_forward, experts, tried, ends_of), tried, hidden, index, weights)
     apart = [(f.float() - w).norm() / w.norm().clamp_min(1e-30) for f, w in zip(found, wanted, strict=True)]
-    return float(max(apart))
+    return float(torch.stack(apart).max())  # of which not-a-number is the largest
 
 
 def _with_random_b(stack: Stack) -> Stack:
