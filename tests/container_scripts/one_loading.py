@@ -1,7 +1,8 @@
 """One of several processes that load a base model: a script for forks of the trainings' zygote, with JSON as argument.
 
-The JSON says: `base`, the model's folder; `shared`, whether the processes share it; `report`, a file for the bytes that
-this process holds, with its part of what several hold together, while all have loaded it.
+The JSON says: `base`, the model's folder; `shared`, whether the processes share it; `report`, a file for two numbers of
+bytes: what this process holds, with its part of what several hold together, while all have loaded it; and how much more
+than before it had to itself at most, looked at after each weight.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 
 def main(asked: dict[str, Any]) -> None:
     import torch
+    from transformers import core_model_loading
 
     from engine.arguments import Arguments
     from engine.distributed import join
@@ -22,15 +24,32 @@ def main(asked: dict[str, Any]) -> None:
     from engine.shared_base import SharedBase
 
     group, base, device = join(os.environ), Path(asked["base"]), torch.device("cpu")
+    most, set_parameter, before = 0, core_model_loading.set_param_for_module, own_bytes()
+
+    def set_and_look(*arguments: Any) -> None:
+        nonlocal most
+        set_parameter(*arguments)
+        most = max(most, own_bytes() - before)
+
+    core_model_loading.set_param_for_module = set_and_look
     shared = SharedBase(quantized_layers(skeleton(base)), device, group) if asked["shared"] else None
     model = load_base(base, Arguments(quantization="int8"), torch.bfloat16, device, shared)
+    core_model_loading.set_param_for_module = set_parameter
     for parameter in model.parameters():
         parameter.view(-1).sum()  # read, as a product reads it
     give_back()
     group.from_all(None)
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
-    Path(asked["report"]).write_text(str(int(lines["Pss"].split()[0]) * 1024))
+    Path(asked["report"]).write_text(json.dumps([kilobytes("smaps_rollup", "Pss") << 10, most]))
     group.from_all(None)
+
+
+def own_bytes() -> int:
+    return kilobytes("status", "RssAnon") << 10
+
+
+def kilobytes(file: str, name: str) -> int:
+    lines = Path(f"/proc/self/{file}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 main(json.loads(sys.argv[1]))
