@@ -42,7 +42,9 @@ def test_two_commands_with_the_same_rows_both_get_their_answers(
         return tmp_path
 
     monkeypatch.setattr(backend, "fetch_artifact", fetched)
-    predict_batch(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    (tmp_path / "link.jsonl").symlink_to("out.jsonl")
+    told = predict_batch(run, tmp_path / "in.jsonl", tmp_path / "link.jsonl")
+    assert told.output == str(tmp_path / "out.jsonl"), "as predict without --batch says it"
     assert "Ana says hi." in (tmp_path / "out.jsonl").read_text()
 
 

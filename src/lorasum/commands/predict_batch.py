@@ -49,6 +49,7 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
     """
     began = time.monotonic()
     check_output(input, output)
+    output = output if is_stream(output) else output.resolve()
     with as_file(input, run.name) as source:
         rows = Rows(source, run.config.data, lambda name, text: run.reporter.step(f"{name}: {text}"))
         model = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
@@ -62,8 +63,7 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
         copy = predictions(run.name) / f"answers-{key}"
         with writing(output, AGAIN), maker_lock(copy, lambda: run.reporter.step(_WAITING)):
             folder = run.backend.fetch_artifact(reference, copy, f"{ANSWERS_FOLDER}/") / ANSWERS_FOLDER
-            target = output if is_stream(output) else output.resolve()
-            failures = write_output(rows, _in_order(folder, rows.count), target)
+            failures = write_output(rows, _in_order(folder, rows.count), output)
             shutil.rmtree(shards, ignore_errors=True)  # another process with the same rows may have ended before
             shutil.rmtree(copy, ignore_errors=True)
     return BatchPrediction(str(input), str(output), rows.count, time.monotonic() - began, failures)
