@@ -2,10 +2,11 @@
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lorasum.amounts import counted
-from lorasum.config.data import Messages
 from lorasum.context import RunContext
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.exports import read_bytes, read_path
@@ -21,16 +22,18 @@ def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
         DataError: it cannot be read, is JSON without a chat, or nobody wrote anything in it.
         LorasumError: nothing was given.
     """
+    how = run.config.data.messages
+    read: Callable[[], Chat]
     if text is not None:
-        place = "--text"
+        place, read = "--text", partial(read_bytes, os.fsencode(text), how)
     elif file is not None and str(file) != "-":
-        place = str(file)
+        place, read = str(file), partial(read_path, file, how)
     elif sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise LorasumError("nothing to summarise", "give --text, --file or --sample, or pipe a dialogue in")
     else:
-        place = "stdin"
+        place, read = "stdin", lambda: read_bytes(sys.stdin.buffer.read(), how)
     try:
-        chat = _read(text, None if place == "stdin" else file, run.config.data.messages)
+        chat = read()
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not UTF-8 text, at byte {error.start}", "convert it to UTF-8") from None
     except OSError as error:
@@ -48,9 +51,3 @@ def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
         lines = counted(chat.dialogue.count("\n") + 1, "line")
         run.reporter.step(f"{place}: {chat.form}, {lines}" + (f"; left out: {left_out}" if left_out else ""))
     return chat.dialogue
-
-
-def _read(text: str | None, file: Path | None, how: Messages) -> Chat:
-    if text is not None:
-        return read_bytes(os.fsencode(text), how)
-    return read_path(file, how) if file is not None else read_bytes(sys.stdin.buffer.read(), how)
