@@ -5,7 +5,9 @@ the adapter's, no example of a pack influences another, and what is served is th
 """
 
 import json
+import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from conftest_engine import examples_of, random_packs
 from contract import read_record
 from engine.arguments import Arguments
 from engine.batches import IGNORED, collate
+from engine.failure import TrainingError
 from engine.memory import estimate
 from engine.merge import merge, try_merge
-from engine.model import add_adapter
+from engine.model import add_adapter, quantized_layers
 from engine.packed_loss import PackedLoss
 from engine.routes import accepted_inputs
 from lora_targets import TargetError, resolve_targets, stacked_experts, targets_of
@@ -98,6 +101,25 @@ def test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family: Famil
     with torch.no_grad():
         before, after = (loss_of(without_second_example(packs))[0].item() for packs in (PACKS, changed))
     assert before == pytest.approx(after, abs=1e-5)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("family", FAMILIES, ids=family_id)
+def test_layers_are_called_and_their_weights_not_read(family: Family) -> None:
+    """So a base model can lie in main memory, from where the layer fetches its weight; docs/scale.md has the others."""
+    losses = []
+    for is_elsewhere in (False, True):
+        model = random_family_model(family)
+        for name in quantized_layers(model) if is_elsewhere else ():
+            layer = model.get_submodule(name)
+            layer.fetch = partial(torch.clone, layer.weight.data)
+            layer.weight.data = torch.full_like(layer.weight.data, math.nan)
+        try:
+            losses.append(PackedLoss(adapted(model, family, "fused"), LONGEST)(collate(PACKS))[0].item())
+        except TrainingError:
+            losses.append(math.nan)
+    reads_weights = family_id(family) in ("mamba", "falcon_mamba", "jamba")
+    assert math.isnan(losses[1]) if reads_weights else losses[1] == pytest.approx(losses[0], rel=1e-6)
 
 
 def without_second_example(packs: list[dict[str, list[int]]]) -> dict[str, Any]:

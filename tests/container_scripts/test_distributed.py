@@ -118,9 +118,9 @@ def base(tmp_path: Path) -> Callable[..., Flags]:
     return lambda shared, recomputed=0: {"base": str(folder), "shared": shared, "recomputed": recomputed}
 
 
-@pytest.mark.parametrize("quantization", ["int8", "none"])
-def test_processes_that_share_a_base_train_as_one(run: Run, base: Callable[..., Flags], quantization: str) -> None:
-    flags = {**FOUR, "quantization": quantization, "epochs": 2.0}
+@pytest.mark.parametrize("settings", [{"quantization": "int8"}, {"quantization": "none", "lora_dora": True}])
+def test_processes_that_share_a_base_train_as_one(run: Run, base: Callable[..., Flags], settings: Flags) -> None:
+    flags = {**FOUR, **settings, "epochs": 2.0}
     [alone] = run(1, "alone", flags, base(shared=False))
     together = run(3, "together", flags, base(shared=True))
     assert len(alone["losses"]) >= 4

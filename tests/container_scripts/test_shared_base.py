@@ -15,7 +15,7 @@ from forks import Zygote
 from conftest_engine import random_model
 from contract import RENDEZVOUS
 from engine.arguments import Arguments
-from engine.batches import collate
+from engine.batches import collate, on_device
 from engine.distributed import ALONE
 from engine.failure import TrainingError
 from engine.fake_pass import skeleton
@@ -26,6 +26,7 @@ from engine.shared_base import SharedBase
 from lora_targets import resolve_targets
 
 SCRIPT = str(Path(__file__).with_name("one_loading.py"))
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a GPU")
 CPU = torch.device("cpu")
 
 
@@ -139,6 +140,7 @@ def test_processes_hold_the_codes_once_between_them(tmp_path: Path, trainings: Z
     assert less < 0.6 * codes < codes < own
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
 @pytest.mark.parametrize(
     ("architecture", "flags"),
     [
@@ -151,30 +153,30 @@ def test_processes_hold_the_codes_once_between_them(tmp_path: Path, trainings: Z
     ],
 )
 def test_all_products_take_the_codes_that_were_fetched(
-    architecture: str, flags: dict[str, Any], tmp_path: Path
+    architecture: str, flags: dict[str, Any], device: str, tmp_path: Path
 ) -> None:
-    """None reads the layer's own weight, which on a machine with a GPU is elsewhere: here it is zero."""
+    """None reads the layer's own weight, which is not on the device: where that is a CPU, it is zero here."""
     MODELS[architecture]().save_pretrained(tmp_path)
-    arguments, layers = Arguments(lora_dropout=0.0, **flags), quantized_layers(skeleton(tmp_path))
+    arguments, there = Arguments(lora_dropout=0.0, **flags), torch.device(device)
+    layers = quantized_layers(skeleton(tmp_path))
 
     def trained_with(shared: SharedBase | None) -> list[torch.Tensor]:
         torch.manual_seed(3)
-        model = load_base(tmp_path, arguments, torch.float32, CPU, shared)
+        model = load_base(tmp_path, arguments, torch.float32, there, shared)
+        shared_weights = [model.get_submodule(name).weight for name in layers if shared]
         adapted = add_adapter(model, arguments, resolve_targets(model, ("auto",)))
-        for name in layers if shared else ():
-            weight = model.get_submodule(f"{name}.base_layer" if is_adapted(model, name) else name).weight
+        for weight in shared_weights:
             weight.data = torch.zeros_like(weight.data)
         loss_of = PackedLoss(adapted, 16, arguments)
         with loss_of.generating():
-            written = loss_of.causal.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=4, min_new_tokens=4)
-        loss, count = loss_of(collate([{"input_ids": [*range(4, 20)], "example_lengths": [16], "prompt_lengths": [4]}]))
+            prompt = torch.tensor([[5, 6, 7]], device=there)
+            written = loss_of.causal.generate(prompt, max_new_tokens=4, min_new_tokens=4)
+        pack = {"input_ids": [*range(4, 20)], "example_lengths": [16], "prompt_lengths": [4]}
+        loss, count = loss_of(on_device(collate([pack]), there))
         (loss / count).backward()
         return [written, loss] + [p.grad for p in adapted.parameters() if p.grad is not None]
 
-    def is_adapted(model: Any, name: str) -> bool:
-        return hasattr(model.get_submodule(name), "base_layer")
-
-    whole, fetched = trained_with(None), trained_with(SharedBase(layers, CPU, fetches=True))
+    whole, fetched = trained_with(None), trained_with(SharedBase(layers, there, fetches=True))
     assert len(whole) == len(fetched) > 4
     for one, other in zip(whole, fetched, strict=True):
         assert torch.equal(one, other)
