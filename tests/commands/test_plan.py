@@ -226,6 +226,10 @@ def test_a_base_that_gpus_share_takes_main_memory(
     with pytest.raises(LorasumError, match=r"needs 74.0 GiB, and there are 29 GiB of ml.g5.2xlarge") as refused:
         train(context(small, backend, ledger, told))
     assert "train on an ml.g6e.xlarge" in refused.value.hint
+    tell(replace(needs, cards=tuple(replace(card, refusal="", shared_bytes=70 << 30) for card in needs.cards)))
+    with pytest.raises(LorasumError) as refused:
+        train(context(make_config(backend="sagemaker", lora={"r": 2}), backend, ledger, told))
+    assert "train on an ml.g5.8xlarge" in refused.value.hint
 
 
 @pytest.mark.usefixtures("packed")

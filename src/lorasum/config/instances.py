@@ -173,6 +173,13 @@ def by_gpu_memory() -> tuple[str, ...]:
     return tuple(sorted(types, key=lambda name: (facts[name].gpus * facts[name].card_gib, facts[name].ram_gib)))
 
 
+def sizes_of(name: str) -> tuple[str, ...]:
+    """The types of the same family, those with the fewest GPUs first, and then with the least main memory."""
+    prefix, _, _ = name.rpartition(".")
+    types = [other for other in _GPU_TYPES if other.rpartition(".")[0] == prefix]
+    return tuple(sorted(types, key=lambda other: (facts_of(other).gpus, facts_of(other).ram_gib)))
+
+
 def peak_of(name: str) -> float:
     """Operations a second that all GPUs of an instance type reach at most; 0.0 for a family that is not in the list."""
     return _TFLOPS.get(name.removeprefix("ml.").partition(".")[0], 0) * 1e12 * gpus_of(name)

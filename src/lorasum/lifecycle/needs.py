@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from lorasum import paths
 from lorasum.backends.records import Check, Room, TrainSpec
-from lorasum.config.instances import peak_of
+from lorasum.config.instances import peak_of, sizes_of
 from lorasum.contract import CARDS, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs
 from lorasum.errors import LorasumError
 from lorasum.files import folder_digest
@@ -89,12 +89,14 @@ class Estimate:
     def nearest(self) -> str:
         """The smallest type, of those looked at, into which the training fits; empty if there is none.
 
-        One whose GPU holds the base model goes before those that would have it in main memory.
+        One whose GPU holds the base model goes before those that would have it in main memory, and of those another
+        size of the job's own family before other families.
         """
-        plans = {name: self.memory(name) for name in self.hardware.choices if not self.refusal(name)}
-        fitting = [name for name, plan in plans.items() if plan]
-        whole = [name for name, plan in plans.items() if plan and not plan.shared_bytes]
-        return next(iter(whole + fitting), "")
+        sizes = sizes_of(self.hardware.tightest)
+        fitting = [name for name in (*sizes, *self.hardware.choices) if not self.refusal(name)]
+        plans = {name: plan for name in fitting if (plan := self.memory(name))}
+        looked_at = [name for name in self.hardware.choices if name in plans and not plans[name].shared_bytes]
+        return next(iter([*looked_at, *plans]), "")
 
 
 def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
