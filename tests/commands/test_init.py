@@ -111,6 +111,9 @@ def test_a_folder_with_train_and_test_files_gives_both_splits() -> None:
     result = init(["chats"], RUN, Wishes())
     config = load_config(RUN)
     assert (config.data.test, config.data.test_fraction) == (str(Path("chats").resolve()), None)
+    assert "names of its files tell which are for testing" in RUN.read_text(encoding="utf-8"), (
+        "train and test are one folder"
+    )
     assert result.data.files == ("train.jsonl",)
     init(["chats/train.jsonl"], RUN, Wishes(), force=True)
     assert load_config(RUN).name == "chats", "a run is not named after a split"

@@ -75,7 +75,8 @@ def _model(draft: Draft) -> list[str]:
 def _data(draft: Draft) -> list[str]:
     columns = draft.columns
     if draft.test is not None:
-        test = [f"  test: {_value(draft.test)}"]
+        told = ["  # The names of its files tell which are for testing."] if draft.test == draft.train else []
+        test = [*told, f"  test: {_value(draft.test)}"]
     else:
         test = [
             "  # Nothing says which rows are for testing: this share of the dialogues is kept out of the training.",
