@@ -64,10 +64,9 @@ def replace_experts_forwards(model: torch.nn.Module, dtype: torch.dtype, adapter
 
 
 def _refuse(kind: str, reason: str, quantized: bool) -> None:
-    wrong = f"the engine's result for {kind} is {reason}"
     if quantized:
-        raise TrainingError(wrong, "set quantization: none")
-    _log.warning("PEFT computes these adapters: %s", wrong)
+        raise TrainingError(f"the engine's result for {kind} is {reason}", "set quantization: none")
+    _log.warning("PEFT computes these adapters: the engine's result for %s is %s", kind, reason)
 
 
 def is_quantized(experts: Any) -> bool:
@@ -80,7 +79,10 @@ def uses_the_interface(module: Any) -> bool:
     wanted = ("has_gate", "has_bias", "has_post_expert_norm", "is_transposed", "num_experts", "_apply_gate")
     if not all(hasattr(module, name) for name in wanted) or module._is_expert_parallel:
         return False
-    return {name for name, own in module._parameters.items() if own.ndim == 3} == {first_name(module), "down_proj"}
+    return {name for name, own in module.named_parameters(recurse=False) if own.ndim == 3} == {
+        first_name(module),
+        "down_proj",
+    }
 
 
 def engine_computes(experts: torch.nn.Module, arguments: Arguments) -> bool:

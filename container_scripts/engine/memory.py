@@ -9,7 +9,8 @@ Most is held at the end of the forward pass, inside the loss. `Memory` adds up w
     head          logits of one chunk of rows, a part of them in float32 (loss.py), and two tensors (labelled tokens, H)
     workspace     the largest dequantized weight or expert, and twice the largest tensor that one layer needs for a
                   moment; with DoRA also the largest adapted weight and its sum with B A, float32; with adapters on
-                  stacked experts that PEFT computes also the sum of the largest of them with B A, and its gradient
+                  stacked experts that PEFT computes also the sum of the largest of them with B A, and its gradient.
+                  Or what loading holds of the largest stack of experts, where that is more than all but the weights
 
 (O, I, r as in linear.py; V = vocabulary, H = hidden size.) Activations differ most between architectures, so they are
 counted and not computed from a formula: the model is built of fake tensors (PyTorch's FakeTensorMode), which have
@@ -31,10 +32,11 @@ from engine.loss import CHUNK_ROWS, FLOAT_SHARE
 from engine.process_memory import ROOM
 from engine.routes import can_leave_out_logits
 from gpu import free_memory
-from lora_targets import target_layers
+from lora_targets import stacked_experts, target_layers
 
 __all__ = ["Memory", "estimate", "free_bytes", "recompute_layers", "skeleton"]
 
+_COPIES = 3  # of a stack of experts: one file's tensor for each, gate and up apart, and all in one
 ADAM = 16  # bytes per trained parameter, all float32: value, gradient, two moments
 
 
@@ -98,14 +100,17 @@ def estimate(
     leaves_out = arguments.engine_head == "labels" and can_leave_out_logits(outline)
     chunk = CHUNK_ROWS[device or ("cuda" if torch.cuda.is_available() else "cpu")]
     in_head = _head_bytes(outline, counted.plain_head, rows, rows if leaves_out else sum(lengths), dtype, chunk)
-    memory = Memory(
-        weights=of_base.held,
-        adapter=ADAM * counted.adapter_parameters,
-        activations=counted.bytes,
-        head=in_head,
-        workspace=of_base.largest_weight + sums + 2 * counted.largest + max(counted.one_layer - in_head, 0),
-    )
+    adapter = ADAM * counted.adapter_parameters
+    in_pass = of_base.largest_weight + sums + 2 * counted.largest + max(counted.one_layer - in_head, 0)
+    loading = _loading_bytes(outline, dtype) - adapter - counted.bytes - in_head  # none of these is there yet
+    memory = Memory(of_base.held, adapter, counted.bytes, in_head, workspace=max(in_pass, loading))
     return memory, counted.layers
+
+
+def _loading_bytes(model: Any, dtype: torch.dtype) -> int:
+    """What loading takes beside the weights: of a stack of experts the parts that it is made of, and it itself."""
+    largest = max((stacked.numel() for stacked in stacked_experts(model).values()), default=0)
+    return _COPIES * largest * dtype.itemsize
 
 
 def _sum_bytes(model: Any, arguments: Arguments, targets: Sequence[str], dtype: torch.dtype) -> int:

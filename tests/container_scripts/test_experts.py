@@ -278,6 +278,9 @@ def test_quantized_experts_take_the_bytes_that_are_planned(tmp_path: Path) -> No
     rows += 4 * sum(stacked.shape[0] * stacked.shape[1] for stacked in stacked_experts(base).values())
     planned, _ = estimate(tmp_path, arguments, QUANTIZED, [64], 8, torch.float32)
     assert planned.weights == held + rows
+    largest = max(stacked.numel() for stacked in stacked_experts(base).values()) * 4
+    short, _ = estimate(tmp_path, arguments, ["q_proj"], [2], 1, torch.float32, recompute_all=True)
+    assert short.total == short.weights + 3 * largest, "loading holds a stack's parts beside it"
     model = add_adapter(base, arguments, QUANTIZED)
     assert count_layers(model) == (12, 1)  # of each layer four of attention and two of experts; and the head
     try_merge(tmp_path, model)
