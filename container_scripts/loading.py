@@ -1,8 +1,6 @@
 """Loads the base model for a training: fetched, looked at, planned into memory, quantised, with its adapter."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
     from engine.distributed import Group
     from engine.fitting import Plan
+    from engine.packed_loss import PackedLoss
     from engine.packs import Packs
 
 _MAIN_MEMORY = 0.9  # share of what is free that the base model may take
@@ -63,8 +62,6 @@ def load(
 
     from engine import model as models
     from engine.base_tensors import check_tensors, look_at_base
-    from engine.packed_loss import PackedLoss
-    from engine.packs import longest_example
     from engine.process_memory import keep_few_products
     from engine.train_state import with_batch_of
 
@@ -83,9 +80,7 @@ def load(
     keep_few_products(plan.lengths)
     transformers.set_seed(arguments.seed)
     model = adapted(base, plan, targets, dtype, device, outline, group)
-    with _fetching_explained(plan):
-        packed_loss = PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
-    return Loaded(base, model, packed_loss, plan, targets, device, dtype, reason)
+    return Loaded(base, model, tried_out(model, plan, splits), plan, targets, device, dtype, reason)
 
 
 def look_before_download(
@@ -158,16 +153,20 @@ def fewest_free(device: "torch.device", group: "Group") -> int:
     return min(group.from_all(free_bytes(device) // (1 if device.type == "cuda" else group.local_size)))
 
 
-@contextmanager
-def _fetching_explained(plan: "Plan") -> Iterator[None]:
-    """Say what it means if a model whose weights lie in main memory cannot be tried out.
+def tried_out(model: Any, plan: "Plan", splits: "tuple[Packs, Packs]") -> "PackedLoss":
+    """The loss of the model's batches, by the fastest route that is right.
 
-    A few architectures multiply by a layer's weight themselves, instead of calling the layer, which would fetch it.
+    Raises:
+        TrainingError: the model cannot be run. With weights in main memory a few architectures cannot: those that
+            multiply by a layer's weight themselves, instead of calling the layer, which would fetch it.
     """
     import torch
 
+    from engine.packed_loss import PackedLoss
+    from engine.packs import longest_example
+
     try:
-        yield
+        return PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

@@ -80,57 +80,79 @@ def plan_memory(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     sizes = _batch_sizes(arguments, len(packs), processes)
     largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
+    return _whole_or_shared(_Planner(base, arguments, tuple(targets), sizes, largest, dtype, free, device, neighbours))
 
-    def needed(size: int, recompute_all: bool) -> tuple[Memory, int]:
-        lengths, rows = _tokens_and_rows(largest[:size], arguments.loss_on)
-        return _estimated(base, arguments, tuple(targets), tuple(lengths), rows, dtype, recompute_all, device)
 
-    def plan(needed: Callable[[int, bool], tuple[Memory, int]]) -> Plan:
-        size, recomputed, layers, memory = _chosen(needed, sizes, arguments.gradient_checkpointing, free * _USABLE)
-        lengths, _ = _tokens_and_rows(largest[:size], arguments.loss_on)
-        return Plan(_with_batch_size(arguments, size), recomputed, layers, memory, free, lengths)
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """What a plan is made of: plan_memory's arguments, the packs at once that may be tried, and the largest packs."""
 
-    reason = why_not_shared(arguments, device, neighbours)
-    if arguments.engine_base == "shared" and reason:
+    base: Path
+    arguments: Arguments
+    targets: tuple[str, ...]
+    sizes: Sequence[int]
+    largest: Sequence[Batch]
+    dtype: torch.dtype
+    free: int
+    device: str
+    neighbours: int
+
+    @property
+    def of_base(self) -> BaseBytes:
+        return base_bytes(self.base, self.arguments.quantization, self.dtype)
+
+    def plan(self, shared: bool) -> Plan:
+        """The best plan with a whole or a shared base model, whether it fits or not."""
+        recompute, room = self.arguments.gradient_checkpointing, self.free * _USABLE
+        always = recompute == "true"
+        size, memory, layers = _first_that_fits(self.sizes, lambda size: self._needed(size, always, shared), room)
+        recomputed = layers if always else 0
+        if memory.total > room and recompute == "auto":
+            least, _ = self._needed(size, True, shared)
+            memory, recomputed = _recompute_until_it_fits(memory, least, layers, room)
+        lengths, _ = _tokens_and_rows(self.largest[:size], self.arguments.loss_on)
+        return Plan(_with_batch_size(self.arguments, size), recomputed, layers, memory, self.free, lengths)
+
+    def _needed(self, size: int, recompute_all: bool, shared: bool) -> tuple[Memory, int]:
+        """The memory, and how many layers can recompute their activations.
+
+        With a shared base a CPU has its part of the codes, and a GPU two places for the largest (fetching.py).
+        """
+        lengths, rows = _tokens_and_rows(self.largest[:size], self.arguments.loss_on)
+        memory, layers = _estimated(
+            self.base, self.arguments, self.targets, tuple(lengths), rows, self.dtype, recompute_all, self.device
+        )
+        if not shared:
+            return memory, layers
+        part, places = self.of_base.codes // self.neighbours, 0
+        if self.device == "cuda":
+            part, places = 0, 2 * self.of_base.largest_codes
+        weights = memory.weights - self.of_base.codes + part
+        return replace(memory, weights=weights, workspace=memory.workspace + places), layers
+
+
+def _whole_or_shared(planner: _Planner) -> Plan:
+    """The plan with a whole base model if that fits, or is asked for; else with a shared one, of which a GPU keeps what
+    it has room for. plan_memory has the errors.
+    """
+    asked, free, device = planner.arguments.engine_base, planner.free, planner.device
+    reason = why_not_shared(planner.arguments, device, planner.neighbours)
+    if asked == "shared" and reason:
         raise TrainingError(f"the base model cannot be shared: {reason}", "set training.engine.base: auto")
-    whole = plan(needed) if arguments.engine_base != "shared" else None
-    if whole and whole.memory.total <= free * _HOPELESS:
-        return whole
-    if whole and (reason or arguments.engine_base == "whole"):
-        alone = device == "cpu" and neighbours == 1
-        raise _too_large(whole.memory, free, "" if alone else reason or "training.engine.base is whole")
-    of_base, apart = base_bytes(base, arguments.quantization, dtype), neighbours if device == "cpu" else 0
-    shared = plan(lambda size, all_: _sharing(*needed(size, all_), of_base, apart))
+    if asked != "shared":
+        whole = planner.plan(shared=False)
+        if whole.memory.total <= free * _HOPELESS:
+            return whole
+        if reason or asked == "whole":
+            alone = device == "cpu" and planner.neighbours == 1
+            raise _too_large(whole.memory, free, "" if alone else reason or "training.engine.base is whole")
+    shared, codes = planner.plan(shared=True), planner.of_base.codes
     if shared.memory.total > free * _HOPELESS:
         raise _too_large(shared.memory, free)
-    stays = 0
-    if device == "cuda" and whole:
-        stays = min(max(int(free * _USABLE) - shared.memory.total, 0), of_base.codes)
+    room = max(int(free * _USABLE) - shared.memory.total, 0)
+    stays = min(room, codes) if device == "cuda" and asked == "auto" else 0
     memory = replace(shared.memory, weights=shared.memory.weights + stays)
-    return replace(shared, memory=memory, shared_bytes=of_base.codes - stays, resident_bytes=stays)
-
-
-def _sharing(memory: Memory, layers: int, base: BaseBytes, neighbours: int) -> tuple[Memory, int]:
-    """The same with shared codes: a CPU has its part of them, a GPU two places for the largest (fetching.py).
-
-    Args:
-        neighbours: how many processes share a CPU's memory; 0 on a GPU.
-    """
-    weights = memory.weights - base.codes + (base.codes // neighbours if neighbours else 0)
-    places = 0 if neighbours else 2 * base.largest_codes
-    return replace(memory, weights=weights, workspace=memory.workspace + places), layers
-
-
-def _chosen(
-    needed: Callable[[int, bool], tuple[Memory, int]], sizes: Sequence[int], recompute: str, room: float
-) -> tuple[int, int, int, Memory]:
-    """The packs at once, how many of how many layers recompute their activations, and the memory that this needs."""
-    always = recompute == "true"
-    size, memory, layers = _first_that_fits(sizes, lambda size: needed(size, always), room)
-    recomputed = layers if always else 0
-    if memory.total > room and recompute == "auto":
-        memory, recomputed = _recompute_until_it_fits(memory, needed(size, True)[0], layers, room)
-    return size, recomputed, layers, memory
+    return replace(shared, memory=memory, shared_bytes=codes - stays, resident_bytes=stays)
 
 
 def _first_that_fits(

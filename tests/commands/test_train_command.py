@@ -57,7 +57,7 @@ def test_hyperparameters_are_flags_of_the_training_script_as_text(make_config: M
         "evaluate_every",
         "evaluate_dialogues",
     }  # not passed at their defaults: job names stay
-    assert set(flags) == {field.name for field in fields(Arguments)} - {"checkpoint_dir"} - later
+    assert set(flags) == {field.name for field in fields(Arguments)} - {"checkpoint_dir", "engine_base"} - later
     training = {"keep": "best", "early_stopping_patience": 2, "evaluate": "rougeL", "evaluate_every": 5}
     given = make_config(lora={"rslora": True, "dora": True}, training={**training, "evaluate_dialogues": 20})
     assert later <= set(hyperparameters(given))

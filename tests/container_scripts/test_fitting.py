@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest_engine import random_model
+from conftest_engine import in_table, random_model, random_packs
 from engine.arguments import Arguments
 from engine.base_memory import BaseBytes, base_bytes
 from engine.failure import TrainingError
 from engine.fake_pass import skeleton
 from engine.fitting import Plan, plan_memory
 from engine.model import load_base, quantized_layers
-from loading import _fetching_explained
+from loading import tried_out
 from lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(gradient_accumulation_steps=4, quantization="none", gradient_checkpointing="false")
@@ -93,12 +93,17 @@ def test_what_fits_in_no_way_is_refused_with_what_helps(
 
 def test_an_architecture_that_reads_weights_itself_is_refused(llama: Path) -> None:
     """Other failures stay what they are."""
-    whole = planned(llama, PLENTY, "cuda")
-    with pytest.raises(RuntimeError, match=r"^two devices"), _fetching_explained(whole):
-        raise RuntimeError("two devices")
-    said = "does not run with its weights in main memory: two devices"
-    with pytest.raises(TrainingError, match=said), _fetching_explained(replace(whole, shared_bytes=1)):
-        raise RuntimeError("two devices")
+    plan, packs = planned(llama, PLENTY, "cuda"), in_table(random_packs(1, [[9, 7]]))
+    model = random_model("llama")
+
+    def reads_its_weight(_x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("Expected all tensors to be on the same device")
+
+    model.model.layers[0].self_attn.q_proj.forward = reads_its_weight
+    with pytest.raises(RuntimeError, match=r"^Expected all tensors"):
+        tried_out(model, plan, (packs, packs))
+    with pytest.raises(TrainingError, match="does not run with its weights in main memory: Expected all tensors"):
+        tried_out(model, replace(plan, shared_bytes=1), (packs, packs))
 
 
 def test_the_next_start_of_a_job_may_hold_the_base_elsewhere() -> None:
