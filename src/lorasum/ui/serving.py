@@ -155,7 +155,7 @@ def _(result: RunResult) -> RenderableType:
         parts += [body(part), ""]
     parts += [*_scores(result.evaluate), "", body(result.sample), ""]
     parts += [body(result.teardown), ""] if result.teardown is not None else []
-    left = "the endpoint is still up" if result.teardown is None else ""
+    left = "the endpoint is up until `lorasum teardown`" if result.teardown is None else ""
     return Group(
         *parts, headline("done", result.prepare.run, ", ".join(filter(None, [duration(result.seconds), left])))
     )
