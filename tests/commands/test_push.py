@@ -17,6 +17,7 @@ from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import ArtifactRecord, FileFacts, record_text
 from lorasum.errors import LorasumError, ModelError
+from lorasum.hub import look_at_hub_again
 from lorasum.ledger import Ledger
 
 CARD = "---\nlibrary_name: transformers\n---\n# chats\n"
@@ -37,7 +38,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # this hub stores by Git LFS
         monkeypatch.setenv("HF_TOKEN", TOKEN)
+        look_at_hub_again()  # an earlier test may have found no hub, and a later one must not find this one
         yield server
+        look_at_hub_again()
 
 
 @pytest.fixture
