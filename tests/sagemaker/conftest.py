@@ -89,7 +89,7 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1
 
     class Server(StubServer):
-        def __init__(self, endpoint: str, model: Any, aws: Aws, network: bool) -> None:
+        def __init__(self, endpoint: str, model: Any, aws: Aws, network: bool, instance: str) -> None:
             uri = model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"]
             with tempfile.TemporaryDirectory() as folder:
                 aws.download(f"{uri}code/", Path(folder))

@@ -277,12 +277,13 @@ def test_a_training_too_large_for_its_card_is_refused_before_a_start(
     there.config.write_text(there.config.read_text().replace(str(tiny_model_dir), str(large)))
     there.call("prepare")
     before = there.objects()
-    error, hint = there.fail("train")
+    whole = ("--set", "training.engine.base=whole")  # else what does not fit would lie in the main memory
+    error, hint = there.fail("train", *whole)
     assert "this training needs" in error
     assert "21.00 GiB are free" in error
     assert hint.endswith("or train on an ml.g6e.xlarge, into which it fits")
     assert (there.jobs, there.objects()) == ({}, before)
-    made = there.call("plan")
+    made = there.call("plan", *whole)
     assert next(one["instance_type"] for one in made["instances"] if one["fits"]) == "ml.g6e.xlarge"
     assert made["memory"] is None
 

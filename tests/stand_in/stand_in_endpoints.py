@@ -129,7 +129,7 @@ class Endpoint:
             instance = variant.get("InstanceType", self.instance_type)
             server = Server(self.description["EndpointName"], model, self._aws, self.network, instance)
             up = server.wait_for_ping(limit)
-        except OSError as error:
+        except Exception as error:  # a fault of the stand-in too: its client would wait without end
             up, reason = False, str(error)
         before = self.server
         if up:

@@ -52,7 +52,7 @@ BEFORE = {
 class StubServer:
     """A container that answers each prompt with its end."""
 
-    def __init__(self, endpoint: str, model: dict[str, Any], aws: object, network: bool) -> None: ...
+    def __init__(self, endpoint: str, model: dict[str, Any], aws: object, network: bool, instance: str) -> None: ...
 
     def wait_for_ping(self, seconds: float) -> bool:
         return True
