@@ -242,7 +242,8 @@ class _Training:
         progress, by = self._progress, self._arguments.evaluate
         if is_best or (self._arguments.keep == "best" and progress.best_step == progress.step):
             what = "lowest test loss" if by == "loss" else f"highest {by}"
-            return f"{what} of {progress.evaluations} evaluations"
+            count = progress.evaluations
+            return f"{what} of {count} evaluation{'s' if count > 1 else ''}"
         return "last step"
 
     def _seconds(self) -> float:
