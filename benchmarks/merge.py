@@ -92,6 +92,8 @@ def _measure(way: str, folder: Path) -> dict[str, float]:
 
 
 def _lorasum(folder: Path, output: Path) -> Any:
+    import peft  # noqa: F401  as in a training job, which has it and transformers when it merges
+
     from engine.merge import merge
 
     return lambda: merge(folder / "base", folder / "adapter", output)

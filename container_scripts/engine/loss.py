@@ -46,9 +46,7 @@ class _FrozenHeadLoss(torch.autograd.Function):
         for start in range(0, len(targets), chunk):
             rows = slice(start, start + chunk)
             logits = functional.linear(hidden[rows], weight, bias)
-            part = chunk // FLOAT_SHARE
-            for block, target in zip(logits.split(part), targets[rows].split(part), strict=True):
-                loss += _loss_and_gradient(block, target)
+            loss += _loss_and_gradient(logits, targets[rows], chunk // FLOAT_SHARE)
             if grad is not None:
                 torch.mm(logits, weight, out=grad[rows])
             del logits  # so that two chunks' logits never exist at once
@@ -60,14 +58,20 @@ class _FrozenHeadLoss(torch.autograd.Function):
         return ctx.grad.mul_(upstream[0].to(ctx.grad.dtype)), None, None, None
 
 
-def _loss_and_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The summed loss of some rows, whose logits become its gradient, softmax - one_hot, in the same memory."""
-    z, target = logits.float(), targets[:, None]
-    picked, top = z.gather(1, target), z.amax(dim=-1, keepdim=True)
-    sums = z.sub_(top).exp_().sum(dim=-1, keepdim=True)  # in place, and each exponential once
-    loss = (top + sums.log() - picked).sum()
-    z.div_(sums).scatter_add_(1, target, torch.full_like(target, -1, dtype=z.dtype))
-    logits.copy_(z)  # nothing to do in float32
+def _loss_and_gradient(logits: torch.Tensor, targets: torch.Tensor, at_once: int) -> torch.Tensor:
+    """The summed loss of some rows, whose logits become its gradient, softmax - one_hot, in the same memory.
+
+    Args:
+        at_once: how many rows are float32 at a time.
+    """
+    loss = torch.zeros((), dtype=torch.float32, device=logits.device)
+    for part, target in zip(logits.split(at_once), targets[:, None].split(at_once), strict=True):
+        z = part.float()
+        picked, top = z.gather(1, target), z.amax(dim=-1, keepdim=True)
+        sums = z.sub_(top).exp_().sum(dim=-1, keepdim=True)  # in place, and each exponential once
+        loss += (top + sums.log() - picked).sum()
+        z.div_(sums).scatter_add_(1, target, torch.full_like(target, -1, dtype=z.dtype))
+        part.copy_(z)  # nothing to do in float32
     return loss
 
 

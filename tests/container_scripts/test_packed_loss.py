@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from conftest_engine import ARCHITECTURES, examples_of, random_model, random_packs, with_adapter
 from engine.alibi import alibi_factors, alibi_slopes
@@ -201,6 +202,23 @@ def test_head_loss_equals_cross_entropy_over_all_rows(bias: bool, dtype: torch.d
     torch.testing.assert_close(
         ours.grad.float(), theirs.grad, atol=1e-7 if exact else 0.01 * largest, rtol=1e-4 if exact else 0
     )
+
+
+def test_the_logits_of_one_chunk_exist_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[StorageWeakRef] = []
+
+    def linear(*arguments: torch.Tensor) -> torch.Tensor:
+        assert all(logits.expired() for logits in seen)
+        out = torch.addmm(torch.zeros(()), arguments[0], arguments[1].T)
+        seen.append(StorageWeakRef(out.untyped_storage()))
+        return out
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    tokens = 3 * CHUNK_ROWS["cpu"]
+    head = torch.nn.Linear(16, 300, bias=False).requires_grad_(False)
+    hidden = torch.randn(1, tokens, 16, requires_grad=True)
+    head_loss(hidden, head, torch.randint(0, 300, (1, tokens)), torch.arange(tokens - 1)).backward()
+    assert len(seen) == 3
 
 
 def test_a_batch_without_labels_has_no_loss_and_no_gradient() -> None:
