@@ -242,8 +242,7 @@ class _Training:
         progress, by = self._progress, self._arguments.evaluate
         if is_best or (self._arguments.keep == "best" and progress.best_step == progress.step):
             what = "lowest test loss" if by == "loss" else f"highest {by}"
-            count = progress.evaluations
-            return f"{what} of {count} evaluation{'s' if count > 1 else ''}"
+            return f"{what} of {progress.evaluations} evaluation{'s' if progress.evaluations > 1 else ''}"
         return "last step"
 
     def _seconds(self) -> float:
