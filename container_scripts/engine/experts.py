@@ -29,7 +29,7 @@ from lora_targets import target_experts
 
 _WRAPPED = ".base_layer"
 _ROUNDING = 0.01  # relative: bf16 rounds to 0.004; another matrix of that size is 1.4 away
-_CODES_APART = 0.7  # NF4 is 0.1 from what it was made of, int8 0.01
+CODES_APART = 0.7  # relative: NF4 is 0.1 from what it was made of, int8 0.01; another matrix of that size 1.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def try_experts(outline: Any, stored: Mapping[str, StoredTensor], wrappers: Mapp
         stored_parts(outline, stored, path, outline.get_parameter(path))
     for path, wrapper in list(wrappers.items())[:1]:
         held = wrapper.get_param()
-        tolerance = _CODES_APART if is_quantized_stack(held) else _ROUNDING
+        tolerance = CODES_APART if is_quantized_stack(held) else _ROUNDING
         for name, part in stored_parts(outline, stored, path, whole_stack(held, is_transposed(outline, path))).items():
             with safe_open(stored[name].file, framework="pt") as file:
                 tensor = file.get_tensor(name).float()

@@ -17,13 +17,12 @@ from safetensors import safe_open
 
 from base_look import INDEX, weight_files
 from engine.base_tensors import Weight, locate, stored_tensors
-from engine.experts import ExpertsUpdate, changes_of, is_transposed, parameter_of, try_experts
+from engine.experts import CODES_APART, ExpertsUpdate, changes_of, is_transposed, parameter_of, try_experts
 from engine.failure import TrainingError
 from engine.fake_pass import skeleton
 from engine.layers import weight_of
 from engine.shards import rewrite
 
-_CODES_APART = 0.7  # relative: NF4 is 0.1 from what it was made of, int8 0.01; another matrix of that size 1.4
 _ADAPTER_PREFIX = "base_model.model."
 
 
@@ -178,7 +177,7 @@ def _compare(weight: Weight, name: str, layer: Any) -> None:
         tensor = file.get_tensor(weight.name).float()
     tensor = tensor.T if weight.transposed else tensor
     loaded = weight_of(layer.get_base_layer(), torch.float32).cpu()
-    if not (loaded - tensor).norm() <= _CODES_APART * tensor.norm():
+    if not (loaded - tensor).norm() <= CODES_APART * tensor.norm():
         raise TrainingError(
             f"{weight.name} in the base's files is not the weight that was loaded for {name}",
             "a merge would spoil it: leave this layer out of lora.targets, or serve with deploy.serve: adapter",
