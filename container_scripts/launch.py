@@ -71,10 +71,11 @@ def run(variables: Sequence[Mapping[str, str]], output: Path) -> int:
         0 if all processes did their work, STOPPED if one was asked to stop, else 1.
     """
     children: list[subprocess.Popen[bytes]] = []
-    asked = threading.Event()
+    asked = False
 
     def pass_on(_number: int, _frame: object) -> None:
-        asked.set()
+        nonlocal asked
+        asked = True
         _send(children, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, pass_on)
@@ -87,7 +88,7 @@ def run(variables: Sequence[Mapping[str, str]], output: Path) -> int:
                 environ = {**os.environ, **more, **met}
                 child = subprocess.Popen([sys.executable, *sys.argv], env=environ, stdin=subprocess.PIPE)  # noqa: S603
                 children.append(child)
-            if asked.is_set():  # it came before all were there
+            if asked:  # it came before all were there
                 _send(children, signal.SIGTERM)
             return _result(children, _wait(children), output, other_machines=not met)
         finally:

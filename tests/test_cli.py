@@ -14,7 +14,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from forks import Ended, Zygote
+from forks import Ended, Popen, Zygote
 
 from lorasum.ledger import Ledger
 from lorasum.resources import Dataset
@@ -377,7 +377,7 @@ def test_status_looks_again_on_a_terminal_until_ctrl_c(env: dict[str, str], tmp_
     row = ledger.intend(Dataset(run="first", name="abc", backend="local", path="/data"))
     ledger.save(replace(row, state="done"))
     watching = {**env, "TERM": "xterm"}
-    with subprocess.Popen([*LORASUM, "status", "--watch", "1"], env=watching, stdout=theirs, stderr=theirs) as process:
+    with Popen([*LORASUM, "status", "--watch", "1"], env=watching, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         seen = _read_until(ours, b"first")
         ledger.save(replace(ledger.intend(replace(row, run="second", state="intended")), state="done"))
@@ -411,7 +411,7 @@ def test_work_goes_on_when_nobody_reads_its_progress(env: dict[str, str], tmp_pa
     )
     script = f"{BOOM}{body}\nentry.main()"
     command = [sys.executable, "-c", script, "boom"]
-    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE) as process:
+    with Popen(command, env=env, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         process.stderr.readline()
         process.stderr.close()

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from forks import Zygote
+from forks import Popen, Zygote
 from local_world import HOLD, copy_stubs
 
 from lorasum.ledger import Ledger
@@ -47,9 +47,9 @@ class Home:
         self.config.write_text(json.dumps({**content, "predict": {"max_new_tokens": 4, "batch_size": 1}}))
         self.environ = {**os.environ, "LORASUM_HOME": str(self.home)}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Popen[str]:
         command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config)]
-        return subprocess.Popen(
+        return Popen(
             command,
             env=self.environ,
             stdin=subprocess.DEVNULL,
@@ -110,7 +110,7 @@ def suspend(server: psutil.Process) -> None:
     wait_for(lambda: server.status() == psutil.STATUS_STOPPED)
 
 
-def read_until(process: subprocess.Popen[str], words: str) -> None:
+def read_until(process: Popen[str], words: str) -> None:
     """Read what a command says on stderr up to the line that holds `words`."""
     assert process.stderr is not None
     for line in process.stderr:
@@ -119,14 +119,14 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
     pytest.fail(f"the command ended and never said: {words}")
 
 
-def interrupted(process: subprocess.Popen[str], number: signal.Signals) -> str:
+def interrupted(process: Popen[str], number: signal.Signals) -> str:
     """Send the signal to a command, wait until it has ended, and return what it says from now on on stderr."""
     process.send_signal(number)
     read_until(process, "stopping, because of")
     return ended(process)
 
 
-def ended(process: subprocess.Popen[str]) -> str:
+def ended(process: Popen[str]) -> str:
     """Wait until an interrupted command has ended, and return the rest of what it says on stderr."""
     assert process.stdout is not None
     assert process.stderr is not None
@@ -258,7 +258,7 @@ def test_a_closed_terminal_hangs_up_twice_and_the_endpoint_still_goes(home: Home
     command = [sys.executable, "-m", "lorasum", "run", "--config", str(home.config)]
     with (
         home.held_up(),
-        subprocess.Popen(
+        Popen(
             command, env=home.environ, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=_hear_everything
         ) as process,
     ):
@@ -276,7 +276,7 @@ def test_a_closed_terminal_hangs_up_twice_and_the_endpoint_still_goes(home: Home
 def test_a_signal_that_nohup_ignores_stays_ignored(home: Home) -> None:
     home.call("teardown", "--yes")
     script = f"trap '' HUP; exec {sys.executable} -m lorasum deploy --config {home.config} --json"
-    with subprocess.Popen(["bash", "-c", script], env=home.environ, stdout=subprocess.PIPE) as process:
+    with Popen(["bash", "-c", script], env=home.environ, stdout=subprocess.PIPE) as process:
         with home.held_up():
             wait_for(lambda: home.processes("endpoints"))
             process.send_signal(signal.SIGHUP)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forks import Popen
 
 from lorasum import paths
 from lorasum.contract import DoneEvent
@@ -255,7 +256,7 @@ def test_one_process_at_a_time_changes_a_run_and_a_killed_one_lets_go(ledger: Le
     hold = "with run_lock('a', 0, print): print('held', flush=True); time.sleep(60)"
     script = f"import time\nfrom lorasum.lifecycle.lock import run_lock\n{hold}"
     waits: list[str] = []
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as other:
+    with Popen[bytes]([sys.executable, "-c", script], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         try:
             assert other.stdout.readline() == b"held\n"

@@ -25,7 +25,7 @@ _VOLATILE = [
         "<amount>",
     ),
     (re.compile(r"\b(?:float32|bfloat16)\b"), "<type>"),
-    (re.compile(r"(?:\d{4}-)?\d\d-\d\d \d\d:\d\d|\d\d:\d\d UTC"), "<time>"),
+    (re.compile(r"(?:\d{4}-)?\d\d-\d\d \d\d:\d\d(?: UTC)?|\d\d:\d\d UTC"), "<time>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "<address>"),
     (re.compile(r"\b[0-9a-f]{8}(?:[0-9a-f]{4})?\b"), "<hash>"),  # the path of the model is part of what is hashed
     (re.compile(r"\b\d+\.\d{3}\b"), "<loss>"),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 
 from filelock import FileLock
 
@@ -83,6 +83,18 @@ class Client:
         code = int((self.folder / "code").read_text())
         shutil.rmtree(self.folder)
         return Ended(code, said[0], said[1], counted)
+
+
+class Popen(subprocess.Popen[AnyStr]):
+    """A command that a test starts for the length of a block. If the block fails, it is killed.
+
+    subprocess's own would wait for it, without end where the fault is that it hangs, and no timeout would come again.
+    """
+
+    def __exit__(self, failed: type[BaseException] | None, *more: Any) -> None:
+        if failed:
+            self.kill()
+        super().__exit__(failed, *more)
 
 
 def share() -> Callable[[], None]:

@@ -8,11 +8,10 @@ source order, and at most `max_length` tokens.
 import os
 from array import array
 from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from lorasum.batched import batched
@@ -23,6 +22,7 @@ from lorasum.data.validate import Rejected, Tally
 from lorasum.errors import DataError
 from lorasum.files import first_line
 from lorasum.prompt import Prompt
+from lorasum.threads import in_order
 
 TOKENIZE_ROWS = 128
 """Examples per call of the tokenizer."""
@@ -137,20 +137,9 @@ def _tokenised(
     examples: Iterable[tuple[str, Example]], tokenizer: Any, prompt: Prompt
 ) -> Iterator[tuple[list[tuple[str, Example]], list[Tokens]]]:
     """Batches of examples with their tokens, in order."""
-    waiting: deque[tuple[list[tuple[str, Example]], Future[list[Tokens]]]] = deque()
     threads = max(os.cpu_count() or 1, 2)
-    with _no_threads_of_its_own(), ThreadPoolExecutor(threads) as pool:
-        try:
-            for batch in text_batches(examples, TOKENIZE_ROWS):
-                waiting.append((batch, pool.submit(_tokenise_batch, tokenizer, prompt, batch)))
-                if len(waiting) > threads:
-                    first, tokenised = waiting.popleft()
-                    yield first, tokenised.result()
-            while waiting:
-                first, tokenised = waiting.popleft()
-                yield first, tokenised.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with _no_threads_of_its_own():
+        yield from in_order(partial(_tokenise_batch, tokenizer, prompt), text_batches(examples, TOKENIZE_ROWS), threads)
 
 
 def _tokenise_batch(tokenizer: Any, prompt: Prompt, batch: Sequence[tuple[str, Example]]) -> list[Tokens]:

@@ -7,8 +7,8 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
@@ -16,6 +16,7 @@ from lorasum.batched import batched
 from lorasum.errors import LorasumError, RefusedError
 from lorasum.files import FILE_MODE, open_file, read_rows
 from lorasum.lifecycle.serving import Summarizer
+from lorasum.threads import as_they_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,33 +163,9 @@ def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) 
     Raises:
         BackendError: a request failed. Those under way were waited for, and their answers are yielded before.
     """
-
     by_length = sorted(dialogues, key=lambda place: len(dialogues[place]))
-    with ThreadPoolExecutor(concurrency) as pool:
-        waiting = {
-            pool.submit(_answers, summarizer, dialogues, places)
-            for places in batched(by_length, summarizer.settings.batch_size)
-        }
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                good = [future for future in done if future.exception() is None]
-                waiting |= done - set(good)  # the first error is raised below, once the others' answers are safe
-                for future in good:
-                    yield future.result()
-                    waiting.discard(future)
-                if len(good) < len(done):
-                    break
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        under_way = [future for future in waiting if not future.cancelled()]
-        wait(under_way)
-        failed = [future for future in under_way if future.exception()]
-        for future in under_way:
-            if future not in failed:
-                yield future.result()
-        if failed:
-            failed[0].result()
+    requests = list(batched(by_length, summarizer.settings.batch_size))
+    return as_they_end(partial(_answers, summarizer, dialogues), requests, concurrency)
 
 
 def _answers(summarizer: Summarizer, dialogues: Mapping[int, str], places: Sequence[int]) -> dict[int, Answer]:

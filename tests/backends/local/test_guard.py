@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from forks import Popen
 
 from lorasum.backends.local.guard import refusal
 
@@ -58,7 +59,7 @@ def url(folder: Path) -> Iterator[str]:
     """A server that waits for a client's words for one second."""
     (folder / "inference.py").write_text(HANDLER)
     flags = ["--model-dir", str(folder), "--code-dir", str(folder), "--state-dir", str(folder)]
-    with subprocess.Popen([sys.executable, "-c", SERVER, *flags], stderr=subprocess.DEVNULL) as process:
+    with Popen([sys.executable, "-c", SERVER, *flags], stderr=subprocess.DEVNULL) as process:
         _wait_for((folder / "server.json").exists)
         address = f"http://127.0.0.1:{json.loads((folder / 'server.json').read_text())['port']}"
         _wait_for(lambda: _ready(address))

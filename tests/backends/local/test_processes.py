@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from forks import Popen
 
 from lorasum.backends.local import processes
 
@@ -100,7 +101,7 @@ def test_the_environment_of_ours_does_not_make_another_command_ours(start: Start
 
 def test_the_port_that_a_process_listens_on_is_found(start: Start, tmp_path: Path) -> None:
     code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s, flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    with Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         port = int(process.stdout.readline().rpartition(", ")[2].split(")")[0])
         assert processes.port_of(psutil.Process(process.pid)) == port

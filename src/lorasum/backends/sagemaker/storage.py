@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
 from lorasum.files import file_digest, new_file
 from lorasum.reporting import Reporter
+from lorasum.threads import as_they_end, in_order
 
 _SUM = "lorasum-sha256"  # metadata of each object: S3's own checksums of a multipart upload depend on its parts
 _THREADS = 8
-_TICK = 0.5  # seconds between two looks at an upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +56,23 @@ def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter
         key = prefix + file.key
         return sizes.get(key) == file.bytes and _is_same(s3, bucket, key, file)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        stored = list(pool.map(is_stored, files))
-        missing = [file for file, known in zip(files, stored, strict=True) if not known]
-        if not missing:
-            return
-        sent = _Sent(sum(file.bytes for file in missing))
-        futures = [pool.submit(_send, session, s3, bucket, prefix + file.key, file, sent) for file in missing]
-        try:
-            _watch(futures, sent, report, label)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    missing = [file for file, known in in_order(is_stored, files, _THREADS) if not known]
+    if not missing:
+        return
+    sent = _Sent(sum(file.bytes for file in missing))
+
+    def tell() -> None:
+        share = min(sent.done, sent.total - 1)
+        report.progress(label, share, sent.total, f"{sent.done / 1e6:,.1f} of {sent.total / 1e6:,.1f} MB")
+
+    def send(file: StoredFile) -> None:
+        extra = {"Metadata": {_SUM: file.sha256}, **session.encryption}
+        with aws_errors(f"upload {file.path.name} to s3://{bucket}/{prefix}{file.key}", "s3:PutObject"):
+            s3.upload_file(str(file.path), bucket, prefix + file.key, ExtraArgs=extra, Callback=sent.add)
+
+    for _ in as_they_end(send, missing, _THREADS, idle=tell):
+        tell()
+    report.progress(label, 1, 1, f"{sent.total / 1e6:,.1f} MB")
 
 
 def exists(session: Session, uri: str) -> bool:
@@ -154,21 +158,3 @@ def _is_same(s3: Any, bucket: str, key: str, file: StoredFile) -> bool:
         known = s3.head_object(Bucket=bucket, Key=key)
         return bool(known["ContentLength"] == file.bytes and known["Metadata"].get(_SUM) == file.sha256)
     return False
-
-
-def _send(session: Session, s3: Any, bucket: str, key: str, file: StoredFile, sent: _Sent) -> None:
-    extra = {"Metadata": {_SUM: file.sha256}, **session.encryption}
-    with aws_errors(f"upload {file.path.name} to s3://{bucket}/{key}", "s3:PutObject"):
-        s3.upload_file(str(file.path), bucket, key, ExtraArgs=extra, Callback=sent.add)
-
-
-def _watch(futures: list[Future[None]], sent: _Sent, report: Reporter, label: str) -> None:
-    waiting = set(futures)
-    while waiting:
-        done, waiting = wait(waiting, timeout=_TICK, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-        if waiting:
-            share = min(sent.done, sent.total - 1)
-            report.progress(label, share, sent.total, f"{sent.done / 1e6:,.1f} of {sent.total / 1e6:,.1f} MB")
-    report.progress(label, 1, 1, f"{sent.total / 1e6:,.1f} MB")
