@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart check test test-images resolve drill soak release
+.PHONY: quickstart check test test-images resolve drill sweep soak release
 .DELETE_ON_ERROR:
 
 quickstart: .venv/installed-local

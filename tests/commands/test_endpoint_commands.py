@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -335,7 +335,7 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def jsonl(path: Path, *content: dict[str, str]) -> Path:
+def jsonl(path: Path, *content: Mapping[str, Any]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
     return path
 
@@ -548,6 +548,18 @@ def test_parquet_becomes_parquet_with_the_same_ids(
     assert [row["id"] for row in found] == [row["id"] for row in given]
     last = {"id": "r1099", "dialogue": "A: 1099", "summary": "Sum up: A: 1099 =>", "error": None, "reference": "B"}
     assert found[-1] == last
+
+
+def test_ids_that_repeat_are_told_and_kept(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    """A join by id would give their summaries to each other's rows. Rows without an id have none that repeats."""
+    ids = [*(f"r{number}" for number in range(1030)), "r3", 3, 3]
+    given: list[dict[str, Any]] = [*({"dialogue": "A: 1", "id": id_} for id_ in ids), *[{"dialogue": "A: 1"}] * 2]
+    run = context(deployed, backend, ledger, reporter := RecordingReporter())
+    predict_file(run, jsonl(tmp_path / "in.jsonl", *given), tmp_path / "out.jsonl")
+    assert "in.jsonl: 2 rows have an id that a row before them has, the first in line 1031" in reporter.steps
+    assert [row.get("id") for row in rows(tmp_path / "out.jsonl")] == [row.get("id") for row in given]
 
 
 @pytest.mark.parametrize("name", ["out.json", "out.jsonl.gz", "out.arrow", "out.csv.zst"])

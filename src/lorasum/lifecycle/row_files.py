@@ -10,9 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from lorasum import paths
+from lorasum.batched import batched
 from lorasum.config.data import DataConfig
 from lorasum.config.schema import PredictConfig
 from lorasum.data.asked import Asked, read_asked
+from lorasum.data.duplicates import Seen, key
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import unsaid
 from lorasum.errors import LorasumError
@@ -22,6 +24,7 @@ from lorasum.lifecycle.row_output import check_type, is_stream, output_rows
 from lorasum.results import RowFailure
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
+_AT_ONCE = 1024  # rows
 
 
 class Rows:
@@ -41,8 +44,15 @@ class Rows:
     def __init__(self, path: Path, data: DataConfig, say: Say) -> None:
         self._path, self._data = path, data
         self.count, self.digest = 0, ""
-        for _ in self._read(say):
-            self.count += 1
+        seen, repeated, line = Seen(), 0, 0
+        for some in batched(self._read(say), _AT_ONCE):
+            self.count += len(some)
+            named = [row for row in some if row.id is not None]
+            known = seen.add([key(repr(row.id)) for row in named])
+            again = [row.line for row, known_before in zip(named, known, strict=True) if known_before]
+            repeated, line = repeated + len(again), line or next(iter(again), 0)
+        if repeated:
+            say(path.name, f"{repeated} rows have an id that a row before them has, the first in line {line}")
 
     def __iter__(self) -> Iterator[Asked]:
         return self._read(unsaid)
