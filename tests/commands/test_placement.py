@@ -122,6 +122,27 @@ def test_a_model_fits_where_gpu_and_main_memory_have_room(
     assert check.ok is not bool(short_of)
 
 
+@pytest.mark.parametrize(
+    ("engine", "found"),
+    [
+        # 16.06 GB of weights, 101,024 tokens of 131,072 bytes, and 1.5 GiB to work with; vLLM takes 92% of 21 GiB
+        (
+            "huggingface",
+            "needs 28.8 GiB of each GPU of ml.g5.12xlarge (weights 15.0, keys and values 12.3, workspace 1.5)",
+        ),
+        ("vllm", "it takes 8.3 of the 19.3 GiB of each GPU of ml.g5.12xlarge, divided among 4"),
+    ],
+)
+def test_what_a_gpu_needs_is_its_part_of_weights_and_tokens(make_config: Configured, engine: str, found: str) -> None:
+    data = {"dataset": "org/data", "max_length": 100_000}
+    sagemaker = {"endpoint_instance_type": "ml.g5.12xlarge", "engine": engine}
+    config = make_config(backend="sagemaker", data=data, predict={"max_new_tokens": 1024}, sagemaker=sagemaker)
+    placement = Placement.of(config, Shape.of(LLAMA_8B, 8_030_261_248))
+    check = placement.memory()
+    assert check
+    assert found in check.found
+
+
 def test_types_are_tried_from_the_least_memory_on_their_gpus() -> None:
     sizes = [facts_of(name).gpus * facts_of(name).card_gib for name in by_gpu_memory()]
     assert sizes == sorted(sizes)
