@@ -15,9 +15,9 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Three workers on two cores, because tests wait for processes for much of their time.
+# Three workers on two cores, because tests wait for processes for much of their time. A test that hangs ends its worker.
 test: check
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 
 # What runs on SageMaker, in environments with the versions of Hugging Face's images (tests/images): start.py's pip step for
 # real, the same for serving, then the container's own tests. Several gigabytes, so it is no part of `make test`.
