@@ -89,6 +89,20 @@ def test_an_unknown_price_is_warned_of_and_hours_still_hold(
     assert any("the price is unknown" in warning for warning in told.warnings)
 
 
+@pytest.mark.usefixtures("prepared")
+def test_an_endpoints_unknown_price_is_warned_of_and_hours_still_hold(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, clock: Clock, told: RecordingReporter
+) -> None:
+    backend.price = None
+    config = make_config(limits={"max_usd": 5, "max_hours": 2}, deploy={"expires_after": "never"})
+    train(context(config, backend, ledger))
+    began = clock.time
+    made = deploy(context(config, backend, ledger, told))
+    assert [warning for warning in told.warnings if "the price is unknown" in warning]
+    assert made.expires_at is not None
+    assert made.expires_at - began == pytest.approx(timedelta(hours=2), abs=timedelta(seconds=1))
+
+
 def test_an_instance_that_is_kept_warm_is_paid_out_of_the_ceiling(
     make_config: Configured, told: RecordingReporter
 ) -> None:
