@@ -106,6 +106,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "blocked.py": "blocked.py",
     "contract.py": "contract.py",
     "generation.py": "generation.py",
+    "container_limits.py": "container_limits.py",
     "gpu.py": "gpu.py",
     "hub_token.py": "hub_token.py",
     "request.py": "request.py",

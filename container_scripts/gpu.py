@@ -3,14 +3,11 @@
 A broken driver must not become a day of training on the CPU.
 """
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from container_limits import free_main_memory
 from contract import EXPECT_GPU
-
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def gpu_fault(environ: Mapping[str, str]) -> str | None:
@@ -62,25 +59,4 @@ def free_memory(device: Any) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + kept_by_torch)
-    return min(_available(), _left_of_container())
-
-
-def _available() -> int:
-    """What Linux can give to programs without swapping, in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return sys.maxsize  # no Linux: nothing is known
-    values = dict(line.partition(":")[::2] for line in lines)
-    return int(values["MemAvailable"].split()[0]) * 1024
-
-
-def _left_of_container() -> int:
-    """What a container may still take, in bytes. Files that it has read count as taken, and are given back for it."""
-    try:
-        limit, used = (int((_CGROUP / name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current"))
-        lines = (_CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):  # no cgroup, or the limit is "max"
-        return sys.maxsize
-    given_back = dict(line.split() for line in lines).get("inactive_file", "0")
-    return limit - used + int(given_back)
+    return free_main_memory()

@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from container_limits import processors
 from contract import (
     FAILURE_FILE,
     LAUNCHED,
@@ -55,7 +56,7 @@ def ranks(environ: Mapping[str, str]) -> list[dict[str, str]]:
         return []
     first = here * hosts.index(environ.get(SM_CURRENT_HOST, hosts[0]))
     common = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(here), LAUNCHED: "1"}
-    common["OMP_NUM_THREADS"] = environ.get("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // here, 1)))
+    common["OMP_NUM_THREADS"] = environ.get("OMP_NUM_THREADS", str(max(processors() // here, 1)))
     if len(hosts) > 1:
         common |= {"MASTER_ADDR": hosts[0], "MASTER_PORT": environ.get("MASTER_PORT", str(_PORT))}
     return [common | {"RANK": str(first + number), "LOCAL_RANK": str(number)} for number in range(here)]

@@ -12,7 +12,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import batching
-import gpu
 import inference
 import scheduling
 from contract import read_record
@@ -66,23 +65,6 @@ def test_prompts_share_no_batch_where_that_would_change_answers() -> None:
     state = Sharing(cache=True, rows=False, pieces=False, joins=False, longest=None)
     assert not state.allows_rows(1)
     assert not state.allows_pieces(1)
-
-
-def test_a_containers_limit_counts_but_not_the_files_that_it_has_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(gpu, "_CGROUP", tmp_path)
-    without = gpu.free_memory(cpu)
-    for name, text in {
-        "memory.max": "9000",
-        "memory.current": "7000",
-        "memory.stat": "anon 1\ninactive_file 500",
-    }.items():
-        (tmp_path / name).write_text(text + "\n")
-    assert gpu.free_memory(cpu) == 2500 < without
-    (tmp_path / "memory.max").write_text("max\n")
-    assert gpu.free_memory(cpu) > 2500
 
 
 def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ HOLD = "hold"
 def copy_stubs(folder: Path, stubs: Path = _STUBS) -> Path:
     """Make a folder of container scripts that are stubs, with what they import."""
     shutil.copytree(stubs, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("contract.py", "gpu.py"):
+    for name in ("contract.py", "container_limits.py", "gpu.py"):
         shutil.copyfile(REAL / name, folder / name)
     return folder
 

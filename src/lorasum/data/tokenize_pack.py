@@ -16,6 +16,7 @@ from typing import Any
 
 from lorasum.batched import batched
 from lorasum.config.data import DataConfig
+from lorasum.container_limits import processors
 from lorasum.contract import PLACEHOLDER
 from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, Tally
@@ -137,7 +138,7 @@ def _tokenised(
     examples: Iterable[tuple[str, Example]], tokenizer: Any, prompt: Prompt
 ) -> Iterator[tuple[list[tuple[str, Example]], list[Tokens]]]:
     """Batches of examples with their tokens, in order."""
-    threads = max(os.cpu_count() or 1, 2)
+    threads = max(processors(), 2)
     with _no_threads_of_its_own():
         yield from in_order(partial(_tokenise_batch, tokenizer, prompt), text_batches(examples, TOKENIZE_ROWS), threads)
 

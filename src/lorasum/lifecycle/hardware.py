@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from lorasum.config.instances import SMALLEST, facts_of
 from lorasum.config.schema import Config
+from lorasum.container_limits import free_main_memory
 
 _USABLE = 0.9  # of the main memory: the system and SageMaker's agent have their part
 _GB = 1_000_000_000
@@ -68,9 +69,7 @@ class Hardware:
         """Main memory that a job may use of an instance of this type, or of this machine; 0 where it is not known."""
         if name:
             return round(facts_of(name).ram_gib * _USABLE) << 30
-        import psutil
-
-        return int(psutil.virtual_memory().available)
+        return free_main_memory()
 
     def disk_bytes(self, name: str, free_here: int) -> int:
         """Of an instance of this type: its own disks, or the volume. SageMaker gives one or the other."""

@@ -1,0 +1,1 @@
+../../container_scripts/container_limits.py
