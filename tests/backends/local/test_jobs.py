@@ -361,7 +361,7 @@ def test_processes_of_a_job_are_started_found_and_ended_as_one(
 ) -> None:
     monkeypatch.setenv("RANK", "7")  # of a cluster that started this very process
     (scripts / "train.py").write_text(LAUNCHING)
-    for name in ("launch.py", "contract.py"):
+    for name in ("launch.py", "contract.py", "container_limits.py"):
         (scripts / name).write_bytes((paths.container_scripts() / name).read_bytes())
 
     def start() -> tuple[JobRef, list[psutil.Process]]:
