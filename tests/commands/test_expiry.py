@@ -106,6 +106,19 @@ def test_an_end_that_cannot_be_arranged_is_warned_of_and_not_promised(
     assert "still runs" in endpoint(backend, ledger).alarm
 
 
+def test_an_end_that_cannot_be_taken_away_stays_on_record(
+    deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    def refuse() -> None:
+        raise BackendError("the scheduler does not answer")
+
+    arranged = deployed_for("4h").expires_at
+    backend.before["expire_endpoint"] = refuse
+    with pytest.raises(BackendError, match="the scheduler does not answer"):
+        deployed_for("never")
+    assert recorded(ledger).expires_at == backend.ends["chats"] == arranged
+
+
 def test_an_endpoint_that_ended_at_its_time_has_reason_and_cost(
     deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
