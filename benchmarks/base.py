@@ -123,11 +123,12 @@ def _measure(arguments: argparse.Namespace) -> dict[str, float]:
     import torch
 
     from engine.arguments import Arguments
+    from engine.base_memory import shareable
     from engine.batches import collate, on_device
     from engine.distributed import join
     from engine.fake_pass import skeleton
     from engine.gradients import Gradients
-    from engine.model import add_adapter, load_base, pick_device, pick_dtype, quantized_layers
+    from engine.model import add_adapter, load_base, pick_device, pick_dtype
     from engine.packed_loss import PackedLoss
     from engine.process_memory import give_back
     from engine.shared_base import SharedBase
@@ -136,7 +137,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, float]:
     group, watch, started = join(os.environ), _Watch(), time.monotonic()
     settings, device = Arguments(quantization=arguments.quantization, lora_dropout=0.0), pick_device()
     dtype, outline = pick_dtype("auto", device)[0], skeleton(arguments.model)
-    shared = SharedBase(quantized_layers(outline), device, group) if arguments.child == "shared" else None
+    shared = SharedBase(shareable(outline), device, group) if arguments.child == "shared" else None
     torch.manual_seed(0)
     model = load_base(arguments.model, settings, dtype, device, shared)
     model = add_adapter(model, settings, resolve_targets(model, ("all-linear",))).train()

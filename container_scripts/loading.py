@@ -129,15 +129,16 @@ def adapted(
         TrainingError: it cannot be loaded or merged.
         PeerLostError: another process, with which the base model is shared, has ended.
     """
+    from engine.base_memory import shareable
     from engine.memory import recompute_layers
     from engine.merge import try_merge
-    from engine.model import add_adapter, load_base, quantized_layers
+    from engine.model import add_adapter, load_base
     from engine.process_memory import give_back
     from engine.shared_base import SharedBase
 
     shared = None
     if plan.shared_bytes:
-        shared = SharedBase(quantized_layers(outline), device, group, plan.resident_bytes)
+        shared = SharedBase(shareable(outline), device, group, plan.resident_bytes)
     model = load_base(base, plan.arguments, dtype, device, shared)
     recompute_layers(model, plan.recomputed_layers)
     model = add_adapter(model, plan.arguments, targets)

@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from engine.arguments import Arguments
-from engine.experts_quantized import savings
+from engine.experts_quantized import quantized_stacks
 from engine.fake_pass import skeleton
 from engine.model import quantized_layers
 from engine.shared_base import CAN_SHARE
 
 _ROW_SCALES = 8  # bytes per row of an int8 weight: bitsandbytes' absmax and our scale, float32 each
+_EXPERT_ROW_SCALES = 4  # the same of an expert: our scale
 _NF4_SCALES = 1 / 64 + 4 / (64 * 256)  # bytes per weight, double-quantized: QLoRA (Dettmers et al. 2023)
 _CODE_BYTES = {"int8": 1.0, "nf4": 0.5}  # per weight
 
@@ -24,34 +26,42 @@ class BaseBytes:
     held: int
     """All of it."""
     codes: int
-    """Of it, the codes of its linear layers: what can be shared. Without quantization these are whole weights."""
+    """Of it, what can be shared: the codes of linear layers and of experts. Without quantization these are whole."""
     largest_codes: int
-    """Of one weight."""
+    """Of one layer, or of one expert of one parameter: what is fetched at once."""
     largest_weight: int
     """Of the largest quantized weight, or expert, once it is dequantized; 0 without quantization."""
+
+
+def shareable(outline: Any) -> dict[str, torch.Tensor]:
+    """The parameters that have codes, by their path. Shape: (parts, O, I), of which each product takes one part.
+
+    Args:
+        outline: the model on the meta device.
+    """
+    layers = {f"{name}.weight" for name in quantized_layers(outline)}
+    of_layers = {name: weight[None] for name, weight in outline.named_parameters() if name in layers}
+    return of_layers | quantized_stacks(outline)
 
 
 @lru_cache(16)
 def base_bytes(base: Path, quantization: str, dtype: torch.dtype) -> BaseBytes:
     """Count them by the model's config.json; no weights are read."""
     outline = skeleton(base)
-    names = quantized_layers(outline)
-    linear = {id(m.weight): m.weight for name, m in outline.named_modules() if name in names}
-    others = {id(p): p for p in outline.parameters() if id(p) not in linear}
-    sizes = [weight.numel() for weight in linear.values()] or [0]
-    each = _CODE_BYTES.get(quantization, dtype.itemsize)
+    coded = shareable(outline).values()
     scales = 0.0
+    weights, largest = sum(w.numel() for w in coded), max((w[0].numel() for w in coded), default=0)
     if quantization == "int8":
-        scales = _ROW_SCALES * sum(weight.shape[0] for weight in linear.values())
+        scales = sum(len(w) * w.shape[1] * (_ROW_SCALES if len(w) == 1 else _EXPERT_ROW_SCALES) for w in coded)
     elif quantization == "nf4":
-        scales = _NF4_SCALES * sum(sizes)
-    codes = round(each * sum(sizes))
-    fewer, largest_expert = savings(outline, quantization, dtype)
+        scales = _NF4_SCALES * weights
+    each = _CODE_BYTES.get(quantization, dtype.itemsize)
+    others = sum(p.numel() for p in {id(p): p for p in outline.parameters()}.values()) - weights
     return BaseBytes(
-        held=codes + round(scales) + sum(p.numel() for p in others.values()) * dtype.itemsize - fewer,
-        codes=codes,
-        largest_codes=round(each * max(sizes)),
-        largest_weight=max(max(sizes) * dtype.itemsize, largest_expert) if quantization != "none" else 0,
+        held=round(each * weights) + round(scales) + others * dtype.itemsize,
+        codes=round(each * weights),
+        largest_codes=round(each * largest),
+        largest_weight=largest * dtype.itemsize if quantization != "none" else 0,
     )
 
 

@@ -23,7 +23,8 @@ from safetensors import safe_open
 
 from base_look import StoredTensor
 from engine.base_tensors import stored_parts
-from engine.experts_quantized import is_quantized_stack, whole_stack
+from engine.experts_layers import is_quantized_stack
+from engine.experts_quantized import whole_stack
 from engine.failure import TrainingError
 from lora_targets import target_experts
 

@@ -41,8 +41,8 @@ Ends = Callable[[torch.Tensor, int], Sequence[int]]
 class Stack:
     """One parameter of stacked experts, and its adapter if it has one."""
 
-    weight: Callable[[int, torch.dtype], torch.Tensor]
-    """Expert e and a dtype → W_e, (O, I)."""
+    weights: Callable[[Sequence[int], torch.dtype], Iterator[torch.Tensor]]
+    """Experts and a dtype → W_e, (O, I), of each, until the next is asked for. None is read that is not asked for."""
     out_features: int
     bias: torch.Tensor | None = None
     """(E, O)"""
@@ -51,6 +51,10 @@ class Stack:
     b: torch.Tensor | None = None
     """(O, r E) float32"""
     scale: float = 1.0
+
+    def weight(self, e: int, dtype: torch.dtype) -> torch.Tensor:
+        """W_e of one expert, (O, I)."""
+        return next(self.weights([e], dtype))
 
 
 class _StackedLinear(torch.autograd.Function):
@@ -70,8 +74,8 @@ class _StackedLinear(torch.autograd.Function):
         y = x.new_empty(len(x), stack.out_features)
         lora_a, lora_b = by_expert(a, b, len(ends), x.dtype, stack.scale)
         h = None if lora_a is None else x.new_empty(len(x), lora_a.shape[1])
-        for e, rows, out, low in _each(ends, x, y, h):
-            weight = stack.weight(e, x.dtype)
+        weights = stack.weights(_chosen(ends), x.dtype)
+        for weight, (e, rows, out, low) in zip(weights, _each(ends, x, y, h), strict=True):
             if low is None:
                 torch.mm(rows, weight.T, out=out)
             else:
@@ -96,17 +100,20 @@ class _StackedLinear(torch.autograd.Function):
             grad_a, grad_b, grad_h = torch.zeros_like(lora_a), torch.zeros_like(lora_b), torch.empty_like(h)
         flows = any(ctx.needs_input_grad[-len(parts) :])
         grad_x = torch.empty_like(x) if flows else None
-        for e, g, rows, low, grad_low, out in _each(ctx.ends, grad, x, h, grad_h, grad_x):
+        chosen = _chosen(ctx.ends)
+        weights = stack.weights(chosen, grad.dtype) if flows else repeat(None, len(chosen))
+        each = _each(ctx.ends, grad, x, h, grad_h, grad_x)
+        for weight, (e, g, rows, low, grad_low, out) in zip(weights, each, strict=True):
             if low is not None:
                 torch.mm(g, lora_b[e], out=grad_low)
                 torch.mm(grad_low.T, rows, out=grad_a[e])
                 torch.mm(g.T, low, out=grad_b[e])
-            if out is None:
+            if weight is None:
                 continue
             if low is None:
-                torch.mm(g, stack.weight(e, grad.dtype), out=out)
+                torch.mm(g, weight, out=out)
             else:
-                torch.mm(grad_low, lora_a[e], out=out).addmm_(g, stack.weight(e, grad.dtype))
+                torch.mm(grad_low, lora_a[e], out=out).addmm_(g, weight)
         grads = (None,) * len(parts) if grad_x is None else torch.autograd.grad(x, parts, grad_x)
         if h is not None:
             grad_a = grad_a.view_as(a).to(a.dtype)
@@ -133,6 +140,11 @@ def _by_token(rows: torch.Tensor, order: torch.Tensor, top_k: int) -> torch.Tens
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=order.device)
     return rows.index_select(0, back).view(-1, top_k, rows.shape[1])
+
+
+def _chosen(ends: Sequence[int]) -> list[int]:
+    """The experts that have rows."""
+    return [e for e, (start, end) in enumerate(pairwise([0, *ends])) if end > start]
 
 
 def _each(ends: Sequence[int], *tensors: torch.Tensor | None) -> Iterator[tuple[Any, ...]]:

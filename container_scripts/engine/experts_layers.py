@@ -1,4 +1,6 @@
-"""Puts experts_forward.py into a model: where stacked experts have adapters or are quantized, and where it is right.
+"""Puts experts_forward.py into a model, where that is right: for stacked experts that have adapters, or hold codes.
+
+Codes are int8 or NF4 (experts_quantized.py), or whole weights that lie in main memory and not on the GPU (codes.py).
 
 Whether it is right is tried out on the model itself: random tokens go through the first layer's experts, and through
 transformers' plain forward of the same weights in float32, one expert after another.
@@ -6,12 +8,12 @@ transformers' plain forward of the same weights in float32, one expert after ano
     check                                                              float32    bf16, fp16
     output, and gradients of the input and of the adapters             1e-4       5e-2
 
-(The length of the difference to the length.) Where it is not, PEFT's way stays, and a line in the log says why. PEFT
-cannot add to codes, so quantized experts (experts_quantized.py) are then refused.
+(The length of the difference to the length.) Where it is not, PEFT's way stays, and a line in the log says why. Neither
+PEFT nor transformers can multiply by codes, so experts that hold them are then refused.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -20,6 +22,7 @@ from typing import Any
 import torch
 
 from engine.arguments import Arguments
+from engine.codes import is_elsewhere, parts_of
 from engine.experts_forward import Stack, by_expert, ends_of, experts_forward, first_name
 from engine.failure import TrainingError
 from lora_targets import target_experts
@@ -30,15 +33,15 @@ _log = logging.getLogger(__name__)
 
 
 def replace_experts_forwards(model: torch.nn.Module, dtype: torch.dtype, adapter: str = "fused") -> int:
-    """Replace the forward of stacked experts that have adapters or are quantized; return of how many parameters.
+    """Replace the forward of stacked experts that have adapters or hold codes; return of how many parameters.
 
     Args:
         model: a frozen model under PEFT, changed in place.
         dtype: the compute dtype.
-        adapter: `peft`: only of quantized ones, to which PEFT cannot add anything.
+        adapter: `peft`: only of those that hold codes, to which PEFT cannot add anything.
 
     Raises:
-        TrainingError: the result would be wrong, and the experts are quantized.
+        TrainingError: the result would be wrong, and the experts hold codes.
     """
     from peft.tuners.lora.layer import ParamWrapper
 
@@ -46,32 +49,43 @@ def replace_experts_forwards(model: torch.nn.Module, dtype: torch.dtype, adapter
     for module in model.modules():
         if isinstance(module, ParamWrapper):
             around.setdefault(module.get_base_layer(), []).append(module)
-        elif uses_the_interface(module) and is_quantized(module):
+        elif uses_the_interface(module) and _holds_codes(module):
             around.setdefault(module, [])
     reasons: dict[type, str] = {}
     count = 0
     for experts, wrappers in around.items():
-        kind, quantized = type(experts), is_quantized(experts)
-        if not uses_the_interface(experts) or not (quantized or adapter == "fused"):
+        kind, only_ours = type(experts), _holds_codes(experts)
+        if not uses_the_interface(experts) or not (only_ours or adapter == "fused"):
             continue
         stacks = stacks_of(experts, {wrapper.parameter_name: wrapper for wrapper in wrappers})
-        if kind not in reasons and (reason := reasons.setdefault(kind, difference(experts, stacks, dtype))):
-            _refuse(kind.__name__, reason, quantized)
+        if kind not in reasons:
+            reasons[kind] = difference(experts, stacks, dtype)
+            if reasons[kind] and not only_ours:
+                _log.warning(
+                    "PEFT computes these adapters: the engine's result for %s is %s", kind.__name__, reasons[kind]
+                )
         if not reasons[kind]:
             [*wrappers, experts][0].forward = partial(experts_forward, experts, stacks, ends_of)
-            count += len(stacks) if quantized else len(wrappers)
+            count += len(stacks) if only_ours else len(wrappers)
+        elif only_ours:
+            hint = "quantization: none" if is_quantized(experts) else "training.engine.base: whole"
+            raise TrainingError(f"the engine's result for {kind.__name__} is {reasons[kind]}", f"set {hint}")
     return count
 
 
-def _refuse(kind: str, reason: str, quantized: bool) -> None:
-    if quantized:
-        raise TrainingError(f"the engine's result for {kind} is {reason}", "set quantization: none")
-    _log.warning("PEFT computes these adapters: the engine's result for %s is %s", kind, reason)
+def _holds_codes(experts: Any) -> bool:
+    """Whether only the engine can multiply by a module's experts."""
+    return is_quantized(experts) or any(map(is_elsewhere, experts._parameters.values()))
 
 
 def is_quantized(experts: Any) -> bool:
-    """Whether a module of experts holds codes (experts_quantized.py)."""
-    return any(hasattr(held, "dequantize_expert") for held in experts._parameters.values())
+    """Whether a module of experts holds int8 or NF4 codes (experts_quantized.py)."""
+    return any(map(is_quantized_stack, experts._parameters.values()))
+
+
+def is_quantized_stack(weight: Any) -> bool:
+    """Whether a parameter of stacked experts holds int8 or NF4 codes."""
+    return hasattr(weight, "dequantize_expert")
 
 
 def uses_the_interface(module: Any) -> bool:
@@ -108,9 +122,10 @@ def stacks_of(experts: Any, wrappers: Mapping[str, Any]) -> dict[str, Stack]:
     """The Stack of each parameter of `experts`; `wrappers` are PEFT's, of those that have an adapter."""
     stacks = {}
     for name in (first_name(experts), "down_proj"):
-        out_features = getattr(experts, name).shape[2 if experts.is_transposed else 1]
+        held = getattr(experts, name)
+        out_features = held.shape[2 if experts.is_transposed else 1]
         bias = getattr(experts, f"{name}_bias") if experts.has_bias else None
-        stacks[name] = Stack(partial(_weight, experts, name), out_features, bias)
+        stacks[name] = Stack(partial(expert_weights, held, experts.is_transposed), out_features, bias)
         if wrapper := wrappers.get(name):
             (own,) = wrapper.active_adapters
             a, b, scale = wrapper.lora_A[own].weight, wrapper.lora_B[own].weight, wrapper.scaling[own]
@@ -118,19 +133,23 @@ def stacks_of(experts: Any, wrappers: Mapping[str, Any]) -> dict[str, Stack]:
     return stacks
 
 
-def _weight(experts: Any, name: str, e: int, dtype: torch.dtype) -> torch.Tensor:
-    held = getattr(experts, name)
-    weight: torch.Tensor
-    if dequantize := getattr(held, "dequantize_expert", None):
-        weight = dequantize(e, dtype)
-        return weight
-    weight = held[e].to(dtype)
-    return weight.T if experts.is_transposed else weight
+def expert_weights(held: Any, transposed: bool, experts: Sequence[int], dtype: torch.dtype) -> Iterator[torch.Tensor]:
+    """W_e, (O, I), of each of these experts, until the next is asked for.
+
+    Args:
+        held: a parameter of stacked experts, codes or (E, O, I); (E, I, O) if `transposed`.
+    """
+    for e, codes in zip(experts, parts_of(held, experts), strict=True):
+        if is_quantized_stack(held):
+            yield held.dequantize_expert(codes, e, dtype)
+        else:
+            weight = codes.to(dtype)
+            yield weight.T if transposed else weight
 
 
 def difference(experts: Any, stacks: Mapping[str, Stack], dtype: torch.dtype) -> str:
     """What is wrong with experts_forward for a module of experts in `dtype`, in words; empty if nothing is."""
-    device = next(experts.parameters()).device
+    device = stacks["down_proj"].weight(0, dtype).device
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(0)
@@ -145,8 +164,8 @@ def difference(experts: Any, stacks: Mapping[str, Stack], dtype: torch.dtype) ->
 
 def _apart(experts: Any, stacks: Mapping[str, Stack], dtype: torch.dtype) -> float:
     """The largest relative difference of output and gradients."""
-    device, count = next(experts.parameters()).device, experts.num_experts
-    width = stacks[first_name(experts)].weight(0, dtype).shape[1]
+    first, count = stacks[first_name(experts)].weight(0, dtype), experts.num_experts
+    width, device = first.shape[1], first.device
     hidden = torch.randn(_TOKENS, width, device=device).to(dtype)
     index = torch.rand(_TOKENS, count, device=device).topk(min(2, count)).indices
     weights = torch.rand(index.shape, device=device).to(dtype)
@@ -193,7 +212,7 @@ class _Sums:
         self.a, self.b = by_expert(stack.a, stack.b, count, torch.float32, stack.scale)
 
     def __getitem__(self, e: Any) -> torch.Tensor:
-        weight = self.stack.weight(int(e), torch.float32)
+        weight = self.stack.weight(int(e), torch.float32).clone()  # the backward pass reads it, after the next one's
         if self.a is not None:
             weight = weight + self.b[int(e)] @ self.a[int(e)]
         return weight.T if self.transposed else weight

@@ -4,32 +4,25 @@ transformers and bitsandbytes quantize linear layers only, and most of a mixture
 quantizer is asked for each parameter that is loaded, one after another; here it takes these parameters too. So no more
 than one layer's experts are there unquantized.
 
-    int8    one scale for each row of each expert, as in linear layers; the parameter holds the codes
-    nf4     each expert is packed by itself, with double-quantized scales (QLoRA, Dettmers et al. 2023); the parameter
-            has its shape and no memory
+    int8    codes (E, O, I) and one scale for each row of each expert, as in linear layers
+    nf4     codes (E, O I / 2, 1): each expert is packed by itself, with double-quantized scales (QLoRA, Dettmers et al.
+            2023)
 
-The parameter gets an attribute `dequantize_expert`: expert e and a dtype → W_e, (out_features, in_features). Only the
+The parameter keeps its shape, from which PEFT makes the adapter, and no memory. It gets two attributes: `expert_codes`,
+and `dequantize_expert`: codes of an expert, its number e and a dtype → W_e, (out_features, in_features). Only the
 engine's own forward (experts_forward.py) multiplies with it, so experts are quantized where that can take the place of
 transformers' forward.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 
-from engine.experts_layers import stacks_of, uses_the_interface
+from engine.experts_layers import expert_weights, is_quantized_stack, uses_the_interface
 from engine.layers import dequantize_int8
-
-_ROW_SCALE = 4  # bytes per row of an int8 weight
-_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # per weight, with double-quantized scales
-
-
-def is_quantized_stack(weight: torch.Tensor) -> bool:
-    """Whether a parameter of stacked experts holds codes."""
-    return hasattr(weight, "dequantize_expert")
 
 
 def whole_stack(weight: Any, transposed: bool) -> torch.Tensor:
@@ -41,29 +34,24 @@ def whole_stack(weight: Any, transposed: bool) -> torch.Tensor:
     if not is_quantized_stack(weight):
         whole: torch.Tensor = weight.detach().cpu()
         return whole
-    rows = torch.stack([weight.dequantize_expert(e, torch.bfloat16).cpu() for e in range(len(weight))])
+    rows = torch.stack([one.cpu() for one in expert_weights(weight, transposed, range(len(weight)), torch.bfloat16)])
     return rows.transpose(1, 2) if transposed else rows
 
 
-def savings(skeleton: Any, method: str, dtype: torch.dtype) -> tuple[int, int]:
-    """Bytes that a model takes less because its stacked experts are quantized, and those of its largest expert.
+def quantized_stacks(skeleton: Any) -> dict[str, torch.Tensor]:
+    """The stacked experts, by their path, that are quantized when the model is loaded: (E, O, I) each.
 
     Args:
         skeleton: the model as it is before it is quantized, on any device.
-        method: int8 | nf4 | none.
-        dtype: what they would be held in, and are dequantized to.
     """
-    saved = largest = 0
-    for path, experts in skeleton.named_modules():
-        if method == "none" or not uses_the_interface(experts) or not _is_converted(path, _kept(skeleton)):
-            continue
-        for name, stack in stacks_of(experts, {}).items():
-            weights: int = getattr(experts, name).numel()
-            scales = _ROW_SCALE * experts.num_experts * stack.out_features
-            codes = weights + scales if method == "int8" else round(weights * _NF4_BYTES)
-            saved += weights * dtype.itemsize - codes
-            largest = max(largest, weights // experts.num_experts * dtype.itemsize)
-    return saved, largest
+    kept = _kept(skeleton)
+    return {
+        f"{path}.{name}": weight.transpose(1, 2) if experts.is_transposed else weight
+        for path, experts in skeleton.named_modules()
+        if uses_the_interface(experts) and _is_converted(path, kept)
+        for name, weight in experts.named_parameters(recurse=False)
+        if weight.ndim == 3
+    }
 
 
 def _kept(skeleton: Any) -> list[str]:
@@ -80,21 +68,16 @@ def _is_converted(path: str, kept: Collection[str]) -> bool:
 
 
 def quantized(weight: torch.Tensor, transposed: bool, method: str) -> torch.nn.Parameter:
-    """Stacked experts as codes: a parameter of the shape of `weight`, with `dequantize_expert`.
+    """Stacked experts as codes: a parameter of the shape of `weight`, with the attributes of this module's head.
 
     Args:
         weight: (E, O, I) of any float dtype; (E, I, O) if `transposed`.
         method: int8 | nf4.
     """
-    rows = weight.transpose(1, 2) if transposed else weight
-    if method == "int8":
-        codes, dequantize = _int8(rows)
-        held = codes.transpose(1, 2) if transposed else codes
-    else:
-        dequantize = _nf4(rows)
-        held = torch.zeros((), dtype=torch.uint8, device=weight.device).expand(weight.shape)
-    parameter: Any = torch.nn.Parameter(held, requires_grad=False)
-    parameter.dequantize_expert = dequantize
+    codes, dequantize = (_int8 if method == "int8" else _nf4)(weight.transpose(1, 2) if transposed else weight)
+    shape_only = torch.zeros((), dtype=torch.uint8, device=weight.device).expand(weight.shape)
+    parameter: Any = torch.nn.Parameter(shape_only, requires_grad=False)
+    parameter.expert_codes, parameter.dequantize_expert = codes, dequantize
     return parameter  # type: ignore[no-any-return]
 
 
@@ -107,24 +90,29 @@ def _int8(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
     for e, expert in enumerate(weight):
         codes[e], absmax, _ = int8_vectorwise_quant(expert.to(exact).contiguous())
         scales[e] = absmax / 127
-    return codes, partial(_int8_expert, codes, scales)
+    return codes, partial(_int8_expert, scales)
 
 
-def _int8_expert(codes: torch.Tensor, scales: torch.Tensor, e: int, dtype: torch.dtype) -> torch.Tensor:
-    return dequantize_int8(codes[e], scales[e], dtype)
+def _int8_expert(scales: torch.Tensor, codes: torch.Tensor, e: int, dtype: torch.dtype) -> torch.Tensor:
+    return dequantize_int8(codes, scales[e], dtype)
 
 
-def _nf4(weight: torch.Tensor) -> Any:
+def _nf4(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
     from bitsandbytes.functional import quantize_4bit
 
-    packed = [quantize_4bit(expert.contiguous(), quant_type="nf4", compress_statistics=True) for expert in weight]
-    return partial(_nf4_expert, packed)
+    size = -(-weight[0].numel() // 2)
+    codes = torch.empty((len(weight), size, 1), dtype=torch.uint8, device=weight.device)
+    states = []
+    for e, expert in enumerate(weight):
+        codes[e], state = quantize_4bit(expert.contiguous(), quant_type="nf4", compress_statistics=True)
+        states.append(state)
+    return codes, partial(_nf4_expert, states)
 
 
-def _nf4_expert(packed: list[Any], e: int, dtype: torch.dtype) -> torch.Tensor:
+def _nf4_expert(states: Sequence[Any], codes: torch.Tensor, e: int, dtype: torch.dtype) -> torch.Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
-    weight: torch.Tensor = dequantize_4bit(*packed[e]).to(dtype)
+    weight: torch.Tensor = dequantize_4bit(codes, states[e]).to(dtype)
     return weight
 
 

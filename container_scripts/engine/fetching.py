@@ -1,12 +1,14 @@
-"""Brings the codes of a frozen weight from main memory to a GPU for one product, and the next ones meanwhile.
+"""Brings the codes of frozen weights from main memory to a GPU for one product, and the next ones meanwhile.
 
-    GPU computes     layer 0 q   layer 0 k   layer 0 v   layer 0 o
-    copied to it     layer 0 k   layer 0 v   layer 0 o   layer 0 gate
-    place            2           1           2           1
+    GPU computes     layer 0 q   layer 0 k   expert 3, up   expert 9, up     expert 3, down
+    copied to it     layer 0 k   expert 3    expert 9, up   expert 3, down   expert 9, down
+    place            2           1           2              1                2
 
-There are two places, each as large as the largest codes. What comes next is what came next the last time that the same
-two weights were asked for in the same order: so forward passes, backward passes, and recomputed layers are all
-foreseen once each has been seen. A wrong guess costs a copy, and changes no value.
+There are two places, each as large as the codes of the largest product: a linear layer, or one expert of one parameter
+(codes.py). A stack of experts asks for those that a token goes to, all at once, so of these it is known what comes
+next. What comes after the last, and after a linear layer, is what came next the last time that the same two weights
+were asked for in the same order: so forward passes, backward passes, and recomputed layers are all foreseen once each
+has been seen. A wrong guess costs a copy, and changes no value.
 
 The copies run in a stream of their own. Both streams wait for each other's events, never for the processor: a product
 for its codes, and a copy for the products that have been asked for so far, of which one may read what it overwrites.
@@ -15,48 +17,66 @@ Llama 70B (8,192 x 28,672, int8: 235 MB) are 0.96 * 10^12 operations, 14 ms at t
 second at most; the copy takes 9.4 ms at 25 GB/s (PCIe 4.0 with 16 lanes).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 import torch
+
+_Part = tuple[int, int]
+"""The number of a weight, and of its part."""
 
 
 class Fetcher:
     """Two places on a device, for codes that lie in main memory.
 
     Args:
-        codes: of each weight, by its number: any shape and dtype, contiguous. Pinned memory is copied beside computing.
+        codes: of each weight, by its number: (parts, ...), any dtype, contiguous. Pinned memory is copied beside
+            computing.
         device: where the products are made.
     """
 
     def __init__(self, codes: Sequence[torch.Tensor], device: torch.device) -> None:
         self._codes, self._on = codes, torch.get_device_module(device)
-        most = max(one.nbytes for one in codes)
+        most = max(one[0].nbytes for one in codes)
         self._places = [torch.empty(most, dtype=torch.uint8, device=device) for _ in range(2)]
-        self._holds: list[int | None] = [None, None]
+        self._holds: list[_Part | None] = [None, None]
         self._copied = [self._on.Event(), self._on.Event()]
         self._stream = self._on.Stream(device)
-        self._next: dict[tuple[int, int], int] = {}
+        self._next: dict[tuple[int, int], _Part] = {}
         self._before, self._last, self._place = -1, -1, 0
 
-    def fetch(self, number: int) -> torch.Tensor:
-        """The codes of a weight on the device. They are there until another weight's are fetched."""
-        self._next[self._before, self._last] = number
+    def fetch(self, number: int, parts: Sequence[int]) -> Iterator[torch.Tensor]:
+        """These parts of a weight's codes on the device, one after the other: each until the next is asked for."""
+        self._next[self._before, self._last] = number, parts[0]
         self._before, self._last = self._last, number
-        if number not in self._holds:
-            self._copy(number, 1 - self._place)
-        self._place = self._holds.index(number)
+        here = self._before, self._last
+        for part, after in zip_longest(parts, parts[1:]):
+            wanted = number, part
+            yield self._fetched(wanted, self._next.get(here, wanted) if after is None else (number, after))
+
+    def _fetched(self, wanted: _Part, likely: _Part) -> torch.Tensor:
+        """The codes of one part on the device, while what is likely to be next is copied there."""
+        if wanted not in self._holds:
+            self._copy(wanted, 1 - self._place)
+        self._place = self._holds.index(wanted)
         self._on.current_stream().wait_event(self._copied[self._place])
-        likely = self._next.get((self._before, number), number)
         if likely not in self._holds:
             self._copy(likely, 1 - self._place)
-        codes = self._codes[number]
-        return self._places[self._place][: codes.nbytes].view(codes.dtype).view(codes.shape)
+        return self._in_place(self._place, self._held(wanted))
 
-    def _copy(self, number: int, place: int) -> None:
-        """Begin to copy a weight's codes, after all products that have been asked for."""
-        codes = self._codes[number]
+    def _copy(self, part: _Part, place: int) -> None:
+        """Begin to copy the codes of one part, after all products that have been asked for."""
+        codes = self._held(part)
         self._stream.wait_stream(self._on.current_stream())
         with self._on.stream(self._stream):
-            self._places[place][: codes.nbytes].view(codes.dtype).view(codes.shape).copy_(codes, non_blocking=True)
+            self._in_place(place, codes).copy_(codes, non_blocking=True)
             self._copied[place].record()
-        self._holds[place] = number
+        self._holds[place] = part
+
+    def _held(self, part: _Part) -> torch.Tensor:
+        """The codes of one part in main memory."""
+        number, of_weight = part
+        return self._codes[number][of_weight]
+
+    def _in_place(self, place: int, like: torch.Tensor) -> torch.Tensor:
+        return self._places[place][: like.nbytes].view(like.dtype).view(like.shape)

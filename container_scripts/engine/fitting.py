@@ -148,7 +148,7 @@ def _whole_or_shared(planner: _Planner) -> Plan:
             raise _too_large(whole.memory, free, "" if alone else reason or "training.engine.base is whole")
     shared, codes = planner.plan(shared=True), planner.of_base.codes
     if shared.memory.total > free * _HOPELESS:
-        raise _too_large(shared.memory, free)
+        raise _too_large(shared.memory, free, never_shared=planner.of_base.held - codes)
     room = max(int(free * _USABLE) - shared.memory.total, 0)
     stays = min(room, codes) if device == "cuda" and asked == "auto" else 0
     memory = replace(shared.memory, weights=shared.memory.weights + stays)
@@ -172,13 +172,16 @@ def _with_batch_size(arguments: Arguments, size: int) -> Arguments:
     return replace(arguments, per_device_batch_size=size, gradient_accumulation_steps=passes)
 
 
-def _too_large(memory: Memory, free: int, whole_because: str = "") -> TrainingError:
+def _too_large(memory: Memory, free: int, whole_because: str = "", never_shared: int = 0) -> TrainingError:
     """What to do if it does not fit.
 
     Args:
         whole_because: why the base model is not shared; empty where it is, or where that would bring nothing.
+        never_shared: bytes of a shared base model that each process holds itself.
     """
     also = f"; the base model is not shared, because {whole_because}" if whole_because else ""
+    if never_shared > free:
+        also = f"; but {never_shared / 2**30:.2f} GiB of the base model cannot be shared: that takes more memory"
     return TrainingError(
         f"this training needs {memory}, and {free / 2**30:.2f} GiB are free",
         "lower data.max_length or training.per_device_batch_size, set training.gradient_checkpointing to auto, "
@@ -221,4 +224,6 @@ def _recompute_until_it_fits(none: Memory, all_: Memory, layers: int, room: floa
     """
     freed = (none.activations - all_.activations) / max(layers, 1)  # by each layer that recomputes
     recomputed = min(math.ceil((none.total - room) / max(freed, 1)), layers)
-    return replace(none, activations=round(none.activations - recomputed * freed)), recomputed
+    memory = replace(none, activations=round(none.activations - recomputed * freed))
+    at_least = max(all_.total - memory.total, 0)  # loading takes as much however many layers recompute
+    return replace(memory, workspace=memory.workspace + at_least), recomputed

@@ -6,8 +6,7 @@
     Linear          a whole weight                               x W^T
     Conv1D          a whole weight, (in, out): GPT-2's           x W
 
-A layer may have its weight in main memory, shared by the processes of a machine, and a function `fetch` that brings it
-to the GPU for one product (shared_base.py).
+A weight may lie in main memory, shared by the processes of a machine: then it is fetched for each product (codes.py).
 
 Why not bitsandbytes' own int8 product: it quantizes the activations too. On CUDA it searches for outliers, which waits
 for the device in every layer. On a CPU its evaluation path is many times slower than its training path, and its
@@ -21,8 +20,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from engine.codes import is_elsewhere, parts_of
 from engine.linear import Dequantize, Multiply, adapted_linear, dora_linear, frozen_linear
 from engine.remade import Make, remade
+from lora_targets import is_linear
 
 Held = Callable[[], torch.Tensor]
 """→ what a layer holds its weight as, where it is multiplied: int8 or NF4 codes, or the weight."""
@@ -68,12 +69,17 @@ def replace_linear_forwards(model: torch.nn.Module, linear: str = "dequantized",
             multiply, dequantize = _multiply_and_dequantize(layer, linear, bias)
             module.forward = partial(_adapted_forward, module, multiply, dequantize)
             fused.add(layer)
-        elif (is_quantized(module) or hasattr(module, "fetch")) and module not in fused:
+        elif _holds_codes(module) and module not in fused:
             module.forward = partial(_frozen_forward, *_multiply_and_dequantize(module, linear, module.bias))
         else:
             continue
         count += 1
     return count
+
+
+def _holds_codes(module: torch.nn.Module) -> bool:
+    """Whether a layer's own forward cannot multiply by its weight, or not as fast."""
+    return is_linear(module) and (is_quantized(module) or is_elsewhere(module.weight))
 
 
 def _adapted_forward(
@@ -103,7 +109,7 @@ def _multiply_and_dequantize(layer: Any, linear: str, bias: torch.Tensor | None)
     """
     from transformers.pytorch_utils import Conv1D
 
-    held: Held = getattr(layer, "fetch", partial(getattr, layer.weight, "data"))
+    held: Held = partial(_held, layer.weight)
     if _quantized_class(layer) == "Linear8bitLt":
         absmax = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
         dequantize: Dequantize = partial(_int8_weight, held, absmax.float() / 127)
@@ -132,6 +138,10 @@ def _quantized_class(module: torch.nn.Module) -> str:
     """The name of a layer's class if it is bitsandbytes', which is not imported for a model that is not quantized."""
     kind = type(module)
     return kind.__name__ if kind.__module__.startswith("bitsandbytes.") else ""
+
+
+def _held(weight: torch.Tensor) -> torch.Tensor:
+    return next(parts_of(weight, (0,)))
 
 
 def _int8_weight(held: Held, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -9,8 +9,8 @@ import torch
 
 from base_look import download_base, download_description
 from engine.arguments import Arguments
-from engine.experts_layers import replace_experts_forwards
-from engine.experts_quantized import experts_quantized_too, is_quantized_stack
+from engine.experts_layers import is_quantized_stack, replace_experts_forwards
+from engine.experts_quantized import experts_quantized_too
 from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
 from engine.remade import keep_parts_only
@@ -74,7 +74,7 @@ def load_base(
     """The frozen base model on `device`. Linear layers, except the head, and experts are quantized as they are read.
 
     Args:
-        shared: where the processes of this machine have the layers' codes in common; None if `device` gets them.
+        shared: where the processes of this machine have the weights' codes in common; None if `device` gets them.
 
     Raises:
         TrainingError: the folder's model cannot be loaded.

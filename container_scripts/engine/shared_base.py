@@ -4,12 +4,13 @@
                            |           |           |
     each process     scales, biases, norms, embeddings, head, adapter, activations
       on a CPU       reads the codes where they are
-      on a GPU       two places for the codes of a weight, which are copied there for each product (fetching.py)
+      on a GPU       two places for the codes of a product, which are copied there for it (fetching.py)
 
-Codes are what a linear layer holds its weight as: int8, NF4, or the whole weight in the compute dtype. They are frozen,
-so nobody waits for anybody: processes may be at different layers, stop, or be killed, and what is computed is what
-each would compute with codes of its own. Each GPU receives the codes twice in a pass that trains, forward and backward,
-and once more for layers that are recomputed. Those that it has room for stay on it (`resident`).
+Codes are what a linear layer, or a stack of experts, holds its weight as (codes.py). They are frozen, so nobody waits
+for anybody: processes may be at different layers, stop, or be killed, and what is computed is what each would compute
+with codes of its own. Each GPU receives the codes twice in a pass that trains, forward and backward, and once more for
+layers that are recomputed; of experts only those that a token goes to. Those that it has room for stay on it
+(`resident`).
 
     Llama 70B, int8, 4 GPUs of 24 GB:   68 GB in main memory; on each GPU 4.2 GB of embeddings and head, 0.5 GB of
                                         places for codes, and the rest for activations and for codes that stay
@@ -33,6 +34,7 @@ from typing import Any
 
 import torch
 
+from engine.codes import codes_of, keep_codes
 from engine.distributed import ALONE, Group
 from engine.failure import TrainingError
 from engine.fetching import Fetcher
@@ -48,7 +50,7 @@ class SharedBase:
     """The codes of one machine's base model.
 
     Args:
-        layers: names of the linear layers whose codes are shared.
+        weights: names of the parameters whose codes are shared.
         device: of this process.
         group: the processes. Those of one machine share; all of them make a SharedBase, and call `share`.
         resident: bytes of codes that stay on the device: the first ones that fit.
@@ -57,13 +59,13 @@ class SharedBase:
 
     def __init__(
         self,
-        layers: Collection[str],
+        weights: Collection[str],
         device: torch.device,
         group: Group = ALONE,
         resident: int = 0,
         fetches: bool | None = None,
     ) -> None:
-        self._weights = {f"{name}.weight" for name in layers}
+        self._weights = frozenset(weights)
         self._device, self._group, self._resident = device, group, resident
         self._fetches = device.type != "cpu" if fetches is None else fetches
         self._places: dict[str, tuple[int, torch.Size, torch.dtype]] = {}
@@ -99,22 +101,21 @@ class SharedBase:
 
     def _move(self, name: str, weight: Any) -> None:
         """Write a weight's codes to the next place, if it is this process's turn, and let them go."""
-        codes = weight.data
+        codes = codes_of(weight)
         if codes.nbytes <= self._resident:
             self._resident -= codes.nbytes
             return
         if len(self._places) % self._group.local_size == self._group.local_rank:
-            _write(self._file, _bytes_of(codes).cpu().numpy().data, self._bytes)
+            for number, part in enumerate(codes):
+                _write(self._file, _bytes_of(part).cpu().numpy().data, self._bytes + number * part.nbytes)
         self._ends.append(_end(codes))
         self._places[name] = (self._bytes, codes.shape, codes.dtype)
         self._bytes += -(-codes.nbytes // _ALIGNED) * _ALIGNED
-        weight.data = torch.empty(0, dtype=codes.dtype, device=codes.device)
-        if hasattr(weight, "CB"):
-            weight.CB = None  # bitsandbytes' second name for int8 codes
+        keep_codes(weight, codes.new_empty((*codes.shape[:-1], 0)))
         give_back()  # glibc would keep blocks of all layers, which are as large as the base
 
     def share(self, model: Any) -> int:
-        """Give the layers of a model that was loaded in `loading` the shared codes. Returns how many layers have them.
+        """Give the weights of a model that was loaded in `loading` the shared codes. Returns how many have them.
 
         It waits until all processes have written theirs.
 
@@ -130,10 +131,10 @@ class SharedBase:
             )
         fetcher = Fetcher(list(codes.values()), self._device) if self._fetches and codes else None
         for number, (name, held) in enumerate(codes.items()):
-            layer = model.get_submodule(name.rpartition(".")[0])
-            layer.weight.data = held
+            weight = model.get_parameter(name)
+            keep_codes(weight, held)
             if fetcher:
-                layer.fetch = partial(fetcher.fetch, number)
+                weight.fetch = partial(fetcher.fetch, number)
         return len(codes)
 
     def _mapped(self) -> dict[str, torch.Tensor]:
@@ -156,7 +157,7 @@ def _bytes_of(codes: torch.Tensor) -> torch.Tensor:
 
 def _end(codes: torch.Tensor) -> torch.Tensor:
     """The bytes that are written last."""
-    return _bytes_of(codes)[-_COMPARED:].cpu().clone()
+    return _bytes_of(codes[-1])[-_COMPARED:].cpu().clone()
 
 
 def _write(file: int, data: memoryview, place: int) -> None:

@@ -22,11 +22,13 @@ import scheduling
 from conftest_engine import examples_of, random_packs
 from contract import read_record
 from engine.arguments import Arguments
+from engine.base_memory import shareable
 from engine.batches import IGNORED, collate
+from engine.codes import codes_of, keep_codes
 from engine.failure import TrainingError
 from engine.memory import estimate
 from engine.merge import merge, try_merge
-from engine.model import add_adapter, quantized_layers
+from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
 from engine.routes import accepted_inputs
 from lora_targets import TargetError, resolve_targets, stacked_experts, targets_of
@@ -106,14 +108,15 @@ def test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family: Famil
 @pytest.mark.sweep
 @pytest.mark.parametrize("family", FAMILIES, ids=family_id)
 def test_layers_are_called_and_their_weights_not_read(family: Family) -> None:
-    """So a base model can lie in main memory, from where the layer fetches its weight; docs/scale.md has the others."""
+    """So a base model can lie in main memory, from where its codes are fetched; docs/scale.md has the others."""
     losses = []
     for is_elsewhere in (False, True):
-        model = random_family_model(family)
-        for name in quantized_layers(model) if is_elsewhere else ():
-            layer = model.get_submodule(name)
-            layer.fetch = partial(torch.clone, layer.weight.data)
-            layer.weight.data = torch.full_like(layer.weight.data, math.nan)
+        model = random_family_model(family).requires_grad_(False)
+        for name in shareable(model) if is_elsewhere else ():
+            weight = model.get_parameter(name)
+            codes = codes_of(weight).clone()
+            weight.fetch = partial(map, codes.__getitem__)
+            keep_codes(weight, torch.full_like(codes, math.nan))
         try:
             losses.append(PackedLoss(adapted(model, family, "fused"), LONGEST)(collate(PACKS))[0].item())
         except TrainingError:

@@ -12,12 +12,13 @@ import torch
 from conftest_engine import in_table, random_model, random_packs
 from contract import EvalEvent, Event, StepEvent
 from engine.arguments import Arguments
+from engine.base_memory import shareable
 from engine.checkpoint import Checkpoints
 from engine.distributed import ALONE, Group
 from engine.fake_pass import recompute_layers, skeleton
 from engine.fitting import Plan
 from engine.memory import Memory
-from engine.model import add_adapter, load_base, quantized_layers
+from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.packs import Packs, longest_example
 from engine.scorer import Scorer
@@ -73,7 +74,7 @@ class Training:
         model = self._load_base() if self.base else random_model("llama")
         model.requires_grad_(False)
         recompute_layers(model, self.recomputed)
-        self.model = add_adapter(model, self.arguments, resolve_targets(model, ("auto",)))
+        self.model = add_adapter(model, self.arguments, resolve_targets(model, tuple(self.arguments.lora_targets)))
         checkpoints = Checkpoints(self.arguments.checkpoint_dir, self.arguments, "dataset")
         self.resumed_from = self.group.from_first(checkpoints.claim)
         plan = Plan(self.arguments, 0, 2, Memory(0, 0, 0, 0, 0), 0, [])
@@ -91,8 +92,8 @@ class Training:
         assert self.base
         device, shared = torch.device("cpu"), None
         if self.shared:
-            layers = quantized_layers(skeleton(self.base))
-            shared = SharedBase(layers, device, self.group, fetches=self.group.size == 1)
+            weights = shareable(skeleton(self.base))
+            shared = SharedBase(weights, device, self.group, fetches=self.group.size == 1)
         return load_base(self.base, self.arguments, self.dtype, device, shared)
 
     def adapter(self) -> dict[str, torch.Tensor]:

@@ -17,9 +17,11 @@ def main(asked: dict[str, Any]) -> None:
     from transformers import core_model_loading
 
     from engine.arguments import Arguments
+    from engine.base_memory import shareable
+    from engine.codes import codes_of
     from engine.distributed import join
     from engine.fake_pass import skeleton
-    from engine.model import load_base, quantized_layers
+    from engine.model import load_base
     from engine.process_memory import give_back
     from engine.shared_base import SharedBase
 
@@ -32,11 +34,11 @@ def main(asked: dict[str, Any]) -> None:
         most = max(most, own_bytes() - before)
 
     core_model_loading.set_param_for_module = set_and_look
-    shared = SharedBase(quantized_layers(skeleton(base)), device, group) if asked["shared"] else None
+    shared = SharedBase(shareable(skeleton(base)), device, group) if asked["shared"] else None
     model = load_base(base, Arguments(quantization="int8"), torch.bfloat16, device, shared)
     core_model_loading.set_param_for_module = set_parameter
     for parameter in model.parameters():
-        parameter.view(-1).sum()  # read, as a product reads it
+        codes_of(parameter).sum()  # read, as a product reads it
     give_back()
     group.from_all(None)
     Path(asked["report"]).write_text(json.dumps([kilobytes("smaps_rollup", "Pss") << 10, most]))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families import FAMILIES, random_family_model
 from forks import Zygote
 
 from conftest_engine import in_table, random_model, random_packs
@@ -111,14 +112,29 @@ def test_a_killed_process_ends_the_others_which_save_their_step(run: Run, tmp_pa
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Callable[..., Flags]:
-    """The folder of a base model, and how a training holds it."""
+def base(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Flags]:
+    """The folder of a base model, Llama or the family that a test names, and how a training holds it."""
     folder = tmp_path / "base"
-    random_model("llama").save_pretrained(folder)
+    kind = getattr(request, "param", "llama")
+    model = next((random_family_model(family) for family in FAMILIES if family.kind == kind != "llama"), None)
+    (model or random_model("llama")).save_pretrained(folder)
     return lambda shared, recomputed=0: {"base": str(folder), "shared": shared, "recomputed": recomputed}
 
 
-@pytest.mark.parametrize("settings", [{"quantization": "int8"}, {"quantization": "none", "lora_dora": True}])
+ON_EXPERTS: Flags = {"lora_dropout": 0.0, "lora_targets": ["q_proj", "experts.gate_up_proj", "experts.down_proj"]}
+
+
+@pytest.mark.parametrize(
+    ("base", "settings"),
+    [
+        ("llama", {"quantization": "int8"}),
+        ("llama", {"quantization": "none", "lora_dora": True}),
+        ("qwen3_moe", {"quantization": "int8", **ON_EXPERTS}),
+        ("gpt_oss", {"quantization": "nf4"}),
+        ("mixtral", {"quantization": "none"}),
+    ],
+    indirect=["base"],
+)
 def test_processes_that_share_a_base_train_as_one(run: Run, base: Callable[..., Flags], settings: Flags) -> None:
     flags = {**FOUR, **settings, "epochs": 2.0}
     [alone] = run(1, "alone", flags, base(shared=False))
@@ -128,16 +144,21 @@ def test_processes_that_share_a_base_train_as_one(run: Run, base: Callable[..., 
     assert together[1]["adapter"] == together[0]["adapter"]
 
 
-@pytest.mark.parametrize("recomputed", [0, 1])
+@pytest.mark.parametrize(
+    ("base", "settings", "recomputed"),
+    [("llama", {}, 0), ("llama", {}, 1), ("qwen3_moe", {}, 0), ("qwen3_moe", ON_EXPERTS, 1)],
+    indirect=["base"],
+)
 def test_fetching_each_weight_for_a_product_changes_no_bit(
-    run: Run, base: Callable[..., Flags], recomputed: int
+    run: Run, base: Callable[..., Flags], settings: Flags, recomputed: int
 ) -> None:
-    flags = {**FOUR, "quantization": "int8", "epochs": 2.0}
+    flags = {**FOUR, **settings, "quantization": "int8", "epochs": 2.0}
     [whole] = run(1, "whole", flags, base(False, recomputed))
     [fetched] = run(1, "fetched", flags, base(True, recomputed))
     assert fetched | {"resumed_from": ""} == whole
 
 
+@pytest.mark.parametrize("base", ["llama", "qwen3_moe"], indirect=True)
 def test_a_killed_process_leaves_the_shared_base_to_the_others(
     run: Run, base: Callable[..., Flags], tmp_path: Path
 ) -> None:

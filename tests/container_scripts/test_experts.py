@@ -13,7 +13,8 @@ from transformers.integrations.moe import use_experts_implementation
 
 from engine.arguments import Arguments
 from engine.batches import collate
-from engine.experts_layers import replace_experts_forwards
+from engine.codes import codes_of
+from engine.experts_layers import expert_weights, replace_experts_forwards
 from engine.failure import TrainingError
 from engine.layers import is_quantized, weight_of
 from engine.memory import estimate
@@ -228,7 +229,7 @@ def test_quantized_experts_train_as_their_dequantized_weights(
     transposed = kind == "gpt_oss"
     assert codes.keys() == stacked_experts(plain).keys()
     for path, weight in stacked_experts(plain).items():
-        near = torch.stack([codes[path].dequantize_expert(e, torch.float32) for e in range(len(weight))])
+        near = torch.stack(list(expert_weights(codes[path], False, range(len(weight)), torch.float32)))
         near = near.transpose(1, 2) if transposed else near
         assert (near - weight).norm() <= off * weight.norm()
         weight.data = near
@@ -273,7 +274,7 @@ def test_quantized_experts_take_the_bytes_that_are_planned(tmp_path: Path) -> No
     saved("qwen3_moe", tmp_path)
     arguments = Arguments(quantization="int8", lora_r=R, lora_dropout=0.0)
     base = load_base(tmp_path, arguments, torch.float32, torch.device("cpu"))
-    held = sum(parameter.nbytes for parameter in base.parameters())
+    held = sum(codes_of(parameter).nbytes for parameter in base.parameters())
     rows = 8 * sum(layer.out_features for layer in base.modules() if is_quantized(layer))
     rows += 4 * sum(stacked.shape[0] * stacked.shape[1] for stacked in stacked_experts(base).values())
     planned, _ = estimate(tmp_path, arguments, QUANTIZED, [64], 8, torch.float32)
@@ -285,7 +286,7 @@ def test_quantized_experts_take_the_bytes_that_are_planned(tmp_path: Path) -> No
     assert count_layers(model) == (12, 1)  # of each layer four of attention and two of experts; and the head
     try_merge(tmp_path, model)
     for stacked in stacked_experts(base).values():
-        stacked.data.zero_()
+        codes_of(stacked).zero_()
     with pytest.raises(TrainingError, match="is not the part of"):
         try_merge(tmp_path, model)
 
