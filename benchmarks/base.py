@@ -1,6 +1,7 @@
 """One base model for all processes of a machine, side by side with one for each: memory, time, and the same losses.
 
     python benchmarks/base.py --processes 2                                  # a random Llama of 0.5 billion parameters
+    python benchmarks/base.py --processes 2 --shape qwen3_moe                 # a random Qwen3-MoE of 0.4 billion
     python benchmarks/base.py --processes 1 --model path --length 2048       # on a GPU: from main memory, or on the GPU
 
 Whole and shared run in turn (A B A B), each time in new processes. On a CPU the memory of a process is its proportional
@@ -28,7 +29,11 @@ from benchmarks.measuring import has_gpu, peak, reset_peak, save  # noqa: E402
 
 from contract import RENDEZVOUS  # noqa: E402
 
-SHAPE = {"hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 16, "num_attention_heads": 12}
+SHAPES = {
+    "llama": {"hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 16},
+    "qwen3_moe": {"hidden_size": 1024, "moe_intermediate_size": 512, "num_hidden_layers": 8, "num_experts": 32},
+}
+HEADS = {"num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 128}
 VOCABULARY = 8192
 WAYS = ("whole", "shared")
 _EVERY = 0.1  # seconds between two looks at the memory
@@ -42,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.model:
             arguments.model = Path(folder) / "model"
-            _random_model(arguments.model)
+            _random_model(arguments.shape, arguments.model)
         runs = [(way, _together(way, arguments, folder)) for _ in range(arguments.repeats) for way in WAYS]
     rows = {way: _median([run for which, run in runs if which == way]) for way in WAYS}
     columns: dict[str, Callable[[dict[str, float]], str]] = {
@@ -55,13 +60,15 @@ def main() -> None:
     }
     body = [f"| base model | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     body += [f"| {way} | {' | '.join(shown(row) for shown in columns.values())} |" for way, row in rows.items()]
+    name = "base" if arguments.shape == "llama" else f"base-{arguments.shape}"
     asked = f"{arguments.processes} processes, {arguments.quantization}, {arguments.length} tokens each in a step"
-    save("base", f"Base model: {asked}", ("torch", "transformers", "peft", "bitsandbytes"), body, {"rows": rows})
+    save(name, f"Base model: {asked}", ("torch", "transformers", "peft", "bitsandbytes"), body, {"rows": rows})
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="folder of a base model; default: a random Llama")
+    parser.add_argument("--model", type=Path, help="folder of a base model; default: a random one")
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="llama", help="of the random model")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--quantization", choices=("int8", "nf4", "none"), default="int8")
     parser.add_argument("--length", type=int, default=64)
@@ -71,14 +78,13 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _random_model(folder: Path) -> None:
+def _random_model(shape: str, folder: Path) -> None:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, num_key_value_heads=12, **SHAPE)).save_pretrained(folder)
-    torch.set_default_dtype(torch.float32)
+    config = AutoConfig.for_model(shape, vocab_size=VOCABULARY, **HEADS, **SHAPES[shape])
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
 
 
 def _together(way: str, arguments: argparse.Namespace, folder: str) -> dict[str, float]:

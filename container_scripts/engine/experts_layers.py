@@ -68,8 +68,10 @@ def replace_experts_forwards(model: torch.nn.Module, dtype: torch.dtype, adapter
             [*wrappers, experts][0].forward = partial(experts_forward, experts, stacks, ends_of)
             count += len(stacks) if only_ours else len(wrappers)
         elif only_ours:
-            hint = "quantization: none" if is_quantized(experts) else "training.engine.base: whole"
-            raise TrainingError(f"the engine's result for {kind.__name__} is {reasons[kind]}", f"set {hint}")
+            raise TrainingError(
+                f"the engine's result for {kind.__name__} is {reasons[kind]}",
+                "set quantization: none and training.engine.base: whole",
+            )
     return count
 
 
