@@ -43,17 +43,9 @@ def replace_experts_forwards(model: torch.nn.Module, dtype: torch.dtype, adapter
     Raises:
         TrainingError: the result would be wrong, and the experts hold codes.
     """
-    from peft.tuners.lora.layer import ParamWrapper
-
-    around: dict[Any, list[Any]] = {}  # PEFT's wrappers of each module of experts, the outermost first
-    for module in model.modules():
-        if isinstance(module, ParamWrapper):
-            around.setdefault(module.get_base_layer(), []).append(module)
-        elif uses_the_interface(module) and _holds_codes(module):
-            around.setdefault(module, [])
     reasons: dict[type, str] = {}
     count = 0
-    for experts, wrappers in around.items():
+    for experts, wrappers in _experts_and_wrappers(model).items():
         kind, only_ours = type(experts), _holds_codes(experts)
         if not uses_the_interface(experts) or not (only_ours or adapter == "fused"):
             continue
@@ -73,6 +65,19 @@ def replace_experts_forwards(model: torch.nn.Module, dtype: torch.dtype, adapter
                 "set quantization: none and training.engine.base: whole",
             )
     return count
+
+
+def _experts_and_wrappers(model: torch.nn.Module) -> dict[Any, list[Any]]:
+    """Modules of experts that have adapters or hold codes; of each PEFT's wrappers, the outermost first."""
+    from peft.tuners.lora.layer import ParamWrapper
+
+    around: dict[Any, list[Any]] = {}
+    for module in model.modules():
+        if isinstance(module, ParamWrapper):
+            around.setdefault(module.get_base_layer(), []).append(module)
+        elif uses_the_interface(module) and _holds_codes(module):
+            around.setdefault(module, [])
+    return around
 
 
 def _holds_codes(experts: Any) -> bool:

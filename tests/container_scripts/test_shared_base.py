@@ -263,7 +263,7 @@ def test_what_comes_next_is_copied_while_a_product_is_made() -> None:
     assert next(fetcher.fetch(2, [0])).tolist() == [99] * 4
 
 
-def test_only_experts_that_are_asked_for_are_copied_each_while_another_is_used() -> None:
+def test_only_experts_that_are_asked_for_are_copied_ahead() -> None:
     experts = torch.arange(6, dtype=torch.int8)[:, None].expand(6, 4).contiguous()
     fetcher = Fetcher([experts, torch.zeros((1, 4), dtype=torch.int8)], CPU)
     found = fetcher.fetch(0, [1, 4, 5])
