@@ -69,12 +69,13 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
         raise BackendError(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
-    except (BotoCoreError, Boto3Error) as error:
+    except (BotoCoreError, Boto3Error, ResponseParserError) as error:
         inner = error.__context__  # a transfer to S3 wraps what the service said
         hint = _client_hint(inner, action) if isinstance(inner, ClientError) else _local_hint(error)
         raise BackendError(f"cannot {doing}: {first_line(error)}", hint) from error
@@ -121,6 +122,12 @@ def _local_hint(error: Any) -> str:
         return "`aws configure list-profiles` lists your profiles"
     if name in ("EndpointConnectionError", "InvalidRegionError", "NoRegionError", "UnknownRegionError"):
         return "check the network and sagemaker.region"
+    if name == "SSLError" and ("certificate" in str(error).lower() or "No such file" in str(error)):
+        return "set AWS_CA_BUNDLE to a file with the certificates to trust; a company's proxy has one of its own"
+    if name == "ProxyConnectionError":
+        return "check HTTPS_PROXY and NO_PROXY, then run the same command again"
+    if name == "ResponseParserError":
+        return "something else answered for AWS, such as a company's proxy: check HTTPS_PROXY and AWS_ENDPOINT_URL"
     if name == "ParamValidationError":
         return "check the config's section sagemaker"
     return "check the network, then run the same command again"

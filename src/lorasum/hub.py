@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from lorasum.connection import connection_hint
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.files import first_line
 
@@ -66,7 +67,7 @@ def reach_hub() -> None:
         ConnectionError: it cannot be reached, or HF_HUB_OFFLINE is set.
     """
     if fault := _hub_fault():
-        raise ConnectionError(fault)
+        raise ConnectionError(first_line(fault)) from fault
 
 
 def look_at_hub_again() -> None:
@@ -75,16 +76,16 @@ def look_at_hub_again() -> None:
 
 
 @lru_cache(1)
-def _hub_fault() -> str:
-    """Why the hub cannot be reached; empty if it can."""
+def _hub_fault() -> Exception | None:
+    """Why the hub cannot be reached; None if it can."""
     import httpx
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=httpx.Timeout(_ANSWERING, connect=_CONNECTING))
-    except (OSError, httpx.TransportError) as error:
-        return first_line(error)
-    return ""
+    except Exception as error:  # of the client too, which reads the environment's proxies and certificates
+        return error
+    return None
 
 
 def hub_file(model: str, name: str, revision: str | None) -> Path | None:
@@ -134,9 +135,11 @@ def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
             f"{what} does not exist, or is private", f"check {field}; a private one needs HF_TOKEN; {local}"
         )
     if caused_by(ConnectionError, LocalEntryNotFoundError, _no_connection()):
+        fault = _hub_fault() or error
+        network = f"check the network; offline, what is downloaded is found if {revision} is its full commit; {local}"
         return error_type(
-            f"{what} cannot be downloaded: the hub cannot be reached",
-            f"check the network; offline, what is downloaded is found if {revision} is its full commit; {local}",
+            f"{what} cannot be downloaded: the hub cannot be reached: {first_line(fault)}",
+            connection_hint(fault, network),
         )
     return error_type(f"{what}: {first_line(error)}", f"check {field} and the fields beside it")
 
@@ -200,5 +203,6 @@ def _push_error(error: Exception, repo: str) -> LorasumError:
     if status in (403, 404):
         return LorasumError(f"your token may not write to {repo}", "take a token with write access to its owner")
     if status is None:
-        return LorasumError(f"the hub cannot be reached: {first_line(error)}", "check the network and HF_ENDPOINT")
+        hint = connection_hint(_hub_fault() or error, "check the network and HF_ENDPOINT")
+        return LorasumError(f"the hub cannot be reached: {first_line(error)}", hint)
     return LorasumError(f"the hub refused {repo}: {first_line(error)}", "run it again")

@@ -154,7 +154,8 @@ class Ledger:
                 db.close()
         except (sqlite3.Error, OSError) as error:
             raise LorasumError(
-                f"cannot use the ledger {self.path}: {error}", "check the disk and the folder's permissions"
+                f"cannot use the ledger {self.path}: {error}",
+                "check the disk and the folder's permissions; LORASUM_HOME names another folder",
             ) from error
 
 

@@ -63,7 +63,10 @@ def run_lock(run: str, wait: float | None, waiting: Callable[[], None]) -> Itera
             f"another lorasum process is working on run {run!r}", "wait for it, or give this run another `name`"
         ) from None
     except OSError as error:
-        raise LorasumError(f"cannot lock run {run!r}: {error}", "check the disk and the folder's permissions") from None
+        raise LorasumError(
+            f"cannot lock run {run!r}: {error}",
+            "check the disk and the folder's permissions; LORASUM_HOME names another folder",
+        ) from None
     try:
         yield
     finally:
