@@ -118,7 +118,7 @@ def test_wrong_surroundings_are_no_bug(variable: str, value: str, hint: str, mon
     assert said.startswith(hint)
 
 
-def test_an_unknown_certificate_and_the_page_of_a_proxy_are_no_answer_of_aws(
+def test_an_unknown_certificate_and_a_page_of_a_proxy_are_not_aws(
     aws: str, https: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", https)
