@@ -168,6 +168,7 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
         ("[1, 2]", "[1, 2]"),
         ('["quoted"]', '["quoted"]'),
         ("[__import__('os').getcwd()]", "[__import__('os').getcwd()]"),
+        ("{{'a': 1}}", "{{'a': 1}}"),  # a set of objects, which Python cannot make
         ("[" * 100_000 + "]", "[" * 100_000 + "]"),
     ],
 )
