@@ -2,14 +2,20 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lorasum.batched import batched
 from lorasum.config.data import DataConfig
 from lorasum.data.duplicates import MOST_TEST_EXAMPLES, NearDuplicates, Seen, key
 from lorasum.data.files.splits import Split
-from lorasum.data.personal.finding import count_personal, redact, unexplained_numbers
+from lorasum.data.personal.finding import (
+    candidates,
+    check_can_redact,
+    count_personal,
+    redact,
+    unexplained_numbers,
+)
 from lorasum.data.records import Example
 from lorasum.data.tokenize_pack import Tokens, text_batches
 from lorasum.data.validate import Rejected, Tally
@@ -63,7 +69,7 @@ def unique(
     seen = Seen()
     for batch in text_batches(usable, _BATCH):
         if data.redact:
-            batch = [(where, _redacted(where, example, data.phone_region, findings)) for where, example in batch]
+            batch = _redacted(batch, data.phone_region, findings)
         else:
             texts = [text for _, one in batch for text in (one.dialogue, one.summary)]
             count_personal(texts, findings.personal, data.phone_region)
@@ -78,13 +84,25 @@ def unique(
                 yield where, example
 
 
-def _redacted(where: str, example: Example, region: str, findings: Findings) -> Example:
+def _redacted(batch: Sequence[tuple[str, Example]], region: str, findings: Findings) -> list[tuple[str, Example]]:
+    """The examples without personal data."""
+    check_can_redact()
+    owned = [(number, text) for number, (_, one) in enumerate(batch) for text in (one.dialogue, *one.references)]
+    searched = {owned[index][0] for index in candidates([text for _, text in owned])}
+    return [
+        (where, _without_personal(where, one, region, findings) if number in searched else one)
+        for number, (where, one) in enumerate(batch)
+    ]
+
+
+def _without_personal(where: str, example: Example, region: str, findings: Findings) -> Example:
     """The example without personal data. What is replaced is counted, and so are numbers that may be personal."""
-    texts = [redact(text, region, findings.taken_out) for text in (example.dialogue, *example.references)]
-    left = sum(len(unexplained_numbers(text, region)) for text in texts)
-    if left:
-        findings.left_in += left
-        findings.left_in_at = findings.left_in_at or where
+    texts = []
+    for text in (example.dialogue, *example.references):
+        texts.append(redact(text, region, findings.taken_out))
+        if left := len(unexplained_numbers(texts[-1], region)):
+            findings.left_in += left
+            findings.left_in_at = findings.left_in_at or where
     dialogue, summary, *others = texts
     return Example(dialogue, summary, tuple(others))
 

@@ -1,6 +1,7 @@
 """Redaction against a set of our own sentences: what has to go, goes; what looks like it, stays."""
 
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorasum.data.personal.finding import count_personal, find_personal, redact, unexplained_numbers
+from lorasum.data.personal.finding import candidates, count_personal, find_personal, redact, unexplained_numbers
 
 HERE = Path(__file__).parent
 _KINDS = {"P": "phone number", "E": "email address", "C": "card number", "I": "IBAN"}
@@ -109,7 +110,9 @@ def test_dates_times_prices_and_orders_stay_in_every_country(region: str) -> Non
 
 def test_prepare_counts_exactly_what_redact_takes_out() -> None:
     texts = [text for country, text, _ in sentences() if country == "US"] + [
-        "call ٠١٠٠٥٥٥٠١٩٩, +1\u2011202\u2011555\u20110143"
+        "call ٠١٠٠٥٥٥٠١٩٩, +1\u2011202\u2011555\u20110143",
+        "ann（at）example.org",
+        "ann\u00a0at\u00a0example\u00a0dot\u00a0org",
     ]
     counted: Counter[str] = Counter()
     taken: Counter[str] = Counter()
@@ -118,6 +121,28 @@ def test_prepare_counts_exactly_what_redact_takes_out() -> None:
         redact(text, "US", taken)
     assert counted == taken
     assert set(taken) == {"phone number", "email address", "card number"}
+
+
+_FORMS = {" ": " \u00a0\u200b", "-": "-\u2011−", "/": "/／", "(": "(（", ")": ")）", ".": ".．", "@": "@＠﹫"}
+
+
+@given(
+    st.sampled_from([text for _, text, _ in sentences()]),
+    st.fixed_dictionaries({sign: st.sampled_from(forms) for sign, forms in _FORMS.items()}),
+    st.sampled_from("0０٠۰"),
+)
+def test_a_text_that_is_passed_over_holds_nothing(text: str, signs: dict[str, str], zero: str) -> None:
+    digits = "".join(chr(ord(zero) + digit) for digit in range(10))
+    text = text.translate(str.maketrans("0123456789" + "".join(signs), digits + "".join(signs.values())))
+    held = bool(find_personal(text, "US") or unexplained_numbers(text, "US"))
+    assert not held or candidates([text]) == [0]
+
+
+def test_digits_of_all_scripts_are_looked_at() -> None:
+    digits = [sign for sign in map(chr, range(128, sys.maxunicode + 1)) if sign.isdecimal()]
+    assert len(digits) > 600
+    assert candidates(digits) == list(range(len(digits)))
+    assert candidates(["", "lunch at 12?", "a dot at b", "née “ok” 😀"]) == []
 
 
 def test_a_number_that_nothing_explains_is_reported() -> None:

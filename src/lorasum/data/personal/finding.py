@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 from lorasum.data.personal import patterns
@@ -40,12 +40,27 @@ def count_personal(texts: Sequence[str], counts: Counter[str], region: str = "US
     Args:
         region: country of phone numbers that name none, as `US`.
     """
+    for index in candidates(texts):
+        counts.update(one.kind for one in find_personal(texts[index], region))
+
+
+def candidates(texts: Sequence[str]) -> list[int]:
+    """Indexes of the few texts that may hold personal data or unexplained numbers. The others hold none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    candidates = pc.indices_nonzero(pc.match_substring_regex(pa.array(texts, pa.large_string()), patterns.CANDIDATE))
-    for index in candidates.to_pylist():
-        counts.update(one.kind for one in find_personal(texts[index], region))
+    matches = pc.match_substring_regex(pa.array(texts, pa.large_string()), patterns.CANDIDATE)
+    return list(pc.indices_nonzero(matches).to_pylist())
+
+
+def check_can_redact() -> None:
+    """Check that the library that knows phone numbers is installed.
+
+    Raises:
+        DataError: it is not.
+    """
+    if _phonenumbers() is None:
+        raise DataError("data.redact needs phonenumbers", "pip install 'lorasum[redact]'")
 
 
 def redact(text: str, region: str, taken: Counter[str] | None = None) -> str:
@@ -58,8 +73,7 @@ def redact(text: str, region: str, taken: Counter[str] | None = None) -> str:
     Raises:
         DataError: the library that knows phone numbers is not installed.
     """
-    if _phonenumbers() is None:
-        raise DataError("data.redact needs phonenumbers", "pip install 'lorasum[redact]'")
+    check_can_redact()
     pieces, end = [], 0
     spans = find_personal(text, region)
     if taken is not None:
@@ -81,6 +95,7 @@ def unexplained_numbers(text: str, region: str) -> list[str]:
     return [text[slice(*match.span())] for match in patterns.LONG_NUMBER.finditer(shadow)]
 
 
+@lru_cache(maxsize=1)  # what redact leaves as it is, unexplained_numbers searches next
 def _search(text: str, region: str) -> tuple[list[PersonalSpan], str]:
     """What is found, in any order, and the shadow without it and without what is known to be something else."""
     shadow = _shadow(text)
@@ -178,7 +193,9 @@ def _known_phones(region: str, shadow: str, window: Window) -> list[Window]:
 
 def _emails(shadow: str) -> list[Window]:
     spans = []
-    for domain, locals_ in patterns.EMAILS:
+    for signs, domain, locals_ in patterns.EMAILS:
+        if not any(sign in shadow for sign in signs):
+            continue
         for match in domain.finditer(shadow):
             start = max(match.start() - patterns.LONGEST_LOCAL, 0)
             before = shadow[start : match.start()]

@@ -14,15 +14,17 @@ def _words(*words: str) -> str:
     return "|".join(sorted((word.replace(" ", r"\s?") for word in " ".join(words).split()), key=len, reverse=True))
 
 
+_SPACE = r"[\p{Zs}\p{Cf}]"
 CANDIDATE = (
-    r"@|＠|﹫|[(\[{](?:at|ät)[)\]}]| at [^ ]+ dot |"
+    rf"[@＠﹫]|[(（\[{{](?:at|ät)[)）\]}}]|{_SPACE}at{_SPACE}[^ ]+{_SPACE}dot{_SPACE}|"
     r"[^\P{Nd}0-9]|"  # a digit of another script
     r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){6}"
 )
-"""Every text with personal data matches it, and few other texts do; in RE2's language."""
+"""Every text whose shadow matches MAYBE matches it, and few other texts do. In the language of RE2, which searches ten
+times as fast as Python does."""
 
 MAYBE = re.compile(r"@|[(\[{](?:at|ät)[)\]}]| at [^ ]+ dot |\d(?:[ ().\-/]{0,3}\d){6}")
-"""The same for a shadow."""
+"""Every shadow of a text with personal data, or with a number of nine digits, matches it."""
 
 # -- email addresses --
 
@@ -41,16 +43,18 @@ _LOCAL = [
 _SPELT = [re.compile(r"[\w.+-]*\w$")]
 LONGEST_LOCAL = 64  # characters before the @, RFC 5321
 EMAILS = [
-    (re.compile(rf"@{_DOMAIN}"), _LOCAL),
+    (("@",), re.compile(rf"@{_DOMAIN}"), _LOCAL),
     (
+        tuple(f"{at}{end}" for at in ("at", "ät") for end in ")]}"),
         re.compile(
             rf"\s?[(\[{{](?:at|ät)[)\]}}]\s?{_WORD}(?:\s?(?:\.|[(\[{{](?:dot|punkt|point)[)\]}}])\s?{_WORD}){{1,8}}"
         ),
         _SPELT,
     ),
-    (re.compile(rf" at {_WORD}(?: dot {_WORD}){{1,8}}"), _SPELT),
+    ((" dot ",), re.compile(rf" at {_WORD}(?: dot {_WORD}){{1,8}}"), _SPELT),
 ]
-"""(what begins with the @, what may stand before it): a search for the @ first takes linear time."""
+"""(texts of which one is in it, what begins with the @, what may stand before it). To look for the @ first takes linear
+time."""
 
 # -- cards and bank accounts --
 
@@ -115,7 +119,7 @@ BEFORE, AFTER = 60, 40  # characters around NUMBERS in which a word can say what
 GLUED = re.compile(r"(?:[A-Za-z_]|(?<!\d)\d{1,3}[.,])$")
 """The end of a text whose next digit belongs to a word, a version or a decimal."""
 SOME_NUMBER = re.compile(rf"\d(?:{_GAP}{{0,4}}\d){{6}}")
-LONG_NUMBER = re.compile(r"(?<![\w.,])\d(?:[ .\-/]?\d){8,}(?!\w)")
+LONG_NUMBER = re.compile(r"\d(?<![\w.,]\d)(?:[ .\-/]?\d){8,}(?!\w)")
 
 # -- what is no phone number --
 
@@ -152,7 +156,8 @@ _NO_TRUNK = r"(?!0\d{1,5}[ /\-]\d{2}|\d{3}[ .\-]\d{3}[ .\-]\d{4}\b)"  # phone nu
 _CODE = r"(?!\+)\w{0,20}\d[\w\-./]{0,60}"
 
 PLAINLY_NOT_PHONES = re.compile(
-    "|".join(
+    r"(?=[\d-])(?:"  # how all of them begin: to look there first is twice as fast
+    + "|".join(
         (
             rf"(?<![\d+])(?<!\d[./-]){_YEAR}(?P<a>[./-]) ?{_MONTH}(?P=a) ?{_DAY}(?!\d)",  # 2024-06-03
             rf"(?<![\d+])(?<!\d[./-]){_DAY}(?P<b>[./-]) ?{_DAY}(?P=b) ?(?:{_YEAR}|\d\d){_NO_MORE}",  # 03.06.2024
@@ -164,7 +169,8 @@ PLAINLY_NOT_PHONES = re.compile(
             r"(?<![\w.])-?(?!\d{3}\.\d{7}\b)(?:0|[1-9]\d{0,2})[.,]\d{5,}(?![\w.])",  # 52.520008
             r"(?<![\w])97[89](?:[ -]?\d){10}(?!\d)",  # ISBN
         )
-    ),
+    )
+    + ")",
     re.IGNORECASE,
 )
 """Dates, times and the like, which are certain without a word beside them. They are many, and blanked out first."""
