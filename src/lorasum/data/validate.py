@@ -192,9 +192,10 @@ class Files:
     def note(self, where: str, row: Row, checked: Example | Rejected) -> None:
         """Take a row into account."""
         start = where.rstrip("0123456789")
-        file = self._files.setdefault(start, _File(start.removesuffix(":").removesuffix(" row ")))
+        if (file := self._files.get(start)) is None:
+            file = self._files[start] = _File(start.removesuffix(":").removesuffix(" row "))
         if isinstance(row, Mapping):
-            file.columns.update(dict.fromkeys(row))
+            file.columns |= dict.fromkeys(row)
             file.last = row
         if isinstance(checked, Rejected):
             file.reasons[checked.reason] += 1

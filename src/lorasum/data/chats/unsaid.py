@@ -28,7 +28,8 @@ _CALLS = ("function_call", "tool_call", "tool_calls")
 
 def is_notice(message: Mapping[str, Any]) -> bool:
     """Whether a message is a notice, such as that somebody joined, left or called, or a model's call of a tool."""
-    kinds = (message.get("type"), message.get("subtype"), message.get("messageType"))
-    if message.get("role", message.get("from")) in _CALLS:
-        return True
-    return any(isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES for kind in kinds)
+    for key in ("type", "subtype", "messageType"):
+        kind = message.get(key)
+        if isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES:
+            return True
+    return message.get("role", message.get("from")) in _CALLS

@@ -10,7 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from lorasum.data.chats.whatsapp import notices, words
-from lorasum.data.chats.whatsapp.text import APP_MARKS, MARKS, NO_MARKS, bare_text, has_any
+from lorasum.data.chats.whatsapp.text import APP_MARKS, MARKS, bare_text, has_any, unmarked
 
 _WORD = r"[^\W\d_][^\s\d,:;\[\]()/-]{1,13}"  # a month, or a day of the week
 _NUMBERS = (
@@ -83,7 +83,7 @@ def read_head(line: str, form: Form) -> Head | None:
     """The name and text of a line that begins a message."""
     if not line or not _may_begin(line.lstrip(MARKS), form):
         return None
-    begun = _header(form).match(line.translate(NO_MARKS))
+    begun = _header(form).match(unmarked(line))
     if not begun:
         return None
     rest = _after(line, begun.end())

@@ -9,7 +9,7 @@ from lorasum.data.chats.whatsapp import notices, words
 
 MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 """Characters that have no shape: directions of writing, and the mark at the beginning of a file."""
-NO_MARKS = str.maketrans(dict.fromkeys(MARKS) | dict.fromkeys("\u00a0\u202f\u2009\u2007", " "))
+_NO_MARKS = str.maketrans(dict.fromkeys(MARKS) | dict.fromkeys("\u00a0\u202f\u2009\u2007", " "))
 APP_MARKS = "\u200e\u200f"
 """The marks in front of what the app writes."""
 
@@ -46,7 +46,7 @@ def _omits_media(bare: str) -> bool:
 
 def _parted(line: str) -> tuple[str, str, str]:
     """A line before its last mark of the app, the mark, and what follows."""
-    at = max(line.rfind(mark) for mark in APP_MARKS)
+    at = max(map(line.rfind, APP_MARKS))
     return (bare_text(line[:at]), line[at], bare_text(line[at + 1 :])) if at >= 0 else (line, "", "")
 
 
@@ -152,4 +152,9 @@ def _composed(text: str) -> str:
 
 def bare_text(text: str) -> str:
     """`text` without marks, with plain blanks only, and stripped."""
-    return text.translate(NO_MARKS).strip()
+    return unmarked(text).strip()
+
+
+def unmarked(text: str) -> str:
+    """`text` without marks, with plain blanks only."""
+    return text if text.isascii() else text.translate(_NO_MARKS)
