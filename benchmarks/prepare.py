@@ -5,7 +5,8 @@
 Each figure is of a process of its own, with its libraries imported before the clock starts; the loading of the
 tokenizer is in it.
 The rows are real dialogues, or the examples' own, repeated with changes: no two are equal. All do the same work: from a
-JSONL file to packs on disk; the tokenizer alone only tokenises the same texts, and writes nothing.
+JSONL file to packs on disk, with the notebook's template; the tokenizer alone only tokenises the same texts, and writes
+nothing.
 """
 
 import argparse
@@ -91,7 +92,7 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
 
     os.environ["LORASUM_HOME"] = str(output)
     test = rows.with_name("test.jsonl")
-    data = {"train": str(rows), "test": str(test), "max_length": CHUNK_LENGTH}
+    data = {"train": str(rows), "test": str(test), "max_length": CHUNK_LENGTH, "format": "template"}
     config = Config.model_validate({"name": "bench", "model": {"id": str(model)}, "data": data})
     AutoTokenizer.from_pretrained(model)
     began = time.perf_counter()
