@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if status := launch.run(ranks, output):
             return status
     else:
+        launch.end_on_sigterm()  # what was answered is on disk
         launch.end_with_parent(os.environ)
         parameters = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature}
         try:

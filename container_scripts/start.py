@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import contract
+import launch
 from hub_token import hub_token, tracker_keys
 
 ROOT = Path("/opt/ml")
@@ -38,6 +39,7 @@ class NotReadyError(Exception):
 
 def main() -> None:
     """Never returns: this process becomes the training script, or ends with the reason in `failure`."""
+    launch.end_on_sigterm()
     try:
         wheels = ROOT / "input" / "data" / contract.CHANNEL_WHEELS
         install_missing(HERE / "requirements-train.txt", HERE / "constraints-train.txt", wheels, os.environ)

@@ -75,9 +75,9 @@ def train(arguments: Arguments, folders: Folders) -> int:
         SystemExit: the job got SIGTERM.
         TrainingError: it failed, and the user can do something about it.
     """
-    from engine.stopping import StopSignal
+    from engine.stopping import END_TAKES, StopSignal
 
-    stop = StopSignal()  # before the imports that take seconds
+    stop = StopSignal(END_TAKES)  # before the imports that take seconds
     check_gpu()
     metrics = Metrics(folders.output_data if os.environ.get("RANK", "0") == "0" else None)
     metrics.emit(ProgressEvent("starting", 0, 2, "loading libraries"))

@@ -282,3 +282,30 @@ def test_a_signal_that_nohup_ignores_stays_ignored(home: Home) -> None:
             process.send_signal(signal.SIGHUP)
         assert process.wait(STARTING) == 0
     assert len(home.processes("endpoints")) == 1
+
+
+DROPPED = """
+import os, signal, time
+from lorasum.cli.interrupts import interrupts
+
+class Library:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+interrupts.install()
+try:
+    Library()
+    print("goes on")
+    time.sleep(100)
+except KeyboardInterrupt:
+    print("stops")
+"""
+
+
+def test_an_interrupt_that_python_drops_comes_again() -> None:
+    """Python drops what `__del__` raises: `train` said that it stops, and went on to its end."""
+    command = [sys.executable, "-c", DROPPED]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=STARTING, check=True)
+    assert ended.stdout == "goes on\nstops\n"
+    assert ended.stderr == "stopping, because of SIGTERM; a second time ends at once\n"

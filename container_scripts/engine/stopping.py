@@ -4,21 +4,37 @@ SageMaker sends it when a job is stopped, when it reaches its time limit, and wh
 follows 120 s later.
 """
 
+import _thread
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from contract import MAX_SECONDS
 from launch import STOPPED
 
 
-class StopSignal:
-    """Takes SIGTERM from now on: it ends the process with STOPPED, at once or at the end of a `deferred` block."""
+END_TAKES = 75.0
+"""Seconds at most: trackers may take 60 for what they have not sent, and SIGKILL comes after 120."""
 
-    def __init__(self) -> None:
+
+class StopSignal:
+    """Takes SIGTERM from now on: it ends the process with STOPPED, at once or at the end of a `deferred` block.
+
+    The process ends by SystemExit, which can come at any step of the main thread, also where that takes a lock of a
+    library's and its threads then wait for it without end: loading a model does so.
+
+    Args:
+        end_takes: seconds from SystemExit after which the process ends all the same; None for any number.
+    """
+
+    def __init__(self, end_takes: float | None = None) -> None:
         self.received = False
+        self._end_takes = end_takes
+        self._ending = False
         self._deferred = False
         signal.signal(signal.SIGTERM, self._on_signal)
         if seconds := float(os.environ.get(MAX_SECONDS) or 0):  # a service's own limit would come before
@@ -38,12 +54,26 @@ class StopSignal:
         finally:
             self._deferred = False
         if self.received:
-            raise SystemExit(STOPPED)
+            self._end()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._ending:  # launch.py sends it once more
+            return
         self.received = True
         todo = "saving a checkpoint, then ending" if self._deferred else "ending"
         why = "limits.max_hours reached" if number == signal.SIGALRM else "SIGTERM received"
         os.write(2, f"{why}: {todo}\n".encode())  # unbuffered: a print could be in the middle of a line
         if not self._deferred:
-            raise SystemExit(STOPPED)
+            self._end()
+
+    def _end(self) -> NoReturn:
+        self._ending = True
+        if self._end_takes is not None:  # no threading.Thread: the signal may have come while one takes its locks
+            _thread.start_new_thread(_end_after, (self._end_takes,))
+        raise SystemExit(STOPPED)
+
+
+def _end_after(seconds: float) -> None:
+    time.sleep(seconds)
+    os.write(2, f"it has not ended in {seconds:g} s, and ends at once\n".encode())
+    os._exit(STOPPED)

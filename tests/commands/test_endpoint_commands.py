@@ -24,6 +24,7 @@ from lorasum.config.schema import Config, LoraConfig
 from lorasum.errors import BackendError, DataError, LorasumError, NoAnswerError, RefusedError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle import endpoints
+from lorasum.lifecycle.endpoints import left_running
 from lorasum.lifecycle.serving import read_answer
 from lorasum.resources import Endpoint, TrainingJob
 from lorasum.results import DeployResult, RowFailure
@@ -138,11 +139,11 @@ def test_a_signal_after_the_answer_leaves_the_endpoint_and_says_so(
     trained: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     backend.before["confirm_endpoint"] = interrupt
-    reporter = RecordingReporter()
+    began = ledger.now()
     with pytest.raises(KeyboardInterrupt):
-        deploy(context(trained, backend, ledger, reporter))
+        deploy(context(trained, backend, ledger))
     assert states(ledger) == {"chats": "live"}
-    [said] = reporter.warnings
+    [said] = left_running(ledger, "chats", began)
     assert said.startswith("endpoint chats had answered: it is in service, and billed")
     assert "lorasum teardown" in said
 

@@ -248,6 +248,26 @@ def test_ctrl_c_in_the_last_teardown_of_run_leaves_nothing(
     assert "live" not in states(ledger).values()
 
 
+def test_ctrl_c_while_run_tears_down_after_an_error_leaves_nothing(
+    tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    def at_the_first_example() -> None:
+        if backend.calls.count("invoke") == 3:
+            backend.before["delete_endpoint"] = once
+            refuse()
+
+    def once() -> None:
+        if backend.endpoints.keys() == {"chats"}:  # the base model's is gone
+            del backend.before["delete_endpoint"]
+            interrupt()
+
+    backend.before["invoke"] = at_the_first_example
+    with pytest.raises(KeyboardInterrupt):
+        run(context(_runnable(make_config, tiny_chats, tiny_model_dir), backend, ledger))
+    assert backend.live("chats") == []
+    assert "live" not in states(ledger).values()
+
+
 def test_run_goes_from_chats_to_a_summary_and_back_to_nothing(
     tiny_chats: Path, tiny_model_dir: Path, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
 ) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forks import Popen
 
 from contract import MAX_SECONDS
 
@@ -29,3 +30,63 @@ def test_a_job_ends_itself_at_its_limit_as_on_sigterm(seconds: str) -> None:
     )
     assert (ended.returncode, ended.stdout) == (143, "saved a checkpoint\n")
     assert ended.stderr == "limits.max_hours reached: saving a checkpoint, then ending\n"
+
+
+LOCKED = """
+import os, signal, threading
+from engine.stopping import StopSignal
+StopSignal(0.5)
+left = threading.Lock()
+left.acquire()
+threading.Thread(target=left.acquire).start()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+TWICE = """
+import os, signal
+from engine.stopping import StopSignal
+StopSignal()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+finally:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("tidied up")
+"""
+
+
+def test_a_job_ends_although_a_thread_waits_for_a_lock_that_was_left_taken() -> None:
+    """As a library's thread does, when SystemExit came between the taking of its lock and the block that gives it back."""
+    ended = _run(LOCKED)
+    assert ended.returncode == 143
+    assert ended.stderr.splitlines() == ["SIGTERM received: ending", "it has not ended in 0.5 s, and ends at once"]
+
+
+def test_a_second_sigterm_does_not_end_the_tidying_up() -> None:
+    ended = _run(TWICE)
+    assert (ended.returncode, ended.stdout) == (143, "tidied up\n")
+
+
+@pytest.mark.parametrize("program", ["start", "answer"])
+def test_what_can_be_the_first_process_of_a_container_hears_sigterm(program: str, tmp_path: Path) -> None:
+    """The system ends other processes by itself, with status -15."""
+    waits = f"""
+import os, sys, time
+import launch, {program}
+def wait(*_):
+    print("waits", flush=True)
+    time.sleep(200)
+{program}.{"install_missing" if program == "start" else "_answer_all"} = wait
+sys.argv[1:] = ["--checkpoint_dir", ".", "--max_new_tokens", "1", "--temperature", "0"]
+{program}.main()
+"""
+    environ = {**os.environ, "PYTHONPATH": str(SCRIPTS), "SM_OUTPUT_DIR": str(tmp_path), "SM_MODEL_DIR": str(tmp_path)}
+    command, environ = [sys.executable, "-c", waits], {**environ, "SM_CHANNEL_TRAINING": str(tmp_path)}
+    with Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        process.terminate()
+        assert process.wait(100) == 143
+
+
+def _run(script: str) -> "subprocess.CompletedProcess[str]":
+    command, environ = [sys.executable, "-c", script], {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, check=False)

@@ -28,12 +28,16 @@ _SECONDS = 600  # a client takes less than one and a training a few, but the mac
 
 @dataclass
 class Ended:
-    """How a process ended. `code` is minus the signal for one that was killed; `calls` is what was counted."""
+    """How a process ended. `code` is minus the signal for one that was killed; `calls` is what was counted.
+
+    `place` is where a signal came at a step.
+    """
 
     code: int
     stdout: str
     stderr: str
     calls: int
+    place: str = ""
 
     def clean(self) -> bool:
         """It did what it was told, was stopped, or said in one line why not and in one what to do."""
@@ -79,10 +83,11 @@ class Client:
             time.sleep(0.01)
         calls = self.folder / "calls"
         said = [(self.folder / name).read_text(errors="replace") for name in ("stdout", "stderr")]
+        place = (self.folder / "place").read_text() if (self.folder / "place").exists() else ""
         counted = int(calls.read_text() or 0) if calls.exists() else 0
         code = int((self.folder / "code").read_text())
         shutil.rmtree(self.folder)
-        return Ended(code, said[0], said[1], counted)
+        return Ended(code, said[0], said[1], counted, place)
 
 
 class Popen(subprocess.Popen[AnyStr]):

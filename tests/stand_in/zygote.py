@@ -8,6 +8,7 @@ is to be run instead, and `blow`, which strikes inside the client. The client's 
 folder while it works; pid is written at its start, and code at its end.
 """
 
+import faulthandler
 import gc
 import hashlib
 import importlib
@@ -131,6 +132,7 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
         estimates._tell = lambda flags, variables: Needs.read(needs)
     if program == "client":
         plan_once(folder.parent)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # a test that waits for ever may ask what it waits for
     strike(folder, **request["blow"])
     code: Any = 1
     try:
@@ -198,8 +200,9 @@ def strike(
     """Instrument this client.
 
     Args:
-        where: `aws`, `ledger` or `files`: what is counted. Counts are written to `folder`/calls. `files` are all the
-            moments at which a file is opened to write, renamed, removed, made or flushed, or a process is started.
+        where: `aws`, `ledger`, `files` or `steps`: what is counted. Counts are written to `folder`/calls. `files` are
+            all the moments at which a file is opened to write, renamed, removed, made or flushed, or a process is
+            started. `steps` are those of the main thread at which Python looks for a signal; see steps.py.
         index: the one of them, from 0, at which the blow comes; -1 for none.
         when: `before` or `after` it.
         number: the signal that the client sends itself.
@@ -258,6 +261,17 @@ def strike(
             setattr(Ledger, name, counted(getattr(Ledger, name)))
         os.fsync = counted(os.fsync)
         sys.addaudithook(lambda event, arguments: count() if _changes_a_file(event, arguments) else None)
+    elif where == "steps":
+        from steps import watch_steps
+
+        def step(place: str) -> None:
+            if index in (calls, -1):
+                places.write(f"{place}\n")
+                places.flush()
+            count()
+
+        places = (folder / "place").open("w")
+        watch_steps(step)
 
 
 _CHANGES = {

@@ -4,6 +4,8 @@ import errno
 import io
 import os
 import sys
+import threading
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -51,9 +53,22 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an emoji in a summary must not fail in a C locale
-    interrupts.install()
+    code = INTERRUPTED  # if a signal comes in one of the last steps, in which nothing else hears of it
+    with suppress(KeyboardInterrupt):
+        interrupts.install()
+        ended = _ended(sys.argv[1:] or ["--help"])
+        interrupts.uninstall()
+        code = ended
+    interrupts.uninstall()
+    if code == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()[1:]):
+        os._exit(code)  # Python would wait for what a library has left at work, such as a download
+    sys.exit(code)
+
+
+def _ended(arguments: list[str]) -> int:
+    """Run one command, and have all that it printed leave this process. Returns the exit code."""
     try:
-        code = _exit_code(sys.argv[1:] or ["--help"])
+        code = _exit_code(arguments)
     except OSError:  # stderr cannot be written either: the error cannot be shown
         code = LorasumError.exit_code
     for stream in (sys.stdout, sys.stderr):
@@ -61,8 +76,7 @@ def main() -> None:
             stream.flush()
         except OSError:  # it was reported above, unless the reader left; Python would report it again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    interrupts.uninstall()
-    sys.exit(code)
+    return code
 
 
 def _exit_code(arguments: list[str]) -> int:

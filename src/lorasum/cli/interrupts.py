@@ -5,6 +5,7 @@ once. A closed terminal sends SIGHUP, often twice, and takes away what the proce
 cleaning up.
 """
 
+import _thread
 import os
 import signal
 import sys
@@ -12,13 +13,17 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 INTERRUPTED = 130
 """Exit status of a command that was interrupted, whatever the signal."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SAME = 0.5  # seconds within which a second signal counts as the first one, passed on by a wrapper such as `timeout`
+_SOON = 0.001  # seconds
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -32,6 +37,7 @@ class Interrupts:
 
     removes: str = ""
     _first: float = field(default=0.0, init=False)  # monotonic seconds
+    _dropped: bool = field(default=False, init=False)
     _terminals: list[int] = field(default_factory=list, init=False)
 
     def install(self) -> None:
@@ -40,6 +46,7 @@ class Interrupts:
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
+        sys.unraisablehook = self._on_dropped
 
     def uninstall(self) -> None:
         """Ignore the signals from now on. While Python ends, it would restore the default, which kills the process."""
@@ -53,8 +60,26 @@ class Interrupts:
             self._first = time.monotonic()
             self._say(f"stopping, because of {_name(number)}; a second time ends at once")
             raise KeyboardInterrupt
+        if self._dropped:
+            self._dropped = False
+            raise KeyboardInterrupt
         if number != signal.SIGHUP and time.monotonic() - self._first > _SAME:
             self._end()
+
+    def _on_dropped(self, dropped: "UnraisableHookArgs") -> None:
+        """Raise KeyboardInterrupt once more if Python has dropped it, as it does where an object's `__del__` raises.
+
+        The command had said that it stops, and would go on.
+        """
+        if dropped.exc_type is KeyboardInterrupt:
+            _thread.start_new_thread(self._raise_again, ())  # later: what is raised now is dropped too
+        else:
+            sys.__unraisablehook__(dropped)
+
+    def _raise_again(self) -> None:
+        time.sleep(_SOON)
+        self._dropped = True
+        _thread.interrupt_main(next(one for one in _SIGNALS if signal.getsignal(one) == self._on_signal))
 
     def _end(self) -> NoReturn:
         left = f"; what it started may still run, and `{self.removes}` removes it" if self.removes else ""

@@ -4,6 +4,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -86,15 +87,24 @@ def perform(
     from lorasum.config.loader import load_config
     from lorasum.context import RunContext
     from lorasum.ledger import Ledger
+    from lorasum.lifecycle.endpoints import left_running
     from lorasum.ui.reporter import ConsoleReporter
 
     interrupts.removes = shlex.join(["lorasum", "teardown", "--config", str(config)])
     with ConsoleReporter(quiet, settings.verbose) as report:
         loaded = load_config(config, overrides, report.warn)
         run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
-        result = function(run, **given)
-    render.show(result, as_json)
-    _raise_failure(result)
+        began = run.ledger.now()
+    try:
+        with report:
+            result = function(run, **given)
+        render.show(result, as_json)
+        _raise_failure(result)
+    except KeyboardInterrupt:
+        with suppress(LorasumError):  # the ledger cannot be read either
+            for line in left_running(run.ledger, run.name, began):
+                report.warn(line)
+        raise
 
 
 def _raise_failure(result: object) -> None:

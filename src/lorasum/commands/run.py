@@ -12,6 +12,7 @@ from lorasum.commands.train import to_be_spent, train
 from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
 from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.endpoints import surely
 from lorasum.lifecycle.needs import estimate_of
 from lorasum.lifecycle.placement import before_training, refuse_what_does_not_fit
 from lorasum.lifecycle.planning import planned_job
@@ -43,7 +44,8 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
         sample = predict(run)
         torn_down = None if keep else _torn_down(run)
     except BaseException as error:
-        _clean_up(run, "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong")
+        why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong"
+        surely(lambda: _clean_up(run, why))
         raise
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
 
@@ -76,7 +78,7 @@ def _clean_up(run: RunContext, why: str) -> None:
     """Tear down after an error. The error is raised afterwards, so a failed teardown is only a warning."""
     run.reporter.step(f"tearing down, because {why}")
     try:
-        remaining = teardown(run).remaining
+        remaining = _torn_down(run).remaining
     except LorasumError as error:
         run.reporter.warn(f"teardown failed: {error.message}; run `lorasum teardown` with this config")
         return

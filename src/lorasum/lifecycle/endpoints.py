@@ -10,6 +10,7 @@ from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.errors import BackendError, NoAnswerError
 from lorasum.files import first_line
+from lorasum.ledger import Ledger
 from lorasum.lifecycle import expiry
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.lock import HeldRun
@@ -52,11 +53,11 @@ def start(
         row = replace(row, ends_itself=expiry.arrange(held, spec.name, end))
         endpoint = held.backend.start_endpoint(spec)
         _until_answered(held, endpoint, probe)
+        held.ledger.save(replace(row, state="live", location=endpoint.location))
     except BaseException as error:
         reason = error
         surely(lambda: _undo(held, earlier, before, row, reason))
         raise
-    held.ledger.save(replace(row, state="live", location=endpoint.location))
     _tidy_up(held, row)
     return endpoint
 
@@ -96,6 +97,15 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
         held.ledger.save(replace(row, state="failed", reason=state.reason))
 
 
+def left_running(ledger: Ledger, run: str, since: datetime) -> list[str]:
+    """What a command that was interrupted has left running since it began, by the ledger: a line for each endpoint."""
+    rows = [
+        row for row in ledger.rows(Endpoint, run) if row.is_open and datetime.fromisoformat(row.updated_at) >= since
+    ]
+    had = {"live": "had answered: it is in service, and billed", "intended": "may be running, and is billed"}
+    return [f"endpoint {row.name} {had[row.state]} until `lorasum teardown` removes it" for row in rows]
+
+
 def _tidy_up(held: HeldRun, row: Endpoint) -> None:
     """Remove what an endpoint that has answered replaced, and have the parts that it has now go with it.
 
@@ -107,11 +117,6 @@ def _tidy_up(held: HeldRun, row: Endpoint) -> None:
             held.backend.expire_endpoint(held.name, row.name, row.expires_at)
     except BackendError as error:
         held.reporter.warn(f"{error.message}: parts of the endpoint may be kept without it, at no cost")
-    except KeyboardInterrupt:
-        held.reporter.warn(
-            f"endpoint {row.name} had answered: it is in service, and billed until `lorasum teardown` removes it"
-        )
-        raise
 
 
 def _until_answered(held: HeldRun, endpoint: EndpointRef, probe: Callable[[EndpointRef], object]) -> None:
