@@ -16,7 +16,6 @@ from typing import NoReturn
 from contract import MAX_SECONDS
 from launch import STOPPED
 
-
 END_TAKES = 75.0
 """Seconds at most: trackers may take 60 for what they have not sent, and SIGKILL comes after 120."""
 

@@ -53,7 +53,7 @@ finally:
 """
 
 
-def test_a_job_ends_although_a_thread_waits_for_a_lock_that_was_left_taken() -> None:
+def test_a_job_ends_although_a_thread_waits_for_a_lock_for_ever() -> None:
     """As a library's thread does, when SystemExit came between the taking of its lock and the block that gives it back."""
     ended = _run(LOCKED)
     assert ended.returncode == 143
@@ -66,7 +66,7 @@ def test_a_second_sigterm_does_not_end_the_tidying_up() -> None:
 
 
 @pytest.mark.parametrize("program", ["start", "answer"])
-def test_what_can_be_the_first_process_of_a_container_hears_sigterm(program: str, tmp_path: Path) -> None:
+def test_the_first_process_of_a_container_hears_sigterm(program: str, tmp_path: Path) -> None:
     """The system ends other processes by itself, with status -15."""
     waits = f"""
 import os, sys, time

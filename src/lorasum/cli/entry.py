@@ -58,7 +58,7 @@ def main() -> None:
         interrupts.install()
         ended = _ended(sys.argv[1:] or ["--help"])
         interrupts.uninstall()
-        code = ended
+        code = ended or (INTERRUPTED if interrupts.heard else 0)
     interrupts.uninstall()
     if code == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()[1:]):
         os._exit(code)  # Python would wait for what a library has left at work, such as a download

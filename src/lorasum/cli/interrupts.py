@@ -48,6 +48,11 @@ class Interrupts:
                 signal.signal(number, self._on_signal)
         sys.unraisablehook = self._on_dropped
 
+    @property
+    def heard(self) -> bool:
+        """Whether a signal has come."""
+        return bool(self._first)
+
     def uninstall(self) -> None:
         """Ignore the signals from now on. While Python ends, it would restore the default, which kills the process."""
         for number in _SIGNALS:

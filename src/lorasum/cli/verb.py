@@ -14,6 +14,7 @@ from lorasum.cli.backends import backend
 from lorasum.cli.interrupts import interrupts
 from lorasum.cli.options import ConfigFile, Json, Overrides, Quiet, Sets, Verbose, settings
 from lorasum.errors import BackendError, LorasumError, ScoreError
+from lorasum.interrupted import let_go
 from lorasum.ui import render
 
 
@@ -91,16 +92,17 @@ def perform(
     from lorasum.ui.reporter import ConsoleReporter
 
     interrupts.removes = shlex.join(["lorasum", "teardown", "--config", str(config)])
-    with ConsoleReporter(quiet, settings.verbose) as report:
-        loaded = load_config(config, overrides, report.warn)
-        run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
-        began = run.ledger.now()
+    report = ConsoleReporter(quiet, settings.verbose)
+    loaded = load_config(config, overrides, report.warn)
+    run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
+    began = run.ledger.now()
     try:
         with report:
             result = function(run, **given)
         render.show(result, as_json)
         _raise_failure(result)
     except KeyboardInterrupt:
+        let_go()
         with suppress(LorasumError):  # the ledger cannot be read either
             for line in left_running(run.ledger, run.name, began):
                 report.warn(line)

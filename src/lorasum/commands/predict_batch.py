@@ -12,6 +12,7 @@ from lorasum.context import RunContext
 from lorasum.contract import ANSWERS_FOLDER, MAX_PROMPTS, StepEvent, fill_template
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.files import maker_lock, new_folder, open_file, writing
+from lorasum.interrupted import let_go
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.answers import Answer, answers_of
 from lorasum.lifecycle.ceilings import Ceiling
@@ -149,6 +150,7 @@ def _answered(run: RunContext, spec: TrainSpec) -> JobRef:
 
 
 def _interrupted(run: RunContext, name: str) -> NoReturn:
+    let_go()
     if not run.backend.stops_on_interrupt:
         raise InterruptedRunError(
             f"no longer following batch job {name}, which goes on if it was started",

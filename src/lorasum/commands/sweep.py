@@ -18,6 +18,7 @@ from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, EvalEvent, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.files import make_folder, open_file, read_rows, write_file, writing
+from lorasum.interrupted import let_go
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import cost, price_note, total
 from lorasum.lifecycle.planning import planned_job
@@ -48,6 +49,7 @@ def sweep(run: RunContext) -> SweepResult:
         while found.goes_on():
             time.sleep(_LOOKS.get(run.backend.name, _LOOK))
     except KeyboardInterrupt:
+        let_go()
         found.stop_all()
         which = "not all of its" if found.tell_what_may_run() else "its"
         raise InterruptedRunError(

@@ -9,6 +9,7 @@ from lorasum.backends.records import JobState
 from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
+from lorasum.interrupted import let_go
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import job_note, known_price
 from lorasum.lifecycle.estimates import measured_speed, outlook
@@ -178,6 +179,7 @@ def _result(run: RunContext, started: StartedJob) -> TrainResult:
 
 def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
     """Handle Ctrl-C: stop the job, or leave it running, as the backend decides. The ledger has it live until then."""
+    let_go()
     name, backend = seen.job or _being_started(run, planned.spec.job_name), run.backend
     job = backend.find_training(run.name, name)
     if not backend.stops_on_interrupt:

@@ -10,6 +10,7 @@ from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.errors import BackendError, NoAnswerError
 from lorasum.files import first_line
+from lorasum.interrupted import let_go
 from lorasum.ledger import Ledger
 from lorasum.lifecycle import expiry
 from lorasum.lifecycle.costs import cost
@@ -68,9 +69,11 @@ def surely(clean_up: Callable[[], object]) -> None:
     Args:
         clean_up: may be called twice, whatever the first call has done.
     """
+    let_go()
     try:
         clean_up()
     except KeyboardInterrupt:
+        let_go()
         clean_up()
         raise
 

@@ -1,0 +1,53 @@
+"""What an interrupt leaves taken between two steps is given back before anything is cleaned up."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from lorasum.interrupted import let_go
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.lock import run_lock
+from lorasum.resources import Dataset
+
+ROW = Dataset(run="chats", name="12345678", backend="local", path="/data")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path))
+
+
+def interrupted_after_entering(block: Callable[[], AbstractContextManager[object]]) -> None:
+    """As contextlib's own `__enter__`: the block is entered, and who asked for it does not know yet."""
+    entered = block()
+    entered.__enter__()
+    raise KeyboardInterrupt
+
+
+def test_the_lock_of_a_run_is_given_back() -> None:
+    try:
+        interrupted_after_entering(lambda: run_lock("chats", None, lambda: None))
+    except KeyboardInterrupt:
+        let_go()
+        with run_lock("chats", 0, lambda: None):
+            return
+    pytest.fail("it was not interrupted")
+
+
+def test_a_transaction_of_the_ledger_is_rolled_back() -> None:
+    ledger = Ledger()
+    ledger.intend(ROW)
+    try:
+        interrupted_after_entering(lambda: ledger._connect(write=True))
+    except KeyboardInterrupt:
+        let_go()
+        assert ledger.save(ROW).run == "chats"  # else it would wait for 30 s, and fail
+
+
+def test_without_an_error_nothing_is_let_go() -> None:
+    with run_lock("chats", 0, lambda: None):
+        let_go()
+        with pytest.raises(Exception, match="another lorasum process"), run_lock("chats", 0, lambda: None):
+            pass
