@@ -285,27 +285,41 @@ def test_a_signal_that_nohup_ignores_stays_ignored(home: Home) -> None:
 
 
 DROPPED = """
-import os, signal, time
+import os, signal, sys, time
 from lorasum.cli.interrupts import interrupts
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0)
 
 class Library:
     def __del__(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0)
+        interrupt()
+
+def catch_everything():
+    try:
+        interrupt()
+    except BaseException:
+        pass
 
 interrupts.install()
 try:
-    Library()
+    {"dropped": Library, "caught": catch_everything}[sys.argv[1]]()
     print("goes on")
-    time.sleep(100)
+    time.sleep(2)
+    while True:
+        time.sleep(0.01)
 except KeyboardInterrupt:
-    print("stops")
+    for _ in range(300):
+        time.sleep(0.01)  # nothing disturbs the cleaning up
+    print("cleans up")
 """
 
 
-def test_an_interrupt_that_python_drops_comes_again() -> None:
-    """Python drops what `__del__` raises: `train` said that it stops, and went on to its end."""
-    command = [sys.executable, "-c", DROPPED]
+@pytest.mark.parametrize("how", ["dropped", "caught"])
+def test_an_interrupt_that_a_library_loses_comes_again(how: str) -> None:
+    """Python drops what `__del__` raises, and the SDK catches everything: `train` said that it stops, and went on."""
+    command = [sys.executable, "-c", DROPPED, how]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=STARTING, check=True)
-    assert ended.stdout == "goes on\nstops\n"
+    assert ended.stdout == "goes on\ncleans up\n"
     assert ended.stderr == "stopping, because of SIGTERM; a second time ends at once\n"

@@ -3,6 +3,9 @@
 The first signal raises KeyboardInterrupt, and the command cleans up after itself. A second one ends the process at
 once. A closed terminal sends SIGHUP, often twice, and takes away what the process writes to: neither may end the
 cleaning up.
+
+KeyboardInterrupt can be lost: Python drops what an object's `__del__` raises, and some libraries catch everything. The
+command, which has said that it stops, would go on. So it is raised again while the main thread does not handle it.
 """
 
 import _thread
@@ -23,7 +26,8 @@ INTERRUPTED = 130
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SAME = 0.5  # seconds within which a second signal counts as the first one, passed on by a wrapper such as `timeout`
-_SOON = 0.001  # seconds
+_LOOK = signal.SIGURG  # which nothing sends, and the system ignores
+_BETWEEN_LOOKS = 0.5  # seconds
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -37,7 +41,6 @@ class Interrupts:
 
     removes: str = ""
     _first: float = field(default=0.0, init=False)  # monotonic seconds
-    _dropped: bool = field(default=False, init=False)
     _terminals: list[int] = field(default_factory=list, init=False)
 
     def install(self) -> None:
@@ -46,7 +49,8 @@ class Interrupts:
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
-        sys.unraisablehook = self._on_dropped
+        signal.signal(_LOOK, self._on_look)
+        sys.unraisablehook = _say_what_is_dropped
 
     @property
     def heard(self) -> bool:
@@ -55,7 +59,7 @@ class Interrupts:
 
     def uninstall(self) -> None:
         """Ignore the signals from now on. While Python ends, it would restore the default, which kills the process."""
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, _LOOK):
             signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -64,27 +68,19 @@ class Interrupts:
         if not self._first:
             self._first = time.monotonic()
             self._say(f"stopping, because of {_name(number)}; a second time ends at once")
-            raise KeyboardInterrupt
-        if self._dropped:
-            self._dropped = False
+            with suppress(RuntimeError):  # the system has no thread left
+                _thread.start_new_thread(_look_again, ())  # no threading.Thread: one may just be taking its locks
             raise KeyboardInterrupt
         if number != signal.SIGHUP and time.monotonic() - self._first > _SAME:
             self._end()
 
-    def _on_dropped(self, dropped: "UnraisableHookArgs") -> None:
-        """Raise KeyboardInterrupt once more if Python has dropped it, as it does where an object's `__del__` raises.
-
-        The command had said that it stops, and would go on.
-        """
-        if dropped.exc_type is KeyboardInterrupt:
-            _thread.start_new_thread(self._raise_again, ())  # later: what is raised now is dropped too
-        else:
-            sys.__unraisablehook__(dropped)
-
-    def _raise_again(self) -> None:
-        time.sleep(_SOON)
-        self._dropped = True
-        _thread.interrupt_main(next(one for one in _SIGNALS if signal.getsignal(one) == self._on_signal))
+    def _on_look(self, _number: int, _frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt once more if nobody handles it. Some step of a library's has dropped it."""
+        error = sys.exception()
+        while error and not isinstance(error, KeyboardInterrupt):
+            error = error.__context__
+        if not error:
+            raise KeyboardInterrupt
 
     def _end(self) -> NoReturn:
         left = f"; what it started may still run, and `{self.removes}` removes it" if self.removes else ""
@@ -108,6 +104,18 @@ class Interrupts:
 
 interrupts = Interrupts()
 """Those of this process."""
+
+
+def _look_again() -> None:
+    while True:
+        time.sleep(_BETWEEN_LOOKS)
+        _thread.interrupt_main(_LOOK)
+
+
+def _say_what_is_dropped(dropped: "UnraisableHookArgs") -> None:
+    """As Python does, but for KeyboardInterrupt, which is raised again."""
+    if dropped.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(dropped)
 
 
 def _name(number: int) -> str:
