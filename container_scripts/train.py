@@ -7,6 +7,7 @@ folders in SM_* variables. Events go to stdout, one JSON object a line (see cont
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -57,6 +58,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO if is_first else logging.ERROR, format="%(message)s", stream=sys.stderr)
     try:
         return train(arguments, folders)
+    except SystemExit:
+        for number in (signal.SIGTERM, signal.SIGALRM):  # one was heard: nothing is to be raised while Python ends
+            signal.signal(number, signal.SIG_IGN)
+        raise
     except PeerLostError as error:
         print(error, file=sys.stderr)
         return launch.PEER_LOST

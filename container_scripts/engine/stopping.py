@@ -7,9 +7,10 @@ follows 120 s later.
 import _thread
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -18,16 +19,18 @@ from launch import STOPPED
 
 END_TAKES = 75.0
 """Seconds at most: trackers may take 60 for what they have not sent, and SIGKILL comes after 120."""
+_BETWEEN_LOOKS = 0.5
 
 
 class StopSignal:
     """Takes SIGTERM from now on: it ends the process with STOPPED, at once or at the end of a `deferred` block.
 
-    The process ends by SystemExit, which can come at any step of the main thread, also where that takes a lock of a
-    library's and its threads then wait for it without end: loading a model does so.
+    The process ends by SystemExit, which can come at any step of the main thread. In an object's `__del__` Python drops
+    it: so it is raised again while nobody handles it. In the middle of the taking of a library's lock it leaves threads
+    that wait for the lock without end, as those that load a model do: so the process also ends after a time.
 
     Args:
-        end_takes: seconds from SystemExit after which the process ends all the same; None for any number.
+        end_takes: seconds from SystemExit to that end. None for neither: a test's process goes on.
     """
 
     def __init__(self, end_takes: float | None = None) -> None:
@@ -57,7 +60,12 @@ class StopSignal:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._ending:  # launch.py sends it once more
-            return
+            error = sys.exception()
+            while error and not isinstance(error, SystemExit):
+                error = error.__context__
+            if error or self._end_takes is None:
+                return
+            raise SystemExit(STOPPED)
         self.received = True
         todo = "saving a checkpoint, then ending" if self._deferred else "ending"
         why = "limits.max_hours reached" if number == signal.SIGALRM else "SIGTERM received"
@@ -68,11 +76,15 @@ class StopSignal:
     def _end(self) -> NoReturn:
         self._ending = True
         if self._end_takes is not None:  # no threading.Thread: the signal may have come while one takes its locks
-            _thread.start_new_thread(_end_after, (self._end_takes,))
+            with suppress(RuntimeError):  # the system has no thread left
+                _thread.start_new_thread(_end_after, (self._end_takes,))
         raise SystemExit(STOPPED)
 
 
 def _end_after(seconds: float) -> None:
-    time.sleep(seconds)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(_BETWEEN_LOOKS)
+        _thread.interrupt_main(signal.SIGTERM)
     os.write(2, f"it has not ended in {seconds:g} s, and ends at once\n".encode())
     os._exit(STOPPED)

@@ -41,6 +41,28 @@ left.acquire()
 threading.Thread(target=left.acquire).start()
 os.kill(os.getpid(), signal.SIGTERM)
 """
+DROPPED = """
+import os, signal, time
+from engine.stopping import StopSignal
+StopSignal(60)
+
+class Library:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+try:
+    Library()
+    print("goes on")
+    time.sleep(2)
+    while True:
+        time.sleep(0.01)
+finally:
+    for _ in range(200):
+        time.sleep(0.01)
+    print("tidied up")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+"""
 TWICE = """
 import os, signal
 from engine.stopping import StopSignal
@@ -54,10 +76,15 @@ finally:
 
 
 def test_a_job_ends_although_a_thread_waits_for_a_lock_for_ever() -> None:
-    """As a library's thread does, when SystemExit came between the taking of its lock and the block that gives it back."""
+    """As a thread of a library does, when SystemExit comes between the taking of its lock and the giving back."""
     ended = _run(LOCKED)
     assert ended.returncode == 143
     assert ended.stderr.splitlines() == ["SIGTERM received: ending", "it has not ended in 0.5 s, and ends at once"]
+
+
+def test_an_end_that_python_drops_comes_again() -> None:
+    ended = _run(DROPPED)
+    assert (ended.returncode, ended.stdout) == (143, "goes on\ntidied up\n")
 
 
 def test_a_second_sigterm_does_not_end_the_tidying_up() -> None:

@@ -2,15 +2,19 @@
 
 import random
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pytest
-from forks import Ended, Zygote
+from forks import Client, Ended, Zygote
+from moments import Moments
 from world import chosen
 
+from contract import BASE_SECONDS, PROCESSES, REPORT_TO
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
@@ -34,8 +38,12 @@ class Jobs:
 
     def __init__(self, zygote: Zygote, dataset: Path, base: Path) -> None:
         self._zygote, self._dataset, self._base = zygote, dataset, base
+        self.environ: dict[str, str] = {}
 
     def start(self, root: Path, flags: Mapping[str, object], **blow: object) -> Ended:
+        return self.begin(root, flags, **blow).wait()
+
+    def begin(self, root: Path, flags: Mapping[str, object], **blow: object) -> Client:
         (root / "model").mkdir(parents=True, exist_ok=True)
         folders = {
             "SM_MODEL_DIR": root / "model",
@@ -47,7 +55,8 @@ class Jobs:
         given = {"checkpoint_dir": root / "checkpoints", "model_id": "tiny", "compute_dtype": "float32", **flags}
         given |= {"learning_rate": 0.02, "checkpoint_minutes": 1e-9}
         arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-        return self._zygote.start(arguments, {name: str(path) for name, path in folders.items()}, blow).wait()
+        environ = {name: str(path) for name, path in folders.items()} | self.environ
+        return self._zygote.start(arguments, environ, blow)
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +112,34 @@ def test_five_kills_change_no_bit_of_the_adapter(
     assert ended.code == 0, ended.stderr
     assert digests(root) == digests(whole)
     tried[f"adapters equal after {KILLS} kills"] += 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {REPORT_TO: "tensorboard", BASE_SECONDS: "100"}, {PROCESSES: "2"}],
+    ids=["alone", "with a tracker and the base model", "two processes"],
+)
+def test_a_job_ended_at_any_moment_ends_with_the_same_weights(
+    jobs: Jobs,
+    tried: Counter[str],
+    tmp_path: Path,
+    more: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """SIGTERM while it loads, trains, evaluates, merges or writes: alone, with a tracker, and as two processes."""
+    monkeypatch.setattr(jobs, "environ", more)
+    flags = {"epochs": 1.0, "lora_dropout": 0.05, "per_device_batch_size": 2}
+    whole, root = tmp_path / "whole", tmp_path / "ended"
+    assert jobs.start(whole, flags).code == 0
+    for what, end in Moments(partial(jobs.begin, root, flags), f"training {more}", [signal.SIGTERM]).draw():
+        shutil.rmtree(root, ignore_errors=True)
+        ended = end()
+        assert ended.code in (143, -15, 0), f"{what}: {ended.code} {ended.stderr}\nat {ended.place}"
+        assert "ends at once" not in ended.stderr, f"{what}: {ended.stderr}"
+        assert not (root / "output" / "failure").exists(), what
+        again = jobs.start(root, flags)
+        assert again.code == 0, f"{what}: {again.stderr}"
+        assert digests(root) == digests(whole), what
+        assert left_over(root) == [], what
+        tried[f"SIGTERM at any moment of a training job, {request.node.callspec.id}"] += 1

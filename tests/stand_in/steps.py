@@ -22,7 +22,8 @@ _OF_OTHERS = ("filelock",)
 
 
 def watch_steps(count: Callable[[str], object]) -> None:
-    """Call `count` at each new step of this thread from now on, in lorasum and in what it takes and releases with.
+    """Call `count` at each new step of this thread from now on, in lorasum, in its container scripts, and in what
+    they take and release with.
 
     It is told where that is: the line, and those of its callers.
     """
@@ -50,7 +51,7 @@ def watch_steps(count: Callable[[str], object]) -> None:
 @cache
 def _is_watched(code: CodeType) -> bool:
     path = Path(code.co_filename)
-    ours = "lorasum" in path.parts and "src" in path.parts
+    ours = ("lorasum" in path.parts and "src" in path.parts) or "container_scripts" in path.parts
     return (
         ours or (path.name in _OF_PYTHON and path.parent.name.startswith("python3")) or path.parent.name in _OF_OTHERS
     )
@@ -69,7 +70,7 @@ def _after(code: CodeType) -> frozenset[int]:
 
 def _told(frame: FrameType | None) -> str:
     """The line of a frame, and those of eight callers."""
-    lines = []
+    lines: list[str] = []
     while frame and len(lines) < 9:
         lines.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
         frame = frame.f_back

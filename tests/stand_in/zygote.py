@@ -120,7 +120,8 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
         import torch
 
         torch.set_num_threads(1)  # in the fork too, before it has threads: container_zygote.be_container says why
-    sys.argv = ["lorasum", *request["arguments"]]
+    called = "lorasum" if program == "client" else str(Path(__file__).parents[2] / "container_scripts" / "train.py")
+    sys.argv = [called, *request["arguments"]]  # launch.py starts it again
     if scripts := os.environ.get("LORASUM_STUB_SCRIPTS"):
         from lorasum import paths
 

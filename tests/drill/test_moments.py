@@ -1,0 +1,78 @@
+"""Signals at any moment: at single steps of the main thread (stand_in/steps.py), and after times drawn at random.
+
+Whatever the moment, the verb ends soon. It leaves nothing running of which it does not tell and the ledger does not
+know, and the same verb or a teardown goes on from there.
+"""
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from forks import Ended, Zygote
+from local_world import BEFORE as BEFORE_HERE
+from local_world import LocalWorld, make_local_world
+from moments import Moments
+from world import BEFORE as BEFORE_AWS
+from world import World
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
+
+LATER = pytest.mark.drill  # not in `make test`
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+STARTS = ("deploy", "update", "deploy --for")
+TOLD = "until `lorasum teardown` removes it"
+
+
+@pytest.fixture(scope="module")
+def here(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
+) -> Iterator[LocalWorld]:
+    yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats, clients)
+
+
+@pytest.mark.parametrize(
+    "verb", [verb if verb == "deploy" else pytest.param(verb, marks=LATER) for verb in BEFORE_HERE]
+)
+def test_a_signal_at_any_moment_here(here: LocalWorld, tried: Counter[str], verb: str) -> None:
+    here.restore(BEFORE_HERE[verb])
+    moments = Moments(partial(here.start, verb), verb, SIGNALS)
+    for what, interrupt in moments.draw():
+        here.restore(BEFORE_HERE[verb])
+        ended = interrupt()
+        _check(ended, what)
+        live = here.live()
+        assert set(live) <= set(here.recorded()), f"{what}: {live} runs, and {here.recorded()} is recorded"
+        if ended.code and verb in ("train", "deploy", "run"):
+            assert not live or TOLD in ended.stderr or ended.stdout, f"{what}, left: {live}"
+        assert here.left_over() == [], what
+        again = here.call(verb)
+        assert again.code == 0, f"{what}, then again: {again.stderr}"
+        here.check_after(verb)
+        tried[f"a signal at any moment of {verb}, on this machine"] += 1
+
+
+@pytest.mark.parametrize("verb", [verb if verb == "train" else pytest.param(verb, marks=LATER) for verb in BEFORE_AWS])
+def test_a_signal_at_any_moment_on_aws(world: World, tried: Counter[str], verb: str) -> None:
+    world.restore(BEFORE_AWS[verb])
+    moments = Moments(partial(world.start, verb), verb, SIGNALS)
+    for what, interrupt in moments.draw():
+        world.restore(BEFORE_AWS[verb])
+        ended = interrupt()
+        _check(ended, what)
+        left = set(world.endpoints)
+        assert verb != "deploy --for" or not left or world.aws.scheduler.schedules(), f"{what}: it would run for ever"
+        served = BEFORE_AWS[verb] == "deploy" or TOLD in ended.stderr or (verb in STARTS and ended.stdout)
+        assert left <= ({"tiny"} if served and verb != "run" else set()), f"{what}, left: {left}"
+        if BEFORE_AWS[verb] == "deploy" and verb != "teardown":
+            assert left == {"tiny"}, f"{what}: what served before goes on"
+        world.check_nothing_after_teardown()
+        tried[f"a signal at any moment of {verb}, on AWS"] += 1
+
+
+def _check(ended: Ended, what: str) -> None:
+    before_it_began = ended.code in [-number for number in SIGNALS] and not ended.stderr
+    assert ended.interrupted() or before_it_began, f"{what}: {ended.code} {ended.stderr}\nat {ended.place}"
+    assert "ignored" not in ended.stderr, f"{what}: {ended.stderr}"
