@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import contract
-import launch
 from hub_token import hub_token, tracker_keys
 
 ROOT = Path("/opt/ml")
@@ -39,7 +39,8 @@ class NotReadyError(Exception):
 
 def main() -> None:
     """Never returns: this process becomes the training script, or ends with the reason in `failure`."""
-    launch.end_on_sigterm()
+    # A container's first process hears only the signals that it asks for: see launch.end_on_sigterm.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(128 + signal.SIGTERM))
     try:
         wheels = ROOT / "input" / "data" / contract.CHANNEL_WHEELS
         install_missing(HERE / "requirements-train.txt", HERE / "constraints-train.txt", wheels, os.environ)

@@ -1,12 +1,13 @@
 """What an interrupt leaves taken between two steps is given back before anything is cleaned up."""
 
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from lorasum.interrupted import let_go
+from lorasum.interrupted import held_back, let_go
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.lock import run_lock
 from lorasum.resources import Dataset
@@ -51,3 +52,21 @@ def test_without_an_error_nothing_is_let_go() -> None:
         let_go()
         with pytest.raises(Exception, match="another lorasum process"), run_lock("chats", 0, lambda: None):
             pass
+
+
+def test_a_signal_that_is_held_back_counts_at_the_end() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            done.append("imported")
+        done.append("went on")
+    assert done == ["imported"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_is_ignored_stays_so_when_it_is_held_back() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with held_back():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.signal(signal.SIGHUP, before) is signal.SIG_IGN

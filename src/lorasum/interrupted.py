@@ -1,4 +1,4 @@
-"""What Ctrl-C leaves taken.
+"""What Ctrl-C leaves taken, and where it has to wait.
 
 KeyboardInterrupt can come between any two steps: also between the one that takes a lock and the block that gives it
 back. The traceback then keeps the functions that hold it, and so the lock, and cleaning up would wait for itself:
@@ -8,8 +8,12 @@ back. The traceback then keeps the functions that hold it, and so the lock, and 
                  finally: lock.release()
 """
 
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def let_go() -> None:
@@ -20,3 +24,24 @@ def let_go() -> None:
     """
     if error := sys.exception():
         traceback.clear_frames(error.__traceback__)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let signals that come in the block count at its end. For seconds at most: who presses Ctrl-C waits.
+
+    Such as an import of what cleaning up needs: numpy cannot be imported again where its import was broken off.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no signal comes there
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

@@ -28,6 +28,7 @@ def as_they_end(
     items: Collection[Item],
     threads: int,
     idle: Callable[[], None] = lambda: None,
+    abandon: Callable[[], None] = lambda: None,
 ) -> Iterator[Result]:
     """The results of all items, in the order in which the calls end.
 
@@ -36,25 +37,30 @@ def as_they_end(
 
     Args:
         idle: called every half second in which no call ends.
+        abandon: called before that wait. It can have the calls under way end sooner.
     """
     ended: SimpleQueue[_Outcome[Result]] = SimpleQueue()
     error: BaseException | None = None
     with _working(function, threads) as todo:
-        for item in items:
-            todo.put((item, ended))
-        left = len(items)
-        while left:
-            try:
-                outcome = ended.get(timeout=_IDLE)
-            except Empty:
-                idle()
-                continue
-            left -= 1
-            if outcome.error is None:
-                yield outcome.get()
-            else:
-                error = error or outcome.error
-                left -= _emptied(todo)
+        try:
+            for item in items:
+                todo.put((item, ended))
+            left = len(items)
+            while left:
+                try:
+                    outcome = ended.get(timeout=_IDLE)
+                except Empty:
+                    idle()
+                    continue
+                left -= 1
+                if outcome.error is None:
+                    yield outcome.get()
+                else:
+                    error = error or outcome.error
+                    left -= _emptied(todo)
+        except BaseException:
+            abandon()
+            raise
     if error:
         raise error
 

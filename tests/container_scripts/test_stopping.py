@@ -97,7 +97,7 @@ def test_the_first_process_of_a_container_hears_sigterm(program: str, tmp_path: 
     """The system ends other processes by itself, with status -15."""
     waits = f"""
 import os, sys, time
-import launch, {program}
+import {program}
 def wait(*_):
     print("waits", flush=True)
     time.sleep(200)

@@ -1,5 +1,10 @@
 """Folders in S3: whole, once, and only ours deleted."""
 
+import os
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -127,3 +132,66 @@ def test_what_may_be_left_is_told_where_it_cannot_be_seen(session: Session, oper
     assert "s3:ListBucket" in told.said
     assert "KeyCount" in (listed := s3.list_objects_v2(Bucket="box"))
     assert listed["KeyCount"] == 0
+
+
+class SlowS3(BaseHTTPRequestHandler):
+    """A bucket that is empty and takes about a megabyte a second of each connection."""
+
+    protocol_version = "HTTP/1.1"
+    received = 0
+
+    def do_GET(self) -> None:
+        self._answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+    def do_HEAD(self) -> None:
+        self._answer(404)
+
+    def do_POST(self) -> None:
+        self._answer(200, b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
+
+    def do_DELETE(self) -> None:
+        self._answer(204)
+
+    def do_PUT(self) -> None:
+        if "Expect" in self.headers:
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        left = int(self.headers["Content-Length"])
+        with suppress(ConnectionError):
+            while left and (some := self.rfile.read(min(65536, left))):
+                left -= len(some)
+                SlowS3.received += len(some)
+                time.sleep(0.05)
+            self._answer(200)
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_an_interrupted_upload_does_not_end_the_file_first(
+    aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 14 GB, it went on for minutes after Ctrl-C."""
+
+    class Interrupted(Silent):
+        def progress(self, label: str, done: float, total: float, detail: str = "") -> None:
+            if done:
+                raise KeyboardInterrupt
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SlowS3)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+    large = tmp_path / "large.bin"
+    large.touch()
+    os.truncate(large, 250_000_000)
+    file = storage.StoredFile(large, large.name, 250_000_000, "")
+    with pytest.raises(KeyboardInterrupt):
+        storage.upload(Session(SageMakerConfig(bucket="box")), [file], URI, Interrupted(), "upload")
+    server.shutdown()
+    assert 0 < SlowS3.received < 250_000_000 / 2

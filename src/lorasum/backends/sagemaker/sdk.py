@@ -5,6 +5,7 @@ and to which it may add defaults of its configuration files. Here the files are 
 back: what is sent is what our builders made and `--dry-run` shows, or nothing is sent.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
+from lorasum.interrupted import held_back
 
 Kind = Literal["TrainingJob", "Model", "EndpointConfig", "Endpoint"]
 
@@ -40,8 +42,12 @@ def load(module: str) -> Any:
     Raises:
         BackendError: the SDK is not installed.
     """
+    name = f"sagemaker.core.{module}"
+    if name in sys.modules:
+        return sys.modules[name]
     try:
-        return import_module(f"sagemaker.core.{module}")
+        with held_back():
+            return import_module(name)
     except ImportError as error:
         raise BackendError("the sagemaker backend needs sagemaker-core", "pip install 'lorasum[sagemaker]'") from error
 

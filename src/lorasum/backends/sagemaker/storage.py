@@ -70,7 +70,7 @@ def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter
         with aws_errors(f"upload {file.path.name} to s3://{bucket}/{prefix}{file.key}", "s3:PutObject"):
             s3.upload_file(str(file.path), bucket, prefix + file.key, ExtraArgs=extra, Callback=sent.add)
 
-    for _ in as_they_end(send, missing, _THREADS, idle=tell):
+    for _ in as_they_end(send, missing, _THREADS, idle=tell, abandon=sent.abandon):
         tell()
     report.progress(label, 1, 1, f"{sent.total / 1e6:,.1f} MB")
 
@@ -140,16 +140,27 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 class _Sent:
-    """Counts the bytes sent so far. All transfer threads add to it."""
+    """Counts the bytes sent so far. All transfer threads add to it, and so hear that nobody waits for them any more."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.done = 0
+        self._abandoned = False
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
+        if self._abandoned:
+            raise _AbandonedError
         with self._lock:
             self.done += count
+
+    def abandon(self) -> None:
+        """End the sending of files: a large one would take minutes more."""
+        self._abandoned = True
+
+
+class _AbandonedError(Exception):
+    """The upload was interrupted."""
 
 
 def _is_same(s3: Any, bucket: str, key: str, file: StoredFile) -> bool:
