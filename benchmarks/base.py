@@ -1,7 +1,7 @@
 """One base model for all processes of a machine, side by side with one for each: memory, time, and the same losses.
 
     python benchmarks/base.py --processes 2                                  # a random Llama of 0.5 billion parameters
-    python benchmarks/base.py --processes 2 --shape qwen3_moe                 # a random Qwen3-MoE of 0.4 billion
+    python benchmarks/base.py --processes 2 --shape qwen3_moe                 # a random Qwen3-MoE of 0.5 billion
     python benchmarks/base.py --processes 1 --model path --length 2048       # on a GPU: from main memory, or on the GPU
 
 Whole and shared run in turn (A B A B), each time in new processes. On a CPU the memory of a process is its proportional

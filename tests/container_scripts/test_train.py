@@ -17,6 +17,7 @@ from forks import Ended, Zygote
 from safetensors.torch import load_file, save_file
 
 from contract import BASE_SECONDS, EXPECT_GPU, RENDEZVOUS, fill_template, read_base_summaries, read_failure, read_record
+from engine.base_memory import base_bytes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
@@ -299,15 +300,7 @@ def test_two_processes_leave_the_artifact_of_one(job: Job, tmp_path: Path) -> No
     }  # fmt: skip
     alone = Job(tmp_path / "alone", job.dataset, job.base, job.trainings)
     assert alone.run(**flags).code == 0
-    (job.root / "model").mkdir(parents=True)
-    started = []
-    for rank in (0, 1):
-        ranked = {"RANK": str(rank), "WORLD_SIZE": "2", RENDEZVOUS: f"file://{tmp_path}/meet"}
-        asked = job.flags(**flags, engine_base="shared")
-        started.append(job.trainings.start(asked, {**job.environment, **ranked}, {}))
-    first, second = (process.wait() for process in started)
-    assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
-    said = [without_gloos_words(process.stdout) for process in (first, second)]
+    said = [without_gloos_words(process.stdout) for process in two_share(job, flags)]
     assert (told(said[0]), said[1]) == (job.events(), ""), "the first tells, and only it"
     for one, two in zip(alone.events(), job.events(), strict=True):
         for figure in ("loss", "eval_loss", "score", "tokens"):
@@ -315,6 +308,19 @@ def test_two_processes_leave_the_artifact_of_one(job: Job, tmp_path: Path) -> No
     assert (alone.events()[0]["processes"], job.events()[0]["processes"]) == (1, 2)
     assert (alone.events()[0]["shared_bytes"], job.events()[0]["shared_bytes"] > 0) == (0, True)
     assert sorted(file_names(job)) == sorted(file_names(alone))
+
+
+def two_share(job: Job, flags: dict[str, object]) -> list[Ended]:
+    """Train in two processes, which share the base model."""
+    (job.root / "model").mkdir(parents=True)
+    started = []
+    for rank in (0, 1):
+        ranked = {"RANK": str(rank), "WORLD_SIZE": "2", RENDEZVOUS: f"file://{job.root}/meet"}
+        asked = job.flags(**flags, engine_base="shared")
+        started.append(job.trainings.start(asked, {**job.environment, **ranked}, {}))
+    ended = [process.wait() for process in started]
+    assert [process.code for process in ended] == [0, 0], "".join(process.stderr for process in ended)
+    return ended
 
 
 def without_gloos_words(lines: str) -> str:
@@ -413,26 +419,48 @@ def test_falcon_is_trained_unquantized_one_example_at_a_time(job: Job, tmp_path:
     assert job.events()[-1]["event"] == "done"
 
 
-def test_a_mixture_of_experts_trains_from_codes(job: Job, tmp_path: Path) -> None:
-    """Adapters on its stacked experts, int8; it writes summaries meanwhile, and its merge equals its adapter."""
+def mixture_of_experts(like: Path, folder: Path) -> Path:
+    """A tiny Qwen3-MoE in a folder, with the tokenizer of another model."""
     from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(job.base)
-    job.base = tmp_path / "qwen"
     sizes = {"hidden_size": 32, "intermediate_size": 64, "moe_intermediate_size": 16, "vocab_size": 512}
     heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
     config = Qwen3MoeConfig(**sizes, **heads, num_experts=4, num_experts_per_tok=2, eos_token_id=2, bos_token_id=1)
-    Qwen3MoeForCausalLM(config).save_pretrained(job.base)
-    tokenizer.save_pretrained(job.base)
-    targets = "q_proj,experts.gate_up_proj,experts.down_proj"
-    flags = {"evaluate": "rougeL", "evaluate_dialogues": 1, "max_new_tokens": 8, "gradient_checkpointing": "true"}
-    done = job.run(lora_targets=targets, lora_dropout=0, max_steps=3, learning_rate=0.01, warmup_ratio=0, **flags)
+    Qwen3MoeForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(like).save_pretrained(folder)
+    return folder
+
+
+ON_EXPERTS: dict[str, object] = {
+    "lora_targets": "q_proj,experts.gate_up_proj,experts.down_proj", "lora_dropout": 0, "learning_rate": 0.01,
+    "warmup_ratio": 0, "evaluate": "rougeL", "max_new_tokens": 8, "gradient_checkpointing": "true",
+}  # fmt: skip
+
+
+def test_a_mixture_of_experts_trains_from_codes(job: Job, tmp_path: Path) -> None:
+    """Adapters on its stacked experts, int8; it writes summaries meanwhile, and its merge equals its adapter."""
+    job.base = mixture_of_experts(job.base, tmp_path / "qwen")
+    done = job.run(**ON_EXPERTS, max_steps=3, evaluate_dialogues=1)
     assert done.code == 0, done.stderr
     start, *_, end = job.events()
     assert (start["quantized_layers"], start["whole_layers"]) == (12, 1)
     assert end["score"] is not None
     merged = read_record((job.root / "model" / "lorasum.json").read_bytes()).merge_check
     assert merged.from_adapter < 1e-4 < merged.from_base
+
+
+def test_two_processes_share_the_experts_of_a_mixture(job: Job, tmp_path: Path) -> None:
+    """Losses and summaries are those of one process with a base of its own."""
+    job.base = mixture_of_experts(job.base, tmp_path / "qwen")
+    flags = ON_EXPERTS | {"max_steps": 4, "gradient_accumulation_steps": 2, "evaluate_dialogues": 2}
+    alone = Job(tmp_path / "alone", job.dataset, job.base, job.trainings)
+    assert alone.run(**flags).code == 0
+    two_share(job, flags)
+    for one, two in zip(alone.events(), job.events(), strict=True):
+        for figure in ("loss", "eval_loss", "score", "tokens"):
+            assert two.get(figure) == (one.get(figure) and pytest.approx(one[figure], rel=2e-5)), (one, two)
+    assert job.events()[0]["shared_bytes"] == base_bytes(job.base, "int8", torch.float32).codes
+    assert read_record((job.root / "model" / "lorasum.json").read_bytes()).merge_check is not None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU works")
