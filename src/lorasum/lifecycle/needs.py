@@ -21,6 +21,7 @@ from lorasum.lifecycle.estimates import Workload, band_of
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.remembered import recall, remember
 from lorasum.results import TimeBand
+from lorasum.script_environment import script_environment
 
 _SECONDS = 300  # a model of 70 billion parameters takes one minute
 _REMEMBERED = 100  # estimates
@@ -134,9 +135,10 @@ def _asked(spec: TrainSpec, hardware: Hardware) -> tuple[list[str], dict[str, st
 def _tell(flags: list[str], variables: Mapping[str, str]) -> Needs | str:
     """What memory_plan.py tells, or why it does not."""
     command = [sys.executable, str(paths.container_scripts() / "memory_plan.py"), *flags]
+    environ = {**script_environment(os.environ), **variables}
     try:
         told = subprocess.run(  # noqa: S603
-            command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=_SECONDS, check=False
+            command, env=environ, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         return f"it takes longer than {_SECONDS // 60} minutes"

@@ -53,6 +53,20 @@ def found(value: Path) -> list[int]:
     return [process.pid for process, _ in processes.find(FLAG, lambda given: given == str(value))]
 
 
+def test_how_the_client_s_python_runs_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers does not load with PYTHONOPTIMIZE=2, and train.py finds no module with PYTHONSAFEPATH."""
+    for name, value in {"PYTHONOPTIMIZE": "2", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "beside.py").write_text("def told():\n    'is there'\n")
+    (tmp_path / "any.py").write_text(
+        "import warnings\nfrom beside import told\n"
+        "warnings.warn('a later version', FutureWarning)\nprint(told.__doc__)\n"
+    )
+    child = processes.spawn(processes.python(str(tmp_path / "any.py")), tmp_path, tmp_path / "log")
+    assert child.wait(200) == 0, (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text().endswith("is there\n")
+
+
 def test_a_spawned_process_is_found_by_anyone_and_stopped(tmp_path: Path) -> None:
     child = spawn(tmp_path)
     assert found(tmp_path) == [child.pid]

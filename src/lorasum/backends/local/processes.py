@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorasum.errors import BackendError
 from lorasum.files import open_file
+from lorasum.script_environment import script_environment
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -58,16 +59,17 @@ def spawn(
     Raises:
         OSError: the log cannot be written, or the program cannot be run.
     """
+    passed = script_environment(os.environ if environ is None else environ)
     with open_file(log, "ab") as output:
         child = subprocess.Popen(  # noqa: S603
             command,
             cwd=cwd,
-            env={"OMP_WAIT_POLICY": "PASSIVE", **(os.environ if environ is None else environ), _MARK: _mark(command)},
+            env={"OMP_WAIT_POLICY": "PASSIVE", **passed, _MARK: _mark(command)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            umask=_umask(environ or os.environ),
+            umask=_umask(passed),
         )
     _children.append(child)
     _wait_recognisable(child)
