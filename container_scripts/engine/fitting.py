@@ -4,7 +4,8 @@ If a batch does not fit, `auto` settings give way in this order: fewer packs at 
 packs, in more passes), then recomputing the activations of as many layers as necessary. A layer that is recomputed
 saves its input (1, T, H) only, and runs its forward pass a second time in the backward pass. If it still does not fit,
 the base model's codes are shared in main memory (shared_base.py): on a GPU, `weights` then counts those codes only for
-which there is room, and on a CPU each process's part of them.
+which there is room, and on a CPU each process's part of them. A GPU copies them in every pass, so there layers
+recompute before fewer packs are taken at once.
 """
 
 import heapq
@@ -105,7 +106,12 @@ class _Planner:
         """The best plan with a whole or a shared base model, whether it fits or not."""
         recompute, room = self.arguments.gradient_checkpointing, self.free * _USABLE
         always = recompute == "true"
-        size, memory, layers = _first_that_fits(self.sizes, lambda size: self._needed(size, always, shared), room)
+        before_fewer_packs = recompute == "auto" and shared and self.device == "cuda"
+        size, memory, layers = _first_that_fits(
+            self.sizes, lambda size: self._needed(size, always or before_fewer_packs, shared), room
+        )
+        if before_fewer_packs:
+            memory, _ = self._needed(size, False, shared)
         recomputed = layers if always else 0
         if memory.total > room and recompute == "auto":
             least, _ = self._needed(size, True, shared)

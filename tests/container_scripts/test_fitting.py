@@ -111,6 +111,17 @@ def test_a_gpu_keeps_the_codes_for_which_it_has_room(llama: Path) -> None:
     assert asked.memory.total == whole.memory.total - base.codes + 2 * base.largest_codes
 
 
+def test_packs_go_together_where_each_pass_copies_the_base(llama: Path) -> None:
+    """Then layers recompute before fewer packs are taken at once; a whole base has it the other way round."""
+    found = {}
+    for asked in ("whole", "shared"):
+        arguments = replace(ARGUMENTS, gradient_checkpointing="auto", per_device_batch_size=0, engine_base=asked)
+        plenty = planned(llama, PLENTY, "cuda", arguments=arguments)
+        less = planned(llama, round(plenty.memory.total / 0.9) - 1000, "cuda", arguments=arguments)
+        found[asked] = [(plan.arguments.per_device_batch_size, plan.recomputed_layers > 0) for plan in (plenty, less)]
+    assert found == {"whole": [(4, False), (2, False)], "shared": [(4, False), (4, True)]}
+
+
 def test_processes_on_a_cpu_have_one_base_between_them(llama: Path) -> None:
     base, whole = bytes_of(llama), planned(llama, PLENTY, "cpu", 4)
     assert whole.shared_bytes == 0
