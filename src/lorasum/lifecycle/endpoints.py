@@ -69,8 +69,8 @@ def surely(clean_up: Callable[[], object]) -> None:
     Args:
         clean_up: may be called twice, whatever the first call has done.
     """
-    let_go()
     try:
+        let_go()
         clean_up()
     except KeyboardInterrupt:
         let_go()
