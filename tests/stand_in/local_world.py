@@ -65,8 +65,8 @@ class LocalWorld:
             "teardown": ["--yes"],
             "run": ["--yes"],
         }.get(arguments[0], [])
-        more = more if "--input" not in arguments else []
-        own = [] if "--config" in arguments or arguments[0] == "runs" else ["--config", str(self._config)]
+        more = more if not {"--input", "--text"} & {*arguments} else []
+        own = [] if "--config" in arguments or arguments[0] in ("runs", "init") else ["--config", str(self._config)]
         environ = {"LORASUM_HOME": str(self.home), "LORASUM_STUB_SCRIPTS": str(self._scripts)}
         return self._zygote.start([*arguments, *more, *own], environ, blow)
 
@@ -96,11 +96,11 @@ class LocalWorld:
         shutil.rmtree(self.home)
         shutil.copytree(self.folder / f"home-after-{verb}", self.home, symlinks=True)
 
-    def live(self) -> list[str]:
-        """What runs, such as "endpoint tiny"."""
+    def live(self, run: str = "tiny") -> list[str]:
+        """What runs of a run, such as "endpoint tiny"."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LORASUM_HOME", str(self.home))
-            return sorted(str(one).partition(" (")[0] for one in LocalBackend().live("tiny"))
+            return sorted(str(one).partition(" (")[0] for one in LocalBackend().live(run))
 
     def end_all(self) -> None:
         with pytest.MonkeyPatch.context() as patch:

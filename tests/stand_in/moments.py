@@ -36,10 +36,15 @@ class Moments:
         counted = self._start(where="steps").wait()
         took = time.monotonic() - began
         assert counted.code == 0, counted.stderr
-        for _ in range(TRIES):
+        for times in self.draw_times(took):
             number, step = self._random.choice(self._signals), self._random.randrange(counted.calls)
             yield f"{self._name}, {number.name} at step {step}", partial(self._at_step, number, step)
-            number, seconds = self._random.choice(self._signals), self._random.uniform(0, took)
+            yield times
+
+    def draw_times(self, longest: float) -> Iterator[tuple[str, Callable[[], Ended]]]:
+        """Yield descriptions of moments up to `longest` seconds after the start, with what tries them."""
+        for _ in range(TRIES):
+            number, seconds = self._random.choice(self._signals), self._random.uniform(0, longest)
             yield f"{self._name}, {number.name} after {seconds:.3f} s", partial(self._after, number, seconds)
 
     def _at_step(self, number: signal.Signals, step: int) -> Ended:
