@@ -28,7 +28,7 @@ OTHERS = {
     "status": ["status"],
     "logs": ["logs", "--endpoint"],
     "report": ["report"],
-    "init": ["init", "--example", "quickstart", "--output", "{here}/new.yaml"],
+    "init": ["init", "--example", "quickstart", "--output", "{here}/new.yaml", "--force"],
     "predict --text": ["predict", "--text", "Ana: at six? Ben: yes"],
     "predict --output -": ["predict", "--input", "{here}/rows.jsonl", "--output", "-", "--concurrency", "8"],
 }
@@ -74,13 +74,9 @@ def test_a_signal_at_any_moment_of_what_starts_nothing(here: LocalWorld, tried: 
     (here.folder / "rows.jsonl").write_text('{"dialogue": "Ana: at six? Ben: yes"}\n' * 500)
     moments = Moments(partial(here.start, *arguments), command, SIGNALS)
     for what, interrupt in moments.draw() if command in OTHERS else moments.draw_times(3.0):
-        if command == "init":
-            (here.folder / "new.yaml").unlink(missing_ok=True)
         ended = interrupt()
         _check(ended, what)
         assert here.live() == here.recorded() == ["endpoint tiny"], what
-        if command == "init":
-            (here.folder / "new.yaml").unlink(missing_ok=True)
         if command in OTHERS:
             again = here.call(*arguments)
             assert again.code == 0, f"{what}, then again: {again.stderr}"
