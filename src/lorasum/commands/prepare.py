@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lorasum import paths
 from lorasum.context import RunContext
@@ -20,7 +19,7 @@ from lorasum.data.telling import shared_file, tell_again
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import maker_lock, write_file, writing
 from lorasum.interrupted import let_go
-from lorasum.model_source import ModelRef, chat_template, load_tokenizer, resolve_model, tokenizer_identity
+from lorasum.model_source import ModelRef, chat_template, resolve_model, tokenizer_identity
 from lorasum.resources import Dataset
 from lorasum.results import PrepareResult, RenderedExample
 
@@ -54,7 +53,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
             tell_again(manifest, rejects, report)
         if not page.exists():  # a killed prepare may not have written it
             with writing(page):
-                write_file(page, _page(run.name, dataset, manifest, recipe.model, rejects))
+                write_file(page, _page(run.name, dataset, manifest, recipe, rejects))
         run.backend.store_dataset(run.name, dataset)
     return PrepareResult(
         run.name,
@@ -65,7 +64,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         rejected=_if_there(rejects),
         shared=_if_there(shared_file(rejects)),
         report=_if_there(page),
-        shown=_rendered(dataset, recipe.model, show) if show else (),
+        shown=_rendered(dataset, recipe, show) if show else (),
     )
 
 
@@ -117,20 +116,20 @@ def _chat_template(model: ModelRef, wanted: bool | None) -> str | None:
     return template
 
 
-def _page(run: str, dataset: Path, manifest: Manifest, model: ModelRef, rejects: Path) -> str:
+def _page(run: str, dataset: Path, manifest: Manifest, recipe: Recipe, rejects: Path) -> str:
     """The page on the dataset, with some examples as the model sees them."""
     from lorasum.pages.data_page import data_page  # here: a dataset that is there needs no page
 
     beside = [file for file in (rejects, shared_file(rejects)) if file.exists()]
     addresses = {file: f"../{file.parent.name}/{file.name}" for file in beside}
-    shown = _rendered(dataset, model, _ON_THE_PAGE)
+    shown = _rendered(dataset, recipe, _ON_THE_PAGE)
     return data_page(run, manifest, shown, addresses.get(rejects, ""), addresses.get(shared_file(rejects), ""))
 
 
-def _rendered(dataset: Path, model: ModelRef, count: int) -> tuple[RenderedExample, ...]:
+def _rendered(dataset: Path, recipe: Recipe, count: int) -> tuple[RenderedExample, ...]:
     """The first training examples, decoded from the dataset on disk."""
-    tokenizer: Any = load_tokenizer(model)
+    decode = recipe.tokenizer.decode
     return tuple(
-        RenderedExample(tokenizer.decode(ids[:prompt]), tokenizer.decode(ids[prompt:]), len(ids))
+        RenderedExample(decode(ids[:prompt]), decode(ids[prompt:]), len(ids))
         for ids, prompt in store.read_first(dataset, "train", count)
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from lorasum.prompt import Prompt, chat_prompt, template_prompt
 from lorasum.reporting import Reporter
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
     """What a dataset is made of.
 
@@ -45,6 +46,15 @@ class Recipe:
     data: DataConfig
     chat: bool
     settings: Settings
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, loaded once: a large vocabulary takes seconds.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        return load_tokenizer(self.model)
 
 
 def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Oddities, report: Reporter) -> Manifest:
@@ -80,7 +90,7 @@ class _Maker:
         self, recipe: Recipe, described: Mapping[str, Any], rejected: RejectFile, oddities: Oddities, report: Reporter
     ) -> None:
         self.recipe, self.rejected, self.oddities, self.report = recipe, rejected, oddities, report
-        self.tokenizer = load_tokenizer(recipe.model)
+        self.tokenizer = recipe.tokenizer
         look_at_model(recipe.model, described, self.tokenizer.eos_token_id)
         self.prompt = _prompt(self.tokenizer, recipe)
         self.vocabulary = vocabulary_size(described) or sys.maxsize

@@ -1,6 +1,7 @@
 """Redaction against a set of our own sentences: what has to go, goes; what looks like it, stays."""
 
 import re
+import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -143,6 +144,11 @@ def test_digits_of_all_scripts_are_looked_at() -> None:
     assert len(digits) > 600
     assert candidates(digits) == list(range(len(digits)))
     assert candidates(["", "lunch at 12?", "a dot at b", "née “ok” 😀"]) == []
+
+
+def test_counting_does_not_wait_for_pandas() -> None:
+    count = "from lorasum.data.personal.finding import candidates; assert candidates(['hi', 'a@b.de']) == [1]"
+    subprocess.run([sys.executable, "-c", f"{count}; import sys; assert 'pandas' not in sys.modules"], check=True)
 
 
 def test_a_number_that_nothing_explains_is_reported() -> None:

@@ -9,9 +9,11 @@ joined to a number beside them. docs/redaction.md says how well this works.
 
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache, partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from lorasum.data.personal import patterns
@@ -49,7 +51,10 @@ def candidates(texts: Sequence[str]) -> list[int]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    matches = pc.match_substring_regex(pa.array(texts, pa.large_string()), patterns.CANDIDATE)
+    encoded = [text.encode() for text in texts]
+    ends = array("q", accumulate(map(len, encoded), initial=0))
+    buffers = (pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))  # pa.array would import pandas
+    matches = pc.match_substring_regex(pa.LargeStringArray.from_buffers(len(texts), *buffers), patterns.CANDIDATE)
     return list(pc.indices_nonzero(matches).to_pylist())
 
 
