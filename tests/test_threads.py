@@ -73,7 +73,7 @@ def test_after_an_error_no_call_begins_and_those_under_way_still_count() -> None
     with pytest.raises(ValueError, match="the first"):
         found.extend(results)
     assert found == [1]
-    assert begun == [0, 1]
+    assert sorted(begun) == [0, 1], "either thread may be the first"
 
 
 def test_an_error_comes_in_its_place() -> None:
