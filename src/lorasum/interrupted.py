@@ -14,6 +14,10 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that tell a command to stop."""
 
 
 def let_go() -> None:
@@ -36,8 +40,7 @@ def held_back() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in numbers}
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in SIGNALS}
     try:
         yield
     finally:

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from lorasum.interrupted import SIGNALS
+
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 INTERRUPTED = 130
 """Exit status of a command that was interrupted, whatever the signal."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SAME = 0.5  # seconds within which a second signal counts as the first one, passed on by a wrapper such as `timeout`
 _LOOK = signal.SIGURG  # which nothing sends, and the system ignores
 _BETWEEN_LOOKS = 0.5  # seconds
@@ -46,7 +47,7 @@ class Interrupts:
     def install(self) -> None:
         """Handle the signals from now on. A signal that is ignored stays ignored: nohup and shells rely on that."""
         self._terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
-        for number in _SIGNALS:
+        for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
         signal.signal(_LOOK, self._on_look)
@@ -59,7 +60,7 @@ class Interrupts:
 
     def uninstall(self) -> None:
         """Ignore the signals from now on. While Python ends, it would restore the default, which kills the process."""
-        for number in (*_SIGNALS, _LOOK):
+        for number in (*SIGNALS, _LOOK):
             signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
