@@ -5,12 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from judge_server import JudgeServer
+from loopback_server import LoopbackServer
 
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
@@ -69,11 +69,10 @@ def https(certificate: Path) -> Iterator[str]:
     """The address of a server whose certificate nobody knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Absent) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    server = LoopbackServer(Absent)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with server:
         yield f"https://localhost:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.fixture(autouse=True)
@@ -135,12 +134,9 @@ def test_an_unknown_certificate_and_a_page_of_a_proxy_are_not_aws(
 def test_a_judge_on_this_machine_is_not_asked_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PROXIES[:3]:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    server = JudgeServer()
-    try:
+    with JudgeServer() as server:
         judge = Judge(JudgeConfig(url=server.url, model="m"), tmp_path / "judge.jsonl")
         assert judge.mark("Ann: hi", "Ann says hi.").coverage == 3
-    finally:
-        server.close()
 
 
 def test_a_judge_behind_a_proxy_that_is_none_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

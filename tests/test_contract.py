@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sources import ROOT, both_sides
 
 import contract as container_side
 from lorasum import contract
@@ -43,8 +44,6 @@ from lorasum.contract import (
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import Settings
 from lorasum.resources import Dataset, Endpoint, Origin, TrainingJob, Unreadable
-
-ROOT = Path(__file__).parents[1]
 
 START = StartEvent(
     device="NVIDIA A10G", compute_dtype="bfloat16", dtype_reason="it has bf16 tensor cores", quantization="int8",
@@ -261,27 +260,26 @@ _OTHERS = {
 }
 
 
-def _strings(path: Path) -> Iterator[tuple[int, str]]:
+def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """String constants of a module but its docstrings and annotations."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
 
 
-def _modules() -> Iterator[tuple[str, Path]]:
+def _modules() -> Iterator[tuple[str, ast.Module]]:
     """Each module of both sides but the contract, with its path below its side's folder."""
-    for folder in (ROOT / "container_scripts", ROOT / "src" / "lorasum"):
-        for path in folder.rglob("*.py"):
-            if path.name != "contract.py" and not path.is_symlink():
-                yield path.relative_to(folder).as_posix(), path
+    for place, tree in both_sides():
+        if place != "contract.py":
+            yield place.removeprefix("lorasum/"), tree
 
 
 def test_no_key_column_file_or_variable_is_spelt_outside_the_contract() -> None:
     names = _spelt_once()
     spelt = [
         f"{module}:{line}: {value!r}"
-        for module, path in _modules()
-        for line, value in _strings(path)
+        for module, tree in _modules()
+        for line, value in _strings(tree)
         if value in names and module not in _OTHERS.get(value, ())
     ]
     assert not spelt, "import these from the contract:\n" + "\n".join(spelt)
@@ -331,9 +329,9 @@ _OTHER_KEYS = {
 }
 
 
-def _keys(path: Path) -> Iterator[tuple[int, str]]:
+def _keys(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Strings that are keys: in a dict display, between brackets, in .get() or .pop(), or in front of `in`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         places: list[ast.expr | None] = []
         if isinstance(node, ast.Dict):
             places = node.keys
@@ -350,7 +348,7 @@ NAMES = _fields((*RECORDS, Dataset, TrainingJob, Endpoint, Unreadable, Origin, M
 
 
 def test_no_field_of_a_record_is_spelt_as_a_key() -> None:
-    spelt = {module: [*_keys(path)] for module, path in _modules()}
+    spelt = {module: [*_keys(tree)] for module, tree in _modules()}
     others = {module for module in spelt if module.startswith(tuple(_OTHER_KEYS))}
     assert {module: keys for module, keys in spelt.items() if keys and module not in others} == {}
     unused = [prefix for prefix in _OTHER_KEYS if not any(spelt[one] for one in others if one.startswith(prefix))]

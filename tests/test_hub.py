@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
+from loopback_server import LoopbackServer
 
 COMMIT = "a" * 40
 pytestmark = pytest.mark.slow
@@ -104,17 +105,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_cha
     root = tmp_path_factory.mktemp("hub")
     shutil.copytree(tiny_model_dir, root / "models" / "me" / "model")
     shutil.copytree(tiny_chats, root / "datasets" / "me" / "chats")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Served", (Hub,), {"root": root}))
-    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(root / "cache"),
-        "HF_HUB_OFFLINE": "0",
-        "NO_PROXY": "127.0.0.1",
-        "LORASUM_HOME": str(root / "home"),
-    }
-    server.shutdown()
-    server.server_close()
+    with LoopbackServer(type("Served", (Hub,), {"root": root})) as server:
+        yield {
+            "HF_ENDPOINT": server.url,
+            "HF_HOME": str(root / "cache"),
+            "HF_HUB_OFFLINE": "0",
+            "NO_PROXY": "127.0.0.1",
+            "LORASUM_HOME": str(root / "home"),
+        }
 
 
 def prepare_each(env: dict[str, str], cases: dict[str, dict[str, Any]]) -> Answers:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sources import CLIENT, CONTAINER, ROOT
 
-SOURCE = Path(__file__).parents[1] / "src"
 AWS = ("boto3", "botocore", "sagemaker", "s3transfer")
 LAYERS = [
     ("api",),
@@ -24,16 +24,12 @@ LAYERS = [
 """Top to bottom. A module imports from its own layer and from those below it; one that is not named is `library`."""
 
 
-def modules() -> dict[str, ast.Module]:
-    found = {}
-    for path in SOURCE.rglob("*.py"):
-        parts = path.relative_to(SOURCE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "src").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = modules()
+MODULES = {name_of(path): tree for path, tree in CLIENT.items()}
 
 
 def imports(module: str, at_runtime: bool = False) -> set[str]:
@@ -189,13 +185,13 @@ WHOLE = {
 
 
 def test_functions_have_40_lines_and_modules_300_at_the_most() -> None:
-    paths = [*SOURCE.rglob("*.py"), *SOURCE.with_name("container_scripts").rglob("*.py")]
-    long = {path.stem for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 300}
+    trees = CLIENT | CONTAINER
+    long = {path.stem for path in trees if len(path.read_text(encoding="utf-8").splitlines()) > 300}
     assert long == set(WHOLE)
     functions = [
         (path.name, node.name)
-        for path in paths
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 40
     ]
     assert functions == []

@@ -279,9 +279,8 @@ def test_a_limit_that_cannot_be_read_is_refused(text: str, message: str) -> None
 
 @pytest.fixture
 def judge() -> Iterator[JudgeServer]:
-    made = JudgeServer()
-    yield made
-    made.close()
+    with JudgeServer() as made:
+        yield made
 
 
 def once(server: JudgeServer, said: str | tuple[int, str] | None) -> Callable[[dict[str, Any]], str | tuple[int, str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import TOKEN, Hub, running_hub
+from hub_server import TOKEN, Hub
 from memory_backend import DONE, InMemoryBackend, context
 
 from lorasum.commands.deploy import deploy
@@ -34,7 +34,7 @@ FILES = {
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with running_hub() as server:
+    with Hub() as server:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # this hub stores by Git LFS
         monkeypatch.setenv("HF_TOKEN", TOKEN)

@@ -6,12 +6,12 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from sources import ROOT, both_sides
 
 from lorasum.config.schema import Config
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _ERRORS = re.compile(r"\w*(Error|Rejected)")
 # A message in which nobody could recognise their own, such as "… in …".
@@ -136,16 +136,12 @@ have no other words are left out.
 
 def _told() -> Iterator[tuple[str, str, str]]:
     """Place, message and hint of each error that is made with both as texts."""
-    for folder in (ROOT / "src", ROOT / "container_scripts"):
-        for path in sorted(folder.rglob("*.py")):
-            if path.is_symlink():
-                continue
-            place = path.relative_to(folder).as_posix()
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and len(node.args) >= 2 and _ERRORS.fullmatch(_name(node.func)):
-                    message, hint = (_text(one) for one in node.args[:2])
-                    if not _BARE.fullmatch(message) and hint.strip("… "):
-                        yield place, message, hint
+    for place, tree in both_sides():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and len(node.args) >= 2 and _ERRORS.fullmatch(_name(node.func)):
+                message, hint = (_text(one) for one in node.args[:2])
+                if not _BARE.fullmatch(message) and hint.strip("… "):
+                    yield place, message, hint
 
 
 def _name(function: ast.expr) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import DOCS, ROOT, configuration, model_of, troubleshooting
+from pages import DOCS, configuration, model_of, troubleshooting
+from sources import ROOT
 
 from lorasum.config.data import Columns, DataConfig
 from lorasum.config.foreign import KEYS

@@ -16,9 +16,8 @@ from lorasum.scoring.judge import CapReachedError, Judge, Verdict
 
 @pytest.fixture
 def server() -> Iterator[JudgeServer]:
-    made = JudgeServer()
-    yield made
-    made.close()
+    with JudgeServer() as made:
+        yield made
 
 
 @pytest.fixture

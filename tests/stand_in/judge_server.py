@@ -3,47 +3,44 @@
 import json
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback_server import LoopbackServer
 
 GOOD: dict[str, Any] = {"faithfulness": 4, "coverage": 3, "conciseness": 5, "reason": "The price is missing."}
 
 
-class JudgeServer:
+class JudgeServer(LoopbackServer):
     """Answers each chat completion with what `say` makes of its body: a text, or (HTTP status, text)."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self.say: Callable[[dict[str, Any]], str | tuple[int, str]] = lambda _: json.dumps(GOOD)
         self.closed = threading.Event()
         self.requests: list[tuple[str, dict[str, Any], str | None]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        return f"{super().url}/v1"
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         self.closed.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(*error)
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.requests.append((self.path, body, self.headers.get("Authorization")))
-                said = server.say(body)
-                status, text = (200, said) if isinstance(said, str) else said
-                message = {"choices": [{"message": {"role": "assistant", "content": text}}]}
-                usage = {"usage": {"prompt_tokens": 1000, "completion_tokens": 100}}
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(json.dumps(message | usage).encode() if status == 200 else text.encode())
+class _Handler(BaseHTTPRequestHandler):
+    server: JudgeServer
 
-            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-                """Say nothing."""
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, body, self.headers.get("Authorization")))
+        said = self.server.say(body)
+        status, text = (200, said) if isinstance(said, str) else said
+        message = {"choices": [{"message": {"role": "assistant", "content": text}}]}
+        usage = {"usage": {"prompt_tokens": 1000, "completion_tokens": 100}}
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(message | usage).encode() if status == 200 else text.encode())
 
-        return Handler
+    def log_message(self, *_: object) -> None: ...

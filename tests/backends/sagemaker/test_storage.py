@@ -1,13 +1,13 @@
 """Folders in S3: whole, once, and only ours deleted."""
 
 import os
-import threading
 import time
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from loopback_server import LoopbackServer
 
 from lorasum.backends.sagemaker import deletion, storage
 from lorasum.backends.sagemaker.session import Session
@@ -183,15 +183,12 @@ def test_an_interrupted_upload_does_not_end_the_file_first(
             if done:
                 raise KeyboardInterrupt
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), SlowS3)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
     large = tmp_path / "large.bin"
     large.touch()
     os.truncate(large, 250_000_000)
     file = storage.StoredFile(large, large.name, 250_000_000, "")
-    with pytest.raises(KeyboardInterrupt):
-        storage.upload(Session(SageMakerConfig(bucket="box")), [file], URI, Interrupted(), "upload")
-    server.shutdown()
+    with LoopbackServer(SlowS3) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+        with pytest.raises(KeyboardInterrupt):
+            storage.upload(Session(SageMakerConfig(bucket="box")), [file], URI, Interrupted(), "upload")
     assert 0 < SlowS3.received < 250_000_000 / 2
