@@ -285,7 +285,7 @@ def test_a_signal_that_nohup_ignores_stays_ignored(home: Home) -> None:
 
 
 DROPPED = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from lorasum.cli.interrupts import interrupts
 
 def interrupt():
@@ -306,9 +306,7 @@ interrupts.install()
 try:
     {"dropped": Library, "caught": catch_everything}[sys.argv[1]]()
     print("goes on")
-    time.sleep(2)
-    while True:
-        time.sleep(0.01)
+    threading.Event().wait()  # a signal that only Python knows of would not end that
 except KeyboardInterrupt:
     for _ in range(300):
         time.sleep(0.01)  # nothing disturbs the cleaning up

@@ -11,6 +11,7 @@ from typing import Literal
 from lorasum.connection import connection_hint
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.files import first_line
+from lorasum.threads import without_waiting
 
 Kind = Literal["model", "dataset"]
 _CONNECTING, _ANSWERING = 3.0, 10.0  # seconds
@@ -186,15 +187,18 @@ def push_files(repo: str, files: Mapping[str, Path | bytes], private: bool, mess
                 "say --public if that is meant, or name another repository",
             )
         added = [CommitOperationAdd(name, str(it) if isinstance(it, Path) else it) for name, it in files.items()]
+        without_waiting(lambda: hub.preupload_lfs_files(repo, added))  # of many GB, and nobody sees it
         hub.create_commit(repo, added, commit_message=message)
     except HFValidationError as error:
         raise LorasumError(f"{repo!r} is no name of a repository: {first_line(error)}", "write owner/name") from error
     except (HfHubHTTPError, OSError, _no_connection()) as error:
         raise _push_error(error, repo) from error
+    except (RuntimeError, ValueError) as error:  # of an upload; the cause may be one of the others
+        raise _push_error(error.__cause__ or error, repo) from error
     return address
 
 
-def _push_error(error: Exception, repo: str) -> LorasumError:
+def _push_error(error: BaseException, repo: str) -> LorasumError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return LorasumError(
@@ -202,7 +206,7 @@ def _push_error(error: Exception, repo: str) -> LorasumError:
         )
     if status in (403, 404):
         return LorasumError(f"your token may not write to {repo}", "take a token with write access to its owner")
-    if status is None:
+    if isinstance(error, OSError | _no_connection()) and status is None:
         hint = connection_hint(_hub_fault() or error, "check the network and HF_ENDPOINT")
         return LorasumError(f"the hub cannot be reached: {first_line(error)}", hint)
     return LorasumError(f"the hub refused {repo}: {first_line(error)}", "run it again")

@@ -83,6 +83,25 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
             yield first, its.get().get()
 
 
+def without_waiting(function: Callable[[], Result]) -> Result:
+    """What the function returns. It is called in a thread, and a signal does not wait for it.
+
+    For a library's call that itself waits, for minutes, for threads of its own. It may go on until the process ends,
+    so it must be one whose work nobody sees: the upload of files that are not committed yet.
+    """
+    ended: SimpleQueue[_Outcome[Result]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            ended.put(_Outcome(function()))
+        except BaseException as error:
+            ended.put(_Outcome(error=error))
+
+    # No daemon: Python ends those in the middle of a library's native code. See cli/entry.py for how a command ends.
+    Thread(target=work).start()
+    return ended.get().get()
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome(Generic[Result]):
     """What came of a call."""

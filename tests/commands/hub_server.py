@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import threading
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -13,10 +14,18 @@ TOKEN = "hf_write"
 
 
 class Hub(LoopbackServer):
-    """Repositories by name; `files` by their path."""
+    """Repositories by name; `files` by their path.
+
+    An upload ends when `goes_on` is set, as one of many gigabytes would end at some time. `refuses` is the status that
+    uploads are refused with.
+    """
 
     def __init__(self) -> None:
         super().__init__(_Handler)
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.uploading = threading.Semaphore(0)  # one more for each upload that began
+        self.refuses = 0
         self.private: dict[str, bool] = {}
         self.files: dict[str, dict[str, bytes]] = {}
         self.blobs: dict[str, bytes] = {}
@@ -50,6 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         oid, body = self.path.rpartition("/")[2], self._body()
         assert hashlib.sha256(body).hexdigest() == oid
+        self.server.uploading.release()
+        self.server.goes_on.wait(20)  # seconds
+        if self.server.refuses:
+            self._answer({"error": "no room"}, self.server.refuses)
+            return
         self.server.blobs[oid] = body
         self._answer({})
 

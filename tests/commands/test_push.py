@@ -1,5 +1,7 @@
 """push and export: the artifact of a completed job goes to the hub, or into a file, whole or not at all."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import ArtifactRecord, FileFacts, record_text
 from lorasum.errors import LorasumError, ModelError
-from lorasum.hub import look_at_hub_again
+from lorasum.hub import look_at_hub_again, push_files
 from lorasum.ledger import Ledger
 
 CARD = "---\nlibrary_name: transformers\n---\n# chats\n"
@@ -117,6 +119,38 @@ def test_a_refusal_of_the_hub_is_said_in_one_line(
         push(trained, repository)
     assert error.value.hint
     assert hub.files == {}
+
+
+def test_an_interrupt_does_not_wait_for_the_uploads(hub: Hub) -> None:
+    """They can be of many gigabytes. Nothing is committed, and the same command goes on."""
+    files = {f"{name}.safetensors": name.encode() * 500 for name in "abc"}
+    hub.goes_on.clear()
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        hub.uploading.acquire()
+        hub.uploading.acquire()
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        push_files("me/chats", files, True, "the model")
+    assert hub.blobs == {}, "they are still under way"
+    hub.goes_on.set()
+    for left in set(threading.enumerate()) - before:  # a command would end without waiting for it
+        if not left.daemon:
+            left.join()
+    assert hub.commits == []
+    push_files("me/chats", files, True, "the model")
+    assert hub.files["me/chats"] == files
+
+
+def test_an_upload_that_the_hub_refuses_is_said_in_one_line(trained: RunContext, hub: Hub) -> None:
+    hub.refuses = 403
+    with pytest.raises(LorasumError, match="your token may not write to me/chats"):
+        push(trained, "me/chats")
+    assert hub.commits == []
 
 
 def test_a_hub_that_is_not_there_is_said(trained: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,8 @@ class Interrupts:
             self._first = time.monotonic()
             self._say(f"stopping, because of {_name(number)}; a second time ends at once")
             with suppress(RuntimeError):  # the system has no thread left
-                _thread.start_new_thread(_look_again, ())  # no threading.Thread: one may just be taking its locks
+                # No threading.Thread: one may just be taking its locks.
+                _thread.start_new_thread(_look_again, (_thread.get_ident(),))
             raise KeyboardInterrupt
         if number != signal.SIGHUP and time.monotonic() - self._first > _SAME:
             self._end()
@@ -107,10 +108,10 @@ interrupts = Interrupts()
 """Those of this process."""
 
 
-def _look_again() -> None:
+def _look_again(main: int) -> None:
     while True:
         time.sleep(_BETWEEN_LOOKS)
-        _thread.interrupt_main(_LOOK)
+        signal.pthread_kill(main, _LOOK)  # a signal of the system's, which ends the wait for a lock too
 
 
 def _say_what_is_dropped(dropped: "UnraisableHookArgs") -> None:
