@@ -12,12 +12,12 @@ from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError
-from lorasum.lifecycle import endpoints, expiry, jobs
+from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.adapters import adapters
 from lorasum.lifecycle.artifacts import check_artifact
-from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import known_price, price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
+from lorasum.lifecycle.lookup import chosen_job, recorded
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact, warn_of
 from lorasum.lifecycle.serving import Summarizer, asking
 from lorasum.model_source import ModelRef, resolve_model
@@ -81,7 +81,7 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
         LorasumError: what is trained does not fit the config, or its artifact is gone.
     """
     chosen = None
-    if job or jobs.recorded(run.ledger, run.name, run.backend):
+    if job or recorded(run.ledger, run.name, run.backend):
         chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
     else:
         run.reporter.warn(f"run {run.name!r} has no trained model yet: {_PLACEHOLDER} stands for it")

@@ -6,7 +6,8 @@ from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.files import writing
 from lorasum.gguf_export import export_gguf
-from lorasum.lifecycle.chosen import artifact_folder, chosen_job
+from lorasum.lifecycle.artifacts import artifact_folder
+from lorasum.lifecycle.lookup import chosen_job
 from lorasum.results import ExportResult
 
 

@@ -16,8 +16,8 @@ from lorasum.interrupted import let_go
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.answers import Answer, answers_of
 from lorasum.lifecycle.ceilings import Ceiling
-from lorasum.lifecycle.chosen import chosen_job
 from lorasum.lifecycle.costs import job_note
+from lorasum.lifecycle.lookup import chosen_job
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
 from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, key_of, predictions, write_output
 from lorasum.lifecycle.row_output import is_stream

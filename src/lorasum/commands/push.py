@@ -9,7 +9,8 @@ from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER, BASE_SUMMARIES_FILE
 from lorasum.errors import LorasumError
 from lorasum.hub import push_files
-from lorasum.lifecycle.chosen import artifact_folder, chosen_job
+from lorasum.lifecycle.artifacts import artifact_folder
+from lorasum.lifecycle.lookup import chosen_job
 from lorasum.results import EvaluateResult, PushResult
 from lorasum.scoring import kept
 from lorasum.scoring.evaluation import TUNED

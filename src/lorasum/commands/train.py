@@ -11,15 +11,16 @@ from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.interrupted import let_go
 from lorasum.lifecycle import jobs
-from lorasum.lifecycle.costs import job_note, known_price
-from lorasum.lifecycle.estimates import measured_speed, outlook
+from lorasum.lifecycle.costs import known_price
+from lorasum.lifecycle.estimates import measured_speed
 from lorasum.lifecycle.jobs import StartedJob
-from lorasum.lifecycle.needs import fitted, memory_note
+from lorasum.lifecycle.lookup import find_job
+from lorasum.lifecycle.needs import Estimate
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
-from lorasum.lifecycle.standing import standing
+from lorasum.lifecycle.quote import Quote, quote
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
-from lorasum.results import TimeBand, TrainPlan, TrainResult, TrainStarted
+from lorasum.results import TrainPlan, TrainResult, TrainStarted
 
 _WAITS_FOR_AN_INSTANCE = (300.0, 600.0, 1200.0, 1800.0)
 """Seconds before a job is started again that found no instance: nothing ran, so nothing was billed."""
@@ -90,27 +91,14 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
     """What starting this config's job costs, in a line; empty where nothing is started or nothing is paid for.
 
     Raises:
-        LorasumError: nothing is prepared; limits.max_usd is too low for any of it; it does not fit its instance.
+        LorasumError: nothing is prepared; it does not fit its instance, or `limits`.
     """
-    found = standing(run.backend, run.ledger, planned_job(run.config, run.ledger, Silent()), again)
-    job, known = found.job, found.ref
-    if found.is_made:
+    planned = planned_job(run.config, run.ledger, Silent())
+    found = find_job(run.backend, run.ledger, planned, again)
+    if found.is_made or run.backend.usd_per_hour("training_job") == 0:
         return ""
-    price = run.backend.usd_per_hour("training_job")
-    if price == 0:
-        return ""
-    limit = job.ceiling.seconds(price, run.backend.training_usd(known) if known else 0.0, Silent())
-    estimate = fitted(job.spec, job.hardware)
-    band = estimate.band(job.work, job.hardware.tightest)
-    said = f"{job_note(price, limit)}{_outlook(run, job, price, band)}{memory_note(estimate)}"
-    return f"start job {job.spec.job_name}{said}"
-
-
-def _outlook(run: RunContext, job: PlannedJob, usd_per_hour: float | None, band: TimeBand | None = None) -> str:
-    speed = measured_speed(
-        run.ledger, run.backend.name, job.origin.model, usd_per_hour, instance_type=job.hardware.only_type
-    )
-    return outlook(job.work, speed, band)
+    row = jobs.row_of(run.backend, planned, found.job.spec.job_name, found.ref)
+    return f"start job {row.name}{quote(run.ledger, found, row, Silent())}"
 
 
 def plan_training(run: RunContext) -> TrainPlan:
@@ -124,8 +112,9 @@ def plan_training(run: RunContext) -> TrainPlan:
     price = known_price(run.backend, "training_job")
     limit = job.ceiling.seconds(price, 0.0, run.reporter)
     note = "" if prepared else ": no dataset is prepared, so its work and time are unknown"
-    said = f"{job_note(price, limit)}{_outlook(run, job, price)}{note}"
-    run.reporter.step(f"would start job {job.spec.job_name}{said}; nothing was started")
+    speed = measured_speed(run.ledger, run.backend.name, job.spec.model.location, price, job.hardware.only_type)
+    said = f"{Quote(job, price, limit, speed, Estimate(job.spec, job.hardware, None))}{note}; nothing was started"
+    run.reporter.step(f"would start job {job.spec.job_name}{said}")
     return TrainPlan(
         run=run.name,
         job=job.spec.job_name,

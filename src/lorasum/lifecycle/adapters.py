@@ -10,8 +10,8 @@ from lorasum.config.schema import Config
 from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle import jobs
 from lorasum.lifecycle.artifacts import artifact_record, check_artifact
+from lorasum.lifecycle.lookup import completed, with_artifact
 from lorasum.reporting import Reporter
 from lorasum.resources import Adapter, Origin, TrainingJob
 
@@ -42,18 +42,13 @@ def adapters(
 
 
 def _newest(backend: Backend, ledger: Ledger, other: str) -> TrainingJob:
-    done = [row for row in jobs.recorded(ledger, other, backend) if row.state == "done"]
+    done = completed(ledger, other, backend)
     if not done:
         raise LorasumError(
             f"deploy.adapters names run {other!r}, which has no trained model here",
             "run `lorasum train` with its config first, or leave it out",
         )
-    if backend.training_state(JobRef(done[-1].name, done[-1].location)).status != "completed":
-        raise LorasumError(
-            f"the artifact of job {done[-1].name} is no longer at {done[-1].artifact}",
-            "run `lorasum train` with that run's config again",
-        )
-    return done[-1]
+    return with_artifact(backend, done[-1])
 
 
 def _adapter(backend: Backend, job: TrainingJob) -> Adapter:

@@ -1,7 +1,9 @@
-"""Whether an artifact is still what the training wrote."""
+"""A job's artifact: its record, whether it is still what the training wrote, and its files on this machine."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from lorasum import paths
 from lorasum.backends.base import Backend
 from lorasum.backends.records import JobRef
 from lorasum.contract import (
@@ -13,6 +15,8 @@ from lorasum.contract import (
     read_record,
 )
 from lorasum.errors import BackendError, LorasumError
+from lorasum.files import writing
+from lorasum.resources import TrainingJob
 
 
 def artifact_record(backend: Backend, job: JobRef) -> ArtifactRecord | None:
@@ -66,6 +70,23 @@ def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
             f"the artifact of job {job.name} is damaged: {problems[0]}{more}",
             f"delete {artifact}, then run `lorasum train`: it makes it again from its newest checkpoint",
         )
+
+
+def artifact_folder(backend: Backend, job: TrainingJob, below: str = "") -> Path:
+    """A job's artifact as a folder of this machine. It is checked first, and copied here if it is elsewhere.
+
+    Args:
+        below: only files whose path begins with it.
+
+    Raises:
+        LorasumError: a file is missing or damaged, or the copy cannot be written.
+        BackendError: it cannot be read.
+    """
+    reference = JobRef(job.name, job.location)
+    check_artifact(backend, reference, below)
+    copy = paths.run_dir(job.run) / "artifacts" / job.name
+    with writing(copy):
+        return backend.fetch_artifact(reference, copy, below)
 
 
 def damages(written: Mapping[str, FileFacts], present: Mapping[str, FileFacts]) -> list[str]:

@@ -10,7 +10,6 @@ training of BLOOM's shapes in float32 reached 70% of it, one of SmolLM2-135M in 
 
 from dataclasses import dataclass
 
-from lorasum.amounts import counted
 from lorasum.config.schema import TrainingConfig
 from lorasum.contract import DoneEvent
 from lorasum.data.records import SplitStats
@@ -97,20 +96,6 @@ def band_of(work: Workload | None, operations_per_token: float, peak: float, mea
     if operations / work.steps < _SHORTEST_STEP * peak:
         return None
     return TimeBand(operations / peak / shares[1], operations / peak / shares[0], operations, peak, shares)
-
-
-def outlook(work: Workload | None, speed: Speed | None, band: TimeBand | None = None) -> str:
-    """The end of a line about a job: its work, and its time at a measured speed, or else by arithmetic."""
-    if work is None:
-        return ""
-    seconds = seconds_of(work, speed)
-    if seconds is not None and speed:
-        time = f"about {seconds / 60:,.0f} min by the speed of {speed.source}"
-    elif band:
-        time = f"{band.shortest / 60:,.0f} to {band.longest / 60:,.0f} min by arithmetic"
-    else:
-        time = "for a time that no earlier job has measured"
-    return f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}, {time}"
 
 
 def measured_speed(

@@ -9,18 +9,14 @@ from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobState, JobStatus
 from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.costs import job_note
-from lorasum.lifecycle.estimates import Speed, measured_speed, outlook, seconds_of
 from lorasum.lifecycle.lock import HeldRun
-from lorasum.lifecycle.needs import fitted, memory_note
+from lorasum.lifecycle.lookup import find_job, recorded
 from lorasum.lifecycle.placement import before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
-from lorasum.lifecycle.standing import standing
+from lorasum.lifecycle.quote import quote
 from lorasum.reporting import Reporter
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
-from lorasum.results import TimeBand
 
 RECORDED: Final[Mapping[JobStatus, ResourceState]] = {
     "running": "live",
@@ -51,26 +47,20 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
         BackendError: it could not be started; that is on record.
     """
     backend, ledger = held.backend, held.ledger
-    found = standing(backend, ledger, planned, again)
-    job, known, name = found.job, found.ref, found.job.spec.job_name
-    _refuse_a_second(held, name)
-    if known and found.is_made:
-        return _adopt(held, planned, StartedJob(known, found.status, found.changed))
-    if idle := idle_processes(job.spec):
+    found = find_job(backend, ledger, planned, again)
+    spec = found.job.spec
+    _refuse_a_second(held, spec.job_name)
+    if found.ref and found.is_made:
+        return _adopt(held, planned, StartedJob(found.ref, found.status, found.changed))
+    if idle := idle_processes(spec):
         raise idle
-    row = _row(held, planned, name, known)
-    limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
-    speed = measured_speed(ledger, backend.name, job.origin.model, row.usd_per_hour, row.instance_type)
-    estimate = fitted(job.spec, job.hardware)
-    warn_of(before_training(job.placement, job.spec.model, estimate.needs).memory(), held.reporter)
-    band = estimate.band(job.work, job.hardware.tightest)
-    if known is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
-        _refuse_what_cannot_end(job, speed, band, limit)
-    row = ledger.intend(replace(row, planned_seconds=seconds_of(job.work, speed)))
-    said = f"{job_note(row.usd_per_hour, limit)}{outlook(job.work, speed, band)}{memory_note(estimate)}"
-    held.reporter.step(f"starting job {name}{said}")
+    row = row_of(backend, planned, spec.job_name, found.ref)
+    quoted = quote(ledger, found, row, held.reporter)
+    warn_of(before_training(planned.placement, spec.model, quoted.estimate.needs).memory(), held.reporter)
+    row = ledger.intend(replace(row, planned_seconds=quoted.seconds))
+    held.reporter.step(f"starting job {spec.job_name}{quoted}")
     try:
-        reference = backend.start_training(replace(job.spec, max_seconds=limit))
+        reference = backend.start_training(replace(spec, max_seconds=quoted.limit))
     except LorasumError as error:
         ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
         raise
@@ -139,9 +129,20 @@ def mark(held: HeldRun, name: str, state: ResourceState, reason: str = "") -> No
         held.ledger.save(replace(row, state=state, reason=reason or row.reason))
 
 
-def recorded(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
-    """The run's recorded jobs on this backend, oldest change first."""
-    return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
+def row_of(backend: Backend, planned: PlannedJob, name: str, known: JobRef | None) -> TrainingJob:
+    """What the ledger is told of a job before it starts, with the cost of the attempts that it had."""
+    return TrainingJob(
+        run=planned.spec.run,
+        name=name,
+        asked_as=planned.spec.job_name,
+        backend=backend.name,
+        account_and_region=backend.account_and_region,
+        origin=planned.origin,
+        usd_per_hour=backend.usd_per_hour("training_job"),
+        usd_before=backend.training_usd(known) if known else 0.0,
+        hyperparameters=planned.spec.hyperparameters,
+        instance_type=planned.hardware.only_type,
+    )
 
 
 def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJob:
@@ -149,7 +150,7 @@ def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJo
     name, ledger = started.ref.name, held.ledger
     row = ledger.find(TrainingJob, held.name, name)
     if row is None or not is_here(row, held.backend):  # the record may be of another backend's job of this name
-        ledger.intend(_row(held, planned, name, started.ref))
+        ledger.intend(row_of(held.backend, planned, name, started.ref))
     elif row.origin != planned.origin:  # `status --rebuild` may not have known it
         ledger.note(replace(row, origin=planned.origin))
     if reconcile(held, name).status == "completed":
@@ -160,38 +161,6 @@ def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJo
         other = " and ".join(started.changed)
         held.reporter.step(f"it was made with other {other} than today's; `lorasum train --again` makes another")
     return started
-
-
-def _row(held: HeldRun, planned: PlannedJob, name: str, known: JobRef | None) -> TrainingJob:
-    """What the ledger is told of a job before it starts, with the cost of the attempts that it had."""
-    return TrainingJob(
-        run=held.name,
-        name=name,
-        asked_as=planned.spec.job_name,
-        backend=held.backend.name,
-        account_and_region=held.backend.account_and_region,
-        origin=planned.origin,
-        usd_per_hour=held.backend.usd_per_hour("training_job"),
-        usd_before=held.backend.training_usd(known) if known else 0.0,
-        hyperparameters=planned.spec.hyperparameters,
-        instance_type=planned.hardware.only_type,
-    )
-
-
-def _refuse_what_cannot_end(job: PlannedJob, speed: Speed | None, band: TimeBand | None, limit: int | None) -> None:
-    """Refuse a job that would reach a limit before its end: its cost would be for nothing.
-
-    By a measured speed, or else by the shortest time that arithmetic gives.
-    """
-    needed = seconds_of(job.work, speed)
-    reason = f"at the {speed.tokens_per_second:,.0f} tokens/s of {speed.source}" if speed else ""
-    if needed is None and band:
-        needed, reason = band.shortest, f"at {band.shares[1]:.0%} of {band.peak / 1e12:.3g} TFLOP/s"
-    if limit is not None and needed is not None and needed > limit:
-        raise LorasumError(
-            f"this job needs {needed / 3600:.2g} h for its steps {reason}, and limits allow {limit / 3600:.2g} h",
-            "raise limits.max_usd or limits.max_hours, or train for fewer epochs",
-        )
 
 
 def _refuse_a_second(held: HeldRun, name: str) -> None:

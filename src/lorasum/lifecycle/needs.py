@@ -193,15 +193,3 @@ def fitted(spec: TrainSpec, hardware: Hardware) -> Estimate:
         if not check.ok:
             raise LorasumError(check.found, check.fix)
     return estimate
-
-
-def memory_note(estimate: Estimate) -> str:
-    """The end of a line about a job: what it needs of its instance, or why that is not known; empty on this machine."""
-    if not estimate.hardware.types:
-        return ""
-    memory = estimate.memory(estimate.hardware.tightest)
-    if memory is None:
-        return f"; memory not estimated: {estimate.unknown}"
-    needed, free = memory.memory_bytes / 2**30, memory.memory_free_bytes / 2**30
-    shared = f", and {memory.shared_bytes / 2**30:.1f} GiB of its main memory" if memory.shared_bytes else ""
-    return f"; {needed:.1f} of {free:.1f} GiB of {estimate.hardware.tightest}{shared}"

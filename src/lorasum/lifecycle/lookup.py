@@ -1,0 +1,144 @@
+"""Looks up a run's jobs: the one to start, follow or take for a config, and a completed one to serve or copy.
+
+A job that runs or has completed is not started again, whatever it was made with. Its name is a hash of config, data and
+model. The container scripts, the image and the instance type may change under the same name, so a job records them
+too, and the user decides whether a difference is worth a new job (`train --again`).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lorasum.backends.base import Backend, is_here
+from lorasum.backends.records import JobRef, JobStatus
+from lorasum.config.schema import Config
+from lorasum.errors import LorasumError
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.planning import PlannedJob, is_job_of
+from lorasum.reporting import Reporter
+from lorasum.resources import TrainingJob
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJob:
+    """The job to start, to follow or to take as it is.
+
+    Attributes:
+        job: with the name of the job that was found, or that is to be started.
+        ref: of the job that was found; None if there is none.
+        status: its status; absent if there is none.
+        changed: what a job that runs or has completed was not made with, but would be today.
+    """
+
+    job: PlannedJob
+    ref: JobRef | None
+    status: JobStatus
+    changed: tuple[str, ...] = ()
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it runs or has completed."""
+        return self.status in ("running", "completed")
+
+
+def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> FoundJob:
+    """The newest job of the config that runs or has completed; else the one to start, and its earlier attempts.
+
+    Args:
+        again: take a new job instead of one that was made with other scripts, image or instance type than today's. Its
+            name is a hash of these too, so that asking twice starts one job.
+    """
+    asked = job.spec.job_name
+    made_anew = [row.name for row in _of_this(backend, ledger, job) if row.name != asked]
+    for name in (*made_anew, asked):
+        found = _look(backend, replace(job, spec=replace(job.spec, job_name=name)))
+        if found.is_made:
+            break
+    if not found.is_made or found.ref is None:
+        return found
+    today = backend.made_with(job.spec.run, None)
+    changed = _changed(backend.made_with(job.spec.run, found.ref), today)
+    if not (again and changed):
+        return replace(found, changed=changed)
+    return _look(backend, replace(job, spec=replace(job.spec, job_name=_name_of_another(job, today))))
+
+
+def chosen_job(
+    config: Config, backend: Backend, ledger: Ledger, report: Reporter, name: str | None = None
+) -> TrainingJob:
+    """The completed job of this name; without one, the newest that the config describes.
+
+    Raises:
+        LorasumError: there is none, or its artifact is gone.
+    """
+    done = completed(ledger, config.name, backend)
+    if not done:
+        raise LorasumError(f"run {config.name!r} has no trained model", "run `lorasum train` with this config first")
+    return with_artifact(backend, _chosen(config, done, report, name))
+
+
+def completed(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
+    """The run's completed jobs on this backend, the newest last."""
+    return [row for row in recorded(ledger, run, backend) if row.state == "done"]
+
+
+def with_artifact(backend: Backend, job: TrainingJob) -> TrainingJob:
+    """The same completed job.
+
+    Raises:
+        LorasumError: its artifact is gone.
+    """
+    if backend.training_state(JobRef(job.name, job.location)).status != "completed":
+        raise LorasumError(
+            f"the artifact of job {job.name} is no longer at {job.artifact}",
+            f"run `lorasum train` with the config of run {job.run!r} again",
+        )
+    return job
+
+
+def recorded(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
+    """The run's recorded jobs on this backend, oldest change first."""
+    return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
+
+
+def _of_this(backend: Backend, ledger: Ledger, job: PlannedJob) -> list[TrainingJob]:
+    """Recorded jobs that were made of the same config, data and model, the newest first."""
+    rows = reversed(recorded(ledger, job.spec.run, backend))
+    return [row for row in rows if row.asked_as == job.spec.job_name]
+
+
+def _look(backend: Backend, job: PlannedJob) -> FoundJob:
+    ref = backend.find_training(job.spec.run, job.spec.job_name)
+    return FoundJob(job, ref, backend.training_state(ref).status if ref else "absent")
+
+
+def _changed(was: Mapping[str, str], today: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of what is another thing today. What an earlier version did not record is taken to be the same."""
+    return tuple(what for what, value in today.items() if was.get(what, value) != value)
+
+
+def _name_of_another(job: PlannedJob, made_with: Mapping[str, str]) -> str:
+    identity = json.dumps([job.spec.job_name, dict(made_with)], sort_keys=True)
+    return f"{job.spec.run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def _chosen(config: Config, done: Sequence[TrainingJob], report: Reporter, name: str | None) -> TrainingJob:
+    newest = done[-1]
+    if name is not None:
+        named = [row for row in done if row.name == name]
+        if not named:
+            raise LorasumError(
+                f"run {config.name!r} has no completed job {name!r}", f"it has {', '.join(row.name for row in done)}"
+            )
+        return named[0]
+    fitting = [row for row in done if is_job_of(row, config)]
+    if not fitting:
+        raise LorasumError(
+            f"run {config.name!r} was trained with another configuration: "
+            f"its newest model is that of job {newest.name}",
+            f"run `lorasum train` with this config, or choose that model with --job {newest.name}",
+        )
+    if fitting[-1].name != newest.name:
+        report.step(f"taking job {fitting[-1].name}, which this config describes; --job {newest.name} takes the newest")
+    return fitting[-1]

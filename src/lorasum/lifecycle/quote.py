@@ -1,0 +1,104 @@
+"""What a training job costs, takes and needs, before it is started: shown to the user, and held to `limits`."""
+
+from dataclasses import dataclass
+
+from lorasum.amounts import counted
+from lorasum.errors import LorasumError
+from lorasum.ledger import Ledger
+from lorasum.lifecycle.costs import job_note
+from lorasum.lifecycle.estimates import Speed, measured_speed, seconds_of
+from lorasum.lifecycle.lookup import FoundJob
+from lorasum.lifecycle.needs import Estimate, fitted
+from lorasum.lifecycle.planning import PlannedJob
+from lorasum.reporting import Reporter
+from lorasum.resources import TrainingJob
+from lorasum.results import TimeBand
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A job's price, time and memory.
+
+    Attributes:
+        usd_per_hour: of all its instances; None if that is unknown.
+        limit: seconds after which `limits` stop it; None if they do not.
+        speed: what an earlier job has measured; None if none has.
+        estimate: of memory, and of time by arithmetic.
+    """
+
+    job: PlannedJob
+    usd_per_hour: float | None
+    limit: int | None
+    speed: Speed | None
+    estimate: Estimate
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the job takes at the measured speed; None if that is unknown."""
+        return seconds_of(self.job.work, self.speed)
+
+    def __str__(self) -> str:
+        """The end of a line about the job."""
+        return f"{job_note(self.usd_per_hour, self.limit)}{self._time()}{self._memory()}"
+
+    def refuse_what_cannot_end(self) -> None:
+        """Refuse a job that would reach its limit before its end: its cost would be for nothing.
+
+        By the measured speed, or else by the shortest time that arithmetic gives.
+
+        Raises:
+            LorasumError: it would.
+        """
+        needed, speed, band = self.seconds, self.speed, self._band()
+        reason = f"at the {speed.tokens_per_second:,.0f} tokens/s of {speed.source}" if speed else ""
+        if needed is None and band:
+            needed, reason = band.shortest, f"at {band.shares[1]:.0%} of {band.peak / 1e12:.3g} TFLOP/s"
+        if self.limit is not None and needed is not None and needed > self.limit:
+            raise LorasumError(
+                f"this job needs {needed / 3600:.2g} h for its steps {reason}, "
+                f"and limits allow {self.limit / 3600:.2g} h",
+                "raise limits.max_usd or limits.max_hours, or train for fewer epochs",
+            )
+
+    def _band(self) -> TimeBand | None:
+        return self.estimate.band(self.job.work, self.job.hardware.tightest)
+
+    def _time(self) -> str:
+        work, seconds, band = self.job.work, self.seconds, self._band()
+        if work is None:
+            return ""
+        if seconds is not None and self.speed:
+            time = f"about {seconds / 60:,.0f} min by the speed of {self.speed.source}"
+        elif band:
+            time = f"{band.shortest / 60:,.0f} to {band.longest / 60:,.0f} min by arithmetic"
+        else:
+            time = "for a time that no earlier job has measured"
+        return f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}, {time}"
+
+    def _memory(self) -> str:
+        """What the job needs of its instance, or why that is not known; empty where nobody has asked."""
+        name = self.job.hardware.tightest
+        memory, why = self.estimate.memory(name), self.estimate.unknown
+        if memory is None:
+            return f"; memory not estimated: {why}" if why else ""
+        needed, free = memory.memory_bytes / 2**30, memory.memory_free_bytes / 2**30
+        shared = f", and {memory.shared_bytes / 2**30:.1f} GiB of its main memory" if memory.shared_bytes else ""
+        return f"; {needed:.1f} of {free:.1f} GiB of {name}{shared}"
+
+
+def quote(ledger: Ledger, found: FoundJob, row: TrainingJob, report: Reporter) -> Quote:
+    """What starting a job, or its next attempt, comes to.
+
+    Args:
+        row: what the ledger is to be told of it.
+
+    Raises:
+        LorasumError: `limits` end it too early to be worth its cost, or it does not fit its instance.
+    """
+    job = found.job
+    limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, report)
+    speed = measured_speed(ledger, row.backend, row.origin.model, row.usd_per_hour, row.instance_type)
+    quoted = Quote(job, row.usd_per_hour, limit, speed, fitted(job.spec, job.hardware))
+    if found.ref is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
+        quoted.refuse_what_cannot_end()
+    return quoted
