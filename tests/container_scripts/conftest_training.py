@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class Training:
     base: Path | None = None
     shared: bool = False
     """Whether the processes share `base`. One that is alone fetches its codes, as a GPU does."""
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
+    """Where `base` is loaded."""
     recomputed: int = 0
     """Layers that recompute their activations."""
 
@@ -90,11 +93,11 @@ class Training:
 
     def _load_base(self) -> Any:
         assert self.base
-        device, shared = torch.device("cpu"), None
+        shared = None
         if self.shared:
             weights = shareable(skeleton(self.base))
-            shared = SharedBase(weights, device, self.group, fetches=self.group.size == 1)
-        return load_base(self.base, self.arguments, self.dtype, device, shared)
+            shared = SharedBase(weights, self.device, self.group, fetches=self.group.size == 1)
+        return load_base(self.base, self.arguments, self.dtype, self.device, shared)
 
     def adapter(self) -> dict[str, torch.Tensor]:
         return {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}

@@ -1,0 +1,133 @@
+"""What of torch.cuda only a CUDA runtime has, for pretend_gpu.py: what it answers, and streams that run in order.
+
+Streams and events do nothing, because all is computed at once in the order in which it is asked for. So a copy that a
+real stream would make too early is not seen.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+
+class Stream:
+    """A stream whose work is done as soon as it is asked for."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.waited_for: list[Any] = []
+
+    def wait_stream(self, stream: Any) -> None:
+        self.waited_for.append(stream)
+
+    def wait_event(self, event: Any) -> None:
+        self.waited_for.append(event)
+
+    def is_capturing(self) -> bool:
+        return False
+
+    def record_event(self, event: Any = None) -> Any:
+        return event or Event()
+
+
+class Event:
+    """A mark in such a stream."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def record(self, stream: Any = None) -> None: ...
+
+    def wait(self, stream: Any = None) -> None: ...
+
+    def query(self) -> bool:
+        return True
+
+
+class Cudart:
+    """The calls of the runtime that are made by hand."""
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802  its own name
+        return 0
+
+    def cudaHostUnregister(self, address: int) -> int:  # noqa: N802
+        return 0
+
+
+@contextmanager
+def instead_of_cuda(gpu: Any, capability: tuple[int, int], memory: int) -> Iterator[None]:
+    """In this block torch.cuda answers for a pretended GPU.
+
+    Args:
+        gpu: pretend_gpu.PretendGpu.
+        capability: its compute capability.
+        memory: its bytes.
+    """
+    current = Stream()
+    answers = _properties(capability, memory) | _memory(gpu, memory) | _streams(gpu, current)
+    accelerator = {
+        "is_available": _says(True),
+        "current_accelerator": _says(torch.device("cuda", 0)),
+        "device_count": _says(1),
+        "current_device_index": _says(0),
+        "current_stream": _says(current),
+    }
+    with ExitStack() as stack:
+        for module, functions in ((torch.cuda, answers), (torch.accelerator, accelerator)):
+            for name, function in functions.items():
+                stack.enter_context(patch.object(module, name, function, create=True))
+        yield
+
+
+def _says(value: Any) -> Any:
+    return lambda *_, **__: value
+
+
+def _properties(capability: tuple[int, int], memory: int) -> dict[str, Any]:
+    major, minor = capability
+    properties = SimpleNamespace(
+        name="a pretended GPU", total_memory=memory, major=major, minor=minor, multi_processor_count=80
+    )
+    answers = {
+        "is_available": True,
+        "is_initialized": True,
+        "device_count": 1,
+        "current_device": 0,
+        "get_device_capability": capability,
+        "get_device_name": properties.name,
+        "get_device_properties": properties,
+        "is_bf16_supported": major >= 8,
+        "is_current_stream_capturing": False,
+        "get_rng_state": torch.ByteTensor(),
+        "get_rng_state_all": [],
+    }
+    nothing = ("init", "_lazy_init", "set_device", "empty_cache", "ipc_collect", "set_rng_state", "set_rng_state_all")
+    answers |= dict.fromkeys((*nothing, "manual_seed", "manual_seed_all"))
+    return {name: _says(value) for name, value in answers.items()}
+
+
+def _memory(gpu: Any, memory: int) -> dict[str, Any]:
+    def reset(*_: Any) -> None:
+        gpu.peak = gpu.held
+
+    return {
+        "mem_get_info": lambda *_: (memory - gpu.held, memory),
+        "memory_allocated": lambda *_: gpu.held,
+        "memory_reserved": lambda *_: gpu.held,
+        "max_memory_allocated": lambda *_: gpu.peak,
+        "reset_peak_memory_stats": reset,
+    }
+
+
+def _streams(gpu: Any, current: Stream) -> dict[str, Any]:
+    return {
+        "Stream": Stream,
+        "Event": Event,
+        "current_stream": _says(current),
+        "default_stream": _says(current),
+        "stream": lambda _: nullcontext(),
+        "device": lambda _: nullcontext(),
+        "synchronize": lambda *_: gpu.wait("synchronize"),
+        "cudart": Cudart,
+    }

@@ -1,0 +1,131 @@
+"""What of torch is C code that takes all tensors for the CPU's, for pretend_gpu.py: here it is told where they are."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar
+from unittest.mock import patch
+
+import torch
+
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+_own_grouped: Any = torch._C._group_tensors_by_device_and_dtype
+
+
+class Generator(torch.Generator):
+    """A generator of a device, that draws on the CPU."""
+
+    on_gpu: ClassVar[set[int]] = set()
+
+    _cdata: int  # of the generator itself: PyTorch shows operations another object of it
+
+    def __new__(cls, device: Any = "cpu") -> "Generator":
+        made = super().__new__(cls, "cpu")  # type: ignore[call-arg]
+        if torch.device(device).type == "cuda":
+            cls.on_gpu.add(made._cdata)
+        return made
+
+    def __del__(self) -> None:
+        self.on_gpu.discard(self._cdata)
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return GPU if self._cdata in self.on_gpu else CPU
+
+
+def _methods(gpu: Any) -> dict[str, Any]:
+    """What of torch.Tensor is PyTorch's C code, which takes all tensors for the CPU's."""
+    base: Any = torch._C.TensorBase
+    own = {name: getattr(torch.Tensor, name) for name in ("to", "tolist", "numpy", "__array__", "is_pinned")}
+
+    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
+        copy = kwargs.pop("copy", False)
+        if args and isinstance(args[0], torch.Tensor):
+            args = (args[0].device, args[0].dtype, *args[1:])
+        kwargs = {k: v.device if k == "other" else v for k, v in kwargs.items()}
+        device, dtype, non_blocking, layout = torch._C._nn._parse_to(*args, **kwargs)
+        if device is None or device.type == self.device.type or gpu.computing:
+            more = {} if layout is None else {"memory_format": layout}
+            return own["to"](self, dtype=dtype or self.dtype, non_blocking=non_blocking, copy=copy, **more)
+        layout = layout or torch.preserve_format
+        return torch.ops.aten._to_copy(
+            self, dtype=dtype, device=device, non_blocking=non_blocking, memory_format=layout
+        )
+
+    def waiting(self: Any) -> Any:
+        if gpu.has(self):
+            gpu.wait("tolist")
+        return own["tolist"](self)
+
+    def refused(name: str) -> Callable[..., Any]:
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if gpu.has(self):
+                raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
+            return own[name](self, *args, **kwargs)
+
+        return method
+
+    def pin_memory(self: Any, *_: Any) -> Any:
+        if gpu.has(self):
+            raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+        pinned: Any = self.clone()
+        pinned.untyped_storage().pinned = True
+        return pinned
+
+    return {
+        "device": property(lambda self: GPU if gpu.has(self) else base.device.__get__(self)),
+        "is_cuda": property(gpu.has),
+        "is_cpu": property(lambda self: not gpu.has(self) and base.is_cpu.__get__(self)),
+        "get_device": lambda self: 0 if gpu.has(self) else -1,
+        "to": to,
+        "cpu": lambda self, memory_format=torch.preserve_format: to(self, CPU, memory_format=memory_format),
+        "cuda": lambda self, device=None, non_blocking=False: to(self, GPU, non_blocking=non_blocking),
+        "tolist": waiting,
+        "numpy": refused("numpy"),
+        "__array__": refused("__array__"),
+        "pin_memory": pin_memory,
+        "is_pinned": lambda self, *_: hasattr(self.untyped_storage(), "pinned"),
+        "record_stream": lambda self, stream: None,
+    }
+
+
+def _grouped(lists: Any, with_indices: bool = False) -> Any:
+    """PyTorch's own, by the devices that tensors say they are on."""
+    found = _own_grouped(lists, with_indices)
+    return {(lists_of[0][0].device, key[1]): (lists_of, at) for key, (lists_of, at) in found.items()}
+
+
+def _made_and_copied(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """torch.tensor and its like: they copy what they make to the device, where no dispatch mode sees it."""
+
+    def made(data: Any, *args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
+        if device is None:
+            return make(data, *args, **kwargs)
+        if torch.device(device).type == "meta":
+            return make(data, *args, device=device, **kwargs)
+        return make(data, *args, **kwargs).to(device)
+
+    return made
+
+
+@contextmanager
+def instead_of_torch(gpu: Any) -> Iterator[None]:
+    """In this block torch's functions and tensors know of it; `gpu` is a pretend_gpu.PretendGpu."""
+    own_clone: Any = torch.UntypedStorage.clone
+
+    def clone(self: Any) -> Any:
+        copied: Any = own_clone(self)
+        if hasattr(self, "pretended"):
+            copied.pretended = type(self.pretended)(gpu, copied.nbytes())
+        return copied
+
+    with ExitStack() as stack:
+        for name, method in _methods(gpu).items():
+            stack.enter_context(patch.object(torch.Tensor, name, method, create=True))
+        for name in ("tensor", "as_tensor", "asarray"):
+            stack.enter_context(patch.object(torch, name, _made_and_copied(getattr(torch, name))))
+        stack.enter_context(patch.object(torch.UntypedStorage, "clone", clone))
+        stack.enter_context(patch.object(torch, "Generator", Generator))
+        stack.enter_context(patch.object(torch._C, "_group_tensors_by_device_and_dtype", _grouped))
+        stack.enter_context(patch.dict(os.environ, HF_DEACTIVATE_ASYNC_LOAD="1"))
+        yield

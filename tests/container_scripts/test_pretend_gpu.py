@@ -1,0 +1,54 @@
+"""What the training does on a GPU, as far as a pretended one shows it (pretend_gpu.py)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest_engine import random_model
+from conftest_training import Training, small
+from pretend_gpu import GPU, pretend_gpu
+
+
+def test_a_training_on_a_gpu_learns_what_it_learns_on_a_cpu(tmp_path: Path) -> None:
+    random_model("llama").save_pretrained(tmp_path / "base")
+    flags = {"quantization": "int8", "lora_dropout": 0.05, "epochs": 1.0}
+    here = Training(small(tmp_path / "cpu", **flags), base=tmp_path / "base")
+    here.run()
+    with pretend_gpu():
+        there = Training(small(tmp_path / "gpu", **flags), base=tmp_path / "base", device=GPU)
+        there.run()
+        assert all(parameter.is_cuda for parameter in there.model.parameters())
+    assert there.events.losses() == pytest.approx(here.events.losses(), rel=1e-6)
+    assert there.events.evaluations() == pytest.approx(here.events.evaluations(), rel=1e-6)
+
+
+def test_a_pretended_gpu_refuses_what_cuda_refuses() -> None:
+    with pretend_gpu():
+        there: Any = torch.ones(2, 2, device="cuda")
+        here: Any = torch.ones(2, 2)
+        for operation in (torch.add, torch.matmul, lambda there, here: here[0, 0].add_(there[0, 0])):
+            with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
+                operation(there, here)
+        with pytest.raises(TypeError, match="can't convert cuda:0 device type tensor to numpy"):
+            there.numpy()
+        with pytest.raises(RuntimeError, match=r"takes no torch\.int64 on CUDA"):
+            there.long() @ there.long()
+        assert (there * torch.tensor(2.0)).is_cuda, "a scalar may lie on the CPU"
+        assert here[there.cpu().bool()].device.type == "cpu"
+
+
+def test_a_pretended_gpu_counts_waits_and_bytes() -> None:
+    with pretend_gpu() as gpu:
+        there = torch.ones(256, device="cuda")
+        before = gpu.held
+        float(there.sum())
+        there.tolist()
+        there.cpu()
+        there.to("cpu", non_blocking=True)
+        assert gpu.waits.total() == 3
+        assert (before, gpu.held) == (1024, 1024)
+        del there
+        assert gpu.held == 0
+        assert gpu.peak >= 1028
