@@ -12,7 +12,7 @@ from memory_backend import DONE, STEP, Clock, InMemoryBackend, RecordingReporter
 
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.commands.deploy import deploy
-from lorasum.commands.train import plan_training, train
+from lorasum.commands.train import plan_training, to_be_spent, train
 from lorasum.config.schema import Config
 from lorasum.data.records import SplitStats
 from lorasum.errors import BackendError, LorasumError
@@ -148,9 +148,10 @@ def test_a_job_that_would_be_stopped_by_a_limit_is_not_started(
     backend.events = [STEP, replace(DONE, tokens_per_second=1.0)]
     first = train(context(make_config(lora={"r": 2}), backend, ledger)).job
     limited = {"training": {"epochs": 2}, "lora": {"r": 3}}
-    with pytest.raises(LorasumError, match=rf"needs 2.2 h .* of job {first}, and limits allow 1 h") as error:
-        train(context(make_config(limits={"max_hours": 1}, **limited), backend, ledger))
-    assert "fewer epochs" in error.value.hint
+    for start in (to_be_spent, train):  # before it asks, too
+        with pytest.raises(LorasumError, match=rf"needs 2.2 h .* of job {first}, and limits allow 1 h") as error:
+            start(context(make_config(limits={"max_hours": 1}, **limited), backend, ledger))
+        assert "fewer epochs" in error.value.hint
     assert len(specs) == 2
     train(context(make_config(limits={"max_hours": 3}, **limited), backend, ledger, told))
     assert told.steps[-1].endswith(f"about 133 min by the speed of job {first}")
