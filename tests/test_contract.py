@@ -310,7 +310,7 @@ _OTHER_KEYS = {
     "ledger.py": "columns of the ledger's table",
     "ledger_file.py": "details of ledgers of earlier versions",
     "lifecycle/answers.py": "rows of answers",
-    "lifecycle/row_output.py": "rows of the user's files",
+    "lifecycle/row_files.py": "rows of the user's files",
     "lifecycle/placement.py": "names that people read",
     "lifecycle/planning.py": "flags of the training script",
     "lifecycle/trials.py": "keys of the YAML file",

@@ -19,8 +19,7 @@ from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.lookup import chosen_job
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
-from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, key_of, predictions, write_output
-from lorasum.lifecycle.row_output import is_stream
+from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, predictions, write_output
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
 from lorasum.resources import BatchJob, TrainingJob
@@ -49,10 +48,8 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
         BackendError: the job could not be started, failed or was stopped.
     """
     began = time.monotonic()
-    check_output(input, output)
-    output = output if is_stream(output) else output.resolve()
-    with as_file(input, run.name) as source:
-        rows = Rows(source, run.config.data, lambda name, text: run.reporter.step(f"{name}: {text}"))
+    output = checked_output(output, input)
+    with open_rows(input, run.name, run.config.data, run.reporter) as rows:
         model = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
         key = key_of(model.artifact, model.origin.template, run.config.predict, rows)
         name = batches.name_of(run.name, key)

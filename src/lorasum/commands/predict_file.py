@@ -11,8 +11,7 @@ from pathlib import Path
 from lorasum.context import RunContext
 from lorasum.files import OWN_CHOICE, writing
 from lorasum.lifecycle.answers import AnswerLog, ask
-from lorasum.lifecycle.row_files import AGAIN, Rows, as_file, check_output, key_of, part_of, write_output
-from lorasum.lifecycle.row_output import is_stream
+from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, part_of, write_output
 from lorasum.lifecycle.serving import Summarizer
 from lorasum.results import BatchPrediction
 
@@ -44,11 +43,9 @@ def predict_file(
         LorasumError: `output` cannot be written, or as `predict`.
     """
     began = time.monotonic()
-    check_output(input, output)
-    with as_file(input, run.name) as source:
-        rows = Rows(source, run.config.data, lambda name, text: run.reporter.step(f"{name}: {text}"))
+    output = checked_output(output, input)
+    with open_rows(input, run.name, run.config.data, run.reporter) as rows:
         summarizer = run.summarizer(adapter)
-        output = output if is_stream(output) else output.resolve()
         key = key_of(summarizer.artifact, summarizer.origin.template, summarizer.settings, rows)
         part = part_of(output, run.name, key)
         with writing(output, AGAIN), AnswerLog(part, OWN_CHOICE) as answers:

@@ -1,13 +1,19 @@
-"""Files of rows to be summarised, and files of their summaries: read and written as streams."""
+"""Files of rows to be summarised, and files of their summaries: read and written as streams.
 
+Summaries are JSON Lines, or CSV, TSV or Parquet where the name says so.
+"""
+
+import csv
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import IO, Any, Final
 
 from lorasum import paths
 from lorasum.batched import batched
@@ -15,16 +21,24 @@ from lorasum.config.data import DataConfig
 from lorasum.config.schema import PredictConfig
 from lorasum.data.asked import Asked, read_asked
 from lorasum.data.duplicates import Seen, key
-from lorasum.data.files.opening import Say
+from lorasum.data.files.opening import COMPRESSED, Say
+from lorasum.data.files.readers import file_type
 from lorasum.data.files.reading import unsaid
 from lorasum.errors import LorasumError
-from lorasum.files import make_folder
+from lorasum.files import OWN_CHOICE, STDOUT, make_folder, new_file
 from lorasum.lifecycle.answers import Answer
-from lorasum.lifecycle.row_output import check_type, is_stream, output_rows
+from lorasum.reporting import Reporter
 from lorasum.results import RowFailure
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
-_AT_ONCE = 1024  # rows
+_COLUMNS: Final = ("id", "dialogue", "summary", "error", "reference")
+"""Of a table. JSON Lines have those that a row has."""
+_TABLES: Final = {".csv": ",", ".tsv": "\t"}
+_LINES: Final = (".jsonl", ".ndjson", ".jsonlines", None)
+_AT_ONCE: Final = 1024  # rows that are checked together, or written into a Parquet file
+
+Write = Callable[[Asked, Answer], object]
+"""Writes a row with its answer."""
 
 
 class Rows:
@@ -75,22 +89,30 @@ def key_of(artifact: str, template: str, asked: PredictConfig, rows: Rows) -> st
 
 
 @contextmanager
-def as_file(source: Path, run: str) -> Iterator[Path]:
-    """A file that can be read again: a pipe's content is copied into one of the same name."""
+def open_rows(source: Path, run: str, data: DataConfig, report: Reporter) -> Iterator[Rows]:
+    """The rows of a file, or of a pipe, whose content is copied, so that it can be read again.
+
+    Raises:
+        DataError: a row cannot be used.
+    """
+
+    def say(name: str, text: str) -> None:
+        report.step(f"{name}: {text}")
+
     if source.is_file() or not source.exists() or source.is_dir():
-        yield source
+        yield Rows(source, data, say)
         return
     with TemporaryDirectory(dir=predictions(run)) as folder:
-        copy = Path(folder) / source.name
+        copy = Path(folder) / source.name  # a message about a row has the pipe's name
         with source.open("rb") as given, copy.open("wb") as kept:
             shutil.copyfileobj(given, kept)
-        yield copy
+        yield Rows(copy, data, say)
 
 
 def write_output(rows: Rows, answers: Iterator[Answer], output: Path) -> tuple[RowFailure, ...]:
     """Write the rows with their answers, which come in order. Returns those that were refused."""
     failures = []
-    with output_rows(output) as write:
+    with _output_rows(output) as write:
         for row in rows:
             answer = next(answers)
             write(row, answer)
@@ -99,13 +121,28 @@ def write_output(rows: Rows, answers: Iterator[Answer], output: Path) -> tuple[R
     return tuple(failures)
 
 
-def check_output(source: Path, output: Path) -> None:
+def checked_output(output: Path, source: Path) -> Path:
+    """Where to write the summaries: a stream, or the file that a link leads to.
+
+    Raises:
+        LorasumError: it cannot be written, is the file of the rows, or has a name of a type that is not written.
+    """
     if output.exists() and source.exists() and output.samefile(source):
         raise LorasumError(f"--output is the same file as --input: {output}", "give it another name")
     special = output.exists() and not output.is_file() and not is_stream(output)
     if special or not output.parent.is_dir():
         raise LorasumError(f"cannot write {output}: not a file in an existing folder", "give --output a file name")
-    check_type(output)
+    if output.suffix.lower() in COMPRESSED or file_type(output) not in (*_LINES, *_TABLES, ".parquet"):
+        raise LorasumError(
+            f"cannot write {output}: summaries are written as .jsonl, .csv, .tsv or .parquet",
+            "give --output a name that ends so",
+        )
+    return output if is_stream(output) else output.resolve()
+
+
+def is_stream(output: Path) -> bool:
+    """Whether the output is stdout, a pipe or a character device, which must not be replaced by a file."""
+    return output == STDOUT or output.is_fifo() or output.is_char_device()
 
 
 def part_of(output: Path, run: str, key: str) -> Path:
@@ -117,3 +154,64 @@ def predictions(run: str) -> Path:
     folder = paths.run_dir(run) / "predictions"
     make_folder(folder)
     return folder
+
+
+@contextmanager
+def _output_rows(output: Path) -> Iterator[Write]:
+    """The output to write to: a stream, or a file that is replaced once all of it is written."""
+    if is_stream(output):  # a file that stdout was sent to would be emptied, were it opened by its name
+        descriptor = os.dup(1) if output == STDOUT else os.open(output, os.O_WRONLY)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+            yield _lines(stream)
+        return
+    kind = file_type(output)
+    permissions = stat.S_IMODE(output.stat().st_mode) if output.exists() else OWN_CHOICE
+    with new_file(output, "wb" if kind == ".parquet" else "w", permissions) as file:
+        if kind == ".parquet":
+            with _parquet(file) as write:
+                yield write
+        elif kind in _TABLES:
+            yield _table(file, _TABLES[kind])
+        else:
+            yield _lines(file)
+
+
+def _values(row: Asked, answer: Answer) -> dict[str, Any]:
+    """What there is of a row, in the order of `_COLUMNS`."""
+    own = {} if row.id is None else {"id": row.id}
+    reference = {} if row.reference is None else {"reference": row.reference}
+    return {**own, "dialogue": row.dialogue, **answer.as_row(), **reference}
+
+
+def _lines(file: IO[str]) -> Write:
+    return lambda row, answer: file.write(json.dumps(_values(row, answer), ensure_ascii=False) + "\n")
+
+
+def _table(file: IO[str], delimiter: str) -> Write:
+    table = csv.DictWriter(file, _COLUMNS, delimiter=delimiter, lineterminator="\n")
+    table.writeheader()
+    return lambda row, answer: table.writerow(_values(row, answer))
+
+
+@contextmanager
+def _parquet(file: IO[bytes]) -> Iterator[Write]:
+    """A table of texts; an id that is a number is written as its digits, because other ids may be none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.string()) for name in _COLUMNS])
+    held: list[dict[str, Any]] = []
+
+    def flush() -> None:
+        writer.write_table(pa.Table.from_pylist(held, schema))
+        held.clear()
+
+    def write(row: Asked, answer: Answer) -> None:
+        values = _values(row, answer)
+        held.append({**values, "id": None if row.id is None else str(row.id)})
+        if len(held) == _AT_ONCE:
+            flush()
+
+    with pq.ParquetWriter(file, schema) as writer:
+        yield write
+        flush()
