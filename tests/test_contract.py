@@ -314,7 +314,7 @@ _OTHER_KEYS = {
     "lifecycle/placement.py": "names that people read",
     "lifecycle/planning.py": "flags of the training script",
     "lifecycle/trials.py": "keys of the YAML file",
-    "lifecycle/serving.py": "the request that serving containers take",
+    "lifecycle/summarizer.py": "the request that serving containers take",
     "model_source.py": "tokenizer_config.json of transformers",
     "pages/": "names that people read",
     "resources.py": "its own records, by column",

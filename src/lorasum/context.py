@@ -9,7 +9,7 @@ from lorasum.backends.base import Backend
 from lorasum.config.schema import Config
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.lock import HeldRun, hold
-from lorasum.lifecycle.serving import Summarizer, in_service
+from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.reporting import Reporter
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lorasum.backends.completions import from_completion, pieces_of
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
-from lorasum.lifecycle.serving import without_space_around
+from lorasum.lifecycle.summarizer import without_space_around
 
 WORDS = ["Ana", " und Zoë", " 🙂"]
 

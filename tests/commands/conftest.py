@@ -25,7 +25,7 @@ def backend() -> InMemoryBackend:
 @pytest.fixture(autouse=True)
 def no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     """These datasets hold no packs to estimate memory of."""
-    monkeypatch.setattr("lorasum.lifecycle.needs._tell", lambda flags, variables: "there are no packs")
+    monkeypatch.setattr("lorasum.lifecycle.estimate._tell", lambda flags, variables: "there are no packs")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from memory_backend import InMemoryBackend, RecordingReporter, context
 
-from lorasum.commands.dialogue import given_dialogue
+from lorasum.cli.dialogue import given_dialogue
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import DataError, LorasumError

@@ -25,7 +25,7 @@ from lorasum.errors import BackendError, DataError, LorasumError, NoAnswerError,
 from lorasum.ledger import Ledger
 from lorasum.lifecycle import endpoints
 from lorasum.lifecycle.endpoints import left_running
-from lorasum.lifecycle.serving import read_answer
+from lorasum.lifecycle.summarizer import read_answer
 from lorasum.resources import Endpoint, TrainingJob
 from lorasum.results import DeployResult, RowFailure
 from lorasum.ui.render import show

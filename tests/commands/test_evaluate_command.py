@@ -340,7 +340,7 @@ def test_a_judge_that_never_gives_a_verdict_is_given_up(
     judge: JudgeServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lorasum.lifecycle.opinions._GIVE_UP", 2)
+    monkeypatch.setattr("lorasum.lifecycle.model_metrics._GIVE_UP", 2)
     judge.say = lambda _: "no"
     run = make_config(predict={"batch_size": 2}, evaluate={"judge": {"url": judge.url, "model": "judge-1"}})
     result = evaluate(context(run, backend, ledger), base=False).judge

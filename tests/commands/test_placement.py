@@ -233,7 +233,7 @@ def planned(make_config: Configured, prepared: Path, monkeypatch: pytest.MonkeyP
     config = make_config(backend="sagemaker", sagemaker={"endpoint_instance_type": "ml.g5.12xlarge"})
     card = MemoryPlan(1 << 30, {}, 14 << 30, 0, 32, 1)
     needs = Needs((card,) * len(Hardware.of(config).cards), 4 << 30, 1, 1, 1, 1, parameters=13_000_000_000)
-    monkeypatch.setattr("lorasum.lifecycle.needs._tell", lambda flags, variables: needs)
+    monkeypatch.setattr("lorasum.lifecycle.estimate._tell", lambda flags, variables: needs)
     monkeypatch.setattr("lorasum.lifecycle.placement.model_config", lambda model: LLAMA_8B)
     return config
 

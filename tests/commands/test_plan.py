@@ -19,8 +19,8 @@ from lorasum.contract import MemoryPlan, Needs
 from lorasum.data.records import SplitStats
 from lorasum.errors import LorasumError, ModelError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.estimates import Speed, Workload, band_of, seconds_of
 from lorasum.lifecycle.hardware import Hardware
+from lorasum.lifecycle.training_time import Speed, Workload, band_of, seconds_of
 
 Configured = Callable[..., Config]
 SPLIT = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example=60, fill=0.9)
@@ -126,7 +126,7 @@ def needs_of(config: Config, gib: float, disk: int = 10**9, process: int = 4 << 
 @pytest.fixture
 def tell(monkeypatch: pytest.MonkeyPatch) -> Callable[[Needs], None]:
     """Sets what memory_plan.py tells."""
-    return lambda needs: monkeypatch.setattr("lorasum.lifecycle.needs._tell", lambda flags, variables: needs)
+    return lambda needs: monkeypatch.setattr("lorasum.lifecycle.estimate._tell", lambda flags, variables: needs)
 
 
 @pytest.mark.usefixtures("packed")
@@ -283,7 +283,7 @@ def test_an_estimate_for_instance_types_is_made_once(
         asked.append(about)
         return needs_of(config, 1.0)
 
-    monkeypatch.setattr("lorasum.lifecycle.needs._tell", tell)
+    monkeypatch.setattr("lorasum.lifecycle.estimate._tell", tell)
     run = context(config, InMemoryBackend("sagemaker", stops_on_interrupt=False), ledger)
     assert plan(run) == plan(run)
     train(run)

@@ -13,14 +13,14 @@ from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict
 from lorasum.commands.run import run
 from lorasum.commands.status import status
-from lorasum.commands.teardown import plan_teardown, teardown
-from lorasum.commands.teardown_all import plan_all, teardown_all
+from lorasum.commands.teardown import plan_all, plan_teardown, teardown, teardown_all
 from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger
+from lorasum.reporting import Silent
 from lorasum.resources import OPEN, Endpoint, Origin, TrainingJob
-from lorasum.results import ResourceStatus, TeardownResult
+from lorasum.results import ResourceStatus
 
 
 def states(ledger: Ledger) -> dict[str, str]:
@@ -443,18 +443,15 @@ def test_what_is_gone_and_cost_nothing_is_left_out(deployed: Config, backend: In
 def test_all_runs_of_this_machine_are_torn_down_and_others_named(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
-    def torn(name: str) -> TeardownResult:
-        return teardown(context(Config.model_construct(name=name), backend, ledger))
-
     cloud = Endpoint(run="desk", name="desk", backend="sagemaker", artifact="s3://b/m/", origin=Origin(template=""))
     ledger.save(replace(ledger.intend(cloud), state="live"))
     backend.live = lambda run: _live_of_chats(backend, run)  # type: ignore[method-assign]
     assert plan_all(ledger, backend) == ["delete endpoint chats of run chats"]
-    result = teardown_all(ledger, backend, torn)
+    result = teardown_all(ledger, backend, Silent())
     assert [(one.run, one.removed) for one in result.runs] == [("chats", ("endpoint chats",))]
     assert result.remaining == ("endpoint desk of run desk, on sagemaker",)
     assert states(ledger)["endpoint desk"] == "live", "nobody was asked about it"
-    assert teardown_all(ledger, backend, torn).runs == ()
+    assert teardown_all(ledger, backend, Silent()).runs == ()
     assert plan_all(ledger, backend) == []
 
 

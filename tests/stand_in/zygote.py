@@ -128,9 +128,9 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
         paths.container_scripts = lambda: Path(scripts)
     if needs := os.environ.get("LORASUM_STUB_NEEDS"):
         from lorasum.contract import Needs
-        from lorasum.lifecycle import needs as estimates
+        from lorasum.lifecycle import estimate
 
-        estimates._tell = lambda flags, variables: Needs.read(needs)
+        estimate._tell = lambda flags, variables: Needs.read(needs)
     if program == "client":
         plan_once(folder.parent)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # a test that waits for ever may ask what it waits for
@@ -168,9 +168,9 @@ def plan_once(shared: Path) -> None:
     """
     from lorasum import paths
     from lorasum.contract import SM_CHANNEL_TRAINING, Needs
-    from lorasum.lifecycle import needs
+    from lorasum.lifecycle import estimate
 
-    tell = needs._tell
+    tell = estimate._tell
 
     def told(flags: list[str], variables: Mapping[str, str]) -> Needs | str:
         manifest = (Path(variables[SM_CHANNEL_TRAINING]) / "manifest.json").read_text()
@@ -186,7 +186,7 @@ def plan_once(shared: Path) -> None:
             new.rename(known)
         return found
 
-    needs._tell = told
+    estimate._tell = told
 
 
 def strike(

@@ -71,8 +71,8 @@ def predict(
     stream: Annotated[bool, typer.Option("--stream", help="Print one summary while it is generated.")] = False,
 ) -> object:
     """Summarise one dialogue (--text, --file, --sample or stdin), or all rows of a file (--input)."""
+    from lorasum.cli.dialogue import given_dialogue
     from lorasum.commands import predict as one
-    from lorasum.commands.dialogue import given_dialogue
     from lorasum.commands.predict_file import predict_file
 
     _refuse_together({"--stream": stream or None, "--input": source})
@@ -180,10 +180,7 @@ def _tear_down(run: "RunContext", yes: bool, data: bool, artifacts: bool) -> obj
 
 
 def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
-    from lorasum.commands.teardown import teardown
-    from lorasum.commands.teardown_all import plan_all, teardown_all
-    from lorasum.config.schema import Config
-    from lorasum.context import RunContext
+    from lorasum.commands.teardown import plan_all, teardown_all
     from lorasum.ledger import Ledger
     from lorasum.ui.reporter import ConsoleReporter
 
@@ -191,12 +188,7 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
     if not yes and (lines := plan_all(ledger, machine)):
         confirm("Do that?", lines)
     with ConsoleReporter(quiet) as report:
-        # Of a config, teardown needs the run's name only.
-        result = teardown_all(
-            ledger,
-            machine,
-            lambda name: teardown(RunContext(Config.model_construct(name=name), lambda: machine, ledger, report)),
-        )
+        result = teardown_all(ledger, machine, report)
     render.show(result, as_json)
     if result.remaining:
         raise BackendError(

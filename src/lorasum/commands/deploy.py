@@ -19,7 +19,7 @@ from lorasum.lifecycle.costs import known_price, price_note, until_note
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.lookup import chosen_job, recorded
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact, warn_of
-from lorasum.lifecycle.serving import Summarizer, asking
+from lorasum.lifecycle.summarizer import Summarizer, asking
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
 from lorasum.results import DeployPlan, DeployResult

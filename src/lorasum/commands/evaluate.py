@@ -19,9 +19,9 @@ from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.answers import Answer, Answers
 from lorasum.lifecycle.artifacts import base_summaries
 from lorasum.lifecycle.costs import price_note
-from lorasum.lifecycle.opinions import judged, load_consistency
+from lorasum.lifecycle.model_metrics import judged, load_consistency
 from lorasum.lifecycle.placement import Placement, shape_of_artifact
-from lorasum.lifecycle.serving import Summarizer
+from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult
 from lorasum.scoring import kept

@@ -3,10 +3,10 @@
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.errors import ModelError
-from lorasum.lifecycle.estimates import Speed, Workload, measured_speed, seconds_of
-from lorasum.lifecycle.needs import Estimate, checks, estimate_of
+from lorasum.lifecycle.estimate import Estimate, checks, estimate_of
 from lorasum.lifecycle.placement import Placement, before_training
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
+from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, seconds_of
 from lorasum.model_source import ModelRef, model_file, tokenizer_identity
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from lorasum.context import RunContext
 from lorasum.errors import DataError
-from lorasum.lifecycle.serving import Summarizer
+from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.results import Piece, Prediction
 
 

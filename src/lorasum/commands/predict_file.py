@@ -12,7 +12,7 @@ from lorasum.context import RunContext
 from lorasum.files import OWN_CHOICE, writing
 from lorasum.lifecycle.answers import AnswerLog, ask
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, part_of, write_output
-from lorasum.lifecycle.serving import Summarizer
+from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.results import BatchPrediction
 
 _WINDOW_REQUESTS = 16

@@ -13,7 +13,7 @@ from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.endpoints import surely
-from lorasum.lifecycle.needs import estimate_of
+from lorasum.lifecycle.estimate import estimate_of
 from lorasum.lifecycle.placement import before_training, refuse_what_does_not_fit
 from lorasum.lifecycle.planning import planned_job
 from lorasum.reporting import Silent

@@ -6,16 +6,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from lorasum import paths
-from lorasum.backends.base import RunningResource, is_here
+from lorasum.backends.base import Backend, RunningResource, is_here
+from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
-from lorasum.ledger import usable
+from lorasum.ledger import Ledger, usable
 from lorasum.lifecycle import endpoints, jobs
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs, trials
+from lorasum.reporting import Reporter
 from lorasum.resources import Dataset, Endpoint, Resource, TrainingJob, kind_of
-from lorasum.results import TeardownResult
+from lorasum.results import TeardownAllResult, TeardownResult
 
 _LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown that hangs
 
@@ -60,6 +62,32 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
     removed = tuple(line for one in results for line in one.removed)
     remaining = tuple(line for one in results for line in one.remaining)
     return TeardownResult(run.name, removed, remaining)
+
+
+def plan_all(ledger: Ledger, machine: Backend) -> list[str]:
+    """What `teardown_all` would do, one line each; empty if there is nothing to do."""
+    return [
+        f"{running.removal} of run {run}" for run in _running_here(ledger, machine) for running in machine.live(run)
+    ]
+
+
+def teardown_all(ledger: Ledger, machine: Backend, report: Reporter) -> TeardownAllResult:
+    """Tear down every run of this machine, without its config.
+
+    Raises:
+        LorasumError: a run cannot be torn down. Those before it are.
+    """
+    configs = [Config.model_construct(name=run) for run in _running_here(ledger, machine)]  # only the name is needed
+    torn = [teardown(RunContext(config, lambda: machine, ledger, report)) for config in configs]
+    elsewhere = [
+        row for row in ledger.resources() if row.is_open and not isinstance(row, Dataset) and not is_here(row, machine)
+    ]
+    return TeardownAllResult(tuple(torn), tuple(f"{row} of run {row.run}, on {row.backend}" for row in elsewhere))
+
+
+def _running_here(ledger: Ledger, machine: Backend) -> list[str]:
+    """The runs of which something runs on this machine, on record or not."""
+    return sorted(run for run in {*paths.runs(), *(row.run for row in ledger.resources())} if machine.live(run))
 
 
 def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:

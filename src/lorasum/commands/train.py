@@ -12,12 +12,12 @@ from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.interrupted import let_go
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import known_price
-from lorasum.lifecycle.estimates import measured_speed
+from lorasum.lifecycle.estimate import Estimate
 from lorasum.lifecycle.jobs import StartedJob
 from lorasum.lifecycle.lookup import find_job
-from lorasum.lifecycle.needs import Estimate
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.lifecycle.quote import Quote, quote
+from lorasum.lifecycle.training_time import measured_speed
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
 from lorasum.results import TrainPlan, TrainResult, TrainStarted

@@ -15,7 +15,7 @@ from typing import IO, Self
 from lorasum.batched import batched
 from lorasum.errors import LorasumError, RefusedError
 from lorasum.files import FILE_MODE, open_file, read_rows
-from lorasum.lifecycle.serving import Summarizer
+from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.threads import as_they_end
 
 

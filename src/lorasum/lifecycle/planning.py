@@ -15,9 +15,9 @@ from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.ceilings import Ceiling
-from lorasum.lifecycle.estimates import Workload
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.placement import Placement
+from lorasum.lifecycle.training_time import Workload
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.model_targets import look_at_targets
 from lorasum.reporting import Reporter, Silent

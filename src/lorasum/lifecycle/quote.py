@@ -6,10 +6,10 @@ from lorasum.amounts import counted
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import job_note
-from lorasum.lifecycle.estimates import Speed, measured_speed, seconds_of
+from lorasum.lifecycle.estimate import Estimate, fitted
 from lorasum.lifecycle.lookup import FoundJob
-from lorasum.lifecycle.needs import Estimate, fitted
 from lorasum.lifecycle.planning import PlannedJob
+from lorasum.lifecycle.training_time import Speed, measured_speed, seconds_of
 from lorasum.reporting import Reporter
 from lorasum.resources import TrainingJob
 from lorasum.results import TimeBand

@@ -1,4 +1,4 @@
-"""What two models think of summaries, where the config names them: an NLI model on this machine, and a judge."""
+"""Figures of summaries that a model gives, where the config names one: an NLI model on this machine, or a judge."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -17,8 +17,8 @@ from lorasum.config.instances import peak_of, sizes_of
 from lorasum.contract import CARDS, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs
 from lorasum.errors import LorasumError
 from lorasum.files import folder_digest
-from lorasum.lifecycle.estimates import Workload, band_of
 from lorasum.lifecycle.hardware import Hardware
+from lorasum.lifecycle.training_time import Workload, band_of
 from lorasum.remembered import recall, remember
 from lorasum.results import TimeBand
 from lorasum.script_environment import script_environment
