@@ -37,9 +37,15 @@ class Generator:
         import transformers
 
         eos = _each_once(end_id, tokenizer.eos_token_id, model.generation_config.eos_token_id)
-        pad = next((token for token in (tokenizer.pad_token_id, *eos) if token is not None), 0)
+        known = range(_vocabulary(model))  # a tokenizer may have a token for padding that the model does not know
+        pad = next((token for token in (tokenizer.pad_token_id, *eos) if token in known), 0)
         model.generation_config = transformers.GenerationConfig(eos_token_id=list(eos), pad_token_id=pad)
         return cls(model, eos, pad)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows: those from 0 to below this."""
+        return _vocabulary(self.model)
 
     @property
     def context(self) -> int:
@@ -64,6 +70,10 @@ def decode(tokenizer: Any, completions: Sequence[Sequence[int]]) -> list[str]:
     """The texts of completions, without control tokens and the white space around."""
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [text.strip() for text in texts]
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def _each_once(*found: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -9,6 +9,28 @@ from typing import Any
 from container_limits import free_main_memory
 from contract import EXPECT_GPU
 
+LOST = 70
+"""Exit status of a process whose GPU answers nothing more."""
+
+
+class GpuLostError(RuntimeError):
+    """The GPU refuses everything from now on, in this process: a kernel has failed on it, or it has failed itself."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"the GPU answers nothing more: {first_line(error)}")
+
+
+def is_lost(device: Any) -> bool:
+    """Whether everything that is asked of a device from now on fails, whatever it is."""
+    import torch
+
+    if device.type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError:
+            return True
+    return False
+
 
 def gpu_fault(environ: Mapping[str, str]) -> str | None:
     """What is wrong with the GPU, in one line; None if one multiplies, or none is expected (see EXPECT_GPU)."""
@@ -21,8 +43,7 @@ def gpu_fault(environ: Mapping[str, str]) -> str | None:
         ones = torch.ones(8, 8, device=f"cuda:{environ.get('LOCAL_RANK', 0)}")
         product = float((ones @ ones).sum())
     except Exception as error:  # whatever the driver says
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"the instance has a GPU, and PyTorch {torch.__version__} cannot use it: {first}"
+        return f"the instance has a GPU, and PyTorch {torch.__version__} cannot use it: {first_line(error)}"
     return None if product == 512 else f"the instance's GPU multiplies wrongly: it has {product:g} for 512"
 
 
@@ -60,3 +81,8 @@ def free_memory(device: Any) -> int:
         kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + kept_by_torch)
     return free_main_memory()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -22,14 +22,14 @@ from adapters import named_adapters, peft_name, with_adapters
 from blocked import block_weights
 from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
 from generation import Generator, decode, encode
-from gpu import gpu_fault, serving_dtype
+from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
 from request import Request, RequestError, read_request
 from rows import AbandonedError, Row, TooLargeError
 from scheduling import Scheduler, check, fill
 
 __all__ = [
-    "AbandonedError", "answer_each", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn", "predict_fn",
-    "rows_of", "scheduler", "stop_when",
+    "AbandonedError", "GpuLostError", "answer_each", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn",
+    "predict_fn", "rows_of", "scheduler", "stop_when",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -158,13 +158,20 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
         RequestError: a prompt is empty or too long, there is no template, or one does not fit in GPU memory.
         AbandonedError: nobody waits for them any more.
         BrokenModelError: the model's logits are not finite.
+        GpuLostError: the GPU answers nothing more in this process, which ends by itself under SageMaker's server.
     """
     import torch
 
     deadline = time.monotonic() + _ANSWER_WITHIN
     rows = rows_of(data, model, _nobody_waits or (lambda: time.monotonic() > deadline))
-    with torch.inference_mode():
-        fill(model.generator, rows)
+    try:
+        with torch.inference_mode():
+            fill(model.generator, rows)
+    except GpuLostError:
+        if _nobody_waits is None:  # SageMaker's server goes on asking, but starts an ended process anew
+            _log.exception("this process ends")
+            os._exit(LOST)  # no thread, and nothing of the driver, can hold that up
+        raise
     return answers_of(rows, model)
 
 
@@ -200,7 +207,7 @@ def rows_of(data: Request, model: Served, nobody_waits: Callable[[], bool]) -> l
     parameters = {**model.defaults, **data.parameters}
     new_tokens = int(parameters["max_new_tokens"])
     encoded = [encode(model.tokenizer, prompt, model.generator.eos_token_ids) for prompt in prompts]
-    _check_lengths(encoded, new_tokens, model.generator.context)
+    _check_tokens(encoded, new_tokens, model.generator)
     sampling, adapter = _sampling(parameters), peft_name(model.adapter) if model.adapter else ""
     return [Row(ids, new_tokens, sampling, nobody_waits, adapter=adapter) for ids in encoded]
 
@@ -275,14 +282,16 @@ def _render(template: str | None, control_tokens: Sequence[str], dialogues: Sequ
     return [fill_template(template, dialogue, control_tokens) for dialogue in dialogues]
 
 
-def _check_lengths(encoded: Sequence[Sequence[int]], new_tokens: int, context: int) -> None:
+def _check_tokens(encoded: Sequence[Sequence[int]], new_tokens: int, generator: Generator) -> None:
     for number, ids in enumerate(encoded, 1):
         if not ids:
             raise RequestError(f"prompt {number} has no tokens")
-        if len(ids) + new_tokens > context:
+        if len(ids) + new_tokens > (most := generator.context):
             raise RequestError(
-                f"prompt {number} has {len(ids)} tokens; with {new_tokens} new ones that is over the model's {context}"
+                f"prompt {number} has {len(ids)} tokens; with {new_tokens} new ones that is over the model's {most}"
             )
+        if max(ids) >= generator.vocabulary:  # looked up on a GPU, it would be the last thing that the GPU does
+            raise RequestError(f"prompt {number} has token {max(ids)}, and the model knows {generator.vocabulary}")
 
 
 def _sampling(parameters: Mapping[str, float]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def _layer_class() -> Any:
 
         def __init__(self, layer: Any) -> None:
             super().__init__()
-            self.lazy_initialization(layer.keys, layer.values)
+            self.__dict__.update(layer.__dict__)
             self.keys, self.values = layer.keys, layer.values
 
         def update(self, key_states: Any, value_states: Any, *_args: Any, **_more: Any) -> tuple[Any, Any]:

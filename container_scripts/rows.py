@@ -20,7 +20,12 @@ class AbandonedError(Exception):
 
 
 class BrokenModelError(RuntimeError):
-    """The model's logits are not finite, so whatever it would write is no answer."""
+    """The model's logits are not finite, so whatever it would write is no answer. `dtype` is the model's."""
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__(
+            f"the model computes values that are not finite: its weights are damaged, or too large for {dtype}"
+        )
 
 
 class TooLargeError(Exception):

@@ -14,13 +14,16 @@ Where a model's cache is more than keys and values of all tokens, nobody can joi
 """
 
 import logging
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import batching
 from batching import PIECE
 from generation import Generator
+from gpu import GpuLostError, is_lost
 from rows import AbandonedError, Batch, BrokenModelError, Row, TooLargeError
 
 _log = logging.getLogger(__name__)
@@ -80,6 +83,7 @@ class Scheduler:
         self._waiting: deque[Row] = deque()
         self._room = 0  # bytes for a batch
         self._most: int | None = None  # rows of a batch, after one has not fitted
+        self._has_failed = False
 
     def add(self, rows: Iterable[Row]) -> None:
         """Let rows wait for their turn."""
@@ -91,7 +95,13 @@ class Scheduler:
         return bool(self._waiting)
 
     def run(self) -> None:
-        """Complete all rows, also those that are added meanwhile. What goes wrong with a row is its `error`."""
+        """Complete all rows, also those that are added meanwhile. What goes wrong with a row is its `error`.
+
+        Raises:
+            GpuLostError: none can be completed any more.
+        """
+        import torch
+
         running: Batch | None = None
         self._most = None
         while running or self._waiting:
@@ -99,16 +109,23 @@ class Scheduler:
                 running = self._begin(newcomers, running)
             elif running:
                 running = self._go_on(running)
+            if self._has_failed:  # only here nothing holds the tensors of a batch that has failed
+                torch.cuda.empty_cache()
+                self._has_failed = False
 
     def _begin(self, newcomers: list[Row], running: Batch | None) -> Batch | None:
         """The running batch with newcomers, after their first token; where they cannot join, after their last one."""
         generator = self._generator
         joins, device = generator.sharing.joins, generator.model.device
         for rows in batching.passes(newcomers, device) if joins else [newcomers]:
-            batch = Batch.of(rows, generator.pad_token_id, device)
-            is_good = self._generate(batch, lambda: joins, len(running.rows) if running else 0)
-            if is_good and (begun := batch.unfinished()):
-                running = running.joined(begun, generator.pad_token_id) if running else begun
+            beside = len(running.rows) if running else 0
+            begun = self._tried(rows, partial(self._started, rows, lambda: joins), beside)
+            if begun and running:
+                running = self._tried(
+                    [*running.rows, *begun.rows], partial(running.joined, begun, generator.pad_token_id)
+                )
+            else:
+                running = begun or running
         return running
 
     def _go_on(self, running: Batch) -> Batch | None:
@@ -117,7 +134,16 @@ class Scheduler:
         def is_over() -> bool:
             return any(row.is_done for row in running.rows) or self._next_fits(running.rows)
 
-        return running.unfinished() if self._generate(running, is_over) else None
+        return self._tried(running.rows, partial(self._generated, running, is_over))
+
+    def _started(self, rows: list[Row], is_over: Callable[[], bool]) -> Batch | None:
+        batch = Batch.of(rows, self._generator.pad_token_id, self._generator.model.device)
+        return self._generated(batch, is_over)
+
+    def _generated(self, batch: Batch, is_over: Callable[[], bool]) -> Batch | None:
+        """The batch after tokens until `is_over`, which is asked after every one; None if all its rows are done."""
+        self._call_model(batch, is_over)
+        return batch.unfinished()
 
     def _admitted(self, running: Batch | None) -> list[Row]:
         """The rows whose turn it is, taken from those that wait."""
@@ -148,50 +174,43 @@ class Scheduler:
         fits = len(every) * batching.row_bytes(length, new_tokens, model, sharing) <= self._room
         return fits and (self._most is None or len(every) <= self._most)
 
-    def _generate(self, batch: Batch, is_over: Callable[[], bool], beside: int = 0) -> bool:
-        """Generate until `is_over`, which is asked after every token, or until all rows are done.
+    def _tried(self, rows: Sequence[Row], work: Callable[[], Batch | None], beside: int = 0) -> Batch | None:
+        """What `work` makes of rows; None if it failed. Then they wait again, or have their error.
 
         Args:
             beside: rows that are kept in memory meanwhile.
 
-        Returns:
-            False if it failed. The rows wait again, or have their error.
+        Raises:
+            GpuLostError: the GPU answers nothing more.
         """
         import torch
 
+        error: Exception
         try:
-            self._call_model(batch, is_over)
+            return work()
         except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            self._most = max(1, (len(batch.rows) + beside) // 2)
-            self._failed(batch, TooLargeError(), beside)
-            return False
-        except Exception as error:  # whatever the model's code stumbles over: it ends the row that caused it only
-            for row in batch.rows:
+            error = TooLargeError()
+            self._most = max(1, (len(rows) + beside) // 2)
+        except Exception as caught:  # whatever the model's code stumbles over: it ends the row that caused it only
+            if is_lost(self._generator.model.device):
+                raise GpuLostError(caught) from caught
+            error = caught
+            traceback.clear_frames(error.__traceback__)  # they hold the batch's tensors
+            for row in rows:
                 row.alone = True
-            self._failed(batch, error, beside)
-            return False
-        return True
+        self._has_failed = True
+        self._failed(rows, error, beside)
+        return None
 
     def _call_model(self, batch: Batch, is_over: Callable[[], bool]) -> None:
         """One call of transformers' `generate`: the rows take its tokens, and the batch its keys and values."""
-        import torch
-
-        generator, ends = self._generator, self._generator.eos_token_ids
-
-        def stop(ids: Any, _scores: Any, **_: Any) -> Any:
-            for row, token in zip(batch.rows, ids[:, -1].tolist(), strict=True):
-                if not row.is_done:
-                    row.take(token, ends)
-            over = is_over()
-            return torch.tensor([over or row.is_done for row in batch.rows], device=ids.device)
-
-        found = generator.model.generate(
+        step = _Step(batch, self._generator, is_over)
+        found = self._generator.model.generate(
             input_ids=batch.ids,
             attention_mask=batch.mask,
             max_new_tokens=max(row.new_tokens - len(row.completion) for row in batch.rows),
-            stopping_criteria=[stop],
-            logits_processor=[_refuse_broken],
+            stopping_criteria=[step.ended],
+            logits_processor=[step.only_finite],
             return_dict_in_generate=True,
             **self._cache_arguments(batch),
             **_adapter_arguments(batch),
@@ -206,25 +225,52 @@ class Scheduler:
         in_pieces = width > PIECE and sharing.allows_pieces(max(row.longest for row in batch.rows))
         return {"use_cache": sharing.cache, "prefill_chunk_size": PIECE if in_pieces else None}
 
-    def _failed(self, batch: Batch, error: Exception, beside: int) -> None:
+    def _failed(self, rows: Sequence[Row], error: Exception, beside: int) -> None:
         """Several rows are tried again, fewer at a time; one that was alone fails."""
-        left = [row for row in batch.rows if not row.is_done]
-        if len(batch.rows) + beside == 1:
+        left = [row for row in rows if not row.is_done]
+        if len(rows) + beside == 1:
             for row in left:
                 row.fail(error)
         else:
-            _log.info("a batch of %d failed, and is tried again in smaller ones: %s", len(batch.rows), error)
+            _log.info("a batch of %d failed, and is tried again in smaller ones: %s", len(rows), error)
             self._waiting.extendleft(reversed(left))
+
+
+class _Step:
+    """What `generate` asks for each token of a batch: first before it chooses one for every row, then after it.
+
+    A GPU computes while the processor prepares what comes next, as long as that needs no value of it. So both are
+    answered with one look at its values.
+    """
+
+    def __init__(self, batch: Batch, generator: Generator, is_over: Callable[[], bool]) -> None:
+        self._batch, self._generator, self._is_over = batch, generator, is_over
+        self._are_finite: Any = None
+
+    def only_finite(self, _ids: Any, scores: Any) -> Any:
+        """The logits. Those of a row that are not finite are zeros: a GPU that draws by them is lost."""
+        finite = scores.amax(dim=-1, keepdim=True).isfinite()  # a model may forbid tokens with minus infinity
+        self._are_finite = finite.all()
+        return scores.where(finite, 0)
+
+    def ended(self, ids: Any, _scores: Any, **_: Any) -> Any:
+        """Which rows have ended: all of them, when the call is over."""
+        import torch
+
+        rows, ends = self._batch.rows, self._generator.eos_token_ids
+        *tokens, are_finite = torch.cat([ids[:, -1], self._are_finite.to(ids.dtype)[None]]).tolist()
+        if not are_finite:
+            raise BrokenModelError(self._generator.model.dtype)
+        for row, token in zip(rows, tokens, strict=True):
+            if not row.is_done:
+                row.take(token, ends)
+        over = self._is_over()
+        done = [over or row.is_done for row in rows]
+        if all(done) or not any(done):
+            return ids.new_full((len(rows),), all(done), dtype=torch.bool)  # made where it is needed
+        return torch.tensor(done, device=ids.device)
 
 
 def _adapter_arguments(batch: Batch) -> dict[str, Any]:
     names = [row.adapter for row in batch.rows]
     return {"adapter_names": names} if names[0] else {}
-
-
-def _refuse_broken(_ids: Any, scores: Any) -> Any:
-    if not scores.amax(dim=-1).isfinite().all():  # a model may forbid tokens with minus infinity
-        raise BrokenModelError(
-            f"the model computes values that are not finite: its weights are damaged, or too large for {scores.dtype}"
-        )
-    return scores

@@ -1,9 +1,11 @@
 """How the prompts of a request are divided into batches, and that no answer depends on it."""
 
 import json
+import os
 import random
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ import batching
 import inference
 import scheduling
 from contract import read_record
+from gpu import LOST, GpuLostError
 from lorasum import paths
 from request import RequestError
-from rows import AbandonedError, BrokenModelError, Row
-from scheduling import Scheduler, complete
+from rows import AbandonedError, Batch, BrokenModelError, Row
+from scheduling import Scheduler, complete, fill
 from sharing import Sharing
 
 
@@ -140,7 +143,7 @@ def test_a_prompt_that_fails_takes_no_other_answer_with_it(
 
     def fragile(**given: Any) -> Any:
         if (given["input_ids"] == 499).any():
-            raise BrokenModelError("not finite")
+            raise BrokenModelError(torch.float16)
         return generate(**given)
 
     monkeypatch.setattr(served.model, "generate", fragile)
@@ -190,6 +193,50 @@ def test_a_batch_that_does_not_fit_after_all_is_halved(
     monkeypatch.setattr(served.model, "generate", lambda **given: small_gpu(input_ids=[0] * 9))
     with pytest.raises(RequestError, match=r"prompt \d does not fit in GPU memory"):
         ask(served, prompts)
+
+
+@pytest.mark.parametrize("step", ["joined", "unfinished"])
+def test_memory_may_run_out_while_rows_are_put_together(
+    step: str, served: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of three finds no room. When the GPU's memory is given back, nothing of it is held any more."""
+    asked = [([7 + place] * 4, most) for place, most in enumerate((9, 2, 7, 3, 8, 4))]
+    alone = [complete(served.generator, [ids], most, lambda: False, do_sample=False)[0] for ids, most in asked]
+    method, failed, held = getattr(Batch, step), [], []
+
+    def small_gpu(batch: Batch, *more: Any) -> Any:
+        if len(batch.rows) + (len(more[0].rows) if step == "joined" else 0) > 2:
+            failed.append(weakref.ref(batch))
+            raise torch.cuda.OutOfMemoryError
+        return method(batch, *more)
+
+    monkeypatch.setattr(Batch, step, small_gpu)
+    monkeypatch.setitem(batching._PASS, "cpu", 8)  # two of these prompts
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(failed[-1]() is not None))
+    rows = [Row(ids, most, {"do_sample": False}, lambda: False) for ids, most in asked]
+    fill(served.generator, rows)
+    assert [row.completion for row in rows] == alone
+    assert held == [False] * len(failed)
+    assert failed
+
+
+def test_a_lost_gpu_ends_the_process_that_nobody_else_would_end(
+    served: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SageMaker's server starts it anew. A batch job is told, and leaves the reason of its failure."""
+
+    def assertion(**_: Any) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later")
+
+    ended: list[int] = []
+    monkeypatch.setattr(served.model, "generate", assertion)
+    monkeypatch.setattr(scheduling, "is_lost", lambda device: True)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    for nobody_waits, statuses in ((lambda: False, []), (None, [LOST])):
+        monkeypatch.setattr(inference, "_nobody_waits", nobody_waits)
+        with pytest.raises(GpuLostError, match=r"nothing more: CUDA error: device-side assert triggered$"):
+            ask(served, ["Zoe: my parcel never arrived", "Ben: when?"])
+        assert ended == statuses
 
 
 def test_generating_ends_when_nobody_waits(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 import inference
 from contract import EXPECT_GPU, read_refusal
+from generation import Generator
 from lorasum.contract import fill_template
 from lorasum.prompt import DEFAULT_TEMPLATE
 from request import RequestError
@@ -78,11 +80,16 @@ def test_a_summary_does_not_depend_on_other_prompts_of_its_batch(
     assert len(set(together)) == len(PROMPTS)
 
 
-def test_logits_that_are_not_finite_are_an_error_and_no_answer(folder: Path) -> None:
-    served = load(folder)
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_logits_that_are_not_finite_are_an_error_and_no_answer(
+    folder: Path, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are tokens drawn by them: that is the last thing that a GPU does."""
+    monkeypatch.setattr(inference, "serving_dtype", lambda device: torch.float16)
+    served = inference.model_fn(str(folder))
     served.model.transformer.ln_f.weight.data[3] = float("nan")
-    with pytest.raises(BrokenModelError, match=r"not finite: its weights are damaged, or too large for torch\.float32"):
-        ask(served, inputs="Hi")
+    with pytest.raises(BrokenModelError, match=r"not finite: its weights are damaged, or too large for torch\.float16"):
+        ask(served, inputs="Hi", parameters={"temperature": temperature})
 
 
 def test_greedy_decoding_takes_the_likeliest_token_until_eos(folder: Path) -> None:
@@ -153,6 +160,18 @@ def test_a_prompt_longer_than_the_context_is_refused_by_number(folder: Path) -> 
     assert ask(served, inputs="a" * 30, parameters={"max_new_tokens": 10})
     with pytest.raises(ValueError, match=r"prompt 2 has 31 tokens; with 10 new ones that is over the model's 40"):
         ask(served, inputs=["a", "a" * 31], parameters={"max_new_tokens": 10})
+
+
+def test_a_token_that_the_model_does_not_know_never_reaches_it(folder: Path) -> None:
+    """On a GPU its embedding would be the last thing that the process can ask for."""
+    served = load(folder)
+    known = ask(served, inputs=PROMPTS, parameters={"max_new_tokens": 4})
+    served.tokenizer.add_special_tokens({"pad_token": "<a pad>"})
+    padded = replace(served, generator=Generator.of(served.model, served.tokenizer, None))
+    assert len(served.tokenizer) > served.generator.vocabulary > padded.generator.pad_token_id
+    assert ask(padded, inputs=PROMPTS, parameters={"max_new_tokens": 4}) == known
+    with pytest.raises(RequestError, match=r"prompt 2 has token 512, .* the model knows 512"):
+        ask(padded, inputs=["Hi", "Hi <a pad>"])
 
 
 def test_a_base_model_has_no_template_for_dialogues(folder: Path) -> None:

@@ -54,6 +54,23 @@ def output_fn(prediction, accept):
 """
 
 
+LOST_GPU = """
+class GpuLostError(RuntimeError):
+    pass
+
+class Rows:
+    is_waited_for = True
+    add = answers_of = lambda *_: None
+
+    def run(self):
+        raise GpuLostError("the GPU answers nothing more: CUDA error")
+
+model_fn = input_fn = lambda *_: None
+scheduler = lambda _: Rows()
+rows_of = lambda *_: [Rows()]
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("home")
@@ -256,6 +273,18 @@ def test_handler_failures_do_not_end_the_endpoint(toy: EndpointSpec) -> None:
     with pytest.raises(BackendError, match="answered what is not JSON: 'no json'"):
         BACKEND.invoke(ref, {"do": "no json"}, timeout=60)
     assert BACKEND.invoke(ref, {"do": "echo"}, timeout=60) == ["application/json", "echo"]
+
+
+def test_an_endpoint_whose_gpu_is_lost_ends_and_says_so(toy: EndpointSpec) -> None:
+    """Another process may find the GPU well, and nobody waits for answers that cannot come."""
+    assert toy.code
+    (toy.code / "inference.py").write_text(LOST_GPU)
+    endpoint = BACKEND.start_endpoint(toy)
+    with pytest.raises(BackendError):
+        BACKEND.invoke(endpoint, {}, timeout=60)
+    _wait_for(lambda: BACKEND.endpoint_state(RUN, "toy").status == "failed")
+    why = BACKEND.endpoint_state(RUN, "toy").reason
+    assert why == "its process is gone; its log ends: the GPU answers nothing more: CUDA error"
 
 
 def test_a_dead_endpoint_says_so_until_deleted_or_started_again(toy: EndpointSpec) -> None:

@@ -6,6 +6,7 @@ one at a time. One thread loads the model and calls it, so that torch keeps its 
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
@@ -133,6 +134,9 @@ class Handler:
         self._running = None
         if error := ended.exception():
             _log.error("the scheduler failed", exc_info=error)
+            if isinstance(error, getattr(self.module, "GpuLostError", ())):  # another process can use it
+                _log.error("%s%s", REASON, first_line(error))
+                os._exit(1)  # else clients would wait, and /ping say that all is well
         self._wake()  # rows may have come just when it ended
 
     def _complete(self) -> None:
