@@ -21,11 +21,12 @@ def replace_forwards(model: Any, attend: Attend, examples: Examples) -> None:
         attend: a kernel.
         examples: what it reads.
     """
+    device = model.get_input_embeddings().weight.device  # those of layers may lie in main memory (shared_base.py)
     for module in model.modules():
         if type(module).__name__ == "BloomAttention":
             module.forward = MethodType(_attention_forward, module)
             module.attend, module.examples = attend, examples
-            module.slopes = alibi_slopes(module.num_heads).to(module.dense.weight.device)
+            module.slopes = alibi_slopes(module.num_heads).to(device)
         elif type(module).__name__ == "BloomGelu":
             module.forward = _gelu
 

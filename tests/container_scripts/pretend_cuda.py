@@ -6,6 +6,7 @@ real stream would make too early is not seen.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -62,7 +63,7 @@ def instead_of_cuda(gpu: Any, capability: tuple[int, int], memory: int) -> Itera
     Args:
         gpu: pretend_gpu.PretendGpu.
         capability: its compute capability.
-        memory: its bytes.
+        memory: its bytes that are free.
     """
     current = Stream()
     answers = _properties(capability, memory) | _memory(gpu, memory) | _streams(gpu, current)
@@ -74,10 +75,22 @@ def instead_of_cuda(gpu: Any, capability: tuple[int, int], memory: int) -> Itera
         "current_stream": _says(current),
     }
     with ExitStack() as stack:
+        _forget_what_there_is()
+        stack.callback(_forget_what_there_is)
         for module, functions in ((torch.cuda, answers), (torch.accelerator, accelerator)):
             for name, function in functions.items():
                 stack.enter_context(patch.object(module, name, function, create=True))
         yield
+
+
+def _forget_what_there_is() -> None:
+    """Let libraries look anew whether there is a GPU. bitsandbytes looks once, when it is imported: before."""
+    import bitsandbytes  # noqa: F401
+
+    for name in ("accelerate.utils.imports", "peft.import_utils", "transformers.utils.import_utils"):
+        for function in vars(import_module(name)).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
 
 
 def _says(value: Any) -> Any:
@@ -87,7 +100,7 @@ def _says(value: Any) -> Any:
 def _properties(capability: tuple[int, int], memory: int) -> dict[str, Any]:
     major, minor = capability
     properties = SimpleNamespace(
-        name="a pretended GPU", total_memory=memory, major=major, minor=minor, multi_processor_count=80
+        name="a pretended GPU", total_memory=max(memory, 24 << 30), major=major, minor=minor, multi_processor_count=80
     )
     answers = {
         "is_available": True,
@@ -112,7 +125,7 @@ def _memory(gpu: Any, memory: int) -> dict[str, Any]:
         gpu.peak = gpu.held
 
     return {
-        "mem_get_info": lambda *_: (memory - gpu.held, memory),
+        "mem_get_info": lambda *_: (memory - gpu.held, max(memory, 24 << 30)),
         "memory_allocated": lambda *_: gpu.held,
         "memory_reserved": lambda *_: gpu.held,
         "max_memory_allocated": lambda *_: gpu.peak,

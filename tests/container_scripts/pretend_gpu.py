@@ -28,6 +28,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import loading
+import pretend_torch
 from pretend_cuda import instead_of_cuda
 from pretend_torch import CPU, GPU, Generator, instead_of_torch
 
@@ -87,6 +88,8 @@ class PretendGpu(TorchDispatchMode):
         held: bytes of the tensors that are on it.
         peak: the most that they were.
         computing: whether an operation is under way, which takes all tensors for the CPU's.
+        moving: whether our code, and not PyTorch's, asks for a copy on a device.
+        in_formula: whether a function of PyTorch is under way that makes tensors beside those that it is given.
     """
 
     def __init__(self) -> None:
@@ -94,6 +97,7 @@ class PretendGpu(TorchDispatchMode):
         self.waits: Counter[str] = Counter()
         self.held = self.peak = 0
         self.computing = 0
+        self.moving = self.in_formula = False
 
     def has(self, tensor: Any) -> bool:
         """Whether a tensor is on it."""
@@ -113,7 +117,7 @@ class PretendGpu(TorchDispatchMode):
     def wait(self, what: str) -> None:
         """Note that the processor waits for it, and who wants that: the first line outside of PyTorch, and our own."""
         frame: Any = sys._getframe(1)
-        while frame and frame.f_code.co_filename.startswith((_TORCH, __file__)):
+        while frame and frame.f_code.co_filename.startswith((_TORCH, __file__, pretend_torch.__file__)):
             frame = frame.f_back
         places = [_place(frame)]
         while frame and not frame.f_code.co_filename.startswith(_SCRIPTS):
@@ -130,9 +134,10 @@ class PretendGpu(TorchDispatchMode):
             return func(*args, **kwargs)
         here = [t for t in tensors if self.has(t)]
         name = func._schema.name
-        if asked == CPU and name != "aten::_to_copy" and _in_formula():
-            asked = GPU
-        there = bool(here) if asked is None else asked.type == "cuda"
+        if asked == CPU and (not self.moving if name == "aten::_to_copy" else self.in_formula or _in_formula()):
+            there = bool(here) or name != "aten::_to_copy"  # PyTorch's own code asks for the device of what it has
+        else:
+            there = bool(here) if asked is None else asked.type == "cuda"
         if here:
             self._check(func, name, args, kwargs, here, tensors)
         self._count_waits(name, args, kwargs, here, tensors, there)
@@ -143,6 +148,8 @@ class PretendGpu(TorchDispatchMode):
             kwargs["pin_memory"] = False
         self.computing += 1
         try:
+            if name == "aten::histc":  # a CPU counts no integers
+                args = (args[0].float(), *args[1:])
             out = func(*args, **kwargs)
         finally:
             self.computing -= 1
@@ -219,7 +226,7 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def pretend_gpu(capability: tuple[int, int] = (8, 6), memory: int = 24 << 30) -> Iterator[PretendGpu]:
-    """In this block there is a GPU of this compute capability and size."""
+    """In this block there is a GPU of this compute capability, with so many bytes free."""
     gpu = PretendGpu()
     with instead_of_torch(gpu), instead_of_cuda(gpu, capability, memory), gpu:
         yield gpu

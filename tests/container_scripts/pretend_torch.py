@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 import torch
+from torch.nn import functional
+from torch.utils._device import _device_constructors
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 _own_grouped: Any = torch._C._group_tensors_by_device_and_dtype
@@ -47,10 +49,17 @@ def _methods(gpu: Any) -> dict[str, Any]:
         if device is None or device.type == self.device.type or gpu.computing:
             more = {} if layout is None else {"memory_format": layout}
             return own["to"](self, dtype=dtype or self.dtype, non_blocking=non_blocking, copy=copy, **more)
-        layout = layout or torch.preserve_format
-        return torch.ops.aten._to_copy(
-            self, dtype=dtype, device=device, non_blocking=non_blocking, memory_format=layout
-        )
+        gpu.moving, layout = True, layout or torch.preserve_format
+        try:
+            return torch.ops.aten._to_copy(
+                self,
+                dtype=dtype,
+                device=device,
+                non_blocking=non_blocking,
+                memory_format=layout or torch.preserve_format,
+            )
+        finally:
+            gpu.moving = False
 
     def waiting(self: Any) -> Any:
         if gpu.has(self):
@@ -108,6 +117,19 @@ def _made_and_copied(make: Callable[..., torch.Tensor]) -> Callable[..., torch.T
     return made
 
 
+def _composite(gpu: Any, own: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A function that makes tensors of its own, such as a mask, on the device of its first."""
+
+    def function(first: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
+        before, gpu.in_formula = gpu.in_formula, gpu.has(first)
+        try:
+            return own(first, *more, **named)
+        finally:
+            gpu.in_formula = before
+
+    return function
+
+
 @contextmanager
 def instead_of_torch(gpu: Any) -> Iterator[None]:
     """In this block torch's functions and tensors know of it; `gpu` is a pretend_gpu.PretendGpu."""
@@ -119,6 +141,7 @@ def instead_of_torch(gpu: Any) -> Iterator[None]:
             copied.pretended = type(self.pretended)(gpu, copied.nbytes())
         return copied
 
+    _device_constructors()  # PyTorch keeps the set of these functions: now it is that of its own
     with ExitStack() as stack:
         for name, method in _methods(gpu).items():
             stack.enter_context(patch.object(torch.Tensor, name, method, create=True))
@@ -126,6 +149,8 @@ def instead_of_torch(gpu: Any) -> Iterator[None]:
             stack.enter_context(patch.object(torch, name, _made_and_copied(getattr(torch, name))))
         stack.enter_context(patch.object(torch.UntypedStorage, "clone", clone))
         stack.enter_context(patch.object(torch, "Generator", Generator))
+        for name in ("scaled_dot_product_attention", "one_hot"):
+            stack.enter_context(patch.object(functional, name, _composite(gpu, getattr(functional, name))))
         stack.enter_context(patch.object(torch._C, "_group_tensors_by_device_and_dtype", _grouped))
         stack.enter_context(patch.dict(os.environ, HF_DEACTIVATE_ASYNC_LOAD="1"))
         yield

@@ -8,6 +8,13 @@ import torch
 
 from conftest_engine import random_model
 from conftest_training import Training, small
+from engine.arguments import Arguments
+from engine.base_memory import shareable
+from engine.fake_pass import skeleton
+from engine.model import add_adapter, load_base
+from engine.packed_loss import PackedLoss
+from engine.routes import Route
+from engine.shared_base import SharedBase
 from pretend_gpu import GPU, pretend_gpu
 
 
@@ -52,3 +59,12 @@ def test_a_pretended_gpu_counts_waits_and_bytes() -> None:
         del there
         assert gpu.held == 0
         assert gpu.peak >= 1028
+
+
+def test_bloom_takes_the_fast_route_with_its_weights_in_main_memory(tmp_path: Path) -> None:
+    random_model("bloom").save_pretrained(tmp_path)
+    with pretend_gpu():
+        shared = SharedBase(shareable(skeleton(tmp_path)), GPU)
+        model = load_base(tmp_path, Arguments(), torch.float32, GPU, shared)
+        adapted = add_adapter(model, Arguments(), ["query_key_value"])
+        assert PackedLoss(adapted, 16).route == Route("examples", together=True, head="labels")
