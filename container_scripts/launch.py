@@ -19,8 +19,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from container_limits import processors
 from contract import (
@@ -79,7 +80,7 @@ def run(variables: Sequence[Mapping[str, str]], output: Path) -> int:
         asked = True
         _send(children, signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, pass_on)
+    on_sigterm(pass_on)
     (output / FAILURE_FILE).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="lorasum-") as folder:
         # The processes of one machine find each other by a file, so that no port is open.
@@ -100,7 +101,13 @@ def end_on_sigterm() -> None:
     """Let SIGTERM end this process at once. The system does so by itself, but not with a container's first process,
     which hears only the signals that it asks for: a stopped job would run, and be paid for, until SIGKILL.
     """
-    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(STOPPED))
+    on_sigterm(lambda _number, _frame: os._exit(STOPPED))
+
+
+def on_sigterm(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Have SIGTERM handled from now on, also one that start.py has held back for this program until it is heard."""
+    signal.signal(signal.SIGTERM, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def end_with_parent(environ: Mapping[str, str]) -> None:

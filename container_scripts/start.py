@@ -55,6 +55,8 @@ def main() -> None:
         }
         flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
         program = str(HERE / os.environ.get(contract.PROGRAM, "train.py"))
+        # Until the program asks for SIGTERM too, the system would drop it. One that is held back comes then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         os.execve(sys.executable, [sys.executable, program, *arguments(flags)], environ)  # noqa: S606
     except Exception as error:
         message, hint = f"the container could not be made ready: {error}", getattr(error, "hint", "")

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from contract import MAX_SECONDS
-from launch import STOPPED
+from launch import STOPPED, on_sigterm
 
 END_TAKES = 75.0
 """Seconds at most: trackers may take 60 for what they have not sent, and SIGKILL comes after 120."""
@@ -38,7 +38,7 @@ class StopSignal:
         self._end_takes = end_takes
         self._ending = False
         self._deferred = False
-        signal.signal(signal.SIGTERM, self._on_signal)
+        on_sigterm(self._on_signal)
         if seconds := float(os.environ.get(MAX_SECONDS) or 0):  # a service's own limit would come before
             signal.signal(signal.SIGALRM, self._on_signal)
             signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import stand_in_container as container
 
 import start
 from hub_token import hub_token
@@ -197,3 +198,40 @@ def test_start_becomes_the_training_script(tmp_path: Path) -> None:
     started = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
     said, _ = started.communicate()
     assert said.strip() == f"{started.pid} ['--run_name', 'chats'] {tmp_path}/model"
+
+
+LOADS = """
+import os, pathlib, sys, time
+if "RANK" not in os.environ:
+    print("loads", flush=True)
+    while not pathlib.Path(__file__).with_name("loaded").exists():
+        time.sleep(0.02)
+    import launch
+    {hears}
+    print("answers", flush=True)
+time.sleep(200)
+"""
+HEARS = {
+    "alone": "launch.end_on_sigterm()",
+    "with children": 'sys.exit(launch.run([{"RANK": "0"}], pathlib.Path(".")))',
+}
+
+
+@pytest.mark.skipif(not container.first_possible(), reason="this system gives no process namespaces")
+@pytest.mark.parametrize("hears", HEARS.values(), ids=HEARS)
+def test_a_stop_while_the_program_loads_is_not_lost(tmp_path: Path, hears: str) -> None:
+    """The system drops a signal that a container's first process has not asked for: the job would run on for 120 s."""
+    (tmp_path / "input" / "config").mkdir(parents=True)
+    (tmp_path / "input" / "config" / "hyperparameters.json").write_text("{}")
+    (tmp_path / "requirements-train.txt").write_text("")
+    for name in ("launch.py", "container_limits.py"):
+        shutil.copy(Path(start.__file__).with_name(name), tmp_path)
+    (tmp_path / "train.py").write_text(LOADS.replace("{hears}", hears))
+    command = [sys.executable, str(program(tmp_path))]
+    with container.first_process(command, container.environ_of(tmp_path, {})) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loads\n"
+        process.terminate()
+        (tmp_path / "loaded").touch()
+        assert process.wait(100) == 143
+        assert process.stdout.read() == ""

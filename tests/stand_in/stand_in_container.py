@@ -5,10 +5,14 @@ that is there, and ml/. Nothing is created on the host, and the process that is 
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
+from forks import Popen
 
 LAY_OUT = """
 set -e
@@ -34,6 +38,38 @@ def possible() -> bool:
     return subprocess.run([*_unshare(), "true"], capture_output=True, check=False).returncode == 0
 
 
+def first_process(command: Sequence[str], environ: Mapping[str, str], root: Path | None = None) -> "FirstProcess":
+    """Run `command` as the first process of a container, with `root`/ml as /opt/ml if there is a root.
+
+    Such a process hears no signal but those that it asks for, and what it started ends when it ends. Elsewhere a
+    program that forgets to ask is ended by the system all the same.
+    """
+    laid_out = [] if root is None else ["sh", "-c", _RUN, "sh", str(root)]
+    return FirstProcess([*_unshare(), *_ALONE, *laid_out, *command], environ)
+
+
+def first_possible() -> bool:
+    """Whether this system lets us have a container's first process."""
+    return subprocess.run([*_unshare(), *_ALONE, "true"], capture_output=True, check=False).returncode == 0
+
+
+class FirstProcess(Popen[str]):
+    """Its outputs are text, and SIGTERM goes to it, not to `unshare`, which waits for it and ends with its status."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        pipe = subprocess.PIPE
+        super().__init__(
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace"
+        )
+
+    def send_signal(self, number: int) -> None:
+        [first] = psutil.Process(self.pid).children()
+        first.send_signal(number)
+
+    def kill(self) -> None:
+        super().send_signal(signal.SIGKILL)  # the first process goes with it: --kill-child
+
+
 def environ_of(root: Path | str, environ: Mapping[str, str]) -> dict[str, str]:
     """All variables of a container: PATH, HOME, LANG, that torch computes on one thread, and these."""
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -55,6 +91,9 @@ def start(
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
     )
+
+
+_ALONE = ("--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def _unshare() -> list[str]:
