@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, OutageError
 from lorasum.files import first_line
 
 POLICIES = "docs/iam.md has the policies"
@@ -63,19 +63,24 @@ def is_denied(error: BaseException | None) -> bool:
 def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     """Turn an error of boto3 into a BackendError with a hint. The original error is its cause.
 
+    It is an OutageError where AWS cannot be reached, throttles all attempts or has a fault of its own.
+
     Args:
         doing: what the block does, such as "start training job chats-1a2b3c4d". The message says "cannot" before it.
         action: the IAM action that the call needs, such as `s3:PutObject`. The hint names it after a denial.
     """
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
     from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
-        raise BackendError(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
-    except (BotoCoreError, Boto3Error, ResponseParserError) as error:
+        kind = OutageError if error_code(error) in _THROTTLED_CODES or _status(error) >= 500 else BackendError
+        raise kind(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
+    except (HTTPClientError, ResponseParserError) as error:
+        raise OutageError(f"cannot {doing}: {first_line(error)}", _local_hint(error)) from error
+    except (BotoCoreError, Boto3Error) as error:
         inner = error.__context__  # a transfer to S3 wraps what the service said
         hint = _client_hint(inner, action) if isinstance(inner, ClientError) else _local_hint(error)
         raise BackendError(f"cannot {doing}: {first_line(error)}", hint) from error
@@ -93,7 +98,6 @@ def unless_missing() -> Iterator[None]:
 
 def _client_hint(error: Any, action: str) -> str:
     code, text = error_code(error), str(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _DENIED_CODES:
         denied = re.search(r"perform: (\S+)", text)
         needed = denied.group(1) if denied else action
@@ -109,9 +113,13 @@ def _client_hint(error: Any, action: str) -> str:
         )
     if code in _THROTTLED_CODES:
         return f"AWS throttled {attempts()} attempts: wait a minute, then run the same command"
-    if status >= 500:
+    if _status(error) >= 500:
         return "an error on AWS's side: run the same command again"
     return f"check the config's section sagemaker; {POLICIES}"
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _local_hint(error: Any) -> str:

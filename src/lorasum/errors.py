@@ -37,6 +37,10 @@ class BackendError(LorasumError):
     """A backend could not do what was asked: a job failed, an endpoint did not start, a port is taken."""
 
 
+class OutageError(BackendError):
+    """A service cannot be reached, or answers nobody for now. What runs there goes on, and it may be asked again."""
+
+
 class NoAnswerError(BackendError):
     """An endpoint gave no answer this time: it took too long, broke off, or had a fault. It may be asked again."""
 

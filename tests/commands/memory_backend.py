@@ -81,6 +81,7 @@ class InMemoryBackend:
         return JobRef(spec.job_name, f"job:{spec.job_name}")
 
     def find_training(self, run: str, job_name: str) -> JobRef | None:
+        self.before.get("find_training", lambda: None)()
         return JobRef(job_name, f"job:{job_name}") if job_name in self.jobs else None
 
     def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from lorasum.commands.teardown import teardown
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import EvalEvent, Event, StepEvent
-from lorasum.errors import BackendError, ConfigError, InterruptedRunError
+from lorasum.errors import BackendError, ConfigError, InterruptedRunError, OutageError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.trials import falls_behind, trials
 from lorasum.resources import Dataset, TrainingJob
@@ -266,6 +266,22 @@ def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it(
         "cannot stop it",
         f"job {running.name} may still run",
     ]
+
+
+def test_a_sweep_goes_on_through_an_outage(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
+) -> None:
+    """A trial that could not be stopped meanwhile is stopped then: it would be billed to its end."""
+
+    def fail_first() -> None:
+        if backend.calls.count(backend.calls[-1]) == 1:
+            raise OutageError("cannot look at the job: the network is down")
+
+    backend.before |= dict.fromkeys(["training_state", "stop_training"], fail_first)
+    result = sweep(context(swept(at_once=2), backend, ledger, told))
+    assert [one.state for one in result.trials] == ["done", "stopped", "stopped"]
+    assert backend.live("chats") == []
+    assert "it answers again" in told.steps
 
 
 def test_an_error_that_ends_a_sweep_names_the_jobs_that_may_run(

@@ -214,6 +214,21 @@ def test_a_job_that_can_no_longer_be_followed_is_said_to_go_on(
     ]
 
 
+def test_ctrl_c_without_a_network_says_at_once_that_the_job_goes_on(config: Config, ledger: Ledger) -> None:
+    backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
+
+    def lose_the_network() -> None:
+        raise BackendError("cannot look for the job: the network is down")
+
+    def lose_it_and_interrupt() -> None:
+        backend.before["find_training"] = lose_the_network
+        raise KeyboardInterrupt
+
+    backend.before["follow_training"] = lose_it_and_interrupt
+    with pytest.raises(LorasumError, match=r"no longer following job .*, which goes on"):
+        train(context(config, backend, ledger))
+
+
 def test_ctrl_c_while_a_job_is_only_to_be_started_names_it(config: Config, ledger: Ledger) -> None:
     backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
     backend.before["training_started"] = interrupt

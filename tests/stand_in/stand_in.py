@@ -30,7 +30,8 @@ class Fault:
 
     The first `skip` of them go well. Of equal calls, only the first goes wrong if `each_once` is set.
 
-    kind: throttle | error (500) | denied | reset (nothing is done) | lost (it is done, and the answer does not arrive).
+    kind: throttle | error (500) | denied | expired (credentials) | reset (nothing is done) | lost (it is done, and the
+        answer does not arrive).
     """
 
     pattern: str
@@ -236,6 +237,7 @@ def _fail(kind: str, call: str, environ: dict[str, Any], start_response: Callabl
         "throttle": ("ThrottlingException", 400),
         "error": ("InternalFailure", 500),
         "denied": ("AccessDeniedException", 400),
+        "expired": ("ExpiredTokenException", 400),
     }[kind]
     action = ":".join(call.split(" ", 1))
     message = f"User: ana is not authorized to perform: {action}" if kind == "denied" else f"injected: {code}"

@@ -23,6 +23,7 @@ from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import cost, price_note, total
 from lorasum.lifecycle.planning import planned_job
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
+from lorasum.outages import until_answered
 from lorasum.pages.sweep_page import sweep_page
 from lorasum.resources import TrainingJob
 from lorasum.results import SweepResult, TrialResult, TrialState
@@ -44,10 +45,10 @@ def sweep(run: RunContext) -> SweepResult:
     """
     began = time.monotonic()
     found = _Sweep(run, trials(run.config))
+    pause = _LOOKS.get(run.backend.name, _LOOK)
     try:
-        found.finish_stopping()
-        while found.goes_on():
-            time.sleep(_LOOKS.get(run.backend.name, _LOOK))
+        while until_answered(found.goes_on, pause, run.reporter):
+            time.sleep(pause)
     except KeyboardInterrupt:
         let_go()
         found.stop_all()
@@ -119,8 +120,8 @@ class _Sweep:
         for one in self._trials:
             self._recall(one)
 
-    def finish_stopping(self) -> None:
-        """Stop the jobs that an earlier process was about to stop when it was killed."""
+    def _finish_stopping(self) -> None:
+        """Stop the jobs that were about to be stopped when this process could not, or an earlier one was killed."""
         for one in self._open("stopped"):
             rows = self._run.ledger.rows(TrainingJob, one.trial.run)
             if any(row.is_open for row in rows):
@@ -128,6 +129,7 @@ class _Sweep:
 
     def goes_on(self) -> bool:
         """Look at all that run, and start others in the place of those that ended. False once all have ended."""
+        self._finish_stopping()
         for one in self._open("running"):
             self._look(one)
         for one in self._open("waiting"):

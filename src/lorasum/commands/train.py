@@ -170,15 +170,14 @@ def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
     """Handle Ctrl-C: stop the job, or leave it running, as the backend decides. The ledger has it live until then."""
     let_go()
     name, backend = seen.job or _being_started(run, planned.spec.job_name), run.backend
-    job = backend.find_training(run.name, name)
     if not backend.stops_on_interrupt:
-        if job is None:  # still on record as intended, should it appear after all
+        if not seen.job and not _was_started(run, name):  # still on record as intended, should it appear after all
             raise InterruptedRunError(f"interrupted before job {name} was started", "the same command starts it")
         raise InterruptedRunError(
             f"no longer following job {name}, which goes on {seen.step}",
             "the same command follows it again; `lorasum teardown` stops it",
         )
-    if job:
+    if job := backend.find_training(run.name, name):
         run.reporter.step(f"stopping job {name}; it saves a checkpoint first")
         backend.stop_training(job)
         for event in backend.training_events(job):  # what it did before it stopped, seen in time or not
@@ -192,6 +191,11 @@ def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
         if state.status == "completed":
             raise InterruptedRunError(f"interrupted when job {name} had just completed", "the same command shows it")
     raise InterruptedRunError(f"training stopped {seen.step}", resume)
+
+
+def _was_started(run: RunContext, name: str) -> bool:
+    with jobs.followed(run.reporter, name):
+        return run.backend.find_training(run.name, name) is not None
 
 
 def _being_started(run: RunContext, asked: str) -> str:

@@ -90,13 +90,13 @@ class SageMakerBackend:
         return jobs.state(self._session, job)
 
     def follow_training(self, job: JobRef) -> Iterator[Event]:
-        return jobs.follow(self._session, job)
+        return jobs.follow(self._session, job, self._report)
 
     def training_events(self, job: JobRef) -> Iterator[Event]:
         return jobs.events(self._session, job.name)
 
     def stop_training(self, job: JobRef) -> None:
-        jobs.stop(self._session, job)
+        jobs.stop(self._session, job, self._report)
 
     def training_usd(self, job: JobRef) -> float | None:
         return jobs.usd(self._session, job)
@@ -158,7 +158,7 @@ class SageMakerBackend:
         yield from (answer["generated_text"] for answer in self.invoke(endpoint, payload, timeout))
 
     def delete_endpoint(self, run: str, name: str) -> bool:
-        return endpoints.delete(self._session, run, name)
+        return endpoints.delete(self._session, run, name, self._report)
 
     def live(self, run: str) -> list[RunningResource]:
         return [*jobs.live(self._session, run), *endpoints.live(self._session, run)]

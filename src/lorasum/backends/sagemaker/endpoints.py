@@ -29,7 +29,7 @@ from lorasum.backends.sagemaker.quotas import check_quotas
 from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.backends.sagemaker.tags import of_run, tags_of
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, OutageError
 from lorasum.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
     """Create, adopt or update the endpoint, and wait until it is in service. Its earlier configuration is kept."""
     served = model_to_serve(session, spec, place, report)
     name = part_name(spec.name, served, place, session.config)
-    described = _to_update(session, spec)
+    described = _to_update(session, spec, report)
     if session.config.max_instances > 1:
         report.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
     if described is None:
@@ -74,9 +74,9 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
             return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
     except BaseException:
         if described is None:
-            delete(session, spec.run, spec.name)
+            delete(session, spec.run, spec.name, report)
         raise
-    raise _did_not_start(session, spec, ended)
+    raise _did_not_start(session, spec, ended, report)
 
 
 def expire(session: Session, name: str, at: datetime | None) -> None:
@@ -98,7 +98,7 @@ def confirm(session: Session, run: str, name: str) -> None:
 
 def restore(session: Session, run: str, name: str, report: Reporter) -> EndpointRef | None:
     """Update the endpoint back to the configuration that last answered; None if there is none."""
-    described = _wait_until_still(session, name)
+    described = _wait_until_still(session, name, report)
     known = parts.find(session, run, name)
     if described is None or described.endpoint_status != "InService":
         return None
@@ -148,18 +148,18 @@ def state(session: Session, run: str, name: str) -> EndpointState:
     return EndpointState("failed", ref, described.failure_reason or status)
 
 
-def delete(session: Session, run: str, name: str) -> bool:
+def delete(session: Session, run: str, name: str, report: Reporter) -> bool:
     """Delete endpoint, configurations and models, also those left by a crash, and wait until they are gone.
 
     The schedules that would have deleted them go last: until then they are needed.
     """
-    existed = _delete(session, run, name)
+    existed = _delete(session, run, name, report)
     schedules.remove(session, name)
     return existed
 
 
-def _delete(session: Session, run: str, name: str) -> bool:
-    described = _describe(session, name)
+def _delete(session: Session, run: str, name: str, report: Reporter) -> bool:
+    described = sdk.awaited(session, "Endpoint", name, report)
     existed = described is not None
     if described:
         _refuse_foreign(session, described, run)
@@ -176,10 +176,10 @@ def _delete(session: Session, run: str, name: str) -> bool:
         if status != "Deleting":
             try:
                 sdk.delete(described)
-            except BackendError as error:  # it is being created or updated: try again a moment later
-                if error_code(error.__cause__) not in _TAKEN:
+            except BackendError as error:  # it is being created or updated, or not known to be: try again
+                if error_code(error.__cause__) not in _TAKEN and not isinstance(error, OutageError):
                     raise
-        described = _describe(session, name)
+        described = sdk.awaited(session, "Endpoint", name, report)
         if described:
             time.sleep(poll_seconds())
     return parts.delete(session, parts.find(session, run, name)) or existed
@@ -196,9 +196,9 @@ def live(session: Session, run: str) -> list[RunningResource]:
     return [RunningResource("endpoint", name, location) for name, location in found.items()]
 
 
-def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
+def _to_update(session: Session, spec: EndpointSpec, report: Reporter) -> "Endpoint | None":
     """The endpoint that serves under this name; None if there is none. A failed one is deleted."""
-    described = _wait_until_still(session, spec.name)
+    described = _wait_until_still(session, spec.name, report)
     if described is None:
         return None
     _refuse_foreign(session, described, spec.run)
@@ -209,7 +209,7 @@ def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
             f"endpoint {spec.name} still serves, but {_SERVING[described.endpoint_status]}",
             "`lorasum teardown` deletes it; then deploy again",
         )
-    _delete(session, spec.run, spec.name)  # its end stays: it is the new one's
+    _delete(session, spec.run, spec.name, report)  # its end stays: it is the new one's
     return None
 
 
@@ -244,14 +244,14 @@ def _create(call: Callable[[], object]) -> None:
             time.sleep(min(poll_seconds(), 2))
 
 
-def _wait_until_still(session: Session, name: str, report: Reporter | None = None) -> "Endpoint | None":
+def _wait_until_still(session: Session, name: str, report: Reporter) -> "Endpoint | None":
     """Wait until the endpoint is no longer changing and return its description; None if there is none."""
     began, told = time.monotonic(), ""
-    while described := _describe(session, name):
+    while described := sdk.awaited(session, "Endpoint", name, report):
         status = described.endpoint_status
         if status not in _MOVING:
             return described
-        if report and status != told:
+        if status != told:
             report.step(f"endpoint {name}: {status}")
             told = status
         if time.monotonic() - began > _LONGEST_WAIT:
@@ -260,7 +260,7 @@ def _wait_until_still(session: Session, name: str, report: Reporter | None = Non
     return None
 
 
-def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None") -> BackendError:
+def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None", report: Reporter) -> BackendError:
     """The error to raise. An endpoint that rolled back goes on serving its earlier model; any other is deleted."""
     name = spec.name
     tail = " | ".join(log_tail(session, name)[-4:])
@@ -272,7 +272,7 @@ def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None
         parts.delete(session, unused)
         scaling.turn_on_or_off(session, name)
         return BackendError(f"endpoint {name} rolled back to what it served before: {reason}", "run `lorasum train`")
-    delete(session, spec.run, name)
+    delete(session, spec.run, name, report)
     return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
 
 

@@ -35,7 +35,8 @@ from lorasum.contract import (
     read_event,
     read_failure,
 )
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, OutageError
+from lorasum.outages import until_answered
 from lorasum.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -147,20 +148,20 @@ def is_warm(session: Session, job: JobRef) -> bool:
     return any(kept_warm(described) for described in find_attempts(session, job.name))
 
 
-def follow(session: Session, job: JobRef) -> Iterator[Event]:
+def follow(session: Session, job: JobRef, report: Reporter) -> Iterator[Event]:
     """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
 
     A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
     """
     logs, told = Log(session, LOGS, f"{_name(job)}/"), ""
-    while described := _describe(session, job):
+    while described := sdk.awaited(session, "TrainingJob", _name(job), report):
         ended = described.training_job_status not in _RUNNING  # before the log is read: nothing is missed
         if described.secondary_status != told:
             told = described.secondary_status
             billed, cost = billed_seconds(described), billed_usd(session, described)
             yield StatusEvent(told, billed, cost)
         for _ in range(_LAST_LOOKS if ended else 1):
-            for line in logs.new_lines():
+            for line in until_answered(logs.new_lines, poll_seconds(), report):
                 if event := read_event(line):
                     yield event
                 elif line.strip():
@@ -187,20 +188,22 @@ def events(session: Session, job_name: str) -> Iterator[Event]:
                 yield event
 
 
-def stop(session: Session, job: JobRef) -> None:
+def stop(session: Session, job: JobRef, report: Reporter) -> None:
     """Ask SageMaker to stop the job and wait for it: SIGTERM, two minutes, SIGKILL, then the upload.
 
     Instances that `keep_alive_minutes` keeps warm after any of its attempts are released, because they are billed.
     """
     asked = False
-    while (described := _describe(session, job)) and described.training_job_status in _RUNNING:
+    while (
+        described := sdk.awaited(session, "TrainingJob", _name(job), report)
+    ) and described.training_job_status in _RUNNING:
         if not asked and described.training_job_status == "InProgress":
             try:
                 sdk.stop(described)
-            except BackendError as error:  # it may have ended just now
-                if error_code(error.__cause__) != "ValidationException":
+                asked = True
+            except BackendError as error:  # it may have ended just now, or may not have heard: it is looked at again
+                if error_code(error.__cause__) != "ValidationException" and not isinstance(error, OutageError):
                     raise
-            asked = True
         time.sleep(poll_seconds())
     for attempt in find_attempts(session, job.name):
         if kept_warm(attempt):

@@ -28,10 +28,17 @@ class Log:
         self._group = group
         self._prefix = prefix
         self._tokens: dict[str, str] = {}  # by stream: where the next reading begins
+        self._read: list[str] = []  # lines that no call has returned yet
 
     def new_lines(self) -> list[str]:
-        """The lines since the last call; none before the container has written its first line."""
-        return [line for stream in self._streams() for line in self._new_lines(stream)]
+        """The lines since the last call; none before the container has written its first line.
+
+        Those that were read before an error come with the next call.
+        """
+        for stream in self._streams():
+            self._read_on(stream)
+        lines, self._read = self._read, []
+        return lines
 
     def lines(self, is_running: Callable[[], bool]) -> Iterator[str]:
         """The lines from the beginning, and new ones for as long as the container runs."""
@@ -47,8 +54,7 @@ class Log:
         lines = [line.rstrip()[:_LONGEST] for line in self.new_lines() if line.strip() and read_event(line) is None]
         return lines[-_LOG_TAIL:]
 
-    def _new_lines(self, stream: str) -> list[str]:
-        found: list[str] = []
+    def _read_on(self, stream: str) -> None:
         client = self._session.client("logs")
         while True:
             known = self._tokens.get(stream)
@@ -57,10 +63,10 @@ class Log:
                 page = client.get_log_events(
                     logGroupName=self._group, logStreamName=stream, startFromHead=True, **token
                 )
-            found += [event["message"] for event in page["events"]]
+            self._read += [event["message"] for event in page["events"]]
             self._tokens[stream] = page["nextForwardToken"]
             if page["nextForwardToken"] == known:  # the only sign of the end: a page may be empty before it
-                return found
+                return
 
     def _streams(self) -> list[str]:
         """Names of the streams, the oldest first."""

@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import Any, Literal
 
 from lorasum.aws import aws_errors, unless_missing
-from lorasum.backends.sagemaker.session import Session
+from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.errors import BackendError
 from lorasum.interrupted import held_back
+from lorasum.outages import until_answered
+from lorasum.reporting import Reporter
 
 Kind = Literal["TrainingJob", "Model", "EndpointConfig", "Endpoint"]
 
@@ -57,6 +59,11 @@ def get(session: Session, kind: Kind, name: str) -> Any | None:
     with unless_missing(), _errors(f"look at {_WORDS[kind]} {name}", f"sagemaker:Describe{kind}"):
         return _class(session, kind).get(name, **_where(session))
     return None
+
+
+def awaited(session: Session, kind: Kind, name: str, report: Reporter) -> Any | None:
+    """What `get` finds. While SageMaker does not answer it is asked again, for an hour: what it shows is billed."""
+    return until_answered(lambda: get(session, kind, name), poll_seconds(), report)
 
 
 def create(session: Session, kind: Kind, request: dict[str, Any]) -> Any | None:

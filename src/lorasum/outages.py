@@ -1,0 +1,40 @@
+"""Goes on asking a service that does not answer for a while.
+
+A command that follows a job for hours meets a network that fails, a laptop that sleeps, and an account that is
+throttled. What runs at the service goes on meanwhile. So the command says so once, and asks again.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from lorasum.errors import OutageError
+from lorasum.reporting import Reporter
+
+LONGEST: Final = 3600.0
+"""Seconds without an answer after which a command gives up. The time in which a laptop sleeps does not count."""
+
+Result = TypeVar("Result")
+
+
+def until_answered(ask: Callable[[], Result], pause: float, report: Reporter) -> Result:
+    """What `ask` returns. While it raises an OutageError, it is called again every `pause` seconds, for an hour.
+
+    Args:
+        ask: may be called again, whatever it had done before the error.
+    """
+    began = 0.0
+    while True:
+        try:
+            result = ask()
+        except OutageError as error:
+            if not began:
+                began = time.monotonic()
+                report.warn(f"{error.message}; what runs there goes on, and it is asked again for an hour")
+            if time.monotonic() - began > LONGEST:
+                raise
+        else:
+            if began:
+                report.step("it answers again")
+            return result
+        time.sleep(pause)

@@ -1,0 +1,107 @@
+"""AWS does not answer for a while: what waits for it goes on, and nothing that is billed is left behind for that."""
+
+import io
+import time
+from pathlib import Path
+
+import pytest
+import stand_in_container as container
+from memory_backend import RecordingReporter
+from stand_in import Fault, StandIn
+
+from lorasum import outages
+from lorasum.backends.records import EndpointSpec, JobRef, TrainSpec
+from lorasum.backends.sagemaker.backend import SageMakerBackend
+from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.contract import EvalEvent, event_line
+from lorasum.errors import BackendError, OutageError
+from lorasum.model_source import ModelRef
+
+pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
+SPEC = TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/no/data"), {})
+
+CODE = b"""
+def model_fn(model_dir): return None
+def input_fn(data, content_type): return data
+def predict_fn(data, model): return data
+def output_fn(prediction, accept): return prediction
+"""
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> RecordingReporter:
+    """What is said. boto3 tries each call once, where it would try for a minute."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    return RecordingReporter()
+
+
+@pytest.fixture
+def backend(account: StandIn, told: RecordingReporter) -> SageMakerBackend:
+    where = {"bucket": account.bucket, "role": account.role_arn, "training_image": "image:1"}
+    return SageMakerBackend(SageMakerConfig.model_validate(where | {"inference_image": "plain:1"}), told)
+
+
+@pytest.fixture
+def job(account: StandIn, backend: SageMakerBackend) -> JobRef:
+    """One that has ended, and has two logs with a line each."""
+    started = backend.start_training(SPEC)
+    while account.sagemaker.jobs[SPEC.job_name].description["TrainingJobStatus"] == "InProgress":
+        time.sleep(0.05)
+    for number in (1, 2):
+        said = io.BytesIO(f"{event_line(EvalEvent(number, 2.0))}\n".encode())
+        account.aws.log_lines(said, "/aws/sagemaker/TrainingJobs", f"{SPEC.job_name}/algo-{number}").join()
+    return started
+
+
+def test_a_job_is_followed_through_outages(
+    account: StandIn, backend: SageMakerBackend, job: JobRef, told: RecordingReporter
+) -> None:
+    account.faults = [
+        Fault("DescribeTrainingJob", "reset", times=2),
+        Fault("DescribeLogStreams", "throttle", times=2),
+        Fault("GetLogEvents", "error", times=2, skip=3),  # the first log has been read
+    ]
+    events = list(backend.follow_training(job))
+    assert [event for event in events if isinstance(event, EvalEvent)] == [EvalEvent(1, 2.0), EvalEvent(2, 2.0)]
+    assert [line.partition(":")[0] for line in told.warnings] == [
+        "cannot look at training job chats-0123abcd",
+        "cannot find the container's log",
+    ], "the third is a part of the second"
+    assert told.steps.count("it answers again") == 2
+
+
+def test_an_outage_that_does_not_end_is_an_error(
+    account: StandIn, backend: SageMakerBackend, job: JobRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "LONGEST", 0.0)
+    account.faults = [Fault("DescribeTrainingJob", "reset")]
+    with pytest.raises(OutageError, match="cannot look at training job chats-0123abcd") as error:
+        list(backend.follow_training(job))
+    assert "network" in error.value.hint
+
+
+def test_credentials_that_expire_are_not_waited_for(
+    account: StandIn, backend: SageMakerBackend, job: JobRef, told: RecordingReporter
+) -> None:
+    account.faults = [Fault("", "expired")]
+    with pytest.raises(BackendError, match="ExpiredToken") as error:
+        list(backend.follow_training(job))
+    assert "log in again (`aws sso login`), then run the same command" in error.value.hint
+    assert told.warnings == []
+
+
+def test_an_endpoint_starts_and_goes_through_outages(
+    account: StandIn, backend: SageMakerBackend, told: RecordingReporter
+) -> None:
+    account.aws.client("s3").put_object(Bucket=account.bucket, Key="m/code/inference.py", Body=CODE)
+    artifact = f"s3://{account.bucket}/m/"
+    account.faults = [Fault("DescribeEndpoint$", "reset", skip=2, times=2)]  # it is looked for, created, and read
+    backend.start_endpoint(EndpointSpec(run="chats", name="chats", artifact=artifact))
+    assert len(told.warnings) == 1
+    account.faults = [
+        Fault("DeleteEndpoint$", "reset", times=1),
+        Fault("DescribeEndpoint$", "throttle", skip=1, times=2),
+    ]
+    assert backend.delete_endpoint("chats", "chats")
+    assert account.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
+    assert len(told.warnings) == 2
