@@ -41,6 +41,10 @@ class OutageError(BackendError):
     """A service cannot be reached, or answers nobody for now. What runs there goes on, and it may be asked again."""
 
 
+class UnseenError(OutageError):
+    """Nobody could see whether something that costs money was started. When it is asked for again, it is found."""
+
+
 class NoAnswerError(BackendError):
     """An endpoint gave no answer this time: it took too long, broke off, or had a fault. It may be asked again."""
 

@@ -95,6 +95,34 @@ def test_throttling_of_every_call_and_a_lost_answer_start_one_job(
 
 
 @pytest.mark.usefixtures("stubs")
+@pytest.mark.parametrize(
+    ("verb", "calls", "skip", "what"),
+    [
+        ("train", "DescribeTrainingJob", 2, "training job tiny-"),
+        ("deploy", "DescribeEndpoint$|DeleteEndpoint$", 3, "endpoint tiny "),
+    ],
+)
+def test_a_login_that_expires_names_what_may_run(
+    account: Callable[..., Account], prepared: Made, verb: str, calls: str, skip: int, what: str
+) -> None:
+    """It was said to have failed, for 0 USD, or nothing was said of it; and it ran."""
+    there = account(made=prepared)
+    if verb == "deploy":
+        there.call("train")
+    there.aws.faults = [Fault(calls, "expired", skip=skip)]
+    ended = there.run(verb)
+    assert ended.code == 2
+    [warning] = [line for line in ended.stderr.splitlines() if "may be running" in line]
+    assert warning.startswith(f"warning: {what}")
+    assert "billed until `lorasum teardown` removes it" in warning
+    assert "log in again" in ended.stderr.splitlines()[-1]
+    there.aws.faults = []
+    there.call(verb)
+    assert len(there.jobs) == 1
+    assert there.aws.calls.count("sagemaker CreateEndpoint") == (verb == "deploy")
+
+
+@pytest.mark.usefixtures("stubs")
 def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
     account: Callable[..., Account], prepared: Made
 ) -> None:

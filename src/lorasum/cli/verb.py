@@ -13,7 +13,7 @@ import typer
 from lorasum.cli.backends import backend
 from lorasum.cli.interrupts import interrupts
 from lorasum.cli.options import ConfigFile, Json, Overrides, Quiet, Sets, Verbose, settings
-from lorasum.errors import BackendError, LorasumError, ScoreError
+from lorasum.errors import BackendError, InterruptedRunError, LorasumError, ScoreError
 from lorasum.interrupted import let_go
 from lorasum.ui import render
 
@@ -101,11 +101,12 @@ def perform(
             result = function(run, **given)
         render.show(result, as_json)
         _raise_failure(result)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LorasumError) as error:
         let_go()
-        with suppress(LorasumError):  # the ledger cannot be read either
-            for line in left_running(run.ledger, run.name, began):
-                report.warn(line)
+        if not isinstance(error, InterruptedRunError):  # which tells itself what may run
+            with suppress(LorasumError):  # the ledger cannot be read either
+                for line in left_running(run.ledger, run.name, began, isinstance(error, KeyboardInterrupt)):
+                    report.warn(line)
         raise
 
 

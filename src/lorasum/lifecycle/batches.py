@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lorasum.backends.records import JobRef, JobState, TrainSpec
-from lorasum.errors import LorasumError
+from lorasum.errors import LorasumError, UnseenError
 from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.jobs import RECORDED
@@ -38,6 +38,8 @@ def start(held: HeldRun, spec: TrainSpec, ceiling: Ceiling) -> JobRef:
     held.reporter.step(f"starting batch job {name}{job_note(row.usd_per_hour, limit)}")
     try:
         reference = backend.start_training(replace(spec, max_seconds=limit))
+    except UnseenError:  # it stays on record as intended
+        raise
     except LorasumError as error:
         held.ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
         raise

@@ -100,13 +100,19 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
         held.ledger.save(replace(row, state="failed", reason=state.reason))
 
 
-def left_running(ledger: Ledger, run: str, since: datetime) -> list[str]:
-    """What a command that was interrupted has left running since it began, by the ledger: a line for each endpoint."""
-    rows = [
-        row for row in ledger.rows(Endpoint, run) if row.is_open and datetime.fromisoformat(row.updated_at) >= since
+def left_running(ledger: Ledger, run: str, since: datetime, interrupted: bool) -> list[str]:
+    """What a command that failed or was interrupted has left running since it began, by the ledger: a line for each.
+
+    What failed has told of all that it knows to run. Nobody knows that of what is still intended.
+    """
+    rows = [row for row in ledger.resources(run) if datetime.fromisoformat(row.updated_at) >= since]
+    unsure = [row for row in rows if row.state == "intended" and row.kind != "dataset"]
+    sure = [row for row in rows if row.state == "live" and row.kind == "endpoint" and interrupted]
+    until = "until `lorasum teardown` removes it"
+    return [
+        *(f"{row} had answered: it is in service, and billed {until}" for row in sure),
+        *(f"{row} may be running, and is billed {until}" for row in unsure),
     ]
-    had = {"live": "had answered: it is in service, and billed", "intended": "may be running, and is billed"}
-    return [f"endpoint {row.name} {had[row.state]} until `lorasum teardown` removes it" for row in rows]
 
 
 def _tidy_up(held: HeldRun, row: Endpoint) -> None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobState, JobStatus
 from lorasum.contract import DoneEvent
-from lorasum.errors import LorasumError
+from lorasum.errors import LorasumError, UnseenError
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.lookup import find_job, recorded
@@ -61,6 +61,8 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     held.reporter.step(f"starting job {spec.job_name}{quoted}")
     try:
         reference = backend.start_training(replace(spec, max_seconds=quoted.limit))
+    except UnseenError:  # it stays on record as intended
+        raise
     except LorasumError as error:
         ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
         raise

@@ -1,11 +1,11 @@
 """Attempts of a training job: <name>, <name>-2, <name>-3 and so on. SageMaker knows each as a job of its own."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lorasum.aws import aws_errors, is_denied
+from lorasum.aws import aws_errors, error_code, is_denied
 from lorasum.backends.sagemaker import sdk
 from lorasum.backends.sagemaker.session import Session
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, OutageError, UnseenError
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
@@ -27,6 +27,31 @@ def find_attempts(session: Session, job_name: str) -> list["TrainingJob"]:
         elif number > last_listed:
             return found
     raise BackendError(f"training job {job_name} had {_MOST_ATTEMPTS} attempts", "change its config or its name")
+
+
+def create_attempt(session: Session, request: dict[str, Any]) -> "TrainingJob":
+    """The job of a request. If its name is taken, somebody else has started this very job.
+
+    Raises:
+        UnseenError: nobody knows whether it was created.
+        BackendError: it was refused.
+    """
+    name = request["TrainingJobName"]
+    problem = BackendError(f"training job {name} was created, but SageMaker does not show it", "run `lorasum status`")
+    started = None
+    try:
+        started = sdk.create(session, "TrainingJob", request)
+    except BackendError as error:
+        if error_code(error.__cause__) != "ResourceInUse" and not isinstance(error, OutageError):
+            raise
+        problem = error
+    try:
+        started = started or sdk.get(session, "TrainingJob", name)
+    except BackendError as error:
+        problem = error
+    if started is None:
+        raise UnseenError(problem.message, problem.hint) from problem
+    return started
 
 
 def _listed_attempts(session: Session, job_name: str) -> list[int]:

@@ -15,7 +15,7 @@ from lorasum.aws import aws_errors, error_code
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import job_requests, model_cache, sdk, storage
-from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, find_attempts
+from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, create_attempt, find_attempts
 from lorasum.backends.sagemaker.channels import channels_of, uris_of
 from lorasum.backends.sagemaker.images import inference_image, training_image
 from lorasum.backends.sagemaker.job_requests import job_was_made_with, release_request, training_request
@@ -89,20 +89,7 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     request = training_request(spec, name, run_place, session.config, uris)
     for channel, content in channels.items():
         storage.upload(session, content.files(), uris[channel], report, f"uploading {content.what}")
-    started = _create(session, request) or sdk.get(session, "TrainingJob", name)
-    if started is None:
-        raise BackendError(f"training job {name} was created, but SageMaker does not show it", "run `lorasum status`")
-    return _reference(spec.job_name, started)
-
-
-def _create(session: Session, request: dict[str, Any]) -> "TrainingJob | None":
-    """The job; None if it could not be read after it was created, or if its name is taken."""
-    try:
-        return sdk.create(session, "TrainingJob", request)
-    except BackendError as error:
-        if error_code(error.__cause__) != "ResourceInUse":
-            raise
-        return None
+    return _reference(spec.job_name, create_attempt(session, request))
 
 
 def request(session: Session, spec: TrainSpec, place: Place) -> dict[str, Any]:
