@@ -11,6 +11,7 @@ from lorasum.errors import BackendError, OutageError
 from lorasum.files import first_line
 
 POLICIES = "docs/iam.md has the policies"
+_LOG_IN = "log in to AWS (`aws configure`, `aws sso login` or `aws login`), or set AWS_PROFILE"
 _MISSING_CODES = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "404")
 _DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationError", "UnauthorizedOperation")
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
@@ -84,6 +85,10 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
         inner = error.__context__  # a transfer to S3 wraps what the service said
         hint = _client_hint(inner, action) if isinstance(inner, ClientError) else _local_hint(error)
         raise BackendError(f"cannot {doing}: {first_line(error)}", hint) from error
+    except RuntimeError as error:
+        if "credentials are still expired" not in str(error):  # boto3's words of credentials that it has just fetched
+            raise
+        raise BackendError(f"cannot {doing}: {first_line(error)}", _LOG_IN) from error
 
 
 @contextmanager
@@ -124,8 +129,8 @@ def _status(error: Any) -> int:
 
 def _local_hint(error: Any) -> str:
     name = type(error).__name__
-    if "Credential" in name or name in ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError"):
-        return "log in to AWS (`aws configure` or `aws sso login`), or set AWS_PROFILE"
+    if "Credential" in name or "SSO" in name or name.startswith("Login") or name == "TokenRetrievalError":
+        return _LOG_IN
     if name == "ProfileNotFound":
         return "`aws configure list-profiles` lists your profiles"
     if name in ("EndpointConnectionError", "InvalidRegionError", "NoRegionError", "UnknownRegionError"):

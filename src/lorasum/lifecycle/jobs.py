@@ -115,7 +115,7 @@ def followed(reporter: Reporter, name: str) -> Iterator[None]:
     """While a job is followed: an error that ends the following, such as a dead network, does not end the job."""
     try:
         yield
-    except LorasumError:
+    except Exception:
         reporter.warn(may_run(name))
         raise
 

@@ -1,15 +1,18 @@
 """AWS does not answer for a while: what waits for it goes on, and nothing that is billed is left behind for that."""
 
 import io
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import stand_in_container as container
+from botocore.exceptions import LoginRefreshRequired
 from memory_backend import RecordingReporter
 from stand_in import Fault, StandIn
 
 from lorasum import outages
+from lorasum.aws import aws_errors
 from lorasum.backends.records import EndpointSpec, JobRef, TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.config.sagemaker import SageMakerConfig
@@ -88,6 +91,37 @@ def test_credentials_that_expire_are_not_waited_for(
         list(backend.follow_training(job))
     assert "log in again (`aws sso login`), then run the same command" in error.value.hint
     assert told.warnings == []
+
+
+FETCHED = """
+import datetime, json, sys
+if sys.argv[1] == "fails":
+    sys.exit("the session has expired")
+keys = {"AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": "c"}
+print(json.dumps({"Version": 1, **keys, "Expiration": str(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))}))
+"""
+
+
+@pytest.mark.parametrize("how", ["fails", "are old"])
+def test_credentials_that_cannot_be_fetched_anew_are_one_line(
+    account: StandIn, backend: SageMakerBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (tmp_path / "fetch.py").write_text(FETCHED)
+    process = f"credential_process = {sys.executable} {tmp_path / 'fetch.py'} {how}"
+    (tmp_path / "config").write_text(f"[profile company]\n{process}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "company")
+    with pytest.raises(BackendError, match="expired") as error:
+        backend.find_training("chats", "chats-0123abcd")
+    assert "`aws sso login`" in error.value.hint
+
+
+def test_a_login_that_is_over_says_to_log_in() -> None:
+    with pytest.raises(BackendError) as error, aws_errors("look at it"):
+        raise LoginRefreshRequired
+    assert "`aws login`" in error.value.hint
 
 
 def test_an_endpoint_starts_and_goes_through_outages(
