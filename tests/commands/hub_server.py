@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -16,8 +17,8 @@ TOKEN = "hf_write"
 class Hub(LoopbackServer):
     """Repositories by name; `files` by their path.
 
-    An upload ends when `goes_on` is set, as one of many gigabytes would end at some time. `refuses` is the status that
-    uploads are refused with.
+    An upload takes seconds, `takes`, and then ends when `goes_on` is set: one of many gigabytes would take minutes.
+    `refuses` is the status that uploads are refused with.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,7 @@ class Hub(LoopbackServer):
         self.goes_on = threading.Event()
         self.goes_on.set()
         self.uploading = threading.Semaphore(0)  # one more for each upload that began
+        self.takes = 0.0
         self.refuses = 0
         self.private: dict[str, bool] = {}
         self.files: dict[str, dict[str, bytes]] = {}
@@ -60,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         oid, body = self.path.rpartition("/")[2], self._body()
         assert hashlib.sha256(body).hexdigest() == oid
         self.server.uploading.release()
+        time.sleep(self.server.takes)
         self.server.goes_on.wait(20)  # seconds
         if self.server.refuses:
             self._answer({"error": "no room"}, self.server.refuses)

@@ -4,24 +4,23 @@ Whatever the moment, the verb ends soon. It leaves nothing running of which it d
 know, and the same verb or a teardown goes on from there.
 """
 
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from forks import Ended, Zygote
+import stand_in_jobs
+from forks import Zygote
 from local_world import BEFORE as BEFORE_HERE
 from local_world import LocalWorld, make_local_world
-from moments import Moments
+from moments import SIGNALS, Moments, check_stopped
 from world import BEFORE as BEFORE_AWS
-from world import World
+from world import SWEEP, World, stub_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 LATER = pytest.mark.drill  # not in `make test`
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 STARTS = ("deploy", "update", "deploy --for")
 OTHERS = {
     "plan": ["plan"],
@@ -30,6 +29,9 @@ OTHERS = {
     "report": ["report"],
     "init": ["init", "--example", "quickstart", "--output", "{here}/new.yaml", "--force"],
     "predict --text": ["predict", "--text", "Ana: at six? Ben: yes"],
+    "predict --stream": ["predict", "--stream", "--text", "Ana: at six? Ben: yes"],
+    "evaluate --concurrency": ["evaluate", "--concurrency", "8"],
+    "runs": ["runs"],
     "predict --output -": ["predict", "--input", "{here}/rows.jsonl", "--output", "-", "--concurrency", "8"],
 }
 """Commands that start nothing."""
@@ -53,7 +55,7 @@ def test_a_signal_at_any_moment_here(here: LocalWorld, tried: Counter[str], verb
     for what, interrupt in moments.draw():
         here.restore(BEFORE_HERE[verb])
         ended = interrupt()
-        _check(ended, what)
+        check_stopped(ended, what)
         live = here.live()
         assert set(live) <= set(here.recorded()), f"{what}: {live} runs, and {here.recorded()} is recorded"
         if ended.code and verb in ("train", "deploy", "run"):
@@ -75,7 +77,7 @@ def test_a_signal_at_any_moment_of_what_starts_nothing(here: LocalWorld, tried: 
     moments = Moments(partial(here.start, *arguments), command, SIGNALS)
     for what, interrupt in moments.draw() if command in OTHERS else moments.draw_times(3.0):
         ended = interrupt()
-        _check(ended, what)
+        check_stopped(ended, what)
         assert here.live() == here.recorded() == ["endpoint tiny"], what
         if command in OTHERS:
             again = here.call(*arguments)
@@ -85,18 +87,48 @@ def test_a_signal_at_any_moment_of_what_starts_nothing(here: LocalWorld, tried: 
 
 @pytest.mark.drill
 def test_a_signal_at_any_moment_of_a_sweep_leaves_no_trial_running(here: LocalWorld, tried: Counter[str]) -> None:
-    keys = "sweep.keys={training.learning_rate: [1.0e-4, 2.0e-4, 3.0e-4]}"
-    command = ["sweep", "--set", keys, "--set", "sweep.trials=3", "--set", "sweep.at_once=2"]
     here.restore("prepare")
-    for what, interrupt in Moments(partial(here.start, *command), "sweep", SIGNALS).draw():
+    for what, interrupt in Moments(partial(here.start, *SWEEP), "sweep", SIGNALS).draw():
         here.restore("prepare")
         ended = interrupt()
-        _check(ended, what)
+        check_stopped(ended, what)
         live = [job for folder in (here.home / "runs").iterdir() for job in here.live(folder.name)]
         assert live == [], f"{what}: {ended.stderr}"
-        again = here.call(*command)
+        again = here.call(*SWEEP)
         assert again.code == 0, f"{what}, then again: {again.stderr}"
         tried["a signal at any moment of sweep, on this machine"] += 1
+
+
+@pytest.mark.drill
+def test_a_signal_at_any_moment_of_a_sweep_on_aws(
+    world: World, tried: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(job: stand_in_jobs.Job, root: Path, began: float) -> int:
+        return 143 if job.stopping.wait(1.0) else stub_job(job, root, began)
+
+    monkeypatch.setattr(stand_in_jobs.Job, "_execute", execute)
+    world.restore("prepare")
+    for what, interrupt in Moments(partial(world.start, "sweep"), "sweep, on AWS", SIGNALS).draw():
+        world.restore("prepare")
+        ended = interrupt()
+        check_stopped(ended, what)
+        assert [job for job in world.billed() if f"job {job} may still run" not in ended.stderr] == [], what
+        again = world.call("sweep")
+        assert again.code == 0, f"{what}, then again: {again.stderr}"
+        assert world.billed() == [], what
+        tried["a signal at any moment of sweep, on AWS"] += 1
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("command", ["status", "logs", "logs --follow"])
+def test_a_signal_at_any_moment_of_what_starts_nothing_on_aws(world: World, tried: Counter[str], command: str) -> None:
+    world.restore("deploy")
+    moments = Moments(partial(world.start, command), f"{command}, on AWS", SIGNALS)
+    for what, interrupt in moments.draw_times(3.0) if "follow" in command else moments.draw():
+        check_stopped(interrupt(), what)
+        assert world.endpoints == ["tiny"], what
+        assert world.call("status").code == 0, what
+        tried[f"a signal at any moment of {command}, on AWS"] += 1
 
 
 @pytest.mark.parametrize("verb", [verb if verb == "train" else pytest.param(verb, marks=LATER) for verb in BEFORE_AWS])
@@ -106,7 +138,7 @@ def test_a_signal_at_any_moment_on_aws(world: World, tried: Counter[str], verb: 
     for what, interrupt in moments.draw():
         world.restore(BEFORE_AWS[verb])
         ended = interrupt()
-        _check(ended, what)
+        check_stopped(ended, what)
         left = set(world.endpoints)
         assert verb != "deploy --for" or not left or world.aws.scheduler.schedules(), f"{what}: it would run for ever"
         served = BEFORE_AWS[verb] == "deploy" or TOLD in ended.stderr or (verb in STARTS and ended.stdout)
@@ -115,9 +147,3 @@ def test_a_signal_at_any_moment_on_aws(world: World, tried: Counter[str], verb: 
             assert left == {"tiny"}, f"{what}: what served before goes on"
         world.check_nothing_after_teardown()
         tried[f"a signal at any moment of {verb}, on AWS"] += 1
-
-
-def _check(ended: Ended, what: str) -> None:
-    before_it_began = ended.code in [-number for number in SIGNALS] and not ended.stderr
-    assert ended.interrupted() or before_it_began, f"{what}: {ended.code} {ended.stderr}\nat {ended.place}"
-    assert "ignored" not in ended.stderr, f"{what}: {ended.stderr}"

@@ -46,6 +46,7 @@ class LocalWorld:
 
     def __init__(self, zygote: Zygote, folder: Path, model: Path, chats: Path, scripts: Path = _STUBS) -> None:
         self.folder, self.home, self.output = folder, folder / "home", folder / "out.jsonl"
+        self.environ: dict[str, str] = {}
         self._zygote = zygote
         self._input = chats / "test.jsonl"
         self._config, self._scripts = folder / "tiny.yaml", folder / "scripts"
@@ -66,8 +67,12 @@ class LocalWorld:
             "run": ["--yes"],
         }.get(arguments[0], [])
         more = more if not {"--input", "--text"} & {*arguments} else []
-        own = [] if "--config" in arguments or arguments[0] in ("runs", "init") else ["--config", str(self._config)]
-        environ = {"LORASUM_HOME": str(self.home), "LORASUM_STUB_SCRIPTS": str(self._scripts)}
+        own = (
+            []
+            if "--config" in arguments or arguments[0] in ("runs", "init", "clean")
+            else ["--config", str(self._config)]
+        )
+        environ = {"LORASUM_HOME": str(self.home), "LORASUM_STUB_SCRIPTS": str(self._scripts), **self.environ}
         return self._zygote.start([*arguments, *more, *own], environ, blow)
 
     def call(self, *arguments: str, **blow: object) -> Ended:

@@ -13,6 +13,10 @@ from world import FULL
 
 TRIES = int(os.environ.get("LORASUM_MOMENTS", "40" if FULL else "1"))
 """Of each verb, at steps and as often after random times."""
+SECONDS = float(os.environ.get("LORASUM_MOMENTS_SECONDS", "inf"))
+"""After which no other moment of a verb is drawn. One at a step and one after a time are always tried."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that end a command."""
 PATIENCE = 150.0
 """Seconds within which a process has ended that was sent a signal, or none in time."""
 
@@ -43,7 +47,10 @@ class Moments:
 
     def draw_times(self, longest: float) -> Iterator[tuple[str, Callable[[], Ended]]]:
         """Yield descriptions of moments up to `longest` seconds after the start, with what tries them."""
-        for _ in range(TRIES):
+        began = time.monotonic()
+        for tries in range(TRIES):
+            if tries and time.monotonic() - began > SECONDS:
+                return
             number, seconds = self._random.choice(self._signals), self._random.uniform(0, longest)
             yield f"{self._name}, {number.name} after {seconds:.3f} s", partial(self._after, number, seconds)
 
@@ -57,6 +64,13 @@ class Moments:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
         return _ended(client)
+
+
+def check_stopped(ended: Ended, what: str) -> None:
+    """It was stopped as it is to be, had done its work before, or had not begun to hear signals."""
+    not_begun = ended.code in [-number for number in SIGNALS] and not ended.stderr
+    assert ended.interrupted() or not_begun, f"{what}: {ended.code} {ended.stderr}\nat {ended.place}"
+    assert "ignored" not in ended.stderr, f"{what}: {ended.stderr}"
 
 
 def _ended(client: Client) -> Ended:

@@ -34,6 +34,10 @@ VERBS = {
     "predict --batch": ["predict", "--batch", "--input", "{rows}", "--output", "{answers}"],
     "teardown": ["teardown", "--yes"],
 }
+SWEEP = [
+    "sweep", "--set", "sweep.keys={training.learning_rate: [1.0e-4, 2.0e-4, 3.0e-4]}", "--set", "sweep.trials=3",
+    "--set", "sweep.at_once=2",
+]  # fmt: skip
 BEFORE = {
     "prepare": "nothing",
     "train": "prepare",
@@ -138,7 +142,12 @@ class World:
 
     def start(self, verb: str, **blow: object) -> Client:
         environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.1"}
-        more = {"rebuild": ["status", "--rebuild", "--json"], "run": ["run", "--yes"]}
+        more = {"rebuild": ["status", "--rebuild", "--json"], "run": ["run", "--yes"], "sweep": SWEEP}
+        more |= {
+            "status": ["status"],
+            "logs": ["logs", "--endpoint"],
+            "logs --follow": ["logs", "--endpoint", "--follow"],
+        }
         arguments = [text.format(rows=self.rows, answers=self.answers) for text in {**VERBS, **more}[verb]]
         return self._zygote.start([*arguments, "--config", str(self.config)], environ, blow)
 

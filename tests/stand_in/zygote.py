@@ -131,6 +131,10 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
         from lorasum.lifecycle import estimate
 
         estimate._tell = lambda flags, variables: Needs.read(needs)
+    if hub := os.environ.get("HF_ENDPOINT"):  # which is read when it is imported
+        from huggingface_hub import constants
+
+        constants.ENDPOINT, constants.HF_HUB_DISABLE_XET = hub, True  # a test's hub stores by Git LFS
     if program == "client":
         plan_once(folder.parent)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # a test that waits for ever may ask what it waits for
