@@ -72,6 +72,7 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as UnreachedError
     from botocore.parsers import ResponseParserError
 
     try:
@@ -79,7 +80,7 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     except ClientError as error:
         kind = OutageError if error_code(error) in _THROTTLED_CODES or _status(error) >= 500 else BackendError
         raise kind(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
-    except (HTTPClientError, ResponseParserError) as error:
+    except (UnreachedError, HTTPClientError, ResponseParserError) as error:
         raise OutageError(f"cannot {doing}: {first_line(error)}", _local_hint(error)) from error
     except (BotoCoreError, Boto3Error) as error:
         inner = error.__context__  # a transfer to S3 wraps what the service said

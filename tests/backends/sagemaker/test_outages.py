@@ -1,9 +1,11 @@
 """AWS does not answer for a while: what waits for it goes on, and nothing that is billed is left behind for that."""
 
 import io
+import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stand_in_container as container
@@ -71,6 +73,23 @@ def test_a_job_is_followed_through_outages(
         "cannot find the container's log",
     ], "the third is a part of the second"
     assert told.steps.count("it answers again") == 2
+
+
+def test_a_job_is_followed_while_no_name_is_resolved(
+    backend: SageMakerBackend, job: JobRef, told: RecordingReporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve, fails = socket.getaddrinfo, iter([True, True])
+
+    def resolved(*args: Any, **more: Any) -> Any:
+        if next(fails, False):
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return resolve(*args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    events = list(backend.follow_training(job))
+    assert len([event for event in events if isinstance(event, EvalEvent)]) == 2
+    [warning] = told.warnings
+    assert "Could not connect to the endpoint URL" in warning
 
 
 def test_an_outage_that_does_not_end_is_an_error(
