@@ -266,7 +266,7 @@ def _load(source: Mapping[str, str], adapter: Path | None) -> Any:
     if adapter:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        model = PeftModel.from_pretrained(model, adapter, torch_device=str(model.device)).merge_and_unload()
     return model.eval()
 
 

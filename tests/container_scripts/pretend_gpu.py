@@ -193,7 +193,9 @@ class PretendGpu(TorchDispatchMode):
             return
         elif name in _INDEXED and any(t.dtype in (torch.bool, torch.uint8) for t in _tensors([args[1]])):
             self.wait(f"{name} by a mask")
-        elif name in _WAITS:
+        elif name in _INDEXED and self.has(args[0]) and not all(map(self.has, _tensors([args[1]]))):
+            self.wait(f"{name} by places on the cpu")
+        elif name in _WAITS and not (name == "aten::repeat_interleave" and isinstance(args[1], int)):
             self.wait(name)
 
 

@@ -66,6 +66,18 @@ def _methods(gpu: Any) -> dict[str, Any]:
             gpu.wait("tolist")
         return own["tolist"](self)
 
+    def read(name: str) -> Callable[..., Any]:
+        def method(self: Any) -> Any:
+            if gpu.has(self):
+                gpu.wait(name)  # here, because no dispatch mode sees it in inference mode
+            gpu.computing += 1
+            try:
+                return getattr(base, name)(self)
+            finally:
+                gpu.computing -= 1
+
+        return method
+
     def refused(name: str) -> Callable[..., Any]:
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             if gpu.has(self):
@@ -82,6 +94,7 @@ def _methods(gpu: Any) -> dict[str, Any]:
         return pinned
 
     return {
+        **{name: read(name) for name in ("item", "__bool__", "__int__", "__float__", "__index__")},
         "device": property(lambda self: GPU if gpu.has(self) else base.device.__get__(self)),
         "is_cuda": property(gpu.has),
         "is_cpu": property(lambda self: not gpu.has(self) and base.is_cpu.__get__(self)),

@@ -1,0 +1,157 @@
+"""What serving does on a GPU, as far as a pretended one shows it (pretend_gpu.py)."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from families import FAMILIES, random_family_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.save_and_load import load_peft_weights
+
+import inference
+import scheduling
+from adapters import peft_name, with_adapters
+from contract import read_record
+from pretend_gpu import GPU, PretendGpu, pretend_gpu
+from rows import Row
+from scheduling import Scheduler
+
+GREEDY = {"do_sample": False}
+
+
+class Words:
+    """What is asked of a tokenizer where prompts are numbers. No model here knows its EOS, so no answer ends early."""
+
+    pad_token_id, eos_token_id = 0, 100_000
+
+
+def served(model: Any) -> tuple[Any, list[list[int]]]:
+    """What a model can share, and its completions of prompts that come one after every second token."""
+    draw = random.Random(0)
+    asked = [([draw.randrange(4, 90) for _ in range(draw.randrange(1, 40))], draw.randrange(1, 16)) for _ in range(8)]
+    rows = [Row(ids, most, GREEDY, lambda: False) for ids, most in asked]
+    generator = inference.serve(model, Words(), read_record("{}")).generator
+    scheduler, late, tokens = Scheduler(generator), rows[2:], 0
+
+    def arriving(_row: Row) -> None:
+        nonlocal tokens
+        tokens += 1
+        if late and not tokens % 2:
+            scheduler.add([late.pop(0)])
+
+    for row in rows:
+        row.told = arriving
+    scheduler.add(rows[:2])
+    with torch.inference_mode():
+        scheduler.run()
+    assert [row.error for row in rows] == [None] * len(rows)
+    return generator.sharing, [row.completion for row in rows]
+
+
+def model_of(kind: str, dtype: torch.dtype, device: torch.device) -> Any:
+    """A tiny model of a family, each of whose tokens depends on those before it."""
+    model = random_family_model(next(family for family in FAMILIES if family.kind == kind)).to(dtype)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.mul_(3)
+    model.generation_config.eos_token_id = None
+    return model.to(device)
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("kind", ["bloom", "llama", "gemma2", "mixtral", "jamba", "rwkv"])
+def test_a_gpu_answers_what_a_cpu_answers(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and values of all tokens; of a window of them; experts; a state beside them; a state alone."""
+    monkeypatch.setattr(scheduling, "PIECE", 16)
+    dtype = torch.float16 if kind == "bloom" else torch.bfloat16
+    here = served(model_of(kind, dtype, CPU))
+    with pretend_gpu():
+        there = served(model_of(kind, dtype, GPU))
+    assert there == here
+    assert len({token for ids in here[1] for token in ids}) > 6
+
+
+def waits_for_a_token(gpu: PretendGpu, model: Any, names: Sequence[str], sampling: dict[str, Any]) -> Counter[str]:
+    """What each token of a batch waits for the GPU, by comparing answers of 30 tokens with those of 10."""
+    generator = inference.serve(model, Words(), read_record("{}")).generator
+
+    def waits(tokens: int) -> Counter[str]:
+        rows = [Row([7] * (4 + place), tokens, sampling, lambda: False, adapter=one) for place, one in enumerate(names)]
+        scheduler = Scheduler(generator)
+        scheduler.add(rows)
+        gpu.waits.clear()
+        with torch.inference_mode():
+            scheduler.run()
+        assert [len(row.completion) for row in rows] == [tokens] * len(rows)
+        return Counter(gpu.waits)
+
+    short, long = waits(10), waits(30)
+    return Counter({what: (count - short[what]) // 20 for what, count in long.items() if count > short[what]})
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, {"do_sample": True, "top_k": 0, "temperature": 0.7, "top_p": 0.9}])
+def test_a_token_waits_for_the_gpu_once_in_our_code(sampling: dict[str, Any]) -> None:
+    """And twice in transformers': for its mask, and for the end."""
+    with pretend_gpu() as gpu:
+        waits = waits_for_a_token(gpu, model_of("llama", torch.bfloat16, GPU), ["", "", ""], sampling)
+    ours = {what: count for what, count in waits.items() if what.count("<") == 1}
+    assert [*ours.values()] == [1], ours
+    assert waits.total() == 3
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> dict[str, Path]:
+    """Two adapters of the llama, of different ranks and targets."""
+    for name, rank, targets in (("orders", 2, "all-linear"), ("travel", 4, ["q_proj", "down_proj"])):
+        settings = LoraConfig(r=rank, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
+        get_peft_model(model_of("llama", torch.bfloat16, CPU), settings).save_pretrained(tmp_path / name)
+    return {name: tmp_path / name for name in ("orders", "travel")}
+
+
+def test_adapters_add_what_peft_adds(adapters: dict[str, Path]) -> None:
+    """To the last bit, for rows of both, of one, and of none."""
+    ids = torch.arange(4, 24).reshape(4, 5)
+    ours = with_adapters(model_of("llama", torch.bfloat16, CPU), adapters).eval()
+    pefts = PeftModel.from_pretrained(model_of("llama", torch.bfloat16, CPU), adapters["orders"], "adapter-orders")
+    pefts.load_adapter(adapters["travel"], "adapter-travel")
+    for names in (["orders", "travel", "travel", "orders"], ["travel"] * 4, ["__base__", "orders"] * 2):
+        asked = [name if name == "__base__" else peft_name(name) for name in names]
+        with torch.inference_mode():
+            assert torch.equal(ours(ids, adapter_names=asked).logits, pefts.eval()(ids, adapter_names=asked).logits)
+
+
+def test_adapters_make_no_token_wait_for_the_gpu(adapters: dict[str, Path]) -> None:
+    with pretend_gpu() as gpu:
+        model = with_adapters(model_of("llama", torch.bfloat16, GPU), adapters).eval()
+        assert {weight.device for weight in model.parameters()} == {GPU}
+        for names in (["orders", "travel", "orders"], ["travel"] * 3):
+            waits = waits_for_a_token(gpu, model, [peft_name(name) for name in names], GREEDY)
+            assert waits.total() == 3, waits
+
+
+def test_adapters_are_read_onto_the_gpu_of_their_model(
+    adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default PEFT asks for `cuda`, which safetensors takes for the first one, whichever the process has."""
+    devices = []
+
+    def read(folder: str, device: str, **more: Any) -> Any:
+        devices.append(device)
+        return load_peft_weights(folder, device=device, **more)
+
+    monkeypatch.setattr(peft.peft_model, "load_peft_weights", read)
+    model_of("llama", torch.bfloat16, CPU).save_pretrained(tmp_path / "base")
+    with pretend_gpu():
+        with_adapters(model_of("llama", torch.bfloat16, GPU), adapters)
+        source = {"pretrained_model_name_or_path": str(tmp_path / "base")}
+        merged = inference._load(source, adapters["travel"])
+        assert {weight.device for weight in merged.parameters()} == {GPU}
+    assert devices == [str(GPU)] * 3
