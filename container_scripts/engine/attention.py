@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from engine import bloom
-from engine.kernels import Attend, AttentionScores, Examples, causal_blocks, flex
+from engine.kernels import AttentionScores, Examples, causal_blocks, flex
 
 _NAME = "lorasum_examples"
 _WITHOUT_EFFECT = {  # arguments of an attention function that change nothing in a plain causal forward pass
@@ -67,26 +67,24 @@ def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -
     Returns:
         The examples, which the caller sets before each forward pass.
     """
-    examples = Examples()
-    _put(flex if kernel == "flex" else causal_blocks, model, examples, longest)
+    examples = Examples(flex if kernel == "flex" else causal_blocks, longest)
+    _put(model, examples)
     return examples
 
 
-def _put(attend: Attend, model: Any, examples: Examples, longest: int) -> None:
-    """Change `model` so that its attention is computed by `attend`, and note in `examples` how to do it again."""
-    own = model.config._attn_implementation
+def _put(model: Any, examples: Examples) -> None:
+    """Change `model` so that its attention is computed within `examples`."""
+    examples.instead_of = model.config._attn_implementation
     if model.config.get_text_config().model_type == "bloom":
-        bloom.replace_forwards(model, attend, examples)
+        bloom.replace_forwards(model, examples)
         examples.used = True
     else:
-        _register(attend, examples, longest)
+        _register(examples)
         model.set_attn_implementation(_NAME)
-    examples.restore = lambda: restore_attention(model, own)
-    examples.replace = lambda: _put(attend, model, examples, longest)
 
 
 @contextmanager
-def own_attention(examples: Examples | None) -> Iterator[None]:
+def own_attention(model: Any, examples: Examples | None) -> Iterator[None]:
     """In this block the model has transformers' own attention, which reads the keys and values that generating keeps.
 
     Args:
@@ -95,15 +93,15 @@ def own_attention(examples: Examples | None) -> Iterator[None]:
     if examples is None:
         yield
         return
-    examples.restore()
+    restore_attention(model, examples.instead_of)
     try:
         yield
     finally:
-        examples.replace()
+        _put(model, examples)
 
 
-def _register(attend: Attend, examples: Examples, longest: int) -> None:
-    """Make `attend` known to transformers as _NAME. A second call replaces the first."""
+def _register(examples: Examples) -> None:
+    """Make the kernel of `examples` known to transformers as _NAME. A second call replaces the first."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
@@ -119,19 +117,31 @@ def _register(attend: Attend, examples: Examples, longest: int) -> None:
     ) -> tuple[torch.Tensor, None]:
         if not getattr(module, "is_causal", True):
             raise NotCovered("it has attention in both directions")
-        refuse_what_is_not_covered(longest, attention_mask=attention_mask, **asked)
+        refuse_what_is_not_covered(examples.longest, attention_mask=attention_mask, **asked)
         examples.used = True
-        out = attend(query, key, value, examples, AttentionScores(scaling, dropout if module.training else 0.0))
+        scores = AttentionScores(scaling, dropout if module.training else 0.0)
+        out = examples.attend(query, key, value, examples, scores)
         return out.transpose(1, 2).contiguous(), None
 
     def mask(local_size: int | None = None, use_vmap: bool = False, **_: Any) -> None:
         """The mask that transformers would make for a layer: none, because the kernels here need none."""
         if use_vmap:
             raise NotCovered("it has a mask of its own")
-        refuse_what_is_not_covered(longest, sliding_window=local_size)
+        refuse_what_is_not_covered(examples.longest, sliding_window=local_size)
 
     AttentionInterface.register(_NAME, forward)
-    AttentionMaskInterface.register(_NAME, mask)
+    if not examples.used:
+        AttentionMaskInterface.register(_NAME, mask)
+
+
+def make_no_more_masks() -> None:
+    """Tell transformers that this attention needs no mask, once the model was seen to ask it for none.
+
+    It would look for examples in the position ids at the start of every pass, which waits for the GPU.
+    """
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionMaskInterface._global_mapping.pop(_NAME, None)
 
 
 def refuse_what_is_not_covered(longest: int, **asked: Any) -> None:

@@ -7,25 +7,24 @@ import torch
 from torch.nn import functional
 
 from engine.alibi import alibi_slopes
-from engine.kernels import Attend, AttentionScores, Examples
+from engine.kernels import AttentionScores, Examples
 
 
-def replace_forwards(model: Any, attend: Attend, examples: Examples) -> None:
-    """Change every layer of `model`: attention is computed by `attend` within `examples`, and GELU by PyTorch's kernel.
+def replace_forwards(model: Any, examples: Examples) -> None:
+    """Change every layer of `model`: attention is computed within `examples`, and GELU by PyTorch's kernel.
 
     BLOOM's own GELU writes the tanh formula as separate operations: eight passes over memory in the forward pass and
     fifteen in the backward pass, where PyTorch's kernel makes one each.
 
     Args:
         model: a BLOOM model of transformers.
-        attend: a kernel.
-        examples: what it reads.
+        examples: what its attention reads.
     """
     device = model.get_input_embeddings().weight.device  # those of layers may lie in main memory (shared_base.py)
     for module in model.modules():
         if type(module).__name__ == "BloomAttention":
             module.forward = MethodType(_attention_forward, module)
-            module.attend, module.examples = attend, examples
+            module.examples = examples
             module.slopes = alibi_slopes(module.num_heads).to(device)
         elif type(module).__name__ == "BloomGelu":
             module.forward = _gelu
@@ -47,7 +46,8 @@ def _attention_forward(
         part.transpose(1, 2) for part in fused.unbind(3)
     )  # unbind: its backward pass writes the three gradients into one tensor
     dropout = self.attention_dropout.p if self.training else 0.0
-    context = self.attend(query, key, value, self.examples, AttentionScores(None, dropout, self.slopes))
+    scores = AttentionScores(None, dropout, self.slopes)
+    context = self.examples.attend(query, key, value, self.examples, scores)
     output = self.dense(context.transpose(1, 2).flatten(2))
     return residual + functional.dropout(output, self.hidden_dropout, self.training), None
 

@@ -35,17 +35,22 @@ class Examples:
     Keyword arguments of the model's forward cannot carry them: some architectures do not pass those on to their layers.
     A layer that is recomputed in the backward pass finds the right examples too, because the next batch is set only
     after the backward pass.
+
+    It holds no model: transformers' table of attentions holds it as long as the process lives.
+
+    Args:
+        attend: the kernel that reads them.
+        longest: tokens of the longest example of all batches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, attend: "Attend | None" = None, longest: int = 0) -> None:
+        self.attend, self.longest = attend or causal_blocks, longest
         self.lengths: Sequence[int] = ()
         self.positions = torch.empty(0)
         self.used = False
         """Whether a layer of the model has called the attention that reads this."""
-        self.restore: Callable[[], None] = lambda: None
-        """Gives the model its own attention back."""
-        self.replace: Callable[[], None] = lambda: None
-        """Replaces the model's attention again."""
+        self.instead_of = ""
+        """The attention of the model that this one has replaced, such as `sdpa`."""
         self._derived: dict[str, Any] = {}
 
     def set(self, lengths: Sequence[int], positions: Tensor) -> None:
@@ -98,14 +103,35 @@ def causal_blocks(query: Tensor, key: Tensor, value: Tensor, examples: Examples,
         scale = scale or 1 / math.sqrt(head_dim)
         factors = examples.derive("alibi", lambda: alibi_factors(slopes / scale, examples.positions, query.dtype))
         query, key, value = with_alibi(query, key, value, *factors)
-    shared = query.shape[1] != key.shape[1]
+    shared, tokens = query.shape[1] != key.shape[1], query.shape[2]
+    if apart := shared and not _shares_heads(query, key, value, scores.dropout):
+        query, key, value = _groups_as_batch(query, key, value)
     out = [
         functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=scores.dropout, is_causal=True, scale=scale, enable_gqa=shared
+            q, k, v, dropout_p=scores.dropout, is_causal=True, scale=scale, enable_gqa=shared and not apart
         )
         for q, k, v in zip(*(t.split(list(examples.lengths), dim=2) for t in (query, key, value)), strict=True)
     ]
-    return torch.cat(out, dim=2)[..., :head_dim]
+    return torch.cat(out, dim=2).reshape(1, -1, tokens, query.shape[3])[..., :head_dim]
+
+
+def _shares_heads(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
+    """Whether a kernel takes keys that several heads of the query share.
+
+    On a GPU that is FlashAttention, which wants half precision and compute capability 8.0. Without it PyTorch says
+    nothing, and computes and saves the scores of all heads as whole matrices.
+    """
+    backends = torch.backends.cuda
+    return not query.is_cuda or backends.can_use_flash_attention(
+        backends.SDPAParams(query, key, value, None, dropout, True, True)
+    )
+
+
+def _groups_as_batch(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(1, heads, tokens, head_dim) → (kv_heads, heads / kv_heads, tokens, head_dim): views, which take no memory."""
+    query = query[0].unflatten(0, (key.shape[1], -1))
+    key, value = (t[0][:, None].expand(-1, query.shape[1], -1, -1) for t in (key, value))
+    return query, key, value
 
 
 def flex(query: Tensor, key: Tensor, value: Tensor, examples: Examples, scores: AttentionScores) -> Tensor:

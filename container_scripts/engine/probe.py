@@ -33,7 +33,7 @@ import torch
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 from engine.arguments import Arguments
-from engine.attention import NotCovered, attend_within_examples, restore_attention
+from engine.attention import NotCovered, attend_within_examples, make_no_more_masks, restore_attention
 from engine.batches import IGNORED, Batch, collate
 from engine.failure import TrainingError
 from engine.heads import choose_head
@@ -90,6 +90,7 @@ def find_route(
             route = replace(alone, attention=attention, together=True, reason=reason)
             examples, reason = trial.of(route)
             if not reason:
+                make_no_more_masks()
                 return examples, route
             _log.info("%s attention, all examples in one pass: %s", attention, reason)
             restore_attention(causal, before)

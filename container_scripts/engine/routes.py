@@ -103,7 +103,7 @@ class RoutedLoss:
         training = self.causal.training
         self.causal.eval()
         try:
-            with own_attention(self._examples), torch.no_grad():
+            with own_attention(self.causal, self._examples), torch.no_grad():
                 yield
         finally:
             self.causal.train(training)

@@ -57,16 +57,15 @@ class Cudart:
 
 
 @contextmanager
-def instead_of_cuda(gpu: Any, capability: tuple[int, int], memory: int) -> Iterator[None]:
+def instead_of_cuda(gpu: Any, memory: int) -> Iterator[None]:
     """In this block torch.cuda answers for a pretended GPU.
 
     Args:
         gpu: pretend_gpu.PretendGpu.
-        capability: its compute capability.
         memory: its bytes that are free.
     """
     current = Stream()
-    answers = _properties(capability, memory) | _memory(gpu, memory) | _streams(gpu, current)
+    answers = _properties(gpu.capability, memory) | _memory(gpu, memory) | _streams(gpu, current)
     accelerator = {
         "is_available": _says(True),
         "current_accelerator": _says(torch.device("cuda", 0)),

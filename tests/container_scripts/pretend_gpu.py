@@ -85,6 +85,7 @@ class PretendGpu(TorchDispatchMode):
 
     Attributes:
         waits: how often the processor waited for it, by operation and the line of our code that asked for it.
+        whole_matrices: attentions whose scores CUDA would compute as whole matrices, for want of a kernel.
         held: bytes of the tensors that are on it.
         peak: the most that they were.
         computing: whether an operation is under way, which takes all tensors for the CPU's.
@@ -92,9 +93,11 @@ class PretendGpu(TorchDispatchMode):
         in_formula: whether a function of PyTorch is under way that makes tensors beside those that it is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, capability: tuple[int, int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.capability = capability
         self.waits: Counter[str] = Counter()
+        self.whole_matrices: Counter[str] = Counter()
         self.held = self.peak = 0
         self.computing = 0
         self.moving = self.in_formula = False
@@ -115,15 +118,12 @@ class PretendGpu(TorchDispatchMode):
             storage.pretended = Held(self, storage.nbytes())
 
     def wait(self, what: str) -> None:
-        """Note that the processor waits for it, and who wants that: the first line outside of PyTorch, and our own."""
-        frame: Any = sys._getframe(1)
-        while frame and frame.f_code.co_filename.startswith((_TORCH, __file__, pretend_torch.__file__)):
-            frame = frame.f_back
-        places = [_place(frame)]
-        while frame and not frame.f_code.co_filename.startswith(_SCRIPTS):
-            frame = frame.f_back
-        places += [_place(frame)] if frame and _place(frame) not in places else []
-        self.waits[" < ".join([what.removeprefix("aten::"), *places])] += 1
+        """Note that the processor waits for it, and where."""
+        self.waits[" < ".join([what.removeprefix("aten::"), *_places()])] += 1
+
+    def compute_whole_matrix(self) -> None:
+        """Note an attention that it has no kernel for, and where."""
+        self.whole_matrices[" < ".join(_places())] += 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -205,6 +205,17 @@ def _check_generator(generator: Any, there: bool) -> None:
         raise RuntimeError(f"Expected a '{wanted}' device type for generator but found '{found}'")
 
 
+def _places() -> list[str]:
+    """Who asks for something: the first line outside of PyTorch, and our own."""
+    frame: Any = sys._getframe(2)
+    while frame and frame.f_code.co_filename.startswith((_TORCH, __file__, pretend_torch.__file__)):
+        frame = frame.f_back
+    places = [_place(frame)]
+    while frame and not frame.f_code.co_filename.startswith(_SCRIPTS):
+        frame = frame.f_back
+    return list(dict.fromkeys([*places, _place(frame)] if frame else places))
+
+
 def _place(frame: Any) -> str:
     file = Path(frame.f_code.co_filename)
     return f"{file.parent.name}/{file.name}:{frame.f_lineno}"
@@ -229,6 +240,6 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 @contextmanager
 def pretend_gpu(capability: tuple[int, int] = (8, 6), memory: int = 24 << 30) -> Iterator[PretendGpu]:
     """In this block there is a GPU of this compute capability, with so many bytes free."""
-    gpu = PretendGpu()
-    with instead_of_torch(gpu), instead_of_cuda(gpu, capability, memory), gpu:
+    gpu = PretendGpu(capability)
+    with instead_of_torch(gpu), instead_of_cuda(gpu, memory), gpu:
         yield gpu

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -143,6 +144,39 @@ def _composite(gpu: Any, own: Callable[..., torch.Tensor]) -> Callable[..., torc
     return function
 
 
+class Attention(NamedTuple):
+    """The arguments of an attention."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    attn_mask: torch.Tensor | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    enable_gqa: bool = False
+
+
+def _is_flash(gpu: Any, of: Attention) -> bool:
+    """Whether FlashAttention takes it, by the rules in PyTorch's sdp_utils.cpp."""
+    width, halves = of.query.shape[-1], (torch.float16, torch.bfloat16)
+    fits = width == of.value.shape[-1] and width <= 256 and of.attn_mask is None and of.query.dtype in halves
+    small = gpu.capability in ((8, 6), (8, 9), (12, 0), (12, 1)) and of.query.requires_grad
+    return fits and gpu.capability >= (8, 0) and not (small and (192 < width <= 224 or (width > 192 and of.dropout_p)))
+
+
+def _counted(gpu: Any, attention: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Count the calls for which CUDA has neither of its two kernels, and computes scores as whole matrices."""
+
+    def counted(*arguments: Any, scale: float | None = None, **named: Any) -> torch.Tensor:
+        of = Attention(*arguments, **named)
+        newer = gpu.capability >= (8, 0) or of.query.dtype != torch.bfloat16
+        if gpu.has(of.query) and not (newer and of.query.shape[-3] == of.key.shape[-3]) and not _is_flash(gpu, of):
+            gpu.compute_whole_matrix()
+        return attention(*arguments, scale=scale, **named)
+
+    return counted
+
+
 @contextmanager
 def instead_of_torch(gpu: Any) -> Iterator[None]:
     """In this block torch's functions and tensors know of it; `gpu` is a pretend_gpu.PretendGpu."""
@@ -162,8 +196,11 @@ def instead_of_torch(gpu: Any) -> Iterator[None]:
             stack.enter_context(patch.object(torch, name, _made_and_copied(getattr(torch, name))))
         stack.enter_context(patch.object(torch.UntypedStorage, "clone", clone))
         stack.enter_context(patch.object(torch, "Generator", Generator))
-        for name in ("scaled_dot_product_attention", "one_hot"):
-            stack.enter_context(patch.object(functional, name, _composite(gpu, getattr(functional, name))))
+        attention = _composite(gpu, functional.scaled_dot_product_attention)
+        stack.enter_context(patch.object(functional, "scaled_dot_product_attention", _counted(gpu, attention)))
+        stack.enter_context(patch.object(functional, "one_hot", _composite(gpu, functional.one_hot)))
+        stack.enter_context(patch.object(torch.backends.cuda, "SDPAParams", Attention))
+        stack.enter_context(patch.object(torch.backends.cuda, "can_use_flash_attention", partial(_is_flash, gpu)))
         stack.enter_context(patch.object(torch._C, "_group_tensors_by_device_and_dtype", _grouped))
         stack.enter_context(patch.dict(os.environ, HF_DEACTIVATE_ASYNC_LOAD="1"))
         yield

@@ -1,5 +1,7 @@
 """The engine's fast path against plain transformers: one example at a time, eager attention, full logits, float32."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -150,6 +152,19 @@ def test_flex_attention_equals_one_call_per_example(kv_heads: int, alibi: bool) 
     scores = AttentionScores(slopes=alibi_slopes(6) if alibi else None)
     expected = causal_blocks(query, key, value, examples, scores)
     torch.testing.assert_close(flex(query, key, value, examples, scores), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bloom", "llama", "gemma2"])
+def test_nothing_holds_a_model_once_its_training_is_over(architecture: str) -> None:
+    """The merged model and the base model's summaries need its memory."""
+    model = with_adapter(random_model(architecture))
+    loss_of = PackedLoss(model, 16)
+    with loss_of.generating():
+        pass
+    seen = weakref.ref(model.get_base_model())
+    del model, loss_of
+    gc.collect()
+    assert seen() is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,13 +1,17 @@
 """What the training does on a GPU, as far as a pretended one shows it (pretend_gpu.py)."""
 
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import torch
 
 from conftest_engine import random_model
-from conftest_training import Training, small
+from conftest_training import Events, Training, small
+from contract import Event
 from engine.arguments import Arguments
 from engine.base_memory import shareable
 from engine.fake_pass import skeleton
@@ -59,6 +63,35 @@ def test_a_pretended_gpu_counts_waits_and_bytes() -> None:
         del there
         assert gpu.held == 0
         assert gpu.peak >= 1028
+
+
+def test_a_gpu_without_flash_attention_computes_no_whole_matrices(tmp_path: Path) -> None:
+    """A T4 has a kernel for as many keys as queries only, and this Llama has two queries for a key."""
+    random_model("llama").save_pretrained(tmp_path / "base")
+    here, there = (Training(small(tmp_path / n, epochs=0.5), base=tmp_path / "base", dtype=torch.float16) for n in "ab")
+    here.run()
+    with pretend_gpu((7, 5)) as gpu:
+        there.device = GPU
+        there.run()
+        assert not [place for place in gpu.whole_matrices if "kernels.py" in place]
+    assert there.events.losses() == pytest.approx(here.events.losses(), rel=1e-4)
+
+
+def test_a_step_waits_for_the_gpu_once(tmp_path: Path) -> None:
+    random_model("llama").save_pretrained(tmp_path / "base")
+    arguments = small(tmp_path / "checkpoints", quantization="none", gradient_accumulation_steps=2, epochs=1.0)
+    waits: list[Counter[str]] = []
+
+    def note(event: Event) -> bool:
+        waits.append(gpu.waits.copy())
+        return False
+
+    with pretend_gpu() as gpu:
+        training = Training(arguments, base=tmp_path / "base", device=GPU, recomputed=1, events=Events(note))
+        training.run()
+    assert len(waits) > 3
+    one_step = [after - before for before, after in pairwise(waits[:3])]
+    assert [(step.total(), *map(str.split, step)) for step in one_step] == [(1, ["tolist", "<", ANY])] * 2
 
 
 def test_bloom_takes_the_fast_route_with_its_weights_in_main_memory(tmp_path: Path) -> None:
