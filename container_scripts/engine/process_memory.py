@@ -19,7 +19,7 @@ _KEPT_OF_DROPOUT = 0.35  # more of them: each layer makes its mask and the dropp
 _PRODUCT = 600 << 10  # bytes that oneDNN takes for a compiled product, whatever its size (measured)
 _LIBRARIES = 390 << 20  # bytes of a process with torch, transformers and PEFT, and no model
 _BITSANDBYTES = 45 << 20  # imported for a quantized base only
-_WITH_CUDA = 4 << 30  # bytes of main memory that are set aside for such a process with CUDA's libraries: not measured
+_TRAINING_HOST_BYTES = 4 << 30  # set aside in main memory for a training process with CUDA's libraries: not measured
 
 
 def process_parts(plan: "Plan", device: str, dtype: torch.dtype) -> dict[str, int]:
@@ -40,7 +40,7 @@ def process_room(free: int, device: str) -> int:
 
 def host_bytes(device: str) -> int:
     """Main memory of a training process beside its tensors; 0 on a CPU, where it is one of `process_parts`."""
-    return 0 if device == "cpu" else _WITH_CUDA
+    return 0 if device == "cpu" else _TRAINING_HOST_BYTES
 
 
 def products_kept(lengths: Sequence[int]) -> int:

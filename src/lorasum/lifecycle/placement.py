@@ -22,7 +22,7 @@ from lorasum.reporting import Reporter
 
 Engine = Literal["huggingface", "vllm", "batch"]
 _WORKSPACE = 3 << 29  # bytes of each GPU: activations, compiled passes, messages between GPUs
-_PROCESS = 4 << 30  # bytes of main memory of a process with CUDA's libraries, as for a training's
+_SERVING_HOST_BYTES = 4 << 30  # set aside in main memory for a serving process with CUDA's libraries: not measured
 _VLLM_TAKES = 0.92  # of a GPU (vLLM 0.29.0: gpu_memory_utilization)
 _GIB = 2**30
 
@@ -158,7 +158,7 @@ class Placement:
         if self.shape is None or self.engine == "vllm":
             return Room({}, 0)
         copies = gpus_of(name) if self.engine == "batch" else 1
-        needed = {"weights": copies * self.shape.weights, "processes": copies * _PROCESS}
+        needed = {"weights": copies * self.shape.weights, "processes": copies * _SERVING_HOST_BYTES}
         return Room(needed, Hardware(types=(name,)).ram_bytes(name))
 
 
