@@ -25,7 +25,7 @@ _VERSION_2 = _Files("memory.max", "memory.current", "inactive_file")
 
 
 def free_main_memory() -> int:
-    """The bytes of main memory that this process can still take; sys.maxsize where nothing is known of them."""
+    """The bytes of main memory that this process can still take."""
     return min([_available(), *(_left(group, files) for group, files in _groups())])
 
 
@@ -38,8 +38,8 @@ def _available() -> int:
     """What Linux can give to programs without swapping, in bytes."""
     try:
         lines = _SYSTEM.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return sys.maxsize  # no Linux
+    except OSError:  # no Linux, or no /proc: then all that the machine has
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     values = dict(line.partition(":")[::2] for line in lines)
     return int(values["MemAvailable"].split()[0]) * 1024
 

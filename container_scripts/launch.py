@@ -160,16 +160,19 @@ def _result(children: Sequence["subprocess.Popen[bytes]"], status: int, output: 
     if not (output / FAILURE_FILE).exists():
         if status == PEER_LOST and other_machines:
             time.sleep(_OTHERS_FIRST)
-        failure = _reason(status, [child.returncode for child in children].index(status) + 1, len(children))
+        number = [child.returncode for child in children].index(status) + 1
+        failure = _reason(status, number, len(children), other_machines)
         print(f"error: {failure.message}\nhint: {failure.hint}", file=sys.stderr)
         output.mkdir(parents=True, exist_ok=True)
         (output / FAILURE_FILE).write_text(failure_text(failure), encoding="utf-8")
     return 1
 
 
-def _reason(status: int, number: int, count: int) -> Failure:
+def _reason(status: int, number: int, count: int, other_machines: bool) -> Failure:
     again = "the same command starts the job again, from its newest checkpoint"
     process = f"training process {number} of {count}"
+    if status == PEER_LOST and not other_machines:
+        return Failure("the training processes cannot reach each other", f"the log says why; {again}")
     if status == PEER_LOST:
         return Failure("a training process of another machine has ended", f"the log of that machine says why; {again}")
     if status == -signal.SIGKILL:

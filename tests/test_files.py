@@ -47,14 +47,20 @@ def test_files_of_a_killed_attempt_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["abc"]
 
 
-def test_failing_to_write_is_one_line_and_a_hint(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_failing_to_write_is_one_line_and_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool
+) -> None:
+    monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
+    folder = tmp_path / ("home" if is_ours else "mine")
+    make_folder(folder)
+    (folder / "file").touch()
     with (
         pytest.raises(LorasumError, match=r"cannot write .*: Not a directory") as caught,
-        new_folder(tmp_path / "file/abc"),
+        new_folder(folder / "file/abc"),
     ):
         pass
-    assert "LORASUM_HOME" in caught.value.hint
+    assert ("LORASUM_HOME" in caught.value.hint) == is_ours, "what the user has named is not moved by it"
 
 
 def test_a_second_maker_is_told_to_wait_for_the_first(tmp_path: Path) -> None:
@@ -143,7 +149,12 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(ValueError("a\nb"), "a"), (ValueError("\n a \nb"), "a"), (KeyboardInterrupt(), "KeyboardInterrupt")],
+    [
+        (ValueError("a\nb"), "a"),
+        (ValueError("\n a \nb"), "a"),
+        (KeyboardInterrupt(), "interrupted"),
+        (OSError(), "OSError"),
+    ],
 )
 def test_an_error_has_one_first_line(error: BaseException, said: str) -> None:
     assert first_line(error) == said

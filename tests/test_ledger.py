@@ -1,5 +1,7 @@
 """The ledger: nothing recorded is lost, whoever else writes, whoever dies, and whatever becomes of its file."""
 
+import errno
+import os
 import signal
 import sqlite3
 import stat
@@ -126,6 +128,17 @@ def test_an_older_default_home_is_closed_and_a_chosen_one_left(tmp_path: Path, m
         Ledger().intend(ENDPOINT)
         modes.append(stat.filemode(paths.home().stat().st_mode))
     assert modes == ["drwx------", "drwxr-xr-x"]
+
+
+def test_a_ledger_on_a_read_only_disk_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LORASUM_HOME", "")
+    Ledger().intend(ENDPOINT)
+    monkeypatch.setattr(os, "chmod", read_only)
+    assert len(Ledger().resources()) == 1
 
 
 def test_a_ledger_without_a_version_is_read_as_it_was_meant(old_ledger: Ledger) -> None:

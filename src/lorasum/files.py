@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 from filelock import FileLock, Timeout
 
+from lorasum import paths
 from lorasum.errors import LorasumError
 
 FOLDER_MODE: Final = 0o700
@@ -25,19 +26,22 @@ OWN_CHOICE: Final = 0o666
 """Permissions of files that the user names, such as --output: the umask decides, as it does for every program."""
 STDOUT: Final = Path("/dev/stdout")
 
-_HINT = "free some disk space or check the folder's permissions; LORASUM_HOME moves it to another disk"
 _PART = re.compile(r".*\.(\d+)-\d+\.part")
 _part_numbers = count()
 
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one line: the first line of its message, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
+    name = "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+    return (str(error).strip() or name).splitlines()[0].rstrip()
 
 
 @contextmanager
-def writing(target: Path, hint: str = _HINT) -> Iterator[None]:
+def writing(target: Path, hint: str = "") -> Iterator[None]:
     """Turn an OSError of the block into an error that says that `target` cannot be written.
+
+    Args:
+        hint: what to do about it; by default, to look at the disk, or to move lorasum's home if `target` is in it.
 
     Raises:
         LorasumError: the block raised an OSError, such as a full disk.
@@ -49,7 +53,11 @@ def writing(target: Path, hint: str = _HINT) -> Iterator[None]:
         raise
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else first_line(error)
-        raise LorasumError(f"cannot write {target}: {why}", hint) from error
+        is_ours = target.is_relative_to(paths.home())
+        other = "; LORASUM_HOME moves it to another disk" if is_ours else ", or name a file elsewhere"
+        raise LorasumError(
+            f"cannot write {target}: {why}", hint or f"free some disk space or check the folder's permissions{other}"
+        ) from error
 
 
 def make_folder(folder: Path) -> None:

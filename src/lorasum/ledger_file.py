@@ -6,6 +6,7 @@ The version is SQLite's own `user_version`. A step of `_MIGRATIONS` leads from o
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +53,8 @@ def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Co
     """
     make_folder(path.parent)
     if path.parent == paths.home() and not paths.home_is_shared():
-        path.parent.chmod(FOLDER_MODE)  # an older lorasum made it without this mode
+        with suppress(OSError):  # on a disk that is read-only, what is on record can still be read
+            path.parent.chmod(FOLDER_MODE)  # an older lorasum made it without this mode
     if path.is_dir() or not (db := _open_whole(path)):
         _set_damaged_aside(path, now, warn)
         db = _connect(path)

@@ -307,7 +307,7 @@ def test_processes_without_a_pack_of_each_step_are_refused_before_a_start(
     four = {"training_instance_type": "ml.g5.12xlarge"}
     config = make_config(backend="sagemaker", sagemaker=four, training={"gradient_accumulation_steps": 2})
     [problem] = [check for check in plan(context(config, backend, ledger)).checks if not check.ok]
-    assert problem.found == "an optimizer step has 2 packs for 4 processes, a GPU each"
+    assert problem.found == "an optimizer step has 2 packs for 4 processes"
     assert "gradient_accumulation_steps to 4 or more" in problem.fix
     with pytest.raises(LorasumError, match="an optimizer step has 2 packs for 4 processes"):
         train(context(config, backend, ledger))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from memory_backend import DONE, Clock, InMemoryBackend, RecordingReporter, context
 
+from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, JobState
 from lorasum.commands.deploy import deploy
@@ -198,6 +199,16 @@ def test_a_warm_instance_of_another_account_keeps_its_row(
         train(context(config, backend, ledger))
     assert teardown(context(config, elsewhere, ledger)).remaining == ()
     assert not train(context(config, backend, ledger)).reused
+
+
+def test_status_shows_what_is_recorded_where_nothing_can_be_written(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    lock = paths.run_dir(deployed.name) / "lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    [endpoint] = [one for one in status({"local": backend}, ledger).resources if one.kind == "endpoint"]
+    assert (endpoint.state, endpoint.asked) == ("live", False)
 
 
 def test_status_leaves_a_run_at_work_and_unknown_backends_alone(

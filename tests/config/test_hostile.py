@@ -1,5 +1,6 @@
 """Configs that nobody writes by hand: each is one error with a hint, in no time, and never a traceback."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -114,6 +115,14 @@ def test_a_link_that_leads_to_itself_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(GOOD.replace("dataset: org/data", "train: loop/a, test: b"), encoding="utf-8")
     assert fails(path)[0].startswith("x.yaml:3: data.train: cannot be followed")
+
+
+def test_a_folder_whose_name_python_cannot_decode_is_reported(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    path = folder / "x.yaml"
+    path.write_text(GOOD.replace("dataset: org/data", "train: a, test: b"), encoding="utf-8")
+    assert "data.train: cannot be followed (utf-8 has no such name)" in "".join(fails(path))
 
 
 def test_thousands_of_wrong_keys_are_said_by_the_first(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_a_containers_limit_counts_but_not_the_files_that_it_has_read(linux: Lin
     assert container_limits.free_main_memory() > 2500
 
 
+def test_without_proc_a_process_may_take_what_the_machine_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with_proc = container_limits.free_main_memory()
+    for name in ("_SYSTEM", "_OURS"):
+        monkeypatch.setattr(container_limits, name, tmp_path / "missing")
+    assert with_proc < container_limits.free_main_memory() < 2**50
+
+
 def test_the_limits_of_all_groups_around_a_process_count(linux: Linux) -> None:
     """As Slurm has them: the job's group is limited, and its processes are in a group of each step's task."""
     task = "system.slice/slurmstepd.scope/job_7/step_0/user/task_0"

@@ -140,6 +140,11 @@ def test_a_reason_of_a_process_stays_and_its_consequences_are_silent(start: Star
     assert result(parent, tmp_path) == (1, "the loss is no number")
 
 
+def test_processes_that_lost_each_other_are_of_one_machine_or_of_several() -> None:
+    assert launch._reason(launch.PEER_LOST, 1, 2, other_machines=True).message.count("another machine") == 1
+    assert launch._reason(launch.PEER_LOST, 1, 2, other_machines=False).message.count("another machine") == 0
+
+
 def test_no_process_outlives_a_parent_that_is_killed(start: Start, tmp_path: Path) -> None:
     parent = start()
     parent.kill()

@@ -11,7 +11,7 @@ from lorasum.ledger import Ledger, usable
 from lorasum.ledger_file import damage_mark
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.expiry import alarm
-from lorasum.lifecycle.lock import HeldRun, RunBusyError, hold
+from lorasum.lifecycle.lock import HeldRun, LockError, hold
 from lorasum.lifecycle.rebuild import rebuild, runs_here
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs
@@ -77,8 +77,8 @@ def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None) ->
             with hold(name, backends[backend], ledger, Silent(), wait=0) as held:
                 _reconcile_all(held)
                 asked.add((name, backend))
-        except RunBusyError:
-            continue  # the process that is changing the run writes its record
+        except LockError:
+            continue  # the process that is changing the run writes its record; or nobody can, on a read-only disk
     now = ledger.now()
 
     def shown(row: Resource) -> ResourceStatus:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def _resolve_paths(data: dict[str, Any], places: Places, folder: Path) -> Proble
             elif isinstance(value, str) and (at not in of_models or re.match(r"(\.\.?|~)(/|$)", value)):
                 section[at[-1]] = _absolute(value, base)
         except (OSError, RuntimeError) as error:  # a link that leads to itself, no home folder
-            problems.append((at, f"{place}: {dotted(at)}: cannot be followed ({shorten(str(error))})"))
+            problems.append((at, f"{place}: {dotted(at)}: cannot be followed ({shorten(str(error), 100)})"))
     return problems
 
 
@@ -177,4 +178,9 @@ def _absolute(path: str, base: Path) -> str:
     if "://" in path:
         return path
     expanded = Path(path).expanduser() if re.match("~(/|$)", path) else Path(path)
-    return str((base / expanded).resolve())
+    found = str((base / expanded).resolve())
+    if re.search(r"[\ud800-\udfff]", found):  # bytes that Python could not decode
+        encoding = sys.getfilesystemencoding()
+        here = "" if encoding == "utf-8" else ": set LC_ALL=C.UTF-8, and unset PYTHONUTF8"
+        raise OSError(f"{encoding} has no such name{here}")
+    return found

@@ -24,7 +24,11 @@ class HeldRun:
     reporter: Reporter
 
 
-class RunBusyError(LorasumError):
+class LockError(LorasumError):
+    """The run cannot be locked."""
+
+
+class RunBusyError(LockError):
     """Another process is changing the run."""
 
 
@@ -39,6 +43,7 @@ def hold(
 
     Raises:
         RunBusyError: another process still holds it.
+        LockError: its file cannot be written.
     """
     with run_lock(name, wait, lambda: reporter.step(f"waiting for another lorasum process that works on run {name!r}")):
         yield HeldRun(name, backend, ledger, reporter)
@@ -63,7 +68,7 @@ def run_lock(run: str, wait: float | None, waiting: Callable[[], None]) -> Itera
             f"another lorasum process is working on run {run!r}", "wait for it, or give this run another `name`"
         ) from None
     except OSError as error:
-        raise LorasumError(
+        raise LockError(
             f"cannot lock run {run!r}: {error}",
             "check the disk and the folder's permissions; LORASUM_HOME names another folder",
         ) from None

@@ -107,9 +107,9 @@ def idle_processes(spec: TrainSpec) -> LorasumError | None:
     if packs >= spec.processes:
         return None
     return LorasumError(
-        f"an optimizer step has {packs} pack{'s' if packs > 1 else ''} for {spec.processes} processes, a GPU each",
+        f"an optimizer step has {packs} pack{'s' if packs > 1 else ''} for {spec.processes} processes",
         f"set training.gradient_accumulation_steps to {-(-spec.processes // at_once)} or more, which changes what is "
-        "learnt, or train on fewer GPUs",
+        "learnt; or train with fewer processes: each GPU has one",
     )
 
 

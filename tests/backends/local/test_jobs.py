@@ -19,6 +19,7 @@ from lorasum.backends.base import Backend, RunningResource
 from lorasum.backends.local import container, jobs
 from lorasum.backends.local import processes as local_processes
 from lorasum.backends.local.backend import LocalBackend
+from lorasum.backends.local.requirements import require_packages
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.contract import Event, StartEvent, StepEvent, UnknownEvent, event_line
 from lorasum.errors import BackendError
@@ -340,7 +341,7 @@ def test_a_job_that_cannot_be_laid_out_is_an_error_with_a_hint(backend: Backend,
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(BackendError, match=r"training on this machine needs no_such_package$") as caught:
-        local_processes.require("training", ["json", "no_such_package"])
+        require_packages("training", ["json", "no_such_package"])
     assert "lorasum[local]" in caught.value.hint
 
 

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from forks import Popen
 
-from lorasum.backends.local import processes
+from lorasum.backends.local import processes, requirements
+from lorasum.errors import BackendError
 
 FLAG = "--checkpoint_dir"
 SLEEP = "import time; time.sleep(600)"
@@ -128,7 +129,7 @@ def test_a_child_whose_start_was_interrupted_is_found(tmp_path: Path) -> None:
     code = f"""
 import os, psutil
 from pathlib import Path
-from lorasum.backends.local import processes
+from lorasum.backends.local import processes, requirements
 
 def interrupt(child):
     raise KeyboardInterrupt
@@ -150,3 +151,19 @@ except KeyboardInterrupt:
     deadline = time.monotonic() + 0.3
     while time.monotonic() < deadline:
         assert found(tmp_path) == []
+
+
+def test_nothing_is_started_that_could_not_be_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "_PROC", tmp_path / "missing")
+    with pytest.raises(BackendError, match="/proc is not mounted"):
+        processes.spawn(["true"], tmp_path, tmp_path / "log")
+    with pytest.raises(BackendError, match="/proc is not mounted"):
+        processes.find(FLAG, lambda value: True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_that_cannot_reach_itself_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    requirements.require_loopback()
+    monkeypatch.setattr(requirements, "_LOOPBACK", "255.255.255.255")  # which a socket may not reach unasked
+    with pytest.raises(BackendError, match=r"cannot reach itself at 255\.255\.255\.255: Permission denied"):
+        requirements.require_loopback()

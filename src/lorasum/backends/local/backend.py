@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
-from lorasum.backends.local import container, endpoints, invoke, jobs, processes
+from lorasum.backends.local import container, endpoints, invoke, jobs
 from lorasum.backends.local.log_file import lines_of
+from lorasum.backends.local.requirements import INSTALL, require_packages
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import Event, FileFacts
 from lorasum.errors import BackendError
@@ -168,9 +169,9 @@ class LocalBackend:
         return deleted
 
 
-def _check(what: str, modules: Sequence[str], fix: str = processes.INSTALL) -> Check:
+def _check(what: str, modules: Sequence[str], fix: str = INSTALL) -> Check:
     try:
-        processes.require(what, modules, fix)
+        require_packages(what, modules, fix)
     except BackendError as error:
         return Check(f"packages for {what}", False, error.message, error.hint)
     return Check(f"packages for {what}", True, "installed")

@@ -15,6 +15,7 @@ from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes, server_files
 from lorasum.backends.local.invoke import client
+from lorasum.backends.local.requirements import require_loopback, require_packages
 from lorasum.backends.local.server import PORT_TAKEN
 from lorasum.backends.local.server_files import EXPIRY_FILE, REASON, STATE_FILE, ServerState
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
@@ -134,7 +135,8 @@ def command(spec: EndpointSpec) -> list[str]:
 
 
 def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
-    processes.require("serving", NEEDS)
+    require_packages("serving", NEEDS)
+    require_loopback()
     if Path(spec.artifact).is_absolute() and not Path(spec.artifact).is_dir():
         raise BackendError(f"there is no model folder {spec.artifact}", "run `lorasum train`")
     line = command(spec)

@@ -13,6 +13,7 @@ from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, processes
 from lorasum.backends.local.log_file import lines_of
+from lorasum.backends.local.requirements import require_loopback, require_packages
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.contract import (
     BASE_AS_TRAINED,
@@ -58,8 +59,10 @@ def start(scripts: Path, spec: TrainSpec) -> "subprocess.Popen[bytes] | None":
     root = folder / "ml"
     if processes_of(folder) or container.is_complete(root):
         return None
-    processes.require("training", NEEDS)
-    processes.require("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
+    require_packages("training", NEEDS)
+    require_packages("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
+    if spec.processes > 1:
+        require_loopback()
     if 0 < (gpus := container.gpus(os.environ)) < spec.processes:
         raise BackendError(
             f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",

@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasum.backends.local.requirements import require_proc
 from lorasum.errors import BackendError
 from lorasum.files import open_file
 from lorasum.script_environment import script_environment
@@ -25,27 +26,12 @@ from lorasum.script_environment import script_environment
 if TYPE_CHECKING:
     from psutil import Process
 
-INSTALL = "pip install 'lorasum[local]'"
 _POLL = 0.05  # seconds
 _KILL_TAKES = 10.0  # seconds at most for the system to remove a killed process
 _APPEARING_TAKES = 10.0  # seconds at most until a new process shows its command line
 _MARK = "LORASUM_PROCESS"  # environment variable
 
 _children: list[subprocess.Popen[bytes]] = []
-
-
-def require(doing: str, modules: Sequence[str], fix: str = INSTALL) -> None:
-    """Check that modules can be imported, without importing them.
-
-    Args:
-        fix: the command that installs them.
-
-    Raises:
-        BackendError: some cannot be imported. `doing`, such as "training", begins the message.
-    """
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise BackendError(f"{doing} on this machine needs {', '.join(missing)}", fix)
 
 
 def spawn(
@@ -58,7 +44,9 @@ def spawn(
 
     Raises:
         OSError: the log cannot be written, or the program cannot be run.
+        BackendError: it could not be found again.
     """
+    require_proc()
     passed = script_environment(os.environ if environ is None else environ)
     with open_file(log, "ab") as output:
         child = subprocess.Popen(  # noqa: S603
@@ -85,6 +73,7 @@ def find(flag: str, accept: Callable[[str], bool]) -> list[tuple["Process", str]
     """Our processes with a value of `flag` that `accept` takes, and that value; of parent and child only the parent."""
     if find_spec("psutil") is None:  # it comes with the extra `local`: without that, no process was started
         return []
+    require_proc()
     import psutil
 
     for child in _children:
