@@ -114,6 +114,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "rotary.py": "rotary.py",
     "rows.py": "rows.py",
     "scheduling.py": "scheduling.py",
+    "served_experts.py": "served_experts.py",
     "sharing.py": "sharing.py",
     "requirements.txt": "requirements-serve.txt",
 }

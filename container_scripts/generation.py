@@ -3,7 +3,7 @@
 Needs torch and transformers only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from sharing import Sharing, try_sharing
 
 _CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+_GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
 _CONTEXT_WITHOUT_LIMIT = 8192  # ALiBi knows none, but memory does; tokens
 
 
@@ -70,6 +71,13 @@ def decode(tokenizer: Any, completions: Sequence[Sequence[int]]) -> list[str]:
     """The texts of completions, without control tokens and the white space around."""
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [text.strip() for text in texts]
+
+
+def sampling_of(parameters: Mapping[str, float]) -> dict[str, Any]:
+    """The arguments of transformers' `generate` for a request's parameters."""
+    if parameters["temperature"] < _GREEDY_BELOW:
+        return {"do_sample": False}
+    return {"do_sample": True, "top_k": 0, "temperature": parameters["temperature"], "top_p": parameters["top_p"]}
 
 
 def _vocabulary(model: Any) -> int:

@@ -21,11 +21,12 @@ from typing import Any
 from adapters import named_adapters, peft_name, with_adapters
 from blocked import block_weights
 from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
-from generation import Generator, decode, encode
+from generation import Generator, decode, encode, sampling_of
 from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
 from request import Request, RequestError, read_request
 from rows import AbandonedError, Row, TooLargeError
 from scheduling import Scheduler, check, fill
+from served_experts import copy_few_experts
 
 __all__ = [
     "AbandonedError", "GpuLostError", "answer_each", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn",
@@ -33,7 +34,6 @@ __all__ = [
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
-_GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
 _DEFAULTS = {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0}
 _ANSWER_WITHIN = 60.0  # seconds: SageMaker ends a request then, and nobody gets its answer
 
@@ -107,6 +107,7 @@ def model_fn(model_dir: str) -> Served:
 
 def serve(model: Any, tokenizer: Any, artifact: ArtifactRecord) -> Served:
     """A loaded model, made ready to answer as its artifact wants it; trying it out takes a few short answers."""
+    copy_few_experts(model)
     generator = Generator.of(model, tokenizer, artifact.eos_token_id)
     _log.info("what prompts share: %s", generator.sharing)
     _log.info("linear layers are multiplied by %s", "oneDNN" if block_weights(generator) else "torch's default")
@@ -208,7 +209,7 @@ def rows_of(data: Request, model: Served, nobody_waits: Callable[[], bool]) -> l
     new_tokens = int(parameters["max_new_tokens"])
     encoded = [encode(model.tokenizer, prompt, model.generator.eos_token_ids) for prompt in prompts]
     _check_tokens(encoded, new_tokens, model.generator)
-    sampling, adapter = _sampling(parameters), peft_name(model.adapter) if model.adapter else ""
+    sampling, adapter = sampling_of(parameters), peft_name(model.adapter) if model.adapter else ""
     return [Row(ids, new_tokens, sampling, nobody_waits, adapter=adapter) for ids in encoded]
 
 
@@ -292,9 +293,3 @@ def _check_tokens(encoded: Sequence[Sequence[int]], new_tokens: int, generator: 
             )
         if max(ids) >= generator.vocabulary:  # looked up on a GPU, it would be the last thing that the GPU does
             raise RequestError(f"prompt {number} has token {max(ids)}, and the model knows {generator.vocabulary}")
-
-
-def _sampling(parameters: Mapping[str, float]) -> dict[str, Any]:
-    if parameters["temperature"] < _GREEDY_BELOW:
-        return {"do_sample": False}
-    return {"do_sample": True, "top_k": 0, "temperature": parameters["temperature"], "top_p": parameters["top_p"]}

@@ -3,13 +3,14 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
 import torch
-from families import FAMILIES, random_family_model
+from families import FAMILIES, Family, random_family_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.save_and_load import load_peft_weights
 
@@ -22,6 +23,9 @@ from rows import Row
 from scheduling import Scheduler
 
 GREEDY = {"do_sample": False}
+
+
+WIDE = {"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 4096}
 
 
 class Words:
@@ -53,9 +57,13 @@ def served(model: Any) -> tuple[Any, list[list[int]]]:
     return generator.sharing, [row.completion for row in rows]
 
 
+def family_of(kind: str) -> Family:
+    return next(family for family in FAMILIES if family.kind == kind)
+
+
 def model_of(kind: str, dtype: torch.dtype, device: torch.device) -> Any:
     """A tiny model of a family, each of whose tokens depends on those before it."""
-    model = random_family_model(next(family for family in FAMILIES if family.kind == kind)).to(dtype)
+    model = random_family_model(family_of(kind)).to(dtype)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() == 2:
@@ -105,6 +113,23 @@ def test_a_token_waits_for_the_gpu_once_in_our_code(sampling: dict[str, Any]) ->
     ours = {what: count for what, count in waits.items() if what.count("<") == 1}
     assert [*ours.values()] == [1], ours
     assert waits.total() == 3
+
+
+def test_a_token_copies_no_more_experts_than_a_layer_has() -> None:
+    """A batch of 16 tokens would copy 32, of four in a layer."""
+    with pretend_gpu() as gpu:
+        model = random_family_model(replace(family_of("mixtral"), settings=WIDE)).to(torch.bfloat16).to(GPU)
+        experts = [weight for name, weight in model.named_parameters() if "layers.0.mlp.experts" in name]
+        layer = sum(weight.nbytes for weight in experts)
+        rows = [Row([7 + place], 4, GREEDY, lambda: False) for place in range(16)]
+        scheduler = Scheduler(inference.serve(model, Words(), read_record("{}")).generator)
+        scheduler.add(rows)
+        before = gpu.peak = gpu.held
+        with torch.inference_mode():
+            scheduler.run()
+        assert [row.error for row in rows] == [None] * 16
+        assert layer > 2_000_000
+        assert gpu.peak - before < 1.2 * layer
 
 
 @pytest.fixture
