@@ -4,6 +4,7 @@ Whatever the moment, the verb ends soon. It leaves nothing running of which it d
 know, and the same verb or a teardown goes on from there.
 """
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -13,10 +14,12 @@ import pytest
 import stand_in_jobs
 from forks import Zygote
 from local_world import BEFORE as BEFORE_HERE
-from local_world import LocalWorld, make_local_world
+from local_world import REAL, LocalWorld, make_local_world
 from moments import SIGNALS, Moments, check_stopped
 from world import BEFORE as BEFORE_AWS
 from world import SWEEP, World, stub_job
+
+from contract import DoneEvent, event_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
@@ -29,7 +32,6 @@ OTHERS = {
     "report": ["report"],
     "init": ["init", "--example", "quickstart", "--output", "{here}/new.yaml", "--force"],
     "predict --text": ["predict", "--text", "Ana: at six? Ben: yes"],
-    "predict --stream": ["predict", "--stream", "--text", "Ana: at six? Ben: yes"],
     "evaluate --concurrency": ["evaluate", "--concurrency", "8"],
     "runs": ["runs"],
     "predict --output -": ["predict", "--input", "{here}/rows.jsonl", "--output", "-", "--concurrency", "8"],
@@ -86,6 +88,22 @@ def test_a_signal_at_any_moment_of_what_starts_nothing(here: LocalWorld, tried: 
 
 
 @pytest.mark.drill
+def test_a_signal_at_any_moment_of_a_streamed_answer(
+    tmp_path: Path, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote, tried: Counter[str]
+) -> None:
+    """From a model: the stub does not stream."""
+    command = ["predict", "--stream", "--text", "Ana: at six? Ben: yes", "--set", "predict.max_new_tokens=100"]
+    for real in make_local_world(tmp_path, tiny_model_dir, tiny_chats, clients, REAL):
+        real.restore("deploy")
+        for what, interrupt in Moments(partial(real.start, *command), "predict --stream", SIGNALS).draw():
+            check_stopped(interrupt(), what)
+            assert real.live() == real.recorded() == ["endpoint tiny"], what
+            again = real.call(*command)
+            assert again.code == 0, f"{what}, then again: {again.stderr}"
+            tried["a signal at any moment of predict --stream, on this machine"] += 1
+
+
+@pytest.mark.drill
 def test_a_signal_at_any_moment_of_a_sweep_leaves_no_trial_running(here: LocalWorld, tried: Counter[str]) -> None:
     here.restore("prepare")
     for what, interrupt in Moments(partial(here.start, *SWEEP), "sweep", SIGNALS).draw():
@@ -104,7 +122,11 @@ def test_a_signal_at_any_moment_of_a_sweep_on_aws(
     world: World, tried: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def execute(job: stand_in_jobs.Job, root: Path, began: float) -> int:
-        return 143 if job.stopping.wait(1.0) else stub_job(job, root, began)
+        if job.stopping.wait(1.0):
+            return 143
+        said = io.BytesIO(f"{event_line(DoneEvent(1.5, 1.25, 900, 90.0, 10.0, 9))}\n".encode())
+        job.aws.log_lines(said, stand_in_jobs.GROUP, f"{job.description['TrainingJobName']}/algo-1").join()
+        return stub_job(job, root, began)
 
     monkeypatch.setattr(stand_in_jobs.Job, "_execute", execute)
     world.restore("prepare")
@@ -120,7 +142,7 @@ def test_a_signal_at_any_moment_of_a_sweep_on_aws(
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("command", ["status", "logs", "logs --follow"])
+@pytest.mark.parametrize("command", ["status", "logs --follow"])
 def test_a_signal_at_any_moment_of_what_starts_nothing_on_aws(world: World, tried: Counter[str], command: str) -> None:
     world.restore("deploy")
     moments = Moments(partial(world.start, command), f"{command}, on AWS", SIGNALS)

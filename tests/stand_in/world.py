@@ -38,6 +38,13 @@ SWEEP = [
     "sweep", "--set", "sweep.keys={training.learning_rate: [1.0e-4, 2.0e-4, 3.0e-4]}", "--set", "sweep.trials=3",
     "--set", "sweep.at_once=2",
 ]  # fmt: skip
+MORE_VERBS = {
+    "rebuild": ["status", "--rebuild", "--json"],
+    "run": ["run", "--yes"],
+    "sweep": SWEEP,
+    "status": ["status"],
+    "logs --follow": ["logs", "--endpoint", "--follow"],
+}
 BEFORE = {
     "prepare": "nothing",
     "train": "prepare",
@@ -142,13 +149,8 @@ class World:
 
     def start(self, verb: str, **blow: object) -> Client:
         environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.1"}
-        more = {"rebuild": ["status", "--rebuild", "--json"], "run": ["run", "--yes"], "sweep": SWEEP}
-        more |= {
-            "status": ["status"],
-            "logs": ["logs", "--endpoint"],
-            "logs --follow": ["logs", "--endpoint", "--follow"],
-        }
-        arguments = [text.format(rows=self.rows, answers=self.answers) for text in {**VERBS, **more}[verb]]
+        given = {"rows": str(self.rows), "answers": str(self.answers)}
+        arguments = [given.get(text.strip("{}"), text) for text in {**VERBS, **MORE_VERBS}[verb]]
         return self._zygote.start([*arguments, "--config", str(self.config)], environ, blow)
 
     def call(self, verb: str, **blow: object) -> Ended:

@@ -4,6 +4,7 @@ import io
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from lorasum import outages
 from lorasum.aws import aws_errors
 from lorasum.backends.records import EndpointSpec, JobRef, TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
+from lorasum.backends.sagemaker.logs import Log
+from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import EvalEvent, event_line
 from lorasum.errors import BackendError, OutageError
@@ -90,6 +93,20 @@ def test_a_job_is_followed_while_no_name_is_resolved(
     assert len([event for event in events if isinstance(event, EvalEvent)]) == 2
     [warning] = told.warnings
     assert "Could not connect to the endpoint URL" in warning
+
+
+def test_the_log_of_what_runs_is_followed_through_an_outage(
+    account: StandIn, job: JobRef, told: RecordingReporter
+) -> None:
+    session = Session(SageMakerConfig(bucket=account.bucket))
+    log = Log(session, "/aws/sagemaker/TrainingJobs", SPEC.job_name)
+    lines = log.lines(partial(next, iter([True, False])), told)
+    assert len([next(lines), next(lines)]) == 2
+    account.faults = [Fault("GetLogEvents", "reset", times=2)]
+    said = io.BytesIO(b"the last line\n")
+    account.aws.log_lines(said, "/aws/sagemaker/TrainingJobs", f"{SPEC.job_name}/algo-1").join()
+    assert list(lines) == ["the last line"]
+    assert len(told.warnings) == 1
 
 
 def test_an_outage_that_does_not_end_is_an_error(

@@ -134,8 +134,8 @@ class SageMakerBackend:
 
     def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
         if kind == "training_job":
-            return jobs.log_lines(self._session, name, follow)
-        return endpoints.log_lines(self._session, run, name, follow)
+            return jobs.log_lines(self._session, name, follow, self._report)
+        return endpoints.log_lines(self._session, run, name, follow, self._report)
 
     def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
         group = jobs.LOGS if kind == "training_job" else f"/aws/sagemaker/Endpoints/{name}"

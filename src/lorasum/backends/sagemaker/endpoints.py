@@ -124,9 +124,11 @@ def log_tail(session: Session, name: str) -> list[str]:
     return _log(session, name).tail()
 
 
-def log_lines(session: Session, run: str, name: str, follow: bool) -> Iterator[str]:
+def log_lines(session: Session, run: str, name: str, follow: bool, report: Reporter) -> Iterator[str]:
     """The lines of the log of the endpoint's containers; those of an earlier endpoint too, where it is gone."""
-    return _log(session, name).lines(lambda: follow and state(session, run, name).status in ("creating", "in_service"))
+    return _log(session, name).lines(
+        lambda: follow and state(session, run, name).status in ("creating", "in_service"), report
+    )
 
 
 def _log(session: Session, name: str) -> Log:

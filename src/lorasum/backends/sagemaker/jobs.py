@@ -160,11 +160,11 @@ def follow(session: Session, job: JobRef, report: Reporter) -> Iterator[Event]:
         time.sleep(poll_seconds())
 
 
-def log_lines(session: Session, job_name: str, follow: bool) -> Iterator[str]:
+def log_lines(session: Session, job_name: str, follow: bool, report: Reporter) -> Iterator[str]:
     """The lines of the log of the job's newest attempt."""
     if job := find(session, job_name):
         log = Log(session, LOGS, f"{_name(job)}/")
-        yield from log.lines(lambda: follow and state(session, job).status == "running")
+        yield from log.lines(lambda: follow and state(session, job).status == "running", report)
 
 
 def events(session: Session, job_name: str) -> Iterator[Event]:
