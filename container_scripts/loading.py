@@ -192,8 +192,8 @@ def check_main_memory(plan: "Plan", device: "torch.device") -> None:
     free = free_memory(torch.device("cpu"))
     if device.type == "cuda" and plan.shared_bytes > free * _MAIN_MEMORY:
         raise TrainingError(
-            f"the base model does not fit on the GPU, and of its weights {plan.shared_bytes / 2**30:.1f} GiB would lie "
-            f"in main memory, of which {free / 2**30:.1f} GiB are free",
+            f"the base model does not fit on the GPU: {plan.shared_bytes / 2**30:.1f} GiB of its weights would lie in "
+            f"main memory, where {free / 2**30:.1f} GiB are free",
             "set quantization to nf4, or train where there is more memory",
         )
 

@@ -108,7 +108,7 @@ def install_missing(requirements: Path, constraints: Path, wheels: Path, environ
         )
     if broken := [line for line in _broken() if line not in before]:
         raise NotReadyError(
-            f"after installing {' '.join(pins)}, packages do not go together: {'; '.join(broken[:_SHOWN])}",
+            f"after installing {' '.join(pins)}, packages conflict: {'; '.join(broken[:_SHOWN])}",
             "choose the sagemaker.training_image of the default configuration, or one that has these versions",
         )
 
@@ -142,7 +142,7 @@ def _source(pins: Sequence[str], wheels: Path, environ: Mapping[str, str]) -> li
         return ["--no-index", "--find-links", str(wheels)]
     if environ.get(contract.NO_NETWORK) == "1":
         raise NotReadyError(
-            f"it has no network (sagemaker.network_isolation) to install {' '.join(pins)} from",
+            f"the container has no network (sagemaker.network_isolation) to install {' '.join(pins)}",
             "use a sagemaker.training_image that has these versions, or set sagemaker.network_isolation: false",
         )
     return []

@@ -386,7 +386,7 @@ def test_a_gguf_file_whose_positions_are_stretched_is_refused(
     (package / "__init__.py").touch()
     write_gguf(package / "x.gguf", tiny_tokenizer_dir, change)
     monkeypatch.syspath_prepend(str(package.parent))
-    with pytest.raises(ModelError, match=rf"x\.gguf stretches its positions \(.*{named}") as refused:
+    with pytest.raises(ModelError, match=rf"x\.gguf scales its rotary positions \(.*{named}") as refused:
         resolve("pkg://stretched_gguf/x.gguf")
     assert "safetensors" in refused.value.hint
 

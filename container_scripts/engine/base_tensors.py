@@ -87,7 +87,7 @@ def check_tensors(outline: Any, stored: Mapping[str, StoredTensor]) -> None:
     missing = sorted(found["missing_keys"])
     if missing:
         raise TrainingError(
-            f"the base's files lack weights of a {kind} language model, which would be random: {some(missing)}",
+            f"the base's files lack weights of a {kind} language model: {some(missing)}",
             "download the model whole; a model without a language head cannot be trained to write",
         )
     if mismatched := sorted(f"{name} is {tuple(a)} and not {tuple(b)}" for name, a, b in found["mismatched_keys"]):

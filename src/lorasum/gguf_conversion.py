@@ -60,8 +60,8 @@ def _load(gguf: Path, stage: Callable[[float, str], None]) -> tuple[Any, Any]:
     rope = getattr(model.config, "rope_parameters", None) or {}
     if scaling and rope.get("rope_type", "default") == "default":
         raise ModelError(
-            f"{gguf.name} stretches its positions ({scaling}), and transformers does not read that from GGUF: "
-            "every answer would be off",
+            f"{gguf.name} scales its rotary positions ({scaling}), which transformers does not read from GGUF: "
+            "every answer would be wrong",
             "take the same model as safetensors from the hub: model.id: owner/name",
         )
     return model, tokenizer

@@ -128,7 +128,7 @@ def test_an_endpoint_ends_at_the_ceiling_and_deploying_again_renews_none(
     assert second.expires_at is not None
     assert second.expires_at - began < timedelta(hours=2.5, seconds=1)
     clock.let_pass(2)
-    with pytest.raises(LorasumError, match="has reached limits"):
+    with pytest.raises(LorasumError, match="has reached its `limits`"):
         deploy(context(config, backend, ledger))
     other = make_config(limits={"max_usd": 5}, deploy={"expires_after": "never"}, lora={"r": 2})
     train(context(other, backend, ledger))
@@ -144,7 +144,9 @@ def test_a_job_that_would_be_stopped_by_a_limit_is_not_started(
     (prepared / "manifest.json").write_text(json.dumps(manifest | {"splits": {"train": asdict(split)}}))
     backend.price = 2.0
     train(context(make_config(training={"epochs": 2}), backend, ledger, told))
-    assert told.steps[0].endswith("$2.00 an hour: 20 steps, 8,000 tokens, for a time that no earlier job has measured")
+    assert told.steps[0].endswith(
+        "$2.00 an hour: 20 steps, 8,000 tokens, time unknown, as no earlier job has measured it"
+    )
     backend.events = [STEP, replace(DONE, tokens_per_second=1.0)]
     first = train(context(make_config(lora={"r": 2}), backend, ledger)).job
     limited = {"training": {"epochs": 2}, "lora": {"r": 3}}

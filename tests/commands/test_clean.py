@@ -97,5 +97,5 @@ def test_models_go_only_when_asked_and_nothing_runs(config: Config, backend: InM
     assert (paths.model_cache() / "tiny").is_dir()
     with pytest.raises(LorasumError, match="models are kept while run 'chats' has something running"):
         plan_clean(ledger, backend, models=True)
-    with pytest.raises(LorasumError, match="name what to clean"):
+    with pytest.raises(LorasumError, match="nothing to clean is named"):
         plan_clean(ledger, backend)

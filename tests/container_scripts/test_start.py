@@ -114,7 +114,7 @@ def test_packages_that_conflict_after_the_installation_are_named(image: Path, tm
     assert "The conflict is caused by:" in refused.stderr, "all of pip's words are in the log"
     assert versions(image)["base"] == "1.0"
     broken = install(image, tmp_path, "newer==1.0", "base==2.0")
-    assert "packages do not go together: images-own 3.0 has requirement base<2, but you have base 2.0" in broken.stderr
+    assert "packages conflict: images-own 3.0 has requirement base<2, but you have base 2.0" in broken.stderr
     wheels("images_own", "4.0", "base")
     mended = install(image, tmp_path, "images_own==4.0")
     assert mended.returncode == 0, mended.stderr
@@ -128,7 +128,10 @@ def test_a_pin_that_cannot_be_had_is_named(image: Path, tmp_path: Path, wheels: 
 
 def test_without_network_and_wheels_pip_is_not_asked(image: Path, tmp_path: Path) -> None:
     done = install(image, tmp_path, "no-such-package-of-lorasum==1.0", LORASUM_NO_NETWORK="1")
-    assert "it has no network (sagemaker.network_isolation) to install no-such-package-of-lorasum==1.0" in done.stderr
+    assert (
+        "the container has no network (sagemaker.network_isolation) to install no-such-package-of-lorasum==1.0"
+        in done.stderr
+    )
 
 
 def test_a_tracker_that_cannot_be_installed_ends_no_job(image: Path, tmp_path: Path) -> None:

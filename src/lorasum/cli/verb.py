@@ -130,6 +130,6 @@ def _raise_failure(result: object) -> None:
 def confirm(question: str, lines: list[str]) -> None:
     """Show `lines` and ask whether to do that. Abort unless the answer is yes; ask nothing if there are no lines."""
     if not sys.stdin.isatty():
-        raise LorasumError("this needs a yes, and there is no terminal to ask on", "pass --yes")
+        raise LorasumError("this asks for your consent, and there is no terminal to ask on", "pass --yes")
     if lines and not render.confirm(question, lines):
         raise typer.Abort

@@ -49,7 +49,9 @@ def plan_clean(
             asked for while any run has.
     """
     if not runs and age is None and not models:
-        raise LorasumError("name what to clean", "a run, --older-than 30d or --models; `lorasum runs` lists the runs")
+        raise LorasumError(
+            "nothing to clean is named", "name a run, --older-than 30d or --models; `lorasum runs` lists the runs"
+        )
     there = paths.runs()
     live = [name for name in there if _is_live(name, ledger, backend)]
     for name in runs:

@@ -33,7 +33,7 @@ def end_of(
     limit = endpoint_end(config.limits, began, usd_per_hour, most_instances(config), report)
     if limit and limit <= now:
         raise LorasumError(
-            f"endpoint {config.name} has reached limits: it was to run until {clock(limit, now)}",
+            f"endpoint {config.name} has reached its `limits`: it was to end at {clock(limit, now)}",
             "raise limits.max_usd or limits.max_hours, or delete it with `lorasum teardown`",
         )
     ends = [end for end in (limit, _asked_for(config.deploy, before, now)) if end]

@@ -68,11 +68,12 @@ class Quote:
         if work is None:
             return ""
         if seconds is not None and self.speed:
-            time = f"about {seconds / 60:,.0f} min by the speed of {self.speed.source}"
+            amount = "less than a minute" if seconds < 60 else f"about {seconds / 60:,.0f} min"
+            time = f"{amount} by the speed of {self.speed.source}"
         elif band:
             time = f"{band.shortest / 60:,.0f} to {band.longest / 60:,.0f} min by arithmetic"
         else:
-            time = "for a time that no earlier job has measured"
+            time = "time unknown, as no earlier job has measured it"
         return f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}, {time}"
 
     def _memory(self) -> str:

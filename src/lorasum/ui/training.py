@@ -152,7 +152,7 @@ def _(result: PlanResult) -> RenderableType:
 
 
 def _unknown(why: str) -> str:
-    return f"estimated by the job itself, before it loads the model; not here: {why}" if why else ""
+    return f"not estimated here: {why}; the job estimates it before it loads the model" if why else ""
 
 
 def _spot(least: float | None, hour: float | None) -> str:

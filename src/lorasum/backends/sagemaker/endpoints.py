@@ -111,7 +111,7 @@ def restore(session: Session, run: str, name: str, report: Reporter) -> Endpoint
     if ended is None or (ended.endpoint_status, ended.endpoint_config_name) != ("InService", before[-1].name):
         status = ended.endpoint_status if ended else "gone"
         raise BackendError(
-            f"endpoint {name} could not be put back to what it served before: it is {status}",
+            f"endpoint {name} cannot go back to what it served before: it is {status}",
             "it may still serve and is billed: look with `lorasum status`; `lorasum teardown` deletes it",
         )
     parts.delete(session, [part for part in known if part.name != before[-1].name])

@@ -242,7 +242,9 @@ def _recoded(path: Path, plain: Any, encoding: str) -> Iterator[bytes]:
             yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
         yield decoder.decode(b"", final=True).encode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name}: not {encoding.upper()} to its end", "save it as UTF-8") from error
+        raise DataError(
+            f"{path.name}: the beginning is {encoding.upper()}, and not all of it is", "save it as UTF-8"
+        ) from error
 
 
 class _Chunks(io.RawIOBase):
