@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import yaml
 from serve_http import Answer, serve
 
 _PARAMETERS = ("prompt", "max_tokens", "temperature", "top_p", "model", "stop", "seed", "stream")
@@ -92,13 +93,14 @@ def refuse_size(config: Any, size: int, gpus: int) -> None:
 
 
 def flags() -> dict[str, list[str]]:
-    """vLLM's flags, as the image makes them of its variables: one each, and a JSON list has several values."""
+    """vLLM's flags, as the image makes them of its variables: one value each. A file may have several."""
     found = {}
     for variable, value in os.environ.items():
         if variable.startswith("SM_VLLM_"):
-            flag = variable.removeprefix("SM_VLLM_").lower().replace("_", "-")
-            listed = json.loads(value) if value.startswith("[") else [value]
-            found[flag] = [one if isinstance(one, str) else json.dumps(one) for one in listed]
+            found[variable.removeprefix("SM_VLLM_").lower().replace("_", "-")] = [value]
+    for file in found.pop("config", []):
+        assert file.endswith(".yaml")
+        found |= yaml.safe_load(Path(file).read_text())
     if unknown := set(found) - set(_FLAGS):
         raise SystemExit(f"unrecognized arguments: {', '.join(sorted(unknown))}")
     return found

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from lorasum import __version__
@@ -13,6 +14,7 @@ from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker.endpoint_requests import (
     Served,
     adapter_environment,
+    adapter_flags,
     endpoint_config_request,
     endpoint_request,
     gpu_environment,
@@ -127,27 +129,31 @@ def test_an_adapter_brings_its_base_model() -> None:
 
 def test_vllm_gets_its_own_environment_and_system() -> None:
     made = model(engine="vllm")["PrimaryContainer"]
-    assert made["Environment"] == {"SM_VLLM_MODEL": "/opt/ml/model"}
+    assert made["Environment"] == {"SM_VLLM_MODEL": "/opt/ml/model", "HF_ENABLE_LMCACHE": "0"}
     [variant] = configuration(engine="vllm")["ProductionVariants"]
     assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
 
 
-def test_vllm_is_told_of_all_adapters_by_its_flags() -> None:
-    environment = adapter_environment("chats", ["other-run"], rank=12, on_disk=True)
+def test_vllm_is_told_of_all_adapters_by_a_file_of_flags() -> None:
+    """A variable of the image has one value, and the flag wants one for each adapter."""
+    environment = adapter_environment(2, rank=12, on_disk=True)
     other = "s3://box/lorasum/other-run/jobs/other-run-1/output/model/adapter/"
-    served = Served(ADAPTER.uri, 1, environment, base=ADAPTER.base, adapters={"other-run": other})
+    flags = "s3://box/lorasum/chats/code/0123/"
+    served = Served(ADAPTER.uri, 1, environment, base=ADAPTER.base, flags=flags, adapters={"other-run": other})
     made = model(served, engine="vllm")["PrimaryContainer"]
     assert made["AdditionalModelDataSources"] == [
         {"ChannelName": "base", **source(str(ADAPTER.base))},
+        {"ChannelName": "flags", **source(flags)},
         {"ChannelName": "adapter-other-run", **source(other)},
     ]
     more = "/opt/ml/additional-model-data-sources"
-    modules = [
+    assert list(map(json.loads, yaml.safe_load(adapter_flags("chats", ["other-run"]))["lora-modules"])) == [
         {"name": "chats", "path": "/opt/ml/model"},
         {"name": "other-run", "path": f"{more}/adapter-other-run"},
     ]
-    assert json.loads(made["Environment"].pop("SM_VLLM_LORA_MODULES")) == modules
     assert made["Environment"] == {
+        "HF_ENABLE_LMCACHE": "0",
+        "SM_VLLM_CONFIG": f"{more}/flags/vllm.yaml",
         "SM_VLLM_MODEL": f"{more}/base",
         "SM_VLLM_ENABLE_LORA": "",
         "SM_VLLM_MAX_LORAS": "2",

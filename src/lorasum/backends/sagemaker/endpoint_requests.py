@@ -18,6 +18,8 @@ BASE_FOLDER = f"{_MORE}/base"
 """Where a container finds `Served.base`."""
 WHEELS_FOLDER = f"{_MORE}/wheels"
 """Where a container finds `Served.wheels`."""
+FLAGS_FILE = "vllm.yaml"
+"""The file in `Served.flags`."""
 MOST_SOURCES = 5
 """Folders in S3 that a container gets beside that of the model."""
 _MODEL = "/opt/ml/model"
@@ -33,6 +35,7 @@ _SLACK = 300  # seconds: pulling the image's last layers, installing the pins, s
 _ANSWER = 60  # seconds: the service's limit for one request
 _VLLM_SYSTEM = "al2023-ami-sagemaker-inference-gpu-4-1"  # its driver runs the images' CUDA 13; the default's does not
 _ADDED = {"HF_HOME": HUB_CACHE, EXPECT_GPU: "1"}
+_VLLM_ADDED = {"HF_ENABLE_LMCACHE": "0"}  # its copies of keys and values do not tell one adapter's from another's
 """Variables that are left out of the hash: an endpoint that runs without them is not replaced."""
 _SCALABLE = {
     "ServiceNamespace": "sagemaker",
@@ -50,6 +53,7 @@ class Served:
         environment: variables of the container, added to those that its image needs.
         base: S3 folder of the base model of an adapter; None if the container downloads it or there is none.
         wheels: S3 folder of the packages that the container installs; None if it downloads them.
+        flags: S3 folder of a file with flags of vLLM; None if its variables hold all.
         from_hub: whether the container downloads a model from the hub, of unknown size.
         adapters: S3 folders of the adapters that requests can name beside that of `uri`, by name.
     """
@@ -59,35 +63,45 @@ class Served:
     environment: Mapping[str, str] = field(default_factory=dict)
     base: str | None = None
     wheels: str | None = None
+    flags: str | None = None
     from_hub: bool = False
     adapters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def more(self) -> dict[str, str]:
         """The S3 folders that the container gets beside `uri`, by the name of the source."""
-        brought = {"base": self.base, "wheels": self.wheels}
+        brought = {"base": self.base, "wheels": self.wheels, "flags": self.flags}
         brought |= {channel(name): uri for name, uri in self.adapters.items()}
         return {name: uri for name, uri in brought.items() if uri}
 
 
-def adapter_environment(own: str, others: Sequence[str], rank: int, on_disk: bool) -> dict[str, str]:
-    """The variables with which vLLM serves adapters by name. Its image makes a flag of each, a JSON list of several.
+def adapter_flags(own: str, others: Sequence[str]) -> str:
+    """The file that tells vLLM of adapters by their names. Its image makes a flag with one value of a variable.
+
+    Args:
+        own: name of the adapter whose folder is the model's.
+    """
+    folders = {own: _MODEL} | {name: f"{_MORE}/{channel(name)}" for name in others}
+    modules = [json.dumps({"name": name, "path": folder}) for name, folder in folders.items()]
+    return json.dumps({"lora-modules": modules})  # which is YAML too
+
+
+def adapter_environment(adapters: int, rank: int, on_disk: bool) -> dict[str, str]:
+    """The variables with which vLLM serves adapters by name, beside the flags of a file.
 
     vLLM would sample as the base's generation_config.json says, so it is told to go by the request alone. Its own
     /invocations takes the adapter from a header that only inference components set, deletes `model` from the request
     and so answers as the base model: its completions, which keep `model`, take the place of that.
 
     Args:
-        own: name of the adapter whose folder is the model's.
+        adapters: how many.
         rank: of the adapter with the largest.
         on_disk: whether the base model is in `BASE_FOLDER`.
     """
-    folders = {own: _MODEL} | {name: f"{_MORE}/{channel(name)}" for name in others}
-    modules = [{"name": name, "path": folder} for name, folder in folders.items()]
     return ({"SM_VLLM_MODEL": BASE_FOLDER} if on_disk else {}) | {
+        "SM_VLLM_CONFIG": f"{_MORE}/flags/{FLAGS_FILE}",
         "SM_VLLM_ENABLE_LORA": "",
-        "SM_VLLM_LORA_MODULES": json.dumps(modules),
-        "SM_VLLM_MAX_LORAS": str(len(modules)),
+        "SM_VLLM_MAX_LORAS": str(adapters),
         "SM_VLLM_MAX_LORA_RANK": str(next((allowed for allowed in _RANKS if allowed >= rank), rank)),
         "SM_VLLM_GENERATION_CONFIG": "vllm",
         INVOCATIONS: "vllm.entrypoints.openai.completion.api_router:create_completion",
@@ -109,7 +123,7 @@ def part_name(endpoint: str, served: Served, place: Place, config: SageMakerConf
     """Name of an endpoint's model and configuration: the endpoint's name and a hash of all that is in them."""
     requests = {**model_request("", served, place, config), **endpoint_config_request("", served, place, config)}
     environment: dict[str, str] = requests["PrimaryContainer"]["Environment"]
-    requests["PrimaryContainer"]["Environment"] = dict(environment.items() - _ADDED.items())
+    requests["PrimaryContainer"]["Environment"] = dict(environment.items() - (_ADDED | _VLLM_ADDED).items())
     decides = requests | {"Tags": config.tags}  # without the tag of lorasum's version: an upgrade replaces no endpoint
     return f"{endpoint}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]}"
 
@@ -124,7 +138,7 @@ def model_request(name: str, served: Served, place: Place, config: SageMakerConf
             "SAGEMAKER_MODEL_SERVER_WORKERS": "1",  # one GPU holds the model once
             **_ADDED,
         },
-        "vllm": {"SM_VLLM_MODEL": _MODEL},
+        "vllm": {"SM_VLLM_MODEL": _MODEL, **_VLLM_ADDED},
     }[config.engine]
     container: dict[str, Any] = {
         "Image": place.image,

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker import model_cache, storage, wheels
 from lorasum.backends.sagemaker.endpoint_requests import (
+    FLAGS_FILE,
     MOST_SOURCES,
     Served,
     adapter_environment,
+    adapter_flags,
     gpu_environment,
 )
 from lorasum.backends.sagemaker.layout import Folder, Place
@@ -56,7 +59,7 @@ def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: R
     bucket = _Bucket(session, report)
     served = _served(bucket, spec, place)
     if spec.adapters:
-        served = _with_adapters(bucket, served, spec)
+        served = _with_adapters(bucket, served, spec, place)
     if session.config.engine == "vllm":
         return replace(served, environment={**served.environment, **gpu_environment(spec)})
     if not wheels.are_needed(session.config):
@@ -86,20 +89,31 @@ def _served(bucket: _Bucket, spec: EndpointSpec, place: Place) -> Served:
     return Served(uri, bucket.bytes(uri) + sum(file.bytes for file in weights), base=base)
 
 
-def _with_adapters(bucket: _Bucket, served: Served, spec: EndpointSpec) -> Served:
+def _with_adapters(bucket: _Bucket, served: Served, spec: EndpointSpec, place: Place) -> Served:
     """The same with adapters that requests can name. They stay where their runs have them in S3."""
     own, *others = spec.adapters
     uris = {one.run: f"{one.artifact.rstrip('/')}/{ADAPTER_FOLDER}/" for one in others}
     rank = max(one.rank for one in spec.adapters)
-    environment = adapter_environment(own.run, list(uris), rank, on_disk=served.base is not None)
+    environment = adapter_environment(len(spec.adapters), rank, on_disk=served.base is not None)
     size = served.bytes + sum(bucket.bytes(uri) for uri in uris.values())
-    several = replace(served, bytes=size, environment={**served.environment, **environment}, adapters=uris)
+    flags = _flags(bucket, adapter_flags(own.run, list(uris)), place)
+    several = replace(served, bytes=size, environment={**served.environment, **environment}, flags=flags, adapters=uris)
     if (count := len(several.more)) > MOST_SOURCES:
         raise ConfigError(
             f"this endpoint needs {count} folders beside its own adapter's, and SageMaker gives it {MOST_SOURCES}",
             f"leave {count - MOST_SOURCES} out of deploy.adapters",
         )
     return several
+
+
+def _flags(bucket: _Bucket, content: str, place: Place) -> str:
+    """The S3 folder with this file of flags."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / FLAGS_FILE).write_text(content, encoding="utf-8")
+        files = storage.folder_files(Path(folder))
+        uri = place.layout.uri(Folder.CODE, storage.fingerprint(files))
+        bucket.upload(files, uri, "uploading the names of the adapters")
+    return uri
 
 
 def _base_model(bucket: _Bucket, model: str, code_folder: Path, place: Place) -> Served:
