@@ -64,7 +64,8 @@ def is_denied(error: BaseException | None) -> bool:
 def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     """Turn an error of boto3 into a BackendError with a hint. The original error is its cause.
 
-    It is an OutageError where AWS cannot be reached, throttles all attempts or has a fault of its own.
+    It is an OutageError where AWS cannot be reached, throttles all attempts or has a fault of its own, and where this
+    machine's clock is wrong, as after a laptop has slept.
 
     Args:
         doing: what the block does, such as "start training job chats-1a2b3c4d". The message says "cannot" before it.
@@ -78,7 +79,8 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        kind = OutageError if error_code(error) in _THROTTLED_CODES or _status(error) >= 500 else BackendError
+        passes = error_code(error) in _THROTTLED_CODES or _status(error) >= 500 or _is_skewed(error)
+        kind = OutageError if passes else BackendError
         raise kind(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
     except (UnreachedError, HTTPClientError, ResponseParserError) as error:
         raise OutageError(f"cannot {doing}: {first_line(error)}", _local_hint(error)) from error
@@ -110,6 +112,8 @@ def _client_hint(error: Any, action: str) -> str:
         return f"allow {needed or 'the action'} to your identity; {POLICIES}"
     if code in _EXPIRED_CODES:
         return "the credentials have expired: log in again (`aws sso login`), then run the same command"
+    if _is_skewed(error):
+        return "AWS refuses requests of another time: set the clock of this machine, then run the same command"
     if code in _UNKNOWN_CODES:
         return "AWS does not know these credentials: check AWS_PROFILE, AWS_ACCESS_KEY_ID and the region"
     if code in ("ResourceLimitExceeded", "LimitExceededException", "ServiceQuotaExceededException"):
@@ -122,6 +126,13 @@ def _client_hint(error: Any, action: str) -> str:
     if _status(error) >= 500:
         return "an error on AWS's side: run the same command again"
     return f"check the config's section sagemaker; {POLICIES}"
+
+
+def _is_skewed(error: Any) -> bool:
+    """Whether AWS takes a request for one of another time. A wrong key has the same code, and other words."""
+    return error_code(error) == "RequestTimeTooSkewed" or bool(
+        re.search("Signature (expired|not yet current)", str(error))
+    )
 
 
 def _status(error: Any) -> int:

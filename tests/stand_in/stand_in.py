@@ -30,8 +30,8 @@ class Fault:
 
     The first `skip` of them go well. Of equal calls, only the first goes wrong if `each_once` is set.
 
-    kind: throttle | error (500) | denied | expired (credentials) | reset (nothing is done) | lost (it is done, and the
-        answer does not arrive).
+    kind: throttle | error (500) | denied | expired (credentials) | skewed (the clock of the client) | reset (nothing is
+        done) | lost (it is done, and the answer does not arrive).
     """
 
     pattern: str
@@ -238,9 +238,13 @@ def _fail(kind: str, call: str, environ: dict[str, Any], start_response: Callabl
         "error": ("InternalFailure", 500),
         "denied": ("AccessDeniedException", 400),
         "expired": ("ExpiredTokenException", 400),
+        "skewed": ("InvalidSignatureException", 400),
     }[kind]
     action = ":".join(call.split(" ", 1))
-    message = f"User: ana is not authorized to perform: {action}" if kind == "denied" else f"injected: {code}"
+    message = {
+        "denied": f"User: ana is not authorized to perform: {action}",
+        "skewed": "Signature expired: 20261130T020000Z is now earlier than 20261130T025500Z",
+    }.get(kind, f"injected: {code}")
     if call.startswith("s3 "):
         code = {"ThrottlingException": "SlowDown", "AccessDeniedException": "AccessDenied"}.get(code, code)
         status = {"SlowDown": 503, "AccessDenied": 403}.get(code, status)

@@ -66,6 +66,7 @@ def test_a_job_is_followed_through_outages(
 ) -> None:
     account.faults = [
         Fault("DescribeTrainingJob", "reset", times=2),
+        Fault("DescribeTrainingJob", "skewed", times=1),  # a laptop that has just woken up
         Fault("DescribeLogStreams", "throttle", times=2),
         Fault("GetLogEvents", "error", times=2, skip=3),  # the first log has been read
     ]
@@ -109,14 +110,17 @@ def test_the_log_of_what_runs_is_followed_through_an_outage(
     assert len(told.warnings) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "hint"), [("reset", "the network"), ("skewed", "the clock"), ("throttle", "throttled")]
+)
 def test_an_outage_that_does_not_end_is_an_error(
-    account: StandIn, backend: SageMakerBackend, job: JobRef, monkeypatch: pytest.MonkeyPatch
+    account: StandIn, backend: SageMakerBackend, job: JobRef, monkeypatch: pytest.MonkeyPatch, kind: str, hint: str
 ) -> None:
     monkeypatch.setattr(outages, "LONGEST", 0.0)
-    account.faults = [Fault("DescribeTrainingJob", "reset")]
+    account.faults = [Fault("DescribeTrainingJob", kind)]
     with pytest.raises(OutageError, match="cannot look at training job chats-0123abcd") as error:
         list(backend.follow_training(job))
-    assert "network" in error.value.hint
+    assert hint in error.value.hint
 
 
 def test_credentials_that_expire_are_not_waited_for(
