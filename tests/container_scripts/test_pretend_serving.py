@@ -87,6 +87,28 @@ def test_a_gpu_answers_what_a_cpu_answers(kind: str, monkeypatch: pytest.MonkeyP
     assert len({token for ids in here[1] for token in ids}) > 6
 
 
+def test_a_batch_without_memory_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs out in a layer, among tensors of the batch. What is asked again gets the same answers, in float32."""
+    here = served(model_of("llama", torch.float32, CPU))
+    calls, kept = 0, []
+
+    def runs_out(_layer: Any, inputs: Any) -> None:
+        nonlocal calls
+        if len(inputs[0]) > 2:
+            calls += 1
+            if calls % 9 == 5:
+                raise torch.cuda.OutOfMemoryError
+
+    with pretend_gpu() as gpu:
+        model = model_of("llama", torch.float32, GPU)
+        model.model.layers[1].mlp.down_proj.register_forward_pre_hook(runs_out)
+        before = gpu.held
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: kept.append(gpu.held - before))
+        assert served(model) == here
+    assert len(kept) > 1
+    assert set(kept) == {0}
+
+
 def waits_for_a_token(gpu: PretendGpu, model: Any, names: Sequence[str], sampling: dict[str, Any]) -> Counter[str]:
     """What each token of a batch waits for the GPU, by comparing answers of 30 tokens with those of 10."""
     generator = inference.serve(model, Words(), read_record("{}")).generator
