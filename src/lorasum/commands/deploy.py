@@ -88,15 +88,10 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     artifact = chosen.artifact if chosen else _PLACEHOLDER
     base = _base(chosen.origin) if chosen else resolve_model(run.config.model, run.reporter)
     several = adapters(run.config, run.backend, run.ledger, run.reporter, chosen) if chosen else ()
-    shape = shape_of_artifact(run.backend, JobRef(chosen.name, chosen.location)) if chosen else None
-    placement = Placement.of(run.config, shape)
-    refuse_what_does_not_fit(placement)
-    warn_of(placement.idle(), run.reporter)
+    placement = _placement(run, chosen)
     price = known_price(run.backend, "endpoint")
     end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
-    until = _until(run.config, end, run.ledger.now(), price)
-    terms = f"{_terms(price, until)}{placement.note()}"
-    run.reporter.step(f"would start endpoint {run.name}{terms}; nothing was started")
+    run.reporter.step(f"would start endpoint {run.name}{_terms(run, placement, price, end)}; nothing was started")
     requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several, placement))
     return DeployPlan(run.name, run.name, artifact, requests, price)
 
@@ -117,8 +112,23 @@ def _spec(
     )
 
 
-def _terms(usd_per_hour: float | None, until: str) -> str:
-    return price_note(usd_per_hour) + (f", {until}" if until else "")
+def _placement(run: RunContext, job: TrainingJob | None) -> Placement:
+    """Where the model of a job is to be served; with a warning of GPUs that would do nothing.
+
+    Raises:
+        LorasumError: the instance has no room for it.
+    """
+    shape = shape_of_artifact(run.backend, JobRef(job.name, job.location)) if job else None
+    placement = Placement.of(run.config, shape)
+    refuse_what_does_not_fit(placement)
+    warn_of(placement.idle(), run.reporter)
+    return placement
+
+
+def _terms(run: RunContext, placement: Placement, usd_per_hour: float | None, end: datetime | None) -> str:
+    """The end of a line about an endpoint: its price, its end, and how it is served."""
+    until = _until(run.config, end, run.ledger.now(), usd_per_hour)
+    return f"{price_note(usd_per_hour)}{f', {until}' if until else ''}{placement.note()}"
 
 
 def _until(config: Config, end: datetime | None, began: datetime, usd_per_hour: float | None) -> str:
@@ -133,13 +143,11 @@ def _start(
     settings: str,
     end: datetime | None,
 ) -> EndpointRef:
-    config, name = run.config, run.name
+    config = run.config
     if not several:
         below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
         check_artifact(run.backend, JobRef(job.name, job.location), below)
-    placement = Placement.of(config, shape_of_artifact(run.backend, JobRef(job.name, job.location)))
-    refuse_what_does_not_fit(placement)
-    warn_of(placement.idle(), run.reporter)
+    placement = _placement(run, job)
     spec = _spec(config, job.artifact, _base(job.origin), several, placement)
 
     def probe(endpoint: EndpointRef) -> None:
@@ -148,8 +156,7 @@ def _start(
             _probe(summarizer)
 
     price = run.backend.usd_per_hour("endpoint")
-    until = _until(config, end, run.ledger.now(), price)
-    run.reporter.step(f"starting endpoint {name}{_terms(price, until)}{placement.note()}")
+    run.reporter.step(f"starting endpoint {run.name}{_terms(run, placement, price, end)}")
     return endpoints.start(held, spec, job.origin, probe, job.name, settings, end)
 
 

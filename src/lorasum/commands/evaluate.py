@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorasum import paths
 from lorasum.backends.base import is_here
-from lorasum.backends.records import EndpointRef, EndpointSpec
+from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.data.store import read_manifest
@@ -162,15 +162,13 @@ def _ask(
     file = _kept(run, summarizer.origin, summarizer.artifact, label)
     with writing(file, _AGAIN):
         make_folder(file.parent)
-        answers = Answers(file)
-        count = len(examples)
-        run.reporter.progress(label, min(len(answers.known), count), count, "summarising the test dialogues")
-        answered = answers.fill(
-            summarizer,
-            [example.dialogue for example in examples],
-            concurrency,
-            lambda done: run.reporter.progress(label, min(done, count), count, "summarising the test dialogues"),
-        )
+        answers, count = Answers(file), len(examples)
+
+        def told(done: int) -> None:
+            run.reporter.progress(label, min(done, count), count, "summarising the test dialogues")
+
+        told(len(answers.known))
+        answered = answers.fill(summarizer, [example.dialogue for example in examples], concurrency, told)
     run.reporter.progress(label, count, count)
     if refused := [answer.error for answer in answered if answer.error is not None]:
         run.reporter.warn(
@@ -228,9 +226,14 @@ def _say_it_is_left_out(run: RunContext, price: float | None, known: int) -> Non
 
 def _placement(run: RunContext) -> Placement:
     """That of the base model, whose shape is the trained model's."""
-    row = run.ledger.find(Endpoint, run.name, run.name)
-    job = run.backend.find_training(run.name, row.job) if row and row.job else None
+    job = _served_job(run)
     return Placement.of(run.config, shape_of_artifact(run.backend, job) if job else None)
+
+
+def _served_job(run: RunContext) -> JobRef | None:
+    """The job whose artifact the run's endpoint serves."""
+    row = run.ledger.find(Endpoint, run.name, run.name)
+    return run.backend.find_training(run.name, row.job) if row and row.job else None
 
 
 def _as_base_is_asked(run: RunContext, trained: Origin) -> Origin:
@@ -247,9 +250,7 @@ def _known_of_base(run: RunContext, file: Path, template: str) -> Mapping[int, A
     with writing(file, _AGAIN):
         make_folder(file.parent)
         answers = Answers(file)
-        row = run.ledger.find(Endpoint, run.name, run.name)
-        job = run.backend.find_training(run.name, row.job) if row and row.job else None
-        if job:
+        if job := _served_job(run):
             asked = run.config.predict
             generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
             found = enumerate(base_summaries(run.backend, job, generation, template))

@@ -32,14 +32,11 @@ _SHARDS = 64
 """Files that there are at least, so that as many instances have one each: but a file has as many rows as a request."""
 
 
-def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = None) -> BatchPrediction:  # noqa: A002
-    """Summarise every row of `input` into `output`, as `predict_file` does, by a job of its own.
+def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction:  # noqa: A002
+    """Summarise every row of `input` into `output`, as `predict_file` does, by a job of its own and the newest model.
 
     The job's name is a hash of the rows, the model and how it is asked. So the same command follows a job that runs,
     resumes one that was stopped, and takes the answers of one that has completed.
-
-    Args:
-        job: the training job whose model answers; default: the newest of this config.
 
     Raises:
         DataError: a row cannot be used; nothing was started.
@@ -50,7 +47,7 @@ def predict_batch(run: RunContext, input: Path, output: Path, job: str | None = 
     began = time.monotonic()
     output = checked_output(output, input)
     with open_rows(input, run.name, run.config.data, run.reporter) as rows:
-        model = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
+        model = chosen_job(run.config, run.backend, run.ledger, run.reporter)
         key = key_of(model.artifact, model.origin.template, run.config.predict, rows)
         name = batches.name_of(run.name, key)
         if run.backend.find_training(run.name, name) is None:

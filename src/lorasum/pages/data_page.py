@@ -51,7 +51,6 @@ def data_page(
         examples=examples,
         rejected=rejected,
         shared=shared,
-        loss_note=", unless training.loss_on is all",
     )
 
 

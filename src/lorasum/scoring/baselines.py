@@ -3,9 +3,9 @@
 from lorasum.scoring.words import sentences
 
 
-def lead(dialogue: str, count: int = 3) -> str:
-    """The first `count` sentences of a dialogue, speakers' names and all: the field's lead-3 baseline."""
-    return " ".join(sentences(dialogue)[:count])
+def lead(dialogue: str) -> str:
+    """The first three sentences of a dialogue, speakers' names and all: the field's lead-3 baseline."""
+    return " ".join(sentences(dialogue)[:3])
 
 
 def longest_utterance(dialogue: str) -> str:
