@@ -182,7 +182,8 @@ def _int8_product(
     With a positive `threshold`, columns of x that hold a larger value are multiplied in the dtype of x instead.
     """
     operations, codes = torch.ops.bitsandbytes, held()
-    quantized, scales, outliers = operations.int8_vectorwise_quant(x.half(), threshold)
+    # The GPU's kernel reads memory in order, whatever the strides say.
+    quantized, scales, outliers = operations.int8_vectorwise_quant(x.half().contiguous(), threshold)
     if threshold:
         mixed = operations.int8_mixed_scaled_mm(x, quantized, codes, scales, absmax, outliers, bias)
         out: torch.Tensor = mixed[0]

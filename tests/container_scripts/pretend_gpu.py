@@ -166,6 +166,8 @@ class PretendGpu(TorchDispatchMode):
             place, dtypes = KERNELS_TAKE[name]
             if args[place].dtype not in dtypes:
                 raise RuntimeError(f"{name} takes no {args[place].dtype} on CUDA")
+            if name.startswith("bitsandbytes::int8") and not args[place].is_contiguous():
+                raise RuntimeError(f"{name} reads memory in order on CUDA, and its argument lies otherwise")
         if name in _COPIES or len(here) == len(tensors):
             return
         elsewhere = [t for t in tensors if not self.has(t)]

@@ -12,13 +12,13 @@ from engine.linear import Multiply, adapted_linear
 IN, OUT, R = 64, 24, 4
 
 
-def int8_layer() -> tuple[torch.nn.Module, torch.Tensor]:
+def int8_layer(device: str = "cpu") -> tuple[torch.nn.Module, torch.Tensor]:
     """A layer of bitsandbytes, and the weight it stands for."""
     from bitsandbytes.nn import Linear8bitLt
 
     layer = Linear8bitLt(IN, OUT, has_fp16_weights=False, threshold=6.0)
     layer.load_state_dict(torch.nn.Linear(IN, OUT).state_dict())
-    layer = layer.to("cpu")
+    layer = layer.to(device)
     return layer, layer.weight.data.float() * layer.weight.SCB[:, None] / 127
 
 

@@ -14,12 +14,14 @@ from conftest_training import Events, Training, small
 from contract import Event
 from engine.arguments import Arguments
 from engine.base_memory import shareable
+from engine.experts_forward import ends_of
 from engine.fake_pass import skeleton
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.routes import Route
 from engine.shared_base import SharedBase
 from pretend_gpu import GPU, pretend_gpu
+from test_linear import IN, adapted, int8_layer
 
 
 def test_a_training_on_a_gpu_learns_what_it_learns_on_a_cpu(tmp_path: Path) -> None:
@@ -92,6 +94,21 @@ def test_a_step_waits_for_the_gpu_once(tmp_path: Path) -> None:
     assert len(waits) > 3
     one_step = [after - before for before, after in pairwise(waits[:3])]
     assert [(step.total(), *map(str.split, step)) for step in one_step] == [(1, ["tolist", "<", ANY])] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_int8_products_on_a_gpu_take_activations_of_any_layout(dtype: torch.dtype) -> None:
+    """The kernel of bitsandbytes reads memory in order, and says nothing if the strides mean another one."""
+    with pretend_gpu():
+        model = adapted(int8_layer("cuda")[0], linear="int8").to("cuda")
+        x = torch.randn(IN, 5, device="cuda").to(dtype).T
+        assert torch.equal(model(x), model(x.contiguous()))
+
+
+def test_tokens_of_experts_are_counted_with_one_wait() -> None:
+    with pretend_gpu() as gpu:
+        assert ends_of(torch.tensor([0, 0, 2, 3, 3], device="cuda"), 5) == [2, 2, 3, 5, 5]
+        assert gpu.waits.total() == 2, "the second is of the copy that made the tensor"
 
 
 def test_bloom_takes_the_fast_route_with_its_weights_in_main_memory(tmp_path: Path) -> None:
