@@ -8,14 +8,16 @@ from unittest.mock import ANY
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from conftest_engine import random_model
+from conftest_engine import in_table, random_model, random_packs
 from conftest_training import Events, Training, small
 from contract import Event
 from engine.arguments import Arguments
 from engine.base_memory import shareable
 from engine.experts_forward import ends_of
 from engine.fake_pass import skeleton
+from engine.fitting import plan_memory
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.routes import Route
@@ -109,6 +111,18 @@ def test_tokens_of_experts_are_counted_with_one_wait() -> None:
     with pretend_gpu() as gpu:
         assert ends_of(torch.tensor([0, 0, 2, 3, 3], device="cuda"), 5) == [2, 2, 3, 5, 5]
         assert gpu.waits.total() == 2, "the second is of the copy that made the tensor"
+
+
+def test_a_training_holds_on_a_gpu_what_was_planned(tmp_path: Path) -> None:
+    """To 10%, the share of the free memory that plans leave for it: bytes of tensors, not what kernels need beside."""
+    base, packs = tmp_path / "base", in_table(random_packs(1, [[100, 200, 80], [150, 90]]))
+    shape = {"hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 3, "num_attention_heads": 4}
+    LlamaForCausalLM(LlamaConfig(vocab_size=4096, num_key_value_heads=2, **shape)).save_pretrained(base)
+    arguments, targets = small(tmp_path / "checkpoints", epochs=1.0), ["q_proj", "v_proj"]
+    with pretend_gpu() as gpu:
+        plan = plan_memory(base, arguments, targets, packs.lengths_only(), torch.float32, 2**34, device="cuda")
+        Training(arguments, packs, packs, base=base, device=GPU).run()
+    assert gpu.peak == pytest.approx(plan.memory.total, rel=0.1)
 
 
 def test_bloom_takes_the_fast_route_with_its_weights_in_main_memory(tmp_path: Path) -> None:
