@@ -249,9 +249,11 @@ class _Step:
 
     def only_finite(self, _ids: Any, scores: Any) -> Any:
         """The logits. Those of a row that are not finite are zeros: a GPU that draws by them is lost."""
+        import torch
+
         finite = scores.amax(dim=-1, keepdim=True).isfinite()  # a model may forbid tokens with minus infinity
         self._are_finite = finite.all()
-        return scores.where(finite, 0)
+        return torch.where(finite, scores, 0.0)
 
     def ended(self, ids: Any, _scores: Any, **_: Any) -> Any:
         """Which rows have ended: all of them, when the call is over."""
