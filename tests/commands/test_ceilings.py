@@ -17,7 +17,7 @@ from lorasum.config.schema import Config
 from lorasum.data.records import SplitStats
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.ceilings import Ceiling
+from lorasum.lifecycle.limits import job_limit
 
 Configured = Callable[..., Config]
 
@@ -107,8 +107,8 @@ def test_an_instance_that_is_kept_warm_is_paid_out_of_the_ceiling(
     make_config: Configured, told: RecordingReporter
 ) -> None:
     warm: dict[str, Any] = {"backend": "sagemaker", "sagemaker": {"keep_alive_minutes": 30}}
-    ceiling = Ceiling.of(make_config(limits={"max_usd": 5}, **warm))
-    assert ceiling.seconds(2.0, 0.0, told) == 9000 - 1800
+    config = make_config(limits={"max_usd": 5}, **warm)
+    assert job_limit(config, 2.0, 0.0, told) == 9000 - 1800
 
 
 @pytest.mark.usefixtures("prepared")

@@ -4,6 +4,7 @@ from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.errors import ModelError
 from lorasum.lifecycle.estimate import Estimate, checks, estimate_of
+from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.placement import Placement, before_training
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, seconds_of
@@ -46,7 +47,7 @@ def plan(run: RunContext) -> PlanResult:
         seconds_from=speed.source if speed else "",
         usd_per_hour=price,
         spot_least_usd_per_hour=_times(price, _SPOT) if price else None,
-        longest_seconds=_longest(run, job, price),
+        longest_seconds=_longest(run, price),
         endpoint_usd_per_hour=serving,
         checks=tuple(found),
         memory=memory if memory and not memory.refusal else None,
@@ -79,17 +80,16 @@ def _model_checks(model: ModelRef) -> list[Check]:
     return [Check("model", True, f"{model.id} at commit {commit}")]
 
 
-def _longest(run: RunContext, job: PlannedJob, usd_per_hour: float | None) -> int | None:
+def _longest(run: RunContext, usd_per_hour: float | None) -> int | None:
     """Seconds after which the job is stopped; None if nothing stops it."""
-    limits = [job.ceiling.seconds(usd_per_hour, 0.0, run.reporter)]
+    limits = [job_limit(run.config, usd_per_hour, 0.0, run.reporter)]
     if run.backend.name == "sagemaker":
         limits.append(round(run.config.sagemaker.max_runtime_hours * 3600))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _speed(run: RunContext, job: PlannedJob, usd_per_hour: float | None, instance_type: str) -> Speed | None:
-    model = job.origin.model or job.spec.model.location
-    return measured_speed(run.ledger, run.backend.name, model, usd_per_hour, instance_type)
+    return measured_speed(run.ledger, run.backend.name, job.spec.model.location, usd_per_hour, instance_type)
 
 
 def _option(

@@ -15,8 +15,8 @@ from lorasum.files import maker_lock, new_folder, open_file, writing
 from lorasum.interrupted import let_go
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.answers import Answer, answers_of
-from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.costs import job_note
+from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.lookup import chosen_job
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, predictions, write_output
@@ -69,7 +69,7 @@ def to_be_spent(run: RunContext) -> str:
     price = run.backend.usd_per_hour("batch_job")
     if price == 0:
         return ""
-    limit = Ceiling.of(run.config).seconds(price, 0.0, Silent())
+    limit = job_limit(run.config, price, 0.0, Silent())
     return f"start a batch job{job_note(price, limit)}"
 
 
@@ -122,7 +122,7 @@ def _answered(run: RunContext, spec: TrainSpec) -> JobRef:
     """The job, once it has completed."""
     try:
         with run.hold() as held:
-            reference = batches.start(held, spec, Ceiling.of(run.config))
+            reference = batches.start(held, spec, run.config)
         with jobs.followed(run.reporter, spec.job_name):
             for event in run.backend.follow_training(reference):
                 if isinstance(event, StepEvent):

@@ -14,6 +14,7 @@ from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.estimate import Estimate
 from lorasum.lifecycle.jobs import StartedJob
+from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.lookup import find_job
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.lifecycle.quote import Quote, quote
@@ -110,7 +111,7 @@ def plan_training(run: RunContext) -> TrainPlan:
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
     price = known_price(run.backend, "training_job")
-    limit = job.ceiling.seconds(price, 0.0, run.reporter)
+    limit = job_limit(run.config, price, 0.0, run.reporter)
     note = "" if prepared else ": no dataset is prepared, so its work and time are unknown"
     speed = measured_speed(run.ledger, run.backend.name, job.spec.model.location, price, job.hardware.only_type)
     said = f"{Quote(job, price, limit, speed, Estimate(job.spec, job.hardware, None))}{note}; nothing was started"

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 from lorasum.backends.records import JobRef, JobState, TrainSpec
+from lorasum.config.schema import Config
 from lorasum.errors import LorasumError, UnseenError
-from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.jobs import RECORDED
+from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.resources import BatchJob
 
@@ -21,7 +22,7 @@ def is_batch(run: str, job: str) -> bool:
     return job.startswith(f"{run}-rows-")
 
 
-def start(held: HeldRun, spec: TrainSpec, ceiling: Ceiling) -> JobRef:
+def start(held: HeldRun, spec: TrainSpec, config: Config) -> JobRef:
     """The batch job, started unless it runs or has completed.
 
     Raises:
@@ -33,7 +34,7 @@ def start(held: HeldRun, spec: TrainSpec, ceiling: Ceiling) -> JobRef:
     if known and backend.training_state(known).status in ("running", "completed"):
         reconcile(held, held.ledger.find(BatchJob, held.name, name) or held.ledger.intend(row))
         return known
-    limit = ceiling.seconds(row.usd_per_hour, row.usd_before, held.reporter)
+    limit = job_limit(config, row.usd_per_hour, row.usd_before, held.reporter)
     row = held.ledger.intend(row)
     held.reporter.step(f"starting batch job {name}{job_note(row.usd_per_hour, limit)}")
     try:

@@ -6,7 +6,7 @@ from typing import Final
 
 from lorasum.config.schema import Config, DeployConfig
 from lorasum.errors import BackendError, LorasumError
-from lorasum.lifecycle.ceilings import endpoint_end
+from lorasum.lifecycle.limits import endpoint_end
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.reporting import Reporter
 from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable

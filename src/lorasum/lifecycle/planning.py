@@ -14,7 +14,6 @@ from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.ceilings import Ceiling
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.placement import Placement
 from lorasum.lifecycle.training_time import Workload
@@ -29,19 +28,25 @@ _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job that may be started, what the ledger records about it to serve its artifact later, and what it may cost.
+    """A job that may be started, and what the ledger records about it to serve its artifact later.
 
     Attributes:
-        placement: of its model on the config's endpoint, without the model's shape.
         work: None if no dataset is prepared.
     """
 
     spec: TrainSpec
     origin: Origin
-    ceiling: Ceiling
-    hardware: Hardware
-    placement: Placement
+    config: Config
     work: Workload | None = None
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware.of(self.config)
+
+    @property
+    def placement(self) -> Placement:
+        """Of its model on the config's endpoint, without the model's shape."""
+        return Placement.of(self.config, None)
 
 
 def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
@@ -82,8 +87,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
         model_revision=model.revision or "",
     )
     split = manifest.splits.get("train")
-    work = Workload.of(split, config.training) if split else None
-    return PlannedJob(spec, origin, Ceiling.of(config), Hardware.of(config), Placement.of(config, None), work)
+    return PlannedJob(spec, origin, config, Workload.of(split, config.training) if split else None)
 
 
 def example_job(config: Config) -> PlannedJob:
@@ -95,8 +99,7 @@ def example_job(config: Config) -> PlannedJob:
     model = resolve_model(config.model, Silent())
     look_at_targets(model, config.lora)
     spec = _spec(config, model, Path("not-prepared-yet"), "")
-    origin, placement = Origin(template=config.data.own_template), Placement.of(config, None)
-    return PlannedJob(spec, origin, Ceiling.of(config), Hardware.of(config), placement)
+    return PlannedJob(spec, Origin(template=config.data.own_template), config)
 
 
 def idle_processes(spec: TrainSpec) -> LorasumError | None:

@@ -7,6 +7,7 @@ from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimate import Estimate, fitted
+from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.lookup import FoundJob
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.lifecycle.training_time import Speed, measured_speed, seconds_of
@@ -34,7 +35,7 @@ class Quote:
 
     @property
     def seconds(self) -> float | None:
-        """How long the job takes at the measured speed; None if that is unknown."""
+        """At the measured speed; None if that is unknown."""
         return seconds_of(self.job.work, self.speed)
 
     def __str__(self) -> str:
@@ -42,13 +43,7 @@ class Quote:
         return f"{job_note(self.usd_per_hour, self.limit)}{self._time()}{self._memory()}"
 
     def refuse_what_cannot_end(self) -> None:
-        """Refuse a job that would reach its limit before its end: its cost would be for nothing.
-
-        By the measured speed, or else by the shortest time that arithmetic gives.
-
-        Raises:
-            LorasumError: it would.
-        """
+        """Refuse a job that would reach its limit before its end, even in the shortest time that arithmetic gives."""
         needed, speed, band = self.seconds, self.speed, self._band()
         reason = f"at the {speed.tokens_per_second:,.0f} tokens/s of {speed.source}" if speed else ""
         if needed is None and band:
@@ -97,7 +92,7 @@ def quote(ledger: Ledger, found: FoundJob, row: TrainingJob, report: Reporter) -
         LorasumError: `limits` end it too early to be worth its cost, or it does not fit its instance.
     """
     job = found.job
-    limit = job.ceiling.seconds(row.usd_per_hour, row.usd_before, report)
+    limit = job_limit(job.config, row.usd_per_hour, row.usd_before, report)
     speed = measured_speed(ledger, row.backend, row.origin.model, row.usd_per_hour, row.instance_type)
     quoted = Quote(job, row.usd_per_hour, limit, speed, fitted(job.spec, job.hardware))
     if found.ref is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left

@@ -1,0 +1,58 @@
+"""The config's `limits`, turned into the job's own time limit and the endpoint's own end.
+
+So they hold when nobody watches: SageMaker stops the job, and the endpoint ends by itself. A ceiling in USD becomes a
+time by the price on demand, which is the most that an instance costs.
+"""
+
+from datetime import datetime, timedelta
+
+from lorasum.config.schema import Config, LimitsConfig
+from lorasum.errors import LorasumError
+from lorasum.reporting import Reporter
+
+_UNKNOWN = "limits.max_usd cannot be kept, because the price is unknown; set limits.max_hours"
+_SHORTEST = 60.0  # seconds: a shorter job is not worth starting
+
+
+def job_limit(config: Config, usd_per_hour: float | None, spent: float | None, report: Reporter) -> int | None:
+    """Seconds that the config's job may run; None if nothing limits it but its backend.
+
+    Args:
+        spent: USD that earlier attempts of the job were billed; None if that is unknown.
+
+    Raises:
+        LorasumError: nothing is left of `max_usd`.
+    """
+    limits, own = config.limits, config.sagemaker
+    warm_seconds = 60.0 * own.keep_alive_minutes if config.backend == "sagemaker" else 0.0  # paid for after its end
+    allowed = [] if limits.max_hours is None else [limits.max_hours * 3600]
+    most = limits.max_usd
+    if most is not None and (usd_per_hour is None or spent is None):
+        report.warn(_UNKNOWN)
+    elif most is not None and usd_per_hour and spent is not None:
+        left = (most - spent) / usd_per_hour * 3600 - warm_seconds
+        if left < _SHORTEST:
+            earlier = f", after ${spent:,.2f} for its earlier attempts" if spent else ""
+            raise LorasumError(
+                f"limits.max_usd is ${most:,.2f}, and pays for {max(left, 0):.0f} s of this job at "
+                f"${usd_per_hour:,.2f} an hour{earlier}",
+                "raise limits.max_usd, or choose a cheaper instance",
+            )
+        allowed.append(left)
+    return int(min(allowed)) if allowed else None
+
+
+def endpoint_end(
+    limits: LimitsConfig, began: datetime, usd_per_hour: float | None, instances: int, report: Reporter
+) -> datetime | None:
+    """When an endpoint has reached the limits; None if there are none.
+
+    Args:
+        began: when its cost began. instances: how many it may grow to.
+    """
+    hours = [] if limits.max_hours is None else [limits.max_hours]
+    if limits.max_usd is not None and usd_per_hour is None:
+        report.warn(_UNKNOWN)
+    elif limits.max_usd is not None and usd_per_hour:
+        hours.append(limits.max_usd / usd_per_hour / instances)
+    return began + timedelta(hours=min(hours)) if hours else None
