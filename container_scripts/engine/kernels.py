@@ -103,7 +103,7 @@ def causal_blocks(query: Tensor, key: Tensor, value: Tensor, examples: Examples,
         scale = scale or 1 / math.sqrt(head_dim)
         factors = examples.derive("alibi", lambda: alibi_factors(slopes / scale, examples.positions, query.dtype))
         query, key, value = with_alibi(query, key, value, *factors)
-    shared, tokens = query.shape[1] != key.shape[1], query.shape[2]
+    shared = query.shape[1] != key.shape[1]
     if apart := shared and not _shares_heads(query, key, value, scores.dropout):
         query, key, value = _groups_as_batch(query, key, value)
     out = [
@@ -112,7 +112,8 @@ def causal_blocks(query: Tensor, key: Tensor, value: Tensor, examples: Examples,
         )
         for q, k, v in zip(*(t.split(list(examples.lengths), dim=2) for t in (query, key, value)), strict=True)
     ]
-    return torch.cat(out, dim=2).reshape(1, -1, tokens, query.shape[3])[..., :head_dim]
+    whole = torch.cat(out, dim=2)
+    return whole.reshape(1, -1, *whole.shape[2:])[..., :head_dim]
 
 
 def _shares_heads(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:

@@ -154,6 +154,14 @@ def test_flex_attention_equals_one_call_per_example(kv_heads: int, alibi: bool) 
     torch.testing.assert_close(flex(query, key, value, examples, scores), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_values_may_be_narrower_than_keys() -> None:
+    """As in multi-head latent attention."""
+    (query, key, value), examples = heads_and_examples("cpu", 6)
+    whole = causal_blocks(query, key, value, examples, AttentionScores())
+    found = causal_blocks(query, key, value[..., :8], examples, AttentionScores())
+    torch.testing.assert_close(found, whole[..., :8])
+
+
 @pytest.mark.parametrize("architecture", ["bloom", "llama", "gemma2"])
 def test_nothing_holds_a_model_once_its_training_is_over(architecture: str) -> None:
     """The merged model and the base model's summaries need its memory."""
