@@ -199,6 +199,17 @@ def test_flex_attention_has_the_gradients_of_one_call_per_example(kv_heads: int,
             torch.testing.assert_close(found, expected, atol=0.02 * expected.abs().max().item(), rtol=0)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention is compiled on a GPU only")
+def test_flex_attention_takes_short_rows_whose_heads_share_keys() -> None:
+    """Rows below 128 tokens would go to the kernel for decoding, which has no tile for 31 tokens of eight heads."""
+    query, key, value = (torch.randn(1, heads, 31, 16, device="cuda").bfloat16() for heads in (8, 1, 1))
+    examples = Examples()
+    examples.set([11, 13, 7], torch.cat([torch.arange(n) for n in (11, 13, 7)])[None].cuda())
+    expected = causal_blocks(query, key, value, examples, AttentionScores())
+    found = flex(query, key, value, examples, AttentionScores())
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+
+
 @pytest.mark.parametrize(("bias", "dtype"), [(False, torch.float32), (True, torch.float32), (False, torch.bfloat16)])
 def test_head_loss_equals_cross_entropy_over_all_rows(bias: bool, dtype: torch.dtype) -> None:
     """bf16 against float32 on the same values: the loss to 1e-3, each gradient to 1% of the largest."""
