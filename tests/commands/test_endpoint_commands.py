@@ -21,9 +21,9 @@ from lorasum.commands.predict import predict, stream
 from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
 from lorasum.config.schema import Config, LoraConfig
-from lorasum.errors import BackendError, DataError, LorasumError, NoAnswerError, RefusedError
+from lorasum.errors import BackendError, DataError, LorasumError, NoAnswerError, OutageError, RefusedError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle import endpoints
+from lorasum.lifecycle import answers, endpoints
 from lorasum.lifecycle.endpoints import left_running
 from lorasum.lifecycle.summarizer import read_answer
 from lorasum.resources import Endpoint, TrainingJob
@@ -205,15 +205,16 @@ def test_an_endpoint_from_before_a_crash_must_answer_to_be_adopted(
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "_BETWEEN_PROBES", 0.0)
+    monkeypatch.setattr(answers, "_BETWEEN_TRIES", 0.0)
 
 
-def no_answer(times: int) -> Callable[[], None]:
+def no_answer(times: int, kind: type[BackendError] = NoAnswerError) -> Callable[[], None]:
     """Gives no answer so many times, then answers."""
     left = iter(range(times))
 
     def ask() -> None:
         if next(left, None) is not None:
-            raise NoAnswerError("endpoint chats did not answer in 60 s")
+            raise kind("endpoint chats did not answer in 60 s")
 
     return ask
 
@@ -226,6 +227,15 @@ def test_an_endpoint_that_still_loads_is_asked_again(trained: Config, backend: I
     assert states(ledger) == {"chats": "live"}
     assert len([step for step in said.steps if "still be loading" in step]) == 3
     assert "delete_endpoint" not in backend.calls
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_outage_says_nothing_of_a_new_endpoint(trained: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    backend.load_seconds = 0.0
+    backend.before["invoke"] = no_answer(3, OutageError)
+    deploy(context(trained, backend, ledger, said := RecordingReporter()))
+    assert states(ledger) == {"chats": "live"}
+    assert len(said.warnings) == 1
 
 
 @pytest.mark.usefixtures("at_once")
@@ -463,6 +473,26 @@ def test_refused_rows_are_listed_by_line_and_the_others_keep_their_order(
     assert [row["summary"] for row in written if "summary" in row] == [
         f"Sum up: {text} =>" for text in texts if "bad" not in text
     ]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_rows_are_asked_again_after_an_outage_and_each_is_answered_once(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    source = jsonl(tmp_path / "in.jsonl", *({"dialogue": f"A: {i}"} for i in range(12)))
+    output, said = tmp_path / "out.jsonl", RecordingReporter()
+    asked = iter(range(100))
+
+    def fail_some() -> None:
+        if next(asked) in (2, 3, 4, 7):
+            raise OutageError("cannot ask endpoint chats: no route to host")
+
+    backend.before["invoke"] = fail_some
+    predict_file(context(deployed, backend, ledger, said), source, output, concurrency=2)
+    answered = [prompt for request in backend.requests for prompt in request["inputs"]]
+    assert len(answered) == len(set(answered)) == 12
+    assert [row["summary"] for row in rows(output)] == [f"Sum up: A: {i} =>" for i in range(12)]
+    assert {"it answers again"} & set(said.steps)
 
 
 def test_what_was_under_way_when_a_request_failed_is_not_asked_again(

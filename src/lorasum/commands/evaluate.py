@@ -162,17 +162,11 @@ def _ask(
     file = _kept(run, summarizer.origin, summarizer.artifact, label)
     with writing(file, _AGAIN):
         make_folder(file.parent)
-        answers, count = Answers(file), len(examples)
-
-        def told(done: int) -> None:
-            run.reporter.progress(label, min(done, count), count, "summarising the test dialogues")
-
-        told(len(answers.known))
-        answered = answers.fill(summarizer, [example.dialogue for example in examples], concurrency, told)
-    run.reporter.progress(label, count, count)
+        dialogues = [example.dialogue for example in examples]
+        answered = Answers(file).fill(summarizer, dialogues, concurrency, run.reporter, label)
     if refused := [answer.error for answer in answered if answer.error is not None]:
         run.reporter.warn(
-            f"{len(refused)} of {count} dialogues were refused and count as empty summaries: {refused[0]}"
+            f"{len(refused)} of {len(examples)} dialogues were refused and count as empty summaries: {refused[0]}"
         )
     return [answer.summary for answer in answered]
 

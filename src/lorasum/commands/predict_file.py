@@ -63,7 +63,7 @@ def _answer_all(
         run.reporter.step(f"{answers.count} of {rows.count} rows were answered before")
     try:
         for window in _windows(rows, answers, concurrency * summarizer.settings.batch_size):
-            for some in ask(summarizer, window, concurrency):
+            for some in ask(summarizer, window, concurrency, run.reporter):
                 answers.add(some)
                 run.reporter.progress("summarising", answers.count, rows.count)
     except BaseException:

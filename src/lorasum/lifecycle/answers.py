@@ -6,7 +6,7 @@ No answer is paid for twice: after an interruption the same command goes on from
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,11 @@ from lorasum.batched import batched
 from lorasum.errors import LorasumError, RefusedError
 from lorasum.files import FILE_MODE, open_file, read_rows
 from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.outages import until_answered
+from lorasum.reporting import Reporter
 from lorasum.threads import as_they_end
+
+_BETWEEN_TRIES = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +63,29 @@ class Answers:
             kept.write(_text(some))
 
     def fill(
-        self, summarizer: Summarizer, dialogues: Sequence[str], concurrency: int, told: Callable[[int], None]
+        self, summarizer: Summarizer, dialogues: Sequence[str], concurrency: int, report: Reporter, label: str
     ) -> list[Answer]:
         """Ask for the answers that are missing; the answer to each dialogue, in order.
 
         Args:
             concurrency: requests under way at once.
-            told: called with the number of answers so far, after each request.
+            label: of the progress bar.
 
         Raises:
             BackendError: a request failed. Those under way were waited for, and their answers are kept.
             OSError: the file cannot be written.
         """
+        count = len(dialogues)
         missing = {place: text for place, text in enumerate(dialogues) if place not in self.known}
-        for some in ask(summarizer, missing, concurrency):
+
+        def tell() -> None:
+            report.progress(label, min(len(self.known), count), count, "summarising the test dialogues")
+
+        tell()
+        for some in ask(summarizer, missing, concurrency, report):
             self.add(some)
-            told(len(self.known))
-        return [self.known[place] for place in range(len(dialogues))]
+            tell()
+        return [self.known[place] for place in range(count)]
 
 
 class AnswerLog:
@@ -152,10 +162,13 @@ class AnswerLog:
             self._upto += 1
 
 
-def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) -> Iterator[dict[int, Answer]]:
+def ask(
+    summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int, report: Reporter
+) -> Iterator[dict[int, Answer]]:
     """Yield the answers by place, those of one request at a time, as they arrive.
 
-    Dialogues of about the same length share a request, because the shorter ones are padded to the longest.
+    Dialogues of about the same length share a request, because the shorter ones are padded to the longest. Where the
+    service does not answer for a while, what is missing is asked again (outages.py).
 
     Args:
         concurrency: requests under way at once.
@@ -163,9 +176,22 @@ def ask(summarizer: Summarizer, dialogues: Mapping[int, str], concurrency: int) 
     Raises:
         BackendError: a request failed. Those under way were waited for, and their answers are yielded before.
     """
-    by_length = sorted(dialogues, key=lambda place: len(dialogues[place]))
-    requests = list(batched(by_length, summarizer.settings.batch_size))
-    return as_they_end(partial(_answers, summarizer, dialogues), requests, concurrency)
+    missing = dict(dialogues)
+    arriving: Iterator[dict[int, Answer]] = iter(())
+
+    def some() -> dict[int, Answer] | None:
+        nonlocal arriving
+        if (answers := next(arriving, None)) is None and missing:
+            by_length = sorted(missing, key=lambda place: len(missing[place]))
+            requests = list(batched(by_length, summarizer.settings.batch_size))
+            arriving = as_they_end(partial(_answers, summarizer, dialogues), requests, concurrency)
+            answers = next(arriving)
+        return answers
+
+    while answers := until_answered(some, _BETWEEN_TRIES, report):
+        for place in answers:
+            del missing[place]
+        yield answers
 
 
 def _answers(summarizer: Summarizer, dialogues: Mapping[int, str], places: Sequence[int]) -> dict[int, Answer]:

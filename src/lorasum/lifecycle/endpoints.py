@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from lorasum.backends.base import is_here
@@ -15,6 +16,7 @@ from lorasum.ledger import Ledger
 from lorasum.lifecycle import expiry
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.lock import HeldRun
+from lorasum.outages import until_answered
 from lorasum.resources import OPEN, Endpoint, Origin
 from lorasum.times import clock
 
@@ -138,7 +140,7 @@ def _until_answered(held: HeldRun, endpoint: EndpointRef, probe: Callable[[Endpo
     try:
         while True:
             try:
-                probe(endpoint)
+                until_answered(partial(probe, endpoint), _BETWEEN_PROBES, held.reporter)
                 return
             except NoAnswerError as error:
                 _check_it_may_yet_answer(held, endpoint, deadline, error)

@@ -12,7 +12,7 @@ from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import refusal_text
-from lorasum.errors import BackendError, NoAnswerError, RefusedError
+from lorasum.errors import BackendError, NoAnswerError, OutageError, RefusedError
 from lorasum.reporting import Silent
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
@@ -178,9 +178,13 @@ def test_a_missing_answer_differs_from_a_refusal(account: StandIn) -> None:
         answer(account, endpoint)
     account.sagemaker.answer_seconds = 60
     assert answer(account, endpoint) == "first"
-    account.faults = [Fault("runtime chats", "error")]
+    account.faults = [Fault("runtime chats", "error", times=3)]
     with pytest.raises(NoAnswerError):
         answer(account, endpoint)
+    for kind in ("reset", "throttle"):
+        account.faults = [Fault("runtime chats", kind)]
+        with pytest.raises(OutageError):
+            answer(account, endpoint)
     account.faults = []
     account.sagemaker.endpoints["chats"].server.process.kill()  # type: ignore[union-attr]
     account.sagemaker.endpoints["chats"].server.process.wait()  # type: ignore[union-attr]

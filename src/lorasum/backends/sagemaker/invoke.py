@@ -107,7 +107,7 @@ def _explained(error: BackendError, endpoint: EndpointRef, timeout: float, vllm:
         if reason is None:  # the image's server answers every exception of the handler with 400
             return BackendError(f"{name} failed: {said}", "run `lorasum deploy` again")
         return RefusedError(f"{name} refused the request: {reason}", "send what the message asks for")
-    if _is_fault(cause) or error_code(cause) in _THROTTLED:
+    if not _is_outage(cause) and (_is_fault(cause) or error_code(cause) in _THROTTLED):
         return NoAnswerError(error.message, error.hint)
     return error
 
@@ -119,12 +119,17 @@ def _is_timeout(cause: Any) -> bool:
     )
 
 
-def _is_fault(cause: Any) -> bool:
-    """Whether the network, the service or the container failed. A refusal is no fault."""
+def _is_outage(cause: Any) -> bool:
+    """Whether it says nothing of the endpoint: the network failed, or the account is throttled."""
     from botocore.exceptions import ConnectionError as CannotConnectError
     from botocore.exceptions import HTTPClientError
 
-    if isinstance(cause, (HTTPClientError, CannotConnectError)):
+    return isinstance(cause, (HTTPClientError, CannotConnectError)) or error_code(cause) == "ThrottlingException"
+
+
+def _is_fault(cause: Any) -> bool:
+    """Whether the network, the service or the container failed. A refusal is no fault."""
+    if _is_outage(cause):
         return True
     if error_code(cause) == "ModelError":
         status = cause.response.get("OriginalStatusCode", 400)
