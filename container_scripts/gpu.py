@@ -3,7 +3,7 @@
 A broken driver must not become a day of training on the CPU.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from container_limits import free_main_memory
@@ -30,6 +30,18 @@ def is_lost(device: Any) -> bool:
         except RuntimeError:
             return True
     return False
+
+
+def avoid_fragmentation(environ: MutableMapping[str, str]) -> None:
+    """Have PyTorch lengthen its pieces of GPU memory, unless the user decides. To be called before torch is imported.
+
+    Packs differ in the lengths of their examples. In pieces of fixed lengths, what one step has freed may be of no use
+    to the next: memory that no plan counts. An endpoint does not ask for it, because it goes on after an error for want
+    of memory, which can leave such pieces damaged (pytorch/pytorch#188008).
+    """
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # the second is the name before PyTorch 2.9
+    if not any(name in environ for name in names):
+        environ[names[0]] = "expandable_segments:True"
 
 
 def gpu_fault(environ: Mapping[str, str]) -> str | None:

@@ -32,7 +32,7 @@ from contract import (
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import PeerLostError, TrainingError, write_failure
 from engine.metrics import Metrics
-from gpu import gpu_fault
+from gpu import avoid_fragmentation, gpu_fault
 from loading import Loaded, load
 from trackers import Trackers
 
@@ -54,6 +54,7 @@ def main() -> int:
     if ranks := launch.ranks(os.environ):
         return launch.run(ranks, folders.output)
     launch.end_with_parent(os.environ)
+    avoid_fragmentation(os.environ)
     is_first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if is_first else logging.ERROR, format="%(message)s", stream=sys.stderr)
     try:

@@ -22,7 +22,6 @@ The head is looked at first (heads.py).
 Cost: about fifteen passes over at most 31 tokens, which is a few seconds for 7 billion parameters.
 """
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +42,6 @@ from rotary import frequency_limit
 
 _LENGTHS = (11, 13, 7)  # tokens of the three examples, at most; the second is exchanged
 _PROMPT = 3  # of them without a label, at most
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +83,17 @@ def find_route(
         _refuse_the_hopeless(causal, truth, batch, tolerance)
         trial = _Trial(causal, longest, batch, changed, truth, tolerance)
         alone = replace(alone, head=choose_head(causal, arguments, batch, tolerance.loss))
-        before, reason = causal.config._attn_implementation, ""
+        before = causal.config._attn_implementation
+        reasons: list[str] = []
         for attention in dict.fromkeys((arguments.engine_attention, "transformers")):
-            route = replace(alone, attention=attention, together=True, reason=reason)
+            route = replace(alone, attention=attention, together=True, reason="; ".join(reasons))
             examples, reason = trial.of(route)
             if not reason:
                 make_no_more_masks()
                 return examples, route
-            _log.info("%s attention, all examples in one pass: %s", attention, reason)
+            reasons.append(f"attention {attention}: {reason}")
             restore_attention(causal, before)
-    return None, replace(alone, reason=reason)
+    return None, replace(alone, reason="; ".join(reasons))
 
 
 @dataclass(frozen=True, slots=True)

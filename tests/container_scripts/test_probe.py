@@ -56,7 +56,8 @@ def test_examples_that_see_each_other_are_found_in_every_dtype(dtype: torch.dtyp
     hook(lambda _, given, named: (given, {**named, "position_ids": None}), with_kwargs=True)
     route = PackedLoss(with_adapter(model), longest=41).route
     assert not route.together
-    assert route.reason
+    assert route.reason.startswith("attention examples: ")
+    assert "; attention transformers: " in route.reason
 
 
 @pytest.mark.parametrize(("longest", "together"), [(64, True), (65, False)])

@@ -403,6 +403,8 @@ def test_the_plan_says_what_is_quantized_and_what_is_slower() -> None:
     assert "one example at a time" not in plan
     slow = read("start", one_example_at_a_time=True, not_the_fastest_because="the packed loss is off")
     assert "this architecture is trained one example at a time: the packed loss is off" in "\n".join(said(slow))
+    own = read("start", not_the_fastest_because="attention examples: the packed loss is off")
+    assert "keeps the attention of transformers: attention examples: the packed loss" in "\n".join(said(own))
 
 
 def test_the_plan_says_where_a_base_model_is_that_processes_share() -> None:

@@ -246,9 +246,11 @@ def _shared(plan: StartEvent) -> str:
 
 def _examples(plan: StartEvent) -> str:
     """Why this model trains more slowly than others; empty if it does not."""
-    if not plan.one_example_at_a_time:
-        return ""
-    return f"this architecture is trained one example at a time: {plan.not_the_fastest_because}"
+    if plan.one_example_at_a_time:
+        return f"this architecture is trained one example at a time: {plan.not_the_fastest_because}"
+    if plan.not_the_fastest_because:
+        return f"this architecture keeps the attention of transformers: {plan.not_the_fastest_because}"
+    return ""
 
 
 def _count(number: float) -> str:
