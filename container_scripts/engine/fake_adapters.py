@@ -1,4 +1,4 @@
-"""Adapters for a model of fake tensors (fake_pass.py): they save what the real ones save. PEFT cannot be used there."""
+"""Adapters for a model of fake tensors (fake_pass.py): they hold what the real ones hold. PEFT cannot be used there."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,9 +49,9 @@ class _FakeLora(torch.nn.Module):
         return cast("torch.Tensor | None", self.layer.bias)
 
     def forward(self, *parts: torch.Tensor, make: Make | None = None) -> torch.Tensor:
-        if self.fused and self.magnitude is None:  # its dropout saves nothing, so it is left out
-            x = parts if make else parts[0]
-            return adapted_linear(x, self.a, self.b, self._weight_in, self._multiply, make=make)
+        if self.fused and self.magnitude is None:
+            x, weight, drop = parts if make else parts[0], self._weight_in, self.dropout
+            return adapted_linear(x, self.a, self.b, weight, self._multiply, dropout=drop, make=make)
         x = remade(make, *parts) if make else parts[0]
         if self.magnitude is not None:  # PEFT's saves about as much
             return dora_linear(

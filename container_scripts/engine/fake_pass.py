@@ -1,46 +1,80 @@
-"""What a forward pass of the model saves for its backward pass, counted on tensors without values.
+"""What the layers of a model hold in a training pass, counted on tensors without values.
 
 The model is built of fake tensors (PyTorch's FakeTensorMode), which have shape and dtype but no memory. Its own forward
-pass runs on them, with the engine's attention and adapters in it, and hooks see every tensor that autograd saves.
+and backward pass run on them, with the engine's attention and adapters in it, and every tensor is counted from its
+making to its end.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine import linear
 from engine.arguments import Arguments
 from engine.attention import NotCovered, attend_within_examples, restore_attention
 from engine.experts_layers import experts_of_peft
 from engine.fake_adapters import add_fake_adapters
 from engine.heads import head_is_plain
 from engine.remade import keep_parts_only
-from engine.routes import accepted_inputs, model_body
+from engine.routes import accepted_inputs, can_leave_out_logits, model_body
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What a forward pass saves for the backward pass."""
+class Held:
+    """What the layers hold in a pass."""
 
     bytes: int
-    """Of all tensors that autograd saves of the layers, and of the body's output."""
-    largest: int
-    """Of the largest of these tensors."""
-    one_layer: int
-    """What a layer that is recomputed saves for a moment, and its gradients; 0 if none is."""
+    """Between the forward and the backward pass: what autograd saves of the layers, and the body's output."""
+    passing: int
+    """The most that they hold beside that, for a moment of either pass. Dequantized weights are not counted."""
     layers: int
     """How many layers can recompute their activations."""
     adapter_parameters: int
-    plain_head: bool
-    """See heads.head_is_plain."""
+    own_head: int
+    """The most that the model's own head and loss hold beside `bytes`, gradients too; 0 if the engine's head does."""
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Counts the bytes of tensors from their making to their end, but for those of `known`.
+
+    Attributes:
+        now: bytes of those that exist.
+        peak: the most that they were.
+    """
+
+    def __init__(self, known: Sequence[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, list | tuple) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self._note(tensor.untyped_storage())
+        return out
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self._sizes:
+            self._sizes[storage._cdata] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._end, storage._cdata)
+
+    def _end(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
 
 
 def skeleton(base: Path) -> Any:
@@ -56,59 +90,63 @@ def fake_model(base: Path, dtype: torch.dtype) -> Iterator[Any]:
     """The frozen model of fake tensors, within PyTorch's mode for these."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with FakeTensorMode(), _quiet(), _experts_of_any_dtype():
+    with FakeTensorMode(), _quiet(), _experts_of_any_dtype(), _seeds_without_values():
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=dtype)
         yield model.requires_grad_(False)
 
 
-def count_saved(
+def count_held(
     base: Path,
     outline: Any,
     arguments: Arguments,
     targets: Sequence[str],
     lengths: Sequence[int],
+    rows: int,
     dtype: torch.dtype,
     recompute_all: bool,
-) -> Saved:
-    """Count what a training pass on one batch saves. Changes `outline` where the model does not run without values.
+) -> Held:
+    """Count what the layers hold in a training pass on one batch.
+
+    Changes `outline` where the model does not run without values.
 
     Args:
         base: folder with the model's config.json; no weights are read.
         outline: the skeleton of the model.
         targets: names of the modules that get an adapter.
         lengths: tokens of each example of the batch.
+        rows: how many tokens of the batch have a label.
         dtype: compute dtype of the frozen model.
         recompute_all: whether every layer recomputes its activations.
     """
+    if arguments.engine_head == "all" or not can_leave_out_logits(outline):
+        rows = sum(lengths)
     try:
         with fake_model(base, dtype) as model:
-            return _count(model, arguments, targets, lengths, recompute_all)
+            return _count(model, arguments, targets, lengths, rows, recompute_all)
     except Exception as error:  # its code asks for values, such as an expert's tokens, or stumbles over having none
         kind = outline.config.model_type
         _log.info("%s does not run without values, so its memory is estimated by shapes: %s", kind, error)
         summed = sum(experts.numel() for experts in experts_of_peft(outline, arguments, targets)) * dtype.itemsize
         parameters = add_fake_adapters(outline, arguments, targets)
         saved, largest = _saved_bytes_by_shape(outline, sum(lengths), dtype)
-        saved += summed
-        return Saved(saved, largest, 0, recompute_layers(outline, 0), parameters, plain_head=False)
+        head = 3 * torch.float32.itemsize * rows * outline.get_output_embeddings().weight.shape[0]
+        return Held(saved + summed, summed + 2 * largest, recompute_layers(outline, 0), parameters, head)
 
 
 def _count(
-    model: Any, arguments: Arguments, targets: Sequence[str], lengths: Sequence[int], recompute_all: bool
-) -> Saved:
+    model: Any, arguments: Arguments, targets: Sequence[str], lengths: Sequence[int], rows: int, recompute_all: bool
+) -> Held:
     plain = arguments.engine_head == "labels" and head_is_plain(model, torch.zeros(1, 4).long(), by_value=False)
     parameters = add_fake_adapters(model, arguments, targets)
     keep_parts_only(model)
     if arguments.engine_attention != "transformers":  # `flex` saves what `examples` saves
         replace_attention(model, lengths)
     layers = recompute_layers(model, 0)
-    saved, largest = _saved_bytes(model.train(), sum(lengths))
-    found = Saved(saved, largest, 0, layers, parameters, plain)
-    if recompute_all:
-        recompute_layers(model, layers)
-        least, largest = _saved_bytes(model, sum(lengths))
-        found = replace(found, bytes=least, largest=largest, one_layer=2 * saved // max(layers, 1))
-    return found
+    recompute_layers(model, layers if recompute_all else 0)
+    tokens = sum(lengths)
+    held, most = _held_bytes(model.train(), lambda: run_body(model, tokens))
+    with_head = held if plain else _held_bytes(model, lambda: _own_loss(model, tokens, rows))[1]
+    return Held(held, most - held, layers, parameters, with_head - held)
 
 
 def recompute_layers(model: Any, count: int) -> int:
@@ -137,23 +175,16 @@ def replace_attention(model: Any, lengths: Sequence[int]) -> None:
     examples.set(lengths, torch.arange(sum(lengths))[None])
 
 
-def _saved_bytes(model: Any, tokens: int) -> tuple[int, int]:
-    """Bytes that autograd saves in a forward pass of the body, plus its output; and the bytes of the largest tensor."""
-    frozen = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    saved: dict[int, Any] = {}
-    largest = 0
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal largest
-        storage = tensor.untyped_storage()
-        if storage._cdata not in frozen:
-            saved[storage._cdata] = storage  # held, so that its address is not used again
-            largest = max(largest, storage.nbytes())
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = run_body(model, tokens)
-    return sum(storage.nbytes() for storage in saved.values()) + out.nbytes, largest
+def _held_bytes(model: Any, forward: Callable[[], torch.Tensor]) -> tuple[int, int]:
+    """Bytes that are held after `forward`, and the most that are held in it or in the backward pass."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)  # as the engine does: it is there before the pass
+    with _LiveTensors([*model.parameters(), *model.buffers(), *(parameter.grad for parameter in trained)]) as live:
+        out = forward()
+        held = live.now
+        out.backward(torch.ones_like(out))
+    return held, live.peak
 
 
 def run_body(model: Any, tokens: int) -> torch.Tensor:
@@ -166,8 +197,18 @@ def run_body(model: Any, tokens: int) -> torch.Tensor:
     return out
 
 
+def _own_loss(model: Any, tokens: int, rows: int) -> torch.Tensor:
+    """The loss at `rows` of the tokens, by the model's own head; at all, if it cannot leave out others."""
+    ids, kept = torch.zeros(1, tokens, dtype=torch.long), torch.arange(rows)
+    inputs = accepted_inputs(model, input_ids=ids, position_ids=torch.arange(tokens)[None], logits_to_keep=kept)
+    with parametrize.cached():
+        logits = model(**inputs, use_cache=False).logits[0]
+    return functional.cross_entropy(logits.float(), torch.zeros(len(logits), dtype=torch.long), reduction="sum")
+
+
 def _saved_bytes_by_shape(model: Any, tokens: int, dtype: torch.dtype) -> tuple[int, int]:
-    """As _saved_bytes, for a forward pass that asks for values: inputs and outputs of every matrix, for all tokens.
+    """Bytes that are held, and of the largest tensor, for a forward pass that asks for values: inputs and outputs of
+    every matrix, for all tokens.
 
     Too much rather than too little: of a mixture of experts it counts all experts.
     """
@@ -177,20 +218,52 @@ def _saved_bytes_by_shape(model: Any, tokens: int, dtype: torch.dtype) -> tuple[
     return tokens * sum(widths) * dtype.itemsize, tokens * max(widths) * dtype.itemsize
 
 
+class _FrozenExperts(torch.autograd.Function):
+    """A grouped product of frozen experts, which saves no input: as PyTorch's own, whose stand-in for tensors without
+    values takes bf16 only. transformers' own saves it, and makes the gradient of the weights too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weight, offs)
+        out: torch.Tensor = torch.ops.transformers.grouped_mm_fallback(rows, weight, offs)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        weight, offs = ctx.saved_tensors
+        return torch.ops.transformers.grouped_mm_fallback(upstream[0], weight.transpose(1, 2), offs), None, None
+
+
 @contextmanager
 def _experts_of_any_dtype() -> Iterator[None]:
-    """PyTorch's grouped product of experts takes float32, and its stand-in for tensors without values bf16 only.
-
-    Meanwhile transformers' own grouped product runs, which saves the same tensors.
-    """
+    """Grouped products of experts run without values: see _FrozenExperts."""
     from transformers.integrations import moe
 
-    before = moe._can_use_grouped_mm
-    moe._can_use_grouped_mm = lambda *_: False
+    def product(rows: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
+        # GPUs of fp16 lack PyTorch's own
+        apart = weight.requires_grad or rows.dtype is torch.float16
+        multiply: Any = torch.ops.transformers.grouped_mm_fallback if apart else _FrozenExperts.apply
+        out: torch.Tensor = multiply(rows.to(weight.dtype), weight, offs)
+        return out
+
+    before = moe._grouped_mm
+    moe._grouped_mm = product
     try:
         yield
     finally:
-        moe._can_use_grouped_mm = before
+        moe._grouped_mm = before
+
+
+@contextmanager
+def _seeds_without_values() -> Iterator[None]:
+    """The masks of dropout are made of fake tensors too, whose seeds cannot be drawn."""
+    before = linear.draw_seed
+    linear.draw_seed = lambda: 0
+    try:
+        yield
+    finally:
+        linear.draw_seed = before
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -80,19 +81,26 @@ def plan_memory(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     sizes = _batch_sizes(arguments, len(packs), processes)
-    largest = heapq.nlargest(sizes[0], packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
-    return _whole_or_shared(_Planner(base, arguments, tuple(targets), sizes, largest, dtype, free, device, neighbours))
+    most = partial(heapq.nlargest, sizes[0])
+    largest = most((pack[EXAMPLE_LENGTHS] for pack in packs), key=sum)
+    labels = most(_labels(pack, arguments.loss_on) for pack in packs)
+    return _whole_or_shared(
+        _Planner(base, arguments, tuple(targets), sizes, largest, labels, dtype, free, device, neighbours)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
-    """What a plan is made of: plan_memory's arguments, the packs at once that may be tried, and the largest packs."""
+    """What a plan is made of: plan_memory's arguments, the packs at once that may be tried, the example lengths of the
+    packs with most tokens, and the most labels of a pack: a step draws packs, so any of them may come together.
+    """
 
     base: Path
     arguments: Arguments
     targets: tuple[str, ...]
     sizes: Sequence[int]
-    largest: Sequence[Batch]
+    largest: Sequence[Sequence[int]]
+    labels: Sequence[int]
     dtype: torch.dtype
     free: int
     device: str
@@ -116,17 +124,20 @@ class _Planner:
         if memory.total > room and recompute == "auto":
             least, _ = self._needed(size, True, shared)
             memory, recomputed = _recompute_until_it_fits(memory, least, layers, room)
-        lengths, _ = _tokens_and_rows(self.largest[:size], self.arguments.loss_on)
-        return Plan(_with_batch_size(self.arguments, size), recomputed, layers, memory, self.free, lengths)
+        return Plan(_with_batch_size(self.arguments, size), recomputed, layers, memory, self.free, self._lengths(size))
+
+    def _lengths(self, size: int) -> tuple[int, ...]:
+        """Tokens of each example of the batch that has most tokens."""
+        return tuple(chain.from_iterable(self.largest[:size]))
 
     def _needed(self, size: int, recompute_all: bool, shared: bool) -> tuple[Memory, int]:
         """The memory, and how many layers can recompute their activations.
 
         With a shared base a CPU has its part of the codes, and a GPU two places for the largest (fetching.py).
         """
-        lengths, rows = _tokens_and_rows(self.largest[:size], self.arguments.loss_on)
+        lengths, rows = self._lengths(size), sum(self.labels[:size])
         memory, layers = _estimated(
-            self.base, self.arguments, self.targets, tuple(lengths), rows, self.dtype, recompute_all, self.device
+            self.base, self.arguments, self.targets, lengths, rows, self.dtype, recompute_all, self.device
         )
         if not shared:
             return memory, layers
@@ -213,11 +224,9 @@ def _batch_sizes(arguments: Arguments, packs: int, processes: int) -> list[int]:
     return sizes[:1] if asked else sizes
 
 
-def _tokens_and_rows(packs: Sequence[Batch], loss_on: str) -> tuple[list[int], int]:
-    """The tokens of each example of a batch, and how many tokens of the batch have a label."""
-    lengths = [length for pack in packs for length in pack[EXAMPLE_LENGTHS]]
-    prompts = sum(sum(pack[PROMPT_LENGTHS]) for pack in packs)
-    return lengths, sum(lengths) - (prompts if loss_on == "completion" else 0)
+def _labels(pack: Batch, loss_on: str) -> int:
+    """How many tokens of a pack have a label."""
+    return sum(pack[EXAMPLE_LENGTHS]) - (sum(pack[PROMPT_LENGTHS]) if loss_on == "completion" else 0)
 
 
 def _recompute_until_it_fits(none: Memory, all_: Memory, layers: int, room: float) -> tuple[Memory, int]:

@@ -91,7 +91,7 @@ class _AdaptedLinear(torch.autograd.Function):
         *parts: torch.Tensor,
     ) -> torch.Tensor:
         x = make(*parts) if make else parts[0]
-        seed = int(torch.randint(2**62, ())) if dropout else 0
+        seed = draw_seed() if dropout else 0
         rows = x.flatten(0, -2)
         dropped = rows * _dropout_mask(rows, dropout, seed) if dropout else rows
         h = dropped @ a.to(x.dtype).T
@@ -129,6 +129,11 @@ def _shaped_as(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """
     shaped: torch.Tensor = torch.ops.aten._unsafe_view(rows, (*x.shape[:-1], rows.shape[1]))
     return shaped
+
+
+def draw_seed() -> int:
+    """Of a dropout mask: from torch's default generator."""
+    return int(torch.randint(2**62, ()))
 
 
 def _dropout_mask(like: torch.Tensor, dropout: float, seed: int) -> torch.Tensor:

@@ -72,6 +72,7 @@ def _loss_and_gradient(logits: torch.Tensor, targets: torch.Tensor, at_once: int
         loss += (top + sums.log() - picked).sum()
         z.div_(sums).scatter_add_(1, target, torch.full_like(target, -1, dtype=z.dtype))
         part.copy_(z)  # nothing to do in float32
+        del z  # so that two parts in float32 never exist at once
     return loss
 
 

@@ -1,20 +1,21 @@
 """How many bytes a training will need, before any weight is loaded.
 
-Most is held at the end of the forward pass, inside the loss. `Memory` adds up what exists then:
+Most is held inside the loss, between the forward and the backward pass, or in a layer beside it. `Memory` adds up:
 
     weights       frozen model:  V*H + per layer, int8: O*I codes + 8*O scales; NF4: about 0.52*O*I; else O*I * dtype;
                   stacked experts: the same of each expert, and 4*O scales (experts_quantized.py)
     adapter       A and B of every target:  r*(I + O) values, 16 bytes each (value, gradient, two moments of AdamW)
     activations   what autograd saves of the layers for the backward pass, and the body's output
-    head          logits of one chunk of rows, a part of them in float32 (loss.py), and two tensors (labelled tokens, H)
-    workspace     the largest dequantized weight or expert, and twice the largest tensor that one layer needs for a
-                  moment; with DoRA also the largest adapted weight and its sum with B A, float32; with adapters on
-                  stacked experts that PEFT computes also the sum of the largest of them with B A, and its gradient.
-                  Or what loading holds of the largest stack of experts, where that is more than all but the weights
+    head          logits of one chunk of rows, a part of them in float32 (loss.py), and two tensors (labelled tokens,
+                  H); or all that the model's own head and loss hold for a moment, of either pass
+    workspace     what the layers hold for a moment of either pass beside all that, such as gradients and masks of
+                  dropout, and the largest dequantized weight or expert: as far as it is more than the head, which is
+                  not there then. Or what loading holds of the largest stack of experts, where that is more than all
+                  but the weights
 
 (O, I, r as in linear.py; V = vocabulary, H = hidden size.) Activations differ most between architectures, so they are
-counted and not computed from a formula: the model is built of fake tensors (PyTorch's FakeTensorMode), which have
-shape and dtype but no memory; its own forward pass runs on them; hooks see every tensor that autograd saves.
+counted and not computed from a formula: its own passes run on tensors that have shape and dtype but no memory
+(fake_pass.py).
 """
 
 from collections.abc import Sequence
@@ -26,13 +27,11 @@ import torch
 
 from engine.arguments import Arguments
 from engine.base_memory import base_bytes
-from engine.experts_layers import experts_of_peft
-from engine.fake_pass import count_saved, recompute_layers, skeleton
+from engine.fake_pass import count_held, recompute_layers, skeleton
 from engine.loss import CHUNK_ROWS, FLOAT_SHARE
 from engine.process_memory import ROOM
-from engine.routes import can_leave_out_logits
 from gpu import free_memory
-from lora_targets import stacked_experts, target_layers
+from lora_targets import stacked_experts
 
 __all__ = ["Memory", "estimate", "free_bytes", "recompute_layers", "skeleton"]
 
@@ -42,7 +41,7 @@ ADAM = 16  # bytes per trained parameter, all float32: value, gradient, two mome
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes by part, at the moment when most is held: inside the loss, at the end of the forward pass."""
+    """Bytes by part, at the moment when most is held: inside the loss, or in a layer before or after it."""
 
     weights: int
     """The frozen model, quantized as in training."""
@@ -53,7 +52,7 @@ class Memory:
     head: int
     """The logits of one chunk of rows, and the hidden states with their gradient at labelled tokens."""
     workspace: int
-    """The largest weight in the compute dtype, and the largest tensors that one layer needs for a moment."""
+    """What a layer needs for a moment, with the largest weight in the compute dtype, where that is more than `head`."""
 
     @property
     def total(self) -> int:
@@ -95,15 +94,13 @@ def estimate(
         device: `cuda` or `cpu`; empty is this machine's.
     """
     outline, of_base = skeleton(base), base_bytes(base, arguments.quantization, dtype)
-    sums = _sum_bytes(outline, arguments, targets, dtype)
-    counted = count_saved(base, outline, arguments, targets, lengths, dtype, recompute_all)
-    leaves_out = arguments.engine_head == "labels" and can_leave_out_logits(outline)
+    counted = count_held(base, outline, arguments, targets, lengths, rows, dtype, recompute_all)
     chunk = CHUNK_ROWS[device or ("cuda" if torch.cuda.is_available() else "cpu")]
-    in_head = _head_bytes(outline, counted.plain_head, rows, rows if leaves_out else sum(lengths), dtype, chunk)
+    in_head = counted.own_head or _head_bytes(outline, rows, dtype, chunk)
     adapter = ADAM * counted.adapter_parameters
-    in_pass = of_base.largest_weight + sums + 2 * counted.largest + max(counted.one_layer - in_head, 0)
+    in_layers = counted.passing + of_base.largest_weight - in_head  # the head's are gone, or not yet there
     loading = _loading_bytes(outline, dtype) - adapter - counted.bytes - in_head  # none of these is there yet
-    memory = Memory(of_base.held, adapter, counted.bytes, in_head, workspace=max(in_pass, loading))
+    memory = Memory(of_base.held, adapter, counted.bytes, in_head, workspace=max(in_layers, loading, 0))
     return memory, counted.layers
 
 
@@ -113,24 +110,15 @@ def _loading_bytes(model: Any, dtype: torch.dtype) -> int:
     return _COPIES * largest * dtype.itemsize
 
 
-def _sum_bytes(model: Any, arguments: Arguments, targets: Sequence[str], dtype: torch.dtype) -> int:
-    """What the sums of weights and updates take for a moment: in DoRA's norms, and in PEFT's adapters of experts."""
-    layers = max((layer.weight.numel() for layer in target_layers(model, targets).values()), default=0)
-    experts = max((stacked.numel() for stacked in experts_of_peft(model, arguments, targets)), default=0)
-    return 2 * experts * dtype.itemsize + (2 * layers * torch.float32.itemsize if arguments.lora_dora else 0)
-
-
-def _head_bytes(model: Any, plain: bool, rows: int, computed: int, dtype: torch.dtype, chunk: int) -> int:
-    """The logits of one chunk of labelled rows, or what the model's own head computes, with its gradient.
+def _head_bytes(model: Any, rows: int, dtype: torch.dtype, chunk: int) -> int:
+    """The logits of one chunk of labelled rows, part of them float32, and the gradient of all labelled rows.
 
     Args:
-        plain: whether the engine multiplies the head.
         rows: how many tokens have a label.
-        computed: at how many tokens the model's own head computes logits.
         chunk: how many rows the engine multiplies at once.
     """
     vocabulary, hidden = model.get_output_embeddings().weight.shape
-    whole, part = (min(rows, chunk), min(rows, chunk // FLOAT_SHARE)) if plain else (2 * computed, 2 * computed)
+    whole, part = min(rows, chunk), min(rows, chunk // FLOAT_SHARE)
     logits = whole * dtype.itemsize + (0 if dtype is torch.float32 else part * torch.float32.itemsize)
     at_once: int = logits * vocabulary + 2 * rows * hidden * dtype.itemsize
     return at_once

@@ -124,6 +124,18 @@ def test_auto_takes_the_most_packs_that_fit_into_memory(llama: Path) -> None:
     assert "data.max_length" in error.value.hint
 
 
+def test_a_batch_may_have_most_tokens_and_most_labels(llama: Path) -> None:
+    """The pack with most tokens is not the one with most labels, whose logits are larger."""
+
+    def head(*packs: tuple[int, int]) -> int:
+        rows = [{"example_lengths": [length], "prompt_lengths": [prompt]} for length, prompt in packs]
+        return plan_memory(llama, ARGUMENTS, ["q_proj"], rows, torch.float32, PLENTY).memory.head
+
+    one, other, both = (60, 55), (50, 10), (60, 20)
+    assert head(one) < head(other) == head(both)
+    assert head(one, one, other, other) == head(one, one, both, both)
+
+
 def test_freed_memory_is_given_back_to_the_system() -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
