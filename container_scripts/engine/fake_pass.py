@@ -9,7 +9,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from engine.attention import NotCovered, attend_within_examples, restore_attenti
 from engine.experts_layers import experts_of_peft
 from engine.fake_adapters import add_fake_adapters
 from engine.heads import head_is_plain
+from engine.kernels import AttentionScores, Examples, causal_blocks
 from engine.remade import keep_parts_only
 from engine.routes import accepted_inputs, can_leave_out_logits, model_body
 
@@ -104,6 +105,7 @@ def count_held(
     rows: int,
     dtype: torch.dtype,
     recompute_all: bool,
+    device: str = "cpu",
 ) -> Held:
     """Count what the layers hold in a training pass on one batch.
 
@@ -117,12 +119,13 @@ def count_held(
         rows: how many tokens of the batch have a label.
         dtype: compute dtype of the frozen model.
         recompute_all: whether every layer recomputes its activations.
+        device: `cuda` or `cpu`.
     """
     if arguments.engine_head == "all" or not can_leave_out_logits(outline):
         rows = sum(lengths)
     try:
         with fake_model(base, dtype) as model:
-            return _count(model, arguments, targets, lengths, rows, recompute_all)
+            return _count(model, arguments, targets, lengths, rows, recompute_all, device)
     except Exception as error:  # its code asks for values, such as an expert's tokens, or stumbles over having none
         kind = outline.config.model_type
         _log.info("%s does not run without values, so its memory is estimated by shapes: %s", kind, error)
@@ -134,13 +137,19 @@ def count_held(
 
 
 def _count(
-    model: Any, arguments: Arguments, targets: Sequence[str], lengths: Sequence[int], rows: int, recompute_all: bool
+    model: Any,
+    arguments: Arguments,
+    targets: Sequence[str],
+    lengths: Sequence[int],
+    rows: int,
+    recompute_all: bool,
+    device: str,
 ) -> Held:
     plain = arguments.engine_head == "labels" and head_is_plain(model, torch.zeros(1, 4).long(), by_value=False)
     parameters = add_fake_adapters(model, arguments, targets)
     keep_parts_only(model)
     if arguments.engine_attention != "transformers":  # `flex` saves what `examples` saves
-        replace_attention(model, lengths)
+        replace_attention(model, lengths, device)
     layers = recompute_layers(model, 0)
     recompute_layers(model, layers if recompute_all else 0)
     tokens = sum(lengths)
@@ -161,10 +170,12 @@ def recompute_layers(model: Any, count: int) -> int:
     return len(every)
 
 
-def replace_attention(model: Any, lengths: Sequence[int]) -> None:
+def replace_attention(model: Any, lengths: Sequence[int], device: str = "cpu") -> None:
     """Give `model` the engine's attention, unless it asks for more than that does; the probe decides the same."""
     before = model.config._attn_implementation
     examples = attend_within_examples(model, max(lengths))
+    if device == "cuda":
+        examples.attend = _attend_without_dropout
     ids, body = torch.zeros(1, 4, dtype=torch.long), model_body(model)
     examples.set([4], torch.arange(4)[None])
     try:
@@ -173,6 +184,13 @@ def replace_attention(model: Any, lengths: Sequence[int]) -> None:
     except NotCovered:
         restore_attention(model, before)
     examples.set(lengths, torch.arange(sum(lengths))[None])
+
+
+def _attend_without_dropout(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, examples: Examples, scores: AttentionScores
+) -> torch.Tensor:
+    """A GPU's kernels drop attention weights as they make them; a CPU's make and keep whole matrices of them."""
+    return causal_blocks(query, key, value, examples, replace(scores, dropout=0.0))
 
 
 def _held_bytes(model: Any, forward: Callable[[], torch.Tensor]) -> tuple[int, int]:

@@ -94,9 +94,9 @@ def estimate(
         device: `cuda` or `cpu`; empty is this machine's.
     """
     outline, of_base = skeleton(base), base_bytes(base, arguments.quantization, dtype)
-    counted = count_held(base, outline, arguments, targets, lengths, rows, dtype, recompute_all)
-    chunk = CHUNK_ROWS[device or ("cuda" if torch.cuda.is_available() else "cpu")]
-    in_head = counted.own_head or _head_bytes(outline, rows, dtype, chunk)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    counted = count_held(base, outline, arguments, targets, lengths, rows, dtype, recompute_all, device)
+    in_head = counted.own_head or _head_bytes(outline, rows, dtype, CHUNK_ROWS[device])
     adapter = ADAM * counted.adapter_parameters
     in_layers = counted.passing + of_base.largest_weight - in_head  # the head's are gone, or not yet there
     loading = _loading_bytes(outline, dtype) - adapter - counted.bytes - in_head  # none of these is there yet

@@ -99,6 +99,17 @@ def test_the_estimate_runs_the_attention_that_trains(llama: Path) -> None:
     assert activations("transformers") >= activations("examples") + 512 * 512
 
 
+def test_a_gpu_drops_attention_weights_without_keeping_them(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    def activations(device: str, dropout: float) -> int:
+        config = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, attn_pdrop=dropout)
+        GPT2LMHeadModel(config).save_pretrained(tmp_path)
+        return estimate(tmp_path, ARGUMENTS, ["c_attn"], [128], 8, torch.float32, device=device)[0].activations
+
+    assert activations("cuda", 0.1) == activations("cuda", 0.0) == activations("cpu", 0.0) < activations("cpu", 0.1)
+
+
 def test_auto_takes_the_most_packs_that_fit_into_memory(llama: Path) -> None:
     targets = resolve_targets(skeleton(llama), ("auto",))
 
