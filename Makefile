@@ -40,7 +40,7 @@ PYTHONPATH=src $(@D)/bin/python -m pytest -q -p no:cacheprovider $(TESTS_OF_$(no
 touch $@
 endef
 TESTS_OF_training := tests/container_scripts
-TESTS_OF_serving := tests/container_scripts/test_inference.py
+TESTS_OF_serving := tests/container_scripts/test_inference.py tests/container_scripts/test_pretend_serving.py
 
 .images/%/installed: tests/images/%.txt
 	$(PYTHON312) -m venv --clear $(@D)

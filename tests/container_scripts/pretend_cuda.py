@@ -5,7 +5,7 @@ real stream would make too early is not seen.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -84,7 +84,8 @@ def instead_of_cuda(gpu: Any, memory: int) -> Iterator[None]:
 
 def _forget_what_there_is() -> None:
     """Let libraries look anew whether there is a GPU. bitsandbytes looks once, when it is imported: before."""
-    import bitsandbytes  # noqa: F401
+    with suppress(ImportError):  # serving has none
+        import bitsandbytes  # noqa: F401
 
     for name in ("accelerate.utils.imports", "peft.import_utils", "transformers.utils.import_utils"):
         for function in vars(import_module(name)).values():
