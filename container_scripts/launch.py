@@ -19,9 +19,11 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from container_limits import processors
 from contract import (
@@ -39,6 +41,8 @@ STOPPED = 143
 """Exit status of a process that ended on SIGTERM, by the shell's convention: 128 + 15."""
 PEER_LOST = 75
 """Exit status of a process that could not go on without another one, which has ended: its own reason is the reason."""
+_CONSEQUENCES = (PEER_LOST, -signal.SIGABRT)
+"""Statuses that another process may cause. NCCL aborts a process whose connection to another machine has ended."""
 _STOP_TAKES = 100.0  # seconds at most to save a checkpoint: SageMaker and the local backend kill after 120
 _FAILURE_TAKES = 30.0  # the same after one process has failed: the others may wait for it for ever
 _CAUSE_TAKES = 1.0  # seconds that a process may take to end after its connections have
@@ -121,17 +125,37 @@ def end_with_parent(environ: Mapping[str, str]) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def end_at_once(main: Callable[[], int]) -> NoReturn:
+    """Run a program, and end the process with its status. One of several is ended without taking it apart.
+
+    Taking NCCL apart waits for the other processes of the machine. These wait for this one's gradients, and `run` for
+    its end: a job that has failed would be paid for until NCCL's time limit.
+    """
+    if "RANK" not in os.environ:
+        sys.exit(main())
+    status = 1
+    try:
+        status = main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
 def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> int:
     """Wait until all have ended; once one has not done its work, only for a time. Returns the first such status, or 0.
 
-    PEER_LOST is a consequence: it is the first only if there is no other, which may be seen a moment later.
+    A consequence is the first only if there is no other, which may be seen a moment later.
     """
     first, seen, deadline = 0, float("inf"), float("inf")
     while None in [child.poll() for child in children]:
         now = time.monotonic()
         if not first and (status := _worst(children)):
             seen = min(seen, now)
-            if status != PEER_LOST or now - seen > _CAUSE_TAKES:
+            if status not in _CONSEQUENCES or now - seen > _CAUSE_TAKES:
                 first = status
                 deadline = now + (_STOP_TAKES if _is_stop(status) else _FAILURE_TAKES)
                 _send(children, signal.SIGTERM)
@@ -142,9 +166,9 @@ def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> int:
 
 
 def _worst(children: Sequence["subprocess.Popen[bytes]"]) -> int:
-    """The status of a child that has not done its work, PEER_LOST if there is no other; 0 if there is none."""
+    """The status of a child that has not done its work, a consequence if there is no other; 0 if there is none."""
     bad = [child.returncode for child in children if child.returncode]
-    return next((status for status in bad if status != PEER_LOST), bad[0] if bad else 0)
+    return next((status for status in bad if status not in _CONSEQUENCES), bad[0] if bad else 0)
 
 
 def _is_stop(status: int) -> bool:
@@ -158,7 +182,7 @@ def _result(children: Sequence["subprocess.Popen[bytes]"], status: int, output: 
     if _is_stop(status):
         return STOPPED
     if not (output / FAILURE_FILE).exists():
-        if status == PEER_LOST and other_machines:
+        if status in _CONSEQUENCES and other_machines:
             time.sleep(_OTHERS_FIRST)
         number = [child.returncode for child in children].index(status) + 1
         failure = _reason(status, number, len(children), other_machines)
@@ -173,7 +197,7 @@ def _reason(status: int, number: int, count: int, other_machines: bool) -> Failu
     process = f"training process {number} of {count}"
     if status == PEER_LOST and not other_machines:
         return Failure("the training processes cannot reach each other", f"the log says why; {again}")
-    if status == PEER_LOST:
+    if status in _CONSEQUENCES and other_machines:
         return Failure("a training process of another machine has ended", f"the log of that machine says why; {again}")
     if status == -signal.SIGKILL:
         killed = "was killed (signal 9), as systems do when memory runs out"

@@ -112,12 +112,12 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
     resume_from = group.from_first(checkpoints.claim)
-
     metrics.emit(ProgressEvent("starting", 1, 2, "loading the model and trying it out"))
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from, group)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from, group.size))
     setup = prepare_training(loaded, arguments, folders, dataset, (packs, test_packs), group)
     outcome = train_adapter(setup, metrics, stop, checkpoints, resume_from)
+    group.leave_gpus()
     if not group.is_first:
         group.end_together()
         return 0
@@ -273,4 +273,4 @@ def figures(outcome: "Outcome", arguments: Arguments, seconds: float, peak_memor
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch.end_at_once(main)

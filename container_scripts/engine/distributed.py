@@ -16,6 +16,9 @@ An all-reduce of n bytes sends 2 n (p - 1) / p bytes from each of p processes (P
 on query_key_value of BLOOMZ-7B1 has 3.9 million parameters, 15.7 MB. torch's DistributedDataParallel would send them
 during the backward pass, which does not pay at this size; it wraps the model, and it cannot carry the losses.
 
+What is no tensor goes through gloo, and so does everything on CPUs. Tensors on GPUs go through NCCL, until the training
+is over: its end waits for all processes of a machine, so they end it together, before the first one merges.
+
 The processes find each other as torchrun's do: by the variables RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, and
 MASTER_ADDR with MASTER_PORT or, on one machine, a file (contract.RENDEZVOUS). launch.py sets them.
 """
@@ -23,7 +26,7 @@ MASTER_ADDR with MASTER_PORT or, on one machine, a file (contract.RENDEZVOUS). l
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -49,6 +52,8 @@ class Group:
     """Number of this process on its machine."""
     local_size: int = 1
     """How many there are on its machine."""
+    gpus: distributed.ProcessGroup | None = None
+    """NCCL, for tensors on GPUs."""
 
     @property
     def is_first(self) -> bool:
@@ -65,7 +70,7 @@ class Group:
         """
         if self.size > 1:
             with _explained(RuntimeError):
-                distributed.all_reduce(tensor)
+                distributed.all_reduce(tensor, group=self.gpus)
 
     def read(self, tensor: torch.Tensor) -> list[float]:
         """The values of a tensor of one dimension. On a GPU this waits for what it is computed from.
@@ -86,7 +91,7 @@ class Group:
         if self.size > 1:
             with _explained(RuntimeError):
                 for tensor in tensors:
-                    distributed.broadcast(tensor, src=0)
+                    distributed.broadcast(tensor, src=0, group=self.gpus)
 
     def from_first(self, make: Callable[[], Value]) -> Value:
         """What `make` returns in the first process; only there it is called.
@@ -113,6 +118,16 @@ class Group:
         with _explained(RuntimeError):
             distributed.all_gather_object(values, value)
         return values  # type: ignore[return-value]
+
+    def leave_gpus(self) -> None:
+        """End NCCL, once no tensor is to be sent. All processes do it at the same time, for it waits for them.
+
+        Raises:
+            PeerLostError: a process has ended.
+        """
+        if self.gpus is not None:
+            with _explained(RuntimeError), _ended_by_sigterm():
+                distributed.destroy_process_group(self.gpus)
 
     def end_together(self) -> None:
         """Leave the group. Processes of other machines first wait until the first one calls this, or has ended.
@@ -141,20 +156,19 @@ def join(environ: Mapping[str, str]) -> Group:
         return ALONE
     rank = int(environ["RANK"])
     group = Group(rank, size, int(environ.get("LOCAL_RANK", rank)), int(environ.get("LOCAL_WORLD_SIZE", size)))
-    backend = "gloo"
-    if torch.cuda.is_available():
+    on_gpus = torch.cuda.is_available()
+    if on_gpus:
         if (gpus := torch.cuda.device_count()) < group.local_size:
             raise TrainingError(
                 f"{group.local_size} processes were started on a machine with {gpus} GPU{'s' if gpus > 1 else ''}",
                 f"start at most {gpus}: local.processes",
             )
         torch.cuda.set_device(group.local_rank)
-        backend = "cpu:gloo,cuda:nccl"
     with _explained(RuntimeError), _ended_by_sigterm():
         distributed.init_process_group(
-            backend, environ.get(RENDEZVOUS, "env://"), rank=group.rank, world_size=size, timeout=_PATIENCE
+            "gloo", environ.get(RENDEZVOUS, "env://"), rank=group.rank, world_size=size, timeout=_PATIENCE
         )
-    return group
+        return replace(group, gpus=distributed.new_group(backend="nccl", timeout=_PATIENCE)) if on_gpus else group
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Streams and events do nothing, because all is computed at once in the order in w
 real stream would make too early is not seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from types import SimpleNamespace
@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import distributed
 
 
 class Stream:
@@ -65,12 +66,12 @@ def instead_of_cuda(gpu: Any, memory: int) -> Iterator[None]:
         memory: its bytes that are free.
     """
     current = Stream()
-    answers = _properties(gpu.capability, memory) | _memory(gpu, memory) | _streams(gpu, current)
+    answers = _properties(gpu, memory) | _memory(gpu, memory) | _streams(gpu, current)
     accelerator = {
         "is_available": _says(True),
-        "current_accelerator": _says(torch.device("cuda", 0)),
-        "device_count": _says(1),
-        "current_device_index": _says(0),
+        "current_accelerator": _says(torch.device("cuda")),
+        "device_count": _says(gpu.count),
+        "current_device_index": lambda: gpu.current,
         "current_stream": _says(current),
     }
     with ExitStack() as stack:
@@ -79,7 +80,38 @@ def instead_of_cuda(gpu: Any, memory: int) -> Iterator[None]:
         for module, functions in ((torch.cuda, answers), (torch.accelerator, accelerator)):
             for name, function in functions.items():
                 stack.enter_context(patch.object(module, name, function, create=True))
+        for name, function in _collectives(gpu).items():
+            stack.enter_context(patch.object(distributed, name, function))
         yield
+
+
+def _collectives(gpu: Any) -> dict[str, Any]:
+    """Of torch.distributed: what lies on a GPU goes through NCCL's groups, and nothing else does. They are gloo's."""
+    own = {name: getattr(distributed, name) for name in ("all_reduce", "broadcast")}
+    new_group, destroy = distributed.new_group, distributed.destroy_process_group
+
+    def checked(name: str) -> Any:
+        def collective(tensor: torch.Tensor, *arguments: Any, group: Any = None, **named: Any) -> Any:
+            if gpu.has(tensor) != (group in gpu.groups):
+                raise RuntimeError(f"No backend type associated with device type {tensor.device.type}")
+            return own[name](tensor, *arguments, group=group, **named)
+
+        return collective
+
+    def joined(backend: str, **named: Any) -> Any:
+        gpu.meant(torch.device("cuda"))  # NCCL takes the current one
+        made = new_group(backend="gloo", **named)
+        if backend == "nccl":
+            gpu.groups.append(made)
+        return made
+
+    def destroyed(group: Any = None) -> None:
+        for ended in gpu.groups if group is None else [group]:
+            distributed.barrier(ended)  # NCCL's end waits for the other processes of the machine
+            gpu.groups.remove(ended)
+        destroy(group)
+
+    return {name: checked(name) for name in own} | {"new_group": joined, "destroy_process_group": destroyed}
 
 
 def _forget_what_there_is() -> None:
@@ -97,17 +129,16 @@ def _says(value: Any) -> Any:
     return lambda *_, **__: value
 
 
-def _properties(capability: tuple[int, int], memory: int) -> dict[str, Any]:
-    major, minor = capability
+def _properties(gpu: Any, memory: int) -> dict[str, Any]:
+    major, minor = gpu.capability
     properties = SimpleNamespace(
         name="a pretended GPU", total_memory=max(memory, 24 << 30), major=major, minor=minor, multi_processor_count=80
     )
     answers = {
         "is_available": True,
         "is_initialized": True,
-        "device_count": 1,
-        "current_device": 0,
-        "get_device_capability": capability,
+        "device_count": gpu.count,
+        "get_device_capability": gpu.capability,
         "get_device_name": properties.name,
         "get_device_properties": properties,
         "is_bf16_supported": major >= 8,
@@ -115,22 +146,37 @@ def _properties(capability: tuple[int, int], memory: int) -> dict[str, Any]:
         "get_rng_state": torch.ByteTensor(),
         "get_rng_state_all": [],
     }
-    nothing = ("init", "_lazy_init", "set_device", "empty_cache", "ipc_collect", "set_rng_state", "set_rng_state_all")
+    nothing = ("init", "_lazy_init", "empty_cache", "ipc_collect", "set_rng_state", "set_rng_state_all")
     answers |= dict.fromkeys((*nothing, "manual_seed", "manual_seed_all"))
-    return {name: _says(value) for name, value in answers.items()}
+
+    def set_device(device: Any) -> None:
+        gpu.current = device if isinstance(device, int) else torch.device(device).index
+        gpu.meant(torch.device("cuda"))
+
+    said = {name: _says(value) for name, value in answers.items()}
+    return {**said, "current_device": lambda: gpu.current, "set_device": set_device}
 
 
 def _memory(gpu: Any, memory: int) -> dict[str, Any]:
-    def reset(*_: Any) -> None:
+    def reset() -> None:
         gpu.peak = gpu.held
 
-    return {
-        "mem_get_info": lambda *_: (memory - gpu.held, max(memory, 24 << 30)),
-        "memory_allocated": lambda *_: gpu.held,
-        "memory_reserved": lambda *_: gpu.held,
-        "max_memory_allocated": lambda *_: gpu.peak,
+    def of_own(answer: Callable[[], Any]) -> Callable[..., Any]:
+        def of(device: Any = None) -> Any:
+            gpu.meant(torch.device("cuda" if device is None else device))
+            return answer()
+
+        return of
+
+    answers = {
+        "mem_get_info": lambda: (memory - gpu.held, max(memory, 24 << 30)),
+        "memory_allocated": lambda: gpu.held,
+        "memory_reserved": lambda: gpu.held,
+        "max_memory_allocated": lambda: gpu.peak,
         "reset_peak_memory_stats": reset,
+        "synchronize": lambda: gpu.wait("synchronize"),
     }
+    return {name: of_own(answer) for name, answer in answers.items()}
 
 
 def _streams(gpu: Any, current: Stream) -> dict[str, Any]:
@@ -141,6 +187,5 @@ def _streams(gpu: Any, current: Stream) -> dict[str, Any]:
         "default_stream": _says(current),
         "stream": lambda _: nullcontext(),
         "device": lambda _: nullcontext(),
-        "synchronize": lambda *_: gpu.wait("synchronize"),
         "cudart": Cudart,
     }

@@ -10,6 +10,10 @@ refuses tensors on two devices as CUDA would, computes, and notes where the resu
         gpu.waits            what made the processor wait for the GPU, and where in our code, counted
         gpu.peak             most bytes that tensors held on it at once
 
+Where each of several processes has a GPU of its own, `pretend_gpu(index=1, count=2)` is the second one's: CUDA means
+another one until `torch.cuda.set_device`, and whatever would lie on that is refused, because a process has no business
+there. What the processes add up goes through gloo instead of NCCL.
+
 It shows tensors on a wrong device, branches on the device's type, dtypes that CUDA's kernels refuse (those of
 KERNELS_TAKE), waits, and the bytes of tensors. It does not show what a kernel computes on a GPU, which one is chosen,
 its workspace, its speed, the order of streams, nor fragmentation. Other threads are not seen: transformers is told to
@@ -51,6 +55,7 @@ KERNELS_TAKE: dict[str, tuple[int, tuple[torch.dtype, ...]]] = {
 }
 """The dtypes that CUDA's kernels take for one of their arguments, where a CPU's take more."""
 
+_NCCL = (*_FLOATS, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool)
 _WAITS = {
     "aten::_local_scalar_dense",
     "aten::nonzero",
@@ -84,6 +89,10 @@ class PretendGpu(TorchDispatchMode):
     """The GPU while it is pretended.
 
     Attributes:
+        device: it.
+        count: how many GPUs its machine has.
+        current: the index of the one that CUDA means where none is named.
+        groups: of NCCL, that are not ended.
         waits: how often the processor waited for it, by operation and the line of our code that asked for it.
         whole_matrices: attentions whose scores CUDA would compute as whole matrices, for want of a kernel.
         held: bytes of the tensors that are on it.
@@ -93,9 +102,11 @@ class PretendGpu(TorchDispatchMode):
         in_formula: whether a function of PyTorch is under way that makes tensors beside those that it is given.
     """
 
-    def __init__(self, capability: tuple[int, int]) -> None:
+    def __init__(self, capability: tuple[int, int], index: int = 0, count: int = 1) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.capability = capability
+        self.device, self.count, self.current = torch.device("cuda", index), count, 0
+        self.groups: list[Any] = []
         self.waits: Counter[str] = Counter()
         self.whole_matrices: Counter[str] = Counter()
         self.held = self.peak = 0
@@ -110,6 +121,17 @@ class PretendGpu(TorchDispatchMode):
             return hasattr(tensor.untyped_storage(), "pretended")
         except (NotImplementedError, RuntimeError):  # sparse tensors, and such without memory
             return False
+
+    def meant(self, device: torch.device) -> torch.device:
+        """The device with its index. Another process's GPU is refused: CUDA would take its memory, and say nothing."""
+        if device.type != "cuda":
+            return device
+        index = self.current if device.index is None else device.index
+        if index >= self.count:
+            raise RuntimeError("CUDA error: invalid device ordinal")
+        if index != self.device.index:
+            raise RuntimeError(f"cuda:{index} is another process's, and this one's is {self.device}")
+        return self.device
 
     def take(self, tensor: torch.Tensor) -> None:
         """Note that a tensor's memory is on it."""
@@ -132,6 +154,8 @@ class PretendGpu(TorchDispatchMode):
         without_values = any(t.is_meta for t in tensors) if asked is None else asked.type == "meta"
         if without_values or any(isinstance(t, FakeTensor) for t in tensors):
             return func(*args, **kwargs)
+        if asked is not None:
+            self.meant(asked)
         here = [t for t in tensors if self.has(t)]
         name = func._schema.name
         if asked == CPU and (not self.moving if name == "aten::_to_copy" else self.in_formula or _in_formula()):
@@ -162,6 +186,8 @@ class PretendGpu(TorchDispatchMode):
 
     def _check(self, func: Any, name: str, args: Any, kwargs: Any, here: list[Any], tensors: list[Any]) -> None:
         """Refuse what CUDA refuses."""
+        if name.startswith("c10d::") and not all(t.is_contiguous() and t.dtype in _NCCL for t in here):
+            raise ValueError(f"{name}: NCCL takes contiguous tensors, of {_NCCL}")
         if name in KERNELS_TAKE:
             place, dtypes = KERNELS_TAKE[name]
             if args[place].dtype not in dtypes:
@@ -181,7 +207,7 @@ class PretendGpu(TorchDispatchMode):
         ]
         scalars = name not in _SCALARS_TOO
         if any(t.ndim or not scalars or any(t is one for one in _tensors(written)) for t in elsewhere):
-            shapes = [f"{tuple(t.shape)} on {'cuda:0' if self.has(t) else 'cpu'}" for t in tensors]
+            shapes = [f"{tuple(t.shape)} on {t.device}" for t in tensors]
             raise RuntimeError(f"Expected all tensors to be on the same device: {name} of {', '.join(shapes)}")
 
     def _count_waits(self, name: str, args: Any, kwargs: Any, here: list[Any], tensors: list[Any], there: bool) -> None:
@@ -240,8 +266,10 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def pretend_gpu(capability: tuple[int, int] = (8, 6), memory: int = 24 << 30) -> Iterator[PretendGpu]:
-    """In this block there is a GPU of this compute capability, with so many bytes free."""
-    gpu = PretendGpu(capability)
+def pretend_gpu(
+    capability: tuple[int, int] = (8, 6), memory: int = 24 << 30, index: int = 0, count: int = 1
+) -> Iterator[PretendGpu]:
+    """In this block there is a GPU of this compute capability, with so many bytes free: one of `count`."""
+    gpu = PretendGpu(capability, index, count)
     with instead_of_torch(gpu), instead_of_cuda(gpu, memory), gpu:
         yield gpu

@@ -19,12 +19,13 @@ class Generator(torch.Generator):
     """A generator of a device, that draws on the CPU."""
 
     on_gpu: ClassVar[set[int]] = set()
+    gpu: ClassVar[Any] = None
 
     _cdata: int  # of the generator itself: PyTorch shows operations another object of it
 
     def __new__(cls, device: Any = "cpu") -> "Generator":
         made = super().__new__(cls, "cpu")  # type: ignore[call-arg]
-        if torch.device(device).type == "cuda":
+        if cls.gpu.meant(torch.device(device)).type == "cuda":
             cls.on_gpu.add(made._cdata)
         return made
 
@@ -33,7 +34,7 @@ class Generator(torch.Generator):
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        return GPU if self._cdata in self.on_gpu else CPU
+        return self.gpu.device if self._cdata in self.on_gpu else CPU
 
 
 def _methods(gpu: Any) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def _methods(gpu: Any) -> dict[str, Any]:
             args = (args[0].device, args[0].dtype, *args[1:])
         kwargs = {k: v.device if k == "other" else v for k, v in kwargs.items()}
         device, dtype, non_blocking, layout = torch._C._nn._parse_to(*args, **kwargs)
+        device = device and gpu.meant(device)
         if device is None or device.type == self.device.type or gpu.computing:
             more = {} if layout is None else {"memory_format": layout}
             return own["to"](self, dtype=dtype or self.dtype, non_blocking=non_blocking, copy=copy, **more)
@@ -82,7 +84,7 @@ def _methods(gpu: Any) -> dict[str, Any]:
     def refused(name: str) -> Callable[..., Any]:
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             if gpu.has(self):
-                raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
+                raise TypeError(f"can't convert {gpu.device} device type tensor to numpy. Use Tensor.cpu() first")
             return own[name](self, *args, **kwargs)
 
         return method
@@ -96,13 +98,15 @@ def _methods(gpu: Any) -> dict[str, Any]:
 
     return {
         **{name: read(name) for name in ("item", "__bool__", "__int__", "__float__", "__index__")},
-        "device": property(lambda self: GPU if gpu.has(self) else base.device.__get__(self)),
+        "device": property(lambda self: gpu.device if gpu.has(self) else base.device.__get__(self)),
         "is_cuda": property(gpu.has),
         "is_cpu": property(lambda self: not gpu.has(self) and base.is_cpu.__get__(self)),
-        "get_device": lambda self: 0 if gpu.has(self) else -1,
+        "get_device": lambda self: gpu.device.index if gpu.has(self) else -1,
         "to": to,
         "cpu": lambda self, memory_format=torch.preserve_format: to(self, CPU, memory_format=memory_format),
-        "cuda": lambda self, device=None, non_blocking=False: to(self, GPU, non_blocking=non_blocking),
+        "cuda": lambda self, device=None, non_blocking=False: to(
+            self, torch.device("cuda", device), non_blocking=non_blocking
+        ),
         "tolist": waiting,
         "numpy": refused("numpy"),
         "__array__": refused("__array__"),
@@ -195,6 +199,7 @@ def instead_of_torch(gpu: Any) -> Iterator[None]:
         for name in ("tensor", "as_tensor", "asarray"):
             stack.enter_context(patch.object(torch, name, _made_and_copied(getattr(torch, name))))
         stack.enter_context(patch.object(torch.UntypedStorage, "clone", clone))
+        stack.enter_context(patch.object(Generator, "gpu", gpu))
         stack.enter_context(patch.object(torch, "Generator", Generator))
         attention = _composite(gpu, functional.scaled_dot_product_attention)
         stack.enter_context(patch.object(functional, "scaled_dot_product_attention", _counted(gpu, attention)))

@@ -41,7 +41,8 @@ class Job:
         flags = {"checkpoint_dir": self.checkpoints, "max_new_tokens": 5, "temperature": 0}
         arguments = [str(text) for name, value in flags.items() for text in (f"--{name}", value)]
         environ |= {SM_CHANNEL_MODEL: str(self.model), **ranked}
-        ended = self.zygote.start(arguments, environ, {}, answer.__file__).wait()
+        script = str(Path(__file__).with_name("on_pretended_gpu.py")) if "PRETENDED" in ranked else answer.__file__
+        ended = self.zygote.start(arguments, environ, {}, script).wait()
         assert ended.code == 0, ended.stderr
         return {file.name: file.read_text() for file in (left / ANSWERS_FOLDER).iterdir()}
 
@@ -72,6 +73,15 @@ def test_processes_divide_the_shards_and_answer_as_one_does(job: Job) -> None:
     second = job.answer(RANK="1", WORLD_SIZE="2")
     assert (sorted(first), sorted(second)) == (sorted(alone)[::2], sorted(alone)[1::2])
     assert first | second == alone
+
+
+def test_a_gpu_of_several_answers_as_a_cpu(job: Job) -> None:
+    """As far as a pretended one shows it (pretend_gpu.py)."""
+    second = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    here = job.answer(**second)
+    shutil.rmtree(job.checkpoints)
+    job.checkpoints.mkdir()
+    assert job.answer(**second, PRETENDED="answer", PRETENDED_GPUS="2") == here
 
 
 def test_another_number_of_processes_goes_on_with_what_is_answered(job: Job) -> None:

@@ -145,6 +145,24 @@ def test_processes_that_lost_each_other_are_of_one_machine_or_of_several() -> No
     assert launch._reason(launch.PEER_LOST, 1, 2, other_machines=False).message.count("another machine") == 0
 
 
+def test_a_process_that_nccl_aborts_is_a_consequence(start: Start, tmp_path: Path) -> None:
+    parent = start()
+    os.kill(pids(tmp_path)[0], signal.SIGABRT)
+    end(tmp_path, 1, 1)
+    assert result(parent, tmp_path) == (1, "the loss is no number")
+    assert launch._reason(-signal.SIGABRT, 1, 2, other_machines=True) == launch._reason(75, 1, 2, other_machines=True)
+    assert launch._reason(-signal.SIGABRT, 1, 2, other_machines=False).message.endswith("was ended by signal 6")
+
+
+@pytest.mark.parametrize(("environ", "said"), [({"RANK": "1"}, ""), ({}, "taken apart")])
+def test_one_of_several_processes_is_not_taken_apart(environ: dict[str, str], said: str) -> None:
+    """Taking NCCL apart waits for the others, which wait for this one to end."""
+    program = "import atexit, launch; atexit.register(print, 'taken apart'); launch.end_at_once(lambda: 3)"
+    path = {"PYTHONPATH": str(Path(launch.__file__).parent)}
+    ended = subprocess.run([sys.executable, "-c", program], env={**path, **environ}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout.strip()) == (3, said)
+
+
 def test_no_process_outlives_a_parent_that_is_killed(start: Start, tmp_path: Path) -> None:
     parent = start()
     parent.kill()

@@ -54,6 +54,17 @@ def test_a_pretended_gpu_refuses_what_cuda_refuses() -> None:
         assert here[there.cpu().bool()].device.type == "cpu"
 
 
+def test_one_of_several_pretended_gpus_refuses_what_is_for_another() -> None:
+    with pretend_gpu(index=1, count=2):
+        for device in ("cuda", "cuda:0"):
+            with pytest.raises(RuntimeError, match="cuda:0 is another process's, and this one's is cuda:1"):
+                torch.ones(2, device=device)
+        with pytest.raises(RuntimeError, match="invalid device ordinal"):
+            torch.ones(2).to("cuda:2")
+        torch.cuda.set_device(1)
+        assert torch.ones(2, device="cuda").device == torch.ones(2).cuda().device == torch.device("cuda", 1)
+
+
 def test_a_pretended_gpu_counts_waits_and_bytes() -> None:
     with pretend_gpu() as gpu:
         there = torch.ones(256, device="cuda")

@@ -310,14 +310,31 @@ def test_two_processes_leave_the_artifact_of_one(job: Job, tmp_path: Path) -> No
     assert sorted(file_names(job)) == sorted(file_names(alone))
 
 
-def two_share(job: Job, flags: dict[str, object]) -> list[Ended]:
+def test_two_gpus_leave_the_artifact_of_two_processes_on_a_cpu(job: Job, tmp_path: Path) -> None:
+    """As far as pretended GPUs show it (pretend_gpu.py). Each fetches the base model that they share."""
+    flags: dict[str, object] = {
+        "max_steps": 3, "learning_rate": 0.03, "gradient_accumulation_steps": 2, "evaluate": "rougeL", "keep": "best",
+        "evaluate_dialogues": 3, "max_new_tokens": 8, "compute_dtype": "bfloat16",
+    }  # fmt: skip
+    here = Job(tmp_path / "here", job.dataset, job.base, job.trainings)
+    two_share(here, flags)
+    job.variables |= {"PRETENDED": "train", "PRETENDED_GPUS": "2"}
+    two_share(job, flags, str(Path(__file__).with_name("on_pretended_gpu.py")))
+    assert job.events()[0]["device"] == "a pretended GPU"
+    for one, two in zip(here.events(), job.events(), strict=True):
+        for figure in ("loss", "eval_loss", "score", "tokens"):
+            assert two.get(figure) == (one.get(figure) and pytest.approx(one[figure], rel=1e-4)), (one, two)
+    assert sorted(file_names(job)) == sorted(file_names(here))
+
+
+def two_share(job: Job, flags: dict[str, object], script: str = "") -> list[Ended]:
     """Train in two processes, which share the base model."""
     (job.root / "model").mkdir(parents=True)
     started = []
     for rank in (0, 1):
-        ranked = {"RANK": str(rank), "WORLD_SIZE": "2", RENDEZVOUS: f"file://{job.root}/meet"}
-        asked = job.flags(**flags, engine_base="shared")
-        started.append(job.trainings.start(asked, {**job.environment, **ranked}, {}))
+        ranked = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", RENDEZVOUS: f"file://{job.root}/meet"}
+        asked = job.flags(**{**flags, "engine_base": "shared"})
+        started.append(job.trainings.start(asked, {**job.environment, **ranked}, {}, script))
     ended = [process.wait() for process in started]
     assert [process.code for process in ended] == [0, 0], "".join(process.stderr for process in ended)
     return ended
