@@ -9,6 +9,7 @@ from base_look import check_data_fits, look_at_description, read_config
 from contract import INPUT_IDS, DatasetFacts
 from engine.arguments import Arguments, Folders
 from engine.failure import TrainingError
+from gpu import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +175,7 @@ def tried_out(model: Any, plan: "Plan", splits: "tuple[Packs, Packs]") -> "Packe
         if not plan.shared_bytes:
             raise
         raise TrainingError(
-            f"this architecture does not run with its weights in main memory: {str(error).splitlines()[0]}",
+            f"this architecture does not run with its weights in main memory: {first_line(error)}",
             "train it on a GPU that holds it, or set quantization to nf4",
         ) from error
 

@@ -35,6 +35,7 @@ from torch import distributed
 
 from contract import RENDEZVOUS
 from engine.failure import PeerLostError, TrainingError
+from gpu import first_line
 
 _PATIENCE = timedelta(hours=1)  # for a process that downloads its base model longer than the others
 Value = TypeVar("Value")
@@ -189,5 +190,5 @@ def _explained(kind: type[RuntimeError]) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except kind as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise PeerLostError(f"another process of the training has ended: {reason}") from error

@@ -15,7 +15,7 @@ from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
 from engine.remade import keep_parts_only
 from engine.shared_base import SharedBase
-from gpu import fastest_dtype
+from gpu import fastest_dtype, first_line
 from lora_targets import is_linear, stacked_experts, target_experts
 
 
@@ -49,7 +49,7 @@ def _download(download: Callable[[str, str | None], Path], arguments: Arguments)
         raise TrainingError(f"the hub has no model {model_id!r}", "check model.id") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise TrainingError(
-            f"cannot download {model_id}: {str(error).splitlines()[0]}",
+            f"cannot download {model_id}: {first_line(error)}",
             "check the network, model.id and model.revision",
         ) from error
 
@@ -91,7 +91,7 @@ def load_base(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # transformers raises whatever the config or the files make it stumble over
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise TrainingError(
             f"cannot load the base model: {reason}", "check model.id: a causal language model?"
         ) from error

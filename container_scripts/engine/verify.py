@@ -13,6 +13,7 @@ from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE, Fi
 from engine.failure import TrainingError
 from engine.memory import free_bytes
 from engine.packs import Packs
+from gpu import first_line
 
 _log = logging.getLogger(__name__)
 
@@ -145,5 +146,5 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # transformers raises whatever the files make it stumble over
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise TrainingError(f"cannot load {folder}: {reason}", _AGAIN) from error
