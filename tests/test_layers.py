@@ -133,7 +133,7 @@ EDGES = (
     "lorasum.data.files",  # rows of any columns
     "lorasum.data.rows",
     "lorasum.data.validate",
-    "lorasum.remembered",  # JSON files
+    "lorasum.cache",  # JSON files
     "lorasum.backends.base.Backend.training_request",  # what is sent to AWS, for a look at it
     "lorasum.backends.local.backend.LocalBackend.training_request",
     "lorasum.backends.base.Backend.endpoint_requests",

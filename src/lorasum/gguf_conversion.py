@@ -8,7 +8,7 @@ from typing import Any
 
 from lorasum.errors import ModelError
 from lorasum.files import first_line
-from lorasum.quiet import quiet_transformers
+from lorasum.library_output import quiet_transformers
 from lorasum.reporting import Reporter
 
 _ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")

@@ -17,7 +17,7 @@ from lorasum.errors import ModelError
 from lorasum.files import file_digest, first_line, links_out, maker_lock, new_folder
 from lorasum.gguf_conversion import convert_gguf
 from lorasum.hub import asking_hub, hub_commit, hub_error, hub_file
-from lorasum.quiet import quiet_transformers
+from lorasum.library_output import quiet_transformers
 from lorasum.reporting import Reporter
 
 _CONVERTER = 1

@@ -4,12 +4,12 @@ import importlib.util
 from importlib.metadata import version
 
 from lorasum import paths
+from lorasum.cache import once
 from lorasum.config.schema import LoraConfig
 from lorasum.errors import ModelError
 from lorasum.files import first_line
 from lorasum.hub import hub_error
 from lorasum.model_source import ModelRef, libraries, model_file
-from lorasum.remembered import once
 
 
 def look_at_targets(model: ModelRef, lora: LoraConfig) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lorasum import aws, machine
+from lorasum import aws, nvidia_smi
 from lorasum.commands import init as verb
 from lorasum.commands.init import Wishes, init, write_example
+from lorasum.config.backend_names import BackendName
 from lorasum.config.data import Columns
 from lorasum.config.loader import load_config
-from lorasum.config.places import Place
 from lorasum.config.schema import Config
 from lorasum.data.look import NoColumnsError
 from lorasum.errors import DataError, LorasumError, ModelError
@@ -33,7 +33,7 @@ RUN = Path("run.yaml")
 def nothing_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty working folder on a machine without a GPU and without AWS credentials."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(machine, "gpus", list)
+    monkeypatch.setattr(nvidia_smi, "gpus", list)
     monkeypatch.setattr(aws, "has_credentials", lambda: False)
 
 
@@ -222,7 +222,7 @@ def test_the_backend_follows_what_is_here(monkeypatch: pytest.MonkeyPatch) -> No
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     monkeypatch.setattr(aws, "has_credentials", lambda: True)
     assert written(data).backend == "sagemaker"
-    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("NVIDIA L4", "23034 MiB", "550.54.15")])
+    monkeypatch.setattr(nvidia_smi, "gpus", lambda: [nvidia_smi.Gpu("NVIDIA L4", "23034 MiB", "550.54.15")])
     init(data, RUN, Wishes(), force=True)
     assert load_config(RUN).backend == "local"
     assert "NVIDIA L4" in RUN.read_text(encoding="utf-8")
@@ -238,7 +238,7 @@ def test_the_backend_follows_what_is_here(monkeypatch: pytest.MonkeyPatch) -> No
     [("local", "torch", "pip install 'lorasum[local]'"), ("sagemaker", "boto3", "pip install 'lorasum[sagemaker]'")],
 )
 def test_what_the_backend_needs_and_is_missing_comes_first(
-    backend: Place, module: str, command: str, monkeypatch: pytest.MonkeyPatch
+    backend: BackendName, module: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     monkeypatch.setattr(verb, "find_spec", lambda name: None if name == module else name)

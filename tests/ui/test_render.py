@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lorasum.amounts import on_disk
 from lorasum.backends.records import Check, Room
 from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Look, Manifest, SplitStats
 from lorasum.errors import ConfigError, LorasumError
+from lorasum.formatting import on_disk
 from lorasum.resources import Adapter, Endpoint, Origin
 from lorasum.results import (
     BatchPrediction,

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from lorasum.amounts import counted
 from lorasum.context import RunContext
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.exports import read_bytes, read_path
 from lorasum.errors import DataError, LorasumError
+from lorasum.formatting import counted
 
 _ONE = {"notices": "notice"}
 

@@ -10,7 +10,7 @@ import typer
 
 from lorasum.cli.options import Json, Sets, Verbose, Yes
 from lorasum.cli.verb import confirm, verb
-from lorasum.config.places import Place
+from lorasum.config.backend_names import BackendName
 from lorasum.errors import LorasumError
 from lorasum.ui import render
 
@@ -33,7 +33,7 @@ def init(
     model: Annotated[
         str | None, typer.Option("--model", metavar="ID", help="Base model: a hub id or a folder.")
     ] = None,
-    place: Annotated[Place | None, typer.Option("--backend", help="Where to train and serve.")] = None,
+    backend: Annotated[BackendName | None, typer.Option("--backend", help="Where to train and serve.")] = None,
     dialogue: Annotated[
         str | None, typer.Option("--dialogue", metavar="COLUMN", help="The column of the dialogue.")
     ] = None,
@@ -54,7 +54,7 @@ def init(
     """Write a config for your chats, chosen by a look at them; or one of the examples."""
     from lorasum.commands.init import Wishes
 
-    wishes = Wishes(name, model, place, dialogue, summary, test)
+    wishes = Wishes(name, model, backend, dialogue, summary, test)
     render.show(_written_config(data or (), wishes, example, source, output, force), as_json)
 
 

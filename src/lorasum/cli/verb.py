@@ -14,7 +14,7 @@ from lorasum.cli.backends import backend
 from lorasum.cli.interrupts import interrupts
 from lorasum.cli.options import ConfigFile, Json, Overrides, Quiet, Sets, Verbose, settings
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, ScoreError
-from lorasum.interrupted import let_go
+from lorasum.signals import release_frames
 from lorasum.ui import render
 
 
@@ -102,7 +102,7 @@ def perform(
         render.show(result, as_json)
         _raise_failure(result)
     except (KeyboardInterrupt, LorasumError) as error:
-        let_go()
+        release_frames()
         if not isinstance(error, InterruptedRunError):  # which tells itself what may run
             with suppress(LorasumError):  # the ledger cannot be read either
                 for line in left_running(run.ledger, run.name, began, isinstance(error, KeyboardInterrupt)):

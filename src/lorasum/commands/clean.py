@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from lorasum import paths
-from lorasum.amounts import on_disk
 from lorasum.backends.base import Backend
 from lorasum.errors import LorasumError
 from lorasum.files import disk_usage
+from lorasum.formatting import on_disk
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.lock import RunBusyError, hold
 from lorasum.reporting import Reporter

@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from re import match
 
-from lorasum import __version__, machine, paths
+from lorasum import __version__, nvidia_smi, paths
 from lorasum.config.secrets import redacted
 from lorasum.results import EnvResult
 
@@ -23,7 +23,7 @@ def env() -> EnvResult:
         python=f"{platform.python_version()} ({sys.executable})",
         system=platform.platform(),
         cpu=f"{os.cpu_count()} processors, {platform.machine()}",
-        gpus=tuple(", ".join(gpu) for gpu in machine.gpus()),
+        gpus=tuple(", ".join(gpu) for gpu in nvidia_smi.gpus()),
         home=str(home),
         free_bytes=shutil.disk_usage(next(path for path in (home, *home.parents) if path.exists())).free,
         container_scripts=str(paths.container_scripts()),

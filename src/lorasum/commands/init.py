@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from lorasum import aws, machine, paths
-from lorasum.amounts import counted
+from lorasum import aws, nvidia_smi, paths
 from lorasum.base_look import context_length
+from lorasum.config.backend_names import BACKEND_NAMES, BackendName
 from lorasum.config.data import Columns
 from lorasum.config.draft import Draft, write_draft
 from lorasum.config.loader import load_config
 from lorasum.config.new_file import check_is_free, check_name, run_name, write_config, write_new
-from lorasum.config.places import PLACES, Place
 from lorasum.config.schema import Config, is_folder
 from lorasum.contract import MAX_NEW_TOKENS
 from lorasum.data.files.splits import split_of
 from lorasum.data.look import NoColumnsError, find_splits, look
 from lorasum.data.records import Look
 from lorasum.errors import LorasumError
+from lorasum.formatting import counted
 from lorasum.model_source import ModelRef, check_folder, model_config
 from lorasum.results import ExampleResult, InitResult
 
@@ -49,7 +49,7 @@ class Wishes:
 
     name: str | None = None
     model: str | None = None
-    backend: Place | None = None
+    backend: BackendName | None = None
     dialogue: str | None = None
     summary: str | None = None
     test: str | None = None
@@ -127,17 +127,17 @@ def _asked(ask: Ask, wishes: Wishes) -> tuple[list[str], Wishes]:
         name=wishes.name or run_name(ask("name of the run", _name_of(data))),
         model=wishes.model or ask("base model", _MODEL),
         backend=wishes.backend
-        or _place(ask("train on local, which is this machine, or sagemaker", _choose_place()[0])),
+        or _backend_named(ask("train on local, which is this machine, or sagemaker", _choose_backend()[0])),
         dialogue=wishes.dialogue,
         summary=wishes.summary,
         test=wishes.test,
     )
 
 
-def _place(answer: str) -> Place:
-    for place in PLACES:
-        if place == answer:
-            return place
+def _backend_named(answer: str) -> BackendName:
+    for name in BACKEND_NAMES:
+        if name == answer:
+            return name
     raise LorasumError(f"there is no backend {answer!r}", "it is local or sagemaker")
 
 
@@ -158,7 +158,7 @@ def _look(train: str | list[str], wishes: Wishes, ask: Ask | None) -> Look:
 
 
 def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, wishes: Wishes) -> Draft:
-    place, why_place = (wishes.backend, "As asked for.") if wishes.backend else _choose_place()
+    backend, why_backend = (wishes.backend, "As asked for.") if wishes.backend else _choose_backend()
     longest = _tokens(seen.longest_example, seen.language) + _QUESTION_TOKENS
     context = _context(wishes.model)
     length = _fitting(longest, [one for one in _LENGTHS if not context or one <= context] or [context or 0])
@@ -167,8 +167,8 @@ def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[st
     return Draft(
         file=str(output),
         name=_name_of(first) if wishes.name is None else check_name(wishes.name),
-        backend=place,
-        why_backend=why_place,
+        backend=backend,
+        why_backend=why_backend,
         model=_from(output, wishes.model) if wishes.model and wishes.model.startswith(".") else wishes.model or _MODEL,
         revision=_REVISION if wishes.model in (None, _MODEL) else None,
         why_model=_why_model(wishes.model),
@@ -190,9 +190,9 @@ def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[st
     )
 
 
-def _choose_place() -> tuple[Place, str]:
+def _choose_backend() -> tuple[BackendName, str]:
     """Where to train, and why there."""
-    if gpus := machine.gpus():
+    if gpus := nvidia_smi.gpus():
         found = f"{gpus[0].name}, {gpus[0].memory}"
         return "local", f"This machine has a GPU ({found}). `sagemaker` trains in your AWS account instead."
     if aws.has_credentials():

@@ -12,7 +12,6 @@ from lorasum.context import RunContext
 from lorasum.contract import ANSWERS_FOLDER, MAX_PROMPTS, StepEvent, fill_template
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.files import maker_lock, new_folder, open_file, writing
-from lorasum.interrupted import let_go
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.answers import Answer, answers_of
 from lorasum.lifecycle.costs import job_note
@@ -24,6 +23,7 @@ from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
 from lorasum.resources import BatchJob, TrainingJob
 from lorasum.results import BatchPrediction
+from lorasum.signals import release_frames
 
 _SHARD_ROWS = 5000
 """Most rows of a file of answers, which are put in order in memory."""
@@ -144,7 +144,7 @@ def _answered(run: RunContext, spec: TrainSpec) -> JobRef:
 
 
 def _interrupted(run: RunContext, name: str) -> NoReturn:
-    let_go()
+    release_frames()
     if not run.backend.stops_on_interrupt:
         raise InterruptedRunError(
             f"no longer following batch job {name}, which goes on if it was started",

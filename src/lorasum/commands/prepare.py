@@ -18,10 +18,10 @@ from lorasum.data.sources import open_sources
 from lorasum.data.telling import shared_file, tell_again
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import maker_lock, write_file, writing
-from lorasum.interrupted import let_go
 from lorasum.model_source import ModelRef, chat_template, resolve_model, tokenizer_identity
 from lorasum.resources import Dataset
 from lorasum.results import PrepareResult, RenderedExample
+from lorasum.signals import release_frames
 
 _ON_THE_PAGE = 3  # examples
 
@@ -82,7 +82,7 @@ def _on_record(run: RunContext, fingerprint: str, dataset: Path) -> Iterator[Non
     try:
         yield
     except BaseException as error:
-        let_go()
+        release_frames()
         with suppress(LorasumError):  # the first error matters, and not that the ledger cannot be written either
             run.ledger.save(replace(row, state="gone", reason=str(error)))
         raise

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import paths
-from lorasum.amounts import counted
 from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER, BASE_SUMMARIES_FILE
 from lorasum.errors import LorasumError
+from lorasum.formatting import counted
 from lorasum.hub import push_files
 from lorasum.lifecycle.artifacts import artifact_folder
 from lorasum.lifecycle.lookup import chosen_job

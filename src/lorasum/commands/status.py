@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from lorasum import paths
-from lorasum.amounts import duration, loss
 from lorasum.backends.base import Backend, is_here
 from lorasum.contract import StepEvent
 from lorasum.errors import BackendError
+from lorasum.formatting import duration, loss
 from lorasum.ledger import Ledger, usable
 from lorasum.ledger_file import damage_mark
 from lorasum.lifecycle.costs import cost

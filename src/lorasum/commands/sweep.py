@@ -11,22 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from lorasum import paths
-from lorasum.amounts import dollars
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, EvalEvent, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.files import make_folder, open_file, read_rows, write_file, writing
-from lorasum.interrupted import let_go
+from lorasum.formatting import dollars
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import cost, price_note, total
 from lorasum.lifecycle.planning import planned_job
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
-from lorasum.outages import until_answered
 from lorasum.pages.sweep_page import sweep_page
 from lorasum.resources import TrainingJob
 from lorasum.results import SweepResult, TrialResult, TrialState
+from lorasum.retry import until_answered
+from lorasum.signals import release_frames
 
 _LOOKS = {"local": 0.5}
 _LOOK = 20.0
@@ -50,7 +50,7 @@ def sweep(run: RunContext) -> SweepResult:
         while until_answered(found.goes_on, pause, run.reporter):
             time.sleep(pause)
     except KeyboardInterrupt:
-        let_go()
+        release_frames()
         found.stop_all()
         which = "not all of its" if found.tell_what_may_run() else "its"
         raise InterruptedRunError(

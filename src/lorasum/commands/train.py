@@ -9,7 +9,6 @@ from lorasum.backends.records import JobState
 from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
-from lorasum.interrupted import let_go
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.estimate import Estimate
@@ -22,6 +21,7 @@ from lorasum.lifecycle.training_time import measured_speed
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
 from lorasum.results import TrainPlan, TrainResult, TrainStarted
+from lorasum.signals import release_frames
 
 _WAITS_FOR_AN_INSTANCE = (300.0, 600.0, 1200.0, 1800.0)
 """Seconds before a job is started again that found no instance: nothing ran, so nothing was billed."""
@@ -169,7 +169,7 @@ def _result(run: RunContext, started: StartedJob) -> TrainResult:
 
 def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
     """Handle Ctrl-C: stop the job, or leave it running, as the backend decides. The ledger has it live until then."""
-    let_go()
+    release_frames()
     name, backend = seen.job or _being_started(run, planned.spec.job_name), run.backend
     if not backend.stops_on_interrupt:
         if not seen.job and not _was_started(run, name):  # still on record as intended, should it appear after all

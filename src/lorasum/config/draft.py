@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import yaml
 
+from lorasum.config.backend_names import BackendName
 from lorasum.config.data import Columns
-from lorasum.config.places import Place
 
 SCHEMA = "lorasum.schema.json"
 """The file, beside a config, that editors complete and check it with."""
@@ -27,7 +27,7 @@ class Draft:
 
     file: str
     name: str
-    backend: Place
+    backend: BackendName
     why_backend: str
     model: str
     revision: str | None
@@ -51,7 +51,7 @@ class Draft:
 
 def write_draft(draft: Draft) -> str:
     """The YAML text."""
-    blocks = (_head(draft), _model(draft), _data(draft), _training(draft), _place(draft), _predict(draft))
+    blocks = (_head(draft), _model(draft), _data(draft), _training(draft), _sagemaker(draft), _predict(draft))
     return "\n".join("".join(f"{line}\n" for line in block) for block in blocks if block)
 
 
@@ -120,7 +120,7 @@ def _training(draft: Draft) -> list[str]:
     ]
 
 
-def _place(draft: Draft) -> list[str]:
+def _sagemaker(draft: Draft) -> list[str]:
     if draft.backend == "local":
         return []
     return [

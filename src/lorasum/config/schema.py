@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lorasum.config.backend_names import BackendName
 from lorasum.config.data import DataConfig
 from lorasum.config.duration import DurationOrNever
-from lorasum.config.places import Place
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.config.section import LATER, Fraction, PositiveInt, Seconds, Section
 from lorasum.config.sweep import SweepConfig
@@ -251,7 +251,7 @@ class Config(Section):
 
     name: RunName
     """Name of the run: lower-case letters, digits and single hyphens between them, at most 32 characters."""
-    backend: Place = "local"
+    backend: BackendName = "local"
     """Where the run lives."""
     model: ModelConfig
     data: DataConfig

@@ -12,7 +12,7 @@ from lorasum.data.files.reading import TICK_ROWS, Tick, needed_columns, unsaid
 from lorasum.data.validate import Row
 from lorasum.errors import DataError
 from lorasum.hub import asking_hub, hub_error
-from lorasum.quiet import quiet_datasets
+from lorasum.library_output import quiet_datasets
 
 
 @dataclass(frozen=True, slots=True)

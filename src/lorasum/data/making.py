@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import __version__
-from lorasum.amounts import counted
 from lorasum.base_look import context_length, vocabulary_size
 from lorasum.config.data import DataConfig
 from lorasum.contract import TEST_FILE
@@ -27,6 +26,7 @@ from lorasum.data.tokenize_pack import Tokens, fit, packs, refuse_too_long
 from lorasum.data.validate import RejectFile, Tally, examples
 from lorasum.errors import DataError, ModelError
 from lorasum.files import new_folder
+from lorasum.formatting import counted
 from lorasum.model_source import ModelRef, load_tokenizer, look_at_model, model_config
 from lorasum.prompt import Prompt, chat_prompt, template_prompt
 from lorasum.reporting import Reporter

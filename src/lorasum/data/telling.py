@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lorasum.amounts import counted
 from lorasum.config.data import DataConfig
 from lorasum.data.findings import Findings, SharedRow
 from lorasum.data.records import Manifest
 from lorasum.data.validate import Tally
 from lorasum.files import read_rows, write_file, writing
+from lorasum.formatting import counted
 from lorasum.reporting import Reporter
 
 _NAMED = 3  # rows of a kind

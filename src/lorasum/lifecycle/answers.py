@@ -16,8 +16,8 @@ from lorasum.batched import batched
 from lorasum.errors import LorasumError, RefusedError
 from lorasum.files import FILE_MODE, open_file, read_rows
 from lorasum.lifecycle.summarizer import Summarizer
-from lorasum.outages import until_answered
 from lorasum.reporting import Reporter
+from lorasum.retry import until_answered
 from lorasum.threads import as_they_end
 
 _BETWEEN_TRIES = 10.0  # seconds
@@ -168,7 +168,7 @@ def ask(
     """Yield the answers by place, those of one request at a time, as they arrive.
 
     Dialogues of about the same length share a request, because the shorter ones are padded to the longest. Where the
-    service does not answer for a while, what is missing is asked again (outages.py).
+    service does not answer for a while, what is missing is asked again (retry.py).
 
     Args:
         concurrency: requests under way at once.

@@ -6,8 +6,8 @@ from typing import Literal
 
 from lorasum.backends.base import Backend
 from lorasum.errors import BackendError
+from lorasum.formatting import clock
 from lorasum.resources import OPEN, Resource
-from lorasum.times import clock
 
 
 def cost(row: Resource, now: datetime) -> float | None:

@@ -11,14 +11,14 @@ from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.errors import BackendError, NoAnswerError
 from lorasum.files import first_line
-from lorasum.interrupted import let_go
+from lorasum.formatting import clock
 from lorasum.ledger import Ledger
 from lorasum.lifecycle import expiry
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.lock import HeldRun
-from lorasum.outages import until_answered
 from lorasum.resources import OPEN, Endpoint, Origin
-from lorasum.times import clock
+from lorasum.retry import until_answered
+from lorasum.signals import release_frames
 
 PROBE: Final = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 """A dialogue that a new endpoint summarises before it counts as in service."""
@@ -72,10 +72,10 @@ def surely(clean_up: Callable[[], object]) -> None:
         clean_up: may be called twice, whatever the first call has done.
     """
     try:
-        let_go()
+        release_frames()
         clean_up()
     except KeyboardInterrupt:
-        let_go()
+        release_frames()
         clean_up()
         raise
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 
 from lorasum import paths
 from lorasum.backends.records import Check, Room, TrainSpec
+from lorasum.cache import read_cache, write_cache
 from lorasum.config.instances import peak_of, sizes_of
 from lorasum.contract import CARDS, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs
 from lorasum.errors import LorasumError
 from lorasum.files import folder_digest
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.training_time import Workload, band_of
-from lorasum.remembered import recall, remember
 from lorasum.results import TimeBand
 from lorasum.script_environment import script_environment
 
@@ -109,7 +109,7 @@ def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
     flags, variables = _asked(spec, hardware)
     identity = json.dumps([flags, variables, spec.model.location, folder_digest(paths.container_scripts())])
     key = hashlib.sha256(identity.encode()).hexdigest()
-    known = recall("needs") if hardware.types else {}
+    known = read_cache("needs") if hardware.types else {}
     if key in known:
         return Estimate(spec, hardware, Needs.read(known[key]))
     told = _tell(flags, variables)
@@ -117,7 +117,7 @@ def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
         return Estimate(spec, hardware, None, told)
     if hardware.types:
         kept = dict(list(known.items())[1 - _REMEMBERED :])
-        remember("needs", kept | {key: json.dumps(asdict(told))})
+        write_cache("needs", kept | {key: json.dumps(asdict(told))})
     return Estimate(spec, hardware, told)
 
 

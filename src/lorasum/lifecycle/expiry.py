@@ -6,11 +6,11 @@ from typing import Final
 
 from lorasum.config.schema import Config, DeployConfig
 from lorasum.errors import BackendError, LorasumError
+from lorasum.formatting import clock
 from lorasum.lifecycle.limits import endpoint_end
 from lorasum.lifecycle.lock import HeldRun
 from lorasum.reporting import Reporter
 from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable
-from lorasum.times import clock
 
 LATE: Final = timedelta(minutes=2)
 """How much later than its time an endpoint may go: EventBridge Scheduler is precise to a minute."""

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from lorasum.amounts import counted
 from lorasum.errors import LorasumError
+from lorasum.formatting import counted
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimate import Estimate, fitted

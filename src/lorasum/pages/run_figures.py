@@ -1,6 +1,6 @@
 """The figures of a run, by name, as the tables of its page show them. An empty figure is not known."""
 
-from lorasum.amounts import dollars, duration, gigabytes, loss
+from lorasum.formatting import dollars, duration, gigabytes, loss
 from lorasum.pages.facts import RunFacts
 from lorasum.scoring.evaluation import TUNED
 

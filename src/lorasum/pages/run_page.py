@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from lorasum.amounts import duration, gigabytes, loss
 from lorasum.contract import StepEvent
+from lorasum.formatting import duration, gigabytes, loss
 from lorasum.pages.charts import Series, intervals, line_chart, parts_of, smoothed
 from lorasum.pages.data_page import data_picture
 from lorasum.pages.facts import RunFacts, samples

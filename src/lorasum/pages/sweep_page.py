@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from lorasum.amounts import dollars
+from lorasum.formatting import dollars
 from lorasum.pages.charts import Point, Series, line_chart
 from lorasum.pages.rendering import TableRow, render
 from lorasum.results import SweepResult, TrialResult

@@ -17,7 +17,7 @@ from lorasum.batched import batched
 from lorasum.errors import LorasumError, ModelError
 from lorasum.files import first_line
 from lorasum.hub import asking_hub, hub_error
-from lorasum.quiet import quiet_transformers
+from lorasum.library_output import quiet_transformers
 from lorasum.scoring.words import sentences
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from textwrap import shorten
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lorasum.amounts import dollars, on_disk
+from lorasum.formatting import dollars, on_disk
 from lorasum.results import CleanResult, EnvResult, ReportResult, ResourceStatus, RunsResult, StatusResult
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Rows, headline

@@ -18,7 +18,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from lorasum.amounts import dollars, duration, loss
 from lorasum.contract import (
     BaseEvent,
     DoneEvent,
@@ -34,6 +33,7 @@ from lorasum.contract import (
     UnknownEvent,
     WarningEvent,
 )
+from lorasum.formatting import dollars, duration, loss
 from lorasum.ui.pieces import Facts, memory
 from lorasum.ui.terminal import console, one_line
 

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lorasum.amounts import counted, dollars, duration
+from lorasum.formatting import counted, dollars, duration
 from lorasum.results import (
     BatchPrediction,
     DeployPlan,

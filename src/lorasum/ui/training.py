@@ -1,12 +1,13 @@
 """Shows the results of the verbs up to a trained model: init, prepare, plan, train."""
 
+import shlex
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lorasum.amounts import counted, dollars, duration, loss
 from lorasum.backends.records import Room
+from lorasum.formatting import counted, dollars, duration, loss
 from lorasum.results import (
     ExampleResult,
     InitResult,
@@ -22,7 +23,6 @@ from lorasum.results import (
 )
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Marked, Rows, as_json, bars, headline, length, memory
-from lorasum.usage import loading_lines
 
 _GIB, _GB = 2**30, 10**9
 
@@ -107,10 +107,23 @@ def _(result: TrainResult) -> RenderableType:
         "generating": f"{duration(result.generation_seconds)} of the time" if result.generation_seconds else "",
         "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
         "artifact": result.artifact,
-        **{f"in {what}": Text(line, no_wrap=True) for what, line in loading_lines(result.artifact).items()},
+        **(_loading(result.artifact) if result.artifact else {}),
     }
     title = "already done" if result.reused else duration(result.seconds)
     return Group(headline("trained", result.run, title), Facts(rows))
+
+
+def _loading(artifact: str) -> dict[str, Text]:
+    """The lines that load an artifact, a folder or an S3 address, in other programs."""
+    remote = artifact.startswith("s3://")
+    folder = "model" if remote else artifact
+    fetched = {"a copy of S3": f"aws s3 cp --recursive {shlex.quote(artifact)} {folder}"} if remote else {}
+    lines = fetched | {
+        "transformers": f'AutoModelForCausalLM.from_pretrained("{folder}")',
+        "vLLM": f"vllm serve {shlex.quote(folder)}",
+        "llama.cpp": "lorasum export -c FILE --gguf model.gguf && llama-server -m model.gguf",
+    }
+    return {f"in {what}": Text(line, no_wrap=True) for what, line in lines.items()}
 
 
 @body.register

@@ -14,7 +14,7 @@ from botocore.exceptions import LoginRefreshRequired
 from memory_backend import RecordingReporter
 from stand_in import Fault, StandIn
 
-from lorasum import outages
+from lorasum import retry
 from lorasum.aws import aws_errors
 from lorasum.backends.records import EndpointSpec, JobRef, TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
@@ -116,7 +116,7 @@ def test_the_log_of_what_runs_is_followed_through_an_outage(
 def test_an_outage_that_does_not_end_is_an_error(
     account: StandIn, backend: SageMakerBackend, job: JobRef, monkeypatch: pytest.MonkeyPatch, kind: str, hint: str
 ) -> None:
-    monkeypatch.setattr(outages, "LONGEST", 0.0)
+    monkeypatch.setattr(retry, "LONGEST", 0.0)
     account.faults = [Fault("DescribeTrainingJob", kind)]
     with pytest.raises(OutageError, match="cannot look at training job chats-0123abcd") as error:
         list(backend.follow_training(job))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorasum import remembered
+from lorasum import cache
 from lorasum.config.data import DataConfig
 from lorasum.data.sources import open_sources
 from lorasum.data.validate import RejectFile, Tally, examples
@@ -470,11 +470,11 @@ def test_many_unchanged_files_are_looked_up_with_one_write(tmp_path: Path, monke
         os.utime(path, (1_000_000_000, 1_000_000_000))
     written: list[int] = []
 
-    def remember(name: str, known: dict[str, Any]) -> None:
+    def write_cache(name: str, known: dict[str, Any]) -> None:
         written.append(len(known))
-        remembered.remember(name, known)
+        cache.write_cache(name, known)
 
-    monkeypatch.setattr("lorasum.data.files.digests.remember", remember)
+    monkeypatch.setattr("lorasum.data.files.digests.write_cache", write_cache)
     data = DataConfig(train=str(folder), test=str(folder / "0001.jsonl"))
     first = open_sources(data)["train"].identity()
     assert written == [1200]

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from lorasum import machine
+from lorasum import nvidia_smi
 from lorasum.backends.records import TrainSpec
 from lorasum.contract import (
     CHANNEL_MODEL,
@@ -117,7 +117,7 @@ def gpus(environ: Mapping[str, str]) -> int:
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
-    return len(machine.gpus())
+    return len(nvidia_smi.gpus())
 
 
 def _end_last_line(path: Path) -> None:

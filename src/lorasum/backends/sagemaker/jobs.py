@@ -36,8 +36,8 @@ from lorasum.contract import (
     read_failure,
 )
 from lorasum.errors import BackendError, OutageError
-from lorasum.outages import until_answered
 from lorasum.reporting import Reporter
+from lorasum.retry import until_answered
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob

@@ -7,8 +7,8 @@ from datetime import datetime
 from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import read_event
-from lorasum.outages import until_answered
 from lorasum.reporting import Reporter
+from lorasum.retry import until_answered
 
 _LOG_TAIL = 12  # lines
 _LONGEST = 300  # characters of a line that is shown

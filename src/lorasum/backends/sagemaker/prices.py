@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorasum.backends.sagemaker.session import Session
-from lorasum.remembered import recall, remember
+from lorasum.cache import read_cache, write_cache
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
@@ -64,7 +64,7 @@ def usd_per_hour(session: Session, instance_type: str, kind: PriceKind) -> float
     if session.partition != "aws":
         return None
     key = f"{session.region} {instance_type} {kind}"
-    known = recall("prices")
+    known = read_cache("prices")
     if key in known and time.time() - known[key]["at"] < _FRESH:
         return float(known[key]["usd"])
     price = _listed(session, instance_type, kind)
@@ -72,7 +72,7 @@ def usd_per_hour(session: Session, instance_type: str, kind: PriceKind) -> float
         table = _TABLE | (_HOSTING if kind == "Hosting" else {})
         session.prices_are_estimates = instance_type in table
         return table.get(instance_type)
-    remember("prices", known | {key: {"usd": price, "at": time.time()}})
+    write_cache("prices", known | {key: {"usd": price, "at": time.time()}})
     return price
 
 

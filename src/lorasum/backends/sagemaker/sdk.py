@@ -14,9 +14,9 @@ from typing import Any, Literal
 from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.errors import BackendError
-from lorasum.interrupted import held_back
-from lorasum.outages import until_answered
 from lorasum.reporting import Reporter
+from lorasum.retry import until_answered
+from lorasum.signals import deferred_signals
 
 Kind = Literal["TrainingJob", "Model", "EndpointConfig", "Endpoint"]
 
@@ -48,7 +48,7 @@ def load(module: str) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     try:
-        with held_back():
+        with deferred_signals():
             return import_module(name)
     except ImportError as error:
         raise BackendError("the sagemaker backend needs sagemaker-core", "pip install 'lorasum[sagemaker]'") from error

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from lorasum.cache import read_cache, write_cache
 from lorasum.errors import DataError
-from lorasum.remembered import recall, remember
 
 _KEPT = 1000  # remembered digests of other files
 _STABLE = 2.0  # seconds: a younger file may change again without a new time stamp
@@ -18,7 +18,7 @@ def digests(paths: Sequence[Path]) -> list[str]:
     Raises:
         DataError: one of them cannot be read.
     """
-    known = recall("digests")
+    known = read_cache("digests")
     new = {}
     hashes = []
     for path in paths:
@@ -39,5 +39,5 @@ def digests(paths: Sequence[Path]) -> list[str]:
     if new:
         asked = {str(path) for path in paths}
         others = [one for one in known.items() if one[0] not in asked][-_KEPT:]
-        remember("digests", dict(others) | {key: known[key] for key in known if key in asked} | new)
+        write_cache("digests", dict(others) | {key: known[key] for key in known if key in asked} | new)
     return hashes

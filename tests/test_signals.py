@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.interrupted import held_back, let_go
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.lock import run_lock
 from lorasum.resources import Dataset
+from lorasum.signals import deferred_signals, release_frames
 
 ROW = Dataset(run="chats", name="12345678", backend="local", path="/data")
 
@@ -31,7 +31,7 @@ def test_the_lock_of_a_run_is_given_back() -> None:
     try:
         interrupted_after_entering(lambda: run_lock("chats", None, lambda: None))
     except KeyboardInterrupt:
-        let_go()
+        release_frames()
         with run_lock("chats", 0, lambda: None):
             return
     pytest.fail("it was not interrupted")
@@ -43,13 +43,13 @@ def test_a_transaction_of_the_ledger_is_rolled_back() -> None:
     try:
         interrupted_after_entering(lambda: ledger._connect(write=True))
     except KeyboardInterrupt:
-        let_go()
+        release_frames()
         assert ledger.save(ROW).run == "chats"  # else it would wait for 30 s, and fail
 
 
 def test_without_an_error_nothing_is_let_go() -> None:
     with run_lock("chats", 0, lambda: None):
-        let_go()
+        release_frames()
         with pytest.raises(Exception, match="another lorasum process"), run_lock("chats", 0, lambda: None):
             pass
 
@@ -57,7 +57,7 @@ def test_without_an_error_nothing_is_let_go() -> None:
 def test_a_signal_that_is_held_back_counts_at_the_end() -> None:
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-        with held_back():
+        with deferred_signals():
             signal.raise_signal(signal.SIGINT)
             done.append("imported")
         done.append("went on")
@@ -67,6 +67,6 @@ def test_a_signal_that_is_held_back_counts_at_the_end() -> None:
 
 def test_a_signal_that_is_ignored_stays_so_when_it_is_held_back() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with held_back():
+    with deferred_signals():
         signal.raise_signal(signal.SIGHUP)
     assert signal.signal(signal.SIGHUP, before) is signal.SIG_IGN

@@ -2,5 +2,5 @@
 
 from typing import Final, Literal, get_args
 
-Place = Literal["local", "sagemaker"]
-PLACES: Final[tuple[Place, ...]] = get_args(Place)
+BackendName = Literal["local", "sagemaker"]
+BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)

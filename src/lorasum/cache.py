@@ -12,7 +12,7 @@ from lorasum.files import write_file
 _MOST = 1000  # of what was looked at and found right
 
 
-def recall(name: str) -> dict[str, Any]:
+def read_cache(name: str) -> dict[str, Any]:
     """The values stored under `name`, such as `prices`; empty if they cannot be read."""
     try:
         return dict(json.loads((paths.home() / f"{name}.json").read_text(encoding="utf-8")))
@@ -20,7 +20,7 @@ def recall(name: str) -> dict[str, Any]:
         return {}
 
 
-def remember(name: str, known: dict[str, Any]) -> None:
+def write_cache(name: str, known: dict[str, Any]) -> None:
     """Store `known` under `name`, in place of earlier values. A file that cannot be written is no error."""
     with suppress(OSError):
         write_file(paths.home() / f"{name}.json", json.dumps(known))
@@ -28,7 +28,7 @@ def remember(name: str, known: dict[str, Any]) -> None:
 
 def once(name: str, about: object, look: Callable[[], None]) -> None:
     """Call `look`, unless it has returned before for the same `about`, a value that JSON can hold."""
-    key, known = hashlib.sha256(json.dumps(about).encode()).hexdigest(), recall(name)
+    key, known = hashlib.sha256(json.dumps(about).encode()).hexdigest(), read_cache(name)
     if key not in known:
         look()
-        remember(name, dict(list(known.items())[1 - _MOST :]) | {key: True})
+        write_cache(name, dict(list(known.items())[1 - _MOST :]) | {key: True})

@@ -1,4 +1,4 @@
-"""What this machine has, found out without loading torch."""
+"""The GPUs of this machine, as nvidia-smi lists them: without loading torch."""
 
 import shutil
 import subprocess

@@ -1,4 +1,6 @@
-"""Amounts as a person reads them: numbers of things, money, time, memory, losses."""
+"""Values as a person reads them: numbers of things, money, time, moments, memory, losses."""
+
+from datetime import datetime
 
 
 def counted(number: int, noun: str) -> str:
@@ -38,3 +40,10 @@ def on_disk(size: float) -> str:
     if size < 1e6:
         return f"{size / 1e3:,.0f} kB"
     return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.2f} GB"
+
+
+def clock(moment: datetime, now: datetime) -> str:
+    """A moment by this machine's clock: `18:40 CET`, and with its day where that is not today."""
+    local = moment.astimezone()
+    today = local.date() == now.astimezone().date()
+    return f"{local:%H:%M %Z}" if today else f"{local:%Y-%m-%d %H:%M %Z}"

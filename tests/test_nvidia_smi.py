@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.machine import Gpu, gpus
+from lorasum.nvidia_smi import Gpu, gpus
 
 
 @pytest.fixture
@@ -26,5 +26,5 @@ def test_gpus_are_told_with_their_memory_and_driver(nvidia_smi: Path) -> None:
 def test_a_driver_that_does_not_answer_is_no_gpu(nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi.write_text("#!/bin/sh\nexec sleep 600\n")
     nvidia_smi.chmod(0o755)
-    monkeypatch.setattr("lorasum.machine._SECONDS", 0.2)
+    monkeypatch.setattr("lorasum.nvidia_smi._SECONDS", 0.2)
     assert gpus() == []

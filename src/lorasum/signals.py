@@ -1,4 +1,4 @@
-"""What Ctrl-C leaves taken, and where it has to wait.
+"""Signals that stop a command: which they are, what they leave locked, and blocks that they may not interrupt.
 
 KeyboardInterrupt can come between any two steps: also between the one that takes a lock and the block that gives it
 back. The traceback then keeps the functions that hold it, and so the lock, and cleaning up would wait for itself:
@@ -20,8 +20,8 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Those that tell a command to stop."""
 
 
-def let_go() -> None:
-    """Give back what the error that is being handled has left taken: run locks, transactions of the ledger, files.
+def release_frames() -> None:
+    """Release what the error that is being handled still holds: run locks, transactions of the ledger, files.
 
     Call it first wherever something is cleaned up after an error. It forgets the local variables of the functions
     that the error has ended. Generators end with that, and so do their `with` and `finally` blocks.
@@ -31,7 +31,7 @@ def let_go() -> None:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Let signals that come in the block count at its end. For seconds at most: who presses Ctrl-C waits.
 
     Such as an import of what cleaning up needs: numpy cannot be imported again where its import was broken off.
