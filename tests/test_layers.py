@@ -13,8 +13,8 @@ LAYERS = [
     ("api",),
     ("cli", "ui"),
     ("commands",),
-    ("context",),
     ("lifecycle",),
+    ("context", "lock"),
     ("backends",),
     ("data", "ledger", "scoring", "results", "pages"),
     ("backends.records", "data.records", "data.settings", "resources", "ledger_file"),
@@ -118,7 +118,7 @@ def test_a_held_run_comes_from_the_lock_alone() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("HeldRun")
     }
-    assert makers == {"lorasum.lifecycle.lock"}
+    assert makers == {"lorasum.lock"}
 
 
 EDGES = (

@@ -19,7 +19,7 @@ from lorasum import paths
 from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger, NewerLedgerError
-from lorasum.lifecycle.lock import RunBusyError, run_lock
+from lorasum.lock import RunBusyError, run_lock
 from lorasum.resources import Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
 
 OLD = Path(__file__).parent / "data_files" / "ledger_of_version_0.sql"
@@ -267,7 +267,7 @@ def test_a_folder_in_the_ledgers_place_is_set_aside(ledger: Ledger) -> None:
 
 def test_one_process_at_a_time_changes_a_run_and_a_killed_one_lets_go(ledger: Ledger) -> None:
     hold = "with run_lock('a', 0, print): print('held', flush=True); time.sleep(60)"
-    script = f"import time\nfrom lorasum.lifecycle.lock import run_lock\n{hold}"
+    script = f"import time\nfrom lorasum.lock import run_lock\n{hold}"
     waits: list[str] = []
     with Popen[bytes]([sys.executable, "-c", script], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.lock import run_lock
+from lorasum.lock import run_lock
 from lorasum.resources import Dataset
 from lorasum.signals import deferred_signals, release_frames
 

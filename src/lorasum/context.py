@@ -8,8 +8,7 @@ from functools import cached_property
 from lorasum.backends.base import Backend
 from lorasum.config.schema import Config
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.lock import HeldRun, hold
-from lorasum.lifecycle.summarizer import Summarizer, in_service
+from lorasum.lock import HeldRun, hold
 from lorasum.reporting import Reporter
 
 
@@ -51,14 +50,3 @@ class RunContext:
         """A trial of the run's sweep, as a run of its own. Of its config, only the name is known."""
         config = self.config.model_copy(update={"name": name, "sweep": None})
         return replace(self, config=config, connect=lambda: self.backend)
-
-    def summarizer(self, adapter: str | None = None) -> Summarizer:
-        """The run's endpoint, ready to summarise.
-
-        Args:
-            adapter: the run whose adapter is asked, where the endpoint serves several; default: this run's.
-
-        Raises:
-            LorasumError: there is no endpoint, it is not in service, or it has no adapter of this name.
-        """
-        return in_service(self.backend, self.ledger, self.name, self.config.predict, adapter)

@@ -2,7 +2,7 @@
 
 A row is written before the call that creates something. If the process dies in between, the ledger still knows of all
 that runs or costs money. Rows are never deleted: the row of a deleted endpoint says `gone`. A row is always written
-whole, so whoever changes a run's jobs and endpoints holds the run's lock (`lifecycle/lock.py`).
+whole, so whoever changes a run's jobs and endpoints holds the run's lock (`lock.py`).
 """
 
 import json

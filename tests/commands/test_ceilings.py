@@ -159,10 +159,11 @@ def test_a_job_that_would_be_stopped_by_a_limit_is_not_started(
     assert told.steps[-1].endswith(f"about 133 min by the speed of job {first}")
 
 
-def test_more_instances_reach_the_ceiling_sooner(make_config: Configured, told: RecordingReporter) -> None:
+def test_more_instances_reach_the_ceiling_sooner(make_config: Configured, backend: InMemoryBackend) -> None:
     from lorasum.lifecycle.expiry import end_of
 
     now = Clock()()
     grows = {"backend": "sagemaker", "sagemaker": {"max_instances": 5}}
     config = make_config(limits={"max_usd": 5}, **grows)
-    assert end_of(config, None, False, now, 2.0, told) == now + timedelta(minutes=30)
+    run = context(config, backend, Ledger(clock=lambda: now))
+    assert end_of(run, None, False, 2.0) == now + timedelta(minutes=30)

@@ -15,7 +15,7 @@ from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.lock import hold
+from lorasum.lock import hold
 from lorasum.reporting import Silent
 from lorasum.resources import Adapter, Dataset, Endpoint, Origin
 

@@ -16,7 +16,7 @@ from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.files import make_folder
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.lock import run_lock
+from lorasum.lock import run_lock
 from lorasum.reporting import Silent
 
 

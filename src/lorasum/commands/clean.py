@@ -12,7 +12,7 @@ from lorasum.errors import LorasumError
 from lorasum.files import disk_usage
 from lorasum.formatting import on_disk
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.lock import RunBusyError, hold
+from lorasum.lock import RunBusyError, hold
 from lorasum.reporting import Reporter
 from lorasum.resources import Dataset, Endpoint, Resource
 from lorasum.results import CleanResult

@@ -16,10 +16,10 @@ from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.adapters import adapters
 from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.costs import known_price, price_note, until_note
-from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.lookup import chosen_job, recorded
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact, warn_of
-from lorasum.lifecycle.summarizer import Summarizer, asking
+from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.lock import HeldRun
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
 from lorasum.results import DeployPlan, DeployResult
@@ -44,13 +44,13 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
     """
     began = time.monotonic()
     with run.hold() as held:
-        chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
-        settings, several = _settings(run.config), adapters(run.config, run.backend, run.ledger, run.reporter, chosen)
+        chosen = chosen_job(run, job)
+        settings, several = _settings(run.config), adapters(run, chosen)
         before = run.ledger.find(Endpoint, run.name, run.name)
         endpoint = _serving_already(held, before, chosen.artifact, several, settings)
         reused = endpoint is not None
         price = run.backend.usd_per_hour("endpoint")
-        end = expiry.end_of(run.config, before, reused, run.ledger.now(), price, run.reporter)
+        end = expiry.end_of(run, before, reused, price)
         if endpoint is None:
             endpoint = _start(run, held, chosen, several, settings, end)
         elif before and end != before.expires_at:
@@ -82,15 +82,15 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     """
     chosen = None
     if job or recorded(run.ledger, run.name, run.backend):
-        chosen = chosen_job(run.config, run.backend, run.ledger, run.reporter, job)
+        chosen = chosen_job(run, job)
     else:
         run.reporter.warn(f"run {run.name!r} has no trained model yet: {_PLACEHOLDER} stands for it")
     artifact = chosen.artifact if chosen else _PLACEHOLDER
     base = _base(chosen.origin) if chosen else resolve_model(run.config.model, run.reporter)
-    several = adapters(run.config, run.backend, run.ledger, run.reporter, chosen) if chosen else ()
+    several = adapters(run, chosen) if chosen else ()
     placement = _placement(run, chosen)
     price = known_price(run.backend, "endpoint")
-    end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
+    end = expiry.end_of(run, None, False, price)
     run.reporter.step(f"would start endpoint {run.name}{_terms(run, placement, price, end)}; nothing was started")
     requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several, placement))
     return DeployPlan(run.name, run.name, artifact, requests, price)
@@ -152,7 +152,7 @@ def _start(
 
     def probe(endpoint: EndpointRef) -> None:
         one_model = Summarizer(run.backend, endpoint, job.origin, config.predict)
-        for summarizer in [asking(one_model, one) for one in several] or [one_model]:
+        for summarizer in [one_model.of(one) for one in several] or [one_model]:
             _probe(summarizer)
 
     price = run.backend.usd_per_hour("endpoint")

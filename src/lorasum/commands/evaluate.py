@@ -21,7 +21,7 @@ from lorasum.lifecycle.artifacts import base_summaries
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.model_metrics import judged, load_consistency
 from lorasum.lifecycle.placement import Placement, shape_of_artifact
-from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult
 from lorasum.scoring import kept
@@ -73,7 +73,7 @@ def evaluate(
     """
     began = time.monotonic()
     consistency = load_consistency(run.config.evaluate, run.reporter, at_least or {})
-    summarizer = run.summarizer()
+    summarizer = in_service(run)
     examples = summarizer.held_out()[:limit]
     summaries = _all_summaries(run, summarizer, examples, base, other, concurrency)
     language, scored = _scored(examples, summaries, run.config.evaluate.language, consistency)
@@ -203,7 +203,7 @@ def _of_base(
         run.reporter.step(f"starting endpoint {name} for the base model{price_note(price)}")
         try:
             as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)
-            end = expiry.end_of(run.config, None, False, run.ledger.now(), price, run.reporter)
+            end = expiry.end_of(run, None, False, price)
             endpoint = endpoints.start(
                 held, spec, as_asked, lambda ref: asked(ref).summarize([endpoints.PROBE]), end=end
             )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from lorasum.context import RunContext
 from lorasum.errors import DataError
-from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.results import Piece, Prediction
 
 
@@ -35,7 +35,7 @@ def _asked(run: RunContext, dialogue: str | None, adapter: str | None) -> tuple[
     """Whom to ask for the summary of what, and its reference if there is one."""
     if dialogue is not None and not dialogue.strip():
         raise DataError("the dialogue is empty", "give it with --text, --file or on stdin")
-    summarizer = run.summarizer(adapter)
+    summarizer = in_service(run, adapter)
     if dialogue is not None:
         return summarizer, dialogue, None
     example = random.choice(summarizer.held_out())  # noqa: S311  nothing secret is drawn

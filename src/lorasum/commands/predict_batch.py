@@ -46,8 +46,8 @@ def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction
     """
     began = time.monotonic()
     output = checked_output(output, input)
-    with open_rows(input, run.name, run.config.data, run.reporter) as rows:
-        model = chosen_job(run.config, run.backend, run.ledger, run.reporter)
+    with open_rows(run, input) as rows:
+        model = chosen_job(run)
         key = key_of(model.artifact, model.origin.template, run.config.predict, rows)
         name = batches.name_of(run.name, key)
         if run.backend.find_training(run.name, name) is None:

@@ -12,7 +12,7 @@ from lorasum.context import RunContext
 from lorasum.files import OWN_CHOICE, writing
 from lorasum.lifecycle.answers import AnswerLog, ask
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, part_of, write_output
-from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.results import BatchPrediction
 
 _WINDOW_REQUESTS = 16
@@ -44,8 +44,8 @@ def predict_file(
     """
     began = time.monotonic()
     output = checked_output(output, input)
-    with open_rows(input, run.name, run.config.data, run.reporter) as rows:
-        summarizer = run.summarizer(adapter)
+    with open_rows(run, input) as rows:
+        summarizer = in_service(run, adapter)
         key = key_of(summarizer.artifact, summarizer.origin.template, summarizer.settings, rows)
         part = part_of(output, run.name, key)
         with writing(output, AGAIN), AnswerLog(part, OWN_CHOICE) as answers:

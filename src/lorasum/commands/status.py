@@ -11,10 +11,10 @@ from lorasum.ledger import Ledger, usable
 from lorasum.ledger_file import damage_mark
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.expiry import alarm
-from lorasum.lifecycle.lock import HeldRun, LockError, hold
 from lorasum.lifecycle.rebuild import rebuild, runs_here
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs
+from lorasum.lock import HeldRun, LockError, hold
 from lorasum.reporting import Silent
 from lorasum.resources import Resource, TrainingJob, Unreadable
 from lorasum.results import ResourceStatus, StatusResult

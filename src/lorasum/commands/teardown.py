@@ -12,9 +12,9 @@ from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
 from lorasum.ledger import Ledger, usable
 from lorasum.lifecycle import endpoints, jobs
-from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs, trials
+from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
 from lorasum.resources import Dataset, Endpoint, Resource, TrainingJob, kind_of
 from lorasum.results import TeardownAllResult, TeardownResult

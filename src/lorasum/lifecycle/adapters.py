@@ -6,21 +6,17 @@ from typing import Any
 
 from lorasum.backends.base import Backend
 from lorasum.backends.records import JobRef
-from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError, LorasumError
-from lorasum.ledger import Ledger
 from lorasum.lifecycle.artifacts import artifact_record, check_artifact
 from lorasum.lifecycle.lookup import completed, with_artifact
-from lorasum.reporting import Reporter
 from lorasum.resources import Adapter, Origin, TrainingJob
 
 _ALONE = "deploy it with its own config, without deploy.adapters"
 
 
-def adapters(
-    config: Config, backend: Backend, ledger: Ledger, report: Reporter, own: TrainingJob
-) -> tuple[Adapter, ...]:
+def adapters(run: RunContext, own: TrainingJob) -> tuple[Adapter, ...]:
     """The adapters that the config asks for, its own run's first; none if it asks for no other. They are whole.
 
     Args:
@@ -29,26 +25,26 @@ def adapters(
     Raises:
         LorasumError: a run has no trained model, its adapter is damaged, or it cannot share an endpoint with others.
     """
-    others = dict.fromkeys(other for other in config.deploy.adapters if other != config.name)
+    others = dict.fromkeys(other for other in run.config.deploy.adapters if other != run.name)
     if not others:
         return ()
-    chosen = [own, *(_newest(backend, ledger, other) for other in others)]
+    chosen = [own, *(_newest(run, other) for other in others)]
     _refuse_other_bases(chosen)
-    found = tuple(_adapter(backend, job) for job in chosen)
-    _refuse_other_ends(backend, chosen)
+    found = tuple(_adapter(run.backend, job) for job in chosen)
+    _refuse_other_ends(run.backend, chosen)
     for one in found[1:]:
-        report.step(f"adapter {one.run}: that of its newest job, {one.job}")
+        run.reporter.step(f"adapter {one.run}: that of its newest job, {one.job}")
     return found
 
 
-def _newest(backend: Backend, ledger: Ledger, other: str) -> TrainingJob:
-    done = completed(ledger, other, backend)
+def _newest(run: RunContext, other: str) -> TrainingJob:
+    done = completed(run.ledger, other, run.backend)
     if not done:
         raise LorasumError(
             f"deploy.adapters names run {other!r}, which has no trained model here",
             "run `lorasum train` with its config first, or leave it out",
         )
-    return with_artifact(backend, done[-1])
+    return with_artifact(run.backend, done[-1])
 
 
 def _adapter(backend: Backend, job: TrainingJob) -> Adapter:

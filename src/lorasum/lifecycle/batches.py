@@ -8,7 +8,7 @@ from lorasum.errors import LorasumError, UnseenError
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.jobs import RECORDED
 from lorasum.lifecycle.limits import job_limit
-from lorasum.lifecycle.lock import HeldRun
+from lorasum.lock import HeldRun
 from lorasum.resources import BatchJob
 
 

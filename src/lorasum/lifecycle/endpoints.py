@@ -15,7 +15,7 @@ from lorasum.formatting import clock
 from lorasum.ledger import Ledger
 from lorasum.lifecycle import expiry
 from lorasum.lifecycle.costs import cost
-from lorasum.lifecycle.lock import HeldRun
+from lorasum.lock import HeldRun
 from lorasum.resources import OPEN, Endpoint, Origin
 from lorasum.retry import until_answered
 from lorasum.signals import release_frames

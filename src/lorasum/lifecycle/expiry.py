@@ -5,20 +5,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from lorasum.config.schema import Config, DeployConfig
+from lorasum.context import RunContext
 from lorasum.errors import BackendError, LorasumError
 from lorasum.formatting import clock
 from lorasum.lifecycle.limits import endpoint_end
-from lorasum.lifecycle.lock import HeldRun
-from lorasum.reporting import Reporter
+from lorasum.lock import HeldRun
 from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable
 
 LATE: Final = timedelta(minutes=2)
 """How much later than its time an endpoint may go: EventBridge Scheduler is precise to a minute."""
 
 
-def end_of(
-    config: Config, before: Endpoint | None, goes_on: bool, now: datetime, usd_per_hour: float | None, report: Reporter
-) -> datetime | None:
+def end_of(run: RunContext, before: Endpoint | None, goes_on: bool, usd_per_hour: float | None) -> datetime | None:
     """When an endpoint that is deployed now ends by itself: at the time that was asked for, or at a limit before it.
 
     Args:
@@ -29,8 +27,9 @@ def end_of(
     Raises:
         LorasumError: it has reached its limits.
     """
+    config, now = run.config, run.ledger.now()
     began = datetime.fromisoformat(before.created_at) if before and goes_on else now
-    limit = endpoint_end(config.limits, began, usd_per_hour, most_instances(config), report)
+    limit = endpoint_end(config.limits, began, usd_per_hour, most_instances(config), run.reporter)
     if limit and limit <= now:
         raise LorasumError(
             f"endpoint {config.name} has reached its `limits`: it was to end at {clock(limit, now)}",

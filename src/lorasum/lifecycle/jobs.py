@@ -10,11 +10,11 @@ from lorasum.backends.records import JobRef, JobState, JobStatus
 from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError, UnseenError
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.lookup import find_job, recorded
 from lorasum.lifecycle.placement import before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.quote import quote
+from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
 from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobStatus
-from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.planning import PlannedJob, is_job_of
-from lorasum.reporting import Reporter
 from lorasum.resources import TrainingJob
 
 
@@ -64,18 +63,16 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
     return _look(backend, replace(job, spec=replace(job.spec, job_name=_name_of_another(job, today))))
 
 
-def chosen_job(
-    config: Config, backend: Backend, ledger: Ledger, report: Reporter, name: str | None = None
-) -> TrainingJob:
+def chosen_job(run: RunContext, name: str | None = None) -> TrainingJob:
     """The completed job of this name; without one, the newest that the config describes.
 
     Raises:
         LorasumError: there is none, or its artifact is gone.
     """
-    done = completed(ledger, config.name, backend)
+    done = completed(run.ledger, run.name, run.backend)
     if not done:
-        raise LorasumError(f"run {config.name!r} has no trained model", "run `lorasum train` with this config first")
-    return with_artifact(backend, _chosen(config, done, report, name))
+        raise LorasumError(f"run {run.name!r} has no trained model", "run `lorasum train` with this config first")
+    return with_artifact(run.backend, _chosen(run, done, name))
 
 
 def completed(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
@@ -123,22 +120,23 @@ def _name_of_another(job: PlannedJob, made_with: Mapping[str, str]) -> str:
     return f"{job.spec.run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
-def _chosen(config: Config, done: Sequence[TrainingJob], report: Reporter, name: str | None) -> TrainingJob:
+def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> TrainingJob:
     newest = done[-1]
     if name is not None:
         named = [row for row in done if row.name == name]
         if not named:
             raise LorasumError(
-                f"run {config.name!r} has no completed job {name!r}", f"it has {', '.join(row.name for row in done)}"
+                f"run {run.name!r} has no completed job {name!r}", f"it has {', '.join(row.name for row in done)}"
             )
         return named[0]
-    fitting = [row for row in done if is_job_of(row, config)]
+    fitting = [row for row in done if is_job_of(row, run.config)]
     if not fitting:
         raise LorasumError(
-            f"run {config.name!r} was trained with another configuration: "
-            f"its newest model is that of job {newest.name}",
+            f"run {run.name!r} was trained with another configuration: its newest model is that of job {newest.name}",
             f"run `lorasum train` with this config, or choose that model with --job {newest.name}",
         )
     if fitting[-1].name != newest.name:
-        report.step(f"taking job {fitting[-1].name}, which this config describes; --job {newest.name} takes the newest")
+        run.reporter.step(
+            f"taking job {fitting[-1].name}, which this config describes; --job {newest.name} takes the newest"
+        )
     return fitting[-1]

@@ -14,8 +14,8 @@ from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.lock import HeldRun
 from lorasum.lifecycle.reconcile import reconcile
+from lorasum.lock import HeldRun
 from lorasum.resources import BatchJob, Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
 
 UNKNOWN_ORIGIN = Origin(template="")

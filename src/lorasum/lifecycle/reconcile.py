@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lorasum.lifecycle import batches, endpoints, jobs
-from lorasum.lifecycle.lock import HeldRun
+from lorasum.lock import HeldRun
 from lorasum.resources import BatchJob, Endpoint, Resource, TrainingJob, Unreadable
 
 

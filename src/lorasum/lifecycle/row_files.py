@@ -19,6 +19,7 @@ from lorasum import paths
 from lorasum.batched import batched
 from lorasum.config.data import DataConfig
 from lorasum.config.schema import PredictConfig
+from lorasum.context import RunContext
 from lorasum.data.asked import Asked, read_asked
 from lorasum.data.duplicates import Seen, key
 from lorasum.data.files.opening import COMPRESSED, Say
@@ -27,7 +28,6 @@ from lorasum.data.files.reading import unsaid
 from lorasum.errors import LorasumError
 from lorasum.files import OWN_CHOICE, STDOUT, make_folder, new_file
 from lorasum.lifecycle.answers import Answer
-from lorasum.reporting import Reporter
 from lorasum.results import RowFailure
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
@@ -89,7 +89,7 @@ def key_of(artifact: str, template: str, asked: PredictConfig, rows: Rows) -> st
 
 
 @contextmanager
-def open_rows(source: Path, run: str, data: DataConfig, report: Reporter) -> Iterator[Rows]:
+def open_rows(run: RunContext, source: Path) -> Iterator[Rows]:
     """The rows of a file, or of a pipe, whose content is copied, so that it can be read again.
 
     Raises:
@@ -97,16 +97,16 @@ def open_rows(source: Path, run: str, data: DataConfig, report: Reporter) -> Ite
     """
 
     def say(name: str, text: str) -> None:
-        report.step(f"{name}: {text}")
+        run.reporter.step(f"{name}: {text}")
 
     if source.is_file() or not source.exists() or source.is_dir():
-        yield Rows(source, data, say)
+        yield Rows(source, run.config.data, say)
         return
-    with TemporaryDirectory(dir=predictions(run)) as folder:
+    with TemporaryDirectory(dir=predictions(run.name)) as folder:
         copy = Path(folder) / source.name  # a message about a row has the pipe's name
         with source.open("rb") as given, copy.open("wb") as kept:
             shutil.copyfileobj(given, kept)
-        yield Rows(copy, data, say)
+        yield Rows(copy, run.config.data, say)
 
 
 def write_output(rows: Rows, answers: Iterator[Answer], output: Path) -> tuple[RowFailure, ...]:

@@ -10,11 +10,11 @@ from lorasum.backends.base import Backend, is_here
 from lorasum.backends.completions import Trimmed
 from lorasum.backends.records import EndpointRef
 from lorasum.config.schema import PredictConfig
+from lorasum.context import RunContext
 from lorasum.contract import fill_template
 from lorasum.data.records import Example
 from lorasum.data.store import read_test_examples
 from lorasum.errors import BackendError, DataError, LorasumError
-from lorasum.ledger import Ledger
 from lorasum.resources import Adapter, Endpoint, Origin
 
 
@@ -38,6 +38,10 @@ class Summarizer:
     def artifact(self) -> str:
         """What answers: the adapter's artifact, or the one that the endpoint serves."""
         return self.adapter.artifact if self.adapter else self.endpoint.artifact
+
+    def of(self, adapter: Adapter) -> "Summarizer":
+        """The same endpoint, asked for one of its adapters, with that adapter's prompt."""
+        return replace(self, origin=adapter.origin, adapter=adapter)
 
     def summarize(self, dialogues: Sequence[str]) -> list[str]:
         """Ask for one summary per dialogue, in one request.
@@ -89,9 +93,7 @@ class Summarizer:
             ) from error
 
 
-def in_service(
-    backend: Backend, ledger: Ledger, run: str, settings: PredictConfig, adapter: str | None = None
-) -> Summarizer:
+def in_service(run: RunContext, adapter: str | None = None) -> Summarizer:
     """The run's endpoint, ready to summarise.
 
     Args:
@@ -100,32 +102,21 @@ def in_service(
     Raises:
         LorasumError: there is none, it is not in service, or it has no adapter of this name.
     """
-    row = ledger.find(Endpoint, run, run)
-    state = backend.endpoint_state(run, run) if row and is_here(row, backend) else None
+    row = run.ledger.find(Endpoint, run.name, run.name)
+    state = run.backend.endpoint_state(run.name, run.name) if row and is_here(row, run.backend) else None
     if row is None or state is None or state.ref is None or row.state != "live" or state.status != "in_service":
         if state and state.status == "creating":
-            raise LorasumError(f"the endpoint of run {run!r} is still starting", "wait for `lorasum deploy`")
-        raise LorasumError(f"run {run!r} has no endpoint in service", "run `lorasum deploy` with this config first")
-    return of_adapter(Summarizer(backend, state.ref, row.origin, settings), row, adapter)
-
-
-def of_adapter(summarizer: Summarizer, served: Endpoint, name: str | None) -> Summarizer:
-    """The summarizer of the adapter of this name, or without one of the run's own.
-
-    Raises:
-        LorasumError: the endpoint has none of this name.
-    """
-    known = {one.run: one for one in served.adapters}
-    if name is not None and name not in known:
-        has = f"it has {', '.join(known)}" if known else "it serves one model; deploy.adapters names more"
-        raise LorasumError(f"endpoint {served.name} has no adapter {name!r}", has)
-    chosen = known.get(name or served.run)
-    return asking(summarizer, chosen) if chosen else summarizer
-
-
-def asking(summarizer: Summarizer, adapter: Adapter) -> Summarizer:
-    """The same endpoint, asked for one of its adapters, with that adapter's prompt."""
-    return replace(summarizer, origin=adapter.origin, adapter=adapter)
+            raise LorasumError(f"the endpoint of run {run.name!r} is still starting", "wait for `lorasum deploy`")
+        raise LorasumError(
+            f"run {run.name!r} has no endpoint in service", "run `lorasum deploy` with this config first"
+        )
+    adapters = {one.run: one for one in row.adapters}
+    if adapter is not None and adapter not in adapters:
+        has = f"it has {', '.join(adapters)}" if adapters else "it serves one model; deploy.adapters names more"
+        raise LorasumError(f"endpoint {row.name} has no adapter {adapter!r}", has)
+    summarizer = Summarizer(run.backend, state.ref, row.origin, run.config.predict)
+    chosen = adapters.get(adapter or run.name)
+    return summarizer.of(chosen) if chosen else summarizer
 
 
 def read_answer(answer: Any, count: int) -> list[str]:
