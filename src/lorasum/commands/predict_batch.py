@@ -130,10 +130,9 @@ def _answered(run: RunContext, spec: TrainSpec) -> JobRef:
     except KeyboardInterrupt:
         _interrupted(run, spec.job_name)
     with run.hold() as held:
-        row = run.ledger.find(BatchJob, run.name, spec.job_name) or held.ledger.intend(
-            batches.row_of(held, spec.job_name, reference)
-        )
-        state = batches.reconcile(held, row)
+        if run.ledger.find(BatchJob, run.name, spec.job_name) is None:
+            held.ledger.intend(batches.row_of(held, spec.job_name, reference))
+        state = jobs.reconcile(held, BatchJob, spec.job_name)
     if state.status != "completed":
         why = f": {state.reason}" if state.reason else ""
         raise BackendError(
@@ -152,9 +151,9 @@ def _interrupted(run: RunContext, name: str) -> NoReturn:
         )
     with run.hold() as held:
         jobs.stop(held, name)
-        row = run.ledger.find(BatchJob, run.name, name)
-        if row and batches.reconcile(held, row).status in ("failed", "stopped"):
-            batches.mark_stopped(held, name, "by Ctrl-C; the same command goes on where it was")
+        known = run.ledger.find(BatchJob, run.name, name)
+        if known and jobs.reconcile(held, BatchJob, name).status in ("failed", "stopped"):
+            jobs.mark(held, BatchJob, name, "stopped", "by Ctrl-C; the same command goes on where it was")
     raise InterruptedRunError(f"batch job {name} was stopped", "the same command goes on where it was")
 
 

@@ -225,7 +225,7 @@ class _Sweep:
 
     def _look(self, one: _Running) -> None:
         with one.run.hold() as held:
-            state = jobs.reconcile(held, one.job)
+            state = jobs.reconcile(held, TrainingJob, one.job)
         self._read_events(one)
         if state.status == "running":
             others = [other.values for other in self._trials if other is not one]

@@ -68,7 +68,7 @@ def _start_and_follow(run: RunContext, job: PlannedJob, again: bool) -> tuple[St
     except KeyboardInterrupt:
         _interrupted(run, job, seen)
     with run.hold() as held:
-        return started, jobs.reconcile(held, started.ref.name, seen.done)
+        return started, jobs.reconcile(held, TrainingJob, started.ref.name, seen.done)
 
 
 def start_training(run: RunContext, again: bool = False) -> TrainStarted:
@@ -186,9 +186,9 @@ def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
     resume = "the same command resumes from the checkpoint" if seen.stepped else "the same command starts it again"
     if run.ledger.find(TrainingJob, run.name, name):
         with run.hold() as held:
-            state = jobs.reconcile(held, name)
+            state = jobs.reconcile(held, TrainingJob, name)
             if state.status in ("failed", "stopped"):
-                jobs.mark(held, name, "stopped", f"by Ctrl-C {seen.step}; {resume}")
+                jobs.mark(held, TrainingJob, name, "stopped", f"by Ctrl-C {seen.step}; {resume}")
         if state.status == "completed":
             raise InterruptedRunError(f"interrupted when job {name} had just completed", "the same command shows it")
     raise InterruptedRunError(f"training stopped {seen.step}", resume)

@@ -1,12 +1,11 @@
-"""The life of a batch job: started once or adopted, judged by the backend. `jobs.stop` stops it, as any job."""
+"""Starts a batch job once, or adopts it. `jobs.py` launches, reconciles and stops it, as any job."""
 
 from dataclasses import replace
 
-from lorasum.backends.records import JobRef, JobState, TrainSpec
+from lorasum.backends.records import JobRef, TrainSpec
 from lorasum.config.schema import Config
-from lorasum.errors import LorasumError, UnseenError
+from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import job_note
-from lorasum.lifecycle.jobs import RECORDED
 from lorasum.lifecycle.limits import job_limit
 from lorasum.lock import HeldRun
 from lorasum.resources import BatchJob
@@ -32,26 +31,13 @@ def start(held: HeldRun, spec: TrainSpec, config: Config) -> JobRef:
     known = backend.find_training(held.name, name)
     row = row_of(held, name, known)
     if known and backend.training_state(known).status in ("running", "completed"):
-        reconcile(held, held.ledger.find(BatchJob, held.name, name) or held.ledger.intend(row))
+        if held.ledger.find(BatchJob, held.name, name) is None:
+            held.ledger.intend(row)
+        jobs.reconcile(held, BatchJob, name)
         return known
     limit = job_limit(config, row.usd_per_hour, row.usd_before, held.reporter)
-    row = held.ledger.intend(row)
-    held.reporter.step(f"starting batch job {name}{job_note(row.usd_per_hour, limit)}")
-    try:
-        reference = backend.start_training(replace(spec, max_seconds=limit))
-    except UnseenError:  # it stays on record as intended
-        raise
-    except LorasumError as error:
-        held.ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
-        raise
-    held.ledger.save(replace(row, state="live", location=reference.location))
-    return reference
-
-
-def mark_stopped(held: HeldRun, name: str, reason: str) -> None:
-    """Record that a batch job was stopped, and why."""
-    if row := held.ledger.find(BatchJob, held.name, name):
-        held.ledger.save(replace(row, state="stopped", reason=reason))
+    message = f"starting batch job {name}{job_note(row.usd_per_hour, limit)}"
+    return jobs.launch(held, row, replace(spec, max_seconds=limit), message)
 
 
 def row_of(held: HeldRun, name: str, known: JobRef | None) -> BatchJob:
@@ -64,18 +50,3 @@ def row_of(held: HeldRun, name: str, known: JobRef | None) -> BatchJob:
         usd_per_hour=held.backend.usd_per_hour("batch_job"),
         usd_before=held.backend.training_usd(known) if known else 0.0,
     )
-
-
-def reconcile(held: HeldRun, row: BatchJob) -> JobState:
-    """Update the ledger's row to the state that the backend shows."""
-    job = held.backend.find_training(held.name, row.name)
-    state = held.backend.training_state(job) if job else JobState("absent")
-    judged = replace(row, state=RECORDED[state.status], location=job.location if job else row.location)
-    if job and judged.state != "live":
-        judged = replace(judged, usd_total=held.backend.training_usd(job))
-    elif job is None:
-        judged = replace(judged, usd_total=row.usd_before)
-    if judged.state in ("failed", "stopped"):
-        judged = replace(judged, reason=state.reason or state.status)
-    (held.ledger.note if judged.state == row.state else held.ledger.save)(judged)
-    return state

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from lorasum.backends.base import Backend, is_here
-from lorasum.backends.records import JobRef, JobState, JobStatus
+from lorasum.backends.records import JobRef, JobState, JobStatus, TrainSpec
 from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError, UnseenError
 from lorasum.lifecycle.artifacts import artifact_record
@@ -16,7 +16,7 @@ from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.quote import quote
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
-from lorasum.resources import NO_FIGURES, OPEN, ResourceState, TrainingJob
+from lorasum.resources import NO_FIGURES, OPEN, BatchJob, ResourceState, TrainingJob
 
 RECORDED: Final[Mapping[JobStatus, ResourceState]] = {
     "running": "live",
@@ -25,6 +25,9 @@ RECORDED: Final[Mapping[JobStatus, ResourceState]] = {
     "failed": "failed",
     "absent": "gone",
 }
+
+
+Job = TypeVar("Job", TrainingJob, BatchJob)
 
 
 class StartedJob(NamedTuple):
@@ -57,46 +60,57 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     row = row_of(backend, planned, spec.job_name, found.ref)
     quoted = quote(ledger, found, row, held.reporter)
     warn_of(before_training(planned.placement, spec.model, quoted.estimate.needs).memory(), held.reporter)
-    row = ledger.intend(replace(row, planned_seconds=quoted.seconds))
-    held.reporter.step(f"starting job {spec.job_name}{quoted}")
-    try:
-        reference = backend.start_training(replace(spec, max_seconds=quoted.limit))
-    except UnseenError:  # it stays on record as intended
-        raise
-    except LorasumError as error:
-        ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
-        raise
-    ledger.save(replace(row, state="live", location=reference.location))
+    row = replace(row, planned_seconds=quoted.seconds)
+    reference = launch(held, row, replace(spec, max_seconds=quoted.limit), f"starting job {spec.job_name}{quoted}")
     return StartedJob(reference, "running")
 
 
-def reconcile(held: HeldRun, name: str, done: DoneEvent | None = None) -> JobState:
+def launch(held: HeldRun, row: Job, spec: TrainSpec, message: str) -> JobRef:
+    """Start the job of a row: on record as intended before, and as live or failed afterwards.
+
+    Args:
+        message: what the user is told of it.
+
+    Raises:
+        BackendError: it could not be started; that is on record.
+    """
+    row = held.ledger.intend(row)
+    held.reporter.step(message)
+    try:
+        reference = held.backend.start_training(spec)
+    except UnseenError:  # it stays on record as intended
+        raise
+    except LorasumError as error:
+        held.ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
+        raise
+    held.ledger.save(replace(row, state="live", location=reference.location))
+    return reference
+
+
+def reconcile(held: HeldRun, kind: type[Job], name: str, done: DoneEvent | None = None) -> JobState:
     """Update the ledger's row of a job to the state that the backend shows.
 
     Args:
         done: its `done` event, where the caller has seen it.
     """
-    backend, ledger = held.backend, held.ledger
-    row = ledger.find(TrainingJob, held.name, name)
+    row = held.ledger.find(kind, held.name, name)
     if row is None:
-        raise LorasumError(f"the ledger knows no training_job {name!r} of run {held.name!r}", "run `lorasum status`")
-    job = backend.find_training(held.name, name)
-    state = backend.training_state(job) if job else JobState("absent")
-    now = RECORDED[state.status]
-    judged = replace(row, state=now, location=job.location) if job else replace(row, state=now, warm=False)
-    if job and now != "live":
-        judged = replace(judged, warm=backend.is_warm(job), usd_total=backend.training_usd(job))
+        raise LorasumError(f"the ledger knows no {kind.kind} {name!r} of run {held.name!r}", "run `lorasum status`")
+    job = held.backend.find_training(held.name, name)
+    state = held.backend.training_state(job) if job else JobState("absent")
+    judged = replace(row, state=RECORDED[state.status], location=job.location if job else row.location)
+    if job and judged.state != "live":
+        judged = replace(judged, usd_total=held.backend.training_usd(job))
     elif not job and row.state == "intended":
         judged = replace(judged, usd_total=row.usd_before)  # it was never started
-    if job and now == "done":
-        figures = row.figures if row.state == "done" else _figures(backend, job, done)
-        judged = replace(judged, artifact=backend.artifact(job), figures=figures)
-    if now in ("failed", "stopped"):
+    if judged.state in ("failed", "stopped"):
         judged = replace(judged, reason=state.reason or state.status)
-    if row.state == now:
-        ledger.note(judged)  # looking at a job does not make it the run's latest
+    if isinstance(judged, TrainingJob):
+        judged = _with_results(held.backend, judged, job, row.state == "done", done)
+    if row.state == judged.state:
+        held.ledger.note(judged)  # looking at a job does not make it the run's latest
     else:
-        ledger.save(judged)
+        held.ledger.save(judged)
     return state
 
 
@@ -105,9 +119,9 @@ def stop(held: HeldRun, name: str, why: str = "stopped by teardown") -> None:
     if job := held.backend.find_training(held.name, name):
         held.backend.stop_training(job)
     if row := held.ledger.find(TrainingJob, held.name, name):
-        state = reconcile(held, name)
+        state = reconcile(held, TrainingJob, name)
         if row.state in OPEN and state.status in ("failed", "stopped"):
-            mark(held, name, "gone", why)
+            mark(held, TrainingJob, name, "gone", why)
 
 
 @contextmanager
@@ -125,9 +139,9 @@ def may_run(name: str) -> str:
     return f"job {name} may still run: the same command follows it again, `lorasum teardown` stops it"
 
 
-def mark(held: HeldRun, name: str, state: ResourceState, reason: str = "") -> None:
+def mark(held: HeldRun, kind: type[Job], name: str, state: ResourceState, reason: str = "") -> None:
     """Record another state of a recorded job, now."""
-    if row := held.ledger.find(TrainingJob, held.name, name):
+    if row := held.ledger.find(kind, held.name, name):
         held.ledger.save(replace(row, state=state, reason=reason or row.reason))
 
 
@@ -155,8 +169,8 @@ def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJo
         ledger.intend(row_of(held.backend, planned, name, started.ref))
     elif row.origin != planned.origin:  # `status --rebuild` may not have known it
         ledger.note(replace(row, origin=planned.origin))
-    if reconcile(held, name).status == "completed":
-        mark(held, name, "done")  # again, so that it is the run's latest
+    if reconcile(held, TrainingJob, name).status == "completed":
+        mark(held, TrainingJob, name, "done")  # again, so that it is the run's latest
     running = started.status == "running"
     held.reporter.step(f"following job {name}, which is running" if running else f"job {name} had completed")
     if started.changed:
@@ -170,11 +184,25 @@ def _refuse_a_second(held: HeldRun, name: str) -> None:
     for row in recorded(held.ledger, held.name, held.backend):
         if row.name == name or row.state not in OPEN:
             continue
-        if reconcile(held, row.name).status == "running":
+        if reconcile(held, TrainingJob, row.name).status == "running":
             raise LorasumError(
                 f"run {held.name!r} is still training job {row.name}, which has another configuration",
                 "wait for it, stop it with `lorasum teardown`, or give this config another name",
             )
+
+
+def _with_results(
+    backend: Backend, row: TrainingJob, job: JobRef | None, had_figures: bool, done: DoneEvent | None
+) -> TrainingJob:
+    """The row with what only a training has: an instance that is kept warm, an artifact, figures."""
+    if job is None:
+        return replace(row, warm=False)
+    if row.state != "live":
+        row = replace(row, warm=backend.is_warm(job))
+    if row.state == "done":
+        figures = row.figures if had_figures else _figures(backend, job, done)
+        row = replace(row, artifact=backend.artifact(job), figures=figures)
+    return row
 
 
 def _figures(backend: Backend, job: JobRef, done: DoneEvent | None) -> DoneEvent:

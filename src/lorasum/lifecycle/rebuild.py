@@ -89,7 +89,7 @@ def _jobs(held: HeldRun) -> list[str]:
                 usd_before=held.backend.training_usd(job),
             )
         )
-        state = jobs.reconcile(held, job.name)
+        state = jobs.reconcile(held, TrainingJob, job.name)
         done.append(f"recorded training job {job.name}, {state.status}")
     return done
 
@@ -113,7 +113,8 @@ def _endpoints(held: HeldRun) -> list[str]:
 def _batch_job(held: HeldRun, job: JobRef) -> list[str]:
     if held.ledger.find(BatchJob, held.name, job.name):
         return []
-    state = batches.reconcile(held, held.ledger.intend(batches.row_of(held, job.name, job)))
+    held.ledger.intend(batches.row_of(held, job.name, job))
+    state = jobs.reconcile(held, BatchJob, job.name)
     return [f"recorded batch job {job.name}, {state.status}"]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from lorasum.lifecycle import batches, endpoints, jobs
+from lorasum.lifecycle import endpoints, jobs
 from lorasum.lock import HeldRun
 from lorasum.resources import BatchJob, Endpoint, Resource, TrainingJob, Unreadable
 
@@ -13,9 +13,9 @@ def reconcile(held: HeldRun, row: Resource) -> None:
     Of a row that cannot be read only the name is known: it is gone once nothing of that name runs.
     """
     if isinstance(row, TrainingJob):
-        jobs.reconcile(held, row.name)
+        jobs.reconcile(held, TrainingJob, row.name)
     elif isinstance(row, BatchJob):
-        batches.reconcile(held, row)
+        jobs.reconcile(held, BatchJob, row.name)
     elif isinstance(row, Endpoint):
         endpoints.reconcile(held, row)
     elif isinstance(row, Unreadable) and not _runs(held, row):
