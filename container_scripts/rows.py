@@ -1,15 +1,15 @@
 """Prompts that are being completed: a row each, and the batch in which they are generated together.
 
 A batch keeps the keys and values of its tokens between two calls of transformers' `generate`. Between them, finished
-rows leave it and others join it: the narrower of two batches gets padding on its left, and zeros for keys and values,
-which the attention mask hides.
+rows leave it and others join it: narrower ones get padding on their left, and zeros for keys and values, which the
+attention mask hides.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from roomy import with_room
+from roomy import beside, kept, with_room
 
 
 class AbandonedError(Exception):
@@ -140,27 +140,40 @@ class Batch:
             return None
         if len(places) == len(self.rows):
             return self
-        kept = torch.tensor(places, device=self.ids.device)
-        ids, mask = self.ids[kept], self.mask[kept]
+        places = _moved_up(places)
+        chosen = torch.tensor(places, device=self.ids.device)
+        ids, mask = self.ids[chosen], self.mask[chosen]
         unused = int((mask.cumsum(1) == 0).sum(1).min())
-        self.cache.batch_select_indices(kept)
         for layer in self.cache.layers:
-            layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
+            layer.keys, layer.values = kept(layer.keys, places, unused), kept(layer.values, places, unused)
         return Batch([self.rows[place] for place in places], ids[:, unused:], mask[:, unused:], self.cache)
 
-    def joined(self, other: "Batch", pad_token_id: int) -> "Batch":
-        """One batch of the rows of both, of which each has begun. Neither can be used afterwards."""
+    def joined(self, others: Sequence["Batch"], pad_token_id: int) -> "Batch":
+        """One batch of the rows of all, of which each has begun. None of them can be used afterwards."""
         import torch
 
-        width = max(self.ids.shape[1], other.ids.shape[1])
-        left, right = (width - one.ids.shape[1] for one in (self, other))
-        ids = torch.cat([_widened(self.ids, left, value=pad_token_id), _widened(other.ids, right, value=pad_token_id)])
-        mask = torch.cat([_widened(self.mask, left), _widened(other.mask, right)])
-        for ours, theirs in zip(self.cache.layers, other.cache.layers, strict=True):  # a layer at a time: less memory
-            ours.keys = torch.cat([_lengthened(ours.keys, left), _lengthened(theirs.keys, right)])
-            ours.values = torch.cat([_lengthened(ours.values, left), _lengthened(theirs.values, right)])
-            theirs.keys = theirs.values = None
-        return Batch([*self.rows, *other.rows], ids, mask, self.cache)
+        every = [self, *others]
+        width = max(one.ids.shape[1] for one in every)
+        lefts = [width - one.ids.shape[1] for one in every]
+        ids = torch.cat([_widened(one.ids, left, value=pad_token_id) for one, left in zip(every, lefts, strict=True)])
+        mask = torch.cat([_widened(one.mask, left) for one, left in zip(every, lefts, strict=True)])
+        for ours, *theirs in zip(*(one.cache.layers for one in every), strict=True):  # a layer at a time: less memory
+            ours.keys = beside([ours.keys, *(layer.keys for layer in theirs)])
+            ours.values = beside([ours.values, *(layer.values for layer in theirs)])
+            for layer in theirs:
+                layer.keys = layer.values = None
+        return Batch([row for one in every for row in one.rows], ids, mask, self.cache)
+
+
+def _moved_up(places: Sequence[int]) -> list[int]:
+    """The same places, of which the last ones stand where one is missing: few rows move.
+
+    >>> _moved_up([0, 2, 3, 5])
+    [0, 5, 2, 3]
+    """
+    few = range(len(places))
+    behind = [place for place in places if place not in few]
+    return [place if place in places else behind.pop() for place in few]
 
 
 def is_joinable(cache: Any) -> bool:
@@ -188,10 +201,3 @@ def _widened(matrix: Any, left: int = 0, right: int = 0, value: int = 0) -> Any:
     from torch.nn.functional import pad
 
     return pad(matrix, (left, right), value=value)
-
-
-def _lengthened(states: Any, left: int) -> Any:
-    """Keys or values, (rows, heads, tokens, size), with zeros before the first token."""
-    from torch.nn.functional import pad
-
-    return pad(states, (0, 0, left, 0))

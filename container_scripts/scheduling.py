@@ -117,16 +117,16 @@ class Scheduler:
         """The running batch with newcomers, after their first token; where they cannot join, after their last one."""
         generator = self._generator
         joins, device = generator.sharing.joins, generator.model.device
+        begun = [running] if running else []
         for rows in batching.passes(newcomers, device) if joins else [newcomers]:
-            beside = len(running.rows) if running else 0
-            begun = self._tried(rows, partial(self._started, rows, lambda: joins), beside)
-            if begun and running:
-                running = self._tried(
-                    [*running.rows, *begun.rows], partial(running.joined, begun, generator.pad_token_id)
-                )
-            else:
-                running = begun or running
-        return running
+            beside = sum(len(batch.rows) for batch in begun)
+            if batch := self._tried(rows, partial(self._started, rows, lambda: joins), beside):
+                begun.append(batch)
+        if len(begun) < 2:
+            return begun[0] if begun else None
+        first, *others = begun
+        every = [row for batch in begun for row in batch.rows]
+        return self._tried(every, partial(first.joined, others, generator.pad_token_id))
 
     def _go_on(self, running: Batch) -> Batch | None:
         """The running batch after some tokens: when a row is done, or one that waits can join."""

@@ -122,7 +122,7 @@ def _joined_logits(model: Any, prompts: Sequence[Sequence[int]], pad_token_id: i
         batch.generated(found.sequences, found.past_key_values)
         begun.append(batch)
         first.append(torch.stack(found.logits, dim=1))
-    together = begun[0].joined(begun[1], pad_token_id)
+    together = begun[0].joined(begun[1:], pad_token_id)
     found = _generate(model, together.ids, together.mask, _TRIED_STEPS - 1, past_key_values=together.cache)
     return torch.cat([torch.cat(first), torch.stack(found.logits, dim=1)], dim=1).float()
 

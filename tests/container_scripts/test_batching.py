@@ -205,7 +205,7 @@ def test_memory_may_run_out_while_rows_are_put_together(
     method, failed, held = getattr(Batch, step), [], []
 
     def small_gpu(batch: Batch, *more: Any) -> Any:
-        if len(batch.rows) + (len(more[0].rows) if step == "joined" else 0) > 2:
+        if len(batch.rows) + (len(more[0][0].rows) if step == "joined" else 0) > 2:
             failed.append(weakref.ref(batch))
             raise torch.cuda.OutOfMemoryError
         return method(batch, *more)

@@ -3,7 +3,7 @@
 import torch
 from transformers.cache_utils import DynamicCache
 
-from roomy import ROOM, with_room
+from roomy import ROOM, beside, kept, with_room
 from rows import Batch, Row
 
 HEADS, SIZE = 2, 3
@@ -61,6 +61,27 @@ def test_the_next_token_is_written_behind_the_others() -> None:
     layer = roomy.layers[0]
     layer.keys, layer.values = layer.keys[..., 3:, :], layer.values[..., 3:, :]
     assert roomy.update(states(4, 1), states(4, 1), 0)[0].data_ptr() == place + 3 * SIZE * 4
+
+
+def test_rows_leave_and_come_in_one_buffer() -> None:
+    first, wide, narrow = states(4, 5), states(1, 6), states(1, 2)
+    in_buffer = beside([first, states(1, 5)])
+    assert torch.equal(in_buffer[:4], first)
+    left = kept(in_buffer, [0, 3, 2], unused=1)
+    assert torch.equal(left, first[[0, 3, 2], :, 1:])
+    zeros = torch.zeros(1, HEADS, 5, SIZE)
+    for more, before in [(narrow, zeros[..., :2, :]), (states(1, 5), zeros[..., :0, :])]:
+        expected = torch.cat([_padded(left, more.shape[-2]), torch.cat([before, more], dim=-2)])
+        left = beside([left, more])
+        assert torch.equal(left, expected)
+        assert left.untyped_storage().data_ptr() == in_buffer.untyped_storage().data_ptr(), "nothing else was copied"
+    joined = beside([left, wide])
+    assert torch.equal(joined, torch.cat([_padded(left, 6), wide]))
+    assert joined.untyped_storage().data_ptr() != in_buffer.untyped_storage().data_ptr(), "it has room for five tokens"
+
+
+def _padded(given: torch.Tensor, tokens: int) -> torch.Tensor:
+    return torch.nn.functional.pad(given, (0, 0, max(tokens - given.shape[-2], 0), 0))
 
 
 def test_a_batch_keeps_its_states_with_room() -> None:
