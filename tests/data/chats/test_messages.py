@@ -147,6 +147,16 @@ LINES = 'user: Is it free?\nIt\'s "mine"\nassistant: Yes, from May.'
         {str(number): turn for number, turn in enumerate(TURNS)},
         json.dumps({"conversations": TURNS}),
         "\n".join(map(json.dumps, TURNS)),
+        f"\ufeff{json.dumps(TURNS)}",
+        f"'{json.dumps(TURNS)}'",
+        str([tuple(turn.values()) for turn in TURNS]),
+        json.dumps(TURNS).replace('"', '""').replace('\\""', '\\"'),
+        json.dumps(TURNS).replace("\\", r"\\").replace('"', r"\""),
+        json.dumps(TURNS).replace('"', "&quot;"),
+        str([{**turn, "at": None} for turn in TURNS]).replace("None", "datetime.datetime(2024, 6, 3, 10, 1)"),
+        str([{**turn, "at": None} for turn in TURNS]).replace("None", "Timestamp('2024-06-03', tz='UTC')"),
+        str([{**turn, "score": None} for turn in TURNS]).replace("None", "nan"),
+        f"[{{'messages': array({TURNS}, dtype=object)}}]"[1:-1],
         {"chat_messages": TURNS},
         {"role": [turn["role"] for turn in TURNS], "content": [turn["content"] for turn in TURNS]},
         str({"role": [turn["role"] for turn in TURNS], "content": [turn["content"] for turn in TURNS]}),
@@ -180,16 +190,22 @@ def test_lines_are_a_dialogue_and_other_brackets_stay_text(cell: object, dialogu
     "cell",
     [
         json.dumps(TURNS)[:-20],
-        "[{'role': 'user', 'content': 'hi', 'at': Timestamp('2024-06-03')}]",
+        "[{'role': 'user', 'content': [TextBlock(text='hi')]}]",
         '[{"role": "user", "content": "a"b"}]',
-        json.dumps(TURNS).replace('"', "&quot;"),
+        json.dumps(TURNS).replace('"', "&quot;")[:-20],
         json.dumps({"messages": TURNS})[:-20],
         "[HumanMessage(content='Is it free?'), AIMessage(content='Yes')]",
-        json.dumps(TURNS).replace('"', r"\""),
+        json.dumps(TURNS).replace('"', r"\"")[:-20],
     ],
 )
 def test_messages_that_cannot_be_parsed_are_no_text(cell: str) -> None:
     with pytest.raises(MessageError, match="looks like messages"):
+        dialogue_of(cell, Messages())
+
+
+@pytest.mark.parametrize("cell", ["[]", "{}", " [] "])
+def test_an_empty_list_is_no_dialogue(cell: str) -> None:
+    with pytest.raises(MessageError, match="empty list"):
         dialogue_of(cell, Messages())
 
 

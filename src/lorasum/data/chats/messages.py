@@ -16,7 +16,7 @@ from lorasum.data.chats.written import is_html, looks_broken, mended, words_of, 
 _TEXTS = (
     "text", "content", "message", "value", "body", "utterance",
     "parts", "utterances", "lines", "transcript", "messagetext", "textcontent", "msg", "line", "sentence", "caption",
-    "refusal", "htmlbody",
+    "utt", "refusal", "htmlbody",
 )  # fmt: skip
 _MAY_BE_NUMBERS = frozenset(_TEXTS[:6])  # a `line` that is a number counts lines
 _SPEAKERS = (
@@ -30,7 +30,11 @@ _SPEAKERS = (
 _MINE = ("isfromme", "fromme", "isoutgoing", "outgoing")
 """Whether a message is of the phone's owner: backups of phones tell that, and with whom the owner talks."""
 _PARTNERS = ("contact", "contactname", "handle", "handleid")
-_ROLES = ("human", "ai", "user", "assistant", "system", "developer", "tool", "function")
+_ROLES = (
+    "human", "ai", "user", "assistant", "system", "developer", "tool", "function", "agent", "customer", "bot", "client",
+    "incoming", "outgoing",
+)  # fmt: skip
+"""What `type` may say of a speaker, in LangChain or Signal, and the first of a pair of texts."""
 _NAMES = (
     "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
     "username", "screenname", "handle", "login", "profile", "user", "title", "label", "email", "phone", "role", "id",
@@ -144,7 +148,8 @@ def messages_in(value: Any) -> list[Any] | None:
         return None
     if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in value):
         names = {name for name, _ in value}
-        return [{"speaker": name, "text": text} for name, text in value] if len(names) < len(value) else list(value)
+        named = len(names) < len(value) or names <= {*_ROLES}
+        return [{"speaker": name, "text": text} for name, text in value] if named else list(value)
     return oldest_first([_as_object(message) for message in value])
 
 
@@ -179,6 +184,8 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
         return render_messages(messages, how)
     if not isinstance(value, str):
         return None
+    if value.strip() in ("[]", "{}"):
+        raise MessageError("it is an empty list")
     if messages is None and looks_broken(value):
         raise MessageError("it looks like messages, and is neither JSON nor what Python prints: it may be cut off")
     return mended(value)

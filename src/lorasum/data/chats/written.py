@@ -9,21 +9,24 @@ from typing import Any
 _LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
 
 
+_BEGINS, _ENDS = ("[", "{", '"[', '"{', "'[", "'{", "array("), ("]", "}", '"', "'", ")")
+
+
 def written(text: str) -> Any:
     """The list or object that `text` is, as JSON or as Python or numpy print it; None for other text.
 
-    Objects on a line each are a list.
+    Objects on a line each are a list. Quotes may be escaped once more, as in a cell of a table that was written twice.
     """
-    text = text.strip()
-    if text.startswith("array(") and text.endswith(")"):
-        text = re.sub(r"^array\(|,?\s*dtype=\w+\)$|\)$", "", text)
-    if not text.startswith(("[", "{", '"[', '"{')) or not text.endswith(("]", "}", '"')):
+    text = text.strip().removeprefix("\ufeff")
+    if not text.startswith(_BEGINS) or not text.endswith(_ENDS):
         return None
+    if text[0] == "'" == text[-1]:
+        return written(text[1:-1])
     try:
         value = json.loads(text)
         return written(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        return _lines(text) or _literal(text)
+        return _lines(text) or _literal(text) or _unescaped(text)
 
 
 def _lines(text: str) -> list[Any]:
@@ -35,15 +38,59 @@ def _lines(text: str) -> list[Any]:
     return rows if all(isinstance(row, dict) for row in rows) else []
 
 
+def _unescaped(text: str) -> Any:
+    """The value of a text whose quotes are escaped: `[{""role"": …`, `[{\\"role\\": …` or `[{&quot;role&quot;: …`."""
+    if not (escaped := _ESCAPED.match(text)):
+        return None
+    if escaped[1] == '""':
+        return written(text.replace('""', '"'))
+    if escaped[1].startswith("&"):
+        return written(html.unescape(text))
+    try:
+        return written(json.loads(f'"{text}"', strict=False))
+    except ValueError:
+        return None
+
+
+_ESCAPED = re.compile(r'[\[{\s]+(""|&quot;|&#34;|\\+")\w')
+
+
 def _literal(text: str) -> Any:
-    if len(text) > _LONGEST_LITERAL or not re.match(r"[\[{]\s*['\"{\[]", text):
+    if len(text) > _LONGEST_LITERAL or not re.match(r"(?:array\()?[\[{]\s*['\"{\[(]", text):
         return None
     # numpy prints no commas between the lines of an array; in a literal, a line never ends inside a string
     text = re.sub(r"([}'\"])[ \t]*\n\s*([{'\"])", r"\1,\n\2", text)
     try:
-        return ast.literal_eval(text)
+        return _value(ast.parse(text, mode="eval").body)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
+
+
+_WORDS = {"true": True, "false": False, **dict.fromkeys(("null", "nan", "NaN", "NaT", "inf", "Infinity"))}
+
+
+def _value(node: Any) -> Any:
+    """What a piece of Python stands for. A call of one value is that value: `array([…])`, `Timestamp("2024-06-03")`.
+
+    Raises:
+        ValueError: it is something else, such as an object of a library.
+    """
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.List(elts=several) | ast.Tuple(elts=several):
+            return [_value(one) for one in several]
+        case ast.Dict(keys=keys, values=values):
+            return {_value(key): _value(value) for key, value in zip(keys, values, strict=True)}
+        case ast.Call(args=[one]):
+            return _value(one)
+        case ast.Call(args=[ast.Constant(value=int()), *_], keywords=[]):
+            return None  # datetime.datetime(2024, 6, 3)
+        case ast.UnaryOp(operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case ast.Name(id=word) if word in _WORDS:
+            return _WORDS[word]
+    raise ValueError(f"no literal: {type(node).__name__}")
 
 
 def looks_broken(text: str) -> bool:
