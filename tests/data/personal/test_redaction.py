@@ -93,6 +93,11 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
         ("4111 1111 1111 1112 is no card", "US", "4111 1111 1111 1112 is no card"),
         ("07911 123456 or (07911 123456)", "GB", "<PHONE> or (<PHONE>)"),
         ("lunch at 12?", "US", "lunch at 12?"),
+        ("DE02 1203 0000\n0000 2020 51", "US", "<IBAN>"),
+        ("ＤＥ０２１２０３００００００００２０２０５１", "US", "<IBAN>"),
+        ("4111 1111\n1111 1111\n123", "US", "<CARD>\n123"),
+        ("(my cell: ((202) 555-0143))", "US", "(my cell: (<PHONE>))"),
+        ("ANN AT EXAMPLE DOT ORG", "US", "<EMAIL>"),
     ],
 )
 def test_all_ways_of_writing_a_number_are_taken_out(text: str, region: str, clean: str) -> None:
@@ -104,7 +109,8 @@ def test_dates_times_prices_and_orders_stay_in_every_country(region: str) -> Non
     text = (
         "03.06.2024 18:01, 2024-06-03 18:01:22, 6/3/24, 3. 6. 2024; 18.30-20.00, 10-12 Uhr; 1.250.000,00 €, "
         "$1,250,000; order 10023456789, invoice no. 20123456; "
-        "1717400000.000100, 20240603; 2019-2024; 192.168.178.21, room 404"
+        "1717400000.000100, 20240603; 2019-2024; 192.168.178.21, room 404; 05/2024-06/2025, 12/2023 – 03/2024; "
+        "06 12 2024; 30 000-40 000 EUR; lotto 4 8 15 16 23 42; youtube.com/watch?v=12345678901"
     )
     assert redact(text, region) == text
 

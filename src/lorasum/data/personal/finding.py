@@ -169,7 +169,8 @@ def _all(expressions: Iterable[re.Pattern[str]], shadow: str, window: Window) ->
 
 def _trimmed(shadow: str, start: int, end: int) -> tuple[int, int]:
     """The span without a bracket that is closed outside of it."""
-    return (start + 1 if shadow[start] == "(" and ")" not in shadow[start:end] else start), end
+    found = shadow[start:end]
+    return (start + 1 if found.startswith("(") and found.count("(") > found.count(")") else start), end
 
 
 def _without(shadow: str, spans: Iterable[Window]) -> str:
@@ -192,8 +193,15 @@ def _known_phones(region: str, shadow: str, window: Window) -> list[Window]:
         (first + match.start, first + match.end)
         for match in matches
         if sum(map(str.isdigit, match.raw_string)) >= patterns.LEAST_PHONE_DIGITS
+        and not _is_list(match.raw_string)
         and not patterns.GLUED.search(shadow[max(first + match.start - 5, 0) : first + match.start])
     ]
+
+
+def _is_list(found: str) -> bool:
+    """Whether a number has several single digits among longer groups, as lottery numbers have: `4 8 15 16 23 42`."""
+    groups = re.findall(r"\d+", found)
+    return not found.startswith("+") and 1 < sum(len(group) == 1 for group in groups) < len(groups)
 
 
 def _emails(shadow: str) -> list[Window]:
@@ -211,8 +219,13 @@ def _emails(shadow: str) -> list[Window]:
 
 
 def _cards(shadow: str, window: Window) -> list[Window]:
-    spans = [match.span() for match in patterns.CARD.finditer(shadow, *window)]
-    return [span for span in spans if _is_card(_digits(shadow[slice(*span)]))]
+    spans: list[Window] = []
+    for form in patterns.CARDS:
+        found = [match.span() for match in form.finditer(shadow, *window)]
+        new = [span for span in found if _is_card(_digits(shadow[slice(*span)]))]
+        shadow = _without(shadow, new)
+        spans += new
+    return spans
 
 
 def _is_card(digits: str) -> bool:
@@ -262,8 +275,9 @@ def _ascii_forms() -> dict[int, str]:
             forms[point] = str(unicodedata.decimal(chr(point)))
         elif category in plain:
             forms[point] = plain[category]
-    signs = {"−": "-", "⁄": "/", "∕": "/", "／": "/", "＋": "+", "（": "(", "）": ")", "．": ".", "＠": "@", "﹫": "@"}
-    return forms | {ord(sign): form for sign, form in signs.items()} | {0x00AD: "-"}
+    full_width = {point: chr(point - 0xFEE0) for point in range(0xFF01, 0xFF5F)}
+    signs = {"−": "-", "⁄": "/", "∕": "/", "﹫": "@"}
+    return forms | full_width | {ord(sign): form for sign, form in signs.items()} | {0x00AD: "-"}
 
 
 @cache
