@@ -109,6 +109,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "container_limits.py": "container_limits.py",
     "gpu.py": "gpu.py",
     "hub_token.py": "hub_token.py",
+    "prefix.py": "prefix.py",
     "request.py": "request.py",
     "roomy.py": "roomy.py",
     "rotary.py": "rotary.py",

@@ -24,6 +24,7 @@ import batching
 from batching import PIECE
 from generation import Generator
 from gpu import GpuLostError, is_lost
+from prefix import Prefix
 from rows import AbandonedError, Batch, BrokenModelError, Row, TooLargeError
 
 _log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Scheduler:
         self._room = 0  # bytes for a batch
         self._most: int | None = None  # rows of a batch, after one has not fitted
         self._has_failed = False
+        self._prefix: Prefix | None = None  # of the prompt that was read last
 
     def add(self, rows: Iterable[Row]) -> None:
         """Let rows wait for their turn."""
@@ -110,6 +112,7 @@ class Scheduler:
             elif running:
                 running = self._go_on(running)
             if self._has_failed:  # only here nothing holds the tensors of a batch that has failed
+                self._prefix = None
                 torch.cuda.empty_cache()
                 self._has_failed = False
 
@@ -204,7 +207,7 @@ class Scheduler:
 
     def _call_model(self, batch: Batch, is_over: Callable[[], bool]) -> None:
         """One call of transformers' `generate`: the rows take its tokens, and the batch its keys and values."""
-        step = _Step(batch, self._generator, is_over)
+        step, has_begun = _Step(batch, self._generator, is_over), batch.cache is not None
         found = self._generator.model.generate(
             input_ids=batch.ids,
             attention_mask=batch.mask,
@@ -217,12 +220,20 @@ class Scheduler:
             **batch.rows[0].sampling,
         )
         batch.generated(found.sequences, found.get("past_key_values"))
+        if not has_begun and self._generator.sharing.joins:
+            self._prefix = Prefix.of(batch)
 
     def _cache_arguments(self, batch: Batch) -> dict[str, Any]:
         sharing, width = self._generator.sharing, batch.ids.shape[1]
         if batch.cache is not None:
             return {"past_key_values": batch.cache}
-        in_pieces = width > PIECE and sharing.allows_pieces(max(row.longest for row in batch.rows))
+        allows_pieces = sharing.allows_pieces(max(row.longest for row in batch.rows))
+        in_pieces = width > PIECE and allows_pieces
+        known = (
+            self._prefix.cache(batch) if self._prefix and sharing.joins and allows_pieces and not in_pieces else None
+        )
+        if known is not None:
+            return {"past_key_values": known}
         return {"use_cache": sharing.cache, "prefill_chunk_size": PIECE if in_pieces else None}
 
     def _failed(self, rows: Sequence[Row], error: Exception, beside: int) -> None:

@@ -1,5 +1,6 @@
 """How the prompts of a request are divided into batches, and that no answer depends on it."""
 
+import functools
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import scheduling
 from contract import read_record
 from gpu import LOST, GpuLostError
 from lorasum import paths
+from prefix import Prefix
 from request import RequestError
 from rows import AbandonedError, Batch, BrokenModelError, Row
 from scheduling import Scheduler, complete, fill
@@ -95,16 +97,58 @@ def test_prompts_are_read_with_others_of_about_their_length(
     assert read == [(4, 5), (2, 31), (1, 60)]
 
 
-def test_a_prompt_joins_others_between_two_tokens_and_no_answer_changes(
-    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Prompts of several lengths come, one after every second token, and end at different times."""
+@pytest.fixture
+def remembering(tiny_model_dir: Path) -> inference.Served:
+    """A model of which every token depends on those before it."""
     seed, causal = torch.Generator().manual_seed(0), AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     for weight in causal.parameters():
-        if weight.dim() == 2:  # now every token depends on those before it
+        if weight.dim() == 2:
             weight.data.normal_(0, 0.3, generator=seed)
-    served = inference.serve(causal.float().eval(), AutoTokenizer.from_pretrained(tiny_model_dir), read_record("{}"))
-    generator = served.generator
+    return inference.serve(causal.float().eval(), AutoTokenizer.from_pretrained(tiny_model_dir), read_record("{}"))
+
+
+def test_what_prompts_begin_with_alike_is_read_once(
+    remembering: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of several lengths, read in four passes. The last one begins in another way."""
+    generator, draw = remembering.generator, random.Random(2)
+    header = [draw.randrange(4, 500) for _ in range(20)]
+    prompts = [[*header, *(draw.randrange(4, 500) for _ in range(more))] for more in (0, 1, 5, 6, 30, 31)]
+    prompts.append([7] * 60)
+    alone = [complete(generator, [ids], 9, lambda: False, do_sample=False)[0] for ids in prompts]
+    read, forward = [], remembering.model.forward
+
+    @functools.wraps(forward)
+    def watched(**given: Any) -> Any:
+        if given["input_ids"].shape[1] > 1:
+            read.append(tuple(given["input_ids"].shape))
+        return forward(**given)
+
+    monkeypatch.setattr(remembering.model, "forward", watched)
+    monkeypatch.setattr(batching, "_PASS", {"cpu": 102})
+    assert complete(generator, prompts, 9, lambda: False, do_sample=False) == alone
+    assert len({tuple(ids) for ids in alone}) == len(alone), "the prompts have answers of their own"
+    assert read == [(3, 25), (2, 50 - 20), (1, 51 - 20), (1, 60)]
+
+
+def test_no_adapter_is_given_what_another_one_has_read(remembering: inference.Served) -> None:
+    ids = torch.arange(4, 24)[None]
+    cache = remembering.model(input_ids=ids, use_cache=True).past_key_values
+    first, other = (
+        Batch([Row(ids[0].tolist(), 1, {}, lambda: False, adapter=name)], ids, torch.ones_like(ids))
+        for name in ("a", "b")
+    )
+    first.cache = cache
+    prefix = Prefix.of(first)
+    assert prefix.cache(first).get_seq_length() == 19
+    assert prefix.cache(other) is None
+
+
+def test_a_prompt_joins_others_between_two_tokens_and_no_answer_changes(
+    remembering: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of several lengths come, one after every second token, and end at different times."""
+    served, generator = remembering, remembering.generator
     draw = random.Random(1)
     prompts = [[draw.randrange(4, 500) for _ in range(draw.randrange(1, 40))] for _ in range(12)]
     limits = [draw.randrange(1, 20) for _ in prompts]
