@@ -223,6 +223,8 @@ def test_types_of_discord_that_nobody_writes_are_notices(kind: object) -> None:
         {"message_snapshots": [{"message": {"content": "four"}}]},
         {"embeds": [{"fields": [{"name": "chairs", "value": "4"}]}]},
         {"components": [{"type": 17, "components": [{"type": 10, "content": "four"}]}]},
+        {"type": "THREAD_STARTER_MESSAGE", "content": "four"},
+        {"type": "ChatInputCommand", "content": "four"},
     ],
 )
 def test_words_that_discord_keeps_elsewhere_are_read(passed_on: dict[str, Any]) -> None:
@@ -230,9 +232,19 @@ def test_words_that_discord_keeps_elsewhere_are_read(passed_on: dict[str, Any]) 
     assert read_json([sent]).dialogue in ("otto: four", "otto: chairs: 4")
 
 
+def test_the_own_emoji_of_a_discord_server_are_shown_by_name() -> None:
+    sent = {"type": 0, "timestamp": "2024", "author": {"username": "otto"}, "content": "four <a:yes:123> <3"}
+    assert read_json([sent]).dialogue == "otto: four :yes: <3"
+
+
 @pytest.mark.parametrize(
     "words",
     [
+        "Hat mit ❤ auf deine Nachricht reagiert ",
+        "Reaccionó con 😂 a tu mensaje ",
+        "Mia Lee hat einen Anhang gesendet.",
+        "Mia Lee a quitté le groupe.",
+        "A aimé un message",
         "Mia named the group Tent trip.",
         "Mia set the nickname for Ana to Annie.",
         "Mia changed the theme to Love.",
@@ -246,7 +258,13 @@ def test_words_that_discord_keeps_elsewhere_are_read(passed_on: dict[str, Any]) 
 )
 def test_messengers_notices_are_no_messages(words: str) -> None:
     sent = {"sender_name": "Mia Lee", "timestamp_ms": 1, "content": words, "type": "Generic"}
-    own = ("You called me, and the call ended?", "my boss sent a photo", "You missed a call from the dentist.")
+    own = (
+        "You called me, and the call ended?",
+        "my boss sent a photo",
+        "You missed a call from the dentist.",
+        "Mia Lee here, call me.",
+        "the message 😂",
+    )
     said = [{"sender_name": "Mia Lee", "timestamp_ms": 2, "content": text} for text in own]
     chat = read_json({"messages": [sent, *said]})
     assert (chat.dialogue.split("\n"), chat.left_out) == ([f"Mia Lee: {text}" for text in own], {"notices": 1})

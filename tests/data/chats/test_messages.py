@@ -85,6 +85,7 @@ def test_messages_of_several_shapes_become_lines() -> None:
         ({"from": "Ana", "body": {"contentType": "html", "content": "<p>hi &amp;<br>bye</p>"}}, "Ana: hi & bye"),
         ({"sender_name": "Jos\u00c3\u00a9", "content": "se\u00c3\u00b1or \u00f0\u009f\u0098\u0080"}, "José: señor 😀"),
         ({"sender": "José", "text": "Âge: 5 °C, naïve"}, "José: Âge: 5 °C, naïve"),
+        ({"type": "incoming", "body": "hi", "sent_at": 1_717_400_000_001}, "incoming: hi"),
     ],
 )
 def test_a_speaker_and_a_text_are_found_under_their_many_names(message: dict[str, object], line: str) -> None:

@@ -153,6 +153,7 @@ def test_other_files_and_empty_days_of_an_export_are_passed_over(tmp_path: Path)
         {
             "2024-06-03.json": [message("Release is at 16:00")],
             "2024-06-04.json": [],
+            "2024-06-05.json": None,
             "canvas_in_the_conversation.json": [{"id": "F0", "title": "Notes", "filetype": "quip"}],
             "2024-06-05_file.json": {"a": 1},
         },

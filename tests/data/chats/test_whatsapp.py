@@ -269,6 +269,11 @@ def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> Non
         "Llamada perdida",
         "Missed video call at 10:02",
         "Waiting for this message. This may take a while.",
+        "You received a view once message. For added privacy, you can only open it on your phone.",
+        "No se puede mostrar este mensaje aquí. Para verlo, abre WhatsApp en tu teléfono.",
+        "Silenced voice call, No answer",
+        "Videollamada, 1 h 23 min",
+        "Missed voice call, Click to call back",
         "null",
     ],
 )
@@ -473,6 +478,8 @@ def test_lines_of_long_messages_may_outnumber_the_messages() -> None:
         "[sic] hi",
         "2 contacts shared it",
         "our location: 3 km away",
+        "waiting for this message, will you write it?",
+        "voice call, or shall we meet?",
     ],
 )
 def test_words_like_those_of_the_app_are_kept_where_a_person_writes_them(words: str) -> None:

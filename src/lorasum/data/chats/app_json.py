@@ -159,8 +159,11 @@ def _text_in(data: Mapping[str, Any]) -> str:
     return next((value.strip() for value in texts if isinstance(value, str) and messages_in(value) is None), "")
 
 
-_WRITTEN = frozenset(("Default", "Reply", "0", "19", "20", "21", "23"))
+_WRITTEN = frozenset((
+    "default", "reply", "chatinputcommand", "contextmenucommand", "threadstartermessage", "0", "19", "20", "21", "23",
+))  # fmt: skip
 """Discord's types of messages that somebody wrote: plain ones, answers, commands, beginnings of threads."""
+_OWN_EMOJI = re.compile(r"<a?(:\w+:)\d+>")
 
 
 def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
@@ -168,7 +171,7 @@ def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
     if is_notice(message) or message.get("is_unsent") or message.get("isUnsent") or "call_duration" in message:
         return True
     if form == "Discord export":
-        return "type" in message and str(message["type"]) not in _WRITTEN
+        return "type" in message and str(message["type"]).replace("_", "").lower() not in _WRITTEN
     if form == "Messenger export":
         return is_about_the_chat(message)
     return form == "ChatGPT export" and (message.get("recipient", "all") != "all" or _role(message) == "tool")
@@ -196,11 +199,16 @@ def _complete(message: Any) -> Any:
         said = text_of({"parts": passed_on if isinstance(passed_on, list) else [passed_on]}) if passed_on else ""
         boxes = (*_of_boxes(message.get("embeds")), *_of_components(message.get("components")))
         return {**message, "content": said or " ".join(boxes)}
+    return {**message, "content": _plain(content, message)} if isinstance(content, str) and "<" in content else message
+
+
+def _plain(content: str, message: Mapping[str, Any]) -> str:
+    """Discord's text with mentions and the server's own emoji as people see them."""
     mentions = message.get("mentions")
-    if isinstance(content, str) and "<@" in content and isinstance(mentions, list):
-        names = {str(one.get("id")): speaker_of({"user": one}) for one in mentions if isinstance(one, Mapping)}
-        return {**message, "content": re.sub(r"<@!?(\d+)>", lambda match: "@" + names.get(match[1], match[1]), content)}
-    return message
+    known = [one for one in mentions if isinstance(one, Mapping)] if isinstance(mentions, list) else []
+    names = {str(one.get("id")): speaker_of({"user": one}) for one in known}
+    content = re.sub(r"<@!?(\d+)>", lambda match: "@" + names.get(match[1], match[1]), content)
+    return _OWN_EMOJI.sub(r"\1", content)
 
 
 def _of_boxes(boxes: Any) -> list[str]:

@@ -142,7 +142,7 @@ def read_folder(folder: Path, how: Messages | None = None) -> Chat:
         read = _read_json(day)
         if read and not is_slack(read):
             raise ValueError(f"{day.name} holds no Slack messages")
-        messages += read
+        messages += read or ()
     return read_slack(messages, _users(folder))
 
 

@@ -101,10 +101,8 @@ CALLS = table(
     panggilan suara terlepas | cuộc gọi nhỡ | cuộc gọi nhỡ video | สายที่ไม่ได้รับ | วิดีโอคอลที่ไม่ได้รับ
     音声通話不在着信 | ビデオ通話不在着信 | 不在着信 | 부재중 전화 | 부재중 영상통화 | 부재중 음성 통화
     未接语音通话 | 未接视频通话 | 未接語音通話 | 未接視像通話 | 未接視訊通話 | trucada de veu perduda
-    videotrucada perduda | waiting for this message | waiting for this message. this may take a while
-    warte auf diese nachricht | warten auf diese nachricht
-    warte auf diese nachricht. dies kann etwas dauern | you received a view once message
-    view once message | view once photo | view once video | view once voice message
+    videotrucada perduda
+    view once photo | view once video | view once voice message
     live location shared | live-standort wird geteilt | ubicación en tiempo real compartida
     localisation en direct partagée | posizione attuale condivisa | live locatie gedeeld
     геоданные отправлены | mevcut konum paylaşıldı
@@ -124,10 +122,8 @@ CALLS = table(
     تماس تصویری پاسخ داده نشده | praleistas video skambutis | tapt videosamtale | vastamata videokõne
     propušten video poziv | пропуснато видео обаждане | মিস করা ভিডিও কল | video-oproep gemis
     buraxılmış video zəng | നഷ്ടമായ വീഡിയോ കാൾ | пропуштен видео повик | ತಪ್ಪಿದ ದೃಶ್ಯ ಕರೆ
-    пропуштен видео позив | ਮਿਸ ਹੋਈ ਵੀਡੀਓ ਕਾਲ | esperando el mensaje. esto puede tomar tiempo
-    aguardando mensagem. essa ação pode levar alguns instantes
-    en attente de ce message. cela peut prendre un moment | wachten op dit bericht. dit kan even duren
-    warte auf diese nachricht. das kann etwas dauern | locație în timp real distribuită
+    пропуштен видео позив | ਮਿਸ ਹੋਈ ਵੀਡੀਓ ਕਾਲ
+    locație în timp real distribuită
     ప్రత్యక్ష స్థాన భాగస్వామ్యం | ibinahagi ang live na lokasyon | 實時位置已分享 | ubicació en directe compartida
     byla sdílena aktuální poloha | 共享实时位置 | lokasi terkini dibagikan | ライブロケーション共有
     η τωρινή τοποθεσία κοινοποιήθηκε | reāllaika atrašanās vieta | live placering delt
@@ -145,7 +141,39 @@ CALLS = table(
     локација уживо подељена | ਮੌਜੂਦਾ ਟਿਕਾਣਾ ਸਾਂਝਾ ਕੀਤਾ
     """
 )
-"""A call, or a message that the phone had not got or may not export, where a person's words would stand."""
+"""A call, or a place that is being shared, where a person's words would stand."""
+
+UNSEEN = table(
+    """
+    waiting for this message | warte auf diese nachricht | warten auf diese nachricht
+    esperando este mensaje | esperando el mensaje | aguardando mensagem | aguardando esta mensagem
+    en attente de ce message | wachten op dit bericht | in attesa del messaggio
+    you received a view once message | you sent a view once message | view once message
+    recibiste un mensaje de visualización única | enviaste un mensaje de visualización única
+    você recebeu uma mensagem de visualização única | vous avez reçu un message à vue unique
+    this message can't be displayed here | this message couldn't load
+    no se puede mostrar este mensaje aquí | não é possível mostrar esta mensagem aqui
+    """
+)
+"""A message that the phone has not got, or shows once. A sentence such as `This may take a while.` may follow."""
+
+ANSWERED = table(
+    """
+    voice call | video call | group call | group voice call | group video call | silenced voice call
+    silenced video call | sprachanruf | videoanruf | llamada | llamada de voz | videollamada
+    appel vocal | appel vidéo | chamada de voz | chamada de vídeo | ligação de voz | ligação de vídeo
+    chiamata vocale | videochiamata | spraakoproep | video-oproep
+    """
+)
+"""A call, behind which stands its length or how it ended: `Voice call, 4 min`."""
+
+ENDED = table(
+    """
+    no answer | ended | declined | answered on other device | answered on another device | keine antwort
+    sin respuesta | sem resposta | pas de réponse | nessuna risposta | geen antwoord
+    """
+)
+"""How a call ended: `Voice call, No answer`."""
 
 GROUP = table(
     """

@@ -83,17 +83,27 @@ def is_in_place(line: str) -> bool:
     return bare.lstrip("<")[:4].casefold() in _begun_by_the_app() and bool(_in_place().fullmatch(bare))
 
 
+_FIXED = (*notices.DELETED, *notices.CALLS, *notices.UNSEEN, *notices.ANSWERED)
+
+
 @cache
 def _begun_by_the_app() -> frozenset[str]:
     """First letters of all that `is_in_place` knows. They rule out nearly every line, a hundred times as fast."""
-    return frozenset(phrase[:4] for phrase in (*notices.DELETED, *notices.CALLS, "deleted by"))
+    return frozenset(phrase[:4] for phrase in (*_FIXED, "deleted by"))
 
 
 @cache
 def _in_place() -> re.Pattern[str]:
     deleted = _any(notices.DELETED) + r"(?: (?:by|as|von|als|por|como|par|en tant|da|come|door) .{1,40})?"
-    call = _any(notices.CALLS) + r"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:tap to call back|\d{1,3} ?\w{1,8}))?"
-    return re.compile(rf"<?(?:{deleted}|deleted by (?:the )?(?:group )?admin.*|{call})[.。।۔]?>?", re.IGNORECASE)
+    call = (
+        _any(notices.CALLS)
+        + r"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:(?:tap|click) to call back|\d{1,3} ?\w{1,8}))?"
+    )
+    unseen = _any(notices.UNSEEN) + r"(?:\. [^.?!]+(?:[.,] ?[^.?!]+)?)?"
+    ended = r"\d{1,3} ?[^\W\d]{1,10}\.?(?: \d{1,2} ?[^\W\d]{1,10}\.?)?|" + _any(notices.ENDED)
+    call = rf"{call}|{_any(notices.ANSWERED)}, (?:{ended})"
+    deleted = rf"{deleted}|deleted by (?:the )?(?:group )?admin.*"
+    return re.compile(rf"<?(?:{deleted}|{unseen}|{call})[.。।۔]?>?", re.IGNORECASE)
 
 
 @cache

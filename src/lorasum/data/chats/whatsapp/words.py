@@ -17,8 +17,8 @@ AM_PM = table(
     """
     да паўдня | пасля паўдня | да полудня | ам | пм | то | тк | тң | sf | ym | safiya | yamma | n’ụtụtụ
     n’abalị | gh | gd | صبح، منجهند | شام، منجهند | go.öň | go.soň | am vormittag | am namittag | vorm
-    nam. | ቅ.ቀ. | ድ.ቀ. | چ.ب | چ.ك | פֿאַרמיטאָג | נאָכמיטאָג | ب.ن | د.ن | bn | pn | moies | nomëttes | isuk
-    wengi | поподне | приjeподне | преподне | am | pm | a.m. | p.m. | a.m | p.m | a. | p. | a | p
+    nam. | прије подне | ቅ.ቀ. | ድ.ቀ. | چ.ب | چ.ك | פֿאַרמיטאָג | נאָכמיטאָג | ب.ن | د.ن | bn | pn | moies | nomëttes | isuk
+    wengi | по подне | поподне | приjeподне | преподне | am | pm | a.m. | p.m. | a.m | p.m | a. | p. | a | p
     in the morning | in the afternoon | in the evening | at night | noon | midnight | vorm. | nachm.
     vm. | nm. | v | n | m. | f.h. | e.h. | f. | e. | fm | em | fm. | em. | förmiddag | eftermiddag
     f.m. | e.m. | ap. | ip. | ap | ip | dop. | odp. | pop. | d | dopoldne | popoldne | prijepodne
@@ -55,7 +55,7 @@ EDITED = table(
 
 MEDIA = table(
     """
-    media | mediefil | médi | medien | medier | medij | mediju | mediteg | multimed | multimèd | mídia
+    media | medie | médi | medij | mediju | mediteg | multimed | multimèd | mídia
     медиа | медіа | медиј | médias | fichier | ficheiro | archivo | arquivo | pliki | файл | фајл | fayl
     hiányzó | mitjans | medya | meedia | multivid | πολυμέσ | μέσων | αρχεία | vedlegg | الوسائط | وسائط
     ملفات | مدیا | رسانه | پيوست نما | پیوست نما | میڈیا | מדיה | מדיע | मीडिया | মিডিয়া | મીડિયા
