@@ -174,7 +174,7 @@ def _scores(references: Sequence[Sequence[str]], summaries: Sequence[str]) -> di
 
 
 def _report(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
-    from lorasum.scoring.certainty import difference, interval
+    from lorasum.scoring.bootstrap import difference, interval
 
     body = ["| after step | test loss | ROUGE-L of the choosing rows |", "|---:|---:|---:|"]
     body += [f"| {one['step']} | {one['eval_loss']:.3f} | {one['score']:.1f} |" for one in figures["evaluations"]]

@@ -318,7 +318,7 @@ _OTHER_KEYS = {
     "model_source.py": "tokenizer_config.json of transformers",
     "pages/": "names that people read",
     "resources.py": "its own records, by column",
-    "scoring/kept.py": "rows of the files of evaluations",
+    "scoring/evaluation_files.py": "rows of the files of evaluations",
     "scoring/judge.py": "requests and answers of OpenAI's protocol",
     "ui/": "names that people read",
     "engine/arguments.py": "flags of the training script",

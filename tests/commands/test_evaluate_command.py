@@ -20,7 +20,7 @@ from lorasum.errors import BackendError, LorasumError, RefusedError
 from lorasum.ledger import Ledger
 from lorasum.resources import Dataset, Endpoint
 from lorasum.scoring.evaluation import BASE, LEAD, LONGEST, TUNED
-from lorasum.scoring.limits import limits
+from lorasum.scoring.thresholds import thresholds
 
 
 def interrupt() -> None:
@@ -273,8 +273,8 @@ def test_figures_below_their_limit_are_named(deployed: Config, backend: InMemory
 )
 def test_a_limit_that_cannot_be_read_is_refused(text: str, message: str) -> None:
     with pytest.raises(LorasumError, match=message):
-        limits([text])
-    assert limits(["rouge1=40", "faithful=0.9"]) == {"rouge1": 40.0, "faithful": 0.9}
+        thresholds([text])
+    assert thresholds(["rouge1=40", "faithful=0.9"]) == {"rouge1": 40.0, "faithful": 0.9}
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from lorasum.pages.facts import RunFacts, samples
 from lorasum.pages.run_page import marked, run_page
 from lorasum.resources import Origin, TrainingJob
 from lorasum.results import EvaluateResult
-from lorasum.scoring.certainty import Interval
+from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import ScoredSummary, compare, mean_scores, score_summaries
-from lorasum.scoring.faithful import Finding
+from lorasum.scoring.faithfulness import Finding
 
 HOSTILE = '"><script src=//evil.example/x.js></script><img src=x onerror=alert(1)>&amp;'
 DIALOGUES = [f"Ann: see you at {hour}{HOSTILE}\nBen: fine" for hour in range(1, 6)]

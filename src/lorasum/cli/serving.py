@@ -142,9 +142,9 @@ def evaluate(
 ) -> object:
     """Score the endpoint's summaries of the test dialogues, and compare them with the base model's."""
     from lorasum.commands.evaluate import evaluate
-    from lorasum.scoring.limits import limits
+    from lorasum.scoring.thresholds import thresholds
 
-    return evaluate(run, limit, base, compare, concurrency, limits(fail_under or ()))
+    return evaluate(run, limit, base, compare, concurrency, thresholds(fail_under or ()))
 
 
 @app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes\n\nlorasum teardown --all")

@@ -24,7 +24,7 @@ from lorasum.lifecycle.placement import Placement, shape_of_artifact
 from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.resources import Endpoint, Origin
 from lorasum.results import EvaluateResult
-from lorasum.scoring import kept
+from lorasum.scoring import evaluation_files
 from lorasum.scoring.baselines import lead, longest_utterance
 from lorasum.scoring.evaluation import (
     BASE,
@@ -37,8 +37,8 @@ from lorasum.scoring.evaluation import (
     score_summaries,
     worst,
 )
-from lorasum.scoring.limits import missed
 from lorasum.scoring.text import language_of
+from lorasum.scoring.thresholds import missed
 
 _BASE = "--base"
 """Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
@@ -79,7 +79,7 @@ def evaluate(
     language, scored = _scored(examples, summaries, run.config.evaluate.language, consistency)
     result = _result(run, summarizer, language, scored, at_least or {}, began)
     with writing(Path(result.summaries), _AGAIN):
-        kept.write_result(result)
+        evaluation_files.write_result(result)
     return result
 
 
@@ -121,7 +121,7 @@ def _result(
         comparisons=tuple(compare(name, tuned, ones) for name, ones in scored.items() if name != TUNED),
         worst=tuple(worst(tuned, _SHOWN)),
         summaries=str(_write(run, summarizer, tuned)),
-        judge=judged(run.config.evaluate, run.reporter, _folder(run.name), tuned, scored.get(BASE)),
+        judge=judged(run.config.evaluate, run.reporter, evaluation_files.folder_of(run.name), tuned, scored.get(BASE)),
         missed=missed(scores[TUNED], at_least),
         seconds=time.monotonic() - began,
         artifact=summarizer.artifact,
@@ -130,9 +130,9 @@ def _result(
 
 def _write(run: RunContext, summarizer: Summarizer, scored: Sequence[ScoredSummary]) -> Path:
     """Write the tuned model's summaries with their scores and findings, and return the file."""
-    file = kept.scored_file(_folder(run.name), _key(run, summarizer.origin, summarizer.artifact))
+    file = evaluation_files.scored_file(run.name, _key(run, summarizer.origin, summarizer.artifact))
     with writing(file, _AGAIN):
-        kept.write_scored(file, scored)
+        evaluation_files.write_scored(file, scored)
     return file
 
 
@@ -270,7 +270,7 @@ def _base_row(run: RunContext) -> Endpoint | None:
 
 def _of_other(other: str, dialogues: Sequence[str]) -> list[str]:
     """The summaries of the newest evaluation of another run on the same dialogues."""
-    summaries = kept.newest_summaries(_folder(other), dialogues)
+    summaries = evaluation_files.newest_summaries(other, dialogues)
     if summaries is None:
         raise LorasumError(
             f"run {other!r} has no evaluation on the same {len(dialogues)} test dialogues",
@@ -279,13 +279,9 @@ def _of_other(other: str, dialogues: Sequence[str]) -> list[str]:
     return summaries
 
 
-def _folder(run: str) -> Path:
-    return paths.run_dir(run) / "evaluations"
-
-
 def _kept(run: RunContext, origin: Origin, artifact: str, system: str) -> Path:
     """The file of a system's summaries. Its name has a hash of everything that they depend on."""
-    return _folder(run.name) / f"{system.replace(' ', '-')}-{_key(run, origin, artifact)}.jsonl"
+    return evaluation_files.folder_of(run.name) / f"{system.replace(' ', '-')}-{_key(run, origin, artifact)}.jsonl"
 
 
 def _key(run: RunContext, origin: Origin, artifact: str) -> str:

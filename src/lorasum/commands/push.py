@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from lorasum import paths
 from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER, BASE_SUMMARIES_FILE
 from lorasum.errors import LorasumError
@@ -12,7 +11,7 @@ from lorasum.hub import push_files
 from lorasum.lifecycle.artifacts import artifact_folder
 from lorasum.lifecycle.lookup import chosen_job
 from lorasum.results import EvaluateResult, PushResult
-from lorasum.scoring import kept
+from lorasum.scoring import evaluation_files
 from lorasum.scoring.evaluation import TUNED
 
 _CARD = "README.md"
@@ -44,7 +43,7 @@ def push(
     files.pop(BASE_SUMMARIES_FILE, None)  # it tells of the user's own chats
     if not files:
         raise LorasumError(f"the artifact of job {chosen.name} has no files", "run `lorasum train` again")
-    evaluation = kept.newest(paths.run_dir(run.name) / "evaluations", chosen.artifact)
+    evaluation = evaluation_files.newest(run.name, chosen.artifact)
     if evaluation and _CARD in files:
         files[_CARD] = card_with_scores((folder / _CARD).read_text(encoding="utf-8"), run.name, evaluation[0]).encode()
     what = "adapter" if adapter else "merged model"

@@ -16,7 +16,7 @@ from lorasum.pages.facts import RunFacts
 from lorasum.pages.run_page import run_page
 from lorasum.resources import Endpoint, TrainingJob
 from lorasum.results import ReportResult
-from lorasum.scoring import kept
+from lorasum.scoring import evaluation_files
 
 
 def report(
@@ -77,7 +77,7 @@ def _facts(run: RunContext, row: TrainingJob, name: str) -> RunFacts:
             record = artifact_record(run.backend, reference) if row.state == "done" else None
         except BackendError as error:
             run.reporter.warn(f"{error.message}: the page has no curves ({error.hint})")
-    evaluation = kept.newest(paths.run_dir(row.run) / "evaluations", row.artifact)
+    evaluation = evaluation_files.newest(row.run, row.artifact)
     now = run.ledger.now()
     return RunFacts(
         name=name,

@@ -1,15 +1,14 @@
 """runs: every run of this machine, with what it takes of the disk, when it was last changed, its cost and its score."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from statistics import fmean
 
 from lorasum import paths
-from lorasum.files import disk_usage, read_rows
+from lorasum.files import disk_usage
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import cost, total
 from lorasum.resources import Resource
 from lorasum.results import RunsResult, RunSummary
+from lorasum.scoring.evaluation_files import newest_rouge_l
 
 
 def runs(ledger: Ledger) -> RunsResult:
@@ -38,8 +37,7 @@ def _has_files(name: str) -> bool:
 
 
 def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
-    folder = paths.run_dir(name)
-    size, newest = disk_usage(folder)
+    size, newest = disk_usage(paths.run_dir(name))
     recorded = max((row.updated_at for row in rows), default="")
     return RunSummary(
         run=name,
@@ -47,21 +45,5 @@ def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
         changed_at=recorded or datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds"),
         live=any(row.is_open for row in rows),
         usd=total(cost(row, now) for row in rows),
-        rouge_l=_score(folder / "evaluations"),
+        rouge_l=newest_rouge_l(name),
     )
-
-
-def _score(folder: Path) -> float | None:
-    """The mean ROUGE-L of the newest evaluation, 0 to 100; None where there is none."""
-    files = sorted(folder.glob("scored-*.jsonl"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        return None
-    scores = [_rouge_l(row) for row in read_rows(files[-1].read_bytes())]
-    known = [score for score in scores if score is not None]
-    return fmean(known) if known else None
-
-
-def _rouge_l(row: dict[str, object]) -> float | None:
-    scores = row.get("scores")
-    score = scores.get("rougeL") if isinstance(scores, dict) else None
-    return float(score) if isinstance(score, int | float) else None

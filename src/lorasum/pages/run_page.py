@@ -21,9 +21,9 @@ from lorasum.pages.run_figures import (
     training_figures,
     usd,
 )
-from lorasum.scoring.certainty import Interval
+from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores, compare
-from lorasum.scoring.faithful import Finding
+from lorasum.scoring.faithfulness import Finding
 
 _SCORES: Mapping[str, str] = {
     "rouge1": "ROUGE-1",

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
-from lorasum.scoring.certainty import Difference, Interval, difference, interval
-from lorasum.scoring.faithful import Finding, findings
+from lorasum.scoring.bootstrap import Difference, Interval, difference, interval
+from lorasum.scoring.faithfulness import Finding, findings
 from lorasum.scoring.style import Style, style
 from lorasum.scoring.text import TextScores, text_scores
 

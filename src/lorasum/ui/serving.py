@@ -19,7 +19,7 @@ from lorasum.results import (
     TeardownAllResult,
     TeardownResult,
 )
-from lorasum.scoring.certainty import Interval
+from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Marked, Rows, as_json, headline

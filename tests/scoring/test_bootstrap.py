@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from lorasum.scoring.certainty import difference, interval
+from lorasum.scoring.bootstrap import difference, interval
 
 
 def test_an_interval_is_that_of_the_normal_law_on_many_values() -> None:

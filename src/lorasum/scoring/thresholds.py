@@ -7,11 +7,11 @@ from lorasum.errors import LorasumError
 from lorasum.scoring.evaluation import FIGURES, Scores
 
 
-def limits(texts: Sequence[str]) -> dict[str, float]:
-    """The limits of `--fail-under`, such as `rouge1=40`, by figure.
+def thresholds(texts: Sequence[str]) -> dict[str, float]:
+    """The thresholds of `--fail-under`, such as `rouge1=40`, by figure.
 
     Raises:
-        LorasumError: a figure is not known, or its limit is no number.
+        LorasumError: a figure is not known, or its threshold is no number.
     """
     least = {}
     for text in texts:
@@ -33,7 +33,7 @@ def limits(texts: Sequence[str]) -> dict[str, float]:
 
 
 def missed(scores: Scores, at_least: Mapping[str, float]) -> tuple[str, ...]:
-    """The figures that are below their limit, one line each."""
+    """The figures that are below their threshold, one line each."""
     means = {name: getattr(scores, name).mean for name in at_least}
     return tuple(
         f"{name} is {means[name]:.4g}, and at least {least:g} is asked for"

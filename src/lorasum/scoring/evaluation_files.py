@@ -5,15 +5,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
+from lorasum import paths
 from lorasum.files import read_rows, write_file
 from lorasum.results import EvaluateResult
 from lorasum.scoring.evaluation import ScoredSummary
 
 
-def scored_file(folder: Path, key: str) -> Path:
+def folder_of(run: str) -> Path:
+    """The folder of a run's evaluations."""
+    return paths.run_dir(run) / "evaluations"
+
+
+def scored_file(run: str, key: str) -> Path:
     """The file of all summaries of an evaluation, one JSON object a line."""
-    return folder / f"scored-{key}.jsonl"
+    return folder_of(run) / f"scored-{key}.jsonl"
 
 
 def write_scored(file: Path, scored: Sequence[ScoredSummary]) -> None:
@@ -34,12 +41,11 @@ def write_result(result: EvaluateResult) -> None:
     write_file(_result_file(Path(result.summaries)), json.dumps(asdict(result), ensure_ascii=False))
 
 
-def newest(folder: Path, artifact: str) -> tuple[EvaluateResult, tuple[ScoredSummary, ...]] | None:
+def newest(run: str, artifact: str) -> tuple[EvaluateResult, tuple[ScoredSummary, ...]] | None:
     """The newest evaluation of an artifact with its summaries; None if there is none of this version."""
     from pydantic import TypeAdapter, ValidationError
 
-    files = sorted(folder.glob("evaluated-*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files:
+    for file in _newest_first(run, "evaluated-*.json"):
         try:
             result = TypeAdapter(EvaluateResult).validate_json(file.read_bytes())
             if artifact and result.artifact.startswith(artifact.rstrip("/")):
@@ -50,14 +56,27 @@ def newest(folder: Path, artifact: str) -> tuple[EvaluateResult, tuple[ScoredSum
     return None
 
 
-def newest_summaries(folder: Path, dialogues: Sequence[str]) -> list[str] | None:
+def newest_summaries(run: str, dialogues: Sequence[str]) -> list[str] | None:
     """The summaries of the newest evaluation of exactly these dialogues, or of more that begin with them."""
-    files = sorted(folder.glob("scored-*.jsonl"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files:
+    for file in _newest_first(run, "scored-*.jsonl"):
         rows = list(islice(read_rows(file.read_bytes()), len(dialogues)))
         if [row.get("dialogue") for row in rows] == list(dialogues) and all("summary" in row for row in rows):
             return [str(row["summary"]) for row in rows]
     return None
+
+
+def newest_rouge_l(run: str) -> float | None:
+    """The mean ROUGE-L of the newest evaluation, 0 to 100; None where there is none."""
+    for file in _newest_first(run, "scored-*.jsonl")[:1]:
+        scores = [row.get("scores") for row in read_rows(file.read_bytes())]
+        known = [score.get("rougeL") for score in scores if isinstance(score, dict)]
+        numbers = [score for score in known if isinstance(score, int | float)]
+        return fmean(numbers) if numbers else None
+    return None
+
+
+def _newest_first(run: str, pattern: str) -> list[Path]:
+    return sorted(folder_of(run).glob(pattern), key=lambda file: file.stat().st_mtime, reverse=True)
 
 
 def _result_file(summaries: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.scoring.faithful import findings
+from lorasum.scoring.faithfulness import findings
 from lorasum.scoring.quantities import quantities
 from lorasum.scoring.speakers import speakers_of
 from lorasum.scoring.style import style
