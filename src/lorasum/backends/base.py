@@ -14,12 +14,17 @@ from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointS
 from lorasum.contract import Event, FileFacts
 from lorasum.resources import Resource
 
+ResourceKind = Literal["training_job", "endpoint"]
+"""What can run, and has a log."""
+PricedKind = Literal[ResourceKind, "batch_job"]
+"""What has a price of its own: a batch job is a training job to a backend, on other instances."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunningResource:
     """One thing that runs now; `location` is the backend's address of it (folder, URL, ARN)."""
 
-    kind: Literal["training_job", "endpoint"]
+    kind: ResourceKind
     name: str
     location: str = ""
 
@@ -48,10 +53,10 @@ class Backend(Protocol):
     def account_and_region(self) -> str:
         """Which account and region it works in; empty on the user's own machine. It cannot see others."""
 
-    def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
+    def usd_per_hour(self, kind: PricedKind) -> float | None:
         """USD an hour of a running one, with all of its instances; 0 on the user's own machine, None if unknown."""
 
-    def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
+    def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         """USD an hour of one instance of a type; None if that is unknown, or there are no types."""
 
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
@@ -181,7 +186,7 @@ class Backend(Protocol):
             BackendError: it could not be put back; the message says what is left.
         """
 
-    def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
+    def log_lines(self, kind: ResourceKind, run: str, name: str, follow: bool) -> Iterator[str]:
         """Yield the lines that the process has written, from the beginning; nothing where there is no log.
 
         Args:
@@ -191,7 +196,7 @@ class Backend(Protocol):
             BackendError: the log cannot be read.
         """
 
-    def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
+    def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         """Where the log is, for people; and of a job the file of its figures, if there is one."""
 
     def endpoint_log(self, run: str, name: str) -> list[str]:

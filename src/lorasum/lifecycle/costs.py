@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
 
-from lorasum.backends.base import Backend
+from lorasum.backends.base import Backend, ResourceKind
 from lorasum.errors import BackendError
 from lorasum.formatting import clock
 from lorasum.resources import OPEN, Resource
@@ -32,7 +31,7 @@ def total(costs: Iterable[float | None]) -> float | None:
     return None if None in every else sum(one for one in every if one is not None)
 
 
-def known_price(backend: Backend, kind: Literal["training_job", "endpoint"]) -> float | None:
+def known_price(backend: Backend, kind: ResourceKind) -> float | None:
     """USD an hour, for a command that starts nothing; None where the backend cannot be asked."""
     try:
         return backend.usd_per_hour(kind)

@@ -19,7 +19,7 @@ from lorasum.backends.base import Backend, RunningResource
 from lorasum.backends.local import container, jobs
 from lorasum.backends.local import processes as local_processes
 from lorasum.backends.local.backend import LocalBackend
-from lorasum.backends.local.requirements import require_packages
+from lorasum.backends.local.preflight import require_packages
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.contract import Event, StartEvent, StepEvent, UnknownEvent, event_line
 from lorasum.errors import BackendError

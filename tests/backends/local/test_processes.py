@@ -12,7 +12,7 @@ import psutil
 import pytest
 from forks import Popen
 
-from lorasum.backends.local import processes, requirements
+from lorasum.backends.local import preflight, processes
 from lorasum.errors import BackendError
 
 FLAG = "--checkpoint_dir"
@@ -129,7 +129,7 @@ def test_a_child_whose_start_was_interrupted_is_found(tmp_path: Path) -> None:
     code = f"""
 import os, psutil
 from pathlib import Path
-from lorasum.backends.local import processes, requirements
+from lorasum.backends.local import processes, preflight
 
 def interrupt(child):
     raise KeyboardInterrupt
@@ -154,7 +154,7 @@ except KeyboardInterrupt:
 
 
 def test_nothing_is_started_that_could_not_be_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements, "_PROC", tmp_path / "missing")
+    monkeypatch.setattr(preflight, "_PROC", tmp_path / "missing")
     with pytest.raises(BackendError, match="/proc is not mounted"):
         processes.spawn(["true"], tmp_path, tmp_path / "log")
     with pytest.raises(BackendError, match="/proc is not mounted"):
@@ -163,7 +163,7 @@ def test_nothing_is_started_that_could_not_be_found_again(tmp_path: Path, monkey
 
 
 def test_a_machine_that_cannot_reach_itself_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    requirements.require_loopback()
-    monkeypatch.setattr(requirements, "_LOOPBACK", "255.255.255.255")  # which a socket may not reach unasked
+    preflight.require_loopback()
+    monkeypatch.setattr(preflight, "_LOOPBACK", "255.255.255.255")  # which a socket may not reach unasked
     with pytest.raises(BackendError, match=r"cannot reach itself at 255\.255\.255\.255: Permission denied"):
-        requirements.require_loopback()
+        preflight.require_loopback()

@@ -5,13 +5,13 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lorasum import paths
-from lorasum.backends.base import RunningResource
+from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
 from lorasum.backends.local import container, endpoints, invoke, jobs
 from lorasum.backends.local.log_file import lines_of
-from lorasum.backends.local.requirements import INSTALL, require_packages
+from lorasum.backends.local.preflight import check_packages
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.contract import Event, FileFacts
 from lorasum.errors import BackendError
@@ -36,16 +36,16 @@ class LocalBackend:
         self._scripts = (scripts or paths.container_scripts()).resolve()
         self._started: dict[str, subprocess.Popen[bytes]] = {}  # by job folder
 
-    def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
+    def usd_per_hour(self, kind: PricedKind) -> float | None:
         return 0.0
 
-    def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
+    def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         return None
 
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         needs = {"training": jobs.NEEDS, "serving": endpoints.NEEDS}
-        checks = [_check(what, modules) for what, modules in needs.items()]
-        return checks + [_check(name, [name], f"pip install {name}") for name in report_to]
+        checks = [check_packages(what, modules) for what, modules in needs.items()]
+        return checks + [check_packages(name, [name], f"pip install {name}") for name in report_to]
 
     def store_dataset(self, run: str, dataset: Path) -> str:
         return str(dataset)
@@ -122,7 +122,7 @@ class LocalBackend:
     def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
         return None
 
-    def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
+    def log_lines(self, kind: ResourceKind, run: str, name: str, follow: bool) -> Iterator[str]:
         of_a_job = kind == "training_job"
         folder = jobs.folder_of(run, name) if of_a_job else endpoints.folder_of(run, name)
 
@@ -132,7 +132,7 @@ class LocalBackend:
         for line in lines_of(folder / "log", is_running):
             yield line.decode("utf-8", errors="replace").rstrip()
 
-    def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
+    def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         if kind == "endpoint":
             return str(endpoints.folder_of(run, name) / "log")
         folder = jobs.folder_of(run, name)
@@ -157,7 +157,8 @@ class LocalBackend:
         return [*jobs.live(run), *endpoints.live(run)]
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
-        return [str(folder) for folder in _artifact_folders(run) if artifacts and folder.is_dir()]
+        folders = [paths.run_dir(run) / name for name in ("jobs", "endpoints")]
+        return [str(folder) for folder in folders if artifacts and folder.is_dir()]
 
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         deleted = self.stored_files(run, data, artifacts)
@@ -167,15 +168,3 @@ class LocalBackend:
             except OSError as error:
                 raise BackendError(f"cannot delete {folder}: {error}", "check the folder's permissions") from error
         return deleted
-
-
-def _check(what: str, modules: Sequence[str], fix: str = INSTALL) -> Check:
-    try:
-        require_packages(what, modules, fix)
-    except BackendError as error:
-        return Check(f"packages for {what}", False, error.message, error.hint)
-    return Check(f"packages for {what}", True, "installed")
-
-
-def _artifact_folders(run: str) -> list[Path]:
-    return [paths.run_dir(run) / name for name in ("jobs", "endpoints")]

@@ -15,7 +15,7 @@ from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes, server_files
 from lorasum.backends.local.invoke import client
-from lorasum.backends.local.requirements import require_loopback, require_packages
+from lorasum.backends.local.preflight import require_loopback, require_packages
 from lorasum.backends.local.server import PORT_TAKEN
 from lorasum.backends.local.server_files import EXPIRY_FILE, REASON, STATE_FILE, ServerState
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState

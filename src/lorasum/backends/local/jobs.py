@@ -13,7 +13,7 @@ from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import container, processes
 from lorasum.backends.local.log_file import lines_of
-from lorasum.backends.local.requirements import require_loopback, require_packages
+from lorasum.backends.local.preflight import require_loopback, require_packages
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.contract import (
     BASE_AS_TRAINED,

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasum.backends.local.requirements import require_proc
+from lorasum.backends.local.preflight import require_proc
 from lorasum.errors import BackendError
 from lorasum.files import open_file
 from lorasum.script_environment import script_environment

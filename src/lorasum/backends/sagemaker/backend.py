@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lorasum.backends.base import RunningResource
+from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import deletion, dry_run, endpoints, jobs, preflight, storage
 from lorasum.backends.sagemaker.invoke import invoke, stream
@@ -42,14 +42,14 @@ class SageMakerBackend:
     def account_and_region(self) -> str:
         return f"account {self._session.account}, {self._session.region}"
 
-    def usd_per_hour(self, kind: Literal["training_job", "batch_job", "endpoint"]) -> float | None:
+    def usd_per_hour(self, kind: PricedKind) -> float | None:
         is_job = kind != "endpoint"
         types = self._config.training_instance_types if is_job else self._config.endpoint_instance_types
         prices = [self.instance_usd_per_hour(name, "training_job" if is_job else "endpoint") for name in types]
         known = [price for price in prices if price is not None]
         return max(known) * self._config.instances(kind) if len(known) == len(prices) else None
 
-    def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
+    def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         price = usd_per_hour(self._session, instance_type, "Hosting" if kind == "endpoint" else "Training")
         if self._session.prices_are_estimates and not self._told_of_estimates:
             self._told_of_estimates = True
@@ -132,12 +132,12 @@ class SageMakerBackend:
     def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
         return endpoints.restore(self._session, run, name, self._report)
 
-    def log_lines(self, kind: Literal["training_job", "endpoint"], run: str, name: str, follow: bool) -> Iterator[str]:
+    def log_lines(self, kind: ResourceKind, run: str, name: str, follow: bool) -> Iterator[str]:
         if kind == "training_job":
             return jobs.log_lines(self._session, name, follow, self._report)
         return endpoints.log_lines(self._session, run, name, follow, self._report)
 
-    def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
+    def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         group = jobs.LOGS if kind == "training_job" else f"/aws/sagemaker/Endpoints/{name}"
         return f"CloudWatch's group {group} in {self._session.region}"
 

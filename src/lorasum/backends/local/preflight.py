@@ -1,4 +1,4 @@
-"""What this machine must have before a process of lorasum's is started: packages, /proc, a loopback interface."""
+"""Whether this machine is ready for a process of lorasum's: packages, /proc, a loopback interface."""
 
 import socket
 import sys
@@ -6,10 +6,20 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from lorasum.backends.records import Check
 from lorasum.errors import BackendError
 
 INSTALL = "pip install 'lorasum[local]'"
 _PROC, _LOOPBACK = Path("/proc/self/stat"), "127.0.0.1"
+
+
+def check_packages(what: str, modules: Sequence[str], fix: str = INSTALL) -> Check:
+    """What `require_packages` finds, as a check."""
+    try:
+        require_packages(what, modules, fix)
+    except BackendError as error:
+        return Check(f"packages for {what}", False, error.message, error.hint)
+    return Check(f"packages for {what}", True, "installed")
 
 
 def require_packages(doing: str, modules: Sequence[str], fix: str = INSTALL) -> None:
