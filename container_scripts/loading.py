@@ -168,7 +168,8 @@ def tried_out(model: Any, plan: "Plan", splits: "tuple[Packs, Packs]") -> "Packe
     from engine.packs import longest_example
 
     try:
-        return PackedLoss(model, longest_example(*splits), plan.arguments, splits[0][0][INPUT_IDS])
+        longest, sample = longest_example(*splits), splits[0][0][INPUT_IDS]
+        return PackedLoss(model, longest, plan.arguments, sample, plan.takes_packs)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

@@ -82,7 +82,7 @@ def skeleton(base: Path) -> Any:
     """The model on the meta device: its layers have names and shapes, but no values."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet():
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
 
 
@@ -91,7 +91,7 @@ def fake_model(base: Path, dtype: torch.dtype) -> Iterator[Any]:
     """The frozen model of fake tensors, within PyTorch's mode for these."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with FakeTensorMode(), _quiet(), _experts_of_any_dtype(), _seeds_without_values():
+    with FakeTensorMode(), quiet(), _experts_of_any_dtype(), _seeds_without_values():
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=dtype)
         yield model.requires_grad_(False)
 
@@ -285,7 +285,7 @@ def _seeds_without_values() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     import transformers
 
     before = transformers.logging.get_verbosity()

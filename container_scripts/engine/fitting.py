@@ -10,7 +10,7 @@ recompute before fewer packs are taken at once.
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain
@@ -22,6 +22,7 @@ from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.base_memory import BaseBytes, base_bytes, why_not_shared
 from engine.batches import Batch
+from engine.early_probe import takes_packs
 from engine.failure import TrainingError
 from engine.memory import Memory, estimate
 
@@ -43,11 +44,13 @@ class Plan:
     free: int
     """Bytes that were free on the device before the model was loaded."""
     lengths: Sequence[int]
-    """Tokens of each example of the batch that has most tokens."""
+    """Tokens of each example of the pass that has most tokens."""
     shared_bytes: int = 0
     """Of the base model's codes that lie in main memory, once for the machine (shared_base.py); 0 if none do."""
     resident_bytes: int = 0
     """Of codes that stay on each GPU beside shared ones."""
+    takes_packs: bool = True
+    """Whether all examples of a pack share a forward pass; otherwise there is room for one (early_probe.py)."""
 
 
 def plan_memory(
@@ -81,18 +84,28 @@ def plan_memory(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     sizes = _batch_sizes(arguments, len(packs), processes)
-    most = partial(heapq.nlargest, sizes[0])
-    largest = most((pack[EXAMPLE_LENGTHS] for pack in packs), key=sum)
-    labels = most(_labels(pack, arguments.loss_on) for pack in packs)
-    return _whole_or_shared(
+    together = takes_packs(base, arguments.engine_attention, max(max(pack[EXAMPLE_LENGTHS]) for pack in packs))
+    most = partial(heapq.nlargest, sizes[0] if together else 1)
+    largest = most((lengths for lengths, _ in _passes(packs, together)), key=sum)
+    labels = most(_labels(*lengths, arguments.loss_on) for lengths in _passes(packs, together))
+    plan = _whole_or_shared(
         _Planner(base, arguments, tuple(targets), sizes, largest, labels, dtype, free, device, neighbours)
     )
+    return replace(plan, takes_packs=together)
+
+
+def _passes(packs: Sequence[Batch], together: bool) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """Tokens of the examples that share a forward pass, and of their prompts."""
+    for pack in packs:
+        lengths = pack[EXAMPLE_LENGTHS], pack[PROMPT_LENGTHS]
+        yield from [lengths] if together else (((one,), (prompt,)) for one, prompt in zip(*lengths, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
     """What a plan is made of: plan_memory's arguments, the packs at once that may be tried, the example lengths of the
-    packs with most tokens, and the most labels of a pack: a step draws packs, so any of them may come together.
+    packs with most tokens, and the most labels of a pack: a step draws packs, so any of them may come together. Where
+    a model takes one example in each pass, it is the one with most tokens, and the most labels of one.
     """
 
     base: Path
@@ -224,9 +237,9 @@ def _batch_sizes(arguments: Arguments, packs: int, processes: int) -> list[int]:
     return sizes[:1] if asked else sizes
 
 
-def _labels(pack: Batch, loss_on: str) -> int:
-    """How many tokens of a pack have a label."""
-    return sum(pack[EXAMPLE_LENGTHS]) - (sum(pack[PROMPT_LENGTHS]) if loss_on == "completion" else 0)
+def _labels(lengths: Sequence[int], prompts: Sequence[int], loss_on: str) -> int:
+    """How many tokens of some examples have a label."""
+    return sum(lengths) - (sum(prompts) if loss_on == "completion" else 0)
 
 
 def _recompute_until_it_fits(none: Memory, all_: Memory, layers: int, room: float) -> tuple[Memory, int]:

@@ -31,8 +31,8 @@ class Gradients:
         self.buffer.zero_()
 
     def tell(self, number: int, loss: torch.Tensor) -> None:
-        """The loss of forward pass `number`, a scalar."""
-        self.told[number] = loss.detach()
+        """The loss of batch `number`, or a part of it: a scalar."""
+        self.told[number] += loss.detach()
 
     def tell_of_stop(self) -> None:
         """This process was asked to stop."""

@@ -16,14 +16,20 @@ class PackedLoss(RoutedLoss):
         longest: tokens of the longest example of either split.
         arguments: which parts of the engine to use.
         sample: token ids of the data, to try the model with; None for the first ids of the vocabulary.
+        takes_packs: what early_probe.py says of the architecture.
 
     Raises:
         TrainingError: see probe.find_route.
     """
 
     def __init__(
-        self, model: Any, longest: int, arguments: Arguments | None = None, sample: Sequence[int] | None = None
+        self,
+        model: Any,
+        longest: int,
+        arguments: Arguments | None = None,
+        sample: Sequence[int] | None = None,
+        takes_packs: bool = True,
     ) -> None:
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        examples, route = find_route(causal, longest, arguments or Arguments(), sample)
+        examples, route = find_route(causal, longest, arguments or Arguments(), sample, takes_packs)
         super().__init__(causal, examples, route)

@@ -58,7 +58,7 @@ HALF = Tolerance(loss=2e-2, gradient=0.25, neighbours=1e-2)
 
 
 def find_route(
-    causal: Any, longest: int, arguments: Arguments, sample: Sequence[int] | None = None
+    causal: Any, longest: int, arguments: Arguments, sample: Sequence[int] | None = None, takes_packs: bool = True
 ) -> tuple[Examples | None, Route]:
     """The fastest route that is right, and what the replaced attention reads (None with the model's own).
 
@@ -67,6 +67,7 @@ def find_route(
         longest: tokens of the longest example of either split.
         arguments: which parts of the engine to use.
         sample: token ids of the data, to try the model with; None for the first ids of the vocabulary.
+        takes_packs: what early_probe.py says of the architecture: in float32 it sees more than bf16 shows.
 
     Raises:
         TrainingError: the model cannot be run, sees the tokens that it shall predict, or computes values that are not
@@ -88,6 +89,8 @@ def find_route(
         for attention in dict.fromkeys((arguments.engine_attention, "transformers")):
             route = replace(alone, attention=attention, together=True, reason="; ".join(reasons))
             examples, reason = trial.of(route)
+            if not takes_packs:
+                reason = reason or "examples see each other in a thin model of this architecture"
             if not reason:
                 make_no_more_masks()
                 return examples, route

@@ -71,9 +71,13 @@ class RoutedLoss:
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
         """The summed loss (float32 scalar) and the number of labelled tokens of one batch (see batches.collate)."""
-        parts = [batch] if self.route.together else list(single_examples(batch))
-        loss = sum((self._loss(part) for part in parts), torch.zeros((), device=batch[INPUT_IDS].device))
-        return loss, len(batch["rows"])
+        return sum(self.of_passes(batch), torch.zeros((), device=batch[INPUT_IDS].device)), len(batch["rows"])
+
+    def of_passes(self, batch: Batch) -> Iterator[torch.Tensor]:
+        """The summed loss (float32 scalar) of each forward pass of a batch. Its backward pass can come before the next
+        forward pass, so that only one of them holds activations.
+        """
+        return map(self._loss, [batch] if self.route.together else list(single_examples(batch)))
 
     def total_over(self, batches: Iterable[Batch], is_stopped: Callable[[], bool]) -> tuple[torch.Tensor, int]:
         """The summed loss (float32 scalar) and the number of labelled tokens of all batches, without dropout.

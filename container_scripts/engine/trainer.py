@@ -170,9 +170,9 @@ class _Training:
             if self._stop.received:
                 break
             self._schedule.draw_for(step, number)
-            loss = self._setup.packed_loss(batch)[0] / labelled
-            self._scaler.scale(loss).backward()
-            self._gradients.tell(number, loss)
+            for loss in self._setup.packed_loss.of_passes(batch):
+                self._scaler.scale(loss / labelled).backward()
+                self._gradients.tell(number, loss / labelled)
         if self._stop.received:
             self._gradients.tell_of_stop()
 

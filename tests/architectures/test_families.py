@@ -25,6 +25,7 @@ from engine.arguments import Arguments
 from engine.base_memory import shareable
 from engine.batches import IGNORED, collate
 from engine.codes import codes_of, keep_codes
+from engine.early_probe import takes_packs
 from engine.failure import TrainingError
 from engine.memory import estimate
 from engine.merge import merge, try_merge
@@ -79,8 +80,10 @@ def plain_loss(adapted_model: Any) -> tuple[torch.Tensor, int]:
 
 
 @pytest.mark.parametrize("family", each_family())
-def test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family: Family) -> None:
+def test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family: Family, tmp_path: Path) -> None:
     plain, packed = (adapted(random_family_model(family), family, adapter) for adapter in ("peft", "fused"))
+    packed.config.save_pretrained(tmp_path)
+    assert takes_packs(tmp_path, "examples", LONGEST) is (family.route != "single")
     expected, count = plain_loss(plain)
     (expected / count).backward()
 
@@ -183,7 +186,7 @@ STACKED = ("granitemoe", "llama4_text", "jetmoe", "deepseek_v2")
 def test_adapters_of_stacked_experts_train_and_merge_as_pefts_do(kind: str, tmp_path: Path) -> None:
     """Merged weights are equal bit for bit. The model's files hold a tensor for each expert, or stacked ones."""
     family = family_with_experts(kind)
-    test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family)
+    test_the_probe_finds_a_route_whose_loss_and_gradient_are_right(family, tmp_path / "config")
     test_the_merged_model_writes_what_the_adapter_writes(family, tmp_path)
     from peft import PeftModel
 

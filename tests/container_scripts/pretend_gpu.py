@@ -100,6 +100,7 @@ class PretendGpu(TorchDispatchMode):
         computing: whether an operation is under way, which takes all tensors for the CPU's.
         moving: whether our code, and not PyTorch's, asks for a copy on a device.
         in_formula: whether a function of PyTorch is under way that makes tensors beside those that it is given.
+        lately: whether the last operation was of tensors that are on it.
     """
 
     def __init__(self, capability: tuple[int, int], index: int = 0, count: int = 1) -> None:
@@ -111,7 +112,7 @@ class PretendGpu(TorchDispatchMode):
         self.whole_matrices: Counter[str] = Counter()
         self.held = self.peak = 0
         self.computing = 0
-        self.moving = self.in_formula = False
+        self.moving = self.in_formula = self.lately = False
 
     def has(self, tensor: Any) -> bool:
         """Whether a tensor is on it."""
@@ -157,9 +158,11 @@ class PretendGpu(TorchDispatchMode):
         if asked is not None:
             self.meant(asked)
         here = [t for t in tensors if self.has(t)]
+        self.lately = bool(here) if tensors else self.lately
         name = func._schema.name
         if asked == CPU and (not self.moving if name == "aten::_to_copy" else self.in_formula or _in_formula()):
-            there = bool(here) or name != "aten::_to_copy"  # PyTorch's own code asks for the device of what it has
+            # PyTorch's own code asks for the device of what it has.
+            there = bool(here) or (name != "aten::_to_copy" and (self.in_formula or self.lately))
         else:
             there = bool(here) if asked is None else asked.type == "cuda"
         if here:

@@ -11,8 +11,9 @@ import torch
 
 from engine.arguments import Arguments
 from engine.batches import collate, on_device
+from engine.fitting import Plan, plan_memory
 from engine.gradients import Gradients
-from engine.memory import estimate, recompute_layers, skeleton
+from engine.memory import recompute_layers, skeleton
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from lora_targets import resolve_targets
@@ -20,6 +21,11 @@ from pretend_gpu import GPU, pretend_gpu
 
 LENGTHS = [100, 90, 66]
 COMPLETION = 60
+PACK = {
+    "input_ids": [5 + n % 900 for n in range(sum(LENGTHS))],
+    "example_lengths": LENGTHS,
+    "prompt_lengths": [length - COMPLETION for length in LENGTHS],
+}
 SHAPE = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 16}
 GATED = {"vocab_size": 1_000, "intermediate_size": 384, "tie_word_embeddings": True, **SHAPE}
 EXPERTS = {"moe_intermediate_size": 128, "num_experts": 8, "num_experts_per_tok": 2, **GATED}
@@ -38,6 +44,9 @@ class Case(NamedTuple):
 
 BLOOM = {"vocab_size": 1_000, "hidden_size": 128, "n_layer": 4, "n_head": 8}
 GEMMA2 = {**GATED, "vocab_size": 20_000, "hidden_size": 64, "num_hidden_layers": 2, "sliding_window": 64}
+FALCON = {"vocab_size": 1_000, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 8}
+LFM2 = {**GATED, "layer_types": ["conv", "full_attention", "conv"]}
+SINKS = {**GATED, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64}
 EXACT = {"lora_dropout": 0.0, "lora_targets": STACKS}
 CASES = {
     "a head": Case("Bloom", {**BLOOM, "vocab_size": 20_000, "hidden_size": 64, "n_layer": 2}, {}),
@@ -49,6 +58,9 @@ CASES = {
     "gated layers": Case("Llama", GATED, {"lora_targets": ("all-linear",)}),
     "experts": Case("Qwen3Moe", EXPERTS, {}),
     "frozen experts": Case("Qwen3Moe", EXPERTS, {"quantization": "none"}),
+    "one example at a time": Case("Falcon", FALCON, {}),
+    "a state between examples": Case("Lfm2", LFM2, {"quantization": "none"}),
+    "sinks of attention": Case("GptOss", SINKS, {}),
     "an adapter": Case("Qwen3Moe", EXPERTS, {**EXACT, "lora_r": 64}, recompute=True),
 }
 
@@ -57,12 +69,13 @@ CASES = {
 def test_a_training_holds_what_is_planned_on_a_gpu(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     make_base(case, tmp_path)
-    arguments = Arguments(**{"lora_targets": ("auto",), **case.changes})
+    arguments = Arguments(
+        gradient_checkpointing=str(case.recompute).lower(), **{"lora_targets": ("auto",), **case.changes}
+    )
     targets = resolve_targets(skeleton(tmp_path), arguments.lora_targets)
-    rows = COMPLETION * len(LENGTHS)
-    planned, layers = estimate(tmp_path, arguments, targets, LENGTHS, rows, case.dtype, case.recompute, device="cuda")
-    most = peak(tmp_path, arguments, targets, case.dtype, layers if case.recompute else 0)
-    assert 0.98 * most <= planned.total <= 1.08 * most, (planned.total / most, str(planned))
+    plan = plan_memory(tmp_path, arguments, targets, [PACK], case.dtype, 2**40, device="cuda")
+    most = peak(tmp_path, plan, targets, case.dtype)
+    assert 0.98 * most <= plan.memory.total <= 1.08 * most, (plan.memory.total / most, str(plan.memory))
 
 
 def make_base(case: Case, folder: Path) -> None:
@@ -76,22 +89,20 @@ def make_base(case: Case, folder: Path) -> None:
         model.save_pretrained(folder)
 
 
-def peak(base: Path, arguments: Arguments, targets: list[str], dtype: torch.dtype, recomputed: int) -> int:
+def peak(base: Path, plan: Plan, targets: list[str], dtype: torch.dtype) -> int:
     """The most bytes on the GPU from the loading of `base` to the end of two steps."""
-    ids = [5 + n % 900 for n in range(sum(LENGTHS))]
-    prompts = [length - COMPLETION for length in LENGTHS]
-    pack = {"input_ids": ids, "example_lengths": LENGTHS, "prompt_lengths": prompts}
     with pretend_gpu() as gpu:
-        model = load_base(base, arguments, dtype, GPU)
-        recompute_layers(model, recomputed)
-        model = add_adapter(model, arguments, targets).train()
-        loss_of = PackedLoss(model, max(LENGTHS), arguments, ids)
+        model = load_base(base, plan.arguments, dtype, GPU)
+        recompute_layers(model, plan.recomputed_layers)
+        model = add_adapter(model, plan.arguments, targets).train()
+        loss_of = PackedLoss(model, max(LENGTHS), plan.arguments, PACK["input_ids"], plan.takes_packs)
+        assert loss_of.route.together is plan.takes_packs, loss_of.route.reason
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         gradients, optimizer = Gradients(trained, 1), torch.optim.AdamW(trained, fused=True)
-        batch = on_device(collate([pack]), GPU)
+        batch = on_device(collate([PACK]), GPU)
         for _ in range(2):
             gradients.clear()
-            loss, count = loss_of(batch)
-            (loss / count).backward()
+            for loss in loss_of.of_passes(batch):
+                (loss / len(batch["rows"])).backward()
             optimizer.step()
         return gpu.peak

@@ -8,7 +8,7 @@ from unittest.mock import ANY
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from conftest_engine import in_table, random_model, random_packs
 from conftest_training import Events, Training, small
@@ -22,6 +22,7 @@ from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.routes import Route
 from engine.shared_base import SharedBase
+from lora_targets import resolve_targets
 from pretend_gpu import GPU, pretend_gpu
 from test_linear import IN, adapted, int8_layer
 
@@ -124,12 +125,14 @@ def test_tokens_of_experts_are_counted_with_one_wait() -> None:
         assert gpu.waits.total() == 2, "the second is of the copy that made the tensor"
 
 
-def test_a_training_holds_on_a_gpu_what_was_planned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["llama", "falcon"])
+def test_a_training_holds_on_a_gpu_what_was_planned(kind: str, tmp_path: Path) -> None:
     """To 10%, the share of the free memory that plans leave for it: bytes of tensors, not what kernels need beside."""
     base, packs = tmp_path / "base", in_table(random_packs(1, [[100, 200, 80], [150, 90]]))
     shape = {"hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 3, "num_attention_heads": 4}
-    LlamaForCausalLM(LlamaConfig(vocab_size=4096, num_key_value_heads=2, **shape)).save_pretrained(base)
-    arguments, targets = small(tmp_path / "checkpoints", epochs=1.0), ["q_proj", "v_proj"]
+    config = AutoConfig.for_model(kind, vocab_size=4096, num_key_value_heads=2, **shape)
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    arguments, targets = small(tmp_path / "checkpoints", epochs=1.0), resolve_targets(skeleton(base), ("auto",))
     with pretend_gpu() as gpu:
         plan = plan_memory(base, arguments, targets, packs.lengths_only(), torch.float32, 2**34, device="cuda")
         Training(arguments, packs, packs, base=base, device=GPU).run()
