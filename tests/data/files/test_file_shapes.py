@@ -58,6 +58,7 @@ def lines(rows: list[dict[str, str]]) -> str:
         "[\n" + "".join(f"{json.dumps(row)},\n" for row in ROWS) + "]",
         '{"data": [\n' + ",\n".join(map(json.dumps, ROWS)) + "\n]}",
         pretty({"version": "1", "data": ROWS}),
+        pretty({"took": 3, "result": {"total": 4, "examples": ROWS}}),
         json.dumps({"rows": [{"row_idx": n, "row": row, "truncated_cells": []} for n, row in enumerate(ROWS)]}),
         pretty({"my chats": ROWS, "authors": ["Ana"], "schema": {"fields": [{"name": "dialogue"}]}}),
         json.dumps({"train": ROWS, "test": ROWS[:1]}),
@@ -164,7 +165,18 @@ SHEET = 'dialogue{0}summary{0}id\n"Ana: hi{0} you\nBen: ""hey"", all; of | them"
 GREETING = {"dialogue": 'Ana: hi{0} you\nBen: "hey", all; of | them', "summary": "They greet, twice."}
 
 
-@pytest.mark.parametrize(("delimiter", "word"), [(",", ""), (";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize(
+    ("delimiter", "word"),
+    [
+        (",", ""),
+        (";", "semicolons"),
+        ("\t", "tabs"),
+        ("|", "bars"),
+        ("^", "'^'"),
+        (":", "':'"),
+        ("\x1f", r"'\x1f'"),
+    ],
+)
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
 def test_the_delimiter_is_the_headers(tmp_path: Path, name: str, delimiter: str, word: str) -> None:
     said: list[str] = []
@@ -176,6 +188,14 @@ def test_the_delimiter_is_the_headers(tmp_path: Path, name: str, delimiter: str,
     if delimiter != "\t":
         excel = f"sep={delimiter}\r\n" + content.replace("\n", "\r\n")
         assert len(kept(write(tmp_path / name, b"\xef\xbb\xbf" + excel.encode()))) == 1
+
+
+def test_blanks_before_a_quote_belong_to_the_delimiter(tmp_path: Path) -> None:
+    content = 'id, "dialogue", "summary"\n1, "Ana: hi, you", "She ""greets"", once."\n2, Ben: hey, Ben greets.\n'
+    assert kept(write(tmp_path / "t.csv", content)) == [
+        {"dialogue": "Ana: hi, you", "summary": 'She "greets", once.'},
+        {"dialogue": "Ben: hey", "summary": "Ben greets."},
+    ]
 
 
 def test_cells_that_a_spreadsheet_adds_are_no_fault(tmp_path: Path) -> None:
@@ -282,6 +302,24 @@ def test_a_file_with_a_wrong_suffix_is_named_for_what_it_is(tmp_path: Path, cont
     for name in () if "text" in what or "Parquet" in what else ("t.parquet", "t.arrow"):
         with pytest.raises(DataError, match=f"{name} is {what}"):
             kept(write(tmp_path / name, content))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("t.csv", json.dumps(ROWS), "JSON"),
+        ("t.tsv", lines(ROWS), "JSON"),
+        ("t.csv.gz", gzip.compress(pretty(ROWS).encode(), mtime=0), "JSON"),
+        ("t.json", "dialogue;summary\nAna: hi;She greets.\n", "CSV"),
+        ("t.jsonl", "\ufeffid\tsummary\tdialogue\r\n", "CSV"),
+    ],
+)
+def test_text_of_another_type_is_named_for_what_it_is(
+    tmp_path: Path, name: str, content: str | bytes, what: str
+) -> None:
+    with pytest.raises(DataError, match=f"{name} is {what}") as caught:
+        kept(write(tmp_path / name, content))
+    assert "call it" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.arrow"])

@@ -1,4 +1,5 @@
-"""Reads CSV and TSV files. Fields are separated by commas, semicolons, tabs or bars, as the header shows."""
+"""Reads CSV and TSV files. What separates their fields is seen in the header: a comma, semicolon, tab or bar, or any
+other sign between the mapped columns."""
 
 import csv
 import io
@@ -13,6 +14,7 @@ from lorasum.data.validate import Rejected, Row
 from lorasum.errors import DataError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own first line
 
 
@@ -28,9 +30,12 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
         opened(reading.path, reading.say) as file,
         io.TextIOWrapper(file.plain, "utf-8", "surrogateescape", newline="") as text,
     ):
+        if _JSON.match(file.head):
+            raise DataError(f"{reading.name} is JSON", "call it .json or .jsonl")
         lines = _Lines(text)
         delimiter = _delimiter(reading, lines)
-        reader = csv.reader(lines, strict=True, delimiter=delimiter)
+        spaced = bool(re.search(rf'{re.escape(delimiter)} +"', lines.peek()))
+        reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced)
         header: list[str] = []
         while True:
             place = f"{reading.name}:{lines.number + 1}"
@@ -100,22 +105,35 @@ def _delimiter(reading: Reading, lines: _Lines) -> str:
     expected = "\t" if ".tsv" in reading.name.lower() else ","
     dialect = _sniffed(lines.peek(), expected, reading.columns)
     if dialect != expected:
-        reading.say(reading.name, f"its fields are separated by {_DELIMITERS[dialect]}")
+        reading.say(reading.name, f"its fields are separated by {_DELIMITERS.get(dialect, repr(dialect))}")
     return dialect
+
+
+def is_table(first_line: str, columns: Columns) -> bool:
+    """Whether the first line of a text is the header of a table with the mapped columns."""
+    return _mapped(first_line, _sniffed(first_line, ",", columns), columns) > 1
 
 
 def _sniffed(header: str, expected: str, columns: Columns) -> str:
     """The delimiter under which the header has the mapped columns, or else the most columns."""
+    others = {sign for sign in header if not (sign.isalnum() or sign in " _-.\"'\r\n\\")} - set(_DELIMITERS)
+    able = (sign for sign in sorted(others) if _mapped(header, sign, columns) > 1)
+    return max(
+        (*_DELIMITERS, *able),
+        key=lambda sign: (_mapped(header, sign, columns), len(_names(header, sign)), sign == expected),
+    )
 
-    def score(delimiter: str) -> tuple[int, int, bool]:
-        try:
-            names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
-        except csv.Error:
-            return (0, 0, False)
-        mapped = len({columns.dialogue, *columns.summaries} & set(names))
-        return mapped, len(names), delimiter == expected
 
-    return max(_DELIMITERS, key=score)
+def _mapped(header: str, delimiter: str, columns: Columns) -> int:
+    """How many of the mapped columns the header has."""
+    return len({columns.dialogue, *columns.summaries} & set(_names(header, delimiter)))
+
+
+def _names(header: str, delimiter: str) -> list[str]:
+    try:
+        return [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))]
+    except (csv.Error, StopIteration):
+        return []
 
 
 def _row(header: Sequence[str], fields: list[str], delimiter: str) -> Row:

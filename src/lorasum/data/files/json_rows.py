@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
+from lorasum.data.files.delimited import is_table
 from lorasum.data.files.json_shapes import rows_of
 from lorasum.data.files.opening import LONGEST_ROW, Opened, opened
 from lorasum.data.files.reading import TICK_ROWS, Reading
@@ -26,6 +27,9 @@ _LINES_TRIED = 200
 def read_json(reading: Reading) -> Iterator[tuple[str, Row]]:
     """The rows of a .json, .jsonl or .ndjson file. The content tells its form, not the name."""
     with opened(reading.path, reading.say) as file:
+        first = file.head.lstrip().partition(b"\n")[0]
+        if first[:1] not in (b"{", b"[", b"") and is_table(first.decode(errors="replace"), reading.columns):
+            raise DataError(f"{reading.name} is CSV", "call it .csv")
         yield from (_lines if _is_lines(reading, file) else _documents)(reading, file)
 
 

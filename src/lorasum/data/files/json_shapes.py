@@ -1,6 +1,7 @@
 """Finds the rows in one JSON document, in the shapes that pandas, the hub's viewer and people's scripts write.
 
     {"data": [{row}, {row}]}                               a list under a name, such as data, rows, train
+    {"result": {"rows": [{row}, {row}]}}                   one of these in the only object of another one
     {"dialogue": {"0": …, "1": …}, "summary": {…}}         pandas' to_json(), by column
     {"0": {row}, "1": {row}}                               pandas' orient="index"; objects by their ids
     {"columns": […], "index": […], "data": [[…], […]]}     pandas' orient="split"
@@ -39,9 +40,14 @@ def rows_of(document: Mapping[str, Any], columns: Columns, split: Split) -> Iter
     tables = {key: value for key, value in document.items() if _is_table(value) and key != columns.dialogue}
     if tables:
         return _table(tables, columns, split) or [document]
-    inner = [value for key, value in document.items() if key in _NAMES and isinstance(value, Mapping)]
+    inner = {key: value for key, value in document.items() if isinstance(value, Mapping)}
+    named = [value for key, value in inner.items() if key in _NAMES]
+    if len(named) == 1:
+        return rows_of(named[0], columns, split)
     if len(inner) == 1:
-        return rows_of(inner[0], columns, split)
+        found = list(rows_of(next(iter(inner.values())), columns, split))
+        if all(isinstance(row, Mapping) and columns.dialogue in row for row in found):
+            return found
     if document and all(isinstance(value, Mapping) for value in document.values()):
         return _by_column(document) if _are_columns(document) else list(document.values())
     return [document]
