@@ -87,7 +87,7 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
     from engine.setup import Setup
     from engine.stopping import StopSignal
     from engine.trainer import train_adapter
-    from lorasum.backends.local.container import arguments as as_flags
+    from lorasum.backends.local.job_folder import arguments as as_flags
     from lorasum.config.loader import load_config
     from lorasum.lifecycle.planning import planned_job
     from lorasum.reporting import Silent

@@ -27,15 +27,6 @@ Row = TypeVar("Row", bound=Resource)
 _UNKNOWN = -1.0  # price; the column is NOT NULL
 
 
-def utc_now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)
-
-
-def _ignore(text: str) -> None:
-    """The default of `warn`, which shows nothing."""
-
-
 class Ledger:
     """SQLite file of resources; every method is one transaction, durable when it returns.
 
@@ -52,8 +43,8 @@ class Ledger:
     def __init__(
         self,
         path: Path | None = None,
-        clock: Callable[[], datetime] = utc_now,
-        warn: Callable[[str], None] = _ignore,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        warn: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.path = path or paths.home() / "ledger.sqlite"
         self._clock = clock

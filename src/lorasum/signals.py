@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -28,6 +28,21 @@ def release_frames() -> None:
     """
     if error := sys.exception():
         traceback.clear_frames(error.__traceback__)
+
+
+def clean_up(action: Callable[[], object]) -> None:
+    """Clean up after an error. Ctrl-C in the middle begins it once more, and is raised afterwards.
+
+    Args:
+        action: may be called twice, whatever the first call has done.
+    """
+    try:
+        release_frames()
+        action()
+    except KeyboardInterrupt:
+        release_frames()
+        action()
+        raise
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from lorasum import aws, nvidia_smi
 from lorasum.commands import init as verb
-from lorasum.commands.init import Wishes, init, write_example
+from lorasum.commands.init import InitOptions, init, write_example
 from lorasum.config.backend_names import BackendName
 from lorasum.config.data import Columns
 from lorasum.config.loader import load_config
@@ -44,8 +44,8 @@ def write(name: str, rows: Sequence[Mapping[str, object]]) -> str:
     return name
 
 
-def written(data: list[str], wishes: Wishes | None = None, ask: verb.Ask | None = None) -> Config:
-    init(data, RUN, wishes or Wishes(), ask=ask)
+def written(data: list[str], options: InitOptions | None = None, ask: verb.Ask | None = None) -> Config:
+    init(data, RUN, options or InitOptions(), ask=ask)
     return load_config(RUN)
 
 
@@ -58,7 +58,7 @@ def asker(*answers: str) -> Callable[[str, str], str]:
 def test_a_csv_with_the_usual_columns_needs_no_mapping() -> None:
     lines = ["id,dialogue,summary", *(f'{n},"{a}","{b}"' for n, (a, b) in enumerate(CHATS))]
     Path("chats.csv").write_text("\n".join(lines), encoding="utf-8")
-    result = init(["chats.csv"], RUN, Wishes())
+    result = init(["chats.csv"], RUN, InitOptions())
     config = load_config(RUN)
     assert (config.name, config.backend, config.data.columns) == ("chats", "local", Columns())
     assert config.data.train == str(Path("chats.csv").resolve())
@@ -108,14 +108,14 @@ def test_a_folder_with_train_and_test_files_gives_both_splits() -> None:
     rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
     write("chats/train.jsonl", rows)
     write("chats/test.jsonl", rows[:1])
-    result = init(["chats"], RUN, Wishes())
+    result = init(["chats"], RUN, InitOptions())
     config = load_config(RUN)
     assert (config.data.test, config.data.test_fraction) == (str(Path("chats").resolve()), None)
     assert "names of its files tell which are for testing" in RUN.read_text(encoding="utf-8"), (
         "train and test are one folder"
     )
     assert result.data.files == ("train.jsonl",)
-    init(["chats/train.jsonl"], RUN, Wishes(), force=True)
+    init(["chats/train.jsonl"], RUN, InitOptions(), force=True)
     assert load_config(RUN).name == "chats", "a run is not named after a split"
 
 
@@ -124,7 +124,7 @@ def test_folders_and_files_named_by_their_split_are_separated() -> None:
     write("all/train/a.jsonl", rows)
     write("all/validation/b.jsonl", rows[:2])
     assert written(["all"]).data.test == str(Path("all/validation").resolve())
-    init([write("my-test.jsonl", rows[:2]), write("my-train.jsonl", rows)], RUN, Wishes(), force=True)
+    init([write("my-test.jsonl", rows[:2]), write("my-train.jsonl", rows)], RUN, InitOptions(), force=True)
     assert load_config(RUN).data.test == str(Path("my-test.jsonl").resolve())
 
 
@@ -141,7 +141,7 @@ def test_files_with_other_columns_are_refused_as_prepare_would() -> None:
     write("desk/a.jsonl", [{"chat": a, "tldr": b} for a, b in CHATS])
     write("desk/b.jsonl", [{"Transcript": a, "Resolution": b} for a, b in CHATS])
     with pytest.raises(DataError, match=r"b\.jsonl has no column 'chat'; it has 'Transcript', ") as refused:
-        init(["desk"], RUN, Wishes())
+        init(["desk"], RUN, InitOptions())
     assert refused.value.hint == "give one of the files, or several with the same columns"
     assert not RUN.exists()
 
@@ -149,9 +149,9 @@ def test_files_with_other_columns_are_refused_as_prepare_would() -> None:
 def test_the_schema_beside_the_data_is_no_data() -> None:
     """`init .` puts its schema into the folder that it has read, and prepare reads that folder."""
     write("chats.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])
-    init(["."], RUN, Wishes())
+    init(["."], RUN, InitOptions())
     assert Path("lorasum.schema.json").is_file()
-    again = init(["."], RUN, Wishes(), force=True)
+    again = init(["."], RUN, InitOptions(), force=True)
     assert again.data.files == ("chats.jsonl",)
 
 
@@ -167,7 +167,7 @@ def test_german_chats_are_seen_to_be_german() -> None:
 def test_data_without_usable_columns_is_one_error_that_lists_them() -> None:
     rows: list[dict[str, object]] = [{"id": n, "price": 3.5 * n, "city": "Ghent"} for n in range(9)]
     with pytest.raises(NoColumnsError, match="'id', 'price', 'city'") as error:
-        init([write("x.jsonl", rows)], RUN, Wishes())
+        init([write("x.jsonl", rows)], RUN, InitOptions())
     assert "--dialogue" in error.value.hint
     assert not RUN.exists()
 
@@ -177,15 +177,15 @@ def test_labels_and_answers_that_are_longer_are_no_summaries() -> None:
     longer: list[dict[str, object]] = [{"chat": a, "essay": f"{a}, and then some more"} for a, _ in CHATS]
     for rows in (labels, longer):
         with pytest.raises(NoColumnsError):
-            init([write("x.jsonl", rows)], RUN, Wishes())
+            init([write("x.jsonl", rows)], RUN, InitOptions())
 
 
 def test_columns_that_the_user_names_are_taken_or_refused() -> None:
     rows: list[dict[str, object]] = [{"a": "hello there", "b": "greeting"}] * 3
-    wishes = Wishes(dialogue="a", summary="b")
-    assert written([write("x.jsonl", rows)], wishes).data.columns == Columns(dialogue="a", summary="b")
+    options = InitOptions(dialogue="a", summary="b")
+    assert written([write("x.jsonl", rows)], options).data.columns == Columns(dialogue="a", summary="b")
     with pytest.raises(DataError, match="no usable row"):
-        init(["x.jsonl"], RUN, Wishes(dialogue="a", summary="c"), force=True)
+        init(["x.jsonl"], RUN, InitOptions(dialogue="a", summary="c"), force=True)
 
 
 def test_lengths_follow_the_longest_example() -> None:
@@ -193,7 +193,7 @@ def test_lengths_follow_the_longest_example() -> None:
         dialogue = f"Nell: {'the choir will meet on Monday and ' * (characters // 34)}"
         rows = [{"dialogue": dialogue, "summary": "Nell says when the choir will meet."}]
         RUN.unlink(missing_ok=True)
-        data = written([write("x.jsonl", rows)], Wishes(name="x")).data
+        data = written([write("x.jsonl", rows)], InitOptions(name="x")).data
         return data.max_length, data.too_long
 
     assert lengths(300) == (512, "error")
@@ -212,9 +212,9 @@ def test_a_file_is_replaced_only_by_force() -> None:
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     RUN.write_text("name: mine\n", encoding="utf-8")
     with pytest.raises(LorasumError, match=r"run\.yaml is there already"):
-        init(data, RUN, Wishes())
+        init(data, RUN, InitOptions())
     assert RUN.read_text(encoding="utf-8") == "name: mine\n"
-    init(data, RUN, Wishes(), force=True)
+    init(data, RUN, InitOptions(), force=True)
     assert load_config(RUN).name == "x"
 
 
@@ -223,10 +223,10 @@ def test_the_backend_follows_what_is_here(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(aws, "has_credentials", lambda: True)
     assert written(data).backend == "sagemaker"
     monkeypatch.setattr(nvidia_smi, "gpus", lambda: [nvidia_smi.Gpu("NVIDIA L4", "23034 MiB", "550.54.15")])
-    init(data, RUN, Wishes(), force=True)
+    init(data, RUN, InitOptions(), force=True)
     assert load_config(RUN).backend == "local"
     assert "NVIDIA L4" in RUN.read_text(encoding="utf-8")
-    init(data, RUN, Wishes(backend="sagemaker", model="org/model", name="other"), force=True)
+    init(data, RUN, InitOptions(backend="sagemaker", model="org/model", name="other"), force=True)
     config = load_config(RUN)
     assert (config.backend, config.model.id, config.model.revision, config.name) == (
         "sagemaker", "org/model", None, "other",
@@ -242,14 +242,14 @@ def test_what_the_backend_needs_and_is_missing_comes_first(
 ) -> None:
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     monkeypatch.setattr(verb, "find_spec", lambda name: None if name == module else name)
-    assert init(data, RUN, Wishes(backend=backend)).next[0] == command
+    assert init(data, RUN, InitOptions(backend=backend)).next[0] == command
 
 
 def test_only_a_model_of_the_hub_is_to_be_pinned(tiny_model_dir: Path) -> None:
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     pinned = {}
     for model in ("org/model", str(tiny_model_dir), "pkg://a/b.gguf"):
-        init(data, RUN, Wishes(model=model), force=True)
+        init(data, RUN, InitOptions(model=model), force=True)
         pinned[model] = "Pin a commit" in RUN.read_text(encoding="utf-8")
     assert pinned == {"org/model": True, str(tiny_model_dir): False, "pkg://a/b.gguf": False}
 
@@ -259,20 +259,20 @@ def test_no_length_is_chosen_that_the_model_cannot_read(tiny_model_dir: Path) ->
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "gpt2", "n_positions": 600}))
     rows = [{"dialogue": f"Nell: {'and so on ' * 700}{a}", "summary": b} for a, b in CHATS]
-    assert written([write("x.jsonl", rows)], Wishes(model=f"./{copy}")).data.max_length == 512
+    assert written([write("x.jsonl", rows)], InitOptions(model=f"./{copy}")).data.max_length == 512
 
 
 def test_a_folder_without_a_model_is_refused_before_prepare() -> None:
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     with pytest.raises(ModelError, match="there is no model folder"):
-        init(data, RUN, Wishes(model="./nowhere"))
+        init(data, RUN, InitOptions(model="./nowhere"))
     assert not RUN.exists()
 
 
 def test_a_name_that_no_run_can_have_is_refused_with_one_that_it_can() -> None:
     data = [write("x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])]
     with pytest.raises(LorasumError, match="My Run!") as error:
-        init(data, RUN, Wishes(name="My Run!"))
+        init(data, RUN, InitOptions(name="My Run!"))
     assert error.value.hint.endswith("my-run")
 
 
@@ -281,14 +281,14 @@ def test_names_of_columns_cannot_break_out_of_a_comment() -> None:
     assert written([write("x.jsonl", rows)]).name == "x"
     rows = [{"log: [a]\n": a, "#: b": b} for a, b in CHATS]
     assert "log: [a]\n" in json.dumps(rows[0]).encode().decode("unicode_escape")
-    init([write("x.jsonl", rows)], RUN, Wishes(), force=True)
+    init([write("x.jsonl", rows)], RUN, InitOptions(), force=True)
     assert load_config(RUN).data.columns == Columns(dialogue="log: [a]\n", summary="#: b")
 
 
 def test_paths_are_written_from_the_folder_of_the_config() -> None:
     data = write("here/x.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])
     output = Path("configs/deep/run.yaml")
-    init([data], output, Wishes())
+    init([data], output, InitOptions())
     assert load_config(output).name == "x"
     assert "../../here/x.jsonl" in output.read_text(encoding="utf-8")
     assert load_config(output).data.train == str(Path(data).resolve())
@@ -298,16 +298,16 @@ def test_a_user_at_a_terminal_is_asked_for_what_is_missing() -> None:
     data = write("desk.jsonl", [{"dialogue": a, "summary": b} for a, b in CHATS])
     config = written([], ask=asker(data, "", "org/model", "sagemaker"))
     assert (config.name, config.model.id, config.backend) == ("desk", "org/model", "sagemaker")
-    init([], RUN, Wishes(), force=True, ask=asker(data, "My Desk!", "org/model", "local"))
+    init([], RUN, InitOptions(), force=True, ask=asker(data, "My Desk!", "org/model", "local"))
     assert load_config(RUN).name == "my-desk", "a name is made of what a person types"
     odd = write("odd.jsonl", [{"one": "hello there", "two": "hi"}] * 3)
-    init([odd], RUN, Wishes(), force=True, ask=asker("", ""))
+    init([odd], RUN, InitOptions(), force=True, ask=asker("", ""))
     assert load_config(RUN).data.columns == Columns(dialogue="one", summary="two")
 
 
 def test_without_data_and_terminal_the_error_says_what_to_give() -> None:
     with pytest.raises(LorasumError, match="no data was given") as error:
-        init([], RUN, Wishes())
+        init([], RUN, InitOptions())
     assert "--example quickstart" in error.value.hint
 
 

@@ -42,6 +42,11 @@ def is_here(row: Resource, backend: "Backend") -> bool:
     return row.backend == backend.name and row.account_and_region in ("", backend.account_and_region)
 
 
+def is_active(backend: "Backend", job: JobRef) -> bool:
+    """Whether a job runs, or an instance is kept for it."""
+    return backend.training_state(job).status == "running" or backend.is_warm(job)
+
+
 class Backend(Protocol):
     """Where training jobs and endpoints live."""
 

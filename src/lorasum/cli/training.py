@@ -15,7 +15,7 @@ from lorasum.errors import LorasumError
 from lorasum.ui import render
 
 if TYPE_CHECKING:
-    from lorasum.commands.init import Wishes
+    from lorasum.commands.init import InitOptions
     from lorasum.context import RunContext
 
 app = typer.Typer()
@@ -52,14 +52,19 @@ def init(
     verbose: Verbose = False,
 ) -> None:
     """Write a config for your chats, chosen by a look at them; or one of the examples."""
-    from lorasum.commands.init import Wishes
+    from lorasum.commands.init import InitOptions
 
-    wishes = Wishes(name, model, backend, dialogue, summary, test)
-    render.show(_written_config(data or (), wishes, example, source, output, force), as_json)
+    options = InitOptions(name, model, backend, dialogue, summary, test)
+    render.show(_written_config(data or (), options, example, source, output, force), as_json)
 
 
 def _written_config(
-    data: Sequence[str], wishes: "Wishes", example: str | None, source: Path | None, output: Path | None, force: bool
+    data: Sequence[str],
+    options: "InitOptions",
+    example: str | None,
+    source: Path | None,
+    output: Path | None,
+    force: bool,
 ) -> object:
     """What came of the one of three ways that was asked for: an example, somebody's config, or a look at the data."""
     from lorasum.commands.init import init, write_example
@@ -67,13 +72,13 @@ def _written_config(
 
     config = output or Path("run.yaml")
     if example is not None:
-        _takes_only("--example", "--output, --force and --json", data, *astuple(wishes))
+        _takes_only("--example", "--output, --force and --json", data, *astuple(options))
         return write_example(example, output, force)
     if source is not None:
-        _takes_only("--from", "--output, --name, --force and --json", data, *astuple(replace(wishes, name=None)))
-        return init_from(source, config, wishes.name, force)
+        _takes_only("--from", "--output, --name, --force and --json", data, *astuple(replace(options, name=None)))
+        return init_from(source, config, options.name, force)
     ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None
-    return init(data, config, wishes, force, ask)
+    return init(data, config, options, force, ask)
 
 
 def _takes_only(option: str, taken: str, *others: object) -> None:

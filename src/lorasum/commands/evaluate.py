@@ -39,6 +39,7 @@ from lorasum.scoring.evaluation import (
 )
 from lorasum.scoring.text import language_of
 from lorasum.scoring.thresholds import missed
+from lorasum.signals import clean_up
 
 _BASE = "--base"
 """Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
@@ -209,7 +210,7 @@ def _of_base(
             )
             return _ask(run, asked(endpoint), examples, BASE, concurrency)
         finally:
-            endpoints.surely(lambda: endpoints.delete(held, name))
+            clean_up(lambda: endpoints.delete(held, name))
 
 
 def _say_it_is_left_out(run: RunContext, price: float | None, known: int) -> None:

@@ -44,8 +44,8 @@ _TEST_ROWS = 1_000  # test examples: more would take long to summarise and say l
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the user asked for; None leaves it to `init`."""
+class InitOptions:
+    """What the user chose; None leaves it to `init`."""
 
     name: str | None = None
     model: str | None = None
@@ -55,7 +55,9 @@ class Wishes:
     test: str | None = None
 
 
-def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False, ask: Ask | None = None) -> InitResult:
+def init(
+    data: Sequence[str], output: Path, options: InitOptions, force: bool = False, ask: Ask | None = None
+) -> InitResult:
     """Look at the data, and write a config for it.
 
     Args:
@@ -73,10 +75,10 @@ def init(data: Sequence[str], output: Path, wishes: Wishes, force: bool = False,
             raise LorasumError(
                 "no data was given", "name a file or folder: lorasum init chats.csv; or try --example quickstart"
             )
-        data, wishes = _asked(ask, wishes)
+        data, options = _asked(ask, options)
     splits = find_splits(list(data))
-    seen = _look(splits.train, wishes, ask)
-    draft = _draft(output, seen, splits.train, wishes.test or splits.test, wishes)
+    seen = _look(splits.train, options, ask)
+    draft = _draft(output, seen, splits.train, options.test or splits.test, options)
     write_config(output, write_draft(draft))
     missing = _missing(load_config(output))  # what was written must be read by every other verb
     file = shlex.quote(str(output))
@@ -120,17 +122,17 @@ def _missing(config: Config) -> list[str]:
     return lacks
 
 
-def _asked(ask: Ask, wishes: Wishes) -> tuple[list[str], Wishes]:
+def _asked(ask: Ask, options: InitOptions) -> tuple[list[str], InitOptions]:
     """The answers to what was not given on the command line."""
     data = ask("file or folder of chats with their summaries", "chats.csv")
-    return [str(Path(data).expanduser())], Wishes(
-        name=wishes.name or run_name(ask("name of the run", _name_of(data))),
-        model=wishes.model or ask("base model", _MODEL),
-        backend=wishes.backend
+    return [str(Path(data).expanduser())], InitOptions(
+        name=options.name or run_name(ask("name of the run", _name_of(data))),
+        model=options.model or ask("base model", _MODEL),
+        backend=options.backend
         or _backend_named(ask("train on local, which is this machine, or sagemaker", _choose_backend()[0])),
-        dialogue=wishes.dialogue,
-        summary=wishes.summary,
-        test=wishes.test,
+        dialogue=options.dialogue,
+        summary=options.summary,
+        test=options.test,
     )
 
 
@@ -141,11 +143,13 @@ def _backend_named(answer: str) -> BackendName:
     raise LorasumError(f"there is no backend {answer!r}", "it is local or sagemaker")
 
 
-def _look(train: str | list[str], wishes: Wishes, ask: Ask | None) -> Look:
+def _look(train: str | list[str], options: InitOptions, ask: Ask | None) -> Look:
     """The data's look; the user is asked for the columns where they are neither given nor found."""
     usual = Columns()
-    if wishes.dialogue or wishes.summary:
-        return look(train, Columns(dialogue=wishes.dialogue or usual.dialogue, summary=wishes.summary or usual.summary))
+    if options.dialogue or options.summary:
+        return look(
+            train, Columns(dialogue=options.dialogue or usual.dialogue, summary=options.summary or usual.summary)
+        )
     try:
         return look(train)
     except NoColumnsError as error:
@@ -157,27 +161,31 @@ def _look(train: str | list[str], wishes: Wishes, ask: Ask | None) -> Look:
         return look(train, Columns(dialogue=dialogue, summary=ask(f"column of the summary ({names})", last)))
 
 
-def _draft(output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, wishes: Wishes) -> Draft:
-    backend, why_backend = (wishes.backend, "As asked for.") if wishes.backend else _choose_backend()
+def _draft(
+    output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, options: InitOptions
+) -> Draft:
+    backend, why_backend = (options.backend, "As asked for.") if options.backend else _choose_backend()
     longest = _tokens(seen.longest_example, seen.language) + _QUESTION_TOKENS
-    context = _context(wishes.model)
+    context, model = _context(options.model), options.model or _MODEL
     length = _fitting(longest, [one for one in _LENGTHS if not context or one <= context] or [context or 0])
     summary = _tokens(seen.longest_summary, seen.language)
     first = train if isinstance(train, str) else train[0]
     return Draft(
         file=str(output),
-        name=_name_of(first) if wishes.name is None else check_name(wishes.name),
+        name=_name_of(first) if options.name is None else check_name(options.name),
         backend=backend,
         why_backend=why_backend,
-        model=_from(output, wishes.model) if wishes.model and wishes.model.startswith(".") else wishes.model or _MODEL,
-        revision=_REVISION if wishes.model in (None, _MODEL) else None,
-        why_model=_why_model(wishes.model),
+        model=_from(output, options.model)
+        if options.model and options.model.startswith(".")
+        else options.model or _MODEL,
+        revision=_REVISION if model == _MODEL else None,
+        why_model=_why_model(model),
         train=_relative(output, train),
         seen=_seen(seen),
         test=None if test is None else _relative(output, test),
         test_fraction=_fraction(seen.examples),
         columns=Columns(dialogue=seen.dialogue_column, summary=seen.summary_column),
-        why_columns=_why_columns(seen, wishes),
+        why_columns=_why_columns(seen, options),
         max_length=length,
         why_length=_why_length(seen, longest, length),
         drops=longest > length,
@@ -212,10 +220,10 @@ def _seen(seen: Look) -> str:
     )
 
 
-def _why_model(asked: str | None) -> str:
-    if asked is None or asked == _MODEL:
+def _why_model(model: str) -> str:
+    if model == _MODEL:
         return _WHY_MODEL
-    if is_folder(asked) or asked.startswith("pkg://"):
+    if is_folder(model) or model.startswith("pkg://"):
         return "As asked for."
     return "Pin a commit of a hub model with `revision`: a branch can change."
 
@@ -233,10 +241,10 @@ def _context(asked: str | None) -> int | None:
     return context_length(model_config(ModelRef(asked, None, folder)))
 
 
-def _why_columns(seen: Look, wishes: Wishes) -> str:
+def _why_columns(seen: Look, options: InitOptions) -> str:
     if (seen.dialogue_column, seen.summary_column) == (Columns().dialogue, Columns().summary):
         return ""
-    if wishes.dialogue or wishes.summary:
+    if options.dialogue or options.summary:
         return "As asked for."
     others = f"\nThe summary could also be {', '.join(map(repr, seen.others))}." if seen.others else ""
     return f"Chosen by their names and by what is in them; look with `lorasum prepare --show 3`.{others}"

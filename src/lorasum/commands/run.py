@@ -12,12 +12,12 @@ from lorasum.commands.train import to_be_spent, train
 from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
 from lorasum.lifecycle.costs import price_note
-from lorasum.lifecycle.endpoints import surely
 from lorasum.lifecycle.estimate import estimate_of
 from lorasum.lifecycle.placement import before_training, refuse_what_does_not_fit
 from lorasum.lifecycle.planning import planned_job
 from lorasum.reporting import Silent
 from lorasum.results import RunResult, TeardownResult
+from lorasum.signals import clean_up
 
 
 def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None] | None = None) -> RunResult:
@@ -45,7 +45,7 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
         torn_down = None if keep else _torn_down(run)
     except BaseException as error:
         why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong"
-        surely(lambda: _clean_up(run, why))
+        clean_up(lambda: _tear_down(run, why))
         raise
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
 
@@ -74,7 +74,7 @@ def _torn_down(run: RunContext) -> TeardownResult:
         raise KeyboardInterrupt from error
 
 
-def _clean_up(run: RunContext, why: str) -> None:
+def _tear_down(run: RunContext, why: str) -> None:
     """Tear down after an error. The error is raised afterwards, so a failed teardown is only a warning."""
     run.reporter.step(f"tearing down, because {why}")
     try:

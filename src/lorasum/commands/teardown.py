@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from lorasum import paths
-from lorasum.backends.base import Backend, RunningResource, is_here
+from lorasum.backends.base import Backend, RunningResource, is_active, is_here
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
@@ -28,8 +28,8 @@ def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) 
 
 
 def _plan(run: RunContext, data: bool, artifacts: bool) -> list[str]:
-    with _usable_ledger(run) as usable:
-        lines = [running.removal for running in _standing(usable)]
+    with _usable_ledger(run) as readable:
+        lines = [running.removal for running in _standing(readable)]
     run_dir = paths.run_dir(run.name)
     if data and (run_dir / "data").is_dir():
         lines.append(f"delete the datasets in {run_dir / 'data'}")
@@ -91,9 +91,9 @@ def _running_here(ledger: Ledger, machine: Backend) -> list[str]:
 
 
 def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
-    with _usable_ledger(run) as usable, usable.hold(_LOCK_TAKES) as held:
-        removed, stuck = _remove_all(held, _standing(usable))
-        here, elsewhere = _open(usable)
+    with _usable_ledger(run) as readable, readable.hold(_LOCK_TAKES) as held:
+        removed, stuck = _remove_all(held, _standing(readable))
+        here, elsewhere = _open(readable)
         for row in here:
             reconcile(held, row)
         left = [str(running) for running in run.backend.live(run.name)]
@@ -135,7 +135,7 @@ def _standing(run: RunContext) -> list[RunningResource]:
                 standing.append(RunningResource("endpoint", row.name, state.ref.location if state.ref else ""))
         elif kind_of(row) == TrainingJob.kind and row.is_open:
             job = run.backend.find_training(run.name, row.name)
-            if job and (run.backend.training_state(job).status == "running" or run.backend.is_warm(job)):
+            if job and is_active(run.backend, job):
                 standing.append(RunningResource("training_job", row.name, job.location))
     return standing
 

@@ -24,11 +24,7 @@ _MOST_SHOWN = 50  # problems of one config
 _DEEPEST_KEY = 8  # words in the key of an override
 
 
-def _ignore(_text: str) -> None:
-    """The warning is not shown, as in library use and in tests."""
-
-
-def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str], None] = _ignore) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str], None] = lambda _text: None) -> Config:
     """The config in `path`, with `overrides` (`training.epochs=1`; values are YAML) put over it.
 
     A relative path in the file is relative to the file; in an override, to the current folder, where the shell

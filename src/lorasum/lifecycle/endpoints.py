@@ -18,7 +18,7 @@ from lorasum.lifecycle.costs import cost
 from lorasum.lock import HeldRun
 from lorasum.resources import OPEN, Endpoint, Origin
 from lorasum.retry import until_answered
-from lorasum.signals import release_frames
+from lorasum.signals import clean_up
 
 PROBE: Final = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 """A dialogue that a new endpoint summarises before it counts as in service."""
@@ -59,25 +59,10 @@ def start(
         held.ledger.save(replace(row, state="live", location=endpoint.location))
     except BaseException as error:
         reason = error
-        surely(lambda: _undo(held, earlier, before, row, reason))
+        clean_up(lambda: _undo(held, earlier, before, row, reason))
         raise
     _tidy_up(held, row)
     return endpoint
-
-
-def surely(clean_up: Callable[[], object]) -> None:
-    """Clean up. Ctrl-C in the middle of it begins it once more, and counts afterwards; a second one ends the process.
-
-    Args:
-        clean_up: may be called twice, whatever the first call has done.
-    """
-    try:
-        release_frames()
-        clean_up()
-    except KeyboardInterrupt:
-        release_frames()
-        clean_up()
-        raise
 
 
 def delete(held: HeldRun, name: str) -> bool:

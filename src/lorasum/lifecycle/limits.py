@@ -5,13 +5,15 @@ time by the price on demand, which is the most that an instance costs.
 """
 
 from datetime import datetime, timedelta
+from typing import Final
 
 from lorasum.config.schema import Config, LimitsConfig
 from lorasum.errors import LorasumError
 from lorasum.reporting import Reporter
 
 _UNKNOWN = "limits.max_usd cannot be kept, because the price is unknown; set limits.max_hours"
-_SHORTEST = 60.0  # seconds: a shorter job is not worth starting
+SHORTEST_JOB: Final = 60.0
+"""Seconds: a shorter job is not worth starting."""
 
 
 def job_limit(config: Config, usd_per_hour: float | None, spent: float | None, report: Reporter) -> int | None:
@@ -31,7 +33,7 @@ def job_limit(config: Config, usd_per_hour: float | None, spent: float | None, r
         report.warn(_UNKNOWN)
     elif most is not None and usd_per_hour and spent is not None:
         left = (most - spent) / usd_per_hour * 3600 - warm_seconds
-        if left < _SHORTEST:
+        if left < SHORTEST_JOB:
             earlier = f", after ${spent:,.2f} for its earlier attempts" if spent else ""
             raise LorasumError(
                 f"limits.max_usd is ${most:,.2f}, and pays for {max(left, 0):.0f} s of this job at "

@@ -49,7 +49,8 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
             name is a hash of these too, so that asking twice starts one job.
     """
     asked = job.spec.job_name
-    made_anew = [row.name for row in _of_this(backend, ledger, job) if row.name != asked]
+    rows = [row for row in recorded(ledger, job.spec.run, backend) if row.asked_as == asked]
+    made_anew = [row.name for row in reversed(rows) if row.name != asked]
     for name in (*made_anew, asked):
         found = _look(backend, replace(job, spec=replace(job.spec, job_name=name)))
         if found.is_made:
@@ -97,12 +98,6 @@ def with_artifact(backend: Backend, job: TrainingJob) -> TrainingJob:
 def recorded(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
     """The run's recorded jobs on this backend, oldest change first."""
     return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
-
-
-def _of_this(backend: Backend, ledger: Ledger, job: PlannedJob) -> list[TrainingJob]:
-    """Recorded jobs that were made of the same config, data and model, the newest first."""
-    rows = reversed(recorded(ledger, job.spec.run, backend))
-    return [row for row in rows if row.asked_as == job.spec.job_name]
 
 
 def _look(backend: Backend, job: PlannedJob) -> FoundJob:

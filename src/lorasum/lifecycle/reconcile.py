@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from lorasum.backends.base import is_active
 from lorasum.lifecycle import endpoints, jobs
 from lorasum.lock import HeldRun
 from lorasum.resources import BatchJob, Endpoint, Resource, TrainingJob, Unreadable
@@ -27,5 +28,5 @@ def _runs(held: HeldRun, row: Unreadable) -> bool:
         return held.backend.endpoint_state(held.name, row.name).status != "absent"
     if row.stored_kind in (TrainingJob.kind, BatchJob.kind):
         job = held.backend.find_training(held.name, row.name)
-        return job is not None and (held.backend.training_state(job).status == "running" or held.backend.is_warm(job))
+        return job is not None and is_active(held.backend, job)
     return any(running.name == row.name for running in held.backend.live(held.name))

@@ -206,17 +206,14 @@ def _sentence(
             return " ".join([event.kind, *(f"{key}={value}" for key, value in event.values.items())])
 
 
-def _processes(plan: StartEvent) -> str:
-    return f", in each of {plan.processes} processes" if plan.processes > 1 else ""
-
-
 def _training_plan(plan: StartEvent) -> RenderableType:
     """The plan of the training, as a small block. The script sends it before its first step."""
     trained = plan.trainable_parameters
     share = f", {_count(trained)} of them trained ({trained / plan.parameters:.2%})" if plan.parameters else ""
+    processes = f", in each of {plan.processes} processes" if plan.processes > 1 else ""
     reason = f": {plan.dtype_reason}" if plan.dtype_reason else ""
     rows = {
-        "device": f"{plan.device}{_processes(plan)}, {plan.compute_dtype}{reason}",
+        "device": f"{plan.device}{processes}, {plan.compute_dtype}{reason}",
         "parameters": f"{_count(plan.parameters)}{share}",
         "base": "; ".join(filter(None, [_base(plan), _shared(plan)])),
         "adapter on": ", ".join(plan.lora_targets),

@@ -72,7 +72,7 @@ def _scores(result: EvaluateResult) -> list[RenderableType]:
     for name, scores in result.scores.items():
         figures = [_figure(one, result.examples) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
         table.add(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == TUNED else "")
-    title = f"{_dialogues(result.examples, 'test ')} in {result.language}, {duration(result.seconds)}"
+    title = f"{counted(result.examples, 'test dialogue')} in {result.language}, {duration(result.seconds)}"
     lines = [Marked(Text("  "), _comparison(one, result.examples)) for one in result.comparisons]
     rows = {"entailed": _entailed(result.scores), "all summaries": result.summaries} | _judge(result.judge)
     return [headline("evaluated", result.run, title), table, *lines, Facts(rows)]
@@ -97,11 +97,7 @@ def _comparison(comparison: Comparison, dialogues: int) -> str:
         return f"{about}{difference}"
     needed = difference.dialogues_needed
     many = f"; about {needed:,} would show one of this size" if needed and needed > dialogues else ""
-    return f"{about}no difference that {_dialogues(dialogues)} can show{many}"
-
-
-def _dialogues(count: int, kind: str = "") -> str:
-    return f"{count} {kind}dialogue{'s' if count != 1 else ''}"
+    return f"{about}no difference that {counted(dialogues, 'dialogue')} can show{many}"
 
 
 def _judge(judge: JudgeFigures | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pytest
 
 from lorasum import paths
 from lorasum.backends.base import Backend, RunningResource
-from lorasum.backends.local import container, jobs
+from lorasum.backends.local import job_folder, jobs
 from lorasum.backends.local import processes as local_processes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.local.preflight import require_packages
@@ -165,7 +165,7 @@ def test_the_script_gets_the_flags_and_variables_of_a_container(
     (tmp_path / "base").mkdir()
     job = backend.start_training(spec(model=tmp_path / "base", steps="0", act="1e5"))
     assert kinds(backend.follow_training(job)) == ["start"]
-    [line] = container.metrics_file(root := Path(job.location) / "ml").read_text().splitlines()
+    [line] = job_folder.metrics_file(root := Path(job.location) / "ml").read_text().splitlines()
     start = json.loads(line)
     assert start["argv"] == ["--steps", "0", "--act", "1e5", "--checkpoint_dir", f"{root}/checkpoints"]
     assert start["folder"] == str(scripts)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lorasum import paths
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
-from lorasum.backends.local import container, endpoints, invoke, jobs
+from lorasum.backends.local import endpoints, invoke, job_folder, jobs
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.local.preflight import check_packages
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
@@ -136,7 +136,7 @@ class LocalBackend:
         if kind == "endpoint":
             return str(endpoints.folder_of(run, name) / "log")
         folder = jobs.folder_of(run, name)
-        return f"{folder / 'log'}; its figures, one JSON object a line: {container.metrics_file(folder / 'ml')}"
+        return f"{folder / 'log'}; its figures, one JSON object a line: {job_folder.metrics_file(folder / 'ml')}"
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
         return []  # the user has it as a file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
-from lorasum.backends.local import container, processes
+from lorasum.backends.local import job_folder, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.local.preflight import require_loopback, require_packages
 from lorasum.backends.records import JobRef, JobState, TrainSpec
@@ -27,6 +27,7 @@ from lorasum.contract import (
 )
 from lorasum.errors import BackendError
 from lorasum.files import file_digest, folder_digest, write_file
+from lorasum.formatting import counted
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -57,24 +58,24 @@ def start(scripts: Path, spec: TrainSpec) -> "subprocess.Popen[bytes] | None":
     """
     folder = folder_of(spec.run, spec.job_name)
     root = folder / "ml"
-    if processes_of(folder) or container.is_complete(root):
+    if processes_of(folder) or job_folder.is_complete(root):
         return None
     require_packages("training", NEEDS)
     require_packages("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
     if spec.processes > 1:
         require_loopback()
-    if 0 < (gpus := container.gpus(os.environ)) < spec.processes:
+    if 0 < (gpus := job_folder.gpus(os.environ)) < spec.processes:
         raise BackendError(
-            f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
+            f"local.processes is {spec.processes}, and this machine has {counted(gpus, 'GPU')}",
             f"set local.processes to {gpus} or less",
         )
-    command = [str(scripts / spec.program), *container.arguments(root, spec)]
+    command = [str(scripts / spec.program), *job_folder.arguments(root, spec)]
     try:
-        container.lay_out(root, spec)
+        job_folder.lay_out(root, spec)
         _stopped(folder).unlink(missing_ok=True)
         write_file(_made_with(folder), folder_digest(scripts))
-        write_file(_attempt(folder), str(_size(container.metrics_file(root))))
-        environ = container.environment(root, spec, os.environ) | _variables(spec)
+        write_file(_attempt(folder), str(_size(job_folder.metrics_file(root))))
+        environ = job_folder.environment(root, spec, os.environ) | _variables(spec)
         return processes.spawn(processes.python(*command), scripts, folder / "log", environ)
     except OSError as error:
         raise BackendError(
@@ -109,7 +110,7 @@ def set_damaged_aside(run: str, mark: str) -> list[str]:
         OSError: that cannot be done.
     """
     ended = [Path(job.location) for job in jobs_of(run) if not processes_of(Path(job.location))]
-    return [line for folder in ended for line in container.set_damaged_aside(folder, mark)]
+    return [line for folder in ended for line in job_folder.set_damaged_aside(folder, mark)]
 
 
 def state(job: JobRef, started: "subprocess.Popen[bytes] | None") -> JobState:
@@ -123,9 +124,9 @@ def state(job: JobRef, started: "subprocess.Popen[bytes] | None") -> JobState:
         return JobState("running")
     if not folder.is_dir():
         return JobState("absent")
-    if container.is_complete(folder / "ml"):
+    if job_folder.is_complete(folder / "ml"):
         return JobState("completed")
-    if failure := container.failure(folder / "ml"):
+    if failure := job_folder.failure(folder / "ml"):
         return JobState("failed", failure.message, failure.hint)
     status = started.poll() if started else None
     if _stopped(folder).exists() or status in (143, -15):
@@ -209,7 +210,7 @@ def _variables(spec: TrainSpec) -> dict[str, str]:
 
 
 def _events(job: JobRef, is_running: Callable[[], bool], begins: int = 0) -> Iterator[Event]:
-    lines = lines_of(container.metrics_file(Path(job.location) / "ml"), is_running, begins)
+    lines = lines_of(job_folder.metrics_file(Path(job.location) / "ml"), is_running, begins)
     return (event for line in lines if (event := read_event(line)))
 
 

@@ -28,23 +28,14 @@ def uri(layout: S3Layout, model: ModelRef) -> str:
     return f"{layout.shared_models}{model.id.replace('/', '--')}/{model.revision or 'main'}/"
 
 
-def pinned(model: ModelRef) -> ModelRef:
-    """The model at the commit that its revision is now.
-
-    Raises:
-        ModelError: the hub has no such model, or cannot be reached.
-    """
-    return ModelRef(model.id, hub_commit(model.id, model.revision, "model"))
-
-
 def filled(session: Session, layout: S3Layout, model: ModelRef, report: Reporter) -> str:
     """The S3 folder of the model, after downloading and uploading it if it is not there or not whole.
 
     Raises:
-        ModelError: it cannot be downloaded, or is no model that can be trained.
+        ModelError: the hub has none of this name, it cannot be downloaded, or it is no model that can be trained.
         BackendError: it cannot be uploaded.
     """
-    model = pinned(model)
+    model = ModelRef(model.id, hub_commit(model.id, model.revision, "model"))
     folder = uri(layout, model)
     marker = folder.rstrip("/") + ".json"
     if (known := storage.read(session, marker)) and known == _counted(*storage.contents(session, folder)):

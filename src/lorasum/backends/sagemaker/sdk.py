@@ -104,12 +104,10 @@ def _class(session: Session, kind: str) -> Any:
     """A class of the SDK, which uses our client: its time-outs, retries and name, and the config's profile."""
     resources = load("resources")
     resources.Base.config_manager = _NoDefaults()
-    resources.SageMakerClient(**_client(session)).sagemaker_client = session.client("sagemaker")
+    resources.SageMakerClient(
+        session=session.boto3_session, region_name=session.region
+    ).sagemaker_client = session.client("sagemaker")
     return getattr(resources, kind)
-
-
-def _client(session: Session) -> dict[str, Any]:
-    return {"session": session.boto3_session, "region_name": session.region}
 
 
 def _where(session: Session) -> dict[str, Any]:

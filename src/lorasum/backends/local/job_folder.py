@@ -1,4 +1,4 @@
-"""Gives a local training process what start.py gives it in SageMaker's container: folders, variables and flags.
+"""The folder of a local training job: what start.py gives it in SageMaker's container: channels, variables and flags.
 
 Only the root differs: it is a folder of the job instead of /opt/ml.
 """
