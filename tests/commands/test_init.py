@@ -119,6 +119,14 @@ def test_a_folder_with_train_and_test_files_gives_both_splits() -> None:
     assert load_config(RUN).name == "chats", "a run is not named after a split"
 
 
+@pytest.mark.parametrize("names", [("a.jsonl",), ("a.jsonl", "b.jsonl"), ("train-1.jsonl", "train-2.jsonl")])
+def test_a_folder_without_test_files_is_not_its_own_test(names: tuple[str, ...]) -> None:
+    for name in names:
+        write(f"chats/{name}", [{"dialogue": a, "summary": b} for a, b in CHATS])
+    config = written(["chats"])
+    assert (config.data.test, config.data.test_fraction) == (None, 0.2)
+
+
 def test_folders_and_files_named_by_their_split_are_separated() -> None:
     rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
     write("all/train/a.jsonl", rows)

@@ -84,7 +84,8 @@ def find_splits(given: Sequence[str]) -> SplitPaths:
     if train and test and not (folder / "dataset_dict.json").is_file():
         return SplitPaths(*(str(folder / names[0]) for names in (train, test)))
     sources = open_sources(DataConfig(train=path, test=path))
-    return SplitPaths(path, path if _files(sources["train"]) != _files(sources["test"]) else None)
+    of_train, of_test = ([file.path for file in _files(source)] for source in sources.values())
+    return SplitPaths(path, path if of_train != of_test else None)
 
 
 def look(train: str | list[str], columns: Columns | None = None) -> Look:
