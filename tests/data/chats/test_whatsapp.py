@@ -274,6 +274,7 @@ def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> Non
         "Silenced voice call, No answer",
         "Videollamada, 1 h 23 min",
         "Missed voice call, Click to call back",
+        "Llamada de voz perdida. Toca para devolver la llamada.",
         "null",
     ],
 )
@@ -352,6 +353,9 @@ MEDIA = [
     "plan.docx (файл добавлен)",
     f"{LRM}VID-20240603-WA0001.mp4 (bestand bijgevoegd)",
     "image omitted",
+    "video utelämnad",
+    "η εικόνα παραλείφθηκε",
+    "图像已省略",
     "Bild weggelassen",
     "imagen omitida",
     "vidéo absente",
@@ -429,6 +433,8 @@ def test_marks_in_front_of_words_are_notices_on_an_iphone_alone() -> None:
     assert said(ios(f"Ana: {urdu}", f"Trip: {LRM}Ana left")) == ["Ana: سلام"]
     arabic = f"{RLM}[03.06.24, 18:01:00] Ana: {RLM}لم يتم إدراج شيء"
     assert said(ios("Ana: hi", f"Trip: {RLM}غيّر الاسم", "Ben: ho") + "\n" + arabic) == ["Ana: hi", "Ben: ho"]
+    encrypted = f"Trip: {RLM}ההודעות והשיחות מוצפנות"
+    assert said(ios(encrypted, "Ana: hi", f"Ben: {RLM}סרטון לא נכלל", "Ben: ho")) == ["Ana: hi", "Ben: ho"]
 
 
 def test_messages_of_a_contact_without_a_name_are_kept() -> None:

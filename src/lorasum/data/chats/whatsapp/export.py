@@ -108,7 +108,10 @@ def _signs(messages: list[_Message], form: Form) -> tuple[str, ...]:
     """
     if not form.bracket:
         return ()
-    rightwards = any(message.mark == "\u200f" for message in messages)
+    first = messages[0].lines[0]
+    rightwards = any(message.mark == "\u200f" for message in messages) or (
+        first.startswith("\u200f") and has_any(notices.ENCRYPTED, first)
+    )
     return ("\u200e", "\u200f") if rightwards else ("\u200e",)
 
 

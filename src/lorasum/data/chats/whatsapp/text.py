@@ -95,15 +95,13 @@ def _begun_by_the_app() -> frozenset[str]:
 @cache
 def _in_place() -> re.Pattern[str]:
     deleted = _any(notices.DELETED) + r"(?: (?:by|as|von|als|por|como|par|en tant|da|come|door) .{1,40})?"
-    call = (
-        _any(notices.CALLS)
-        + r"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:(?:tap|click) to call back|\d{1,3} ?\w{1,8}))?"
-    )
     unseen = _any(notices.UNSEEN) + r"(?:\. [^.?!]+(?:[.,] ?[^.?!]+)?)?"
-    ended = r"\d{1,3} ?[^\W\d]{1,10}\.?(?: \d{1,2} ?[^\W\d]{1,10}\.?)?|" + _any(notices.ENDED)
-    call = rf"{call}|{_any(notices.ANSWERED)}, (?:{ended})"
-    deleted = rf"{deleted}|deleted by (?:the )?(?:group )?admin.*"
-    return re.compile(rf"<?(?:{deleted}|{unseen}|{call})[.。।۔]?>?", re.IGNORECASE)
+    tap = r"(?:tap|click|toca|toque|tippe|tocca|appuyez|tik) [^.?!]{3,40}"
+    missed = _any(notices.CALLS) + rf"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:{tap}|\d{{1,3}} ?\w{{1,8}}))?"
+    length = r"\d{1,3} ?[^\W\d]{1,10}\.?(?: \d{1,2} ?[^\W\d]{1,10}\.?)?"
+    answered = rf"{_any(notices.ANSWERED)}, (?:{length}|{_any(notices.ENDED)})"
+    by_admin = r"deleted by (?:the )?(?:group )?admin.*"
+    return re.compile(rf"<?(?:{deleted}|{by_admin}|{unseen}|{missed}|{answered})[.。।۔]?>?", re.IGNORECASE)
 
 
 @cache

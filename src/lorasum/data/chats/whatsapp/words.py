@@ -90,7 +90,7 @@ OMITTED = (
     r"wizytówka kontaktu|obraz|wideo|audio|plik audio|dokument|gif)",
     r"(?:obrázek|obrázok|video|zvukový soubor|zvuk|nálepka|gif|dokument|vizitka|"
     r"karta kontaktu) vynech(?:án[ao]?|an[ýáé])",
-    r"(?:bild|video|ljud|sticker|gif|dokument|kontaktkort) uteslut(?:en|et|na)|ljud utelslutet",
+    r"(?:bild|video|ljud|sticker|gif|dokument|kontaktkort) (?:uteslut(?:en|et|na)|utelämna[dt])|ljud utelslutet",
     r"(?:bilde|video|lyd|klistremerke|gif|dokument|kontaktkort) (?:utelatt|ikke inkludert|sløyfet)|"
     r"utelatt dokument",
     r"(?:billede|video|lyd|klistermærke|gif|dokument|kontaktkort) udeladt",
@@ -100,7 +100,7 @@ OMITTED = (
     r"(?:kép|videó|hang|matrica|gif fájl|gif|dokumentum|névjegykártya) (?:kihagyva|kihagyása|"
     r"küldése sikertelen)",
     r"(?:imagine|clip video|audio|sticker|gif|document|carte de vizită contact) omis[ăe]?|fără audio",
-    r"(?:εικόνα|βίντεο|ήχος|αυτοκόλλητο|έγγραφο|η κάρτα επαφής|gif) παραλ(?:εί|ή)φθηκε|παράληψη gif",
+    r"(?:(?:η|ο|το) )?(?:εικόνα|βίντεο|ήχος|αυτοκόλλητο|έγγραφο|κάρτα επαφής|gif) παραλ(?:εί|ή)φθηκε|παράληψη gif",
     r"(?:slika|video|zvuk|naljepnica|gif|dokument|posjetnica) izostavljen[ao]?",
     r"(?:ה?תמונה|סרטון(?: הווידאו)?|ה?וידאו|קטע קול|ה?אודיו|ה?שמע|ה?סטיקר|ה?מדבקה|gif|כרטיס איש קשר|"
     r"ה?מסמך|ה?מדיה) (?:הושמטה?|מושמטת?)",
@@ -118,7 +118,7 @@ OMITTED = (
     r"(?:画像|ビデオ|動画|音声|スタンプ|gif|ドキュメント)は(?:含まれていません|省略されました)|"
     r"連絡先カードを省略",
     r"(?:이미지|사진|비디오|동영상|오디오|음성|스티커|gif|문서|연락처 카드) ?(?:생략됨|제외됨)",
-    r"(?:图片|圖片|圖像|照片|视频|影片|音频|音訊|贴图|貼圖|文档|文件|联系人卡片|聯絡人卡片|gif ?(?:动态图|"
+    r"(?:图片|图像|圖片|圖像|照片|视频|影片|音频|音訊|贴图|貼圖|文档|文件|联系人卡片|聯絡人卡片|gif ?(?:动态图|"
     r"圖片)?) ?(?:已省略|已略去|已忽略|已被忽略|已被省略)",
     r"(?:íomhá|físeán|comhad fuaime|gif|cáipéis|cárta teagmhála)(?: ligthe)? ar lár|fágadh an greamán ar lár",
     r"(?:છબી|વિડિયો|સ્ટીકર|gif|સંપર્કનું કાર્ડ) પડત.{1,3} મ.{1,2}કા(?:ઈ|યું)|ઓડિયો ફાઇલ શામેલ કરી નથી|"
