@@ -81,7 +81,7 @@ def aws_errors(doing: str, action: str = "") -> Iterator[None]:
     except ClientError as error:
         passes = error_code(error) in _THROTTLED_CODES or _status(error) >= 500 or _is_skewed(error)
         kind = OutageError if passes else BackendError
-        raise kind(f"cannot {doing}: {_said(error)}", _client_hint(error, action)) from error
+        raise kind(f"cannot {doing}: {_message(error)}", _client_hint(error, action)) from error
     except (UnreachedError, HTTPClientError, ResponseParserError) as error:
         raise OutageError(f"cannot {doing}: {first_line(error)}", _local_hint(error)) from error
     except (BotoCoreError, Boto3Error) as error:
@@ -158,7 +158,7 @@ def _local_hint(error: Any) -> str:
     return "check the network, then run the same command again"
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     known = error.response.get("Error", {})
     message = " ".join(str(known.get("Message") or "").split())
     return f"{message} ({known.get('Code')})" if message else f"{known.get('Code') or error}"

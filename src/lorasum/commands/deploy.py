@@ -81,7 +81,7 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
         LorasumError: what is trained does not fit the config, or its artifact is gone.
     """
     chosen = None
-    if job or recorded(run.ledger, run.name, run.backend):
+    if job or recorded(run.backend, run.ledger, run.name):
         chosen = chosen_job(run, job)
     else:
         run.reporter.warn(f"run {run.name!r} has no trained model yet: {_PLACEHOLDER} stands for it")

@@ -95,11 +95,11 @@ def _all_summaries(
     """Summaries of the examples, by the name of what wrote them. The endpoint is asked last."""
     dialogues = [example.dialogue for example in examples]
     summaries = {LEAD: list(map(lead, dialogues)), LONGEST: list(map(longest_utterance, dialogues))}
-    if base is not False and (of_base := _of_base(run, summarizer.origin, examples, concurrency, bool(base))):
+    if base is not False and (of_base := _base_summaries(run, summarizer.origin, examples, concurrency, bool(base))):
         summaries[BASE] = of_base
-    _remove_what_a_killed_one_left(run)
+    _remove_leftover_endpoint(run)
     if other is not None:
-        summaries[other] = _of_other(other, dialogues)
+        summaries[other] = _other_summaries(other, dialogues)
     return {**summaries, TUNED: _ask(run, summarizer, examples, TUNED, concurrency)}
 
 
@@ -160,7 +160,7 @@ def _ask(
     run: RunContext, summarizer: Summarizer, examples: Sequence[Example], label: str, concurrency: int
 ) -> list[str]:
     """One summary for each example. It is empty if the endpoint refuses the dialogue."""
-    file = _kept(run, summarizer.origin, summarizer.artifact, label)
+    file = _answers_file(run, summarizer.origin, summarizer.artifact, label)
     with writing(file, _AGAIN):
         make_folder(file.parent)
         dialogues = [example.dialogue for example in examples]
@@ -172,18 +172,18 @@ def _ask(
     return [answer.summary for answer in answered]
 
 
-def _of_base(
-    run: RunContext, trained: Origin, examples: Sequence[Example], concurrency: int, whatever_it_costs: bool
+def _base_summaries(
+    run: RunContext, trained: Origin, examples: Sequence[Example], concurrency: int, even_if_paid: bool
 ) -> list[str] | None:
     """The base model's summaries: those that are kept, or those of an endpoint that is started for them and deleted."""
-    origin = _as_base_is_asked(run, trained)
+    origin = _base_origin(run, trained)
     model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
-    known = _known_of_base(run, _kept(run, origin, model, BASE), origin.template)
+    known = _kept_base_summaries(run, _answers_file(run, origin, model, BASE), origin.template)
     missing = [place for place in range(len(examples)) if place not in known]
     if not missing:
         return [known[place].summary for place in range(len(examples))]
     price = run.backend.usd_per_hour("endpoint")
-    if price != 0 and not whatever_it_costs:
+    if price != 0 and not even_if_paid:
         _say_it_is_left_out(run, price, missing[0])
         return None
     name, placement = f"{run.name}{_BASE}", _placement(run)
@@ -231,7 +231,7 @@ def _served_job(run: RunContext) -> JobRef | None:
     return run.backend.find_training(run.name, row.job) if row and row.job else None
 
 
-def _as_base_is_asked(run: RunContext, trained: Origin) -> Origin:
+def _base_origin(run: RunContext, trained: Origin) -> Origin:
     """`trained` with the prompt for the base model: the chat format that its dataset's manifest has, if it has one."""
     manifest = read_manifest(Path(trained.dataset))
     if run.config.evaluate.base_prompt == "trained" or manifest is None or not manifest.base_template:
@@ -240,7 +240,7 @@ def _as_base_is_asked(run: RunContext, trained: Origin) -> Origin:
     return replace(trained, template=manifest.base_template)
 
 
-def _known_of_base(run: RunContext, file: Path, template: str) -> Mapping[int, Answer]:
+def _kept_base_summaries(run: RunContext, file: Path, template: str) -> Mapping[int, Answer]:
     """The base model's summaries that are kept in `file`, after adding those that the training job left behind."""
     with writing(file, _AGAIN):
         make_folder(file.parent)
@@ -253,7 +253,7 @@ def _known_of_base(run: RunContext, file: Path, template: str) -> Mapping[int, A
     return answers.known
 
 
-def _remove_what_a_killed_one_left(run: RunContext) -> None:
+def _remove_leftover_endpoint(run: RunContext) -> None:
     """Delete a base model's endpoint whose summaries are all kept, or not wanted: nobody would ask it any more."""
     if _base_row(run) is None:
         return
@@ -269,7 +269,7 @@ def _base_row(run: RunContext) -> Endpoint | None:
     return row if row and row.is_open and is_here(row, run.backend) else None
 
 
-def _of_other(other: str, dialogues: Sequence[str]) -> list[str]:
+def _other_summaries(other: str, dialogues: Sequence[str]) -> list[str]:
     """The summaries of the newest evaluation of another run on the same dialogues."""
     summaries = evaluation_files.newest_summaries(other, dialogues)
     if summaries is None:
@@ -280,7 +280,7 @@ def _of_other(other: str, dialogues: Sequence[str]) -> list[str]:
     return summaries
 
 
-def _kept(run: RunContext, origin: Origin, artifact: str, system: str) -> Path:
+def _answers_file(run: RunContext, origin: Origin, artifact: str, system: str) -> Path:
     """The file of a system's summaries. Its name has a hash of everything that they depend on."""
     return evaluation_files.folder_of(run.name) / f"{system.replace(' ', '-')}-{_key(run, origin, artifact)}.jsonl"
 

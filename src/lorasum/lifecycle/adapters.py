@@ -10,7 +10,7 @@ from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError, LorasumError
 from lorasum.lifecycle.artifacts import artifact_record, check_artifact
-from lorasum.lifecycle.lookup import completed, with_artifact
+from lorasum.lifecycle.lookup import check_artifact_exists, completed
 from lorasum.resources import Adapter, Origin, TrainingJob
 
 _ALONE = "deploy it with its own config, without deploy.adapters"
@@ -38,13 +38,14 @@ def adapters(run: RunContext, own: TrainingJob) -> tuple[Adapter, ...]:
 
 
 def _newest(run: RunContext, other: str) -> TrainingJob:
-    done = completed(run.ledger, other, run.backend)
+    done = completed(run.backend, run.ledger, other)
     if not done:
         raise LorasumError(
             f"deploy.adapters names run {other!r}, which has no trained model here",
             "run `lorasum train` with its config first, or leave it out",
         )
-    return with_artifact(run.backend, done[-1])
+    check_artifact_exists(run.backend, done[-1])
+    return done[-1]
 
 
 def _adapter(backend: Backend, job: TrainingJob) -> Adapter:

@@ -181,7 +181,7 @@ def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJo
 
 def _refuse_a_second(held: HeldRun, name: str) -> None:
     """Refuse to start a second job of a run while one runs: both would be paid for."""
-    for row in recorded(held.ledger, held.name, held.backend):
+    for row in recorded(held.backend, held.ledger, held.name):
         if row.name == name or row.state not in OPEN:
             continue
         if reconcile(held, TrainingJob, row.name).status == "running":

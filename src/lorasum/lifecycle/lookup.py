@@ -49,7 +49,7 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
             name is a hash of these too, so that asking twice starts one job.
     """
     asked = job.spec.job_name
-    rows = [row for row in recorded(ledger, job.spec.run, backend) if row.asked_as == asked]
+    rows = [row for row in recorded(backend, ledger, job.spec.run) if row.asked_as == asked]
     made_anew = [row.name for row in reversed(rows) if row.name != asked]
     for name in (*made_anew, asked):
         found = _look(backend, replace(job, spec=replace(job.spec, job_name=name)))
@@ -70,32 +70,29 @@ def chosen_job(run: RunContext, name: str | None = None) -> TrainingJob:
     Raises:
         LorasumError: there is none, or its artifact is gone.
     """
-    done = completed(run.ledger, run.name, run.backend)
+    done = completed(run.backend, run.ledger, run.name)
     if not done:
         raise LorasumError(f"run {run.name!r} has no trained model", "run `lorasum train` with this config first")
-    return with_artifact(run.backend, _chosen(run, done, name))
+    chosen = _chosen(run, done, name)
+    check_artifact_exists(run.backend, chosen)
+    return chosen
 
 
-def completed(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
+def completed(backend: Backend, ledger: Ledger, run: str) -> list[TrainingJob]:
     """The run's completed jobs on this backend, the newest last."""
-    return [row for row in recorded(ledger, run, backend) if row.state == "done"]
+    return [row for row in recorded(backend, ledger, run) if row.state == "done"]
 
 
-def with_artifact(backend: Backend, job: TrainingJob) -> TrainingJob:
-    """The same completed job.
-
-    Raises:
-        LorasumError: its artifact is gone.
-    """
+def check_artifact_exists(backend: Backend, job: TrainingJob) -> None:
+    """Refuse a completed job whose artifact is gone."""
     if backend.training_state(JobRef(job.name, job.location)).status != "completed":
         raise LorasumError(
             f"the artifact of job {job.name} is no longer at {job.artifact}",
             f"run `lorasum train` with the config of run {job.run!r} again",
         )
-    return job
 
 
-def recorded(ledger: Ledger, run: str, backend: Backend) -> list[TrainingJob]:
+def recorded(backend: Backend, ledger: Ledger, run: str) -> list[TrainingJob]:
     """The run's recorded jobs on this backend, oldest change first."""
     return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
 

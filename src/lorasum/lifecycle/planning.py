@@ -13,7 +13,6 @@ from lorasum.data.changes import changed_since
 from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
-from lorasum.formatting import counted
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.placement import Placement
@@ -111,7 +110,7 @@ def idle_processes(spec: TrainSpec) -> LorasumError | None:
     if packs >= spec.processes:
         return None
     return LorasumError(
-        f"an optimizer step has {counted(packs, 'pack')} for {spec.processes} processes",
+        f"an optimizer step has {packs} pack{'s' if packs > 1 else ''} for {spec.processes} processes",
         f"set training.gradient_accumulation_steps to {-(-spec.processes // at_once)} or more, which changes what is "
         "learnt; or train with fewer processes: each GPU has one",
     )

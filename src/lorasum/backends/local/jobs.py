@@ -27,7 +27,6 @@ from lorasum.contract import (
 )
 from lorasum.errors import BackendError
 from lorasum.files import file_digest, folder_digest, write_file
-from lorasum.formatting import counted
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -66,7 +65,7 @@ def start(scripts: Path, spec: TrainSpec) -> "subprocess.Popen[bytes] | None":
         require_loopback()
     if 0 < (gpus := job_folder.gpus(os.environ)) < spec.processes:
         raise BackendError(
-            f"local.processes is {spec.processes}, and this machine has {counted(gpus, 'GPU')}",
+            f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
             f"set local.processes to {gpus} or less",
         )
     command = [str(scripts / spec.program), *job_folder.arguments(root, spec)]

@@ -147,7 +147,7 @@ def _exactly(session: Session, operation: str, request: dict[str, Any], asked: l
         asked.append(model.name)
         if model.name != operation:
             return None
-        if _told(params) != _told(request):
+        if _without_empty(params) != _without_empty(request):
             raise BackendError(
                 f"the SageMaker SDK makes another {operation} of the request than lorasum", _TESTED_VERSION
             )
@@ -161,11 +161,11 @@ def _exactly(session: Session, operation: str, request: dict[str, Any], asked: l
         events.unregister("provide-client-params.sagemaker", sent)
 
 
-def _told(value: Any) -> Any:
+def _without_empty(value: Any) -> Any:
     """A request without what the SDK leaves out: false, zero and empty members, at any depth."""
     if isinstance(value, dict):
-        return {key: kept for key, member in value.items() if (kept := _told(member))}
-    return [_told(member) for member in value] if isinstance(value, list) else value
+        return {key: kept for key, member in value.items() if (kept := _without_empty(member))}
+    return [_without_empty(member) for member in value] if isinstance(value, list) else value
 
 
 _TESTED_VERSION = "pip install 'lorasum[sagemaker]' installs the version of the SDK that lorasum was tested with"
