@@ -3,6 +3,7 @@
 The client plans with the same code: src/lorasum/container_limits.py is a link to this file.
 """
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -20,18 +21,34 @@ class _Files(NamedTuple):
     given_back: str
 
 
-_VERSION_1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_VERSION_2 = _Files("memory.max", "memory.current", "inactive_file")
+_MEMORY = {
+    1: _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: _Files("memory.max", "memory.current", "inactive_file"),
+}  # by the version of cgroups
+_TIME = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}  # microseconds of time in every so many
 
 
 def free_main_memory() -> int:
     """The bytes of main memory that this process can still take."""
-    return min([_available(), *(_left(group, files) for group, files in _groups())])
+    return min([_available(), *(_left(group, _MEMORY[version]) for group, version in _groups("memory"))])
 
 
 def processors() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may keep busy: those that it may run on, or fewer by a quota of their time."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([allowed, *(_time_is_worth(group, _TIME[version]) for group, version in _groups("cpu"))])
+
+
+def limit_threads() -> None:
+    """Have torch compute in this thread on no more threads than it has processors, unless the user decides.
+
+    OpenMP counts the processors of the machine. With a quota of two out of 64, its 64 threads would use up that time at
+    once, and then wait for each other until the next period.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and (most := processors()) < torch.get_num_threads():
+        torch.set_num_threads(most)
 
 
 def _available() -> int:
@@ -44,8 +61,8 @@ def _available() -> int:
     return int(values["MemAvailable"].split()[0]) * 1024
 
 
-def _groups() -> Iterator[tuple[Path, _Files]]:
-    """The folders of the groups that may limit this process's memory: its own, and all those around it.
+def _groups(controller: str) -> Iterator[tuple[Path, int]]:
+    """The folders of the groups that may limit this process: its own, and all those around it; and cgroups' version.
 
     A container sees its own group as the root, or the path of its group on the machine, of which it has no folder.
     """
@@ -55,11 +72,11 @@ def _groups() -> Iterator[tuple[Path, _Files]]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        top, files = (_CGROUP / "memory", _VERSION_1) if controllers else (_CGROUP, _VERSION_2)
+        top, version = (_CGROUP / controller, 1) if controllers else (_CGROUP, 2)
         own = top / path.lstrip("/")
-        yield from ((group, files) for group in (own, *own.parents) if group.is_relative_to(top))
+        yield from ((group, version) for group in (own, *own.parents) if group.is_relative_to(top))
 
 
 def _left(group: Path, files: _Files) -> int:
@@ -71,3 +88,12 @@ def _left(group: Path, files: _Files) -> int:
         return sys.maxsize
     given_back = dict(line.split() for line in lines).get(files.given_back, "0")
     return limit - used + int(given_back)
+
+
+def _time_is_worth(group: Path, files: tuple[str, ...]) -> int:
+    """How many processors a group's quota of time is worth, a part of one counted as one."""
+    try:
+        quota, period = map(int, " ".join((group / name).read_text(encoding="utf-8") for name in files).split())
+    except (OSError, ValueError):  # no such group here, or the quota is "max"
+        return sys.maxsize
+    return math.ceil(quota / period) if quota > 0 else sys.maxsize  # -1 is none

@@ -20,6 +20,7 @@ from typing import Any
 
 from adapters import named_adapters, peft_name, with_adapters
 from blocked import block_weights
+from container_limits import limit_threads
 from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
 from generation import Generator, decode, encode, sampling_of
 from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
@@ -91,6 +92,7 @@ def model_fn(model_dir: str) -> Served:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    limit_threads()
     if os.environ.get(HUB_TOKEN_ARN):
         from hub_token import hub_token  # lies beside this file
 

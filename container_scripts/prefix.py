@@ -58,11 +58,9 @@ class Prefix:
         others = any(row.adapter != self.adapter for row in batch.rows)
         if others or known * _WORTH < batch.ids.shape[1]:
             return None
-        device = batch.mask.device
+        columns = torch.arange(known, device=batch.mask.device)
         padding = (batch.mask == 0).sum(1, keepdim=True)
-        places = (torch.arange(known, device=device) - padding).clamp(
-            min=0
-        )  # a padded column is masked, so has any state
+        places = (columns - padding).clamp(min=0)  # a padded column is masked, so it may have any state
         cache = DynamicCache()
         for number, (keys, values) in enumerate(self.states):
             cache.update(keys[:, places].transpose(0, 1), values[:, places].transpose(0, 1), number)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import artifact
 import launch
+from container_limits import limit_threads
 from contract import (
     ADAPTER_FOLDER,
     BASE_SECONDS,
@@ -91,6 +92,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     from engine.libraries import import_libraries
 
     import_libraries(arguments.quantization)
+    limit_threads()
     group = join(os.environ)
     names = [name for name in os.environ.get(REPORT_TO, "").split(",") if name and group.is_first]
     called = os.environ.get("TRAINING_JOB_NAME", arguments.run_name)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
 import container_limits
+import inference
 import launch
 from contract import PROCESSES
 from lorasum import paths
@@ -118,3 +120,30 @@ def test_processes_share_the_processors_that_they_may_run_on() -> None:
     finally:
         os.sched_setaffinity(0, allowed)
     assert process["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_quota_of_time_counts_as_processors(linux: Linux, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)))
+    linux("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"})
+    assert container_limits.processors() == 2, "that of a group around it, and a part of one is one"
+    linux("4:cpu,cpuacct:/c\n0::/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"})
+    assert container_limits.processors() == 64
+    linux("4:cpu,cpuacct:/c", {"cpu/c/cpu.cfs_quota_us": "300000", "cpu/c/cpu.cfs_period_us": "100000"})
+    assert container_limits.processors() == 3
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, 1), ("3", 3)])
+def test_torch_keeps_to_a_quota_unless_the_user_decides(
+    chosen: str | None, expected: int, linux: Linux, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linux("0::/", {"cpu.max": "50000 100000"})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        inference.model_fn(str(tiny_model_dir))
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
