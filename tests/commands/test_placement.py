@@ -259,3 +259,14 @@ def test_train_warns_and_run_refuses_before_the_training_is_paid_for(
     assert backend.calls == []
     train(context(planned, backend, ledger, told))
     assert "the endpoint needs 25" in told.warnings[0]
+
+
+def test_a_model_that_16_bits_break_is_refused_before_it_is_paid_for(
+    planned: Config, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, xlstm = InMemoryBackend("sagemaker"), {"model_type": "xlstm", "hidden_size": 64, "num_hidden_layers": 2}
+    monkeypatch.setattr(run_command, "prepare", lambda run: None)
+    monkeypatch.setattr("lorasum.lifecycle.placement.model_config", lambda model: xlstm)
+    with pytest.raises(LorasumError, match="float32 only, and a GPU serves in 16 bits"):
+        run_command.run(context(planned, backend, ledger))
+    assert backend.calls == []

@@ -83,7 +83,10 @@ class Placement:
         return [check for check in (self.memory(), self.idle()) if check]
 
     def memory(self) -> Check | None:
-        """Whether the model fits whichever type it gets; None where that is not known."""
+        """Whether the model can be served by whichever type it gets; None where that is not known."""
+        if self.types and self.shape and self.shape.float32_only:
+            found = "transformers computes a model of this type in float32 only, and a GPU serves in 16 bits"
+            return Check(self._what, False, found, "set backend to local: this machine's processors use float32")
         known = [name for name in self.types if self.fits(name) is not None]
         if not known:
             return None

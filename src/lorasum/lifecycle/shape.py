@@ -7,6 +7,7 @@ from typing import Any
 from lorasum.base_look import context_length, vocabulary_size, whole_number
 
 _SERVED_IN = 2  # bytes of a value: GPUs serve in 16 bits
+_FLOAT32_ONLY = ("xlstm",)  # model types whose code in transformers multiplies float32 by 16 bits, and fails
 _VOCABULARY_IN = 64  # vLLM pads the vocabulary to a multiple of this
 _ITEM_BYTES = {"float32": 4, "float64": 8}  # of the dtypes that a config.json names; all others have two
 
@@ -22,6 +23,7 @@ class Shape:
         key_heads: heads of keys and values: at most into so many parts can what tokens keep be divided.
         widths: what vLLM divides by the number of GPUs beside the heads.
         context: tokens of the longest text that the model was made for; 0 if it sets no limit.
+        float32_only: whether transformers cannot compute it in 16 bits.
     """
 
     weights: int
@@ -30,6 +32,7 @@ class Shape:
     key_heads: int
     widths: tuple[int, ...]
     context: int
+    float32_only: bool = False
 
     @classmethod
     def of(cls, config: Mapping[str, Any], parameters: int) -> "Shape":
@@ -56,6 +59,7 @@ class Shape:
             key_heads=key_heads,
             widths=tuple(filter(None, (inner, experts, vocabulary))),
             context=context_length(config) or 0,
+            float32_only=config.get("model_type") in _FLOAT32_ONLY,
         )
 
     def parts(self, gpus: int) -> int:
