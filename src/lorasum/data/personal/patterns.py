@@ -61,7 +61,9 @@ time."""
 
 CARDS = [
     re.compile(r"(?<![\w.,+])(?<!\d[\-/])\d(?:[ .\-/]{0,2}\d){13,18}(?![\w]|[.,\-]\d)"),
-    re.compile(r"(?<![\w.,+])(?<!\d[\-/])\d{4}(?:[ .\-/\n]{1,2}\d{4}){3}(?![\w]|[.,\-]\d)"),  # over two lines
+    re.compile(
+        r"(?=\d{4}[ .\-/\n])(?<![\w.,+])(?<!\d[\-/])\d{4}(?:[ .\-/\n]{1,2}\d{4}){3}(?![\w]|[.,\-]\d)"
+    ),  # over two lines
 ]
 CARD_SCHEMES = re.compile(
     r"4\d{15}(?:\d{3})?"  # Visa
@@ -197,7 +199,7 @@ RATHER_NOT_PHONES = [
     re.compile(
         rf"(?<![\w+.\-]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[T_-]?{_MINUTE}{_MINUTE}(?:{_MINUTE})?)?(?!\d)"
     ),
-    re.compile(rf"(?<![\d+])(?<!\d[./ -]){_DAY} {_MONTH} {_YEAR}(?! ?[./-]?\d)"),  # 06 12 2024
+    re.compile(rf"(?=\d\d? \d)(?<![\d+])(?<!\d[./ -]){_DAY} {_MONTH} {_YEAR}(?! ?[./-]?\d)"),  # 06 12 2024
     re.compile(r"(?<![\w+(])1[4-8]\d{8}(?:\d{3})?(?:\.\d+)?(?![\w-])"),  # seconds or milliseconds since 1970
 ]
 """Dates and times without separators. A phone number can look the same, so the word before it decides."""
