@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import InterruptedRunError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle import jobs
 from lorasum.lifecycle.row_files import predictions
 from lorasum.resources import BatchJob
 
@@ -60,3 +62,14 @@ def test_ctrl_c_stops_a_batch_job_and_that_is_on_record(
         predict_batch(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     [row] = ledger.rows(BatchJob, "chats")
     assert (row.state, row.reason) == ("stopped", f"by Ctrl-C; {stopped.value.hint}")
+
+
+def test_the_cost_of_a_batch_job_that_is_gone_is_unknown(
+    make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    row = ledger.intend(BatchJob(run="chats", name="chats-rows-1", backend=backend.name, usd_per_hour=2.0))
+    ledger.save(replace(row, state="live"))
+    with context(make_config(), backend, ledger).hold() as held:
+        jobs.reconcile(held, BatchJob, row.name)
+    [gone] = ledger.rows(BatchJob, "chats")
+    assert (gone.state, gone.usd_total) == ("gone", None)
