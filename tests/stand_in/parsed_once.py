@@ -1,12 +1,26 @@
-"""AWS's descriptions of its services, parsed once in this process: half of what a short client costs."""
+"""AWS's descriptions of its services, read once in this process: half of what a short client costs."""
 
 import functools
+from typing import Any
 
 
 def parse_once() -> None:
-    """Let all sessions of botocore share what is parsed; by itself, each parses megabytes of JSON anew."""
+    """Let all sessions of botocore share what is parsed, and the methods made of it.
+
+    By itself, each session parses megabytes of JSON anew, and makes SageMaker's 400 methods anew for each client.
+    """
+    from botocore.client import ClientCreator
     from botocore.loaders import JSONFileLoader
 
-    if not hasattr(JSONFileLoader.load_file, "cache_info"):
-        parsed = functools.cache(JSONFileLoader().load_file)
-        JSONFileLoader.load_file = staticmethod(parsed)
+    if hasattr(JSONFileLoader.load_file, "cache_info"):
+        return
+    JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
+    make, made = ClientCreator._create_methods, dict[str, dict[str, Any]]()
+
+    def methods(self: Any, service_model: Any) -> dict[str, Any]:
+        name = service_model.service_name
+        if name not in made:
+            made[name] = make(self, service_model)
+        return dict(made[name])
+
+    ClientCreator._create_methods = methods
