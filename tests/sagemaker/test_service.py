@@ -4,8 +4,6 @@ import json
 import os
 import pty
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -267,9 +265,8 @@ def test_killed_right_after_it_created_something_it_finds_it_again(
     killed.kill()
     terminal, user = pty.openpty()
     os.write(terminal, b"n\n")
-    command = [sys.executable, "-m", "lorasum", "teardown", "--config", str(there.config)]
-    refused = subprocess.run(command, env=there.environ, stdin=user, capture_output=True, text=True)
-    assert (refused.returncode, refused.stdout) == (1, ""), refused.stderr
+    refused = there.run("teardown", terminal=os.ttyname(user))
+    assert (refused.code, refused.stdout) == (1, ""), refused.stderr
     assert "delete endpoint tiny" in refused.stderr
     assert there.aws.sagemaker.call("ListEndpoints", {}) != {"Endpoints": []}
     assert there.call("teardown", "--yes")["remaining"] == []
@@ -279,16 +276,15 @@ def test_killed_right_after_it_created_something_it_finds_it_again(
 @pytest.mark.usefixtures("stubs")
 def test_run_asks_once_before_money_is_spent_unless_told_yes(account: Callable[..., Account], prepared: Made) -> None:
     there = account(made=prepared)
-    command = [sys.executable, "-m", "lorasum", "run", "--keep", "--config", str(there.config)]
     terminal, user = pty.openpty()
     os.write(terminal, b"n\n")
-    refused = subprocess.run(command, env=there.environ, stdin=user, capture_output=True, text=True)
-    assert (refused.returncode, refused.stdout) == (1, ""), refused.stderr
+    refused = there.run("run", "--keep", terminal=os.ttyname(user))
+    assert (refused.code, refused.stdout) == (1, ""), refused.stderr
     assert "start job tiny-" in refused.stderr, "what the training costs"
     assert "start the endpoint, $2.50 an hour, it stays after the run" in refused.stderr
     assert (there.jobs, there.aws.sagemaker.endpoints) == ({}, {})
-    told = subprocess.run([*command, "--yes"], env=there.environ, stdin=user, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr  # nobody answered
+    told = there.run("run", "--keep", "--yes", terminal=os.ttyname(user))
+    assert told.code == 0, told.stderr  # nobody answered
     assert list(there.jobs.values()) == ["Completed"]
     assert there.aws.sagemaker.endpoints != {}
 
@@ -299,6 +295,7 @@ def test_a_training_too_large_for_its_card_is_refused_before_a_start(
 ) -> None:
     there = account(made=prepared)
     del there.environ["LORASUM_STUB_NEEDS"]
+    there.environ["LORASUM_PLANS_FOR_REAL"] = "1"  # by memory_plan.py as a process: the only test that does
     large = shutil.copytree(tiny_model_dir, tmp_path / "large")
     config = json.loads((large / "config.json").read_text())
     (large / "config.json").write_text(json.dumps(config | {"hidden_size": 8192, "n_head": 64, "n_layer": 32}))

@@ -54,13 +54,13 @@ class Account:
         self.environ = {**os.environ, **aws.environ(), "LORASUM_HOME": str(home), "OMP_NUM_THREADS": "1"}
         self.environ["LORASUM_STUB_NEEDS"] = FITTING
 
-    def run(self, *arguments: str) -> Ended:
+    def run(self, *arguments: str, terminal: str = os.devnull) -> Ended:
         """How a command ended."""
-        return self.start(*arguments).wait()
+        return self.start(*arguments, terminal=terminal).wait()
 
-    def start(self, *arguments: str) -> Client:
+    def start(self, *arguments: str, terminal: str = os.devnull) -> Client:
         """A command at work."""
-        return self._clients.start([*arguments, "--config", str(self.config)], self.environ, {})
+        return self._clients.start([*arguments, "--config", str(self.config)], self.environ, {}, terminal=terminal)
 
     def call(self, *arguments: str) -> Any:
         """The --json result of a command that succeeds."""

@@ -140,18 +140,26 @@ class Zygote:
         return folder
 
     def start(
-        self, arguments: list[str], environ: Mapping[str, str], blow: Mapping[str, object], script: str = ""
+        self,
+        arguments: list[str],
+        environ: Mapping[str, str],
+        blow: Mapping[str, object],
+        script: str = "",
+        terminal: str = os.devnull,
     ) -> Client:
         """Start a client or a training; see zygote.py."""
-        asked = {"arguments": arguments, "environ": dict(environ), "blow": dict(blow), "script": script}
-        return Client(self.ask(asked))
+        asked = {"arguments": arguments, "environ": dict(environ), "blow": dict(blow)}
+        return Client(self.ask({**asked, "script": script, "terminal": terminal}))
 
     def _begin(self, program: str, environ: Mapping[str, str]) -> None:
         command = [sys.executable, str(Path(__file__).with_name(_SCRIPTS[program])), program]
-        with self._requests.open() as requests:
-            self._process = subprocess.Popen(command, stdin=requests, stdout=subprocess.PIPE, text=True, env=environ)
+        said = self._folder / f"{program}.stderr"  # a client may begin it, whose own stderr is to end with the client
+        with self._requests.open() as requests, said.open("w") as stderr:
+            self._process = subprocess.Popen(
+                command, stdin=requests, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environ
+            )
         assert self._process.stdout
-        assert self._process.stdout.readline() == "ready\n"
+        assert self._process.stdout.readline() == "ready\n", said.read_text()
 
 
 def clients() -> Zygote:

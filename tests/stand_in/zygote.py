@@ -4,8 +4,8 @@
     python zygote.py training    a training job's entry point, container_scripts/train.py
 
 A request is a folder, whose path is one line on stdin. Its request.json has `arguments`, `environ`, `script`, if that
-is to be run instead, and `blow`, which strikes inside the client. The client's output goes to stdout and stderr in that
-folder while it works; pid is written at its start, and code at its end.
+is to be run instead, `terminal`, where stdin comes from, and `blow`, which strikes inside the client. The client's
+output goes to stdout and stderr in that folder while it works; pid is written at its start, and code at its end.
 """
 
 import faulthandler
@@ -26,6 +26,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import forks
 
 _SERVICES = [
     "application-autoscaling", "iam", "logs", "pricing", "resourcegroupstaggingapi", "s3", "sagemaker",
@@ -113,9 +115,9 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     os.environ.update(request["environ"])
-    for descriptor, output in enumerate([os.open("/dev/null", os.O_RDWR), *outputs]):
+    for descriptor, output in enumerate([os.open(request["terminal"], os.O_RDWR | os.O_NOCTTY), *outputs]):
         os.dup2(output, descriptor)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     if program == "training":
         import torch
 
@@ -131,12 +133,12 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
         from lorasum.lifecycle import estimate
 
         estimate._tell = lambda flags, variables: Needs.read(needs)
+    elif program == "client" and "LORASUM_PLANS_FOR_REAL" not in os.environ:
+        plan_once(folder.parent)
     if hub := os.environ.get("HF_ENDPOINT"):  # which is read when it is imported
         from huggingface_hub import constants
 
         constants.ENDPOINT, constants.HF_HUB_DISABLE_XET = hub, True  # a test's hub stores by Git LFS
-    if program == "client":
-        plan_once(folder.parent)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # a test that waits for ever may ask what it waits for
     strike(folder, **request["blow"])
     code: Any = 1
@@ -166,28 +168,31 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
 
 
 def plan_once(shared: Path) -> None:
-    """Let this client take what memory_plan.py has told another one of the same training: a run costs six seconds.
+    """Let this client take what memory_plan.py has told another one of the same training, or run it in a fork.
 
     The dataset is told apart by its manifest, because each test has it in a folder of its own.
     """
     from lorasum import paths
     from lorasum.contract import SM_CHANNEL_TRAINING, Needs
     from lorasum.lifecycle import estimate
-
-    tell = estimate._tell
+    from lorasum.script_environment import script_environment
 
     def told(flags: list[str], variables: Mapping[str, str]) -> Needs | str:
         manifest = (Path(variables[SM_CHANNEL_TRAINING]) / "manifest.json").read_text()
-        asked = json.dumps([flags, {**variables, SM_CHANNEL_TRAINING: manifest}, str(paths.container_scripts())])
+        script = paths.container_scripts() / "memory_plan.py"
+        asked = json.dumps([flags, {**variables, SM_CHANNEL_TRAINING: manifest}, str(script)])
         known = shared / f"plan-{hashlib.sha256(asked.encode()).hexdigest()}"
         if known.exists():
-            found: Needs | str = pickle.loads(known.read_bytes())
+            found: Needs = pickle.loads(known.read_bytes())
             return found
-        found = tell(flags, variables)
-        if isinstance(found, Needs):
-            new = known.with_suffix(f".{os.getpid()}")
-            new.write_bytes(pickle.dumps(found))
-            new.rename(known)
+        environ = {**script_environment(os.environ), **variables}
+        ended = forks.trainings().start(flags, environ, {}, str(script)).wait()
+        if ended.code:
+            return ended.stderr.strip().splitlines()[-1]
+        found = Needs.read(ended.stdout.splitlines()[-1])
+        new = known.with_suffix(f".{os.getpid()}")
+        new.write_bytes(pickle.dumps(found))
+        new.rename(known)
         return found
 
     estimate._tell = told
