@@ -3,7 +3,7 @@
 The JSON says: `flags` and `folder` of the training, `report`, a file for what came of it, and where this process is
 hit: `stop_after`, a step after which it gets SIGTERM, `kill_after`, SIGKILL, and `break_at`, its forward pass whose
 loss is not a number. With the folder of a `base` model it says whether that is `shared`, and how many layers are
-`recomputed`.
+`recomputed`; and with `gpus`, how many there are, of which each process has one, all pretended (pretend_gpu.py).
 """
 
 import json
@@ -46,6 +46,8 @@ def main(asked: dict[str, Any]) -> None:
     training = Training(small(Path(asked["folder"]), **asked["flags"]), events=Hit(), group=group)
     if "base" in asked:
         training.base, training.shared, training.recomputed = Path(asked["base"]), asked["shared"], asked["recomputed"]
+    if "gpus" in asked:
+        training.device = torch.device("cuda", group.local_rank)
     report: dict[str, Any] = {"ended": ""}
     try:
         training.run()
@@ -60,4 +62,12 @@ def main(asked: dict[str, Any]) -> None:
     Path(asked["report"]).write_text(json.dumps(report))
 
 
-main(json.loads(sys.argv[1]))
+def on_gpu(asked: dict[str, Any]) -> None:
+    from pretend_gpu import pretend_gpu
+
+    with pretend_gpu(index=int(os.environ["RANK"]), count=asked["gpus"]):
+        main(asked)
+
+
+given = json.loads(sys.argv[1])
+(on_gpu if "gpus" in given else main)(given)

@@ -97,6 +97,21 @@ def test_a_stop_of_one_process_stops_all_and_any_number_goes_on(run: Run, tmp_pa
         assert_equal(alone, again[0], since=3)
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
+def test_a_training_goes_on_with_another_number_of_gpus(
+    run: Run, base: Callable[..., Flags], before: int, after: int
+) -> None:
+    """As far as pretended GPUs show it (pretend_gpu.py)."""
+    flags = {**FOUR, "quantization": "int8", "epochs": 2.0}
+    [alone] = run(1, "alone", flags, base(shared=False))
+    stopped = run(before, "stopped", flags, {**base(shared=False), "gpus": before}, rank_0={"stop_after": 2})
+    assert {report["ended"] for report in stopped} == {"status 143"}
+    again = run(after, "stopped", flags, {**base(shared=False), "gpus": after})
+    assert again[0]["resumed_from"].endswith("checkpoint-2")
+    assert_equal(alone, again[0], since=2)
+    assert all(other["adapter"] == again[0]["adapter"] for other in again)
+
+
 def test_a_loss_that_is_no_number_ends_all_with_the_same_reason(run: Run) -> None:
     first, second = run(2, "broken", rank_1={"break_at": 3})
     assert first["ended"] == second["ended"]
