@@ -49,7 +49,7 @@ def main() -> None:
             "HF_HOME": contract.HUB_CACHE,
             **os.environ,
             **contract.folders_of(ROOT),
-            **machines(ROOT),
+            **machines(ROOT, os.environ),
             **hub_token(os.environ),
             **keys,
         }
@@ -176,11 +176,11 @@ def _pip(*arguments: object) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def machines(root: Path) -> dict[str, str]:
+def machines(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of launch.py: the machines of the job, and a process for each GPU of this one."""
     file = root / "input" / "config" / "resourceconfig.json"
     resources = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = {contract.PROCESSES: str(max(gpus(), 1))}
+    found = {contract.PROCESSES: str(max(gpus(environ), 1))}
     if len(hosts := resources.get("hosts", [])) > 1:
         found |= {contract.SM_HOSTS: json.dumps(hosts), contract.SM_CURRENT_HOST: resources["current_host"]}
         if network := resources.get("network_interface_name"):
@@ -188,8 +188,10 @@ def machines(root: Path) -> dict[str, str]:
     return found
 
 
-def gpus() -> int:
-    """The GPUs that this container sees."""
+def gpus(environ: Mapping[str, str]) -> int:
+    """The GPUs that a program of this container will see."""
+    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0

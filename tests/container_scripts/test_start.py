@@ -176,14 +176,19 @@ def test_failure_is_left_where_sagemaker_reads_it(tmp_path: Path) -> None:
 
 
 def test_machines_of_a_job_are_told_to_the_training_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "gpus", lambda: 4)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    listed = tmp_path / "nvidia-smi"
+    listed.write_text("#!/bin/sh\nfor gpu in 0 1 2 3; do echo \"GPU $gpu: NVIDIA A10G\"; done\n")
+    listed.chmod(0o700)
     (tmp_path / "input" / "config").mkdir(parents=True)
     file = tmp_path / "input" / "config" / "resourceconfig.json"
     file.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"}))
-    assert start.machines(tmp_path) == {"LORASUM_PROCESSES": "4"}
+    assert start.machines(tmp_path, {}) == {"LORASUM_PROCESSES": "4"}
+    for visible, processes in (("0,2", "2"), ("GPU-1f", "1"), ("-1", "1"), ("", "1")):
+        assert start.machines(tmp_path, {"CUDA_VISIBLE_DEVICES": visible}) == {"LORASUM_PROCESSES": processes}
     hosts = ["algo-1", "algo-2"]
     file.write_text(json.dumps({"current_host": "algo-2", "hosts": hosts, "network_interface_name": "eth0"}))
-    assert start.machines(tmp_path) == {
+    assert start.machines(tmp_path, {}) == {
         "LORASUM_PROCESSES": "4",
         "SM_HOSTS": json.dumps(hosts),
         "SM_CURRENT_HOST": "algo-2",
