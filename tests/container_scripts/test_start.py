@@ -178,7 +178,7 @@ def test_failure_is_left_where_sagemaker_reads_it(tmp_path: Path) -> None:
 def test_machines_of_a_job_are_told_to_the_training_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     listed = tmp_path / "nvidia-smi"
-    listed.write_text("#!/bin/sh\nfor gpu in 0 1 2 3; do echo \"GPU $gpu: NVIDIA A10G\"; done\n")
+    listed.write_text('#!/bin/sh\nfor gpu in 0 1 2 3; do echo "GPU $gpu: NVIDIA A10G"; done\n')
     listed.chmod(0o700)
     (tmp_path / "input" / "config").mkdir(parents=True)
     file = tmp_path / "input" / "config" / "resourceconfig.json"
