@@ -120,6 +120,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
     assert set(result.evaluate.scores) == {"first 3 sentences", "longest utterance", "base model", "fine-tuned"}
     assert result.sample.reference
     assert result.teardown is None
+    assert_planned_memory_is_that_of_a_process(there.config_file.parent)
 
     asked = "Ana: lunch?\nBen: yes, at noon"
     assert deploy(there.context()).reused
@@ -135,6 +136,13 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
     shown = {row.kind: row.state for row in status({"local": there.backend}, there.ledger).resources}
     assert shown == {"dataset": "done", "training_job": "done", "endpoint": "gone"}
     assert there.backend.live("tiny") == []
+
+
+def assert_planned_memory_is_that_of_a_process(folder: Path) -> None:
+    """Of a tiny model nearly all of it is libraries, which differ from build to build: hence half as much, or more."""
+    [metrics] = folder.rglob("metrics.jsonl")
+    told = {event["event"]: event for event in map(json.loads, metrics.read_text().splitlines())}
+    assert told["start"]["memory_bytes"] == pytest.approx(told["done"]["peak_memory_bytes"], rel=0.5)
 
 
 def test_train_adopts_a_running_job_and_resumes_it_when_it_is_killed(place: Callable[[int], Place]) -> None:
