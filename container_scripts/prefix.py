@@ -1,8 +1,8 @@
 """What prompts begin with alike, such as an instruction or a chat's header, is not read again in each of them.
 
-Keys and values of a token do not depend on what follows. So those of the first tokens of the prompt that was read last
-are kept, and what all prompts of a pass begin with too is taken from there. Padding stays on the left, as if all was
-read:
+Keys and values of a token do not depend on what follows, but for rows so long that their positions change (rotary.py),
+which leave nothing here. So those of the first tokens of the prompt that was read last are kept, and what all prompts
+of a pass begin with too is taken from there. Padding stays on the left, as if all was read:
 
     columns of the pass    0 1 2 3 4 5 6 7      a b c are known: columns 0 to 2 are taken, and 3 to 7 are read
     the longest row        a b c d e f g h

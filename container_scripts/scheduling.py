@@ -85,7 +85,7 @@ class Scheduler:
         self._room = 0  # bytes for a batch
         self._most: int | None = None  # rows of a batch, after one has not fitted
         self._has_failed = False
-        self._prefix: Prefix | None = None  # of the prompt that was read last
+        self._prefix: Prefix | None = None  # of a prompt that was read before
 
     def add(self, rows: Iterable[Row]) -> None:
         """Let rows wait for their turn."""
@@ -220,21 +220,24 @@ class Scheduler:
             **batch.rows[0].sampling,
         )
         batch.generated(found.sequences, found.get("past_key_values"))
-        if not has_begun and self._generator.sharing.joins:
+        if not has_begun and self._generator.sharing.joins and self._allows_pieces(batch):
             self._prefix = Prefix.of(batch)
 
     def _cache_arguments(self, batch: Batch) -> dict[str, Any]:
         sharing, width = self._generator.sharing, batch.ids.shape[1]
         if batch.cache is not None:
             return {"past_key_values": batch.cache}
-        allows_pieces = sharing.allows_pieces(max(row.longest for row in batch.rows))
+        allows_pieces = self._allows_pieces(batch)
         in_pieces = width > PIECE and allows_pieces
-        known = (
-            self._prefix.cache(batch) if self._prefix and sharing.joins and allows_pieces and not in_pieces else None
-        )
-        if known is not None:
-            return {"past_key_values": known}
+        if self._prefix and allows_pieces and not in_pieces:
+            known = self._prefix.cache(batch)
+            if known is not None:
+                return {"past_key_values": known}
         return {"use_cache": sharing.cache, "prefill_chunk_size": PIECE if in_pieces else None}
+
+    def _allows_pieces(self, batch: Batch) -> bool:
+        """Whether the prompts of a batch can be read in pieces, and leave their first piece to others."""
+        return self._generator.sharing.allows_pieces(max(row.longest for row in batch.rows))
 
     def _failed(self, rows: Sequence[Row], error: Exception, beside: int) -> None:
         """Several rows are tried again, fewer at a time; one that was alone fails."""

@@ -33,6 +33,7 @@ from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
 from engine.routes import accepted_inputs
 from lora_targets import TargetError, resolve_targets, stacked_experts, targets_of
+from rows import Row
 
 PACKS = random_packs(3, [[17, 5, 30], [LONGEST, 2, 9]])
 VERDICTS = {"packed": ("examples", True), "own": ("transformers", True), "single": ("transformers", False)}
@@ -263,16 +264,35 @@ def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: p
     assert answers(served, prompts) == expected
 
 
-def test_rows_whose_length_changes_their_positions_are_answered_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def longrope() -> Any:
     """Phi-3's longrope has other frequencies for a row with a position beyond its first context, here 64."""
-    monkeypatch.setattr(scheduling, "PIECE", 8)
     rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0] * 4, "rope_theta": 10000.0}
     limit = {"original_max_position_embeddings": 64}
     family = Family("phi3", "packed", settings={**limit, "rope_parameters": rope | limit})
-    causal = with_larger_weights(random_family_model(family))
-    served = inference.serve(causal, Numbers(), read_record("{}"))
+    return with_larger_weights(random_family_model(family))
+
+
+def test_rows_whose_length_changes_their_positions_are_answered_alone(
+    longrope: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "PIECE", 8)
+    served = inference.serve(longrope, Numbers(), read_record("{}"))
     prompts = [pack["input_ids"] for pack in random_packs(4, [[20], [58], [62], [70], [30]])]
-    assert answers(served, prompts) == greedy_answers(causal, prompts)
+    assert answers(served, prompts) == greedy_answers(longrope, prompts)
+
+
+def test_a_row_of_other_positions_leaves_nothing_to_the_next_one(longrope: Any) -> None:
+    """A prompt of 70 tokens has read what the next one, of 30, begins with."""
+    served = inference.serve(longrope, Numbers(), read_record("{}"))
+    [long] = [pack["input_ids"] for pack in random_packs(4, [[70]])]
+    rows = [Row(prompt, 4, {"do_sample": False}, lambda: False) for prompt in (long, long[:30])]
+    scheduler = scheduling.Scheduler(served.generator)
+    scheduler.add(rows)
+    with torch.no_grad():
+        scheduler.run()
+    found = [" ".join(map(str, row.completion)) for row in rows]
+    assert found == greedy_answers(longrope, [long, long[:30]])
 
 
 @pytest.mark.parametrize("family", each_family())

@@ -39,13 +39,14 @@ _REACTION = re.compile(
     r"(?=.*(?:nachricht|mensaje|mensagem|messag|bericht|meddel|besked|melding|viesti))[^\n.?!]{8,60}",
     re.IGNORECASE,
 )
+"""That somebody reacted to a message with an emoji: `Hat mit ❤ auf deine Nachricht reagiert `."""
 _ABOUT = re.compile(
     r"attach|anhang|adjunt|pièce jointe|allegat|anexo|bijlage|foto|photo|imagen|immagine|imagem|video|vidéo|sticker|gif"
     r"|group|gruppe|groep|grupo|gruppo|nickname|spitzname|apodo|surnom|soprannome|apelido|bijnaam|theme|thema|tema"
     r"|poll|umfrage|encuesta|sondage|sondaggio|enquete",
     re.IGNORECASE,
 )
-"""That somebody reacted to a message with an emoji: `Hat mit ❤ auf deine Nachricht reagiert `."""
+"""What people send, or set for a chat."""
 
 
 def is_about_the_chat(message: Mapping[str, Any]) -> bool:
