@@ -6,7 +6,7 @@ The client plans with the same code: src/lorasum/container_limits.py is a link t
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,13 @@ def limit_threads() -> None:
 
     if "OMP_NUM_THREADS" not in os.environ and (most := processors()) < torch.get_num_threads():
         torch.set_num_threads(most)
+
+
+def visible_gpus(environ: Mapping[str, str]) -> int | None:
+    """How many GPUs CUDA_VISIBLE_DEVICES leaves to a program; None if it is not set, which leaves all of them."""
+    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        return None
+    return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
 
 
 def _available() -> int:

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import contract
+from container_limits import visible_gpus
 from hub_token import hub_token, tracker_keys
 
 ROOT = Path("/opt/ml")
@@ -190,8 +191,8 @@ def machines(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 def gpus(environ: Mapping[str, str]) -> int:
     """The GPUs that a program of this container will see."""
-    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    if (visible := visible_gpus(environ)) is not None:
+        return visible
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0

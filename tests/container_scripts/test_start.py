@@ -160,7 +160,7 @@ def test_without_a_secret_there_is_no_token() -> None:
 def program(root: Path) -> Path:
     """start.py and what it imports in `root`, which stands for /opt/ml."""
     here = Path(start.__file__).parent
-    for name in ("contract.py", "hub_token.py"):
+    for name in ("contract.py", "container_limits.py", "hub_token.py"):
         shutil.copy(here / name, root)
     script = root / "start.py"
     script.write_text((here / "start.py").read_text().replace('Path("/opt/ml")', f"Path({str(root)!r})"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lorasum import nvidia_smi
 from lorasum.backends.records import TrainSpec
+from lorasum.container_limits import visible_gpus
 from lorasum.contract import (
     CHANNEL_MODEL,
     CHANNEL_TRAINING,
@@ -114,10 +115,8 @@ def metrics_file(root: Path) -> Path:
 
 def gpus(environ: Mapping[str, str]) -> int:
     """Number of GPUs that the training process will see."""
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
-    return len(nvidia_smi.gpus())
+    visible = visible_gpus(environ)
+    return len(nvidia_smi.gpus()) if visible is None else visible
 
 
 def _end_last_line(path: Path) -> None:
