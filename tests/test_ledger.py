@@ -22,7 +22,6 @@ from lorasum.ledger import Ledger, NewerLedgerError
 from lorasum.lock import RunBusyError, run_lock
 from lorasum.resources import Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
 
-OLD = Path(__file__).parent / "data_files" / "ledger_of_version_0.sql"
 ENDPOINT = Endpoint(run="a", name="e", backend="local", artifact="/x", origin=Origin(template="{dialogue}"))
 JOB = TrainingJob(run="a", name="j", backend="local", origin=Origin(template="{dialogue}"))
 
@@ -36,15 +35,6 @@ def warnings() -> list[str]:
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]) -> Ledger:
     monkeypatch.setenv("LORASUM_HOME", str(tmp_path / "home"))
     return Ledger(warn=warnings.append)
-
-
-@pytest.fixture
-def old_ledger(ledger: Ledger) -> Ledger:
-    """A ledger that was written before there were versions."""
-    ledger.path.parent.mkdir()
-    with sqlite3.connect(ledger.path) as db:
-        db.executescript(OLD.read_text(encoding="utf-8"))
-    return ledger
 
 
 def change(ledger: Ledger, statement: str, *values: object) -> None:
@@ -139,39 +129,6 @@ def test_a_ledger_on_a_read_only_disk_can_be_read(tmp_path: Path, monkeypatch: p
     Ledger().intend(ENDPOINT)
     monkeypatch.setattr(os, "chmod", read_only)
     assert len(Ledger().resources()) == 1
-
-
-def test_a_ledger_without_a_version_is_read_as_it_was_meant(old_ledger: Ledger) -> None:
-    rows = {row.name: row for row in old_ledger.resources("chats")}
-    assert [row.kind for row in rows.values() if isinstance(row, Unreadable)] == []
-    done, live, warm = rows["chats-5cc31fd2"], rows["chats-99a9d4ef"], rows["chats-03cee0b4"]
-    assert isinstance(done, TrainingJob)
-    assert (done.state, done.usd_total, done.figures.tokens) == ("done", 1.5, 900)
-    assert done.origin.template == "Sum up: {dialogue} =>"
-    assert done.account_and_region == "account 123456789012, eu-west-1"
-    assert (live.state, live.usd_before, live.usd_total) == ("live", 0.0, None)
-    assert (warm.kept_warm, warm.reason) == (True, "no space left on the disk")
-    endpoint = rows["chats"]
-    assert isinstance(endpoint, Endpoint)
-    assert (endpoint.state, endpoint.job, endpoint.artifact) == ("live", done.name, done.artifact)
-    assert endpoint.settings.startswith('{"deploy": {"serve": "merged"}')
-    [gone] = [row for row in old_ledger.rows(Endpoint, "cloud") if row.name == "tiny"]
-    assert (gone.state, gone.usd_before) == ("gone", 0.0)
-    assert gone.usd_total == pytest.approx(0.01767, abs=1e-5)
-
-
-def test_an_old_ledger_is_brought_up_to_date_once(old_ledger: Ledger) -> None:
-    before = old_ledger.resources()
-    with sqlite3.connect(old_ledger.path) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (1,)
-    assert old_ledger.resources() == before
-
-
-def test_an_old_row_without_its_cost_is_understood(old_ledger: Ledger) -> None:
-    change(old_ledger, "UPDATE resources SET detail=? WHERE name='chats'", '{"artifact": "/x", "template": "t"}')
-    endpoint = old_ledger.find(Endpoint, "chats", "chats")
-    assert endpoint is not None
-    assert (endpoint.usd_before, endpoint.usd_total, endpoint.account_and_region) == (0.0, None, "")
 
 
 @pytest.mark.parametrize(

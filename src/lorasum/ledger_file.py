@@ -1,22 +1,17 @@
-"""The ledger's file: its schema, its version, the migration of older files, and the setting aside of a damaged one.
+"""The ledger's file: its schema, its version (SQLite's own `user_version`), and the setting aside of a damaged one."""
 
-The version is SQLite's own `user_version`. A step of `_MIGRATIONS` leads from one version to the next.
-"""
-
-import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from filelock import FileLock
 
 from lorasum import paths
 from lorasum.errors import LorasumError
 from lorasum.files import FILE_MODE, FOLDER_MODE, make_folder, open_file
-from lorasum.resources import COLUMNS, NO_FIGURES, Origin
+from lorasum.resources import COLUMNS
 
 VERSION: Final = 1
 
@@ -41,7 +36,7 @@ class NewerLedgerError(LorasumError):
 
 
 def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Connection:
-    """Open the ledger's database. It is made or migrated if necessary; a damaged file is set aside, and a new one made.
+    """Open the ledger's database. It is made if necessary; a damaged file is set aside, and a new one made.
 
     Args:
         now: the time. It becomes part of the name of a file that is set aside.
@@ -59,7 +54,7 @@ def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Co
         _set_damaged_aside(path, now, warn)
         db = _connect(path)
     try:
-        _bring_up_to_date(db, path)
+        _make_table(db, path)
     except BaseException:
         db.close()
         raise
@@ -137,53 +132,16 @@ def _set_damaged_aside(path: Path, now: str, warn: Callable[[str], None]) -> Non
     )
 
 
-def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
-    """Make the table and run the migrations that an older file lacks, in one transaction."""
+def _make_table(db: sqlite3.Connection, path: Path) -> None:
+    """Make the table of a new file, in one transaction."""
     [(version,)] = db.execute("PRAGMA user_version").fetchall()
-    if version == VERSION:
-        return
     if version > VERSION:
         raise NewerLedgerError(
             f"the ledger {path} is of a newer lorasum: its format is {version}, and this one knows {VERSION}",
             "upgrade lorasum, or make another ledger with `lorasum status --rebuild`; `lorasum teardown` needs none",
         )
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        [(version,)] = db.execute("PRAGMA user_version").fetchall()  # again: another process may have migrated it
-        db.execute(_SCHEMA)
-        for migrate in _MIGRATIONS[version:]:
-            migrate(db)
-        db.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _to_1(db: sqlite3.Connection) -> None:
-    """Turn details into the fields of `resources.py`. Before, they were one flat object, with other names for some."""
-    for row in db.execute("SELECT rowid, kind, state, usd_per_hour, detail FROM resources").fetchall():
-        try:
-            detail = json.loads(row["detail"])
-        except (ValueError, RecursionError):
-            continue  # the row stays as it is, and `status` shows it as unreadable
-        if isinstance(detail, dict):
-            changed = _to_1_detail(row["kind"], row["state"], row["usd_per_hour"], detail)
-            db.execute("UPDATE resources SET detail=? WHERE rowid=?", (json.dumps(changed), row["rowid"]))
-
-
-def _to_1_detail(kind: str, state: str, usd_per_hour: float, detail: dict[str, Any]) -> dict[str, Any]:
-    new = dict(detail)
-    new["account_and_region"] = new.pop("where", "")
-    if kind in ("training_job", "endpoint"):
-        origin = {one.name: new.pop(one.name) for one in fields(Origin) if one.name in new}
-        new["origin"] = asdict(Origin(**{"template": "", **origin}))
-    if kind == "training_job":
-        new["figures"] = {name: new.pop(name, None) or empty for name, empty in asdict(NO_FIGURES).items()}
-    if kind == "endpoint":
-        new["settings"] = json.dumps(new.get("settings", {}), sort_keys=True)
-    # `usd` of an ended resource was the cost of all of its name; of a running job, that of its earlier attempts.
-    usd = new.pop("usd", None)
-    new["usd_before"] = new.get("usd_before", usd or 0.0)
-    new["usd_total"] = None if state in ("intended", "live") else usd
-    return new
-
-
-_MIGRATIONS: Final = (_to_1,)
-assert len(_MIGRATIONS) == VERSION  # noqa: S101  one step for each version
+    if version < VERSION:
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(_SCHEMA)
+            db.execute(f"PRAGMA user_version = {VERSION}")

@@ -1,15 +1,12 @@
-"""The verbs on a ledger of an older version, of a newer one, and with rows that cannot be read."""
+"""The verbs on a ledger of a newer version, and with rows that cannot be read."""
 
 import sqlite3
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
-from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
+from memory_backend import InMemoryBackend, RecordingReporter, context
 
-from lorasum.backends.records import EndpointRef, JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict
 from lorasum.commands.status import status
@@ -20,74 +17,9 @@ from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
 from lorasum.results import ResourceStatus
 
-OLD = Path(__file__).parents[1] / "data_files" / "ledger_of_version_0.sql"
-DONE, WARM, RUNNING = "chats-5cc31fd2", "chats-03cee0b4", "chats-99a9d4ef"
-ARTIFACTS = "s3://chats-bucket/lorasum/chats/jobs/"
-
-
-@pytest.fixture
-def cloud() -> InMemoryBackend:
-    """What was running when the old ledger was written."""
-    backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
-    backend.account_and_region = "account 123456789012, eu-west-1"
-    backend.price, backend.billed, backend.artifacts = 2.0, 1.5, ARTIFACTS
-    backend.jobs = {DONE: JobState("completed"), WARM: JobState("failed", "no space"), RUNNING: JobState("running")}
-    backend.warm = {WARM}
-    backend.endpoints = {"chats": EndpointRef("chats", "url:chats", f"{ARTIFACTS}{DONE}")}
-    return backend
-
-
-@pytest.fixture
-def old(ledger: Ledger, clock: Clock) -> Ledger:
-    ledger.path.parent.mkdir()
-    with sqlite3.connect(ledger.path) as db:
-        db.executescript(OLD.read_text(encoding="utf-8"))
-    clock.time = datetime(2026, 11, 25, 15, tzinfo=UTC)
-    return ledger
-
 
 def shown(backend: InMemoryBackend, ledger: Ledger) -> dict[str, ResourceStatus]:
     return {row.name: row for row in status({backend.name: backend}, ledger, "chats").resources}
-
-
-def test_status_of_an_old_ledger_judges_what_is_open(old: Ledger, cloud: InMemoryBackend) -> None:
-    rows = shown(cloud, old)
-    assert {name: row.state for name, row in rows.items() if row.kind != "dataset"} == {
-        DONE: "done",
-        WARM: "failed",
-        RUNNING: "live",
-        "chats": "live",
-        "chats-base": "gone",
-    }
-    assert (rows[WARM].kept_warm, rows[WARM].usd) == (True, 1.5)
-    assert rows["chats"].usd == pytest.approx(1.0, abs=0.01), "half an hour at two dollars"
-    assert rows["chats-base"].usd == pytest.approx(3.8e-05, abs=1e-6)
-
-
-def test_an_endpoint_of_an_old_ledger_answers_and_is_kept(
-    old: Ledger, cloud: InMemoryBackend, make_config: Callable[..., Config]
-) -> None:
-    config = make_config(backend="sagemaker", lora={"r": 8})
-    assert predict(context(config, cloud, old), "Ana: hi").summary == "Sum up: Ana: hi =>"
-    result = deploy(context(config, cloud, old))
-    assert (result.job, result.artifact) == (DONE, f"{ARTIFACTS}{DONE}")
-    assert list(cloud.endpoints) == ["chats"]
-
-
-def test_teardown_of_an_old_ledger_removes_all_that_it_knows(
-    old: Ledger, cloud: InMemoryBackend, make_config: Callable[..., Config]
-) -> None:
-    cloud.live = lambda run: []  # type: ignore[method-assign]
-    run = context(make_config(backend="sagemaker"), cloud, old)
-    assert len(plan_teardown(run)) == 3
-    result = teardown(run)
-    assert [line.partition(" (")[0] for line in result.removed] == [
-        "endpoint chats",
-        f"training job {WARM}",
-        f"training job {RUNNING}",
-    ]
-    assert (result.remaining, cloud.endpoints, cloud.warm) == ((), {}, set())
-    assert not any(row.is_open for row in old.resources("chats") if row.kind != "dataset")
 
 
 @pytest.fixture
