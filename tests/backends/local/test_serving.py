@@ -20,6 +20,23 @@ from lorasum.errors import RefusedError
 
 RUN = "served-run"
 BACKEND = LocalBackend()
+HOLDS = """
+import time
+load = model_fn
+
+def model_fn(folder):
+    \"\"\"A model that waits after its fourth pass as long as there is a file `hold`.\"\"\"
+    served, hold, made = load(folder), Path(folder, "hold"), 0
+
+    def wait(*_):
+        nonlocal made
+        made = made + 1 if hold.exists() else 0
+        while made > 4 and hold.exists():
+            time.sleep(0.01)
+
+    served.generator.model.register_forward_pre_hook(wait)
+    return served
+"""
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
 
 
@@ -43,6 +60,8 @@ def artifact(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "code").mkdir()
     for name, source in SERVING_FILES.items():
         shutil.copy(paths.container_scripts() / source, folder / "code" / name)
+    with (folder / "code" / "inference.py").open("a") as code:
+        code.write(HOLDS)
     return folder
 
 
@@ -173,13 +192,19 @@ def test_the_model_is_listed_by_the_name_of_its_endpoint(client: httpx.Client) -
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
 
 
-def test_the_backend_streams_what_it_answers_whole(client: httpx.Client) -> None:
+def test_the_backend_streams_what_it_answers_whole(client: httpx.Client, artifact: Path) -> None:
+    """The first piece comes while the model waits, long before it has made all tokens."""
     endpoint = EndpointRef(RUN, str(client.base_url), "")
     payload = {"inputs": ["Ana: hi 🙂"], "parameters": {"max_new_tokens": 12, "temperature": 0}}
-    pieces = list(BACKEND.stream(endpoint, payload, 300))
     [whole] = BACKEND.invoke(endpoint, payload, 300)
-    assert "".join(pieces) == whole["generated_text"]
-    assert len(pieces) > 1
+    (artifact / "hold").touch()
+    pieces = BACKEND.stream(endpoint, payload, 300)
+    try:
+        first = next(pieces)
+    finally:
+        (artifact / "hold").unlink()
+    assert first + "".join(pieces) == whole["generated_text"]
+    assert first != whole["generated_text"]
     with pytest.raises(RefusedError, match="refused the request: max_new_tokens must be"):
         list(BACKEND.stream(endpoint, {**payload, "parameters": {"max_new_tokens": 9999}}, 300))
 
