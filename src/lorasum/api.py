@@ -14,7 +14,9 @@ from lorasum.context import RunContext
 from lorasum.hub import look_at_hub_again
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
-from lorasum.results import DeployResult, EvaluateResult, PrepareResult, ReportResult, TeardownResult, TrainResult
+from lorasum.results.overview import ReportResult
+from lorasum.results.serving import DeployResult, EvaluateResult, TeardownResult
+from lorasum.results.training import PrepareResult, TrainResult
 
 __all__ = ["Config", "deploy", "evaluate", "load_config", "predict", "prepare", "report", "teardown", "train"]
 

@@ -16,7 +16,7 @@ from lorasum.errors import LorasumError, ModelError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.planning import planned_job
 from lorasum.reporting import Silent
-from lorasum.results import PrepareResult
+from lorasum.results.training import PrepareResult
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}<pad>\n{% endfor %}"

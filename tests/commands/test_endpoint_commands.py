@@ -27,7 +27,7 @@ from lorasum.lifecycle import answers, endpoints
 from lorasum.lifecycle.endpoints import left_running
 from lorasum.lifecycle.summarizer import read_answer
 from lorasum.resources import Endpoint, TrainingJob
-from lorasum.results import DeployResult, RowFailure
+from lorasum.results.serving import DeployResult, RowFailure
 from lorasum.ui.render import show
 
 

@@ -18,7 +18,8 @@ from lorasum.config.schema import Config
 from lorasum.errors import BackendError
 from lorasum.ledger import Ledger
 from lorasum.resources import Endpoint
-from lorasum.results import DeployResult, ResourceStatus
+from lorasum.results.overview import ResourceStatus
+from lorasum.results.serving import DeployResult
 
 Deploy = Callable[..., DeployResult]
 

@@ -15,7 +15,7 @@ from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
-from lorasum.results import ResourceStatus
+from lorasum.results.overview import ResourceStatus
 
 
 def shown(backend: InMemoryBackend, ledger: Ledger) -> dict[str, ResourceStatus]:

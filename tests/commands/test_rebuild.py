@@ -19,7 +19,7 @@ from lorasum.config.schema import Config
 from lorasum.contract import RECORD_FILE, ArtifactRecord, record_text
 from lorasum.ledger import Ledger
 from lorasum.resources import Endpoint, TrainingJob
-from lorasum.results import StatusResult
+from lorasum.results.overview import StatusResult
 
 
 def record(template: str) -> str:

@@ -21,7 +21,7 @@ from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Silent
 from lorasum.resources import OPEN, Endpoint, Origin, TrainingJob
-from lorasum.results import ResourceStatus
+from lorasum.results.overview import ResourceStatus
 
 
 def states(ledger: Ledger) -> dict[str, str]:

@@ -4,7 +4,7 @@ import re
 
 from lorasum.data.records import Manifest, SplitStats
 from lorasum.pages.data_page import data_page
-from lorasum.results import RenderedExample
+from lorasum.results.training import RenderedExample
 
 STATS = SplitStats(3, 2, 900, 90, 400, 0.9, 100, "a:1", "a:2", (1, 0, 2))
 TEST = SplitStats(1, 1, 100, 10, 100, 0.2, 100, "a:1", "a:2", (0, 0, 1))

@@ -11,7 +11,7 @@ from lorasum.data.records import Manifest, SplitStats
 from lorasum.pages.facts import RunFacts, samples
 from lorasum.pages.run_page import marked, run_page
 from lorasum.resources import Origin, TrainingJob
-from lorasum.results import EvaluateResult
+from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import ScoredSummary, compare, mean_scores, score_summaries
 from lorasum.scoring.faithfulness import Finding

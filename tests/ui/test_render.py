@@ -21,32 +21,35 @@ from lorasum.data.records import Look, Manifest, SplitStats
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.formatting import on_disk
 from lorasum.resources import Adapter, Endpoint, Origin
-from lorasum.results import (
-    BatchPrediction,
+from lorasum.results.overview import (
     CleanResult,
-    DeployPlan,
-    DeployResult,
     EnvResult,
-    EvaluateResult,
-    ExampleResult,
-    ExportResult,
-    InitResult,
-    InstanceOption,
-    JudgeFigures,
-    PlanResult,
-    Prediction,
-    PrepareResult,
-    PushResult,
-    RenderedExample,
     ReportResult,
     ResourceStatus,
-    RowFailure,
-    RunResult,
     RunsResult,
     RunSummary,
     StatusResult,
+)
+from lorasum.results.serving import (
+    BatchPrediction,
+    DeployPlan,
+    DeployResult,
+    EvaluateResult,
+    JudgeFigures,
+    Prediction,
+    RowFailure,
+    RunResult,
     TeardownAllResult,
     TeardownResult,
+)
+from lorasum.results.sharing import ExportResult, PushResult
+from lorasum.results.training import (
+    ExampleResult,
+    InitResult,
+    InstanceOption,
+    PlanResult,
+    PrepareResult,
+    RenderedExample,
     TrainPlan,
     TrainResult,
     TrainStarted,

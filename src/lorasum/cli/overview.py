@@ -95,7 +95,7 @@ def clean(
     from lorasum.commands.clean import clean, plan_clean
     from lorasum.config.duration import parse_duration
     from lorasum.ledger import Ledger
-    from lorasum.results import CleanPlan, CleanResult
+    from lorasum.results.overview import CleanPlan, CleanResult
     from lorasum.ui.reporter import ConsoleReporter
 
     try:

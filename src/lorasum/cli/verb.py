@@ -112,7 +112,7 @@ def perform(
 
 def _raise_failure(result: object) -> None:
     """Raise what a result tells of: rows were refused, a figure is too low, or a teardown left something running."""
-    from lorasum.results import BatchPrediction, EvaluateResult, RunResult, TeardownResult
+    from lorasum.results.serving import BatchPrediction, EvaluateResult, RunResult, TeardownResult
 
     torn = result.teardown if isinstance(result, RunResult) else result
     if isinstance(result, BatchPrediction) and result.failures:

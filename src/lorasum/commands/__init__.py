@@ -1,1 +1,1 @@
-"""The verbs: one verb, one file. Each takes a Config, returns a record of results.py and prints nothing."""
+"""The verbs: one verb, one file. Each takes a Config, returns a record of results/ and prints nothing."""

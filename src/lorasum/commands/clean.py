@@ -15,7 +15,7 @@ from lorasum.ledger import Ledger
 from lorasum.lock import RunBusyError, hold
 from lorasum.reporting import Reporter
 from lorasum.resources import Dataset, Endpoint, Resource
-from lorasum.results import CleanResult
+from lorasum.results.overview import CleanResult
 
 _LOCK_TAKES = 1.0  # seconds to wait for a process that works on a run: such a run is not cleaned
 

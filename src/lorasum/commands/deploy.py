@@ -22,7 +22,7 @@ from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.lock import HeldRun
 from lorasum.model_source import ModelRef, resolve_model
 from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
-from lorasum.results import DeployPlan, DeployResult
+from lorasum.results.serving import DeployPlan, DeployResult
 
 _DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler_role"}}
 """How long an endpoint runs makes no other endpoint of it."""

@@ -9,7 +9,7 @@ from re import match
 
 from lorasum import __version__, nvidia_smi, paths
 from lorasum.config.secrets import redacted
-from lorasum.results import EnvResult
+from lorasum.results.overview import EnvResult
 
 _VARIABLES = ("LORASUM_", "HF_", "AWS_", "CUDA_", "OMP_", "SM_", "TRANSFORMERS_", "NO_COLOR", "FORCE_COLOR", "TERM")
 

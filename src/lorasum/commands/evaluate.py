@@ -23,7 +23,7 @@ from lorasum.lifecycle.model_metrics import judged, load_consistency
 from lorasum.lifecycle.placement import Placement, shape_of_artifact
 from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.resources import Endpoint, Origin
-from lorasum.results import EvaluateResult
+from lorasum.results.serving import EvaluateResult
 from lorasum.scoring import evaluation_files
 from lorasum.scoring.baselines import lead, longest_utterance
 from lorasum.scoring.evaluation import (

@@ -8,7 +8,7 @@ from lorasum.files import writing
 from lorasum.gguf_export import export_gguf
 from lorasum.lifecycle.artifacts import artifact_folder
 from lorasum.lifecycle.lookup import chosen_job
-from lorasum.results import ExportResult
+from lorasum.results.sharing import ExportResult
 
 
 def export(run: RunContext, gguf: Path, job: str | None = None, force: bool = False) -> ExportResult:

@@ -22,7 +22,7 @@ from lorasum.data.records import Look
 from lorasum.errors import LorasumError
 from lorasum.formatting import counted
 from lorasum.model_source import ModelRef, check_folder, model_config
-from lorasum.results import ExampleResult, InitResult
+from lorasum.results.training import ExampleResult, InitResult
 
 Ask = Callable[[str, str], str]
 """Asks a question with its default answer, and returns the answer."""

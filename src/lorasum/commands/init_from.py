@@ -9,7 +9,7 @@ from lorasum.config.draft import HEAD
 from lorasum.config.foreign import translated
 from lorasum.config.new_file import check_is_free, check_name, run_name, write_config
 from lorasum.errors import ConfigError
-from lorasum.results import TranslatedResult
+from lorasum.results.training import TranslatedResult
 
 
 def init_from(source: Path, output: Path, name: str | None = None, force: bool = False) -> TranslatedResult:

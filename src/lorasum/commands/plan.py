@@ -11,7 +11,7 @@ from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, sec
 from lorasum.model_source import ModelRef, model_file, tokenizer_identity
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset
-from lorasum.results import InstanceOption, PlanResult
+from lorasum.results.training import InstanceOption, PlanResult
 
 _SPOT = 0.1  # of the price on demand: AWS promises savings of up to 90%
 _UNPREPARED = "that takes a prepared dataset"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from lorasum.context import RunContext
 from lorasum.errors import DataError
 from lorasum.lifecycle.summarizer import Summarizer, in_service
-from lorasum.results import Piece, Prediction
+from lorasum.results.serving import Piece, Prediction
 
 
 def predict(run: RunContext, dialogue: str | None = None, adapter: str | None = None) -> Prediction:

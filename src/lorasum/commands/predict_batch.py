@@ -22,7 +22,7 @@ from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, ope
 from lorasum.model_source import ModelRef
 from lorasum.reporting import Silent
 from lorasum.resources import BatchJob, TrainingJob
-from lorasum.results import BatchPrediction
+from lorasum.results.serving import BatchPrediction
 from lorasum.signals import release_frames
 
 _SHARD_ROWS = 5000

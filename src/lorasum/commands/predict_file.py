@@ -13,7 +13,7 @@ from lorasum.files import OWN_CHOICE, writing
 from lorasum.lifecycle.answers import AnswerLog, ask
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, part_of, write_output
 from lorasum.lifecycle.summarizer import Summarizer, in_service
-from lorasum.results import BatchPrediction
+from lorasum.results.serving import BatchPrediction
 
 _WINDOW_REQUESTS = 16
 """Requests of a window for each that is under way at once: its rows are sorted by length, and it ends with a wait."""

@@ -20,7 +20,7 @@ from lorasum.errors import LorasumError, ModelError
 from lorasum.files import maker_lock, write_file, writing
 from lorasum.model_source import ModelRef, chat_template, resolve_model, tokenizer_identity
 from lorasum.resources import Dataset
-from lorasum.results import PrepareResult, RenderedExample
+from lorasum.results.training import PrepareResult, RenderedExample
 from lorasum.signals import release_frames
 
 _ON_THE_PAGE = 3  # examples

@@ -10,7 +10,8 @@ from lorasum.formatting import counted
 from lorasum.hub import push_files
 from lorasum.lifecycle.artifacts import artifact_folder
 from lorasum.lifecycle.lookup import chosen_job
-from lorasum.results import EvaluateResult, PushResult
+from lorasum.results.serving import EvaluateResult
+from lorasum.results.sharing import PushResult
 from lorasum.scoring import evaluation_files
 from lorasum.scoring.evaluation import TUNED
 

@@ -15,7 +15,7 @@ from lorasum.lifecycle.costs import cost, total
 from lorasum.pages.facts import RunFacts
 from lorasum.pages.run_page import run_page
 from lorasum.resources import Endpoint, TrainingJob
-from lorasum.results import ReportResult
+from lorasum.results.overview import ReportResult
 from lorasum.scoring import evaluation_files
 
 

@@ -16,7 +16,7 @@ from lorasum.lifecycle.estimate import estimate_of
 from lorasum.lifecycle.placement import before_training, refuse_what_does_not_fit
 from lorasum.lifecycle.planning import planned_job
 from lorasum.reporting import Silent
-from lorasum.results import RunResult, TeardownResult
+from lorasum.results.serving import RunResult, TeardownResult
 from lorasum.signals import clean_up
 
 

@@ -7,7 +7,7 @@ from lorasum.files import disk_usage
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import cost, total
 from lorasum.resources import Resource
-from lorasum.results import RunsResult, RunSummary
+from lorasum.results.overview import RunsResult, RunSummary
 from lorasum.scoring.evaluation_files import newest_rouge_l
 
 

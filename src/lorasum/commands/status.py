@@ -17,7 +17,7 @@ from lorasum.lifecycle.trials import trial_runs
 from lorasum.lock import HeldRun, LockError, hold
 from lorasum.reporting import Silent
 from lorasum.resources import Resource, TrainingJob, Unreadable
-from lorasum.results import ResourceStatus, StatusResult
+from lorasum.results.overview import ResourceStatus, StatusResult
 
 _LOCK_TAKES = 10  # seconds to wait for another process
 

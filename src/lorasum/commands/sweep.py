@@ -25,7 +25,7 @@ from lorasum.lifecycle.planning import planned_job
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
 from lorasum.pages.sweep_page import sweep_page
 from lorasum.resources import TrainingJob
-from lorasum.results import SweepResult, TrialResult, TrialState
+from lorasum.results.training import SweepResult, TrialResult, TrialState
 from lorasum.retry import until_answered
 from lorasum.signals import release_frames
 

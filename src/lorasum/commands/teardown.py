@@ -17,7 +17,7 @@ from lorasum.lifecycle.trials import trial_runs, trials
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
 from lorasum.resources import Dataset, Endpoint, Resource, TrainingJob, kind_of
-from lorasum.results import TeardownAllResult, TeardownResult
+from lorasum.results.serving import TeardownAllResult, TeardownResult
 
 _LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown that hangs
 

@@ -20,7 +20,7 @@ from lorasum.lifecycle.quote import Quote, quote
 from lorasum.lifecycle.training_time import measured_speed
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
-from lorasum.results import TrainPlan, TrainResult, TrainStarted
+from lorasum.results.training import TrainPlan, TrainResult, TrainStarted
 from lorasum.signals import release_frames
 
 _WAITS_FOR_AN_INSTANCE = (300.0, 600.0, 1200.0, 1800.0)

@@ -20,7 +20,7 @@ from lorasum.errors import LorasumError
 from lorasum.files import folder_digest
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.training_time import Workload, band_of
-from lorasum.results import TimeBand
+from lorasum.results.training import TimeBand
 from lorasum.script_environment import script_environment
 
 _SECONDS = 300  # a model of 70 billion parameters takes one minute

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lorasum.config.schema import EvaluateConfig
 from lorasum.errors import LorasumError
 from lorasum.reporting import Reporter
-from lorasum.results import JudgeFigures
+from lorasum.results.serving import JudgeFigures
 from lorasum.scoring.evaluation import ScoredSummary
 
 if TYPE_CHECKING:

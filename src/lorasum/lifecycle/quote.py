@@ -13,7 +13,7 @@ from lorasum.lifecycle.planning import PlannedJob
 from lorasum.lifecycle.training_time import Speed, measured_speed, seconds_of
 from lorasum.reporting import Reporter
 from lorasum.resources import TrainingJob
-from lorasum.results import TimeBand
+from lorasum.results.training import TimeBand
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from lorasum.data.files.reading import unsaid
 from lorasum.errors import LorasumError
 from lorasum.files import OWN_CHOICE, STDOUT, make_folder, new_file
 from lorasum.lifecycle.answers import Answer
-from lorasum.results import RowFailure
+from lorasum.results.serving import RowFailure
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
 _COLUMNS: Final = ("id", "dialogue", "summary", "error", "reference")

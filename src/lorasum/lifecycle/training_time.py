@@ -15,7 +15,7 @@ from lorasum.contract import DoneEvent
 from lorasum.data.records import SplitStats
 from lorasum.ledger import Ledger
 from lorasum.resources import TrainingJob
-from lorasum.results import TimeBand
+from lorasum.results.training import TimeBand
 
 _OF_DATA_SHEET = (0.2, 0.65)
 _OF_MEASURED = (0.25, 0.85)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from lorasum.data.records import Manifest, SplitStats
 from lorasum.pages.charts import histogram
 from lorasum.pages.rendering import TableRow, render
-from lorasum.results import RenderedExample
+from lorasum.results.training import RenderedExample
 
 _FIGURES = {
     "examples": "examples",

@@ -7,7 +7,7 @@ from lorasum.contract import ArtifactRecord, DoneEvent, EvalEvent, Event, Merged
 from lorasum.data.records import Manifest
 from lorasum.pages.charts import Point
 from lorasum.resources import NO_FIGURES, TrainingJob
-from lorasum.results import EvaluateResult
+from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.evaluation import ScoredSummary
 
 

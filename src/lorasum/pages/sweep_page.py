@@ -8,7 +8,7 @@ from markupsafe import Markup
 from lorasum.formatting import dollars
 from lorasum.pages.charts import Point, Series, line_chart
 from lorasum.pages.rendering import TableRow, render
-from lorasum.results import SweepResult, TrialResult
+from lorasum.results.training import SweepResult, TrialResult
 
 
 def sweep_page(result: SweepResult, curves: Mapping[str, Sequence[float]]) -> str:

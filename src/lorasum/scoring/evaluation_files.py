@@ -9,7 +9,7 @@ from statistics import fmean
 
 from lorasum import paths
 from lorasum.files import read_rows, write_file
-from lorasum.results import EvaluateResult
+from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.evaluation import ScoredSummary
 
 

@@ -23,10 +23,8 @@ def show(result: object, as_json: bool = False) -> None:
 
     A single summary is printed as plain text, so that it can be piped into another program.
     """
-    from lorasum.results import (  # here, so that `lorasum --help` does not wait for all records
-        BatchPrediction,
-        Prediction,
-    )
+    # Here, so that `lorasum --help` does not wait for all records.
+    from lorasum.results.serving import BatchPrediction, Prediction
     from lorasum.ui import overview, serving, sharing, training  # noqa: F401  they register what is shown of each
     from lorasum.ui.body import body
 
@@ -49,7 +47,7 @@ def show(result: object, as_json: bool = False) -> None:
 
 def _show_items(items: Iterator[object], as_json: bool) -> None:
     """Print what a command yields, one item at a time, where a program waits for it."""
-    from lorasum.results import Piece
+    from lorasum.results.serving import Piece
 
     item: object = None
     try:
@@ -64,7 +62,7 @@ def _show_items(items: Iterator[object], as_json: bool) -> None:
 
 def _show_item(item: object, as_json: bool) -> None:
     """Print one of the items that a command yields: a line of a log, or what belongs to a streamed summary."""
-    from lorasum.results import Piece, Prediction
+    from lorasum.results.serving import Piece, Prediction
 
     if as_json:
         text(json.dumps(_plain(item), allow_nan=False))

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorasum.formatting import counted, dollars, duration
-from lorasum.results import (
+from lorasum.results.serving import (
     BatchPrediction,
     DeployPlan,
     DeployResult,

@@ -3,7 +3,7 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lorasum.results import ExportResult, PushResult
+from lorasum.results.sharing import ExportResult, PushResult
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, headline
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lorasum.backends.records import Room
 from lorasum.formatting import counted, dollars, duration, loss
-from lorasum.results import (
+from lorasum.results.training import (
     ExampleResult,
     InitResult,
     InstanceOption,

@@ -1,0 +1,167 @@
+"""Results of the verbs of an endpoint: deploy, predict, evaluate, teardown; and of run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lorasum.files import STDOUT
+from lorasum.results.training import PrepareResult, TrainResult
+from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class DeployPlan:
+    """What `deploy --dry-run` prints: the endpoint that `deploy` would start."""
+
+    run: str
+    endpoint: str
+    artifact: str
+    requests: Mapping[str, Any]
+    """What would be sent to the cloud, by operation; on this machine the `command` that would be run."""
+    usd_per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeployResult:
+    run: str
+    endpoint: str
+    location: str
+    artifact: str
+    job: str
+    """The training job that made the artifact."""
+    reused: bool
+    seconds: float
+    expires_at: datetime | None = None
+    """When its time is over; None if it has no end."""
+    ends_itself: bool = False
+    """Whether it then goes without any lorasum running."""
+    until: str = ""
+    """The same for people: `until 18:40 CET, at most $8.12`."""
+    adapters: tuple[str, ...] = ()
+    """The runs whose adapters requests can name, this run first; empty if the endpoint serves one model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One summary; `reference` is set where one is known (--sample, or a summary column in --input)."""
+
+    dialogue: str
+    summary: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """More of a summary that is being generated."""
+
+    piece: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPrediction:
+    """What `predict --input --output` did."""
+
+    input: str
+    output: str
+    rows: int
+    seconds: float
+    failures: tuple["RowFailure", ...] = ()
+    """Rows that the endpoint refused; in `output` they have `error` instead of a summary."""
+
+    @property
+    def took_stdout(self) -> bool:
+        """Whether the rows were written to stdout, where nothing else may stand then."""
+        return self.output == str(STDOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A row of `predict --input` without an answer."""
+
+    line: int
+    """Of the input file, from 1."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeFigures:
+    """The judgement of a language model: mean marks from 1 to 5, and comparisons with the base model's summaries.
+
+    The marks are NaN where nothing was judged.
+    """
+
+    model: str
+    judged: int
+    faithfulness: float
+    coverage: float
+    conciseness: float
+    better_than_base: int
+    worse_than_base: int
+    as_good_as_base: int
+    usd: float
+    """USD spent on it just now; answers kept from earlier cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    """Scores of the tuned model beside those of others, on the same test dialogues."""
+
+    run: str
+    examples: int
+    language: str
+    """ISO 639-1 code of the language that the summaries are scored in."""
+    scores: Mapping[str, Scores]
+    """Scores by the name of what is scored, such as `fine-tuned` or `base model`."""
+    comparisons: tuple[Comparison, ...]
+    """The tuned model compared with each of the others."""
+    worst: tuple[ScoredSummary, ...]
+    """The tuned model's worst summaries, to be looked at first."""
+    summaries: str
+    """File of all its summaries with their scores and findings, one JSON object a line."""
+    judge: JudgeFigures | None
+    missed: tuple[str, ...]
+    """Figures that are below what `--fail-under` asks for, one line each."""
+    seconds: float
+    artifact: str = ""
+    """What was evaluated; empty in records of earlier versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownResult:
+    run: str
+    removed: tuple[str, ...]
+    """What was stopped or deleted just now, one line each."""
+    remaining: tuple[str, ...]
+    """Resources that still run or cost money. The command fails unless this is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownAllResult:
+    """What `teardown --all` did.
+
+    Attributes:
+        runs: those of this machine of which something ran.
+        elsewhere: what is on record as running in an account: only its own config says where that is.
+    """
+
+    runs: tuple[TeardownResult, ...]
+    elsewhere: tuple[str, ...]
+
+    @property
+    def remaining(self) -> tuple[str, ...]:
+        """What still runs, one line each."""
+        return (*(one for run in self.runs for one in run.remaining), *self.elsewhere)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What `lorasum run` did, verb by verb."""
+
+    prepare: PrepareResult
+    train: TrainResult
+    deploy: DeployResult
+    evaluate: EvaluateResult
+    sample: Prediction
+    teardown: TeardownResult | None
+    seconds: float

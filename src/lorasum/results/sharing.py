@@ -1,0 +1,29 @@
+"""Results of the verbs that give the trained model to others: push, export."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What `push` uploaded."""
+
+    run: str
+    job: str
+    repository: str
+    address: str
+    private: bool
+    what: str
+    """`merged model` or `adapter`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """The file that `export` wrote."""
+
+    run: str
+    job: str
+    file: str
+    bytes: int
+    architecture: str
+    """As GGUF names it."""
+    tensors: int
