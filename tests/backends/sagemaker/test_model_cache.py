@@ -76,16 +76,16 @@ def test_a_copy_that_is_not_whole_is_completed(account: StandIn, downloads: list
     session, layout = Session(config(account)), S3Layout(account.bucket, "lorasum", "chats")
     account.faults = [Fault(r"s3 PUT .*model\.safetensors", "denied")]
     with pytest.raises(BackendError):
-        model_cache.filled(session, layout, MODEL, Silent())
+        model_cache.filled(session, layout, MODEL)
     assert f"org--tiny/{COMMIT}.json" not in keys(account), "written last"
     account.faults = []
-    uri = model_cache.filled(session, layout, MODEL, Silent())
+    uri = model_cache.filled(session, layout, MODEL)
     whole = keys(account)
     account.aws.forget(f"{uri}model.safetensors")  # as a lifecycle rule of the bucket may
-    assert model_cache.filled(session, layout, MODEL, Silent()) == uri
+    assert model_cache.filled(session, layout, MODEL) == uri
     assert keys(account) == whole
     assert len(downloads) == 3
-    model_cache.filled(session, layout, MODEL, Silent())
+    model_cache.filled(session, layout, MODEL)
     assert len(downloads) == 3
 
 
@@ -105,7 +105,7 @@ def test_only_uploads_that_began_over_a_week_ago_are_aborted(
 
     s3.meta.events.register("after-call.s3.ListMultipartUploads", date)
     if by == "upload":
-        model_cache.filled(backend._session, S3Layout(account.bucket, "lorasum", "chats"), MODEL, Silent())
+        model_cache.filled(backend._session, S3Layout(account.bucket, "lorasum", "chats"), MODEL)
     else:
         backend.delete_files("chats", data=False, artifacts=True)
     [left] = s3.list_multipart_uploads(Bucket=account.bucket)["Uploads"]
@@ -119,7 +119,7 @@ def test_what_cannot_be_trained_is_not_kept(
     (folder / "model.safetensors").unlink()
     monkeypatch.setattr(model_cache, "download_base", lambda model_id, revision: folder)
     with pytest.raises(ModelError):
-        model_cache.filled(Session(config(account)), S3Layout(account.bucket, "lorasum", "chats"), MODEL, Silent())
+        model_cache.filled(Session(config(account)), S3Layout(account.bucket, "lorasum", "chats"), MODEL)
     assert keys(account) == set()
 
 
@@ -129,7 +129,7 @@ def test_a_hub_that_does_not_answer_is_an_error_with_a_hint(account: StandIn, mo
 
     monkeypatch.setattr(model_cache, "download_base", fail)
     with pytest.raises(ModelError, match="the hub cannot be reached"):
-        model_cache.filled(Session(config(account)), S3Layout(account.bucket, "lorasum", "chats"), MODEL, Silent())
+        model_cache.filled(Session(config(account)), S3Layout(account.bucket, "lorasum", "chats"), MODEL)
 
 
 def test_an_adapter_and_a_base_model_are_served_from_the_copy(account: StandIn, downloads: list[str]) -> None:
@@ -139,7 +139,7 @@ def test_an_adapter_and_a_base_model_are_served_from_the_copy(account: StandIn, 
     adapter = EndpointSpec("chats", "chats", f"s3://{account.bucket}/artifact/", base=MODEL)
     base = EndpointSpec("chats", "chats--base", f"org/tiny@{COMMIT}", code=paths.container_scripts())
     for spec in (adapter, base):
-        served = model_to_serve(session, spec, place, Silent())
+        served = model_to_serve(session, spec, place, sends=True)
         assert served.base == f"s3://{account.bucket}/lorasum/_models/org--tiny/{COMMIT}/"
         assert not served.from_hub
     assert len(downloads) == 1

@@ -99,9 +99,9 @@ def test_a_job_is_followed_while_no_name_is_resolved(
 def test_the_log_of_what_runs_is_followed_through_an_outage(
     account: StandIn, job: JobRef, told: RecordingReporter
 ) -> None:
-    session = Session(SageMakerConfig(bucket=account.bucket))
+    session = Session(SageMakerConfig(bucket=account.bucket), told)
     log = Log(session, "/aws/sagemaker/TrainingJobs", SPEC.job_name)
-    lines = log.lines(partial(next, iter([True, False])), told)
+    lines = log.lines(partial(next, iter([True, False])))
     assert len([next(lines), next(lines)]) == 2
     account.faults = [Fault("GetLogEvents", "reset", times=2)]
     said = io.BytesIO(b"the last line\n")

@@ -23,8 +23,8 @@ def test_a_training_and_a_batch_job_pay_for_each_of_their_instances(aws: str) ->
 
 
 def test_a_price_that_no_source_has_is_unknown(aws: str) -> None:
+    assert usd_per_hour(Session(SageMakerConfig()), "ml.g6.2xlarge", "Hosting") == 1.222
     session = Session(SageMakerConfig())
-    assert usd_per_hour(session, "ml.g6.2xlarge", "Hosting") == 1.222
     assert not [
         name
         for name in ("ml.g6.2xlarge", "ml.g6e.xlarge", "ml.p4d.24xlarge", "ml.p5.48xlarge")

@@ -70,10 +70,11 @@ def test_a_warm_pool_that_nobody_has_is_told_of(account: StandIn) -> None:
         def warn(self, message: str) -> None:
             self.said = message
 
-    told, session = Warnings(), Session(SageMakerConfig())
-    tell_of_no_warm_pool(session, G5, told)
+    told = Warnings()
+    session = Session(SageMakerConfig(), told)
+    tell_of_no_warm_pool(session, G5)
     assert "no instance will be kept" in told.said
     account.sagemaker.quotas[f"{G5} for training warm pool usage"] = 1
     told.said = ""
-    tell_of_no_warm_pool(session, G5, told)
+    tell_of_no_warm_pool(session, G5)
     assert told.said == ""

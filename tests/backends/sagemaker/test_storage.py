@@ -49,18 +49,18 @@ class Bytes(Silent):
 
 
 def test_a_folder_is_uploaded_once_and_what_changed_again(session: Session, folder: Path) -> None:
-    told = Bytes()
-    storage.upload(session, storage.folder_files(folder), URI, told, "uploading")
+    session.reporter = told = Bytes()
+    storage.upload(session, storage.folder_files(folder), URI, "uploading")
     first = modified(session)
     assert set(first) == {"train/data.arrow", "manifest.json"}
     assert told.seen[-1] == "9.0 MB"
     assert storage.contents(session, URI) == (2, 9_000_002)
     assert storage.contents(session, "s3://no-such-bucket/lorasum/chats/") == (0, 0)
-    again = Bytes()
-    storage.upload(session, storage.folder_files(folder), URI, again, "uploading")
+    session.reporter = again = Bytes()
+    storage.upload(session, storage.folder_files(folder), URI, "uploading")
     assert (modified(session), again.seen) == (first, [])
     (folder / "manifest.json").write_text("[]")  # the same size
-    storage.upload(session, storage.folder_files(folder), URI, Silent(), "uploading")
+    storage.upload(session, storage.folder_files(folder), URI, "uploading")
     assert storage.read(session, URI + "manifest.json") == b"[]"
     assert modified(session)["train/data.arrow"] == first["train/data.arrow"]
 
@@ -76,11 +76,11 @@ def test_only_the_folder_itself_is_deleted(session: Session) -> None:
     s3 = session.client("s3")
     for key in ("lorasum/chats/data/a", "lorasum/chats/data/b", "lorasum/chats-2/data/a", "lorasum/chats/database"):
         s3.put_object(Bucket="box", Key=key, Body=b"1")
-    assert deletion.empty(session, "s3://box/lorasum/chats/data/", Silent()) == 2
-    assert deletion.empty(session, "s3://box/lorasum/chats/data/", Silent()) == 0
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/") == 2
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/") == 0
     assert s3.list_objects_v2(Bucket="box")["KeyCount"] == 2
     with pytest.raises(ValueError, match="end in a slash"):
-        deletion.empty(session, "s3://box/lorasum/chats", Silent())
+        deletion.empty(session, "s3://box/lorasum/chats")
 
 
 def test_what_is_not_there(session: Session) -> None:
@@ -91,7 +91,7 @@ def test_what_is_not_there(session: Session) -> None:
 def test_a_bucket_that_went_away_is_one_line(session: Session, folder: Path) -> None:
     session.client("s3").delete_bucket(Bucket="box")
     with pytest.raises(BackendError, match=r"cannot upload .* to s3://box/"):
-        storage.upload(session, storage.folder_files(folder), URI, Silent(), "uploading")
+        storage.upload(session, storage.folder_files(folder), URI, "uploading")
 
 
 def test_old_versions_and_broken_off_uploads_go_too(session: Session) -> None:
@@ -103,7 +103,7 @@ def test_old_versions_and_broken_off_uploads_go_too(session: Session) -> None:
             s3.put_object(Bucket="box", Key=key, Body=body)
         s3.delete_object(Bucket="box", Key=key)
         s3.create_multipart_upload(Bucket="box", Key=f"{key}-broken-off")
-    assert deletion.empty(session, "s3://box/lorasum/chats/data/", Silent()) == 4
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/") == 4
     left = s3.list_object_versions(Bucket="box")
     assert {item["Key"] for item in left["Versions"] + left["DeleteMarkers"]} == {"lorasum/chats-2/data/a"}
     [upload] = s3.list_multipart_uploads(Bucket="box")["Uploads"]
@@ -126,8 +126,8 @@ def test_what_may_be_left_is_told_where_it_cannot_be_seen(session: Session, oper
     s3 = session.client("s3")
     s3.put_object(Bucket="box", Key="lorasum/chats/data/a", Body=b"1")
     s3.meta.events.register(f"before-call.s3.{operation}", deny)
-    told = Warnings()
-    assert deletion.empty(session, "s3://box/lorasum/chats/data/", told) == 1
+    session.reporter = told = Warnings()
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/") == 1
     assert "may be left" in told.said
     assert "s3:ListBucket" in told.said
     assert "KeyCount" in (listed := s3.list_objects_v2(Bucket="box"))
@@ -190,5 +190,5 @@ def test_an_interrupted_upload_does_not_end_the_file_first(
     with LoopbackServer(SlowS3) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
         with pytest.raises(KeyboardInterrupt):
-            storage.upload(Session(SageMakerConfig(bucket="box")), [file], URI, Interrupted(), "upload")
+            storage.upload(Session(SageMakerConfig(bucket="box"), Interrupted()), [file], URI, "upload")
     assert 0 < SlowS3.received < 250_000_000 / 2

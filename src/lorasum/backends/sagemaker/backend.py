@@ -10,7 +10,7 @@ from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointS
 from lorasum.backends.sagemaker import deletion, dry_run, endpoints, jobs, preflight, storage
 from lorasum.backends.sagemaker.invoke import invoke, stream
 from lorasum.backends.sagemaker.layout import S3Layout
-from lorasum.backends.sagemaker.prices import TABLE_DATE, usd_per_hour
+from lorasum.backends.sagemaker.prices import usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import Event, FileFacts
@@ -26,17 +26,15 @@ class SageMakerBackend:
 
     Args:
         config: the section `sagemaker`.
-        report: shows the progress of uploads.
+        reporter: shows uploads, what is waited for, and what the user should know.
     """
 
     name = "sagemaker"
     stops_on_interrupt = False
 
-    def __init__(self, config: SageMakerConfig, report: Reporter) -> None:
+    def __init__(self, config: SageMakerConfig, reporter: Reporter) -> None:
         self._config = config
-        self._report = report
-        self._session = Session(config)
-        self._told_of_estimates = False
+        self._session = Session(config, reporter)
 
     @property
     def account_and_region(self) -> str:
@@ -50,20 +48,16 @@ class SageMakerBackend:
         return max(known) * self._config.instances(kind) if len(known) == len(prices) else None
 
     def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
-        price = usd_per_hour(self._session, instance_type, "Hosting" if kind == "endpoint" else "Training")
-        if self._session.prices_are_estimates and not self._told_of_estimates:
-            self._told_of_estimates = True
-            self._report.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")
-        return price
+        return usd_per_hour(self._session, instance_type, "Hosting" if kind == "endpoint" else "Training")
 
     def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
         return preflight.checks(self._session)
 
     def store_dataset(self, run: str, dataset: Path) -> str:
-        return jobs.store_dataset(self._session, run, dataset, self._report)
+        return jobs.store_dataset(self._session, run, dataset)
 
     def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
-        return dry_run.training_request(self._session, spec, self._report)
+        return dry_run.training_request(self._session, spec)
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         needs_hub = not (spec.artifact or spec.model.path or self._config.model_cache)
@@ -72,7 +66,7 @@ class SageMakerBackend:
                 f"with sagemaker.network_isolation the container cannot download {spec.model.id}",
                 "set sagemaker.model_cache: true, or give model.id as a local folder: its weights travel through S3",
             )
-        return jobs.start(self._session, spec, self._report)
+        return jobs.start(self._session, spec)
 
     def find_training(self, run: str, job_name: str) -> JobRef | None:
         return jobs.find(self._session, job_name)
@@ -90,13 +84,13 @@ class SageMakerBackend:
         return jobs.state(self._session, job)
 
     def follow_training(self, job: JobRef) -> Iterator[Event]:
-        return jobs.follow(self._session, job, self._report)
+        return jobs.follow(self._session, job)
 
     def training_events(self, job: JobRef) -> Iterator[Event]:
         return jobs.events(self._session, job.name)
 
     def stop_training(self, job: JobRef) -> None:
-        jobs.stop(self._session, job, self._report)
+        jobs.stop(self._session, job)
 
     def training_usd(self, job: JobRef) -> float | None:
         return jobs.usd(self._session, job)
@@ -114,14 +108,14 @@ class SageMakerBackend:
         return jobs.artifact_files(self._session, job)
 
     def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
-        storage.download(self._session, self.artifact(job), folder, below, self._report)
+        storage.download(self._session, self.artifact(job), folder, below)
         return folder
 
     def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
-        return dry_run.endpoint_requests(self._session, spec, self._report)
+        return dry_run.endpoint_requests(self._session, spec)
 
     def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
-        return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"), self._report)
+        return endpoints.start(self._session, spec, jobs.place(self._session, spec.run, "inference"))
 
     def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
         endpoints.expire(self._session, name, at)
@@ -130,12 +124,12 @@ class SageMakerBackend:
         endpoints.confirm(self._session, run, name)
 
     def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
-        return endpoints.restore(self._session, run, name, self._report)
+        return endpoints.restore(self._session, run, name)
 
     def log_lines(self, kind: ResourceKind, run: str, name: str, follow: bool) -> Iterator[str]:
         if kind == "training_job":
-            return jobs.log_lines(self._session, name, follow, self._report)
-        return endpoints.log_lines(self._session, run, name, follow, self._report)
+            return jobs.log_lines(self._session, name, follow)
+        return endpoints.log_lines(self._session, run, name, follow)
 
     def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         group = jobs.LOGS if kind == "training_job" else f"/aws/sagemaker/Endpoints/{name}"
@@ -154,11 +148,11 @@ class SageMakerBackend:
         if self._config.engine == "vllm":
             yield from stream(self._session, endpoint, payload, timeout)
             return
-        self._report.step("the Hugging Face image does not stream, so the answer comes whole; vLLM's does")
+        self._session.reporter.step("the Hugging Face image does not stream, so the answer comes whole; vLLM's does")
         yield from (answer["generated_text"] for answer in self.invoke(endpoint, payload, timeout))
 
     def delete_endpoint(self, run: str, name: str) -> bool:
-        return endpoints.delete(self._session, run, name, self._report)
+        return endpoints.delete(self._session, run, name)
 
     def live(self, run: str) -> list[RunningResource]:
         return [*jobs.live(self._session, run), *endpoints.live(self._session, run)]
@@ -170,9 +164,9 @@ class SageMakerBackend:
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         if artifacts and self._config.model_cache:
             shared = S3Layout(self._session.bucket_name, self._config.prefix, run).shared_models
-            deletion.abort_old_uploads(self._session, shared, self._report)
-            self._report.step(f"{shared} stays, for other runs; `aws s3 rm --recursive {shared}` deletes it")
-        counts = {uri: deletion.empty(self._session, uri, self._report) for uri in self._folders(run, data, artifacts)}
+            deletion.abort_old_uploads(self._session, shared)
+            self._session.reporter.step(f"{shared} stays, for other runs; `aws s3 rm --recursive {shared}` deletes it")
+        counts = {uri: deletion.empty(self._session, uri) for uri in self._folders(run, data, artifacts)}
         return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]
 
     def _folders(self, run: str, data: bool, artifacts: bool) -> list[str]:

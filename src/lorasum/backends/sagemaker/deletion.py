@@ -13,13 +13,12 @@ from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.session import Session
 from lorasum.batched import batched
 from lorasum.errors import BackendError
-from lorasum.reporting import Reporter
 
 _AT_ONCE = 1000  # objects; S3's limit
 _GOES_ON = timedelta(days=7)  # an upload that began longer ago goes on nowhere: five gigabytes take that at 8 KB/s
 
 
-def empty(session: Session, uri: str, report: Reporter) -> int:
+def empty(session: Session, uri: str) -> int:
     """Delete every object below the folder `uri` with its versions, and the parts of interrupted uploads.
 
     If the user may not list versions or uploads, a warning says that some may be left.
@@ -36,18 +35,18 @@ def empty(session: Session, uri: str, report: Reporter) -> int:
     try:
         _abort_uploads(session, bucket, prefix)
     except BackendError as error:
-        _tell(report, error, f"parts of interrupted uploads to {uri} may be left")
+        _tell(session, error, f"parts of interrupted uploads to {uri} may be left")
     try:
         found = _versions(session, bucket, prefix)
     except BackendError as error:
-        _tell(report, error, f"older versions below {uri} may be left, if the bucket has versioning")
+        _tell(session, error, f"older versions below {uri} may be left, if the bucket has versioning")
         found = [{"Key": key} for key, _ in storage.objects(session, uri)]
     for some in batched(found, _AT_ONCE):
         _delete(session, bucket, uri, some)
     return len(found)
 
 
-def abort_old_uploads(session: Session, uri: str, report: Reporter) -> None:
+def abort_old_uploads(session: Session, uri: str) -> None:
     """Abort the uploads below the folder `uri` that began over a week ago: those of other machines may still go on.
 
     If the user may not list or abort uploads, a warning says that some may be left.
@@ -55,7 +54,7 @@ def abort_old_uploads(session: Session, uri: str, report: Reporter) -> None:
     try:
         _abort_uploads(session, *storage.split_uri(uri), before=datetime.now(UTC) - _GOES_ON)
     except BackendError as error:
-        _tell(report, error, f"parts of interrupted uploads to {uri} may be left")
+        _tell(session, error, f"parts of interrupted uploads to {uri} may be left")
 
 
 def _versions(session: Session, bucket: str, prefix: str) -> list[dict[str, str]]:
@@ -95,7 +94,7 @@ def _delete(session: Session, bucket: str, uri: str, some: list[dict[str, str]])
         )
 
 
-def _tell(report: Reporter, error: BackendError, what: str) -> None:
+def _tell(session: Session, error: BackendError, what: str) -> None:
     if not is_denied(error.__cause__):
         raise error
-    report.warn(f"{what}: {error.hint}")
+    session.reporter.warn(f"{what}: {error.hint}")

@@ -16,20 +16,19 @@ from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
-from lorasum.reporting import Reporter
 
 _ANY_REGION = "us-east-1"
 
 
-def training_request(session: Session, spec: TrainSpec, report: Reporter) -> dict[str, Any]:
+def training_request(session: Session, spec: TrainSpec) -> dict[str, Any]:
     """The arguments of CreateTrainingJob."""
-    return jobs.request(session, spec, _place(session, spec.run, "training", report))
+    return jobs.request(session, spec, _place(session, spec.run, "training"))
 
 
-def endpoint_requests(session: Session, spec: EndpointSpec, report: Reporter) -> dict[str, Any]:
+def endpoint_requests(session: Session, spec: EndpointSpec) -> dict[str, Any]:
     """The arguments of each operation that makes a first endpoint, in their order."""
-    config, place = session.config, _place(session, spec.run, "inference", report)
-    served = model_to_serve(session, spec, place, None)
+    config, place = session.config, _place(session, spec.run, "inference")
+    served = model_to_serve(session, spec, place, sends=False)
     name = part_name(spec.name, served, place, config)
     requests = {
         "CreateModel": model_request(name, served, place, config),
@@ -42,12 +41,12 @@ def endpoint_requests(session: Session, spec: EndpointSpec, report: Reporter) ->
     return requests
 
 
-def _place(session: Session, run: str, scope: Literal["training", "inference"], report: Reporter) -> Place:
+def _place(session: Session, run: str, scope: Literal["training", "inference"]) -> Place:
     """The bucket, role and image of a run; placeholders where AWS cannot be asked for them."""
     try:
         return jobs.place(session, run, scope)
     except BackendError as error:
-        report.warn(f"{error.message}: the request shows placeholders")
+        session.reporter.warn(f"{error.message}: the request shows placeholders")
     config = session.config
     image = training_image if scope == "training" else inference_image
     return Place(

@@ -30,7 +30,6 @@ from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.backends.sagemaker.tags import of_run, tags_of
 from lorasum.errors import BackendError, OutageError
-from lorasum.reporting import Reporter
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import Endpoint
@@ -47,13 +46,13 @@ _TAKEN = ("ValidationException", "ResourceInUse")
 _NEW_NAMES = 8  # attempts: SageMaker may not show yet what was just created
 
 
-def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) -> EndpointRef:
+def start(session: Session, spec: EndpointSpec, place: Place) -> EndpointRef:
     """Create, adopt or update the endpoint, and wait until it is in service. Its earlier configuration is kept."""
-    served = model_to_serve(session, spec, place, report)
+    served = model_to_serve(session, spec, place, sends=True)
     name = part_name(spec.name, served, place, session.config)
-    described = _to_update(session, spec, report)
+    described = _to_update(session, spec)
     if session.config.max_instances > 1:
-        report.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
+        session.reporter.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
     if described is None:
         check_quotas(session, session.config.endpoint_instance_types, "endpoint", session.config.max_instances)
     try:
@@ -67,16 +66,16 @@ def start(session: Session, spec: EndpointSpec, place: Place, report: Reporter) 
         elif described.endpoint_config_name != name:
             _remember(session, spec, described)
             _update(session, described, name)
-        ended = _wait_until_still(session, spec.name, report)
+        ended = _wait_until_still(session, spec.name)
         if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
             scaling.turn_on_or_off(session, spec.name)
             seconds = load_seconds(served, session.config)
             return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
     except BaseException:
         if described is None:
-            delete(session, spec.run, spec.name, report)
+            delete(session, spec.run, spec.name)
         raise
-    raise _did_not_start(session, spec, ended, report)
+    raise _did_not_start(session, spec, ended)
 
 
 def expire(session: Session, name: str, at: datetime | None) -> None:
@@ -96,18 +95,18 @@ def confirm(session: Session, run: str, name: str) -> None:
     parts.delete(session, [part for part in known if part.name != serving])
 
 
-def restore(session: Session, run: str, name: str, report: Reporter) -> EndpointRef | None:
+def restore(session: Session, run: str, name: str) -> EndpointRef | None:
     """Update the endpoint back to the configuration that last answered; None if there is none."""
-    described = _wait_until_still(session, name, report)
+    described = _wait_until_still(session, name)
     known = parts.find(session, run, name)
     if described is None or described.endpoint_status != "InService":
         return None
     before = [part for part in known if part.answered and part.name != described.endpoint_config_name]
     if not before:
         return None
-    report.step(f"putting endpoint {name} back to what it served before")
+    session.reporter.step(f"putting endpoint {name} back to what it served before")
     _update(session, described, before[-1].name)
-    ended = _wait_until_still(session, name, report)
+    ended = _wait_until_still(session, name)
     if ended is None or (ended.endpoint_status, ended.endpoint_config_name) != ("InService", before[-1].name):
         status = ended.endpoint_status if ended else "gone"
         raise BackendError(
@@ -124,11 +123,9 @@ def log_tail(session: Session, name: str) -> list[str]:
     return _log(session, name).tail()
 
 
-def log_lines(session: Session, run: str, name: str, follow: bool, report: Reporter) -> Iterator[str]:
+def log_lines(session: Session, run: str, name: str, follow: bool) -> Iterator[str]:
     """The lines of the log of the endpoint's containers; those of an earlier endpoint too, where it is gone."""
-    return _log(session, name).lines(
-        lambda: follow and state(session, run, name).status in ("creating", "in_service"), report
-    )
+    return _log(session, name).lines(lambda: follow and state(session, run, name).status in ("creating", "in_service"))
 
 
 def _log(session: Session, name: str) -> Log:
@@ -150,18 +147,18 @@ def state(session: Session, run: str, name: str) -> EndpointState:
     return EndpointState("failed", ref, described.failure_reason or status)
 
 
-def delete(session: Session, run: str, name: str, report: Reporter) -> bool:
+def delete(session: Session, run: str, name: str) -> bool:
     """Delete endpoint, configurations and models, also those left by a crash, and wait until they are gone.
 
     The schedules that would have deleted them go last: until then they are needed.
     """
-    existed = _delete(session, run, name, report)
+    existed = _delete(session, run, name)
     schedules.remove(session, name)
     return existed
 
 
-def _delete(session: Session, run: str, name: str, report: Reporter) -> bool:
-    described = sdk.awaited(session, "Endpoint", name, report)
+def _delete(session: Session, run: str, name: str) -> bool:
+    described = sdk.awaited(session, "Endpoint", name)
     existed = described is not None
     if described:
         _refuse_foreign(session, described, run)
@@ -181,7 +178,7 @@ def _delete(session: Session, run: str, name: str, report: Reporter) -> bool:
             except BackendError as error:  # it is being created or updated, or not known to be: try again
                 if error_code(error.__cause__) not in _TAKEN and not isinstance(error, OutageError):
                     raise
-        described = sdk.awaited(session, "Endpoint", name, report)
+        described = sdk.awaited(session, "Endpoint", name)
         if described:
             time.sleep(poll_seconds())
     return parts.delete(session, parts.find(session, run, name)) or existed
@@ -198,9 +195,9 @@ def live(session: Session, run: str) -> list[RunningResource]:
     return [RunningResource("endpoint", name, location) for name, location in found.items()]
 
 
-def _to_update(session: Session, spec: EndpointSpec, report: Reporter) -> "Endpoint | None":
+def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
     """The endpoint that serves under this name; None if there is none. A failed one is deleted."""
-    described = _wait_until_still(session, spec.name, report)
+    described = _wait_until_still(session, spec.name)
     if described is None:
         return None
     _refuse_foreign(session, described, spec.run)
@@ -211,7 +208,7 @@ def _to_update(session: Session, spec: EndpointSpec, report: Reporter) -> "Endpo
             f"endpoint {spec.name} still serves, but {_SERVING[described.endpoint_status]}",
             "`lorasum teardown` deletes it; then deploy again",
         )
-    _delete(session, spec.run, spec.name, report)  # its end stays: it is the new one's
+    _delete(session, spec.run, spec.name)  # its end stays: it is the new one's
     return None
 
 
@@ -246,15 +243,15 @@ def _create(call: Callable[[], object]) -> None:
             time.sleep(min(poll_seconds(), 2))
 
 
-def _wait_until_still(session: Session, name: str, report: Reporter) -> "Endpoint | None":
+def _wait_until_still(session: Session, name: str) -> "Endpoint | None":
     """Wait until the endpoint is no longer changing and return its description; None if there is none."""
     began, told = time.monotonic(), ""
-    while described := sdk.awaited(session, "Endpoint", name, report):
+    while described := sdk.awaited(session, "Endpoint", name):
         status = described.endpoint_status
         if status not in _MOVING:
             return described
         if status != told:
-            report.step(f"endpoint {name}: {status}")
+            session.reporter.step(f"endpoint {name}: {status}")
             told = status
         if time.monotonic() - began > _LONGEST_WAIT:
             raise BackendError(f"endpoint {name} is still {status} after two hours", "run `lorasum teardown`")
@@ -262,7 +259,7 @@ def _wait_until_still(session: Session, name: str, report: Reporter) -> "Endpoin
     return None
 
 
-def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None", report: Reporter) -> BackendError:
+def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None") -> BackendError:
     """The error to raise. An endpoint that rolled back goes on serving its earlier model; any other is deleted."""
     name = spec.name
     tail = " | ".join(log_tail(session, name)[-4:])
@@ -274,7 +271,7 @@ def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None
         parts.delete(session, unused)
         scaling.turn_on_or_off(session, name)
         return BackendError(f"endpoint {name} rolled back to what it served before: {reason}", "run `lorasum train`")
-    delete(session, spec.run, name, report)
+    delete(session, spec.run, name)
     return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
 
 

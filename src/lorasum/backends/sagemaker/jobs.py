@@ -36,7 +36,6 @@ from lorasum.contract import (
     read_failure,
 )
 from lorasum.errors import BackendError, OutageError
-from lorasum.reporting import Reporter
 from lorasum.retry import until_answered
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def place(session: Session, run: str, scope: Literal["training", "inference"] = 
     )
 
 
-def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
+def start(session: Session, spec: TrainSpec) -> JobRef:
     """Upload what the job needs and create it. If the name is taken, somebody else has started this very job."""
     attempts = find_attempts(session, spec.job_name)
     if attempts and _state(session, attempts[-1]).status in ("running", "completed"):
@@ -74,21 +73,23 @@ def start(session: Session, spec: TrainSpec, report: Reporter) -> JobRef:
     types = session.config.training_instance_types
     check_quotas(session, types, use, session.config.instances(spec.kind))
     if len(types) > 1:
-        report.step(f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's")
+        session.reporter.step(
+            f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's"
+        )
     if session.config.keep_alive_minutes:
-        tell_of_no_warm_pool(session, session.config.training_instance_type, report)
+        tell_of_no_warm_pool(session, session.config.training_instance_type)
     run_place = place(session, spec.run)
     channels = channels_of(session.config, spec)
     uris = uris_of(channels, run_place)
     if spec.artifact:
         uris[CHANNEL_MODEL] = spec.artifact
     elif model_cache.wants(session, spec.model):
-        uris[CHANNEL_MODEL] = model_cache.filled(session, run_place.layout, spec.model, report)
+        uris[CHANNEL_MODEL] = model_cache.filled(session, run_place.layout, spec.model)
     last = attempt_number(attempts[-1].training_job_name, spec.job_name) if attempts else 0
     name = attempt_name(spec.job_name, last + 1)
     request = training_request(spec, name, run_place, session.config, uris)
     for channel, content in channels.items():
-        storage.upload(session, content.files(), uris[channel], report, f"uploading {content.what}")
+        storage.upload(session, content.files(), uris[channel], f"uploading {content.what}")
     return _reference(spec.job_name, create_attempt(session, request))
 
 
@@ -135,20 +136,20 @@ def is_warm(session: Session, job: JobRef) -> bool:
     return any(kept_warm(described) for described in find_attempts(session, job.name))
 
 
-def follow(session: Session, job: JobRef, report: Reporter) -> Iterator[Event]:
+def follow(session: Session, job: JobRef) -> Iterator[Event]:
     """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
 
     A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
     """
     logs, told = Log(session, LOGS, f"{_name(job)}/"), ""
-    while described := sdk.awaited(session, "TrainingJob", _name(job), report):
+    while described := sdk.awaited(session, "TrainingJob", _name(job)):
         ended = described.training_job_status not in _RUNNING  # before the log is read: nothing is missed
         if described.secondary_status != told:
             told = described.secondary_status
             billed, cost = billed_seconds(described), billed_usd(session, described)
             yield StatusEvent(told, billed, cost)
         for _ in range(_LAST_LOOKS if ended else 1):
-            for line in until_answered(logs.new_lines, poll_seconds(), report):
+            for line in until_answered(logs.new_lines, poll_seconds(), session.reporter):
                 if event := read_event(line):
                     yield event
                 elif line.strip():
@@ -160,11 +161,11 @@ def follow(session: Session, job: JobRef, report: Reporter) -> Iterator[Event]:
         time.sleep(poll_seconds())
 
 
-def log_lines(session: Session, job_name: str, follow: bool, report: Reporter) -> Iterator[str]:
+def log_lines(session: Session, job_name: str, follow: bool) -> Iterator[str]:
     """The lines of the log of the job's newest attempt."""
     if job := find(session, job_name):
         log = Log(session, LOGS, f"{_name(job)}/")
-        yield from log.lines(lambda: follow and state(session, job).status == "running", report)
+        yield from log.lines(lambda: follow and state(session, job).status == "running")
 
 
 def events(session: Session, job_name: str) -> Iterator[Event]:
@@ -175,15 +176,13 @@ def events(session: Session, job_name: str) -> Iterator[Event]:
                 yield event
 
 
-def stop(session: Session, job: JobRef, report: Reporter) -> None:
+def stop(session: Session, job: JobRef) -> None:
     """Ask SageMaker to stop the job and wait for it: SIGTERM, two minutes, SIGKILL, then the upload.
 
     Instances that `keep_alive_minutes` keeps warm after any of its attempts are released, because they are billed.
     """
     asked = False
-    while (
-        described := sdk.awaited(session, "TrainingJob", _name(job), report)
-    ) and described.training_job_status in _RUNNING:
+    while (described := sdk.awaited(session, "TrainingJob", _name(job))) and described.training_job_status in _RUNNING:
         if not asked and described.training_job_status == "InProgress":
             try:
                 sdk.stop(described)
@@ -245,10 +244,10 @@ def artifact_files(session: Session, job: JobRef) -> dict[str, FileFacts]:
     return {key.removeprefix(prefix): FileFacts(size, "") for key, size in storage.objects(session, uri)}
 
 
-def store_dataset(session: Session, run: str, folder: Path, report: Reporter) -> str:
+def store_dataset(session: Session, run: str, folder: Path) -> str:
     """Upload a prepared dataset; returns its S3 folder."""
     uri = S3Layout(session.bucket, session.config.prefix, run).uri(Folder.DATA, folder.name)
-    storage.upload(session, storage.folder_files(folder), uri, report, "uploading the dataset")
+    storage.upload(session, storage.folder_files(folder), uri, "uploading the dataset")
     return uri
 
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import read_event
-from lorasum.reporting import Reporter
 from lorasum.retry import until_answered
 
 _LOG_TAIL = 12  # lines
@@ -42,14 +41,14 @@ class Log:
         lines, self._read = self._read, []
         return lines
 
-    def lines(self, is_running: Callable[[], bool], report: Reporter) -> Iterator[str]:
+    def lines(self, is_running: Callable[[], bool]) -> Iterator[str]:
         """The lines from the beginning, and new ones for as long as the container runs. Those outlast an outage."""
         running = is_running()  # asked before the log is read, so that nothing is missed
         yield from map(str.rstrip, self.new_lines())
         while running:
             time.sleep(poll_seconds())
-            running = until_answered(is_running, poll_seconds(), report)
-            yield from map(str.rstrip, until_answered(self.new_lines, poll_seconds(), report))
+            running = until_answered(is_running, poll_seconds(), self._session.reporter)
+            yield from map(str.rstrip, until_answered(self.new_lines, poll_seconds(), self._session.reporter))
 
     def tail(self) -> list[str]:
         """The last lines, without the events of the training script."""

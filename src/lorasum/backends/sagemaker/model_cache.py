@@ -15,7 +15,6 @@ from lorasum.backends.sagemaker.session import Session
 from lorasum.base_look import download_base
 from lorasum.hub import asking_hub, hub_commit, hub_error
 from lorasum.model_source import ModelRef, check_folder
-from lorasum.reporting import Reporter
 
 
 def wants(session: Session, model: ModelRef) -> bool:
@@ -28,7 +27,7 @@ def uri(layout: S3Layout, model: ModelRef) -> str:
     return f"{layout.shared_models}{model.id.replace('/', '--')}/{model.revision or 'main'}/"
 
 
-def filled(session: Session, layout: S3Layout, model: ModelRef, report: Reporter) -> str:
+def filled(session: Session, layout: S3Layout, model: ModelRef) -> str:
     """The S3 folder of the model, after downloading and uploading it if it is not there or not whole.
 
     Raises:
@@ -40,15 +39,15 @@ def filled(session: Session, layout: S3Layout, model: ModelRef, report: Reporter
     marker = folder.rstrip("/") + ".json"
     if (known := storage.read(session, marker)) and known == _counted(*storage.contents(session, folder)):
         return folder
-    report.step(f"downloading {model.id} from the hub, once for all runs")
+    session.reporter.step(f"downloading {model.id} from the hub, once for all runs")
     try:
         with asking_hub():
             here = download_base(model.id, model.revision)
     except Exception as error:  # whatever its HTTP client raises
         raise hub_error(error, model.id, "model") from error
     check_folder(here)
-    deletion.abort_old_uploads(session, layout.shared_models, report)
-    storage.upload(session, storage.folder_files(here), folder, report, f"uploading {model.id}")
+    deletion.abort_old_uploads(session, layout.shared_models)
+    storage.upload(session, storage.folder_files(here), folder, f"uploading {model.id}")
     bucket, key = storage.split_uri(marker)
     with aws_errors(f"write {marker}", "s3:PutObject"):
         session.client("s3").put_object(

@@ -70,7 +70,9 @@ def usd_per_hour(session: Session, instance_type: str, kind: PriceKind) -> float
     price = _listed(session, instance_type, kind)
     if price is None:
         table = _TABLE | (_HOSTING if kind == "Hosting" else {})
-        session.prices_are_estimates = instance_type in table
+        if instance_type in table and not session.prices_are_estimates:
+            session.prices_are_estimates = True
+            session.reporter.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")
         return table.get(instance_type)
     write_cache("prices", known | {key: {"usd": price, "at": time.time()}})
     return price

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
-from lorasum.reporting import Reporter
 
 InstanceUse = Literal["training job", "spot training job", "endpoint", "training warm pool"]
 _LISTS = ("list_service_quotas", "list_aws_default_service_quotas")
@@ -52,11 +51,11 @@ def check_quota(session: Session, instance_type: str, use: InstanceUse, wanted: 
     )
 
 
-def tell_of_no_warm_pool(session: Session, instance_type: str, report: Reporter) -> None:
+def tell_of_no_warm_pool(session: Session, instance_type: str) -> None:
     """Warn that no instance will be kept after the job if its quota is 0, which is the default."""
     quota = _find(session, f"{instance_type} for training warm pool usage")
     if quota and quota["Value"] < 1:
-        report.warn(
+        session.reporter.warn(
             f"your quota of {quota['QuotaName']!r} is 0: no instance will be kept for sagemaker.keep_alive_minutes. "
             f"Ask for more: quota code {quota['QuotaCode']}"
         )

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.errors import BackendError
-from lorasum.reporting import Reporter
 from lorasum.retry import until_answered
 from lorasum.signals import deferred_signals
 
@@ -61,9 +60,9 @@ def get(session: Session, kind: Kind, name: str) -> Any | None:
     return None
 
 
-def awaited(session: Session, kind: Kind, name: str, report: Reporter) -> Any | None:
+def awaited(session: Session, kind: Kind, name: str) -> Any | None:
     """What `get` finds. While SageMaker does not answer it is asked again, for an hour: what it shows is billed."""
-    return until_answered(lambda: get(session, kind, name), poll_seconds(), report)
+    return until_answered(lambda: get(session, kind, name), poll_seconds(), session.reporter)
 
 
 def create(session: Session, kind: Kind, request: dict[str, Any]) -> Any | None:

@@ -19,44 +19,43 @@ from lorasum.backends.sagemaker.session import Session
 from lorasum.contract import ADAPTER_FOLDER, BASE_MODEL, CODE_FOLDER, HUB_TOKEN_ARN, SERVING_FILES
 from lorasum.errors import BackendError, ConfigError
 from lorasum.model_source import ModelRef
-from lorasum.reporting import Reporter
 
 
 @dataclass(frozen=True, slots=True)
 class _Bucket:
-    """S3, which gets what it lacks; without a reporter nothing is sent, and what is not there has no size."""
+    """S3. It gets what it lacks if `sends`; otherwise what is not there has no size."""
 
     session: Session
-    report: Reporter | None
+    sends: bool
 
     def upload(self, files: list[storage.StoredFile], uri: str, title: str) -> None:
-        if self.report:
-            storage.upload(self.session, files, uri, self.report, title)
+        if self.sends:
+            storage.upload(self.session, files, uri, title)
 
     def base(self, place: Place, model: ModelRef) -> str:
-        if self.report:
-            return model_cache.filled(self.session, place.layout, model, self.report)
+        if self.sends:
+            return model_cache.filled(self.session, place.layout, model)
         return model_cache.uri(place.layout, model)
 
     def bytes(self, uri: str) -> int:
         try:
             _, size = storage.contents(self.session, uri)
         except BackendError:
-            if self.report:
+            if self.sends:
                 raise
             return 0
-        if not size and self.report:
+        if not size and self.sends:
             raise BackendError(f"there is no model in {uri}", "run `lorasum train` again")
         return size
 
 
-def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: Reporter | None) -> Served:
-    """An artifact's merged model, its adapter with a base model, or a base model alone. Uploads what S3 lacks.
+def model_to_serve(session: Session, spec: EndpointSpec, place: Place, sends: bool) -> Served:
+    """An artifact's merged model, its adapter with a base model, or a base model alone.
 
     Args:
-        report: shows the uploads; without one nothing is sent: this is what would be served.
+        sends: whether to upload what S3 lacks. If not, this is what would be served.
     """
-    bucket = _Bucket(session, report)
+    bucket = _Bucket(session, sends)
     served = _served(bucket, spec, place)
     if spec.adapters:
         served = _with_adapters(bucket, served, spec, place)
@@ -66,7 +65,7 @@ def model_to_serve(session: Session, spec: EndpointSpec, place: Place, report: R
         return served
     pins = wheels.serving_wheels()
     uri = place.layout.uri(Folder.WHEELS, pins.name)
-    bucket.upload(storage.folder_files(pins.download()) if report else [], uri, "uploading the packages")
+    bucket.upload(storage.folder_files(pins.download()) if sends else [], uri, "uploading the packages")
     return replace(served, wheels=uri)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from lorasum.aws import POLICIES, attempts, aws_errors, is_denied, is_missing
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
+from lorasum.reporting import Reporter, Silent
 
 _SERVICE, _SCHEDULER = "sagemaker.amazonaws.com", "scheduler.amazonaws.com"
 _NAMES = {_SERVICE: "SageMaker", _SCHEDULER: "EventBridge Scheduler"}
@@ -21,13 +22,15 @@ class Session:
 
     Args:
         config: the section `sagemaker`.
+        reporter: shows uploads, what is waited for, and what the user should know.
     """
 
-    def __init__(self, config: SageMakerConfig) -> None:
+    def __init__(self, config: SageMakerConfig, reporter: Reporter | None = None) -> None:
         self.config = config
+        self.reporter = reporter or Silent()
         self._clients: dict[str, Any] = {}
         self.prices_are_estimates = False
-        """Whether a price came from our own table, because the price list did not answer."""
+        """Whether a price came from our own table, because the price list did not answer. It is told once."""
         self.has_no_price_list = False
         """Whether the price list has not answered: it is not asked again."""
 

@@ -10,7 +10,6 @@ from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
 from lorasum.files import file_digest, new_file
-from lorasum.reporting import Reporter
 from lorasum.threads import as_they_end, in_order
 
 _SUM = "lorasum-sha256"  # metadata of each object: S3's own checksums of a multipart upload depend on its parts
@@ -42,7 +41,7 @@ def fingerprint(files: list[StoredFile]) -> str:
     return hashlib.sha256("\n".join(f"{file.sha256} {file.key}" for file in files).encode()).hexdigest()[:12]
 
 
-def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter, label: str) -> None:
+def upload(session: Session, files: list[StoredFile], uri: str, label: str) -> None:
     """Upload `files` to the S3 folder `uri`. After an interruption, the same call sends what is missing.
 
     Raises:
@@ -63,7 +62,7 @@ def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter
 
     def tell() -> None:
         share = min(sent.done, sent.total - 1)
-        report.progress(label, share, sent.total, f"{sent.done / 1e6:,.1f} of {sent.total / 1e6:,.1f} MB")
+        session.reporter.progress(label, share, sent.total, f"{sent.done / 1e6:,.1f} of {sent.total / 1e6:,.1f} MB")
 
     def send(file: StoredFile) -> None:
         extra = {"Metadata": {_SUM: file.sha256}, **session.encryption}
@@ -72,7 +71,7 @@ def upload(session: Session, files: list[StoredFile], uri: str, report: Reporter
 
     for _ in as_they_end(send, missing, _THREADS, idle=tell, abandon=sent.abandon):
         tell()
-    report.progress(label, 1, 1, f"{sent.total / 1e6:,.1f} MB")
+    session.reporter.progress(label, 1, 1, f"{sent.total / 1e6:,.1f} MB")
 
 
 def exists(session: Session, uri: str) -> bool:
@@ -93,7 +92,7 @@ def read(session: Session, uri: str) -> bytes | None:
     return None
 
 
-def download(session: Session, uri: str, folder: Path, below: str, report: Reporter) -> None:
+def download(session: Session, uri: str, folder: Path, below: str) -> None:
     """Download an S3 folder's objects whose key begins with `below`. A file that is here, of the same size, is kept.
 
     Raises:
@@ -115,7 +114,9 @@ def download(session: Session, uri: str, folder: Path, below: str, report: Repor
             with new_file(target, "wb") as file, aws_errors(f"download {uri}{name}", "s3:GetObject"):
                 session.client("s3").download_fileobj(bucket, prefix + name, file)
         done += size
-        report.progress("downloading the artifact", done, max(total, 1), f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB")
+        session.reporter.progress(
+            "downloading the artifact", done, max(total, 1), f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+        )
 
 
 def contents(session: Session, uri: str) -> tuple[int, int]:
