@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorasum import paths
@@ -75,32 +75,13 @@ def evaluate(
     began = time.monotonic()
     consistency = load_consistency(run.config.evaluate, run.reporter, at_least or {})
     summarizer = in_service(run)
-    examples = summarizer.held_out()[:limit]
-    summaries = _all_summaries(run, summarizer, examples, base, other, concurrency)
-    language, scored = _scored(examples, summaries, run.config.evaluate.language, consistency)
+    asked = _Asked(run, summarizer.held_out()[:limit], concurrency)
+    summaries = _all_summaries(asked, summarizer, base, other)
+    language, scored = _scored(asked.examples, summaries, run.config.evaluate.language, consistency)
     result = _result(run, summarizer, language, scored, at_least or {}, began)
     with writing(Path(result.summaries), _AGAIN):
         evaluation_files.write_result(result)
     return result
-
-
-def _all_summaries(
-    run: RunContext,
-    summarizer: Summarizer,
-    examples: Sequence[Example],
-    base: bool | None,
-    other: str | None,
-    concurrency: int,
-) -> dict[str, list[str]]:
-    """Summaries of the examples, by the name of what wrote them. The endpoint is asked last."""
-    dialogues = [example.dialogue for example in examples]
-    summaries = {LEAD: list(map(lead, dialogues)), LONGEST: list(map(longest_utterance, dialogues))}
-    if base is not False and (of_base := _base_summaries(run, summarizer.origin, examples, concurrency, bool(base))):
-        summaries[BASE] = of_base
-    _remove_leftover_endpoint(run)
-    if other is not None:
-        summaries[other] = _other_summaries(other, dialogues)
-    return {**summaries, TUNED: _ask(run, summarizer, examples, TUNED, concurrency)}
 
 
 def _result(
@@ -114,6 +95,9 @@ def _result(
     """What the scores come to, after the tuned model's summaries are written and a judge, if there is one, is asked."""
     tuned = scored[TUNED]
     scores = {name: mean_scores(ones) for name, ones in scored.items()}
+    file = evaluation_files.scored_file(run.name, _key(run, summarizer.origin, summarizer.artifact))
+    with writing(file, _AGAIN):
+        evaluation_files.write_scored(file, tuned)
     return EvaluateResult(
         run=run.name,
         examples=len(tuned),
@@ -121,20 +105,45 @@ def _result(
         scores=scores,
         comparisons=tuple(compare(name, tuned, ones) for name, ones in scored.items() if name != TUNED),
         worst=tuple(worst(tuned, _SHOWN)),
-        summaries=str(_write(run, summarizer, tuned)),
-        judge=judged(run.config.evaluate, run.reporter, evaluation_files.folder_of(run.name), tuned, scored.get(BASE)),
+        summaries=str(file),
+        judge=judged(run.config.evaluate, run.reporter, file.parent, tuned, scored.get(BASE)),
         missed=missed(scores[TUNED], at_least),
         seconds=time.monotonic() - began,
         artifact=summarizer.artifact,
     )
 
 
-def _write(run: RunContext, summarizer: Summarizer, scored: Sequence[ScoredSummary]) -> Path:
-    """Write the tuned model's summaries with their scores and findings, and return the file."""
-    file = evaluation_files.scored_file(run.name, _key(run, summarizer.origin, summarizer.artifact))
-    with writing(file, _AGAIN):
-        evaluation_files.write_scored(file, scored)
-    return file
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What all models are asked: to summarise the same dialogues, in so many requests at once."""
+
+    run: RunContext
+    examples: Sequence[Example]
+    concurrency: int
+
+    def summaries(self, summarizer: Summarizer, label: str) -> list[str]:
+        """One summary for each example. It is empty if the endpoint refuses the dialogue."""
+        run, dialogues = self.run, [example.dialogue for example in self.examples]
+        file = _answers_file(run, summarizer.origin, summarizer.artifact, label)
+        with writing(file, _AGAIN):
+            make_folder(file.parent)
+            answered = Answers(file).fill(summarizer, dialogues, self.concurrency, run.reporter, label)
+        if refused := [answer.error for answer in answered if answer.error is not None]:
+            count = f"{len(refused)} of {len(dialogues)} dialogues"
+            run.reporter.warn(f"{count} were refused and count as empty summaries: {refused[0]}")
+        return [answer.summary for answer in answered]
+
+
+def _all_summaries(asked: _Asked, summarizer: Summarizer, base: bool | None, other: str | None) -> dict[str, list[str]]:
+    """Summaries of the examples, by the name of what wrote them. The endpoint is asked last."""
+    dialogues = [example.dialogue for example in asked.examples]
+    summaries = {LEAD: list(map(lead, dialogues)), LONGEST: list(map(longest_utterance, dialogues))}
+    if base is not False and (of_base := _base_summaries(asked, summarizer.origin, even_if_paid=bool(base))):
+        summaries[BASE] = of_base
+    _remove_leftover_endpoint(asked.run)
+    if other is not None:
+        summaries[other] = _other_summaries(other, dialogues)
+    return {**summaries, TUNED: asked.summaries(summarizer, TUNED)}
 
 
 def _scored(
@@ -156,40 +165,45 @@ def _scored(
     }
 
 
-def _ask(
-    run: RunContext, summarizer: Summarizer, examples: Sequence[Example], label: str, concurrency: int
-) -> list[str]:
-    """One summary for each example. It is empty if the endpoint refuses the dialogue."""
-    file = _answers_file(run, summarizer.origin, summarizer.artifact, label)
-    with writing(file, _AGAIN):
-        make_folder(file.parent)
-        dialogues = [example.dialogue for example in examples]
-        answered = Answers(file).fill(summarizer, dialogues, concurrency, run.reporter, label)
-    if refused := [answer.error for answer in answered if answer.error is not None]:
-        run.reporter.warn(
-            f"{len(refused)} of {len(examples)} dialogues were refused and count as empty summaries: {refused[0]}"
-        )
-    return [answer.summary for answer in answered]
-
-
-def _base_summaries(
-    run: RunContext, trained: Origin, examples: Sequence[Example], concurrency: int, even_if_paid: bool
-) -> list[str] | None:
+def _base_summaries(asked: _Asked, trained: Origin, even_if_paid: bool) -> list[str] | None:
     """The base model's summaries: those that are kept, or those of an endpoint that is started for them and deleted."""
+    run, places = asked.run, range(len(asked.examples))
     origin = _base_origin(run, trained)
     model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
     known = _kept_base_summaries(run, _answers_file(run, origin, model, BASE), origin.template)
-    missing = [place for place in range(len(examples)) if place not in known]
+    missing = [place for place in places if place not in known]
     if not missing:
-        return [known[place].summary for place in range(len(examples))]
+        return [known[place].summary for place in places]
     price = run.backend.usd_per_hour("endpoint")
     if price != 0 and not even_if_paid:
         _say_it_is_left_out(run, price, missing[0])
         return None
-    name, placement = f"{run.name}{_BASE}", _placement(run)
-    spec = EndpointSpec(
+    spec = _base_endpoint(run, model)
+
+    def summarizer(endpoint: EndpointRef) -> Summarizer:
+        return Summarizer(run.backend, endpoint, origin, run.config.predict)
+
+    def probe(endpoint: EndpointRef) -> None:
+        summarizer(endpoint).summarize([endpoints.PROBE])
+
+    with run.hold() as held:
+        run.reporter.step(f"starting endpoint {spec.name} for the base model{price_note(price)}")
+        try:
+            as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)
+            end = expiry.end_of(run, None, False, price)
+            endpoint = endpoints.start(held, spec, as_asked, probe, end=end)
+            return asked.summaries(summarizer(endpoint), BASE)
+        finally:
+            clean_up(lambda: endpoints.delete(held, spec.name))
+
+
+def _base_endpoint(run: RunContext, model: str) -> EndpointSpec:
+    """The base model's endpoint. It is as large as the trained model's."""
+    job = _served_job(run)
+    placement = Placement.of(run.config, shape_of_artifact(run.backend, job) if job else None)
+    return EndpointSpec(
         run=run.name,
-        name=name,
+        name=f"{run.name}{_BASE}",
         artifact=model,
         code=paths.container_scripts(),
         startup_timeout=run.config.local.startup_timeout,
@@ -197,32 +211,11 @@ def _base_summaries(
         shortens_context=placement.shortens_context,
     )
 
-    def asked(endpoint: EndpointRef) -> Summarizer:
-        return Summarizer(run.backend, endpoint, origin, run.config.predict)
-
-    with run.hold() as held:
-        run.reporter.step(f"starting endpoint {name} for the base model{price_note(price)}")
-        try:
-            as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)
-            end = expiry.end_of(run, None, False, price)
-            endpoint = endpoints.start(
-                held, spec, as_asked, lambda ref: asked(ref).summarize([endpoints.PROBE]), end=end
-            )
-            return _ask(run, asked(endpoint), examples, BASE, concurrency)
-        finally:
-            clean_up(lambda: endpoints.delete(held, name))
-
 
 def _say_it_is_left_out(run: RunContext, price: float | None, known: int) -> None:
     second = f"a second endpoint{price_note(price)}"
     some = f"; `--limit {known}` compares those that the training job had it summarise" if known else ""
     run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it{some}")
-
-
-def _placement(run: RunContext) -> Placement:
-    """That of the base model, whose shape is the trained model's."""
-    job = _served_job(run)
-    return Placement.of(run.config, shape_of_artifact(run.backend, job) if job else None)
 
 
 def _served_job(run: RunContext) -> JobRef | None:
