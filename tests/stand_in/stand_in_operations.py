@@ -150,7 +150,7 @@ class Operations:
 
     def UpdateEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
         endpoint = self._endpoint(request)
-        _refuse_moving(endpoint, "update")
+        _refuse_moving(endpoint)
         self._refuse_scaled(request["EndpointName"])
         config, model = self._configured(request["EndpointConfigName"])
         endpoint.network = self._has_network(model)
@@ -162,7 +162,7 @@ class Operations:
 
     def DeleteEndpoint(self, request: dict[str, Any]) -> None:
         endpoint = self._endpoint(request)
-        _refuse_moving(endpoint, "delete")
+        _refuse_moving(endpoint)
         self._refuse_scaled(request["EndpointName"])
         endpoint.delete()
 
@@ -268,7 +268,9 @@ def _named(rows: Any, field: str, request: dict[str, Any]) -> list[dict[str, Any
     return [row for row in rows if request.get("NameContains", "") in row[field]]
 
 
-def _refuse_moving(endpoint: Endpoint, verb: str) -> None:
+def _refuse_moving(endpoint: Endpoint) -> None:
+    """It says so of a deletion, too."""
     status = endpoint.description["EndpointStatus"]
     if status in ("Creating", "Updating", "RollingBack", "Deleting"):
-        raise RefusalError("ValidationException", f"Cannot {verb} endpoint in status {status}.")
+        arn = endpoint.description["EndpointArn"]
+        raise RefusalError("ValidationException", f'Cannot update in-progress endpoint "{arn}".')

@@ -142,7 +142,7 @@ def test_deleting_spares_runs_whose_names_begin_alike(account: StandIn) -> None:
 def test_deleting_ends_at_a_deadline_and_says_what_is_billed(account: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(account, store(account, "first"))
     account.sagemaker.endpoints["chats"].description["EndpointStatus"] = "Updating"  # for ever
-    monkeypatch.setattr(endpoints, "_LONGEST_DELETION", 1)
+    monkeypatch.setattr(endpoints, "_LONGEST_WAIT", 1)
     with pytest.raises(BackendError, match=r"still Updating .* billed"):
         backend(account).delete_endpoint("chats", "chats")
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lorasum.aws import aws_errors, error_code, is_denied
+from lorasum.backends.records import JobRef
 from lorasum.backends.sagemaker import sdk
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError, OutageError, UnseenError
@@ -10,6 +11,8 @@ from lorasum.errors import BackendError, OutageError, UnseenError
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
 
+RUNNING = ("InProgress", "Stopping")
+"""Statuses of an attempt that has not ended, and is billed."""
 _MOST_ATTEMPTS = 50
 
 
@@ -78,3 +81,8 @@ def attempt_number(attempt: str, job_name: str) -> int:
 def attempt_name(job_name: str, number: int) -> str:
     """The name that SageMaker knows an attempt by."""
     return job_name if number == 1 else f"{job_name}-{number}"
+
+
+def attempt_of(job: JobRef) -> str:
+    """The name of the attempt that a reference stands for: the end of its ARN."""
+    return job.location.rpartition("/")[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import deletion, dry_run, endpoints, jobs, preflight, storage
+from lorasum.backends.sagemaker import deletion, dry_run, endpoint_states, endpoints, jobs, preflight, stopping, storage
 from lorasum.backends.sagemaker.invoke import invoke, stream
 from lorasum.backends.sagemaker.layout import S3Layout
 from lorasum.backends.sagemaker.prices import usd_per_hour
@@ -90,7 +90,7 @@ class SageMakerBackend:
         return jobs.events(self._session, job.name)
 
     def stop_training(self, job: JobRef) -> None:
-        jobs.stop(self._session, job)
+        stopping.stop(self._session, job)
 
     def training_usd(self, job: JobRef) -> float | None:
         return jobs.usd(self._session, job)
@@ -129,17 +129,17 @@ class SageMakerBackend:
     def log_lines(self, kind: ResourceKind, run: str, name: str, follow: bool) -> Iterator[str]:
         if kind == "training_job":
             return jobs.log_lines(self._session, name, follow)
-        return endpoints.log_lines(self._session, run, name, follow)
+        return endpoint_states.log_lines(self._session, run, name, follow)
 
     def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         group = jobs.LOGS if kind == "training_job" else f"/aws/sagemaker/Endpoints/{name}"
         return f"CloudWatch's group {group} in {self._session.region}"
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
-        return endpoints.log_tail(self._session, name)
+        return endpoint_states.log_tail(self._session, name)
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
-        return endpoints.state(self._session, run, name)
+        return endpoint_states.state(self._session, run, name)
 
     def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
         return invoke(self._session, endpoint, payload, timeout)
@@ -155,7 +155,7 @@ class SageMakerBackend:
         return endpoints.delete(self._session, run, name)
 
     def live(self, run: str) -> list[RunningResource]:
-        return [*jobs.live(self._session, run), *endpoints.live(self._session, run)]
+        return [*jobs.live(self._session, run), *endpoint_states.live(self._session, run)]
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         found = {uri: storage.contents(self._session, uri) for uri in self._folders(run, data, artifacts)}

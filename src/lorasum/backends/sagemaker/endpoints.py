@@ -6,13 +6,12 @@ costs money; parts.py handles the other two. An endpoint is updated in place. It
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lorasum.aws import error_code, is_missing
-from lorasum.backends.base import RunningResource
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
+from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.backends.sagemaker import parts, scaling, schedules, sdk
 from lorasum.backends.sagemaker.endpoint_requests import (
     endpoint_config_request,
@@ -22,24 +21,18 @@ from lorasum.backends.sagemaker.endpoint_requests import (
     part_name,
     update_request,
 )
+from lorasum.backends.sagemaker.endpoint_states import MOVING, SERVING, describe, log_tail, served_artifact
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.layout import Place
-from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.quotas import check_quotas
 from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
-from lorasum.backends.sagemaker.tags import of_run, tags_of
+from lorasum.backends.sagemaker.tags import tags_of
 from lorasum.errors import BackendError, OutageError
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import Endpoint
 
-_MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
-_SERVING = {
-    "InService": "",
-    "UpdateRollbackFailed": "its last update failed and could not be undone: it serves old and new, and is billed",
-}
-"""Statuses of an endpoint that answers, with what the user should know about it."""
 _LONGEST_WAIT = 2 * 3600  # seconds: an instance, the image, and both timeouts at their longest
 _LONGEST_DELETION = 1800  # seconds: minutes are usual
 _TAKEN = ("ValidationException", "ResourceInUse")
@@ -80,13 +73,13 @@ def start(session: Session, spec: EndpointSpec, place: Place) -> EndpointRef:
 
 def expire(session: Session, name: str, at: datetime | None) -> None:
     """Have the endpoint, with the configuration and the model that it has now, go at `at`; None: no more."""
-    described = _describe(session, name) if at else None
+    described = describe(session, name) if at else None
     schedules.expire(session, name, described.endpoint_config_name if described else "", at)
 
 
 def confirm(session: Session, run: str, name: str) -> None:
     """Tag the configuration that answered, and delete the parts that the endpoint served before."""
-    described = _describe(session, name)
+    described = describe(session, name)
     serving = described.endpoint_config_name if described else ""
     known = parts.find(session, run, name)
     for part in known:
@@ -115,36 +108,7 @@ def restore(session: Session, run: str, name: str) -> EndpointRef | None:
         )
     parts.delete(session, [part for part in known if part.name != before[-1].name])
     scaling.turn_on_or_off(session, name)
-    return EndpointRef(name, ended.endpoint_arn, _artifact(session, ended))
-
-
-def log_tail(session: Session, name: str) -> list[str]:
-    """The last lines of the log of the endpoint's newest container."""
-    return _log(session, name).tail()
-
-
-def log_lines(session: Session, run: str, name: str, follow: bool) -> Iterator[str]:
-    """The lines of the log of the endpoint's containers; those of an earlier endpoint too, where it is gone."""
-    return _log(session, name).lines(lambda: follow and state(session, run, name).status in ("creating", "in_service"))
-
-
-def _log(session: Session, name: str) -> Log:
-    described = _describe(session, name)
-    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", described.creation_time if described else None)
-
-
-def state(session: Session, run: str, name: str) -> EndpointState:
-    """The state that SageMaker shows. An endpoint that is being deleted counts as absent."""
-    described = _describe(session, name)
-    if described is None or described.endpoint_status == "Deleting":
-        return EndpointState("absent")
-    ref = EndpointRef(name, described.endpoint_arn, _artifact(session, described))
-    status = described.endpoint_status
-    if status in _SERVING:
-        return EndpointState("in_service", ref, _SERVING[status])
-    if status in _MOVING:
-        return EndpointState("creating", ref)
-    return EndpointState("failed", ref, described.failure_reason or status)
+    return EndpointRef(name, ended.endpoint_arn, served_artifact(session, ended))
 
 
 def delete(session: Session, run: str, name: str) -> bool:
@@ -159,17 +123,28 @@ def delete(session: Session, run: str, name: str) -> bool:
 
 def _delete(session: Session, run: str, name: str) -> bool:
     described = sdk.awaited(session, "Endpoint", name)
-    existed = described is not None
     if described:
         _refuse_foreign(session, described, run)
         scaling.turn_off(session, name)
-    began = time.monotonic()
+        _delete_and_wait(session, described)
+    return parts.delete(session, parts.find(session, run, name)) or described is not None
+
+
+def _delete_and_wait(session: Session, endpoint: "Endpoint") -> None:
+    """Delete an endpoint, as soon as SageMaker lets that be done, and wait until it is gone.
+
+    Raises:
+        BackendError: it is still there, after as long as its state may take.
+    """
+    name, status = endpoint.endpoint_name, ""
+    described: Endpoint | None = endpoint
     while described:
-        status = described.endpoint_status
-        if time.monotonic() - began > _LONGEST_DELETION:
-            minutes = _LONGEST_DELETION // 60
+        if described.endpoint_status != status:
+            status, began, told = described.endpoint_status, time.monotonic(), False
+        longest = _LONGEST_DELETION if status == "Deleting" else _LONGEST_WAIT
+        if time.monotonic() - began > longest:
             raise BackendError(
-                f"endpoint {name} is still {status} after {minutes} minutes, and billed until it is gone",
+                f"endpoint {name} is still {status} after {longest // 60} minutes, and billed until it is gone",
                 "run `lorasum teardown` again, or look at it in the SageMaker console",
             )
         if status != "Deleting":
@@ -178,21 +153,11 @@ def _delete(session: Session, run: str, name: str) -> bool:
             except BackendError as error:  # it is being created or updated, or not known to be: try again
                 if error_code(error.__cause__) not in _TAKEN and not isinstance(error, OutageError):
                     raise
-        described = sdk.awaited(session, "Endpoint", name)
-        if described:
+                if status in MOVING and not told:
+                    session.reporter.step(f"endpoint {name} is {status}: SageMaker deletes it once that is over")
+                    told = True
+        if described := sdk.awaited(session, "Endpoint", name):
             time.sleep(poll_seconds())
-    return parts.delete(session, parts.find(session, run, name)) or existed
-
-
-def live(session: Session, run: str) -> list[RunningResource]:
-    """The run's endpoints, found by their tag, and the models and configurations left of deleted ones."""
-    listed = parts.listed(session, "list_endpoints", run)
-    going = {item["EndpointArn"]: item["EndpointName"] for item in listed if item["EndpointStatus"] != "Deleting"}
-    ours = of_run(session, run, list(going))
-    found = {name: arn for arn, name in going.items() if arn in ours}
-    for part in parts.find(session, run):
-        found.setdefault(part.endpoint, "its model and configuration, which cost nothing")
-    return [RunningResource("endpoint", name, location) for name, location in found.items()]
 
 
 def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
@@ -203,9 +168,9 @@ def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
     _refuse_foreign(session, described, spec.run)
     if described.endpoint_status == "InService":
         return described
-    if described.endpoint_status in _SERVING:
+    if described.endpoint_status in SERVING:
         raise BackendError(
-            f"endpoint {spec.name} still serves, but {_SERVING[described.endpoint_status]}",
+            f"endpoint {spec.name} still serves, but {SERVING[described.endpoint_status]}",
             "`lorasum teardown` deletes it; then deploy again",
         )
     _delete(session, spec.run, spec.name)  # its end stays: it is the new one's
@@ -225,7 +190,14 @@ def _update(session: Session, endpoint: "Endpoint", configuration: str) -> None:
     """Make the endpoint serve another configuration, on the instances that it has."""
     scaling.turn_off(session, endpoint.endpoint_name)  # SageMaker refuses to update an endpoint that is autoscaled
     request = update_request(endpoint.endpoint_name, configuration, session.config)
-    _create(lambda: sdk.update(session, endpoint, request))
+    try:
+        _create(lambda: sdk.update(session, endpoint, request))
+    except BackendError as error:
+        if error_code(error.__cause__) not in _TAKEN and not isinstance(error, OutageError):
+            raise
+        now = sdk.awaited(session, "Endpoint", endpoint.endpoint_name)
+        if now is None or (now.endpoint_status not in MOVING and now.endpoint_config_name != configuration):
+            raise  # else the answer was lost, and boto3 has asked for it a second time
 
 
 def _create(call: Callable[[], object]) -> None:
@@ -248,7 +220,7 @@ def _wait_until_still(session: Session, name: str) -> "Endpoint | None":
     began, told = time.monotonic(), ""
     while described := sdk.awaited(session, "Endpoint", name):
         status = described.endpoint_status
-        if status not in _MOVING:
+        if status not in MOVING:
             return described
         if status != told:
             session.reporter.step(f"endpoint {name}: {status}")
@@ -265,7 +237,7 @@ def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None
     tail = " | ".join(log_tail(session, name)[-4:])
     said = (ended.failure_reason or ended.endpoint_status) if ended else "it is gone"
     reason = " ".join(said.split()) + (f"; its log ends: {tail}" if tail else "")
-    if ended and ended.endpoint_status in _SERVING:
+    if ended and ended.endpoint_status in SERVING:
         known = parts.find(session, spec.run, name)
         unused = [part for part in known if not part.answered and part.name != ended.endpoint_config_name]
         parts.delete(session, unused)
@@ -273,20 +245,6 @@ def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None
         return BackendError(f"endpoint {name} rolled back to what it served before: {reason}", "run `lorasum train`")
     delete(session, spec.run, name)
     return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
-
-
-def _describe(session: Session, name: str) -> "Endpoint | None":
-    return sdk.get(session, "Endpoint", name)
-
-
-def _artifact(session: Session, described: "Endpoint") -> str:
-    """S3 folder of the artifact that an endpoint serves; empty if its configuration or model is gone."""
-    configuration = sdk.get(session, "EndpointConfig", described.endpoint_config_name)
-    name = configuration and configuration.production_variants[0].model_name
-    found = name and sdk.get(session, "Model", name)
-    for field in ("primary_container", "model_data_source", "s3_data_source", "s3_uri"):
-        found = getattr(found, field, "")  # what is not ours may have none of these
-    return str(found).removesuffix("adapter/")
 
 
 def _refuse_foreign(session: Session, described: "Endpoint", run: str) -> None:

@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lorasum import paths
-from lorasum.aws import aws_errors, error_code
+from lorasum.aws import aws_errors
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import job_requests, model_cache, sdk, storage
-from lorasum.backends.sagemaker.attempts import attempt_name, attempt_number, create_attempt, find_attempts
+from lorasum.backends.sagemaker.attempts import (
+    RUNNING,
+    attempt_name,
+    attempt_number,
+    attempt_of,
+    create_attempt,
+    find_attempts,
+)
 from lorasum.backends.sagemaker.channels import channels_of, uris_of
 from lorasum.backends.sagemaker.images import inference_image, training_image
-from lorasum.backends.sagemaker.job_requests import job_was_made_with, release_request, training_request
+from lorasum.backends.sagemaker.job_requests import job_was_made_with, training_request
 from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
@@ -35,14 +42,13 @@ from lorasum.contract import (
     read_event,
     read_failure,
 )
-from lorasum.errors import BackendError, OutageError
+from lorasum.errors import BackendError
 from lorasum.retry import until_answered
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
 
 LOGS: Final = "/aws/sagemaker/TrainingJobs"
-_RUNNING = ("InProgress", "Stopping")
 _LAST_LOOKS = 3  # times that the log is read after the job has ended: its last lines may come late
 _RESUME = "the same command starts it again, from its newest checkpoint"
 _NO_CAPACITY = (
@@ -141,9 +147,9 @@ def follow(session: Session, job: JobRef) -> Iterator[Event]:
 
     A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
     """
-    logs, told = Log(session, LOGS, f"{_name(job)}/"), ""
-    while described := sdk.awaited(session, "TrainingJob", _name(job)):
-        ended = described.training_job_status not in _RUNNING  # before the log is read: nothing is missed
+    logs, told = Log(session, LOGS, f"{attempt_of(job)}/"), ""
+    while described := sdk.awaited(session, "TrainingJob", attempt_of(job)):
+        ended = described.training_job_status not in RUNNING  # before the log is read: nothing is missed
         if described.secondary_status != told:
             told = described.secondary_status
             billed, cost = billed_seconds(described), billed_usd(session, described)
@@ -164,7 +170,7 @@ def follow(session: Session, job: JobRef) -> Iterator[Event]:
 def log_lines(session: Session, job_name: str, follow: bool) -> Iterator[str]:
     """The lines of the log of the job's newest attempt."""
     if job := find(session, job_name):
-        log = Log(session, LOGS, f"{_name(job)}/")
+        log = Log(session, LOGS, f"{attempt_of(job)}/")
         yield from log.lines(lambda: follow and state(session, job).status == "running")
 
 
@@ -176,31 +182,9 @@ def events(session: Session, job_name: str) -> Iterator[Event]:
                 yield event
 
 
-def stop(session: Session, job: JobRef) -> None:
-    """Ask SageMaker to stop the job and wait for it: SIGTERM, two minutes, SIGKILL, then the upload.
-
-    Instances that `keep_alive_minutes` keeps warm after any of its attempts are released, because they are billed.
-    """
-    asked = False
-    while (described := sdk.awaited(session, "TrainingJob", _name(job))) and described.training_job_status in _RUNNING:
-        if not asked and described.training_job_status == "InProgress":
-            try:
-                sdk.stop(described)
-                asked = True
-            except BackendError as error:  # it may have ended just now, or may not have heard: it is looked at again
-                if error_code(error.__cause__) != "ValidationException" and not isinstance(error, OutageError):
-                    raise
-        time.sleep(poll_seconds())
-    for attempt in find_attempts(session, job.name):
-        if kept_warm(attempt):
-            sdk.update(session, attempt, release_request(attempt.training_job_name))
-            while (now := sdk.get(session, "TrainingJob", attempt.training_job_name)) and kept_warm(now):
-                time.sleep(poll_seconds())
-
-
 def live(session: Session, run: str) -> list[RunningResource]:
     """The run's jobs that are running or whose instance is kept warm. They are found by their tag."""
-    wanted = [{"StatusEquals": status} for status in _RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
+    wanted = [{"StatusEquals": status} for status in RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
     return [RunningResource("training_job", name, arn) for arn, name in _attempts_of(session, run, wanted).items()]
 
 
@@ -228,7 +212,7 @@ def artifact(session: Session, job: JobRef) -> str:
     """S3 folder of the job's artifact."""
     described = _describe(session, job)
     if described is None:
-        raise BackendError(f"there is no training job {_name(job)} any more", "run `lorasum train` again")
+        raise BackendError(f"there is no training job {attempt_of(job)} any more", "run `lorasum train` again")
     return _artifact(described)
 
 
@@ -252,12 +236,12 @@ def store_dataset(session: Session, run: str, folder: Path) -> str:
 
 
 def _describe(session: Session, job: JobRef) -> "TrainingJob | None":
-    return sdk.get(session, "TrainingJob", _name(job))
+    return sdk.get(session, "TrainingJob", attempt_of(job))
 
 
 def _state(session: Session, described: "TrainingJob") -> JobState:
     status, secondary = described.training_job_status, described.secondary_status
-    if status in _RUNNING:
+    if status in RUNNING:
         return JobState("running")
     if status == "Completed":
         whole = storage.exists(session, _artifact(described) + RECORD_FILE)
@@ -280,8 +264,3 @@ def _artifact(described: "TrainingJob") -> str:
 
 def _reference(job_name: str, described: "TrainingJob") -> JobRef:
     return JobRef(job_name, described.training_job_arn)
-
-
-def _name(job: JobRef) -> str:
-    """The attempt's own name: the end of its ARN."""
-    return job.location.rpartition("/")[2]

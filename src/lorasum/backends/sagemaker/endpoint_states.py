@@ -1,0 +1,75 @@
+"""What SageMaker shows of endpoints: their states, what they serve, and their logs."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lorasum.backends.base import RunningResource
+from lorasum.backends.records import EndpointRef, EndpointState
+from lorasum.backends.sagemaker import parts, sdk
+from lorasum.backends.sagemaker.logs import Log
+from lorasum.backends.sagemaker.session import Session
+from lorasum.backends.sagemaker.tags import of_run
+
+if TYPE_CHECKING:
+    from sagemaker.core.resources import Endpoint
+
+MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+SERVING = {
+    "InService": "",
+    "UpdateRollbackFailed": "its last update failed and could not be undone: it serves old and new, and is billed",
+}
+"""Statuses of an endpoint that answers, with what the user should know about it."""
+
+
+def log_tail(session: Session, name: str) -> list[str]:
+    """The last lines of the log of the endpoint's newest container."""
+    return _log(session, name).tail()
+
+
+def log_lines(session: Session, run: str, name: str, follow: bool) -> Iterator[str]:
+    """The lines of the log of the endpoint's containers; those of an earlier endpoint too, where it is gone."""
+    return _log(session, name).lines(lambda: follow and state(session, run, name).status in ("creating", "in_service"))
+
+
+def _log(session: Session, name: str) -> Log:
+    described = describe(session, name)
+    return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", described.creation_time if described else None)
+
+
+def state(session: Session, run: str, name: str) -> EndpointState:
+    """The state that SageMaker shows. An endpoint that is being deleted counts as absent."""
+    described = describe(session, name)
+    if described is None or described.endpoint_status == "Deleting":
+        return EndpointState("absent")
+    ref = EndpointRef(name, described.endpoint_arn, served_artifact(session, described))
+    status = described.endpoint_status
+    if status in SERVING:
+        return EndpointState("in_service", ref, SERVING[status])
+    if status in MOVING:
+        return EndpointState("creating", ref)
+    return EndpointState("failed", ref, described.failure_reason or status)
+
+
+def live(session: Session, run: str) -> list[RunningResource]:
+    """The run's endpoints, found by their tag, and the models and configurations left of deleted ones."""
+    listed = parts.listed(session, "list_endpoints", run)
+    going = {item["EndpointArn"]: item["EndpointName"] for item in listed if item["EndpointStatus"] != "Deleting"}
+    ours = of_run(session, run, list(going))
+    found = {name: arn for arn, name in going.items() if arn in ours}
+    for part in parts.find(session, run):
+        found.setdefault(part.endpoint, "its model and configuration, which cost nothing")
+    return [RunningResource("endpoint", name, location) for name, location in found.items()]
+
+
+def describe(session: Session, name: str) -> "Endpoint | None":
+    return sdk.get(session, "Endpoint", name)
+
+
+def served_artifact(session: Session, described: "Endpoint") -> str:
+    """S3 folder of the artifact that an endpoint serves; empty if its configuration or model is gone."""
+    configuration = sdk.get(session, "EndpointConfig", described.endpoint_config_name)
+    name = configuration and configuration.production_variants[0].model_name
+    found = name and sdk.get(session, "Model", name)
+    for field in ("primary_container", "model_data_source", "s3_data_source", "s3_uri"):
+        found = getattr(found, field, "")  # what is not ours may have none of these
+    return str(found).removesuffix("adapter/")
