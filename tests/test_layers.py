@@ -135,17 +135,17 @@ EDGES = (
     "lorasum.data.validate",
     "lorasum.cache",  # JSON files
     "lorasum.backends.base.Backend.training_request",  # what is sent to AWS, for a look at it
-    "lorasum.backends.local.backend.LocalBackend.training_request",
+    "lorasum.backends.local.jobs.Jobs.training_request",
     "lorasum.backends.base.Backend.endpoint_requests",
-    "lorasum.backends.local.backend.LocalBackend.endpoint_requests",
+    "lorasum.backends.local.endpoints.Endpoints.endpoint_requests",
     "lorasum.backends.local.openai",  # OpenAI's requests and answers
     "lorasum.results.training.TrainPlan.request",
     "lorasum.results.serving.DeployPlan.requests",
     "lorasum.ui.pieces.as_json",
     "lorasum.backends.base.Backend.invoke",  # the JSON that is posted
-    "lorasum.backends.local.backend.LocalBackend.invoke",
+    "lorasum.backends.local.endpoints.Endpoints.invoke",
     "lorasum.backends.base.Backend.stream",
-    "lorasum.backends.local.backend.LocalBackend.stream",
+    "lorasum.backends.local.endpoints.Endpoints.stream",
     "lorasum.backends.local.invoke",
     "lorasum.backends.completions",
 )

@@ -132,7 +132,7 @@ def test_sizes_are_read_from_the_listing_of_s3(
             monkeypatch.setenv(name, value)
         aws.aws.upload(tmp_path / "model", f"s3://{aws.bucket}/out/model/")
         uri = f"s3://{aws.bucket}/out/model/"
-        monkeypatch.setattr("lorasum.backends.sagemaker.jobs.artifact", lambda _session, _job: uri)
+        monkeypatch.setattr(SageMakerBackend, "artifact", lambda _self, _job: uri)
         backend = SageMakerBackend(make_config(sagemaker={"bucket": aws.bucket}).sagemaker, Silent())
         with pytest.raises(LorasumError, match=said):
             check_artifact(backend, JobRef("chats-0", "arn"))

@@ -1,20 +1,17 @@
-"""Endpoints of the local backend: one server.py process each, in a session of its own.
-
-backends.base.Backend says what start, state, delete and live promise.
-"""
+"""Endpoints of the local backend: one server.py process each, in a session of its own."""
 
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes, server_files
-from lorasum.backends.local.invoke import client
+from lorasum.backends.local.invoke import client, invoke, stream
 from lorasum.backends.local.preflight import require_loopback, require_packages
 from lorasum.backends.local.server import PORT_TAKEN
 from lorasum.backends.local.server_files import EXPIRY_FILE, REASON, STATE_FILE, ServerState
@@ -34,58 +31,101 @@ _GRACE = 15.0  # seconds from SIGTERM to SIGKILL
 _PING_TIMEOUT = 5.0  # seconds; a busy machine answers late
 
 
-def start(spec: EndpointSpec) -> EndpointRef:
-    """Start, adopt or replace the endpoint, and wait until it is in service."""
-    folder = folder_of(spec.run, spec.name)
-    serving = processes_of(folder)
-    if serving and not _is_meant(serving[0], spec):
-        _stop(folder, serving)  # its expiry stays, for the new one
-        serving = []
-    try:
-        started = None if serving else _spawn(spec, folder)
-        return _wait_in_service(spec, folder / "log", started)
-    except BaseException:
-        delete(spec.run, spec.name)
-        raise
+class Endpoints:
+    """The methods of backends.base.Backend that are about endpoints; it says what each does."""
 
+    def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
+        return {"command": _command(spec)}
 
-def state(run: str, name: str) -> EndpointState:
-    """The state, judged by the process and its /ping. A process that ended on its own is failed until deleted."""
-    folder = folder_of(run, name)
-    serving = processes_of(folder)
-    if not serving:
-        if not server_files.is_written(folder):
-            return EndpointState("absent")
-        known = ServerState.read(folder)
-        ref = EndpointRef(name, _url(known.port), known.artifact) if known else EndpointRef(name, "", "")
-        return EndpointState("failed", ref, f"its process is gone; its log ends: {_why(folder / 'log')}")
-    port = _port(folder, serving)
-    ref = EndpointRef(name, _url(port) if port else "", _artifact(serving[0]))
-    if not port:
-        return EndpointState("creating", ref)
-    status = _ping(ref.location)
-    if status == 200:
-        return EndpointState("in_service", ref)
-    return EndpointState("failed", ref, _why(folder / "log")) if status == 500 else EndpointState("creating", ref)
+    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+        folder = folder_of(spec.run, spec.name)
+        serving = processes_of(folder)
+        if serving and not _is_meant(serving[0], spec):
+            _stop(folder, serving)  # its expiry stays, for the new one
+            serving = []
+        try:
+            started = None if serving else _spawn(spec, folder)
+            return self._wait_in_service(spec, folder / "log", started)
+        except BaseException:
+            self.delete_endpoint(spec.run, spec.name)
+            raise
 
+    def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
+        folder = folder_of(run, name)
+        try:
+            server_files.write_expiry(folder, at)
+        except OSError as error:
+            raise BackendError(
+                f"cannot write {folder / EXPIRY_FILE}: {error.strerror}", "check the folder's permissions"
+            ) from error
 
-def expire(run: str, name: str, at: datetime | None) -> None:
-    """Have the server end at that time; None takes it away."""
-    folder = folder_of(run, name)
-    try:
-        server_files.write_expiry(folder, at)
-    except OSError as error:
+    def confirm_endpoint(self, run: str, name: str) -> None:
+        return  # nothing to delete: the process that served before has ended
+
+    def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
+        return None
+
+    def endpoint_log(self, run: str, name: str) -> list[str]:
+        return []  # the user has it as a file
+
+    def endpoint_state(self, run: str, name: str) -> EndpointState:
+        """The state, judged by the process and its /ping. A process that ended on its own is failed until deleted."""
+        folder = folder_of(run, name)
+        serving = processes_of(folder)
+        if not serving:
+            if not server_files.is_written(folder):
+                return EndpointState("absent")
+            known = ServerState.read(folder)
+            ref = EndpointRef(name, _url(known.port), known.artifact) if known else EndpointRef(name, "", "")
+            return EndpointState("failed", ref, f"its process is gone; its log ends: {_why(folder / 'log')}")
+        port = _port(folder, serving)
+        ref = EndpointRef(name, _url(port) if port else "", _artifact(serving[0]))
+        if not port:
+            return EndpointState("creating", ref)
+        status = _ping(ref.location)
+        if status == 200:
+            return EndpointState("in_service", ref)
+        return EndpointState("failed", ref, _why(folder / "log")) if status == 500 else EndpointState("creating", ref)
+
+    def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
+        return invoke(endpoint, payload, timeout)
+
+    def stream(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
+        return stream(endpoint, payload, timeout)
+
+    def delete_endpoint(self, run: str, name: str) -> bool:
+        """Stop the process and remove its state file. The log stays."""
+        folder = folder_of(run, name)
+        existed = _stop(folder, processes_of(folder))
+        self.expire_endpoint(run, name, None)
+        return existed
+
+    def _wait_in_service(self, spec: EndpointSpec, log: Path, started: subprocess.Popen[bytes] | None) -> EndpointRef:
+        """Poll until /ping answers 200. `started` is None for an endpoint that another process started."""
+        deadline = time.monotonic() + spec.startup_timeout
+        while time.monotonic() < deadline:
+            now = self.endpoint_state(spec.run, spec.name)
+            status = started.poll() if started else None  # after the state: an end that it saw has a status
+            if status == PORT_TAKEN:
+                raise _port_taken(spec.port)
+            if now.status == "in_service" and now.ref:
+                return now.ref
+            if now.status in ("failed", "absent") or status is not None:
+                how = f"its process was killed (signal {-status}); " if status and status < 0 else ""
+                raise BackendError(f"endpoint {spec.name} did not start: {how}{_why(log)}", f"its whole log is {log}")
+            time.sleep(_POLL)
         raise BackendError(
-            f"cannot write {folder / EXPIRY_FILE}: {error.strerror}", "check the folder's permissions"
-        ) from error
+            f"endpoint {spec.name} was not ready in {spec.startup_timeout:g} s; its log ends: {_why(log)}",
+            f"raise local.startup_timeout; its whole log is {log}",
+        )
 
 
-def delete(run: str, name: str) -> bool:
-    """Stop the process and remove its state file. The log stays."""
-    folder = folder_of(run, name)
-    existed = _stop(folder, processes_of(folder))
-    expire(run, name, None)
-    return existed
+def folder_of(run: str, name: str) -> Path:
+    return paths.run_dir(run) / "endpoints" / name
+
+
+def processes_of(folder: Path) -> list["Process"]:
+    return [process for process, _ in processes.find(_FLAG, lambda value: value == str(folder))]
 
 
 def live(run: str) -> list[RunningResource]:
@@ -123,7 +163,7 @@ def _stop(folder: Path, serving: Sequence["Process"]) -> bool:
         raise BackendError(f"cannot delete {folder / STATE_FILE}: {error.strerror}", "check its permissions") from error
 
 
-def command(spec: EndpointSpec) -> list[str]:
+def _command(spec: EndpointSpec) -> list[str]:
     """The command line of the server."""
     model = str(Path(spec.artifact) / ADAPTER_FOLDER) if spec.base else spec.artifact
     code = spec.code or (paths.container_scripts() if spec.adapters else Path(model) / "code")  # theirs may be older
@@ -139,7 +179,7 @@ def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
     require_loopback()
     if Path(spec.artifact).is_absolute() and not Path(spec.artifact).is_dir():
         raise BackendError(f"there is no model folder {spec.artifact}", "run `lorasum train`")
-    line = command(spec)
+    line = _command(spec)
     if not (code := Path(processes.flag_value(line, "--code-dir") or "", "inference.py")).is_file():
         raise BackendError(f"there is no {code}", "run `lorasum train` to get a whole artifact")
     try:
@@ -154,40 +194,12 @@ def _spawn(spec: EndpointSpec, folder: Path) -> subprocess.Popen[bytes]:
         ) from error
 
 
-def _wait_in_service(spec: EndpointSpec, log: Path, started: subprocess.Popen[bytes] | None) -> EndpointRef:
-    """Poll until /ping answers 200. `started` is None for an endpoint that another process started."""
-    deadline = time.monotonic() + spec.startup_timeout
-    while time.monotonic() < deadline:
-        now = state(spec.run, spec.name)
-        status = started.poll() if started else None  # after `state`: an end that `state` saw has a status
-        if status == PORT_TAKEN:
-            raise _port_taken(spec.port)
-        if now.status == "in_service" and now.ref:
-            return now.ref
-        if now.status in ("failed", "absent") or status is not None:
-            how = f"its process was killed (signal {-status}); " if status and status < 0 else ""
-            raise BackendError(f"endpoint {spec.name} did not start: {how}{_why(log)}", f"its whole log is {log}")
-        time.sleep(_POLL)
-    raise BackendError(
-        f"endpoint {spec.name} was not ready in {spec.startup_timeout:g} s; its log ends: {_why(log)}",
-        f"raise local.startup_timeout; its whole log is {log}",
-    )
-
-
 def _port_taken(port: int) -> BackendError:
     holder = processes.holder(port)
     return BackendError(
         f"port {port} on 127.0.0.1 is taken" + (f" by {holder}" if holder else ""),
         "choose another local.port, or 0 for a free one",
     )
-
-
-def folder_of(run: str, name: str) -> Path:
-    return paths.run_dir(run) / "endpoints" / name
-
-
-def processes_of(folder: Path) -> list["Process"]:
-    return [process for process, _ in processes.find(_FLAG, lambda value: value == str(folder))]
 
 
 def _is_meant(process: "Process", spec: EndpointSpec) -> bool:

@@ -1,13 +1,10 @@
-"""Training jobs of the local backend: one train.py process each, which goes on when its client ends.
-
-backends.base.Backend says what start, state, follow and stop promise.
-"""
+"""Training jobs of the local backend: one train.py process each, which goes on when its client ends."""
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
@@ -38,6 +35,144 @@ _READ_FOR_DIGESTS = 4 << 30  # bytes of an artifact: they take about ten seconds
 _RESUME = "the same command starts it again, from its newest checkpoint"
 
 
+class Jobs:
+    """The methods of backends.base.Backend that are about jobs; it says what each does.
+
+    Args:
+        scripts: folder with the train.py that each job runs.
+    """
+
+    def __init__(self, scripts: Path) -> None:
+        self._scripts = scripts
+        self._started: dict[str, subprocess.Popen[bytes]] = {}  # by job folder
+
+    def store_dataset(self, run: str, dataset: Path) -> str:
+        return str(dataset)
+
+    def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
+        return None
+
+    def start_training(self, spec: TrainSpec) -> JobRef:
+        folder = folder_of(spec.run, spec.job_name)
+        job, root = JobRef(spec.job_name, str(folder)), folder / "ml"
+        if processes_of(folder) or job_folder.is_complete(root):
+            return job
+        require_packages("training", NEEDS)
+        require_packages("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
+        if spec.processes > 1:
+            require_loopback()
+        if 0 < (gpus := job_folder.gpus(os.environ)) < spec.processes:
+            raise BackendError(
+                f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
+                f"set local.processes to {gpus} or less",
+            )
+        command = [str(self._scripts / spec.program), *job_folder.arguments(root, spec)]
+        try:
+            job_folder.lay_out(root, spec)
+            _stopped(folder).unlink(missing_ok=True)
+            write_file(_made_with(folder), folder_digest(self._scripts))
+            write_file(_attempt(folder), str(_size(job_folder.metrics_file(root))))
+            environ = job_folder.environment(root, spec, os.environ) | _variables(spec)
+            started = processes.spawn(processes.python(*command), self._scripts, folder / "log", environ)
+        except OSError as error:
+            raise BackendError(
+                f"cannot start training in {folder}: {error.strerror or error}",
+                "free some disk or check the folder's permissions, then run the same command again",
+            ) from error
+        self._started[job.location] = started
+        return job
+
+    def find_training(self, run: str, job_name: str) -> JobRef | None:
+        folder = folder_of(run, job_name)
+        return JobRef(job_name, str(folder)) if folder.is_dir() else None
+
+    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+        if job is None:
+            return {"container scripts": folder_digest(self._scripts)}
+        record = _made_with(Path(job.location))
+        return {"container scripts": record.read_text(errors="replace")} if record.is_file() else {}
+
+    def training_jobs(self, run: str) -> list[JobRef]:
+        return [JobRef(folder.name, str(folder)) for folder in _folders(run)]
+
+    def training_state(self, job: JobRef) -> JobState:
+        """The state, judged by the job's process and files."""
+        folder = Path(job.location)
+        if processes_of(folder):
+            return JobState("running")
+        if not folder.is_dir():
+            return JobState("absent")
+        if job_folder.is_complete(folder / "ml"):
+            return JobState("completed")
+        if failure := job_folder.failure(folder / "ml"):
+            return JobState("failed", failure.message, failure.hint)
+        started = self._started.get(job.location)
+        status = started.poll() if started else None  # only our own children tell their status
+        if _stopped(folder).exists() or status in (143, -15):
+            return JobState("stopped", "the training process was asked to stop", _RESUME)
+        if status == -9:
+            return JobState(
+                "failed",
+                "the training process was killed (signal 9), as systems do when memory runs out",
+                f"close other programs, or lower data.max_length; {_RESUME}",
+            )
+        how = f"ended with status {status}" if status is not None else "ended without a result"
+        said = processes.last_lines(folder / "log", 1)
+        reason = f"the training process {how}" + (f"; its log ends: {said[0][:300]}" if said else "")
+        return JobState("failed", reason, f"its log is {folder / 'log'}; {_RESUME}")
+
+    def follow_training(self, job: JobRef) -> Iterator[Event]:
+        running, attempt = processes_of(Path(job.location)), _attempt(Path(job.location))
+        try:
+            begins = int(attempt.read_bytes())
+        except (OSError, ValueError):  # it is not there, or damaged: then all of its starts are shown
+            begins = 0
+        return _events(job, lambda: any(processes.alive(process) for process in running), begins)
+
+    def training_events(self, job: JobRef) -> Iterator[Event]:
+        return _events(job, lambda: False)
+
+    def stop_training(self, job: JobRef) -> None:
+        folder = Path(job.location)
+        if running := processes_of(folder):
+            processes.stop(running, _GRACE)
+            if folder.is_dir():
+                _stopped(folder).touch()
+
+    def training_usd(self, job: JobRef) -> float | None:
+        return 0.0
+
+    def is_warm(self, job: JobRef) -> bool:
+        return False
+
+    def artifact(self, job: JobRef) -> str:
+        return str(_artifact(job))
+
+    def artifact_file(self, job: JobRef, name: str) -> bytes | None:
+        path = _artifact(job) / name
+        return path.read_bytes() if path.is_file() else None
+
+    def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
+        """The artifact's files. Their digests are empty where reading all of them would take long.
+
+        Raises:
+            BackendError: one cannot be read.
+        """
+        folder = _artifact(job)
+        try:
+            sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+            read = sum(sizes.values()) <= _READ_FOR_DIGESTS
+            return {
+                path.relative_to(folder).as_posix(): FileFacts(size, file_digest(path) if read else "")
+                for path, size in sizes.items()
+            }
+        except OSError as error:
+            raise BackendError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
+
+    def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
+        return _artifact(job)
+
+
 def folder_of(run: str, job_name: str) -> Path:
     """The folder of a job, which need not exist."""
     return paths.run_dir(run) / "jobs" / job_name
@@ -49,144 +184,14 @@ def processes_of(folder: Path) -> list["Process"]:
     return [process for process, _ in processes.find(_FLAG, lambda value: value == checkpoints)]
 
 
-def start(scripts: Path, spec: TrainSpec) -> "subprocess.Popen[bytes] | None":
-    """Start the job with the scripts of a folder; None if it runs already, or has completed.
-
-    Raises:
-        BackendError: packages or GPUs are missing, or its folder cannot be written.
-    """
-    folder = folder_of(spec.run, spec.job_name)
-    root = folder / "ml"
-    if processes_of(folder) or job_folder.is_complete(root):
-        return None
-    require_packages("training", NEEDS)
-    require_packages("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
-    if spec.processes > 1:
-        require_loopback()
-    if 0 < (gpus := job_folder.gpus(os.environ)) < spec.processes:
-        raise BackendError(
-            f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
-            f"set local.processes to {gpus} or less",
-        )
-    command = [str(scripts / spec.program), *job_folder.arguments(root, spec)]
-    try:
-        job_folder.lay_out(root, spec)
-        _stopped(folder).unlink(missing_ok=True)
-        write_file(_made_with(folder), folder_digest(scripts))
-        write_file(_attempt(folder), str(_size(job_folder.metrics_file(root))))
-        environ = job_folder.environment(root, spec, os.environ) | _variables(spec)
-        return processes.spawn(processes.python(*command), scripts, folder / "log", environ)
-    except OSError as error:
-        raise BackendError(
-            f"cannot start training in {folder}: {error.strerror or error}",
-            "free some disk or check the folder's permissions, then run the same command again",
-        ) from error
-
-
-def find(run: str, job_name: str) -> JobRef | None:
-    """The job of this name, if there is one."""
-    folder = folder_of(run, job_name)
-    return JobRef(job_name, str(folder)) if folder.is_dir() else None
-
-
-def made_with(job: JobRef) -> dict[str, str]:
-    """The digest of the scripts of the job's newest start."""
-    record = _made_with(Path(job.location))
-    return {"container scripts": record.read_text(errors="replace")} if record.is_file() else {}
-
-
-def jobs_of(run: str) -> list[JobRef]:
-    """The jobs of a run, the oldest first."""
-    jobs = paths.run_dir(run) / "jobs"
-    folders = [folder for folder in jobs.iterdir() if folder.is_dir()] if jobs.is_dir() else []
-    return [JobRef(folder.name, str(folder)) for folder in sorted(folders, key=lambda one: one.stat().st_mtime)]
-
-
 def set_damaged_aside(run: str, mark: str) -> list[str]:
     """Set aside what cannot be read of jobs that do not run; a line about each file.
 
     Raises:
         OSError: that cannot be done.
     """
-    ended = [Path(job.location) for job in jobs_of(run) if not processes_of(Path(job.location))]
+    ended = [folder for folder in _folders(run) if not processes_of(folder)]
     return [line for folder in ended for line in job_folder.set_damaged_aside(folder, mark)]
-
-
-def state(job: JobRef, started: "subprocess.Popen[bytes] | None") -> JobState:
-    """The state, judged by the job's process and files.
-
-    Args:
-        started: the process, where this one has started it: only our own children tell their status.
-    """
-    folder = Path(job.location)
-    if processes_of(folder):
-        return JobState("running")
-    if not folder.is_dir():
-        return JobState("absent")
-    if job_folder.is_complete(folder / "ml"):
-        return JobState("completed")
-    if failure := job_folder.failure(folder / "ml"):
-        return JobState("failed", failure.message, failure.hint)
-    status = started.poll() if started else None
-    if _stopped(folder).exists() or status in (143, -15):
-        return JobState("stopped", "the training process was asked to stop", _RESUME)
-    if status == -9:
-        return JobState(
-            "failed",
-            "the training process was killed (signal 9), as systems do when memory runs out",
-            f"close other programs, or lower data.max_length; {_RESUME}",
-        )
-    how = f"ended with status {status}" if status is not None else "ended without a result"
-    said = processes.last_lines(folder / "log", 1)
-    reason = f"the training process {how}" + (f"; its log ends: {said[0][:300]}" if said else "")
-    return JobState("failed", reason, f"its log is {folder / 'log'}; {_RESUME}")
-
-
-def follow(job: JobRef) -> Iterator[Event]:
-    """The events of the job's newest start, as they come, until its process has ended."""
-    running, attempt = processes_of(Path(job.location)), _attempt(Path(job.location))
-    try:
-        begins = int(attempt.read_bytes())
-    except (OSError, ValueError):  # it is not there, or damaged: then all of its starts are shown
-        begins = 0
-    return _events(job, lambda: any(processes.alive(process) for process in running), begins)
-
-
-def events(job: JobRef) -> Iterator[Event]:
-    """The job's events up to now, of all its starts."""
-    return _events(job, lambda: False)
-
-
-def stop(job: JobRef) -> None:
-    """Ask the job's processes to end, and end them where that does not help."""
-    folder = Path(job.location)
-    if running := processes_of(folder):
-        processes.stop(running, _GRACE)
-        if folder.is_dir():
-            _stopped(folder).touch()
-
-
-def artifact(job: JobRef) -> Path:
-    """The folder of what the job leaves behind."""
-    return Path(job.location) / "ml" / "model"
-
-
-def artifact_files(job: JobRef) -> dict[str, FileFacts]:
-    """The artifact's files. Their digests are empty where reading all of them would take long.
-
-    Raises:
-        BackendError: one cannot be read.
-    """
-    folder = artifact(job)
-    try:
-        sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-        read = sum(sizes.values()) <= _READ_FOR_DIGESTS
-        return {
-            path.relative_to(folder).as_posix(): FileFacts(size, file_digest(path) if read else "")
-            for path, size in sizes.items()
-        }
-    except OSError as error:
-        raise BackendError(f"cannot read {error.filename}: {error.strerror}", "check its permissions") from error
 
 
 def live(run: str) -> list[RunningResource]:
@@ -195,6 +200,18 @@ def live(run: str) -> list[RunningResource]:
     running = processes.find(_FLAG, lambda value: Path(value).is_relative_to(jobs))
     folders = [jobs / Path(value).relative_to(jobs).parts[0] for _, value in running]
     return [RunningResource("training_job", folder.name, str(folder)) for folder in folders]
+
+
+def _folders(run: str) -> list[Path]:
+    """The folders of a run's jobs, the oldest first."""
+    jobs = paths.run_dir(run) / "jobs"
+    folders = [folder for folder in jobs.iterdir() if folder.is_dir()] if jobs.is_dir() else []
+    return sorted(folders, key=lambda one: one.stat().st_mtime)
+
+
+def _artifact(job: JobRef) -> Path:
+    """The folder of what the job leaves behind."""
+    return Path(job.location) / "ml" / "model"
 
 
 def _variables(spec: TrainSpec) -> dict[str, str]:

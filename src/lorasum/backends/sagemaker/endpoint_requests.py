@@ -254,3 +254,17 @@ def _seconds(served: Served, expected: float, config: SageMakerConfig) -> int:
     """A timeout: `expected` and some slack. It is at least half an hour if a size is unknown or vLLM compiles."""
     shortest = _UNKNOWN if served.from_hub or config.engine == "vllm" else _SHORTEST
     return round(min(max(expected + _SLACK, shortest), _LONGEST))
+
+
+def first_requests(endpoint: str, served: Served, place: Place, config: SageMakerConfig) -> dict[str, Any]:
+    """The arguments of each operation that makes a first endpoint, in their order."""
+    name = part_name(endpoint, served, place, config)
+    requests = {
+        "CreateModel": model_request(name, served, place, config),
+        "CreateEndpointConfig": endpoint_config_request(name, served, place, config),
+        "CreateEndpoint": endpoint_request(endpoint, name, place, config),
+    }
+    if config.max_instances > 1:
+        target, policy = scaling_requests(endpoint, config)
+        requests |= {"RegisterScalableTarget": target, "PutScalingPolicy": policy}
+    return requests

@@ -1,29 +1,31 @@
-"""Endpoints on SageMaker. backends.base.Backend says what each function promises.
+"""Endpoints on SageMaker.
 
 An endpoint is three things: a model, a configuration that names the model, and the endpoint itself. Only the endpoint
 costs money; parts.py handles the other two. An endpoint is updated in place. Its earlier configuration is kept until
-`confirm` deletes it or `restore` goes back to it.
+`confirm_endpoint` deletes it or `restore_endpoint` goes back to it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorasum.aws import error_code, is_missing
-from lorasum.backends.records import EndpointRef, EndpointSpec
-from lorasum.backends.sagemaker import parts, scaling, schedules, sdk
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
+from lorasum.backends.sagemaker import endpoint_states, parts, scaling, schedules, sdk
 from lorasum.backends.sagemaker.endpoint_requests import (
     endpoint_config_request,
     endpoint_request,
+    first_requests,
     load_seconds,
     model_request,
     part_name,
     update_request,
 )
 from lorasum.backends.sagemaker.endpoint_states import MOVING, SERVING, describe, log_tail, served_artifact
+from lorasum.backends.sagemaker.invoke import invoke, stream
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
-from lorasum.backends.sagemaker.layout import Place
+from lorasum.backends.sagemaker.place import place_of, shown_place
 from lorasum.backends.sagemaker.quotas import check_quotas
 from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
@@ -39,86 +41,123 @@ _TAKEN = ("ValidationException", "ResourceInUse")
 _NEW_NAMES = 8  # attempts: SageMaker may not show yet what was just created
 
 
-def start(session: Session, spec: EndpointSpec, place: Place) -> EndpointRef:
-    """Create, adopt or update the endpoint, and wait until it is in service. Its earlier configuration is kept."""
-    served = model_to_serve(session, spec, place, sends=True)
-    name = part_name(spec.name, served, place, session.config)
-    described = _to_update(session, spec)
-    if session.config.max_instances > 1:
-        session.reporter.step(f"under load it may grow to {session.config.max_instances} instances, each at that price")
-    if described is None:
-        check_quotas(session, session.config.endpoint_instance_types, "endpoint", session.config.max_instances)
-    try:
-        model = model_request(name, served, place, session.config)
-        _create(lambda: sdk.create(session, "Model", model))
-        configuration = endpoint_config_request(name, served, place, session.config)
-        _create(lambda: sdk.create(session, "EndpointConfig", configuration))
+class Endpoints:
+    """The methods of backends.base.Backend that are about endpoints; it says what each does."""
+
+    _session: Session
+
+    def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
+        place = shown_place(self._session, spec.run, "inference")
+        served = model_to_serve(self._session, spec, place, sends=False)
+        return first_requests(spec.name, served, place, self._session.config)
+
+    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+        """Create, adopt or update the endpoint, and wait until it is in service. Its earlier configuration is kept."""
+        session, config = self._session, self._session.config
+        place = place_of(session, spec.run, "inference")
+        served = model_to_serve(session, spec, place, sends=True)
+        name = part_name(spec.name, served, place, config)
+        described = _to_update(session, spec)
+        if config.max_instances > 1:
+            session.reporter.step(f"under load it may grow to {config.max_instances} instances, each at that price")
         if described is None:
-            request = endpoint_request(spec.name, name, place, session.config)
-            _create(lambda: sdk.create(session, "Endpoint", request))
-        elif described.endpoint_config_name != name:
-            _remember(session, spec, described)
-            _update(session, described, name)
-        ended = _wait_until_still(session, spec.name)
-        if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
-            scaling.turn_on_or_off(session, spec.name)
-            seconds = load_seconds(served, session.config)
-            return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
-    except BaseException:
-        if described is None:
-            delete(session, spec.run, spec.name)
-        raise
-    raise _did_not_start(session, spec, ended)
+            check_quotas(session, config.endpoint_instance_types, "endpoint", config.max_instances)
+        try:
+            model = model_request(name, served, place, config)
+            _create(lambda: sdk.create(session, "Model", model))
+            configuration = endpoint_config_request(name, served, place, config)
+            _create(lambda: sdk.create(session, "EndpointConfig", configuration))
+            if described is None:
+                request = endpoint_request(spec.name, name, place, config)
+                _create(lambda: sdk.create(session, "Endpoint", request))
+            elif described.endpoint_config_name != name:
+                _remember(session, spec, described)
+                _update(session, described, name)
+            ended = _wait_until_still(session, spec.name)
+            if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
+                scaling.turn_on_or_off(session, spec.name)
+                seconds = load_seconds(served, config)
+                return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
+        except BaseException:
+            if described is None:
+                self.delete_endpoint(spec.run, spec.name)
+            raise
+        raise self._did_not_start(spec, ended)
 
+    def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
+        """Have the endpoint, with the configuration and the model that it has now, go at `at`; None: no more."""
+        described = describe(self._session, name) if at else None
+        schedules.expire(self._session, name, described.endpoint_config_name if described else "", at)
 
-def expire(session: Session, name: str, at: datetime | None) -> None:
-    """Have the endpoint, with the configuration and the model that it has now, go at `at`; None: no more."""
-    described = describe(session, name) if at else None
-    schedules.expire(session, name, described.endpoint_config_name if described else "", at)
+    def confirm_endpoint(self, run: str, name: str) -> None:
+        """Tag the configuration that answered, and delete the parts that the endpoint served before."""
+        described = describe(self._session, name)
+        serving = described.endpoint_config_name if described else ""
+        known = parts.find(self._session, run, name)
+        for part in known:
+            if part.name == serving and not part.answered:
+                parts.mark_answered(self._session, part)
+        parts.delete(self._session, [part for part in known if part.name != serving])
 
+    def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
+        """Update the endpoint back to the configuration that last answered; None if there is none."""
+        described = _wait_until_still(self._session, name)
+        known = parts.find(self._session, run, name)
+        if described is None or described.endpoint_status != "InService":
+            return None
+        before = [part for part in known if part.answered and part.name != described.endpoint_config_name]
+        if not before:
+            return None
+        self._session.reporter.step(f"putting endpoint {name} back to what it served before")
+        _update(self._session, described, before[-1].name)
+        ended = _wait_until_still(self._session, name)
+        if ended is None or (ended.endpoint_status, ended.endpoint_config_name) != ("InService", before[-1].name):
+            status = ended.endpoint_status if ended else "gone"
+            raise BackendError(
+                f"endpoint {name} cannot go back to what it served before: it is {status}",
+                "it may still serve and is billed: look with `lorasum status`; `lorasum teardown` deletes it",
+            )
+        parts.delete(self._session, [part for part in known if part.name != before[-1].name])
+        scaling.turn_on_or_off(self._session, name)
+        return EndpointRef(name, ended.endpoint_arn, served_artifact(self._session, ended))
 
-def confirm(session: Session, run: str, name: str) -> None:
-    """Tag the configuration that answered, and delete the parts that the endpoint served before."""
-    described = describe(session, name)
-    serving = described.endpoint_config_name if described else ""
-    known = parts.find(session, run, name)
-    for part in known:
-        if part.name == serving and not part.answered:
-            parts.mark_answered(session, part)
-    parts.delete(session, [part for part in known if part.name != serving])
+    def endpoint_log(self, run: str, name: str) -> list[str]:
+        return endpoint_states.log_tail(self._session, name)
 
+    def endpoint_state(self, run: str, name: str) -> EndpointState:
+        return endpoint_states.state(self._session, run, name)
 
-def restore(session: Session, run: str, name: str) -> EndpointRef | None:
-    """Update the endpoint back to the configuration that last answered; None if there is none."""
-    described = _wait_until_still(session, name)
-    known = parts.find(session, run, name)
-    if described is None or described.endpoint_status != "InService":
-        return None
-    before = [part for part in known if part.answered and part.name != described.endpoint_config_name]
-    if not before:
-        return None
-    session.reporter.step(f"putting endpoint {name} back to what it served before")
-    _update(session, described, before[-1].name)
-    ended = _wait_until_still(session, name)
-    if ended is None or (ended.endpoint_status, ended.endpoint_config_name) != ("InService", before[-1].name):
-        status = ended.endpoint_status if ended else "gone"
-        raise BackendError(
-            f"endpoint {name} cannot go back to what it served before: it is {status}",
-            "it may still serve and is billed: look with `lorasum status`; `lorasum teardown` deletes it",
-        )
-    parts.delete(session, [part for part in known if part.name != before[-1].name])
-    scaling.turn_on_or_off(session, name)
-    return EndpointRef(name, ended.endpoint_arn, served_artifact(session, ended))
+    def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
+        return invoke(self._session, endpoint, payload, timeout)
 
+    def stream(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
+        return stream(self._session, endpoint, payload, timeout)
 
-def delete(session: Session, run: str, name: str) -> bool:
-    """Delete endpoint, configurations and models, also those left by a crash, and wait until they are gone.
+    def delete_endpoint(self, run: str, name: str) -> bool:
+        """Delete endpoint, configurations and models, also those left by a crash, and wait until they are gone.
 
-    The schedules that would have deleted them go last: until then they are needed.
-    """
-    existed = _delete(session, run, name)
-    schedules.remove(session, name)
-    return existed
+        The schedules that would have deleted them go last: until then they are needed.
+        """
+        existed = _delete(self._session, run, name)
+        schedules.remove(self._session, name)
+        return existed
+
+    def _did_not_start(self, spec: EndpointSpec, ended: "Endpoint | None") -> BackendError:
+        """The error to raise. An endpoint that rolled back goes on serving its earlier model; any other is deleted."""
+        name = spec.name
+        tail = " | ".join(log_tail(self._session, name)[-4:])
+        said = (ended.failure_reason or ended.endpoint_status) if ended else "it is gone"
+        reason = " ".join(said.split()) + (f"; its log ends: {tail}" if tail else "")
+        if ended and ended.endpoint_status in SERVING:
+            known = parts.find(self._session, spec.run, name)
+            unused = [part for part in known if not part.answered and part.name != ended.endpoint_config_name]
+            parts.delete(self._session, unused)
+            scaling.turn_on_or_off(self._session, name)
+            return BackendError(
+                f"endpoint {name} rolled back to what it served before: {reason}", "run `lorasum train`"
+            )
+        self.delete_endpoint(spec.run, name)
+        return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
 
 
 def _delete(session: Session, run: str, name: str) -> bool:
@@ -178,7 +217,7 @@ def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
 
 
 def _remember(session: Session, spec: EndpointSpec, described: "Endpoint") -> None:
-    """Tag the configuration that serves, unless one is tagged already: earlier versions of lorasum did not."""
+    """Tag the configuration that serves, unless one is tagged already: a deploy may have been killed before it did."""
     known = parts.find(session, spec.run, spec.name)
     if not any(part.answered for part in known):
         for part in known:
@@ -229,22 +268,6 @@ def _wait_until_still(session: Session, name: str) -> "Endpoint | None":
             raise BackendError(f"endpoint {name} is still {status} after two hours", "run `lorasum teardown`")
         time.sleep(poll_seconds())
     return None
-
-
-def _did_not_start(session: Session, spec: EndpointSpec, ended: "Endpoint | None") -> BackendError:
-    """The error to raise. An endpoint that rolled back goes on serving its earlier model; any other is deleted."""
-    name = spec.name
-    tail = " | ".join(log_tail(session, name)[-4:])
-    said = (ended.failure_reason or ended.endpoint_status) if ended else "it is gone"
-    reason = " ".join(said.split()) + (f"; its log ends: {tail}" if tail else "")
-    if ended and ended.endpoint_status in SERVING:
-        known = parts.find(session, spec.run, name)
-        unused = [part for part in known if not part.answered and part.name != ended.endpoint_config_name]
-        parts.delete(session, unused)
-        scaling.turn_on_or_off(session, name)
-        return BackendError(f"endpoint {name} rolled back to what it served before: {reason}", "run `lorasum train`")
-    delete(session, spec.run, name)
-    return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
 
 
 def _refuse_foreign(session: Session, described: "Endpoint", run: str) -> None:

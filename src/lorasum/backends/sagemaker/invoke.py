@@ -41,7 +41,11 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
 
 
 def stream(session: Session, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
-    """The pieces of an answer of vLLM, as server-sent events that the service passes on."""
+    """The pieces of an answer of vLLM, as server-sent events that the service passes on. The other image's is whole."""
+    if session.config.engine != "vllm":
+        session.reporter.step("the Hugging Face image does not stream, so the answer comes whole; vLLM's does")
+        yield from (answer["generated_text"] for answer in invoke(session, endpoint, payload, timeout))
+        return
     client = session.runtime(timeout + _SERVER_SECONDS)
 
     def ask(request: dict[str, Any]) -> Any:

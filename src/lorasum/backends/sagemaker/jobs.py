@@ -1,4 +1,4 @@
-"""Training jobs on SageMaker. backends.base.Backend says what each function promises.
+"""Training jobs on SageMaker.
 
 A job's name is a hash of everything in it, and SageMaker accepts each name once. So the same command never starts two
 jobs. A job that ended without an artifact gets another attempt, <name>-2, which resumes from the same checkpoints.
@@ -8,13 +8,13 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from lorasum import paths
 from lorasum.aws import aws_errors
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
-from lorasum.backends.sagemaker import job_requests, model_cache, sdk, storage
+from lorasum.backends.sagemaker import job_requests, model_cache, sdk, stopping, storage
 from lorasum.backends.sagemaker.attempts import (
     RUNNING,
     attempt_name,
@@ -24,10 +24,11 @@ from lorasum.backends.sagemaker.attempts import (
     find_attempts,
 )
 from lorasum.backends.sagemaker.channels import channels_of, uris_of
-from lorasum.backends.sagemaker.images import inference_image, training_image
+from lorasum.backends.sagemaker.images import training_image
 from lorasum.backends.sagemaker.job_requests import job_was_made_with, training_request
-from lorasum.backends.sagemaker.layout import Folder, Place, S3Layout
+from lorasum.backends.sagemaker.layout import Folder, S3Layout
 from lorasum.backends.sagemaker.logs import Log
+from lorasum.backends.sagemaker.place import place_of, shown_place
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
 from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session, poll_seconds
@@ -42,7 +43,7 @@ from lorasum.contract import (
     read_event,
     read_failure,
 )
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, ConfigError
 from lorasum.retry import until_answered
 
 if TYPE_CHECKING:
@@ -61,138 +62,161 @@ _STOPPED = {
 }
 
 
-def place(session: Session, run: str, scope: Literal["training", "inference"] = "training") -> Place:
-    """The bucket, role and image of a run. AWS is asked for those that the config does not name."""
-    return Place(
-        layout=S3Layout(session.bucket, session.config.prefix, run),
-        role=session.role_arn,
-        image=(training_image if scope == "training" else inference_image)(session.config, session.region),
-    )
+class Jobs:
+    """The methods of backends.base.Backend that are about jobs; it says what each does."""
 
+    _session: Session
 
-def start(session: Session, spec: TrainSpec) -> JobRef:
-    """Upload what the job needs and create it. If the name is taken, somebody else has started this very job."""
-    attempts = find_attempts(session, spec.job_name)
-    if attempts and _state(session, attempts[-1]).status in ("running", "completed"):
-        return _reference(spec.job_name, attempts[-1])
-    use: InstanceUse = "spot training job" if session.config.spot else "training job"
-    types = session.config.training_instance_types
-    check_quotas(session, types, use, session.config.instances(spec.kind))
-    if len(types) > 1:
-        session.reporter.step(
-            f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's"
+    def store_dataset(self, run: str, dataset: Path) -> str:
+        uri = S3Layout(self._session.bucket, self._session.config.prefix, run).uri(Folder.DATA, dataset.name)
+        storage.upload(self._session, storage.folder_files(dataset), uri, "uploading the dataset")
+        return uri
+
+    def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
+        place = shown_place(self._session, spec.run, "training")
+        uris = uris_of(channels_of(self._session.config, spec), place)
+        if model_cache.wants(self._session, spec.model):
+            uris[CHANNEL_MODEL] = model_cache.uri(place.layout, spec.model)
+        return training_request(spec, spec.job_name, place, self._session.config, uris)
+
+    def start_training(self, spec: TrainSpec) -> JobRef:
+        """Upload what the job needs and create it. If the name is taken, somebody else has started this very job."""
+        config = self._session.config
+        if config.network_isolation and not (spec.artifact or spec.model.path or config.model_cache):
+            raise ConfigError(
+                f"with sagemaker.network_isolation the container cannot download {spec.model.id}",
+                "set sagemaker.model_cache: true, or give model.id as a local folder: its weights travel through S3",
+            )
+        attempts = find_attempts(self._session, spec.job_name)
+        if attempts and _state(self._session, attempts[-1]).status in ("running", "completed"):
+            return _reference(spec.job_name, attempts[-1])
+        use: InstanceUse = "spot training job" if config.spot else "training job"
+        types = config.training_instance_types
+        check_quotas(self._session, types, use, config.instances(spec.kind))
+        if len(types) > 1:
+            self._session.reporter.step(
+                f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's"
+            )
+        if config.keep_alive_minutes:
+            tell_of_no_warm_pool(self._session, config.training_instance_type)
+        place = place_of(self._session, spec.run, "training")
+        channels = channels_of(config, spec)
+        uris = uris_of(channels, place)
+        if spec.artifact:
+            uris[CHANNEL_MODEL] = spec.artifact
+        elif model_cache.wants(self._session, spec.model):
+            uris[CHANNEL_MODEL] = model_cache.filled(self._session, place.layout, spec.model)
+        last = attempt_number(attempts[-1].training_job_name, spec.job_name) if attempts else 0
+        name = attempt_name(spec.job_name, last + 1)
+        request = training_request(spec, name, place, config, uris)
+        for channel, content in channels.items():
+            storage.upload(self._session, content.files(), uris[channel], f"uploading {content.what}")
+        return _reference(spec.job_name, create_attempt(self._session, request))
+
+    def find_training(self, run: str, job_name: str) -> JobRef | None:
+        attempts = find_attempts(self._session, job_name)
+        return _reference(job_name, attempts[-1]) if attempts else None
+
+    def training_jobs(self, run: str) -> list[JobRef]:
+        """The run's jobs, each by its newest attempt; the oldest first. They are found by their tag."""
+        attempts = _attempts_of(self._session, run, [{"SortBy": "CreationTime", "SortOrder": "Ascending"}])
+        newest = {name: arn for arn, name in attempts.items()}
+        return [JobRef(name, arn) for name, arn in newest.items()]
+
+    def set_damaged_aside(self, run: str, mark: str) -> list[str]:
+        return []  # what is in S3 is written whole or not at all
+
+    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+        if job:
+            return job_was_made_with(described) if (described := _describe(self._session, job)) else {}
+        scripts = storage.fingerprint(storage.folder_files(paths.container_scripts()))
+        return job_requests.made_with(
+            self._session.config, training_image(self._session.config, self._session.region), scripts
         )
-    if session.config.keep_alive_minutes:
-        tell_of_no_warm_pool(session, session.config.training_instance_type)
-    run_place = place(session, spec.run)
-    channels = channels_of(session.config, spec)
-    uris = uris_of(channels, run_place)
-    if spec.artifact:
-        uris[CHANNEL_MODEL] = spec.artifact
-    elif model_cache.wants(session, spec.model):
-        uris[CHANNEL_MODEL] = model_cache.filled(session, run_place.layout, spec.model)
-    last = attempt_number(attempts[-1].training_job_name, spec.job_name) if attempts else 0
-    name = attempt_name(spec.job_name, last + 1)
-    request = training_request(spec, name, run_place, session.config, uris)
-    for channel, content in channels.items():
-        storage.upload(session, content.files(), uris[channel], f"uploading {content.what}")
-    return _reference(spec.job_name, create_attempt(session, request))
 
+    def training_state(self, job: JobRef) -> JobState:
+        """The state that SageMaker shows. A completed job whose artifact was deleted counts as absent."""
+        described = _describe(self._session, job)
+        return _state(self._session, described) if described else JobState("absent")
 
-def request(session: Session, spec: TrainSpec, place: Place) -> dict[str, Any]:
-    """The request of a first attempt, to be shown to the user. Nothing is sent to AWS or asked of it."""
-    uris = uris_of(channels_of(session.config, spec), place)
-    if model_cache.wants(session, spec.model):
-        uris[CHANNEL_MODEL] = model_cache.uri(place.layout, spec.model)
-    return training_request(spec, spec.job_name, place, session.config, uris)
+    def follow_training(self, job: JobRef) -> Iterator[Event]:
+        """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
 
+        A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
+        """
+        logs, told = Log(self._session, LOGS, f"{attempt_of(job)}/"), ""
+        while described := sdk.awaited(self._session, "TrainingJob", attempt_of(job)):
+            ended = described.training_job_status not in RUNNING  # before the log is read: nothing is missed
+            if described.secondary_status != told:
+                told = described.secondary_status
+                billed, cost = billed_seconds(described), billed_usd(self._session, described)
+                yield StatusEvent(told, billed, cost)
+            for _ in range(_LAST_LOOKS if ended else 1):
+                for line in until_answered(logs.new_lines, poll_seconds(), self._session.reporter):
+                    if event := read_event(line):
+                        yield event
+                    elif line.strip():
+                        yield LogEvent(line.rstrip())
+                if ended:
+                    time.sleep(min(poll_seconds(), 1))
+            if ended:
+                return
+            time.sleep(poll_seconds())
 
-def find(session: Session, job_name: str) -> JobRef | None:
-    """The newest attempt of the job; None if there is none."""
-    attempts = find_attempts(session, job_name)
-    return _reference(job_name, attempts[-1]) if attempts else None
-
-
-def state(session: Session, job: JobRef) -> JobState:
-    """The state that SageMaker shows. A completed job whose artifact was deleted counts as absent."""
-    described = _describe(session, job)
-    return _state(session, described) if described else JobState("absent")
-
-
-def made_with(session: Session, job: JobRef | None) -> dict[str, str]:
-    """What a job was made with, or one that starts now would be."""
-    if job:
-        return job_was_made_with(described) if (described := _describe(session, job)) else {}
-    scripts = storage.fingerprint(storage.folder_files(paths.container_scripts()))
-    return job_requests.made_with(session.config, training_image(session.config, session.region), scripts)
-
-
-def usd(session: Session, job: JobRef) -> float | None:
-    """USD that all attempts were billed, each at the price of the instance it ran on; None if a price is unknown."""
-    total = 0.0
-    for described in find_attempts(session, job.name):
-        if (cost := billed_usd(session, described)) is None:
-            return None
-        total += cost
-    return total
-
-
-def is_warm(session: Session, job: JobRef) -> bool:
-    """Whether an attempt's instance is kept warm. It may be an earlier attempt's, of another instance type."""
-    return any(kept_warm(described) for described in find_attempts(session, job.name))
-
-
-def follow(session: Session, job: JobRef) -> Iterator[Event]:
-    """The script's events, `log` events for the other lines of its log, and `status` events from SageMaker.
-
-    A `status` event has SageMaker's name of the status, the seconds that this attempt was billed, and their price.
-    """
-    logs, told = Log(session, LOGS, f"{attempt_of(job)}/"), ""
-    while described := sdk.awaited(session, "TrainingJob", attempt_of(job)):
-        ended = described.training_job_status not in RUNNING  # before the log is read: nothing is missed
-        if described.secondary_status != told:
-            told = described.secondary_status
-            billed, cost = billed_seconds(described), billed_usd(session, described)
-            yield StatusEvent(told, billed, cost)
-        for _ in range(_LAST_LOOKS if ended else 1):
-            for line in until_answered(logs.new_lines, poll_seconds(), session.reporter):
+    def training_events(self, job: JobRef) -> Iterator[Event]:
+        """The script's events in the logs of all attempts, the oldest first, as far as CloudWatch still has them."""
+        for described in find_attempts(self._session, job.name):
+            for line in Log(self._session, LOGS, f"{described.training_job_name}/").new_lines():
                 if event := read_event(line):
                     yield event
-                elif line.strip():
-                    yield LogEvent(line.rstrip())
-            if ended:
-                time.sleep(min(poll_seconds(), 1))
-        if ended:
-            return
-        time.sleep(poll_seconds())
 
+    def stop_training(self, job: JobRef) -> None:
+        stopping.stop(self._session, job)
 
-def log_lines(session: Session, job_name: str, follow: bool) -> Iterator[str]:
-    """The lines of the log of the job's newest attempt."""
-    if job := find(session, job_name):
-        log = Log(session, LOGS, f"{attempt_of(job)}/")
-        yield from log.lines(lambda: follow and state(session, job).status == "running")
+    def training_usd(self, job: JobRef) -> float | None:
+        """What all attempts were billed, each at the price of the instance it ran on; None if a price is unknown."""
+        total = 0.0
+        for described in find_attempts(self._session, job.name):
+            if (cost := billed_usd(self._session, described)) is None:
+                return None
+            total += cost
+        return total
 
+    def is_warm(self, job: JobRef) -> bool:
+        """Whether an attempt's instance is kept warm. It may be an earlier attempt's, of another instance type."""
+        return any(kept_warm(described) for described in find_attempts(self._session, job.name))
 
-def events(session: Session, job_name: str) -> Iterator[Event]:
-    """The script's events in the logs of all attempts, oldest attempt first, as far as CloudWatch still has them."""
-    for described in find_attempts(session, job_name):
-        for line in Log(session, LOGS, f"{described.training_job_name}/").new_lines():
-            if event := read_event(line):
-                yield event
+    def artifact(self, job: JobRef) -> str:
+        described = _describe(self._session, job)
+        if described is None:
+            raise BackendError(f"there is no training job {attempt_of(job)} any more", "run `lorasum train` again")
+        return _artifact(described)
 
+    def artifact_file(self, job: JobRef, name: str) -> bytes | None:
+        return storage.read(self._session, self.artifact(job) + name)
 
-def live(session: Session, run: str) -> list[RunningResource]:
-    """The run's jobs that are running or whose instance is kept warm. They are found by their tag."""
-    wanted = [{"StatusEquals": status} for status in RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
-    return [RunningResource("training_job", name, arn) for arn, name in _attempts_of(session, run, wanted).items()]
+    def artifact_files(self, job: JobRef) -> Mapping[str, FileFacts]:
+        """The artifact's files and their sizes, as S3 lists them; a digest would take a download."""
+        uri = self.artifact(job)
+        _, prefix = storage.split_uri(uri)
+        return {key.removeprefix(prefix): FileFacts(size, "") for key, size in storage.objects(self._session, uri)}
 
+    def fetch_artifact(self, job: JobRef, folder: Path, below: str = "") -> Path:
+        storage.download(self._session, self.artifact(job), folder, below)
+        return folder
 
-def jobs_of(session: Session, run: str) -> list[JobRef]:
-    """The run's jobs, each by its newest attempt; the oldest first. They are found by their tag."""
-    attempts = _attempts_of(session, run, [{"SortBy": "CreationTime", "SortOrder": "Ascending"}])
-    newest = {name: arn for arn, name in attempts.items()}
-    return [JobRef(name, arn) for name, arn in newest.items()]
+    def _job_log(self, run: str, job_name: str, follow: bool) -> Iterator[str]:
+        """The lines of the log of the job's newest attempt."""
+        if job := self.find_training(run, job_name):
+            log = Log(self._session, LOGS, f"{attempt_of(job)}/")
+            yield from log.lines(lambda: follow and self.training_state(job).status == "running")
+
+    def _live_jobs(self, run: str) -> list[RunningResource]:
+        """The run's jobs that are running or whose instance is kept warm. They are found by their tag."""
+        wanted = [{"StatusEquals": status} for status in RUNNING] + [{"WarmPoolStatusEquals": "Available"}]
+        return [
+            RunningResource("training_job", name, arn) for arn, name in _attempts_of(self._session, run, wanted).items()
+        ]
 
 
 def _attempts_of(session: Session, run: str, wanted: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -206,33 +230,6 @@ def _attempts_of(session: Session, run: str, wanted: Sequence[Mapping[str, str]]
     ours = of_run(session, run, list(jobs))
     names = {arn: re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", name) for arn, name in jobs.items()}  # of a retry: the job's
     return {arn: name for arn, name in names.items() if arn in ours}
-
-
-def artifact(session: Session, job: JobRef) -> str:
-    """S3 folder of the job's artifact."""
-    described = _describe(session, job)
-    if described is None:
-        raise BackendError(f"there is no training job {attempt_of(job)} any more", "run `lorasum train` again")
-    return _artifact(described)
-
-
-def artifact_file(session: Session, job: JobRef, name: str) -> bytes | None:
-    """A small file of the artifact; None if there is none."""
-    return storage.read(session, artifact(session, job) + name)
-
-
-def artifact_files(session: Session, job: JobRef) -> dict[str, FileFacts]:
-    """The artifact's files and their sizes, as S3 lists them; a digest would take a download."""
-    uri = artifact(session, job)
-    _, prefix = storage.split_uri(uri)
-    return {key.removeprefix(prefix): FileFacts(size, "") for key, size in storage.objects(session, uri)}
-
-
-def store_dataset(session: Session, run: str, folder: Path) -> str:
-    """Upload a prepared dataset; returns its S3 folder."""
-    uri = S3Layout(session.bucket, session.config.prefix, run).uri(Folder.DATA, folder.name)
-    storage.upload(session, storage.folder_files(folder), uri, "uploading the dataset")
-    return uri
 
 
 def _describe(session: Session, job: JobRef) -> "TrainingJob | None":
