@@ -223,7 +223,7 @@ def test_a_folder_in_the_ledgers_place_is_set_aside(ledger: Ledger) -> None:
 
 
 def test_one_process_at_a_time_changes_a_run_and_a_killed_one_lets_go(ledger: Ledger) -> None:
-    hold = "with run_lock('a', 0, print): print('held', flush=True); time.sleep(60)"
+    hold = "with run_lock('a', 0, print): print('held', flush=True); time.sleep(600)"
     script = f"import time\nfrom lorasum.lock import run_lock\n{hold}"
     waits: list[str] = []
     with Popen[bytes]([sys.executable, "-c", script], stdout=subprocess.PIPE) as other:

@@ -176,7 +176,7 @@ def test_a_container_without_network_reaches_nothing(aws: StandIn, isolated: boo
     script = """
 import os, urllib.request
 try:
-    print(urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"], timeout=5).status, flush=True)
+    print(urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"], timeout=100).status, flush=True)
 except OSError as error:
     print("no network", flush=True)
 """
@@ -296,14 +296,15 @@ def test_a_model_that_cannot_be_loaded_is_in_service_and_answers_400(aws: StandI
 
 
 def test_an_endpoint_is_in_service_before_its_model_is_loaded(aws: StandIn) -> None:
-    slow = INFERENCE.replace("return open", "import time; time.sleep(4); return open")
-    model(aws, "slow", slow)
+    waits = "\n    import os, time\n    while not os.path.exists(model_dir + '/go'): time.sleep(0.05)\n    return open"
+    model(aws, "slow", INFERENCE.replace(" return open", waits, 1))
     client(aws, "sagemaker").create_endpoint(EndpointName="slow", EndpointConfigName="slow")
     in_service(aws, "slow")
     aws.sagemaker.answer_seconds = 0.2
     status, said = refused(aws, "slow", b'"hi"')
     assert (status, "timed out" in said) == (0, True)
     aws.sagemaker.answer_seconds = 60
+    (aws.sagemaker.endpoints["slow"].server.root / "ml" / "model" / "go").touch()  # type: ignore[union-attr]
     assert ask(aws, "slow", b'"hi"') == b'w: "hi"'
 
 

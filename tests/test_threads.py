@@ -46,29 +46,51 @@ def test_a_signal_at_any_moment_ends_the_calls(function: str) -> None:
 
 
 def test_results_come_as_calls_end_and_in_order_if_asked_for() -> None:
-    def slow_first(number: int) -> int:
-        time.sleep(0.2 if number == 0 else 0)
+    others_are_there, found = threading.Event(), []
+
+    def first_is_last(number: int) -> int:
+        assert number or others_are_there.wait(100)
         return -number
 
-    assert list(as_they_end(slow_first, range(5), 2)) == [-1, -2, -3, -4, 0]
-    assert list(in_order(slow_first, range(5), 2)) == [(0, 0), (1, -1), (2, -2), (3, -3), (4, -4)]
-    assert [*as_they_end(slow_first, [], 2), *in_order(slow_first, [], 2)] == []
+    for result in as_they_end(first_is_last, range(5), 2):
+        found.append(result)
+        if len(found) == 4:
+            others_are_there.set()
+    assert found == [-1, -2, -3, -4, 0]
+    second_has_begun = threading.Event()
+
+    def second_helps_first(number: int) -> int:
+        if number == 1:
+            second_has_begun.set()
+        assert number or second_has_begun.wait(100)
+        return -number
+
+    assert list(in_order(second_helps_first, range(5), 2)) == [(0, 0), (1, -1), (2, -2), (3, -3), (4, -4)]
+    assert [*as_they_end(abs, [], 2), *in_order(abs, [], 2)] == []
 
 
 def test_after_an_error_no_call_begins_and_those_under_way_still_count() -> None:
     begun: list[int] = []
-    second = threading.Event()
+    waits: list[bool] = []
+    second, failing, known = threading.Event(), threading.Event(), threading.Event()
 
     def call(number: int) -> int:
         begun.append(number)
         if number == 0:
             second.wait(100)
+            failing.set()
             raise ValueError("the first")
         second.set()
-        time.sleep(0.2)
+        assert known.wait(100)
         return number
 
-    results = as_they_end(call, range(100), 2)
+    def idle() -> None:
+        """Half a second has passed. The second time after the error, the main thread knows of it for certain."""
+        waits.append(failing.is_set())
+        if sum(waits) == 2:
+            known.set()
+
+    results = as_they_end(call, range(100), 2, idle)
     found: list[int] = []
     with pytest.raises(ValueError, match="the first"):
         found.extend(results)
@@ -97,20 +119,26 @@ def test_items_are_not_read_far_ahead() -> None:
 
 @pytest.mark.parametrize("called", [as_they_end, in_order])
 def test_who_stops_asking_waits_for_the_calls_under_way_only(called: Callable[..., Iterator[object]]) -> None:
+    """All of them would take minutes, in which the main thread has had its turn even on a busy machine."""
     ended: list[int] = []
 
     def call(number: int) -> None:
         time.sleep(0.05)
         ended.append(number)
 
-    results = called(call, range(100), 2)
+    results = called(call, range(5_000), 2)
     next(results)
     results.close()  # type: ignore[attr-defined]
-    assert 2 <= len(ended) <= 4
+    assert 2 <= len(ended) < 4_000
     assert threading.active_count() == 1 or not any("work" in thread.name for thread in threading.enumerate())
 
 
 def test_something_can_be_done_while_no_call_ends() -> None:
-    told: list[float] = []
-    assert list(as_they_end(lambda seconds: time.sleep(seconds), [1.3], 1, lambda: told.append(0.0))) == [None]
-    assert len(told) == 2
+    told, twice = [], threading.Event()
+
+    def idle() -> None:
+        told.append("waits")
+        if len(told) == 2:
+            twice.set()
+
+    assert list(as_they_end(lambda seconds: twice.wait(seconds), [100], 1, idle)) == [True]

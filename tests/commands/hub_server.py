@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert hashlib.sha256(body).hexdigest() == oid
         self.server.uploading.release()
         time.sleep(self.server.takes)
-        self.server.goes_on.wait(20)  # seconds
+        self.server.goes_on.wait(200)  # seconds
         if self.server.refuses:
             self._answer({"error": "no room"}, self.server.refuses)
             return

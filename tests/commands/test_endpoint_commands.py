@@ -545,7 +545,7 @@ def test_an_output_that_is_a_pipe_is_written_to(
     with ThreadPoolExecutor(1) as pool:
         read = pool.submit(pipe.read_text)
         predict_file(context(deployed, backend, ledger), source, pipe)
-        assert json.loads(read.result(10)) == {"dialogue": "A: 1", "summary": "Sum up: A: 1 =>"}
+        assert json.loads(read.result(200)) == {"dialogue": "A: 1", "summary": "Sum up: A: 1 =>"}
     assert pipe.is_fifo()
     predict_file(context(deployed, backend, ledger), source, Path(os.devnull))
     assert Path(os.devnull).is_char_device()

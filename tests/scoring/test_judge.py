@@ -1,7 +1,6 @@
 """A judge asked over OpenAI's chat protocol: a real server in a thread, which says what the test tells it to."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,11 +110,11 @@ def test_a_judge_that_refuses_is_one_error(server: JudgeServer, make_judge: Call
 
 
 def test_a_slow_judge_is_one_error(server: JudgeServer, make_judge: Callable[..., Judge]) -> None:
-    def slow(_: dict[str, Any]) -> str:
-        time.sleep(1)
+    def silent(_: dict[str, Any]) -> str:
+        server.closed.wait()
         return json.dumps(GOOD)
 
-    server.say = slow
+    server.say = silent
     with pytest.raises(BackendError, match="did not answer in"):
         make_judge(timeout=0.1).mark("Ann: hi", "Ann says hi.")
 

@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
+from forks import Popen
 from rich.console import Console
 
 from lorasum.backends.records import Check, Room
@@ -475,6 +476,26 @@ def test_quiet_leaves_warnings_only() -> None:
     assert file.getvalue() == "warning: careful\n"
 
 
+def on_terminal(script: str, kind: str) -> tuple[bytes, str]:
+    """What a script says on stdout, and all that it shows on the terminal that its stderr is."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": kind, "COLUMNS": "120"}
+
+    def more() -> bytes:
+        try:
+            return os.read(ours, 10_000)
+        except OSError:
+            return b""  # the script has ended
+
+    with Popen[bytes]([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        shown = b"".join(iter(more, b""))
+        said = process.communicate()[0]
+    os.close(ours)
+    assert process.returncode == 0
+    return said, shown.decode()
+
+
 def test_on_a_terminal_a_bar_moves_and_goes_away() -> None:
     script = (
         "from lorasum.ui.reporter import ConsoleReporter\n"
@@ -483,13 +504,8 @@ def test_on_a_terminal_a_bar_moves_and_goes_away() -> None:
         "        report.progress('converting', done, 3, 'layer [1]')\n"
         "    report.progress('left unfinished', 1, 3)\n"
     )
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=theirs, env=env, check=True)
-    os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
-    os.close(ours)
-    assert process.stdout == b""
+    said, shown = on_terminal(script, "xterm")
+    assert said == b""
     assert "converting" in shown
     assert "layer [1]" in shown
     assert "\x1b[?25l" in shown, "the cursor is hidden while the bar is there"
@@ -502,12 +518,7 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
         "with ConsoleReporter() as report:\n"
         "    report.progress('converting', 1, 2, 'layer')\n"
     )
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "dumb", "COLUMNS": "100"}
-    subprocess.run([sys.executable, "-c", script], stderr=theirs, env=env, check=True)
-    os.close(theirs)
-    shown = os.read(ours, 10_000).decode()
-    os.close(ours)
+    _, shown = on_terminal(script, "dumb")
     assert "converting: 50% · layer" in shown
     assert "\x1b" not in shown
 
@@ -522,12 +533,7 @@ def test_the_bar_of_a_resumed_training_shows_step_and_time_left() -> None:
         "        report.event(StepEvent(number, 40, 0.5, 2.5, 1e-4, 90.0, 4000.0))\n"
         "    time.sleep(0.3)\n"
     )
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    subprocess.run([sys.executable, "-c", script], stderr=theirs, env=env, check=True)
-    os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
-    os.close(ours)
+    _, shown = on_terminal(script, "xterm")
     assert "step 30/40" in shown
     assert "1 h 6 min left" in shown
 

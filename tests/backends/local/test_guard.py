@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -43,7 +43,7 @@ def output_fn(prediction, accept):
 SERVER = """
 import sys
 from lorasum.backends.local import guard, server
-guard.HEAD_WITHIN = guard.BODY_WITHIN = 1.0
+guard.HEAD_WITHIN = guard.BODY_WITHIN = float(sys.argv.pop(1))
 sys.exit(server.main())
 """
 LONG = {"tokens": 100_000}
@@ -56,9 +56,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
+    """A server that waits for the words of a client of a busy machine."""
+    with serve(folder, 600) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server that waits for a client's words for one second."""
+    with serve(tmp_path_factory.mktemp("impatient"), 1) as address:
+        yield address
+
+
+@contextmanager
+def serve(folder: Path, seconds: float) -> Iterator[str]:
     (folder / "inference.py").write_text(HANDLER)
-    flags = ["--model-dir", str(folder), "--code-dir", str(folder), "--state-dir", str(folder)]
+    flags = [str(seconds), "--model-dir", str(folder), "--code-dir", str(folder), "--state-dir", str(folder)]
     with Popen([sys.executable, "-c", SERVER, *flags], stderr=subprocess.DEVNULL) as process:
         _wait_for((folder / "server.json").exists)
         address = f"http://127.0.0.1:{json.loads((folder / 'server.json').read_text())['port']}"
@@ -111,9 +124,9 @@ def test_the_server_refuses_web_pages_and_answers_programs(url: str) -> None:
     assert post(url, Host="evil.example").status_code == 403
     assert post(url, Origin="https://evil.example").status_code == 403
     assert post(url, Content_Type="text/plain").status_code == 415
-    assert httpx.get(f"{url}/ping", headers={"Host": "evil.example"}).status_code == 403
+    assert httpx.get(f"{url}/ping", headers={"Host": "evil.example"}, timeout=60).status_code == 403
     preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    answer = httpx.options(f"{url}/invocations", headers=preflight)
+    answer = httpx.options(f"{url}/invocations", headers=preflight, timeout=60)
     assert answer.status_code == 403
     assert not any(name.startswith("access-control") for name in answer.headers)
 
@@ -128,28 +141,32 @@ def test_the_server_refuses_web_pages_and_answers_programs(url: str) -> None:
     ],
     ids=["silence", "half of the headers", "half of a second request", "nothing after an answer"],
 )
-def test_a_connection_on_which_nothing_comes_is_closed(url: str, sent: bytes) -> None:
-    with connect(url) as client:
-        client.sendall(sent)
+def test_a_connection_on_which_nothing_comes_is_closed(impatient: str, sent: bytes) -> None:
+    with connect(impatient) as client:
+        with suppress(ConnectionError):  # it is closed already, if this process has been kept waiting
+            client.sendall(sent)
         assert _closed(client)
 
 
-def test_headers_that_come_byte_by_byte_are_not_waited_for(url: str) -> None:
-    with connect(url) as client, suppress(ConnectionError):
+def test_headers_that_come_byte_by_byte_are_not_waited_for(impatient: str) -> None:
+    with connect(impatient) as client, suppress(ConnectionError):
         for _ in range(600):
             client.sendall(b"G")
             time.sleep(0.1)
         pytest.fail("it was waited for a minute")
 
 
-def test_a_body_that_does_not_come_is_answered_and_closed(url: str) -> None:
+def test_a_body_that_does_not_come_is_answered_and_closed(impatient: str) -> None:
     head = (
         b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
     )
-    with connect(url) as client:
-        client.sendall(head)
-        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
-        assert _closed(client)
+    answer = b""
+    while not answer:  # none comes if this process is kept waiting before it has sent the headers
+        with connect(impatient) as client, suppress(ConnectionError):
+            client.sendall(head)
+            answer = client.recv(1000)
+            assert _closed(client)
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_client_that_left_is_not_generated_for(url: str, folder: Path) -> None:

@@ -54,6 +54,8 @@ if args.act == "never stop":
     child = subprocess.Popen(["sleep", "600"], preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
     emit("child", pid=child.pid)
 while step < args.steps:
+    while args.act == "wait" and not (args.checkpoint_dir / "go-on").exists():
+        time.sleep(0.02)
     step += 1
     checkpoint.write_text(str(step))
     emit("step", step=step)
@@ -131,9 +133,12 @@ def test_a_job_tells_which_scripts_it_was_made_with(backend: Backend, spec: Any,
 
 
 def test_a_job_is_followed_from_its_beginning_to_its_artifact(backend: Backend, spec: Any) -> None:
-    job = backend.start_training(spec(steps="3"))
+    job = backend.start_training(spec(act="wait"))
+    following = backend.follow_training(job)
+    events = [next(following)]
     assert backend.training_state(job) == JobState("running")
-    events = list(backend.follow_training(job))
+    (Path(job.location) / "ml" / "checkpoints" / "go-on").touch()
+    events += following
     assert kinds(events) == ["start", "step", "step", "step"]
     assert [event.step for event in events if isinstance(event, StepEvent)] == [1, 2, 3]
     assert backend.training_state(job) == JobState("completed")
@@ -231,10 +236,10 @@ def test_a_job_that_does_not_stop_is_killed_with_all_it_started(
     monkeypatch.setattr(jobs, "_GRACE", 0.5)
     job = backend.start_training(spec(act="never stop", steps="9999"))
     child = next(e for e in backend.follow_training(job) if isinstance(e, UnknownEvent)).values["pid"]
-    assert psutil.pid_exists(child)
+    deaf = psutil.Process(child)
     backend.stop_training(job)
     assert backend.training_state(job).status == "stopped"
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert not local_processes.alive(deaf)
 
 
 def test_a_job_outlives_the_process_that_started_it_and_is_adopted(
@@ -376,7 +381,7 @@ def test_processes_of_a_job_are_started_found_and_ended_as_one(
         return not any(map(local_processes.alive, ranks))
 
     job, ranks = start()
-    assert process_of(job).children() == ranks, "of parent and children the parent is the job"
+    assert set(process_of(job).children()) == set(ranks), "of parent and children the parent is the job"
     assert backend.live(RUN) == [RunningResource("training_job", job.name, job.location)]
     backend.stop_training(job)
     assert all_gone(ranks)

@@ -170,13 +170,14 @@ def test_an_answer_is_waited_for_longer_than_the_service_waits(
 
 
 def test_a_missing_answer_differs_from_a_refusal(account: StandIn) -> None:
-    slow = GOOD.replace("return open", "import time; time.sleep(3); return open")
-    endpoint = backend(account).start_endpoint(spec(store(account, "first", slow)))
+    waits = "\n    import os, time\n    while not os.path.exists(model_dir + '/go'): time.sleep(0.05)\n    return open"
+    endpoint = backend(account).start_endpoint(spec(store(account, "first", GOOD.replace(" return open", waits, 1))))
     assert endpoint.load_seconds == 300
     account.sagemaker.answer_seconds = 0.2
     with pytest.raises(NoAnswerError, match="did not answer"):
         answer(account, endpoint)
     account.sagemaker.answer_seconds = 60
+    (account.sagemaker.endpoints["chats"].server.root / "ml" / "model" / "go").touch()  # type: ignore[union-attr]
     assert answer(account, endpoint) == "first"
     account.faults = [Fault("runtime chats", "error", times=3)]
     with pytest.raises(NoAnswerError):

@@ -2,7 +2,6 @@
 
 import io
 import shutil
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from stand_in import Fault, StandIn
 from lorasum import paths
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
+from lorasum.backends.sagemaker.logs import Log
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import EvalEvent, Event, event_line
 from lorasum.errors import BackendError
@@ -70,22 +70,24 @@ def test_the_events_are_those_of_all_attempts(account: StandIn) -> None:
 
 
 def test_lines_that_come_after_the_jobs_end_are_followed(account: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LORASUM_POLL_SECONDS", "1")
     fail_once(account)
     job = backend(account).find_training("chats", "chats-0123abcd")
     assert job is not None
     account.aws.logs_come.clear()
     said = io.BytesIO(f"{event_line(EvalEvent(1, 2.0))}\n".encode())
-    account.aws.log_lines(said, "/aws/sagemaker/TrainingJobs", "chats-0123abcd/algo-1")
-    account.calls.clear()
+    coming = account.aws.log_lines(said, "/aws/sagemaker/TrainingJobs", "chats-0123abcd/algo-1")
+    looks, look = [], Log.new_lines
 
-    def let_them_come() -> None:
-        while not any(call.startswith("logs ") for call in account.calls):
-            time.sleep(0.05)
+    def looked(log: Log) -> list[str]:
+        """They come right after the first look."""
+        looks.append(look(log))
         account.aws.logs_come.set()
+        coming.join()
+        return looks[-1]
 
-    threading.Thread(target=let_them_come).start()  # after the first look, which the end of the job came before
+    monkeypatch.setattr(Log, "new_lines", looked)
     assert EvalEvent(1, 2.0) in list(backend(account).follow_training(job))
+    assert looks[0] == []
 
 
 def test_a_job_of_another_name_is_no_attempt(account: StandIn) -> None:
