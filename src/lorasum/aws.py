@@ -16,7 +16,21 @@ _MISSING_CODES = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntity
 _DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationError", "UnauthorizedOperation")
 _EXPIRED_CODES = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
 _UNKNOWN_CODES = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch")
-_THROTTLED_CODES = ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown")
+_THROTTLED_CODES = (
+    "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "SlowDown",
+    "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded",
+)  # fmt: skip
+_VALUES = re.compile(r"(enum value set: )\[[^\]]*\]")
+_HINTS = {
+    r"instance ?type.*(enum value set|not (available|supported))|not supported in (this|the) region": (
+        "choose another instance type or region"
+    ),
+    r"not assume (the )?role|execution role ARN .* is invalid": (
+        "a role that was made a moment ago is not known everywhere yet: run the same command again in a minute; or see "
+        f"whether it trusts the service and has its rights; {POLICIES}"
+    ),
+}
+"""What helps, by a regex of what AWS says."""
 
 
 def attempts() -> int:
@@ -106,10 +120,10 @@ def unless_missing() -> Iterator[None]:
 
 def _client_hint(error: Any, action: str) -> str:
     code, text = error_code(error), str(error)
+    if known := next((hint for said, hint in _HINTS.items() if re.search(said, text, re.IGNORECASE)), ""):
+        return known
     if code in _DENIED_CODES:
-        denied = re.search(r"perform: (\S+)", text)
-        needed = denied.group(1) if denied else action
-        return f"allow {needed or 'the action'} to your identity; {POLICIES}"
+        return denied_hint(text, action)
     if code in _EXPIRED_CODES:
         return "the credentials have expired: log in again (`aws sso login`), then run the same command"
     if _is_skewed(error):
@@ -126,6 +140,22 @@ def _client_hint(error: Any, action: str) -> str:
     if _status(error) >= 500:
         return "an error on AWS's side: run the same command again"
     return f"check the config's section sagemaker; {POLICIES}"
+
+
+def denied_hint(text: str, action: str) -> str:
+    """What to do about a denial, by what AWS says of it. No right of one's own outweighs an explicit deny."""
+    if "object lock" in text:
+        return "the bucket's Object Lock keeps objects until their time is over, and they are billed until then"
+    denied = re.search(r"perform: (\S+)", text)
+    needed = denied.group(1) if denied else action or "the action"
+    if forbids := re.search(r"explicit deny in (an? [\w -]+ (?:policy|boundary))", text):
+        return (
+            f"{forbids[1]} forbids {needed}, whatever else allows it: ask who keeps it for its conditions, such as a "
+            "region, a VPC, a key or tags (sagemaker.region, subnets, kms_key, tags)"
+        )
+    lacks = re.search(r"because no ([\w -]+ (?:policy|boundary)) allows", text)
+    where = f"in your {lacks[1]}" if lacks and lacks[1] != "identity-based policy" else "to your identity"
+    return f"allow {needed} {where}; {POLICIES}"
 
 
 def _is_skewed(error: Any) -> bool:
@@ -160,5 +190,5 @@ def _local_hint(error: Any) -> str:
 
 def _message(error: Any) -> str:
     known = error.response.get("Error", {})
-    message = " ".join(str(known.get("Message") or "").split())
+    message = _VALUES.sub(r"\1…", " ".join(str(known.get("Message") or "").split()))  # hundreds of instance types
     return f"{message} ({known.get('Code')})" if message else f"{known.get('Code') or error}"

@@ -17,11 +17,12 @@ LONGEST: Final = 3600.0
 Result = TypeVar("Result")
 
 
-def until_answered(ask: Callable[[], Result], pause: float, report: Reporter) -> Result:
+def until_answered(ask: Callable[[], Result], pause: float, report: Reporter, for_ever: bool = False) -> Result:
     """What `ask` returns. While it raises an OutageError, it is called again every `pause` seconds, for an hour.
 
     Args:
         ask: may be called again, whatever it had done before the error.
+        for_ever: do not give up after the hour, because somebody watches who can.
     """
     began = 0.0
     while True:
@@ -30,8 +31,9 @@ def until_answered(ask: Callable[[], Result], pause: float, report: Reporter) ->
         except OutageError as error:
             if not began:
                 began = time.monotonic()
-                report.warn(f"{error.message}; what runs there goes on, and it is asked again for an hour")
-            if time.monotonic() - began > LONGEST:
+                how_long = "until it answers or Ctrl-C" if for_ever else "for an hour"
+                report.warn(f"{error.message}; what runs there goes on, and it is asked again {how_long}")
+            if not for_ever and time.monotonic() - began > LONGEST:
                 raise
         else:
             if began:

@@ -103,12 +103,12 @@ def test_an_endpoints_unknown_price_is_warned_of_and_hours_still_hold(
     assert made.expires_at - began == pytest.approx(timedelta(hours=2), abs=timedelta(seconds=1))
 
 
-def test_an_instance_that_is_kept_warm_is_paid_out_of_the_ceiling(
+def test_what_is_billed_after_a_job_is_paid_out_of_the_ceiling(
     make_config: Configured, told: RecordingReporter
 ) -> None:
     warm: dict[str, Any] = {"backend": "sagemaker", "sagemaker": {"keep_alive_minutes": 30}}
     config = make_config(limits={"max_usd": 5}, **warm)
-    assert job_limit(config, 2.0, 0.0, told) == 9000 - 1800
+    assert job_limit(config, 2.0, 0.0, told) == 9000 - 1800 - 180, "kept warm; told to stop, killed, uploaded"
 
 
 @pytest.mark.usefixtures("prepared")

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -118,6 +119,23 @@ def test_a_login_that_expires_names_what_may_run(
     there.call(verb)
     assert len(there.jobs) == 1
     assert there.aws.calls.count("sagemaker CreateEndpoint") == (verb == "deploy")
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_watch_goes_on_through_an_outage(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    for verb in ("train", "deploy"):
+        there.call(verb)
+    there.environ["AWS_MAX_ATTEMPTS"] = "1"
+    there.aws.calls.clear()
+    watching = there.start("status", "--watch", "1")
+    wait_for(lambda: "sagemaker DescribeEndpoint" in there.aws.calls)
+    there.aws.faults = [Fault("DescribeEndpoint$", "reset", times=2)]
+    wait_for(lambda: "it answers again" in watching.said() or (watching.folder / "code").exists())
+    os.kill(watching.pid, signal.SIGINT)
+    ended = watching.wait()
+    assert ended.code == 130
+    assert ended.stderr.count("it is asked again until it answers or Ctrl-C") == 1
 
 
 @pytest.mark.usefixtures("stubs")

@@ -59,7 +59,10 @@ def _violations(shape: Any, value: Any, where: str) -> Any:
         if pattern and not regex.fullmatch(pattern, value, regex.DOTALL):
             yield f"{where} {value!r} does not match {pattern}"
         if shape.enum and value not in shape.enum:
-            yield f"{where} {value!r} is none of the service's values"
+            yield (
+                f"Value '{value}' at '{where}' failed to satisfy constraint: Member must satisfy enum value set: "
+                f"[{', '.join(shape.enum)}]"
+            )
     elif shape.type_name in ("integer", "long", "float", "double"):
         yield from _size(shape, value, where)
 

@@ -40,10 +40,12 @@ def status(
     from lorasum.config.loader import load_config
     from lorasum.ledger import Ledger
     from lorasum.reporting import Silent
+    from lorasum.retry import until_answered
     from lorasum.ui.reporter import ConsoleReporter
 
     # Only a config says in which account and region to look. Without one, resources are shown as recorded.
-    run = load_config(config, overrides or (), ConsoleReporter(quiet).warn) if config else None
+    reporter = ConsoleReporter(quiet)
+    run = load_config(config, overrides or (), reporter.warn) if config else None
     chosen = backend(run, Silent()) if run else local()
     backends, name = {"local": local(), chosen.name: chosen}, run.name if run else None
     ledger = Ledger(warn=render.say)
@@ -51,7 +53,7 @@ def status(
     render.show(shown, as_json)
     while watch:
         time.sleep(watch)
-        shown = status(backends, ledger, name, None, everything)
+        shown = until_answered(lambda: status(backends, ledger, name, None, everything), watch, reporter, for_ever=True)
         render.show_again(shown, as_json)
     if shown.alarms:
         hint = "`lorasum teardown` with the run's config ends it" + ("" if run else "; with --config, status asks AWS")

@@ -6,7 +6,7 @@ from lorasum.backends.records import JobRef, TrainSpec
 from lorasum.config.schema import Config
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import job_note
-from lorasum.lifecycle.limits import job_limit
+from lorasum.lifecycle.limits import job_limit, paid_after
 from lorasum.lock import HeldRun
 from lorasum.resources import BatchJob
 
@@ -36,7 +36,7 @@ def start(held: HeldRun, spec: TrainSpec, config: Config) -> JobRef:
         jobs.reconcile(held, BatchJob, name)
         return known
     limit = job_limit(config, row.usd_per_hour, row.usd_before, held.reporter)
-    message = f"starting batch job {name}{job_note(row.usd_per_hour, limit)}"
+    message = f"starting batch job {name}{job_note(row.usd_per_hour, limit, paid_after(config))}"
     return jobs.launch(held, row, replace(spec, max_seconds=limit), message)
 
 

@@ -53,16 +53,17 @@ def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None
     return f"until {clock(end, began)}{most}"
 
 
-def job_note(usd_per_hour: float | None, seconds: int | None) -> str:
+def job_note(usd_per_hour: float | None, seconds: int | None, paid_after: float) -> str:
     """The price of a job, how long it may run and what it costs at most, for the message before its start.
 
     Args:
         seconds: its limit; None if it has none.
+        paid_after: seconds that it is billed for after that.
     """
     price = price_note(usd_per_hour)
     if seconds is None:
         return price
-    most = f", ${usd_per_hour * seconds / 3600:,.2f} at most" if usd_per_hour else ""
+    most = f", ${usd_per_hour * (seconds + paid_after) / 3600:,.2f} at most" if usd_per_hour else ""
     return f"{price}, stopped after {seconds / 3600:.2g} h{most}"
 
 

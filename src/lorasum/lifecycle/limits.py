@@ -14,6 +14,13 @@ from lorasum.reporting import Reporter
 _UNKNOWN = "limits.max_usd cannot be kept, because the price is unknown; set limits.max_hours"
 SHORTEST_JOB: Final = 60.0
 """Seconds: a shorter job is not worth starting."""
+_ENDING: Final = 180.0
+"""Seconds that are billed after SageMaker has told a job to stop: two minutes until it is killed, and the upload."""
+
+
+def paid_after(config: Config) -> float:
+    """Seconds that a job of this config is billed for at most after its limit, those of a warm instance included."""
+    return _ENDING + 60.0 * config.sagemaker.keep_alive_minutes if config.backend == "sagemaker" else 0.0
 
 
 def job_limit(config: Config, usd_per_hour: float | None, spent: float | None, report: Reporter) -> int | None:
@@ -25,14 +32,13 @@ def job_limit(config: Config, usd_per_hour: float | None, spent: float | None, r
     Raises:
         LorasumError: nothing is left of `max_usd`.
     """
-    limits, own = config.limits, config.sagemaker
-    warm_seconds = 60.0 * own.keep_alive_minutes if config.backend == "sagemaker" else 0.0  # paid for after its end
+    limits = config.limits
     allowed = [] if limits.max_hours is None else [limits.max_hours * 3600]
     most = limits.max_usd
     if most is not None and (usd_per_hour is None or spent is None):
         report.warn(_UNKNOWN)
     elif most is not None and usd_per_hour and spent is not None:
-        left = (most - spent) / usd_per_hour * 3600 - warm_seconds
+        left = (most - spent) / usd_per_hour * 3600 - paid_after(config)
         if left < SHORTEST_JOB:
             earlier = f", after ${spent:,.2f} for its earlier attempts" if spent else ""
             raise LorasumError(

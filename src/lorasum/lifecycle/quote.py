@@ -7,7 +7,7 @@ from lorasum.formatting import counted
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimate import Estimate, fitted
-from lorasum.lifecycle.limits import job_limit
+from lorasum.lifecycle.limits import job_limit, paid_after
 from lorasum.lifecycle.lookup import FoundJob
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.lifecycle.training_time import Speed, measured_speed, seconds_of
@@ -40,7 +40,7 @@ class Quote:
 
     def __str__(self) -> str:
         """The end of a line about the job."""
-        return f"{job_note(self.usd_per_hour, self.limit)}{self._time()}{self._memory()}"
+        return f"{job_note(self.usd_per_hour, self.limit, paid_after(self.job.config))}{self._time()}{self._memory()}"
 
     def refuse_what_cannot_end(self) -> None:
         """Refuse a job that would reach its limit before its end, even in the shortest time that arithmetic gives."""

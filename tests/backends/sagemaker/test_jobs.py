@@ -133,6 +133,30 @@ def test_a_job_that_finds_no_instance_says_what_to_do(account: StandIn) -> None:
     assert backend(account).training_usd(job) == 0
 
 
+def test_a_type_that_the_region_lacks_is_one_line(account: StandIn) -> None:
+    """SageMaker's answer has the names of all that there are: 3,000 characters."""
+    with pytest.raises(BackendError, match=r"ml\.g99\.xlarge") as error:
+        backend(account, training_instance_type="ml.g99.xlarge").start_training(SPEC)
+    assert len(error.value.message) < 300
+    assert error.value.hint == "choose another instance type or region"
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("ClientError: Artifact upload failed:Insufficient disk space", "set right in the config"),
+        ("InternalServerError: We encountered an internal error. Please try again.", "on AWS's side"),
+    ],
+)
+def test_a_failure_of_the_platform_says_what_helps(account: StandIn, reason: str, hint: str) -> None:
+    fail_once(account)
+    account.sagemaker.jobs["chats-0123abcd"].description["FailureReason"] = reason
+    job = backend(account).find_training("chats", "chats-0123abcd")
+    assert job is not None
+    state = backend(account).training_state(job)
+    assert (state.reason, hint in state.hint) == (reason, True)
+
+
 def test_a_job_takes_the_first_free_instance_type_and_is_billed_for_it(account: StandIn) -> None:
     account.sagemaker.sold_out = {"ml.g5.2xlarge"}
     several = {"training_instance_alternatives": ["ml.g5.4xlarge", "ml.g5.12xlarge"]}

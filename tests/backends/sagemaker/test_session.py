@@ -142,3 +142,39 @@ def test_what_aws_says_becomes_one_line_and_a_hint(code: str, status: int, hint:
         raise ClientError(said, "CreateTrainingJob")
     assert hint in error.value.hint
     assert "\n" not in error.value.message + error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        (
+            "with an explicit deny in a service control policy",
+            "a service control policy forbids s3:PutObject",
+        ),
+        ("with an explicit deny in a resource-based policy", "a resource-based policy forbids s3:PutObject"),
+        (
+            "because no permissions boundary allows the s3:PutObject action",
+            "allow s3:PutObject in your permissions",
+        ),
+        ("because no identity-based policy allows the s3:PutObject action", "allow s3:PutObject to your identity"),
+        ("Access Denied because object protected by object lock.", "billed until then"),
+    ],
+)
+def test_a_denial_says_who_denies_and_what_helps(said: str, hint: str) -> None:
+    from botocore.exceptions import ClientError
+
+    text = said if said[0] == "A" else f"User: ana is not authorized to perform: s3:PutObject on resource: b {said}"
+    refused = ClientError({"Error": {"Code": "AccessDenied", "Message": text}}, "PutObject")
+    with pytest.raises(BackendError) as error, aws_errors("upload data.jsonl"):
+        raise refused
+    assert error.value.hint.startswith(hint) or error.value.hint.endswith(hint)
+
+
+def test_a_role_that_is_new_may_not_be_known_yet() -> None:
+    from botocore.exceptions import ClientError
+
+    text = "Could not assume role arn:aws:iam::1:role/T. Please ensure that the role exists and allows principal"
+    refused = ClientError({"Error": {"Code": "ValidationException", "Message": text}}, "CreateTrainingJob")
+    with pytest.raises(BackendError) as error, aws_errors("start the job"):
+        raise refused
+    assert "run the same command again" in error.value.hint

@@ -3,8 +3,10 @@
 import os
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 from loopback_server import LoopbackServer
@@ -108,6 +110,37 @@ def test_old_versions_and_broken_off_uploads_go_too(session: Session) -> None:
     assert {item["Key"] for item in left["Versions"] + left["DeleteMarkers"]} == {"lorasum/chats-2/data/a"}
     [upload] = s3.list_multipart_uploads(Bucket="box")["Uploads"]
     assert upload["Key"] == "lorasum/chats-2/data/a-broken-off"
+
+
+def test_what_object_lock_keeps_is_billed_and_all_else_goes(session: Session) -> None:
+    s3 = session.client("s3")
+    place = {"LocationConstraint": session.region}
+    s3.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True, CreateBucketConfiguration=place)
+    for key in ("data/a", "data/b", "jobs/c"):
+        s3.put_object(Bucket="locked", Key=f"lorasum/chats/{key}", Body=b"1")
+    until = {"Mode": "COMPLIANCE", "RetainUntilDate": datetime(2100, 1, 1, tzinfo=UTC)}
+    s3.put_object_retention(Bucket="locked", Key="lorasum/chats/data/a", Retention=until)
+    with pytest.raises(BackendError, match=r"cannot delete lorasum/chats/data/a: .* \(1 of 2 objects\)") as error:
+        deletion.empty_all(session, [f"s3://locked/lorasum/chats/{folder}/" for folder in ("data", "jobs")])
+    assert "Object Lock" in error.value.hint
+    assert "billed" in error.value.hint
+    assert [one["Key"] for one in s3.list_objects_v2(Bucket="locked")["Contents"]] == ["lorasum/chats/data/a"]
+
+
+def test_what_s3_is_too_busy_to_delete_is_deleted_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORASUM_POLL_SECONDS", "0.1")
+    s3, busy = session.client("s3"), ["InternalError", "SlowDown"]
+    for key in ("a", "b"):
+        s3.put_object(Bucket="box", Key=f"lorasum/chats/data/{key}", Body=b"1")
+
+    def answer(parsed: dict[str, Any], **_: object) -> None:
+        if busy:
+            s3.put_object(Bucket="box", Key="lorasum/chats/data/b", Body=b"1")
+            parsed["Errors"] = [{"Key": "lorasum/chats/data/b", "Code": busy.pop(0), "Message": "try again"}]
+
+    s3.meta.events.register("after-call.s3.DeleteObjects", answer)
+    assert deletion.empty(session, "s3://box/lorasum/chats/data/") == 2
+    assert "Contents" not in s3.list_objects_v2(Bucket="box")
 
 
 @pytest.mark.parametrize("operation", ["ListObjectVersions", "ListMultipartUploads"])

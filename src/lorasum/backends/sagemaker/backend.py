@@ -70,7 +70,7 @@ class SageMakerBackend(Jobs, Endpoints):
             shared = S3Layout(self._session.bucket_name, self._config.prefix, run).shared_models
             deletion.abort_old_uploads(self._session, shared)
             self._session.reporter.step(f"{shared} stays, for other runs; `aws s3 rm --recursive {shared}` deletes it")
-        counts = {uri: deletion.empty(self._session, uri) for uri in self._folders(run, data, artifacts)}
+        counts = deletion.empty_all(self._session, self._folders(run, data, artifacts))
         return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]
 
     def _folders(self, run: str, data: bool, artifacts: bool) -> list[str]:

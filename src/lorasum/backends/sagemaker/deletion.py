@@ -4,17 +4,20 @@ Deleting its objects is not enough. A bucket with versioning keeps deleted objec
 upload leaves parts that are billed but not listed as objects.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lorasum.aws import POLICIES, aws_errors, is_denied, unless_missing
+from lorasum.aws import aws_errors, denied_hint, is_denied, unless_missing
 from lorasum.backends.sagemaker import storage
-from lorasum.backends.sagemaker.session import Session
+from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.batched import batched
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, OutageError
 
 _AT_ONCE = 1000  # objects; S3's limit
+_TRIES = 4  # at objects that S3 did not delete because it was too busy
+_PASSES = ("InternalError", "SlowDown", "ServiceUnavailable")
 _GOES_ON = timedelta(days=7)  # an upload that began longer ago goes on nowhere: five gigabytes take that at 8 KB/s
 
 
@@ -41,9 +44,33 @@ def empty(session: Session, uri: str) -> int:
     except BackendError as error:
         _tell(session, error, f"older versions below {uri} may be left, if the bucket has versioning")
         found = [{"Key": key} for key, _ in storage.objects(session, uri)]
-    for some in batched(found, _AT_ONCE):
-        _delete(session, bucket, uri, some)
+    errors = _delete_all(session, bucket, uri, found)
+    if errors:
+        said = errors[0]["Message"]
+        raise BackendError(
+            f"cannot delete {errors[0]['Key']}: {said} ({len(errors)} of {len(found)} objects)",
+            denied_hint(said, _action(found)),
+        )
     return len(found)
+
+
+def empty_all(session: Session, folders: Iterable[str]) -> dict[str, int]:
+    """`empty` each folder, also where another one holds what cannot be deleted.
+
+    Raises:
+        BackendError: an object could not be deleted; all others are.
+    """
+    counts, problems = {}, []
+    for uri in folders:
+        try:
+            counts[uri] = empty(session, uri)
+        except OutageError:
+            raise
+        except BackendError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+    return counts
 
 
 def abort_old_uploads(session: Session, uri: str) -> None:
@@ -83,15 +110,26 @@ def _pages(session: Session, operation: str, action: str, bucket: str, prefix: s
         yield from session.client("s3").get_paginator(operation).paginate(Bucket=bucket, Prefix=prefix)
 
 
-def _delete(session: Session, bucket: str, uri: str, some: list[dict[str, str]]) -> None:
-    action = "s3:DeleteObjectVersion" if "VersionId" in some[0] else "s3:DeleteObject"
-    with aws_errors(f"delete {uri}", action):
+def _delete_all(session: Session, bucket: str, uri: str, found: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Delete all that can be deleted. S3's errors for the rest: those that pass by themselves only after some tries."""
+    errors: list[dict[str, str]] = []
+    for attempt in range(_TRIES):
+        time.sleep(min(attempt, poll_seconds()))
+        errors = [error for some in batched(found, _AT_ONCE) for error in _delete(session, bucket, uri, some)]
+        found = [{name: one[name] for name in ("Key", "VersionId") if name in one} for one in errors]
+        if all(error.get("Code") not in _PASSES for error in errors):
+            break
+    return errors
+
+
+def _delete(session: Session, bucket: str, uri: str, some: list[dict[str, str]]) -> list[dict[str, str]]:
+    with aws_errors(f"delete {uri}", _action(some)):
         answer = session.client("s3").delete_objects(Bucket=bucket, Delete={"Objects": some, "Quiet": True})
-    if errors := answer.get("Errors"):
-        raise BackendError(
-            f"cannot delete {errors[0]['Key']}: {errors[0].get('Message')} ({len(errors)} of {len(some)} objects)",
-            f"allow {action} to your identity; {POLICIES}",
-        )
+    return list(answer.get("Errors", []))
+
+
+def _action(some: list[dict[str, str]]) -> str:
+    return "s3:DeleteObjectVersion" if some and "VersionId" in some[0] else "s3:DeleteObject"
 
 
 def _tell(session: Session, error: BackendError, what: str) -> None:

@@ -52,6 +52,11 @@ if TYPE_CHECKING:
 LOGS: Final = "/aws/sagemaker/TrainingJobs"
 _LAST_LOOKS = 3  # times that the log is read after the job has ended: its last lines may come late
 _RESUME = "the same command starts it again, from its newest checkpoint"
+_PLATFORM = {
+    "ClientError": f"set right in the config what it says of role, image, data, disk or VPC; then {_RESUME}",
+    "InternalServerError": f"an error on AWS's side: {_RESUME}",
+}
+"""What helps, by how a reason begins that is not the container's own."""
 _NO_CAPACITY = (
     "nothing was billed: the same command tries again, and sagemaker.training_instance_alternatives names other types"
 )
@@ -248,7 +253,8 @@ def _state(session: Session, described: "TrainingJob") -> JobState:
     failure = read_failure(str(described.failure_reason or secondary))
     log = tuple(Log(session, LOGS, f"{described.training_job_name}/").tail())
     sold_out = failure.message.startswith("CapacityError")
-    return JobState("failed", failure.message, _NO_CAPACITY if sold_out else failure.hint or _RESUME, log, sold_out)
+    hint = failure.hint or _PLATFORM.get(failure.message.partition(":")[0], _RESUME)
+    return JobState("failed", failure.message, _NO_CAPACITY if sold_out else hint, log, sold_out)
 
 
 def _artifact(described: "TrainingJob") -> str:
