@@ -231,6 +231,15 @@ def test_tolerated_bad_rows_and_shared_dialogues_are_warned_of(make_config: Call
     ], "what is wrong with the data is said as often as it is used"
 
 
+def test_messages_that_tell_no_speaker_are_warned_of(make_config: Callable[..., Config], chats: Path) -> None:
+    cell = [{"text": "is it free?", "mood": "calm"}, {"text": "yes", "mood": "glad"}]
+    replace_line(chats / "train.jsonl", 3, json.dumps({"dialogue": cell, "summary": "It is."}).encode())
+    report = Recorder()
+    run(make_config(), report)
+    [warning] = report.warnings
+    assert "so their lines have no names: train.jsonl:3 has 'text', 'mood'; rename the key" in warning
+
+
 def test_cut_test_dialogue_is_stored_as_the_model_sees_it(make_config: Callable[..., Config], chats: Path) -> None:
     replace_line(chats / "test.jsonl", 1, json.dumps({"dialogue": "x y " * 500 + "end", "summary": "S"}).encode())
     with pytest.raises(DataError, match=r"test\.jsonl:1: \d+ tokens"):

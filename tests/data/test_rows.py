@@ -111,6 +111,13 @@ def test_a_conversation_of_intercom_begins_with_what_opened_it() -> None:
     assert dialogue_of(row, Messages()) == whole, "as predict --file reads it"
 
 
+@pytest.mark.parametrize("names", ["speaker", "speakers", "Speaker Names", "roles"])
+def test_lines_are_read_with_the_speakers_of_a_column_beside_them(names: str) -> None:
+    row = {"utt": ["hi", "ho", "so"], names: ["Ana", "Ben", "Ana"], "participants": ["a", "b", "c"], "summary": "s"}
+    assert check(row, Columns(dialogue="utt")) == Example("Ana: hi\nBen: ho\nAna: so", "s")
+    assert check(row | {names: ["Ana", "Ben"]}, Columns(dialogue="utt")) == Example("hi\nho\nso", "s")
+
+
 def test_columns_that_are_set_are_the_only_ones_read() -> None:
     row = {"messages": [USER, ANSWER], "prompt": "p", "completion": "c"}
     assert fields_of(row, Columns(dialogue="chat")) == Fields(None, None)

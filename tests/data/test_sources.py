@@ -113,6 +113,15 @@ def test_parquet_reads_mapped_columns_and_lists_all_if_one_is_missing(tmp_path: 
     assert set(read(tmp_path / "t.parquet", Columns(dialogue="chat"))[0][1]) == {"dialogue", "summary", "audio"}
 
 
+def test_parquet_reads_the_speakers_beside_the_lines(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = {"dialogue": ["hi", "ho"], "speaker": ["Ana", "Ben"], "summary": "s"}
+    pq.write_table(pa.Table.from_pylist([{**row, "audio": b"1"}]), tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet") == [("t.parquet row 1", row)]
+
+
 def test_parquet_text_that_is_not_utf8_costs_its_own_row_only(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.exports import dialogue_in
-from lorasum.data.chats.messages import MessageError
+from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.written import is_unicode
 from lorasum.data.files.json_rows import read_json
 from lorasum.data.files.opening import Say

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lorasum.config.data import Columns
-from lorasum.data.chats.messages import looks_like_messages, messages_in, speaker_of, text_of
+from lorasum.data.chats.message import speaker_of, text_of
+from lorasum.data.chats.messages import beside_speakers, looks_like_messages, messages_in
 
 KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"
 """The forms, for messages to people."""
@@ -53,8 +54,11 @@ def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
 
 
 def _dialogue_of(row: Mapping[str, Any], column: str) -> Any:
-    """The value of the dialogue's column. In a row of Intercom, its first message stands beside it."""
+    """The value of the dialogue's column. Beside it stands the first message in a row of Intercom, and lists of
+    speakers in rows of other sources."""
     value = value_at(row, column)
+    if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+        return beside_speakers(value, row)
     return {"source": row.get("source"), column: value} if column == "conversation_parts" and value else value
 
 

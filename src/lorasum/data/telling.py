@@ -39,6 +39,11 @@ def _tell_left_out(name: str, tally: Tally, data: DataConfig, rejects: Path, rep
     if tally.dropped:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in tally.dropped.most_common())
         report.warn(f"{name}: {counted(tally.dropped.total(), 'row')} left out ({reasons}); see {rejects}")
+    if tally.nameless:
+        report.warn(
+            f"{name}: messages do not tell who speaks, so their lines have no names: {tally.nameless}; rename the key "
+            "that tells it to 'speaker'"
+        )
     if tally.cut:
         report.warn(f"{name}: {counted(tally.cut, 'dialogue')} cut at the start to fit {data.max_length:,} tokens")
 

@@ -10,7 +10,8 @@ from typing import IO, Any
 
 from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.exports import dialogue_in
-from lorasum.data.chats.messages import MessageError
+from lorasum.data.chats.message import MessageError
+from lorasum.data.chats.messages import keys_without_speaker
 from lorasum.data.chats.written import is_unicode
 from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
@@ -45,6 +46,7 @@ _WHOLE_FILE = {
 """What to do about a file, by the reason why all its rows are unusable."""
 _MISSING = frozenset(("nan", "none", "null", "n/a", "#n/a", "na", "<na>"))
 """What spreadsheets and pandas write for a missing text, in lower case."""
+_LOOKED_AT = 100  # rows whose messages are searched for speakers
 _LONGEST_MISSING = 20  # characters, white space around it included
 
 Row = Mapping[str, Any] | Rejected
@@ -117,12 +119,17 @@ class TooLong:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts the rows of a split: those left out, by reason, those that are too long, and those that were cut."""
+    """Counts the rows of a split: those left out, by reason, those that are too long, and those that were cut.
+
+    Attributes:
+        nameless: the place of the first row whose messages tell no speaker, and their keys.
+    """
 
     split: str = ""
     file: RejectFile | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     cut: int = 0
+    nameless: str = ""
     too_long: TooLong = field(default_factory=TooLong)
 
     def reject(self, where: str, why: Rejected, row: object = None) -> None:
@@ -156,7 +163,8 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
         if is_missing(given):
             return Rejected(f"no {role}", repr(given.strip()) if isinstance(given, str) else "")
         if not isinstance(value, str):
-            return Rejected(f"{role} is not text", type(given).__name__)
+            keys = f" with {_some([str(key) for key in given])}" if isinstance(given, Mapping) else ""
+            return Rejected(f"{role} is not text", f"{type(given).__name__}{keys}")
         if not value.strip():
             return Rejected(f"empty {role}")
         if not value.isascii() and not is_unicode(value):
@@ -233,7 +241,7 @@ def examples(
     bad = 0
     first_bad = ""
     files = Files()
-    for where, row in rows:
+    for number, (where, row) in enumerate(rows):
         checked = check(row, data.columns, data.messages)
         files.note(where, row, checked)
         if isinstance(checked, Rejected):
@@ -241,6 +249,9 @@ def examples(
             bad += 1
             tally.reject(where, checked, row if isinstance(row, Mapping) else None)
             continue
+        if number < _LOOKED_AT and not tally.nameless and isinstance(row, Mapping):
+            keys = keys_without_speaker(fields_of(row, data.columns).dialogue)
+            tally.nameless = f"{where} has {_some(keys)}" if keys else ""
         if bad <= data.max_bad_rows:  # beyond that the split fails, and only the bad rows matter
             yield where, checked
     files.check_columns(data.columns)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lorasum.config.data import Messages
 from lorasum.data.chats.app_json import NoChatError
 from lorasum.data.chats.exports import dialogue_in, read_chat
-from lorasum.data.chats.messages import MessageError
+from lorasum.data.chats.message import MessageError
 
 KEYS = st.sampled_from([
     "text", "content", "from", "author", "role", "ts", "thread_ts", "user", "type", "subtype", "blocks",

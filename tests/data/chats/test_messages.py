@@ -5,7 +5,8 @@ import json
 import pytest
 
 from lorasum.config.data import Columns, Messages
-from lorasum.data.chats.messages import MessageError, dialogue_of, render_messages
+from lorasum.data.chats.message import MessageError
+from lorasum.data.chats.messages import dialogue_of, keys_without_speaker, render_messages
 from lorasum.data.records import Example
 from lorasum.data.validate import Rejected, check
 
@@ -86,10 +87,36 @@ def test_messages_of_several_shapes_become_lines() -> None:
         ({"sender_name": "Jos\u00c3\u00a9", "content": "se\u00c3\u00b1or \u00f0\u009f\u0098\u0080"}, "José: señor 😀"),
         ({"sender": "José", "text": "Âge: 5 °C, naïve"}, "José: Âge: 5 °C, naïve"),
         ({"type": "incoming", "body": "hi", "sent_at": 1_717_400_000_001}, "incoming: hi"),
+        ({"is_user": True, "mes": "hi"}, "user: hi"),
+        ({"isAgent": False, "message_body": "hi"}, "customer: hi"),
+        ({"fromMe": "false", "txt": "hi"}, "them: hi"),
+        ({"speaker_label": "spk_0", "raw_text": "hi"}, "spk_0: hi"),
+        ({"agent_display_name": "Ana", "agent_type": "human", "plaintext_body": "hi"}, "Ana: hi"),
+        ({"client_msg_id": "7", "user_agent": "Mozilla", "context": "c", "text": "hi"}, "hi"),
+        ({"senders": [{"actorId": "V-1", "name": "Ana"}], "direction": "INCOMING", "text": "hi"}, "Ana: hi"),
+        ({"actor_type": "agent", "message_parts": [{"text": {"content": "hi"}}]}, "agent: hi"),
+        ({"is_agent": False, "sentences": ["hi", "there"]}, "customer: hi there"),
+        ({"participant": {"personName": "Ana", "uid": 1}, "words": [{"text": "hi"}, {"text": "you"}]}, "Ana: hi you"),
+        ({"createdBy": {"first": "Ana", "last": "Lee"}, "body": "hi"}, "Ana Lee: hi"),
+        ({"Transcript": {"ParticipantRole": "CUSTOMER", "Content": "hi"}}, "CUSTOMER: hi"),
     ],
 )
 def test_a_speaker_and_a_text_are_found_under_their_many_names(message: dict[str, object], line: str) -> None:
     assert rendered(message) == [line]
+
+
+@pytest.mark.parametrize(
+    "same", [{"user": "u1"}, {"agent": "Otto"}, {"name": "Chat 1", "source": "web"}, {"username": "ana", "agent_id": 3}]
+)
+@pytest.mark.parametrize("side", ["role", "sender_type", "direction", "speaker_label"])
+def test_a_name_that_all_messages_have_is_not_their_speaker(same: dict[str, object], side: str) -> None:
+    chat = [{**same, side: name, "text": text} for name, text in (("customer", "hi"), ("agent", "yes"))]
+    assert rendered(*chat) == ["customer: hi", "agent: yes"]
+    assert rendered(chat[0], chat[0]) == [f"{next(iter(same.values()))}: hi"] * 2
+
+
+def test_a_turn_of_each_role_in_one_object_is_two_lines() -> None:
+    assert rendered({"user": "is it free?", "assistant": "yes"}) == ["user: is it free?", "assistant: yes"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +144,7 @@ def test_a_turn_without_words_is_left_out(silent: object) -> None:
     ("messages", "problem"),
     [
         ([{"text": "a"}, 7], "message 2 is not an object"),
-        ([{"who": "a", "words": "b"}], "no message has text under text, content, .* their keys are who, words"),
+        ([{"who": "a", "note": "b"}], "no message has text under text, content, .* their keys are who, note"),
         ([{"text": True}], r"message 1 is not text \(bool\)"),
         ([{"role": "user", "content": None}], "no message has text"),
     ],
@@ -159,6 +186,12 @@ LINES = 'user: Is it free?\nIt\'s "mine"\nassistant: Yes, from May.'
         str([{**turn, "score": None} for turn in TURNS]).replace("None", "nan"),
         f"[{{'messages': array({TURNS}, dtype=object)}}]"[1:-1],
         {"chat_messages": TURNS},
+        [{"turns": TURNS}],
+        {"callTranscripts": [{"id": 1, "phrases": TURNS}]},
+        {"id": 7, "users": [{"id": 1, "name": "Ana"}], "thread": {"events": TURNS}},
+        {"words": [{"word": word, "speaker": 0} for word in ["is", "it"]], "results": {"monologues": TURNS}},
+        {"headers": [{"name": "From", "value": "ana@example.org, Ana"}], "payload": TURNS},
+        {"speakers": [turn["role"] for turn in TURNS], "dialogue": [turn["content"] for turn in TURNS]},
         {"role": [turn["role"] for turn in TURNS], "content": [turn["content"] for turn in TURNS]},
         str({"role": [turn["role"] for turn in TURNS], "content": [turn["content"] for turn in TURNS]}),
     ],
@@ -177,6 +210,7 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
         ("[laughs] Ana: hi [ends]", "[laughs] Ana: hi [ends]"),
         ('{"a": 1}', '{"a": 1}'),
         ("[1, 2]", "[1, 2]"),
+        ({"turns": [{"text": "hi you"}, {"text": "ho"}], "notes": [{"author": "qa", "text": "is fine"}]}, "hi you\nho"),
         ('["quoted"]', '["quoted"]'),
         ("[__import__('os').getcwd()]", "[__import__('os').getcwd()]"),
         ("{{'a': 1}}", "{{'a': 1}}"),  # a set of objects, which Python cannot make
@@ -202,6 +236,17 @@ def test_lines_are_a_dialogue_and_other_brackets_stay_text(cell: object, dialogu
 def test_messages_that_cannot_be_parsed_are_no_text(cell: str) -> None:
     with pytest.raises(MessageError, match="looks like messages"):
         dialogue_of(cell, Messages())
+
+
+def test_objects_without_a_text_are_no_text_themselves() -> None:
+    with pytest.raises(MessageError, match=r"no message has text under .* their keys are a, b"):
+        dialogue_of('[{"a": "hi", "b": "ho"}]', Messages())
+
+
+def test_messages_without_speakers_are_told_by_their_keys() -> None:
+    assert keys_without_speaker([{"text": "hi", "mood": "glad"}, {"text": "ho"}]) == ["text", "mood"]
+    others: list[object] = [TURNS, "Ana: hi", ["hi", "ho"], [{"text": "hi"}], None]
+    assert [keys_without_speaker(cell) for cell in others] == [[]] * 5
 
 
 @pytest.mark.parametrize("cell", ["[]", "{}", " [] "])

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 from lorasum.config.data import Messages
 from lorasum.data.chats.chat import Chat
+from lorasum.data.chats.message import MessageError, speaker_of, text_of
 from lorasum.data.chats.messages import (
-    MessageError,
+    keys_without_speaker,
     lines_of,
     looks_like_messages,
     messages_in,
     render_messages,
-    speaker_of,
-    text_of,
 )
 from lorasum.data.chats.messenger import is_about_the_chat
 from lorasum.data.chats.order import by_time
@@ -52,7 +51,8 @@ def read_json(data: Any, how: Messages | None = None) -> Chat:
             return read_export(export, how)
         messages = messages_in(data) if isinstance(data, list | Mapping) else None
         if messages and looks_like_messages(messages):
-            return Chat(render_messages(messages, how), "messages")
+            nameless = " that tell no speaker" if keys_without_speaker(messages) else ""
+            return Chat(render_messages(messages, how), f"messages{nameless}")
     except MessageError as error:
         raise NoChatError(str(error)) from error
     if isinstance(data, list) and data and all(isinstance(one, Mapping) and _ROW & set(one) for one in data):

@@ -1,55 +1,17 @@
 """Turns lists of messages, as chat APIs, help desks and exports store them, into text. Pure functions.
 
-A message is an object with a text and a speaker. Each has many names, such as `content` or `body`. The first name that
-has a value counts, so that the empty columns of a Parquet file do no harm.
+message.py reads one of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lorasum.config.data import Messages
+from lorasum.data.chats.keys import LISTS, ROLES, SPEAKERS, TEXTS, names_speakers, plain_key
+from lorasum.data.chats.message import MessageError, has_text, plain_keys, speaker_in, speaker_of, text_in, text_of
 from lorasum.data.chats.order import oldest_first
-from lorasum.data.chats.unsaid import UNSAID, is_notice
-from lorasum.data.chats.written import is_html, looks_broken, mended, words_of, written
-
-_TEXTS = (
-    "text", "content", "message", "value", "body", "utterance",
-    "parts", "utterances", "lines", "transcript", "messagetext", "textcontent", "msg", "line", "sentence", "caption",
-    "utt", "refusal", "htmlbody",
-)  # fmt: skip
-_MAY_BE_NUMBERS = frozenset(_TEXTS[:6])  # a `line` that is a number counts lines
-_SPEAKERS = (
-    "sendername", "speakername", "authorname", "fromname", "participantname", "displayname", "nickname",
-    "sender", "speaker", "author", "from", "name", "username", "user", "participant", "agent", "who", "role",
-    "senderid", "speakerid", "authorid", "fromid", "participantid", "userid",
-    "creator", "createdby", "sentby", "postedby", "writer", "character", "person", "member",
-    "senderrole", "speakerrole", "authorrole", "participantrole", "agentrole",
-    "sendertype", "speakertype", "authortype", "participanttype", "direction",
-)  # fmt: skip
-_MINE = ("isfromme", "fromme", "isoutgoing", "outgoing")
-"""Whether a message is of the phone's owner: backups of phones tell that, and with whom the owner talks."""
-_PARTNERS = ("contact", "contactname", "handle", "handleid")
-_ROLES = (
-    "human", "ai", "user", "assistant", "system", "developer", "tool", "function", "agent", "customer", "bot", "client",
-    "incoming", "outgoing",
-)  # fmt: skip
-"""What `type` may say of a speaker, in LangChain or Signal, and the first of a pair of texts."""
-_NAMES = (
-    "nickname", "displayname", "globalname", "realname", "fullname", "name", "firstname",
-    "username", "screenname", "handle", "login", "profile", "user", "title", "label", "email", "phone", "role", "id",
-    "userid",
-)  # fmt: skip
-"""Keys of a speaker that is an object: names for people first, then those for programs."""
-_LISTS = (
-    "messages", "conversations", "conversation", "turns", "dialogue", "dialog", "utterances", "segments", "history",
-    "chat", "log", "comments", "conversationparts", "chatmessages", "contents",
-    "transcript", "data", "items", "value",
-)  # fmt: skip
-
-
-class MessageError(ValueError):
-    """A value is no dialogue; the message says what is wrong with it."""
+from lorasum.data.chats.unsaid import is_notice
+from lorasum.data.chats.written import looks_broken, mended, written
 
 
 def render_messages(messages: Iterable[Any], how: Messages) -> str:
@@ -63,7 +25,7 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
     if not lines:
         keys = dict.fromkeys(key for message in given if isinstance(message, Mapping) for key in message)
         listed = f"; their keys are {', '.join(map(str, list(keys)[:12]))}" if keys else ""
-        raise MessageError(f"no message has text under {', '.join(_TEXTS[:6])}{listed}")
+        raise MessageError(f"no message has text under {', '.join(TEXTS[:6])}{listed}")
     return "\n".join(lines)
 
 
@@ -73,64 +35,42 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
     Raises:
         MessageError: one of them is no message.
     """
-    lines = []
+    said: list[tuple[dict[str, Any], str]] = []  # an object without keys stands for a line without a speaker
     for number, message in enumerate(messages, 1):
         if message is None or (isinstance(message, str) and not message.strip()):
             continue
         if isinstance(message, str):
-            lines.append(message.strip())
+            said.append(({}, message.strip()))
             continue
         if not isinstance(message, Mapping):
             raise MessageError(f"message {number} is not an object")
         if is_notice(message):
             continue
-        plain = _plain_keys(message)
-        if text := _text_in(plain, number):
-            name = _speaker_in(plain)
-            shown = how.speakers.get(name, name)
-            lines.append(how.format.replace("{speaker}", shown).replace("{text}", text) if shown else text)
-    return lines
+        plain = plain_keys(message)
+        if text := text_in(plain, number):
+            said.append((plain, text))
+        else:
+            said += [({"speaker": name}, text) for name, text in _turns_by_role(message)]
+    names = _speakers([plain for plain, _ in said])
+    shown = [(how.speakers.get(name, name), text) for name, (_, text) in zip(names, said, strict=True)]
+    return [how.format.replace("{speaker}", name).replace("{text}", text) if name else text for name, text in shown]
 
 
-def text_of(message: Mapping[str, Any], number: int = 1) -> str:
-    """The text of a message: the first of its texts that is not empty.
-
-    Raises:
-        MessageError: the value is no text.
-    """
-    return _text_in(_plain_keys(message), number)
+def _turns_by_role(message: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The turns of an object whose keys are the speakers: `{"user": "is it free?", "assistant": "yes"}`."""
+    texts = {str(key): value.strip() for key, value in message.items() if isinstance(value, str) and value.strip()}
+    return [*texts.items()] if all(plain_key(key) in ROLES for key in texts) and " " in "".join(texts.values()) else []
 
 
-def _text_in(plain: Mapping[str, Any], number: int) -> str:
-    keys = (key for key in _TEXTS if key in plain and (key in _MAY_BE_NUMBERS or isinstance(plain[key], str | list)))
-    text, key = next(((text, key) for key in keys if (text := _text(plain[key], number))), ("", ""))
-    if key in ("body", "htmlbody") and is_html(text):
-        return words_of(text)  # of a help desk
-    inner = (
-        (plain[key] for key in ("data", "kwargs", "audio") if isinstance(plain.get(key), Mapping)) if not text else ()
-    )
-    return text or next((nested for one in inner if (nested := text_of(one, number))), "")
-
-
-def speaker_of(message: Mapping[str, Any]) -> str:
-    """The speaker of a message; empty if it has none. A message may be inside another one (`{message: {role: …}}`)."""
-    return _speaker_in(_plain_keys(message))
-
-
-def _speaker_in(plain: Mapping[str, Any]) -> str:
-    of_a_tool = plain.get("role") in ("tool", "function")
-    keys = (key for key in _SPEAKERS if key in plain and not (of_a_tool and key == "name"))
-    if name := next((name for key in keys if (name := _name(plain[key]))), ""):
-        return name
-    if plain.get("type") in _ROLES:
-        return str(plain["type"])
-    within = ("message", "content", "text", "value", "data", "kwargs")
-    inner = (speaker_of(plain[key]) for key in within if isinstance(plain.get(key), Mapping))
-    if name := next((name for name in inner if name), ""):
-        return name
-    mine = next((bool(plain[key]) for key in _MINE if key in plain), None)
-    partner = next((name for key in _PARTNERS if (name := _name(plain.get(key)))), "them" if mine is False else "")
-    return "me" if mine else partner
+def _speakers(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The speaker of each message; empty if it has none. A name that all messages have, such as that of the account,
+    is nobody's if other keys tell the speakers apart."""
+    names = [speaker_in(message) for message in messages]
+    if len(names) > 1 and len(set(names)) == 1:
+        others = [speaker_in(message, but=names[0]) for message in messages]
+        if all(others) and len(set(others)) > 1:
+            return others
+    return names
 
 
 def messages_in(value: Any) -> list[Any] | None:
@@ -144,11 +84,13 @@ def messages_in(value: Any) -> list[Any] | None:
         return _of_object(value)
     if hasattr(value, "tolist") and not isinstance(value, str):
         value = value.tolist()  # numpy's, from Parquet
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping) and not has_text(value[0]):
+        return _of_object(value[0]) or value
     if not isinstance(value, list | tuple) or not value:
         return None
     if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in value):
         names = {name for name, _ in value}
-        named = len(names) < len(value) or names <= {*_ROLES}
+        named = len(names) < len(value) or names <= {*ROLES}
         return [{"speaker": name, "text": text} for name, text in value] if named else list(value)
     return oldest_first([_as_object(message) for message in value])
 
@@ -157,7 +99,7 @@ def _as_object(message: Any) -> Any:
     """A message as an object, if it is JSON text or one of Arrow's maps. Other values are returned unchanged."""
     if isinstance(message, str) and message.lstrip().startswith("{"):
         read = written(message)
-        return read if isinstance(read, Mapping) and _has_text(read) else message
+        return read if isinstance(read, Mapping) and has_text(read) else message
     if isinstance(message, list) and message and all(isinstance(pair, tuple) and len(pair) == 2 for pair in message):
         return dict(message)
     return message
@@ -168,7 +110,7 @@ def looks_like_messages(messages: Sequence[Any]) -> bool:
     given = [message for message in messages if message is not None]
     if given and all(isinstance(message, str) for message in given):
         return len(given) > 1
-    return bool(given) and all(isinstance(message, Mapping) for message in given) and any(map(_has_text, given))
+    return bool(given) and all(isinstance(message, Mapping) for message in given) and any(map(has_text, given))
 
 
 def dialogue_of(value: Any, how: Messages) -> str | None:
@@ -180,7 +122,8 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
         MessageError: it is a list of messages with something wrong in it.
     """
     messages = messages_in(value)
-    if messages is not None and (not isinstance(value, str) or looks_like_messages(messages)):
+    are_objects = bool(messages) and all(isinstance(message, Mapping) for message in messages or ())
+    if messages is not None and (not isinstance(value, str) or are_objects or looks_like_messages(messages)):
         return render_messages(messages, how)
     if not isinstance(value, str):
         return None
@@ -192,27 +135,79 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
 
 
 def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
-    plain = _plain_keys(value)
+    plain = plain_keys(value)
     begins = plain.get("source") if "conversationparts" in plain else None  # what opened a conversation of Intercom
-    opening = [begins] if isinstance(begins, Mapping) and _has_text(begins) else []
-    if listed := _listed(plain):
+    opening = [begins] if isinstance(begins, Mapping) and has_text(begins) else []
+    listed = _listed(plain)
+    if listed and all(isinstance(line, str) for line in listed):
+        return beside_speakers(listed, plain)
+    if not (_name_speakers(listed) or _has_sentences(listed) or speaker_in(plain)):
+        listed = _only_spoken(value) or listed
+    if listed:
         return [*opening, *oldest_first(listed)]
-    if not _has_text(value):
-        within = [_listed(_plain_keys(inner)) for inner in value.values() if isinstance(inner, Mapping)]
-        if len(found := [listed for listed in within if listed]) == 1:
-            return [*opening, *oldest_first(found[0])]  # {"results": {"utterances": […]}}
-    texts = next((plain[key] for key in _TEXTS if isinstance(plain.get(key), list)), None)
+    texts = next((plain[key] for key in TEXTS if isinstance(plain.get(key), list)), None)
     if texts is not None and (rows := _of_columns(plain, texts)):
         return rows
-    if value and all(isinstance(message, Mapping) and _has_text(message) for message in value.values()):
+    if value and all(isinstance(message, Mapping) and has_text(message) for message in value.values()):
         return list(value.values())  # by number, as pandas writes an index
-    return [value] if _has_text(value) else None
+    return [value] if has_text(value) else None
+
+
+def beside_speakers(lines: list[str], beside: Mapping[str, Any]) -> list[Any]:
+    """Lines with their speakers, where a list of as many names stands beside them: `{"utt": […], "speaker": […]}`."""
+    lists = (value for key, value in beside.items() if isinstance(value, list) and names_speakers(key))
+    names = next((one for one in lists if len(one) == len(lines) > 1), None)
+    return (
+        list(lines) if names is None else [{"speaker": n, "text": line} for n, line in zip(names, lines, strict=True)]
+    )
+
+
+def keys_without_speaker(value: Any) -> list[str]:
+    """The keys of messages of which none tells its speaker; empty for other cells, and where one does."""
+    messages = messages_in(value) or []
+    told = not all(isinstance(message, Mapping) for message in messages) or _name_speakers(messages)
+    return (
+        [] if told or len(messages) < 2 else [str(key) for key in dict.fromkeys(key for one in messages for key in one)]
+    )
+
+
+def _name_speakers(messages: Iterable[Any]) -> bool:
+    return any(isinstance(message, Mapping) and speaker_of(message) for message in messages)
+
+
+def _has_sentences(messages: Iterable[Any]) -> bool:
+    """Whether some message is longer than a word: recognised speech also lists each word with its speaker."""
+    return any(isinstance(message, Mapping) and " " in text_of(message) for message in messages)
+
+
+def _only_spoken(value: Mapping[str, Any]) -> list[Any]:
+    """The list of messages with speakers at any place in decoded JSON; empty if there is none, or several."""
+    found = [*_lists_in(value)]
+    found = [one for one in found if _has_sentences(one)] or found
+    return found[0] if len(found) == 1 else []
+
+
+def _lists_in(value: Any, depth: int = 8) -> Iterator[list[Any]]:
+    """The lists of messages with speakers, but not those inside of messages."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for one in inner if depth else ():
+        if isinstance(one, list) and one and _are_spoken(one):
+            yield one
+        else:
+            yield from _lists_in(one, depth - 1)
+
+
+def _are_spoken(given: list[Any]) -> bool:
+    """Whether a list is one of messages with speakers, and not of fields such as `{"name": "To", "value": "Ana"}`."""
+    messages = [one for one in given if isinstance(one, Mapping)]
+    fields = all({"name", "value"} <= plain_keys(one).keys() for one in messages)
+    return looks_like_messages(given) and bool(messages) and not fields and _name_speakers(messages)
 
 
 def _of_columns(plain: Mapping[str, Any], texts: list[Any]) -> list[Any]:
     """The messages in columns that are lists; empty if they are none, but the parts of one message's text."""
     lists = {key: column for key, column in plain.items() if isinstance(column, list)}
-    if any(key in lists and len(lists[key]) != len(texts) for key in _SPEAKERS):
+    if any(key in lists and len(lists[key]) != len(texts) for key in SPEAKERS):
         raise MessageError(f"it has {len(texts)} texts, and another number of speakers")
     same = {key: column for key, column in lists.items() if len(column) == len(texts)}
     rows = [dict(zip(same, row, strict=True)) for row in zip(*same.values(), strict=True)]
@@ -221,65 +216,5 @@ def _of_columns(plain: Mapping[str, Any], texts: list[Any]) -> list[Any]:
 
 def _listed(plain: Mapping[str, Any]) -> list[Any]:
     """The list of messages under one of its names; empty if there is none."""
-    lists = (plain[key] for key in _LISTS if isinstance(plain.get(key), list))
+    lists = (plain[key] for key in LISTS if isinstance(plain.get(key), list))
     return next((messages for messages in lists if messages and looks_like_messages(messages)), [])
-
-
-def _has_text(message: Mapping[str, Any]) -> bool:
-    plain = _plain_keys(message)
-    return any(isinstance(plain.get(key), str | list | Mapping) for key in _TEXTS)
-
-
-def _plain_keys(message: Mapping[Any, Any]) -> dict[str, Any]:
-    """The values that are set, by key without case and separators: `senderName` and `Sender Name` are the same key."""
-    plain: dict[str, Any] = {}
-    for key, value in message.items():
-        if value is not None:
-            plain.setdefault(_plain_key(key), value)
-    return plain
-
-
-@lru_cache(10_000)
-def _plain_key(key: object) -> str:
-    return str(key).replace("_", "").replace("-", "").replace(" ", "").lower()
-
-
-def _name(value: Any) -> str:
-    """A speaker's name. Numbers are names too, even 0."""
-    if isinstance(value, str):
-        return mended(value).strip().removesuffix(":")
-    if isinstance(value, list) and len(value) == 1:
-        return _name(value[0])
-    if isinstance(value, Mapping):
-        plain = _plain_keys(value)
-        key = next((key for key in _NAMES if _name(plain.get(key))), None)
-        if key is None:
-            return next((name for name in map(_name, plain.values()) if name), "") if len(plain) == 1 else ""
-        last = _name(plain.get("lastname")) if key == "firstname" else ""
-        return f"{_name(plain[key])} {last}".strip()
-    if isinstance(value, bool) or value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:g}" if value == value else ""  # a number that is missing is NaN
-    return str(value) if isinstance(value, int) else ""
-
-
-def _text(value: Any, number: int) -> str:
-    """A message's text: one piece, or the text pieces of several."""
-    if isinstance(value, str):
-        return mended(value).strip()
-    if isinstance(value, Mapping):
-        if str(value.get("type", value.get("content_type"))) in UNSAID:
-            return ""
-        text = text_of(value, number)
-        return words_of(text) if value.get("contentType") == "html" else text
-    if isinstance(value, list):
-        pieces = [piece if isinstance(piece, str) else _text(piece, number) for piece in value]
-        runs = any(isinstance(piece, str) for piece in value) and any(isinstance(piece, Mapping) for piece in value)
-        between = "" if runs else " "  # Telegram cuts a text where a link begins; others list paragraphs
-        return mended(between.join(piece for piece in pieces if piece)).strip()
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise MessageError(f"message {number} is not text ({type(value).__name__})")
-    return str(value)

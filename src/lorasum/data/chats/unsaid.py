@@ -19,7 +19,7 @@ _NOTICES = frozenset((
     "userpremiumguildsubscription", "usernamechange", "reasoning", "thinking", "channel_canvas_updated",
     "sh_room_created", "sh_room_shared", "channel_convert_to_public", "channel_unshared", "bot_disable",
     "bot_enable", "app_conversation_join", "app_conversation_leave", "message_deleted", "message_replied",
-    "ekm_access_denied", "assistant_app_thread", "systemeventmessage", "unsupported",
+    "ekm_access_denied", "assistant_app_thread", "systemeventmessage", "unsupported", "system_message",
 ))  # fmt: skip
 """Types of messages in exports of Slack, Telegram, Discord, Messenger and Teams, and of models, that nobody said."""
 _CALLS = ("function_call", "tool_call", "tool_calls")

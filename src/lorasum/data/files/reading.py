@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.config.data import Columns
+from lorasum.data.chats.keys import names_speakers
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split
 from lorasum.errors import DataError
@@ -45,7 +46,7 @@ def unsaid(name: str, text: str) -> None:
 
 
 def needed_columns(name: str, names: list[str], columns: Columns, beside: tuple[str, ...] = ()) -> list[str]:
-    """The columns to read: the mapped ones, or all if one of these is missing, so that the error can list them.
+    """The columns to read: the mapped ones and those of speakers, or all if a mapped one is missing, for the error.
 
     Args:
         beside: as in Reading.
@@ -55,7 +56,8 @@ def needed_columns(name: str, names: list[str], columns: Columns, beside: tuple[
     """
     outer = (one if one in names else one.partition(".")[0] for one in (columns.dialogue, *columns.summaries))
     mapped = list(dict.fromkeys(outer))
-    needed = [*mapped, *(set(beside) & set(names) - set(mapped))] if set(mapped) <= set(names) else names
+    more = (one for one in names if one not in mapped and (one in beside or names_speakers(one)))
+    needed = [*mapped, *more] if set(mapped) <= set(names) else names
     doubled = next((one for one in needed if one and names.count(one) > 1), None)
     if doubled is not None:
         raise DataError(f"{name} has {names.count(doubled)} columns {doubled!r}", "rename or remove one of them")

@@ -1,0 +1,131 @@
+"""Reads one message, an object, as chat APIs, help desks and exports store it: its text and its speaker. Pure.
+
+Each has many names, such as `content` or `body` (keys.py). The first one that has a value counts, so that the empty
+columns of a Parquet file do no harm.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lorasum.data.chats.keys import (
+    MAY_BE_NUMBERS,
+    NAMES,
+    PARTNERS,
+    ROLES,
+    plain_key,
+    side_of,
+    speakers_among,
+    texts_among,
+)
+from lorasum.data.chats.unsaid import UNSAID
+from lorasum.data.chats.written import is_html, mended, words_of
+
+
+class MessageError(ValueError):
+    """A value is no dialogue; the message says what is wrong with it."""
+
+
+def text_of(message: Mapping[str, Any], number: int = 1) -> str:
+    """The text of a message: the first of its texts that is not empty.
+
+    Raises:
+        MessageError: the value is no text.
+    """
+    return text_in(plain_keys(message), number)
+
+
+def text_in(plain: Mapping[str, Any], number: int) -> str:
+    for key in texts_among(tuple(plain)):
+        value = plain[key]
+        if isinstance(value, int | float) and key not in MAY_BE_NUMBERS:
+            continue
+        if text := _text(value, number):
+            return words_of(text) if key in ("body", "htmlbody") and is_html(text) else text  # of a help desk
+    inner = (plain[key] for key in _WITHIN if isinstance(plain.get(key), Mapping))
+    return next((text for one in inner if (text := text_of(one, number))), "")
+
+
+_WITHIN = ("data", "kwargs", "audio", "attributes")
+"""Keys of an object inside of a message that may hold its text and its speaker."""
+
+
+def speaker_of(message: Mapping[str, Any]) -> str:
+    """The speaker of a message; empty if it has none. A message may be inside another one (`{message: {role: …}}`)."""
+    return speaker_in(plain_keys(message))
+
+
+def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:
+    """The speaker.
+
+    Args:
+        but: what is no speaker's name.
+    """
+    of_a_tool = plain.get("role") in ("tool", "function")
+    for key in speakers_among(tuple(plain)):
+        if not (of_a_tool and key == "name") and (name := _name(plain[key])) and name != but:
+            return name
+    for key in ("type", "event"):
+        if plain.get(key) in ROLES:
+            return str(plain[key])
+    within = ("message", "content", "text", "value", "transcript", *_WITHIN)
+    inner = (speaker_of(plain[key]) for key in within if isinstance(plain.get(key), Mapping))
+    if name := next((name for name in inner if name and name != but), ""):
+        return name
+    partner = next((name for key in PARTNERS if (name := _name(plain.get(key)))), "")
+    return side_of(plain, partner) or partner
+
+
+def has_text(message: Mapping[str, Any]) -> bool:
+    plain = plain_keys(message)
+    return any(isinstance(plain[key], str | list | Mapping) for key in texts_among(tuple(plain)))
+
+
+def plain_keys(message: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values that are set, by key without case and separators: `senderName` and `Sender Name` are the same key."""
+    plain: dict[str, Any] = {}
+    for key, value in message.items():
+        if value is not None:
+            plain.setdefault(plain_key(key), value)
+    return plain
+
+
+def _name(value: Any) -> str:
+    """A speaker's name. Numbers are names too, even 0."""
+    if isinstance(value, str):
+        return mended(value).strip().removesuffix(":")
+    if isinstance(value, list) and len(value) == 1:
+        return _name(value[0])
+    if isinstance(value, Mapping):
+        plain = plain_keys(value)
+        ends = (key for end in ("name", "id") for key in plain if key.endswith(end))
+        key = next((key for key in (*NAMES, *ends) if _name(plain.get(key))), None)
+        if key is None:
+            return next((name for name in map(_name, plain.values()) if name), "") if len(plain) == 1 else ""
+        last = _name(plain.get(key.replace("first", "last"))) if key.startswith("first") else ""
+        return f"{_name(plain[key])} {last}".strip()
+    if isinstance(value, bool) or value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}" if value == value else ""  # a number that is missing is NaN
+    return str(value) if isinstance(value, int) else ""
+
+
+def _text(value: Any, number: int) -> str:
+    """A message's text: one piece, or the text pieces of several."""
+    if isinstance(value, str):
+        return mended(value).strip()
+    if isinstance(value, Mapping):
+        if str(value.get("type", value.get("content_type"))) in UNSAID:
+            return ""
+        text = text_of(value, number)
+        return words_of(text) if value.get("contentType") == "html" else text
+    if isinstance(value, list):
+        pieces = [piece if isinstance(piece, str) else _text(piece, number) for piece in value]
+        runs = any(isinstance(piece, str) for piece in value) and any(isinstance(piece, Mapping) for piece in value)
+        between = "" if runs else " "  # Telegram cuts a text where a link begins; others list paragraphs
+        return mended(between.join(piece for piece in pieces if piece)).strip()
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MessageError(f"message {number} is not text ({type(value).__name__})")
+    return str(value)
