@@ -62,8 +62,9 @@ def _packs(base: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
     from lorasum.config.data import DataConfig
     from lorasum.data.sources import open_sources
+    from lorasum.data.tally import Tally
     from lorasum.data.tokenize_pack import fit, packs
-    from lorasum.data.validate import Tally, examples
+    from lorasum.data.validate import examples
     from lorasum.prompt import template_prompt
 
     file = str(arguments.dialogues)

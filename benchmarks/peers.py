@@ -163,8 +163,9 @@ def _examples(base: Path, dialogues: Path, count: int) -> list[dict[str, Any]]:
 
     from lorasum.config.data import DataConfig
     from lorasum.data.sources import open_sources
+    from lorasum.data.tally import Tally
     from lorasum.data.tokenize_pack import fit
-    from lorasum.data.validate import Tally, examples
+    from lorasum.data.validate import examples
     from lorasum.prompt import template_prompt
 
     file = str(dialogues)

@@ -132,6 +132,7 @@ EDGES = (
     "lorasum.data.chats",  # the JSON of chat apps
     "lorasum.data.files",  # rows of any columns
     "lorasum.data.rows",
+    "lorasum.data.tally",  # rows of any columns
     "lorasum.data.validate",
     "lorasum.cache",  # JSON files
     "lorasum.backends.base.Backend.training_request",  # what is sent to AWS, for a look at it

@@ -17,7 +17,8 @@ import pytest
 from lorasum.config.data import DataConfig
 from lorasum.data.records import Example
 from lorasum.data.sources import open_sources
-from lorasum.data.validate import Rejected, Tally, examples
+from lorasum.data.tally import Rejected, Tally
+from lorasum.data.validate import examples
 from lorasum.errors import DataError
 
 ROWS = [{"dialogue": f"Ana: number {n}, née\nBen: “ok”, {n}", "summary": f"They say, {n}."} for n in range(20)]
@@ -147,7 +148,7 @@ def test_no_mutation_crashes_and_no_row_is_lost_unreported(tmp_path: Path, name:
 
 
 def test_what_was_left_out_can_be_read_in_the_file_of_rejects(tmp_path: Path) -> None:
-    from lorasum.data.validate import RejectFile
+    from lorasum.data.tally import RejectFile
 
     path = tmp_path / "t.jsonl"
     broken = b'{"dialogue": "\xff"}\n{"dialogue": "A: \\ud83d", "summary": "S"}\n{"summary": 1}\n'

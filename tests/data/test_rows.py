@@ -8,7 +8,8 @@ from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.messages import dialogue_of
 from lorasum.data.records import Example
 from lorasum.data.rows import Fields, fields_of
-from lorasum.data.validate import Rejected, Tally, check, examples
+from lorasum.data.tally import Rejected, Tally
+from lorasum.data.validate import check, examples
 from lorasum.errors import DataError
 
 USER = {"role": "user", "content": "Ana: hi\nBen: ho"}

@@ -12,8 +12,8 @@ from lorasum.config.data import DataConfig
 from lorasum.contract import fill_template
 from lorasum.data import tokenize_pack
 from lorasum.data.records import Example
+from lorasum.data.tally import Tally
 from lorasum.data.tokenize_pack import best_fit, fit, packs, refuse_too_long, shorten, text_batches, tokenize
-from lorasum.data.validate import Tally
 from lorasum.errors import DataError
 from lorasum.prompt import DEFAULT_TEMPLATE, Prompt, template_prompt
 

@@ -7,7 +7,8 @@ import pytest
 
 from lorasum.config.data import Columns, DataConfig
 from lorasum.data.records import Example
-from lorasum.data.validate import Rejected, Row, Tally, check, examples
+from lorasum.data.tally import Rejected, Row, Tally
+from lorasum.data.validate import check, examples
 from lorasum.errors import DataError
 
 GOOD: Row = {"dialogue": "A: hi", "summary": "A says hi."}

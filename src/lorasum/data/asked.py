@@ -13,7 +13,8 @@ from lorasum.data.files.opening import Say
 from lorasum.data.files.readers import file_type, read_rows
 from lorasum.data.files.reading import Reading, unsaid, unticked
 from lorasum.data.rows import fields_of, value_at
-from lorasum.data.validate import Rejected, is_missing
+from lorasum.data.tally import Rejected
+from lorasum.data.validate import is_missing
 from lorasum.errors import DataError
 
 _ID = "id"

@@ -17,8 +17,8 @@ from lorasum.data.personal.finding import (
     unexplained_numbers,
 )
 from lorasum.data.records import Example
+from lorasum.data.tally import Rejected, Tally
 from lorasum.data.tokenize_pack import Tokens, text_batches
-from lorasum.data.validate import Rejected, Tally
 from lorasum.prompt import Prompt
 
 _BATCH = 1024  # examples that are examined together

@@ -11,7 +11,8 @@ from lorasum.config.data import DataConfig
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import Tick, unsaid, unticked
 from lorasum.data.records import Example
-from lorasum.data.validate import Row, check
+from lorasum.data.tally import Row
+from lorasum.data.validate import check
 from lorasum.errors import DataError
 
 _HASHES = 2**64

@@ -9,7 +9,7 @@ from typing import Any
 from lorasum.config.data import Columns
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import TICK_ROWS, Tick, needed_columns, unsaid
-from lorasum.data.validate import Row
+from lorasum.data.tally import Row
 from lorasum.errors import DataError
 from lorasum.hub import asking_hub, hub_error
 from lorasum.library_output import quiet_datasets

@@ -16,7 +16,8 @@ from lorasum.data.files.splits import of_split, split_of
 from lorasum.data.records import Example, Look
 from lorasum.data.rows import KNOWN
 from lorasum.data.sources import FileList, FileSource, Source, open_sources
-from lorasum.data.validate import Files, Rejected, Row, check
+from lorasum.data.tally import Rejected, Row
+from lorasum.data.validate import Files, check
 from lorasum.errors import DataError
 from lorasum.scoring.text import language_of
 

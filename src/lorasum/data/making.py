@@ -21,9 +21,10 @@ from lorasum.data.oddities import Oddities
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import Settings
 from lorasum.data.sources import Source, Split
+from lorasum.data.tally import RejectFile, Tally
 from lorasum.data.telling import shared_file, tell, write_shared
 from lorasum.data.tokenize_pack import Tokens, fit, packs, refuse_too_long
-from lorasum.data.validate import RejectFile, Tally, examples
+from lorasum.data.validate import examples
 from lorasum.errors import DataError, ModelError
 from lorasum.files import new_folder
 from lorasum.formatting import counted

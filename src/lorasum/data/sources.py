@@ -18,7 +18,7 @@ from lorasum.data.files.s3 import S3Login, S3Object, download, find_objects
 from lorasum.data.files.splits import Split
 from lorasum.data.fraction import Division, Fraction
 from lorasum.data.hub_source import HubSource
-from lorasum.data.validate import Row
+from lorasum.data.tally import Row
 from lorasum.errors import DataError
 from lorasum.hub import hub_commit
 

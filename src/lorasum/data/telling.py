@@ -8,7 +8,7 @@ from pathlib import Path
 from lorasum.config.data import DataConfig
 from lorasum.data.findings import Findings, SharedRow
 from lorasum.data.records import Manifest
-from lorasum.data.validate import Tally
+from lorasum.data.tally import Tally
 from lorasum.files import read_rows, write_file, writing
 from lorasum.formatting import counted
 from lorasum.reporting import Reporter

@@ -19,7 +19,7 @@ from lorasum.config.data import DataConfig
 from lorasum.container_limits import processors
 from lorasum.contract import PLACEHOLDER
 from lorasum.data.records import Example
-from lorasum.data.validate import Rejected, Tally
+from lorasum.data.tally import Rejected, Tally
 from lorasum.errors import DataError
 from lorasum.files import first_line
 from lorasum.prompt import Prompt

@@ -8,7 +8,8 @@ from lorasum.config.data import Columns, Messages
 from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import dialogue_of, keys_without_speaker, render_messages
 from lorasum.data.records import Example
-from lorasum.data.validate import Rejected, check
+from lorasum.data.tally import Rejected
+from lorasum.data.validate import check
 
 
 def rendered(*messages: object) -> list[str]:

@@ -10,7 +10,8 @@ import pytest
 from lorasum import cache
 from lorasum.config.data import DataConfig
 from lorasum.data.sources import open_sources
-from lorasum.data.validate import RejectFile, Tally, examples
+from lorasum.data.tally import RejectFile, Tally
+from lorasum.data.validate import examples
 from lorasum.errors import DataError
 
 ROWS = [{"dialogue": f"Ana: number {n}?\nBen: yes, {n}", "summary": f"Ana asks about {n}."} for n in range(4)]

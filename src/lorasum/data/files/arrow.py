@@ -7,7 +7,7 @@ from typing import Any
 
 from lorasum.data.files.opening import check_is_data
 from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
-from lorasum.data.validate import Rejected, Row
+from lorasum.data.tally import Rejected, Row
 from lorasum.errors import DataError
 from lorasum.files import first_line
 

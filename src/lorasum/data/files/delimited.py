@@ -10,7 +10,7 @@ from lorasum.config.data import Columns
 from lorasum.data.chats.written import is_unicode
 from lorasum.data.files.opening import LONGEST_ROW, opened
 from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
-from lorasum.data.validate import Rejected, Row
+from lorasum.data.tally import Rejected, Row
 from lorasum.errors import DataError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

@@ -14,7 +14,7 @@ from lorasum.data.files.delimited import is_table
 from lorasum.data.files.json_shapes import rows_of
 from lorasum.data.files.opening import LONGEST_ROW, Opened, opened
 from lorasum.data.files.reading import TICK_ROWS, Reading
-from lorasum.data.validate import Rejected, Row
+from lorasum.data.tally import Rejected, Row
 from lorasum.errors import DataError
 from lorasum.files import first_line
 

@@ -11,7 +11,7 @@ from lorasum.data.files.delimited import read_csv
 from lorasum.data.files.json_rows import read_json
 from lorasum.data.files.opening import COMPRESSED
 from lorasum.data.files.reading import Reading
-from lorasum.data.validate import Row
+from lorasum.data.tally import Row
 
 _TEXT = {
     ".jsonl": read_json,
