@@ -18,6 +18,7 @@ VERBS = ("init", "prepare", "predict", "plan", "train", "deploy", "run", "status
         ("-v train my/run.YML", "-v train --config my/run.YML"),
         ("train --config run.yaml", "train --config run.yaml"),
         ("train --set a=b run.yaml", "train --set a=b run.yaml"),
+        ("config show run.yaml --json", "config show --config run.yaml --json"),
         ("init run.yaml", "init run.yaml"),
         ("--version", "--version"),
     ],

@@ -25,7 +25,7 @@ _ELSEWHERE = {
 _MEANT = {other: verb for verb, others in _ELSEWHERE.items() for other in others}
 _NEAR, _NEAR_TO_OTHERS = 0.66, 0.78
 """How near a typo is (difflib's ratio): to a verb, as `rnu` to `run`; to another tool's word, as `strat` to `start`."""
-_WITHOUT_CONFIG = ("init", "config")
+_WITHOUT_CONFIG = ("init",)
 
 
 def as_meant(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
@@ -50,8 +50,9 @@ def as_meant(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
         raise LorasumError(
             f"there is no verb {verb!r}", f"did you mean `lorasum {meant}`?" if meant else "see lorasum --help"
         )
-    if verb not in _WITHOUT_CONFIG and after and _is_config(after[0]):
-        after.insert(0, "--config")
+    place = 1 if verb == "config" else 0  # behind `config show`
+    if verb not in _WITHOUT_CONFIG and after[place:] and _is_config(after[place]):
+        after.insert(place, "--config")
     return [*before, verb, *after]
 
 

@@ -109,7 +109,7 @@ def _exit_code(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         render.say("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # as in `lorasum status | head -1`
+    except (BrokenPipeError, SystemExit):  # as in `lorasum status | head -1`; --help's rich raises the second
         return 141
     except Exception as error:
         return _unexpected(error)
