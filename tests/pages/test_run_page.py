@@ -17,20 +17,20 @@ from lorasum.scoring.evaluation import ScoredSummary, compare, mean_scores, scor
 from lorasum.scoring.faithfulness import Finding
 
 HOSTILE = '"><script src=//evil.example/x.js></script><img src=x onerror=alert(1)>&amp;'
-DIALOGUES = [f"Ann: see you at {hour}{HOSTILE}\nBen: fine" for hour in range(1, 6)]
-REFERENCES = [[f"Ann and Ben meet at {hour}."] for hour in range(1, 6)]
+DIALOGUES = [f"Ann: see you at {hour}{HOSTILE}\nBen: fine" for hour in range(1, 9)]
+REFERENCES = [[f"Ann and Ben meet at {hour}."] for hour in range(1, 9)]
 DONE = DoneEvent(1.5, 1.25, 32_000, 115.0, 277.0, 9, peak_memory_bytes=2 << 30)
 
 
 def scored(summary: str) -> list[ScoredSummary]:
-    return score_summaries(DIALOGUES, REFERENCES, [f"{summary} at {hour}." for hour in range(1, 6)], "en")
+    return score_summaries(DIALOGUES, REFERENCES, [f"{summary} at {hour}." for hour in range(1, 9)], "en")
 
 
 def evaluation(tuned: list[ScoredSummary]) -> EvaluateResult:
     base = scored("They talk")
     scores = {"base model": mean_scores(base), "fine-tuned": mean_scores(tuned)}
     comparisons = (compare("base model", tuned, base),)
-    return EvaluateResult("chats", 5, "en", scores, comparisons, (), "/scored.jsonl", None, (), 40)
+    return EvaluateResult("chats", 8, "en", scores, comparisons, (), "/scored.jsonl", None, (), 40)
 
 
 def start() -> StartEvent:
@@ -146,7 +146,7 @@ def test_one_run_shows_scores_curves_memory_cost_data_and_versions() -> None:
 def test_two_runs_stand_side_by_side_and_differences_are_marked() -> None:
     page = run_page([ONE, TWO])
     text = " ".join(Reader(page).text.split())
-    assert "On the 5 dialogues that both were evaluated on: chats against desk: ROUGE-L worse by" in text
+    assert "On the 8 dialogues that both were evaluated on: chats against desk: ROUGE-L worse by" in text
     [differs] = re.findall(r'<tr class="differs">(.*?)</tr>', page)
     assert re.sub(r"<[^>]+>", " ", differs).split() == ["learning_rate", "0.0002", "0.0001"]
     assert page.count('class="line run-1"') == 6, "three curves, each with its sign in a legend"

@@ -38,12 +38,20 @@ def test_a_steady_gain_is_real_though_dialogues_differ_more() -> None:
 
 def test_noise_is_no_difference_in_nineteen_of_twenty_trials() -> None:
     generator = random.Random(0)
-    trials = 200
-    false_alarms = 0
-    for _ in range(trials):
-        ours, theirs = ([generator.gauss(40, 10) for _ in range(44)] for _ in range(2))
-        false_alarms += difference(ours, theirs).is_real
-    assert false_alarms / trials < 0.1  # 0.05 by design; percentile intervals of 44 values are a little narrow
+    trials = 100
+    for dialogues in (3, 8, 44):
+        false_alarms = 0
+        for _ in range(trials):
+            ours, theirs = ([generator.gauss(40, 10) for _ in range(dialogues)] for _ in range(2))
+            false_alarms += difference(ours, theirs).is_real
+        assert false_alarms / trials < 0.1, f"{dialogues} dialogues"  # 0.05 by design
+
+
+def test_six_dialogues_are_the_fewest_that_show_a_difference() -> None:
+    gains = [9.0, 11.0, 10.0, 12.0, 8.0, 10.0]
+    assert difference(gains, [0.0] * 6).is_real
+    five = difference(gains[:5], [0.0] * 5)
+    assert (five.is_real, five.dialogues_needed) == (False, 6)
 
 
 def test_the_number_of_dialogues_needed_shows_such_a_difference() -> None:

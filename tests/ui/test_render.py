@@ -68,13 +68,13 @@ TRAINED = TrainResult(
     "chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277, 38, "last step", None, "", 0.0
 )
 DEPLOYED = DeployResult("chats", "chats", "http://127.0.0.1:4000", "/model", "chats-1", False, 4.2)
-DIALOGUES = [f"Ann: see you at {hour}\nBen: fine" for hour in range(1, 6)]
-REFERENCES = [[f"Ann and Ben meet at {hour}."] for hour in range(1, 6)]
-TUNED = score_summaries(DIALOGUES, REFERENCES, [f"Ann meets Oskar at {hour}." for hour in range(1, 6)], "en")
-BASE = score_summaries(DIALOGUES, REFERENCES, ["They talk."] * 5, "en")
+DIALOGUES = [f"Ann: see you at {hour}\nBen: fine" for hour in range(1, 9)]
+REFERENCES = [[f"Ann and Ben meet at {hour}."] for hour in range(1, 9)]
+TUNED = score_summaries(DIALOGUES, REFERENCES, [f"Ann meets Oskar at {hour}." for hour in range(1, 9)], "en")
+BASE = score_summaries(DIALOGUES, REFERENCES, ["They talk."] * 8, "en")
 EVALUATED = EvaluateResult(
     run="chats",
-    examples=5,
+    examples=8,
     language="en",
     scores={"base model": mean_scores(BASE), "fine-tuned": mean_scores(TUNED)},
     comparisons=(compare("base model", TUNED, BASE), compare("itself", TUNED, TUNED)),
@@ -439,7 +439,7 @@ def test_one_dialogue_says_nothing_about_how_sure_a_figure_is(capsys: pytest.Cap
 
 
 def test_how_probably_dialogues_entail_summaries_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    scored = [replace(one, consistency=0.5 + place / 10) for place, one in enumerate(TUNED)]
+    scored = [replace(one, consistency=0.5 + place / 10) for place, one in enumerate(TUNED[:5])]
     render.show(replace(EVALUATED, scores={"fine-tuned": mean_scores(scored)}))
     assert "fine-tuned 0.70 (0.58 to 0.82)" in " ".join(capsys.readouterr().out.split())
 
@@ -637,8 +637,8 @@ def test_an_evaluation_says_how_sure_it_is_and_what_to_look_at(
     monkeypatch.setenv("COLUMNS", "160")
     render.show(EVALUATED)
     shown = capsys.readouterr().out
-    assert re.search(r"ROUGE-L against base model: better by [\d.]+ \([\d.]+ to [\d.]+\), p < 0.001", shown)
-    assert "ROUGE-L against itself: no difference that 5 dialogues can show" in shown
+    assert re.search(r"ROUGE-L against base model: better by [\d.]+ \([\d.]+ to [\d.]+\), p = 0.00\d", shown)
+    assert "ROUGE-L against itself: no difference that 8 dialogues can show" in shown
     assert "faithfulness 4.2, coverage 3.8, conciseness 5.0 of 5 over 5 summaries by judge-1" in shown
     assert "better than the base model in 3 of 5, worse in 1, $0.12" in shown
     assert "name Oskar" in shown

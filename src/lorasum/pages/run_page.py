@@ -144,8 +144,7 @@ def _verdict(runs: Sequence[RunFacts]) -> str:
 def _said(comparison: Comparison) -> str:
     """`base model: ROUGE-L better by 12.1 (9.4 to 14.7)`."""
     found = comparison.rougeL
-    none = f"shows no difference ({found.low:+.1f} to {found.high:+.1f})"
-    return f"{comparison.other}: ROUGE-L {found if found.is_real else none}"
+    return f"{comparison.other}: ROUGE-L {found if found.is_real else 'shows no difference'}"
 
 
 def _comparisons(run: RunFacts, named: bool) -> list[str]:

@@ -1,9 +1,12 @@
 """How sure a mean over dialogues is, and whether one model is really better than another.
 
-Both by the bootstrap (Efron and Tibshirani, 1993; Koehn, "Statistical significance tests for machine translation
-evaluation", 2004, for the paired one): the dialogues are drawn again with replacement, many times, and the spread of
-the means so drawn is the uncertainty of the mean. A paired comparison draws the same dialogues for both models, so
-that what makes a dialogue hard counts for both.
+Intervals are by the bootstrap (Efron and Tibshirani, 1993): the dialogues are drawn again with replacement, many times,
+and the spread of the means so drawn is the uncertainty of the mean. A paired comparison draws the same dialogues for
+both models, so that what makes a dialogue hard counts for both.
+
+p-values are by approximate randomization (Noreen, 1989; Riezler and Maxwell, "On some pitfalls in automatic evaluation
+and significance testing for MT", 2005): if neither model were better, each dialogue's difference could as well have the
+other sign. The bootstrap's own p-value is too small for few dialogues: for two differences of one sign, below 0.001.
 """
 
 from collections.abc import Sequence
@@ -15,8 +18,10 @@ if TYPE_CHECKING:
 
 _RESAMPLES = 10_000
 _SEED = 0
+_ROUNDING = 1e-9  # of sums that are equal but for the order of their parts
 _CONFIDENT = 0.05  # a difference counts as real below this p-value
 _POWER = (1.959964 + 0.841621) ** 2  # normal quantiles of a two-sided 5% test that finds 80% of such differences
+_FEWEST = 6  # dialogues that can show anything: of fewer, more than 5% of all signs are equal ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Difference:
     """How much better ours is than theirs, over the same dialogues.
 
     Attributes:
-        p_value: how often a difference at least as large would come about by the choice of dialogues alone; 0 to 1.
+        p_value: how often a difference at least as large would come about by chance, if no model were better; 0 to 1.
         dialogues_needed: how many dialogues would show a difference of this size; None if there is none.
     """
 
@@ -79,15 +84,27 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     import numpy as np
 
     paired = [a - b for a, b in zip(ours, theirs, strict=True)]
-    drawn = _drawn_means(paired)
-    low, high = _percentiles(drawn)
+    low, high = _percentiles(_drawn_means(paired))
     mean = sum(paired) / len(paired)
-    # Two-sided, and never 0: so many draws cannot show that a thing is impossible.
-    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)) if len(paired) > 1 else 1.0
+    flipped = np.abs(_flipped_means(paired))
+    as_large = int((flipped >= abs(mean) * (1 - _ROUNDING)).sum())
+    p_value = (as_large + 1) / (len(flipped) + 1)  # never 0: so many draws cannot show that a thing is impossible
     spread = float(np.std(paired, ddof=1)) if len(paired) > 1 else 0.0
-    needed = max(2, int(np.ceil(_POWER * (spread / mean) ** 2))) if mean and spread else None
+    needed = max(_FEWEST, int(np.ceil(_POWER * (spread / mean) ** 2))) if mean and spread else None
     return Difference(mean, low, high, p_value, needed)
+
+
+def _flipped_means(differences: Sequence[float]) -> "np.ndarray[Any, Any]":
+    """Means of `differences` with random signs; float64 `(resamples,)`."""
+    import numpy as np
+
+    generator = np.random.default_rng(_SEED)
+    values = np.asarray(differences, dtype=np.float64)
+    parts = [  # those that change their sign, (1000, dialogues) at a time
+        generator.integers(2, size=(1000, len(values)), dtype=np.int8) @ values for _ in range(_RESAMPLES // 1000)
+    ]
+    means: np.ndarray[Any, Any] = (values.sum() - 2 * np.concatenate(parts)) / len(values)
+    return means
 
 
 def _drawn_means(values: Sequence[float]) -> "np.ndarray[Any, Any]":
