@@ -1,7 +1,9 @@
 """train, where the container scripts, the image or the instance type are no longer those of the job: nothing is paid
 twice unless asked for, and nothing is passed over in silence."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from memory_backend import InMemoryBackend, RecordingReporter, context
@@ -117,3 +119,43 @@ def test_a_colleagues_finished_job_is_found_without_any_record(
     result = train(context(config, backend, of_another_machine))
     assert (result.job, result.changed) == (made_before, ("container scripts",))
     assert "start_training" not in backend.calls
+
+
+def test_settings_that_decide_about_no_weight_train_nothing_anew(
+    make_config: Callable[..., Config],
+    config: Config,
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    told: RecordingReporter,
+) -> None:
+    backend.price = 1.5
+    job = train(context(config, backend, ledger)).job
+    longer = make_config(predict={"max_new_tokens": 256}, training={"epochs": 3.0, "logging_steps": 5})
+    assert to_be_spent(context(longer, backend, ledger)) == ""
+    assert deploy(context(longer, backend, ledger, told)).job == job
+    result = train(context(longer, backend, ledger, told))
+    assert (result.job, result.changed) == (job, ("predict.max_new_tokens", "training.logging_steps"))
+    other = "other predict.max_new_tokens and training.logging_steps"
+    assert f"job {job} was trained with {other}, with the same weights" in told.steps
+    anew = train(context(longer, backend, ledger), again=True)
+    assert anew.job != job
+    assert [deploy(context(one, backend, ledger)).job for one in (longer, config)] == [anew.job, job]
+
+
+def test_a_default_that_is_written_out_is_the_same_job(
+    make_config: Callable[..., Config], config: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    job = train(context(config, backend, ledger)).job
+    written = make_config(predict={"temperature": 0.0}, training={"epochs": 3.0, "checkpoint_minutes": 10.0})
+    for again in (False, True):
+        result = train(context(written, backend, ledger), again=again)
+        assert (result.job, result.changed) == (job, ())
+
+
+def test_the_length_of_summaries_that_are_scored_decides_about_weights(
+    make_config: Callable[..., Config], prepared: Path, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    scored = {"evaluate": "rougeL", "keep": "best"}
+    job = train(context(make_config(training=scored), backend, ledger)).job
+    longer = make_config(training=scored, predict={"max_new_tokens": 256})
+    assert train(context(longer, backend, ledger)).job != job

@@ -121,7 +121,7 @@ def train(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the job and do not follow it.")] = False,
     again: Annotated[
         bool,
-        typer.Option("--again", help="Train anew if the container scripts, image or instance type have changed."),
+        typer.Option("--again", help="Train anew if the job there is was made otherwise: scripts, image, settings."),
     ] = False,
     yes: Yes = False,
 ) -> object:

@@ -2,7 +2,9 @@
 
 A job that runs or has completed is not started again, whatever it was made with. Its name is a hash of config, data and
 model. The container scripts, the image and the instance type may change under the same name, so a job records them
-too, and the user decides whether a difference is worth a new job (`train --again`).
+too, and the user decides whether a difference is worth a new job (`train --again`). The same holds for settings that
+decide about no weight, such as the longest summary: a job that differs in these alone is taken where there is none of
+the config's own name.
 """
 
 import hashlib
@@ -15,7 +17,7 @@ from lorasum.backends.records import JobRef, JobStatus
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.planning import PlannedJob, is_job_of
+from lorasum.lifecycle.planning import PlannedJob, describes, other_settings
 from lorasum.resources import TrainingJob
 
 
@@ -55,7 +57,10 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
         found = _look(backend, replace(job, spec=replace(job.spec, job_name=name)))
         if found.is_made:
             break
-    if not found.is_made or found.ref is None:
+    if found.ref is None:
+        twin = _of_the_same_weights(backend, ledger, job)
+        found = twin if twin and not (again and twin.changed) else found
+    if not found.is_made or found.ref is None or found.changed:
         return found
     today = backend.made_with(job.spec.run, None)
     changed = _changed(backend.made_with(job.spec.run, found.ref), today)
@@ -97,6 +102,17 @@ def recorded(backend: Backend, ledger: Ledger, run: str) -> list[TrainingJob]:
     return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
 
 
+def _of_the_same_weights(backend: Backend, ledger: Ledger, job: PlannedJob) -> FoundJob | None:
+    """The newest job that runs or has completed, and differs in nothing that decides about its weights."""
+    for row in reversed(recorded(backend, ledger, job.spec.run)):
+        other = other_settings(job.config, row, job.origin.fingerprint, job.spec.model)
+        if other is not None:
+            found = _look(backend, replace(job, spec=replace(job.spec, job_name=row.name)))
+            if found.is_made:
+                return replace(found, changed=other)
+    return None
+
+
 def _look(backend: Backend, job: PlannedJob) -> FoundJob:
     ref = backend.find_training(job.spec.run, job.spec.job_name)
     return FoundJob(job, ref, backend.training_state(ref).status if ref else "absent")
@@ -121,7 +137,9 @@ def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> T
                 f"run {run.name!r} has no completed job {name!r}", f"it has {', '.join(row.name for row in done)}"
             )
         return named[0]
-    fitting = [row for row in done if is_job_of(row, run.config)]
+    differing = {row.name: describes(run.config, row) for row in done}
+    fitting = [row for row in done if differing[row.name] == ()]
+    fitting = fitting or [row for row in done if differing[row.name]]
     if not fitting:
         raise LorasumError(
             f"run {run.name!r} was trained with another configuration: its newest model is that of job {newest.name}",
@@ -131,4 +149,6 @@ def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> T
         run.reporter.step(
             f"taking job {fitting[-1].name}, which this config describes; --job {newest.name} takes the newest"
         )
+    if other := differing[fitting[-1].name]:
+        run.reporter.step(f"job {fitting[-1].name} was trained with other {' and '.join(other)}, with the same weights")
     return fitting[-1]

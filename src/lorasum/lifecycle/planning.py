@@ -24,6 +24,13 @@ from lorasum.resources import Dataset, Origin, TrainingJob
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
 _HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that a renamed value starts no job again
+_DECIDE_NO_WEIGHT = {
+    "max_new_tokens": "predict.max_new_tokens",
+    "temperature": "predict.temperature",
+    "logging_steps": "training.logging_steps",
+    "checkpoint_minutes": "training.checkpoint_minutes",
+}
+"""Flags that are in a job's name, though its weights are the same with any value; and their keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +123,38 @@ def idle_processes(spec: TrainSpec) -> LorasumError | None:
     )
 
 
-def is_job_of(job: TrainingJob, config: Config) -> bool:
-    """Whether this config describes a recorded job, on the dataset that the job was trained on."""
-    model = resolve_model(config.model, Silent())
-    name = _job_name(config.name, hyperparameters(config), job.origin.fingerprint, model)
+def describes(config: Config, job: TrainingJob) -> tuple[str, ...] | None:
+    """Whether a recorded job is the config's, on the dataset that it was trained on: see `other_settings`."""
     manifest = read_manifest(Path(job.origin.dataset))
     asked = _asked_differently(manifest, config.data) if manifest else {}
-    return (job.asked_as or job.name) == name and all(prepared == now for prepared, now in asked.values())
+    if any(prepared != now for prepared, now in asked.values()):
+        return None
+    return other_settings(config, job, job.origin.fingerprint, resolve_model(config.model, Silent()))
+
+
+def other_settings(config: Config, job: TrainingJob, fingerprint: str, model: ModelRef) -> tuple[str, ...] | None:
+    """The keys in which a recorded job differs from the config, if its weights are those that the config asks for.
+
+    Summaries that are scored while a training runs decide when it ends and what it keeps, so their length counts then.
+
+    Returns:
+        None if it is another job.
+    """
+    flags, made = hyperparameters(config), job.hyperparameters
+    free = {flag for flag in _DECIDE_NO_WEIGHT if flag != "max_new_tokens" or config.training.evaluate == "loss"}
+    theirs = {name: made.get(name, text) for name, text in flags.items()}
+    as_made = {name: theirs[name] for name, text in flags.items() if name in free or _equal(theirs[name], text)}
+    if _job_name(config.name, flags | as_made, fingerprint, model) != (job.asked_as or job.name):
+        return None
+    return tuple(key for flag, key in _DECIDE_NO_WEIGHT.items() if not _equal(theirs[flag], flags[flag]))
+
+
+def _equal(one: str, other: str) -> bool:
+    """Whether two values of a flag are the same: a key's default may be `3` where the config's own value is `3.0`."""
+    try:
+        return one == other or float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def _asked_differently(manifest: Manifest, data: DataConfig) -> dict[str, tuple[object, object]]:
