@@ -66,8 +66,8 @@ class _Lines:
     """The lines of a stream, with the number of lines read. A line that is longer than a row may be is not kept."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text, self.number, self._ahead = text, 0, [""]
-        self._ahead = []
+        self._text, self.number = text, 0
+        self._ahead: list[str] = []
 
     def __iter__(self) -> "_Lines":
         return self

@@ -147,7 +147,7 @@ def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Wi
     """(kind, spans of it in a window) in the order of certainty; without a kind: what is certainly not personal."""
     yield "phone number", partial(_all, patterns.PHONE_LINKS)
     yield "IBAN", _ibans
-    yield "card number", _cards
+    yield "card number", partial(_all, patterns.CARDS, is_one=_is_card)
     yield "", partial(_all, patterns.NOT_PHONES)
     yield "phone number", partial(_all, [patterns.CALLED_PHONE])
     yield "", partial(_all, patterns.RATHER_NOT_PHONES)
@@ -155,13 +155,19 @@ def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Wi
     yield "phone number", partial(_all, patterns.PHONE_FORMS)
 
 
-def _all(expressions: Iterable[re.Pattern[str]], shadow: str, window: Window) -> list[Window]:
+def _all(
+    expressions: Iterable[re.Pattern[str]], shadow: str, window: Window, is_one: Callable[[str], bool] = bool
+) -> list[Window]:
     """Spans of all matches that do not overlap; of two that do, the one of the earlier expression. A group `found`
-    is the span where there is one."""
+    is the span where there is one.
+
+    Args:
+        is_one: whether a text that matches is what is looked for; by default every one is.
+    """
     spans: list[Window] = []
     for expression in expressions:
         group: str | int = "found" if "found" in expression.groupindex else 0
-        new = [match.span(group) for match in expression.finditer(shadow, *window)]
+        new = [match.span(group) for match in expression.finditer(shadow, *window) if is_one(match[group])]
         shadow = _without(shadow, new)
         spans += new
     return spans
@@ -218,18 +224,9 @@ def _emails(shadow: str) -> list[Window]:
     return spans
 
 
-def _cards(shadow: str, window: Window) -> list[Window]:
-    spans: list[Window] = []
-    for form in patterns.CARDS:
-        found = [match.span() for match in form.finditer(shadow, *window)]
-        new = [span for span in found if _is_card(_digits(shadow[slice(*span)]))]
-        shadow = _without(shadow, new)
-        spans += new
-    return spans
-
-
-def _is_card(digits: str) -> bool:
+def _is_card(number: str) -> bool:
     """Whether a card scheme has numbers that begin like this and have this length, and the check digit is right."""
+    digits = "".join(filter(str.isdigit, number))
     return bool(patterns.CARD_SCHEMES.fullmatch(digits)) and _luhn([int(digit) for digit in digits])
 
 
@@ -253,10 +250,6 @@ def _ibans(shadow: str, window: Window) -> list[Window]:
         if whole and int("".join(str(int(sign, 36)) for sign in code[4:] + code[:4])) % 97 == 1:
             spans.append((match.start(), end))
     return spans
-
-
-def _digits(text: str) -> str:
-    return "".join(filter(str.isdigit, text))
 
 
 def _shadow(text: str) -> str:

@@ -154,10 +154,10 @@ _CASE = _words(  # a phone number may stand behind these, too: one that begins w
     "vertragsnummer référence dossier client referencia cliente pratica счет счёт konto compte cuenta conto",
     "rekening",
 )
-_NUMBERS = _words(
+_NUMBER_WORDS = _words(
     "number numbers no no. nr nr. nummer num numéro número numero id code is was are ist war lautet es n° nº",
 )
-_OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{_NUMBERS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
+_OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{_NUMBER_WORDS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
 _NO_TRUNK = r"(?!0\d{1,5}[ /\-]\d{2}|\d{3}[ .\-]\d{3}[ .\-]\d{4}\b)"  # phone numbers, whatever stands before them
 _CODE = r"(?!\+)\w{0,20}\d[\w\-./]{0,60}"
 
