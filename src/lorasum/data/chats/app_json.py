@@ -1,12 +1,12 @@
 """Reads the JSON exports of Slack, Telegram, Discord, Messenger, Teams and ChatGPT, recognised by their keys."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lorasum.config.data import Messages
 from lorasum.data.chats.chat import Chat
-from lorasum.data.chats.message import MessageError, speaker_of, text_of
+from lorasum.data.chats.discord import complete, is_discord, is_written
+from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import (
     keys_without_speaker,
     lines_of,
@@ -65,8 +65,8 @@ def export_in(data: Any) -> Export | None:
     if isinstance(data, list):
         if is_slack(data):
             return Export("Slack export", data)
-        if data and all(_is_discord(one) for one in data):
-            return Export("Discord export", by_time(data, "timestamp"))
+        if data and all(map(is_discord, data)):
+            return Export("Discord export", by_time(data))
         return None
     if not isinstance(data, Mapping):
         return None
@@ -74,7 +74,7 @@ def export_in(data: Any) -> Export | None:
         return Export("ChatGPT export", _branch(data))
     answered = data.get("value")
     if isinstance(answered, list) and answered and all(isinstance(one, Mapping) for one in answered):
-        return Export("Teams export", by_time(answered, "createdDateTime")) if "messageType" in answered[0] else None
+        return Export("Teams export", by_time(answered)) if "messageType" in answered[0] else None
     messages = data.get("messages")
     if is_slack(messages):
         return Export("Slack export", list(messages or ()))
@@ -91,7 +91,7 @@ def read_export(export: Export, how: Messages) -> Chat:
     if form == "Slack export":
         return read_slack(messages)
     kept = [message for message in messages if not (isinstance(message, Mapping) and _is_no_message(message, form))]
-    lines = lines_of([_complete(message) for message in kept], how)
+    lines = lines_of(map(complete, kept), how)
     left_out = {"notices": len(messages) - len(kept), "media": len(kept) - len(lines)}
     return Chat("\n".join(lines), form, {kind: count for kind, count in left_out.items() if count})
 
@@ -124,17 +124,13 @@ def _is_chat(one: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_discord(message: Any) -> bool:
-    return isinstance(message, Mapping) and "timestamp" in message and isinstance(message.get("author"), Mapping)
-
-
 def _of_object(data: Mapping[str, Any], messages: list[Any]) -> Export | None:
     """The export that an object with `messages` is."""
     first = messages[0]
     if isinstance(first, Mapping) and ("sender_name" in first or "senderName" in first):
-        return Export("Messenger export", by_time(messages, "timestamp_ms" if "sender_name" in first else "timestamp"))
+        return Export("Messenger export", by_time(messages))
     if "guild" in data and "channel" in data:
-        return Export("Discord export", by_time(messages, "timestamp"))
+        return Export("Discord export", by_time(messages))
     if {"id", "type", "messages"} <= set(data) or (isinstance(first, Mapping) and "date_unixtime" in first):
         return Export("Telegram export", messages)
     return None
@@ -159,19 +155,12 @@ def _text_in(data: Mapping[str, Any]) -> str:
     return next((value.strip() for value in texts if isinstance(value, str) and messages_in(value) is None), "")
 
 
-_WRITTEN = frozenset((
-    "default", "reply", "chatinputcommand", "contextmenucommand", "threadstartermessage", "0", "19", "20", "21", "23",
-))  # fmt: skip
-"""Discord's types of messages that somebody wrote: plain ones, answers, commands, beginnings of threads."""
-_OWN_EMOJI = re.compile(r"<a?(:\w+:)\d+>")
-
-
 def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
     """Whether nobody wrote the message: it is a notice, a call, a deleted message, or what a model asked of a tool."""
     if is_notice(message) or message.get("is_unsent") or message.get("isUnsent") or "call_duration" in message:
         return True
     if form == "Discord export":
-        return "type" in message and str(message["type"]).replace("_", "").lower() not in _WRITTEN
+        return not is_written(message)
     if form == "Messenger export":
         return is_about_the_chat(message)
     return form == "ChatGPT export" and (message.get("recipient", "all") != "all" or _role(message) == "tool")
@@ -180,52 +169,3 @@ def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
 def _role(message: Mapping[str, Any]) -> Any:
     author = message.get("author")
     return author.get("role") if isinstance(author, Mapping) else None
-
-
-def _complete(message: Any) -> Any:
-    """A message with what it asks in a poll, what a bot says in a box, what it passes on, and the names of those it
-    mentions."""
-    if not isinstance(message, Mapping):
-        return message
-    poll, content = message.get("poll"), message.get("content")
-    if isinstance(poll, Mapping) and not text_of({key: message.get(key) for key in ("text", "content")}):
-        asked = [text_of({"text": poll.get("question")})] if poll.get("question") else []
-        options = poll.get("answers")
-        options = [one for one in options if isinstance(one, Mapping)] if isinstance(options, list) else []
-        answers = [text_of(one.get("poll_media") or one) for one in options]
-        return {**message, "text": " OPTION: ".join(["POLL: " + "".join(asked), *answers])}
-    if content == "":
-        passed_on = message.get("forwardedMessage") or message.get("message_snapshots")
-        said = text_of({"parts": passed_on if isinstance(passed_on, list) else [passed_on]}) if passed_on else ""
-        boxes = (*_of_boxes(message.get("embeds")), *_of_components(message.get("components")))
-        return {**message, "content": said or " ".join(boxes)}
-    return {**message, "content": _plain(content, message)} if isinstance(content, str) and "<" in content else message
-
-
-def _plain(content: str, message: Mapping[str, Any]) -> str:
-    """Discord's text with mentions and the server's own emoji as people see them."""
-    mentions = message.get("mentions")
-    known = [one for one in mentions if isinstance(one, Mapping)] if isinstance(mentions, list) else []
-    names = {str(one.get("id")): speaker_of({"user": one}) for one in known}
-    content = re.sub(r"<@!?(\d+)>", lambda match: "@" + names.get(match[1], match[1]), content)
-    return _OWN_EMOJI.sub(r"\1", content)
-
-
-def _of_boxes(boxes: Any) -> list[str]:
-    """The words in Discord's embeds."""
-    said: list[str] = []
-    for box in (one for one in boxes if isinstance(one, Mapping)) if isinstance(boxes, list) else ():
-        said += [str(box[key]) for key in ("title", "description") if box.get(key)]
-        fields = box.get("fields")
-        if isinstance(fields, list):
-            said += [f"{one.get('name')}: {one.get('value')}" for one in fields if isinstance(one, Mapping)]
-    return said
-
-
-def _of_components(components: Any) -> Iterator[str]:
-    """The texts in Discord's components, which may be nested."""
-    for one in components if isinstance(components, list) else ():
-        if isinstance(one, Mapping):
-            if isinstance(one.get("content"), str):
-                yield one["content"]
-            yield from _of_components(one.get("components"))

@@ -11,6 +11,7 @@ from typing import Any
 
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.unsaid import is_notice
+from lorasum.data.chats.written import objects
 
 _Message = Mapping[str, Any]
 
@@ -44,7 +45,7 @@ def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
     Args:
         users: what users.json of an export holds, for authors whose messages carry no profile.
     """
-    messages = [one for message in messages for one in (message, *_dicts(message.get("slackdump_thread_replies")))]
+    messages = [one for message in messages for one in (message, *objects(message.get("slackdump_thread_replies")))]
     names = {str(user.get("id")): _name(user) for user in users if isinstance(user, Mapping)}
     for message in messages:
         if message.get("user") and isinstance(message.get("user_profile"), Mapping):
@@ -92,17 +93,19 @@ def _said(message: _Message, names: Mapping[str, str]) -> str:
     if not parts[0]:
         parts = [_of_blocks(message.get("blocks"), names)]
     if not parts[0] or message.get("bot_id") or message.get("subtype") == "bot_message":
-        boxes = (box for box in _dicts(message.get("attachments")) if not (parts[0] and box.get("from_url")))
+        boxes = (box for box in objects(message.get("attachments")) if not (parts[0] and box.get("from_url")))
         parts += [_of_attachment(box, names) for box in boxes]
     if not any(parts):
-        parts = [str((file.get("initial_comment") or {}).get("comment") or "") for file in _dicts(message.get("files"))]
+        parts = [
+            str((file.get("initial_comment") or {}).get("comment") or "") for file in objects(message.get("files"))
+        ]
     return _plain(" ".join(part for part in parts if part), names).strip()
 
 
 def _of_attachment(attachment: _Message, names: Mapping[str, str]) -> str:
     own = (attachment.get(key) for key in ("pretext", "title", "text"))
     parts = [part for part in own if isinstance(part, str) and part]
-    fields = [f"{field.get('title', '')}: {field.get('value', '')}" for field in _dicts(attachment.get("fields"))]
+    fields = [f"{field.get('title', '')}: {field.get('value', '')}" for field in objects(attachment.get("fields"))]
     blocks = _of_blocks(attachment.get("blocks"), names)
     return " ".join([*parts, *fields, *([blocks] if blocks else [])]) or str(attachment.get("fallback") or "")
 
@@ -110,7 +113,7 @@ def _of_attachment(attachment: _Message, names: Mapping[str, str]) -> str:
 def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
     """The words in Block Kit's blocks, which may be nested."""
     parts = []
-    for block in _dicts(blocks):
+    for block in objects(blocks):
         kind, text = block.get("type"), block.get("text")
         if kind == "user":
             parts.append("@" + names.get(str(block.get("user_id")), str(block.get("user_id"))))
@@ -129,7 +132,7 @@ def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
         inner = (block.get("elements"), block.get("fields"), *(rows if isinstance(rows, list) else ()))
         inner = inner if kind not in ("actions", "image") else ()
         parts += [_of_blocks(part, names) for part in inner]
-    between = "" if any(block.get("type") in ("user", "link", "emoji", *_NAMED) for block in _dicts(blocks)) else " "
+    between = "" if any(block.get("type") in ("user", "link", "emoji", *_NAMED) for block in objects(blocks)) else " "
     return between.join(part for part in parts if part)
 
 
@@ -140,10 +143,6 @@ _NAMED = {
     "date": ("", "fallback"),
 }
 """Parts of a block that name something: the sign before it, and the key that has it."""
-
-
-def _dicts(value: Any) -> list[_Message]:
-    return [part for part in value if isinstance(part, Mapping)] if isinstance(value, list) else []
 
 
 def _plain(text: str, names: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ import ast
 import html
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
@@ -91,6 +92,11 @@ def _value(node: Any) -> Any:
         case ast.Name(id=word) if word in _WORDS:
             return _WORDS[word]
     raise ValueError(f"no literal: {type(node).__name__}")
+
+
+def objects(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list in decoded JSON; none where there is no list."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def looks_broken(text: str) -> bool:

@@ -177,22 +177,16 @@ def _spoken(message: _Message, signs: tuple[str, ...]) -> tuple[str, list[str]]:
         more = [bare_text(line) for line in message.lines[1:]]
         return " ".join(line for line in more if line), ["notices"]
     first, *more = message.lines
-    first = without_forwarded(first)
     dropped: list[str] = []
     spoken: list[str] = []
-    caption = without_media(first, message.mark in signs)
-    if caption is not None:
-        dropped.append("media")
-        spoken.append(caption)
-    elif is_in_place(first) or (first.startswith(signs) and not _is_form(first, more, signs)):
-        dropped.append("notices")
-    else:
-        spoken.append(without_tag(first))
-    for line in more:
-        caption = without_media(line)
+    for number, line in enumerate((without_forwarded(first), *more)):
+        is_first = number == 0
+        caption = without_media(line, marked=is_first and message.mark in signs)
         if caption is not None:
             dropped.append("media")
             spoken.append(caption)
+        elif is_first and (is_in_place(line) or (line.startswith(signs) and not _is_form(line, more, signs))):
+            dropped.append("notices")
         elif not (dropped == ["media"] and not any(spoken) and FILE_NAME.fullmatch(bare_text(line))):
             spoken.append(without_tag(line))
     return without_edited(" ".join(line for line in spoken if line)), dropped

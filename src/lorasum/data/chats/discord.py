@@ -1,0 +1,69 @@
+"""Reads Discord's messages, as its API and DiscordChatExporter have them: polls, boxes of bots, mentions, emoji. Pure.
+
+https://discord.com/developers/docs/resources/message lists the fields and the types.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lorasum.data.chats.message import speaker_of, text_of
+from lorasum.data.chats.written import objects
+
+_WRITTEN = frozenset((
+    "default", "reply", "chatinputcommand", "contextmenucommand", "threadstartermessage", "0", "19", "20", "21", "23",
+))  # fmt: skip
+"""Types of messages that somebody wrote: plain ones, answers, commands, beginnings of threads."""
+_OWN_EMOJI = re.compile(r"<a?(:\w+:)\d+>")
+
+
+def is_discord(message: Any) -> bool:
+    """Whether a message in decoded JSON is one of Discord's."""
+    return isinstance(message, Mapping) and "timestamp" in message and isinstance(message.get("author"), Mapping)
+
+
+def is_written(message: Mapping[str, Any]) -> bool:
+    """Whether somebody wrote the message, by its type; a message without one counts as written."""
+    return "type" not in message or str(message["type"]).replace("_", "").lower() in _WRITTEN
+
+
+def complete(message: Any) -> Any:
+    """A message with what it asks in a poll, what a bot says in a box, what it passes on, and the names of those it
+    mentions. Polls of Telegram have the same form."""
+    if not isinstance(message, Mapping):
+        return message
+    poll, content = message.get("poll"), message.get("content")
+    if isinstance(poll, Mapping) and not text_of({key: message.get(key) for key in ("text", "content")}):
+        asked = [text_of({"text": poll.get("question")})] if poll.get("question") else []
+        answers = [text_of(one.get("poll_media") or one) for one in objects(poll.get("answers"))]
+        return {**message, "text": " OPTION: ".join(["POLL: " + "".join(asked), *answers])}
+    if content == "":
+        passed_on = message.get("forwardedMessage") or message.get("message_snapshots")
+        said = text_of({"parts": passed_on if isinstance(passed_on, list) else [passed_on]}) if passed_on else ""
+        boxes = (*_of_boxes(message.get("embeds")), *_of_components(message.get("components")))
+        return {**message, "content": said or " ".join(boxes)}
+    return {**message, "content": _plain(content, message)} if isinstance(content, str) and "<" in content else message
+
+
+def _plain(content: str, message: Mapping[str, Any]) -> str:
+    """Discord's text with mentions and the server's own emoji as people see them."""
+    names = {str(one.get("id")): speaker_of({"user": one}) for one in objects(message.get("mentions"))}
+    content = re.sub(r"<@!?(\d+)>", lambda match: "@" + names.get(match[1], match[1]), content)
+    return _OWN_EMOJI.sub(r"\1", content)
+
+
+def _of_boxes(boxes: Any) -> list[str]:
+    """The words in Discord's embeds."""
+    said: list[str] = []
+    for box in objects(boxes):
+        said += [str(box[key]) for key in ("title", "description") if box.get(key)]
+        said += [f"{one.get('name')}: {one.get('value')}" for one in objects(box.get("fields"))]
+    return said
+
+
+def _of_components(components: Any) -> Iterator[str]:
+    """The texts in Discord's components, which may be nested."""
+    for one in objects(components):
+        if isinstance(one.get("content"), str):
+            yield one["content"]
+        yield from _of_components(one.get("components"))
