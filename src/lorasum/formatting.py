@@ -1,5 +1,6 @@
 """Values as a person reads them: numbers of things, money, time, moments, memory, losses."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 
@@ -7,6 +8,12 @@ def counted(number: int, noun: str) -> str:
     """A number and its noun, such as `1 row` or `2,000 rows`."""
     plural = f"{noun}es" if noun.endswith("ss") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def listing(names: Sequence[str], most: int) -> str:
+    """Names, and how many more there are than are named: `a, b and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def loss(value: float | None) -> str:

@@ -19,6 +19,7 @@ from lorasum.data.sources import FileList, FileSource, Source, open_sources
 from lorasum.data.tally import Rejected, Row
 from lorasum.data.validate import Files, check
 from lorasum.errors import DataError
+from lorasum.formatting import listing
 from lorasum.scoring.text import language_of
 
 _SAMPLE = 60  # rows that columns are chosen by
@@ -57,7 +58,7 @@ class NoColumnsError(DataError):
 
     def __init__(self, source: str, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        columns = ", ".join(map(repr, names[:12])) or "none"
+        columns = listing([*map(repr, names)], 12) or "none"
         super().__init__(
             f"{source}: no two columns look like a dialogue and its summary; it has {columns}",
             f"name them with --dialogue and --summary; known without names: {KNOWN}; docs/chats.md shows how exported "

@@ -81,26 +81,34 @@ def open_sources(
 def _files(
     given: str | Sequence[str], split: Split, columns: Columns, say: Say, login: S3Login
 ) -> "FileSource | FileList":
-    every = [given] if isinstance(given, str) else given
-    parts = [part for one in every for part in _found(one, split, columns, say, login)]
+    parts: list[FileSource] = []
+    for address in [given] if isinstance(given, str) else given:
+        if address.startswith("s3://"):
+            parts += [FileSource(one.local, columns, split, one) for one in _objects(address, split, login)]
+        else:
+            parts += [FileSource(file, columns, split) for file in _paths(address, split, say)]
     return parts[0] if len(parts) == 1 else FileList(tuple(parts))
 
 
-def _found(given: str, split: Split, columns: Columns, say: Say, login: S3Login) -> "list[FileSource]":
-    """The files of one address: a file itself, those of a folder, or those of a pattern."""
-    field = f"data.{split}"
-    if given.startswith("s3://"):
-        objects = find_objects(given, lambda path: file_type(path) is not None and holds_rows(path.name), login)
-        if not objects:
-            raise DataError(f"{field}: there is nothing of a known type at {given}", f"use {known_types()}")
-        for one in objects:
-            _check_type(Path(one.key), field)
-        return [FileSource(one.local, columns, split, one) for one in objects]
-    path = Path(given)
+def _objects(address: str, split: Split, login: S3Login) -> list[S3Object]:
+    """The objects of an address: one itself, those of a folder, or those of a pattern."""
+    objects = find_objects(address, lambda path: file_type(path) is not None and holds_rows(path.name), login)
+    if not objects:
+        raise DataError(f"data.{split}: there is nothing of a known type at {address}", f"use {known_types()}")
+    for one in objects:
+        _check_type(Path(one.key), split)
+    return objects
+
+
+def _paths(given: str, split: Split, say: Say) -> list[Path]:
+    """The files of a path: one itself, those of a folder, or those of a pattern."""
+    field, path = f"data.{split}", Path(given)
     if path.is_dir():
         files = files_in(path, split, lambda file: file_type(file) is not None, say)
         if not files:
-            raise DataError(f"{field}: the folder {path} holds no file of a known type{_instead(path)}", _use(path))
+            raise DataError(
+                f"data.{split}: the folder {path} holds no file of a known type{_instead(path)}", _use(path)
+            )
     elif has_magic(given) and not path.exists():
         matches = sorted(glob(given, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
         files = [file for file in map(Path, matches) if file.is_file() and not file.name.startswith("~$")]
@@ -112,8 +120,8 @@ def _found(given: str, split: Split, columns: Columns, say: Say, login: S3Login)
     else:
         raise DataError(f"{field}: there is no file {given}", _where_else(given))
     for file in files:
-        _check_type(file, field)
-    return [FileSource(file, columns, split) for file in files]
+        _check_type(file, split)
+    return files
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -140,13 +148,13 @@ def _where_else(given: str) -> str:
     return f"check the path and that the file is there{hub}"
 
 
-def _check_type(path: Path, field: str) -> None:
+def _check_type(path: Path, split: Split) -> None:
     if file_type(path) is None:
         instead = {
             **dict.fromkeys((".xlsx", ".xls"), "in Excel, save it as 'CSV UTF-8'; or "),
             **dict.fromkeys((".txt", ".zip"), "docs/chats.md shows how exported chats become rows; "),
         }.get(path.suffix.lower(), "")
-        raise DataError(f"{field}: the type of {path.name} is not known", f"{instead}use {known_types()}")
+        raise DataError(f"data.{split}: the type of {path.name} is not known", f"{instead}use {known_types()}")
 
 
 @dataclass(frozen=True, slots=True)

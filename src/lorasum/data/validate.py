@@ -14,6 +14,7 @@ from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.data.tally import Rejected, Row, Tally
 from lorasum.errors import DataError
+from lorasum.formatting import listing
 
 _WHOLE_FILE = {
     "not UTF-8": "save the file as UTF-8; in Excel, as 'CSV UTF-8'",
@@ -52,7 +53,7 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
         if is_missing(given):
             return Rejected(f"no {role}", repr(given.strip()) if isinstance(given, str) else "")
         if not isinstance(value, str):
-            keys = f" with {_some([str(key) for key in given])}" if isinstance(given, Mapping) else ""
+            keys = f" with {_some(given)}" if isinstance(given, Mapping) else ""
             return Rejected(f"{role} is not text", f"{type(given).__name__}{keys}")
         if not value.strip():
             return Rejected(f"empty {role}")
@@ -178,15 +179,13 @@ def _names(file: _File) -> list[str]:
 
 def _hint(file: _File, data: DataConfig, tally: Tally) -> str:
     """What to do about unusable rows; advice about the whole file if all its rows are unusable."""
-    listed = f"; all are in {tally.file.path}" if tally.file else ""
+    where = f"; all are in {tally.file.path}" if tally.file else ""
     reason, *others = file.reasons
     if not file.good and not others and reason in _WHOLE_FILE:
-        return f"{_WHOLE_FILE[reason]}{listed}"
+        return f"{_WHOLE_FILE[reason]}{where}"
     now = f"data.max_bad_rows (now {data.max_bad_rows})"
-    return f"fix the row, or raise {now} to leave such rows out{listed}"
+    return f"fix the row, or raise {now} to leave such rows out{where}"
 
 
-def _some(names: list[str], limit: int = 12) -> str:
-    return ", ".join(repr(name) for name in names[:limit]) + (
-        f" and {len(names) - limit} more" if len(names) > limit else ""
-    )
+def _some(names: Iterable[object]) -> str:
+    return listing([repr(str(name)) for name in names], 12)

@@ -18,6 +18,7 @@ from lorasum.data.chats.messenger import is_about_the_chat
 from lorasum.data.chats.order import by_time
 from lorasum.data.chats.slack import is_slack, read_slack
 from lorasum.data.chats.unsaid import is_notice
+from lorasum.formatting import listing
 
 _KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
 
@@ -112,8 +113,7 @@ def _only(chats: list[Mapping[str, Any]]) -> Any:
             str(chat.get("name") or chat.get("title") or chat.get("id") or number)
             for number, chat in enumerate(chats, 1)
         ]
-        listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        raise NoChatError(f"it holds {len(chats)} chats ({listed}): give one of them, or all to --input")
+        raise NoChatError(f"it holds {len(chats)} chats ({listing(names, 8)}): give one of them, or all to --input")
     return chats[0]
 
 

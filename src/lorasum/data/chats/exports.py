@@ -19,6 +19,7 @@ from lorasum.data.chats.transcripts import read_transcript
 from lorasum.data.chats.whatsapp.export import read_whatsapp
 from lorasum.data.chats.written import looks_broken, written
 from lorasum.data.files.opening import other_than_text
+from lorasum.formatting import listing
 
 _LARGEST = 200_000_000  # bytes of a chat in a .zip: anything larger is no chat, and may be a zip bomb
 _HEAD = 2**16  # bytes by which another type is recognised
@@ -131,7 +132,7 @@ def read_folder(folder: Path, how: Messages | None = None) -> Chat:
         if len(channels) == 1:
             return read_folder(channels[0], how)
         if channels:
-            names = ", ".join(channel.name for channel in channels[:8])
+            names = listing([channel.name for channel in channels], 8)
             raise ValueError(f"it holds {len(channels)} channels: give the folder of one ({names})")
         raise ValueError(
             "it holds no 2024-06-03.json of Slack, result.json of Telegram, message_1.json of Messenger, "

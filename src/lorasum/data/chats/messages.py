@@ -12,6 +12,7 @@ from lorasum.data.chats.message import MessageError, has_text, plain_keys, speak
 from lorasum.data.chats.order import oldest_first
 from lorasum.data.chats.unsaid import is_notice
 from lorasum.data.chats.written import looks_broken, mended, written
+from lorasum.formatting import listing
 
 
 def render_messages(messages: Iterable[Any], how: Messages) -> str:
@@ -24,8 +25,8 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
     lines = lines_of(given, how)
     if not lines:
         keys = dict.fromkeys(key for message in given if isinstance(message, Mapping) for key in message)
-        listed = f"; their keys are {', '.join(map(str, list(keys)[:12]))}" if keys else ""
-        raise MessageError(f"no message has text under {', '.join(TEXTS[:6])}{listed}")
+        have = f"; their keys are {listing([*map(str, keys)], 12)}" if keys else ""
+        raise MessageError(f"no message has text under {', '.join(TEXTS[:6])}{have}")
     return "\n".join(lines)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lorasum.config.draft import SCHEMA
+from lorasum.data.chats.written import objects
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split, of_split, split_of
 from lorasum.errors import DataError
 from lorasum.files import links_out
+from lorasum.formatting import listing
 
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", SCHEMA)
 _HIDDEN = (".", "~$", "__MACOSX")
@@ -73,8 +75,8 @@ def _saved_split(folder: Path, split: Split) -> Path:
 
 def _saved_files(folder: Path) -> list[Path]:
     """The files of what Dataset.save_to_disk wrote."""
-    listed = _described(folder / "state.json").get("_data_files")
-    names = [one.get("filename") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    described = _described(folder / "state.json").get("_data_files")
+    names = [one.get("filename") for one in objects(described)]
     files = [folder / Path(name).name for name in _strings(names)]
     missing = [path.name for path in files if not path.is_file()]
     if missing or not files:
@@ -109,7 +111,6 @@ def _named(files: Sequence[Path], split: Split, folder: Path, say: Say) -> list[
     return [path for path in files if path.name in chosen]
 
 
-def some(names: Iterable[str], limit: int = 3) -> str:
+def some(names: Iterable[str]) -> str:
     """A few names, for messages."""
-    every = sorted(names)
-    return ", ".join(every[:limit]) + (f" and {len(every) - limit} more" if len(every) > limit else "")
+    return listing(sorted(names), 3)
