@@ -11,7 +11,7 @@ from lorasum import aws, nvidia_smi, paths
 from lorasum.base_look import context_length
 from lorasum.config.backend_names import BACKEND_NAMES, BackendName
 from lorasum.config.data import Columns
-from lorasum.config.draft import Draft, write_draft
+from lorasum.config.draft import Choice, write_draft
 from lorasum.config.loader import load_config
 from lorasum.config.new_file import check_is_free, check_name, run_name, write_config, write_new
 from lorasum.config.schema import Config, is_folder
@@ -35,6 +35,8 @@ _WHY_MODEL = (
     "Small enough for any GPU, an instruct model, Apache-2.0, and it knows more than 100 languages.\n"
     "Where its summaries are not good enough, take a bigger one: Qwen/Qwen3-1.7B, Qwen/Qwen3-4B."
 )
+_BY_NAMES = "The names of its files tell which are for testing."
+_BAD_ROWS = "Rows that are left out. The first that was seen:"
 _LENGTHS = (512, 1024, 2048, 4096, 8192)  # tokens of max_length
 _SUMMARY_LENGTHS = (64, 128, 256, 512, MAX_NEW_TOKENS)
 _QUESTION_TOKENS = 64  # what stands around a dialogue in the prompt
@@ -78,12 +80,12 @@ def init(
         data, options = _asked(ask, options)
     splits = find_splits(list(data))
     seen = _look(splits.train, options, ask)
-    draft = _draft(output, seen, splits.train, options.test or splits.test, options)
-    write_config(output, write_draft(draft))
-    missing = _missing(load_config(output))  # what was written must be read by every other verb
-    file = shlex.quote(str(output))
-    commands = (*missing, f"lorasum prepare -c {file} --show 3", f"lorasum run -c {file}")
-    return InitResult(str(output), draft.name, draft.backend, draft.model, draft.max_length, seen, commands)
+    choices = _choices(output, seen, splits.train, options.test or splits.test, options)
+    write_config(output, write_draft(str(output), choices))
+    config = load_config(output)  # what was written must be read by every other verb
+    file, model = shlex.quote(str(output)), next(str(one.value) for one in choices if one.key == "model.id")
+    commands = (*_missing(config), f"lorasum prepare -c {file} --show 3", f"lorasum run -c {file}")
+    return InitResult(str(output), config.name, config.backend, model, config.data.max_length, seen, commands)
 
 
 def write_example(name: str, output: Path | None, force: bool = False) -> ExampleResult:
@@ -161,41 +163,41 @@ def _look(train: str | list[str], options: InitOptions, ask: Ask | None) -> Look
         return look(train, Columns(dialogue=dialogue, summary=ask(f"column of the summary ({names})", last)))
 
 
-def _draft(
+def _choices(
     output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, options: InitOptions
-) -> Draft:
+) -> list[Choice]:
     backend, why_backend = (options.backend, "As asked for.") if options.backend else _choose_backend()
     longest = _tokens(seen.longest_example, seen.language) + _QUESTION_TOKENS
     context, model = _context(options.model), options.model or _MODEL
     length = _fitting(longest, [one for one in _LENGTHS if not context or one <= context] or [context or 0])
     summary = _tokens(seen.longest_summary, seen.language)
+    why_new_tokens = f"Tokens. The longest summary seen has {seen.longest_summary:,} characters."
     first = train if isinstance(train, str) else train[0]
-    return Draft(
-        file=str(output),
-        name=_name_of(first) if options.name is None else check_name(options.name),
-        backend=backend,
-        why_backend=why_backend,
-        model=_from(output, options.model)
-        if options.model and options.model.startswith(".")
-        else options.model or _MODEL,
-        revision=_REVISION if model == _MODEL else None,
-        why_model=_why_model(model),
-        train=_relative(output, train),
-        seen=_seen(seen),
-        test=None if test is None else _relative(output, test),
-        test_fraction=_fraction(seen.examples),
-        columns=Columns(dialogue=seen.dialogue_column, summary=seen.summary_column),
-        why_columns=_why_columns(seen, options),
-        max_length=length,
-        why_length=_why_length(seen, longest, length),
-        drops=longest > length,
-        bad_rows=sum(seen.unusable.values()),
-        why_bad_rows=f"Rows that are left out. The first that was seen: {seen.first_unusable}",
-        epochs=5 if seen.examples < _FEW else 3,
-        keep_best=seen.examples < _FEW,
-        max_new_tokens=_fitting(summary, _SUMMARY_LENGTHS),
-        why_new_tokens=f"Tokens. The longest summary seen has {seen.longest_summary:,} characters.",
-    )
+    columns = Columns(dialogue=seen.dialogue_column, summary=seen.summary_column)
+    few, here = seen.examples < _FEW, backend == "local"
+    return [
+        Choice("name", _name_of(first) if options.name is None else check_name(options.name)),
+        Choice("backend", backend, why_backend),
+        Choice("model.id", _from(output, model) if model.startswith(".") else model, _why_model(model)),
+        Choice("model.revision", _REVISION if model == _MODEL else None),
+        Choice("data.train", _relative(output, train), _seen(seen)),
+        Choice("data.test", test and _relative(output, test), _BY_NAMES if test == train else ""),
+        Choice("data.test_fraction", None if test else _fraction(seen.examples)),
+        Choice("data.columns", None if columns == Columns() else columns.model_dump(), _why_columns(seen, options)),
+        Choice("data.max_length", length, _why_length(seen, longest, length)),
+        Choice("data.too_long", "drop" if longest > length else None),
+        Choice("data.max_bad_rows", sum(seen.unusable.values()) or None, f"{_BAD_ROWS} {seen.first_unusable}"),
+        Choice("quantization", "int8"),
+        Choice("lora.r", 16),
+        Choice("lora.alpha", 32),
+        Choice("training.epochs", 5 if few else 3),
+        Choice("training.keep", "best" if few else None),
+        Choice("training.learning_rate", "2e-4"),
+        Choice("sagemaker.training_instance_type", None if here else "ml.g5.2xlarge"),
+        Choice("sagemaker.endpoint_instance_type", None if here else "ml.g5.xlarge"),
+        Choice("predict.max_new_tokens", _fitting(summary, _SUMMARY_LENGTHS), why_new_tokens),
+        Choice("predict.timeout", 300 if here else None),
+    ]
 
 
 def _choose_backend() -> tuple[BackendName, str]:
