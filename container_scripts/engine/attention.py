@@ -75,7 +75,7 @@ def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -
 def _put(model: Any, examples: Examples) -> None:
     """Change `model` so that its attention is computed within `examples`."""
     examples.instead_of = model.config._attn_implementation
-    if model.config.get_text_config().model_type == "bloom":
+    if bloom.is_bloom(model):
         bloom.replace_forwards(model, examples)
         examples.used = True
     else:
@@ -161,5 +161,7 @@ def refuse_what_is_not_covered(longest: int, **asked: Any) -> None:
 
 def restore_attention(model: Any, implementation: str) -> None:
     """Undo attend_within_examples: give `model` transformers' own attention of this name, such as `sdpa`."""
-    model.set_attn_implementation(implementation)
-    bloom.restore_forwards(model)
+    if bloom.is_bloom(model):
+        bloom.restore_forwards(model, implementation)
+    else:
+        model.set_attn_implementation(implementation)

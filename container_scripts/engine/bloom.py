@@ -9,6 +9,14 @@ from torch.nn import functional
 from engine.alibi import alibi_slopes
 from engine.kernels import AttentionScores, Examples
 
+_NO_MASK = "lorasum_bloom"
+"""The name of an attention for which transformers knows no mask. It would make one of (tokens, tokens) in each pass."""
+
+
+def is_bloom(model: Any) -> bool:
+    """Whether a model is one of BLOOM's."""
+    return bool(model.config.model_type == "bloom")
+
 
 def replace_forwards(model: Any, examples: Examples) -> None:
     """Change every layer of `model`: attention is computed within `examples`, and GELU by PyTorch's kernel.
@@ -20,6 +28,7 @@ def replace_forwards(model: Any, examples: Examples) -> None:
         model: a BLOOM model of transformers.
         examples: what its attention reads.
     """
+    model.config._attn_implementation = _NO_MASK
     device = model.get_input_embeddings().weight.device  # those of layers may lie in main memory (shared_base.py)
     for module in model.modules():
         if type(module).__name__ == "BloomAttention":
@@ -30,8 +39,13 @@ def replace_forwards(model: Any, examples: Examples) -> None:
             module.forward = _gelu
 
 
-def restore_forwards(model: Any) -> None:
-    """Undo replace_forwards."""
+def restore_forwards(model: Any, implementation: str) -> None:
+    """Undo replace_forwards.
+
+    Args:
+        implementation: transformers' name of the attention that the model had.
+    """
+    model.config._attn_implementation = implementation
     for module in model.modules():
         if type(module).__name__ in ("BloomAttention", "BloomGelu"):
             vars(module).pop("forward", None)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from conftest_engine import ARCHITECTURES, examples_of, random_model, random_packs, with_adapter
 from engine.alibi import alibi_factors, alibi_slopes
@@ -90,6 +92,25 @@ def test_changing_one_example_does_not_change_its_neighbours(architecture: str) 
     assert torch.equal(before[:, :20], after[:, :20])
     assert torch.equal(before[:, 40:], after[:, 40:])
     assert not torch.equal(before[:, 20:40], after[:, 20:40])
+
+
+@pytest.mark.parametrize("architecture", ["bloom", "llama"])
+def test_no_tensor_has_a_value_for_each_pair_of_tokens(architecture: str) -> None:
+    """Such as a mask, which at 16,384 tokens of a batch would be half a gigabyte in bf16."""
+    largest = 0
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            largest = max([largest, *(part.numel() for part in tree_leaves(out) if isinstance(part, torch.Tensor))])
+            return out
+
+    lengths = [10] * 80
+    loss = PackedLoss(with_adapter(random_model(architecture)), longest=10)
+    with Sizes():
+        loss(collate(random_packs(5, [lengths])))[0].backward()
+    assert largest < sum(lengths) ** 2
 
 
 def test_windows_and_soft_caps_keep_transformers_attention() -> None:
