@@ -9,7 +9,7 @@ A pack of two examples, of 4 and 3 tokens, whose prompts have 2 and 1 (2 is the 
     position_ids     0     1     2     3     0     1     2
     rows                   1     2           4     5            loss_on: completion
 
-    example_lengths = [4, 3]    prompt_lengths = [2, 1]
+    example_lengths = [4, 3]    prompt_lengths = [2, 1]    labelled = [2, 2]
 
 The model predicts token i + 1 at token i, so `rows` are the tokens before a label: only there is the head multiplied
 (loss.py). Positions restart at 0 with every example, and attention stays inside the example (attention.py draws the
@@ -30,6 +30,8 @@ from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 IGNORED = -100
 """The label of a token that is not learnt, as in PyTorch's cross_entropy."""
 
+LABELLED = "labelled"
+
 Batch = dict[str, Any]
 """A row of the dataset, or what collate makes of several."""
 
@@ -48,14 +50,16 @@ def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
             on a GPU would wait for the GPU.
         example_lengths: list of ints whose sum is `tokens`. A list and not a tensor, because loops on the host run over
             it, and reading a tensor back from a GPU would wait for the GPU.
+        labelled: list of ints: how many of `rows` each example has.
     """
     ids = torch.tensor([token for pack in packs for token in pack[INPUT_IDS]])
     lengths = [length for pack in packs for length in pack[EXAMPLE_LENGTHS]]
     prompts = [length for pack in packs for length in pack[PROMPT_LENGTHS]]
+    unlearnt = prompts if loss_on == "completion" else [1] * len(lengths)
     labels = ids.clone()
     positions = torch.empty_like(ids)
-    for start, length, prompt in zip(accumulate(lengths, initial=0), lengths, prompts, strict=False):
-        labels[start : start + (prompt if loss_on == "completion" else 1)] = IGNORED
+    for start, length, ignored in zip(accumulate(lengths, initial=0), lengths, unlearnt, strict=False):
+        labels[start : start + ignored] = IGNORED
         positions[start : start + length] = torch.arange(length)
     return {
         "input_ids": ids[None],
@@ -63,6 +67,7 @@ def collate(packs: Sequence[Batch], loss_on: str = "completion") -> Batch:
         "position_ids": positions[None],
         "rows": torch.nonzero(labels[1:] != IGNORED).squeeze(1),
         EXAMPLE_LENGTHS: lengths,
+        LABELLED: [length - ignored for length, ignored in zip(lengths, unlearnt, strict=True)],
     }
 
 

@@ -33,7 +33,7 @@ import torch
 from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.attention import NotCovered, attend_within_examples, make_no_more_masks, restore_attention
-from engine.batches import IGNORED, Batch, collate
+from engine.batches import IGNORED, LABELLED, Batch, collate
 from engine.failure import TrainingError
 from engine.heads import choose_head
 from engine.kernels import Examples
@@ -240,9 +240,9 @@ def _without_the_second(batch: Batch) -> Batch:
     """The same batch, without labels in the second example."""
     start, second, _ = batch[EXAMPLE_LENGTHS]
     end = start + second
-    rows, labels = batch["rows"], batch["labels"].clone()
+    rows, labels, (first, _, last) = batch["rows"], batch["labels"].clone(), batch[LABELLED]
     labels[:, start:end] = IGNORED
-    return batch | {"rows": rows[(rows < start - 1) | (rows >= end)], "labels": labels}
+    return batch | {"rows": torch.cat([rows[:first], rows[-last:]]), "labels": labels, LABELLED: [first, 0, last]}
 
 
 def _tolerance(causal: Any, arguments: Arguments) -> Tolerance:

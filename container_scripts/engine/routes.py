@@ -10,9 +10,10 @@ same is tried out before the first step, on this very model (probe.py).
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS
 from engine.attention import own_attention
-from engine.batches import IGNORED, Batch
+from engine.batches import IGNORED, LABELLED, Batch
 from engine.kernels import Examples
 from engine.loss import head_loss
 
@@ -71,28 +72,26 @@ class RoutedLoss:
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, int]:
         """The summed loss (float32 scalar) and the number of labelled tokens of one batch (see batches.collate)."""
-        return sum(self.of_passes(batch), torch.zeros((), device=batch[INPUT_IDS].device)), len(batch["rows"])
+        zero = torch.zeros((), device=batch[INPUT_IDS].device)
+        return sum(map(self.loss, self.passes(batch)), zero), len(batch["rows"])
 
-    def of_passes(self, batch: Batch) -> Iterator[torch.Tensor]:
-        """The summed loss (float32 scalar) of each forward pass of a batch. Its backward pass can come before the next
-        forward pass, so that only one of them holds activations.
-        """
-        return map(self._loss, [batch] if self.route.together else list(single_examples(batch)))
+    def passes(self, batch: Batch) -> Iterable[Batch]:
+        """What each forward pass takes of a batch. With a backward pass after each, one of them holds activations."""
+        return [batch] if self.route.together else single_examples(batch)
 
     def total_over(self, batches: Iterable[Batch], is_stopped: Callable[[], bool]) -> tuple[torch.Tensor, int]:
         """The summed loss (float32 scalar) and the number of labelled tokens of all batches, without dropout.
 
-        `is_stopped` is asked before each batch is made; the sums are then those of the batches before.
+        `is_stopped` is asked before each pass, and before its batch is made; the sums are then those of earlier passes.
         """
         total, count, training = torch.zeros((), device=self.causal.device), 0, self.causal.training
         self.causal.eval()
         try:
             with torch.no_grad():
-                waiting = iter(batches)
-                while not is_stopped() and (batch := next(waiting, None)) is not None:
-                    loss, labelled = self(batch)
-                    total += loss
-                    count += labelled
+                parts = chain.from_iterable(map(self.passes, batches))
+                while not is_stopped() and (part := next(parts, None)) is not None:
+                    total += self.loss(part)
+                    count += len(part["rows"])
         finally:
             self.causal.train(training)
         return total, count
@@ -112,7 +111,8 @@ class RoutedLoss:
         finally:
             self.causal.train(training)
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The summed loss (float32 scalar) of one of `passes`."""
         ids, rows = batch[INPUT_IDS], batch["rows"]
         if self._examples is not None:
             self._examples.set(batch[EXAMPLE_LENGTHS], batch["position_ids"])
@@ -133,13 +133,10 @@ class RoutedLoss:
 
 
 def single_examples(batch: Batch) -> Iterator[Batch]:
-    """A batch for each example of `batch` that has a label."""
-    lengths: Sequence[int] = batch[EXAMPLE_LENGTHS]
+    """A batch for each example of `batch` that has a label. It does not wait for a GPU."""
     start = 0
-    for length in lengths:
-        inside = (batch["rows"] >= start) & (batch["rows"] < start + length)
-        rows = batch["rows"][inside] - start
+    for length, rows in zip(batch[EXAMPLE_LENGTHS], batch["rows"].split(batch[LABELLED]), strict=True):
         if len(rows):
             part = {name: batch[name][:, start : start + length] for name in (INPUT_IDS, "labels", "position_ids")}
-            yield {**part, "rows": rows, EXAMPLE_LENGTHS: [length]}
+            yield {**part, "rows": rows - start, EXAMPLE_LENGTHS: [length], LABELLED: [len(rows)]}
         start += length

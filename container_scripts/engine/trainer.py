@@ -167,12 +167,13 @@ class _Training:
         batches, self._next = self._batches.own(step) if self._next is None else self._next, None
         labelled = max(self._batches.labels(step), 1)
         for number, batch in batches.items():
-            if self._stop.received:
-                break
             self._schedule.draw_for(step, number)
-            for loss in self._setup.packed_loss.of_passes(batch):
-                self._scaler.scale(loss / labelled).backward()
-                self._gradients.tell(number, loss / labelled)
+            for part in self._setup.packed_loss.passes(batch):
+                if self._stop.received:
+                    break
+                loss = self._setup.packed_loss.loss(part) / labelled
+                self._scaler.scale(loss).backward()
+                self._gradients.tell(number, loss)
         if self._stop.received:
             self._gradients.tell_of_stop()
 

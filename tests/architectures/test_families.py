@@ -23,7 +23,7 @@ from conftest_engine import examples_of, random_packs
 from contract import read_record
 from engine.arguments import Arguments
 from engine.base_memory import shareable
-from engine.batches import IGNORED, collate
+from engine.batches import IGNORED, LABELLED, collate
 from engine.codes import codes_of, keep_codes
 from engine.early_probe import takes_packs
 from engine.failure import TrainingError
@@ -134,6 +134,7 @@ def without_second_example(packs: list[dict[str, list[int]]]) -> dict[str, Any]:
     batch = collate(packs[:1])
     batch["labels"][0, 17:22] = IGNORED
     batch["rows"] = torch.nonzero(batch["labels"][0, 1:] != IGNORED).squeeze(1)
+    batch[LABELLED][1] = 0
     return batch
 
 

@@ -102,7 +102,7 @@ def peak(base: Path, plan: Plan, targets: list[str], dtype: torch.dtype) -> int:
         batch = on_device(collate([PACK]), GPU)
         for _ in range(2):
             gradients.clear()
-            for loss in loss_of.of_passes(batch):
-                (loss / len(batch["rows"])).backward()
+            for part in loss_of.passes(batch):
+                (loss_of.loss(part) / len(batch["rows"])).backward()
             optimizer.step()
         return gpu.peak

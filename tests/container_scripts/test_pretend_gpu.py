@@ -15,12 +15,13 @@ from conftest_training import Events, Training, small
 from contract import Event
 from engine.arguments import Arguments
 from engine.base_memory import shareable
+from engine.batches import collate, on_device
 from engine.experts_forward import ends_of
 from engine.fake_pass import skeleton
 from engine.fitting import plan_memory
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
-from engine.routes import Route
+from engine.routes import Route, single_examples
 from engine.shared_base import SharedBase
 from lora_targets import resolve_targets
 from pretend_gpu import GPU, pretend_gpu
@@ -108,6 +109,13 @@ def test_a_step_waits_for_the_gpu_once(tmp_path: Path) -> None:
     assert len(waits) > 3
     one_step = [after - before for before, after in pairwise(waits[:3])]
     assert [(step.total(), *map(str.split, step)) for step in one_step] == [(1, ["tolist", "<", ANY])] * 2
+
+
+def test_examples_are_taken_out_of_a_pack_without_a_wait() -> None:
+    with pretend_gpu() as gpu:
+        batch = on_device(collate(random_packs(1, [[9, 7, 4], [12]])), GPU)
+        assert [part["rows"].device.type for part in single_examples(batch)] == ["cuda"] * 4
+        assert not gpu.waits
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from conftest_engine import in_table, random_packs
 from conftest_training import TEST, TRAIN, Events, StoppingSplit, Training, sigterm_as_before, small, stop_after
 from contract import EvalEvent, StepEvent
 from engine.checkpoint import step_of
@@ -149,6 +151,29 @@ def test_a_stop_saves_without_reading_the_test_split(tmp_path: Path) -> None:
 
     stop(Training(small(tmp_path), test=Unread(TEST, row=-1), events=Events(stop_after(StepEvent, 7))))
     assert (tmp_path / "checkpoint-7" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("evaluates", [False, True])
+def test_one_example_at_a_time_stops_after_an_example(evaluates: bool, tmp_path: Path) -> None:
+    """Not after all those of a pack, which may take minutes."""
+    config = AutoConfig.for_model("falcon", vocab_size=512, hidden_size=32, num_attention_heads=4, num_hidden_layers=1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    packs, passes = in_table(random_packs(1, [[5, 5, 5]] * 3)), 0
+    training = Training(small(tmp_path / "checkpoints"), packs, packs, base=tmp_path / "base")
+
+    def before_pass(module: Any, _inputs: Any) -> None:
+        nonlocal passes
+        if type(module).__name__ == "FalconModel" and training.events.losses() and module.training is not evaluates:
+            passes += 1
+            if passes == 1:
+                signal.raise_signal(signal.SIGTERM)
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(before_pass)
+    try:
+        stop(training)
+    finally:
+        handle.remove()
+    assert passes == 1
 
 
 def test_a_stop_before_the_first_step_leaves_no_checkpoint(tmp_path: Path) -> None:
