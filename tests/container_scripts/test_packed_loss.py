@@ -108,7 +108,7 @@ def test_no_tensor_has_a_value_for_each_pair_of_tokens(architecture: str) -> Non
 
     lengths = [10] * 80
     loss = PackedLoss(with_adapter(random_model(architecture)), longest=10)
-    with Sizes():
+    with Sizes():  # type: ignore[no-untyped-call]
         loss(collate(random_packs(5, [lengths])))[0].backward()
     assert largest < sum(lengths) ** 2
 
