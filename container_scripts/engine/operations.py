@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.batches import Batch
+from engine.early_probe import takes_packs
 from engine.fake_adapters import add_fake_adapters
 from engine.fake_pass import fake_model, replace_attention, run_body
 from engine.routes import can_leave_out_logits
@@ -50,10 +51,9 @@ def count_operations(
     Args:
         base: folder with the model's config.json; no weights are read.
         targets: names of the modules that get an adapter.
-        packs: rows of the dataset; only their lengths are read. The one of median length is counted.
+        packs: rows of the dataset; only their lengths are read.
     """
-    by_length = sorted(packs, key=lambda pack: sum(pack[EXAMPLE_LENGTHS]))
-    lengths = by_length[len(by_length) // 2][EXAMPLE_LENGTHS]
+    lengths = _typical_pass(base, arguments, [pack[EXAMPLE_LENGTHS] for pack in packs])
     tokens = sum(sum(pack[EXAMPLE_LENGTHS]) for pack in packs)
     prompts = sum(sum(pack[PROMPT_LENGTHS]) for pack in packs) if arguments.loss_on == "completion" else 0
     try:
@@ -66,6 +66,15 @@ def count_operations(
         return Operations()
     head = 4.0 * float(vocabulary * hidden) * rows / tokens
     return Operations(both / sum(lengths) + head, forward / sum(lengths))
+
+
+def _typical_pass(base: Path, arguments: Arguments, packs: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Tokens of each example of a pass to count: the pack of median length. Where each example has a pass of its own,
+    that of the length in which a token stands on average, because attention costs a token in proportion to it.
+    """
+    if takes_packs(base, arguments.engine_attention, max(map(max, packs))):
+        return sorted(packs, key=sum)[len(packs) // 2]
+    return [round(sum(n * n for pack in packs for n in pack) / sum(map(sum, packs)))]
 
 
 def _body(model: Any, arguments: Arguments, targets: Sequence[str], lengths: Sequence[int]) -> tuple[int, int]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import FalconConfig, FalconForCausalLM
 
-from conftest_engine import random_model
+from conftest_engine import random_model, random_packs
 from engine.arguments import Arguments
 from engine.memory import skeleton
 from engine.operations import Operations, count_operations, product_speed
@@ -37,9 +38,9 @@ def _experts() -> Any:
     return model
 
 
-def counted(base: Path, **change: Any) -> Operations:
+def counted(base: Path, packs: Any = PACKS, **change: Any) -> Operations:
     targets = resolve_targets(skeleton(base), ("auto",))
-    return count_operations(base, replace(ARGUMENTS, **change), targets, PACKS, torch.float32)
+    return count_operations(base, replace(ARGUMENTS, **change), targets, packs, torch.float32)
 
 
 @pytest.mark.parametrize("model", [partial(random_model, "bloom"), partial(random_model, "qwen3"), _gpt2, _experts])
@@ -58,6 +59,14 @@ def test_the_operations_are_those_of_a_real_pass(model: Callable[[], Any], tmp_p
     assert counted(tmp_path, loss_on="all", engine_attention=own).step_operations == pytest.approx(
         counter.get_total_flops() / 32, rel=0.05
     )
+
+
+def test_examples_with_a_pass_each_are_not_counted_as_a_pack(tmp_path: Path) -> None:
+    """Falcon's attention over a pack would cost ten times as much as over its ten examples."""
+    config = FalconConfig(vocab_size=256, hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
+    FalconForCausalLM(config).save_pretrained(tmp_path)
+    apart, together = (random_packs(1, lengths) for lengths in ([[64]] * 10, [[64] * 10]))
+    assert counted(tmp_path, together) == counted(tmp_path, apart)
 
 
 def test_labels_and_the_forward_pass_are_counted_apart(tmp_path: Path) -> None:
