@@ -11,6 +11,7 @@ model. So the state is the same for any number of processes: the first one reads
 """
 
 import json
+import math
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -57,7 +58,7 @@ class Progress:
         if score is not None and self.best_score is not None:
             better = score > self.best_score
         else:
-            better = self.best_loss is None or loss < self.best_loss
+            better = self.best_loss is None or math.isnan(self.best_loss) or loss < self.best_loss
         self.worse_evaluations += 1
         if better:
             self.best_step, self.best_loss, self.best_score, self.worse_evaluations = self.step, loss, score, 0

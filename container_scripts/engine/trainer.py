@@ -112,8 +112,7 @@ class _Training:
         except PeerLostError:
             self._save()
             raise
-        if self._stop.received:
-            self._save()
+        self._save()  # all that is done, also where it was stopped, or ended before its last step
         progress = self._progress
         is_best = self._takes_best() and self._best.restore(self._setup.model, progress.best_step)
         eval_loss = progress.best_loss if is_best else progress.eval_loss
@@ -194,10 +193,10 @@ class _Training:
     def _check(self, losses: Sequence[float], norm: float) -> None:
         """Refuse a step whose loss or gradient is not finite.
 
-        In fp16 a gradient that is not finite is normal now and then: the scaler leaves the step out.
+        In fp16 the scaler leaves a step with such a gradient out, and halves its scale. That is normal down to 1.
         """
         finite = [math.isfinite(loss) for loss in losses]
-        if all(finite) and (math.isfinite(norm) or self._scaler.is_enabled()):
+        if all(finite) and (math.isfinite(norm) or self._scaler.get_scale() > 1):  # it is 1 without fp16
             return
         step = self._progress.step
         passes = self._schedule.batches(step)

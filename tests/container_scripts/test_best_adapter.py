@@ -1,5 +1,6 @@
 """`keep: best` and early stopping: which weights the artifact has when a training goes on for too long."""
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 
 from conftest_training import Events, Training, sigterm_as_before, small, stop_after
 from contract import EvalEvent
+from engine.train_state import Progress
 
 sigterm = pytest.fixture(autouse=True)(sigterm_as_before)
 
@@ -45,6 +47,14 @@ def test_training_stops_when_the_test_loss_no_longer_falls(tmp_path: Path) -> No
     assert len(losses) < 9
     assert losses[-1] >= min(losses)
     assert all(later < earlier for earlier, later in pairwise(losses[:-1]))
+    again = Training(training.arguments)
+    again.run()
+    assert not again.events.emitted, "a job that failed later, in its merge, trains nothing again"
+
+
+def test_a_test_loss_that_is_no_number_is_never_the_best() -> None:
+    progress = Progress()
+    assert [progress.evaluated(loss, None) for loss in (math.nan, 2.0, math.nan, 1.0)] == [True, True, False, True]
 
 
 def test_a_stop_changes_nothing_about_what_is_kept(tmp_path: Path) -> None:

@@ -235,6 +235,22 @@ def test_a_damaged_count_of_failures_counts_as_none(folder: Path, content: str) 
     assert claim(folder, folder) == folder / "checkpoint-4"
 
 
+def test_gradients_that_never_fit_into_fp16_end_the_training(tmp_path: Path) -> None:
+    """Each such step is left out, so the job would go on to its end and learn nothing."""
+
+    def before_pass(module: Any, _inputs: Any) -> None:
+        for parameter in module.parameters() if type(module).__name__ == "LlamaModel" else ():
+            if parameter.grad is not None and not parameter._backward_hooks:
+                parameter.register_hook(lambda gradient: gradient + math.inf)
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(before_pass)
+    try:
+        with pytest.raises(TrainingError, match="the gradient is not a finite number at step 17"):
+            Training(small(tmp_path, max_steps=40), dtype=torch.float16).run()
+    finally:
+        handle.remove()
+
+
 def test_a_loss_that_is_not_finite_keeps_the_last_good_adapter(tmp_path: Path) -> None:
     """The error names the step and the examples; the checkpoint of the step before holds finite weights."""
     weights: dict[int, dict[str, torch.Tensor]] = {}
