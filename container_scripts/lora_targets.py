@@ -12,6 +12,9 @@ from typing import Any, TypeGuard
 
 import torch
 
+_MAMBA = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+_REFUSED_OF_MAMBA = "out_proj"  # PEFT does, for such models: Mamba's kernels read its weight past the adapter
+
 
 class TargetError(Exception):
     """Targets that the model does not have, or that PEFT cannot adapt: one line of what is wrong, one hint."""
@@ -81,16 +84,15 @@ def target_experts(model: Any, targets: Collection[str]) -> dict[str, torch.Tens
 def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     """The names of the layers, and of stacked experts, that get an adapter.
 
-    `all-linear` means every linear layer but the head, and no stacked experts. `auto` means the attention projections:
-    PEFT has a table of them by architecture. For an architecture that is not in the table, they are the linear layers
-    whose path contains `attn` or `attention`.
+    `all-linear` means every linear layer that PEFT adapts but the head, and no stacked experts. `auto` means the
+    attention projections: PEFT has a table of them by architecture. For an architecture that is not in the table, they
+    are the linear layers whose path contains `attn` or `attention`.
 
     Raises:
         TargetError: a requested name matches nothing. The hint lists the names that exist.
     """
-    linear = [name for name, module in model.named_modules() if is_linear(module)]
-    head = next((name for name, m in model.named_modules() if m is model.get_output_embeddings()), None)
-    candidates = sorted({name.rpartition(".")[2] for name in linear if name != head})
+    linear = _adaptable(model)
+    candidates = _names(model, linear)
     if requested == ("all-linear",):
         targets = candidates
     elif requested == ("auto",):
@@ -102,7 +104,7 @@ def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
     else:
         targets = list(requested)
     experts = stacked_experts(model)
-    known = [name for name in linear if name != head] + list(experts)
+    known = [*linear, *experts]
     if (
         missing := [target for target in targets if not any(_is_called(name, target) for name in known)]
     ) or not targets:
@@ -112,6 +114,41 @@ def resolve_targets(model: Any, requested: tuple[str, ...]) -> list[str]:
             f"lora.targets can be: {', '.join([*candidates, *sorted(stacked)])}",
         )
     return list(targets)
+
+
+def _adaptable(model: Any) -> list[str]:
+    """The paths of the linear layers that can get an adapter: not the head, nor what PEFT refuses."""
+    head = model.get_output_embeddings()
+    refused = _REFUSED_OF_MAMBA if model.config.model_type in _MAMBA else ""
+    return [
+        name
+        for name, module in model.named_modules()
+        if is_linear(module) and module is not head and name.rpartition(".")[2] != refused and _is_plain(module)
+    ]
+
+
+def _is_plain(layer: torch.nn.Linear) -> bool:
+    """Whether a layer's output is a linear layer's. transformers makes a router of one, which chooses experts."""
+    if not type(layer).__module__.startswith("transformers.models."):
+        return True
+    weight = layer.weight
+    try:
+        out = layer(torch.zeros(1, weight.shape[1], dtype=weight.dtype, device=weight.device))
+    except Exception:  # whatever the model's code stumbles over
+        return False
+    return isinstance(out, torch.Tensor) and out.shape == (1, weight.shape[0])
+
+
+def _names(model: Any, linear: Collection[str]) -> list[str]:
+    """The shortest names by which these layers, and no other modules, are called: `ffn.0` where `0` is a block too."""
+    others = {end for name, _ in model.named_modules() if name not in linear for end in _ends(name)}
+    return sorted({next((end for end in _ends(name) if end not in others), name) for name in linear})
+
+
+def _ends(path: str) -> list[str]:
+    """`a.b.0` → `b.0`, `a.b.0`: no number alone says anything."""
+    parts = path.split(".")
+    return [".".join(parts[start:]) for start in reversed(range(len(parts))) if not parts[start].isdigit()]
 
 
 def _is_called(path: str, target: str) -> bool:

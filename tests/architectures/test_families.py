@@ -221,6 +221,32 @@ def test_a_target_that_is_not_there_is_refused_with_the_names_that_work() -> Non
         assert resolve_targets(model, (name,)) == [name]
 
 
+@pytest.mark.parametrize(
+    ("kind", "wanted", "unwanted"),
+    [
+        ("ctrl", {"Wq", "ffn.0", "ffn.2"}, {"0", "2"}),  # a block is called 0 too
+        ("zamba2", {"in_proj", "out_proj"}, {"0"}),
+        ("falcon_h1", {"in_proj", "o_proj"}, {"out_proj"}),
+        ("phimoe", {"q_proj"}, {"router"}),  # a kind of linear layer that chooses experts
+        ("falcon", {"query_key_value", "dense"}, {"lm_head"}),
+    ],
+)
+def test_all_linear_names_what_peft_adapts(kind: str, wanted: set[str], unwanted: set[str]) -> None:
+    """All else of these names would end the job when its model is loaded, with PEFT's ValueError."""
+    (family, *_) = (family for family in FAMILIES if family.kind == kind)
+    model, family = random_family_model(family), replace(family, targets=("all-linear",))
+    names = set(resolve_targets(model, family.targets))
+    assert wanted <= names
+    assert not unwanted & names
+    adapted(model, family, "peft")
+
+
+def test_what_peft_refuses_of_mamba_is_refused_before() -> None:
+    (family,) = (family for family in FAMILIES if family.kind == "mamba2")
+    with pytest.raises(TargetError, match="no linear layer of mamba2 is called out_proj"):
+        resolve_targets(random_family_model(family), ("out_proj",))
+
+
 class Numbers:
     """Stands for a tokenizer whose texts are token ids: `5 17 9`."""
 
