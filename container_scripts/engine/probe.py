@@ -110,12 +110,14 @@ class _Result:
     @classmethod
     def of(cls, loss_of: RoutedLoss, causal: Any, batch: Batch) -> "_Result":
         trained = [parameter for parameter in causal.parameters() if parameter.requires_grad]
-        loss, count = loss_of(batch)
-        gradients: Sequence[torch.Tensor | None] = ()
-        if trained:
-            gradients = torch.autograd.grad(loss / count, trained, allow_unused=True)
-        found = [gradient for gradient in gradients if gradient is not None]
-        return cls((loss.detach() / count).item(), found)
+        total, sums = 0.0, dict[int, torch.Tensor]()
+        for part in loss_of.passes(batch):  # so that one of them is held, as in training
+            loss = loss_of.loss(part) / len(batch["rows"])
+            total += loss.item()
+            for number, gradient in enumerate(torch.autograd.grad(loss, trained, allow_unused=True) if trained else ()):
+                if gradient is not None:
+                    sums[number] = sums[number] + gradient if number in sums else gradient
+        return cls(total, [sums[number] for number in sorted(sums)])
 
     @property
     def shapes(self) -> list[torch.Size]:

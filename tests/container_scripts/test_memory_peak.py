@@ -48,6 +48,7 @@ FALCON = {"vocab_size": 1_000, "hidden_size": 128, "num_hidden_layers": 3, "num_
 LFM2 = {**GATED, "layer_types": ["conv", "full_attention", "conv"]}
 SINKS = {**GATED, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64}
 EXACT = {"lora_dropout": 0.0, "lora_targets": STACKS}
+PEFTS = {**EXACT, "quantization": "none", "engine_adapter": "peft"}
 CASES = {
     "a head": Case("Bloom", {**BLOOM, "vocab_size": 20_000, "hidden_size": 64, "n_layer": 2}, {}),
     "the model's own head": Case("Gemma2", GEMMA2, {}),
@@ -61,6 +62,7 @@ CASES = {
     "one example at a time": Case("Falcon", FALCON, {}),
     "a state between examples": Case("Lfm2", LFM2, {"quantization": "none"}),
     "sinks of attention": Case("GptOss", SINKS, {}),
+    "sums of experts and adapters": Case("Qwen3Moe", {**EXPERTS, "num_experts": 16}, PEFTS, torch.float32),
     "an adapter": Case("Qwen3Moe", EXPERTS, {**EXACT, "lora_r": 64}, recompute=True),
 }
 
