@@ -240,6 +240,17 @@ def test_messages_that_tell_no_speaker_are_warned_of(make_config: Callable[..., 
     assert "so their lines have no names: train.jsonl:3 has 'text', 'mood'; rename the key" in warning
 
 
+def test_rows_that_look_like_messages_are_warned_of(make_config: Callable[..., Config], chats: Path) -> None:
+    rows = [{"dialogue": f"is flat {n} free? {m}", "summary": f"Flat {n} is free."} for n in range(4) for m in "abc"]
+    (chats / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = Recorder()
+    run(make_config(), report)
+    assert [warning for warning in report.warnings if "summary of the row above" in warning] == [
+        "train.jsonl: 8 of 12 rows have the summary of the row above and another dialogue: if a row is one message, "
+        "join the rows of each dialogue"
+    ]
+
+
 def test_cut_test_dialogue_is_stored_as_the_model_sees_it(make_config: Callable[..., Config], chats: Path) -> None:
     replace_line(chats / "test.jsonl", 1, json.dumps({"dialogue": "x y " * 500 + "end", "summary": "S"}).encode())
     with pytest.raises(DataError, match=r"test\.jsonl:1: \d+ tokens"):

@@ -116,6 +116,8 @@ def test_a_conversation_of_intercom_begins_with_what_opened_it() -> None:
 def test_lines_are_read_with_the_speakers_of_a_column_beside_them(names: str) -> None:
     row = {"utt": ["hi", "ho", "so"], names: ["Ana", "Ben", "Ana"], "participants": ["a", "b", "c"], "summary": "s"}
     assert check(row, Columns(dialogue="utt")) == Example("Ana: hi\nBen: ho\nAna: so", "s")
+    written = {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()}
+    assert check(written, Columns(dialogue="utt")) == Example("Ana: hi\nBen: ho\nAna: so", "s")
     assert check(row | {names: ["Ana", "Ben"]}, Columns(dialogue="utt")) == Example("hi\nho\nso", "s")
 
 

@@ -191,7 +191,9 @@ def lines(*numbers: int) -> bytes:
 
 
 def test_compressed_and_tab_separated_files_are_read(tmp_path: Path) -> None:
+    import bz2
     import gzip
+    import lzma
 
     import pyarrow as pa
 
@@ -199,6 +201,8 @@ def test_compressed_and_tab_separated_files_are_read(tmp_path: Path) -> None:
     assert read(packed) == [("a.jsonl.gz:1", row(1)), ("a.jsonl.gz:2", row(2))]
     with pa.output_stream(str(tmp_path / "b.csv.zst"), compression="zstd") as stream:
         stream.write(b"dialogue,summary\nA: 1,S1\n")
+    for name, compress in (("d.jsonl.xz", lzma.compress), ("d.jsonl.bz2", bz2.compress)):
+        assert read(write(tmp_path / name, compress(lines(1)))) == [(f"{name}:1", row(1))]
     assert read(tmp_path / "b.csv.zst") == [("b.csv.zst:2", row(1))]
     assert read(write(tmp_path / "c.tsv", b'dialogue\tsummary\n"A: 1"\tS1\n')) == [("c.tsv:2", row(1))]
 

@@ -60,8 +60,9 @@ class DataConfig(Section):
     streaming: bool = False
     """Read the hub dataset while it is downloaded, and keep no copy of it on this disk."""
     train: str | list[str] | None = None
-    """Training files: .jsonl, .json, .csv, .tsv, .parquet or .arrow, the text ones also as .gz or .zst. A file, a
-    folder of them, a pattern (`chats/*.jsonl`), an s3:// address of one of these, or a list. Relative to this file."""
+    """Training files: .jsonl, .json, .csv, .tsv, .parquet or .arrow, the text ones also as .gz, .zst, .bz2 or .xz. A
+    file, a folder of them, a pattern (`chats/*.jsonl`), an s3:// address of one of these, or a list. Relative to this
+    file."""
     test: str | list[str] | None = None
     """Test files, as `train`."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None

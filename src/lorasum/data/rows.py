@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lorasum.config.data import Columns
+from lorasum.data.chats.keys import names_speakers
 from lorasum.data.chats.message import speaker_of, text_of
 from lorasum.data.chats.messages import beside_speakers, looks_like_messages, messages_in
 
@@ -57,8 +58,10 @@ def _dialogue_of(row: Mapping[str, Any], column: str) -> Any:
     """The value of the dialogue's column. Beside it stands the first message in a row of Intercom, and lists of
     speakers in rows of other sources."""
     value = value_at(row, column)
-    if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
-        return beside_speakers(value, row)
+    if any(map(names_speakers, row)):
+        lines = messages_in(value)
+        if lines and all(isinstance(line, str) for line in lines):
+            return beside_speakers(lines, row)
     return {"source": row.get("source"), column: value} if column == "conversation_parts" and value else value
 
 

@@ -102,6 +102,7 @@ class Tally:
     """Counts the rows of a split: those left out, by reason, those that are too long, and those that were cut.
 
     Attributes:
+        repeated: how many rows have the summary of the row above and another dialogue, of `kept` ones.
         nameless: the place of the first row whose messages tell no speaker, and their keys.
     """
 
@@ -109,6 +110,8 @@ class Tally:
     file: RejectFile | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     cut: int = 0
+    kept: int = 0
+    repeated: int = 0
     nameless: str = ""
     too_long: TooLong = field(default_factory=TooLong)
 

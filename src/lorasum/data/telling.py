@@ -14,6 +14,7 @@ from lorasum.formatting import counted
 from lorasum.reporting import Reporter
 
 _NAMED = 3  # rows of a kind
+_FEWEST_ROWS = 4  # by which it can be told that rows are messages
 
 
 def tell(tallies: Mapping[str, Tally], findings: Findings, data: DataConfig, rejects: Path, report: Reporter) -> None:
@@ -39,6 +40,11 @@ def _tell_left_out(name: str, tally: Tally, data: DataConfig, rejects: Path, rep
     if tally.dropped:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in tally.dropped.most_common())
         report.warn(f"{name}: {counted(tally.dropped.total(), 'row')} left out ({reasons}); see {rejects}")
+    if tally.repeated * 2 >= tally.kept >= _FEWEST_ROWS:
+        report.warn(
+            f"{name}: {tally.repeated:,} of {counted(tally.kept, 'row')} have the summary of the row above and another "
+            "dialogue: if a row is one message, join the rows of each dialogue"
+        )
     if tally.nameless:
         report.warn(
             f"{name}: messages do not tell who speaks, so their lines have no names: {tally.nameless}; rename the key "

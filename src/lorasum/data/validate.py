@@ -130,7 +130,7 @@ def examples(
     """
     bad = 0
     first_bad = ""
-    files = Files()
+    files, above = Files(), Example("", "")
     for number, (where, row) in enumerate(rows):
         checked = check(row, data.columns, data.messages)
         files.note(where, row, checked)
@@ -142,6 +142,9 @@ def examples(
         if number < _LOOKED_AT and not tally.nameless and isinstance(row, Mapping):
             keys = keys_without_speaker(fields_of(row, data.columns).dialogue)
             tally.nameless = f"{where} has {_some(keys)}" if keys else ""
+        tally.kept += 1
+        tally.repeated += checked.summary == above.summary and checked.dialogue != above.dialogue
+        above = checked
         if bad <= data.max_bad_rows:  # beyond that the split fails, and only the bad rows matter
             yield where, checked
     files.check_columns(data.columns)

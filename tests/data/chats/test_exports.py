@@ -75,6 +75,9 @@ def test_the_archive_that_whatsapp_makes_is_read() -> None:
     files = {"_chat.txt": "[6/3/24, 6:01:00 PM] Wilma: hi", "notes.txt": "x", "00000001-PHOTO.jpg": ""}
     assert read_bytes(zipped(files)).dialogue == "Wilma: hi"
     assert read_bytes(zipped({"WhatsApp Chat with Ana.txt": CHAT, "plan.txt": "x"})).dialogue == "Ana: olé\nBen: hi"
+    named = {"WhatsApp Chat with Ana": CHAT, "IMG-20240603-WA0001.jpg": "", "STK-20240603-WA0001": ""}
+    assert read_bytes(zipped(named)).dialogue == "Ana: olé\nBen: hi"
+    assert read_bytes(zipped({"_chat": CHAT, "photos/": ""})).dialogue == "Ana: olé\nBen: hi"
     assert read_bytes(zipped({"Чат WhatsApp с Ana.txt": CHAT, "__MACOSX/._x.txt": ""})).dialogue == "Ana: olé\nBen: hi"
     with pytest.raises(NoChatError, match=r"a document of Word or Excel"):
         read_bytes(zipped({"[Content_Types].xml": "", "word/document.xml": ""}))

@@ -188,6 +188,8 @@ LINES = 'user: Is it free?\nIt\'s "mine"\nassistant: Yes, from May.'
         f"[{{'messages': array({TURNS}, dtype=object)}}]"[1:-1],
         {"chat_messages": TURNS},
         [{"turns": TURNS}],
+        [{"turns": TURNS[:1]}, {"turns": TURNS[1:]}],
+        [TURNS[:1], TURNS[1:]],
         {"callTranscripts": [{"id": 1, "phrases": TURNS}]},
         {"id": 7, "users": [{"id": 1, "name": "Ana"}], "thread": {"events": TURNS}},
         {"words": [{"word": word, "speaker": 0} for word in ["is", "it"]], "results": {"monologues": TURNS}},

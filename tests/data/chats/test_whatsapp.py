@@ -4,6 +4,7 @@ import unicodedata
 
 import pytest
 
+from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.whatsapp.export import read_whatsapp
 
 LRM, RLM, NNBSP, NBSP = "\u200e", "\u200f", "\u202f", "\u00a0"
@@ -272,7 +273,6 @@ def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> Non
         "You received a view once message. For added privacy, you can only open it on your phone.",
         "No se puede mostrar este mensaje aquí. Para verlo, abre WhatsApp en tu teléfono.",
         "Silenced voice call, No answer",
-        "Videollamada, 1 h 23 min",
         "Missed voice call, Click to call back",
         "Llamada de voz perdida. Toca para devolver la llamada.",
         "null",
@@ -282,6 +282,13 @@ def test_what_stands_for_a_message_is_left_out(placeholder: str) -> None:
     chat = read_whatsapp(android("Ana: hi", f"Ben: {placeholder}", "Ana: well?"))
     assert chat is not None
     assert (chat.dialogue, chat.left_out) == ("Ana: hi\nAna: well?", {"notices": 1})
+
+
+def test_the_length_of_a_call_is_a_notice_on_iphones_only() -> None:
+    said = ("Ana: hi", "Ben: Videollamada, 1 h 23 min", "Ana: well?")
+    on_iphone = read_whatsapp("\n".join(f"[14.03.24, 09:0{n}:00] {line}" for n, line in enumerate(said)))
+    assert on_iphone == Chat("Ana: hi\nAna: well?", "WhatsApp export", {"notices": 1})
+    assert read_whatsapp(android(*said)) == Chat("\n".join(said), "WhatsApp export")
 
 
 @pytest.mark.parametrize(

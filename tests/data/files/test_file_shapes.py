@@ -49,6 +49,13 @@ def lines(rows: list[dict[str, str]]) -> str:
     [
         pretty(ROWS),
         json.dumps(ROWS),
+        pretty(ROWS).replace('."\n', '.",\n').replace("}\n]", "},\n]"),
+        lines(ROWS).replace("}", ",}"),
+        "".join(f"\x1e{json.dumps(row)}\n" for row in ROWS),
+        json.dumps(ROWS[:1]) + "\n" + json.dumps(ROWS[1:]) + "\n",
+        pretty(ROWS[:3]) + pretty(ROWS[3:]),
+        json.dumps([["id", *TABLE], *([n, *row.values()] for n, row in enumerate(ROWS))]),
+        "".join(json.dumps(values) + "\n" for values in ([*TABLE], *(list(row.values()) for row in ROWS))),
         lines(ROWS),
         lines(ROWS).replace("\n", "\r\n"),
         "".join(f"\ufeff{json.dumps(row)}\n" for row in ROWS),
@@ -82,6 +89,14 @@ def lines(rows: list[dict[str, str]]) -> str:
 def test_every_usual_shape_of_json_is_read(tmp_path: Path, name: str, content: str) -> None:
     assert kept(write(tmp_path / name, content)) == ROWS
     assert kept(write(tmp_path / name, b"\xef\xbb\xbf" + content.encode())) == ROWS
+
+
+def test_commas_in_texts_stay_where_others_are_too_many(tmp_path: Path) -> None:
+    text = 'Ana: [1,] {2, } \\" ,\n'
+    content = f'{{"a": [1,],"dialogue": {json.dumps(text)}, "summary": "Ana\tcounts, }}",}}\n'
+    expected = [{"dialogue": text.strip(), "summary": "Ana\tcounts, }"}]
+    assert kept(write(tmp_path / "t.jsonl", content)) == expected
+    assert kept(write(tmp_path / "t.json", f"[{content},]")) == expected
 
 
 def test_one_object_is_one_row_however_it_is_indented(tmp_path: Path) -> None:
@@ -191,6 +206,34 @@ def test_the_delimiter_is_the_headers(tmp_path: Path, name: str, delimiter: str,
         assert len(kept(write(tmp_path / name, b"\xef\xbb\xbf" + excel.encode()))) == 1
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_quotes_may_be_escaped_by_a_backslash(tmp_path: Path, delimiter: str) -> None:
+    row = rf'"Ana: it\'s \"C:\\\"{delimiter} ok\\"{delimiter}"Ana says \"ok\"."' + "\n"
+    [read] = kept(write(tmp_path / "t.csv", f"dialogue{delimiter}summary\n{row}"))
+    assert read == {"dialogue": rf"""Ana: it\'s "C:\"{delimiter} ok""" + "\\", "summary": 'Ana says "ok".'}
+    twice = f'dialogue{delimiter}summary\n"Ana: C:\\"{delimiter}"Ana says ""ok\\""."\n'
+    assert kept(write(tmp_path / "t.csv", twice)) == [{"dialogue": "Ana: C:\\", "summary": 'Ana says "ok\\".'}]
+
+
+@pytest.mark.parametrize("above", ["Chats of June\n", "Chats,June\n\n", "# a\n# b\n", ",,\n", "\ufeff"])
+def test_lines_above_the_header_of_a_table_are_passed_over(tmp_path: Path, above: str) -> None:
+    said: list[str] = []
+    path = write(tmp_path / "t.csv", f"\ufeff{above}dialogue,summary\nAna: hi,Ana greets\n")
+    assert kept(path, said=said) == [{"dialogue": "Ana: hi", "summary": "Ana greets"}]
+    assert said == (
+        []
+        if above == "\ufeff"
+        else [f"t.csv: its header is in line {above.count(chr(10)) + 1}: what stands above is passed over"]
+    )
+
+
+def test_a_header_that_comes_again_is_no_row(tmp_path: Path) -> None:
+    said: list[str] = []
+    table = "dialogue,summary\nAna: hi,Ana greets\n"
+    assert len(kept(write(tmp_path / "t.csv", table + table), said=said, duplicates="keep")) == 2
+    assert said == ["t.csv: its header stands in it again: passed over"]
+
+
 def test_blanks_before_a_quote_belong_to_the_delimiter(tmp_path: Path) -> None:
     content = 'id, "dialogue", "summary"\n1, "Ana: hi, you", "She ""greets"", once."\n2, Ben: hey, Ben greets.\n'
     assert kept(write(tmp_path / "t.csv", content)) == [
@@ -248,6 +291,14 @@ def test_the_encoding_is_recognised_and_reported(tmp_path: Path, name: str, enco
     told: list[str] = []
     assert kept(write(tmp_path / name, gzip.compress(content) if name.endswith("gz") else content), said=told) == [row]
     assert [one.removeprefix(f"{name}: ")[: len(said)] for one in told] == ([said] if said else [])
+
+
+@pytest.mark.parametrize("text", ["王芳: 你好，开会吗", "Аня: привет, ты свободен?", "지수: 안녕 🎉", "ليلى: مرحبا"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_recognised_in_any_script(tmp_path: Path, encoding: str, text: str) -> None:
+    content = f"dialogue,summary\n{text.replace(',', ' ')},{text[:3]}\n"
+    [row] = kept(write(tmp_path / "t.csv", content.encode(encoding)))
+    assert row["dialogue"] == text.replace(",", " ")
 
 
 @pytest.mark.parametrize(
@@ -397,6 +448,15 @@ def test_a_clone_from_the_hub_is_read_split_by_split(tmp_path: Path) -> None:
     assert kept(tmp_path / "clone", said=said) == ROWS[:3]
     assert kept(tmp_path / "clone", "test") == ROWS[3:]
     assert "data: took train-00000-of-00001.parquet for data.train, and left test-00000-of-00001.parquet" in said
+
+
+@pytest.mark.parametrize(
+    "names", [("train1", "test1"), ("trainset", "testset"), ("x_train2", "x_holdout"), ("train", "heldout")]
+)
+def test_the_names_of_files_tell_their_splits(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name, rows in zip(names, (ROWS[:3], ROWS[3:]), strict=True):
+        write(tmp_path / f"{name}.jsonl", lines(rows))
+    assert (kept(tmp_path), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
 
 
 def test_files_of_other_splits_in_the_training_data_are_told_of(tmp_path: Path) -> None:

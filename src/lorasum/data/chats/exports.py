@@ -167,9 +167,9 @@ def _read_json(path: Path) -> Any:
 
 
 def _whatsapp_texts(names: Sequence[str]) -> list[str]:
-    """Which of the .txt files of an export is the chat: _chat.txt, or the one that is named after WhatsApp."""
+    """Which of the texts of an export is the chat: _chat.txt, or the one that is named after WhatsApp."""
     shown = [name for name in names if not Path(name).name.startswith("._") and not name.startswith("__MACOSX/")]
-    return [name for name in shown if Path(name).name == "_chat.txt"] or [
+    return [name for name in shown if Path(name).name in ("_chat.txt", "_chat")] or [
         name for name in shown if "whatsapp" in name.lower()
     ]
 
@@ -183,7 +183,8 @@ def _chat_in_zip(content: bytes) -> bytes:
     with archive:
         names = archive.namelist()
         texts = [name for name in names if name.endswith(".txt") and not name.startswith("__MACOSX/")]
-        chats = _whatsapp_texts(texts) or texts
+        bare = [name for name in names if not re.search(r"\.\w{1,5}$|/$", name)]  # some phones leave out .txt
+        chats = _whatsapp_texts(texts) or texts or _whatsapp_texts(bare)
         if "[Content_Types].xml" in names:
             raise NoChatError("it is a document of Word or Excel: save it as text")
         if not chats and any(name.endswith(".json") for name in names):

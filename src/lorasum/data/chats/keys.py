@@ -89,6 +89,7 @@ def speakers_among(keys: tuple[str, ...]) -> tuple[str, ...]:
     return (*known, *sorted(others, key=lambda key: ("name" not in key, key.endswith(("id", "role", "type")))))
 
 
+@lru_cache(1_000)
 def names_speakers(column: str) -> bool:
     """Whether a column beside that of the lines may hold their speakers."""
     return bool(_SPEAKERS_OF_LINES.fullmatch(plain_key(column)))

@@ -85,14 +85,18 @@ def messages_in(value: Any) -> list[Any] | None:
         return _of_object(value)
     if hasattr(value, "tolist") and not isinstance(value, str):
         value = value.tolist()  # numpy's, from Parquet
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping) and not has_text(value[0]):
-        return _of_object(value[0]) or value
     if not isinstance(value, list | tuple) or not value:
         return None
     if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in value):
         names = {name for name, _ in value}
         named = len(names) < len(value) or names <= {*ROLES}
         return [{"speaker": name, "text": text} for name, text in value] if named else list(value)
+    if (isinstance(value[0], Mapping) and not has_text(value[0])) or isinstance(value[0], list):
+        parts = [
+            part if isinstance(part, list) else _of_object(part) for part in value if isinstance(part, list | Mapping)
+        ]
+        if len(parts) == len(value) and all(part and all(isinstance(one, Mapping) for one in part) for part in parts):
+            return [message for part in parts for message in part or ()]  # of several sessions
     return oldest_first([_as_object(message) for message in value])
 
 
@@ -156,8 +160,9 @@ def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
 
 def beside_speakers(lines: list[str], beside: Mapping[str, Any]) -> list[Any]:
     """Lines with their speakers, where a list of as many names stands beside them: `{"utt": […], "speaker": […]}`."""
-    lists = (value for key, value in beside.items() if isinstance(value, list) and names_speakers(key))
-    names = next((one for one in lists if len(one) == len(lines) > 1), None)
+    columns = (value for key, value in beside.items() if names_speakers(key))
+    lists = (written(one) if isinstance(one, str) else one for one in columns)
+    names = next((one for one in lists if isinstance(one, list) and len(one) == len(lines) > 1), None)
     return (
         list(lines) if names is None else [{"speaker": n, "text": line} for n, line in zip(names, lines, strict=True)]
     )

@@ -8,13 +8,16 @@ from collections.abc import Iterator, Sequence
 
 from lorasum.config.data import Columns
 from lorasum.data.chats.written import is_unicode
-from lorasum.data.files.opening import LONGEST_ROW, opened
+from lorasum.data.files.opening import LONGEST_ROW, Opened, opened
 from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
 from lorasum.data.tally import Rejected, Row
 from lorasum.errors import DataError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
+_TITLES = 10  # lines that may stand above the header
+_LONGEST_HEADER = 100_000  # characters
+_ESCAPE = re.compile(r"\\([\\\"])")
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own first line
 
 
@@ -34,46 +37,62 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
             raise DataError(f"{reading.name} is JSON", "call it .json or .jsonl")
         lines = _Lines(text)
         delimiter = _delimiter(reading, lines)
-        spaced = bool(re.search(rf'{re.escape(delimiter)} +"', lines.peek()))
+        spaced = bool(re.search(rf'{re.escape(delimiter)} +"', lines.peek()[0]))
+        lines.escaped = _has_escaped_quotes(file, delimiter)
         reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced)
         header: list[str] = []
-        while True:
-            place = f"{reading.name}:{lines.number + 1}"
-            if (lines.number + 1) % TICK_ROWS == 0:
-                reading.tick(file.share())
-            try:
-                fields = next(reader, None)
-            except _TooLong:
-                yield place, Rejected("line too long", f"over {LONGEST_ROW:,} characters")
-                continue
-            except csv.Error as error:
-                if "unexpected end" in str(error):
-                    raise DataError(f"{place}: a quote is opened and never closed", 'write a quote as ""') from error
-                yield place, Rejected("not CSV", str(error))
-                continue
-            if fields is None:
-                return
-            if not fields:
-                continue  # an empty line
-            if header:
-                yield place, _row(header, fields, delimiter)
-            else:
-                header = [name.strip() for name in fields]
+        for place, fields in _records(reading, file, lines, reader):
+            if isinstance(fields, Rejected):
+                yield place, fields
+            elif not header:
+                header = _as_names(fields)
                 needed_columns(reading.name, header, reading.columns)
+            elif fields[-1].strip() == header[-1] and _as_names(fields) == header:  # of files that were joined
+                reading.say(reading.name, "its header stands in it again: passed over")
+            else:
+                yield place, _row(header, fields, delimiter)
+
+
+def _records(
+    reading: Reading, file: Opened, lines: "_Lines", reader: Iterator[list[str]]
+) -> Iterator[tuple[str, list[str] | Rejected]]:
+    """The fields of each record with its place. Empty lines are none."""
+    while True:
+        place = f"{reading.name}:{lines.number + 1}"
+        if (lines.number + 1) % TICK_ROWS == 0:
+            reading.tick(file.share())
+        try:
+            fields = next(reader, None)
+        except _TooLong:
+            yield place, Rejected("line too long", f"over {LONGEST_ROW:,} characters")
+            continue
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise DataError(f"{place}: a quote is opened and never closed", 'write a quote as ""') from error
+            yield place, Rejected("not CSV", str(error))
+            continue
+        if fields is None:
+            return
+        if fields:
+            yield place, fields
 
 
 class _Lines:
-    """The lines of a stream, with the number of lines read. A line that is longer than a row may be is not kept."""
+    """The lines of a stream, with the number of lines read. A line that is longer than a row may be is not kept.
+
+    Attributes:
+        escaped: whether a quote in a field is written `\\"`, and not twice.
+    """
 
     def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text, self.number = text, 0
+        self._text, self.number, self.escaped = text, 0, False
         self._ahead: list[str] = []
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        line = self._ahead.pop() if self._ahead else self._text.readline(LONGEST_ROW)
+        line = self._ahead.pop(0) if self._ahead else self._text.readline(LONGEST_ROW)
         if not line:
             raise StopIteration
         self.number += 1
@@ -81,32 +100,46 @@ class _Lines:
             while (rest := self._text.readline(LONGEST_ROW)) and rest[-1] not in "\r\n":
                 pass
             raise _TooLong
-        return line
+        return _unescaped(line) if self.escaped else line
 
-    def peek(self) -> str:
-        """The next line, without moving past it."""
-        if not self._ahead:
+    def peek(self, count: int = 1) -> list[str]:
+        """The next lines, without moving past them."""
+        while len(self._ahead) < count:
             self._ahead.append(self._text.readline(LONGEST_ROW))
-        return self._ahead[0]
+        return self._ahead[:count]
 
-    def skip(self) -> None:
-        """Move past the line that `peek` returned."""
-        self.number += 1
-        self._ahead.clear()
+    def skip(self, count: int = 1) -> None:
+        """Move past lines that `peek` returned."""
+        self.number += count
+        del self._ahead[:count]
 
 
 def _delimiter(reading: Reading, lines: _Lines) -> str:
-    """The delimiter, from Excel's first line or from the header."""
-    while lines.peek() and not lines.peek().strip("\r\n"):
+    """The delimiter, from Excel's first line or from the header. What stands above these is passed over."""
+    while (line := lines.peek()[0]) and not line.strip("\r\n"):
         lines.skip()
-    if said := _EXCEL.fullmatch(lines.peek()):
+    if said := _EXCEL.fullmatch(line):
         lines.skip()
         return said[1]
+    if above := _lines_above_header(lines, reading.columns):
+        reading.say(reading.name, f"its header is in line {lines.number + above + 1}: what stands above is passed over")
+        lines.skip(above)
     expected = "\t" if ".tsv" in reading.name.lower() else ","
-    dialect = _sniffed(lines.peek(), expected, reading.columns)
+    dialect = _sniffed(lines.peek()[0], expected, reading.columns)
     if dialect != expected:
         reading.say(reading.name, f"its fields are separated by {_DELIMITERS.get(dialect, repr(dialect))}")
     return dialect
+
+
+def _lines_above_header(lines: _Lines, columns: Columns) -> int:
+    """How many lines stand above the one with the mapped columns; 0 if there is none such."""
+    for above in range(_TITLES):
+        line = lines.peek(above + 1)[-1]
+        if not line or len(line) > _LONGEST_HEADER:
+            break
+        if is_table(line, columns):
+            return above
+    return 0
 
 
 def is_table(first_line: str, columns: Columns) -> bool:
@@ -131,9 +164,32 @@ def _mapped(header: str, delimiter: str, columns: Columns) -> int:
 
 def _names(header: str, delimiter: str) -> list[str]:
     try:
-        return [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True))]
+        return _as_names(next(csv.reader([header], delimiter=delimiter, skipinitialspace=True)))
     except (csv.Error, StopIteration):
         return []
+
+
+def _as_names(fields: Sequence[str]) -> list[str]:
+    return [name.strip().strip("\ufeff") for name in fields]
+
+
+def _has_escaped_quotes(file: Opened, delimiter: str) -> bool:
+    """Whether the file is CSV only if `\\"` is a quote inside of a field."""
+    text = file.head.decode("utf-8", "replace")
+    return '\\"' in text and not _is_csv(text, file, delimiter) and _is_csv(_unescaped(text), file, delimiter)
+
+
+def _is_csv(text: str, file: Opened, delimiter: str) -> bool:
+    try:
+        for _ in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter, skipinitialspace=True):
+            pass
+    except csv.Error as error:
+        return not file.whole and "unexpected end" in str(error)
+    return True
+
+
+def _unescaped(line: str) -> str:
+    return _ESCAPE.sub(lambda match: '""' if match[1] == '"' else match[1], line)
 
 
 def _row(header: Sequence[str], fields: list[str], delimiter: str) -> Row:

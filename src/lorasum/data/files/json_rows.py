@@ -22,6 +22,9 @@ _CHUNK = 2**20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _HINT = "fix the file, or write one JSON object per line and call it .jsonl"
 _LINES_TRIED = 200
+_JSON = json.JSONDecoder(strict=False)  # a tab in a text does no harm
+_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+(?:"|\\?\Z))|,(?=\s*(?:[}\]]|\Z))', re.DOTALL)
+"""A text, or a comma behind the last value of an object, an array or a line."""
 
 
 def read_json(reading: Reading) -> Iterator[tuple[str, Row]]:
@@ -42,7 +45,7 @@ def _is_lines(reading: Reading, file: Opened) -> bool:
         return True
     first = _parsed(lines[0])
     if isinstance(first, dict | list):
-        return len(lines) > 1 or not file.whole or (isinstance(first, dict) and _is_row(reading, first))
+        return isinstance(first, dict) and (len(lines) > 1 or not file.whole or _is_row(reading, first))
     if file.whole and _parsed(file.head) is not None:
         return False
     return any(isinstance(_parsed(line), dict) for line in islice(lines, 1, _LINES_TRIED))
@@ -57,7 +60,7 @@ def _is_row(reading: Reading, document: dict[str, Any]) -> bool:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return json.loads(text)
+        return _JSON.decode(text.decode())
     except (ValueError, RecursionError):
         return None
 
@@ -78,13 +81,11 @@ def _lines(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
 
 def _line_row(line: bytes) -> Row:
     try:
-        text = line.decode().removeprefix("\ufeff")  # files that were joined have several
+        text = line.decode().lstrip("\ufeff\x1e")  # of files that were joined, and of RFC 7464
         try:
-            row = json.loads(text)
+            row = _JSON.decode(text)
         except json.JSONDecodeError:
-            if not text.rstrip().endswith(","):  # the rows of an array, without its brackets
-                raise
-            row = json.loads(text.rstrip()[:-1])
+            row = _JSON.decode(_without_commas(text))
     except UnicodeDecodeError as error:
         return Rejected("not UTF-8", f"byte {error.start + 1} of the line", _raw(line))
     except json.JSONDecodeError as error:
@@ -92,6 +93,11 @@ def _line_row(line: bytes) -> Row:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
         return Rejected("not JSON", first_line(error), _raw(line))
     return _object(row)
+
+
+def _without_commas(text: str) -> str:
+    """JSON without the commas behind last values, which many languages allow."""
+    return _COMMA.sub(lambda match: match[1] or " ", text)
 
 
 def _object(row: Any) -> Row:
@@ -112,17 +118,27 @@ def _raw(line: bytes) -> str:
 def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
     """The elements of an array, objects one after another, or the rows of a single document."""
     scanner = _Scanner(reading, file)
-    rows = scanner.elements() if scanner.next_sign() == "[" else scanner.values()
+    in_arrays = scanner.next_sign() == "[" and _header(_parsed(file.head.split(b"\n")[0]), reading) is None
+    rows = scanner.elements() if in_arrays else scanner.values()
     first = list(islice(rows, 1))
     if first and scanner.is_document and scanner.next_sign() == "" and isinstance(first[0], dict):
         try:
             rows = iter(rows_of(first.pop(), reading.columns, reading.split))
         except ValueError as error:
             raise DataError(f"{reading.name}: {error}", "leave one list of rows in the file") from error
-    for number, row in enumerate(chain(first, rows), 1):
+    header = _header(first[0], reading) if first else None
+    for number, row in enumerate(chain(() if header else first, rows), 1):
         if number % TICK_ROWS == 0:
             reading.tick(file.share())
+        if header and isinstance(row, list) and len(row) == len(header):
+            row = dict(zip(header, row, strict=True))
         yield f"{reading.name} row {number}", _object(row)
+
+
+def _header(row: Any, reading: Reading) -> list[str] | None:
+    """The names of the columns, if a row is a list of them: `["dialogue", "summary"]`."""
+    names = isinstance(row, list) and all(isinstance(name, str) for name in row)
+    return row if names and {reading.columns.dialogue} < {*row} and {*reading.columns.summaries} & {*row} else None
 
 
 class _Scanner:
@@ -131,7 +147,6 @@ class _Scanner:
     def __init__(self, reading: Reading, file: Opened) -> None:
         self._reading, self._file = reading, file
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._json = json.JSONDecoder()
         self._text, self._at, self._lines, self._ended = "", 0, 0, False
         self._limit = max(LONGEST_ROW, file.size)
         self._rows = 0
@@ -154,17 +169,18 @@ class _Scanner:
                 self._at += 1
 
     def elements(self) -> Iterator[Any]:
-        """The elements of the array that begins here. Nothing may follow it."""
-        self._at += 1
-        if self.next_sign() != "]":
-            yield self._value()
-        while (sign := self.next_sign()) == ",":
+        """The elements of the arrays that begin here. Nothing else may follow them."""
+        while self.next_sign() == "[":
             self._at += 1
-            if self.next_sign() != "]":  # a comma behind the last one does no harm
+            if self.next_sign() != "]":
                 yield self._value()
-        if sign != "]":
-            raise self._fault("Expecting ',' delimiter" if sign else "the array is not closed", self._at)
-        self._at += 1
+            while (sign := self.next_sign()) == ",":
+                self._at += 1
+                if self.next_sign() != "]":  # a comma behind the last one does no harm
+                    yield self._value()
+            if sign != "]":
+                raise self._fault("Expecting ',' delimiter" if sign else "the array is not closed", self._at)
+            self._at += 1
         if self.next_sign():
             raise self._fault("Extra data", self._at)
 
@@ -173,8 +189,13 @@ class _Scanner:
         self._rows += 1
         while True:
             try:
-                value, end = self._json.raw_decode(self._text, self._at)
+                value, end = _JSON.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
+                if "Unterminated" not in error.msg and self._text[error.pos : error.pos + 1] != "":
+                    mended = self._text[: self._at] + _without_commas(self._text[self._at :])
+                    if mended != self._text:
+                        self._text = mended
+                        continue
                 cut_off = error.pos >= len(self._text) - 8 or error.msg.startswith("Unterminated string")
                 if not (cut_off and self._more()):
                     raise self._fault(error.msg, error.pos) from error

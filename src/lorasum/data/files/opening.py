@@ -1,8 +1,10 @@
 """Opens text files: decompresses them and turns any encoding into UTF-8, without a byte order mark."""
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +16,10 @@ from typing import IO, Any
 from lorasum.errors import DataError
 from lorasum.files import first_line
 
-COMPRESSED = (".gz", ".zst")
+_MARKS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".bz2": b"BZh", ".xz": b"\xfd7zXZ"}
+"""First bytes of compressed files, by their suffix."""
+_UNPACKED: dict[str, Callable[[IO[bytes]], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+COMPRESSED = tuple(_MARKS)
 LONGEST_ROW = 16 * 2**20  # bytes; anything longer is no row, but a file of another type
 
 Say = Callable[[str, str], None]
@@ -36,8 +41,8 @@ _OTHERS = {  # by their first bytes: the type of the file, and the hint
     b"ARROW1": ("an Arrow file", "call it .arrow"),
     b"SQLite format 3": ("an SQLite database", "export its table as CSV"),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook or Word document", "in Excel, save it as 'CSV UTF-8'"),
-    b"\xfd7zXZ": ("compressed with xz", "unpack it with `unxz`, or compress it with gzip"),
-    b"BZh": ("compressed with bzip2", "unpack it with `bunzip2`, or compress it with gzip"),
+    b"\xfd7zXZ": ("compressed with xz", "add .xz to its name"),
+    b"BZh": ("compressed with bzip2", "add .bz2 to its name"),
     b"7z\xbc\xaf": ("a 7-Zip archive", "unpack it"),
     b"Rar!": ("a RAR archive", "unpack it"),
     b"%PDF": ("a PDF document", "export its text"),
@@ -160,8 +165,8 @@ def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
     try:
         with path.open("rb") as disk:
             _check_compression(path, disk)
-            if path.suffix.lower() == ".gz":
-                with gzip.open(disk) as plain:
+            if unpacked := _UNPACKED.get(path.suffix.lower()):
+                with unpacked(disk) as plain:
                     yield plain, disk
             elif path.suffix.lower() == ".zst":
                 import pyarrow as pa
@@ -170,8 +175,9 @@ def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
                     yield io.BufferedReader(stream), disk
             else:
                 yield disk, disk
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path.name}: not a whole gzip file ({error})", "copy it again, or unpack it") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        what = "gzip" if path.suffix.lower() == ".gz" else "compressed"
+        raise DataError(f"{path.name}: not a whole {what} file ({error})", "copy it again, or unpack it") from error
     except OSError as error:  # pyarrow's too, for a broken .zst
         if path.suffix.lower() == ".zst" and error.errno is None:
             raise DataError(f"{path.name}: not a whole zstd file ({first_line(error)})", "copy it again") from error
@@ -181,10 +187,10 @@ def _bytes_of(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
 
 
 def _check_compression(path: Path, disk: IO[bytes]) -> None:
-    """Check that a file that is called .gz or .zst is compressed in this way, and go back to its beginning."""
+    """Check that a file that is called .gz, .zst or so is compressed in this way, and go back to its beginning."""
     start = disk.read(_START)
     disk.seek(0)
-    mark = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}.get(path.suffix.lower(), b"")
+    mark = _MARKS.get(path.suffix.lower(), b"")
     if start and not start.startswith(mark):
         what, _ = other_than_text(start) or ("not compressed", "")
         raise DataError(f"{path.name} is {what}", f"call it by its type, without {path.suffix}")
@@ -195,13 +201,21 @@ def _encoding(head: bytes, whole: bool) -> str:
     for bom, encoding in _BOMS:
         if head.startswith(bom):
             return encoding if _decodes(head, encoding, whole) else ""
-    half = max(len(head) // 2, 1)
-    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):  # mostly ASCII: every other byte is zero
-        if head[start::2].count(0) > 0.4 * half and head[1 - start :: 2].count(0) == 0:
-            return encoding if _decodes(head, encoding, whole) else ""
+    for encoding in ("utf-16-le", "utf-16-be") if b"\0" in head else ():  # without a byte order mark
+        if _decodes(head, encoding, whole) and _is_written(head.decode(encoding, "ignore")):
+            return encoding
     if head.isascii() or _decodes(head, "utf-8", whole):
         return ""
     return "cp1252" if _is_western(head) else ""
+
+
+def _is_written(text: str) -> bool:
+    """Whether a text has lines or quotes, and hardly a character that nobody writes; those are of other bytes."""
+    odd = sum(1 for sign in text if not (sign.isprintable() or sign.isspace()))
+    return ("\n" in text or '"' in text) and odd <= _MOST_ODD * len(text)
+
+
+_MOST_ODD = 0.01  # invisible and new characters
 
 
 def _decodes(head: bytes, encoding: str, whole: bool) -> bool:

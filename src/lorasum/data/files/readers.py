@@ -1,6 +1,6 @@
 """Reads files of rows as streams. An unreadable row is reported, and an unreadable file is an error.
 
-The suffix tells the type: .jsonl, .json, .csv, .tsv, .parquet or .arrow; of the text ones, .gz and .zst too.
+The suffix tells the type: .jsonl, .json, .csv, .tsv, .parquet or .arrow; of the text ones, .gz, .zst, .bz2 and .xz too.
 """
 
 from collections.abc import Callable, Iterator

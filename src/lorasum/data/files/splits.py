@@ -1,4 +1,4 @@
-"""Recognises splits by their names: `train-00000-of-00002.parquet` and `data.train` are of the training split."""
+"""Recognises splits by their names: `train-00000-of-00002.parquet` and `trainset2` are of the training split."""
 
 import re
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ Split = Literal["train", "test"]
 
 _KINDS = {
     "train": ("train", "training"),
-    "test": ("test", "testing", "eval", "evaluation"),
+    "test": ("test", "testing", "eval", "evaluation", "holdout", "heldout"),
     "validation": ("validation", "valid", "val", "dev"),
 }
 _NAME = re.compile(
-    rf"(?<![a-z0-9])({'|'.join(name for names in _KINDS.values() for name in names)})(?![a-z0-9])", re.IGNORECASE
+    rf"(?<![a-z])({'|'.join(name for names in _KINDS.values() for name in names)})(?:set)?(?![a-z])", re.IGNORECASE
 )
 
 

@@ -121,7 +121,10 @@ def _has_trace_of_the_app(messages: list[_Message], signs: tuple[str, ...]) -> b
         message.mark
         or message.lines[0].startswith(signs)
         or (message.name is None and has_any(notices.ENCRYPTED, message.lines[0]))
-        or (message.name is not None and (is_in_place(message.lines[0]) or without_media(message.lines[0]) is not None))
+        or (
+            message.name is not None
+            and (is_in_place(message.lines[0], bool(signs)) or without_media(message.lines[0]) is not None)
+        )
         or without_edited(message.lines[-1]) != message.lines[-1]
         for message in messages
     )
@@ -185,7 +188,9 @@ def _spoken(message: _Message, signs: tuple[str, ...]) -> tuple[str, list[str]]:
         if caption is not None:
             dropped.append("media")
             spoken.append(caption)
-        elif is_first and (is_in_place(line) or (line.startswith(signs) and not _is_form(line, more, signs))):
+        elif is_first and (
+            is_in_place(line, on_iphone=bool(signs)) or (line.startswith(signs) and not _is_form(line, more, signs))
+        ):
             dropped.append("notices")
         elif not (dropped == ["media"] and not any(spoken) and FILE_NAME.fullmatch(bare_text(line))):
             spoken.append(without_tag(line))

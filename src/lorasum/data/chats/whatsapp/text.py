@@ -77,10 +77,17 @@ def without_tag(line: str) -> str:
     return body if mark and body and _TAG.fullmatch(tail) else bare_text(line)
 
 
-def is_in_place(line: str) -> bool:
-    """Whether a line is what the app writes instead of a message: deleted, a missed call, or a view-once photo."""
+def is_in_place(line: str, on_iphone: bool = True) -> bool:
+    """Whether a line is what the app writes instead of a message: deleted, a missed call, or a view-once photo.
+
+    Args:
+        on_iphone: elsewhere `Video call, 10 min` may be a person's plan.
+    """
     bare = _composed(bare_text(line))
-    return bare.lstrip("<")[:4].casefold() in _begun_by_the_app() and bool(_in_place().fullmatch(bare))
+    if bare.lstrip("<")[:4].casefold() not in _begun_by_the_app():
+        return False
+    match = _in_place().fullmatch(bare)
+    return bool(match and (on_iphone or not match["length"]))
 
 
 _FIXED = (*notices.DELETED, *notices.CALLS, *notices.UNSEEN, *notices.ANSWERED)
@@ -99,7 +106,7 @@ def _in_place() -> re.Pattern[str]:
     tap = r"(?:tap|click|toca|toque|tippe|tocca|appuyez|tik) [^.?!]{3,40}"
     missed = _any(notices.CALLS) + rf"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:{tap}|\d{{1,3}} ?\w{{1,8}}))?"
     length = r"\d{1,3} ?[^\W\d]{1,10}\.?(?: \d{1,2} ?[^\W\d]{1,10}\.?)?"
-    answered = rf"{_any(notices.ANSWERED)}, (?:{length}|{_any(notices.ENDED)})"
+    answered = rf"{_any(notices.ANSWERED)}, (?:(?P<length>{length})|{_any(notices.ENDED)})"
     by_admin = r"deleted by (?:the )?(?:group )?admin.*"
     return re.compile(rf"<?(?:{deleted}|{by_admin}|{unseen}|{missed}|{answered})[.。।۔]?>?", re.IGNORECASE)
 
