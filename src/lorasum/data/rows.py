@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lorasum.config.data import Columns
-from lorasum.data.chats.keys import names_speakers
+from lorasum.data.chats.keys import speaker_columns
 from lorasum.data.chats.message import speaker_of, text_of
 from lorasum.data.chats.messages import beside_speakers, looks_like_messages, messages_in
 
@@ -58,7 +58,7 @@ def _dialogue_of(row: Mapping[str, Any], column: str) -> Any:
     """The value of the dialogue's column. Beside it stands the first message in a row of Intercom, and lists of
     speakers in rows of other sources."""
     value = value_at(row, column)
-    if any(map(names_speakers, row)):
+    if speaker_columns(tuple(row)):
         lines = messages_in(value)
         if lines and all(isinstance(line, str) for line in lines):
             return beside_speakers(lines, row)

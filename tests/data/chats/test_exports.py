@@ -66,6 +66,12 @@ def test_a_table_with_a_message_in_each_row_is_a_chat(table: str, tmp_path: Path
         read_path(tmp_path / "chat.csv")
 
 
+def test_a_chat_in_utf16_needs_no_mark() -> None:
+    assert [read_bytes(CHAT.encode(encoding)).dialogue for encoding in ("utf-16-le", "utf-16-be")] == [
+        "Ana: olé\nBen: hi"
+    ] * 2
+
+
 def test_text_in_another_encoding_is_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
         read_bytes("Ana: olé".encode("cp1252"))
@@ -161,6 +167,14 @@ def test_cues_need_no_empty_line_between_them(written: str) -> None:
     close = written.replace("?\n\n", "?\n").replace(".\n\n", ".\n").replace("</v>\n\n00", "</v>\n00")
     assert close != written
     assert read_transcript(close) == read_transcript(written)
+
+
+def test_no_words_of_a_transcript_are_lost() -> None:
+    srt = (
+        "1\n00:00:01,000 --> 00:00:03,000\n[Ana]: Can we\n\nship?\n\n2\n0:0:3,5 --> 0:0:5,25\nBen: Yes.\n\n\n3\n"
+        "00:00:06,000 --> 00:00:07,000\nBen: Fri.\n\nday\n"
+    )
+    assert read_bytes(srt.encode()).dialogue == "Ana: Can we\nship?\nBen: Yes. Fri.\nday"
 
 
 def test_lines_that_a_machine_shows_twice_are_read_once() -> None:

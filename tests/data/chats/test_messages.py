@@ -99,6 +99,9 @@ def test_messages_of_several_shapes_become_lines() -> None:
         ({"is_agent": False, "sentences": ["hi", "there"]}, "customer: hi there"),
         ({"participant": {"personName": "Ana", "uid": 1}, "words": [{"text": "hi"}, {"text": "you"}]}, "Ana: hi you"),
         ({"createdBy": {"first": "Ana", "last": "Lee"}, "body": "hi"}, "Ana Lee: hi"),
+        ({"author": '{"id": 1, "name": "Ana"}', "text": "hi"}, "Ana: hi"),
+        ({"author": "{'id': 1, 'name': 'Ana'}", "text": "hi"}, "Ana: hi"),
+        ({"role": "assistant", "content": "<think>\nhm\n</think>\n\nhi <think>"}, "assistant: hi <think>"),
         ({"Transcript": {"ParticipantRole": "CUSTOMER", "Content": "hi"}}, "CUSTOMER: hi"),
     ],
 )
@@ -116,14 +119,22 @@ def test_a_name_that_all_messages_have_is_not_their_speaker(same: dict[str, obje
     assert rendered(chat[0], chat[0]) == [f"{next(iter(same.values()))}: hi"] * 2
 
 
-def test_a_turn_of_each_role_in_one_object_is_two_lines() -> None:
-    assert rendered({"user": "is it free?", "assistant": "yes"}) == ["user: is it free?", "assistant: yes"]
+def test_keys_that_are_roles_are_the_speakers() -> None:
+    expected = ["user: is it free?", "assistant: yes"]
+    assert rendered({"turn": 1, "user": "is it free?", "assistant": "yes"}) == expected
+    assert rendered({"user": "is it free?"}, {"assistant": "yes", "user": None}) == expected
+    picture = {"user": "Ana Lee", "text": "", "files": [{"name": "a.png"}]}
+    assert rendered(picture, {"user": "Ben", "text": "nice"}, {"user": "Ana Lee", "agent": "Otto", "at": "9 h"}) == [
+        "Ben: nice"
+    ]
 
 
 @pytest.mark.parametrize(
     "silent",
     [
         {"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "track"}}]},
+        {"role": "assistant", "content": '<tool_call>\n{"name": "f"}\n</tool_call>'},
+        {"role": "assistant", "channel": "analysis", "content": "hm"},
         {"role": "assistant", "content": None, "function_call": {"name": "track", "arguments": "{}"}},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
         {"type": "function_call", "name": "track", "arguments": "{}"},

@@ -32,6 +32,12 @@ def channel(folder: Path, days: dict[str, object]) -> Path:
     return folder
 
 
+def test_a_style_in_a_word_does_not_part_it() -> None:
+    parts = [{"type": "text", "text": "un"}, {"type": "text", "text": "real", "style": {"bold": True}}]
+    block = {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": parts}]}
+    assert said(message(blocks=[block])) == ["Ana: unreal"]
+
+
 def test_an_export_is_put_in_order_with_names(tmp_path: Path) -> None:
     chat = read_chat(json.dumps(SLACK))
     assert (chat.dialogue, chat.form) == ("Ana Lee: hi\nU02: @Ana Lee see this & that", "Slack export")

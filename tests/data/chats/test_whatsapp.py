@@ -477,6 +477,7 @@ def test_lines_of_long_messages_may_outnumber_the_messages() -> None:
         "I attached it (file attached)",
         "see config.yaml (the new one)",
         "who deleted this message?",
+        "this message was deleted by whom?",
         "das Bild weggelassen hat er",
         "<3",
         "use <b> here",

@@ -1,6 +1,5 @@
 """Recognises the form of a chat and reads it: plain text, JSON, a transcript, or an export of a chat app."""
 
-import codecs
 import csv
 import io
 import json
@@ -18,7 +17,7 @@ from lorasum.data.chats.slack import is_slack, read_slack
 from lorasum.data.chats.transcripts import read_transcript
 from lorasum.data.chats.whatsapp.export import read_whatsapp
 from lorasum.data.chats.written import looks_broken, written
-from lorasum.data.files.opening import other_than_text
+from lorasum.data.files.opening import encoding_of, other_than_text
 from lorasum.formatting import listing
 
 _LARGEST = 200_000_000  # bytes of a chat in a .zip: anything larger is no chat, and may be a zip bomb
@@ -69,7 +68,7 @@ _EXPORT = re.compile(
 
 
 def read_bytes(content: bytes, how: Messages | None = None) -> Chat:
-    """Like `read_chat`, for a file's content: UTF-8, UTF-16 with a byte order mark, or the .zip that WhatsApp makes.
+    """Like `read_chat`, for a file's content: UTF-8, UTF-16, or the .zip that WhatsApp makes.
 
     Raises:
         UnicodeDecodeError: it is text in another encoding.
@@ -155,8 +154,8 @@ def _users(channel: Path) -> list[Any]:
 
 
 def _decoded(content: bytes) -> str:
-    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if utf16 else "utf-8")
+    encoding = encoding_of(content[:_HEAD], whole=len(content) <= _HEAD)
+    return content.decode(encoding if encoding.startswith("utf") else "utf-8")
 
 
 def _read_json(path: Path) -> Any:

@@ -90,9 +90,9 @@ def speakers_among(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @lru_cache(1_000)
-def names_speakers(column: str) -> bool:
-    """Whether a column beside that of the lines may hold their speakers."""
-    return bool(_SPEAKERS_OF_LINES.fullmatch(plain_key(column)))
+def speaker_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Those columns beside that of the lines that may hold their speakers."""
+    return tuple(column for column in columns if _SPEAKERS_OF_LINES.fullmatch(plain_key(column)))
 
 
 def side_of(message: Mapping[str, Any], partner: str) -> str:

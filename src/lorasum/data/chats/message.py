@@ -5,6 +5,7 @@ columns of a Parquet file do no harm.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from lorasum.data.chats.keys import (
@@ -18,7 +19,7 @@ from lorasum.data.chats.keys import (
     texts_among,
 )
 from lorasum.data.chats.unsaid import UNSAID
-from lorasum.data.chats.written import is_html, mended, words_of
+from lorasum.data.chats.written import is_html, mended, words_of, written
 
 
 class MessageError(ValueError):
@@ -92,13 +93,14 @@ def plain_keys(message: Mapping[Any, Any]) -> dict[str, Any]:
 def _name(value: Any) -> str:
     """A speaker's name. Numbers are names too, even 0."""
     if isinstance(value, str):
-        return mended(value).strip().removesuffix(":")
+        held = written(value) if value.startswith("{") else None  # in a cell that was written as text
+        return _name(held) if isinstance(held, Mapping) else mended(value).strip().removesuffix(":")
     if isinstance(value, list) and len(value) == 1:
         return _name(value[0])
     if isinstance(value, Mapping):
         plain = plain_keys(value)
         ends = (key for end in ("name", "id") for key in plain if key.endswith(end))
-        key = next((key for key in (*NAMES, *ends) if _name(plain.get(key))), None)
+        key = next((key for key in chain(NAMES, ends) if key in plain and _name(plain[key])), None)
         if key is None:
             return next((name for name in map(_name, plain.values()) if name), "") if len(plain) == 1 else ""
         last = _name(plain.get(key.replace("first", "last"))) if key.startswith("first") else ""

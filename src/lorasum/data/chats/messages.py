@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lorasum.config.data import Messages
-from lorasum.data.chats.keys import LISTS, ROLES, SPEAKERS, TEXTS, names_speakers, plain_key
+from lorasum.data.chats.keys import LISTS, ROLES, SPEAKERS, TEXTS, plain_key, speaker_columns
 from lorasum.data.chats.message import MessageError, has_text, plain_keys, speaker_in, speaker_of, text_in, text_of
 from lorasum.data.chats.order import oldest_first
-from lorasum.data.chats.unsaid import is_notice
+from lorasum.data.chats.unsaid import is_notice, without_thoughts
 from lorasum.data.chats.written import looks_broken, mended, written
 from lorasum.formatting import listing
 
@@ -49,7 +49,8 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
             continue
         plain = plain_keys(message)
         if text := text_in(plain, number):
-            said.append((plain, text))
+            if text[0] != "<" or (text := without_thoughts(text)):
+                said.append((plain, text))
         else:
             said += [({"speaker": name}, text) for name, text in _turns_by_role(message)]
     names = _speakers([plain for plain, _ in said])
@@ -59,8 +60,11 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
 
 def _turns_by_role(message: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The turns of an object whose keys are the speakers: `{"user": "is it free?", "assistant": "yes"}`."""
-    texts = {str(key): value.strip() for key, value in message.items() if isinstance(value, str) and value.strip()}
-    return [*texts.items()] if all(plain_key(key) in ROLES for key in texts) and " " in "".join(texts.values()) else []
+    given = {str(key): value for key, value in message.items() if value is not None}
+    turns = [(key, value.strip()) for key, value in given.items() if plain_key(key) in ROLES and isinstance(value, str)]
+    others = [value for key, value in given.items() if plain_key(key) not in ROLES]
+    numbered = len(turns) > 1 and all(isinstance(value, int) for value in others)  # {"turn": 1, "user": …}
+    return [turn for turn in turns if turn[1]] if numbered or not others else []
 
 
 def _speakers(messages: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -160,7 +164,7 @@ def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
 
 def beside_speakers(lines: list[str], beside: Mapping[str, Any]) -> list[Any]:
     """Lines with their speakers, where a list of as many names stands beside them: `{"utt": […], "speaker": […]}`."""
-    columns = (value for key, value in beside.items() if names_speakers(key))
+    columns = (beside[column] for column in speaker_columns(tuple(beside)))
     lists = (written(one) if isinstance(one, str) else one for one in columns)
     names = next((one for one in lists if isinstance(one, list) and len(one) == len(lines) > 1), None)
     return (

@@ -132,8 +132,8 @@ def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
         inner = (block.get("elements"), block.get("fields"), *(rows if isinstance(rows, list) else ()))
         inner = inner if kind not in ("actions", "image") else ()
         parts += [_of_blocks(part, names) for part in inner]
-    between = "" if any(block.get("type") in ("user", "link", "emoji", *_NAMED) for block in objects(blocks)) else " "
-    return between.join(part for part in parts if part)
+    runs = any(block.get("type") in ("text", "user", "link", "emoji", *_NAMED) for block in objects(blocks))
+    return ("" if runs else " ").join(part for part in parts if part)
 
 
 _NAMED = {

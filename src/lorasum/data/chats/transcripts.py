@@ -5,7 +5,7 @@ import re
 
 from lorasum.data.chats.chat import Chat
 
-_TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{3}"
+_TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
 _TIMING = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}(?:[ \t].*)?$", re.MULTILINE)
 _BREAK = re.compile(rf"\n[ \t]*\n|\n(?=(?:\d+[ \t]*\n)?[ \t]*{_TIME}[ \t]+-->)")
 """Between cues. Some programs write no empty line there."""
@@ -28,11 +28,15 @@ def read_transcript(text: str) -> Chat | None:
     lines: list[str] = []
     last: str | None = None
     shown: list[str] = []  # of the cue before
-    for block in _BREAK.split(text):
+    blocks = _BREAK.split(text)
+    for block, after in zip(blocks, [*blocks[1:], ""], strict=True):
         timing = _TIMING.search(block)
-        if not timing or (vtt and re.match(r"(?:NOTE|STYLE|REGION)\b", block.strip())):
+        is_number = block.strip().isdigit() and _TIMING.match(after)
+        is_note = vtt and re.match(r"(?:NOTE|STYLE|REGION)\b", block.strip())
+        if is_note or (not timing and (vtt or is_number or not lines)):
             continue
-        cue = [line for line in block[timing.end() :].split("\n") if line.strip()]
+        # without a time it goes on with the cue above, which had an empty line in it
+        cue = [line for line in block[timing.end() if timing else 0 :].split("\n") if line.strip()]
         new = [line for line in cue if not rolling or _plain(line) not in shown]
         shown = [_plain(line) for line in cue]
         for name, said in _spoken(new):
@@ -53,7 +57,7 @@ def _spoken(cue: list[str]) -> list[tuple[str | None, str]]:
         for voice, piece in pieces:
             said = _plain(piece)
             named = _NAMED.match(said) if voice is None else None
-            name = voice.strip() if voice else named[1] if named else None
+            name = voice.strip() if voice else named[1].strip("[]()") if named else None
             said = said[named.end() :] if named else said
             if not said:
                 continue

@@ -1,5 +1,6 @@
 """What stands among messages, or in one, and nobody said: notices, calls of tools, thoughts, pictures. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ _NOTICES = frozenset((
     "sh_room_created", "sh_room_shared", "channel_convert_to_public", "channel_unshared", "bot_disable",
     "bot_enable", "app_conversation_join", "app_conversation_leave", "message_deleted", "message_replied",
     "ekm_access_denied", "assistant_app_thread", "systemeventmessage", "unsupported", "system_message",
+    "joiner_notification_for_inviter",
 ))  # fmt: skip
 """Types of messages in exports of Slack, Telegram, Discord, Messenger and Teams, and of models, that nobody said."""
 _CALLS = ("function_call", "tool_call", "tool_calls")
@@ -32,4 +34,13 @@ def is_notice(message: Mapping[str, Any]) -> bool:
         kind = message.get(key)
         if isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES:
             return True
-    return message.get("role", message.get("from")) in _CALLS
+    return message.get("role", message.get("from")) in _CALLS or message.get("channel") == "analysis"
+
+
+_THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?(?:</\1>|\Z)\s*)+", re.DOTALL)
+
+
+def without_thoughts(text: str) -> str:
+    """A model's text without the thoughts and calls of tools that it begins with."""
+    match = _THOUGHTS.match(text)
+    return text[match.end() :] if match else text

@@ -93,7 +93,7 @@ def opened(path: Path, say: Say) -> Iterator[Opened]:
         head = start.read(_HEAD)
         whole = not start.read(1)
     check_is_text(path, head)
-    encoding = _encoding(head, whole)
+    encoding = encoding_of(head, whole)
     if encoding == "cp1252":
         say(path.name, "not UTF-8: read as Windows-1252; if letters look wrong, save it as UTF-8")
     elif encoding:
@@ -125,7 +125,7 @@ def other_than_text(head: bytes) -> tuple[str, str] | None:
     start = head[:_START].removeprefix(codecs.BOM_UTF8).lstrip()
     start = start.lower() if start.startswith(b"<") else head
     known = next((other for mark, other in _OTHERS.items() if start.startswith(mark)), None)
-    if known or _encoding(head, whole=False).startswith("utf"):
+    if known or encoding_of(head, whole=False).startswith("utf"):
         return known
     first = head[:4096]
     controls = len(first) - len(first.translate(None, _CONTROLS))
@@ -196,7 +196,7 @@ def _check_compression(path: Path, disk: IO[bytes]) -> None:
         raise DataError(f"{path.name} is {what}", f"call it by its type, without {path.suffix}")
 
 
-def _encoding(head: bytes, whole: bool) -> str:
+def encoding_of(head: bytes, whole: bool) -> str:
     """The encoding of a file that is not in UTF-8; empty for UTF-8, even with damaged bytes."""
     for bom, encoding in _BOMS:
         if head.startswith(bom):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.config.data import Columns
-from lorasum.data.chats.keys import names_speakers
+from lorasum.data.chats.keys import speaker_columns
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split
 from lorasum.errors import DataError
@@ -56,7 +56,7 @@ def needed_columns(name: str, names: list[str], columns: Columns, beside: tuple[
     """
     outer = (one if one in names else one.partition(".")[0] for one in (columns.dialogue, *columns.summaries))
     mapped = list(dict.fromkeys(outer))
-    more = (one for one in names if one not in mapped and (one in beside or names_speakers(one)))
+    more = (one for one in names if one not in mapped and one in (*beside, *speaker_columns(tuple(names))))
     needed = [*mapped, *more] if set(mapped) <= set(names) else names
     doubled = next((one for one in needed if one and names.count(one) > 1), None)
     if doubled is not None:

@@ -101,7 +101,7 @@ def _begun_by_the_app() -> frozenset[str]:
 
 @cache
 def _in_place() -> re.Pattern[str]:
-    deleted = _any(notices.DELETED) + r"(?: (?:by|as|von|als|por|como|par|en tant|da|come|door) .{1,40})?"
+    deleted = _any(notices.DELETED) + r"(?: (?:by|as|von|als|por|como|par|en tant|da|come|door) [^?]{1,40})?"
     unseen = _any(notices.UNSEEN) + r"(?:\. [^.?!]+(?:[.,] ?[^.?!]+)?)?"
     tap = r"(?:tap|click|toca|toque|tippe|tocca|appuyez|tik) [^.?!]{3,40}"
     missed = _any(notices.CALLS) + rf"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:{tap}|\d{{1,3}} ?\w{{1,8}}))?"
