@@ -2,9 +2,9 @@
 
 import json
 import shutil
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,19 @@ from lorasum.contract import SERVING_FILES
 from lorasum.errors import RefusedError
 
 RUN = "served-run"
+Let = Callable[[float], None]
 BACKEND = LocalBackend()
-HOLDS = """
-import time
+HELD = """
 load = model_fn
 
 def model_fn(folder):
-    \"\"\"A model that waits after its fourth pass as long as there is a file `hold`.\"\"\"
-    served, hold, made = load(folder), Path(folder, "hold"), 0
+    \"\"\"A model that makes no more passes than the file `passes` says, from the last time on that it said "inf".\"\"\"
+    served, passes, made = load(folder), Path(folder, "passes"), 0
 
     def wait(*_):
         nonlocal made
-        made = made + 1 if hold.exists() else 0
-        while made > 4 and hold.exists():
+        made = 0 if passes.read_text() == "inf" else made + 1
+        while made > float(passes.read_text()):
             time.sleep(0.01)
 
     served.generator.model.register_forward_pre_hook(wait)
@@ -61,7 +61,8 @@ def artifact(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for name, source in SERVING_FILES.items():
         shutil.copy(paths.container_scripts() / source, folder / "code" / name)
     with (folder / "code" / "inference.py").open("a") as code:
-        code.write(HOLDS)
+        code.write(HELD)
+    (folder / "passes").write_text("inf")
     return folder
 
 
@@ -99,6 +100,30 @@ def events(client: httpx.Client, route: str, **body: Any) -> list[dict[str, Any]
     return [json.loads(line) for line in lines]
 
 
+@pytest.fixture
+def let(artifact: Path) -> Iterator[Let]:
+    """Let the model make so many passes in this test, and then wait."""
+
+    def let(passes: float) -> None:
+        (artifact / "passes.part").write_text(str(passes))
+        (artifact / "passes.part").rename(artifact / "passes")
+
+    yield let
+    let(inf)
+
+
+def is_answered_meanwhile(let: Let, client: httpx.Client, **asked: Any) -> bool:
+    """Whether the model completes a request in 900 passes, and so not after the 1,000 of another one."""
+    answered: set[Any] = set()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, client, "completions", **asked)
+        for passes in range(100, 901, 50):
+            let(passes)
+            answered = answered or wait([asking], 2).done
+        let(inf)
+    return bool(answered)
+
+
 def test_requests_that_come_together_get_the_answers_they_get_alone(
     client: httpx.Client, served: inference.Served
 ) -> None:
@@ -111,25 +136,13 @@ def test_requests_that_come_together_get_the_answers_they_get_alone(
     assert [[row["generated_text"] for row in answer] for answer in found] == [alone(served, one) for one in payloads]
 
 
-def test_a_short_request_does_not_wait_for_the_end_of_a_long_one(client: httpx.Client) -> None:
-    """The long one is 16 streams of up to 1,000 tokens, which have begun when the short one is asked."""
-    began, ended = threading.Event(), threading.Event()
-
-    def read_long() -> None:
-        prompts = [f"Ana: {number}" for number in range(16)]
-        body = {"model": RUN, "stream": True, "prompt": prompts, "max_tokens": 1000}
-        with client.stream("POST", "/v1/completions", json=body) as response:
-            for _ in response.iter_lines():
-                began.set()
-        ended.set()
-
-    reading = threading.Thread(target=read_long)
-    reading.start()
-    assert began.wait(200)
-    ask(client, "completions", prompt="Ben: ho", max_tokens=1)
-    was_first = not ended.is_set()
-    reading.join()
-    assert was_first
+def test_a_short_request_does_not_wait_for_the_end_of_a_long_one(client: httpx.Client, let: Let) -> None:
+    """The long one is 16 streams of 1,000 tokens, which have begun when the short one is asked."""
+    body = {"model": RUN, "stream": True, "prompt": [f"Ana: {number}" for number in range(16)], "max_tokens": 1000}
+    let(4)
+    with client.stream("POST", "/v1/completions", json=body) as response:
+        next(response.iter_lines())
+        assert is_answered_meanwhile(let, client, prompt="Ben: ho", max_tokens=1)
 
 
 def test_a_completion_has_text_end_and_counts(client: httpx.Client, served: inference.Served) -> None:
@@ -192,36 +205,26 @@ def test_the_model_is_listed_by_the_name_of_its_endpoint(client: httpx.Client) -
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
 
 
-def test_the_backend_streams_what_it_answers_whole(client: httpx.Client, artifact: Path) -> None:
+def test_the_backend_streams_what_it_answers_whole(client: httpx.Client, let: Let) -> None:
     """The first piece comes while the model waits, long before it has made all tokens."""
     endpoint = EndpointRef(RUN, str(client.base_url), "")
     payload = {"inputs": ["Ana: hi 🙂"], "parameters": {"max_new_tokens": 12, "temperature": 0}}
     [whole] = BACKEND.invoke(endpoint, payload, 300)
-    (artifact / "hold").touch()
+    let(4)
     pieces = BACKEND.stream(endpoint, payload, 300)
-    try:
-        first = next(pieces)
-    finally:
-        (artifact / "hold").unlink()
+    first = next(pieces)
+    let(inf)
     assert first + "".join(pieces) == whole["generated_text"]
     assert first != whole["generated_text"]
     with pytest.raises(RefusedError, match="refused the request: max_new_tokens must be"):
         list(BACKEND.stream(endpoint, {**payload, "parameters": {"max_new_tokens": 9999}}, 300))
 
 
-def test_a_stream_that_is_left_is_not_generated_on(client: httpx.Client) -> None:
+def test_a_stream_that_is_left_is_not_generated_on(client: httpx.Client, let: Let) -> None:
     """A later request with other sampling waits for an empty batch, and would wait for all tokens of this one."""
     endpoint = EndpointRef(RUN, str(client.base_url), "")
+    let(4)
     pieces = BACKEND.stream(endpoint, {"inputs": ["Ana: hi"] * 16, "parameters": {"max_new_tokens": 1024}}, 300)
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]  # as Ctrl-C does
-    answered = threading.Event()
-
-    def other() -> None:
-        ask(client, "completions", prompt="Ben: ho", max_tokens=2, temperature=1)
-        answered.set()
-
-    asking = threading.Thread(target=other)
-    asking.start()
-    assert answered.wait(200)
-    asking.join()
+    assert is_answered_meanwhile(let, client, prompt="Ben: ho", max_tokens=2, temperature=1)
