@@ -1,9 +1,7 @@
 """The chain with its real parts: the tiny BLOOM, int8, the local backend's processes; and what kills they survive."""
 
 import json
-import signal
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from forks import Zygote
+from held_scripts import held_scripts, is_held
 
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.deploy import deploy
@@ -35,7 +35,8 @@ CONFIG = """\
 name: tiny
 model: {{id: {model}}}
 data: {{train: {chats}/train.jsonl, test: {chats}/test.jsonl, max_length: 192}}
-training: {{max_steps: {steps}, checkpoint_minutes: 0.002, learning_rate: 1.0e-3, compute_dtype: float32}}
+training:
+  {{max_steps: {steps}, learning_rate: 1.0e-3, compute_dtype: float32, checkpoint_minutes: 0.001, logging_steps: 1}}
 predict: {{max_new_tokens: 8, batch_size: 2}}
 """
 
@@ -52,12 +53,6 @@ class Place:
     def context(self, reporter: Reporter | None = None) -> RunContext:
         return RunContext(self.config, lambda: self.backend, self.ledger, reporter or Silent())
 
-    def lorasum(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "lorasum", *arguments, "--config", str(self.config_file)]
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c
-        )
-
     @property
     def metrics(self) -> Path:
         job = plan_training(self.context()).job
@@ -67,19 +62,13 @@ class Place:
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
         return [event for event in map(json.loads, lines) if event["event"] == kind]
 
-    def trainer(self) -> psutil.Process:
-        """The one training process of this home."""
-        [process] = [process for process in psutil.process_iter(["cmdline"]) if self._is_trainer(process)]
-        return process
+    def trainers(self) -> list[psutil.Process]:
+        """The training processes of this home."""
+        return [process for process in psutil.process_iter(["cmdline"]) if self._is_trainer(process)]
 
     def _is_trainer(self, process: psutil.Process) -> bool:
         command = process.info["cmdline"] or []
         return any(part.startswith(str(self.ledger.path.parent)) and part.endswith("checkpoints") for part in command)
-
-
-def _hear_ctrl_c() -> None:
-    """Undo a shell's ignoring SIGINT for what it runs in the background, such as a whole test suite."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
@@ -145,19 +134,23 @@ def assert_planned_memory_is_that_of_a_process(folder: Path) -> None:
     assert told["start"]["memory_bytes"] == pytest.approx(told["done"]["peak_memory_bytes"], rel=0.5)
 
 
-def test_train_adopts_a_running_job_and_resumes_it_when_it_is_killed(place: Callable[[int], Place]) -> None:
-    there = place(300)
+def test_train_adopts_a_running_job_and_resumes_it_when_it_is_killed(
+    place: Callable[[int], Place], clients: Zygote, tmp_path: Path
+) -> None:
+    """The job waits after its first checkpoint, and is killed there."""
+    there = place(60)
     prepare(there.context())
 
-    with there.lorasum("train") as killed:
-        wait_for(lambda: there.events("step"))
-        job = there.trainer()
-        killed.send_signal(signal.SIGKILL)
+    scripts = {"LORASUM_STUB_SCRIPTS": str(held_scripts(tmp_path / "scripts"))}
+    client = clients.start(["train", "--config", str(there.config_file)], {**os.environ, **scripts}, {})
+    wait_for(lambda: there.trainers() and is_held(there.trainers()[0].pid))
+    [job] = there.trainers()
+    client.kill()
     [row] = there.ledger.rows(TrainingJob, "tiny")
     assert row.state == "live"
     assert job.is_running()
 
-    adopting = KillAtStep(there, 20)
+    adopting = KillAtStep(there)
     with pytest.raises(BackendError, match="ended without a result"):
         train(there.context(adopting))
     assert adopting.killed == job
@@ -173,13 +166,13 @@ def test_train_adopts_a_running_job_and_resumes_it_when_it_is_killed(place: Call
 
 
 class KillAtStep(Silent):
-    """A Reporter that kills the training process when it hears of a step, or of a later one."""
+    """A Reporter that kills the training process when it hears of a step."""
 
-    def __init__(self, place: Place, step: int) -> None:
-        self._place, self._step = place, step
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self.killed: psutil.Process | None = None
 
     def event(self, event: Event) -> None:
-        if isinstance(event, StepEvent) and event.step >= self._step and not self.killed:
-            self.killed = self._place.trainer()
+        if isinstance(event, StepEvent) and not self.killed:
+            [self.killed] = self._place.trainers()
             self.killed.kill()

@@ -1,6 +1,7 @@
 """A batch job on SageMaker: rows summarised without an endpoint, by a job that is adopted, resumed and torn down."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import stand_in_container as container
 from account import Account, Made, wait_for
+from held_scripts import held_scripts, is_held
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,11 +24,15 @@ def test_a_batch_job_answers_all_rows_and_leaves_nothing_that_costs(
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps({"id": f"r{i}", "dialogue": f"Ana: {i}?"}) + "\n" for i in range(70)))
     command = ["predict", "--batch", "--input", str(source), "--output", str(output)]
+    there.environ["LORASUM_STUB_SCRIPTS"] = str(held_scripts(tmp_path / "scripts"))
     killed = there.start(*command)
     wait_for(lambda: [name for name in there.jobs if "-rows-" in name])
     killed.kill()
+    [job] = [one for name, one in there.aws.sagemaker.jobs.items() if "-rows-" in name]
+    wait_for(lambda: job.process and is_held(job.process.pid))
     [running] = [row for row in there.call("status")["resources"] if row["kind"] == "batch_job"]
     assert (running["state"], running["usd_per_hour"]) == ("live", 1.25)
+    job.process.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
     result = there.call(*command)
     assert (result["rows"], result["failures"]) == (70, [])
     written = [json.loads(line) for line in output.read_text().splitlines()]

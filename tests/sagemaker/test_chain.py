@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import stand_in_container as container
 from account import BAD, Account, Made, wait_for
+from held_scripts import held_scripts
 
 import inference
 
@@ -18,6 +19,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces"),
 ]
+
+OFTEN = ("--set", "training.checkpoint_minutes=0.001", "--set", "training.logging_steps=1")
 
 
 def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Account], tmp_path: Path) -> None:
@@ -83,27 +86,31 @@ def local_summary(there: Account, artifact: str, folder: Path) -> str:
     return str(inference.predict_fn(inference.input_fn(body, "application/json"), model)[0]["generated_text"])
 
 
-def test_two_trains_at_once_share_one_job_that_outlives_them(account: Callable[..., Account], prepared: Made) -> None:
-    there = account(steps=400, made=prepared)
-    both = [there.start("train", "--no-wait", "--json") for _ in range(2)]
+def test_two_trains_at_once_share_one_job_that_outlives_them(
+    account: Callable[..., Account], prepared: Made, tmp_path: Path
+) -> None:
+    """The job waits after its first checkpoint until it is stopped."""
+    there = account(steps=40, made=prepared)
+    there.environ["LORASUM_STUB_SCRIPTS"] = str(held_scripts(tmp_path / "scripts"))
+    both = [there.start("train", "--no-wait", "--json", *OFTEN) for _ in range(2)]
     codes = sorted(client.wait().code for client in both)
     assert codes[0] == 0
     assert list(there.jobs.values()) == ["InProgress"]
 
-    following = there.start("train")
+    following = there.start("train", *OFTEN)
     wait_for(lambda: "step" in following.said().partition("following job")[2])
     os.kill(following.pid, signal.SIGINT)
     left = following.wait()
     assert (left.code, "goes on" in left.stderr, "follows it again" in left.stderr) == (130, True, True)
     assert list(there.jobs.values()) == ["InProgress"]
 
-    elsewhere = account(steps=400, home="other")
+    elsewhere = account(steps=40, home="other")
     torn = elsewhere.call("teardown", "--yes")
     assert len(torn["removed"]) == 1
     assert list(there.jobs.values()) == ["Stopped"]
     assert (there.job()["state"], there.job()["usd"]) == ("stopped", there.billed())
 
-    again = there.run("train", "--set", "training.logging_steps=1")
+    again = there.run("train", *OFTEN)
     assert again.code == 0, again.stderr
     assert "resumed" in again.stderr
     assert list(there.jobs.values()) == ["Stopped", "Completed"]
@@ -202,9 +209,13 @@ def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[...
     assert not [key for key in there.objects() if "/capture/" in key]
 
 
-def test_a_job_that_loses_its_spot_instance_goes_on_in_another(account: Callable[..., Account], prepared: Made) -> None:
-    there = account(steps=150, made=prepared)
-    training = there.start("train", "-v", "--set", "sagemaker.spot=true", "--set", "training.checkpoint_minutes=0.03")
+def test_a_job_that_loses_its_spot_instance_goes_on_in_another(
+    account: Callable[..., Account], prepared: Made, tmp_path: Path
+) -> None:
+    """It waits after its first checkpoint, until it loses the instance."""
+    there = account(steps=40, made=prepared)
+    there.environ["LORASUM_STUB_SCRIPTS"] = str(held_scripts(tmp_path / "scripts"))
+    training = there.start("train", "-v", "--set", "sagemaker.spot=true", *OFTEN)
     wait_for(lambda: there.jobs)
     [job] = there.aws.sagemaker.jobs.values()
     wait_for(lambda: has_whole_checkpoint_in_s3(job.root / "ml" / "checkpoints"))

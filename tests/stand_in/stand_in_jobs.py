@@ -240,6 +240,7 @@ def _end_all(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGCONT)  # one that has suspended itself: held_scripts.py
     for process in processes:
         try:
             process.wait(_GRACE)
