@@ -28,9 +28,11 @@ from lorasum.resources import Endpoint
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 ROWS, KILLS = (100_000, 5) if FULL else (2_000, 2)
+BATCH = 64
+KILLED_AT = [kill * ROWS // (KILLS + 1) for kill in range(1, KILLS + 1)]
 ROOM = 64e6
 """Bytes that a process may grow by; all of 100,000 rows with their answers would take several times that."""
-SIZES = ["--set", "predict.batch_size=64", "--set", "predict.max_new_tokens=4", "--concurrency", "2"]
+SIZES = ["--set", f"predict.batch_size={BATCH}", "--set", "predict.max_new_tokens=4", "--concurrency", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +46,22 @@ def world(
 def test_each_row_of_a_file_is_answered_once_by_killed_clients(world: LocalWorld, tried: Counter[str]) -> None:
     drawn = random.Random(7)
     given = [{"id": f"row {i}", "dialogue": f"Ana: {i} {'yes ' * drawn.randrange(30)}"} for i in range(ROWS)]
+    for number, row in enumerate(KILLED_AT):  # the stub gives no answer to a row of the next batch until the kill
+        given[row + BATCH]["dialogue"] += f"held by kill{number}"
     source = world.folder / "many.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in given))
     command = ["predict", "--input", str(source), "--output", str(world.output), *SIZES]
-    [(server, _)] = find("--state-dir", lambda value: value.startswith(str(world.home)))
+    [(server, model)] = find("--model-dir", lambda value: value.startswith(str(world.home)))
 
     peaks, began = [], time.monotonic()
-    for kill in range(1, KILLS + 1):
+    for number, row in enumerate(KILLED_AT):
+        hold = Path(model, f"kill{number}")
+        hold.touch()
         client = world.start(*command)
-        peaks.append(_grown_until(client, server, partial(_answered, world, kill * ROWS // (KILLS + 1))))
+        peaks.append(_grown_until(client, server, partial(_answered, world, row)))
         os.kill(client.pid, signal.SIGKILL)
         assert client.wait().code == -9
+        hold.unlink()
         with next(world.folder.glob("out.jsonl.*.part")).open("ab") as part:
             part.write(b'{"row": 1, "summ')  # cut off in the middle of a write
     client = world.start(*command)
