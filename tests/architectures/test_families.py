@@ -323,7 +323,9 @@ def test_a_row_of_other_positions_leaves_nothing_to_the_next_one(longrope: Any) 
 
 
 @pytest.mark.parametrize("family", each_family())
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float32, marks=pytest.mark.sweep), torch.bfloat16], ids=["float32", "bfloat16"]
+)
 def test_the_memory_of_its_training_can_be_estimated(family: Family, dtype: torch.dtype, tmp_path: Path) -> None:
     model = random_family_model(family)
     model.config.save_pretrained(tmp_path)

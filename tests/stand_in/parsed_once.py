@@ -5,16 +5,24 @@ from typing import Any
 
 
 def parse_once() -> None:
-    """Let all sessions of botocore share what is parsed, and the methods made of it.
+    """Let all sessions of botocore share what is found and parsed, and the methods made of it.
 
-    By itself, each session parses megabytes of JSON anew, and makes SageMaker's 400 methods anew for each client.
+    By itself, each session looks through 400 folders and parses megabytes of JSON anew, and makes SageMaker's 400
+    methods anew for each client.
     """
     from botocore.client import ClientCreator
-    from botocore.loaders import JSONFileLoader
+    from botocore.loaders import JSONFileLoader, Loader
 
     if hasattr(JSONFileLoader.load_file, "cache_info"):
         return
     JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
+    begin, found = Loader.__init__, dict[Any, Any]()
+
+    def with_what_is_found(self: Any, *arguments: Any, **named: Any) -> None:
+        begin(self, *arguments, **named)
+        self._cache = found
+
+    Loader.__init__ = with_what_is_found
     make, made = ClientCreator._create_methods, dict[str, dict[str, Any]]()
 
     def methods(self: Any, service_model: Any) -> dict[str, Any]:
