@@ -4,9 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import ClassVar, Final, Literal
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from lorasum.contract import DoneEvent
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 ResourceState = Literal["intended", "live", "done", "stopped", "failed", "gone", "unreadable"]
 OPEN: Final = ("intended", "live", "unreadable")
@@ -200,6 +204,9 @@ COLUMNS: Final = ("run", "kind", "name", "backend", "state", "created_at", "upda
 """Fields that have columns in the ledger. The other fields of a resource are its details, stored as JSON."""
 
 
+_KINDS: Final[Mapping[str, type[Resource]]] = {kind.kind: kind for kind in (Dataset, TrainingJob, BatchJob, Endpoint)}
+
+
 def kind_of(resource: Resource) -> str:
     """The kind that is on record: dataset, training_job or endpoint, also of a row that cannot be read."""
     return resource.stored_kind if isinstance(resource, Unreadable) else resource.kind
@@ -218,12 +225,11 @@ def parse(columns: Mapping[str, object], stored: str) -> Resource:
         columns: by name, as COLUMNS has them.
         stored: the details, as JSON. Fields that this version does not know are left out.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
-    kinds: dict[str, type[Resource]] = {kind.kind: kind for kind in (Dataset, TrainingJob, BatchJob, Endpoint)}
     kind = str(columns["kind"])
     try:
-        if kind not in kinds:
+        if kind not in _KINDS:
             raise ValueError(f"it is of an unknown kind, {kind!r}")
         fields = json.loads(stored)
         if not isinstance(fields, dict):
@@ -232,13 +238,21 @@ def parse(columns: Mapping[str, object], stored: str) -> Resource:
             datetime.fromisoformat(str(columns[time]))
         if fields.get("expires_at") and datetime.fromisoformat(str(fields["expires_at"])).tzinfo is None:
             raise ValueError("expires_at: it has no time zone")
-        resource: Resource = TypeAdapter(kinds[kind]).validate_python({**fields, **columns})
+        resource = _reader(kind).validate_python({**fields, **columns})
     except ValidationError as error:
         first = error.errors()[0]
         return _unreadable(columns, stored, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
     except (ValueError, RecursionError) as error:  # json's too
         return _unreadable(columns, stored, str(error))
     return resource
+
+
+@cache
+def _reader(kind: str) -> "TypeAdapter[Resource]":
+    """What reads resources of a kind. Making it takes longer than reading a hundred of them."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_KINDS[kind])
 
 
 def _unreadable(columns: Mapping[str, object], stored: str, why: str) -> Unreadable:
