@@ -215,7 +215,7 @@ def test_what_the_service_refuses(aws: StandIn) -> None:
     with pytest.raises(sagemaker.exceptions.ClientError, match="at least MaxRuntimeInSeconds"):
         job(aws, "spot", "", EnableManagedSpotTraining=True, StoppingCondition=short)
     resources = {"InstanceType": "ml.none.large", "InstanceCount": 1, "VolumeSizeInGB": 30}
-    with pytest.raises(sagemaker.exceptions.ClientError, match="none of the service's values"):
+    with pytest.raises(sagemaker.exceptions.ClientError, match="Member must satisfy enum value set"):
         job(aws, "typo", "", ResourceConfig=resources)
     with pytest.raises(sagemaker.exceptions.ClientError, match="does not match"):
         job(aws, "role", "", RoleArn="Trainer-which-is-no-arn-at-all")
