@@ -209,8 +209,9 @@ def test_predict_keeps_its_answers_and_the_endpoint(deployed: Home, tmp_path: Pa
 @each_signal(signal.SIGTERM)
 def test_prepare_leaves_no_half_of_a_dataset(home: Home, tmp_path: Path, number: signal.Signals) -> None:
     source = tmp_path / "many.jsonl"
-    row = json.dumps({"dialogue": "Ana: are we on for tonight? Ben: yes, at eight " * 20, "summary": "They meet."})
-    source.write_text(f"{row}\n" * 30_000)
+    text = "Ana: are we on for tonight? Ben: yes, at eight " * 20
+    rows = [{"dialogue": f"{number} {text}", "summary": "They meet."} for number in range(15_000)]  # none a duplicate
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     datasets = home.home / "runs" / "tiny" / "data"
     before = sorted(datasets.iterdir())
     with home.start("prepare", "--set", f"data.train={source}", "--set", "data.max_length=1024") as process:
