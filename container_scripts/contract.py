@@ -104,6 +104,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "adapters.py": "adapters.py",
     "batching.py": "batching.py",
     "blocked.py": "blocked.py",
+    "caches.py": "caches.py",
     "contract.py": "contract.py",
     "generation.py": "generation.py",
     "container_limits.py": "container_limits.py",

@@ -9,11 +9,12 @@ of a pass begin with too is taken from there. Padding stays on the left, as if a
     a shorter one          . a b c m n o p      c is read once more
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from caches import keys_of, states_of, whole_cache
 from roomy import with_room
 
 if TYPE_CHECKING:
@@ -30,27 +31,32 @@ class Prefix:
     Attributes:
         tokens: their ids.
         adapter: that of the prompt's row, which has made the states.
-        states: keys and values of each layer, (heads, tokens, size).
+        states: keys and values, (heads, tokens, size), by the number of their layer.
     """
 
     tokens: Sequence[int]
     adapter: str
-    states: Sequence[tuple[Any, Any]]
+    states: Mapping[int, tuple[Any, Any]]
 
     @classmethod
-    def of(cls, batch: "Batch") -> "Prefix":
-        """Copied from the longest row of a batch that has begun."""
+    def of(cls, batch: "Batch") -> "Prefix | None":
+        """Copied from the longest row of a batch that has begun; None if a state holds all of a row's tokens."""
+        if any(states_of(layer) for layer in batch.cache.layers):
+            return None
         place = max(range(len(batch.rows)), key=lambda place: len(batch.rows[place].tokens))
-        row, width = batch.rows[place], batch.cache.get_seq_length()
-        begin = int((batch.mask[place] == 0).sum())
+        begin, width = int((batch.mask[place] == 0).sum()), batch.cache.get_seq_length()
         part = place, slice(None), slice(begin, min(begin + _MOST, width))
-        states = [(layer.keys[part].clone(), layer.values[part].clone()) for layer in batch.cache.layers]
-        return cls(row.tokens[: states[0][0].shape[1]], row.adapter, states)
+        states = {
+            number: (layer.keys[part].clone(), layer.values[part].clone())
+            for number, layer in enumerate(batch.cache.layers)
+            if keys_of(layer) is not None
+        }
+        row = batch.rows[place]
+        return cls(row.tokens[: min(_MOST, width - begin)], row.adapter, states)
 
-    def cache(self, batch: "Batch") -> Any:
-        """transformers' cache of the first columns of a batch that is to be read; None if that does not pay."""
+    def cache(self, batch: "Batch", model: Any) -> Any:
+        """The model's cache of the first columns of a batch that is to be read; None if that does not pay."""
         import torch
-        from transformers import DynamicCache
 
         prompts = [row.tokens for row in batch.rows]
         alike = takewhile(lambda column: len(set(column)) == 1, zip(self.tokens, *prompts, strict=False))
@@ -61,7 +67,7 @@ class Prefix:
         columns = torch.arange(known, device=batch.mask.device)
         padding = (batch.mask == 0).sum(1, keepdim=True)
         places = (columns - padding).clamp(min=0)  # a padded column is masked, so it may have any state
-        cache = DynamicCache()
-        for number, (keys, values) in enumerate(self.states):
+        cache = whole_cache(model)
+        for number, (keys, values) in self.states.items():
             cache.update(keys[:, places].transpose(0, 1), values[:, places].transpose(0, 1), number)
         return with_room(cache)

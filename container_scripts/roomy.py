@@ -18,22 +18,21 @@ ROOM = 64
 
 
 def with_room(joinable: Any) -> Any:
-    """A cache that `rows.is_joinable`, with room in its layers. It is used as before."""
-    joinable.layers = [_layer_class()(layer) for layer in joinable.layers]
+    """A cache that `caches.is_joinable`, with room in its layers of keys and values. It is used as before."""
+    for layer in joinable.layers:
+        if getattr(layer, "keys", None) is not None:
+            kind: Any = type(layer)
+            layer.__class__ = _roomy(kind)
     return joinable
 
 
 @cache
-def _layer_class() -> Any:
-    from transformers.cache_utils import DynamicLayer  # here, because it takes seconds
+def _roomy(kind: type[Any]) -> type[Any]:
+    """A kind of transformers' layers, whose keys and values go on in a buffer."""
 
-    class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # mypy does not know transformers
-        """A layer of the cache that goes on with the states of another one."""
-
-        def __init__(self, layer: Any) -> None:
-            super().__init__()
-            self.__dict__.update(layer.__dict__)
-            self.keys, self.values = layer.keys, layer.values
+    class RoomyLayer(kind):  # type: ignore[misc]  # mypy does not know which kind
+        keys: Any
+        values: Any
 
         def update(self, key_states: Any, value_states: Any, *_args: Any, **_more: Any) -> tuple[Any, Any]:
             self.keys, self.values = _grown(self.keys, key_states), _grown(self.values, value_states)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from roomy import beside, kept, with_room
+from caches import is_joinable, join_rows, keep_rows
+from roomy import with_room
 
 
 class AbandonedError(Exception):
@@ -145,7 +146,7 @@ class Batch:
         ids, mask = self.ids[chosen], self.mask[chosen]
         unused = int((mask.cumsum(1) == 0).sum(1).min())
         for layer in self.cache.layers:
-            layer.keys, layer.values = kept(layer.keys, places, unused), kept(layer.values, places, unused)
+            keep_rows(layer, places, unused)
         return Batch([self.rows[place] for place in places], ids[:, unused:], mask[:, unused:], self.cache)
 
     def joined(self, others: Sequence["Batch"], pad_token_id: int) -> "Batch":
@@ -158,10 +159,7 @@ class Batch:
         ids = torch.cat([_widened(one.ids, left, value=pad_token_id) for one, left in zip(every, lefts, strict=True)])
         mask = torch.cat([_widened(one.mask, left) for one, left in zip(every, lefts, strict=True)])
         for ours, *theirs in zip(*(one.cache.layers for one in every), strict=True):  # a layer at a time: less memory
-            ours.keys = beside([ours.keys, *(layer.keys for layer in theirs)])
-            ours.values = beside([ours.values, *(layer.values for layer in theirs)])
-            for layer in theirs:
-                layer.keys = layer.values = None
+            join_rows(ours, theirs)
         return Batch([row for one in every for row in one.rows], ids, mask, self.cache)
 
 
@@ -174,17 +172,6 @@ def _moved_up(places: Sequence[int]) -> list[int]:
     few = range(len(places))
     behind = [place for place in places if place not in few]
     return [place if place in places else behind.pop() for place in few]
-
-
-def is_joinable(cache: Any) -> bool:
-    """Whether a cache holds nothing but keys and values of all tokens: no window of them, and no other state."""
-    from transformers import cache_utils
-
-    plain = type(cache) is cache_utils.DynamicCache
-    return plain and all(
-        type(layer) is cache_utils.DynamicLayer and layer.keys is not None and layer.keys.numel() > 0
-        for layer in cache.layers
-    )
 
 
 def padded(prompts: Sequence[Sequence[int]], pad_token_id: int, device: Any) -> tuple[Any, Any]:

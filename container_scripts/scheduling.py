@@ -22,6 +22,7 @@ from typing import Any
 
 import batching
 from batching import PIECE
+from caches import whole_cache
 from generation import Generator
 from gpu import GpuLostError, is_lost
 from prefix import Prefix
@@ -224,16 +225,17 @@ class Scheduler:
             self._prefix = Prefix.of(batch)
 
     def _cache_arguments(self, batch: Batch) -> dict[str, Any]:
-        sharing, width = self._generator.sharing, batch.ids.shape[1]
+        model, sharing = self._generator.model, self._generator.sharing
         if batch.cache is not None:
             return {"past_key_values": batch.cache}
         allows_pieces = self._allows_pieces(batch)
-        in_pieces = width > PIECE and allows_pieces
+        in_pieces = {"prefill_chunk_size": PIECE} if allows_pieces and batch.ids.shape[1] > PIECE else {}
+        if not sharing.joins:
+            return {"use_cache": sharing.cache, **in_pieces}
+        known = None
         if self._prefix and allows_pieces and not in_pieces:
-            known = self._prefix.cache(batch)
-            if known is not None:
-                return {"past_key_values": known}
-        return {"use_cache": sharing.cache, "prefill_chunk_size": PIECE if in_pieces else None}
+            known = self._prefix.cache(batch, model)
+        return {"past_key_values": whole_cache(model) if known is None else known, **in_pieces}
 
     def _allows_pieces(self, batch: Batch) -> bool:
         """Whether the prompts of a batch can be read in pieces, and leave their first piece to others."""

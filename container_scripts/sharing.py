@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from caches import is_joinable, keys_of, whole_cache, windows
 from rotary import frequency_limit
-from rows import Batch, is_joinable, padded
+from rows import Batch, padded
 
 _log = logging.getLogger(__name__)
 _TRIED = (5, 13)  # tokens of the two prompts that a model is tried with
 _TRIED_PIECE = 4
+_FIRST, _LARGE = 8, 100.0  # keys outside of each window, and their size
+_WIDEST = 8192  # tokens: of a model with a wider window, shorter than its context, no keys and values are made up
 _TRIED_STEPS = 3  # tokens that are generated after each: a wrong state may show in a later one only
 
 
@@ -27,7 +30,7 @@ class Sharing:
         cache: whether what it keeps of earlier tokens (keys and values, or a state) serves the next one.
         rows: whether prompts of different lengths can be padded to one and go through it together.
         pieces: whether a prompt can go through it in pieces.
-        joins: whether a prompt can join others that have begun.
+        joins: whether a prompt can join others that have begun. Then keys and values of all tokens are kept.
         longest: tokens of a row, up to which rows and pieces can; None for any length.
     """
 
@@ -73,11 +76,13 @@ def try_sharing(model: Any, pad_token_id: int) -> Sharing:
 
     cache = right(truth[-1:], _logits, prompts[-1:], use_cache=True)
     rows = right(truth, _logits, prompts, use_cache=cache)
+    joins = cache and rows and right(truth, _joined_logits, prompts)
+    kept = {"past_key_values": whole_cache(model)} if joins else {"use_cache": True}
     return Sharing(
         cache=cache,
         rows=rows,
-        pieces=cache and right(truth[-1:], _logits, prompts[-1:], use_cache=True, prefill_chunk_size=_TRIED_PIECE),
-        joins=cache and rows and right(truth, _joined_logits, prompts),
+        pieces=cache and right(truth[-1:], _logits, prompts[-1:], **kept, prefill_chunk_size=_TRIED_PIECE),
+        joins=joins,
         longest=frequency_limit(model),
     )
 
@@ -116,23 +121,66 @@ def _joined_logits(model: Any, prompts: Sequence[Sequence[int]], pad_token_id: i
     begun, first = [], []
     for prompt in prompts:
         batch = Batch([], *padded([prompt], pad_token_id, model.device))
-        found = _generate(model, batch.ids, batch.mask, 1)
+        found = _generate(model, batch.ids, batch.mask, 1, past_key_values=whole_cache(model))
         if not is_joinable(found.get("past_key_values")):
             raise TypeError("its cache holds more than keys and values of all tokens")
         batch.generated(found.sequences, found.past_key_values)
         begun.append(batch)
         first.append(torch.stack(found.logits, dim=1))
+    if not _masks_windows(model, prompts[-1], pad_token_id):
+        raise TypeError("without its own cache it sees tokens that its windows do not show")
     together = begun[0].joined(begun[1:], pad_token_id)
     found = _generate(model, together.ids, together.mask, _TRIED_STEPS - 1, past_key_values=together.cache)
     return torch.cat([torch.cat(first), torch.stack(found.logits, dim=1)], dim=1).float()
+
+
+def _masks_windows(model: Any, prompt: Sequence[int], pad_token_id: int) -> bool:
+    """Whether a mask hides what is outside of a layer's window. The model's own cache has nothing of it, but ours has.
+
+    So a row is tried that is longer than the widest window. Its first keys draw all attention where they are seen:
+
+        keys of a layer with a window    + - + - 0 0 0 0 0 0 p r o m p t
+        what the next token may see                ‹       window       ›
+    """
+    import torch
+
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", 0)
+    narrow = {number: window for number, window in windows(model).items() if window < context}
+    widest = max(narrow.values(), default=0)
+    if not narrow or widest > _WIDEST:
+        return not narrow
+
+    def logits(size: float) -> Any:
+        batch = Batch([], *padded([prompt], pad_token_id, model.device))
+        found = _generate(model, batch.ids, batch.mask, 1, past_key_values=whole_cache(model))
+        for number, layer in enumerate(found.past_key_values.layers):
+            if keys_of(layer) is not None:
+                first = size if number in narrow else 0.0
+                layer.keys, layer.values = _behind(first, widest, layer.keys), _behind(first, widest, layer.values)
+        ids = torch.cat([batch.ids[:, :1].expand(1, widest), found.sequences], dim=1)
+        step = _generate(model, ids, torch.ones_like(ids), 1, past_key_values=found.past_key_values)
+        return step.logits[0]
+
+    expected = logits(0.0)
+    return bool((logits(_LARGE) - expected).norm() <= 1e-3 * expected.norm())
+
+
+def _behind(first: float, tokens: int, states: Any) -> Any:
+    """Keys or values behind those of other tokens, which are zeros: all but the first, `first` and its negative."""
+    import torch
+
+    before = states.new_zeros(*states.shape[:2], tokens, states.shape[3])
+    before[:, :, :_FIRST:2], before[:, :, 1:_FIRST:2] = first, -first
+    return torch.cat([before, states], dim=2)
 
 
 def _generate(model: Any, ids: Any, mask: Any, steps: int, **how: Any) -> Any:
     """What transformers' generate returns, with the logits of each step, if a fixed token were chosen."""
     import torch
 
-    ends = model.generation_config.eos_token_id
-    token = next(token for token in range(len(ends) + 1) if token not in ends)
+    asked = model.generation_config
+    special = {*asked.eos_token_id, asked.pad_token_id}  # the embedding of padding may be zeros, which no state changes
+    token = next(token for token in range(len(special) + 1) if token not in special)
 
     def choose(_ids: Any, scores: Any) -> Any:
         """The same token whatever the logits are: a rounding that tips the choice would change all that follows."""

@@ -79,6 +79,8 @@ class Family:
     """batched: prompts of different lengths are answered together; alone: one at a time."""
     pieces: bool = True
     """Whether a long prompt can be read in pieces."""
+    joins: bool = True
+    """Whether a prompt can join others that have begun."""
     fast: bool = False
     """Whether it is part of `make test`; all are part of `make sweep`."""
     name: str = ""
@@ -95,7 +97,7 @@ FAMILIES = [
     Family("codegen", "own", settings={"rotary_dim": 4}, name="CodeGen"),
     Family("opt", "packed", settings={"ffn_dim": 64, "word_embed_proj_dim": 32}, name="OPT"),
     Family("xglm", "single", settings={"ffn_dim": 64, "d_model": 32, "num_layers": 2, "attention_heads": 4}),
-    Family("openai-gpt", "single", pieces=False, name="OpenAI GPT"),
+    Family("openai-gpt", "single", pieces=False, joins=False, name="OpenAI GPT"),
     Family("biogpt", "packed", name="BioGPT"),
     Family(
         "mpt",
@@ -238,6 +240,7 @@ FAMILIES = [
         "mamba",
         "single",
         pieces=False,
+        joins=False,
         settings={"state_size": 4},
         targets=("in_proj", "x_proj"),
         fast=True,
@@ -247,6 +250,7 @@ FAMILIES = [
         "mamba2",
         "single",
         pieces=False,
+        joins=False,
         settings={"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1, "chunk_size": 8},
         targets=("in_proj",),
         name="Mamba-2",
@@ -255,6 +259,7 @@ FAMILIES = [
         "falcon_mamba",
         "single",
         pieces=False,
+        joins=False,
         settings={"state_size": 4},
         targets=("in_proj", "x_proj"),
         name="Falcon-Mamba",
@@ -336,6 +341,7 @@ FAMILIES = [
         "single",
         served="alone",
         pieces=False,
+        joins=False,
         settings={**_EXPERTS, "layer_types": ["linear_attention", "full_attention"], "block_size": 8},
         name="MiniMax",
     ),
@@ -344,6 +350,7 @@ FAMILIES = [
         "single",
         head="rows",
         pieces=False,
+        joins=False,
         settings={
             "lru_width": 32,
             "attention_window_size": 16,
@@ -358,6 +365,7 @@ FAMILIES = [
         "single",
         served="alone",
         pieces=False,
+        joins=False,
         settings={"attention_hidden_size": 32, "context_length": 256},
         fast=True,
         name="RWKV",
@@ -368,6 +376,7 @@ FAMILIES = [
         head="all",
         served="alone",
         pieces=False,
+        joins=False,
         settings={"num_heads": 4, "num_blocks": 2, "embedding_dim": 32, "chunk_size": 8, "qk_dim_factor": 0.5},
         targets=("q", "v"),
         name="xLSTM",

@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from families import FAMILIES, LONGEST, Family, family_id, random_family_model
 from safetensors.torch import load_file
 from torch.nn import functional
+from transformers.masking_utils import create_causal_mask
+from transformers.models.mistral import modeling_mistral
 
 import inference
 import scheduling
@@ -266,6 +269,23 @@ def answers(served: inference.Served, prompts: list[list[int]]) -> list[str]:
     return [answer["generated_text"] for answer in inference.predict_fn(data, served)]
 
 
+def arriving_answers(served: inference.Served, prompts: list[list[int]]) -> list[str]:
+    """The same answers, where one more prompt arrives with every token."""
+    scheduler = scheduling.Scheduler(served.generator)
+    late = iter(prompts)
+    rows: list[Row] = []
+
+    def arrive(_row: Row | None = None) -> None:
+        new = [Row(prompt, 4, {"do_sample": False}, lambda: False, arrive) for prompt in islice(late, 1)]
+        rows.extend(new)
+        scheduler.add(new)
+
+    arrive()
+    with torch.no_grad():
+        scheduler.run()
+    return [" ".join(map(str, row.completion)) for row in rows]
+
+
 def greedy_answers(causal: Any, prompts: list[list[int]]) -> list[str]:
     """The likeliest next tokens by transformers without cache, padding or batch, up to EOS."""
     found = []
@@ -280,15 +300,37 @@ def greedy_answers(causal: Any, prompts: list[list[int]]) -> list[str]:
 
 @pytest.mark.parametrize("family", each_family())
 def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four prompts of one request are batched and read in pieces, where the model allows that."""
+    """Four prompts are batched and read in pieces, where the model allows that: in one request, and as they arrive."""
     monkeypatch.setattr(scheduling, "PIECE", 8)
     causal = with_larger_weights(random_family_model(family))
     prompts = [ids for ids, _ in examples_of(PACKS)][:4]
     expected = greedy_answers(causal, prompts)
     served = inference.serve(causal, Numbers(), read_record("{}"))
     sharing = served.generator.sharing
-    assert ("batched" if sharing.rows else "alone", sharing.pieces) == (family.served, family.pieces)
+    found = "batched" if sharing.rows else "alone", sharing.pieces, sharing.joins
+    assert found == (family.served, family.pieces, family.joins)
     assert answers(served, prompts) == expected
+    assert arriving_answers(served, prompts) == expected
+
+
+def test_no_prompt_joins_where_a_state_is_in_no_cache() -> None:
+    """RecurrentGemma keeps it in the model. Tokens of padding, whose embeddings are zeros, do not show it."""
+    (family,) = (family for family in FAMILIES if family.kind == "recurrent_gemma")
+    causal = with_larger_weights(random_family_model(family))
+    causal.get_input_embeddings().weight.data[0] = 0
+    assert not inference.serve(causal, Numbers(), read_record("{}")).generator.sharing.joins
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_no_prompt_joins_where_only_the_cache_knows_a_window(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window is longer than the prompts that a model is tried with."""
+    family = Family("mistral", "own", settings={"sliding_window": 20})
+    causal = with_larger_weights(random_family_model(family)).to(dtype)
+    assert inference.serve(causal, Numbers(), read_record("{}")).generator.sharing.joins
+    monkeypatch.setattr(modeling_mistral, "create_sliding_window_causal_mask", create_causal_mask)
+    assert not inference.serve(causal, Numbers(), read_record("{}")).generator.sharing.joins
 
 
 @pytest.fixture
