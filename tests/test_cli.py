@@ -355,12 +355,14 @@ def test_a_bug_is_one_line_and_its_traceback_comes_with_v(env: dict[str, str]) -
     assert "Traceback" in before.stderr, "-v counts before the verb too"
 
 
-@pytest.mark.parametrize(("answer", "code", "said"), [("y", 0, "done\n"), ("n", 1, ""), ("", 1, "")])
+@pytest.mark.parametrize(
+    ("answer", "code", "said"), [("y\n", 0, "done\n"), ("n\n", 1, ""), ("\n", 1, ""), ("\x04", 1, "")]
+)
 def test_a_question_is_asked_on_a_terminal_and_no_is_the_default(
     env: dict[str, str], answer: str, code: int, said: str
 ) -> None:
     ours, theirs = pty.openpty()
-    os.write(ours, f"{answer}\n".encode())
+    os.write(ours, answer.encode())
     script = f"{BOOM}verb.confirm('Do that?', ['delete everything']); print('done')\nentry.main()"
     command = [sys.executable, "-c", script, "boom"]
     result = subprocess.run(command, env=env, stdin=theirs, capture_output=True, text=True, check=False)

@@ -5,6 +5,7 @@ from textwrap import shorten
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from lorasum import paths
 from lorasum.formatting import dollars, on_disk
 from lorasum.results.overview import CleanResult, EnvResult, ReportResult, ResourceStatus, RunsResult, StatusResult
 from lorasum.ui.body import body
@@ -17,7 +18,8 @@ _REASON = 80  # characters of why something failed; --json has them all
 def _(result: StatusResult) -> RenderableType:
     done = [Text.assemble(("  ", "dim"), line) for line in result.rebuilt]
     if not result.resources:
-        return Group(*done, Text("nothing was created yet"))
+        look = "`lorasum status --rebuild` with a config records what runs without a record"
+        return Group(*done, Text(f"{_nothing_on_record()}; {look}"))
     costs = any(resource.usd_per_hour != 0 for resource in result.resources)
     ends = any(resource.is_open and resource.detail.get("expires_at") for resource in result.resources)
     progress = any(resource.progress for resource in result.resources)
@@ -37,6 +39,11 @@ def _(result: StatusResult) -> RenderableType:
     not_asked = sorted({resource.backend for resource in result.resources if not resource.asked})
     hint = Text(f"as recorded, not asked: {', '.join(not_asked)}; with --config it is asked", style="dim")
     return Group(*done, table, *([hint] if not_asked else []))
+
+
+def _nothing_on_record() -> str:
+    """With the folder: it is another one where LORASUM_HOME or HOME is wrong, as in a cron job."""
+    return f"nothing is on record in {paths.home()}"
 
 
 def _end(resource: ResourceStatus) -> Text:
@@ -82,7 +89,7 @@ def _minute(time: str) -> str:
 @body.register
 def _(result: RunsResult) -> RenderableType:
     if not result.runs:
-        return Text("nothing was created yet")
+        return Text(_nothing_on_record())
     table = Rows("run", "changed (UTC)", "state", "disk", "cost", "ROUGE-L")
     for one in result.runs:
         state = Text("live", style="bold green") if one.live else Text("ended", style="dim")

@@ -5,12 +5,13 @@ import math
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.prompt import Confirm, Prompt
 from rich.text import Text
 
@@ -135,12 +136,23 @@ def confirm(question: str, lines: list[str]) -> bool:
     out = console(stderr=True)
     for line in lines:
         out.print(Text(f"  {one_line(line)}"), soft_wrap=True)
-    return Confirm.ask(question, console=out, default=False)
+    with _an_end_is_no_answer():
+        return Confirm.ask(question, console=out, default=False)
 
 
 def ask(question: str, default: str) -> str:
     """Ask for a text on the terminal, on stderr; Enter takes the default."""
-    return Prompt.ask(Text(one_line(question)), console=console(stderr=True), default=default)
+    with _an_end_is_no_answer():
+        return Prompt.ask(Text(one_line(question)), console=console(stderr=True), default=default)
+
+
+@contextmanager
+def _an_end_is_no_answer() -> Iterator[None]:
+    """Ctrl-D, or a terminal that goes away, aborts the command."""
+    try:
+        yield
+    except EOFError as end:
+        raise typer.Abort from end
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lorasum import paths
 from lorasum.formatting import counted, dollars, duration
 from lorasum.results.serving import (
     BatchPrediction,
@@ -140,7 +141,7 @@ def _(result: TeardownResult) -> RenderableType:
 def _(result: TeardownAllResult) -> RenderableType:
     lines = [Text.assemble(("  still there ", "bold red"), line) for line in result.elsewhere]
     if not result.runs and not lines:
-        return Text("nothing was running")
+        return Text(f"nothing was running that is on record in {paths.home()}")
     return Group(*map(body, result.runs), *lines)
 
 
