@@ -228,3 +228,11 @@ def test_a_stream_that_is_left_is_not_generated_on(client: httpx.Client, let: Le
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]  # as Ctrl-C does
     assert is_answered_meanwhile(let, client, prompt="Ben: ho", max_tokens=2, temperature=1)
+
+
+def test_openais_clients_do_not_ask_again_what_took_too_long(let: Let, client: httpx.Client) -> None:
+    let(4)
+    asked = {"model": RUN, "prompt": "Ana: hi", "max_tokens": 12}
+    answer = client.post("/v1/completions", json=asked, headers={"Lorasum-Timeout": "0.1"})
+    assert (answer.status_code, answer.headers.get("x-should-retry")) == (504, "false")
+    assert "Lorasum-Timeout" in answer.json()["error"]["message"]

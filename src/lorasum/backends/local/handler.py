@@ -117,7 +117,7 @@ class Handler:
         gone.set()
         if has_left:
             raise ClientLeftError("the client has left")
-        raise TimeoutError(f"not answered in {seconds:g} s")
+        raise TimeoutError(f"not answered in {seconds:g} s; the header Lorasum-Timeout gives it more")
 
     def _forget(self, task: "asyncio.Future[Any]") -> None:
         self._tasks.discard(task)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
 _log = logging.getLogger("lorasum.server")
+_NOT_AGAIN = {"x-should-retry": "false"}  # OpenAI's clients would ask twice more, and wait as long each time
 _OURS = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"} | {
     name: name for name in ("temperature", "top_p")
 }
@@ -200,7 +201,7 @@ async def _answered(handler: Handler, request: "Request", key: str, names: Seque
         texts = await handler.while_awaited(request, work, seconds_of(request), gone)
     except Exception as error:
         status, answer = _refusal(error, gone)
-        return JSONResponse(answer, status_code=status)
+        return JSONResponse(answer, status_code=status, headers=_NOT_AGAIN if status == 504 else None)
     return JSONResponse(shape.whole(texts, rows))
 
 
