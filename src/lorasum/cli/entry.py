@@ -109,8 +109,12 @@ def _exit_code(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         render.say("interrupted")
         return INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # as in `lorasum status | head -1`; --help's rich raises the second
+    except BrokenPipeError:  # as in `lorasum status | head -1`
         return 141
+    except SystemExit as end:  # as in `lorasum --help | head -1`, by rich
+        if isinstance(end.__context__, BrokenPipeError):
+            return 141
+        raise
     except Exception as error:
         return _unexpected(error)
 
