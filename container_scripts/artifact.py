@@ -50,7 +50,7 @@ def save_adapter(model: Any, output: Path, arguments: Arguments) -> Path:
     half_made, adapter = output / f"{ADAPTER_FOLDER}.part", output / ADAPTER_FOLDER
     for folder in (half_made, adapter):
         shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(half_made)
+    model.save_pretrained(half_made, save_embedding_layers=False)  # or it asks the hub how large they were
     for weights in half_made.glob("*.safetensors"):  # their library makes them with mode 0600, whatever the umask
         shutil.copymode(half_made / "adapter_config.json", weights)
     half_made.rename(adapter)

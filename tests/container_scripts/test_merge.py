@@ -9,6 +9,7 @@ import torch
 from forks import Zygote
 from safetensors.torch import load_file, save_file
 
+from artifact import save_adapter
 from conftest_engine import random_model, with_adapter
 from engine.arguments import Arguments
 from engine.failure import TrainingError
@@ -210,6 +211,13 @@ def test_only_the_files_that_are_loaded_are_merged(tmp_path: Path) -> None:
     assert torch.equal(
         load_all(tmp_path)["model.norm.weight"], load_file(base / "model.safetensors")["model.norm.weight"]
     )
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_an_adapter_is_saved_without_a_look_at_the_hub(tmp_path: Path) -> None:
+    """PEFT would ask it for the base model's vocabulary, and warn where it does not answer."""
+    folder = save_adapter(with_adapter(random_model("llama")), tmp_path, Arguments(model_id="nobody/nothing"))
+    assert {file.name for file in folder.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
 
 
 def test_an_adapter_that_changes_nothing_is_refused(tmp_path: Path) -> None:
