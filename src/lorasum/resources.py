@@ -163,6 +163,7 @@ class Endpoint(Resource):
         expires_at: when its time is over, with its zone; None if it has no end.
         ends_itself: whether it then goes without any lorasum running. Where that could not be arranged, `status` tells.
         adapters: that requests can name, the run's own first; none if it serves one model.
+        most_instances: how many it may grow to under load. Its cost is that of one; nobody tells how many ran.
     """
 
     kind: ClassVar[str] = "endpoint"
@@ -175,6 +176,7 @@ class Endpoint(Resource):
     expires_at: datetime | None = None
     ends_itself: bool = False
     adapters: tuple[Adapter, ...] = ()
+    most_instances: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,30 @@ def test_teardown_does_what_it_planned_and_nothing_the_second_time(
     assert teardown(context(deployed, backend, ledger)).removed == ()
 
 
+@pytest.mark.parametrize(("price", "said"), [(2.0, 1), (0.0, 0)])
+def test_teardown_names_the_files_that_are_still_billed(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, price: float, said: int
+) -> None:
+    backend.price = price
+    train(context(config, backend, ledger))
+    told = RecordingReporter()
+    teardown(context(config, backend, ledger, told))
+    assert len([step for step in told.steps if step.startswith("what stays is billed") and "jobs" in step]) == said
+    told.steps.clear()
+    teardown(context(config, backend, ledger, told), data=True, artifacts=True)
+    assert not any("stays" in step for step in told.steps)
+
+
+def test_files_that_cannot_be_listed_do_not_fail_a_teardown(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.price = 2.0
+    monkeypatch.setattr(backend, "stored_files", lambda *_: refuse())
+    told = RecordingReporter()
+    assert teardown(context(config, backend, ledger, told)).remaining == ()
+    assert [line for line in told.warnings if "nobody knows which files" in line]
+
+
 def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     backend.jobs["chats-12345678"] = JobState("running")
     backend.endpoints["chats"] = EndpointRef("chats", "url", "artifact")

@@ -142,8 +142,7 @@ class Operations:
         config, model = self._configured(request["EndpointConfigName"])
         variant = config["ProductionVariants"][0]
         instance = self._free([one["InstanceType"] for one in variant.get("InstancePools", [variant])])
-        used = sum(endpoint.instances for endpoint in self.endpoints.values() if endpoint.instance_type == instance)
-        self._refuse_beyond_quota(f"{instance} for endpoint usage", used)
+        self._refuse_beyond_quota(f"{instance} for endpoint usage", self._serving(instance))
         arn = self._arn("endpoint", name, request)
         self.endpoints[name] = Endpoint(name, arn, config, model, self.aws, instance, self._has_network(model))
         return {"EndpointArn": arn}
@@ -153,6 +152,8 @@ class Operations:
         _refuse_moving(endpoint)
         self._refuse_scaled(request["EndpointName"])
         config, model = self._configured(request["EndpointConfigName"])
+        kind = config["ProductionVariants"][0].get("InstanceType", endpoint.instance_type)
+        self._refuse_beyond_quota(f"{kind} for endpoint usage", self._serving(kind) + endpoint.instances - 1)
         endpoint.network = self._has_network(model)
         endpoint.update(config, model, keep_size=request.get("RetainAllVariantProperties", False))
         return {"EndpointArn": endpoint.description["EndpointArn"]}
@@ -210,6 +211,10 @@ class Operations:
         if used >= self._quota(name):
             limit = f"The account-level service limit '{name}' is {self._quota(name)} Instances, with {used} in use"
             raise RefusalError("ResourceLimitExceeded", limit)
+
+    def _serving(self, instance: str | None) -> int:
+        """Instances of a type that endpoints run on."""
+        return sum(endpoint.instances for endpoint in self.endpoints.values() if endpoint.instance_type == instance)
 
     def _has_network(self, request: dict[str, Any]) -> bool:
         """Whether the containers of a job or a model have one."""

@@ -5,6 +5,8 @@ from typing import Any
 
 import regex  # its patterns name Unicode classes
 
+from lorasum.config.instances import facts_of
+
 
 class RefusalError(Exception):
     """An error answer of the service."""
@@ -35,8 +37,18 @@ def check(operation: str, request: dict[str, Any], service: str = "sagemaker") -
         condition = request["StoppingCondition"]
         if condition.get("MaxWaitTimeInSeconds", 0) < condition["MaxRuntimeInSeconds"]:
             wrong.append("MaxWaitTimeInSeconds must be at least MaxRuntimeInSeconds")
+    if operation == "CreateTrainingJob" and not wrong:
+        _check_volume(request["ResourceConfig"])
     if wrong:
         raise RefusalError("ValidationException", f"{len(wrong)} validation error detected: {'; '.join(wrong)}")
+
+
+def _check_volume(resources: dict[str, Any]) -> None:
+    """A volume may not be larger than the instance's own disk. The service does not say so: its message is empty."""
+    types = [one["InstanceType"] for one in resources.get("InstancePreferences", [resources])]
+    disks = [disk for name in types if (disk := facts_of(name).disk_gb)]
+    if resources.get("VolumeSizeInGB", 0) > min(disks, default=10**9):
+        raise RefusalError("ValidationException", "")
 
 
 def _violations(shape: Any, value: Any, where: str) -> Any:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,9 @@ from stand_in_scheduler import SERVICE as SCHEDULER
 from contract import ANSWERS_FOLDER, PROGRAM, RECORD_FILE, ArtifactRecord, DoneEvent, FileFacts, event_line, record_text
 
 FULL = os.environ.get("LORASUM_DRILL", "") == "full"
+_COMES_UP = (
+    1.0 if FULL else 0.1
+)  # seconds that an endpoint is being created or updated: longer than boto3 waits to retry
 VERBS = {
     "prepare": ["prepare"],
     "train": ["train"],
@@ -66,6 +70,7 @@ class StubServer:
     def __init__(self, endpoint: str, model: dict[str, Any], aws: object, network: bool, instance: str) -> None: ...
 
     def wait_for_ping(self, seconds: float) -> bool:
+        time.sleep(_COMES_UP)
         return True
 
     def invoke(self, body: bytes, headers: dict[str, str], seconds: float) -> bytes:

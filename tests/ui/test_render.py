@@ -247,6 +247,13 @@ def test_status_shows_the_price_of_what_runs_and_the_cost_of_the_rest(capsys: py
     assert ["done, kept warm" in row for row in rows] == [False] * 4 + [True]
 
 
+def test_the_cost_of_a_fleet_that_may_have_grown_is_the_least(capsys: pytest.CaptureFixture[str]) -> None:
+    row = replace(ENDPOINT, usd_per_hour=2.0, most_instances=4)
+    render.show(StatusResult((ResourceStatus.of(row, 6.1), ResourceStatus.of(replace(row, state="gone"), 6.1))))
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert ["$6.10 or more so far" in rows[0], "$6.10 or more" in rows[1]] == [True, True]
+
+
 def test_status_tells_when_an_endpoint_ends_in_red_once_that_is_over(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

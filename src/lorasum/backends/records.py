@@ -115,6 +115,7 @@ class EndpointSpec:
         adapters: with `base`, the adapters that requests can name; the artifact's own is the first.
         gpus: among how many GPUs of its instance the model is divided, where the engine divides it.
         shortens_context: whether one text of the model's whole context has no room beside the weights.
+        most_instances: how many it may grow to under load.
         port: local port, 0 for any free one.
         startup_timeout: seconds until /ping must answer 200.
     """
@@ -129,6 +130,7 @@ class EndpointSpec:
     adapters: tuple[Adapter, ...] = ()
     gpus: int = 1
     shortens_context: bool = False
+    most_instances: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ def _spec(
         adapters=several,
         gpus=placement.parts,
         shortens_context=placement.shortens_context,
+        most_instances=expiry.most_instances(config),
     )
 
 

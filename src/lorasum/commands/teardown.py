@@ -9,9 +9,10 @@ from lorasum import paths
 from lorasum.backends.base import Backend, RunningResource, is_active, is_here
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.errors import InterruptedRunError, LorasumError
+from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.ledger import Ledger, usable
 from lorasum.lifecycle import endpoints, jobs
+from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs, trials
 from lorasum.lock import HeldRun
@@ -101,6 +102,7 @@ def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
         remaining = tuple(dict.fromkeys(stuck + left))
         if not remaining:
             removed += _delete_files(held, data, artifacts)
+            _tell_of_what_stays(held, data, artifacts)
         elif data or artifacts:
             run.reporter.warn("no files were deleted, because something still runs")
     return TeardownResult(run.name, tuple(removed), remaining)
@@ -190,6 +192,20 @@ def _delete_files(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
         ) from error
     _record_deletion(held, data, artifacts)
     return deleted
+
+
+def _tell_of_what_stays(held: HeldRun, data: bool, artifacts: bool) -> None:
+    """Name the files that are billed although nothing runs. On the user's own machine nothing is."""
+    if (data and artifacts) or known_price(held.backend, "endpoint") == 0:
+        return
+    try:
+        stays = held.backend.stored_files(held.name, not data, not artifacts)
+    except BackendError as error:
+        held.reporter.warn(f"{error.message}: nobody knows which files of the run stay, and are billed by the month")
+        return
+    if stays:
+        delete = "`lorasum teardown --data --artifacts` deletes it"
+        held.reporter.step(f"what stays is billed by the month, and {delete}: {', '.join(stays)}")
 
 
 def _refuse_to_delete_what_is_served(held: HeldRun) -> None:

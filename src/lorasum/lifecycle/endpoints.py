@@ -164,6 +164,7 @@ def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
         usd_per_hour=held.backend.usd_per_hour("endpoint"),
         usd_before=_spent(held, held.ledger.find(Endpoint, held.name, spec.name)),
         adapters=spec.adapters,
+        most_instances=spec.most_instances,
     )
 
 

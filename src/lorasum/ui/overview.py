@@ -56,9 +56,9 @@ def _end(resource: ResourceStatus) -> Text:
 
 def _costs(resource: ResourceStatus) -> tuple[str, str]:
     """The price an hour and the cost so far of a running or warm resource; only the cost of an ended one."""
-    if not resource.is_open:
-        return "", dollars(resource.usd)
-    return dollars(resource.usd_per_hour), f"{dollars(resource.usd)} so far"
+    may_have_grown = resource.usd and resource.detail.get("most_instances", 1) != 1
+    usd = f"{dollars(resource.usd)}{' or more' if may_have_grown else ''}"
+    return (dollars(resource.usd_per_hour), f"{usd} so far") if resource.is_open else ("", usd)
 
 
 def _status_row(resource: ResourceStatus) -> list[str | Text]:

@@ -30,10 +30,12 @@ def backend(account: StandIn, told: RecordingReporter, monkeypatch: pytest.Monke
     """In an account whose containers do nothing. boto3 tries each call twice."""
     stub_containers(monkeypatch.setattr)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    where = {"bucket": account.bucket, "role": account.role_arn, "training_image": "image:1"}
-    return SageMakerBackend(
-        SageMakerConfig.model_validate(where | {"inference_image": "plain:1", "keep_alive_minutes": 10}), told
-    )
+    return made(account, told, keep_alive_minutes=10)
+
+
+def made(account: StandIn, told: RecordingReporter, **config: int) -> SageMakerBackend:
+    where: dict[str, Any] = {"bucket": account.bucket, "role": account.role_arn, "training_image": "image:1"}
+    return SageMakerBackend(SageMakerConfig.model_validate(where | {"inference_image": "plain:1"} | config), told)
 
 
 def serve(account: StandIn, backend: SageMakerBackend, name: str) -> EndpointRef:
@@ -79,6 +81,26 @@ def test_an_update_that_is_refused_is_an_error(account: StandIn, backend: SageMa
     account.faults = [Fault("UpdateEndpoint$", "error")]
     with pytest.raises(OutageError, match="cannot update endpoint chats"):
         serve(account, backend, "second")
+
+
+def test_an_update_needs_instances_beside_those_that_serve(account: StandIn, backend: SageMakerBackend) -> None:
+    serve(account, backend, "first")
+    account.sagemaker.quotas["ml.g5.4xlarge for endpoint usage"] = 1
+    with pytest.raises(BackendError, match="service limit") as error:
+        serve(account, backend, "second")
+    assert "beside those that serve" in error.value.hint
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_refused_update_leaves_autoscaling_on(account: StandIn, told: RecordingReporter) -> None:
+    """It was left off: a fleet that had grown would have been paid for until somebody noticed."""
+    backend = made(account, told, max_instances=4)
+    serve(account, backend, "first")
+    account.faults = [Fault("UpdateEndpoint$", "denied")]
+    with pytest.raises(BackendError):
+        serve(account, backend, "second")
+    assert backend.restore_endpoint("chats", "chats") is None
+    assert account.aws.scaled("chats")
 
 
 def test_a_kept_instance_may_be_gone_when_it_is_let_go(

@@ -73,6 +73,23 @@ def test_the_whole_request() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("types", "volume"),
+    [
+        (["ml.g4dn.xlarge"], 125),
+        (["ml.g5.2xlarge", "ml.g5.xlarge"], 250),
+        (["ml.p3.2xlarge"], 300),
+        (["ml.x9.xlarge"], 300),
+    ],
+)
+def test_a_volume_is_no_larger_than_the_instances_own_disk(types: list[str], volume: int) -> None:
+    """SageMaker refuses a larger one, with an empty message."""
+    first, *others = types
+    config = SageMakerConfig.model_construct(training_instance_type=first, training_instance_alternatives=others)
+    made = training_request(SPEC, SPEC.job_name, PLACE, config, {"training": DATA, "code": CODE})
+    assert made["ResourceConfig"]["VolumeSizeInGB"] == volume
+
+
 def test_the_base_models_summaries_end_before_the_jobs_time_does() -> None:
     spec = replace(SPEC, base_seconds=600, max_seconds=3600)
     made = training_request(spec, SPEC.job_name, PLACE, SageMakerConfig(), {"training": DATA, "code": CODE})

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _LONGEST_WAIT = 2 * 3600  # seconds: an instance, the image, and both timeouts at their longest
 _LONGEST_DELETION = 1800  # seconds: minutes are usual
+_TWICE = "an update starts new instances beside those that serve: ask for a higher quota, or `lorasum teardown` first"
 _TAKEN = ("ValidationException", "ResourceInUse")
 _NEW_NAMES = 8  # attempts: SageMaker may not show yet what was just created
 
@@ -107,6 +108,7 @@ class Endpoints:
             return None
         before = [part for part in known if part.answered and part.name != described.endpoint_config_name]
         if not before:
+            scaling.turn_on_or_off(self._session, name)  # an update that was refused has turned it off
             return None
         self._session.reporter.step(f"putting endpoint {name} back to what it served before")
         _update(self._session, described, before[-1].name)
@@ -232,6 +234,8 @@ def _update(session: Session, endpoint: "Endpoint", configuration: str) -> None:
     try:
         _create(lambda: sdk.update(session, endpoint, request))
     except BackendError as error:
+        if error_code(error.__cause__) == "ResourceLimitExceeded":
+            raise BackendError(error.message, _TWICE) from error
         if error_code(error.__cause__) not in _TAKEN and not isinstance(error, OutageError):
             raise
         now = sdk.awaited(session, "Endpoint", endpoint.endpoint_name)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from lorasum import __version__
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
+from lorasum.config.instances import facts_of
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import (
     BASE_AS_TRAINED,
@@ -108,7 +109,9 @@ def release_request(name: str) -> dict[str, Any]:
 
 def _resources(config: SageMakerConfig, count: int) -> dict[str, Any]:
     """The instances, of the config's type or of the first type of its list that is free."""
-    resources: dict[str, Any] = {"InstanceCount": count, "VolumeSizeInGB": config.volume_size_gb}
+    disks = [disk for name in config.training_instance_types if (disk := facts_of(name).disk_gb)]
+    volume = min([config.volume_size_gb, *disks])  # SageMaker gives no more than a type's own disk
+    resources: dict[str, Any] = {"InstanceCount": count, "VolumeSizeInGB": volume}
     if config.keep_alive_minutes:
         resources["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
     if not config.training_instance_alternatives:
