@@ -317,6 +317,17 @@ def test_all_trials_together_stay_within_the_budget(
     assert result.usd == pytest.approx(1.0)
 
 
+def test_a_budget_that_pays_for_no_job_on_sagemaker_ends_no_sweep(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    """90 s of each trial are paid for, and a job is billed for three minutes after its limit."""
+    backend.price, backend.billed = 2.0, 0.0
+    config = swept(at_once=2, keep_one_in=1, max_usd=0.1).model_copy(update={"backend": "sagemaker"})
+    with pytest.raises(BackendError, match=r"nothing is left of sweep\.max_usd"):
+        sweep(context(config, backend, ledger))
+    assert "start_training" not in backend.calls
+
+
 def test_teardown_and_status_know_the_trials(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
 ) -> None:

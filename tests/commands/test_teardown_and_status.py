@@ -79,6 +79,18 @@ def test_files_that_cannot_be_listed_do_not_fail_a_teardown(
     assert [line for line in told.warnings if "nobody knows which files" in line]
 
 
+def test_what_is_on_record_goes_where_nobody_may_list(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "live", lambda _: refuse())
+    told = RecordingReporter()
+    with pytest.raises(BackendError, match="no answer from there"):  # nobody can tell that nothing is left
+        teardown(context(deployed, backend, ledger, told))
+    assert backend.endpoints == {}
+    assert states(ledger)["endpoint chats"] == "gone"
+    assert "only what is on record is looked for" in told.warnings[0]
+
+
 def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     backend.jobs["chats-12345678"] = JobState("running")
     backend.endpoints["chats"] = EndpointRef("chats", "url", "artifact")

@@ -20,7 +20,7 @@ from lorasum.files import make_folder, open_file, read_rows, write_file, writing
 from lorasum.formatting import dollars
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import cost, price_note, total
-from lorasum.lifecycle.limits import SHORTEST_JOB
+from lorasum.lifecycle.limits import SHORTEST_JOB, paid_after
 from lorasum.lifecycle.planning import planned_job
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
 from lorasum.pages.sweep_page import sweep_page
@@ -200,7 +200,8 @@ class _Sweep:
         price = self._run.backend.usd_per_hour("training_job")
         if self._settings.max_usd is not None and price:
             one.may_cost = self._share(one)
-            if (one.may_cost - (self._usd(one) or 0.0)) / price * 3600 < SHORTEST_JOB:
+            shortest = SHORTEST_JOB + paid_after(one.trial.config)
+            if (one.may_cost - (self._usd(one) or 0.0)) / price * 3600 < shortest:
                 one.state, one.reason = "left out", "nothing is left of sweep.max_usd"
                 return
         said = ", ".join(f"{key}={value}" for key, value in one.trial.values.items())

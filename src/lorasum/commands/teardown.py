@@ -9,7 +9,7 @@ from lorasum import paths
 from lorasum.backends.base import Backend, RunningResource, is_active, is_here
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.errors import BackendError, InterruptedRunError, LorasumError
+from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
 from lorasum.ledger import Ledger, usable
 from lorasum.lifecycle import endpoints, jobs
 from lorasum.lifecycle.costs import known_price
@@ -125,8 +125,17 @@ def _usable_ledger(run: RunContext) -> Iterator[RunContext]:
 
 
 def _standing(run: RunContext) -> list[RunningResource]:
-    """The resources to remove: those that the backend lists, and those that it has under a name in the ledger."""
-    standing = run.backend.live(run.name)
+    """The resources to remove: those that the backend lists, and those that it has under a name in the ledger.
+
+    Whoever may not list can still remove what is on record. The look at the end then fails.
+    """
+    try:
+        standing = run.backend.live(run.name)
+    except OutageError:
+        raise
+    except BackendError as error:
+        run.reporter.warn(f"{error.message}: only what is on record is looked for")
+        standing = []
     names = {running.name for running in standing}
     for row in run.ledger.resources(run.name):
         if row.name in names or row.state == "gone" or not is_here(row, run.backend):

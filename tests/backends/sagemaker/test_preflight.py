@@ -7,7 +7,9 @@ from stand_in import StandIn
 
 from lorasum.backends.records import Check
 from lorasum.backends.sagemaker.backend import SageMakerBackend
+from lorasum.backends.sagemaker.images import training_image
 from lorasum.config.sagemaker import SageMakerConfig
+from lorasum.errors import BackendError
 from lorasum.reporting import Silent
 
 
@@ -46,3 +48,9 @@ def test_without_credentials_nothing_else_is_asked(account: StandIn, monkeypatch
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
     [check] = checks(account).values()
     assert (check.ok, "aws configure" in check.fix) == (False, True)
+
+
+def test_a_region_without_the_image_is_called_that() -> None:
+    with pytest.raises(BackendError, match="in ap-east-2") as error:
+        training_image(SageMakerConfig(), "ap-east-2")
+    assert error.value.hint.startswith("choose another sagemaker.region, or set sagemaker.training_image")

@@ -41,8 +41,11 @@ def _retrieve(what: str, fields: str, **wanted: str) -> str:
     try:
         uri: str = image_uris.retrieve(**wanted)
     except (ValueError, KeyError) as error:
+        of_your_own = f"sagemaker.{wanted['image_scope']}_image to one of your own"
         raise BackendError(
             f"no {what} in {wanted['region']}: {first_line(error)}",
-            f"set {fields} that exists, or sagemaker.{wanted['image_scope']}_image",
+            f"choose another sagemaker.region, or set {of_your_own} there"
+            if "unsupported region" in str(error).lower()
+            else f"set {fields} that exists, or {of_your_own}",
         ) from error
     return uri
