@@ -16,7 +16,7 @@ from lorasum.commands.teardown import teardown
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import EvalEvent, Event, StepEvent
-from lorasum.errors import BackendError, ConfigError, InterruptedRunError, OutageError
+from lorasum.errors import BackendError, ConfigError, InterruptedRunError, LorasumError, OutageError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.trials import falls_behind, trials
 from lorasum.resources import Dataset, TrainingJob
@@ -289,10 +289,10 @@ def test_an_error_that_ends_a_sweep_names_the_jobs_that_may_run(
 ) -> None:
     def refuse() -> None:
         if backend.calls.count("start_training") == 2:
-            raise BackendError("the quota is 1", "ask for more")
+            raise LorasumError("no room on this disk", "free some")
 
     backend.before["start_training"] = refuse
-    with pytest.raises(BackendError, match="the quota is 1"):
+    with pytest.raises(LorasumError, match="no room on this disk"):
         sweep(context(swept(at_once=2), backend, ledger, told))
     [running] = backend.live("chats")
     [warning] = told.warnings
@@ -326,6 +326,22 @@ def test_a_budget_that_pays_for_no_job_on_sagemaker_ends_no_sweep(
     with pytest.raises(BackendError, match=r"nothing is left of sweep\.max_usd"):
         sweep(context(config, backend, ledger))
     assert "start_training" not in backend.calls
+
+
+def test_a_trial_that_may_not_start_yet_waits_for_another(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
+) -> None:
+    """As by a quota of one instance: it ended the sweep, and nobody looked at the trial that ran and was paid for."""
+
+    def refuse() -> None:
+        if any(state.status == "running" for state in backend.jobs.values()):
+            raise BackendError("your quota is 1, 1 of them in use")
+
+    backend.before["start_training"] = refuse
+    result = sweep(context(swept(at_once=2, keep_one_in=1), backend, ledger, told))
+    assert [one.state for one in result.trials] == ["done"] * 3
+    assert backend.most_at_once == 1
+    assert len([line for line in told.warnings if "waits until another has ended" in line]) == 1
 
 
 def test_teardown_and_status_know_the_trials(

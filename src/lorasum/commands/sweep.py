@@ -12,15 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from lorasum import paths
 from lorasum.commands.prepare import prepare
-from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import DoneEvent, EvalEvent, StepEvent
-from lorasum.errors import BackendError, InterruptedRunError, LorasumError
+from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
 from lorasum.files import make_folder, open_file, read_rows, write_file, writing
 from lorasum.formatting import dollars
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import cost, price_note, total
-from lorasum.lifecycle.limits import SHORTEST_JOB, paid_after
+from lorasum.lifecycle.limits import SHORTEST_JOB, paid_after, with_ceiling
 from lorasum.lifecycle.planning import planned_job
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
 from lorasum.pages.sweep_page import sweep_page
@@ -113,6 +112,7 @@ class _Sweep:
         self._run = run
         assert run.config.sweep is not None, "trials() has checked it"  # noqa: S101
         self._settings = run.config.sweep
+        self._at_once = run.config.sweep.at_once
         self._stopped_file = paths.run_dir(run.name) / "sweep.jsonl"
         known = read_rows(self._stopped_file.read_bytes()) if self._stopped_file.exists() else ()
         self._stopped = {str(row.get("trial")) for row in known}
@@ -133,8 +133,8 @@ class _Sweep:
         for one in self._open("running"):
             self._look(one)
         for one in self._open("waiting"):
-            if len(self._open("running")) < self._settings.at_once:
-                self._start(one)
+            if len(self._open("running")) < self._at_once:
+                self._start_or_wait(one)
         ended = len(self._trials) - len(self._open("running")) - len(self._open("waiting"))
         self._run.reporter.progress("trials", ended, len(self._trials))
         return bool(self._open("running"))
@@ -196,6 +196,17 @@ class _Sweep:
         elif self._run.backend.training_state(job).status == "completed":
             one.state = "done"
 
+    def _start_or_wait(self, one: _Running) -> None:
+        """Start a trial. Where the backend refuses that, as by a quota, it waits for those that run."""
+        try:
+            self._start(one)
+        except BackendError as error:
+            running = len(self._open("running"))
+            if one.state == "running" or not running or isinstance(error, OutageError):
+                raise
+            self._at_once = running
+            self._run.reporter.warn(f"{error.message}: trial {one.trial.run} waits until another has ended")
+
     def _start(self, one: _Running) -> None:
         price = self._run.backend.usd_per_hour("training_job")
         if self._settings.max_usd is not None and price:
@@ -207,7 +218,7 @@ class _Sweep:
         said = ", ".join(f"{key}={value}" for key, value in one.trial.values.items())
         self._run.reporter.step(f"trial {one.trial.run}: {said}")
         prepare(one.run)
-        planned = planned_job(_limited(one.trial.config, one.may_cost), self._run.ledger, self._run.reporter)
+        planned = planned_job(with_ceiling(one.trial.config, one.may_cost), self._run.ledger, self._run.reporter)
         with one.run.hold() as held:
             started = jobs.start(held, planned)
         one.job, one.state = started.ref.name, "running"
@@ -220,7 +231,7 @@ class _Sweep:
             for other in self._trials
             if other is not one
         )
-        free = self._settings.at_once - len(self._open("running"))
+        free = self._at_once - len(self._open("running"))
         own = self._usd(one) or 0.0
         return own + ((self._settings.max_usd or 0.0) - taken - own) / free
 
@@ -287,11 +298,3 @@ class _Sweep:
 
     def _open(self, state: TrialState) -> list[_Running]:
         return [one for one in self._trials if one.state == state]
-
-
-def _limited(config: Config, usd: float | None) -> Config:
-    """The config with a ceiling for its job, which its backend keeps even when this machine is off."""
-    if usd is None:
-        return config
-    most = usd if config.limits.max_usd is None else min(usd, config.limits.max_usd)
-    return config.model_copy(update={"limits": config.limits.model_copy(update={"max_usd": most})})

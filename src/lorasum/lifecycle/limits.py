@@ -50,6 +50,14 @@ def job_limit(config: Config, usd_per_hour: float | None, spent: float | None, r
     return int(min(allowed)) if allowed else None
 
 
+def with_ceiling(config: Config, usd: float | None) -> Config:
+    """The config with a ceiling of its own for its job, unless it has a lower one."""
+    if usd is None:
+        return config
+    most = usd if config.limits.max_usd is None else min(usd, config.limits.max_usd)
+    return config.model_copy(update={"limits": config.limits.model_copy(update={"max_usd": most})})
+
+
 def endpoint_end(
     limits: LimitsConfig, began: datetime, usd_per_hour: float | None, instances: int, report: Reporter
 ) -> datetime | None:
