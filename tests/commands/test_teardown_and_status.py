@@ -17,7 +17,7 @@ from lorasum.commands.status import status
 from lorasum.commands.teardown import plan_all, plan_teardown, teardown, teardown_all
 from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
-from lorasum.errors import BackendError, LorasumError
+from lorasum.errors import BackendError, LorasumError, OutageError
 from lorasum.ledger import Ledger
 from lorasum.reporting import Silent
 from lorasum.resources import OPEN, Endpoint, Origin, TrainingJob
@@ -89,6 +89,27 @@ def test_what_is_on_record_goes_where_nobody_may_list(
     assert backend.endpoints == {}
     assert states(ledger)["endpoint chats"] == "gone"
     assert "only what is on record is looked for" in told.warnings[0]
+
+
+@pytest.mark.parametrize("method", ["live", "delete_endpoint", "stop_training"])
+def test_teardown_goes_on_through_an_outage(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """It ended, and what it had not removed yet was billed until somebody looked."""
+    monkeypatch.setattr("lorasum.commands.teardown._BETWEEN_TRIES", 0.0)
+    answered, faults = getattr(backend, method), iter([True, True])
+
+    def fail_first(*args: object) -> object:
+        if next(faults, False):
+            raise OutageError("the network is down")
+        return answered(*args)
+
+    monkeypatch.setattr(backend, method, fail_first)
+    backend.jobs["chats-12345678"] = JobState("running")
+    told = RecordingReporter()
+    result = teardown(context(deployed, backend, ledger, told))
+    assert (len(result.removed), result.remaining, backend.live("chats")) == (2, (), [])
+    assert told.steps.count("it answers again") == 1
 
 
 def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:

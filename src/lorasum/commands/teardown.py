@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from lorasum import paths
 from lorasum.backends.base import Backend, RunningResource, is_active, is_here
@@ -19,8 +20,10 @@ from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
 from lorasum.resources import Dataset, Endpoint, Resource, TrainingJob, kind_of
 from lorasum.results.serving import TeardownAllResult, TeardownResult
+from lorasum.retry import until_answered
 
 _LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown that hangs
+_BETWEEN_TRIES = 5.0  # seconds, while the backend does not answer: what it has is billed meanwhile
 
 
 def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> list[str]:
@@ -93,12 +96,9 @@ def _running_here(ledger: Ledger, machine: Backend) -> list[str]:
 
 def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
     with _usable_ledger(run) as readable, readable.hold(_LOCK_TAKES) as held:
-        removed, stuck = _remove_all(held, _standing(readable))
-        here, elsewhere = _open(readable)
-        for row in here:
-            reconcile(held, row)
-        left = [str(running) for running in run.backend.live(run.name)]
-        left += [_elsewhere(row) for row in elsewhere]
+        standing = until_answered(lambda: _standing(readable), _BETWEEN_TRIES, run.reporter)
+        removed, stuck = _remove_all(held, standing)
+        left = until_answered(lambda: _left(readable, held), _BETWEEN_TRIES, run.reporter)
         remaining = tuple(dict.fromkeys(stuck + left))
         if not remaining:
             removed += _delete_files(held, data, artifacts)
@@ -156,16 +156,22 @@ def _remove_all(held: HeldRun, standing: list[RunningResource]) -> tuple[list[st
     removed, stuck = [], []
     for running in standing:
         held.reporter.step(f"removing {running}")
+        remove = endpoints.delete if running.kind == "endpoint" else jobs.stop
         try:
-            if running.kind == "endpoint":
-                endpoints.delete(held, running.name)
-            else:
-                jobs.stop(held, running.name)
+            until_answered(partial(remove, held, running.name), _BETWEEN_TRIES, held.reporter)
             removed.append(str(running))
         except LorasumError as error:
             held.reporter.warn(error.message)
             stuck.append(str(running))
     return removed, stuck
+
+
+def _left(run: RunContext, held: HeldRun) -> list[str]:
+    """What still runs, asked anew, and what may run where this backend cannot see."""
+    here, elsewhere = _open(run)
+    for row in here:
+        reconcile(held, row)
+    return [*map(str, run.backend.live(run.name)), *map(_elsewhere, elsewhere)]
 
 
 def _elsewhere(row: Resource) -> str:
