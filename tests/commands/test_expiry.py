@@ -67,6 +67,27 @@ def test_the_end_is_arranged_and_on_record_before_the_endpoint_starts(
     assert any("$2.00 an hour, until " in step and step.endswith("at most $8.00") for step in told.steps)
 
 
+def test_an_endpoint_that_is_ready_after_its_time_is_deleted(
+    deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock
+) -> None:
+    """What was to end it may have been refused while it was being created: it would have run for ever."""
+    backend.before["endpoint_started"] = lambda: clock.let_pass(2)
+    with pytest.raises(BackendError, match="had not answered when its time was over"):
+        deployed_for("1h")
+    assert backend.endpoints == {}
+    assert recorded(ledger).state == "gone"
+
+
+def test_an_update_that_ends_after_the_endpoints_time_deletes_it(
+    deployed_for: Deploy, backend: InMemoryBackend, clock: Clock
+) -> None:
+    deployed_for("1h")
+    backend.before["endpoint_started"] = lambda: clock.let_pass(2)
+    with pytest.raises(BackendError, match="had not answered when its time was over"):
+        deployed_for(lora={"r": 2})
+    assert backend.endpoints == {}
+
+
 def test_deploying_again_moves_the_end_and_starts_nothing(
     deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:

@@ -106,7 +106,19 @@ def _tidy_up(held: HeldRun, row: Endpoint) -> None:
     """Remove what an endpoint that has answered replaced, and have the parts that it has now go with it.
 
     Its record says already that it is live, so neither an error nor Ctrl-C undoes it.
+
+    Raises:
+        BackendError: its time was over before it had answered, and it is deleted. What was to end it then may have been
+            refused: SageMaker deletes no endpoint that is being created or updated.
     """
+    now = held.ledger.now()
+    if row.expires_at and row.expires_at <= now:
+        delete(held, row.name)
+        raise BackendError(
+            f"endpoint {row.name} had not answered when its time was over at {clock(row.expires_at, now)}: "
+            "it is deleted",
+            "give it longer, with `lorasum deploy --for` or limits",
+        )
     try:
         held.backend.confirm_endpoint(held.name, row.name)
         if row.ends_itself:
