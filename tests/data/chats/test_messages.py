@@ -119,6 +119,11 @@ def test_a_name_that_all_messages_have_is_not_their_speaker(same: dict[str, obje
     assert rendered(chat[0], chat[0]) == [f"{next(iter(same.values()))}: hi"] * 2
 
 
+def test_people_say_what_looks_like_a_models_thoughts() -> None:
+    in_a_channel = {"channel": "analysis", "user": "Ana", "text": "sales are up"}
+    assert rendered(in_a_channel, {"user": "Ben", "text": "<think> so?"}) == ["Ana: sales are up", "Ben: <think> so?"]
+
+
 def test_keys_that_are_roles_are_the_speakers() -> None:
     expected = ["user: is it free?", "assistant: yes"]
     assert rendered({"turn": 1, "user": "is it free?", "assistant": "yes"}) == expected

@@ -34,10 +34,11 @@ def is_notice(message: Mapping[str, Any]) -> bool:
         kind = message.get(key)
         if isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES:
             return True
-    return message.get("role", message.get("from")) in _CALLS or message.get("channel") == "analysis"
+    role = message.get("role", message.get("from"))
+    return role in _CALLS or (role == "assistant" and message.get("channel") == "analysis")  # GPT-OSS thinks there
 
 
-_THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?(?:</\1>|\Z)\s*)+", re.DOTALL)
+_THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?</\1>\s*)+", re.DOTALL)
 
 
 def without_thoughts(text: str) -> str:
