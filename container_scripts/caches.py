@@ -1,9 +1,11 @@
 """transformers' caches: what they keep of the tokens of each row, and how rows leave them and join them.
 
-layers that see all tokens          keys and values of each token
-layers that see a window of them    the same here, and a mask hides the others; the model's own cache forgets them
-layers with a state                 a state, of one size however many tokens there are
-layers without attention            nothing
+What a layer keeps depends on what it sees:
+
+    all tokens          keys and values of each
+    a window of them    the same here, where a mask hides the others; the model's own cache forgets them
+    all, by a state     the state, of one size however many tokens there are
+    one token alone     nothing
 """
 
 from collections.abc import Sequence
@@ -15,21 +17,26 @@ from roomy import beside, kept
 def windows(model: Any) -> dict[int, int]:
     """How many tokens layers look back, by their number. Those that see all tokens are not named."""
     layers = enumerate(_own_cache(model).layers)
-    return {number: layer.sliding_window for number, layer in layers if getattr(layer, "is_sliding", False)}
+    return {number: layer.sliding_window for number, layer in layers if _has_window(layer)}
 
 
 def whole_cache(model: Any) -> Any:
     """A cache for a model, with keys and values of all tokens. With windows of them, rows would keep different ones."""
+    cache = _own_cache(model)
+    cache.layers = [_whole(layer) if _has_window(layer) else layer for layer in cache.layers]
+    return cache
+
+
+def _whole(layer: Any) -> Any:
     from transformers import cache_utils as kinds
 
-    cache = _own_cache(model)
-    for number in windows(model):
-        layer = cache.layers[number]
-        if states_of(layer):
-            cache.layers[number] = kinds.LinearAttentionAndFullAttentionLayer(layer.number_of_states)
-        else:
-            cache.layers[number] = kinds.DynamicLayer()
-    return cache
+    if states_of(layer):
+        return kinds.LinearAttentionAndFullAttentionLayer(layer.number_of_states)
+    return kinds.DynamicLayer()
+
+
+def _has_window(layer: Any) -> bool:
+    return getattr(layer, "is_sliding", False)
 
 
 def is_joinable(cache: Any) -> bool:
