@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_args
 
 # The prepared dataset: one row is one pack.
 INPUT_IDS: Final = "input_ids"
@@ -33,7 +33,7 @@ TEST_FILE: Final = "test.jsonl"
 RECORD_FILE: Final = "lorasum.json"
 """In an artifact's folder, and in that of its adapter: an `ArtifactRecord`. Written last."""
 BASE_SUMMARIES_FILE: Final = "base_summaries.json"
-"""In an artifact's folder: a `BaseSummaries`. Jobs of earlier versions, or without time for it, have none."""
+"""In an artifact's folder: a `BaseSummaries`. A job without time for it has none."""
 FAILURE_FILE: Final = "failure"
 """In the output folder: why the job failed, as `failure_text` writes it."""
 METRICS_FILE: Final = "metrics.jsonl"
@@ -272,7 +272,7 @@ class StartEvent:
     not_the_fastest_because: str
     """Why the loss is not computed by the fastest way; empty if it is."""
     processes: int = 1
-    """Processes that train together, each on a device of its own; 0 for jobs of earlier versions."""
+    """Processes that train together, each on a device of its own."""
     shared_bytes: int = 0
     """Of the base model, those that lie once in each machine's main memory, for all its processes; 0: each has all."""
 
@@ -341,14 +341,14 @@ class DoneEvent:
 
     Attributes:
         eval_loss, score: with the weights that the artifact has; as in `EvalEvent`.
-        kept_step: the step of these weights; 0 for jobs of earlier versions.
+        kept_step: the step of these weights.
         kept_because: why it is this step, such as `highest rougeL of 3 evaluations`.
         tokens_per_second: of training and test loss, without the time of generating.
         seconds: of the whole job.
         generation_seconds: what generating and scoring summaries took of that.
-        evaluation_seconds: what computing the test loss took, in `evaluations` evaluations; 0 for earlier versions.
+        evaluation_seconds: what computing the test loss took, in `evaluations` evaluations.
         peak_memory_bytes: most that was held at once: of the GPU's memory by tensors, or else of the machine's by the
-            process; 0 for jobs of earlier versions.
+            process.
     """
 
     train_loss: float | None
@@ -512,7 +512,7 @@ class ArtifactRecord:
     """Version of each library that made it."""
     merge_check: MergeCheck = MergeCheck()
     files: Mapping[str, FileFacts] = field(default_factory=dict)
-    """Every other file of the artifact, by its path below the artifact's folder; empty for jobs of earlier versions."""
+    """Every other file of the artifact, by its path below the artifact's folder."""
 
 
 def read_dialogues(lines: bytes) -> list[str]:
@@ -709,9 +709,12 @@ _TYPES: Final[Mapping[Any, _Kind]] = {
     Mapping[str, int]: _Kind(_maps_to(_is_int), dict, {}),
     Mapping[str, float]: _Kind(_maps_to(_is_number), dict, {}),
     Mapping[str, str]: _Kind(_maps_to(_is_text), dict, {}),
-    Mapping[str, SplitFacts]: _records(SplitFacts),
-    Mapping[str, FileFacts]: _records(FileFacts),
 }
+
+
+def _kind(type_: Any) -> _Kind:
+    """How values of a type are checked and read. `Mapping[str, FileFacts]` has records by their names."""
+    return _TYPES.get(type_) or _records(get_args(type_)[1])
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
@@ -737,7 +740,7 @@ def _read(record: type[Record], values: Any) -> Record:
 def _field(type_: Any, value: Any) -> Any:
     if is_dataclass(type_):
         return _read(type_, value)  # type: ignore[arg-type]
-    kind = _TYPES[type_]
+    kind = _kind(type_)
     return kind.read(value) if kind.fits(value) else kind.empty
 
 
@@ -758,7 +761,7 @@ def _values(record: Any, written: Callable[[Any], Any] = _finite) -> dict[str, A
         value = getattr(record, one.name)
         if is_dataclass(one.type):
             value = _values(value, written)
-        elif not _TYPES[one.type].fits(value):
+        elif not _kind(one.type).fits(value):
             raise TypeError(f"{type(record).__name__}.{one.name} is {value!r}, not {one.type}")
         elif isinstance(value, Mapping):
             value = {key: _values(item, written) if is_dataclass(item) else item for key, item in value.items()}

@@ -241,10 +241,10 @@ def test_a_shown_config_has_no_secret(call: Callable[..., Ended], config: str) -
         assert "owner" in shown
 
 
-def test_the_old_name_of_a_value_is_warned_of_on_stderr(call: Callable[..., Ended], config: str) -> None:
-    shown = call("config", "show", "-c", config, "--set", "training.engine.linear=widened")
-    assert "linear: dequantized" in shown.stdout
-    assert "widened is an old name, write dequantized" in shown.stderr
+def test_another_name_of_a_key_is_warned_of_on_stderr(call: Callable[..., Ended], config: str) -> None:
+    shown = call("config", "show", "-c", config, "--set", "data.chunk_length=64")
+    assert "max_length: 64" in shown.stdout
+    assert "data.chunk_length is another name of data.max_length" in shown.stderr
 
 
 def test_a_config_may_stand_behind_the_verb(call: Callable[..., Ended], config: str) -> None:

@@ -20,7 +20,7 @@ _SOURCES = {"train": "jsonl 00", "test": "jsonl 11"}
 
 @pytest.mark.parametrize(
     ("config", "job"),
-    [("quickstart", "quickstart-3b7cfc64"), ("qwen", "qwen-samsum-4c9114fc"), ("bloomz", "bloomz-samsum-4ed983e0")],
+    [("quickstart", "quickstart-1da219ac"), ("qwen", "qwen-samsum-0e41b8a6"), ("bloomz", "bloomz-samsum-ff408365")],
 )
 def test_a_config_keeps_its_job_name(config: str, job: str) -> None:
     loaded = load_config(CONFIGS / f"{config}.yaml")
@@ -33,27 +33,27 @@ def test_the_number_of_processes_is_in_no_name() -> None:
     for overrides in (["local.processes=4"], ["backend=sagemaker", "sagemaker.instance_count=2"]):
         loaded = load_config(CONFIGS / "quickstart.yaml", overrides)
         spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
-        assert (spec.job_name, spec.processes > 1) == ("quickstart-3b7cfc64", True)
+        assert (spec.job_name, spec.processes > 1) == ("quickstart-1da219ac", True)
 
 
 def test_where_the_base_model_is_held_is_in_no_name() -> None:
     """A job goes on on another machine, which holds it elsewhere."""
     loaded = load_config(CONFIGS / "quickstart.yaml", ["training.engine.base=shared"])
     spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
-    assert (spec.job_name, spec.hyperparameters["engine_base"]) == ("quickstart-3b7cfc64", "shared")
+    assert (spec.job_name, spec.hyperparameters["engine_base"]) == ("quickstart-1da219ac", "shared")
 
 
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({}, "c08576e4de61"),
+        ({}, "9ed4a91a83e0"),
         (
             {"max_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
-            "2a7e875d5482",
+            "c922345017a8",
         ),
-        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "5408d22a84fa"),
-        ({"columns": {"summary": ["summary1", "summary2"]}}, "47897bd76531"),
-        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "6cfb685a542a"),
+        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "a40ae0d6d2b6"),
+        ({"columns": {"summary": ["summary1", "summary2"]}}, "c1e8c05b3126"),
+        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "fbcc4eaa1f64"),
     ],
 )
 def test_data_settings_keep_their_dataset_fingerprint(settings: dict[str, object], name: str) -> None:

@@ -49,7 +49,7 @@ def open_ledger(path: Path, now: str, warn: Callable[[str], None]) -> sqlite3.Co
     make_folder(path.parent)
     if path.parent == paths.home() and not paths.home_is_shared():
         with suppress(OSError):  # on a disk that is read-only, what is on record can still be read
-            path.parent.chmod(FOLDER_MODE)  # an older lorasum made it without this mode
+            path.parent.chmod(FOLDER_MODE)  # somebody may have made it by hand
     if path.is_dir() or not (db := _open_whole(path)):
         _set_damaged_aside(path, now, warn)
         db = _connect(path)

@@ -103,9 +103,9 @@ class TrainingJob(Resource):
         artifact: folder or URI of its artifact; empty before it completed.
         warm: whether its instance is kept, and billed, after its end.
         figures: its duration, losses and speed, from its `done` event.
-        hyperparameters: of its training script; none on record for jobs of earlier versions.
+        hyperparameters: of its training script; none where the job was recorded from what the backend shows.
         planned_seconds: how long its steps were expected to take when it was started; None if nobody had measured.
-        instance_type: it runs on; empty on this machine, where it may get one of several, and for earlier versions.
+        instance_type: it runs on; empty on this machine, or where it may get one of several.
     """
 
     kind: ClassVar[str] = "training_job"

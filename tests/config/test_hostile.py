@@ -87,7 +87,7 @@ def test_what_no_config_needs_is_one_problem(tmp_path: Path, text: str, expected
         ('name="\\ud800"', "holds half a character"),
         ("na\udcffme=1", "write it as key=value"),
         ("name=a\udcff", "unacceptable character"),
-        ("data={max_length: 1, chunk_length: 2}", "data.chunk_length is the old name of data.max_length"),
+        ("data={max_length: 1, chunk_length: 2}", "data.chunk_length is another name of data.max_length"),
     ],
 )
 def test_overrides_are_read_as_carefully(tmp_path: Path, override: str, expected: str) -> None:

@@ -107,7 +107,7 @@ class Backend(Protocol):
         """What a job is made with that its name does not say, by its name in the plural: container scripts, images.
 
         Args:
-            job: a job that was started; what an earlier version did not record is left out. None: one of today.
+            job: a job that was started; what is not on record is left out. None: one of today.
         """
 
     def training_state(self, job: JobRef) -> JobState:

@@ -37,7 +37,7 @@ def check_model(answer: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     if (wanted := asked.get("model")) and (found := answer.get("model")) != wanted:
         raise BackendError(
             f"the endpoint answered as {found}, not as {wanted}",
-            "run `lorasum deploy`: an endpoint that an earlier version made cannot choose an adapter",
+            "run `lorasum deploy`, which lets the endpoint choose an adapter",
         )
 
 

@@ -28,8 +28,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
     """The config in `path`, with `overrides` (`training.epochs=1`; values are YAML) put over it.
 
     A relative path in the file is relative to the file; in an override, to the current folder, where the shell
-    completed it. Nothing is expanded but a leading `~/`. A key or value under an old name is accepted, and `warn` is
-    told so.
+    completed it. Nothing is expanded but a leading `~/`. A key under another name is accepted, and `warn` is told so.
 
     Raises:
         ConfigError: the file cannot be read, or something in it or in the overrides is wrong. `problems` has a line

@@ -11,7 +11,7 @@ from lorasum.config.backend_names import BackendName
 from lorasum.config.data import DataConfig
 from lorasum.config.duration import DurationOrNever
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.config.section import LATER, Fraction, PositiveInt, Seconds, Section
+from lorasum.config.section import Fraction, PositiveInt, Seconds, Section
 from lorasum.config.sweep import SweepConfig
 from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
 
@@ -53,9 +53,9 @@ class LoraConfig(Section):
     """Module names to adapt. `auto`: the attention projections of the model's architecture. `all-linear`: every linear
     layer but the head. Experts that a model stacks in one parameter are adapted where they are named, such as
     `experts.down_proj`, and `dropout` is 0."""
-    rslora: Annotated[bool, LATER] = False
+    rslora: bool = False
     """Scale by alpha / sqrt(r), with which larger ranks learn as fast as small ones (Kalajdzievski 2023)."""
-    dora: Annotated[bool, LATER] = False
+    dora: bool = False
     """Train the length of each row of an adapted weight too (DoRA, Liu et al. 2024). It takes more time and memory than
     LoRA, and is merged like it."""
 
@@ -113,14 +113,14 @@ class TrainingConfig(Section):
     """Type that the frozen model computes in. `auto` picks the fastest that is accurate on the device, and says why."""
     merge_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Element type of the merged model. `auto` keeps that of the base weights."""
-    evaluate: Annotated[Literal["loss", "rouge1", "rouge2", "rougeL", "rougeLsum"], LATER] = "loss"
+    evaluate: Literal["loss", "rouge1", "rouge2", "rougeL", "rougeLsum"] = "loss"
     """What a training is judged by while it runs: the loss on the test split, or the ROUGE score of summaries that the
     model writes of test dialogues, which takes longer."""
     evaluate_every: PositiveInt | None = None
     """Optimizer steps between two evaluations; default: one after each epoch."""
-    evaluate_dialogues: Annotated[PositiveInt, LATER] = 100
+    evaluate_dialogues: PositiveInt = 100
     """With a ROUGE score: how many test dialogues are summarised, the first ones of the split."""
-    keep: Annotated[Literal["last", "best"], LATER] = "last"
+    keep: Literal["last", "best"] = "last"
     """Which weights the artifact gets: those of the last step, or of the best evaluation. Few dialogues and many epochs
     want `best`."""
     early_stopping_patience: PositiveInt | None = None

@@ -19,7 +19,7 @@ def changed_since(manifest: Manifest, config: Config, model: ModelRef, report: R
     """What differs from when the dataset was prepared, such as `data.redact (true now)`.
 
     Files are compared by their digests. The hub is not asked what a branch is now. A warning names what cannot be
-    compared, such as a deleted file. The list is empty for a dataset of a version that recorded no settings.
+    compared, such as a deleted file. The list is empty if the settings are not on record.
     """
     then = manifest.settings
     if then is None:

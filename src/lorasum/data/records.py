@@ -76,7 +76,7 @@ class Manifest:
     base_template: str = ""
     """The base model's own chat format, where `template` is not it; empty otherwise."""
     settings: Settings | None = None
-    """What the dataset was made with; None for datasets of earlier versions."""
+    """What the dataset was made with; None if that is not on record."""
 
 
 @dataclass(frozen=True, slots=True)

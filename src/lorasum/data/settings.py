@@ -14,10 +14,9 @@ FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a dataset is made with. All fields have defaults, because older manifests lack some of them.
+    """What a dataset is made with. All fields have defaults: other versions may write other ones.
 
-    A field's name is hashed together with its value, so a new name would prepare every dataset again. This is why
-    `data.max_length` has its old name here.
+    A field's name is hashed together with its value, so a new name would prepare every dataset again.
 
     Attributes:
         sources: identity of the source of each split.
@@ -34,7 +33,7 @@ class Settings:
     tokenizer: str = ""
     columns: Mapping[str, object] = field(default_factory=dict)
     template: str | None = None
-    chunk_length: int = 0
+    max_length: int = 0
     too_long: str = ""
     max_bad_rows: int = 0
     duplicates: str = ""
@@ -60,7 +59,7 @@ class Settings:
             tokenizer=tokenizer,
             columns=data.columns.model_dump(),
             template=data.own_template if chat_template is None else None,
-            chunk_length=data.max_length,
+            max_length=data.max_length,
             too_long=data.too_long,
             max_bad_rows=data.max_bad_rows,
             duplicates=data.duplicates,
@@ -75,8 +74,6 @@ class Settings:
         """A hash in 12 hex digits: it differs whenever the dataset would."""
         hashed = asdict(self)
         del hashed["chosen"]
-        if self.chat is None:
-            del hashed["chat"]
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
 
     def recorded(self) -> "Settings":

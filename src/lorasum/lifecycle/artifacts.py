@@ -52,7 +52,7 @@ def base_summaries(backend: Backend, job: JobRef, generation: Mapping[str, float
 def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
     """See that every file is there, and as large as it was written; and the same, where its digest is known.
 
-    An artifact of an earlier version has no list of its files, and is believed.
+    An artifact without a list of its files is believed.
 
     Args:
         below: only files whose path begins with it.

@@ -119,7 +119,7 @@ def _look(backend: Backend, job: PlannedJob) -> FoundJob:
 
 
 def _changed(was: Mapping[str, str], today: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of what is another thing today. What an earlier version did not record is taken to be the same."""
+    """The names of what is another thing today. What is not on record is taken to be the same."""
     return tuple(what for what, value in today.items() if was.get(what, value) != value)
 
 

@@ -23,7 +23,6 @@ from lorasum.reporting import Reporter, Silent
 from lorasum.resources import Dataset, Origin, TrainingJob
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
-_HASHED_AS = {"engine_linear": {"dequantized": "widened"}}  # old names, so that a renamed value starts no job again
 _DECIDE_NO_WEIGHT = {
     "max_new_tokens": "predict.max_new_tokens",
     "temperature": "predict.temperature",
@@ -144,7 +143,7 @@ def other_settings(config: Config, job: TrainingJob, fingerprint: str, model: Mo
     free = {flag for flag in _DECIDE_NO_WEIGHT if flag != "max_new_tokens" or config.training.evaluate == "loss"}
     theirs = {name: made.get(name, text) for name, text in flags.items()}
     as_made = {name: theirs[name] for name, text in flags.items() if name in free or _equal(theirs[name], text)}
-    if _job_name(config.name, flags | as_made, fingerprint, model) != (job.asked_as or job.name):
+    if _job_name(config.name, flags | as_made, fingerprint, model) != job.asked_as:
         return None
     return tuple(key for flag, key in _DECIDE_NO_WEIGHT.items() if not _equal(theirs[flag], flags[flag]))
 
@@ -181,9 +180,9 @@ def hyperparameters(config: Config) -> dict[str, str]:
         "model_id": config.model.id,
         "model_revision": config.model.revision,
         "quantization": config.quantization,
-        **{f"lora_{name}": value for name, value in config.lora.hashed().items()},
-        **config.training.hashed(frozenset({"engine", "report_to"})),  # its fields have the flags' names
-        **{f"engine_{name}": value for name, value in config.training.engine.hashed(frozenset({"base"})).items()},
+        **{f"lora_{name}": value for name, value in config.lora.model_dump().items()},
+        **config.training.model_dump(exclude={"engine", "report_to"}),  # its fields have the flags' names
+        **{f"engine_{name}": value for name, value in config.training.engine.model_dump(exclude={"base"}).items()},
         "max_new_tokens": config.predict.max_new_tokens,
         "temperature": config.predict.temperature,
     }
@@ -219,8 +218,7 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
 
 
 def _job_name(run: str, flags: Mapping[str, str], fingerprint: str, model: ModelRef) -> str:
-    hashed = {name: _HASHED_AS.get(name, {}).get(value, value) for name, value in flags.items()}
-    identity = json.dumps([hashed, fingerprint, model.location, model.revision], sort_keys=True)
+    identity = json.dumps([dict(flags), fingerprint, model.location, model.revision], sort_keys=True)
     return f"{run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 

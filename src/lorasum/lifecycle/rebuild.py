@@ -82,6 +82,7 @@ def _jobs(held: HeldRun) -> list[str]:
             TrainingJob(
                 run=held.name,
                 name=job.name,
+                asked_as=job.name,
                 backend=held.backend.name,
                 account_and_region=held.backend.account_and_region,
                 origin=origin,

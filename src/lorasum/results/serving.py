@@ -124,7 +124,7 @@ class EvaluateResult:
     """Figures that are below what `--fail-under` asks for, one line each."""
     seconds: float
     artifact: str = ""
-    """What was evaluated; empty in records of earlier versions."""
+    """What was evaluated."""
 
 
 @dataclass(frozen=True, slots=True)

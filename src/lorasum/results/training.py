@@ -86,7 +86,7 @@ class TrainResult:
     kept_step: int
     """The step whose weights the artifact has."""
     kept_because: str
-    """Why it is this step, such as `highest rougeL of 3 evaluations`; empty for jobs of earlier versions."""
+    """Why it is this step, such as `highest rougeL of 3 evaluations`."""
     score: float | None
     """Of these weights, 0 to 100, where the training was evaluated by a score; `scored_by` is its name."""
     scored_by: str
