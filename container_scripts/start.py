@@ -48,6 +48,7 @@ def main() -> None:
         keys = ready_trackers(HERE / "requirements-trackers.txt", os.environ)
         environ = {
             "HF_HOME": contract.HUB_CACHE,
+            "DO_NOT_TRACK": "1",  # libraries send no telemetry
             **os.environ,
             **contract.folders_of(ROOT),
             **machines(ROOT, os.environ),

@@ -18,12 +18,17 @@ from urllib.parse import unquote, urlparse
 import pytest
 from loopback_server import LoopbackServer
 
+from lorasum.library_output import quiet_datasets
+
 COMMIT = "a" * 40
 pytestmark = pytest.mark.slow
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves <root>/models/owner/name/* and <root>/datasets/owner/name/*, each with a main branch at COMMIT."""
+    """Serves <root>/models/owner/name/* and <root>/datasets/owner/name/*, each with a main branch at COMMIT.
+
+    What it is asked, and by what client, it writes to <root>/asked.
+    """
 
     protocol_version = "HTTP/1.1"
     root: Path
@@ -33,6 +38,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlparse(self.path).path)
+        with (self.root / "asked").open("a") as asked:
+            asked.write(f"{path} {self.headers['User-Agent']}\n")
         if info := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(/.*)?)?", path):
             kind, repo, verb, revision, _ = info.groups()
             self._describe(self.root / kind / repo, repo, verb, revision)
@@ -171,6 +178,26 @@ def test_what_the_hub_does_not_have_is_one_line_and_a_hint(online: Answers, name
     assert answer["message"].startswith(message)
     assert answer["hint"]
     assert "\n" not in answer["message"] + answer["hint"]
+
+
+def test_no_telemetry_is_sent_to_the_hub(hub: dict[str, str], online: Answers) -> None:
+    asked = (Path(hub["HF_HOME"]).parent / "asked").read_text()
+    assert "hf_hub/" in asked
+    assert "telemetry/off" in asked
+    assert not re.findall(r".*agent.*", asked), "by default the hub is told which coding agent is at work"
+
+
+def test_no_download_of_a_dataset_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets.load
+
+    counted: list[str] = []
+    monkeypatch.setattr("datasets.load.get_session", lambda: counted.append("asked"))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    with quiet_datasets():
+        datasets.load.increase_load_count("me/chats")
+    assert counted == []
+    datasets.load.increase_load_count("me/chats")
+    assert counted == ["asked"], "the library's counter was looked for in the right place"
 
 
 def test_a_model_is_described_before_its_weights_are_downloaded(hub: dict[str, str]) -> None:

@@ -1,6 +1,9 @@
 """lorasum: from chat logs to a fine-tuned summariser behind an endpoint, and back to zero cost."""
 
+import os
 from typing import TYPE_CHECKING
+
+os.environ.setdefault("DO_NOT_TRACK", "1")  # the hub's library and others read it when they are imported: no telemetry
 
 __version__ = "0.1.0"
 __all__ = ["Config", "deploy", "evaluate", "load_config", "predict", "prepare", "report", "teardown", "train"]

@@ -27,15 +27,18 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Make datasets print only errors, and no progress bars, while the block runs."""
+    """Make datasets print only errors and no progress bars, and report no download, while the block runs."""
     import datasets
 
     verbosity, no_bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    counts = datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
     datasets.logging.set_verbosity_error()
     datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     try:
         yield
     finally:
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = counts
         datasets.logging.set_verbosity(verbosity)
         if not no_bars:
             datasets.enable_progress_bars()

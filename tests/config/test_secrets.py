@@ -42,7 +42,7 @@ def test_an_arn_and_a_number_are_no_secrets() -> None:
     assert redacted(values) == values
 
 
-@pytest.mark.parametrize("config", ["quickstart", "qwen", "bloomz"])
+@pytest.mark.parametrize("config", ["quickstart", "sagemaker", "qwen", "bloomz"])
 def test_nothing_of_a_config_without_secrets_is_taken_out(config: str) -> None:
     values = load_config(ROOT / f"configs/{config}.yaml").model_dump(mode="json")
     assert redacted(values) == values

@@ -201,11 +201,14 @@ def test_start_becomes_the_training_script(tmp_path: Path) -> None:
     (tmp_path / "input" / "config").mkdir(parents=True)
     (tmp_path / "input" / "config" / "hyperparameters.json").write_text(json.dumps({"run_name": "chats"}))
     (tmp_path / "requirements-train.txt").write_text("")
-    (tmp_path / "train.py").write_text("import os, sys; print(os.getpid(), sys.argv[1:], os.environ['SM_MODEL_DIR'])")
+    (tmp_path / "train.py").write_text(
+        "import os, sys; print(os.getpid(), sys.argv[1:], *map(os.environ.get, ('SM_MODEL_DIR', 'DO_NOT_TRACK')))"
+    )
     script = program(tmp_path)
-    started = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    environ = {name: value for name, value in os.environ.items() if name != "DO_NOT_TRACK"}
+    started = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environ)
     said, _ = started.communicate()
-    assert said.strip() == f"{started.pid} ['--run_name', 'chats'] {tmp_path}/model"
+    assert said.strip() == f"{started.pid} ['--run_name', 'chats'] {tmp_path}/model 1"
 
 
 LOADS = """

@@ -1,4 +1,5 @@
-"""docs/configuration.md, made from the config's models, and docs/troubleshooting.md, made from the errors in the code.
+"""docs/configuration.md, made from the config's models, docs/troubleshooting.md, made from the errors in the code, and
+the verbs of docs/cli.md.
 
 `python tests/docs/pages.py` writes them anew.
 """
@@ -8,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cli_page import command_line
 from sources import ROOT, both_sides
 
 from lorasum.config.schema import Config
@@ -161,7 +163,7 @@ def _text(node: ast.expr) -> str:
     return re.sub("…+", "…", " ".join(text.split()).replace("|", "\\|").replace("<", "\\<"))
 
 
-PAGES = {"configuration.md": configuration, "troubleshooting.md": troubleshooting}
+PAGES = {"configuration.md": configuration, "troubleshooting.md": troubleshooting, "cli.md": command_line}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

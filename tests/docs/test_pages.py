@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_page import command_line
 from pages import DOCS, configuration, model_of, troubleshooting
 from sources import ROOT
 
@@ -19,12 +20,18 @@ from lorasum.data.records import Example
 from lorasum.data.sources import open_sources
 from lorasum.data.validate import check
 
-HAND_WRITTEN = [ROOT / "README.md", ROOT / "llms.txt", *sorted(DOCS.glob("*.md"))]
+BESIDE_CODE = [ROOT / "tests" / folder / "README.md" for folder in ("stand_in", "drill")]
+HAND_WRITTEN = [*sorted(ROOT.glob("*.md")), ROOT / "llms.txt", *sorted(DOCS.glob("*.md")), *BESIDE_CODE]
+HAND_WRITTEN += [ROOT / "benchmarks" / "README.md"]
 
 
 def test_the_configuration_is_made_from_the_code() -> None:
     written = (DOCS / "configuration.md").read_text(encoding="utf-8")
     assert written == configuration(), "run python tests/docs/pages.py"
+
+
+def test_the_verbs_and_options_are_made_from_the_code() -> None:
+    assert _read("cli.md") == command_line(), "run python tests/docs/pages.py"
 
 
 def test_the_errors_are_those_of_the_code() -> None:
@@ -38,7 +45,7 @@ def _read(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
@@ -49,8 +56,8 @@ def test_the_tests_that_the_docs_name_are_there() -> None:
     files = list((ROOT / "tests").rglob("*.py"))
     there = {name for path in files for name in re.findall(r"(?m)^def (test_\w+)", path.read_text(encoding="utf-8"))}
     there |= {path.name for path in files}
-    for page in ("sagemaker.md", "reliability.md", "design-notes.md"):
-        named = set(re.findall(r"`(?:[\w/]+/)?(test_\w+(?:\.py)?)`", _read(page)))
+    for page in (*BESIDE_CODE, DOCS / "design-notes.md"):
+        named = set(re.findall(r"`(?:[\w/]+/)?(test_\w+(?:\.py)?)`", page.read_text(encoding="utf-8")))
         assert named - there == set(), page
         assert named
 

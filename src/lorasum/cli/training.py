@@ -42,7 +42,8 @@ def init(
     ] = None,
     test: Annotated[str | None, typer.Option("--test", metavar="DATA", help="A file or folder to test on.")] = None,
     example: Annotated[
-        str | None, typer.Option("--example", metavar="NAME", help="Write an example: quickstart, qwen or bloomz.")
+        str | None,
+        typer.Option("--example", metavar="NAME", help="Write an example: quickstart, sagemaker, qwen, bloomz."),
     ] = None,
     source: Annotated[
         Path | None, typer.Option("--from", metavar="YAML", help="Take over a config of axolotl or LLaMA-Factory.")

@@ -26,7 +26,7 @@ from lorasum.results.training import ExampleResult, InitResult
 
 Ask = Callable[[str, str], str]
 """Asks a question with its default answer, and returns the answer."""
-EXAMPLES = ("quickstart", "qwen", "bloomz")
+EXAMPLES = ("quickstart", "sagemaker", "qwen", "bloomz")
 """The configs that lorasum brings."""
 
 _MODEL = "Qwen/Qwen3-0.6B"

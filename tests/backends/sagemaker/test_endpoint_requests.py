@@ -72,6 +72,7 @@ def test_all_three_requests() -> None:
             "Environment": {
                 "HF_HOME": "/tmp/huggingface",
                 "LORASUM_EXPECT_GPU": "1",
+                "DO_NOT_TRACK": "1",
                 "SAGEMAKER_PROGRAM": "inference.py",
                 "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
                 "SAGEMAKER_MODEL_SERVER_TIMEOUT": "60",
@@ -129,7 +130,7 @@ def test_an_adapter_brings_its_base_model() -> None:
 
 def test_vllm_gets_its_own_environment_and_system() -> None:
     made = model(engine="vllm")["PrimaryContainer"]
-    assert made["Environment"] == {"SM_VLLM_MODEL": "/opt/ml/model", "HF_ENABLE_LMCACHE": "0"}
+    assert made["Environment"] == {"SM_VLLM_MODEL": "/opt/ml/model", "HF_ENABLE_LMCACHE": "0", "DO_NOT_TRACK": "1"}
     [variant] = configuration(engine="vllm")["ProductionVariants"]
     assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
 
@@ -153,6 +154,7 @@ def test_vllm_is_told_of_all_adapters_by_a_file_of_flags() -> None:
     ]
     assert made["Environment"] == {
         "HF_ENABLE_LMCACHE": "0",
+        "DO_NOT_TRACK": "1",
         "SM_VLLM_CONFIG": f"{more}/flags/vllm.yaml",
         "SM_VLLM_MODEL": f"{more}/base",
         "SM_VLLM_ENABLE_LORA": "",
