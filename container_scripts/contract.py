@@ -480,7 +480,7 @@ class MergeCheck:
     """How far the merged model's logits are from others', on `prompts` prompts of the data.
 
     `prompts` is 0 where they were not compared. Each figure is the norm of the difference, divided by the norm of the
-    adapter's logits.
+    adapter's logits. Each row of logits is taken without its mean.
     """
 
     prompts: int = 0

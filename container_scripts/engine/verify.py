@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _PROMPTS = 2
 _LONGEST = 256  # tokens of a prompt that is asked
 _POSITIONS = 16  # its last ones, whose logits are compared: a row of BLOOM's has 250,880
-_ROUNDING = 8  # machine epsilons by which logits may differ: every layer rounds
+_ROUNDING = 2  # times as far as rounding the weights anew moves the logits
 _ROOM = 1.2  # memory of a loaded model, in sizes of its weights
 _AGAIN = "the adapter is whole: start the job again, which repeats the merge only, or set deploy.serve: adapter"
 
@@ -73,8 +73,7 @@ def check_merge(
         dtype: what both compute in.
 
     Raises:
-        TrainingError: the merged model cannot be loaded, its logits are not finite, they are the base model's, or they
-            are further from the adapter's than rounding explains and than half of what the adapter changes.
+        TrainingError: the merged model cannot be loaded, or `compare_logits` refuses it.
     """
     from peft import PeftModel
 
@@ -87,19 +86,27 @@ def check_merge(
     plain = _logits(model, prompts)
     model = PeftModel.from_pretrained(model, adapter)
     adapted = _logits(model, prompts)
+    _round_anew(model, max(torch.finfo(_stored(merged)).eps, torch.finfo(dtype).eps))
+    rounded = _logits(model, prompts)
     del model
-    answered = _logits(_load(merged, dtype, device), prompts)
-    return compare_logits(plain, adapted, answered, max(torch.finfo(_stored(merged)).eps, torch.finfo(dtype).eps))
+    return compare_logits(plain, adapted, rounded, _logits(_load(merged, dtype, device), prompts))
 
 
-def compare_logits(plain: torch.Tensor, adapted: torch.Tensor, merged: torch.Tensor, epsilon: float) -> MergeCheck:
-    """Judge the merged model's logits by the base model's and the adapter's, all float32 (prompts, positions, vocab).
+def compare_logits(
+    plain: torch.Tensor, adapted: torch.Tensor, rounded: torch.Tensor, merged: torch.Tensor
+) -> MergeCheck:
+    """Judge the merged model's logits, (prompts, positions, vocab) float32 as all of them.
+
+    Only their differences within a row say which token is likely. So each row is taken without its mean, which may be
+    hundreds of times as large (BLOOM's) and would hide what the adapter changes.
 
     Args:
-        epsilon: of the coarsest type that weights are stored or multiplied in.
+        plain, adapted: of the base model, and of the adapter on it.
+        rounded: as `adapted`, of weights that were rounded anew, as merging does.
 
     Raises:
-        TrainingError: as `check_merge` has it.
+        TrainingError: the merged model's are not finite, they are the base model's, or they are further from the
+            adapter's than twice what rounding does, and than half of what the adapter changes.
     """
     if not merged.isfinite().all():
         raise TrainingError("the merged model answers with values that are not finite", _AGAIN)
@@ -108,15 +115,34 @@ def compare_logits(plain: torch.Tensor, adapted: torch.Tensor, merged: torch.Ten
             "the merged model answers exactly as the base model: what was learnt is lost in rounding",
             "train for more steps or with a higher learning rate, or set training.merge_dtype to float32",
         )
-    size = adapted.norm()
-    apart, learnt = ((merged - adapted).norm() / size).item(), ((adapted - plain).norm() / size).item()
-    if not apart <= max(learnt / 2, _ROUNDING * epsilon):
+    size = _centred(adapted).norm()
+
+    def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+        return float(_centred(one - other).norm() / size)
+
+    learnt, rounding, off = apart(adapted, plain), apart(rounded, adapted), apart(merged, adapted)
+    if not off <= max(learnt / 2, _ROUNDING * rounding):
         raise TrainingError(
-            f"the merged model does not answer as the adapter does: its logits are {apart:.2g} from the adapter's, "
-            f"which are {learnt:.2g} from the base model's",
+            f"the merged model does not answer as the adapter does: its logits are {off:.2g} from the adapter's, "
+            f"which are {learnt:.2g} from the base model's; rounding moves them by {rounding:.2g}",
             _AGAIN,
         )
-    return MergeCheck(len(merged), apart, ((merged - plain).norm() / size).item())
+    if learnt <= _ROUNDING * rounding:
+        _log.warning("the adapter changes the answers by no more than rounding does: they cannot tell how it is merged")
+    return MergeCheck(len(merged), off, apart(merged, plain))
+
+
+def _centred(logits: torch.Tensor) -> torch.Tensor:
+    return logits - logits.mean(dim=-1, keepdim=True)
+
+
+@torch.no_grad()
+def _round_anew(model: Any, epsilon: float) -> None:
+    """Move each weight under an adapter of PEFT's by up to half of its last digit, at random."""
+    random = torch.Generator(model.device).manual_seed(0)
+    for name, weight in model.named_parameters():
+        if ".base_layer." in name and weight.is_floating_point():
+            weight.addcmul_(weight, torch.empty_like(weight).uniform_(-1, 1, generator=random), value=epsilon / 2)
 
 
 @torch.no_grad()
