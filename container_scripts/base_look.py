@@ -18,7 +18,7 @@ WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 _SMALL_FILES: Final = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "README.md")
 _CONTEXT: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "context_length")
-_ALIBI: Final = ("bloom", "mpt")  # model types whose positions are distances: none is too great
+_STRETCHED: Final = ("yarn", "linear", "dynamic")  # by `factor`; others, such as llama3, name the stretched length
 _FLOATS: Final = ("F64", "F32", "F16", "BF16")
 _PARTS: Final = ("text_config", "vision_config", "audio_config", "thinker_config")  # of models of more than text
 _LONGEST_HEADER: Final = 100_000_000  # bytes: the limit of the safetensors library
@@ -246,16 +246,23 @@ def check_data_fits(config: Mapping[str, Any], longest: int, largest_id: int, eo
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
-    """How many positions the model has, or None if its config gives no limit (as with ALiBi or a state)."""
-    if config.get("model_type") in _ALIBI or config.get("alibi"):
+    """Most tokens of prompt and completion together; None if the model sets no limit (as with ALiBi or a state).
+
+    It is what transformers computes positions for. A sliding window is no limit: what is outside of it is masked.
+    """
+    kind = str(config.get("model_type"))
+    if kind == "bloom" or config.get("alibi"):  # MPT has ALiBi too, but transformers makes it for max_seq_len only
         return None
     limit = whole_number(config, *_CONTEXT)
     inner = config.get("text_config")
     text = inner if isinstance(inner, Mapping) else config
     scaling = text.get("rope_scaling") or text.get("rope_parameters")
-    if limit and isinstance(scaling, Mapping) and isinstance(scaling.get("factor"), int | float):
-        before = whole_number(scaling, "original_max_position_embeddings") or limit
-        return max(limit, int(before * scaling["factor"]))
+    if not limit or not isinstance(scaling, Mapping) or kind.startswith("gemma3"):  # Gemma 3 has stretched it already
+        return limit
+    stretched = scaling.get("rope_type", scaling.get("type")) in _STRETCHED
+    factor = scaling.get("factor")
+    if stretched and isinstance(factor, int | float):
+        return max(limit, int((whole_number(scaling, "original_max_position_embeddings") or limit) * factor))
     return limit
 
 

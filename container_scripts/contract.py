@@ -102,6 +102,7 @@ HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 SERVING_FILES: Final[Mapping[str, str]] = {
     "inference.py": "inference.py",
     "adapters.py": "adapters.py",
+    "base_look.py": "base_look.py",
     "batching.py": "batching.py",
     "blocked.py": "blocked.py",
     "caches.py": "caches.py",

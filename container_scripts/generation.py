@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from base_look import context_length
 from sharing import Sharing, try_sharing
 
-_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
-_CONTEXT_WITHOUT_LIMIT = 8192  # ALiBi knows none, but memory does; tokens
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,9 @@ class Generator:
         return _vocabulary(self.model)
 
     @property
-    def context(self) -> int:
-        """Most tokens of prompt and completion together."""
-        config = self.model.config.get_text_config()
-        known = (getattr(config, name, None) for name in _CONTEXT_NAMES)
-        return next((length for length in known if isinstance(length, int) and length > 0), _CONTEXT_WITHOUT_LIMIT)
+    def context(self) -> int | None:
+        """Most tokens of prompt and completion together; None if the model sets no limit."""
+        return context_length(self.model.config.get_text_config().to_dict())
 
     @cached_property
     def sharing(self) -> Sharing:

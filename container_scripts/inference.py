@@ -289,7 +289,7 @@ def _check_tokens(encoded: Sequence[Sequence[int]], new_tokens: int, generator: 
     for number, ids in enumerate(encoded, 1):
         if not ids:
             raise RequestError(f"prompt {number} has no tokens")
-        if len(ids) + new_tokens > (most := generator.context):
+        if (most := generator.context) and len(ids) + new_tokens > most:
             raise RequestError(
                 f"prompt {number} has {len(ids)} tokens; with {new_tokens} new ones that is over the model's {most}"
             )

@@ -123,7 +123,8 @@ def make_scorer(
     generator = Generator.of(loss.causal, tokenizer, dataset.eos_token_id)
     texts = [fill_template(dataset.template, example.dialogue, dataset.control_tokens) for example in examples]
     encoded = [encode(tokenizer, text, generator.eos_token_ids) for text in texts]
-    prompts = [ids if len(ids) + arguments.max_new_tokens <= generator.context else None for ids in encoded]
+    most = generator.context
+    prompts = [None if most and len(ids) + arguments.max_new_tokens > most else ids for ids in encoded]
     if too_long := prompts.count(None):
         _log.warning("%d test dialogues are too long for the model and count as empty summaries", too_long)
     return Scorer(

@@ -280,30 +280,31 @@ def test_data_that_does_not_fit_the_model_is_refused(longest: int, largest_id: i
         check_data_fits(config, longest, largest_id, eos)
 
 
+def stretched(positions: int, **scaling: Any) -> dict[str, Any]:
+    return {"max_position_embeddings": positions, "rope_scaling": scaling}
+
+
 @pytest.mark.parametrize(
     ("config", "tokens"),
     [
         ({"model_type": "llama", "max_position_embeddings": 8192}, 8192),
         ({"model_type": "gpt2", "n_positions": 1024, "n_ctx": 1024}, 1024),
         ({"model_type": "bloom", "seq_length": 2048}, None),
-        ({"model_type": "mpt", "max_seq_len": 2048}, None),
+        ({"model_type": "mpt", "max_seq_len": 2048, "attn_config": {"alibi": True}}, 2048),
         ({"model_type": "falcon", "alibi": True, "max_position_embeddings": 2048}, None),
         ({"model_type": "gemma3", "text_config": {"max_position_embeddings": 131072}}, 131072),
         ({"model_type": "mamba"}, None),
-        (
-            {
-                "max_position_embeddings": 32768,
-                "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32768},
-            },
-            131072,
-        ),
-        (
-            {
-                "max_position_embeddings": 131072,
-                "rope_scaling": {"factor": 8.0, "original_max_position_embeddings": 8192},
-            },
-            131072,
-        ),
+        (stretched(32768, rope_type="yarn", factor=4.0, original_max_position_embeddings=32768), 131072),
+        (stretched(40960, rope_type="yarn", factor=4.0, original_max_position_embeddings=32768), 131072),  # Qwen3
+        (stretched(163840, type="yarn", factor=40, original_max_position_embeddings=4096), 163840),  # DeepSeek V3
+        (stretched(4096, type="linear", factor=4.0), 16384),  # Vicuna 1.5 16k
+        (stretched(32768, type="dynamic", factor=2.0), 65536),  # InternLM 2
+        (stretched(131072, rope_type="llama3", factor=8.0, original_max_position_embeddings=8192), 131072),
+        (stretched(131072, rope_type="llama3", factor=32.0, original_max_position_embeddings=8192), 131072),  # 3.2
+        (stretched(131072, rope_type="longrope", factor=32.0, long_factor=[1.0]), 131072),
+        (stretched(2048, factor=4.0), 2048),  # transformers passes over a factor without a type
+        ({"model_type": "gemma3", "text_config": stretched(131072, rope_type="linear", factor=8.0)}, 131072),
+        ({"model_type": "mistral", "max_position_embeddings": 32768, "sliding_window": 4096}, 32768),
         ({"max_position_embeddings": -1}, None),
     ],
 )

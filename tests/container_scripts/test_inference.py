@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import inference
+from base_look import context_length
 from contract import EXPECT_GPU, read_refusal
 from generation import Generator
 from lorasum.contract import fill_template
@@ -154,12 +155,33 @@ def test_pad_and_eos_settings_of_the_tokenizer_change_nothing(folder: Path) -> N
     assert ask(served, inputs=PROMPTS, parameters={"max_new_tokens": 8}) == expected
 
 
-def test_a_prompt_longer_than_the_context_is_refused_by_number(folder: Path) -> None:
-    edit(folder, "config.json", seq_length=40)
+def test_a_prompt_longer_than_the_context_is_refused_by_number(tiny_tokenizer_dir: Path, tmp_path: Path) -> None:
+    folder = make("llama", tiny_tokenizer_dir, tmp_path / "model")
+    edit(folder, "config.json", max_position_embeddings=40)
     served = load(folder)
     assert ask(served, inputs="a" * 30, parameters={"max_new_tokens": 10})
     with pytest.raises(ValueError, match=r"prompt 2 has 31 tokens; with 10 new ones that is over the model's 40"):
         ask(served, inputs=["a", "a" * 31], parameters={"max_new_tokens": 10})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("bloom", {"seq_length": 40}),
+        ("llama", {"max_position_embeddings": 40, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),
+        ("llama", {"max_position_embeddings": 80, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+        ("llama", {"sliding_window": 4}),
+    ],
+)
+def test_an_endpoint_takes_what_prepare_takes(
+    architecture: str, config: dict[str, Any], tiny_tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    folder = make(architecture, tiny_tokenizer_dir, tmp_path / "model")
+    edit(folder, "config.json", **config)
+    served = load(folder)
+    most = context_length(json.loads((folder / "config.json").read_text()))
+    assert served.generator.context == most
+    assert ask(served, inputs="a" * ((most or 400) - 1), parameters={"max_new_tokens": 1})
 
 
 def test_a_token_that_the_model_does_not_know_never_reaches_it(folder: Path) -> None:
