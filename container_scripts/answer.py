@@ -35,6 +35,7 @@ from contract import (
     SM_OUTPUT_DATA_DIR,
     SM_OUTPUT_DIR,
     StepEvent,
+    end_last_line,
     read_refusal,
 )
 from engine.failure import write_failure
@@ -87,7 +88,7 @@ def _answer_all(shards: Sequence[Path], of: int, answered: Path, parameters: dic
     total = sum(1 for shard in shards for _ in _rows(shard))
     done, began, fresh = 0, time.monotonic(), 0
     for shard in shards:
-        _end_last_line(answered / shard.name)
+        end_last_line(answered / shard.name)
         known = {row["row"] for row in _rows(answered / shard.name)}
         done += len(known)
         missing = sorted((row for row in _rows(shard) if row["row"] not in known), key=lambda row: len(row["prompt"]))
@@ -142,13 +143,6 @@ def _rows(file: Path) -> Iterator[Row]:
     if file.exists():
         with file.open(encoding="utf-8") as lines:
             yield from (json.loads(line) for line in lines)
-
-
-def _end_last_line(file: Path) -> None:
-    """Remove an incomplete last line, of a process that was killed."""
-    if file.exists():
-        content = file.read_bytes()
-        os.truncate(file, content.rfind(b"\n") + 1)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ _LONGEST_HEADER: Final = 100_000_000  # bytes: the limit of the safetensors libr
 _NAMED: Final = 3  # tensors that a message names
 
 
-class BaseModelError(Exception):
-    """A base model that lorasum cannot train: one line of what is wrong, one hint."""
+class TrainingError(Exception):
+    """A training that cannot be, or cannot go on: one line of what is wrong, and one of what the user can do."""
 
-    def __init__(self, message: str, hint: str) -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
 
@@ -75,10 +75,10 @@ def look_at_folder(folder: Path, known: Collection[str] | None = None) -> dict[s
         known: the model types that transformers has a class for; None for any.
 
     Raises:
-        BaseModelError: it does not.
+        TrainingError: it does not.
     """
     if (folder / "adapter_config.json").is_file():
-        raise BaseModelError(
+        raise TrainingError(
             f"{folder} holds an adapter (adapter_config.json) beside the model, and transformers would load both",
             "merge that adapter into its model first, or move its two files to a folder of their own",
         )
@@ -87,7 +87,7 @@ def look_at_folder(folder: Path, known: Collection[str] | None = None) -> dict[s
     _compare_with_index(folder, tensors)
     codes = sorted(name for name, tensor in tensors.items() if _is_quantized(name, tensor))
     if codes:
-        raise BaseModelError(
+        raise TrainingError(
             f"{folder} is quantized: {some(codes)} {'is' if len(codes) == 1 else 'are'} {tensors[codes[0]].dtype}",
             _unquantized_hint({}, _card(folder)),
         )
@@ -114,7 +114,7 @@ def look_at_config(config: Mapping[str, Any], name: str, known: Collection[str] 
         card: its README.md, which may name the unquantized model.
 
     Raises:
-        BaseModelError: it is not so.
+        TrainingError: it is not so.
     """
     kind = str(config.get("model_type", ""))
     quantization = config.get("quantization_config") or config.get("compression_config")
@@ -122,12 +122,12 @@ def look_at_config(config: Mapping[str, Any], name: str, known: Collection[str] 
         method = str(quantization.get("quant_method") or "")
         if not method and quantization.get("load_in_4bit"):
             method = "4 bit"
-        raise BaseModelError(
+        raise TrainingError(
             f"{name} is quantized{f' ({method})' if method else ''}: an adapter cannot be merged into its weights",
             _unquantized_hint(config, card),
         )
     if config.get("is_encoder_decoder"):
-        raise BaseModelError(
+        raise TrainingError(
             f"{name} ({kind}) has an encoder and a decoder, and lorasum trains models that have a decoder only",
             "choose a causal language model, such as Qwen3, Llama 3 or SmolLM2",
         )
@@ -135,19 +135,19 @@ def look_at_config(config: Mapping[str, Any], name: str, known: Collection[str] 
         raise _not_known(config, name, kind)
 
 
-def _not_known(config: Mapping[str, Any], name: str, kind: str) -> BaseModelError:
+def _not_known(config: Mapping[str, Any], name: str, kind: str) -> TrainingError:
     """Why transformers has no causal language model of this type."""
     if any(part in config for part in _PARTS):
-        return BaseModelError(
+        return TrainingError(
             f"{name} ({kind}) takes more than text, and transformers has no class for its text part alone",
             "choose a model that takes text only, such as Qwen3, Llama 3 or Mistral 7B",
         )
     if config.get("auto_map"):
-        return BaseModelError(
+        return TrainingError(
             f"{name} ({kind}) needs Python code from its own repository, which is never run here",
             "choose a model that transformers has a class for",
         )
-    return BaseModelError(
+    return TrainingError(
         f"this version of transformers has no causal language model of type {kind or '(none given)'}: {name}",
         "check model_type in its config.json, or choose another model",
     )
@@ -157,7 +157,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model's folder.
 
     Raises:
-        BaseModelError: there is none, or it is no JSON object.
+        TrainingError: there is none, or it is no JSON object.
     """
     return _read_json(folder / "config.json")
 
@@ -166,26 +166,26 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     """The files that hold the model's weights: those that transformers loads, in the order of their names.
 
     Raises:
-        BaseModelError: there are none, or those of two models, or one is missing.
+        TrainingError: there are none, or those of two models, or one is missing.
     """
     single, index = folder / WEIGHTS, folder / INDEX
     if not index.is_file():
         if not single.is_file():
             others = sorted(path.name for path in folder.glob("*.safetensors"))
-            raise BaseModelError(
+            raise TrainingError(
                 f"{folder} holds no {WEIGHTS} and no {INDEX}" + (f", only {some(others)}" if others else ""),
                 "load the model with transformers once, and save it with save_pretrained",
             )
         return (single,)
     shards = sorted(set(_weight_map(folder).values()))
     if single.is_file() and WEIGHTS not in shards:
-        raise BaseModelError(
+        raise TrainingError(
             f"{folder} holds two models: {WEIGHTS}, and {len(shards)} files that {INDEX} lists",
             "delete one of them: transformers loads the first, whatever the index says",
         )
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
-        raise BaseModelError(f"{folder} lacks {some(missing)}", "download the model whole")
+        raise TrainingError(f"{folder} lacks {some(missing)}", "download the model whole")
     return tuple(folder / name for name in shards)
 
 
@@ -193,9 +193,9 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file, by name. Reads its header only.
 
     Raises:
-        BaseModelError: the file is no safetensors file, or ends too early.
+        TrainingError: the file is no safetensors file, or ends too early.
     """
-    damaged = BaseModelError(f"{file} ends too early or is damaged", "delete it and download it again")
+    damaged = TrainingError(f"{file} ends too early or is damaged", "delete it and download it again")
     with file.open("rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -223,23 +223,23 @@ def check_data_fits(config: Mapping[str, Any], longest: int, largest_id: int, eo
         eos_token_id: the token that ends a summary.
 
     Raises:
-        BaseModelError: it has not.
+        TrainingError: it has not.
     """
     context, vocabulary = context_length(config), vocabulary_size(config)
     if context is not None and longest > context:
-        raise BaseModelError(
+        raise TrainingError(
             f"the longest example has {longest:,} tokens, and the model's context is {context:,}",
             f"set data.max_length to {context} and data.too_long to drop, then prepare again",
         )
     if vocabulary is None:
         return
     if eos_token_id is not None and eos_token_id >= vocabulary:
-        raise BaseModelError(
+        raise TrainingError(
             f"the tokenizer's EOS token has id {eos_token_id:,}, and the model's vocabulary ends at {vocabulary - 1:,}",
             "tokenizer and model do not belong together: take both from the same place",
         )
     if largest_id >= vocabulary:
-        raise BaseModelError(
+        raise TrainingError(
             f"the data holds token id {largest_id:,}, and the model's vocabulary ends at {vocabulary - 1:,}",
             "the tokenizer has tokens that the model has no embedding for: take both from the same place",
         )
@@ -298,9 +298,9 @@ def _compare_with_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> No
     listed = set(_weight_map(folder))
     missing, surplus = sorted(listed - set(tensors)), sorted(set(tensors) - listed)
     if missing:
-        raise BaseModelError(f"{folder} lacks tensors that {INDEX} lists: {some(missing)}", "download the model whole")
+        raise TrainingError(f"{folder} lacks tensors that {INDEX} lists: {some(missing)}", "download the model whole")
     if surplus:
-        raise BaseModelError(
+        raise TrainingError(
             f"the files of {folder} hold tensors that {INDEX} does not list: {some(surplus)}",
             "files of two models are mixed there: download the model into an empty folder",
         )
@@ -310,7 +310,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
     index = folder / INDEX
     found = _read_json(index).get("weight_map")
     if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
-        raise BaseModelError(f"{index} lists no files", "download the model again")
+        raise TrainingError(f"{index} lists no files", "download the model again")
     return found
 
 
@@ -318,15 +318,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise BaseModelError(
+        raise TrainingError(
             f"{path.parent} has no {path.name}", "download the model whole, or check model.id"
         ) from error
     except ValueError as error:
-        raise BaseModelError(
+        raise TrainingError(
             f"{path} cannot be read: {str(error).splitlines()[0]}", "download the model again"
         ) from error
     if not isinstance(found, dict):
-        raise BaseModelError(f"{path} holds no JSON object", "download the model again")
+        raise TrainingError(f"{path} holds no JSON object", "download the model again")
     return found
 
 

@@ -25,7 +25,7 @@ from contract import (
     DatasetFacts,
     base_summaries_text,
     fill_template,
-    read_dialogues,
+    read_held_out,
 )
 from engine.arguments import Folders
 from gpu import serving_dtype
@@ -70,8 +70,8 @@ def summarise_with_base(
     if allowed is None:
         return None
     template = dataset.base_prompt(os.environ.get(BASE_AS_TRAINED) == "1")
-    dialogues = read_dialogues((folders.dataset / TEST_FILE).read_bytes())
-    prompts = [fill_template(template, dialogue, dataset.control_tokens) for dialogue in dialogues]
+    examples = map(read_held_out, (folders.dataset / TEST_FILE).read_bytes().splitlines())
+    prompts = [fill_template(template, example.dialogue, dataset.control_tokens) for example in examples]
 
     over = partial(_why_over, stop, began, allowed)
     with stop.deferred():

@@ -10,6 +10,7 @@ missing or holds another type gives an empty value (0, "", None). An event of an
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -185,6 +186,29 @@ def plain_text(text: str, control_tokens: Sequence[str]) -> str:
     return text
 
 
+def without_bos(tokenizer: Any, prompt: str) -> str:
+    """A rendered chat without its BOS token, if `tokenizer` puts one before every text: there would be two."""
+    adds_bos = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return prompt.removeprefix(tokenizer.bos_token) if adds_bos else prompt
+
+
+def end_last_line(file: Path) -> None:
+    """Remove the incomplete last line of a file, which a killed process has left. There may be no file."""
+    if not file.exists():
+        return
+    with file.open("rb+") as kept:
+        end = keep = kept.seek(0, os.SEEK_END)
+        while keep:
+            begin = max(0, keep - 65536)
+            kept.seek(begin)
+            if (found := kept.read(keep - begin).rfind(b"\n")) >= 0:
+                keep = begin + found + 1
+                break
+            keep = begin
+        if keep < end:
+            kept.truncate(keep)
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """The memory of a training on one GPU, or on this machine. Sizes in bytes, as in StartEvent.
@@ -232,11 +256,14 @@ class Needs:
     peak: float = 0.0
     parameters: int = 0
 
-    @classmethod
-    def read(cls, line: str) -> "Needs":
-        """What a line of its output says."""
-        told = json.loads(line)
-        return cls(**told | {"cards": tuple(MemoryPlan(**card) for card in told["cards"])})
+
+def read_needs(line: str) -> Needs:
+    """What a line of memory_plan.py says.
+
+    Raises:
+        ValueError: the line is not a JSON object.
+    """
+    return _read(Needs, _object(line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -516,11 +543,6 @@ class ArtifactRecord:
     """Every other file of the artifact, by its path below the artifact's folder."""
 
 
-def read_dialogues(lines: bytes) -> list[str]:
-    """The dialogues of test.jsonl, in their order."""
-    return [json.loads(line)["dialogue"] for line in lines.splitlines()]
-
-
 @dataclass(frozen=True, slots=True)
 class BaseSummaries:
     """What the base model says of the first test dialogues, in source order."""
@@ -647,6 +669,23 @@ def read_failure(text: str) -> Failure:
     return Failure(_one_line(message), _one_line(hint))
 
 
+def count_steps(packs: int, per_step: int, epochs: float, max_steps: int) -> int:
+    """The optimizer steps of a training, each with `per_step` packs; `max_steps` of 0 leaves it to `epochs`."""
+    return max_steps or max(round(epochs * -(-packs // per_step)), 1)
+
+
+def too_few_packs(at_once: int, passes: int, processes: int) -> Failure | None:
+    """What is wrong if an optimizer step has fewer packs than processes that share it; None if it has enough."""
+    packs = at_once * passes
+    if packs >= processes:
+        return None
+    return Failure(
+        f"an optimizer step has {packs} pack{'s' if packs > 1 else ''} for {processes} processes",
+        f"set training.gradient_accumulation_steps to {-(-processes // at_once)} or more, which changes what is "
+        "learnt; or train with fewer processes: each GPU has one",
+    )
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -686,6 +725,15 @@ def _optional(kind: _Kind) -> _Kind:
     return _Kind(lambda value: value is None or kind.fits(value), lambda v: None if v is None else kind.read(v), None)
 
 
+def _list_of(record: type[Any]) -> _Kind:
+    """Records: JSON objects where they are read."""
+    return _Kind(
+        lambda value: isinstance(value, tuple | list) and all(isinstance(one, Mapping | record) for one in value),
+        lambda found: tuple(_read(record, values) for values in found),
+        (),
+    )
+
+
 def _records(record: type[Any]) -> _Kind:
     """Names and records: JSON objects where they are read."""
     return _Kind(
@@ -707,6 +755,7 @@ _TYPES: Final[Mapping[Any, _Kind]] = {
     float | None: _optional(_FLOAT),
     str | None: _optional(_TEXT),
     tuple[str, ...]: _Kind(_are_texts, tuple, ()),
+    tuple[MemoryPlan, ...]: _list_of(MemoryPlan),
     Mapping[str, int]: _Kind(_maps_to(_is_int), dict, {}),
     Mapping[str, float]: _Kind(_maps_to(_is_number), dict, {}),
     Mapping[str, str]: _Kind(_maps_to(_is_text), dict, {}),

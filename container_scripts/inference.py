@@ -4,8 +4,7 @@ follows too. Needs torch and transformers only; PEFT where an adapter is served.
 Request, application/json; one or at most 64 texts, answered in their order, in batches that fit into memory:
     {"inputs": prompt | [prompts], "parameters": {...}}     prompts as the model was trained on
     {"dialogue": text | [texts], "parameters": {...}}       rendered with the artifact's own template
-Parameters, all optional: max_new_tokens (1 to 1024), temperature (0 is greedy), top_p (above 0, to 1); and adapter, a
-name, where several are served on one base model.
+Parameters, all optional: max_new_tokens (1 to 1024), temperature (0 is greedy), top_p (above 0, to 1), adapter (name).
 Answer: [{"generated_text": the completion without the prompt}, ...]
 """
 
@@ -21,7 +20,16 @@ from typing import Any
 from adapters import named_adapters, peft_name, with_adapters
 from blocked import block_weights
 from container_limits import limit_threads
-from contract import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE, ArtifactRecord, fill_template, plain_text, read_record
+from contract import (
+    BASE_MODEL,
+    HUB_TOKEN_ARN,
+    RECORD_FILE,
+    ArtifactRecord,
+    fill_template,
+    plain_text,
+    read_record,
+    without_bos,
+)
 from generation import Generator, decode, encode, sampling_of
 from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
 from request import Request, RequestError, read_request
@@ -206,7 +214,11 @@ def rows_of(data: Request, model: Served, nobody_waits: Callable[[], bool]) -> l
         RequestError: a prompt is empty or too long, or there is no template, or no adapter of the request's name.
     """
     model = model.named(data.adapter)
-    prompts = _render(model.template, model.control_tokens, data.texts) if data.are_dialogues else data.texts
+    prompts = data.texts
+    if data.are_dialogues:
+        if model.template is None:
+            raise RequestError("this model carries no prompt template; send finished prompts as inputs")
+        prompts = tuple(fill_template(model.template, text, model.control_tokens) for text in data.texts)
     parameters = {**model.defaults, **data.parameters}
     new_tokens = int(parameters["max_new_tokens"])
     encoded = [encode(model.tokenizer, prompt, model.generator.eos_token_ids) for prompt in prompts]
@@ -239,13 +251,10 @@ def chat_prompt(messages: Sequence[Mapping[str, str]], model: Served) -> str:
         raise RequestError("this model has no chat format; send one user message that holds the dialogue")
     plain = [{**one, "content": plain_text(one["content"], model.control_tokens)} for one in messages]
     try:
-        prompt: str = tokenizer.apply_chat_template(
-            plain, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        prompt = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     except Exception as error:  # a template raises what it likes, for roles that it does not know
         raise RequestError(f"the model's chat format does not take these messages: {error}") from error
-    adds_bos = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]  # then there would be two
-    return prompt.removeprefix(tokenizer.bos_token) if adds_bos else prompt
+    return without_bos(tokenizer, prompt)
 
 
 def output_fn(prediction: list[dict[str, str]], accept: str) -> str:
@@ -277,12 +286,6 @@ def _record(folder: Path) -> ArtifactRecord:
     """What the folder's lorasum.json says; an empty record where there is none, as in a base model's folder."""
     record = folder / RECORD_FILE
     return read_record(record.read_bytes() if record.is_file() else "{}")
-
-
-def _render(template: str | None, control_tokens: Sequence[str], dialogues: Sequence[str]) -> list[str]:
-    if template is None:
-        raise RequestError("this model carries no prompt template; send finished prompts as inputs")
-    return [fill_template(template, dialogue, control_tokens) for dialogue in dialogues]
 
 
 def _check_tokens(encoded: Sequence[Sequence[int]], new_tokens: int, generator: Generator) -> None:

@@ -100,16 +100,17 @@ def look_before_download(
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    from engine.base_tensors import refusals_said
     from engine.memory import skeleton
     from engine.packs import largest_id, longest_example
-    from lora_targets import targets_of
+    from lora_targets import TargetError, targets_of
 
-    with refusals_said():
-        look_at_description(folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-        check_data_fits(read_config(folder), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
-        outline = skeleton(folder)
+    look_at_description(folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    check_data_fits(read_config(folder), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
+    outline = skeleton(folder)
+    try:
         return outline, targets_of(outline, arguments.lora_targets, arguments.lora_dropout, arguments.lora_dora)
+    except TargetError as refused:
+        raise TrainingError(refused.message, refused.hint) from refused
 
 
 def adapted(

@@ -6,17 +6,15 @@ that, which it applies while loading. They are applied here to names and shapes 
 missing tensors show before a weight is read, and a merge finds its way back to the files.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from base_look import BaseModelError, StoredTensor, look_at_folder, read_header, some, weight_files
+from base_look import StoredTensor, look_at_folder, read_header, some, weight_files
 from engine.failure import TrainingError
-from lora_targets import TargetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +36,7 @@ def look_at_base(folder: Path) -> dict[str, StoredTensor]:
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    with refusals_said():
-        return look_at_folder(folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    return look_at_folder(folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -48,17 +45,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     Raises:
         TrainingError: the files are not there, or damaged.
     """
-    with refusals_said():
-        return {name: tensor for file in weight_files(folder) for name, tensor in read_header(file).items()}
-
-
-@contextmanager
-def refusals_said() -> Iterator[None]:
-    """Turn a refusal of the base, or of the adapter's targets, into a job's failure."""
-    try:
-        yield
-    except (BaseModelError, TargetError) as refused:
-        raise TrainingError(refused.message, refused.hint) from refused
+    return {name: tensor for file in weight_files(folder) for name, tensor in read_header(file).items()}
 
 
 def check_tensors(outline: Any, stored: Mapping[str, StoredTensor]) -> None:

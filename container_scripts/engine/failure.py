@@ -3,16 +3,10 @@
 import errno
 from pathlib import Path
 
+from base_look import TrainingError
 from contract import FAILURE_FILE, Failure, failure_text
 
-
-class TrainingError(Exception):
-    """A failure the user can act on: one line of what happened, one hint."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+__all__ = ["PeerLostError", "TrainingError", "write_failure"]
 
 
 class PeerLostError(ConnectionError):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
+from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS, too_few_packs
 from engine.arguments import Arguments
 from engine.base_memory import BaseBytes, base_bytes, why_not_shared
 from engine.batches import Batch
@@ -225,13 +225,9 @@ def _batch_sizes(arguments: Arguments, packs: int, processes: int) -> list[int]:
     Each process has at least one pass of a whole step, so they may be fewer than `per_device_batch_size`.
     """
     asked, passes = arguments.per_device_batch_size, arguments.gradient_accumulation_steps
+    if failure := too_few_packs(max(asked, 1), passes, processes):
+        raise TrainingError(failure.message, failure.hint)
     step = passes * max(asked, 1)
-    if step < processes:
-        raise TrainingError(
-            f"an optimizer step has {step} pack{'s' if step > 1 else ''} for {processes} processes",
-            f"set training.gradient_accumulation_steps to {-(-processes // max(asked, 1))} or more, or use fewer "
-            "processes",
-        )
     most = min(asked or min(step, packs), step // processes)
     sizes = [size for size in range(most, 0, -1) if step % size == 0]
     return sizes[:1] if asked else sizes

@@ -18,6 +18,7 @@ from functools import lru_cache
 
 import torch
 
+from contract import count_steps
 from engine.arguments import Arguments
 
 
@@ -71,9 +72,7 @@ class Schedule:
 def plan_steps(arguments: Arguments, packs: int) -> Schedule:
     """The schedule of a training on `packs` packs; `per_device_batch_size` must be a number, not `auto`."""
     per_step = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
-    steps = arguments.max_steps
-    if steps <= 0:
-        steps = max(round(arguments.epochs * -(-packs // per_step)), 1)
+    steps = count_steps(packs, per_step, arguments.epochs, max(arguments.max_steps, 0))
     return Schedule(
         packs=packs,
         batch_size=arguments.per_device_batch_size,

@@ -9,8 +9,6 @@ from typing import Any
 from lorasum import paths
 from lorasum.files import write_file
 
-_MOST = 1000  # of what was looked at and found right
-
 
 def read_cache(name: str) -> dict[str, Any]:
     """The values stored under `name`, such as `prices`; empty if they cannot be read."""
@@ -26,9 +24,14 @@ def write_cache(name: str, known: dict[str, Any]) -> None:
         write_file(paths.home() / f"{name}.json", json.dumps(known))
 
 
+def keep(name: str, key: str, value: object, most: int) -> None:
+    """Store one more value under `name`; only the newest `most` are kept."""
+    write_cache(name, dict(list(read_cache(name).items())[1 - most :]) | {key: value})
+
+
 def once(name: str, about: object, look: Callable[[], None]) -> None:
     """Call `look`, unless it has returned before for the same `about`, a value that JSON can hold."""
-    key, known = hashlib.sha256(json.dumps(about).encode()).hexdigest(), read_cache(name)
-    if key not in known:
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    if key not in read_cache(name):
         look()
-        write_cache(name, dict(list(known.items())[1 - _MOST :]) | {key: True})
+        keep(name, key, True, most=1000)

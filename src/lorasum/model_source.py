@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import paths
-from lorasum.base_look import BaseModelError, check_data_fits, look_at_config, look_at_folder, read_config
+from lorasum.base_look import TrainingError, check_data_fits, look_at_config, look_at_folder, read_config
 from lorasum.config.schema import ModelConfig, is_folder
 from lorasum.errors import ModelError
 from lorasum.files import file_digest, first_line, links_out, maker_lock, new_folder
@@ -141,10 +141,10 @@ def libraries(model: ModelRef) -> Iterator[None]:
 
 @contextmanager
 def _refusals_said() -> Iterator[None]:
-    """Turn a BaseModelError into a ModelError."""
+    """Turn a TrainingError into a ModelError."""
     try:
         yield
-    except BaseModelError as refused:
+    except TrainingError as refused:
         raise ModelError(refused.message, refused.hint) from refused
 
 

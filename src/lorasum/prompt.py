@@ -16,7 +16,7 @@ server completes it. An example, of a model that writes its turns in ChatML:
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lorasum.contract import PLACEHOLDER, fill_template, plain_text
+from lorasum.contract import PLACEHOLDER, fill_template, plain_text, without_bos
 from lorasum.errors import ModelError
 
 DEFAULT_TEMPLATE: Final = "Summarize the chat dialogue:\n{dialogue}\n---\nSummary:\n"
@@ -82,7 +82,7 @@ def chat_prompt(tokenizer: Any, instruction: str, system: str = "") -> Prompt:
     if prompt.count(PLACEHOLDER) != 1:
         raise _unusable(tokenizer, "does not repeat the user's text as it is")
     end_id = _end_id(tokenizer, whole.rpartition(_ANSWER)[2])
-    return Prompt(_without_bos(tokenizer, prompt), end_id, control_tokens(tokenizer))
+    return Prompt(without_bos(tokenizer, prompt), end_id, control_tokens(tokenizer))
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
@@ -106,12 +106,6 @@ def _render(tokenizer: Any, turns: list[dict[str, str]]) -> tuple[str, str]:
 
 def _date(_form: str) -> str:
     return _DATE
-
-
-def _without_bos(tokenizer: Any, prompt: str) -> str:
-    """`prompt` without its BOS token. The tokenizer puts one before every text, so there would be two."""
-    adds_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-    return prompt.removeprefix(tokenizer.bos_token) if adds_bos else prompt
 
 
 def _end_id(tokenizer: Any, behind: str) -> int:

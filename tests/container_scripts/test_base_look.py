@@ -8,10 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from base_look import BaseModelError, check_data_fits, context_length, look_at_config, look_at_folder, weight_files
+from base_look import TrainingError, check_data_fits, context_length, look_at_config, look_at_folder, weight_files
 from conftest_engine import random_model
 from engine.base_tensors import check_tensors, locate, look_at_base, stored_tensors
-from engine.failure import TrainingError
 from engine.memory import skeleton
 
 
@@ -55,7 +54,7 @@ def test_a_whole_model_in_several_files_is_taken(sharded: Path) -> None:
 def test_a_quantized_base_is_refused_by_its_config(llama: Path, method: str) -> None:
     set_config(llama, quantization_config={"quant_method": method})
     (llama / "README.md").write_text("---\nlicense: mit\nbase_model: acme/whole-7b\n---\n# A quantized model\n")
-    with pytest.raises(BaseModelError, match=rf"quantized \({method}\)") as refused:
+    with pytest.raises(TrainingError, match=rf"quantized \({method}\)") as refused:
         look_at_folder(llama)
     assert "model.id: acme/whole-7b" in refused.value.hint
 
@@ -63,7 +62,7 @@ def test_a_quantized_base_is_refused_by_its_config(llama: Path, method: str) -> 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
 def test_a_quantized_base_is_refused_by_its_tensors(llama: Path, dtype: torch.dtype) -> None:
     change_tensors(llama, lambda tensors: {n: t.to(dtype) if "q_proj" in n else t for n, t in tensors.items()})
-    with pytest.raises(BaseModelError, match=r"is quantized: model\.layers\.0\.self_attn\.q_proj\.weight"):
+    with pytest.raises(TrainingError, match=r"is quantized: model\.layers\.0\.self_attn\.q_proj\.weight"):
         look_at_folder(llama)
 
 
@@ -112,14 +111,14 @@ def test_a_known_model_may_bring_code_that_is_not_needed(llama: Path) -> None:
 
 
 def test_an_unknown_model_type_is_refused() -> None:
-    with pytest.raises(BaseModelError, match="has no causal language model of type acme: owner/model"):
+    with pytest.raises(TrainingError, match="has no causal language model of type acme: owner/model"):
         look_at_config({"model_type": "acme"}, "owner/model", known={"llama"})
 
 
 def test_two_models_in_one_folder_are_refused(sharded: Path) -> None:
     random_model("llama", seed=1).save_pretrained(sharded / "other")
     (sharded / "other" / "model.safetensors").rename(sharded / "model.safetensors")
-    with pytest.raises(BaseModelError, match="holds two models"):
+    with pytest.raises(TrainingError, match="holds two models"):
         look_at_folder(sharded)
 
 
@@ -133,27 +132,27 @@ def test_files_of_another_layout_beside_the_model_are_not_its_weights(llama: Pat
 
 def test_only_files_of_another_layout_are_refused(llama: Path) -> None:
     (llama / "model.safetensors").rename(llama / "consolidated.safetensors")
-    with pytest.raises(BaseModelError, match=r"only consolidated\.safetensors"):
+    with pytest.raises(TrainingError, match=r"only consolidated\.safetensors"):
         look_at_folder(llama)
 
 
 def test_an_adapter_beside_the_model_is_refused(llama: Path) -> None:
     (llama / "adapter_config.json").write_text("{}")
-    with pytest.raises(BaseModelError, match="holds an adapter"):
+    with pytest.raises(TrainingError, match="holds an adapter"):
         look_at_folder(llama)
 
 
 def test_a_truncated_file_is_refused(llama: Path) -> None:
     file = llama / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(BaseModelError, match="ends too early or is damaged"):
+    with pytest.raises(TrainingError, match="ends too early or is damaged"):
         look_at_folder(llama)
 
 
 @pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n"])
 def test_what_is_no_safetensors_file_is_refused(llama: Path, content: bytes) -> None:
     (llama / "model.safetensors").write_bytes(content)
-    with pytest.raises(BaseModelError, match="ends too early or is damaged"):
+    with pytest.raises(TrainingError, match="ends too early or is damaged"):
         look_at_folder(llama)
 
 
@@ -162,7 +161,7 @@ def test_tensors_that_the_index_lists_must_be_there(sharded: Path) -> None:
     listed = json.loads(index.read_text())
     listed["weight_map"]["model.layers.9.mlp.up_proj.weight"] = next(iter(listed["weight_map"].values()))
     index.write_text(json.dumps(listed))
-    with pytest.raises(BaseModelError, match=r"lacks tensors .*: model\.layers\.9\.mlp\.up_proj\.weight"):
+    with pytest.raises(TrainingError, match=r"lacks tensors .*: model\.layers\.9\.mlp\.up_proj\.weight"):
         look_at_folder(sharded)
 
 
@@ -276,7 +275,7 @@ def test_experts_that_the_model_stacks_have_no_single_tensor(tmp_path: Path) -> 
 def test_data_that_does_not_fit_the_model_is_refused(longest: int, largest_id: int, eos: int, reason: str) -> None:
     config = {"text_config": {"vocab_size": 512, "max_position_embeddings": 128}}
     check_data_fits(config, 128, 511, 511)
-    with pytest.raises(BaseModelError, match=reason):
+    with pytest.raises(TrainingError, match=reason):
         check_data_fits(config, longest, largest_id, eos)
 
 

@@ -15,7 +15,7 @@ from sources import ROOT, both_sides
 from lorasum.config.schema import Config
 
 DOCS = ROOT / "docs"
-_ERRORS = re.compile(r"\w*(Error|Rejected)")
+_ERRORS = re.compile(r"\w*(Error|Rejected|Failure)")
 # A message in which nobody could recognise their own, such as "… in …".
 _BARE = re.compile(r"(?:run|has|no|in|on|[…:,. ])*")
 _AREAS = {
@@ -26,6 +26,7 @@ _AREAS = {
     "lorasum/gguf": "The base model",
     "lorasum/base_look": "The base model",
     "lorasum/hub": "The Hugging Face hub",
+    "contract": "The training",
     "engine/": "The training",
     "train.py": "The training",
     "lorasum/lifecycle/": "Jobs and endpoints",

@@ -129,10 +129,10 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
 
         paths.container_scripts = lambda: Path(scripts)
     if needs := os.environ.get("LORASUM_STUB_NEEDS"):
-        from lorasum.contract import Needs
+        from lorasum.contract import read_needs
         from lorasum.lifecycle import estimate
 
-        estimate._tell = lambda flags, variables: Needs.read(needs)
+        estimate._tell = lambda flags, variables: read_needs(needs)
     elif program == "client" and "LORASUM_PLANS_FOR_REAL" not in os.environ:
         plan_once(folder.parent)
     if hub := os.environ.get("HF_ENDPOINT"):  # which is read when it is imported
@@ -173,7 +173,7 @@ def plan_once(shared: Path) -> None:
     The dataset is told apart by its manifest, because each test has it in a folder of its own.
     """
     from lorasum import paths
-    from lorasum.contract import SM_CHANNEL_TRAINING, Needs
+    from lorasum.contract import SM_CHANNEL_TRAINING, Needs, read_needs
     from lorasum.lifecycle import estimate
     from lorasum.script_environment import script_environment
 
@@ -189,7 +189,7 @@ def plan_once(shared: Path) -> None:
         ended = forks.trainings().start(flags, environ, {}, str(script)).wait()
         if ended.code:
             return ended.stderr.strip().splitlines()[-1]
-        found = Needs.read(ended.stdout.splitlines()[-1])
+        found = read_needs(ended.stdout.splitlines()[-1])
         new = known.with_suffix(f".{os.getpid()}")
         new.write_bytes(pickle.dumps(found))
         new.rename(known)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from lorasum.batched import batched
+from lorasum.contract import end_last_line
 from lorasum.errors import LorasumError, RefusedError
 from lorasum.files import FILE_MODE, open_file, read_rows
 from lorasum.lifecycle.summarizer import Summarizer
@@ -48,7 +49,7 @@ class Answers:
     """
 
     def __init__(self, file: Path) -> None:
-        _end_last_line(file)
+        end_last_line(file)
         self.known = {place: answer for place, answer in _lines(file) if answer.error is None}
         self._file = file
 
@@ -115,7 +116,7 @@ class AnswerLog:
         except BlockingIOError:
             self._file.close()
             raise LorasumError(f"another process is writing {file}", "wait for it, or give another --output") from None
-        _end_last_line(file)
+        end_last_line(file)
         for place, _ in _lines(file):
             self._know(place)
 
@@ -212,23 +213,6 @@ def answers_of(file: Path) -> dict[int, Answer]:
 
 def _text(some: Mapping[int, Answer]) -> bytes:
     return "".join(json.dumps({"row": place, **answer.as_row()}) + "\n" for place, answer in some.items()).encode()
-
-
-def _end_last_line(file: Path) -> None:
-    """Remove an incomplete last line, of an interrupted write."""
-    if not file.exists():
-        return
-    with file.open("rb+") as kept:
-        end = keep = kept.seek(0, os.SEEK_END)
-        while keep:
-            begin = max(0, keep - 65536)
-            kept.seek(begin)
-            if (found := kept.read(keep - begin).rfind(b"\n")) >= 0:
-                keep = begin + found + 1
-                break
-            keep = begin
-        if keep < end:
-            kept.truncate(keep)
 
 
 def _lines(file: Path) -> Iterator[tuple[int, Answer]]:

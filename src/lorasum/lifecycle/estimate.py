@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 
 from lorasum import paths
 from lorasum.backends.records import Check, Room, TrainSpec
-from lorasum.cache import read_cache, write_cache
+from lorasum.cache import keep, read_cache
 from lorasum.config.instances import peak_of, sizes_of
-from lorasum.contract import CARDS, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs
+from lorasum.contract import CARDS, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs, read_needs
 from lorasum.errors import LorasumError
 from lorasum.files import folder_digest
 from lorasum.lifecycle.hardware import Hardware
@@ -111,13 +111,12 @@ def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
     key = hashlib.sha256(identity.encode()).hexdigest()
     known = read_cache("needs") if hardware.types else {}
     if key in known:
-        return Estimate(spec, hardware, Needs.read(known[key]))
+        return Estimate(spec, hardware, read_needs(known[key]))
     told = _tell(flags, variables)
     if isinstance(told, str):
         return Estimate(spec, hardware, None, told)
     if hardware.types:
-        kept = dict(list(known.items())[1 - _REMEMBERED :])
-        write_cache("needs", kept | {key: json.dumps(asdict(told))})
+        keep("needs", key, json.dumps(asdict(told)), _REMEMBERED)
     return Estimate(spec, hardware, told)
 
 
@@ -144,7 +143,7 @@ def _tell(flags: list[str], variables: Mapping[str, str]) -> Needs | str:
         return f"it takes longer than {_SECONDS // 60} minutes"
     if told.returncode:
         return (told.stderr.strip().splitlines() or ["it failed"])[-1]
-    return Needs.read(told.stdout.splitlines()[-1])
+    return read_needs(told.stdout.splitlines()[-1])
 
 
 def checks(estimate: Estimate) -> list[Check]:

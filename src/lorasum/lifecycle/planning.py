@@ -9,6 +9,7 @@ from pathlib import Path
 from lorasum.backends.records import TrainSpec
 from lorasum.config.data import DataConfig
 from lorasum.config.schema import Config
+from lorasum.contract import too_few_packs
 from lorasum.data.changes import changed_since
 from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
@@ -112,14 +113,8 @@ def idle_processes(spec: TrainSpec) -> LorasumError | None:
     """What is wrong if an optimizer step has fewer packs than processes that share it; None if it has enough."""
     size = spec.hyperparameters["per_device_batch_size"]
     at_once = 1 if size == "auto" else int(size)
-    packs = at_once * int(spec.hyperparameters["gradient_accumulation_steps"])
-    if packs >= spec.processes:
-        return None
-    return LorasumError(
-        f"an optimizer step has {packs} pack{'s' if packs > 1 else ''} for {spec.processes} processes",
-        f"set training.gradient_accumulation_steps to {-(-spec.processes // at_once)} or more, which changes what is "
-        "learnt; or train with fewer processes: each GPU has one",
-    )
+    failure = too_few_packs(at_once, int(spec.hyperparameters["gradient_accumulation_steps"]), spec.processes)
+    return LorasumError(failure.message, failure.hint) if failure else None
 
 
 def describes(config: Config, job: TrainingJob) -> tuple[str, ...] | None:

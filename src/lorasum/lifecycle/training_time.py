@@ -11,7 +11,7 @@ training of BLOOM's shapes in float32 reached 70% of it, one of SmolLM2-135M in 
 from dataclasses import dataclass
 
 from lorasum.config.schema import TrainingConfig
-from lorasum.contract import DoneEvent
+from lorasum.contract import DoneEvent, count_steps
 from lorasum.data.records import SplitStats
 from lorasum.ledger import Ledger
 from lorasum.resources import TrainingJob
@@ -39,11 +39,11 @@ class Workload:
 
     @classmethod
     def of(cls, split: SplitStats, training: TrainingConfig) -> "Workload":
-        """The work of training on a split. The steps are those of the container's engine/schedule.py."""
+        """The work of training on a split."""
         at_once = 1 if training.per_device_batch_size == "auto" else training.per_device_batch_size
         per_step = at_once * training.gradient_accumulation_steps
         per_epoch = -(-split.packs // per_step)
-        steps = training.max_steps or max(round(training.epochs * per_epoch), 1)
+        steps = count_steps(split.packs, per_step, training.epochs, training.max_steps or 0)
         evaluations = -(-steps // (training.evaluate_every or max(per_epoch, 1)))  # the last step has one in any case
         return cls(split.packs, steps, round(split.tokens * steps / per_epoch) if per_epoch else 0, evaluations)
 
