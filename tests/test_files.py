@@ -12,7 +12,7 @@ import pytest
 
 from lorasum.errors import DataError, LorasumError
 from lorasum.files import OWN_CHOICE, first_line, make_folder, maker_lock, new_file, new_folder, open_file, write_file
-from lorasum.lifecycle.answers import Answer, Answers
+from lorasum.lifecycle.answers import Answer, AnswerLog, answers_of
 
 
 def test_folder_appears_when_the_block_ends_and_replaces_a_broken_one(tmp_path: Path) -> None:
@@ -167,5 +167,7 @@ def test_answers_beside_a_damaged_line_are_known(tmp_path: Path, damaged: bytes)
     kept = tmp_path / "kept.jsonl"
     rows = [b'{"row": 0, "summary": "They meet."}', damaged, b'{"row": 2, "error": "no"}', b'{"row": 3, "summary": 4}']
     kept.write_bytes(b"\n".join(rows) + b'\n{"row": 4, "summ')
-    assert Answers(kept).known == {0: Answer("They meet.")}
+    with AnswerLog(kept, refused_count=False) as answers:
+        assert [place for place in range(5) if place in answers] == [0]
+    assert answers_of(kept) == {0: Answer("They meet."), 2: Answer(error="no")}
     assert not kept.read_bytes().endswith(b"summ"), "the next answer starts a line of its own"

@@ -16,7 +16,7 @@ from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
 from lorasum.files import make_folder, writing
 from lorasum.lifecycle import endpoints, expiry
-from lorasum.lifecycle.answers import Answer, Answers
+from lorasum.lifecycle.answers import Answer, AnswerLog, answers_of, fill
 from lorasum.lifecycle.artifacts import base_summaries
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.model_metrics import judged, load_consistency
@@ -127,7 +127,7 @@ class _Asked:
         file = _answers_file(run, summarizer.origin, summarizer.artifact, label)
         with writing(file, _AGAIN):
             make_folder(file.parent)
-            answered = Answers(file).fill(summarizer, dialogues, self.concurrency, run.reporter, label)
+            answered = fill(file, summarizer, dialogues, self.concurrency, run.reporter, label)
         if refused := [answer.error for answer in answered if answer.error is not None]:
             count = f"{len(refused)} of {len(dialogues)} dialogues"
             run.reporter.warn(f"{count} were refused and count as empty summaries: {refused[0]}")
@@ -237,13 +237,13 @@ def _kept_base_summaries(run: RunContext, file: Path, template: str) -> Mapping[
     """The base model's summaries that are kept in `file`, after adding those that the training job left behind."""
     with writing(file, _AGAIN):
         make_folder(file.parent)
-        answers = Answers(file)
-        if job := _served_job(run):
-            asked = run.config.predict
-            generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
-            found = enumerate(base_summaries(run.backend, job, generation, template))
-            answers.add({place: Answer(text) for place, text in found if place not in answers.known})
-    return answers.known
+        with AnswerLog(file, refused_count=False) as answers:
+            if job := _served_job(run):
+                asked = run.config.predict
+                generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
+                found = enumerate(base_summaries(run.backend, job, generation, template))
+                answers.add({place: Answer(text) for place, text in found if place not in answers})
+            return {place: answer for place, answer in answers_of(file).items() if answer.error is None}
 
 
 def _remove_leftover_endpoint(run: RunContext) -> None:

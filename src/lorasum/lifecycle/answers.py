@@ -5,7 +5,6 @@ No answer is paid for twice: after an interruption the same command goes on from
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,54 +40,6 @@ class Answer:
         return {"summary": self.summary} if self.error is None else {"error": self.error}
 
 
-class Answers:
-    """The answers to a list of dialogues, in a JSON Lines file that may hold some of them already.
-
-    Attributes:
-        known: the answers so far, by the dialogue's place in the list. What was refused is asked again.
-    """
-
-    def __init__(self, file: Path) -> None:
-        end_last_line(file)
-        self.known = {place: answer for place, answer in _lines(file) if answer.error is None}
-        self._file = file
-
-    def add(self, some: Mapping[int, Answer]) -> None:
-        """Keep answers, by the dialogue's place.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        self.known |= some
-        with open_file(self._file, "ab") as kept:
-            kept.write(_text(some))
-
-    def fill(
-        self, summarizer: Summarizer, dialogues: Sequence[str], concurrency: int, report: Reporter, label: str
-    ) -> list[Answer]:
-        """Ask for the answers that are missing; the answer to each dialogue, in order.
-
-        Args:
-            concurrency: requests under way at once.
-            label: of the progress bar.
-
-        Raises:
-            BackendError: a request failed. Those under way were waited for, and their answers are kept.
-            OSError: the file cannot be written.
-        """
-        count = len(dialogues)
-        missing = {place: text for place, text in enumerate(dialogues) if place not in self.known}
-
-        def tell() -> None:
-            report.progress(label, min(len(self.known), count), count, "summarising the test dialogues")
-
-        tell()
-        for some in ask(summarizer, missing, concurrency, report):
-            self.add(some)
-            tell()
-        return [self.known[place] for place in range(count)]
-
-
 class AnswerLog:
     """The answers to any number of dialogues, in a JSON Lines file, in the order in which they arrived.
 
@@ -99,13 +50,14 @@ class AnswerLog:
 
     Args:
         permissions: of a file that is made.
+        refused_count: whether a refusal that the file holds is an answer. If it is none, the dialogue is asked again.
 
     Raises:
         LorasumError: another process has it open.
         OSError: it cannot be opened.
     """
 
-    def __init__(self, file: Path, permissions: int = FILE_MODE) -> None:
+    def __init__(self, file: Path, permissions: int = FILE_MODE, refused_count: bool = True) -> None:
         self.count = 0
         self._path = file
         self._upto = 0  # all places below are answered
@@ -115,10 +67,13 @@ class AnswerLog:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise LorasumError(f"another process is writing {file}", "wait for it, or give another --output") from None
+            raise LorasumError(
+                f"another process is writing {file}", "wait for it, then run the same command again"
+            ) from None
         end_last_line(file)
-        for place, _ in _lines(file):
-            self._know(place)
+        for place, answer in _lines(file):
+            if refused_count or answer.error is None:
+                self._know(place)
 
     def __enter__(self) -> Self:
         return self
@@ -206,8 +161,37 @@ def _answers(summarizer: Summarizer, dialogues: Mapping[int, str], places: Seque
     return {place: Answer(summary) for place, summary in zip(places, summaries, strict=True)}
 
 
+def fill(
+    file: Path, summarizer: Summarizer, dialogues: Sequence[str], concurrency: int, report: Reporter, label: str
+) -> list[Answer]:
+    """The answer to each dialogue, in order. Those that `file` does not hold are asked for, and kept there.
+
+    Args:
+        concurrency: requests under way at once.
+        label: of the progress bar.
+
+    Raises:
+        LorasumError: another process writes the file.
+        BackendError: a request failed. Those under way were waited for, and their answers are kept.
+        OSError: the file cannot be written.
+    """
+    count = len(dialogues)
+    with AnswerLog(file, refused_count=False) as answers:
+        missing = {place: text for place, text in enumerate(dialogues) if place not in answers}
+
+        def tell() -> None:
+            report.progress(label, min(answers.count, count), count, "summarising the test dialogues")
+
+        tell()
+        for some in ask(summarizer, missing, concurrency, report):
+            answers.add(some)
+            tell()
+        known = answers_of(file)
+    return [known[place] for place in range(count)]
+
+
 def answers_of(file: Path) -> dict[int, Answer]:
-    """The answers of a file, by place."""
+    """The answers of a file, by place: the last one where it has several."""
     return dict(_lines(file))
 
 
