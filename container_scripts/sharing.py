@@ -17,7 +17,7 @@ from rows import Batch, padded
 _log = logging.getLogger(__name__)
 _TRIED = (5, 13)  # tokens of the two prompts that a model is tried with
 _TRIED_PIECE = 4
-_FIRST, _LARGE = 8, 100.0  # keys outside of each window, and their size
+_MADE_UP, _MADE_UP_SIZE = 8, 100.0  # keys outside of each window, and their size
 _WIDEST = 8192  # tokens: of a model with a wider window, shorter than its context, no keys and values are made up
 _TRIED_STEPS = 3  # tokens that are generated after each: a wrong state may show in a later one only
 
@@ -127,17 +127,18 @@ def _joined_logits(model: Any, prompts: Sequence[Sequence[int]], pad_token_id: i
         batch.generated(found.sequences, found.past_key_values)
         begun.append(batch)
         first.append(torch.stack(found.logits, dim=1))
-    if not _masks_windows(model, prompts[-1], pad_token_id):
+    if not _mask_hides_tokens_outside_window(model, prompts[-1], pad_token_id):
         raise TypeError("without its own cache it sees tokens that its windows do not show")
     together = begun[0].joined(begun[1:], pad_token_id)
     found = _generate(model, together.ids, together.mask, _TRIED_STEPS - 1, past_key_values=together.cache)
     return torch.cat([torch.cat(first), torch.stack(found.logits, dim=1)], dim=1).float()
 
 
-def _masks_windows(model: Any, prompt: Sequence[int], pad_token_id: int) -> bool:
-    """Whether a mask hides what is outside of a layer's window. The model's own cache has nothing of it, but ours has.
+def _mask_hides_tokens_outside_window(model: Any, prompt: Sequence[int], pad_token_id: int) -> bool:
+    """Whether the attention mask hides what is outside of a layer's window.
 
-    So a row is tried that is longer than the widest window. Its first keys draw all attention where they are seen:
+    The model's own cache holds nothing of it, but ours does. So keys of size 100, and then of size 0, are put before
+    the window. Large keys draw all attention where they are seen: if the next logits differ, the mask lets them.
 
         keys of a layer with a window    + - + - 0 0 0 0 0 0 p r o m p t
         what the next token may see                ‹       window       ›
@@ -150,28 +151,29 @@ def _masks_windows(model: Any, prompt: Sequence[int], pad_token_id: int) -> bool
     if not narrow or widest > _WIDEST:
         return not narrow
 
-    def logits(size: float) -> Any:
+    def logits(key_size: float) -> Any:
         batch = Batch([], *padded([prompt], pad_token_id, model.device))
         found = _generate(model, batch.ids, batch.mask, 1, past_key_values=whole_cache(model))
         for number, layer in enumerate(found.past_key_values.layers):
             if keys_of(layer) is not None:
-                first = size if number in narrow else 0.0
-                layer.keys, layer.values = _behind(first, widest, layer.keys), _behind(first, widest, layer.values)
+                size = key_size if number in narrow else 0.0
+                layer.keys = _prepend(layer.keys, widest, size)
+                layer.values = _prepend(layer.values, widest, size)
         ids = torch.cat([batch.ids[:, :1].expand(1, widest), found.sequences], dim=1)
         step = _generate(model, ids, torch.ones_like(ids), 1, past_key_values=found.past_key_values)
         return step.logits[0]
 
     expected = logits(0.0)
-    return bool((logits(_LARGE) - expected).norm() <= 1e-3 * expected.norm())
+    return bool((logits(_MADE_UP_SIZE) - expected).norm() <= 1e-3 * expected.norm())
 
 
-def _behind(first: float, tokens: int, states: Any) -> Any:
-    """Keys or values behind those of other tokens, which are zeros: all but the first, `first` and its negative."""
+def _prepend(states: Any, tokens: int, size: float) -> Any:
+    """Keys or values behind those of `tokens` made-up tokens: the first few of `size`, the others zeros."""
     import torch
 
-    before = states.new_zeros(*states.shape[:2], tokens, states.shape[3])
-    before[:, :, :_FIRST:2], before[:, :, 1:_FIRST:2] = first, -first
-    return torch.cat([before, states], dim=2)
+    made_up = states.new_zeros(*states.shape[:2], tokens, states.shape[3])
+    made_up[:, :, :_MADE_UP:2], made_up[:, :, 1:_MADE_UP:2] = size, -size
+    return torch.cat([made_up, states], dim=2)
 
 
 def _generate(model: Any, ids: Any, mask: Any, steps: int, **how: Any) -> Any:
