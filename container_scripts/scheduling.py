@@ -1,7 +1,7 @@
 """Generates the completions of many prompts, in batches that fit into memory: while serving, and while training.
 
 The prompts of a batch are padded on the left, so that all completions start in one column, and keys and values of
-earlier tokens are kept. Long prompts are read in pieces. None of this must change an answer: sharing.py finds out what
+earlier tokens are kept. Long prompts are read in pieces. None of this may change an answer: sharing.py finds out what
 the model allows.
 
 Which prompts are generated together, and when, is continuous batching.
@@ -109,42 +109,45 @@ class Scheduler:
         self._most = None
         while running or self._waiting:
             if newcomers := self._admitted(running):
-                running = self._begin(newcomers, running)
+                running = self._merge(self._prefill(newcomers, running))
             elif running:
-                running = self._go_on(running)
+                running = self._decode(running)
             if self._has_failed:  # only here nothing holds the tensors of a batch that has failed
                 self._prefix = None
                 torch.cuda.empty_cache()
                 self._has_failed = False
 
-    def _begin(self, newcomers: list[Row], running: Batch | None) -> Batch | None:
-        """The running batch with newcomers, after their first token; where they cannot join, after their last one."""
-        generator = self._generator
+    def _prefill(self, newcomers: list[Row], running: Batch | None) -> list[Batch]:
+        """The running batch, and those of newcomers after their first token: their last, where they cannot join it."""
+        generator, batches = self._generator, [running] if running else []
         joins, device = generator.sharing.joins, generator.model.device
-        begun = [running] if running else []
-        for rows in batching.passes(newcomers, device) if joins else [newcomers]:
-            beside = sum(len(batch.rows) for batch in begun)
-            if batch := self._tried(rows, partial(self._started, rows, lambda: joins), beside):
-                begun.append(batch)
-        if len(begun) < 2:
-            return begun[0] if begun else None
-        first, *others = begun
-        every = [row for batch in begun for row in batch.rows]
-        return self._tried(every, partial(first.joined, others, generator.pad_token_id))
 
-    def _go_on(self, running: Batch) -> Batch | None:
+        def start(rows: list[Row]) -> Batch | None:
+            return self._generate(Batch.of(rows, generator.pad_token_id, device), is_over=lambda: joins)
+
+        for rows in batching.passes(newcomers, device) if joins else [newcomers]:
+            in_memory = sum(len(batch.rows) for batch in batches)
+            if batch := self._attempt(rows, partial(start, rows), in_memory):
+                batches.append(batch)
+        return batches
+
+    def _merge(self, batches: list[Batch]) -> Batch | None:
+        """One batch of all rows; None if there are none, or they fail."""
+        if len(batches) < 2:
+            return batches[0] if batches else None
+        first, *others = batches
+        rows = [row for batch in batches for row in batch.rows]
+        return self._attempt(rows, partial(first.joined, others, self._generator.pad_token_id))
+
+    def _decode(self, running: Batch) -> Batch | None:
         """The running batch after some tokens: when a row is done, or one that waits can join."""
 
         def is_over() -> bool:
             return any(row.is_done for row in running.rows) or self._next_fits(running.rows)
 
-        return self._tried(running.rows, partial(self._generated, running, is_over))
+        return self._attempt(running.rows, partial(self._generate, running, is_over))
 
-    def _started(self, rows: list[Row], is_over: Callable[[], bool]) -> Batch | None:
-        batch = Batch.of(rows, self._generator.pad_token_id, self._generator.model.device)
-        return self._generated(batch, is_over)
-
-    def _generated(self, batch: Batch, is_over: Callable[[], bool]) -> Batch | None:
+    def _generate(self, batch: Batch, is_over: Callable[[], bool]) -> Batch | None:
         """The batch after tokens until `is_over`, which is asked after every one; None if all its rows are done."""
         self._call_model(batch, is_over)
         return batch.unfinished()
@@ -154,14 +157,14 @@ class Scheduler:
         if running and not self._generator.sharing.joins:
             return []
         together = list(running.rows) if running else []
-        beside = len(together)
+        before = len(together)
         while self._next_fits(together):
             row = self._waiting.popleft()
             if row.nobody_waits():
                 row.fail(AbandonedError())
             else:
                 together.append(row)
-        return together[beside:]
+        return together[before:]
 
     def _next_fits(self, together: Sequence[Row]) -> bool:
         """Whether the first of the rows that wait can be generated beside others."""
@@ -178,11 +181,11 @@ class Scheduler:
         fits = len(every) * batching.row_bytes(length, new_tokens, model, sharing) <= self._room
         return fits and (self._most is None or len(every) <= self._most)
 
-    def _tried(self, rows: Sequence[Row], work: Callable[[], Batch | None], beside: int = 0) -> Batch | None:
+    def _attempt(self, rows: Sequence[Row], work: Callable[[], Batch | None], also_in_memory: int = 0) -> Batch | None:
         """What `work` makes of rows; None if it failed. Then they wait again, or have their error.
 
         Args:
-            beside: rows that are kept in memory meanwhile.
+            also_in_memory: other rows that are kept meanwhile.
 
         Raises:
             GpuLostError: the GPU answers nothing more.
@@ -194,7 +197,7 @@ class Scheduler:
             return work()
         except torch.cuda.OutOfMemoryError:
             error = TooLargeError()
-            self._most = max(1, (len(rows) + beside) // 2)
+            self._most = max(1, (len(rows) + also_in_memory) // 2)
         except Exception as caught:  # whatever the model's code stumbles over: it ends the row that caused it only
             if is_lost(self._generator.model.device):
                 raise GpuLostError(caught) from caught
@@ -202,9 +205,19 @@ class Scheduler:
             traceback.clear_frames(error.__traceback__)  # they hold the batch's tensors
             for row in rows:
                 row.alone = True
-        self._has_failed = True
-        self._failed(rows, error, beside)
+        self._retry_smaller(rows, error, also_in_memory)
         return None
+
+    def _retry_smaller(self, rows: Sequence[Row], error: Exception, also_in_memory: int) -> None:
+        """Let rows that have failed together wait again, for smaller batches. One that was alone has its error."""
+        self._has_failed = True
+        left = [row for row in rows if not row.is_done]
+        if len(rows) + also_in_memory == 1:
+            for row in left:
+                row.fail(error)
+        else:
+            _log.info("a batch of %d failed, and is tried again in smaller ones: %s", len(rows), error)
+            self._waiting.extendleft(reversed(left))
 
     def _call_model(self, batch: Batch, is_over: Callable[[], bool]) -> None:
         """One call of transformers' `generate`: the rows take its tokens, and the batch its keys and values."""
@@ -240,16 +253,6 @@ class Scheduler:
     def _allows_pieces(self, batch: Batch) -> bool:
         """Whether the prompts of a batch can be read in pieces, and leave their first piece to others."""
         return self._generator.sharing.allows_pieces(max(row.longest for row in batch.rows))
-
-    def _failed(self, rows: Sequence[Row], error: Exception, beside: int) -> None:
-        """Several rows are tried again, fewer at a time; one that was alone fails."""
-        left = [row for row in rows if not row.is_done]
-        if len(rows) + beside == 1:
-            for row in left:
-                row.fail(error)
-        else:
-            _log.info("a batch of %d failed, and is tried again in smaller ones: %s", len(rows), error)
-            self._waiting.extendleft(reversed(left))
 
 
 class _Step:
