@@ -17,7 +17,7 @@ from lorasum.backends.records import JobRef, JobStatus
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle.planning import PlannedJob, describes, other_settings
+from lorasum.lifecycle.planning import PlannedJob, compare, compare_on_its_dataset
 from lorasum.resources import TrainingJob
 
 
@@ -50,23 +50,18 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
         again: take a new job instead of one that was made with other scripts, image or instance type than today's. Its
             name is a hash of these too, so that asking twice starts one job.
     """
-    asked = job.spec.job_name
-    rows = [row for row in recorded(backend, ledger, job.spec.run) if row.asked_as == asked]
-    made_anew = [row.name for row in reversed(rows) if row.name != asked]
-    for name in (*made_anew, asked):
-        found = _look(backend, replace(job, spec=replace(job.spec, job_name=name)))
-        if found.is_made:
-            break
-    if found.ref is None:
-        twin = _of_the_same_weights(backend, ledger, job)
-        found = twin if twin and not (again and twin.changed) else found
-    if not found.is_made or found.ref is None or found.changed:
+    found = _own_job(backend, ledger, job)
+    if found.ref is None and (twin := _of_the_same_weights(backend, ledger, job)):
+        if twin.changed:
+            return found if again else twin
+        found = twin
+    if not found.is_made:
         return found
     today = backend.made_with(job.spec.run, None)
     changed = _changed(backend.made_with(job.spec.run, found.ref), today)
-    if not (again and changed):
-        return replace(found, changed=changed)
-    return _look(backend, replace(job, spec=replace(job.spec, job_name=_name_of_another(job, today))))
+    if again and changed:
+        return _look(backend, job.named(_name_of_another(job, today)))
+    return replace(found, changed=changed)
 
 
 def chosen_job(run: RunContext, name: str | None = None) -> TrainingJob:
@@ -102,14 +97,25 @@ def recorded(backend: Backend, ledger: Ledger, run: str) -> list[TrainingJob]:
     return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
 
 
+def _own_job(backend: Backend, ledger: Ledger, job: PlannedJob) -> FoundJob:
+    """The newest job of the config's name, or made again under another, that runs or has completed.
+
+    If there is none, the one of the config's name: its earlier attempts, or nothing.
+    """
+    asked = job.spec.job_name
+    rows = reversed(recorded(backend, ledger, job.spec.run))
+    for name in (row.name for row in rows if row.asked_as == asked and row.name != asked):
+        if (found := _look(backend, job.named(name))).is_made:
+            return found
+    return _look(backend, job)
+
+
 def _of_the_same_weights(backend: Backend, ledger: Ledger, job: PlannedJob) -> FoundJob | None:
     """The newest job that runs or has completed, and differs in nothing that decides about its weights."""
     for row in reversed(recorded(backend, ledger, job.spec.run)):
-        other = other_settings(job.config, row, job.origin.fingerprint, job.spec.model)
-        if other is not None:
-            found = _look(backend, replace(job, spec=replace(job.spec, job_name=row.name)))
-            if found.is_made:
-                return replace(found, changed=other)
+        compared = compare(job.config, row, job.origin.fingerprint, job.spec.model)
+        if compared.same_weights and (found := _look(backend, job.named(row.name))).is_made:
+            return replace(found, changed=compared.other_settings)
     return None
 
 
@@ -137,9 +143,9 @@ def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> T
                 f"run {run.name!r} has no completed job {name!r}", f"it has {', '.join(row.name for row in done)}"
             )
         return named[0]
-    differing = {row.name: describes(run.config, row) for row in done}
-    fitting = [row for row in done if differing[row.name] == ()]
-    fitting = fitting or [row for row in done if differing[row.name]]
+    compared = {row.name: compare_on_its_dataset(run.config, row) for row in done}
+    same = [row for row in done if compared[row.name].is_same]
+    fitting = same or [row for row in done if compared[row.name].same_weights]
     if not fitting:
         raise LorasumError(
             f"run {run.name!r} was trained with another configuration: its newest model is that of job {newest.name}",
@@ -149,6 +155,6 @@ def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> T
         run.reporter.step(
             f"taking job {fitting[-1].name}, which this config describes; --job {newest.name} takes the newest"
         )
-    if other := differing[fitting[-1].name]:
+    if other := compared[fitting[-1].name].other_settings:
         run.reporter.step(f"job {fitting[-1].name} was trained with other {' and '.join(other)}, with the same weights")
     return fitting[-1]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorasum.backends.records import TrainSpec
@@ -50,10 +50,31 @@ class PlannedJob:
     def hardware(self) -> Hardware:
         return Hardware.of(self.config)
 
+    def named(self, name: str) -> "PlannedJob":
+        """The same job under another name."""
+        return replace(self, spec=replace(self.spec, job_name=name))
+
     @property
     def placement(self) -> Placement:
         """Of its model on the config's endpoint, without the model's shape."""
         return Placement.of(self.config, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A recorded job beside a config.
+
+    Attributes:
+        same_weights: whether its weights are those that the config asks for.
+        other_settings: the config's keys in which it differs, and which decide about no weight.
+    """
+
+    same_weights: bool
+    other_settings: tuple[str, ...] = ()
+
+    @property
+    def is_same(self) -> bool:
+        return self.same_weights and not self.other_settings
 
 
 def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
@@ -117,30 +138,28 @@ def idle_processes(spec: TrainSpec) -> LorasumError | None:
     return LorasumError(failure.message, failure.hint) if failure else None
 
 
-def describes(config: Config, job: TrainingJob) -> tuple[str, ...] | None:
-    """Whether a recorded job is the config's, on the dataset that it was trained on: see `other_settings`."""
+def compare_on_its_dataset(config: Config, job: TrainingJob) -> Comparison:
+    """A recorded job beside a config, for which no dataset need be prepared: the job's own is taken."""
     manifest = read_manifest(Path(job.origin.dataset))
     asked = _asked_differently(manifest, config.data) if manifest else {}
     if any(prepared != now for prepared, now in asked.values()):
-        return None
-    return other_settings(config, job, job.origin.fingerprint, resolve_model(config.model, Silent()))
+        return Comparison(same_weights=False)
+    return compare(config, job, job.origin.fingerprint, resolve_model(config.model, Silent()))
 
 
-def other_settings(config: Config, job: TrainingJob, fingerprint: str, model: ModelRef) -> tuple[str, ...] | None:
-    """The keys in which a recorded job differs from the config, if its weights are those that the config asks for.
+def compare(config: Config, job: TrainingJob, fingerprint: str, model: ModelRef) -> Comparison:
+    """A recorded job beside a config, the fingerprint of its dataset, and its model.
 
     Summaries that are scored while a training runs decide when it ends and what it keeps, so their length counts then.
-
-    Returns:
-        None if it is another job.
     """
-    flags, made = hyperparameters(config), job.hyperparameters
-    free = {flag for flag in _DECIDE_NO_WEIGHT if flag != "max_new_tokens" or config.training.evaluate == "loss"}
-    theirs = {name: made.get(name, text) for name, text in flags.items()}
-    as_made = {name: theirs[name] for name, text in flags.items() if name in free or _equal(theirs[name], text)}
-    if _job_name(config.name, flags | as_made, fingerprint, model) != job.asked_as:
-        return None
-    return tuple(key for flag, key in _DECIDE_NO_WEIGHT.items() if not _equal(theirs[flag], flags[flag]))
+    flags = hyperparameters(config)
+    recorded = {name: job.hyperparameters.get(name, text) for name, text in flags.items()}
+    other = {name for name, text in flags.items() if not _equal(recorded[name], text)}
+    no_matter = {name for name in _DECIDE_NO_WEIGHT if name != "max_new_tokens" or config.training.evaluate == "loss"}
+    as_made = flags | {name: recorded[name] for name in flags if name in no_matter or name not in other}
+    if _job_name(config.name, as_made, fingerprint, model) != job.asked_as:
+        return Comparison(same_weights=False)
+    return Comparison(True, tuple(key for name, key in _DECIDE_NO_WEIGHT.items() if name in other))
 
 
 def _equal(one: str, other: str) -> bool:
