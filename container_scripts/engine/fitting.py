@@ -27,7 +27,7 @@ from engine.failure import TrainingError
 from engine.memory import Memory, estimate
 
 _USABLE = 0.9  # share of the free memory to plan with; the rest covers the estimate's error and fragmentation
-_HOPELESS = 1.1  # refuse above this share of the free memory: the estimate's error is smaller
+_REFUSE_ABOVE = 1.1  # of the free memory: the estimate's error is smaller
 _estimated = lru_cache(64)(estimate)  # cards of several sizes are planned for: the forward pass is that of all
 
 
@@ -171,13 +171,13 @@ def _whole_or_shared(planner: _Planner) -> Plan:
         raise TrainingError(f"the base model cannot be shared: {reason}", "set training.engine.base: auto")
     if asked != "shared":
         whole = planner.plan(shared=False)
-        if whole.memory.total <= free * _HOPELESS:
+        if whole.memory.total <= free * _REFUSE_ABOVE:
             return whole
         if reason or asked == "whole":
             alone = device == "cpu" and planner.neighbours == 1
             raise _too_large(whole.memory, free, "" if alone else reason or "training.engine.base is whole")
     shared, codes = planner.plan(shared=True), planner.of_base.codes
-    if shared.memory.total > free * _HOPELESS:
+    if shared.memory.total > free * _REFUSE_ABOVE:
         raise _too_large(shared.memory, free, never_shared=planner.of_base.held - codes)
     room = max(int(free * _USABLE) - shared.memory.total, 0)
     stays = min(room, codes) if device == "cuda" and asked == "auto" else 0

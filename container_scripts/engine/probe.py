@@ -79,16 +79,16 @@ def find_route(
     with _undisturbed(causal):
         tolerance = _tolerance(causal, arguments)
         batch, changed = _batches(causal, longest, sample)
-        alone = Route("transformers", together=False, head="all")
-        truth = _Result.of(RoutedLoss(causal, None, alone), causal, batch)
-        _refuse_the_hopeless(causal, truth, batch, tolerance)
+        plain = Route("transformers", together=False, head="all")
+        truth = _Result.measure(RoutedLoss(causal, None, plain), causal, batch)
+        _check_model_is_usable(causal, truth, batch, tolerance)
         trial = _Trial(causal, longest, batch, changed, truth, tolerance)
-        alone = replace(alone, head=choose_head(causal, arguments, batch, tolerance.loss))
+        one_at_a_time = replace(plain, head=choose_head(causal, arguments, batch, tolerance.loss))
         before = causal.config._attn_implementation
         reasons: list[str] = []
         for attention in dict.fromkeys((arguments.engine_attention, "transformers")):
-            route = replace(alone, attention=attention, together=True, reason="; ".join(reasons))
-            examples, reason = trial.of(route)
+            route = replace(one_at_a_time, attention=attention, together=True, reason="; ".join(reasons))
+            examples, reason = trial.try_route(route)
             if not takes_packs:
                 reason = reason or "examples see each other in a thin model of this architecture"
             if not reason:
@@ -96,7 +96,7 @@ def find_route(
                 return examples, route
             reasons.append(f"attention {attention}: {reason}")
             restore_attention(causal, before)
-    return None, replace(alone, reason="; ".join(reasons))
+    return None, replace(one_at_a_time, reason="; ".join(reasons))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class _Result:
     """Of each trained parameter; empty if nothing is trained. A large adapter has no room for copies of it."""
 
     @classmethod
-    def of(cls, loss_of: RoutedLoss, causal: Any, batch: Batch) -> "_Result":
+    def measure(cls, loss_of: RoutedLoss, causal: Any, batch: Batch) -> "_Result":
         trained = [parameter for parameter in causal.parameters() if parameter.requires_grad]
         total, sums = 0.0, dict[int, torch.Tensor]()
         for part in loss_of.passes(batch):  # so that one of them is held, as in training
@@ -138,7 +138,7 @@ class _Trial:
     truth: _Result
     tolerance: Tolerance
 
-    def of(self, route: Route) -> tuple[Examples | None, str]:
+    def try_route(self, route: Route) -> tuple[Examples | None, str]:
         """Replace the model's attention as `route` wants it, and compare: what is wrong, in words; empty if nothing is.
 
         Also returns what the replaced attention reads.
@@ -160,16 +160,16 @@ class _Trial:
         return examples, reason
 
     def _difference(self, loss_of: RoutedLoss, examples: Examples | None) -> str:
-        found = _Result.of(loss_of, self.causal, self.batch)
+        found = _Result.measure(loss_of, self.causal, self.batch)
         if examples is not None and not examples.used:
             return "it does not take its attention from transformers' interface"
         if abs(found.loss - self.truth.loss) > self.tolerance.loss * abs(self.truth.loss):
             return f"the packed loss is {found.loss:.6g}, that of single examples {self.truth.loss:.6g}"
-        if not (off := _apart(found, self.truth)) <= self.tolerance.gradient:
+        if not (off := _apart(found, self.truth)) <= self.tolerance.gradient:  # not `>`, which is false of NaN
             return f"the packed gradient is {off:.2%} off that of single examples"
         del found  # a large adapter has room for three gradients, not for four
         before, after = (
-            _Result.of(loss_of, self.causal, _without_the_second(batch)) for batch in (self.batch, self.changed)
+            _Result.measure(loss_of, self.causal, _without_the_second(batch)) for batch in (self.batch, self.changed)
         )
         if not _apart(before, after) <= self.tolerance.neighbours:
             return "an example changes when its neighbour in the pack does"
@@ -191,7 +191,7 @@ def _length(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     return length
 
 
-def _refuse_the_hopeless(causal: Any, truth: _Result, batch: Batch, tolerance: Tolerance) -> None:
+def _check_model_is_usable(causal: Any, truth: _Result, batch: Batch, tolerance: Tolerance) -> None:
     """Raise if the model is broken or is no causal language model: no route would help."""
     kind = causal.config.model_type
     if truth.loss != truth.loss or not all(part.isfinite().all() for part in truth.gradient):
