@@ -52,6 +52,19 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_heading_leads_to_one(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    there = [(page.parent / file if file else page, heading) for file, heading in links if "://" not in file]
+    assert [(file.name, heading) for file, heading in there if heading not in _headings(file)] == []
+
+
+def _headings(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    titles = re.findall(r"(?m)^#+ (.+)$", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles}
+
+
 def test_the_tests_that_the_docs_name_are_there() -> None:
     files = list((ROOT / "tests").rglob("*.py"))
     there = {name for path in files for name in re.findall(r"(?m)^def (test_\w+)", path.read_text(encoding="utf-8"))}
