@@ -19,7 +19,7 @@ from lorasum.contract import EvalEvent, Event, StepEvent
 from lorasum.errors import BackendError, ConfigError, InterruptedRunError, LorasumError, OutageError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle.trials import falls_behind, trials
-from lorasum.resources import Dataset, TrainingJob
+from lorasum.resources import Dataset, Origin, TrainingJob
 from lorasum.ui import render
 
 RATES = {"training.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}
@@ -325,6 +325,32 @@ def test_a_budget_that_pays_for_no_job_on_sagemaker_ends_no_sweep(
     config = swept(at_once=2, keep_one_in=1, max_usd=0.1).model_copy(update={"backend": "sagemaker"})
     with pytest.raises(BackendError, match=r"nothing is left of sweep\.max_usd"):
         sweep(context(config, backend, ledger))
+    assert "start_training" not in backend.calls
+
+
+def test_a_budget_that_cannot_be_kept_is_refused(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    """It was ignored where the price is unknown, and `at most $1.00 for all trials` was said all the same."""
+    backend.price = None
+    run = context(swept(max_usd=1.0), backend, ledger)
+    for ask in (to_be_spent, sweep):
+        with pytest.raises(LorasumError, match=r"sweep\.max_usd cannot be kept"):
+            ask(run)
+    assert "start_training" not in backend.calls
+    assert "nothing limits the sum" in to_be_spent(context(swept(), backend, ledger))
+
+
+def test_no_trial_starts_where_nobody_knows_what_is_left(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    """The job of a trial was deleted, and its cost with it. It counted as nothing."""
+    backend.price, backend.billed = 2.0, 0.0
+    run = context(swept(max_usd=1.0), backend, ledger)
+    row = ledger.intend(TrainingJob(run=trials(run.config)[2].run, name="x", backend="local", origin=Origin(template="")))
+    ledger.save(replace(row, state="gone", usd_per_hour=2.0))
+    with pytest.raises(BackendError, match=r"nobody knows what is left of sweep\.max_usd"):
+        sweep(run)
     assert "start_training" not in backend.calls
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from lorasum import paths
 from lorasum.commands.prepare import prepare
 from lorasum.context import RunContext
-from lorasum.contract import DoneEvent, EvalEvent, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
 from lorasum.files import make_folder, open_file, read_rows, write_file, writing
 from lorasum.formatting import dollars
@@ -21,7 +20,7 @@ from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import cost, price_note, total
 from lorasum.lifecycle.limits import SHORTEST_JOB, paid_after, with_ceiling
 from lorasum.lifecycle.planning import planned_job
-from lorasum.lifecycle.trials import Trial, falls_behind, trials
+from lorasum.lifecycle.trials import Trial, falls_behind, found_by, less, trials
 from lorasum.pages.sweep_page import sweep_page
 from lorasum.resources import TrainingJob
 from lorasum.results.training import SweepResult, TrialResult, TrialState
@@ -42,6 +41,7 @@ def sweep(run: RunContext) -> SweepResult:
         InterruptedRunError: Ctrl-C; the jobs that it started or followed are stopped, and the same command goes on.
         BackendError: every trial failed.
     """
+    _price(run)
     began = time.monotonic()
     found = _Sweep(run, trials(run.config))
     pause = _LOOKS.get(run.backend.name, _LOOK)
@@ -73,7 +73,7 @@ def plan_sweep(run: RunContext) -> SweepResult:
 
 def to_be_spent(run: RunContext) -> str:
     """What the sweep may cost, in a line; empty where nothing is paid for, or nothing is left to train."""
-    price = run.backend.usd_per_hour("training_job")
+    price = _price(run)
     waiting = sum(one.state in ("waiting", "running", "failed") for one in plan_sweep(run).trials)
     if price == 0 or not waiting:
         return ""
@@ -82,6 +82,21 @@ def to_be_spent(run: RunContext) -> str:
         "; nothing limits the sum: set sweep.max_usd" if most is None else f"; at most {dollars(most)} for all trials"
     )
     return f"train {waiting} trials{price_note(price)} each{limit}"
+
+
+def _price(run: RunContext) -> float | None:
+    """USD an hour of a trial; None if that is unknown, and nothing is to be kept to.
+
+    Raises:
+        LorasumError: `sweep.max_usd` could not be kept to.
+    """
+    price = run.backend.usd_per_hour("training_job")
+    if price is None and run.config.sweep and run.config.sweep.max_usd is not None:
+        raise LorasumError(
+            "sweep.max_usd cannot be kept, because the price of a training job is unknown",
+            "allow pricing:GetProducts, or set limits.max_hours, which ends each trial, in its place",
+        )
+    return price
 
 
 @dataclass
@@ -158,7 +173,8 @@ class _Sweep:
 
     def result(self, seconds: float, with_page: bool = True) -> SweepResult:
         """Where all trials stand, the best first."""
-        best_first = sorted(self._trials, key=lambda one: math.inf if one.value is None else self._less(one.value))
+        metric = self._run.config.training.evaluate
+        best_first = sorted(self._trials, key=lambda one: math.inf if one.value is None else less(one.value, metric))
         rows = tuple(
             TrialResult(
                 run=one.trial.run,
@@ -175,11 +191,11 @@ class _Sweep:
         done = [row for row in rows if row.state == "done" and row.value is not None]
         usd = total(row.usd for row in rows)
         best = done[0].run if done else ""
-        result = SweepResult(self._run.name, self._run.config.training.evaluate, rows, best, "", usd, seconds)
+        result = SweepResult(self._run.name, metric, rows, best, "", usd, seconds)
         if not with_page:
             return result
         page = paths.run_dir(self._run.name) / "reports" / "sweep.html"
-        curves = {one.trial.run: [self._less(value) for value in one.values] for one in self._trials}
+        curves = {one.trial.run: [less(value, metric) for value in one.values] for one in self._trials}
         with writing(page):
             write_file(page, sweep_page(result, curves))
         return replace(result, page=str(page))
@@ -208,13 +224,14 @@ class _Sweep:
             self._run.reporter.warn(f"{error.message}: trial {one.trial.run} waits until another has ended")
 
     def _start(self, one: _Running) -> None:
-        price = self._run.backend.usd_per_hour("training_job")
-        if self._settings.max_usd is not None and price:
-            one.may_cost = self._share(one)
-            shortest = SHORTEST_JOB + paid_after(one.trial.config)
-            if (one.may_cost - (self._usd(one) or 0.0)) / price * 3600 < shortest:
-                one.state, one.reason = "left out", "nothing is left of sweep.max_usd"
+        price = _price(self._run)
+        if price and self._settings.max_usd is not None:
+            left = self._left_for_one(self._settings.max_usd)
+            if left is None or left / price * 3600 < SHORTEST_JOB + paid_after(one.trial.config):
+                why = "nobody knows what is left" if left is None else "nothing is left"
+                one.state, one.reason = "left out", f"{why} of sweep.max_usd"
                 return
+            one.may_cost = (self._usd(one) or 0.0) + left
         said = ", ".join(f"{key}={value}" for key, value in one.trial.values.items())
         self._run.reporter.step(f"trial {one.trial.run}: {said}")
         prepare(one.run)
@@ -224,16 +241,14 @@ class _Sweep:
         one.job, one.state = started.ref.name, "running"
         self._look(one)
 
-    def _share(self, one: _Running) -> float:
-        """USD that a trial may cost: what is left, divided by the places that are free now."""
-        taken = sum(
-            (other.may_cost if other.state == "running" else self._usd(other)) or 0.0
-            for other in self._trials
-            if other is not one
-        )
-        free = self._at_once - len(self._open("running"))
-        own = self._usd(one) or 0.0
-        return own + ((self._settings.max_usd or 0.0) - taken - own) / free
+    def _left_for_one(self, most: float) -> float | None:
+        """USD that a trial may cost from now on: what is left, divided by the places that are free now.
+
+        None if nobody knows what a trial has cost.
+        """
+        running = self._open("running")
+        spent = total(one.may_cost if one.state == "running" else self._usd(one) for one in self._trials)
+        return None if spent is None else (most - spent) / (self._at_once - len(running))
 
     def _look(self, one: _Running) -> None:
         with one.run.hold() as held:
@@ -267,25 +282,8 @@ class _Sweep:
     def _read_events(self, one: _Running) -> None:
         """What a trial's evaluations and its end have found."""
         job = self._run.backend.find_training(one.trial.run, one.job)
-        by_step: dict[int, EvalEvent] = {}
-        last, done = 0, None
-        for event in self._run.backend.training_events(job) if job else ():
-            if isinstance(event, StepEvent):
-                last = event.steps
-            elif isinstance(event, EvalEvent):
-                by_step[event.step] = event  # a resumed job evaluates again
-            elif isinstance(event, DoneEvent):
-                done = event
-        found = [(step, self._metric(event)) for step, event in sorted(by_step.items())]
-        one.values = [math.inf if value is None else self._less(value) for step, value in found if step < last]
-        one.value = self._metric(done) if done else found[-1][1] if found else None
-
-    def _metric(self, event: EvalEvent | DoneEvent) -> float | None:
-        return event.eval_loss if self._run.config.training.evaluate == "loss" else event.score
-
-    def _less(self, value: float) -> float:
-        """The value, or its negative where more is better. Twice it is the value itself."""
-        return value if self._run.config.training.evaluate == "loss" else -value
+        events = self._run.backend.training_events(job) if job else ()
+        one.values, one.value = found_by(events, self._run.config.training.evaluate)
 
     def _usd(self, one: _Running) -> float | None:
         now = self._run.ledger.now()

@@ -11,7 +11,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from lorasum.config.key_paths import put
 from lorasum.config.schema import Config
 from lorasum.config.sweep import Range, SweepConfig, Value
+from lorasum.contract import DoneEvent, EvalEvent, Event, StepEvent
 from lorasum.errors import ConfigError
 from lorasum.ledger import Ledger
 
@@ -77,6 +78,35 @@ def falls_behind(mine: Sequence[float], others: Collection[Sequence[float]], kee
                 return True
         rung *= keep_one_in
     return False
+
+
+def found_by(events: Iterable[Event], metric: str) -> tuple[list[float], float | None]:
+    """What a trial's evaluations before the last step found, in order, less being better; and the value of its model.
+
+    Args:
+        metric: `training.evaluate`: loss, or a ROUGE score.
+    """
+    by_step: dict[int, EvalEvent] = {}
+    last, done = 0, None
+    for event in events:
+        if isinstance(event, StepEvent):
+            last = event.steps
+        elif isinstance(event, EvalEvent):
+            by_step[event.step] = event  # a resumed job evaluates again
+        elif isinstance(event, DoneEvent):
+            done = event
+    found = [(step, _value(event, metric)) for step, event in sorted(by_step.items())]
+    values = [math.inf if value is None else less(value, metric) for step, value in found if step < last]
+    return values, _value(done, metric) if done else found[-1][1] if found else None
+
+
+def less(value: float, metric: str) -> float:
+    """A value of which less is better: the value itself, or its negative for a score. Twice it is the value again."""
+    return value if metric == "loss" else -value
+
+
+def _value(event: EvalEvent | DoneEvent, metric: str) -> float | None:
+    return event.eval_loss if metric == "loss" else event.score
 
 
 def _drawn(sweep: SweepConfig) -> list[dict[str, Value]]:
