@@ -109,7 +109,7 @@ class InMemoryBackend:
     def stop_training(self, job: JobRef) -> None:
         self._call("stop_training")
         if self.training_state(job).status == "running":
-            self.jobs[job.name] = JobState("stopped", "asked to")
+            self.jobs[job.name] = JobState("stopped", "asked to", by_request=True)
         self.warm.discard(job.name)
 
     def training_usd(self, job: JobRef) -> float | None:
@@ -182,6 +182,12 @@ class InMemoryBackend:
     def delete_endpoint(self, run: str, name: str) -> bool:
         self._call("delete_endpoint")
         return self.endpoints.pop(name, None) is not None
+
+    def begin_to_end(self, run: str, running: RunningResource) -> None:
+        self._call("begin_to_end")
+
+    def runs(self, beginning: str) -> list[str]:
+        return []
 
     def live(self, run: str) -> list[RunningResource]:
         running = [

@@ -347,7 +347,9 @@ def test_no_trial_starts_where_nobody_knows_what_is_left(
     """The job of a trial was deleted, and its cost with it. It counted as nothing."""
     backend.price, backend.billed = 2.0, 0.0
     run = context(swept(max_usd=1.0), backend, ledger)
-    row = ledger.intend(TrainingJob(run=trials(run.config)[2].run, name="x", backend="local", origin=Origin(template="")))
+    row = ledger.intend(
+        TrainingJob(run=trials(run.config)[2].run, name="x", backend="local", origin=Origin(template=""))
+    )
     ledger.save(replace(row, state="gone", usd_per_hour=2.0))
     with pytest.raises(BackendError, match=r"nobody knows what is left of sweep\.max_usd"):
         sweep(run)

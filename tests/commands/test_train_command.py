@@ -10,14 +10,16 @@ from memory_backend import DONE, InMemoryBackend, RecordingReporter, context
 
 from engine.arguments import Arguments, parse_arguments
 from lorasum.backends.records import JobState
-from lorasum.commands import train as train_command
 from lorasum.commands.deploy import deploy
 from lorasum.commands.status import status
+from lorasum.commands.teardown import teardown
 from lorasum.commands.train import plan_training, start_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, ConfigError, LorasumError
 from lorasum.ledger import Ledger
+from lorasum.lifecycle import jobs
 from lorasum.lifecycle.planning import hyperparameters
+from lorasum.lifecycle.teardowns import TornDownError
 from lorasum.resources import TrainingJob
 
 MakeConfig = Callable[..., Config]
@@ -277,7 +279,7 @@ def test_train_refuses_a_dataset_of_another_config(
 def test_a_job_that_found_no_instance_is_started_again(
     config: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_command, "_WAITS_FOR_AN_INSTANCE", (0.0, 0.0))
+    monkeypatch.setattr(jobs, "WAITS_FOR_AN_INSTANCE", (0.0, 0.0))
     backend.outcome = JobState("failed", "CapacityError: none is free", no_capacity=True)
 
     def one_is_free_at_the_third_start() -> None:
@@ -300,8 +302,28 @@ def test_waiting_for_an_instance_ends_and_other_failures_do_not_wait(
     no_capacity: bool,
     starts: int,
 ) -> None:
-    monkeypatch.setattr(train_command, "_WAITS_FOR_AN_INSTANCE", (0.0, 0.0))
+    monkeypatch.setattr(jobs, "WAITS_FOR_AN_INSTANCE", (0.0, 0.0))
     backend.outcome = JobState("failed", "CapacityError: none is free", no_capacity=no_capacity)
     with pytest.raises(BackendError, match="none is free"):
         train(context(config, backend, ledger))
     assert backend.calls.count("start_training") == starts
+
+
+def test_a_train_that_waits_for_an_instance_notices_a_teardown(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It started its job up to half an hour after a teardown that had said that nothing is left."""
+    monkeypatch.setattr(jobs, "WAITS_FOR_AN_INSTANCE", (0.0,))
+    backend.outcome = JobState("failed", "CapacityError: none is free", no_capacity=True)
+    said = RecordingReporter()
+
+    def tear_down_while_it_waits(step: str) -> None:
+        if "no instance was free" in step:
+            assert teardown(context(config, backend, ledger)).remaining == ()
+
+    monkeypatch.setattr(said, "step", tear_down_while_it_waits)
+    with pytest.raises(TornDownError, match="was torn down meanwhile"):
+        train(context(config, backend, ledger, said))
+    assert backend.calls.count("start_training") == 1
+    backend.outcome = JobState("completed")
+    train(context(config, backend, ledger))

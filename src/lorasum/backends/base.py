@@ -230,6 +230,22 @@ class Backend(Protocol):
     def delete_endpoint(self, run: str, name: str) -> bool:
         """Stop the endpoint and wait until it is gone. True if there was one; an absent one succeeds with False."""
 
+    def begin_to_end(self, run: str, running: RunningResource) -> None:
+        """Ask for the end of a job or an endpoint, and do not wait: so that several end at the same time.
+
+        `stop_training` and `delete_endpoint` ask again, and see to it. Where nothing is billed, this may do nothing.
+
+        Raises:
+            BackendError: it was refused.
+        """
+
+    def runs(self, beginning: str) -> list[str]:
+        """Names of runs that begin so and have jobs or endpoints here, ended ones too, found without the ledger.
+
+        Raises:
+            BackendError: they cannot be listed.
+        """
+
     def live(self, run: str) -> list[RunningResource]:
         """Everything of this run that is running or kept warm now, found without the ledger."""
 

@@ -102,6 +102,8 @@ class JobState:
     """Last lines of a failed job's log, where the user has no file of it."""
     no_capacity: bool = False
     """It failed because no instance was free: nothing ran, nothing was billed, and it may be started again."""
+    by_request: bool = False
+    """Somebody asked it to stop: no limit, and no spot instance that was taken away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def status(
 
 def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:
     done = []
-    for name in [run] if run else runs_here():
+    for name in [run, *trial_runs(ledger, run, backend)] if run else runs_here():
         with hold(name, backend, ledger, Silent(), wait=_LOCK_TAKES) as held:
             done += [f"{name}: {line}" for line in rebuild(held, damage_mark(ledger.now().isoformat()))]
     return done

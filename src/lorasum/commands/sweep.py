@@ -4,26 +4,26 @@ Each trial is a run of its own, whose name says its values, so what it trained i
 are looked at in turn; no thread follows them.
 """
 
-import json
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 
-from lorasum import paths
+from lorasum.backends.base import RunningResource
+from lorasum.backends.records import JobState
 from lorasum.commands.prepare import prepare
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
-from lorasum.files import make_folder, open_file, read_rows, write_file, writing
 from lorasum.formatting import dollars
 from lorasum.lifecycle import jobs
-from lorasum.lifecycle.costs import cost, price_note, total
+from lorasum.lifecycle.costs import price_note, total
 from lorasum.lifecycle.limits import SHORTEST_JOB, paid_after, with_ceiling
 from lorasum.lifecycle.planning import planned_job
-from lorasum.lifecycle.trials import Trial, falls_behind, found_by, less, trials
-from lorasum.pages.sweep_page import sweep_page
+from lorasum.lifecycle.sweeps import StoppedTrials, TrialRun, result_of
+from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
+from lorasum.lifecycle.trials import Trial, falls_behind, trials
 from lorasum.resources import TrainingJob
-from lorasum.results.training import SweepResult, TrialResult, TrialState
+from lorasum.results.training import SweepResult, TrialState
 from lorasum.retry import until_answered
 from lorasum.signals import release_frames
 
@@ -31,6 +31,7 @@ _LOOKS = {"local": 0.5}
 _LOOK = 20.0
 """Seconds between two looks at the running trials, where no backend has its own."""
 _STOPPED = "it fell behind the others"
+_GOES_ON = "the same command goes on from their checkpoints"
 
 
 def sweep(run: RunContext) -> SweepResult:
@@ -38,6 +39,7 @@ def sweep(run: RunContext) -> SweepResult:
 
     Raises:
         LorasumError: a trial's data cannot be prepared, or its job not be started; warnings name what may still run.
+        TornDownError: somebody else tore the run down, or stopped a trial. The other trials are stopped too.
         InterruptedRunError: Ctrl-C; the jobs that it started or followed are stopped, and the same command goes on.
         BackendError: every trial failed.
     """
@@ -54,12 +56,14 @@ def sweep(run: RunContext) -> SweepResult:
         which = "not all of its" if found.tell_what_may_run() else "its"
         raise InterruptedRunError(
             f"the sweep of run {run.name!r} was interrupted, and {which} jobs were stopped",
-            "the same command goes on from their checkpoints",
+            _GOES_ON,
         ) from None
-    except LorasumError:
+    except LorasumError as error:
+        if isinstance(error, TornDownError):
+            found.stop_all()
         found.tell_what_may_run()
         raise
-    result = found.result(time.monotonic() - began)
+    result = result_of(run, found.trials, time.monotonic() - began, with_page=True)
     if not result.best:
         why = next((one.reason for one in result.trials if one.reason), "")
         raise BackendError(f"no trial has a result{f': {why}' if why else ''}", "the same command tries them again")
@@ -68,7 +72,7 @@ def sweep(run: RunContext) -> SweepResult:
 
 def plan_sweep(run: RunContext) -> SweepResult:
     """The trials as they stand now. Nothing is started."""
-    return _Sweep(run, trials(run.config)).result(0.0, with_page=False)
+    return result_of(run, _Sweep(run, trials(run.config)).trials, 0.0, with_page=False)
 
 
 def to_be_spent(run: RunContext) -> str:
@@ -99,27 +103,6 @@ def _price(run: RunContext) -> float | None:
     return price
 
 
-@dataclass
-class _Running:
-    """A trial and where it stands.
-
-    Attributes:
-        values: of its evaluations before the last step, in order; less is better.
-        judged: how many of them were compared with the others'.
-        may_cost: USD, of all its attempts; None without a limit.
-    """
-
-    trial: Trial
-    run: RunContext
-    job: str = ""
-    state: TrialState = "waiting"
-    reason: str = ""
-    value: float | None = None
-    values: list[float] = field(default_factory=list)
-    judged: int = 0
-    may_cost: float | None = None
-
-
 class _Sweep:
     """All trials of a sweep, and what is done with them."""
 
@@ -128,35 +111,41 @@ class _Sweep:
         assert run.config.sweep is not None, "trials() has checked it"  # noqa: S101
         self._settings = run.config.sweep
         self._at_once = run.config.sweep.at_once
-        self._stopped_file = paths.run_dir(run.name) / "sweep.jsonl"
-        known = read_rows(self._stopped_file.read_bytes()) if self._stopped_file.exists() else ()
-        self._stopped = {str(row.get("trial")) for row in known}
-        self._trials = [_Running(one, replace(run, config=one.config)) for one in drawn]
-        for one in self._trials:
+        self._stopped = StoppedTrials(run.name)
+        self._watch = TeardownWatch(run.name)
+        self._waits = iter(jobs.WAITS_FOR_AN_INSTANCE)
+        self._starts_from = 0.0  # monotonic seconds
+        self.trials = [TrialRun(one, replace(run, config=one.config, connect=lambda: run.backend)) for one in drawn]
+        for one in self.trials:
             self._recall(one)
 
-    def _finish_stopping(self) -> None:
-        """Stop the jobs that were about to be stopped when this process could not, or an earlier one was killed."""
-        for one in self._open("stopped"):
-            rows = self._run.ledger.rows(TrainingJob, one.trial.run)
-            if any(row.is_open for row in rows):
-                self._stop(one)
-
     def goes_on(self) -> bool:
-        """Look at all that run, and start others in the place of those that ended. False once all have ended."""
+        """Look at all that run, and start others in the place of those that ended. False once all have ended.
+
+        Raises:
+            TornDownError: somebody else tore the run down, or stopped one of its trials.
+        """
+        self._watch.check()
         self._finish_stopping()
         for one in self._open("running"):
             self._look(one)
         for one in self._open("waiting"):
-            if len(self._open("running")) < self._at_once:
-                self._start_or_wait(one)
-        ended = len(self._trials) - len(self._open("running")) - len(self._open("waiting"))
-        self._run.reporter.progress("trials", ended, len(self._trials))
-        return bool(self._open("running"))
+            if len(self._open("running")) >= self._at_once or time.monotonic() < self._starts_from:
+                break
+            self._start_or_wait(one)
+            if one.state == "waiting":
+                break
+        going = len(self._open("running")) + len(self._open("waiting"))
+        self._run.reporter.progress("trials", len(self.trials) - going, len(self.trials))
+        return going > 0
 
     def stop_all(self) -> None:
-        """Stop the jobs that run. They can go on from their checkpoints."""
-        for one, job in self._open_jobs():
+        """Stop the jobs that run, all at the same time. They can go on from their checkpoints."""
+        found = self._open_jobs()
+        for one, job in found:
+            with suppress(BackendError):  # it is asked again when it is waited for, and that error is told
+                self._run.backend.begin_to_end(one.name, RunningResource("training_job", job))
+        for one, job in found:
             self._run.reporter.step(f"stopping job {job}; it saves a checkpoint first")
             try:
                 with one.run.hold() as held:
@@ -171,48 +160,25 @@ class _Sweep:
             self._run.reporter.warn(jobs.may_run(job))
         return bool(found)
 
-    def result(self, seconds: float, with_page: bool = True) -> SweepResult:
-        """Where all trials stand, the best first."""
-        metric = self._run.config.training.evaluate
-        best_first = sorted(self._trials, key=lambda one: math.inf if one.value is None else less(one.value, metric))
-        rows = tuple(
-            TrialResult(
-                run=one.trial.run,
-                values=one.trial.values,
-                state=one.state,
-                value=one.value,
-                evaluations=len(one.values),
-                usd=self._usd(one),
-                reason=one.reason,
-                job=one.job,
-            )
-            for one in best_first
-        )
-        done = [row for row in rows if row.state == "done" and row.value is not None]
-        usd = total(row.usd for row in rows)
-        best = done[0].run if done else ""
-        result = SweepResult(self._run.name, metric, rows, best, "", usd, seconds)
-        if not with_page:
-            return result
-        page = paths.run_dir(self._run.name) / "reports" / "sweep.html"
-        curves = {one.trial.run: [less(value, metric) for value in one.values] for one in self._trials}
-        with writing(page):
-            write_file(page, sweep_page(result, curves))
-        return replace(result, page=str(page))
-
-    def _recall(self, one: _Running) -> None:
+    def _recall(self, one: TrialRun) -> None:
         """Find out how far an earlier process came with a trial."""
-        rows = [row for row in self._run.ledger.rows(TrainingJob, one.trial.run) if row.state != "intended"]
-        if not rows or not (job := self._run.backend.find_training(one.trial.run, rows[-1].name)):
+        rows = [row for row in one.jobs if row.state != "intended"]
+        if not rows or not (job := self._run.backend.find_training(one.name, rows[-1].name)):
             return
         one.job = job.name
-        self._read_events(one)
-        if one.trial.run in self._stopped:
+        one.read_events()
+        if one.name in self._stopped:
             one.state, one.reason = "stopped", _STOPPED
         elif self._run.backend.training_state(job).status == "completed":
             one.state = "done"
 
-    def _start_or_wait(self, one: _Running) -> None:
+    def _finish_stopping(self) -> None:
+        """Stop the jobs that were about to be stopped when this process could not, or an earlier one was killed."""
+        for one in self._open("stopped"):
+            if any(row.is_open for row in one.jobs):
+                self._stop(one)
+
+    def _start_or_wait(self, one: TrialRun) -> None:
         """Start a trial. Where the backend refuses that, as by a quota, it waits for those that run."""
         try:
             self._start(one)
@@ -221,9 +187,9 @@ class _Sweep:
             if one.state == "running" or not running or isinstance(error, OutageError):
                 raise
             self._at_once = running
-            self._run.reporter.warn(f"{error.message}: trial {one.trial.run} waits until another has ended")
+            self._run.reporter.warn(f"{error.message}: trial {one.name} waits until another has ended")
 
-    def _start(self, one: _Running) -> None:
+    def _start(self, one: TrialRun) -> None:
         price = _price(self._run)
         if price and self._settings.max_usd is not None:
             left = self._left_for_one(self._settings.max_usd)
@@ -231,12 +197,13 @@ class _Sweep:
                 why = "nobody knows what is left" if left is None else "nothing is left"
                 one.state, one.reason = "left out", f"{why} of sweep.max_usd"
                 return
-            one.may_cost = (self._usd(one) or 0.0) + left
+            one.may_cost = (one.usd or 0.0) + left
         said = ", ".join(f"{key}={value}" for key, value in one.trial.values.items())
-        self._run.reporter.step(f"trial {one.trial.run}: {said}")
+        self._run.reporter.step(f"trial {one.name}: {said}")
         prepare(one.run)
         planned = planned_job(with_ceiling(one.trial.config, one.may_cost), self._run.ledger, self._run.reporter)
         with one.run.hold() as held:
+            self._watch.check()
             started = jobs.start(held, planned)
         one.job, one.state = started.ref.name, "running"
         self._look(one)
@@ -246,53 +213,67 @@ class _Sweep:
 
         None if nobody knows what a trial has cost.
         """
-        running = self._open("running")
-        spent = total(one.may_cost if one.state == "running" else self._usd(one) for one in self._trials)
-        return None if spent is None else (most - spent) / (self._at_once - len(running))
+        spent = total(one.may_cost if one.state == "running" else one.usd for one in self.trials)
+        return None if spent is None else (most - spent) / (self._at_once - len(self._open("running")))
 
-    def _look(self, one: _Running) -> None:
+    def _look(self, one: TrialRun) -> None:
         with one.run.hold() as held:
             state = jobs.reconcile(held, TrainingJob, one.job)
-        self._read_events(one)
+        one.read_events()
         if state.status == "running":
-            others = [other.values for other in self._trials if other is not one]
+            others = [other.values for other in self.trials if other is not one]
             if falls_behind(one.values, others, self._settings.keep_one_in, one.judged):
                 self._stop(one)
             one.judged = len(one.values)
-            return
+        elif state.no_capacity:
+            self._wait_for_an_instance(one, state)
+        else:
+            self._ended(one, state)
+
+    def _ended(self, one: TrialRun, state: JobState) -> None:
+        """Take note of a trial's end. Another sweep of this run may have stopped it; if somebody else did, this ends.
+
+        Raises:
+            TornDownError: somebody else did.
+        """
         one.state = "done" if state.status == "completed" else "failed"
         one.reason = state.reason
+        if state.by_request and one.name in self._stopped:
+            one.state, one.reason = "stopped", _STOPPED
+        elif state.by_request:
+            raise TornDownError(f"trial {one.name} was stopped by somebody else", _GOES_ON)
+        self._waits = iter(jobs.WAITS_FOR_AN_INSTANCE)
         shown = "no result" if one.value is None else f"{self._run.config.training.evaluate} {one.value:.4g}"
-        self._run.reporter.step(f"trial {one.trial.run}: {one.state}, {one.reason or shown}")
+        self._run.reporter.step(f"trial {one.name}: {one.state}, {one.reason or shown}")
 
-    def _stop(self, one: _Running) -> None:
+    def _wait_for_an_instance(self, one: TrialRun, state: JobState) -> None:
+        """No instance was free for a trial, which was billed nothing. It starts again later, and no other before it.
+
+        Raises:
+            BackendError: none was free the last time either, and no other trial runs.
+        """
+        one.state = "waiting"
+        now = time.monotonic()
+        if now < self._starts_from:
+            return  # another trial has found the same
+        wait = next(self._waits, jobs.WAITS_FOR_AN_INSTANCE[-1] if self._open("running") else None)
+        if wait is None:
+            raise BackendError(f"trial {one.name}: {state.reason}", state.hint)
+        self._starts_from = now + wait
+        self._run.reporter.step(f"no instance was free; trials start again in {wait / 60:.0f} min (Ctrl-C ends this)")
+
+    def _stop(self, one: TrialRun) -> None:
         """Stop a trial for good. That is on record first, so that a process that is killed here does not resume it."""
-        self._run.reporter.step(f"trial {one.trial.run}: stopped after {len(one.values)} evaluations, {_STOPPED}")
-        if one.trial.run not in self._stopped:
-            self._stopped.add(one.trial.run)
-            with writing(self._stopped_file):
-                make_folder(self._stopped_file.parent)
-                with open_file(self._stopped_file, "a") as kept:
-                    kept.write(json.dumps({"trial": one.trial.run}) + "\n")
+        self._run.reporter.step(f"trial {one.name}: stopped after {len(one.values)} evaluations, {_STOPPED}")
+        self._stopped.add(one.name)
         one.state, one.reason = "stopped", _STOPPED
         with one.run.hold() as held:
             jobs.stop(held, one.job, _STOPPED)
-        self._read_events(one)  # it may have evaluated once more meanwhile
+        one.read_events()  # it may have evaluated once more meanwhile
 
-    def _read_events(self, one: _Running) -> None:
-        """What a trial's evaluations and its end have found."""
-        job = self._run.backend.find_training(one.trial.run, one.job)
-        events = self._run.backend.training_events(job) if job else ()
-        one.values, one.value = found_by(events, self._run.config.training.evaluate)
-
-    def _usd(self, one: _Running) -> float | None:
-        now = self._run.ledger.now()
-        return total(cost(row, now) for row in self._run.ledger.rows(TrainingJob, one.trial.run))
-
-    def _open_jobs(self) -> list[tuple[_Running, str]]:
+    def _open_jobs(self) -> list[tuple[TrialRun, str]]:
         """The jobs that run by the ledger, which knows one before its trial counts as running."""
-        rows = [(one, row) for one in self._trials for row in self._run.ledger.rows(TrainingJob, one.trial.run)]
-        return [(one, row.name) for one, row in rows if row.is_open]
+        return [(one, row.name) for one in self.trials for row in one.jobs if row.is_open]
 
-    def _open(self, state: TrialState) -> list[_Running]:
-        return [one for one in self._trials if one.state == state]
+    def _open(self, state: TrialState) -> list[TrialRun]:
+        return [one for one in self.trials if one.state == state]

@@ -1,8 +1,8 @@
 """Teardown: stop everything of a run, whether or not the ledger knows it, and see that nothing is left."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -15,10 +15,11 @@ from lorasum.ledger import Ledger, usable
 from lorasum.lifecycle import endpoints, jobs
 from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.reconcile import reconcile
-from lorasum.lifecycle.trials import trial_runs, trials
+from lorasum.lifecycle.teardowns import note_teardown
+from lorasum.lifecycle.trials import trial_runs
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
-from lorasum.resources import Dataset, Endpoint, Resource, TrainingJob, kind_of
+from lorasum.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob, kind_of
 from lorasum.results.serving import TeardownAllResult, TeardownResult
 from lorasum.retry import until_answered
 
@@ -28,12 +29,12 @@ _BETWEEN_TRIES = 5.0  # seconds, while the backend does not answer: what it has 
 
 def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> list[str]:
     """What `teardown` would do, one line each; empty if there is nothing to do."""
-    return [line for one in (run, *_trials(run)) for line in _plan(one, data, artifacts)]
+    with _usable_ledger(run) as readable:
+        return [line for one in (readable, *_trials(readable)) for line in _plan(one, data, artifacts)]
 
 
 def _plan(run: RunContext, data: bool, artifacts: bool) -> list[str]:
-    with _usable_ledger(run) as readable:
-        lines = [running.removal for running in _standing(readable)]
+    lines = [running.removal for running in _standing(run)]
     run_dir = paths.run_dir(run.name)
     if data and (run_dir / "data").is_dir():
         lines.append(f"delete the datasets in {run_dir / 'data'}")
@@ -43,7 +44,7 @@ def _plan(run: RunContext, data: bool, artifacts: bool) -> list[str]:
 def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> TeardownResult:
     """Delete the run's endpoints and stop its jobs, then ask the backend what is left. Twice does nothing more.
 
-    Of a run that was swept, the trials are torn down too.
+    Of a run that was swept, the trials are torn down too. All are asked to end before one is waited for.
 
     If one cannot be removed, the others still are: a warning names it, and it is among what remains. A ledger that
     cannot be read stops nothing either: then only the backend is asked.
@@ -53,11 +54,14 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
         artifacts: delete trained models, checkpoints and logs too. Both only when nothing remains running.
 
     Raises:
-        LorasumError: another process is working on the run, or files cannot be deleted: another run's endpoint serves
-            this run's adapter, for one.
+        LorasumError: another process is working on the run or a trial, or files cannot be deleted: another run's
+            endpoint serves this run's adapter, for one. What could be removed is removed.
     """
+    note_teardown(run.name)
     try:
-        results = [_teardown(one, data, artifacts) for one in (run, *_trials(run))]
+        with _usable_ledger(run) as readable:
+            trials = until_answered(lambda: _trials(readable), _BETWEEN_TRIES, run.reporter)
+            results = _all_torn_down([readable, *trials], data, artifacts)
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"teardown of run {run.name!r} was interrupted: what it had not removed yet may still run",
@@ -79,10 +83,16 @@ def teardown_all(ledger: Ledger, machine: Backend, report: Reporter) -> Teardown
     """Tear down every run of this machine, without its config.
 
     Raises:
-        LorasumError: a run cannot be torn down. Those before it are.
+        LorasumError: a run cannot be torn down. The others are.
     """
-    configs = [Config.model_construct(name=run) for run in _running_here(ledger, machine)]  # only the name is needed
-    torn = [teardown(RunContext(config, lambda: machine, ledger, report)) for config in configs]
+    for run in paths.runs():
+        note_teardown(run)  # of which nothing may run just now
+    torn: list[TeardownResult] = []
+    with _first_raised(report) as errors:
+        for run in _running_here(ledger, machine):
+            config = Config.model_construct(name=run)  # only the name is needed
+            with _kept(errors):
+                torn.append(teardown(RunContext(config, lambda: machine, ledger, report)))
     elsewhere = [
         row for row in ledger.resources() if row.is_open and not isinstance(row, Dataset) and not is_here(row, machine)
     ]
@@ -94,26 +104,67 @@ def _running_here(ledger: Ledger, machine: Backend) -> list[str]:
     return sorted(run for run in {*paths.runs(), *(row.run for row in ledger.resources())} if machine.live(run))
 
 
-def _teardown(run: RunContext, data: bool, artifacts: bool) -> TeardownResult:
-    with _usable_ledger(run) as readable, readable.hold(_LOCK_TAKES) as held:
-        standing = until_answered(lambda: _standing(readable), _BETWEEN_TRIES, run.reporter)
-        removed, stuck = _remove_all(held, standing)
-        left = until_answered(lambda: _left(readable, held), _BETWEEN_TRIES, run.reporter)
-        remaining = tuple(dict.fromkeys(stuck + left))
-        if not remaining:
-            removed += _delete_files(held, data, artifacts)
-            _tell_of_what_stays(held, data, artifacts)
-        elif data or artifacts:
-            run.reporter.warn("no files were deleted, because something still runs")
-    return TeardownResult(run.name, tuple(removed), remaining)
+def _all_torn_down(runs: Sequence[RunContext], data: bool, artifacts: bool) -> list[TeardownResult]:
+    """Tear down several runs, whose ledger can be read, at the same time: what ends is billed until it has ended."""
+    reporter, results = runs[0].reporter, []
+    with _first_raised(reporter) as errors, ExitStack() as locks:
+        found = []
+        for run in runs:
+            with _kept(errors):
+                held = locks.enter_context(run.hold(_LOCK_TAKES))
+                found.append((held, until_answered(partial(_standing, run), _BETWEEN_TRIES, reporter)))
+        several = [(held, running) for held, standing in found for running in standing]
+        for held, running in several if len(several) > 1 else ():
+            with suppress(BackendError):  # it is asked again when it is waited for, and that error is told
+                held.backend.begin_to_end(held.name, running)
+        for held, standing in found:
+            with _kept(errors):
+                results.append(_torn_down(held, standing, data, artifacts))
+    return results
+
+
+def _torn_down(held: HeldRun, standing: Sequence[RunningResource], data: bool, artifacts: bool) -> TeardownResult:
+    removed, stuck = _remove_all(held, standing)
+    left = until_answered(lambda: _left(held), _BETWEEN_TRIES, held.reporter)
+    remaining = tuple(dict.fromkeys(stuck + left))
+    if not remaining:
+        removed += _delete_files(held, data, artifacts)
+        _tell_of_what_stays(held, data, artifacts)
+    elif data or artifacts:
+        held.reporter.warn("no files were deleted, because something still runs")
+    return TeardownResult(held.name, tuple(removed), remaining)
+
+
+@contextmanager
+def _first_raised(reporter: Reporter) -> Iterator[list[LorasumError]]:
+    """A list of errors, of which the first is raised at the end of the block, and the others are told before."""
+    errors: list[LorasumError] = []
+    yield errors
+    for other in errors[1:]:
+        reporter.warn(other.message)
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def _kept(errors: list[LorasumError]) -> Iterator[None]:
+    """Keep an error of the block for later, so that what comes after the block is done all the same."""
+    try:
+        yield
+    except InterruptedRunError:
+        raise
+    except LorasumError as error:
+        errors.append(error)
 
 
 def _trials(run: RunContext) -> list[RunContext]:
-    """The trials of the run's sweep: those on record, or where the ledger cannot be read, those of the config."""
-    with usable(run.ledger, lambda _: None) as ledger:  # the teardown of the run itself warns
-        names = trial_runs(ledger, run.name)
-    if ledger is not run.ledger and run.config.sweep:
-        names = [one.run for one in trials(run.config)]
+    """The trials of the run's sweep: those on record, and those that the backend has, whoever started them."""
+    try:
+        names = trial_runs(run.ledger, run.name, run.backend)
+    except OutageError:
+        raise
+    except BackendError:  # who may not list is told so when the run's own resources are looked for
+        names = trial_runs(run.ledger, run.name)
     return [run.trial(name) for name in names]
 
 
@@ -144,14 +195,14 @@ def _standing(run: RunContext) -> list[RunningResource]:
             state = run.backend.endpoint_state(run.name, row.name)
             if state.status != "absent":
                 standing.append(RunningResource("endpoint", row.name, state.ref.location if state.ref else ""))
-        elif kind_of(row) == TrainingJob.kind and row.is_open:
+        elif kind_of(row) in (TrainingJob.kind, BatchJob.kind) and row.is_open:
             job = run.backend.find_training(run.name, row.name)
             if job and is_active(run.backend, job):
                 standing.append(RunningResource("training_job", row.name, job.location))
     return standing
 
 
-def _remove_all(held: HeldRun, standing: list[RunningResource]) -> tuple[list[str], list[str]]:
+def _remove_all(held: HeldRun, standing: Sequence[RunningResource]) -> tuple[list[str], list[str]]:
     """The resources that were removed, and those that could not be."""
     removed, stuck = [], []
     for running in standing:
@@ -166,12 +217,15 @@ def _remove_all(held: HeldRun, standing: list[RunningResource]) -> tuple[list[st
     return removed, stuck
 
 
-def _left(run: RunContext, held: HeldRun) -> list[str]:
-    """What still runs, asked anew, and what may run where this backend cannot see."""
-    here, elsewhere = _open(run)
+def _left(held: HeldRun) -> list[str]:
+    """What still runs, asked anew, and what may run where this backend cannot see. Its lists may lag behind."""
+    here, elsewhere = _open(held)
     for row in here:
         reconcile(held, row)
-    return [*map(str, run.backend.live(run.name)), *map(_elsewhere, elsewhere)]
+    listed = held.backend.live(held.name)
+    names = [running.name for running in listed]
+    unlisted = [row for row in _open(held)[0] if row.name not in names]
+    return [*map(str, listed), *map(str, unlisted), *map(_elsewhere, elsewhere)]
 
 
 def _elsewhere(row: Resource) -> str:
@@ -179,10 +233,10 @@ def _elsewhere(row: Resource) -> str:
     return f"{row}, on backend {row.backend}{place}"
 
 
-def _open(run: RunContext) -> tuple[list[Resource], list[Resource]]:
+def _open(held: HeldRun) -> tuple[list[Resource], list[Resource]]:
     """Jobs and endpoints that the ledger has as running or kept warm: on this backend, and on others."""
-    rows = [row for row in run.ledger.resources(run.name) if not isinstance(row, Dataset) and row.is_open]
-    here = [row for row in rows if is_here(row, run.backend)]
+    rows = [row for row in held.ledger.resources(held.name) if not isinstance(row, Dataset) and row.is_open]
+    here = [row for row in rows if is_here(row, held.backend)]
     return here, [row for row in rows if row not in here]
 
 

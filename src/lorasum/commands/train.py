@@ -17,14 +17,12 @@ from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.lookup import find_job
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.lifecycle.quote import Quote, quote
+from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.lifecycle.training_time import measured_speed
 from lorasum.reporting import Silent
 from lorasum.resources import Dataset, TrainingJob
 from lorasum.results.training import TrainPlan, TrainResult, TrainStarted
 from lorasum.signals import release_frames
-
-_WAITS_FOR_AN_INSTANCE = (300.0, 600.0, 1200.0, 1800.0)
-"""Seconds before a job is started again that found no instance: nothing ran, so nothing was billed."""
 
 
 def train(run: RunContext, again: bool = False) -> TrainResult:
@@ -35,12 +33,14 @@ def train(run: RunContext, again: bool = False) -> TrainResult:
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
+        TornDownError: the run was torn down while it waited for an instance.
         InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started, failed or was stopped. The same command resumes it.
     """
+    watch = TeardownWatch(run.name)
     job = planned_job(run.config, run.ledger, run.reporter)
-    for wait in (*_WAITS_FOR_AN_INSTANCE, None):
-        started, state = _start_and_follow(run, job, again)
+    for wait in (*jobs.WAITS_FOR_AN_INSTANCE, None):
+        started, state = _start_and_follow(run, job, again, watch)
         if state.status == "completed":
             return _result(run, started)
         if wait is None or not state.no_capacity:
@@ -52,11 +52,14 @@ def train(run: RunContext, again: bool = False) -> TrainResult:
     raise _unfinished(started.ref.name, state)
 
 
-def _start_and_follow(run: RunContext, job: PlannedJob, again: bool) -> tuple[StartedJob, JobState]:
+def _start_and_follow(
+    run: RunContext, job: PlannedJob, again: bool, watch: TeardownWatch
+) -> tuple[StartedJob, JobState]:
     """Start the job or find it, and follow it to its end; how it was found, and where it stands then."""
     seen = _Seen()
     try:
         with run.hold() as held:
+            watch.check()
             started = jobs.start(held, job, again)
         if started.status == "completed":
             return started, JobState("completed")

@@ -47,7 +47,8 @@ class SweepConfig(Section):
     """After its first, third, ninth evaluation a trial goes on only if it is in the best third of those that came as
     far (asynchronous successive halving, Li et al. 2020). 1: none is stopped early."""
     max_usd: Annotated[float, Field(gt=0)] | None = None
-    """USD that all trials together may cost, by the price on demand. Each gets a time limit from what is left."""
+    """USD that all trials together may cost, by the price on demand, which must be known. Each gets a time limit from
+    what is left."""
 
     @field_validator("keys")
     @classmethod

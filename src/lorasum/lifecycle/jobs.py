@@ -25,7 +25,8 @@ RECORDED: Final[Mapping[JobStatus, ResourceState]] = {
     "failed": "failed",
     "absent": "gone",
 }
-
+WAITS_FOR_AN_INSTANCE: Final = (300.0, 600.0, 1200.0, 1800.0)
+"""Seconds before a job is started again that found no instance: nothing ran, so nothing was billed."""
 
 Job = TypeVar("Job", TrainingJob, BatchJob)
 
@@ -118,10 +119,15 @@ def stop(held: HeldRun, name: str, why: str = "stopped by teardown") -> None:
     """Stop a job and let go of an instance that is kept for it, recorded or not. An absent job succeeds."""
     if job := held.backend.find_training(held.name, name):
         held.backend.stop_training(job)
-    if row := held.ledger.find(TrainingJob, held.name, name):
-        state = reconcile(held, TrainingJob, name)
+    _record_stop(held, TrainingJob, name, why)
+    _record_stop(held, BatchJob, name, why)
+
+
+def _record_stop(held: HeldRun, kind: type[Job], name: str, why: str) -> None:
+    if row := held.ledger.find(kind, held.name, name):
+        state = reconcile(held, kind, name)
         if row.state in OPEN and state.status in ("failed", "stopped"):
-            mark(held, TrainingJob, name, "gone", why)
+            mark(held, kind, name, "gone", why)
 
 
 @contextmanager

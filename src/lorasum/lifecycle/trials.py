@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lorasum.backends.base import Backend
 from lorasum.config.key_paths import put
 from lorasum.config.schema import Config
 from lorasum.config.sweep import Range, SweepConfig, Value
@@ -55,9 +56,13 @@ def trials(config: Config) -> list[Trial]:
     return [Trial(values, _with(config, values)) for values in _drawn(config.sweep)]
 
 
-def trial_runs(ledger: Ledger, run: str) -> list[str]:
-    """The runs on record that are trials of a run's sweep, whatever its config says today."""
-    names = {row.run for row in ledger.resources()}
+def trial_runs(ledger: Ledger, run: str, backend: Backend | None = None) -> list[str]:
+    """The trials of a run's sweep, whatever its config says today: those on record, and those that a backend has.
+
+    Raises:
+        BackendError: it cannot be asked.
+    """
+    names = {row.run for row in ledger.resources()} | set(backend.runs(f"{run}-t") if backend else ())
     return sorted(name for name in names if re.fullmatch(rf"{re.escape(run)}-t[0-9a-f]{{6}}", name))
 
 

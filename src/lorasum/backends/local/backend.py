@@ -67,6 +67,12 @@ class LocalBackend(Jobs, Endpoints):
         folder = jobs.folder_of(run, name)
         return f"{folder / 'log'}; its figures, one JSON object a line: {job_folder.metrics_file(folder / 'ml')}"
 
+    def begin_to_end(self, run: str, running: RunningResource) -> None:
+        return  # nothing here is billed
+
+    def runs(self, beginning: str) -> list[str]:
+        return [name for name in paths.runs() if name.startswith(beginning)]
+
     def live(self, run: str) -> list[RunningResource]:
         return [*jobs.live(run), *endpoints.live(run)]
 

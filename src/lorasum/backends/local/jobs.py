@@ -108,8 +108,9 @@ class Jobs:
             return JobState("failed", failure.message, failure.hint)
         started = self._started.get(job.location)
         status = started.poll() if started else None  # only our own children tell their status
-        if _stopped(folder).exists() or status in (143, -15):
-            return JobState("stopped", "the training process was asked to stop", _RESUME)
+        by_request = _stopped(folder).exists()
+        if by_request or status in (143, -15):
+            return JobState("stopped", "the training process was asked to stop", _RESUME, by_request=by_request)
         if status == -9:
             return JobState(
                 "failed",

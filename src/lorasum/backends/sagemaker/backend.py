@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
 from lorasum.backends.records import Check
-from lorasum.backends.sagemaker import deletion, endpoint_states, preflight, storage
-from lorasum.backends.sagemaker.endpoints import Endpoints
+from lorasum.backends.sagemaker import deletion, endpoint_states, parts, preflight, stopping, storage
+from lorasum.backends.sagemaker.endpoints import Endpoints, begin_to_delete
 from lorasum.backends.sagemaker.jobs import LOGS, Jobs
 from lorasum.backends.sagemaker.layout import S3Layout
 from lorasum.backends.sagemaker.prices import usd_per_hour
 from lorasum.backends.sagemaker.session import Session
+from lorasum.backends.sagemaker.tags import runs_of
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.reporting import Reporter
 
@@ -57,6 +58,19 @@ class SageMakerBackend(Jobs, Endpoints):
     def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         group = LOGS if kind == "training_job" else f"/aws/sagemaker/Endpoints/{name}"
         return f"CloudWatch's group {group} in {self._session.region}"
+
+    def begin_to_end(self, run: str, running: RunningResource) -> None:
+        if running.kind == "endpoint":
+            begin_to_delete(self._session, run, running.name)
+        else:
+            stopping.begin_to_stop(self._session, running.name)
+
+    def runs(self, beginning: str) -> list[str]:
+        arns = []
+        for operation, kind in (("list_training_jobs", "TrainingJob"), ("list_endpoints", "Endpoint")):
+            named = parts.listed(self._session, operation, beginning)
+            arns += [one[f"{kind}Arn"] for one in named if one[f"{kind}Name"].startswith(beginning)]
+        return sorted({run for run in runs_of(self._session, arns).values() if run.startswith(beginning)})
 
     def live(self, run: str) -> list[RunningResource]:
         return [*self._live_jobs(run), *endpoint_states.live(self._session, run)]

@@ -162,6 +162,14 @@ class Endpoints:
         return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
 
 
+def begin_to_delete(session: Session, run: str, name: str) -> None:
+    """Ask SageMaker to delete an endpoint; `delete_endpoint` sees to it, and to what belongs to it."""
+    if described := describe(session, name):
+        _refuse_foreign(session, described, run)
+        scaling.turn_off(session, name)
+        sdk.delete(described)
+
+
 def _delete(session: Session, run: str, name: str) -> bool:
     described = sdk.awaited(session, "Endpoint", name)
     if described:

@@ -249,7 +249,8 @@ def _state(session: Session, described: "TrainingJob") -> JobState:
         whole = storage.exists(session, _artifact(described) + RECORD_FILE)
         return JobState("completed") if whole else JobState("absent", "its artifact is no longer in S3")
     if status == "Stopped":
-        return JobState("stopped", *_STOPPED.get(secondary, ("it was asked to stop", _RESUME)))
+        why, hint = _STOPPED.get(secondary, ("it was asked to stop", _RESUME))
+        return JobState("stopped", why, hint, by_request=secondary not in _STOPPED)
     failure = read_failure(str(described.failure_reason or secondary))
     log = tuple(Log(session, LOGS, f"{described.training_job_name}/").tail())
     sold_out = failure.message.startswith("CapacityError")

@@ -81,7 +81,11 @@ def delete(session: Session, parts: Iterable[Part]) -> bool:
 def listed(session: Session, operation: str, name: str) -> list[dict[str, Any]]:
     """All items of a call such as list_endpoints whose names contain `name`."""
     with aws_errors(operation.replace("_", " "), action_of(operation)):
-        pages = session.client("sagemaker").get_paginator(operation).paginate(NameContains=name)
+        pages = (
+            session.client("sagemaker")
+            .get_paginator(operation)
+            .paginate(NameContains=name, PaginationConfig={"PageSize": 100})
+        )
         return [item for page in pages for values in page.values() if isinstance(values, list) for item in values]
 
 

@@ -29,6 +29,15 @@ def stop(session: Session, job: JobRef) -> None:
             _ask_until(session, attempt.training_job_name, kept_warm, partial(_release, session))
 
 
+def begin_to_stop(session: Session, job: str) -> None:
+    """Ask SageMaker to stop what runs of a job, and to let go of what is kept of it; `stop` sees to both."""
+    for attempt in find_attempts(session, job):
+        if attempt.training_job_status == "InProgress":
+            sdk.stop(attempt)
+        elif kept_warm(attempt):
+            _release(session, attempt)
+
+
 def _ask_until(
     session: Session,
     name: str,

@@ -18,10 +18,15 @@ _AT_ONCE = 100  # resources; the tagging API's limit
 
 def of_run(session: Session, run: str, arns: Sequence[str]) -> set[str]:
     """Those resources that have the run's tag."""
+    return {arn for arn, tagged in runs_of(session, arns).items() if tagged == run}
+
+
+def runs_of(session: Session, arns: Sequence[str]) -> dict[str, str]:
+    """The run that each resource is tagged with; empty for one that has no such tag."""
     indexed = dict(_indexed(session, arns)) if len(arns) > 1 else {}
     unknown = [arn for arn in arns if TAG_RUN not in indexed.get(arn, {})]
     known = indexed | {arn: tags_of(session, arn) for arn in unknown}
-    return {arn for arn in arns if known[arn].get(TAG_RUN) == run}
+    return {arn: known[arn].get(TAG_RUN, "") for arn in arns}
 
 
 def tags_of(session: Session, arn: str) -> dict[str, str]:
