@@ -10,7 +10,7 @@ recompute before fewer packs are taken at once.
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain
@@ -24,7 +24,7 @@ from engine.base_memory import BaseBytes, base_bytes, why_not_shared
 from engine.batches import Batch
 from engine.early_probe import takes_packs
 from engine.failure import TrainingError
-from engine.memory import Memory, estimate
+from engine.memory import Memory, estimate, recompute_layers, skeleton
 
 _USABLE = 0.9  # share of the free memory to plan with; the rest covers the estimate's error and fragmentation
 _REFUSE_ABOVE = 1.1  # of the free memory: the estimate's error is smaller
@@ -123,42 +123,46 @@ class _Planner:
     def of_base(self) -> BaseBytes:
         return base_bytes(self.base, self.arguments.quantization, self.dtype)
 
+    @property
+    def layers(self) -> int:
+        """How many layers can recompute their activations."""
+        return recompute_layers(skeleton(self.base), 0)
+
     def plan(self, shared: bool) -> Plan:
-        """The best plan with a whole or a shared base model, whether it fits or not."""
-        recompute, room = self.arguments.gradient_checkpointing, self.free * _USABLE
-        always = recompute == "true"
-        before_fewer_packs = recompute == "auto" and shared and self.device == "cuda"
-        size, memory, layers = _first_that_fits(
-            self.sizes, lambda size: self._needed(size, always or before_fewer_packs, shared), room
-        )
-        if before_fewer_packs:
-            memory, _ = self._needed(size, False, shared)
-        recomputed = layers if always else 0
-        if memory.total > room and recompute == "auto":
-            least, _ = self._needed(size, True, shared)
-            memory, recomputed = _recompute_until_it_fits(memory, least, layers, room)
-        return Plan(_with_batch_size(self.arguments, size), recomputed, layers, memory, self.free, self._lengths(size))
+        """The best plan with a whole or a shared base model, whether it fits or not.
+
+        The most packs at once that fit go first, then the fewest recomputed layers. Packs are taken to fit if they do
+        without recomputing; or with all of it, where each pass copies a shared base to a GPU.
+        """
+        asked, room = self.arguments.gradient_checkpointing, self.free * _USABLE
+        copies_base = shared and self.device == "cuda"
+        recompute_all = asked == "true" or (asked == "auto" and copies_base)
+        fitting = (size for size in self.sizes if self._needed(size, recompute_all, shared).total <= room)
+        size = next(fitting, self.sizes[-1])
+        memory, recomputed = self._needed(size, asked == "true", shared), self.layers if asked == "true" else 0
+        if asked == "auto" and memory.total > room:
+            least = self._needed(size, True, shared)
+            memory, recomputed = _recompute_until_it_fits(memory, least, self.layers, room)
+        arguments = _with_batch_size(self.arguments, size)
+        return Plan(arguments, recomputed, self.layers, memory, self.free, self._lengths(size))
 
     def _lengths(self, size: int) -> tuple[int, ...]:
         """Tokens of each example of the batch that has most tokens."""
         return tuple(chain.from_iterable(self.largest[:size]))
 
-    def _needed(self, size: int, recompute_all: bool, shared: bool) -> tuple[Memory, int]:
-        """The memory, and how many layers can recompute their activations.
-
-        With a shared base a CPU has its part of the codes, and a GPU two places for the largest (fetching.py).
-        """
+    def _needed(self, size: int, recompute_all: bool, shared: bool) -> Memory:
+        """With a shared base a CPU has its part of the codes, and a GPU two places for the largest (fetching.py)."""
         lengths, rows = self._lengths(size), sum(self.labels[:size])
-        memory, layers = _estimated(
+        memory, _ = _estimated(
             self.base, self.arguments, self.targets, lengths, rows, self.dtype, recompute_all, self.device
         )
         if not shared:
-            return memory, layers
+            return memory
         part, places = self.of_base.codes // self.neighbours, 0
         if self.device == "cuda":
             part, places = 0, 2 * self.of_base.largest_codes
         weights = memory.weights - self.of_base.codes + part
-        return replace(memory, weights=weights, workspace=memory.workspace + places), layers
+        return replace(memory, weights=weights, workspace=memory.workspace + places)
 
 
 def _whole_or_shared(planner: _Planner) -> Plan:
@@ -183,17 +187,6 @@ def _whole_or_shared(planner: _Planner) -> Plan:
     stays = min(room, codes) if device == "cuda" and asked == "auto" else 0
     memory = replace(shared.memory, weights=shared.memory.weights + stays)
     return replace(shared, memory=memory, shared_bytes=codes - stays, resident_bytes=stays)
-
-
-def _first_that_fits(
-    sizes: Sequence[int], needed: Callable[[int], tuple[Memory, int]], room: float
-) -> tuple[int, Memory, int]:
-    """The first size whose memory has room, or else the last, with what `needed` says of it: memory and layers."""
-    for size in sizes:
-        memory, layers = needed(size)
-        if memory.total <= room:
-            break
-    return size, memory, layers
 
 
 def _with_batch_size(arguments: Arguments, size: int) -> Arguments:
