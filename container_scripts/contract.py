@@ -90,7 +90,7 @@ TRACKER_KEYS_ARN: Final = "LORASUM_TRACKER_KEYS_ARN"
 """ARN of the secret that holds the trackers' keys."""
 PROCESSES: Final = "LORASUM_PROCESSES"
 """How many training processes to start on this machine; 1 if it is not set."""
-CARDS: Final = "LORASUM_CARDS"
+GPU_BYTES: Final = "LORASUM_GPU_BYTES"
 """Free bytes of the GPUs that memory_plan.py is to plan for, as a JSON list."""
 RENDEZVOUS: Final = "LORASUM_RENDEZVOUS"
 """Where the processes of one machine find each other: a URL that torch.distributed takes, such as file:///tmp/x."""
@@ -233,19 +233,19 @@ class Needs:
     """What memory_plan.py tells of a training before anything is started. Sizes in bytes.
 
     Attributes:
-        cards: the memory on each card that was asked about, in their order; without any, on this machine.
-        process_bytes: main memory of each training process with its tensors on a GPU; 0 on a CPU: `cards` has it.
+        plans: the memory on each GPU that was asked about, in their order; without any, on this machine.
+        process_bytes: main memory of each training process with its tensors on a GPU; 0 on a CPU: `plans` have it.
         merge_bytes: main memory that the merge of the largest weight takes.
         base_bytes: the base model's weights on the disk.
         merged_bytes: the merged model's.
         checkpoint_bytes: all checkpoints that are kept at once, and the adapter.
         step_operations: floating-point operations of a step for each token, if no layer is recomputed; 0: not known.
         forward_operations: of them, those that are done again if all layers are recomputed.
-        peak: operations a second of large matrix products on this machine; 0 where `cards` were asked about.
+        peak: operations a second of large matrix products on this machine; 0 where GPUs were asked about.
         parameters: how many the base model has.
     """
 
-    cards: tuple[MemoryPlan, ...]
+    plans: tuple[MemoryPlan, ...]
     process_bytes: int
     merge_bytes: int
     base_bytes: int

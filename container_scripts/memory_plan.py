@@ -2,7 +2,7 @@
 
 Nothing is started, and no weight is read.
 
-Flags and folders are those of train.py. CARDS lists the free bytes of the GPUs to plan for; an empty list is this
+Flags and folders are those of train.py. GPU_BYTES lists the free bytes of the GPUs to plan for; an empty list is this
 machine.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from contract import CARDS, MANIFEST_FILE, PROCESSES, MemoryPlan, Needs, read_manifest
+from contract import GPU_BYTES, MANIFEST_FILE, PROCESSES, MemoryPlan, Needs, read_manifest
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError
 from loading import look_before_download
@@ -31,7 +31,7 @@ def main() -> int:
     """Print what is needed. Returns 0; or 1 if that cannot be told, after saying why on stderr."""
     arguments, folders = parse_arguments(sys.argv[1:]), read_folders(os.environ)
     try:
-        needs = planned(arguments, folders, json.loads(os.environ[CARDS]), int(os.environ[PROCESSES]))
+        needs = planned(arguments, folders, json.loads(os.environ[GPU_BYTES]), int(os.environ[PROCESSES]))
     except TrainingError as error:
         print(error.message, file=sys.stderr)
         return 1
@@ -39,8 +39,8 @@ def main() -> int:
     return 0
 
 
-def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], processes: int) -> Needs:
-    """What a training needs on each of `cards`, or on this machine if there are none."""
+def planned(arguments: Arguments, folders: Folders, gpus: Sequence[int], processes: int) -> Needs:
+    """What a training needs on GPUs of which each has so many free bytes; on this machine if there are none."""
     import torch
 
     from engine import fitting, memory, model, operations, process_memory
@@ -51,7 +51,7 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
     facts = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
     outline, targets = look_before_download(base, arguments, facts, splits)
     lengths = splits[0].lengths_only()
-    here, dtype, kind = _computing(arguments, cards)
+    here, dtype, kind = _computing(arguments, gpus)
 
     def on(free: int) -> MemoryPlan:
         try:
@@ -64,31 +64,31 @@ def planned(arguments: Arguments, folders: Folders, cards: Sequence[int], proces
             return MemoryPlan(0, {}, room, 0, 0, 0, f"{error.message}\n{error.hint}")
 
     mine = memory.free_bytes(here) // (processes if here.type == "cpu" else 1)
-    plans = tuple(map(on, cards or [mine]))
+    plans = tuple(map(on, gpus or [mine]))
     adapter = next((plan.memory_parts["adapter"] for plan in plans if not plan.refusal), 0) // memory.ADAM
     parameters, stored, merged = _weight_bytes(outline, arguments.merge_dtype)
     work = operations.count_operations(base, arguments, targets, lengths, dtype)
     return Needs(
-        cards=plans,
+        plans=plans,
         process_bytes=process_memory.host_bytes(kind),
         merge_bytes=_MERGING * torch.float32.itemsize * _largest_target(outline, targets),
         base_bytes=stored,
         merged_bytes=merged,
         checkpoint_bytes=adapter * (_CHECKPOINTS * _CHECKPOINT + torch.float32.itemsize),
-        peak=0.0 if cards else _peak(dtype, kind, processes),
+        peak=0.0 if gpus else _peak(dtype, kind, processes),
         parameters=parameters,
         **asdict(work),
     )
 
 
-def _computing(arguments: Arguments, cards: Sequence[int]) -> tuple[Any, Any, str]:
-    """This machine's device; and the dtype and type of device that are computed with, here or on the cards."""
+def _computing(arguments: Arguments, gpus: Sequence[int]) -> tuple[Any, Any, str]:
+    """This machine's device; and the dtype and type of device that are computed with, here or on the GPUs."""
     from engine import model
 
     here = model.pick_device()
-    wanted = "bfloat16" if cards and arguments.compute_dtype == "auto" else arguments.compute_dtype
-    dtype, _ = model.pick_dtype(wanted, here)  # all cards but the oldest multiply bf16
-    return here, dtype, "cuda" if cards else here.type
+    wanted = "bfloat16" if gpus and arguments.compute_dtype == "auto" else arguments.compute_dtype
+    dtype, _ = model.pick_dtype(wanted, here)  # all GPUs but the oldest multiply bf16
+    return here, dtype, "cuda" if gpus else here.type
 
 
 def _told(plan: "Plan", kind: str, dtype: Any) -> MemoryPlan:

@@ -28,7 +28,7 @@ from engine.memory import Memory, estimate, recompute_layers, skeleton
 
 _USABLE = 0.9  # share of the free memory to plan with; the rest covers the estimate's error and fragmentation
 _REFUSE_ABOVE = 1.1  # of the free memory: the estimate's error is smaller
-_estimated = lru_cache(64)(estimate)  # cards of several sizes are planned for: the forward pass is that of all
+_estimated = lru_cache(64)(estimate)  # GPUs of several sizes are planned for: the forward pass is that of all
 
 
 @dataclass(frozen=True, slots=True)

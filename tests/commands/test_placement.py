@@ -63,7 +63,7 @@ def test_a_model_is_divided_among_the_most_gpus_that_vllm_takes(config: dict[str
             return False
         return True
 
-    assert Shape.of(config, 1).parts(gpus) == max(filter(taken, range(1, gpus + 1)))
+    assert Shape.of(config, 1).tensor_parallel_size(gpus) == max(filter(taken, range(1, gpus + 1)))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_model_is_divided_among_the_most_gpus_that_vllm_takes(config: dict[str
     ],
 )
 def test_heads_widths_and_vocabulary_decide_among_how_many(config: dict[str, Any], gpus: int, parts: int) -> None:
-    assert Shape.of(config, 1).parts(gpus) == parts
+    assert Shape.of(config, 1).tensor_parallel_size(gpus) == parts
 
 
 def test_what_a_token_keeps_is_counted_by_the_heads_of_keys() -> None:
@@ -144,7 +144,7 @@ def test_what_a_gpu_needs_is_its_part_of_weights_and_tokens(make_config: Configu
 
 
 def test_types_are_tried_from_the_least_memory_on_their_gpus() -> None:
-    sizes = [facts_of(name).gpus * facts_of(name).card_gib for name in by_gpu_memory()]
+    sizes = [facts_of(name).gpus * facts_of(name).gpu_gib for name in by_gpu_memory()]
     assert sizes == sorted(sizes)
     assert by_gpu_memory()[0] == "ml.g4dn.xlarge"
 
@@ -153,8 +153,8 @@ def test_vllm_shortens_the_context_only_where_the_whole_has_no_room(make_config:
     """128k tokens of an 8B Llama keep 16 GiB: four A10G have that beside the weights, and one has not."""
     shape = Shape.of(LLAMA_8B, 8_030_261_248)
     one, four = (placed(make_config, shape, f"ml.g5.{size}xlarge", "vllm") for size in (4, 12))
-    assert (one.short_of("ml.g5.4xlarge"), one.shortens_context, one.parts) == ("", True, 1)
-    assert (four.shortens_context, four.parts) == (False, 4)
+    assert (one.short_of("ml.g5.4xlarge"), one.shortens_context, one.tensor_parallel_size) == ("", True, 1)
+    assert (four.shortens_context, four.tensor_parallel_size) == (False, 4)
     assert one.note() == "; its context is the longest that has room, of the model's 131,072 tokens"
     assert not placed(make_config, shape, "ml.g5.4xlarge").shortens_context, "the other image has no such setting"
     assert not placed(make_config, Shape.of(BLOOMZ_7B1, 7_069_016_064), "ml.g5.4xlarge", "vllm").shortens_context
@@ -163,7 +163,7 @@ def test_vllm_shortens_the_context_only_where_the_whole_has_no_room(make_config:
 def test_of_several_types_the_smallest_decides(make_config: Configured) -> None:
     shape = Shape.of(LLAMA_8B, 8_030_261_248)
     either = placed(make_config, shape, "ml.g5.12xlarge", "vllm", endpoint_instance_alternatives=["ml.g5.4xlarge"])
-    assert either.parts == 1
+    assert either.tensor_parallel_size == 1
     assert either.idle()
     large = Shape.of(LLAMA_8B, 13_000_000_000)
     too_small = placed(make_config, large, "ml.g6e.xlarge", "vllm", endpoint_instance_alternatives=["ml.g5.4xlarge"])
@@ -232,7 +232,7 @@ def planned(make_config: Configured, prepared: Path, monkeypatch: pytest.MonkeyP
     """A config whose training fits, and whose model of 13 billion parameters has no room on its endpoint."""
     config = make_config(backend="sagemaker", sagemaker={"endpoint_instance_type": "ml.g5.12xlarge"})
     card = MemoryPlan(1 << 30, {}, 14 << 30, 0, 32, 1)
-    needs = Needs((card,) * len(Hardware.of(config).cards), 4 << 30, 1, 1, 1, 1, parameters=13_000_000_000)
+    needs = Needs((card,) * len(Hardware.of(config).gpu_sizes), 4 << 30, 1, 1, 1, 1, parameters=13_000_000_000)
     monkeypatch.setattr("lorasum.lifecycle.estimate._tell", lambda flags, variables: needs)
     monkeypatch.setattr("lorasum.lifecycle.placement.model_config", lambda model: LLAMA_8B)
     return config

@@ -113,14 +113,14 @@ def test_a_hub_model_is_looked_at_where_nothing_is_prepared(
 
 
 def needs_of(config: Config, gib: float, disk: int = 10**9, process: int = 4 << 30) -> Needs:
-    """A training that needs so many GiB of its GPU, as memory_plan.py tells it of each card of the config."""
+    """A training that needs so many GiB of its GPU, as memory_plan.py tells it of each GPU of the config."""
 
-    def on(card: int) -> MemoryPlan:
-        if card < gib:
-            return MemoryPlan(0, {}, card << 30, 0, 0, 0, f"this training needs {gib} GiB\nlower data.max_length")
-        return MemoryPlan(round(gib * 2**30), {}, card << 30, 0, 32, 1)
+    def on(gib_there: int) -> MemoryPlan:
+        if gib_there < gib:
+            return MemoryPlan(0, {}, gib_there << 30, 0, 0, 0, f"this training needs {gib} GiB\nlower data.max_length")
+        return MemoryPlan(round(gib * 2**30), {}, gib_there << 30, 0, 32, 1)
 
-    return Needs(tuple(map(on, Hardware.of(config).cards)), process, 2**20, disk, disk, disk)
+    return Needs(tuple(map(on, Hardware.of(config).gpu_sizes)), process, 2**20, disk, disk, disk)
 
 
 @pytest.fixture
@@ -211,10 +211,10 @@ def test_a_base_that_gpus_share_takes_main_memory(
     )
     needs = replace(needs_of(config, 20.0), step_operations=7e10)
     large = tuple(
-        replace(card, shared_bytes=70 << 30) if not card.refusal and card.memory_free_bytes < 43 << 30 else card
-        for card in needs.cards
+        replace(one, shared_bytes=70 << 30) if not one.refusal and one.memory_free_bytes < 43 << 30 else one
+        for one in needs.plans
     )
-    tell(replace(needs, cards=large))
+    tell(replace(needs, plans=large))
     made = plan(context(config, backend, ledger))
     assert all(check.ok for check in made.checks)
     assert made.host
@@ -222,11 +222,11 @@ def test_a_base_that_gpus_share_takes_main_memory(
     assert made.band is None, "nobody has measured how fast it comes to the GPUs"
     assert "21.0 GiB of ml.g5.12xlarge, with 70.0 GiB of the base model in main memory" in made.checks[1].found
     small = make_config(backend="sagemaker", sagemaker={"training_instance_type": "ml.g5.2xlarge"})
-    tell(replace(needs_of(small, 20.0), cards=large))
+    tell(replace(needs_of(small, 20.0), plans=large))
     with pytest.raises(LorasumError, match=r"needs 74.0 GiB, and there are 29 GiB of ml.g5.2xlarge") as refused:
         train(context(small, backend, ledger, told))
     assert "train on an ml.g6e.xlarge" in refused.value.hint
-    tell(replace(needs, cards=tuple(replace(card, refusal="", shared_bytes=70 << 30) for card in needs.cards)))
+    tell(replace(needs, plans=tuple(replace(one, refusal="", shared_bytes=70 << 30) for one in needs.plans)))
     with pytest.raises(LorasumError) as refused:
         train(context(make_config(backend="sagemaker", lora={"r": 2}), backend, ledger, told))
     assert "train on an ml.g5.8xlarge" in refused.value.hint
@@ -241,8 +241,8 @@ def test_a_first_job_has_a_time_by_arithmetic(
     backend.price, backend.events = 2.0, [STEP, replace(DONE, tokens_per_second=4.0)]
     config = make_config(backend="sagemaker")
     needs = replace(needs_of(config, 20.0), step_operations=7e10, forward_operations=6e10)
-    half_of_the_layers_again = tuple(replace(card, recomputed_layers=16) for card in needs.cards)
-    tell(replace(needs, cards=half_of_the_layers_again))
+    half_of_the_layers_again = tuple(replace(one, recomputed_layers=16) for one in needs.plans)
+    tell(replace(needs, plans=half_of_the_layers_again))
     run = context(config, backend, ledger, told)
     first = plan(run)
     assert first.band

@@ -134,13 +134,13 @@ def test_memory_is_planned_before_a_start_as_by_the_job(finished: Job) -> None:
     folders = Folders(finished.dataset, finished.base, path, path, path)
     arguments = parse_arguments(finished.flags(per_device_batch_size=2, lora_r=4))
     needs, told = planned(arguments, folders, [], 1), finished.events()[0]
-    [here] = needs.cards
+    [here] = needs.plans
     assert (needs.process_bytes, here.refusal, here.memory_parts) == (0, "", told["memory_parts"])
     assert here.memory_bytes == told["memory_bytes"] == sum(told["memory_parts"].values())
     on_gpus = planned(arguments, folders, [1000, 2**34], 1)
-    assert [card.memory_free_bytes for card in on_gpus.cards] == [1000, 2**34]
-    assert [card.refusal.partition(" needs")[0] for card in on_gpus.cards] == ["this training", ""]
-    assert "process" not in on_gpus.cards[1].memory_parts, "a GPU holds tensors only"
+    assert [gpu.memory_free_bytes for gpu in on_gpus.plans] == [1000, 2**34]
+    assert [gpu.refusal.partition(" needs")[0] for gpu in on_gpus.plans] == ["this training", ""]
+    assert "process" not in on_gpus.plans[1].memory_parts, "a GPU holds tensors only"
     assert on_gpus.process_bytes > 0, "and the main memory holds the process"
     assert needs.base_bytes == pytest.approx((finished.base / "model.safetensors").stat().st_size, rel=0.05)
     assert needs.merged_bytes == pytest.approx((path / "model.safetensors").stat().st_size, rel=0.05)

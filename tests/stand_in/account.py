@@ -27,9 +27,9 @@ training: {{max_steps: {steps}, learning_rate: 1e-2, checkpoint_minutes: 0.01}}
 predict: {{max_new_tokens: 8, batch_size: 2}}
 sagemaker: {{bucket: {bucket}, role: {role}}}
 """
-_CARD = {"memory_bytes": 1, "memory_parts": {}, "memory_free_bytes": 2, "recomputed_layers": 0, "layers": 2}
+_PLAN = {"memory_bytes": 1, "memory_parts": {}, "memory_free_bytes": 2, "recomputed_layers": 0, "layers": 2}
 FITTING = json.dumps(
-    {"cards": [{**_CARD, "packs_at_once": 1}] * 6, "process_bytes": 1, "merge_bytes": 1, "base_bytes": 1}
+    {"plans": [{**_PLAN, "packs_at_once": 1}] * 6, "process_bytes": 1, "merge_bytes": 1, "base_bytes": 1}
     | {"merged_bytes": 1, "checkpoint_bytes": 1}
 )
 """What memory_plan.py says of a training that fits: importing all that it takes would cost each `train` seconds."""

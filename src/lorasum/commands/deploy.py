@@ -107,7 +107,7 @@ def _spec(
         port=config.local.port,
         startup_timeout=config.local.startup_timeout,
         adapters=several,
-        gpus=placement.parts,
+        gpus=placement.tensor_parallel_size,
         shortens_context=placement.shortens_context,
         most_instances=expiry.most_instances(config),
     )

@@ -207,7 +207,7 @@ def _base_endpoint(run: RunContext, model: str) -> EndpointSpec:
         artifact=model,
         code=paths.container_scripts(),
         startup_timeout=run.config.local.startup_timeout,
-        gpus=placement.parts,
+        gpus=placement.tensor_parallel_size,
         shortens_context=placement.shortens_context,
     )
 

@@ -105,7 +105,7 @@ def _option(
     return InstanceOption(
         instance_type=name,
         gpus=hardware.gpus(name),
-        gpu_bytes=hardware.card(name) << 30,
+        gpu_bytes=hardware.gpu_gib(name) << 30,
         host_bytes=hardware.ram_bytes(name),
         disk_bytes=hardware.disk_bytes(name, 0),
         trains=name in hardware.types,

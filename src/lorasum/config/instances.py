@@ -14,13 +14,13 @@ class InstanceFacts:
     """What an instance type has; 0 for what is not known.
 
     Attributes:
-        card_gib: GiB that are free on each GPU before a model is loaded.
+        gpu_gib: GiB that are free on each GPU before a model is loaded.
         ram_gib: GiB of main memory.
         disk_gb: GB of its own disks; 0 if SageMaker gives it a volume of any size.
     """
 
     gpus: int
-    card_gib: int
+    gpu_gib: int
     ram_gib: int
     disk_gb: int
 
@@ -157,12 +157,12 @@ def gpus_of(name: str) -> int:
 def facts_of(name: str) -> InstanceFacts:
     """What an instance type has; zeros for what the table does not know."""
     family, _, size = name.removeprefix("ml.").partition(".")
-    card, sizes, memories, disks = _GPU_FAMILIES.get(family, (0, "", "", ""))
+    gpu_gib, sizes, memories, disks = _GPU_FAMILIES.get(family, (0, "", "", ""))
     rows = {
         own: (int(ram), int(disk))
         for own, ram, disk in zip(sizes.split(), memories.split(), disks.split(), strict=True)
     }
-    return InstanceFacts(gpus_of(name), card, *rows.get(size, (0, 0)))
+    return InstanceFacts(gpus_of(name), gpu_gib, *rows.get(size, (0, 0)))
 
 
 @lru_cache(1)
@@ -170,7 +170,7 @@ def by_gpu_memory() -> tuple[str, ...]:
     """The types of usual families, those with the least memory on all of their GPUs first, and then in main memory."""
     types = [f"ml.{family}.{size}" for family in _SERVING for size in _GPU_FAMILIES[family][1].split()]
     facts = {name: facts_of(name) for name in types}
-    return tuple(sorted(types, key=lambda name: (facts[name].gpus * facts[name].card_gib, facts[name].ram_gib)))
+    return tuple(sorted(types, key=lambda name: (facts[name].gpus * facts[name].gpu_gib, facts[name].ram_gib)))
 
 
 def sizes_of(name: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from lorasum import paths
 from lorasum.backends.records import Check, Room, TrainSpec
 from lorasum.cache import keep, read_cache
 from lorasum.config.instances import peak_of, sizes_of
-from lorasum.contract import CARDS, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs, read_needs
+from lorasum.contract import GPU_BYTES, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs, read_needs
 from lorasum.errors import LorasumError
 from lorasum.files import folder_digest
 from lorasum.lifecycle.hardware import Hardware
@@ -44,9 +44,12 @@ class Estimate:
 
     def memory(self, name: str = "") -> MemoryPlan | None:
         """Of this type's GPU, or of this machine; None where it is not known."""
-        if self.needs is None or not self.needs.cards:
+        if self.needs is None or not self.needs.plans:
             return None
-        return dict(zip(self.hardware.cards or (0,), self.needs.cards, strict=True)).get(self.hardware.card(name))
+        if not self.hardware.types:
+            return self.needs.plans[0]
+        by_size = dict(zip(self.hardware.gpu_sizes, self.needs.plans, strict=True))
+        return by_size.get(self.hardware.gpu_gib(name))
 
     def host(self, name: str = "") -> Room | None:
         """The main memory of one instance of this type, or of this machine; None where that is part of `memory`."""
@@ -102,7 +105,7 @@ class Estimate:
 
 def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
     """What a training on a prepared dataset needs. Of instance types, the answer is remembered."""
-    if hardware.types and not hardware.cards:
+    if hardware.types and not hardware.gpu_sizes:
         return Estimate(spec, hardware, None, f"what {hardware.types[0]} has is not known")
     if importlib.util.find_spec("torch") is None:
         return Estimate(spec, hardware, None, "that takes torch: pip install 'lorasum[local]'")
@@ -126,7 +129,7 @@ def _asked(spec: TrainSpec, hardware: Hardware) -> tuple[list[str], dict[str, st
     return flags, {
         SM_CHANNEL_TRAINING: str(spec.dataset),
         **({SM_CHANNEL_MODEL: str(spec.model.path)} if spec.model.path else {}),
-        CARDS: json.dumps([gib << 30 for gib in hardware.cards]),
+        GPU_BYTES: json.dumps([gib << 30 for gib in hardware.gpu_sizes]),
         PROCESSES: str(spec.processes),
     }
 

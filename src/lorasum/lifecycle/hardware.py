@@ -38,28 +38,28 @@ class Hardware:
         if not self.types:
             return ()
         known = {name: facts_of(name) for name in (*SMALLEST, *self.types, *self.endpoint_types)}
-        return tuple(sorted(known, key=lambda name: (known[name].card_gib, known[name].gpus, known[name].ram_gib)))
+        return tuple(sorted(known, key=lambda name: (known[name].gpu_gib, known[name].gpus, known[name].ram_gib)))
 
     @property
-    def cards(self) -> tuple[int, ...]:
+    def gpu_sizes(self) -> tuple[int, ...]:
         """GiB that are free on the GPUs of all these types, the smallest first; none if the job's own is not known."""
-        if not all(self.card(name) for name in self.types):
+        if not all(self.gpu_gib(name) for name in self.types):
             return ()
-        return tuple(sorted({self.card(name) for name in self.choices} - {0}))
+        return tuple(sorted({self.gpu_gib(name) for name in self.choices} - {0}))
 
     @property
     def tightest(self) -> str:
         """The training's type with the smallest GPU, of which it may get any; empty for this machine."""
-        return min(self.types, key=self.card, default="")
+        return min(self.types, key=self.gpu_gib, default="")
 
     @property
     def only_type(self) -> str:
         """The training's type; empty on this machine, and where it may get one of several."""
         return self.types[0] if len(self.types) == 1 else ""
 
-    def card(self, name: str) -> int:
+    def gpu_gib(self, name: str) -> int:
         """GiB that are free on each GPU of a type; 0 for this machine, and where it is not known."""
-        return facts_of(name).card_gib
+        return facts_of(name).gpu_gib
 
     def gpus(self, name: str) -> int:
         """GPUs of a type; 0 for this machine."""

@@ -1,8 +1,8 @@
 """Where a trained model is served: on how many GPUs of an instance, and whether these have room for it.
 
-The Hugging Face image has the whole model on one GPU. vLLM divides it among several. In a batch job each GPU has the
-whole model. Sizes are those of the weights and of what the longest dialogue keeps, and some room for the work; they
-were not measured on a GPU.
+The Hugging Face image has the whole model on one GPU. vLLM divides it among several (tensor parallelism). In a batch
+job each GPU has the whole model. Sizes are those of the weights and of what the longest dialogue keeps, and some room
+for the work; they were not measured on a GPU.
 """
 
 import json
@@ -52,9 +52,9 @@ class Placement:
         return cls(types if config.backend == "sagemaker" else (), "batch" if batch else own.engine, shape, tokens)
 
     @property
-    def parts(self) -> int:
-        """Among how many GPUs the model is divided, on whichever of its types it gets."""
-        return self._parts(min(map(gpus_of, self.types), default=1))
+    def tensor_parallel_size(self) -> int:
+        """How many GPUs share the model, on whichever of its types it gets."""
+        return self._tensor_parallel_size_on(min(map(gpus_of, self.types), default=1))
 
     @property
     def shortens_context(self) -> bool:
@@ -66,12 +66,15 @@ class Placement:
 
     def short_of(self, name: str) -> str:
         """What this type has too little of, `GPU` or `RAM`; empty if the model fits, as far as that is known."""
-        rooms = {"GPU": self._gpu(name), "RAM": self._ram(name)}
-        return next((what for what, room in rooms.items() if not room.fits), "")
+        return next((what for what, room in self.room_on(name).items() if not room.fits), "")
+
+    def room_on(self, name: str) -> dict[Literal["GPU", "RAM"], Room]:
+        """What the model needs of each GPU of a type, and of its main memory, and what there is."""
+        return {"GPU": self._gpu_room(name), "RAM": self._ram_room(name)}
 
     def fits(self, name: str) -> bool | None:
         """Whether the model fits this type; None if that is not known."""
-        known = self.shape and self.shape.weights and facts_of(name).card_gib
+        known = self.shape and self.shape.weights and facts_of(name).gpu_gib
         return not self.short_of(name) if known else None
 
     def nearest(self) -> str:
@@ -92,11 +95,11 @@ class Placement:
             return None
         name = next(filter(self.short_of, known), known[0])
         short = self.short_of(name)
-        room = self._ram(name) if short == "RAM" else self._gpu(name)
+        room = self.room_on(name)["RAM" if short == "RAM" else "GPU"]
         of = f"of {name}" if short == "RAM" else f"of {'each' if gpus_of(name) > 1 else 'the'} GPU of {name}"
         needed, there = room.needed_bytes / _GIB, room.there_bytes / _GIB
         if not short:
-            divided = f", divided among {self.parts}" if self.parts > 1 else ""
+            divided = f", divided among {self.tensor_parallel_size}" if self.tensor_parallel_size > 1 else ""
             return Check(self._what, True, f"it takes {needed:.1f} of the {there:.1f} GiB {of}{divided}")
         parts = ", ".join(f"{part} {size / _GIB:.1f}" for part, size in room.parts.items())
         found = f"the {self._what} needs {needed:.1f} GiB {of} ({parts}), and there are {there:.1f}"
@@ -106,9 +109,10 @@ class Placement:
         """What is wrong if nothing uses GPUs that are paid for."""
         name = max(self.types, key=gpus_of, default="")
         count = gpus_of(name)
-        if self.engine == "batch" or self.parts == count or not name:
+        used = self.tensor_parallel_size
+        if self.engine == "batch" or used == count or not name:
             return None
-        stay = f"{count - self.parts} of the {count} GPUs of {name} will do nothing"
+        stay = f"{count - used} of the {count} GPUs of {name} will do nothing"
         if self.engine == "huggingface":
             why = "the Hugging Face image serves on one"
             other = ", or sagemaker.engine to vllm, which divides the model among all"
@@ -122,7 +126,8 @@ class Placement:
 
     def note(self) -> str:
         """The end of a line about an endpoint: how vLLM serves the model, where that is not by its defaults."""
-        divided = f"; the model is divided among {self.parts} GPUs" if self.parts > 1 else ""
+        gpus = self.tensor_parallel_size
+        divided = f"; the model is divided among {gpus} GPUs" if gpus > 1 else ""
         if self.shape is None or not self.shortens_context:
             return divided
         return f"{divided}; its context is the longest that has room, of the model's {self.shape.context:,} tokens"
@@ -142,22 +147,22 @@ class Placement:
             ways.append(f"sagemaker.engine to vllm, which divides the model among the {gpus_of(name)} GPUs")
         return f"set {', or '.join(ways)}" if ways else "no instance type has room for it: train a smaller model"
 
-    def _parts(self, gpus: int) -> int:
-        return self.shape.parts(gpus) if self.shape and self.engine == "vllm" else 1
+    def _tensor_parallel_size_on(self, gpus: int) -> int:
+        return self.shape.tensor_parallel_size(gpus) if self.shape and self.engine == "vllm" else 1
 
-    def _gpu(self, name: str) -> Room:
-        """What each GPU of a type that works needs, and has."""
-        parts, shape = self.parts if name in self.types else self._parts(gpus_of(name)), self.shape
+    def _gpu_room(self, name: str) -> Room:
+        shape, own = self.shape, name in self.types
+        gpus = self.tensor_parallel_size if own else self._tensor_parallel_size_on(gpus_of(name))
         share = _VLLM_TAKES if self.engine == "vllm" else 1.0
-        there = round(share * (facts_of(name).card_gib << 30))
+        there = round(share * (facts_of(name).gpu_gib << 30))
         if shape is None or not shape.weights:
             return Room({}, there)
-        kept = shape.token * self.tokens // min(parts, max(shape.key_heads, 1))
-        needed = {"weights": shape.weights // parts, "keys and values": kept, "workspace": _WORKSPACE}
+        kept = shape.token * self.tokens // min(gpus, max(shape.key_heads, 1))
+        needed = {"weights": shape.weights // gpus, "keys and values": kept, "workspace": _WORKSPACE}
         return Room(needed, there)
 
-    def _ram(self, name: str) -> Room:
-        """What a type needs of its main memory: transformers loads weights there first, and vLLM does not."""
+    def _ram_room(self, name: str) -> Room:
+        """transformers loads weights into main memory first, and vLLM does not."""
         if self.shape is None or self.engine == "vllm":
             return Room({}, 0)
         copies = gpus_of(name) if self.engine == "batch" else 1

@@ -20,7 +20,7 @@ class Shape:
         weights: bytes; 0 if they are not known.
         token: bytes of keys and values that each token keeps; 0 if that is not known.
         heads: attention heads; 0 if they are not known.
-        key_heads: heads of keys and values: at most into so many parts can what tokens keep be divided.
+        key_heads: heads of keys and values. The cache of keys and values can be split into at most this many parts.
         widths: what vLLM divides by the number of GPUs beside the heads.
         context: tokens of the longest text that the model was made for; 0 if it sets no limit.
         float32_only: whether transformers cannot compute it in 16 bits.
@@ -62,8 +62,8 @@ class Shape:
             float32_only=config.get("model_type") in _FLOAT32_ONLY,
         )
 
-    def parts(self, gpus: int) -> int:
-        """The most GPUs among which vLLM can divide the model: its largest tensor parallel size.
+    def tensor_parallel_size(self, gpus: int) -> int:
+        """The most of these GPUs among which vLLM can divide the model.
 
         Each GPU gets as many attention heads as the others, and an equal part of each wide matrix. Keys and values are
         divided too, or each of their heads is on several GPUs. (vLLM 0.29.0: ModelConfig.verify_with_parallel_config,
