@@ -42,31 +42,34 @@ class Fetcher:
         self._holds: list[_Part | None] = [None, None]
         self._copied = [self._on.Event(), self._on.Event()]
         self._stream = self._on.Stream(device)
-        self._next: dict[tuple[int, int], _Part] = {}
-        self._before, self._last, self._place = -1, -1, 0
+        self._predicted: dict[tuple[int, int], _Part] = {}
+        self._previous, self._current, self._place = -1, -1, 0
 
     def fetch(self, number: int, parts: Sequence[int]) -> Iterator[torch.Tensor]:
-        """These parts of a weight's codes on the device, one after the other: each until the next is asked for."""
-        self._next[self._before, self._last] = number, parts[0]
-        self._before, self._last = self._last, number
-        here = self._before, self._last
-        for part, after in zip_longest(parts, parts[1:]):
-            wanted = number, part
-            yield self._fetched(wanted, self._next.get(here, wanted) if after is None else (number, after))
+        """These parts of a weight's codes on the device, one after the other: each until the next is asked for.
 
-    def _fetched(self, wanted: _Part, likely: _Part) -> torch.Tensor:
-        """The codes of one part on the device, while what is likely to be next is copied there."""
-        if wanted not in self._holds:
-            self._copy(wanted, 1 - self._place)
-        self._place = self._holds.index(wanted)
+        Guesses the weight after this one from the last two (second-order Markov): what followed them the last time.
+        """
+        self._predicted[self._previous, self._current] = number, parts[0]
+        self._previous, self._current = self._current, number
+        after_last = self._predicted.get((self._previous, self._current))
+        for part, next_part in zip_longest(parts, parts[1:]):
+            following = after_last if next_part is None else (number, next_part)
+            self._ensure_copied((number, part))
+            if following and following not in self._holds:
+                self._start_copy(following)
+            yield self._in_place(self._place, self._held((number, part)))
+
+    def _ensure_copied(self, part: _Part) -> None:
+        """Have the products that follow wait for the codes of one part, whose place becomes the current one."""
+        if part not in self._holds:
+            self._start_copy(part)
+        self._place = self._holds.index(part)
         self._on.current_stream().wait_event(self._copied[self._place])
-        if likely not in self._holds:
-            self._copy(likely, 1 - self._place)
-        return self._in_place(self._place, self._held(wanted))
 
-    def _copy(self, part: _Part, place: int) -> None:
-        """Begin to copy the codes of one part, after all products that have been asked for."""
-        codes = self._held(part)
+    def _start_copy(self, part: _Part) -> None:
+        """Begin to copy the codes of one part to the other place, after all products that have been asked for."""
+        codes, place = self._held(part), 1 - self._place
         self._stream.wait_stream(self._on.current_stream())
         with self._on.stream(self._stream):
             self._in_place(place, codes).copy_(codes, non_blocking=True)
