@@ -131,10 +131,10 @@ def compared(
                 if is_exact or place >= 0:
                     _note_shared(findings, where, dialogue if is_exact else None, place)
         lengths = [len(one.ids) for one in tokens]
-        for length, pick in ((max(lengths), "longest"), (min(lengths), "shortest")):
-            known = getattr(findings, pick)[0]
-            if (length > known) if pick == "longest" else (length < known):
-                setattr(findings, pick, (length, batch[lengths.index(length)][0]))
+        if (longest := max(lengths)) > findings.longest[0]:
+            findings.longest = longest, batch[lengths.index(longest)][0]
+        if (shortest := min(lengths)) < findings.shortest[0]:
+            findings.shortest = shortest, batch[lengths.index(shortest)][0]
         yield from batch
 
 
