@@ -2,20 +2,25 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from memory_backend import InMemoryBackend, context
 
-from lorasum.backends.records import JobRef
+from lorasum.backends.base import RunningResource
+from lorasum.backends.records import JobRef, JobState
 from lorasum.commands.predict_batch import predict_batch
+from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
-from lorasum.errors import InterruptedRunError
+from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.ledger import Ledger
 from lorasum.lifecycle import jobs
+from lorasum.lifecycle.batches import quoted
 from lorasum.lifecycle.row_files import predictions
+from lorasum.reporting import Silent
 from lorasum.resources import BatchJob
 
 
@@ -62,6 +67,49 @@ def test_ctrl_c_stops_a_batch_job_and_that_is_on_record(
         predict_batch(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     [row] = ledger.rows(BatchJob, "chats")
     assert (row.state, row.reason) == ("stopped", f"by Ctrl-C; {stopped.value.hint}")
+
+
+@pytest.mark.parametrize("listing", ["lags behind", "is denied"])
+def test_teardown_stops_a_batch_job_that_only_the_ledger_knows(
+    make_config: Callable[..., Config],
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    listing: str,
+) -> None:
+    """It was passed over, nothing was said to be left, and it went on."""
+
+    def listed(_run: str) -> list[RunningResource]:
+        if listing == "is denied":
+            raise BackendError("you may not list jobs")
+        return []
+
+    monkeypatch.setattr(backend, "live", listed)
+    backend.jobs["chats-rows-1"] = JobState("running")
+    ledger.save(replace(ledger.intend(BatchJob(run="chats", name="chats-rows-1", backend=backend.name)), state="live"))
+    with suppress(BackendError):
+        assert len(teardown(context(make_config(), backend, ledger)).removed) == 1
+    assert backend.jobs["chats-rows-1"].status == "stopped"
+    [row] = ledger.rows(BatchJob)
+    assert (row.state, row.reason) == ("gone", "stopped by teardown")
+
+
+def test_a_batch_job_that_cannot_be_stopped_remains(
+    make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the list does not show it yet."""
+    monkeypatch.setattr(backend, "live", lambda _run: [])
+    monkeypatch.setattr(backend, "stop_training", lambda _job: None)
+    backend.jobs["chats-rows-1"] = JobState("running")
+    ledger.save(replace(ledger.intend(BatchJob(run="chats", name="chats-rows-1", backend=backend.name)), state="live"))
+    assert teardown(context(make_config(), backend, ledger)).remaining == ("batch job chats-rows-1",)
+
+
+def test_a_batch_jobs_limit_pays_for_no_instance_that_is_kept(make_config: Callable[..., Config]) -> None:
+    kept = {"backend": "sagemaker", "sagemaker": {"keep_alive_minutes": 30}, "limits": {"max_usd": 1.0}}
+    limit, note = quoted(make_config(**kept), 2.0, 0.0, Silent())
+    assert limit == 1800 - 180, "what is billed while it ends"
+    assert "$1.00 at most" in note
 
 
 def test_the_cost_of_a_batch_job_that_is_gone_is_unknown(

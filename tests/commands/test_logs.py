@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from memory_backend import InMemoryBackend, context
+from memory_backend import InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.local.log_file import lines_of
 from lorasum.commands.deploy import deploy
@@ -13,13 +13,14 @@ from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger import Ledger
+from lorasum.resources import BatchJob
 
 
 def test_the_log_of_the_job_or_of_the_endpoint_is_read(
     config: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
     run = context(config, backend, ledger)
-    with pytest.raises(LorasumError, match="has no training job"):
+    with pytest.raises(LorasumError, match="has no job"):
         list(logs(run))
     train(run)
     with pytest.raises(LorasumError, match="has no log yet"):
@@ -30,6 +31,19 @@ def test_the_log_of_the_job_or_of_the_endpoint_is_read(
         list(logs(run, endpoint=True))
     deploy(run)
     assert list(logs(run, endpoint=True)) == ["serving"]
+
+
+def test_the_log_of_the_newest_job_is_read_also_of_a_batch(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
+    run = context(config, backend, ledger, told)
+    trained = train(run).job
+    backend.logs = {"training_job": ["answering"]}
+    ledger.intend(BatchJob(run="chats", name="chats-rows-1", backend=backend.name))
+    assert list(logs(run)) == ["answering"]
+    assert told.steps[-1].startswith("log of batch job chats-rows-1")
+    assert list(logs(run, job=trained)) == ["answering"]
+    assert told.steps[-1].startswith(f"log of training job {trained}")
 
 
 def test_a_growing_log_is_read_once_and_to_its_last_half_line(tmp_path: Path) -> None:

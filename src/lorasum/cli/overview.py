@@ -63,13 +63,16 @@ def status(
 @verb(app, "lorasum logs -c configs/quickstart.yaml -f", has_json=False)
 def logs(
     run: "RunContext",
-    endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint's log, not the training job's.")] = False,
+    endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint's log, not a job's.")] = False,
+    job: Annotated[str | None, typer.Option("--job", metavar="NAME", help="The job; default: the newest.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new lines until it ends.")] = False,
 ) -> object:
-    """Print the log of the newest training job or of the endpoint."""
+    """Print the log of the newest job, of training or of a batch, or of the endpoint."""
     from lorasum.commands.logs import logs
 
-    return logs(run, endpoint, follow)
+    if endpoint and job:
+        raise LorasumError("--endpoint and --job do not go together", "give one of them")
+    return logs(run, endpoint, follow, job)
 
 
 @app.command(epilog="lorasum runs")

@@ -1,4 +1,4 @@
-"""Predict a file by a job: no endpoint is needed, and its instance is gone at the end. An interrupted job resumes."""
+"""Predict a file by a job: no endpoint is needed, and its instances are gone at the end. An interrupted job resumes."""
 
 import json
 import shutil
@@ -14,8 +14,6 @@ from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.files import maker_lock, new_folder, open_file, writing
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.answers import Answer, answers_of
-from lorasum.lifecycle.costs import job_note
-from lorasum.lifecycle.limits import job_limit, paid_after
 from lorasum.lifecycle.lookup import chosen_job
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, predictions, write_output
@@ -69,8 +67,8 @@ def to_be_spent(run: RunContext) -> str:
     price = run.backend.usd_per_hour("batch_job")
     if price == 0:
         return ""
-    limit = job_limit(run.config, price, 0.0, Silent())
-    return f"start a batch job{job_note(price, limit, paid_after(run.config))}"
+    _, note = batches.quoted(run.config, price, 0.0, Silent())
+    return f"start a batch job{note}"
 
 
 def _shards(run: RunContext, model: TrainingJob, rows: Rows, key: str) -> Path:

@@ -8,6 +8,7 @@ from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.limits import job_limit, paid_after
 from lorasum.lock import HeldRun
+from lorasum.reporting import Reporter
 from lorasum.resources import BatchJob
 
 
@@ -35,9 +36,19 @@ def start(held: HeldRun, spec: TrainSpec, config: Config) -> JobRef:
             held.ledger.intend(row)
         jobs.reconcile(held, BatchJob, name)
         return known
-    limit = job_limit(config, row.usd_per_hour, row.usd_before, held.reporter)
-    message = f"starting batch job {name}{job_note(row.usd_per_hour, limit, paid_after(config))}"
-    return jobs.launch(held, row, replace(spec, max_seconds=limit), message)
+    limit, note = quoted(config, row.usd_per_hour, row.usd_before, held.reporter)
+    return jobs.launch(held, row, replace(spec, max_seconds=limit), f"starting batch job {name}{note}")
+
+
+def quoted(config: Config, usd_per_hour: float | None, spent: float | None, report: Reporter) -> tuple[int | None, str]:
+    """How many seconds a batch job may run, and its price in words. Its instance is not kept for another job.
+
+    Args:
+        spent: USD that earlier attempts were billed; None if that is unknown.
+    """
+    own = config.model_copy(update={"sagemaker": config.sagemaker.model_copy(update={"keep_alive_minutes": 0})})
+    limit = job_limit(own, usd_per_hour, spent, report)
+    return limit, job_note(usd_per_hour, limit, paid_after(own))
 
 
 def row_of(held: HeldRun, name: str, known: JobRef | None) -> BatchJob:

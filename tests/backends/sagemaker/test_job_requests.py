@@ -142,6 +142,9 @@ def test_settings_of_the_config_become_parts_of_the_request() -> None:
     assert {"Key": "team", "Value": "chat"} in made["Tags"]
     assert request(environment={"PIP_INDEX_URL": "https://pip"})["Environment"]["PIP_INDEX_URL"] == "https://pip"
     assert request(keep_alive_minutes=10)["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    batch = replace(SPEC, artifact="s3://box/m/")
+    kept = training_request(batch, "chats-rows-1", PLACE, SageMakerConfig(keep_alive_minutes=10), {})["ResourceConfig"]
+    assert "KeepAlivePeriodInSeconds" not in kept, "no other batch follows at once"
     assert request(instance_count=2)["ResourceConfig"]["InstanceCount"] == 2
 
 

@@ -1,7 +1,7 @@
 """The CreateTrainingJob request. Its functions are pure, so that `train --dry-run` can show the request."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lorasum import __version__
 from lorasum.backends.records import TrainSpec
@@ -67,7 +67,7 @@ def training_request(
         # Compressing 14 GB would hold the GPU for half an hour.
         "OutputDataConfig": {"S3OutputPath": artifacts, "CompressionType": "NONE"},
         "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
-        "ResourceConfig": _resources(config, config.instances(spec.kind)),
+        "ResourceConfig": _resources(config, spec.kind),
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds, **_longest_wait(config)},
         "EnableManagedSpotTraining": config.spot,
         "EnableNetworkIsolation": config.network_isolation,
@@ -107,12 +107,12 @@ def release_request(name: str) -> dict[str, Any]:
     return {"TrainingJobName": name, "ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
 
 
-def _resources(config: SageMakerConfig, count: int) -> dict[str, Any]:
-    """The instances, of the config's type or of the first type of its list that is free."""
+def _resources(config: SageMakerConfig, kind: Literal["training_job", "batch_job"]) -> dict[str, Any]:
+    """The instances, of the config's type or of the first type of its list that is free. A batch job's are not kept."""
     disks = [disk for name in config.training_instance_types if (disk := facts_of(name).disk_gb)]
     volume = min([config.volume_size_gb, *disks])  # SageMaker gives no more than a type's own disk
-    resources: dict[str, Any] = {"InstanceCount": count, "VolumeSizeInGB": volume}
-    if config.keep_alive_minutes:
+    resources: dict[str, Any] = {"InstanceCount": config.instances(kind), "VolumeSizeInGB": volume}
+    if config.keep_alive_minutes and kind == "training_job":
         resources["KeepAlivePeriodInSeconds"] = 60 * config.keep_alive_minutes
     if not config.training_instance_alternatives:
         return {"InstanceType": config.training_instance_type, **resources}

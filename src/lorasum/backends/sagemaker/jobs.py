@@ -102,7 +102,7 @@ class Jobs:
             self._session.reporter.step(
                 f"the job takes the first of these that is free: {', '.join(types)}; the price is the dearest's"
             )
-        if config.keep_alive_minutes:
+        if config.keep_alive_minutes and spec.kind == "training_job":
             tell_of_no_warm_pool(self._session, config.training_instance_type)
         place = place_of(self._session, spec.run, "training")
         channels = channels_of(config, spec)

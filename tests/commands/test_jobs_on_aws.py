@@ -1,4 +1,4 @@
-"""A sweep on SageMaker beside what else happens there: a teardown, a colleague, no free instance."""
+"""A sweep or a batch on SageMaker beside what else happens there: a teardown, a colleague, no free instance."""
 
 import io
 import shutil
@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import stand_in_jobs
 from memory_backend import DONE, RecordingReporter
-from stand_in import StandIn
+from stand_in import Fault, StandIn
 from world import stub_job
 
 from lorasum import paths
+from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.commands import sweep as command
 from lorasum.commands.sweep import sweep
@@ -24,8 +25,9 @@ from lorasum.context import RunContext
 from lorasum.contract import event_line
 from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.ledger import Ledger
-from lorasum.lifecycle import jobs
+from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.teardowns import TornDownError
+from lorasum.model_source import ModelRef
 from lorasum.resources import Dataset, TrainingJob
 
 
@@ -181,3 +183,21 @@ def test_a_sweep_in_a_sold_out_region_ends_and_tries_no_other_trial(
     with pytest.raises(BackendError, match="CapacityError"):
         sweep(make_run(at_once=1))
     assert len({row.run for row in ledger.rows(TrainingJob)}) == 1
+
+
+def test_a_batch_job_is_stopped_where_nobody_may_list(
+    aws: StandIn, make_run: Callable[..., RunContext], tmp_path: Path
+) -> None:
+    """It was passed over, although it is on record."""
+    run, artifact = make_run(), f"s3://{aws.bucket}/model/"
+    aws.aws.client("s3").put_object(Bucket=aws.bucket, Key="model/weights", Body=b"w")
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "00000.jsonl").write_text("{}\n")
+    spec = TrainSpec("chats", "chats-rows-0123abcd", ModelRef(artifact), rows, {})
+    with run.hold() as held:
+        batches.start(held, replace(spec, program="answer.py", artifact=artifact), run.config)
+    aws.faults = [Fault("ListTrainingJobs", "denied")]
+    with pytest.raises(BackendError, match="not authorized"):  # nobody can tell that nothing is left
+        teardown(run)
+    assert statuses(aws) == ["Stopped"]
