@@ -2,13 +2,13 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+import waiting
 from forks import Zygote
 from held_scripts import held_scripts, is_held
 
@@ -69,13 +69,6 @@ class Place:
     def _is_trainer(self, process: psutil.Process) -> bool:
         command = process.info["cmdline"] or []
         return any(part.startswith(str(self.ledger.path.parent)) and part.endswith("checkpoints") for part in command)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -143,7 +136,7 @@ def test_train_adopts_a_running_job_and_resumes_it_when_it_is_killed(
 
     scripts = {"LORASUM_STUB_SCRIPTS": str(held_scripts(tmp_path / "scripts"))}
     client = clients.start(["train", "--config", str(there.config_file)], {**os.environ, **scripts}, {})
-    wait_for(lambda: there.trainers() and is_held(there.trainers()[0].pid))
+    waiting.until(lambda: there.trainers() and is_held(there.trainers()[0].pid))
     [job] = there.trainers()
     client.kill()
     [row] = there.ledger.rows(TrainingJob, "tiny")

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import waiting
 from forks import Popen, Zygote
 from local_world import HOLD, copy_stubs
 
@@ -97,17 +98,10 @@ def _hear_everything() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = STARTING) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-
-
 def suspend(server: psutil.Process) -> None:
     """Make a server deaf to SIGTERM. One that is told to stop, but has not stopped yet, would still end at SIGTERM."""
     server.suspend()
-    wait_for(lambda: server.status() == psutil.STATUS_STOPPED)
+    waiting.until(lambda: server.status() == psutil.STATUS_STOPPED)
 
 
 def read_until(process: Popen[str], words: str) -> None:
@@ -162,7 +156,7 @@ def deployed(home: Home) -> Home:
 def test_an_endpoint_that_is_starting_goes(home: Home, verb: str, number: signal.Signals) -> None:
     home.call("teardown", "--yes")
     with home.held_up(), home.start(verb) as process:
-        wait_for(lambda: home.processes("endpoints"))
+        waiting.until(lambda: home.processes("endpoints"))
         interrupted(process, number)
     assert home.processes("endpoints") == []
     assert home.states("endpoint")["tiny"] in ("failed", "gone")
@@ -172,7 +166,7 @@ def test_an_endpoint_that_is_starting_goes(home: Home, verb: str, number: signal
 def test_evaluate_leaves_only_the_endpoint_that_was_there(deployed: Home, number: signal.Signals) -> None:
     [before] = deployed.processes("endpoints")
     with deployed.start("evaluate") as process:
-        wait_for(lambda: len(deployed.processes("endpoints")) == 2)
+        waiting.until(lambda: len(deployed.processes("endpoints")) == 2)
         interrupted(process, number)
     assert deployed.processes("endpoints") == [before]
     states = deployed.states("endpoint")
@@ -197,7 +191,7 @@ def test_predict_keeps_its_answers_and_the_endpoint(deployed: Home, tmp_path: Pa
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps({"dialogue": f"Ana: {i}"}) + "\n" for i in range(20_000)))
     with deployed.start("predict", "--input", str(source), "--output", str(output)) as process:
-        wait_for(lambda: [part for part in tmp_path.glob("out.jsonl.*.part") if part.stat().st_size])
+        waiting.until(lambda: [part for part in tmp_path.glob("out.jsonl.*.part") if part.stat().st_size])
         errors = interrupted(process, number)
     assert "the same command goes on from there" in errors
     assert not output.exists()
@@ -215,7 +209,7 @@ def test_prepare_leaves_no_half_of_a_dataset(home: Home, tmp_path: Path, number:
     datasets = home.home / "runs" / "tiny" / "data"
     before = sorted(datasets.iterdir())
     with home.start("prepare", "--set", f"data.train={source}", "--set", "data.max_length=1024") as process:
-        wait_for(lambda: len(list(datasets.iterdir())) > len(before))
+        waiting.until(lambda: len(list(datasets.iterdir())) > len(before))
         interrupted(process, number)
     assert sorted(datasets.iterdir()) == before
 
@@ -238,7 +232,7 @@ def test_teardown_says_that_it_was_interrupted_and_goes_on(deployed: Home, numbe
 def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home, number: signal.Signals) -> None:
     home.call("teardown", "--yes")
     with home.held_up(), home.start("deploy") as process:
-        wait_for(lambda: home.processes("endpoints"))
+        waiting.until(lambda: home.processes("endpoints"))
         [server] = home.processes("endpoints")
         suspend(server)
         process.send_signal(number)
@@ -264,7 +258,7 @@ def test_a_closed_terminal_hangs_up_twice_and_the_endpoint_still_goes(home: Home
         ) as process,
     ):
         os.close(theirs)
-        wait_for(lambda: home.processes("endpoints"))
+        waiting.until(lambda: home.processes("endpoints"))
         os.close(ours)  # what is written from now on fails
         process.send_signal(signal.SIGHUP)
         time.sleep(1)
@@ -279,7 +273,7 @@ def test_a_signal_that_nohup_ignores_stays_ignored(home: Home) -> None:
     script = f"trap '' HUP; exec {sys.executable} -m lorasum deploy --config {home.config} --json"
     with Popen(["bash", "-c", script], env=home.environ, stdout=subprocess.PIPE) as process:
         with home.held_up():
-            wait_for(lambda: home.processes("endpoints"))
+            waiting.until(lambda: home.processes("endpoints"))
             process.send_signal(signal.SIGHUP)
         assert process.wait(STARTING) == 0
     assert len(home.processes("endpoints")) == 1

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import waiting
 
 import launch
 from contract import LAUNCHED, PROCESSES, read_failure
@@ -38,13 +38,6 @@ sys.exit(int(status))
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 100
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     """Starts the program above with two processes, which wait to be told how to end."""
@@ -56,7 +49,7 @@ def start(tmp_path: Path) -> Start:
         parent = subprocess.Popen(
             [sys.executable, str(script), str(tmp_path), *more], env=environ, stderr=subprocess.PIPE, text=True
         )
-        wait_for(lambda: len(pids(tmp_path)) == 2)
+        waiting.until(lambda: len(pids(tmp_path)) == 2)
         return parent
 
     return start
@@ -92,7 +85,7 @@ def result(parent: "subprocess.Popen[str]", folder: Path) -> tuple[int, str]:
 def test_the_job_is_done_when_all_processes_are(start: Start, tmp_path: Path) -> None:
     parent = start()
     end(tmp_path, 1, 0)
-    wait_for(lambda: is_gone(pids(tmp_path)[1]))
+    waiting.until(lambda: is_gone(pids(tmp_path)[1]))
     assert not is_gone(pids(tmp_path)[0]), "the first one makes the artifact alone"
     end(tmp_path, 0, 0)
     assert result(parent, tmp_path) == (0, "")
@@ -166,7 +159,7 @@ def test_one_of_several_processes_is_not_taken_apart(environ: dict[str, str], sa
 def test_no_process_outlives_a_parent_that_is_killed(start: Start, tmp_path: Path) -> None:
     parent = start()
     parent.kill()
-    wait_for(lambda: all(map(is_gone, pids(tmp_path))))
+    waiting.until(lambda: all(map(is_gone, pids(tmp_path))))
     parent.communicate()
 
 

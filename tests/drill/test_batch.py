@@ -5,13 +5,10 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-from forks import Zygote
-from local_world import REAL, LocalWorld, make_local_world
+from local_world import REAL, LocalWorld, local_world
 
 from lorasum.backends.local.processes import find
 
@@ -20,11 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(3600)]
 ROWS = 600
 
 
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
-) -> Iterator[LocalWorld]:
-    yield from make_local_world(tmp_path_factory.mktemp("batch"), tiny_model_dir, tiny_chats, clients, REAL)
+world = local_world(REAL)
 
 
 def test_a_killed_batch_job_goes_on_in_two_and_answers_as_before(world: LocalWorld, tried: Counter[str]) -> None:

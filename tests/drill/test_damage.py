@@ -2,12 +2,11 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forks import Zygote
-from local_world import LocalWorld, make_local_world
+from local_world import LocalWorld, local_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(3600)]
 
@@ -55,11 +54,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
-) -> Iterator[LocalWorld]:
-    yield from make_local_world(tmp_path_factory.mktemp("damage"), tiny_model_dir, tiny_chats, clients)
+world = local_world()
 
 
 def _target(world: LocalWorld, name: str) -> Path:

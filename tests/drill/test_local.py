@@ -2,12 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import Zygote
-from local_world import BEFORE, LocalWorld, make_local_world
+from local_world import BEFORE, LocalWorld, local_world
 from world import chosen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -15,11 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 LATER = pytest.mark.drill  # not in `make test`
 
 
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
-) -> Iterator[LocalWorld]:
-    yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats, clients)
+world = local_world()
 
 
 def test_json_is_all_that_a_verb_prints_and_chains_to_the_next(world: LocalWorld) -> None:

@@ -6,7 +6,6 @@ know, and the same verb or a teardown goes on from there.
 
 import io
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 import stand_in_jobs
 from forks import Zygote
 from local_world import BEFORE as BEFORE_HERE
-from local_world import REAL, LocalWorld, make_local_world
+from local_world import REAL, LocalWorld, local_world, make_local_world
 from moments import SIGNALS, Moments, check_stopped
 from world import BEFORE as BEFORE_AWS
 from world import SWEEP, World, stub_job
@@ -41,11 +40,7 @@ ENDLESS = {"status --watch": ["status", "--watch", "1"], "logs --follow": ["logs
 TOLD = "until `lorasum teardown` removes it"
 
 
-@pytest.fixture(scope="module")
-def here(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
-) -> Iterator[LocalWorld]:
-    yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats, clients)
+here = local_world()
 
 
 @pytest.mark.parametrize(

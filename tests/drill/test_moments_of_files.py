@@ -2,15 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from forks import Zygote
 from hub_server import TOKEN, Hub
-from local_world import LocalWorld, make_local_world
+from local_world import LocalWorld, local_world
 from moments import SIGNALS, Moments, check_stopped
 
 from lorasum.contract import RECORD_FILE, FileFacts, read_record, record_text
@@ -19,11 +18,7 @@ from lorasum.files import file_digest
 pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(7200)]
 
 
-@pytest.fixture(scope="module")
-def here(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
-) -> Iterator[LocalWorld]:
-    yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats, clients)
+here = local_world()
 
 
 class Tries:

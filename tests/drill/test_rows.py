@@ -9,14 +9,14 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from forks import Client, Zygote
-from local_world import REAL, LocalWorld, make_local_world
+from forks import Client
+from local_world import REAL, STUBS, LocalWorld, local_world
 from world import FULL
 
 from lorasum.backends.local.backend import LocalBackend
@@ -35,12 +35,7 @@ ROOM = 64e6
 SIZES = ["--set", f"predict.batch_size={BATCH}", "--set", "predict.max_new_tokens=4", "--concurrency", "2"]
 
 
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
-) -> Iterator[LocalWorld]:
-    scripts = {"scripts": REAL} if FULL else {}
-    yield from make_local_world(tmp_path_factory.mktemp("rows"), tiny_model_dir, tiny_chats, clients, **scripts)
+world = local_world(REAL if FULL else STUBS)
 
 
 def test_each_row_of_a_file_is_answered_once_by_killed_clients(world: LocalWorld, tried: Counter[str]) -> None:

@@ -5,12 +5,10 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import Zygote
-from local_world import REAL, LocalWorld, make_local_world
+from local_world import REAL, LocalWorld, local_world
 
 from lorasum.ledger import Ledger
 
@@ -22,11 +20,7 @@ SWEEP = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
-) -> Iterator[LocalWorld]:
-    yield from make_local_world(tmp_path_factory.mktemp("sweep"), tiny_model_dir, tiny_chats, clients, REAL)
+world = local_world(REAL)
 
 
 def test_a_killed_sweep_goes_on_and_leaves_nothing_running(world: LocalWorld, tried: Counter[str]) -> None:

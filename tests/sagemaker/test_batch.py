@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import stand_in_container as container
-from account import Account, Made, wait_for
+import waiting
+from account import Account, Made
 from held_scripts import held_scripts, is_held
 
 pytestmark = [
@@ -26,10 +27,10 @@ def test_a_batch_job_answers_all_rows_and_leaves_nothing_that_costs(
     command = ["predict", "--batch", "--input", str(source), "--output", str(output)]
     there.environ["LORASUM_STUB_SCRIPTS"] = str(held_scripts(tmp_path / "scripts"))
     killed = there.start(*command)
-    wait_for(lambda: [name for name in there.jobs if "-rows-" in name])
+    waiting.until(lambda: [name for name in there.jobs if "-rows-" in name])
     killed.kill()
     [job] = [one for name, one in there.aws.sagemaker.jobs.items() if "-rows-" in name]
-    wait_for(lambda: job.process and is_held(job.process.pid))
+    waiting.until(lambda: job.process and is_held(job.process.pid))
     [running] = [row for row in there.call("status")["resources"] if row["kind"] == "batch_job"]
     assert (running["state"], running["usd_per_hour"]) == ("live", 1.25)
     job.process.send_signal(signal.SIGCONT)  # type: ignore[union-attr]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import stand_in_container as container
-from account import BAD, Account, Made, wait_for
+import waiting
+from account import BAD, Account, Made
 from held_scripts import held_scripts
 
 import inference
@@ -98,7 +99,7 @@ def test_two_trains_at_once_share_one_job_that_outlives_them(
     assert list(there.jobs.values()) == ["InProgress"]
 
     following = there.start("train", *OFTEN)
-    wait_for(lambda: "step" in following.said().partition("following job")[2])
+    waiting.until(lambda: "step" in following.said().partition("following job")[2])
     os.kill(following.pid, signal.SIGINT)
     left = following.wait()
     assert (left.code, "goes on" in left.stderr, "follows it again" in left.stderr) == (130, True, True)
@@ -216,9 +217,9 @@ def test_a_job_that_loses_its_spot_instance_goes_on_in_another(
     there = account(steps=40, made=prepared)
     there.environ["LORASUM_STUB_SCRIPTS"] = str(held_scripts(tmp_path / "scripts"))
     training = there.start("train", "-v", "--set", "sagemaker.spot=true", *OFTEN)
-    wait_for(lambda: there.jobs)
+    waiting.until(lambda: there.jobs)
     [job] = there.aws.sagemaker.jobs.values()
-    wait_for(lambda: has_whole_checkpoint_in_s3(job.root / "ml" / "checkpoints"))
+    waiting.until(lambda: has_whole_checkpoint_in_s3(job.root / "ml" / "checkpoints"))
     job.interrupt()
     ended = training.wait()
     assert ended.code == 0, ended.stderr

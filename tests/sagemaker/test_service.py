@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import stand_in_container as container
-from account import BAD, Account, Made, wait_for
+import waiting
+from account import BAD, Account, Made
 from stand_in import Fault, StandIn
 
 pytestmark = [
@@ -129,9 +130,9 @@ def test_a_watch_goes_on_through_an_outage(account: Callable[..., Account], prep
     there.environ["AWS_MAX_ATTEMPTS"] = "1"
     there.aws.calls.clear()
     watching = there.start("status", "--watch", "1")
-    wait_for(lambda: "sagemaker DescribeEndpoint" in there.aws.calls)
+    waiting.until(lambda: "sagemaker DescribeEndpoint" in there.aws.calls)
     there.aws.faults = [Fault("DescribeEndpoint$", "reset", times=2)]
-    wait_for(lambda: "it answers again" in watching.said() or (watching.folder / "code").exists())
+    waiting.until(lambda: "it answers again" in watching.said() or (watching.folder / "code").exists())
     os.kill(watching.pid, signal.SIGINT)
     ended = watching.wait()
     assert ended.code == 130
@@ -274,12 +275,12 @@ def test_killed_right_after_it_created_something_it_finds_it_again(
     there = account(steps=60, made=prepared)
     for verb, call in (("train", "CreateTrainingJob"), ("deploy", "CreateEndpoint")):
         killed = there.start(verb)
-        wait_for(partial(there.aws.calls.count, f"sagemaker {call}"))
+        waiting.until(partial(there.aws.calls.count, f"sagemaker {call}"))
         killed.kill()
         there.call(verb)
         assert there.aws.calls.count(f"sagemaker {call}") == 1
     killed = there.start("deploy", "--set", "deploy.serve=adapter")
-    wait_for(lambda: "sagemaker UpdateEndpoint" in there.aws.calls)
+    waiting.until(lambda: "sagemaker UpdateEndpoint" in there.aws.calls)
     killed.kill()
     terminal, user = pty.openpty()
     os.write(terminal, b"n\n")

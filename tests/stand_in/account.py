@@ -5,8 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -118,10 +117,3 @@ class Account:
         for name, job in made.jobs.items():
             self.aws.sagemaker.jobs[name] = own = copy.copy(job)
             own.description = copy.deepcopy(job.description)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)

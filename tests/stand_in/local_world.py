@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forks import Client, Ended, Zygote
@@ -15,7 +16,7 @@ from forks import Client, Ended, Zygote
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.ledger import Ledger
 
-_STUBS, REAL = Path(__file__).with_name("stub_scripts"), Path(__file__).parents[2] / "container_scripts"
+STUBS, REAL = Path(__file__).with_name("stub_scripts"), Path(__file__).parents[2] / "container_scripts"
 _CONFIG = """
 name: tiny
 model: {{id: {model}}}
@@ -33,7 +34,7 @@ HOLD = "hold"
 """A stub of a model is not loaded before no file of this name lies in its folder."""
 
 
-def copy_stubs(folder: Path, stubs: Path = _STUBS) -> Path:
+def copy_stubs(folder: Path, stubs: Path = STUBS) -> Path:
     """Make a folder of container scripts that are stubs, with what they import."""
     shutil.copytree(stubs, folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("contract.py", "container_limits.py", "gpu.py"):
@@ -44,7 +45,7 @@ def copy_stubs(folder: Path, stubs: Path = _STUBS) -> Path:
 class LocalWorld:
     """The home, and what was there after each verb."""
 
-    def __init__(self, zygote: Zygote, folder: Path, model: Path, chats: Path, scripts: Path = _STUBS) -> None:
+    def __init__(self, zygote: Zygote, folder: Path, model: Path, chats: Path, scripts: Path = STUBS) -> None:
         self.folder, self.home, self.output = folder, folder / "home", folder / "out.jsonl"
         self.environ: dict[str, str] = {}
         self._zygote = zygote
@@ -148,8 +149,20 @@ class LocalWorld:
             assert all("summary" in row for row in rows)
 
 
+def local_world(scripts: Path = STUBS) -> Any:
+    """The fixture of a test module's own LocalWorld."""
+
+    @pytest.fixture(scope="module")
+    def world(
+        tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_chats: Path, clients: Zygote
+    ) -> Iterator[LocalWorld]:
+        yield from make_local_world(tmp_path_factory.mktemp("local"), tiny_model_dir, tiny_chats, clients, scripts)
+
+    return world
+
+
 def make_local_world(
-    folder: Path, model: Path, chats: Path, zygote: Zygote, scripts: Path = _STUBS
+    folder: Path, model: Path, chats: Path, zygote: Zygote, scripts: Path = STUBS
 ) -> Iterator[LocalWorld]:
     """Yield a LocalWorld; nothing of it runs afterwards."""
     folder.mkdir(exist_ok=True)

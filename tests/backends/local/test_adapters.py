@@ -11,10 +11,9 @@ import pytest
 from world import FULL
 
 import inference
-from lorasum import paths
+from artifact import save_code
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import EndpointRef, EndpointSpec
-from lorasum.contract import SERVING_FILES
 from lorasum.errors import RefusedError
 from lorasum.model_source import ModelRef
 from lorasum.resources import Adapter, Origin
@@ -61,9 +60,7 @@ def artifacts(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         model.save_pretrained(folder)
         record = {"template": f"{run}:\n{{dialogue}}\n=>", "eos_token_id": 2, "generation": {"max_new_tokens": 12}}
         (folder / "lorasum.json").write_text(json.dumps(record))
-        (folder / "code").mkdir()
-        for name, source in SERVING_FILES.items():
-            (folder / "code" / name).write_bytes((paths.container_scripts() / source).read_bytes())
+        save_code(folder)
     return found
 
 

@@ -11,19 +11,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
+import waiting
 
+from artifact import save_code
 from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import endpoints as local_endpoints
 from lorasum.backends.local import processes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.contract import MAX_BODY, SERVING_FILES, fill_template, refusal_text
+from lorasum.contract import MAX_BODY, fill_template, refusal_text
 from lorasum.errors import BackendError, RefusedError
 
 RUN, NAME = "a-run", "an-endpoint"
@@ -88,9 +89,7 @@ def artifact(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = Path(shutil.copytree(tiny_model_dir, tmp_path_factory.mktemp("artifact") / "model"))
     record = {"template": TEMPLATE, "eos_token_id": 2, "generation": {"max_new_tokens": 6, "temperature": 0}}
     (folder / "lorasum.json").write_text(json.dumps(record))
-    (folder / "code").mkdir()
-    for name, source in SERVING_FILES.items():
-        shutil.copy(paths.container_scripts() / source, folder / "code" / name)
+    save_code(folder)
     return folder
 
 
@@ -237,9 +236,9 @@ def test_a_starting_endpoint_answers_503_and_counts_as_creating(toy: EndpointSpe
     starting = threading.Thread(target=_start_and_fail, args=(toy,))
     starting.start()
     folder = paths.run_dir(RUN) / "endpoints" / "toy"
-    _wait_for(lambda: (folder / "server.json").exists())
+    waiting.until(lambda: (folder / "server.json").exists())
     port = json.loads((folder / "server.json").read_text())["port"]
-    _wait_for(lambda: _answers(port))
+    waiting.until(lambda: _answers(port))
     assert httpx.get(f"http://127.0.0.1:{port}/ping", timeout=60).status_code == 503
     assert httpx.post(f"http://127.0.0.1:{port}/invocations", json={}, timeout=60).status_code == 503
     assert BACKEND.endpoint_state(RUN, "toy").status == "creating"
@@ -282,7 +281,7 @@ def test_an_endpoint_whose_gpu_is_lost_ends_and_says_so(toy: EndpointSpec) -> No
     endpoint = BACKEND.start_endpoint(toy)
     with pytest.raises(BackendError):
         BACKEND.invoke(endpoint, {}, timeout=60)
-    _wait_for(lambda: BACKEND.endpoint_state(RUN, "toy").status == "failed")
+    waiting.until(lambda: BACKEND.endpoint_state(RUN, "toy").status == "failed")
     why = BACKEND.endpoint_state(RUN, "toy").reason
     assert why == "its process is gone; its log ends: the GPU answers nothing more: CUDA error"
 
@@ -291,7 +290,7 @@ def test_a_dead_endpoint_says_so_until_deleted_or_started_again(toy: EndpointSpe
     ref = BACKEND.start_endpoint(toy)
     with pytest.raises(BackendError, match="endpoint toy broke off while answering"):
         BACKEND.invoke(ref, {"do": "die"}, timeout=60)
-    _wait_for(lambda: not pids())
+    waiting.until(lambda: not pids())
     with pytest.raises(BackendError, match=f"endpoint toy does not answer at {ref.location}") as caught:
         BACKEND.invoke(ref, {"do": "echo"}, timeout=60)
     assert "lorasum deploy" in caught.value.hint
@@ -353,7 +352,7 @@ def test_a_server_ends_at_its_time_which_a_later_deploy_moves(toy: EndpointSpec)
     [server] = map(psutil.Process, pids())
     assert BACKEND.invoke(ref, {"do": "echo"}, timeout=60) == ["application/json", "echo"]
     BACKEND.expire_endpoint(RUN, "toy", moved := datetime.now(UTC) + timedelta(seconds=1))
-    _wait_for(lambda: not processes.alive(server))
+    waiting.until(lambda: not processes.alive(server))
     assert datetime.now(UTC) > moved
     assert "its time was over at " in _log()
     assert BACKEND.endpoint_state(RUN, "toy").status == "absent"
@@ -389,10 +388,3 @@ def _answers(port: int) -> bool:
         return bool(httpx.get(f"http://127.0.0.1:{port}/ping").status_code)
     except httpx.TransportError:
         return False
-
-
-def _wait_for(condition: Any, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)

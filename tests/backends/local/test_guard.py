@@ -5,12 +5,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+import waiting
 from forks import Popen
 
 from lorasum.backends.local.guard import refusal
@@ -73,9 +74,9 @@ def serve(folder: Path, seconds: float) -> Iterator[str]:
     (folder / "inference.py").write_text(HANDLER)
     flags = [str(seconds), "--model-dir", str(folder), "--code-dir", str(folder), "--state-dir", str(folder)]
     with Popen([sys.executable, "-c", SERVER, *flags], stderr=subprocess.DEVNULL) as process:
-        _wait_for((folder / "server.json").exists)
+        waiting.until((folder / "server.json").exists)
         address = f"http://127.0.0.1:{json.loads((folder / 'server.json').read_text())['port']}"
-        _wait_for(lambda: _ready(address))
+        waiting.until(lambda: _ready(address))
         yield address
         process.kill()
 
@@ -174,10 +175,10 @@ def test_a_client_that_left_is_not_generated_for(url: str, folder: Path) -> None
         (folder / name).unlink(missing_ok=True)
     with connect(url) as client:
         client.sendall(request(json.dumps(LONG).encode()))
-        _wait_for((folder / "started").exists)
+        waiting.until((folder / "started").exists)
         time.sleep(0.5)
         assert not (folder / "abandoned").exists()
-    _wait_for((folder / "abandoned").exists)
+    waiting.until((folder / "abandoned").exists)
     assert post(url).status_code == 200
 
 
@@ -188,7 +189,7 @@ def test_a_request_ends_at_its_deadline(url: str, folder: Path) -> None:
         504,
         {"error": "not answered in 0.5 s; the header Lorasum-Timeout gives it more"},
     )
-    _wait_for((folder / "abandoned").exists)
+    waiting.until((folder / "abandoned").exists)
     assert post(url).status_code == 200
 
 
@@ -196,7 +197,7 @@ def test_waiting_for_a_turn_counts_towards_the_deadline(url: str, folder: Path) 
     (folder / "started").unlink(missing_ok=True)
     with connect(url) as first:
         first.sendall(request(json.dumps(LONG).encode()))
-        _wait_for((folder / "started").exists)
+        waiting.until((folder / "started").exists)
         assert post(url, Lorasum_Timeout="0.5").status_code == 504
     assert post(url).status_code == 200
 
@@ -227,10 +228,3 @@ def _ready(url: str) -> bool:
         return httpx.get(f"{url}/ping").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)

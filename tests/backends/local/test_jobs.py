@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import waiting
 
 from lorasum import paths
 from lorasum.backends.base import Backend, RunningResource
@@ -113,14 +113,6 @@ def process_of(job: JobRef) -> psutil.Process:
     return process
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 200) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
 def test_a_job_tells_which_scripts_it_was_made_with(backend: Backend, spec: Any, scripts: Path) -> None:
     job = backend.start_training(spec(steps="1"))
     list(backend.follow_training(job))
@@ -189,7 +181,7 @@ def test_the_script_gets_the_flags_and_variables_of_a_container(
 
 def test_a_killed_job_says_so_and_resumes_from_its_checkpoint(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(act="half a line"))
-    wait_until(lambda: (Path(job.location) / "ml" / "checkpoints" / "again").exists())
+    waiting.until(lambda: (Path(job.location) / "ml" / "checkpoints" / "again").exists())
     process_of(job).kill()
     assert kinds(backend.follow_training(job)) == ["start", "step", "step", "step"]
     state = backend.training_state(job)
@@ -373,7 +365,8 @@ def test_processes_of_a_job_are_started_found_and_ended_as_one(
     def start() -> tuple[JobRef, list[psutil.Process]]:
         job = backend.start_training(replace(spec(), processes=2))
         model = Path(backend.artifact(job))
-        names = wait_until(lambda: len(found := sorted(path.name for path in model.iterdir())) == 2 and found)
+        waiting.until(lambda: len(list(model.iterdir())) == 2)
+        names = sorted(path.name for path in model.iterdir())
         assert [name[0] for name in names] == ["0", "1"]
         return job, [psutil.Process(int(name[2:])) for name in names]
 
@@ -389,7 +382,7 @@ def test_processes_of_a_job_are_started_found_and_ended_as_one(
 
     job, ranks = start()
     ranks[1].kill()
-    wait_until(lambda: backend.training_state(job).status != "running")
+    waiting.until(lambda: backend.training_state(job).status != "running")
     state = backend.training_state(job)
     assert (state.status, state.reason) == (
         "failed",
@@ -399,7 +392,7 @@ def test_processes_of_a_job_are_started_found_and_ended_as_one(
 
     job, ranks = start()
     process_of(job).kill()
-    wait_until(lambda: all_gone(ranks))
+    waiting.until(lambda: all_gone(ranks))
     assert backend.training_state(job).status == "failed"
 
 

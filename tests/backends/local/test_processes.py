@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import waiting
 from forks import Popen
 
 from lorasum.backends.local import preflight, processes
@@ -28,9 +29,7 @@ def start() -> Iterator[Start]:
     def start(*command: str, own_session: bool = False, **environ: str) -> subprocess.Popen[bytes]:
         env = {**os.environ, **environ}
         started.append(subprocess.Popen(command, start_new_session=own_session, env=env, stdout=subprocess.DEVNULL))
-        deadline = time.monotonic() + 200
-        while str(command[-1]) not in psutil.Process(started[-1].pid).cmdline():
-            assert time.monotonic() < deadline
+        waiting.until(lambda: str(command[-1]) in psutil.Process(started[-1].pid).cmdline())
         return started[-1]
 
     yield start

@@ -12,10 +12,9 @@ import httpx
 import pytest
 
 import inference
-from lorasum import paths
+from artifact import save_code
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import EndpointRef, EndpointSpec
-from lorasum.contract import SERVING_FILES
 from lorasum.errors import RefusedError
 
 RUN = "served-run"
@@ -57,9 +56,7 @@ def artifact(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     tokenizer.save_pretrained(folder)
     record = {"template": "Chat:\n{dialogue}\nTL;DR:", "eos_token_id": 2, "generation": {"max_new_tokens": 12}}
     (folder / "lorasum.json").write_text(json.dumps(record))
-    (folder / "code").mkdir()
-    for name, source in SERVING_FILES.items():
-        shutil.copy(paths.container_scripts() / source, folder / "code" / name)
+    save_code(folder)
     with (folder / "code" / "inference.py").open("a") as code:
         code.write(HELD)
     (folder / "passes").write_text("inf")

@@ -4,16 +4,14 @@ from typing import Any
 
 import pytest
 import stand_in_container as container
+from aws_backend import backend
 from stand_in import Fault, StandIn
 
 from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.backends.sagemaker import endpoints
-from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.backends.sagemaker.session import Session
-from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import refusal_text
 from lorasum.errors import BackendError, NoAnswerError, OutageError, RefusedError
-from lorasum.reporting import Silent
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
 
@@ -24,12 +22,6 @@ def predict_fn(data, model): return '"' + model + '"'
 def output_fn(prediction, accept): return prediction
 """
 BROKEN = GOOD.replace("return open", "raise RuntimeError('no such layer'); return open")
-
-
-def backend(account: StandIn, **config: Any) -> SageMakerBackend:
-    return SageMakerBackend(
-        SageMakerConfig(bucket=account.bucket, role=account.role_arn, inference_image="plain:1", **config), Silent()
-    )
 
 
 def store(account: StandIn, name: str, code: str = GOOD) -> str:

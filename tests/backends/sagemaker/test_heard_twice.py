@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import aws_backend
 import pytest
 import stand_in_endpoints
 from memory_backend import RecordingReporter
@@ -13,7 +14,6 @@ from world import StubServer, stub_containers
 from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef, TrainSpec
 from lorasum.backends.sagemaker import endpoints
 from lorasum.backends.sagemaker.backend import SageMakerBackend
-from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError, OutageError
 from lorasum.model_source import ModelRef
 
@@ -30,12 +30,7 @@ def backend(account: StandIn, told: RecordingReporter, monkeypatch: pytest.Monke
     """In an account whose containers do nothing. boto3 tries each call twice."""
     stub_containers(monkeypatch.setattr)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    return made(account, told, keep_alive_minutes=10)
-
-
-def made(account: StandIn, told: RecordingReporter, **config: int) -> SageMakerBackend:
-    where: dict[str, Any] = {"bucket": account.bucket, "role": account.role_arn, "training_image": "image:1"}
-    return SageMakerBackend(SageMakerConfig.model_validate(where | {"inference_image": "plain:1"} | config), told)
+    return aws_backend.backend(account, told, keep_alive_minutes=10)
 
 
 def serve(account: StandIn, backend: SageMakerBackend, name: str) -> EndpointRef:
@@ -94,7 +89,7 @@ def test_an_update_needs_instances_beside_those_that_serve(account: StandIn, bac
 @pytest.mark.usefixtures("backend")
 def test_a_refused_update_leaves_autoscaling_on(account: StandIn, told: RecordingReporter) -> None:
     """It was left off: a fleet that had grown would have been paid for until somebody noticed."""
-    backend = made(account, told, max_instances=4)
+    backend = aws_backend.backend(account, told, max_instances=4)
     serve(account, backend, "first")
     account.faults = [Fault("UpdateEndpoint$", "denied")]
     with pytest.raises(BackendError):

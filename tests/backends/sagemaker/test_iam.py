@@ -4,15 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import aws_backend
 import pytest
 import stand_in_container as container
 from stand_in import StandIn
 
 from lorasum.backends.records import EndpointSpec, TrainSpec
-from lorasum.backends.sagemaker.backend import SageMakerBackend
-from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.model_source import ModelRef
-from lorasum.reporting import Silent
 
 GUIDE = Path(__file__).parents[3] / "docs" / "iam.md"
 CODE = """
@@ -32,9 +30,7 @@ def allowed() -> set[str]:
 
 @pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
 def test_the_policy_allows_every_call_of_a_run(account: StandIn) -> None:
-    where = {"bucket": account.bucket, "role": account.role_arn}
-    where |= {"training_image": "image:1", "inference_image": "plain:1"}
-    backend = SageMakerBackend(SageMakerConfig.model_validate(where), Silent())
+    backend = aws_backend.backend(account)
     job = backend.start_training(TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/no/data"), {}))
     list(backend.follow_training(job))
     backend.stop_training(job)

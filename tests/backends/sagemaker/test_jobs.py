@@ -8,25 +8,18 @@ from typing import Any
 
 import pytest
 import stand_in_container as container
+from aws_backend import backend
 from stand_in import Fault, StandIn
 
 from lorasum import paths
 from lorasum.backends.records import TrainSpec
-from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.backends.sagemaker.logs import Log
-from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import EvalEvent, Event, event_line
 from lorasum.errors import BackendError
 from lorasum.model_source import ModelRef
-from lorasum.reporting import Silent
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
 SPEC = TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/no/data"), {})
-
-
-def backend(account: StandIn, **config: Any) -> SageMakerBackend:
-    where = {"bucket": account.bucket, "role": account.role_arn, "training_image": "image:1"}
-    return SageMakerBackend(SageMakerConfig.model_validate(where | config), Silent())
 
 
 def fail_once(account: StandIn) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aws_backend
 import pytest
 import stand_in_container as container
 from botocore.exceptions import LoginRefreshRequired
@@ -45,8 +46,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> RecordingReporter:
 
 @pytest.fixture
 def backend(account: StandIn, told: RecordingReporter) -> SageMakerBackend:
-    where = {"bucket": account.bucket, "role": account.role_arn, "training_image": "image:1"}
-    return SageMakerBackend(SageMakerConfig.model_validate(where | {"inference_image": "plain:1"}), told)
+    return aws_backend.backend(account, told)
 
 
 @pytest.fixture

@@ -2,21 +2,18 @@
 
 from typing import Any
 
+import aws_backend
 import pytest
 from stand_in import StandIn
 
 from lorasum.backends.records import Check
-from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.backends.sagemaker.images import training_image
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
-from lorasum.reporting import Silent
 
 
 def checks(account: StandIn, **config: Any) -> dict[str, Check]:
-    images = {"training_image": "image:1", "inference_image": "plain:1"}
-    given = {"bucket": account.bucket, "role": "Trainer", **images, **config}
-    backend = SageMakerBackend(SageMakerConfig.model_validate(given), Silent())
+    backend = aws_backend.backend(account, **{"role": "Trainer", **config})
     return {check.what: check for check in backend.preflight("chats")}
 
 

@@ -2,21 +2,20 @@
 
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import aws_backend
 import pytest
 import stand_in_container as container
+import waiting
 from stand_in import Fault, StandIn
 from stand_in_rules import check
 
 from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.backends.sagemaker.schedules import Deletion, schedule_requests
-from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
-from lorasum.reporting import Silent
 
 ROLE = "arn:aws-cn:iam::123456789012:role/Ends"
 HANDLER = """
@@ -84,8 +83,7 @@ def ends(account: StandIn) -> str:
 
 
 def backend(account: StandIn, role: str | None, **config: Any) -> SageMakerBackend:
-    config |= {"bucket": account.bucket, "role": account.role_arn, "inference_image": "plain:1", "scheduler_role": role}
-    return SageMakerBackend(SageMakerConfig.model_validate(config), Silent())
+    return aws_backend.backend(account, scheduler_role=role, **config)
 
 
 def serve(account: StandIn, there: SageMakerBackend, weights: str, end: datetime) -> None:
@@ -98,13 +96,6 @@ def serve(account: StandIn, there: SageMakerBackend, weights: str, end: datetime
     there.expire_endpoint("chats", "chats", end)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 @needs_containers
 @pytest.mark.parametrize("instances", [1, 3])
 def test_an_endpoint_is_gone_at_its_time_while_no_lorasum_runs(account: StandIn, ends: str, instances: int) -> None:
@@ -115,10 +106,10 @@ def test_an_endpoint_is_gone_at_its_time_while_no_lorasum_runs(account: StandIn,
     time.sleep(1)
     assert account.sagemaker.endpoints["chats"].description["EndpointStatus"] == "InService"
     account.scheduler.let_pass(timedelta(minutes=1, seconds=1))
-    wait_for(lambda: account.sagemaker.endpoints["chats"].gone)
+    waiting.until(lambda: account.sagemaker.endpoints["chats"].gone)
     assert len(account.sagemaker.configs) == 1, "what costs nothing goes later"
     account.scheduler.let_pass(timedelta(minutes=10))
-    wait_for(lambda: not account.scheduler.schedules())
+    waiting.until(lambda: not account.scheduler.schedules())
     assert (account.sagemaker.configs, account.sagemaker.models) == ({}, {})
     assert len(account.calls) == calls, "nobody but Scheduler asked for anything"
     there = backend(account, ends)

@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
+import aws_backend
 import pytest
 from stand_in import StandIn
 
 from lorasum import paths
 from lorasum.backends.records import EndpointSpec, TrainSpec
-from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.backends.sagemaker.wheels import Wheels, serving_wheels, training_wheels
-from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError, ConfigError
 from lorasum.model_source import ModelRef
-from lorasum.reporting import Silent
 
 from .conftest import make_wheels
 
@@ -64,8 +62,7 @@ def test_a_job_without_network_gets_them_as_a_channel(
     model.mkdir()
     (model / "config.json").write_text("{}")
     spec = TrainSpec("chats", "chats-0123abcd", ModelRef("m", None, model), tmp_path / "no-data", {})
-    where = {"bucket": account.bucket, "role": account.role_arn, "training_image": "image:1"}
-    backend = SageMakerBackend(SageMakerConfig.model_validate(where | config), Silent())
+    backend = aws_backend.backend(account, **config)
     request = backend.training_request(spec)
     assert request is not None
     [uri] = [
@@ -88,8 +85,7 @@ def test_an_endpoint_without_network_installs_them_and_serves(account: StandIn, 
     pin = next(pin for pin in serving_wheels().pins if pin.startswith("safetensors=="))
     for key, text in {"code/inference.py": CODE, "code/requirements.txt": pin, "weights": "w"}.items():
         account.aws.client("s3").put_object(Bucket=account.bucket, Key=f"artifact/{key}", Body=text.encode())
-    where = {"bucket": account.bucket, "role": account.role_arn, "inference_image": "plain:1"}
-    backend = SageMakerBackend(SageMakerConfig.model_validate({**where, "network_isolation": True}), Silent())
+    backend = aws_backend.backend(account, network_isolation=True)
     endpoint = backend.start_endpoint(EndpointSpec("chats", "chats", f"s3://{account.bucket}/artifact/"))
     assert backend.invoke(endpoint, {"inputs": "hi"}, 60) == "no network"
     [model] = account.sagemaker.models.values()
@@ -101,8 +97,7 @@ def test_an_endpoint_without_network_installs_them_and_serves(account: StandIn, 
 def test_a_model_of_the_hub_is_refused_in_network_isolation(
     account: StandIn, package_index: Path, tmp_path: Path
 ) -> None:
-    where = {"bucket": account.bucket, "role": account.role_arn, "inference_image": "plain:1"}
-    backend = SageMakerBackend(SageMakerConfig.model_validate({**where, "network_isolation": True}), Silent())
+    backend = aws_backend.backend(account, network_isolation=True)
     with pytest.raises(ConfigError, match="cannot download org/model"):
         backend.start_endpoint(EndpointSpec("chats", "chats--base", "org/model", code=paths.container_scripts()))
     assert account.sagemaker.models == {}
