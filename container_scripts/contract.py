@@ -497,7 +497,7 @@ def read_event(line: str | bytes) -> Event | None:
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What a file was when it was written. An empty digest: nobody has read the file for it."""
+    """What a file was when it was written. An empty sha256 means that it was not computed."""
 
     bytes: int
     sha256: str

@@ -148,7 +148,7 @@ def end_at_once(main: Callable[[], int]) -> NoReturn:
 def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> int:
     """Wait until all have ended; once one has not done its work, only for a time. Returns the first such status, or 0.
 
-    A consequence is the first only if there is no other, which may be seen a moment later.
+    An exit code that the end of another process can cause is reported only if none has its own a moment later.
     """
     first, seen, deadline = 0, float("inf"), float("inf")
     while None in [child.poll() for child in children]:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from lorasum.errors import DataError, LorasumError
-from lorasum.files import OWN_CHOICE, first_line, make_folder, maker_lock, new_file, new_folder, open_file, write_file
+from lorasum.files import (
+    USER_FILE_MODE,
+    first_line,
+    make_folder,
+    maker_lock,
+    new_file,
+    new_folder,
+    open_file,
+    write_file,
+)
 from lorasum.lifecycle.answers import Answer, AnswerLog, answers_of
 
 
@@ -137,7 +146,7 @@ def test_files_are_private_with_any_umask(tmp_path: Path, open_umask: None) -> N
     everything = [home, *home.rglob("*")]
     assert {mode(path) for path in everything if path.is_dir()} == {"drwx------"}
     assert {mode(path) for path in everything if path.is_file()} == {"-rw-------"}
-    write_file(tmp_path / "answers.jsonl", "x", OWN_CHOICE)
+    write_file(tmp_path / "answers.jsonl", "x", USER_FILE_MODE)
     assert mode(tmp_path / "answers.jsonl") == "-rw-rw-rw-", "the user's own file, and the user's umask"
 
 

@@ -81,7 +81,7 @@ def _takes_parts(layer: Any) -> bool:
 
 
 def _is_gated(module: torch.nn.Module) -> bool:
-    """Whether the code of its forward is that of Llama's MLP, as it is in most architectures."""
+    """Whether its forward has the bytecode of Llama's MLP, as in most architectures: of the copy below."""
     code = getattr(type(module).forward, "__code__", None)
     wanted = _gated_as_written.__code__
     same = code is not None and (code.co_code, code.co_names) == (wanted.co_code, wanted.co_names)

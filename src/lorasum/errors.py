@@ -42,7 +42,7 @@ class OutageError(BackendError):
 
 
 class UnseenError(OutageError):
-    """Nobody could see whether something that costs money was started. When it is asked for again, it is found."""
+    """It is not known whether a paid resource was started. The same command finds it."""
 
 
 class NoAnswerError(BackendError):

@@ -22,7 +22,7 @@ from lorasum.errors import LorasumError
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
-OWN_CHOICE: Final = 0o666
+USER_FILE_MODE: Final = 0o666
 """Permissions of files that the user names, such as --output: the umask decides, as it does for every program."""
 STDOUT: Final = Path("/dev/stdout")
 
@@ -79,7 +79,7 @@ def open_file(path: Path, mode: str, errors: str = "strict", permissions: int = 
     Args:
         mode: as `open` takes it; a text mode means UTF-8 with "\\n" at the end of lines.
         errors: what becomes of text that is not Unicode, as `open` takes it.
-        permissions: of a file that is made; OWN_CHOICE for one that the user has named.
+        permissions: of a file that is made; USER_FILE_MODE for one that the user has named.
     """
     binary = "b" in mode
     return open(
@@ -106,7 +106,7 @@ def new_file(path: Path, mode: str = "w", permissions: int = FILE_MODE, errors: 
         OSError: it cannot be written; an earlier `path` is as it was.
     """
     make_folder(path.parent)
-    remove_parts_of_the_dead(path.parent, escape(path.name))
+    remove_stale_part_files(path.parent, escape(path.name))
     part = path.with_name(f".{path.name}.{os.getpid()}-{next(_part_numbers)}.part")
     try:
         with open_file(part, mode, errors, permissions) as file:
@@ -237,7 +237,7 @@ def _is_repository(folder: Path) -> bool:
     return folder.name.startswith(("datasets--", "models--")) or (folder / ".git").exists()
 
 
-def remove_parts_of_the_dead(folder: Path, name: str = "*") -> None:
+def remove_stale_part_files(folder: Path, name: str = "*") -> None:
     """Remove the unfinished files that killed processes left in `new_file`.
 
     Args:

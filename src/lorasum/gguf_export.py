@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lorasum.contract import RECORD_FILE, read_record
 from lorasum.errors import ModelError
-from lorasum.files import OWN_CHOICE, new_file
+from lorasum.files import USER_FILE_MODE, new_file
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ def export_gguf(model: Path, file: Path, name: str) -> Exported:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     architecture = _architecture(config)
     vocabulary = _Vocabulary.of(model, config)
-    with new_file(file, "wb", OWN_CHOICE) as target:
+    with new_file(file, "wb", USER_FILE_MODE) as target:
         writer = GGUFWriter(target.name, architecture)
         _add_settings(writer, config, name)
         vocabulary.add_to(writer)

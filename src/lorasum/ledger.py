@@ -89,9 +89,9 @@ class Ledger:
         return self._update(resource)
 
     def set_unusable_aside(self) -> str:
-        """Rename a ledger of a newer lorasum, and make an empty one. Its new name; empty if there is none such.
+        """Rename a ledger that a newer lorasum has written, and make an empty one.
 
-        A damaged one is set aside whenever it is opened.
+        Returns the new file name, or "" if the ledger is usable. A damaged one is renamed whenever it is opened.
         """
         try:
             self.resources()

@@ -104,7 +104,7 @@ class Backend(Protocol):
         """
 
     def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
-        """What a job is made with that its name does not say, by its name in the plural: container scripts, images.
+        """Versions that the job's name does not cover, such as container scripts and image; keys are plural nouns.
 
         Args:
             job: a job that was started; what is not on record is left out. None: one of today.

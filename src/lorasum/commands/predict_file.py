@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lorasum.context import RunContext
-from lorasum.files import OWN_CHOICE, writing
+from lorasum.files import USER_FILE_MODE, writing
 from lorasum.lifecycle.answers import AnswerLog, ask
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, part_of, write_output
 from lorasum.lifecycle.summarizer import Summarizer, in_service
@@ -48,7 +48,7 @@ def predict_file(
         summarizer = in_service(run, adapter)
         key = key_of(summarizer.artifact, summarizer.origin.template, summarizer.settings, rows)
         part = part_of(output, run.name, key)
-        with writing(output, AGAIN), AnswerLog(part, OWN_CHOICE) as answers:
+        with writing(output, AGAIN), AnswerLog(part, USER_FILE_MODE) as answers:
             _answer_all(run, summarizer, rows, answers, part, concurrency)
             failures = write_output(rows, answers.in_order(), output)
             part.unlink()

@@ -9,7 +9,7 @@ from lorasum.context import RunContext
 from lorasum.contract import Event
 from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError, LorasumError
-from lorasum.files import FILE_MODE, OWN_CHOICE, write_file, writing
+from lorasum.files import FILE_MODE, USER_FILE_MODE, write_file, writing
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.costs import cost, total
 from lorasum.pages.facts import RunFacts
@@ -39,7 +39,7 @@ def report(
     default = f"report-{first.name}{f'-and-{second.name}' if second else ''}.html"
     page = output or paths.run_dir(run.name) / "reports" / default
     with writing(page):
-        write_file(page, run_page(both, _config(run), samples), FILE_MODE if output is None else OWN_CHOICE)
+        write_file(page, run_page(both, _config(run), samples), FILE_MODE if output is None else USER_FILE_MODE)
     missing = tuple(f"{one.name}: {line}" if second else line for one in both for line in _missing(one))
     return ReportResult(run.name, str(page), other or "", missing)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from lorasum.config.draft import SCHEMA
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.files import OWN_CHOICE, make_folder, write_file, writing
+from lorasum.files import USER_FILE_MODE, make_folder, write_file, writing
 
 
 def check_is_free(path: Path, force: bool) -> None:
@@ -26,7 +26,7 @@ def write_new(path: Path, content: str | bytes) -> None:
     """
     with writing(path):
         make_folder(path.parent)
-        write_file(path, content, OWN_CHOICE)
+        write_file(path, content, USER_FILE_MODE)
 
 
 def write_config(path: Path, text: str) -> None:

@@ -76,7 +76,7 @@ def make_dataset(dataset: Path, recipe: Recipe, rejects: Path, oddities: Odditie
             f"data.max_length is {recipe.data.max_length:,}, and {recipe.model.id} reads {context:,} tokens at most",
             f"set data.max_length to {context} or less",
         )
-    _remove_what_the_dead_left(dataset)
+    _remove_stale_part_files(dataset)
     try:
         with RejectFile(rejects) as rejected:
             return _Maker(recipe, described, rejected, oddities, report).make(dataset, context)
@@ -194,7 +194,7 @@ def _tell_split(name: str, stats: SplitStats, tally: Tally, data: DataConfig, re
     )
 
 
-def _remove_what_the_dead_left(dataset: Path) -> None:
+def _remove_stale_part_files(dataset: Path) -> None:
     """Remove unfinished datasets of the run. The lock is held, so no other process is making one."""
     for left in dataset.parent.glob(".*.partial"):
         shutil.rmtree(left, ignore_errors=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from lorasum.files import new_file, remove_parts_of_the_dead, writing
+from lorasum.files import new_file, remove_stale_part_files, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class RejectFile:
         """Remove the files of earlier attempts."""
         with writing(self.path):
             self.path.unlink(missing_ok=True)
-            remove_parts_of_the_dead(self.path.parent)
+            remove_stale_part_files(self.path.parent)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -26,7 +26,7 @@ from lorasum.data.files.opening import COMPRESSED, Say
 from lorasum.data.files.readers import file_type
 from lorasum.data.files.reading import unsaid
 from lorasum.errors import LorasumError
-from lorasum.files import OWN_CHOICE, STDOUT, make_folder, new_file
+from lorasum.files import STDOUT, USER_FILE_MODE, make_folder, new_file
 from lorasum.lifecycle.answers import Answer
 from lorasum.results.serving import RowFailure
 
@@ -165,7 +165,7 @@ def _output_rows(output: Path) -> Iterator[Write]:
             yield _lines(stream)
         return
     kind = file_type(output)
-    permissions = stat.S_IMODE(output.stat().st_mode) if output.exists() else OWN_CHOICE
+    permissions = stat.S_IMODE(output.stat().st_mode) if output.exists() else USER_FILE_MODE
     with new_file(output, "wb" if kind == ".parquet" else "w", permissions) as file:
         if kind == ".parquet":
             with _parquet(file) as write:

@@ -91,7 +91,7 @@ def download(wanted: S3Object) -> Path:
     target = wanted.local
     if target.is_file():
         return target
-    _remove_parts_of_the_dead(target.parents[1])
+    _remove_stale_part_files(target.parents[1])
     with maker_lock(target, lambda: None):
         if not target.is_file():
             with new_folder(target.parent) as folder:
@@ -107,7 +107,7 @@ def _fetch(wanted: S3Object, file: Path) -> None:
         raise DataError(f"{address} was changed meanwhile", "run the same command again")
 
 
-def _remove_parts_of_the_dead(downloads: Path) -> None:
+def _remove_stale_part_files(downloads: Path) -> None:
     """Remove what downloads left that were killed: the folders whose lock nobody holds."""
     for left in downloads.glob(".*.partial"):
         lock = FileLock(downloads / f"{left.name.removeprefix('.').removesuffix('.partial')}.lock", mode=FILE_MODE)
