@@ -18,9 +18,16 @@ _COMMON: Final = {"config", "overrides", "as_json", "quiet", "verbose"}
 def command_line() -> str:
     """The page of all verbs and their options."""
     written = _PAGE.read_text(encoding="utf-8").partition(_MADE)[0]
-    group: Any = typer.main.get_command(app)
-    verbs = "\n".join(_verb(f"lorasum {name}", command) for name, command in _verbs(group))
+    verbs = "\n".join(_verb(f"lorasum {name}", command) for name, command in _verbs(typer.main.get_command(app)))
     return f"{written}{_MADE}\n\nMade from the code (`python tests/docs/pages.py`).\n\n{verbs}"
+
+
+def options() -> dict[str, set[str]]:
+    """The options of each verb, such as `--config` and `-c` of `train`."""
+    verbs = _verbs(typer.main.get_command(app))
+    return {
+        name: {spelt for one in command.params for spelt in (*one.opts, *one.secondary_opts)} for name, command in verbs
+    }
 
 
 def _verbs(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:

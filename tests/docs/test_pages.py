@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_page import command_line
+from cli_page import command_line, options
 from pages import DOCS, configuration, model_of, troubleshooting
 from sources import ROOT
 
@@ -63,6 +63,21 @@ def _headings(page: Path) -> set[str]:
     """The headings of a page as links name them."""
     titles = re.findall(r"(?m)^#+ (.+)$", page.read_text(encoding="utf-8"))
     return {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_docs_give_verbs_only_options_that_they_have() -> None:
+    known = options()
+    shown = [
+        (page.name, verb, option)
+        for page in HAND_WRITTEN
+        for verb, arguments in re.findall(
+            r"lorasum (config \w+|[a-z]+) ([^`|#>&;\n]*)", page.read_text(encoding="utf-8")
+        )
+        for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", arguments)
+        if verb in known
+    ]
+    assert len(shown) > 100
+    assert [one for one in shown if one[2] not in known[one[1]] | {"--help"}] == []
 
 
 def test_the_tests_that_the_docs_name_are_there() -> None:
