@@ -1,6 +1,7 @@
 """What an instance costs, and what a training job was billed.
 
-Prices come from AWS's price list and are remembered for a day. If it does not answer, they come from a table below.
+Prices come from AWS's price list and are remembered for a day. If it does not answer, they come from a table below, and
+are too high rather than too low: `limits` turn them into the time after which a job is stopped.
 """
 
 import json
@@ -36,7 +37,7 @@ _TABLE = {
     "ml.m5.xlarge": 0.23,
     "ml.p3.2xlarge": 3.825,
 }
-"""USD per hour on demand in us-east-1, for training as for hosting; other regions differ by up to a quarter.
+"""USD per hour on demand in us-east-1, for training as for hosting.
 
 The sources are tables that people copied from AWS's pricing page, the newest of them pricing.yml of
 aws-samples/foundation-model-benchmarking-tool.
@@ -52,6 +53,11 @@ _HOSTING = {
 
 g6e, p4 and p5 are missing on purpose: p4 and p5 became cheaper in June 2025, and the sources for g6e do not agree.
 """
+_TABLE_REGIONS = ("us-east-1", "us-east-2", "us-west-2")
+"""Regions that have the prices of us-east-1."""
+_DEAREST = 1.75
+"""Times the table's price in other regions. São Paulo is the dearest that is known: EC2's g4dn and g5 cost 1.7 times as
+much there."""
 _FRESH = 24 * 3600  # seconds
 
 
@@ -69,13 +75,20 @@ def usd_per_hour(session: Session, instance_type: str, kind: PriceKind) -> float
         return float(known[key]["usd"])
     price = _listed(session, instance_type, kind)
     if price is None:
-        table = _TABLE | (_HOSTING if kind == "Hosting" else {})
-        if instance_type in table and not session.prices_are_estimates:
-            session.prices_are_estimates = True
-            session.reporter.step(f"prices are those of us-east-1 in {TABLE_DATE}: AWS's price list did not answer")
-        return table.get(instance_type)
+        return _estimated(session, instance_type, kind)
     write_cache("prices", known | {key: {"usd": price, "at": time.time()}})
     return price
+
+
+def _estimated(session: Session, instance_type: str, kind: PriceKind) -> float | None:
+    """The table's price, or in other regions the most that it may be there; None if the table has none."""
+    price = (_TABLE | (_HOSTING if kind == "Hosting" else {})).get(instance_type)
+    if price is None:
+        return None
+    factor = 1.0 if session.region in _TABLE_REGIONS else _DEAREST
+    most = "" if factor == 1 else f", times {factor} because {session.region} may be dearer"
+    session.warn_once(f"AWS's price list did not answer: prices are those of us-east-1 in {TABLE_DATE}{most}")
+    return price * factor
 
 
 def billed_usd(session: Session, job: "TrainingJob") -> float | None:

@@ -29,10 +29,15 @@ class Session:
         self.config = config
         self.reporter = reporter or Silent()
         self._clients: dict[str, Any] = {}
-        self.prices_are_estimates = False
-        """Whether a price came from our own table, because the price list did not answer. It is told once."""
+        self._warned: set[str] = set()
         self.has_no_price_list = False
         """Whether the price list has not answered: it is not asked again."""
+
+    def warn_once(self, text: str) -> None:
+        """Show a warning, unless it was shown before."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.reporter.warn(text)
 
     @cached_property
     def region(self) -> str:
