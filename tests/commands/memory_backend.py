@@ -106,6 +106,9 @@ class InMemoryBackend:
     def training_events(self, job: JobRef) -> Iterator[Event]:
         yield from self.events
 
+    def training_log(self, job: JobRef) -> list[str]:
+        return []
+
     def stop_training(self, job: JobRef) -> None:
         self._call("stop_training")
         if self.training_state(job).status == "running":

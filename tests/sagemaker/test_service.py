@@ -269,6 +269,34 @@ def test_a_warm_instance_serves_the_next_job_or_expires(account: Callable[..., A
 
 
 @pytest.mark.usefixtures("stubs")
+@pytest.mark.parametrize("kind", ["denied", "error"])
+def test_no_log_keeps_a_failed_job_from_its_teardown(
+    account: Callable[..., Account], prepared: Made, kind: str
+) -> None:
+    there = account(made=prepared)
+    there.environ["AWS_MAX_ATTEMPTS"] = "1"
+    for verb in ("train", "deploy"):
+        there.call(verb)
+    there.call("train", "--no-wait", *BAD)
+    list(there.aws.sagemaker.jobs.values())[-1].join()
+    there.aws.faults = [Fault("^logs ", kind)]
+    assert there.call("teardown", "--yes")["remaining"] == []
+    assert there.aws.sagemaker.endpoints == {}
+
+
+@pytest.mark.usefixtures("stubs")
+def test_whoever_may_not_read_logs_hears_why_a_job_failed(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    there.aws.faults = [Fault("^logs ", "denied")]
+    ended = there.run("train", *BAD)
+    assert ended.code == 2
+    assert "FlexAttention trains on a GPU only" in ended.stderr
+    [warning] = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
+    assert "lorasum goes on without the log. To read it, allow logs:DescribeLogStreams" in warning
+    assert there.run("train").code == 0
+
+
+@pytest.mark.usefixtures("stubs")
 def test_killed_right_after_it_created_something_it_finds_it_again(
     account: Callable[..., Account], prepared: Made
 ) -> None:

@@ -111,7 +111,7 @@ class Backend(Protocol):
         """
 
     def training_state(self, job: JobRef) -> JobState:
-        """The job's state now, from the job itself and not from a record."""
+        """The job's state now, from the job itself and not from a record. It takes no right to read logs."""
 
     def follow_training(self, job: JobRef) -> Iterator[Event]:
         """Yield the events of the job's newest attempt, from its beginning until the job is no longer running.
@@ -121,6 +121,9 @@ class Backend(Protocol):
 
     def training_events(self, job: JobRef) -> Iterator[Event]:
         """Yield the events that the job's script has written up to now, of all attempts, without waiting for more."""
+
+    def training_log(self, job: JobRef) -> list[str]:
+        """The last lines of its newest attempt's log; none if they cannot be read or the user has the log as a file."""
 
     def stop_training(self, job: JobRef) -> None:
         """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds.
@@ -205,7 +208,7 @@ class Backend(Protocol):
         """Where the log is, for people; and of a job the file of its figures, if there is one."""
 
     def endpoint_log(self, run: str, name: str) -> list[str]:
-        """The last lines of its log; empty if the user has the log as a file."""
+        """The last lines of its log; none if they cannot be read or the user has the log as a file."""
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         """The endpoint's state now."""

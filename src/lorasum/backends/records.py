@@ -98,8 +98,6 @@ class JobState:
     status: JobStatus
     reason: str = ""
     hint: str = ""
-    log: tuple[str, ...] = ()
-    """Last lines of a failed job's log, where the user has no file of it."""
     no_capacity: bool = False
     """It failed because no instance was free: nothing ran, nothing was billed, and it may be started again."""
     by_request: bool = False

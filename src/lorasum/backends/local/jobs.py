@@ -133,6 +133,9 @@ class Jobs:
     def training_events(self, job: JobRef) -> Iterator[Event]:
         return _events(job, lambda: False)
 
+    def training_log(self, job: JobRef) -> list[str]:
+        return []  # the user has it as a file
+
     def stop_training(self, job: JobRef) -> None:
         folder = Path(job.location)
         if running := processes_of(folder):

@@ -157,7 +157,7 @@ class Jobs:
                 billed, cost = billed_seconds(described), billed_usd(self._session, described)
                 yield StatusEvent(told, billed, cost)
             for _ in range(_LAST_LOOKS if ended else 1):
-                for line in until_answered(logs.new_lines, poll_seconds(), self._session.reporter):
+                for line in until_answered(logs.permitted_lines, poll_seconds(), self._session.reporter):
                     if event := read_event(line):
                         yield event
                     elif line.strip():
@@ -174,6 +174,9 @@ class Jobs:
             for line in Log(self._session, LOGS, f"{described.training_job_name}/").new_lines():
                 if event := read_event(line):
                     yield event
+
+    def training_log(self, job: JobRef) -> list[str]:
+        return Log(self._session, LOGS, f"{attempt_of(job)}/").tail()
 
     def stop_training(self, job: JobRef) -> None:
         stopping.stop(self._session, job)
@@ -252,10 +255,9 @@ def _state(session: Session, described: "TrainingJob") -> JobState:
         why, hint = _STOPPED.get(secondary, ("it was asked to stop", _RESUME))
         return JobState("stopped", why, hint, by_request=secondary not in _STOPPED)
     failure = read_failure(str(described.failure_reason or secondary))
-    log = tuple(Log(session, LOGS, f"{described.training_job_name}/").tail())
     sold_out = failure.message.startswith("CapacityError")
     hint = failure.hint or _PLATFORM.get(failure.message.partition(":")[0], _RESUME)
-    return JobState("failed", failure.message, _NO_CAPACITY if sold_out else hint, log, sold_out)
+    return JobState("failed", failure.message, _NO_CAPACITY if sold_out else hint, sold_out)
 
 
 def _artifact(described: "TrainingJob") -> str:

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from lorasum.aws import aws_errors, unless_missing
+from lorasum.aws import aws_errors, is_denied, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.contract import read_event
+from lorasum.errors import BackendError
 from lorasum.retry import until_answered
 
 _LOG_TAIL = 12  # lines
@@ -41,6 +42,16 @@ class Log:
         lines, self._read = self._read, []
         return lines
 
+    def permitted_lines(self) -> list[str]:
+        """As `new_lines`; none, after one warning, for an identity that may not read logs."""
+        try:
+            return self.new_lines()
+        except BackendError as error:
+            if not is_denied(error.__cause__):
+                raise
+            self._session.warn_once(f"{error.message}: lorasum goes on without the log. To read it, {error.hint}")
+            return []
+
     def lines(self, is_running: Callable[[], bool]) -> Iterator[str]:
         """The lines from the beginning, and new ones for as long as the container runs. Those outlast an outage."""
         running = is_running()  # asked before the log is read, so that nothing is missed
@@ -51,9 +62,14 @@ class Log:
             yield from map(str.rstrip, until_answered(self.new_lines, poll_seconds(), self._session.reporter))
 
     def tail(self) -> list[str]:
-        """The last lines, without the events of the training script."""
-        lines = [line.rstrip()[:_LONGEST] for line in self.new_lines() if line.strip() and read_event(line) is None]
-        return lines[-_LOG_TAIL:]
+        """The last lines, without the events of the training script; none, after a warning, if they cannot be read."""
+        try:
+            lines = self.permitted_lines()
+        except BackendError as error:  # what the log belongs to has failed already, and its reason is to be told
+            self._session.reporter.warn(error.message)
+            return []
+        said = [line.rstrip()[:_LONGEST] for line in lines if line.strip() and read_event(line) is None]
+        return said[-_LOG_TAIL:]
 
     def _read_on(self, stream: str) -> None:
         client = self._session.client("logs")
