@@ -64,7 +64,7 @@ class Ledger:
                 region; its record is not overwritten.
         """
         now = self._timestamp()
-        row = replace(resource, state="intended", created_at=now, updated_at=now)
+        row = replace(resource, state="intended", usd_total=None, created_at=now, updated_at=now)
         with self._connect(write=True) as db:
             before = _read_one(db, row)
             if before and not isinstance(before, Dataset) and before.is_open:

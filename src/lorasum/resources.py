@@ -23,11 +23,14 @@ class Resource:
 
     Attributes:
         account_and_region: where on the backend it is; empty on the user's own machine.
+        access: the keys of the config by which it is reached there, such as region and profile; none on the user's own
+            machine, and in rows of earlier versions.
         reason: one line on why it stopped, failed or is gone.
         usd_per_hour: its price while it runs; None if that is unknown.
         usd_before: what earlier resources of this name had cost when this one was recorded, such as earlier attempts of
             a job or the endpoint that this one replaced. None if that is unknown.
-        usd_total: `usd_before` plus the cost of this one, recorded when it ended. None before that, or if unknown.
+        usd_total: `usd_before` plus the cost of this one: of a job what the backend said last, of an endpoint recorded
+            when it ended. None before that, or if unknown.
         created_at: UTC, ISO 8601; set by the ledger, as is `updated_at`.
     """
 

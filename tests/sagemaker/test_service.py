@@ -5,6 +5,7 @@ import os
 import pty
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -266,6 +267,22 @@ def test_a_warm_instance_serves_the_next_job_or_expires(account: Callable[..., A
     assert there.call("teardown", "--yes")["remaining"] == []
     assert told() == [("done", False), ("failed", False)]
     assert not any(job.warm for job in jobs.values())
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_running_job_costs_what_it_is_billed_for(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    there.call("train", "--no-wait")
+    [job] = there.aws.sagemaker.jobs.values()
+    job.join()
+    there.let_pass(5, "training_job")
+    waiting = {"TrainingJobStatus": "InProgress", "SecondaryStatus": "Pending"}
+    for told_later in ("TrainingStartTime", "TrainingEndTime", "TrainingTimeInSeconds", "BillableTimeInSeconds"):
+        del job.description[told_later]
+    job.description |= waiting
+    assert (there.job()["state"], there.job()["usd"]) == ("live", 0.0), "it has no instance yet"
+    job.description |= {"SecondaryStatus": "Training", "TrainingStartTime": time.time() - 7200}
+    assert there.job()["usd"] == pytest.approx(2.5, abs=0.2)
 
 
 @pytest.mark.usefixtures("stubs")

@@ -92,12 +92,12 @@ class Account:
             sum(job["BillableTimeInSeconds"] * job["ResourceConfig"]["InstanceCount"] for job in jobs) / 3600 * 1.25
         )
 
-    def let_pass(self, hours: float) -> None:
-        """Make what is recorded of endpoints older."""
+    def let_pass(self, hours: float, kind: str = "endpoint") -> None:
+        """Make what is recorded of endpoints older, or of another kind."""
         with sqlite3.connect(self.home / "ledger.sqlite") as db:
-            [(created,)] = db.execute("SELECT created_at FROM resources WHERE kind='endpoint'").fetchall()
+            [(created,)] = db.execute("SELECT created_at FROM resources WHERE kind=?", (kind,)).fetchall()
             earlier = datetime.fromisoformat(created) - timedelta(hours=hours)
-            db.execute("UPDATE resources SET created_at=? WHERE kind='endpoint'", (earlier.isoformat(),))
+            db.execute("UPDATE resources SET created_at=? WHERE kind=?", (earlier.isoformat(), kind))
 
     def objects(self) -> list[str]:
         listed = self.aws.aws.client("s3").list_objects_v2(Bucket=self.aws.bucket)

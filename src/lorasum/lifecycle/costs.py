@@ -12,12 +12,12 @@ from lorasum.resources import OPEN, Resource
 def cost(row: Resource, now: datetime) -> float | None:
     """USD that a resource, and those before it of its name, have cost up to `now`; None if that is unknown.
 
-    A running one adds its price since it was recorded. If an endpoint disappeared while nobody looked, its cost is
-    unknown.
+    Of a running job it is what the backend said last. What it says nothing of adds its price since it was recorded. If
+    an endpoint disappeared while nobody looked, its cost is unknown.
     """
     if row.usd_per_hour == 0:
         return row.usd_before
-    if row.state not in OPEN:
+    if row.state not in OPEN or row.usd_total is not None:
         return row.usd_total
     if row.usd_per_hour is None or row.usd_before is None:
         return None

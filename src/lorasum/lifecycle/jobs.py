@@ -100,9 +100,9 @@ def reconcile(held: HeldRun, kind: type[Job], name: str, done: DoneEvent | None 
     job = held.backend.find_training(held.name, name)
     state = held.backend.training_state(job) if job else JobState("absent")
     judged = replace(row, state=RECORDED[state.status], location=job.location if job else row.location)
-    if job and judged.state != "live":
+    if job:
         judged = replace(judged, usd_total=held.backend.training_usd(job))
-    elif not job and row.state == "intended":
+    elif row.state == "intended":
         judged = replace(judged, usd_total=row.usd_before)  # it was never started
     if judged.state in ("failed", "stopped"):
         judged = replace(judged, reason=state.reason or state.status)
