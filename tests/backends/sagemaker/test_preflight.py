@@ -35,6 +35,13 @@ def test_all_that_is_wrong_is_told_at_once_with_its_fix(account: StandIn) -> Non
     assert "request-service-quota-increase" in found["quota of the training job"].fix
 
 
+def test_the_quota_is_asked_for_what_a_start_takes(account: StandIn) -> None:
+    account.sagemaker.quotas = {"ml.g5.2xlarge for training job usage": 3, "ml.g5.4xlarge for endpoint usage": 1}
+    found = checks(account, instance_count=4, max_instances=4)
+    assert [what for what, check in found.items() if not check.ok] == ["quota of the training job"]
+    assert "is 3, and 4 is needed" in found["quota of the training job"].found
+
+
 def test_a_bucket_that_would_be_created_is_not_created_for_a_look(account: StandIn) -> None:
     assert checks(account, bucket="new-bucket", create_bucket=True)["bucket"].ok
     assert "new-bucket" not in [one["Name"] for one in account.aws.client("s3").list_buckets()["Buckets"]]

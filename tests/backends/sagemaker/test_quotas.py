@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from memory_backend import RecordingReporter
 from stand_in import Fault, StandIn
 
-from lorasum.backends.sagemaker.quotas import check_quota, tell_of_no_warm_pool
+from lorasum.backends.sagemaker.quotas import check_quota, tell_of_less_growth, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
@@ -61,6 +62,17 @@ def test_where_we_may_not_ask_the_service_decides(account: StandIn, fault: str) 
     start_job(account, "same")
     account.faults = [Fault(fault, "denied")]
     check_quota(Session(SageMakerConfig()), G5, "training job")
+
+
+def test_an_endpoint_that_cannot_grow_as_far_as_it_may_is_told_of(account: StandIn) -> None:
+    account.sagemaker.quotas[f"{G5} for endpoint usage"] = 2
+    told = RecordingReporter()
+    tell_of_less_growth(Session(SageMakerConfig(), told), [G5], 2)
+    assert told.warnings == []
+    tell_of_less_growth(Session(SageMakerConfig(), told), [G5], 4)
+    [warning] = told.warnings
+    assert "is 2, and 4 is needed for it to grow to sagemaker.max_instances" in warning
+    assert "--desired-value 4" in warning
 
 
 def test_a_warm_pool_that_nobody_has_is_told_of(account: StandIn) -> None:

@@ -26,7 +26,7 @@ from lorasum.backends.sagemaker.endpoint_states import MOVING, SERVING, describe
 from lorasum.backends.sagemaker.invoke import invoke, stream
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.place import place_of, shown_place
-from lorasum.backends.sagemaker.quotas import check_quotas
+from lorasum.backends.sagemaker.quotas import check_quotas, tell_of_less_growth
 from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.backends.sagemaker.tags import tags_of
@@ -62,7 +62,8 @@ class Endpoints:
         if config.max_instances > 1:
             session.reporter.step(f"under load it may grow to {config.max_instances} instances, each at that price")
         if described is None:
-            check_quotas(session, config.endpoint_instance_types, "endpoint", config.max_instances)
+            check_quotas(session, config.endpoint_instance_types, "endpoint")
+            tell_of_less_growth(session, config.endpoint_instance_types, config.max_instances)
         try:
             model = model_request(name, served, place, config)
             _create(lambda: sdk.create(session, "Model", model))

@@ -19,7 +19,7 @@ def checks(session: Session) -> list[Check]:
     found: dict[str, Callable[[], str]] = {
         "execution role": lambda: session.role_arn,
         "bucket": lambda: _bucket(session),
-        f"quota of the {use}": lambda: _quota(session, config.training_instance_types, use),
+        f"quota of the {use}": lambda: _quota(session, config.training_instance_types, use, config.instance_count),
         "quota of the endpoint": lambda: _quota(session, config.endpoint_instance_types, "endpoint"),
         "training image": lambda: training_image(config, session.region),
         "inference image": lambda: inference_image(config, session.region),
@@ -36,8 +36,8 @@ def _checked(what: str, find: Callable[[], str]) -> Check:
         return Check(what, False, error.message, error.hint)
 
 
-def _quota(session: Session, instance_types: Sequence[str], use: InstanceUse) -> str:
-    check_quotas(session, instance_types, use)
+def _quota(session: Session, instance_types: Sequence[str], use: InstanceUse, wanted: int = 1) -> str:
+    check_quotas(session, instance_types, use, wanted)
     return "enough, as far as it can be read"
 
 

@@ -51,6 +51,16 @@ def check_quota(session: Session, instance_type: str, use: InstanceUse, wanted: 
     )
 
 
+def tell_of_less_growth(session: Session, instance_types: Sequence[str], most: int) -> None:
+    """Warn that an endpoint will not grow to `most` instances if the quotas do not allow it."""
+    try:
+        check_quotas(session, instance_types, "endpoint", most)
+    except BackendError as error:
+        session.reporter.warn(
+            f"{error.message} for it to grow to sagemaker.max_instances: it grows as far as the quota. {error.hint}"
+        )
+
+
 def tell_of_no_warm_pool(session: Session, instance_type: str) -> None:
     """Warn that no instance will be kept after the job if its quota is 0, which is the default."""
     quota = _find(session, f"{instance_type} for training warm pool usage")
