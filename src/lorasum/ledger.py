@@ -8,7 +8,7 @@ whole, so whoever changes a run's jobs and endpoints holds the run's lock (`lock
 import json
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -101,25 +101,27 @@ class Ledger:
 
     def resources(self, run: str | None = None) -> list[Resource]:
         """Recorded resources, oldest change first; of all runs unless one is given."""
-        if not self.path.exists():
-            return []
-        with self._connect() as db:
-            query = "SELECT * FROM resources WHERE (? IS NULL OR run=?) ORDER BY updated_at, rowid"
-            rows = db.execute(query, (run, run)).fetchall()
-        return [_resource(row) for row in rows]
+        return self._read(run=run)
 
     def rows(self, kind: type[Row], run: str | None = None) -> list[Row]:
-        """Recorded resources of a kind, oldest change first."""
-        return [row for row in self.resources(run) if isinstance(row, kind)]
+        """Recorded resources of a kind, oldest change first. Those that cannot be read are left out."""
+        return [row for row in self._read(kind=kind.kind, run=run) if isinstance(row, kind)]
 
     def find(self, kind: type[Row], run: str, name: str) -> Row | None:
         """The record of one resource; None if there is none that can be read."""
-        return next((row for row in self.rows(kind, run) if row.name == name), None)
+        return next((row for row in self._read(kind=kind.kind, run=run, name=name) if isinstance(row, kind)), None)
 
     def latest(self, kind: type[Row], run: str, *states: ResourceState) -> Row | None:
         """The most recently changed resource of this kind in one of `states` (any, if none given)."""
         rows = [row for row in self.rows(kind, run) if not states or row.state in states]
         return rows[-1] if rows else None
+
+    def _read(self, **columns: str | None) -> list[Resource]:
+        """The rows whose columns have these values (any value, if None), oldest change first."""
+        if not self.path.exists():
+            return []
+        with self._connect() as db:
+            return _select(db, {column: value for column, value in columns.items() if value is not None})
 
     def _update(self, row: Row) -> Row:
         with self._connect(write=True) as db:
@@ -178,9 +180,13 @@ def _refuse_elsewhere(before: Resource, row: Resource) -> None:
 
 
 def _read_one(db: sqlite3.Connection, like: Resource) -> Resource | None:
-    query = "SELECT * FROM resources WHERE run=? AND kind=? AND name=?"
-    row = db.execute(query, (like.run, kind_of(like), like.name)).fetchone()
-    return _resource(row) if row else None
+    return next(iter(_select(db, {"run": like.run, "kind": kind_of(like), "name": like.name})), None)
+
+
+def _select(db: sqlite3.Connection, wanted: Mapping[str, str]) -> list[Resource]:
+    conditions = " AND ".join([f"{column}=?" for column in wanted]) or "TRUE"
+    query = f"SELECT * FROM resources WHERE {conditions} ORDER BY updated_at, rowid"  # noqa: S608  # columns are ours
+    return [_resource(row) for row in db.execute(query, tuple(wanted.values()))]
 
 
 def _write(db: sqlite3.Connection, row: Resource) -> None:
