@@ -301,9 +301,13 @@ def test_predict_before_deploy_says_so(env: dict[str, str], config: str) -> None
     assert_error(process(env, "predict", "-c", config, stdin="Ana: hi"), "no endpoint in service")
 
 
-def test_teardown_asks_and_without_a_terminal_wants_yes(call: Callable[..., Ended], config: str) -> None:
-    assert_error(call("teardown", "-c", config), "no terminal to ask on")
-    assert call("teardown", "-c", config, "--yes", "--json").code == 0
+def test_a_teardown_of_something_asks_and_without_a_terminal_wants_yes(
+    call: Callable[..., Ended], env: dict[str, str], config: str
+) -> None:
+    assert call("teardown", "-c", config).code == 0, "there is nothing to ask about"
+    (Path(env["LORASUM_HOME"]) / "runs" / "chats" / "data").mkdir(parents=True)
+    assert_error(call("teardown", "-c", config, "--data"), "no terminal to ask on")
+    assert call("teardown", "-c", config, "--data", "--yes", "--json").code == 0
 
 
 def test_nothing_is_written_before_there_is_something_to_write(
@@ -370,7 +374,7 @@ def test_a_question_is_asked_on_a_terminal_and_no_is_the_default(
     os.close(ours)
     assert (result.returncode, result.stdout) == (code, said)
     assert "delete everything" in result.stderr
-    assert ("nothing was changed" in result.stderr) == bool(code)
+    assert ("nothing was started, and nothing deleted" in result.stderr) == bool(code)
 
 
 def test_status_looks_again_on_a_terminal_until_ctrl_c(env: dict[str, str], tmp_path: Path) -> None:

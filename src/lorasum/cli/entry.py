@@ -48,7 +48,11 @@ def lorasum(
 
 
 def main() -> None:
-    """Run the command line and exit: 0, 1 unexpected, 2 something to put right, 130 interrupted, 141 reader gone."""
+    """Run the command line and exit.
+
+    0 done, 1 unexpected or refused by the user, 2 something to put right, 3 something is billed without need, 4 a score
+    is too low, 130 interrupted, 141 the reader of stdout is gone.
+    """
     streams.open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -93,7 +97,7 @@ def _exit_code(arguments: list[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     except typer.Abort:
-        render.say("nothing was changed")
+        render.say("nothing was started, and nothing deleted")
         return 1
     except typer.TyperException as error:  # usage
         command_context = getattr(error, "ctx", None)  # an option without its argument has none

@@ -127,9 +127,17 @@ def _raise_failure(result: object) -> None:
         raise BackendError(f"still there: {'; '.join(torn.remaining)}", "run `lorasum teardown` again")
 
 
+def confirm_spending(yes: bool, to_be_spent: Callable[[], str]) -> None:
+    """On a terminal, ask before money is spent, if any is; a script is not asked."""
+    if not yes and sys.stdin.isatty() and (what := to_be_spent()):
+        confirm("Start it?", [what])
+
+
 def confirm(question: str, lines: list[str]) -> None:
     """Show `lines` and ask whether to do that. Abort unless the answer is yes; ask nothing if there are no lines."""
+    if not lines:
+        return
     if not sys.stdin.isatty():
         raise LorasumError("this asks for your consent, and there is no terminal to ask on", "pass --yes")
-    if lines and not render.confirm(question, lines):
+    if not render.confirm(question, lines):
         raise typer.Abort
