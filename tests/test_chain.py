@@ -115,7 +115,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
     assert predict(adapter, asked).summary == merged
 
     assert set(teardown(adapter).removed) == {f"endpoint tiny ({deployed.location})"}
-    shown = {row.kind: row.state for row in status({"local": there.backend}, there.ledger).resources}
+    shown = {row.kind: row.state for row in status([there.backend], there.ledger).resources}
     assert shown == {"dataset": "done", "training_job": "done", "endpoint": "gone"}
     assert there.backend.live("tiny") == []
 

@@ -41,6 +41,7 @@ class Resource:
     backend: str
     state: ResourceState = "intended"
     account_and_region: str = ""
+    access: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     usd_per_hour: float | None = 0.0
     usd_before: float | None = 0.0

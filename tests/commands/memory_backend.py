@@ -28,6 +28,7 @@ class InMemoryBackend:
     def __init__(self, name: str = "local", stops_on_interrupt: bool = True) -> None:
         self.name = name
         self.account_and_region = ""
+        self.access: Mapping[str, str] = {}
         self.stops_on_interrupt = stops_on_interrupt
         self.jobs: dict[str, JobState] = {}
         self.scripts = {"container scripts": "1"}

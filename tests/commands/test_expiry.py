@@ -43,7 +43,7 @@ def deployed_for(
 
 def endpoint(backend: InMemoryBackend, ledger: Ledger) -> ResourceStatus:
     """What status says of the run's endpoint after it has asked the backend."""
-    return next(row for row in status({backend.name: backend}, ledger).resources if row.kind == "endpoint")
+    return next(row for row in status([backend], ledger).resources if row.kind == "endpoint")
 
 
 def recorded(ledger: Ledger) -> Endpoint:
@@ -167,21 +167,21 @@ def test_what_may_cost_money_unseen_is_an_alarm(
     deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock
 ) -> None:
     deployed_for("4h")
-    assert status({backend.name: backend}, ledger).alarms == ()
+    assert status([backend], ledger).alarms == ()
     clock.let_pass(4 + 1 / 60)
-    assert status({backend.name: backend}, ledger).alarms == (), "a schedule may come a minute late"
+    assert status([backend], ledger).alarms == (), "a schedule may come a minute late"
     clock.let_pass(0.1)
-    [unasked] = status({}, ledger).alarms
+    [unasked] = status([], ledger).alarms
     assert unasked.startswith("endpoint chats of run chats: its time was over at ")
     assert unasked.endswith("and it may still run: nobody asked")
-    [asked] = status({backend.name: backend}, ledger).alarms
+    [asked] = status([backend], ledger).alarms
     assert asked.endswith("and it still runs")
 
     ledger.save(replace(recorded(ledger), state="intended", expires_at=None))
-    [intended] = status({backend.name: backend}, ledger).alarms
+    [intended] = status([backend], ledger).alarms
     assert "ended before it had answered" in intended
     with context(Config.model_construct(name="chats"), backend, ledger).hold():
-        assert status({backend.name: backend}, ledger).alarms == (), "a deploy is at it"
+        assert status([backend], ledger).alarms == (), "a deploy is at it"
 
 
 def test_teardown_after_the_end_leaves_no_alarm(
@@ -190,7 +190,7 @@ def test_teardown_after_the_end_leaves_no_alarm(
     deployed_for("90m")
     clock.let_pass(2)
     teardown(context(make_config(), backend, ledger))
-    assert status({backend.name: backend}, ledger).alarms == ()
+    assert status([backend], ledger).alarms == ()
 
 
 def test_an_update_that_fails_keeps_the_end_that_was_arranged_last(

@@ -19,7 +19,7 @@ from lorasum.results.overview import ResourceStatus
 
 
 def shown(backend: InMemoryBackend, ledger: Ledger) -> dict[str, ResourceStatus]:
-    return {row.name: row for row in status({backend.name: backend}, ledger, "chats").resources}
+    return {row.name: row for row in status([backend], ledger, "chats").resources}
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def deployed(config: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path:
 
 
 def rebuilt(backend: InMemoryBackend, ledger: Ledger) -> StatusResult:
-    return status({backend.name: backend}, ledger, "chats", backend)
+    return status([backend], ledger, "chats", backend)
 
 
 def states(result: StatusResult) -> dict[str, str]:
@@ -119,7 +119,7 @@ def test_status_of_a_newer_ledger_shows_what_runs_and_keeps_the_ledger(
     sql(ledger.path, "PRAGMA user_version = 9")
     before = ledger.path.read_bytes()
     ledger.warn = told.warn
-    result = status({"local": backend}, ledger, "chats")
+    result = status([backend], ledger, "chats")
     assert states(result) == {deployed: "done", "chats": "live"}
     assert ledger.path.read_bytes() == before
     assert "is of a newer lorasum" in told.warnings[0]
@@ -129,8 +129,8 @@ def test_an_empty_ledger_beside_a_runs_folder_is_told(ledger: Ledger, backend: I
     paths.run_dir("chats").mkdir(parents=True)
     said: list[str] = []
     ledger.warn = said.append
-    status({"local": backend}, ledger)
+    status([backend], ledger)
     assert said == []
     (paths.run_dir("chats") / "jobs").mkdir()
-    status({"local": backend}, ledger)
+    status([backend], ledger)
     assert "`lorasum status --rebuild`" in said[0]

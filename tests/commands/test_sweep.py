@@ -384,7 +384,7 @@ def test_teardown_and_status_know_the_trials(
     with pytest.raises(Killed):
         sweep(run)
     backend.before.clear()
-    shown = status({"local": backend}, ledger, "chats")
+    shown = status([backend], ledger, "chats")
     assert [one.kind for one in shown.resources].count("training_job") == 1
     assert [removed for removed in teardown(run).removed if "training job" in removed]
     assert backend.live("chats") == []

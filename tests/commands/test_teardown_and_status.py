@@ -189,14 +189,14 @@ def test_status_tells_an_endpoint_that_died_and_a_job_that_finished(
     backend.jobs[job] = JobState("completed")
     backend.endpoints.clear()
     assert states(ledger)[f"training_job {job}"] == states(ledger)["endpoint chats"] == "live"
-    shown = {row.name: row for row in status({"local": backend}, ledger).resources}
+    shown = {row.name: row for row in status([backend], ledger).resources}
     assert (shown[job].state, shown["chats"].state) == ("done", "gone")
     assert shown[job].detail["figures"] == asdict(DONE)
 
 
 def jobs(backend: InMemoryBackend, ledger: Ledger) -> dict[str, ResourceStatus]:
     """What status says of training jobs."""
-    shown = status({backend.name: backend}, ledger).resources
+    shown = status([backend], ledger).resources
     return {row.name: row for row in shown if row.kind == "training_job"}
 
 
@@ -264,7 +264,7 @@ def test_status_shows_what_is_recorded_where_nothing_can_be_written(
     lock = paths.run_dir(deployed.name) / "lock"
     lock.unlink(missing_ok=True)
     lock.mkdir()
-    [endpoint] = [one for one in status({"local": backend}, ledger).resources if one.kind == "endpoint"]
+    [endpoint] = [one for one in status([backend], ledger).resources if one.kind == "endpoint"]
     assert (endpoint.state, endpoint.asked) == ("live", False)
 
 
@@ -273,9 +273,9 @@ def test_status_leaves_a_run_at_work_and_unknown_backends_alone(
 ) -> None:
     backend.endpoints.clear()
     with context(deployed, backend, ledger).hold():
-        assert states(ledger)["endpoint chats"] == status({"local": backend}, ledger).resources[-1].state == "live"
-    assert status({}, ledger).resources[-1].state == "live"
-    assert status({"local": backend}, ledger, "other").resources == ()
+        assert states(ledger)["endpoint chats"] == status([backend], ledger).resources[-1].state == "live"
+    assert status([], ledger).resources[-1].state == "live"
+    assert status([backend], ledger, "other").resources == ()
 
 
 @pytest.mark.parametrize("method", ["start_endpoint", "invoke"])
@@ -386,15 +386,15 @@ def test_status_tells_what_an_endpoint_has_cost(
     ledger.save(replace(endpoint, usd_per_hour=price))
     clock.let_pass(3)
     expected = None if price is None else pytest.approx(6.0, abs=0.01)
-    [job, shown] = [row for row in status({"local": backend}, ledger).resources if row.kind != "dataset"]
+    [job, shown] = [row for row in status([backend], ledger).resources if row.kind != "dataset"]
     assert (job.usd, shown.usd) == (0.0, expected)
     teardown(context(deployed, backend, ledger))
-    assert status({}, ledger).resources[-1].usd == expected, "it is no longer there, and was not for nothing"
+    assert status([], ledger).resources[-1].usd == expected, "it is no longer there, and was not for nothing"
 
 
 def spent(backend: InMemoryBackend, ledger: Ledger) -> float | None:
     """What status says that the endpoint has cost."""
-    [endpoint] = [row for row in status({backend.name: backend}, ledger).resources if row.kind == "endpoint"]
+    [endpoint] = [row for row in status([backend], ledger).resources if row.kind == "endpoint"]
     return None if endpoint.usd is None else round(endpoint.usd, 2)
 
 
@@ -472,7 +472,7 @@ def test_what_another_region_holds_is_neither_judged_nor_forgotten(
     [near] = ledger.rows(Endpoint, "chats")
     far = ledger.intend(replace(near, name="far", account_and_region="account 1, eu-west-1"))
     ledger.save(replace(far, state="live"))
-    assert [row.state for row in status({"local": backend}, ledger).resources if row.name == "far"] == ["live"]
+    assert [row.state for row in status([backend], ledger).resources if row.name == "far"] == ["live"]
     remaining = teardown(context(deployed, backend, ledger)).remaining
     assert "endpoint far, on backend local, account 1, eu-west-1" in remaining
     with pytest.raises(LorasumError, match="still live in account 1, eu-west-1"):
@@ -485,13 +485,13 @@ def test_status_tells_how_far_a_job_is_and_how_it_ended(
     backend.outcome = JobState("running")
     with pytest.raises(BackendError):
         train(context(config, backend, ledger))
-    [job] = [row for row in status({"local": backend}, ledger).resources if row.kind == "training_job"]
+    [job] = [row for row in status([backend], ledger).resources if row.kind == "training_job"]
     assert job.progress == "step 3/9, loss 1.500, 6.0 s left"
-    [job] = [row for row in status({}, ledger).resources if row.kind == "training_job"]
+    [job] = [row for row in status([], ledger).resources if row.kind == "training_job"]
     assert (job.progress, job.asked) == ("", False), "nobody was asked"
     backend.jobs[job.name] = backend.outcome = JobState("completed")
     train(context(config, backend, ledger))
-    [job] = [row for row in status({"local": backend}, ledger).resources if row.kind == "training_job"]
+    [job] = [row for row in status([backend], ledger).resources if row.kind == "training_job"]
     assert job.progress == "loss 1.500, test 1.250"
 
 
@@ -499,7 +499,7 @@ def test_what_is_gone_and_cost_nothing_is_left_out(deployed: Config, backend: In
     teardown(context(deployed, backend, ledger))
 
     def kinds(everything: bool) -> list[str]:
-        return [row.kind for row in status({"local": backend}, ledger, everything=everything).resources]
+        return [row.kind for row in status([backend], ledger, everything=everything).resources]
 
     assert "endpoint" in kinds(True)
     assert "endpoint" not in kinds(False)
@@ -514,13 +514,13 @@ def test_all_runs_of_this_machine_are_torn_down_and_others_named(
     cloud = Endpoint(run="desk", name="desk", backend="sagemaker", artifact="s3://b/m/", origin=Origin(template=""))
     ledger.save(replace(ledger.intend(cloud), state="live"))
     backend.live = lambda run: _live_of_chats(backend, run)  # type: ignore[method-assign]
-    assert plan_all(ledger, backend) == ["delete endpoint chats of run chats"]
-    result = teardown_all(ledger, backend, Silent())
+    assert plan_all(ledger, [backend]) == ["delete endpoint chats of run chats"]
+    result = teardown_all(ledger, [backend], Silent())
     assert [(one.run, one.removed) for one in result.runs] == [("chats", ("endpoint chats",))]
-    assert result.remaining == ("endpoint desk of run desk, on sagemaker",)
+    assert result.remaining == ("endpoint desk of run desk, on backend sagemaker",)
     assert states(ledger)["endpoint desk"] == "live", "nobody was asked about it"
-    assert teardown_all(ledger, backend, Silent()).runs == ()
-    assert plan_all(ledger, backend) == []
+    assert teardown_all(ledger, [backend], Silent()).runs == ()
+    assert plan_all(ledger, [backend]) == []
 
 
 def _live_of_chats(backend: InMemoryBackend, run: str) -> list[RunningResource]:

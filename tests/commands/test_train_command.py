@@ -124,7 +124,7 @@ def test_a_crash_between_intent_and_start_heals(
     if healer == "train":
         train(context(config, backend, ledger))
     else:
-        status({"local": backend}, ledger)
+        status([backend], ledger)
     assert state(ledger) == ("done" if healer == "train" else "gone")
 
 

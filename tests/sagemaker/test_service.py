@@ -5,15 +5,18 @@ import os
 import pty
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stand_in_container as container
 import waiting
 from account import BAD, Account, Made
+from forks import Ended
 from stand_in import Fault, StandIn
 
 pytestmark = [
@@ -311,6 +314,42 @@ def test_whoever_may_not_read_logs_hears_why_a_job_failed(account: Callable[...,
     [warning] = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
     assert "lorasum goes on without the log. To read it, allow logs:DescribeLogStreams" in warning
     assert there.run("train").code == 0
+
+
+@pytest.mark.usefixtures("stubs")
+@pytest.mark.parametrize("access", [True, False])
+def test_without_a_config_what_runs_is_asked_about_and_removed(
+    account: Callable[..., Account], prepared: Made, access: bool
+) -> None:
+    """Earlier versions did not record how an account is reached, but in which region it is."""
+    there = account(made=prepared)
+    sagemaker = there.aws.sagemaker
+    for verb in ("train", "deploy"):
+        there.call(verb)
+    if not access:
+        with sqlite3.connect(there.home / "ledger.sqlite") as db:
+            db.execute("UPDATE resources SET detail=json_remove(detail, '$.access')")
+    there.config.unlink()
+    there.environ["AWS_DEFAULT_REGION"] = "eu-west-1"
+    key, there.environ["AWS_ACCESS_KEY_ID"] = there.environ["AWS_ACCESS_KEY_ID"], ""
+    unknown = there.without_config("status", "--json")
+    assert (unknown.code, _endpoint(unknown)["state"], _endpoint(unknown)["asked"]) == (0, "live", False)
+    assert "us-east-1 is not asked about what is on record there" in unknown.stderr
+    assert "endpoint tiny of run tiny" in there.without_config("teardown", "--all", "--yes").stderr.splitlines()[-2]
+
+    there.environ["AWS_ACCESS_KEY_ID"] = key
+    assert _endpoint(there.without_config("status", "--json"))["asked"]
+    torn = there.without_config("teardown", "--all", "--yes", "--json")
+    assert torn.code == 0, torn.stderr
+    [of_the_run] = json.loads(torn.stdout)["runs"]
+    assert [line.partition(" (")[0] for line in of_the_run["removed"]] == ["endpoint tiny"]
+    assert (sagemaker.endpoints, sagemaker.models, sagemaker.configs) == ({}, {}, {})
+    assert _endpoint(there.without_config("status", "--all", "--json"))["state"] == "gone"
+
+
+def _endpoint(ended: Ended) -> Any:
+    [row] = [row for row in json.loads(ended.stdout)["resources"] if row["kind"] == "endpoint"]
+    return row
 
 
 @pytest.mark.usefixtures("stubs")

@@ -61,6 +61,10 @@ class Account:
         """A command at work."""
         return self._clients.start([*arguments, "--config", str(self.config)], self.environ, {}, terminal=terminal)
 
+    def without_config(self, *arguments: str) -> Ended:
+        """How a command ended that names no run."""
+        return self._clients.start([*arguments], self.environ, {}, terminal=os.devnull).wait()
+
     def call(self, *arguments: str) -> Any:
         """The --json result of a command that succeeds."""
         ended = self.run(*arguments, "--json")

@@ -209,7 +209,7 @@ def test_status_tells_progress_and_whom_it_did_not_ask(
     assert "not asked" not in shown
     render.show(StatusResult((replace(ROW, backend="sagemaker", asked=False),)))
     shown = capsys.readouterr().out
-    assert "as recorded, not asked: sagemaker; with --config it is asked" in shown
+    assert "as recorded, not asked: sagemaker" in shown
     assert "progress" not in shown
 
 

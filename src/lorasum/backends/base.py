@@ -58,6 +58,10 @@ class Backend(Protocol):
     def account_and_region(self) -> str:
         """Which account and region it works in; empty on the user's own machine. It cannot see others."""
 
+    @property
+    def access(self) -> Mapping[str, str]:
+        """The keys of its config by which another process reaches what it made; none on the user's own machine."""
+
     def usd_per_hour(self, kind: PricedKind) -> float | None:
         """USD an hour of a running one, with all of its instances; 0 on the user's own machine, None if unknown."""
 

@@ -2,10 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from lorasum.errors import LorasumError
+
 if TYPE_CHECKING:
     from lorasum.backends.base import Backend
     from lorasum.config.schema import Config
+    from lorasum.ledger import Ledger
     from lorasum.reporting import Reporter
+    from lorasum.resources import Resource
 
 
 def backend(config: "Config", report: "Reporter") -> "Backend":
@@ -22,3 +26,41 @@ def local() -> "Backend":
     from lorasum.backends.local.backend import LocalBackend
 
     return LocalBackend()
+
+
+def recorded(ledger: "Ledger", report: "Reporter") -> list["Backend"]:
+    """The backends of verbs without a config: this machine, and where else something is on record as running.
+
+    Those that the credentials at hand do not reach are left out, with a warning.
+    """
+    try:
+        rows = ledger.resources()
+    except LorasumError:  # whoever uses the ledger next says so
+        rows = []
+    running = [row for row in rows if row.backend == "sagemaker" and row.is_open and row.kind != "dataset"]
+    places = dict.fromkeys((tuple(_access(row).items()), row.account_and_region) for row in running)
+    found = [_reached(dict(access), place, report) for access, place in places]
+    return [local(), *(one for one in found if one)]
+
+
+def _access(row: "Resource") -> dict[str, str]:
+    """How to reach what a row records. Earlier versions recorded no more than the region, as a part of a text."""
+    region = row.account_and_region.rpartition(", ")[2]
+    return dict(row.access) or ({"region": region} if region else {})
+
+
+def _reached(access: dict[str, str], place: str, report: "Reporter") -> "Backend | None":
+    from lorasum.backends.sagemaker.backend import SageMakerBackend
+    from lorasum.config.sagemaker import SageMakerConfig
+    from lorasum.files import first_line
+
+    try:
+        found = SageMakerBackend(SageMakerConfig.model_validate(access), report)
+        there = found.account_and_region
+    except (LorasumError, ValueError) as error:  # no credentials or network, or keys that only a newer lorasum knows
+        report.warn(f"{first_line(error)}: {place} is not asked about what is on record there")
+        return None
+    if place not in ("", there):
+        report.warn(f"these credentials are of {there}: {place} is not asked about what is on record there")
+        return None
+    return found

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorasum.cli.backends import backend, local
+from lorasum.cli.backends import backend, local, recorded
 from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose, Yes
 from lorasum.cli.verb import confirm, verb
 from lorasum.errors import LorasumError, OverdueError
 from lorasum.ui import render
 
 if TYPE_CHECKING:
+    from lorasum.backends.base import Backend
     from lorasum.context import RunContext
+    from lorasum.reporting import Reporter
+    from lorasum.results.overview import StatusResult
 
 app = typer.Typer()
 config_app = typer.Typer(help="Show all keys of configs, or a config as it is used.")
@@ -43,21 +46,23 @@ def status(
     from lorasum.retry import until_answered
     from lorasum.ui.reporter import ConsoleReporter
 
-    # Only a config says in which account and region to look. Without one, resources are shown as recorded.
     reporter = ConsoleReporter(quiet)
     run = load_config(config, overrides or (), reporter.warn) if config else None
     chosen = backend(run, Silent()) if run else local()
-    backends, name = {"local": local(), chosen.name: chosen}, run.name if run else None
-    ledger = Ledger(warn=render.say)
-    shown = status(backends, ledger, name, chosen if rebuild else None, everything)
+    ledger, name = Ledger(warn=render.say), run.name if run else None
+
+    def look(warn_on: "Reporter", rebuild_on: "Backend | None" = None) -> "StatusResult":
+        backends = [local(), chosen] if run else recorded(ledger, warn_on)
+        return status(backends, ledger, name, rebuild_on, everything)
+
+    shown = look(reporter, chosen if rebuild else None)
     render.show(shown, as_json)
     while watch:
         time.sleep(watch)
-        shown = until_answered(lambda: status(backends, ledger, name, None, everything), watch, reporter, for_ever=True)
+        shown = until_answered(lambda: look(Silent()), watch, reporter, for_ever=True)
         render.show_again(shown, as_json)
     if shown.alarms:
-        hint = "`lorasum teardown` with the run's config ends it" + ("" if run else "; with --config, status asks AWS")
-        raise OverdueError("; ".join(shown.alarms), hint)
+        raise OverdueError("; ".join(shown.alarms), "`lorasum teardown` with the run's config ends it, or with --all")
 
 
 @verb(app, "lorasum logs -c configs/quickstart.yaml -f", has_json=False)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorasum.cli.backends import local
+from lorasum.cli.backends import recorded
 from lorasum.cli.options import CONFIG, Concurrency, Json, Overrides, Quiet, Sets, Verbose, Yes
-from lorasum.cli.verb import confirm, perform, verb
+from lorasum.cli.verb import confirm, confirm_spending, perform, verb
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ui import render
 
@@ -150,7 +150,7 @@ def evaluate(
 @app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes\n\nlorasum teardown --all")
 def teardown(
     config: Annotated[Path | None, CONFIG] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every run of this machine; needs no config.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every run on record; needs no config.")] = False,
     yes: Yes = False,
     data: Annotated[bool, typer.Option("--data", help="Delete the prepared datasets too.")] = False,
     artifacts: Annotated[bool, typer.Option("--artifacts", help="Delete the trained models too.")] = False,
@@ -165,7 +165,7 @@ def teardown(
     if everything:
         _tear_all_down(yes, as_json, quiet)
     elif config is None:
-        raise LorasumError("no run is named", "give --config, or --all for every run of this machine")
+        raise LorasumError("no run is named", "give --config, or --all for every run on record")
     else:
         given = {"yes": yes, "data": data, "artifacts": artifacts}
         perform(_tear_down, given, config, overrides or [], as_json, quiet)
@@ -184,15 +184,17 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
     from lorasum.ledger import Ledger
     from lorasum.ui.reporter import ConsoleReporter
 
-    ledger, machine = Ledger(warn=render.say), local()
-    if not yes and (lines := plan_all(ledger, machine)):
-        confirm("Do that?", lines)
+    ledger = Ledger(warn=render.say)
     with ConsoleReporter(quiet) as report:
-        result = teardown_all(ledger, machine, report)
+        backends = recorded(ledger, report)
+        if not yes:
+            confirm("Do that?", plan_all(ledger, backends))
+        result = teardown_all(ledger, backends, report)
     render.show(result, as_json)
     if result.remaining:
         raise BackendError(
-            f"still there: {'; '.join(result.remaining)}", "run `lorasum teardown` with each run's config"
+            f"still there: {'; '.join(result.remaining)}",
+            "the same command with credentials of its account removes it, or `lorasum teardown` with the run's config",
         )
 
 

@@ -1,6 +1,6 @@
 """Status: what the ledger records, after asking the backends about everything that should be running."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from lorasum import paths
 from lorasum.backends.base import Backend, is_here
@@ -23,7 +23,7 @@ _LOCK_TAKES = 10  # seconds to wait for another process
 
 
 def status(
-    backends: Mapping[str, Backend],
+    backends: Sequence[Backend],
     ledger: Ledger,
     run: str | None = None,
     rebuild_on: Backend | None = None,
@@ -34,19 +34,20 @@ def status(
     If the ledger cannot be read, what the backends show is recorded in a temporary one, and shown.
 
     Args:
-        backends: by name; resources of others are shown as recorded.
+        backends: are asked; what is on record elsewhere is shown as recorded. So is, if all runs are shown, what a
+            backend cannot tell, after a warning.
         rebuild_on: records of `run`, or of all runs with a folder here, are rebuilt from what this backend shows.
         everything: whether to show what is gone and cost nothing, too.
 
     Raises:
-        BackendError: a backend could not be asked.
+        BackendError: a backend could not be asked about `run`.
         RunBusyError: records are to be rebuilt, and another process is changing the run.
     """
     done: list[str] = []
     if rebuild_on and (kept := ledger.set_unusable_aside()):
         done.append(f"set the ledger, which is of a newer lorasum, aside as {kept}")
     with usable(ledger, ledger.warn) as readable:
-        sources = [rebuild_on] if rebuild_on else [] if readable is ledger else list(backends.values())
+        sources = [rebuild_on] if rebuild_on else [] if readable is ledger else backends
         for source in sources:
             done += _rebuilt(source, readable, run)
         runs = [run, *trial_runs(readable, run)] if run else [None]
@@ -63,31 +64,44 @@ def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:
     return done
 
 
-def _status(backends: Mapping[str, Backend], ledger: Ledger, run: str | None) -> list[ResourceStatus]:
+def _status(backends: Sequence[Backend], ledger: Ledger, run: str | None) -> list[ResourceStatus]:
     forgotten = [name for name in runs_here() if run in (None, name) and not ledger.resources(name)]
     if forgotten:
         ledger.warn(
             f"nothing is on record of run {', '.join(forgotten)}, which has files in {paths.home() / 'runs'}: "
             "`lorasum status --rebuild` records it again"
         )
-    asked: set[tuple[str, str]] = set()
-    runs_on = {(row.run, row.backend) for row in ledger.resources(run) if _can_be_asked(row, backends)}
-    for name, backend in sorted(runs_on):
-        try:
-            with hold(name, backends[backend], ledger, Silent(), wait=0) as held:
-                _reconcile_all(held)
-                asked.add((name, backend))
-        except LockError:
-            continue  # the process that is changing the run writes its record; or nobody can, on a read-only disk
+    asked = _asked(backends, ledger, run)
     now = ledger.now()
 
     def shown(row: Resource) -> ResourceStatus:
-        was_asked = (row.run, row.backend) in asked and _can_be_asked(row, backends)
-        progress = _progress(row, backends[row.backend] if was_asked else None)
-        knows = was_asked or not row.is_open
-        return ResourceStatus.of(row, cost(row, now), alarm(row, now, was_asked), progress, knows)
+        backend = _seen_by(row, [one for name, one in asked if name == row.run])
+        progress = _progress(row, backend)
+        knows = backend is not None or not row.is_open
+        return ResourceStatus.of(row, cost(row, now), alarm(row, now, backend is not None), progress, knows)
 
     return [shown(row) for row in ledger.resources(run)]
+
+
+def _asked(backends: Sequence[Backend], ledger: Ledger, run: str | None) -> list[tuple[str, Backend]]:
+    """Bring the records in line with what the backends show. Returns the runs with the backends that told of them."""
+    seen = [(row.run, _seen_by(row, backends)) for row in ledger.resources(run)]
+    asked = []
+    for name, backend in dict.fromkeys(seen):
+        if backend is None:
+            continue
+        try:
+            with hold(name, backend, ledger, Silent(), wait=0) as held:
+                _reconcile_all(held)
+        except LockError:
+            continue  # the process that is changing the run writes its record; or nobody can, on a read-only disk
+        except BackendError as error:
+            if run:
+                raise
+            ledger.warn(f"{error.message}: run {name!r} is shown as recorded")
+            continue
+        asked.append((name, backend))
+    return asked
 
 
 def _progress(row: Resource, backend: Backend | None) -> str:
@@ -111,11 +125,12 @@ def _progress(row: Resource, backend: Backend | None) -> str:
 
 def _reconcile_all(held: HeldRun) -> None:
     for row in held.ledger.resources(held.name):
-        if _can_be_asked(row, {held.backend.name: held.backend}):
+        if _seen_by(row, [held.backend]):
             reconcile(held, row)
 
 
-def _can_be_asked(row: Resource, backends: Mapping[str, Backend]) -> bool:
-    if isinstance(row, Unreadable):
-        return False  # it is shown as such, and teardown sees what it stands for
-    return row.is_open and row.backend in backends and is_here(row, backends[row.backend])
+def _seen_by(row: Resource, backends: Sequence[Backend]) -> Backend | None:
+    """The backend to ask about what a row has as running. An unreadable row is shown as such, and not asked about."""
+    if isinstance(row, Unreadable) or not row.is_open:
+        return None
+    return next((one for one in backends if is_here(row, one)), None)

@@ -1,6 +1,5 @@
 """Teardown: stop everything of a run, whether or not the ledger knows it, and see that nothing is left."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -12,8 +11,7 @@ from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
 from lorasum.ledger import Ledger, usable
-from lorasum.lifecycle import endpoints, jobs
-from lorasum.lifecycle.costs import known_price
+from lorasum.lifecycle import endpoints, jobs, run_files
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.teardowns import note_teardown
 from lorasum.lifecycle.trials import trial_runs
@@ -72,15 +70,18 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
     return TeardownResult(run.name, removed, remaining)
 
 
-def plan_all(ledger: Ledger, machine: Backend) -> list[str]:
+def plan_all(ledger: Ledger, backends: Sequence[Backend]) -> list[str]:
     """What `teardown_all` would do, one line each; empty if there is nothing to do."""
     return [
-        f"{running.removal} of run {run}" for run in _running_here(ledger, machine) for running in machine.live(run)
+        f"{running.removal} of run {run}"
+        for backend in backends
+        for run in _running_on(backend, ledger)
+        for running in backend.live(run)
     ]
 
 
-def teardown_all(ledger: Ledger, machine: Backend, report: Reporter) -> TeardownAllResult:
-    """Tear down every run of this machine, without its config.
+def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) -> TeardownAllResult:
+    """Tear down every run of which something runs on one of the backends, without its config.
 
     Raises:
         LorasumError: a run cannot be torn down. The others are.
@@ -89,19 +90,29 @@ def teardown_all(ledger: Ledger, machine: Backend, report: Reporter) -> Teardown
         note_teardown(run)  # of which nothing may run just now
     torn: list[TeardownResult] = []
     with _first_raised(report) as errors:
-        for run in _running_here(ledger, machine):
-            config = Config.model_construct(name=run)  # only the name is needed
+        for backend, run in [(one, run) for one in backends for run in _running_on(one, ledger)]:
             with _kept(errors):
-                torn.append(teardown(RunContext(config, lambda: machine, ledger, report)))
-    elsewhere = [
-        row for row in ledger.resources() if row.is_open and not isinstance(row, Dataset) and not is_here(row, machine)
-    ]
-    return TeardownAllResult(tuple(torn), tuple(f"{row} of run {row.run}, on {row.backend}" for row in elsewhere))
+                torn.append(_by_name(run, backend, ledger, report))
+    seen_elsewhere = {_elsewhere(row) for row in ledger.resources()}  # by a backend that comes after, or by none
+    torn = [replace(one, remaining=tuple(line for line in one.remaining if line not in seen_elsewhere)) for one in torn]
+    left = [row for row in ledger.resources() if _may_run(row) and not any(is_here(row, one) for one in backends)]
+    return TeardownAllResult(tuple(torn), tuple(f"{row} of run {row.run}{_place(row)}" for row in left))
 
 
-def _running_here(ledger: Ledger, machine: Backend) -> list[str]:
-    """The runs of which something runs on this machine, on record or not."""
-    return sorted(run for run in {*paths.runs(), *(row.run for row in ledger.resources())} if machine.live(run))
+def _by_name(run: str, backend: Backend, ledger: Ledger, report: Reporter) -> TeardownResult:
+    config = Config.model_construct(name=run)  # only the name is needed
+    return teardown(RunContext(config, lambda: backend, ledger, report))
+
+
+def _running_on(backend: Backend, ledger: Ledger) -> list[str]:
+    """The runs of which something may run there by the ledger and, on this machine, whatever is on record."""
+    recorded = {row.run for row in ledger.resources() if _may_run(row) and is_here(row, backend)}
+    here = set() if backend.account_and_region else {run for run in paths.runs() if backend.live(run)}
+    return sorted(recorded | here)
+
+
+def _may_run(row: Resource) -> bool:
+    return row.is_open and not isinstance(row, Dataset)
 
 
 def _all_torn_down(runs: Sequence[RunContext], data: bool, artifacts: bool) -> list[TeardownResult]:
@@ -128,8 +139,8 @@ def _torn_down(held: HeldRun, standing: Sequence[RunningResource], data: bool, a
     left = until_answered(lambda: _left(held), _BETWEEN_TRIES, held.reporter)
     remaining = tuple(dict.fromkeys(stuck + left))
     if not remaining:
-        removed += _delete_files(held, data, artifacts)
-        _tell_of_what_stays(held, data, artifacts)
+        removed += run_files.delete(held, data, artifacts)
+        run_files.tell_of_what_stays(held, data, artifacts)
     elif data or artifacts:
         held.reporter.warn("no files were deleted, because something still runs")
     return TeardownResult(held.name, tuple(removed), remaining)
@@ -229,68 +240,15 @@ def _left(held: HeldRun) -> list[str]:
 
 
 def _elsewhere(row: Resource) -> str:
-    place = f", {row.account_and_region}" if row.account_and_region else ""
-    return f"{row}, on backend {row.backend}{place}"
+    return f"{row}{_place(row)}"
+
+
+def _place(row: Resource) -> str:
+    return f", on backend {', '.join(filter(None, (row.backend, row.account_and_region)))}"
 
 
 def _open(held: HeldRun) -> tuple[list[Resource], list[Resource]]:
     """Jobs and endpoints that the ledger has as running or kept warm: on this backend, and on others."""
-    rows = [row for row in held.ledger.resources(held.name) if not isinstance(row, Dataset) and row.is_open]
+    rows = [row for row in held.ledger.resources(held.name) if _may_run(row)]
     here = [row for row in rows if is_here(row, held.backend)]
     return here, [row for row in rows if row not in here]
-
-
-def _delete_files(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
-    deleted: list[str] = []
-    if artifacts:
-        _refuse_to_delete_what_is_served(held)
-    folder = paths.run_dir(held.name)
-    try:
-        if data and (folder / "data").is_dir():
-            for part in ("data", "rejected", "reports"):
-                shutil.rmtree(folder / part, ignore_errors=part != "data")
-            deleted.append(f"datasets in {folder / 'data'}")
-        if artifacts:
-            for part in ("evaluations", "predictions"):
-                shutil.rmtree(folder / part, ignore_errors=True)
-        if data or artifacts:
-            deleted += held.backend.delete_files(held.name, data, artifacts)
-    except OSError as error:
-        raise LorasumError(
-            f"cannot delete files of run {held.name!r}: {error}", "check the folder's permissions, then run it again"
-        ) from error
-    _record_deletion(held, data, artifacts)
-    return deleted
-
-
-def _tell_of_what_stays(held: HeldRun, data: bool, artifacts: bool) -> None:
-    """Name the files that are billed although nothing runs. On the user's own machine nothing is."""
-    if (data and artifacts) or known_price(held.backend, "endpoint") == 0:
-        return
-    try:
-        stays = held.backend.stored_files(held.name, not data, not artifacts)
-    except BackendError as error:
-        held.reporter.warn(f"{error.message}: nobody knows which files of the run stay, and are billed by the month")
-        return
-    if stays:
-        delete = "`lorasum teardown --data --artifacts` deletes it"
-        held.reporter.step(f"what stays is billed by the month, and {delete}: {', '.join(stays)}")
-
-
-def _refuse_to_delete_what_is_served(held: HeldRun) -> None:
-    for endpoint in held.ledger.rows(Endpoint):
-        serves = held.name in [one.run for one in endpoint.adapters]
-        if serves and endpoint.is_open and endpoint.run != held.name:
-            raise LorasumError(
-                f"no files of run {held.name!r} were deleted: endpoint {endpoint.name} of run {endpoint.run!r} serves "
-                "its adapter",
-                f"tear down run {endpoint.run!r} first",
-            )
-
-
-def _record_deletion(held: HeldRun, data: bool, artifacts: bool) -> None:
-    for row in held.ledger.resources(held.name):
-        is_data = data and isinstance(row, Dataset)
-        is_artifact = artifacts and isinstance(row, TrainingJob) and is_here(row, held.backend)
-        if (is_data or is_artifact) and row.state != "gone":
-            held.ledger.save(replace(row, state="gone"))

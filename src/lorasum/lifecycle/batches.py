@@ -58,6 +58,7 @@ def row_of(held: HeldRun, name: str, known: JobRef | None) -> BatchJob:
         name=name,
         backend=held.backend.name,
         account_and_region=held.backend.account_and_region,
+        access=held.backend.access,
         usd_per_hour=held.backend.usd_per_hour("batch_job"),
         usd_before=held.backend.training_usd(known) if known else 0.0,
     )

@@ -171,6 +171,7 @@ def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
         name=spec.name,
         backend=held.backend.name,
         account_and_region=held.backend.account_and_region,
+        access=held.backend.access,
         artifact=spec.artifact,
         origin=origin,
         usd_per_hour=held.backend.usd_per_hour("endpoint"),

@@ -159,6 +159,7 @@ def row_of(backend: Backend, planned: PlannedJob, name: str, known: JobRef | Non
         asked_as=planned.spec.job_name,
         backend=backend.name,
         account_and_region=backend.account_and_region,
+        access=backend.access,
         origin=planned.origin,
         usd_per_hour=backend.usd_per_hour("training_job"),
         usd_before=backend.training_usd(known) if known else 0.0,

@@ -141,8 +141,8 @@ class TeardownAllResult:
     """What `teardown --all` did.
 
     Attributes:
-        runs: those of this machine of which something ran.
-        elsewhere: what is on record as running in an account: only its own config says where that is.
+        runs: those of which something ran, on this machine or in an account that the credentials at hand reach.
+        elsewhere: what is on record as running in another account.
     """
 
     runs: tuple[TeardownResult, ...]

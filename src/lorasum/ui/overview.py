@@ -37,7 +37,7 @@ def _(result: StatusResult) -> RenderableType:
         ]
         table.add(*_status_row(resource), *more_cells)
     not_asked = sorted({resource.backend for resource in result.resources if not resource.asked})
-    hint = Text(f"as recorded, not asked: {', '.join(not_asked)}; with --config it is asked", style="dim")
+    hint = Text(f"as recorded, not asked: {', '.join(not_asked)}", style="dim")
     return Group(*done, table, *([hint] if not_asked else []))
 
 

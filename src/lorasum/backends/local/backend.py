@@ -1,7 +1,7 @@
 """The local backend: jobs and endpoints are processes of this machine, in the user's account, without Docker."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lorasum import paths
@@ -27,6 +27,7 @@ class LocalBackend(Jobs, Endpoints):
 
     name = "local"
     account_and_region = ""
+    access: Mapping[str, str] = {}
     stops_on_interrupt = True
 
     def __init__(self, scripts: Path | None = None) -> None:

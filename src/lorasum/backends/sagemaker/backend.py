@@ -1,6 +1,6 @@
 """The SageMaker backend: jobs and endpoints of the user's AWS account."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
 from lorasum.backends.records import Check
@@ -13,6 +13,9 @@ from lorasum.backends.sagemaker.session import Session
 from lorasum.backends.sagemaker.tags import runs_of
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.reporting import Reporter
+
+_ACCESS = {"profile", "bucket", "bucket_owner", "prefix"}
+"""Keys that say where to look for what a run created, and as whom; beside the region."""
 
 
 class SageMakerBackend(Jobs, Endpoints):
@@ -36,6 +39,11 @@ class SageMakerBackend(Jobs, Endpoints):
     @property
     def account_and_region(self) -> str:
         return f"account {self._session.account}, {self._session.region}"
+
+    @property
+    def access(self) -> Mapping[str, str]:
+        given = self._config.model_dump(include=_ACCESS, exclude_none=True)
+        return {**given, "region": self._session.region}
 
     def usd_per_hour(self, kind: PricedKind) -> float | None:
         is_job = kind != "endpoint"
