@@ -353,6 +353,25 @@ def _endpoint(ended: Ended) -> Any:
 
 
 @pytest.mark.usefixtures("stubs")
+def test_deploy_asks_before_money_is_spent_unless_told_yes(account: Callable[..., Account], prepared: Made) -> None:
+    there = account(made=prepared)
+    there.call("train")
+    terminal, user = pty.openpty()
+    os.write(terminal, b"n\nn\n")
+    refused = there.run("deploy", "--for", "4h", terminal=os.ttyname(user))
+    assert (refused.code, refused.stdout) == (1, ""), refused.stderr
+    assert "start endpoint tiny, $2.50 an hour, until " in refused.stderr
+    assert there.aws.sagemaker.endpoints == {}
+    told = there.run("deploy", "--yes", terminal=os.ttyname(user))
+    assert told.code == 0, told.stderr
+    refused = there.run("evaluate", "--base", terminal=os.ttyname(user))
+    assert (refused.code, refused.stdout) == (1, ""), refused.stderr
+    assert "start endpoint tiny--base for the base model, $2.50 an hour, until it has summarised" in refused.stderr
+    assert there.run("deploy", terminal=os.ttyname(user)).code == 0, "it serves already, and nothing is asked"
+    assert there.aws.calls.count("sagemaker CreateEndpoint") == 1
+
+
+@pytest.mark.usefixtures("stubs")
 def test_killed_right_after_it_created_something_it_finds_it_again(
     account: Callable[..., Account], prepared: Made
 ) -> None:

@@ -33,11 +33,15 @@ def deploy(
         Sets("deploy.expires_after={}"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the endpoint and start nothing.")] = False,
+    yes: Yes = False,
 ) -> object:
     """Put the fine-tuned model behind an endpoint."""
-    from lorasum.commands.deploy import deploy, plan_deploy
+    from lorasum.commands.deploy import deploy, plan_deploy, to_be_spent
 
-    return plan_deploy(run, job) if dry_run else deploy(run, job)
+    if dry_run:
+        return plan_deploy(run, job)
+    confirm_spending(yes, lambda: to_be_spent(run, job))
+    return deploy(run, job)
 
 
 @verb(
@@ -104,8 +108,7 @@ def _predict_batch(
     _refuse_together({"--batch": True, "--adapter": adapter})
     if not source or not target:
         raise LorasumError("--batch goes with --input and --output", "give both")
-    if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
-        confirm("Start it?", [what])
+    confirm_spending(yes, lambda: to_be_spent(run))
     return predict_batch(run, source, target)
 
 
@@ -139,12 +142,14 @@ def evaluate(
         list[str] | None,
         typer.Option("--fail-under", metavar="FIGURE=LEAST", help="Exit with 4 if it is lower: rouge1=40. Repeatable."),
     ] = None,
+    yes: Yes = False,
 ) -> object:
     """Score the endpoint's summaries of the test dialogues, and compare them with the base model's."""
     from lorasum.commands.evaluate import evaluate
     from lorasum.scoring.thresholds import thresholds
 
-    return evaluate(run, limit, base, compare, concurrency, thresholds(fail_under or ()))
+    least = thresholds(fail_under or ())
+    return evaluate(run, limit, base, compare, concurrency, least, lambda cost: confirm_spending(yes, lambda: cost))
 
 
 @app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes\n\nlorasum teardown --all")

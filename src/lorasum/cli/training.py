@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorasum.cli.options import Json, Sets, Verbose, Yes
-from lorasum.cli.verb import confirm, verb
+from lorasum.cli.verb import confirm_spending, verb
 from lorasum.config.backend_names import BackendName
 from lorasum.errors import LorasumError
 from lorasum.ui import render
@@ -131,8 +131,7 @@ def train(
 
     if dry_run:
         return plan_training(run)
-    if not yes and sys.stdin.isatty() and (what := to_be_spent(run, again)):
-        confirm("Start it?", [what])
+    confirm_spending(yes, lambda: to_be_spent(run, again))
     return start_training(run, again) if no_wait else train(run, again)
 
 
@@ -147,6 +146,5 @@ def sweep(
 
     if dry_run:
         return plan_sweep(run)
-    if not yes and sys.stdin.isatty() and (what := to_be_spent(run)):
-        confirm("Start them?", [what])
+    confirm_spending(yes, lambda: to_be_spent(run))
     return sweep(run)

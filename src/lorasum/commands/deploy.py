@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, sha
 from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.lock import HeldRun
 from lorasum.model_source import ModelRef, resolve_model
+from lorasum.reporting import Silent
 from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
 from lorasum.results.serving import DeployPlan, DeployResult
 
@@ -47,7 +49,7 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         chosen = chosen_job(run, job)
         settings, several = _settings(run.config), adapters(run, chosen)
         before = run.ledger.find(Endpoint, run.name, run.name)
-        endpoint = _serving_already(held, before, chosen.artifact, several, settings)
+        endpoint = _serving_already(run, before, chosen.artifact, several, settings)
         reused = endpoint is not None
         price = run.backend.usd_per_hour("endpoint")
         end = expiry.end_of(run, before, reused, price)
@@ -69,6 +71,24 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         until=_until(run.config, end, datetime.fromisoformat(row.created_at), row.usd_per_hour) if row else "",
         adapters=tuple(one.run for one in several),
     )
+
+
+def to_be_spent(run: RunContext, job: str | None = None) -> str:
+    """What `deploy` would start and what that costs, in a line; empty if it serves already or nothing is paid for.
+
+    Raises:
+        LorasumError: as `deploy`.
+    """
+    price = run.backend.usd_per_hour("endpoint")
+    if price == 0:
+        return ""
+    quiet = replace(run, connect=lambda: run.backend, reporter=Silent())  # `deploy` says it all again
+    chosen = chosen_job(quiet, job)
+    before = run.ledger.find(Endpoint, run.name, run.name)
+    if _serving_already(quiet, before, chosen.artifact, adapters(quiet, chosen), _settings(run.config)):
+        return ""
+    end = expiry.end_of(quiet, before, False, price)
+    return f"start endpoint {run.name}{_terms(quiet, _placement(quiet, chosen), price, end)}"
 
 
 def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
@@ -172,12 +192,12 @@ def _probe(summarizer: Summarizer) -> None:
 
 
 def _serving_already(
-    held: HeldRun, row: Endpoint | None, artifact: str, several: tuple[Adapter, ...], settings: str
+    run: RunContext, row: Endpoint | None, artifact: str, several: tuple[Adapter, ...], settings: str
 ) -> EndpointRef | None:
     """The run's endpoint, if it is in service and is exactly what would be started; `row` is its record."""
-    if row is None or row.state != "live" or not is_here(row, held.backend):
+    if row is None or row.state != "live" or not is_here(row, run.backend):
         return None
-    state = held.backend.endpoint_state(held.name, held.name)
+    state = run.backend.endpoint_state(run.name, run.name)
     if state.ref is None or state.status != "in_service" or state.ref.artifact != artifact:
         return None
     return state.ref if (row.settings, row.adapters) == (settings, several) else None

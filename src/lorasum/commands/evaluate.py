@@ -15,6 +15,7 @@ from lorasum.data.records import Example
 from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
 from lorasum.files import make_folder, writing
+from lorasum.formatting import counted
 from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.answers import Answer, AnswerLog, answers_of, fill
 from lorasum.lifecycle.artifacts import base_summaries
@@ -54,6 +55,7 @@ def evaluate(
     other: str | None = None,
     concurrency: int = 1,
     at_least: Mapping[str, float] | None = None,
+    confirm: Callable[[str], None] | None = None,
 ) -> EvaluateResult:
     """Score the endpoint's summaries of the first `limit` test dialogues (all, if None).
 
@@ -67,6 +69,7 @@ def evaluate(
         other: name of another run that was evaluated on the same dialogues.
         concurrency: number of requests at once.
         at_least: the lowest allowed value of a figure, by its name.
+        confirm: is shown what a paid endpoint for the base model costs, before it is started, and raises to end here.
 
     Raises:
         LorasumError: no endpoint is in service, the test examples are gone, or the other run has no such summaries.
@@ -75,7 +78,7 @@ def evaluate(
     began = time.monotonic()
     consistency = load_consistency(run.config.evaluate, run.reporter, at_least or {})
     summarizer = in_service(run)
-    asked = _Asked(run, summarizer.held_out()[:limit], concurrency)
+    asked = _Asked(run, summarizer.held_out()[:limit], concurrency, confirm)
     summaries = _all_summaries(asked, summarizer, base, other)
     language, scored = _scored(asked.examples, summaries, run.config.evaluate.language, consistency)
     result = _result(run, summarizer, language, scored, at_least or {}, began)
@@ -115,11 +118,16 @@ def _result(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What all models are asked: to summarise the same dialogues, in so many requests at once."""
+    """What all models are asked: to summarise the same dialogues, in so many requests at once.
+
+    Attributes:
+        confirm: that of `evaluate`.
+    """
 
     run: RunContext
     examples: Sequence[Example]
     concurrency: int
+    confirm: Callable[[str], None] | None
 
     def summaries(self, summarizer: Summarizer, label: str) -> list[str]:
         """One summary for each example. It is empty if the endpoint refuses the dialogue."""
@@ -179,6 +187,9 @@ def _base_summaries(asked: _Asked, trained: Origin, even_if_paid: bool) -> list[
         _say_it_is_left_out(run, price, missing[0])
         return None
     spec = _base_endpoint(run, model)
+    if asked.confirm and price != 0:
+        until = f"until it has summarised {counted(len(missing), 'dialogue')}"
+        asked.confirm(f"start endpoint {spec.name} for the base model{price_note(price)}, {until}")
 
     def summarizer(endpoint: EndpointRef) -> Summarizer:
         return Summarizer(run.backend, endpoint, origin, run.config.predict)
