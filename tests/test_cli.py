@@ -337,7 +337,8 @@ for name, hours in ("over", -1), ("not-yet", 1):
     alarms = {row["name"]: row["alarm"] for row in json.loads(status.stdout)["resources"]}
     assert alarms["not-yet"] == ""
     assert status.code == 3
-    [error, hint] = status.stderr.splitlines()
+    [warning, error, hint] = status.stderr.splitlines()
+    assert warning == "warning: no AWS region is set: sagemaker is not asked about what is on record there"
     assert error == f"error: endpoint over of run over: {alarms['over']}"
     assert hint.startswith("hint: `lorasum teardown`")
 

@@ -58,7 +58,7 @@ def _reached(access: dict[str, str], place: str, report: "Reporter") -> "Backend
         found = SageMakerBackend(SageMakerConfig.model_validate(access), report)
         there = found.account_and_region
     except (LorasumError, ValueError) as error:  # no credentials or network, or keys that only a newer lorasum knows
-        report.warn(f"{first_line(error)}: {place} is not asked about what is on record there")
+        report.warn(f"{first_line(error)}: {place or 'sagemaker'} is not asked about what is on record there")
         return None
     if place not in ("", there):
         report.warn(f"these credentials are of {there}: {place} is not asked about what is on record there")
