@@ -112,6 +112,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "container_limits.py": "container_limits.py",
     "gpu.py": "gpu.py",
     "hub_token.py": "hub_token.py",
+    "lora_targets.py": "lora_targets.py",
     "prefix.py": "prefix.py",
     "request.py": "request.py",
     "roomy.py": "roomy.py",
@@ -120,6 +121,7 @@ SERVING_FILES: Final[Mapping[str, str]] = {
     "scheduling.py": "scheduling.py",
     "served_experts.py": "served_experts.py",
     "sharing.py": "sharing.py",
+    "thin.py": "thin.py",
     "requirements.txt": "requirements-serve.txt",
 }
 """What the code folder of an artifact, or of a base model, holds: name there → name among the container scripts."""

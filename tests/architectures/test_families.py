@@ -313,6 +313,14 @@ def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: p
     assert arriving_answers(served, prompts) == expected
 
 
+@pytest.mark.parametrize("kind", ["minimax", "jamba", "llama"])
+def test_half_precision_hides_no_state(kind: str) -> None:
+    """Its rounding moves logits as far as MiniMax's state, which runs over padding, and Jamba's, lost after a piece."""
+    (family,) = (family for family in FAMILIES if family.kind == kind)
+    found = inference.serve(random_family_model(family).bfloat16(), Numbers(), read_record("{}")).generator.sharing
+    assert (found.rows, found.pieces, found.joins) == (family.served == "batched", family.pieces, family.joins)
+
+
 def test_no_prompt_joins_where_a_state_is_in_no_cache() -> None:
     """RecurrentGemma keeps it in the model. Tokens of padding, whose embeddings are zeros, do not show it."""
     (family,) = (family for family in FAMILIES if family.kind == "recurrent_gemma")
