@@ -2,17 +2,21 @@
 
 import io
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stand_in_container as container
+import stand_in_jobs
 from aws_backend import backend
 from stand_in import Fault, StandIn
+from stand_in_rules import RefusalError
 
 from lorasum import paths
 from lorasum.backends.records import TrainSpec
+from lorasum.backends.sagemaker import stopping
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.contract import EvalEvent, Event, event_line
 from lorasum.errors import BackendError
@@ -114,6 +118,23 @@ def ended(account: StandIn, name: str = "chats-0123abcd") -> dict[str, Any]:
     while (known := account.sagemaker.jobs[name].description)["TrainingJobStatus"] == "InProgress":
         time.sleep(0.05)
     return known
+
+
+def test_a_job_that_does_not_end_is_told_of(account: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SageMaker was asked for ever, without a word of what it answered."""
+    released = threading.Event()
+    monkeypatch.setattr(stand_in_jobs.Job, "_run", lambda job, root: released.wait())
+    monkeypatch.setattr(stopping, "_LONGEST", 0.0)
+    monkeypatch.setattr(account.sagemaker, "StopTrainingJob", refuse_to_stop)
+    job = backend(account).start_training(SPEC)
+    with pytest.raises(BackendError, match="goes on 0 minutes after it was to end, and is billed: cannot stop"):
+        backend(account).stop_training(job)
+    released.set()
+    account.sagemaker.jobs["chats-0123abcd"].join()
+
+
+def refuse_to_stop(request: dict[str, Any]) -> None:
+    raise RefusalError("ValidationException", f"{request['TrainingJobName']} cannot be stopped for a reason of its own")
 
 
 def test_a_job_that_finds_no_instance_says_what_to_do(account: StandIn) -> None:

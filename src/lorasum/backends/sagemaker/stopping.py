@@ -17,6 +17,8 @@ from lorasum.errors import BackendError, OutageError
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
 
+_LONGEST = 1800.0  # seconds: two minutes are usual, and the upload
+
 
 def stop(session: Session, job: JobRef) -> None:
     """Ask SageMaker to stop the job and wait for it: SIGTERM, two minutes, SIGKILL, then the upload.
@@ -44,8 +46,12 @@ def _ask_until(
     goes_on: Callable[["TrainingJob"], bool],
     ask: Callable[["TrainingJob"], None],
 ) -> None:
-    """Have SageMaker end what `goes_on` of an attempt, and wait until it has."""
-    asked = False
+    """Have SageMaker end what `goes_on` of an attempt, and wait until it has.
+
+    Raises:
+        BackendError: it was refused, or goes on for longer than any end takes.
+    """
+    asked, refusal, began = False, "", time.monotonic()
     while (described := sdk.awaited(session, "TrainingJob", name)) and goes_on(described):
         if not asked and described.training_job_status != "Stopping":
             try:
@@ -54,6 +60,12 @@ def _ask_until(
             except BackendError as error:  # it may have ended just now, or may not have heard: it is looked at again
                 if error_code(error.__cause__) != "ValidationException" and not isinstance(error, OutageError):
                     raise
+                refusal = f": {error.message}"
+        if time.monotonic() - began > _LONGEST:
+            raise BackendError(
+                f"training job {name} goes on {_LONGEST / 60:.0f} minutes after it was to end, and is billed{refusal}",
+                "run `lorasum teardown` again, or look at it in the SageMaker console",
+            )
         time.sleep(poll_seconds())
 
 
