@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal all stop a command in the same way, so that nothing billed is left behind.
+"""Ctrl-C, SIGTERM and a closed terminal all stop a command in the same way: an endpoint that it starts is removed.
 
 The first signal raises KeyboardInterrupt, and the command cleans up after itself. A second one ends the process at
 once. A closed terminal sends SIGHUP, often twice, and takes away what the process writes to: neither may end the
