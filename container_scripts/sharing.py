@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
+from base_look import context_length
 from caches import is_joinable, keys_of, whole_cache, windows
 from rotary import frequency_limit
 from rows import Batch, padded
@@ -192,8 +193,8 @@ def _mask_hides_tokens_outside_window(model: Any, prompt: Sequence[int], pad_tok
     """
     import torch
 
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", 0)
-    narrow = {number: window for number, window in windows(model).items() if window < context}
+    context = context_length(model.config.get_text_config().to_dict())
+    narrow = {number: window for number, window in windows(model).items() if context is None or window < context}
     widest = max(narrow.values(), default=0)
     if not narrow or widest > _WIDEST:
         return not narrow

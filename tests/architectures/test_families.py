@@ -329,12 +329,23 @@ def test_no_prompt_joins_where_a_state_is_in_no_cache() -> None:
     assert not inference.serve(causal, Numbers(), read_record("{}")).generator.sharing.joins
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 20, "rope_theta": 1e4}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "settings"),
+    [
+        (torch.float32, {}),
+        (torch.bfloat16, {}),
+        (torch.float32, {"max_position_embeddings": 20, "rope_parameters": YARN}),
+    ],
+    ids=["float32", "bfloat16", "stretched positions"],
+)
 def test_no_prompt_joins_where_only_the_cache_knows_a_window(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The window is longer than the prompts that a model is tried with."""
-    family = Family("mistral", "own", settings={"sliding_window": 20})
+    family = Family("mistral", "own", settings={"sliding_window": 20, **settings})
     causal = with_larger_weights(random_family_model(family)).to(dtype)
     assert inference.serve(causal, Numbers(), read_record("{}")).generator.sharing.joins
     monkeypatch.setattr(modeling_mistral, "create_sliding_window_causal_mask", create_causal_mask)
