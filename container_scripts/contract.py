@@ -10,6 +10,7 @@ missing or holds another type gives an empty value (0, "", None). An event of an
 
 import json
 import math
+import mmap
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -100,28 +101,12 @@ HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 """Value of HF_HOME in a container on SageMaker: downloads go to the volume, because the image's root is small."""
 
 # Serving.
+_SERVING_MODULES: Final = (
+    "adapters base_look batching blocked caches container_limits contract generation gpu hub_token inference "
+    "lora_targets prefix request roomy rotary rows scheduling served_experts sharing thin"
+)
 SERVING_FILES: Final[Mapping[str, str]] = {
-    "inference.py": "inference.py",
-    "adapters.py": "adapters.py",
-    "base_look.py": "base_look.py",
-    "batching.py": "batching.py",
-    "blocked.py": "blocked.py",
-    "caches.py": "caches.py",
-    "contract.py": "contract.py",
-    "generation.py": "generation.py",
-    "container_limits.py": "container_limits.py",
-    "gpu.py": "gpu.py",
-    "hub_token.py": "hub_token.py",
-    "lora_targets.py": "lora_targets.py",
-    "prefix.py": "prefix.py",
-    "request.py": "request.py",
-    "roomy.py": "roomy.py",
-    "rotary.py": "rotary.py",
-    "rows.py": "rows.py",
-    "scheduling.py": "scheduling.py",
-    "served_experts.py": "served_experts.py",
-    "sharing.py": "sharing.py",
-    "thin.py": "thin.py",
+    **{f"{name}.py": f"{name}.py" for name in _SERVING_MODULES.split()},
     "requirements.txt": "requirements-serve.txt",
 }
 """What the code folder of an artifact, or of a base model, holds: name there → name among the container scripts."""
@@ -196,19 +181,11 @@ def without_bos(tokenizer: Any, prompt: str) -> str:
 
 def end_last_line(file: Path) -> None:
     """Remove the incomplete last line of a file, which a killed process has left. There may be no file."""
-    if not file.exists():
-        return
-    with file.open("rb+") as kept:
-        end = keep = kept.seek(0, os.SEEK_END)
-        while keep:
-            begin = max(0, keep - 65536)
-            kept.seek(begin)
-            if (found := kept.read(keep - begin).rfind(b"\n")) >= 0:
-                keep = begin + found + 1
-                break
-            keep = begin
-        if keep < end:
-            kept.truncate(keep)
+    if file.exists() and (size := file.stat().st_size):
+        with file.open("rb") as kept, mmap.mmap(kept.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            whole = content.rfind(b"\n") + 1
+        if whole < size:
+            os.truncate(file, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -727,15 +704,6 @@ def _optional(kind: _Kind) -> _Kind:
     return _Kind(lambda value: value is None or kind.fits(value), lambda v: None if v is None else kind.read(v), None)
 
 
-def _list_of(record: type[Any]) -> _Kind:
-    """Records: JSON objects where they are read."""
-    return _Kind(
-        lambda value: isinstance(value, tuple | list) and all(isinstance(one, Mapping | record) for one in value),
-        lambda found: tuple(_read(record, values) for values in found),
-        (),
-    )
-
-
 def _records(record: type[Any]) -> _Kind:
     """Names and records: JSON objects where they are read."""
     return _Kind(
@@ -757,7 +725,9 @@ _TYPES: Final[Mapping[Any, _Kind]] = {
     float | None: _optional(_FLOAT),
     str | None: _optional(_TEXT),
     tuple[str, ...]: _Kind(_are_texts, tuple, ()),
-    tuple[MemoryPlan, ...]: _list_of(MemoryPlan),
+    tuple[MemoryPlan, ...]: _Kind(
+        lambda value: isinstance(value, list), lambda found: tuple(_read(MemoryPlan, one) for one in found), ()
+    ),
     Mapping[str, int]: _Kind(_maps_to(_is_int), dict, {}),
     Mapping[str, float]: _Kind(_maps_to(_is_number), dict, {}),
     Mapping[str, str]: _Kind(_maps_to(_is_text), dict, {}),

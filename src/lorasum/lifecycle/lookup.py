@@ -144,8 +144,8 @@ def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> T
             )
         return named[0]
     compared = {row.name: compare_on_its_dataset(run.config, row) for row in done}
-    same = [row for row in done if compared[row.name].is_same]
-    fitting = same or [row for row in done if compared[row.name].same_weights]
+    same_weights = [row for row in done if compared[row.name].same_weights]
+    fitting = [row for row in same_weights if not compared[row.name].other_settings] or same_weights
     if not fitting:
         raise LorasumError(
             f"run {run.name!r} was trained with another configuration: its newest model is that of job {newest.name}",

@@ -72,10 +72,6 @@ class Comparison:
     same_weights: bool
     other_settings: tuple[str, ...] = ()
 
-    @property
-    def is_same(self) -> bool:
-        return self.same_weights and not self.other_settings
-
 
 def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
     """The job on the newest prepared dataset.
