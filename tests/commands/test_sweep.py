@@ -194,6 +194,24 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(
     assert [row for one in result.trials for row in ledger.rows(TrainingJob, one.run) if row.is_open] == []
 
 
+def test_a_trial_that_completed_while_nobody_looked_is_settled(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    """It stayed on record as running, at a cost that rose without end."""
+
+    def kill() -> None:
+        raise Killed
+
+    backend.before["training_state"] = kill
+    with pytest.raises(Killed):
+        sweep(context(swept(), backend, ledger))
+    backend.before.clear()
+    [job] = backend.jobs
+    backend.jobs[job], backend.evaluations[job] = JobState("completed"), 3
+    result = sweep(context(swept(), backend, ledger))
+    assert [row for one in result.trials for row in ledger.rows(TrainingJob, one.run) if row.is_open] == []
+
+
 def test_ctrl_c_stops_all_that_run_and_the_same_command_resumes(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger
 ) -> None:

@@ -22,7 +22,7 @@ from lorasum.lifecycle.planning import planned_job
 from lorasum.lifecycle.sweeps import StoppedTrials, TrialRun, result_of
 from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
-from lorasum.resources import TrainingJob
+from lorasum.resources import OPEN, TrainingJob
 from lorasum.results.training import SweepResult, TrialState
 from lorasum.retry import until_answered
 from lorasum.signals import release_frames
@@ -126,7 +126,7 @@ class _Sweep:
             TornDownError: somebody else tore the run down, or stopped one of its trials.
         """
         self._watch.check()
-        self._finish_stopping()
+        self._settle()
         for one in self._open("running"):
             self._look(one)
         for one in self._open("waiting"):
@@ -172,11 +172,20 @@ class _Sweep:
         elif self._run.backend.training_state(job).status == "completed":
             one.state = "done"
 
-    def _finish_stopping(self) -> None:
-        """Stop the jobs that were about to be stopped when this process could not, or an earlier one was killed."""
+    def _settle(self) -> None:
+        """Do what this process could not do, or an earlier one that was killed.
+
+        Stop the jobs that were about to be stopped, and record the end of those that have completed: until then a job
+        is recorded as costing more and more.
+        """
         for one in self._open("stopped"):
             if any(row.is_open for row in one.jobs):
                 self._stop(one)
+        for one in self._open("done"):
+            for row in one.jobs:
+                if row.state in OPEN:
+                    with one.run.hold() as held:
+                        jobs.reconcile(held, TrainingJob, row.name)
 
     def _start_or_wait(self, one: TrialRun) -> None:
         """Start a trial. Where the backend refuses that, as by a quota, it waits for those that run."""
