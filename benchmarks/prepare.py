@@ -105,7 +105,7 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
 
 
 def notebook(model: Path, rows: Path, output: Path) -> tuple[float, int]:
-    """Seconds and tokens of the recipe published in 2023, written anew on today's `datasets`: three maps, and a save.
+    """Seconds and tokens of the recipe published in 2023, rewritten on today's `datasets`: three maps, and a save.
 
     Template, tokenizer with its default columns, concatenation cut into chunks with labels as a copy (Hugging Face's
     notebook 24_train_bloom_peft_lora), in batches of the library's default size.

@@ -193,7 +193,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file, by name. Reads its header only.
 
     Raises:
-        TrainingError: the file is no safetensors file, or ends too early.
+        TrainingError: the file is not a safetensors file, or ends too early.
     """
     damaged = TrainingError(f"{file} ends too early or is damaged", "delete it and download it again")
     with file.open("rb") as stream:
@@ -288,7 +288,7 @@ def whole_number(config: Mapping[str, Any], *names: str) -> int | None:
 
 
 def _is_quantized(name: str, tensor: StoredTensor) -> bool:
-    """Whether a tensor holds codes of weights. Masks and counters, such as GPT-2's attn.bias, are no weights."""
+    """Whether a tensor holds codes of weights. Masks and counters, such as GPT-2's attn.bias, are not weights."""
     return tensor.dtype not in _FLOATS and len(tensor.shape) > 1 and "weight" in name.rpartition(".")[2]
 
 

@@ -84,7 +84,7 @@ def _facts(record: ArtifactRecord) -> dict[str, str]:
 
 
 def _metadata(record: ArtifactRecord, is_adapter: bool) -> dict[str, object]:
-    """What the Hub sorts models by. A base model that is no hub id is left out: the Hub would refuse it."""
+    """What the Hub sorts models by. A base model that is not a hub id is left out: the Hub would refuse it."""
     known: dict[str, object] = {
         "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-generation",

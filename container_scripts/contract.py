@@ -4,7 +4,7 @@ The container imports this file as `contract`, and the client imports the same f
 standard library only, because start.py reads it before anything is installed.
 
 Writing is strict: a record cannot be made without all of its fields, and a value of another type raises TypeError.
-Reading is lenient, because the other side may be older or newer: unknown keys are passed over, and a key that is
+Reading is lenient, because the other side may be older or newer: unknown keys are ignored, and a key that is
 missing or holds another type gives an empty value (0, "", None). An event of an unknown kind becomes an `UnknownEvent`.
 """
 

@@ -43,7 +43,7 @@ def tracker_keys(environ: Mapping[str, str]) -> dict[str, str]:
         keys = None
     if isinstance(keys, dict) and all(isinstance(value, str) for value in keys.values()):
         return keys
-    raise RuntimeError(f'the secret {arn} is no JSON object of variables: store {{"WANDB_API_KEY": "…"}}, for example')
+    raise RuntimeError(f'the secret {arn} is not a JSON object of variables: store {{"WANDB_API_KEY": "…"}}, say')
 
 
 def _secret(what: str, arn: str) -> str:

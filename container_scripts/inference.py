@@ -179,7 +179,7 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
         with torch.inference_mode():
             fill(model.generator, rows)
     except GpuLostError:
-        if _nobody_waits is None:  # SageMaker's server goes on asking, but starts an ended process anew
+        if _nobody_waits is None:  # SageMaker's server goes on asking, but starts an ended process again
             _log.exception("this process ends")
             os._exit(LOST)  # no thread, and nothing of the driver, can hold that up
         raise

@@ -1,7 +1,7 @@
 """What of a model gets an adapter: linear layers, and experts that the model stacks in one tensor.
 
 Most mixtures of experts hold, for example, the down projections of all experts of a layer as one parameter,
-(experts, out_features, in_features), that is no layer. PEFT adapts such a parameter as a whole (`target_parameters`).
+(experts, out_features, in_features), not a layer. PEFT adapts such a parameter as a whole (`target_parameters`).
 
 The container imports this file as `lora_targets`, and the client, where it has torch, the same file as
 `lorasum.lora_targets`: a name that is wrong is refused before anything is paid for.
@@ -54,7 +54,7 @@ def is_linear(module: torch.nn.Module) -> TypeGuard[torch.nn.Linear]:
 
 
 def stacked_experts(model: Any) -> dict[str, torch.Tensor]:
-    """The parameters that hold a matrix for each expert, by their path. (A convolution's are no matrices.)"""
+    """The parameters that hold a matrix for each expert, by their path. (A convolution's are not matrices.)"""
     return {
         f"{path}.{name}": parameter
         for path, module in model.named_modules()

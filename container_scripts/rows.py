@@ -21,7 +21,7 @@ class AbandonedError(Exception):
 
 
 class BrokenModelError(RuntimeError):
-    """The model's logits are not finite, so whatever it would write is no answer. `dtype` is the model's."""
+    """The model's logits are not finite, so whatever it would write is not an answer. `dtype` is the model's."""
 
     def __init__(self, dtype: Any) -> None:
         super().__init__(

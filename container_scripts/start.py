@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def read_pins(file: Path) -> dict[str, str]:
-    """Name → version of a file of `name==version` lines; comments and empty lines are passed over."""
+    """Name → version of a file of `name==version` lines; comments and empty lines are ignored."""
     lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
     return {name: version for name, _, version in (line.partition("==") for line in lines if line)}
 

@@ -65,7 +65,7 @@ class Trackers(AbstractContextManager["Trackers"]):
         failed = [tracker for tracker in self._trackers if tracker.problem]
         self._trackers = [tracker for tracker in self._trackers if not tracker.problem]
         for tracker in failed:
-            self._metrics.emit(WarningEvent(f"{tracker.name} is left out, and the training goes on: {tracker.problem}"))
+            self._metrics.emit(WarningEvent(f"{tracker.name} is left out, the training continues: {tracker.problem}"))
 
 
 class _Tracker:

@@ -1,7 +1,7 @@
 """Training entry point: LoRA on a frozen, quantised base model. What it leaves behind is written by artifact.py.
 
 SageMaker's container (through start.py) and lorasum's local backend run it in the same way: hyperparameters as flags,
-folders in SM_* variables. Events go to stdout, one JSON object a line (see contract.py), and all else to stderr.
+folders in SM_* variables. Events go to stdout, one JSON object a line (see contract.py), and everything else to stderr.
 """
 
 import json

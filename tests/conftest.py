@@ -167,7 +167,7 @@ def clients() -> "Zygote":
 
 @pytest.fixture(scope="session")
 def trainings() -> "Zygote":
-    """Runs train.py with any flags and environment, in forks of a process that has imported torch and all else."""
+    """Runs train.py with any flags and environment, in forks of a process that has imported torch and the rest."""
     import forks
 
     return forks.trainings()

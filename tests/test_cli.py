@@ -249,7 +249,7 @@ def test_another_name_of_a_key_is_warned_of_on_stderr(call: Callable[..., Ended]
 
 def test_a_config_may_stand_behind_the_verb(call: Callable[..., Ended], config: str) -> None:
     assert_error(call("prepare", config, "--set", "training.epoch=1"), "did you mean training.epochs?")
-    assert_error(call("ls"), "there is no verb 'ls'")
+    assert_error(call("ls"), "unknown verb 'ls'")
     assert call("help", "train").stdout == call("train", "--help").stdout
     assert json.loads(call("status", "-q", "--json").stdout)["resources"] == []
 

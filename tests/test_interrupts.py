@@ -193,7 +193,7 @@ def test_predict_keeps_its_answers_and_the_endpoint(deployed: Home, tmp_path: Pa
     with deployed.start("predict", "--input", str(source), "--output", str(output)) as process:
         waiting.until(lambda: [part for part in tmp_path.glob("out.jsonl.*.part") if part.stat().st_size])
         errors = interrupted(process, number)
-    assert "the same command goes on from there" in errors
+    assert "the same command continues from there" in errors
     assert not output.exists()
     [part] = tmp_path.glob("out.jsonl.*.part")
     assert 0 < len(part.read_text().splitlines()) < 20_000

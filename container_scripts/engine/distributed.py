@@ -16,8 +16,8 @@ An all-reduce of n bytes sends 2 n (p - 1) / p bytes from each of p processes (P
 on query_key_value of BLOOMZ-7B1 has 3.9 million parameters, 15.7 MB. torch's DistributedDataParallel would send them
 during the backward pass, which does not pay at this size; it wraps the model, and it cannot carry the losses.
 
-What is no tensor goes through gloo, and so does everything on CPUs. Tensors on GPUs go through NCCL, until the training
-is over: its end waits for all processes of a machine, so they end it together, before the first one merges.
+Tensors on GPUs go through NCCL, everything else through gloo. NCCL's end waits for all processes of a machine, so they
+end it together after the training, before the first one merges.
 
 The processes find each other as torchrun's do: by the variables RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, and
 MASTER_ADDR with MASTER_PORT or, on one machine, a file (contract.RENDEZVOUS). launch.py sets them.

@@ -56,7 +56,7 @@ class ExpertsUpdate:
 
 
 def parameter_of(outline: Any, wrapper: str, targets: Sequence[str]) -> str | None:
-    """The path of the parameter that a wrapper of PEFT adapts; None if it is no wrapper of stacked experts.
+    """The path of the parameter that a wrapper of PEFT adapts; None if it is not a wrapper of stacked experts.
 
     Parameters of one module have wrappers one inside the other: the first is the innermost.
 

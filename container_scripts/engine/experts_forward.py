@@ -11,7 +11,7 @@ One such parameter, with E experts; S = tokens times the experts that each token
 
 The thin product comes first and the large one is added to it, for the reason that linear.py's head gives. PEFT adds
 s B_e A_e to all of W in the compute dtype: a change of less than half of the last bit of W is rounded away, each pass
-makes W anew, and its backward pass makes a gradient as large as W.
+makes W a second time, and its backward pass makes a gradient as large as W.
 
 Saved for the backward pass: h, and what x is made of. Of the first parameter that is one row for each token, and not
 one for each expert that it goes to; of the second it is what gate and activation are made of (remade.py).

@@ -192,7 +192,7 @@ def _length(parts: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def _check_model_is_usable(causal: Any, truth: _Result, batch: Batch, tolerance: Tolerance) -> None:
-    """Raise if the model is broken or is no causal language model: no route would help."""
+    """Raise if the model is broken or is not a causal language model: no route would help."""
     kind = causal.config.model_type
     if truth.loss != truth.loss or not all(part.isfinite().all() for part in truth.gradient):
         raise TrainingError(
@@ -210,7 +210,7 @@ def _check_model_is_usable(causal: Any, truth: _Result, batch: Batch, tolerance:
         )
     if not torch.allclose(logits, others, rtol=tolerance.loss, atol=tolerance.loss):
         raise TrainingError(
-            f"{kind} sees the tokens that it shall predict: it is no causal language model",
+            f"{kind} sees the tokens that it should predict: it is not a causal language model",
             "choose a model that generates text from left to right",
         )
 

@@ -43,7 +43,7 @@ def rewrite(source: Path, target: Path, changes: Mapping[str, Change], dtype: to
 
     Args:
         target: gets its name only when it is complete.
-        changes: what makes a new tensor of the old one, by its name. Names that the file lacks are passed over.
+        changes: what makes a new tensor of the old one, by its name. Names that the file lacks are ignored.
         dtype: of the copy's floating-point tensors; None keeps that of each.
 
     Raises:

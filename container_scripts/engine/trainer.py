@@ -13,7 +13,7 @@ and before the weights change: a loss that is not finite never reaches the adapt
 Stopping. SIGTERM is looked at before every forward pass, of training and of evaluation. A step that was begun is
 dropped by all processes, the first one saves the state after the last whole step, and they end. Resuming from it gives
 the same weights, bit for bit on a CPU, as if it had never stopped: the order of packs, dropout and the learning rate
-follow from the step (schedule.py), all else is in the checkpoint (train_state.py), and evaluation draws no random
+follow from the step (schedule.py), the rest is in the checkpoint (train_state.py), and evaluation draws no random
 numbers. With another number of processes sums are added up in another order, which changes their last digits.
 
 Time. Generating summaries for an evaluation (scorer.py) is counted by itself, and left out of tokens per second.

@@ -19,7 +19,7 @@ def read_cache(name: str) -> dict[str, Any]:
 
 
 def write_cache(name: str, known: dict[str, Any]) -> None:
-    """Store `known` under `name`, in place of earlier values. A file that cannot be written is no error."""
+    """Store `known` under `name`, in place of earlier values. A file that cannot be written is not an error."""
     with suppress(OSError):
         write_file(paths.home() / f"{name}.json", json.dumps(known))
 

@@ -162,7 +162,7 @@ def disk_usage(folder: Path) -> tuple[int, float]:
 
 
 def read_rows(content: bytes) -> Iterator[dict[str, object]]:
-    """The objects of JSON Lines. Other lines are passed over, such as half a line that a killed process left."""
+    """The objects of JSON Lines. Other lines are ignored, such as half a line that a killed process left."""
     for line in content.splitlines():
         try:
             row = json.loads(line)

@@ -78,7 +78,7 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     # transformers refuses to save a model that was loaded from GGUF, unless these two are cleared.
     model.hf_quantizer = None
     del model.config.quantization_config
-    vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is no path
+    vars(model.config).pop("_model_name_or_path", None)  # the GGUF file's title, which is not a path
     try:
         tokenizer.save_pretrained(folder)
         model.to(torch.bfloat16).save_pretrained(folder)

@@ -277,7 +277,7 @@ def _tensors(model: Path, config: Mapping[str, Any], architecture: str) -> Itera
     heads["k_proj"] = config.get("num_key_value_heads") or heads["q_proj"]
     for shard in sorted(model.glob("*.safetensors")):
         with safe_open(shard, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118  it is no mapping
+            for key in opened.keys():  # noqa: SIM118  it is not a mapping
                 if key == "lm_head.weight" and config.get("tie_word_embeddings"):
                     continue
                 title = names.get_name(key, try_suffixes=(".weight", ".bias"))

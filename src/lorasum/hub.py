@@ -190,7 +190,7 @@ def push_files(repo: str, files: Mapping[str, Path | bytes], private: bool, mess
         without_waiting(lambda: hub.preupload_lfs_files(repo, added))  # of many GB, and nobody sees it
         hub.create_commit(repo, added, commit_message=message)
     except HFValidationError as error:
-        raise LorasumError(f"{repo!r} is no name of a repository: {first_line(error)}", "write owner/name") from error
+        raise LorasumError(f"{repo!r} is not a repository name: {first_line(error)}", "write owner/name") from error
     except (HfHubHTTPError, OSError, _no_connection()) as error:
         raise _push_error(error, repo) from error
     except (RuntimeError, ValueError) as error:  # of an upload; the cause may be one of the others

@@ -65,7 +65,7 @@ def resolve_model(model: ModelConfig, report: Reporter) -> ModelRef:
     if _HUB_ID.fullmatch(model.id):
         return ModelRef(model.id, model.revision, None)
     raise ModelError(
-        f"model.id {model.id!r} is no hub id, folder or package file",
+        f"model.id {model.id!r} is not a hub id, folder or package file",
         "write owner/name, ./folder, or pkg://package/file.gguf",
     )
 
@@ -111,7 +111,7 @@ def model_config(model: ModelRef) -> dict[str, Any]:
     """
     file = model_file(model, "config.json")
     if file is None:
-        raise ModelError(f"{model.id} has no config.json", "model.id names a whole model, no adapter or GGUF")
+        raise ModelError(f"{model.id} has no config.json", "set model.id to a full model: no adapter, no GGUF")
     with _refusals_said():
         return read_config(file.parent)
 
@@ -205,7 +205,7 @@ def load_tokenizer(model: ModelRef) -> Any:
     """The model's tokenizer: a fast one, with an EOS token.
 
     Raises:
-        ModelError: it cannot be loaded, is no fast tokenizer, or has no EOS token.
+        ModelError: it cannot be loaded, is not a fast tokenizer, or has no EOS token.
     """
     with libraries(model):
         from transformers import AutoTokenizer

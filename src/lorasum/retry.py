@@ -32,7 +32,7 @@ def until_answered(ask: Callable[[], Result], pause: float, report: Reporter, fo
             if not began:
                 began = time.monotonic()
                 how_long = "until it answers or Ctrl-C" if for_ever else "for an hour"
-                report.warn(f"{error.message}; what runs there goes on, and it is asked again {how_long}")
+                report.warn(f"{error.message}; what runs there continues, and it is asked again {how_long}")
             if not for_ever and time.monotonic() - began > LONGEST:
                 raise
         else:

@@ -30,7 +30,7 @@ def test_what_runs_is_never_cleaned(config: Config, backend: InMemoryBackend, le
     deploy(run)
     clock.let_pass(24 * 40)
     assert names(ledger, backend, 30) == []
-    with pytest.raises(LorasumError, match="has something running"):
+    with pytest.raises(LorasumError, match="is still in use"):
         plan_clean(ledger, backend, ["chats"])
     teardown(run)
     assert names(ledger, backend, 30) == [], "it was changed just now"
@@ -50,7 +50,7 @@ def test_a_run_whose_adapter_is_served_is_never_cleaned(
     ledger.save(replace(ledger.intend(serving), state="live"))
     clock.let_pass(24 * 40)
     assert names(ledger, backend, 30) == []
-    with pytest.raises(LorasumError, match="or its adapter is served"):
+    with pytest.raises(LorasumError, match="another endpoint serves its adapter"):
         plan_clean(ledger, backend, ["chats"])
 
 
@@ -58,7 +58,7 @@ def test_a_run_elsewhere_is_live_by_its_record(config: Config, ledger: Ledger) -
     cloud = InMemoryBackend("sagemaker")
     train(context(config, cloud, ledger))
     deploy(context(config, cloud, ledger))
-    with pytest.raises(LorasumError, match="has something running"):
+    with pytest.raises(LorasumError, match="is still in use"):
         plan_clean(ledger, InMemoryBackend(), ["chats"])
 
 

@@ -58,7 +58,7 @@ def test_messages_are_shown_as_the_config_says(run: RunContext, monkeypatch: pyt
     [
         (b'{"paths": {}}', "chat.txt: it holds no chat"),
         ("olé".encode("cp1252"), "chat.txt: not UTF-8 text, at byte 2"),
-        (CHAT.splitlines()[1].encode(), "chat.txt: nobody wrote anything in this WhatsApp export"),
+        (CHAT.splitlines()[1].encode(), "chat.txt: no messages with text in this WhatsApp export"),
         (b"PK\x03\x04", "chat.txt: this .zip is damaged"),
     ],
 )

@@ -269,7 +269,7 @@ def test_figures_below_their_limit_are_named(deployed: Config, backend: InMemory
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("rogue1=40", "did you mean rouge1"), ("rouge1=lots", "'lots' is no number"), ("rouge1", "'' is no number")],
+    [("rogue1=40", "did you mean rouge1"), ("rouge1=lots", "'lots' is not a number"), ("rouge1", "'' is not a number")],
 )
 def test_a_limit_that_cannot_be_read_is_refused(text: str, message: str) -> None:
     with pytest.raises(LorasumError, match=message):

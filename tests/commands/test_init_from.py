@@ -86,7 +86,7 @@ def test_llama_factorys_keys_become_ours_but_what_is_not_allowed(tmp_path: Path)
 
 def test_what_is_no_config_of_theirs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("name: chats\n")
-    with pytest.raises(ConfigError, match="is no config of axolotl or LLaMA-Factory"):
+    with pytest.raises(ConfigError, match="is not an axolotl or LLaMA-Factory config"):
         init_from(tmp_path / "x.yaml", tmp_path / "run.yaml")
     with pytest.raises(ConfigError, match="cannot read"):
         init_from(tmp_path / "absent.yaml", tmp_path / "run.yaml")

@@ -332,7 +332,7 @@ def test_only_what_costs_money_and_is_not_started_yet_is_asked_about(
 
 
 def test_a_short_job_predicts_the_time_of_a_long_one() -> None:
-    """5 steps of 100 tokens took 10 s, a pass over the test split 40 s, and all else 30 s."""
+    """5 steps of 100 tokens took 10 s, a pass over the test split 40 s, and everything else 30 s."""
     short = replace(DONE, tokens=500, tokens_per_second=10.0, seconds=80.0, evaluation_seconds=40.0, evaluations=1)
     speed = Speed.of(short, "job chats-0")
     assert (speed.tokens_per_second, speed.evaluation_seconds, speed.other_seconds) == (50.0, 40.0, 30.0)

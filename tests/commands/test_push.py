@@ -108,7 +108,7 @@ def test_a_public_repository_gets_nothing_unless_it_is_meant(trained: RunContext
     [
         ("me/chats", "hf_wrong", "the hub asks who you are"),
         ("theirs/chats", TOKEN, "your token may not write to theirs/chats"),
-        ("me/no spaces", TOKEN, "'me/no spaces' is no name of a repository"),
+        ("me/no spaces", TOKEN, "'me/no spaces' is not a repository name"),
     ],
 )
 def test_a_refusal_of_the_hub_is_said_in_one_line(

@@ -76,7 +76,7 @@ def test_files_that_cannot_be_listed_do_not_fail_a_teardown(
     monkeypatch.setattr(backend, "stored_files", lambda *_: refuse())
     told = RecordingReporter()
     assert teardown(context(config, backend, ledger, told)).remaining == ()
-    assert [line for line in told.warnings if "nobody knows which files" in line]
+    assert [line for line in told.warnings if "it is unknown which files" in line]
 
 
 def test_what_is_on_record_goes_where_nobody_may_list(

@@ -1,5 +1,5 @@
 """train, where the container scripts, the image or the instance type are no longer those of the job: nothing is paid
-twice unless asked for, and nothing is passed over in silence."""
+twice unless asked for, and nothing is ignored in silence."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,7 +34,7 @@ def test_a_finished_job_of_other_scripts_is_used_and_told_of(
     result = train(context(config, backend, ledger, told))
     assert (result.job, result.reused, result.changed) == (made_before, True, ("container scripts",))
     assert "start_training" not in backend.calls
-    assert "it was made with other container scripts than today's; `lorasum train --again` makes another" in told.steps
+    assert "it was made with other container scripts than now; `lorasum train --again` makes another" in told.steps
 
 
 def test_train_again_starts_one_job_which_later_commands_use(

@@ -220,14 +220,14 @@ def test_ctrl_c_without_a_network_says_at_once_that_the_job_goes_on(config: Conf
         raise KeyboardInterrupt
 
     backend.before["follow_training"] = lose_it_and_interrupt
-    with pytest.raises(LorasumError, match=r"no longer following job .*, which goes on"):
+    with pytest.raises(LorasumError, match=r"no longer following job .*, which continues"):
         train(context(config, backend, ledger))
 
 
 def test_ctrl_c_while_a_job_is_only_to_be_started_names_it(config: Config, ledger: Ledger) -> None:
     backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
     backend.before["training_started"] = interrupt
-    with pytest.raises(LorasumError, match="which goes on before its first step") as error:
+    with pytest.raises(LorasumError, match="which continues before its first step") as error:
         start_training(context(config, backend, ledger))
     [running] = backend.live("chats")
     assert running.name in error.value.message
@@ -237,7 +237,7 @@ def test_ctrl_c_while_a_job_is_only_to_be_started_names_it(config: Config, ledge
 def test_ctrl_c_leaves_a_job_elsewhere_running(config: Config, ledger: Ledger) -> None:
     backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
     backend.before["follow_training"] = interrupt
-    with pytest.raises(LorasumError, match="goes on at step 3 of 9"):
+    with pytest.raises(LorasumError, match="continues at step 3 of 9"):
         train(context(config, backend, ledger))
     assert state(ledger) == "live"
     assert len(backend.live("chats")) == 1

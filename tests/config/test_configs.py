@@ -90,7 +90,7 @@ def test_the_pins_name_no_local_build() -> None:
         ({"endpoint_instance_type": "ml.inf2.xlarge"}, "has no NVIDIA GPU"),
         ({"endpoint_instance_type": "ml.g5"}, "no such size, ml.g5 comes in xlarge"),
         ({"endpoint_instance_type": "ml.q5.2xlarge"}, "no such instance type, did you mean ml.g5.2xlarge"),
-        ({"region": "frankfurt"}, r"is no AWS region, did you mean eu-central-1\?"),
+        ({"region": "frankfurt"}, r"is not an AWS region, did you mean eu-central-1\?"),
         ({"region": "Sao Paulo"}, r"did you mean sa-east-1\?"),
         ({"region": "us-eastt-1"}, r"did you mean us-east-1\?"),
         ({"region": "eu_west_1"}, r"did you mean eu-west-1\?"),

@@ -40,7 +40,7 @@ def fails(path: Path, *overrides: str) -> list[str]:
         ("a: " + "{b: " * 50_000, "x.yaml: nested more than 32 levels deep, or an alias holds itself"),
         ("- " * 100_000, "x.yaml: nested more than 32 levels deep, or an alias holds itself"),
         ("a: [" + "1," * 100_000 + "]", "x.yaml: more than 10,000 values, aliases followed"),
-        (GOOD + "# " + "x" * LONGEST, f"x.yaml: longer than {LONGEST:,} bytes, so it is no config"),
+        (GOOD + "# " + "x" * LONGEST, f"x.yaml: longer than {LONGEST:,} bytes, so it is not a config"),
         (GOOD + "backend: [local]\n", "x.yaml:4: backend: must be 'local' or 'sagemaker'"),
         (GOOD + "backend: {local: 1}\n", "x.yaml:4: backend: must be 'local' or 'sagemaker'"),
         (GOOD + "lora: {targets: {a: 1}}\n", "x.yaml:4: lora.targets: must be 'auto' or 'all-linear' or a list"),
@@ -104,7 +104,7 @@ def test_problems_of_every_kind_are_in_the_order_they_were_written(tmp_path: Pat
 
 
 def test_a_device_that_never_ends_is_no_config() -> None:
-    assert fails(Path("/dev/zero")) == [f"zero: longer than {LONGEST:,} bytes, so it is no config"]
+    assert fails(Path("/dev/zero")) == [f"zero: longer than {LONGEST:,} bytes, so it is not a config"]
 
 
 @pytest.mark.skipif(

@@ -54,7 +54,7 @@ class Events:
 
 @dataclass
 class Training:
-    """One start of a job, in which everything is made anew, as in a new process."""
+    """One start of a job, in which everything is made again, as in a new process."""
 
     arguments: Arguments
     train: Any = field(default_factory=lambda: in_table(TRAIN))

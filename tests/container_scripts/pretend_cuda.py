@@ -115,7 +115,7 @@ def _collectives(gpu: Any) -> dict[str, Any]:
 
 
 def _forget_what_there_is() -> None:
-    """Let libraries look anew whether there is a GPU. bitsandbytes looks once, when it is imported: before."""
+    """Let libraries look again whether there is a GPU. bitsandbytes looks once, when it is imported: before."""
     with suppress(ImportError):  # serving has none
         import bitsandbytes  # noqa: F401
 

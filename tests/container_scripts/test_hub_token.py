@@ -55,6 +55,6 @@ def test_keys_of_trackers_become_variables_and_are_told_nowhere_else(aws: str) -
     text = secrets.create_secret(Name="text", SecretString="k3y")["ARN"]
     assert tracker_keys({}) == {}
     assert tracker_keys({"LORASUM_TRACKER_KEYS_ARN": keys}) == {"WANDB_API_KEY": "k3y"}
-    with pytest.raises(RuntimeError, match="is no JSON object of variables") as error:
+    with pytest.raises(RuntimeError, match="is not a JSON object of variables") as error:
         tracker_keys({"LORASUM_TRACKER_KEYS_ARN": text})
     assert "k3y" not in str(error.value)

@@ -51,7 +51,7 @@ def test_examples_that_see_each_other_are_found_in_every_dtype(dtype: torch.dtyp
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = FalconForCausalLM(FalconConfig(**shape, initializer_range=0.2)).to(dtype)
-    # By positions that begin anew, transformers 5.24 tells Falcon's examples apart, and 5.23 does not.
+    # By positions that begin again, transformers 5.24 tells Falcon's examples apart, and 5.23 does not.
     hook = model.transformer.register_forward_pre_hook
     hook(lambda _, given, named: (given, {**named, "position_ids": None}), with_kwargs=True)
     route = PackedLoss(with_adapter(model), longest=41).route

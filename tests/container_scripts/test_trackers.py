@@ -73,7 +73,7 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
 def test_a_tracker_that_fails_is_said_once_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(tmp_path, monkeypatch, "def init(**given):\n    raise ConnectionError('no route to the server')\n")
     lines = report(tmp_path, "trackio")
-    assert warnings(lines) == ["trackio is left out, and the training goes on: ConnectionError: no route to the server"]
+    assert warnings(lines) == ["trackio is left out, the training continues: ConnectionError: no route to the server"]
     assert len(lines) == len(EVENTS) + 1
 
 

@@ -51,7 +51,7 @@ Every key of the YAML file. This page is made from the code (`python tests/docs/
 `lorasum config show -c run.yaml` prints a file with all its defaults, and `lorasum config schema` what editors complete
 keys with. A key that is not here is an error that names the nearest one. `--set training.epochs=1` overrides a key.
 
-A file needs `name`, `model.id`, and where the chats are; all else has a default.
+A file needs `name`, `model.id`, and where the chats are; everything else has a default.
 {sections}"""
 
 

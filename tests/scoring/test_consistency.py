@@ -143,7 +143,7 @@ def test_its_figure_has_an_interval(make: Callable[..., Path]) -> None:
 
 def test_a_model_that_is_no_classifier_is_refused(tiny_model_dir: Path) -> None:
     """transformers would give it a random classifier, and a warning."""
-    with pytest.raises(ModelError, match=r"is no classifier: its files have no score\.weight"):
+    with pytest.raises(ModelError, match=r"is not a classifier: its files have no score\.weight"):
         load(tiny_model_dir)
 
 

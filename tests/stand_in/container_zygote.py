@@ -75,7 +75,7 @@ def be_container(request: Mapping[str, Any], output: int, libraries: frozenset[s
     """Enter the container, and run its command there."""
     import torch
 
-    # The first call after a fork makes torch's pool of threads anew, without a lock. Two threads that load weights may
+    # The first call after a fork makes torch's pool of threads again, without a lock. Two threads that load weights may
     # not be the first: "Invalid thread pool!"
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -94,7 +94,7 @@ def be_container(request: Mapping[str, Any], output: int, libraries: frozenset[s
         os._exit(status_of(sys.argv[0]))
 
     class Popen(subprocess.Popen[Any]):
-        """A child that runs a script of Python without importing the libraries anew, or any other command."""
+        """A child that runs a script of Python without importing the libraries again, or any other command."""
 
         def __init__(self, args: Sequence[str], **more: Any) -> None:
             if args[0] == sys.executable and args[1].endswith(".py"):

@@ -7,8 +7,8 @@ from typing import Any
 def parse_once() -> None:
     """Let all sessions of botocore share what is found and parsed, and the methods made of it.
 
-    By itself, each session looks through 400 folders and parses megabytes of JSON anew, and makes SageMaker's 400
-    methods anew for each client.
+    By itself, each session looks through 400 folders and parses megabytes of JSON again, and makes SageMaker's 400
+    methods again for each client.
     """
     from botocore.client import ClientCreator
     from botocore.loaders import JSONFileLoader, Loader

@@ -48,7 +48,7 @@ def as_meant(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
     if verb not in verbs:
         meant = _meant(verb.lower(), verbs)
         raise LorasumError(
-            f"there is no verb {verb!r}", f"did you mean `lorasum {meant}`?" if meant else "see lorasum --help"
+            f"unknown verb {verb!r}", f"did you mean `lorasum {meant}`?" if meant else "see lorasum --help"
         )
     place = 1 if verb == "config" else 0  # behind `config show`
     if verb not in _WITHOUT_CONFIG and after[place:] and _is_config(after[place]):

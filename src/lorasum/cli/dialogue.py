@@ -45,7 +45,8 @@ def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
     )
     if chat.form and not chat.dialogue:
         raise DataError(
-            f"{place}: nobody wrote anything in this {chat.form} ({left_out or 'no messages'})", "give another"
+            f"{place}: no messages with text in this {chat.form} ({left_out or 'no messages'})",
+            "give a file with at least one message",
         )
     if chat.form:
         lines = counted(chat.dialogue.count("\n") + 1, "line")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lorasum.results.overview import StatusResult
 
 app = typer.Typer()
-config_app = typer.Typer(help="Show all keys of configs, or a config as it is used.")
+config_app = typer.Typer(help="Print the JSON Schema, or a config with its defaults filled in.")
 app.add_typer(config_app, name="config")
 
 
@@ -27,9 +27,9 @@ app.add_typer(config_app, name="config")
 def status(
     config: Annotated[Path | None, CONFIG] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Set damaged records aside, and record anew what is there.")
+        bool, typer.Option("--rebuild", help="Set damaged records aside, and record again what is there.")
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Also what is gone and cost nothing.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show ended resources that cost nothing, too.")] = False,
     watch: Annotated[
         float | None, typer.Option("--watch", min=1, metavar="SECONDS", help="Look again, until Ctrl-C.")
     ] = None,
@@ -93,9 +93,14 @@ def runs(as_json: Json = False, verbose: Verbose = False) -> None:
 def clean(
     names: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Runs to delete from this disk.")] = None,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="TIME", help="All runs not changed for so long: 30d, 12h.")
+        str | None,
+        typer.Option(
+            "--older-than", metavar="TIME", help="Delete all runs that were not changed for so long: 30d, 12h."
+        ),
     ] = None,
-    models: Annotated[bool, typer.Option("--models", help="Converted base models too; they are made again.")] = False,
+    models: Annotated[
+        bool, typer.Option("--models", help="Delete converted base models too; lorasum makes them again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -146,7 +151,7 @@ def report(
         Path | None, typer.Option("--output", "-o", metavar="HTML", help="The page. Default: in the run's folder.")
     ] = None,
     compare: Annotated[
-        str | None, typer.Option("--compare", metavar="RUN", help="A run, or a training job, to stand beside it.")
+        str | None, typer.Option("--compare", metavar="RUN", help="Show another run, or a training job, beside it.")
     ] = None,
     job: Annotated[str | None, typer.Option("--job", metavar="NAME", help="The job; default: the newest.")] = None,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Test dialogues on the page.")] = 12,
@@ -169,7 +174,7 @@ def config_schema(verbose: Verbose = False) -> None:
 def config_show(
     config: ConfigFile, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
-    """Print a config as it is used, with defaults, overrides and absolute paths. Secrets are left out."""
+    """Print a config with its defaults, overrides and absolute paths. Secrets are left out."""
     from lorasum.config.loader import load_config
     from lorasum.config.secrets import redacted
     from lorasum.ui.reporter import ConsoleReporter

@@ -28,7 +28,7 @@ def deploy(
     expires: Annotated[
         str | None,
         typer.Option(
-            "--for", metavar="TIME", help="The endpoint ends by itself after this: 90m, 4h, 2d. deploy.expires_after."
+            "--for", metavar="TIME", help="Delete the endpoint after this time: 90m, 4h, 2d. Sets deploy.expires_after."
         ),
         Sets("deploy.expires_after={}"),
     ] = None,
@@ -52,9 +52,9 @@ def deploy(
 )
 def predict(
     run: "RunContext",
-    text: Annotated[str | None, typer.Option("--text", metavar="DIALOGUE", help="A dialogue.")] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="DIALOGUE", help="The dialogue.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="A text, or a chat app's export; - reads stdin.")
+        Path | None, typer.Option("--file", metavar="FILE", help="A text or a chat app's export; - reads stdin.")
     ] = None,
     source: Annotated[
         Path | None, typer.Option("--input", metavar="ROWS", help="Many dialogues; - reads stdin.")
@@ -65,12 +65,15 @@ def predict(
     ] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once, for --input.")] = 1,
     batch: Annotated[
-        bool, typer.Option("--batch", help="Have --input summarised by a job of its own; it needs no endpoint.")
+        bool, typer.Option("--batch", help="Summarise --input in a job of its own, without an endpoint.")
     ] = False,
     yes: Yes = False,
-    sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Take a random test dialogue, and show its reference too.")
+    ] = False,
     adapter: Annotated[
-        str | None, typer.Option("--adapter", metavar="RUN", help="Of deploy.adapters; default: this run's own.")
+        str | None,
+        typer.Option("--adapter", metavar="RUN", help="Which run of deploy.adapters answers. Default: this run."),
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print one summary while it is generated.")] = False,
 ) -> object:
@@ -131,7 +134,7 @@ def evaluate(
         bool | None,
         typer.Option(
             "--base/--no-base",
-            help="Compare with the base model; by default, unless that takes a second paid endpoint.",
+            help="Compare with the base model. Default: yes, unless it needs a second paid endpoint.",
         ),
     ] = None,
     compare: Annotated[

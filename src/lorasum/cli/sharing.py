@@ -21,9 +21,13 @@ Job = Annotated[
 )
 def push(
     run: "RunContext",
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository; made if there is none.")],
-    adapter: Annotated[bool, typer.Option("--adapter", help="The adapter alone, which needs its base model.")] = False,
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see it. Default: you alone.")] = False,
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="The repository. It is created if it does not exist.")
+    ],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Only the adapter; users then need the base model too.")
+    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public. Default: private.")] = False,
     job: Job = None,
 ) -> object:
     """Put the trained model into a repository of the Hugging Face hub, private by default."""
@@ -39,7 +43,7 @@ def export(
     job: Job = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> object:
-    """Write the trained model as a GGUF file, for llama.cpp and what is built on it."""
+    """Write the trained model as a GGUF file, for llama.cpp and tools built on it."""
     from lorasum.commands.export import export
 
     return export(run, gguf, job, force)

@@ -46,13 +46,13 @@ def init(
         typer.Option("--example", metavar="NAME", help="Write an example: quickstart, sagemaker, qwen, bloomz."),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="YAML", help="Take over a config of axolotl or LLaMA-Factory.")
+        Path | None, typer.Option("--from", metavar="YAML", help="Translate an axolotl or LLaMA-Factory config.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write a config for your chats, chosen by a look at them; or one of the examples."""
+    """Look at your chats and write a config for them; or write one of the examples."""
     from lorasum.commands.init import InitOptions
 
     options = InitOptions(name, model, backend, dialogue, summary, test)
@@ -84,7 +84,7 @@ def _written_config(
 
 def _takes_only(option: str, taken: str, *others: object) -> None:
     if any(others):
-        raise LorasumError(f"{option} takes only {taken}", "leave the others out")
+        raise LorasumError(f"{option} takes only {taken}", "leave the other options out")
 
 
 @verb(
@@ -109,7 +109,7 @@ def prepare(
 
 @verb(app, "lorasum plan -c configs/bloomz.yaml")
 def plan(run: "RunContext") -> object:
-    """Show what a run takes and costs, and whether it can start. Starts nothing."""
+    """Show what a run needs and costs, and whether it can start. Starts nothing."""
     from lorasum.commands.plan import plan
 
     return plan(run)
@@ -122,7 +122,7 @@ def train(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the job and do not follow it.")] = False,
     again: Annotated[
         bool,
-        typer.Option("--again", help="Train anew if the job there is was made otherwise: scripts, image, settings."),
+        typer.Option("--again", help="Train again if the finished job used other scripts, image or settings."),
     ] = False,
     yes: Yes = False,
 ) -> object:
@@ -138,7 +138,9 @@ def train(
 @verb(app, "lorasum sweep -c run.yaml --dry-run\n\nlorasum sweep -c run.yaml --set sweep.trials=20")
 def sweep(
     run: "RunContext",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the trials as they stand; start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the trials and their results so far; start nothing.")
+    ] = False,
     yes: Yes = False,
 ) -> object:
     """Train with several values of the config's `sweep.keys`, stop those that fall behind, and name the best."""

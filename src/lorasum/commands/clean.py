@@ -59,7 +59,7 @@ def plan_clean(
             raise LorasumError(f"there is no run {name!r} on this disk", "`lorasum runs` lists them")
         if name in live:
             raise LorasumError(
-                f"run {name!r} has something running, or its adapter is served",
+                f"run {name!r} is still in use: a job or endpoint runs, or another endpoint serves its adapter",
                 "`lorasum status` shows what; `lorasum teardown` with the config ends it",
             )
     ended = [name for name in there if name not in live]

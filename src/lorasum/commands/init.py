@@ -95,7 +95,7 @@ def write_example(name: str, output: Path | None, force: bool = False) -> Exampl
         LorasumError: there is none of this name, or a file is there already.
     """
     if name not in EXAMPLES:
-        raise LorasumError(f"there is no example {name!r}", f"take one of {', '.join(EXAMPLES)}")
+        raise LorasumError(f"unknown example {name!r}", f"take one of {', '.join(EXAMPLES)}")
     output = output or Path(f"{name}.yaml")
     shipped = paths.shipped()
     text = (shipped / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -142,7 +142,7 @@ def _backend_named(answer: str) -> BackendName:
     for name in BACKEND_NAMES:
         if name == answer:
             return name
-    raise LorasumError(f"there is no backend {answer!r}", "it is local or sagemaker")
+    raise LorasumError(f"unknown backend {answer!r}", "it is local or sagemaker")
 
 
 def _look(train: str | list[str], options: InitOptions, ask: Ask | None) -> Look:

@@ -31,7 +31,7 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
     found = translated(theirs, run) if isinstance(theirs, dict) else None
     if found is None:
         raise ConfigError(
-            f"{source} is no config of axolotl or LLaMA-Factory: it has neither base_model nor model_name_or_path",
+            f"{source} is not an axolotl or LLaMA-Factory config: it has neither base_model nor model_name_or_path",
             "docs/coming-from.md has the keys side by side",
         )
     left = "".join(f"#   {' '.join(line.split())}\n" for line in found.left)

@@ -75,7 +75,7 @@ def _model_checks(model: ModelRef) -> list[Check]:
         return [Check("model", False, error.message, error.hint)]
     if config is None:
         return [
-            Check("model", False, f"{model.id} has no config.json", "model.id names a whole model, no adapter or GGUF")
+            Check("model", False, f"{model.id} has no config.json", "set model.id to a full model: no adapter, no GGUF")
         ]
     return [Check("model", True, f"{model.id} at commit {commit}")]
 

@@ -135,7 +135,7 @@ def _answered(run: RunContext, spec: TrainSpec) -> JobRef:
         why = f": {state.reason}" if state.reason else ""
         raise BackendError(
             f"batch job {spec.job_name} has not completed{why}",
-            state.hint or "the same command goes on with the rows that have no answer",
+            state.hint or "the same command continues with the rows that have no answer",
         )
     return reference
 
@@ -144,15 +144,15 @@ def _interrupted(run: RunContext, name: str) -> NoReturn:
     release_frames()
     if not run.backend.stops_on_interrupt:
         raise InterruptedRunError(
-            f"no longer following batch job {name}, which goes on if it was started",
+            f"no longer following batch job {name}, which continues if it was started",
             "the same command follows it again; `lorasum teardown` stops it",
         )
     with run.hold() as held:
         jobs.stop(held, name)
         known = run.ledger.find(BatchJob, run.name, name)
         if known and jobs.reconcile(held, BatchJob, name).status in ("failed", "stopped"):
-            jobs.mark(held, BatchJob, name, "stopped", "by Ctrl-C; the same command goes on where it was")
-    raise InterruptedRunError(f"batch job {name} was stopped", "the same command goes on where it was")
+            jobs.mark(held, BatchJob, name, "stopped", "by Ctrl-C; the same command continues where it was")
+    raise InterruptedRunError(f"batch job {name} was stopped", "the same command continues where it was")
 
 
 def _in_order(folder: Path, count: int) -> Iterator[Answer]:

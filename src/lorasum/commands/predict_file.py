@@ -68,7 +68,7 @@ def _answer_all(
                 run.reporter.progress("summarising", answers.count, rows.count)
     except BaseException:
         if done := answers.count:
-            run.reporter.warn(f"{done} of {rows.count} rows are in {part}; the same command goes on from there")
+            run.reporter.warn(f"{done} of {rows.count} rows are in {part}; the same command continues from there")
         raise
 
 

@@ -63,7 +63,7 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"teardown of run {run.name!r} was interrupted: what it had not removed yet may still run",
-            "the same command goes on with it",
+            "the same command continues with it",
         ) from None
     removed = tuple(line for one in results for line in one.removed)
     remaining = tuple(line for one in results for line in one.remaining)

@@ -178,7 +178,7 @@ def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
         if not seen.job and not _was_started(run, name):  # still on record as intended, should it appear after all
             raise InterruptedRunError(f"interrupted before job {name} was started", "the same command starts it")
         raise InterruptedRunError(
-            f"no longer following job {name}, which goes on {seen.step}",
+            f"no longer following job {name}, which continues {seen.step}",
             "the same command follows it again; `lorasum teardown` stops it",
         )
     if job := backend.find_training(run.name, name):

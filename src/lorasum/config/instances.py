@@ -193,7 +193,7 @@ def region_problem(name: str) -> str:
     city = get_close_matches(words, _CITIES, n=1, cutoff=0.8)
     near = get_close_matches(words.replace(" ", "-")[:20], _REGIONS, n=1)
     meant = _CITIES[city[0]] if city else near[0] if near else ""
-    return f"is no AWS region, {f'did you mean {meant}?' if meant else 'such as us-east-1'}"
+    return f"is not an AWS region, {f'did you mean {meant}?' if meant else 'such as us-east-1'}"
 
 
 def _nearest(name: str) -> str:

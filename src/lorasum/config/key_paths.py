@@ -29,7 +29,7 @@ def put(data: dict[str, Any], path: KeyPath, value: object) -> None:
     """Set the value at `path`, and make the sections that it lacks.
 
     Raises:
-        AttributeError: a key on the way has a value that is no section.
+        AttributeError: a key on the way has a value that is not a section.
     """
     section: dict[Any, Any] = data
     for key in path[:-1]:

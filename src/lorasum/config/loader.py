@@ -43,7 +43,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
     problems += _resolve_paths(data, places, path.parent)
     config = None
     try:
-        # Strict, so that `r: true` is no rank of 1; as JSON, so that strict still takes text for a path.
+        # Strict, so that `r: true` is not a rank of 1; as JSON, so that strict still takes text for a path.
         config = Config.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         said = {path for path, _ in problems}
@@ -89,7 +89,7 @@ def _text(path: Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{path}: cannot read it: {reason}", "check the path given to --config") from None
     if len(content) > LONGEST:
-        raise ConfigError(f"{path}: longer than {LONGEST:,} bytes, so it is no config", "give --config a YAML file")
+        raise ConfigError(f"{path}: longer than {LONGEST:,} bytes, so it is not a config", "give --config a YAML file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

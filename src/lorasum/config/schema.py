@@ -174,7 +174,7 @@ class LimitsConfig(Section):
 
 
 class PredictConfig(Section):
-    """Generation. The artifact keeps length and temperature as its defaults; changing them trains nothing anew."""
+    """Generation. The artifact keeps length and temperature as its defaults; changing them does not train again."""
 
     max_new_tokens: Annotated[int, Field(gt=0, le=MAX_NEW_TOKENS)] = 128
     """Longest summary, in tokens."""

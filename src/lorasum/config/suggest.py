@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from lorasum.config.schema import Config
 
-_LONGEST = 60  # characters of a key that are compared: longer ones are no misspelling, and take seconds
+_LONGEST = 60  # characters of a key that are compared: longer ones are not misspellings, and take seconds
 
 SYNONYMS: Mapping[str, str] = {
     key: meant

@@ -55,7 +55,7 @@ class SweepConfig(Section):
     def _can_be_swept(cls, keys: dict[str, list[Value] | Range]) -> dict[str, list[Value] | Range]:
         for key, values in keys.items():
             if not key.startswith(_SWEPT):
-                raise ValueError(f"{key} is no key of data, lora, model, quantization or training")
+                raise ValueError(f"{key} is not a key of data, lora, model, quantization or training")
             if isinstance(values, list) and not 0 < len(values) <= 1000:
                 raise ValueError(f"{key} needs 1 to 1000 values")
         return keys

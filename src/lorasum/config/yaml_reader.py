@@ -80,7 +80,7 @@ def unsafe(text: str) -> str:
 
 
 class _Walk:
-    """Builds values from PyYAML's nodes. Every alias is built anew, so that no two keys share a value."""
+    """Builds values from PyYAML's nodes. Every alias is built separately, so that no two keys share a value."""
 
     def __init__(self, loader: _Loader, place: Callable[[int], str]) -> None:
         self.places: Places = {}

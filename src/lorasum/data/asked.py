@@ -62,7 +62,7 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
         fields = fields_of(row, given)
         dialogue = dialogue_in(fields.dialogue, how)
     except MessageError as error:
-        raise DataError(f"{place}: {columns.dialogue!r} is no dialogue: {error}", _hint(columns)) from error
+        raise DataError(f"{place}: {columns.dialogue!r} is not a dialogue: {error}", _hint(columns)) from error
     reference = None if is_missing(fields.summary) else fields.summary
     if not isinstance(dialogue, str) or not dialogue.strip():
         has = ", ".join(map(repr, row))

@@ -137,7 +137,7 @@ class _Seen:
 
     Attributes:
         lengths: characters of each dialogue and of its summary.
-        unusable: rows that are no examples, by the reason.
+        unusable: rows that are not examples, by the reason.
         first: place of the first of these, and its reason.
         texts: some examples, to tell their language by.
     """

@@ -25,7 +25,7 @@ class Settings:
         redact: the region of phone numbers and the version of the rules; None if nothing is taken out.
         chat: the chat template, the instruction and the system's turn; None if there is no chat format.
         chosen: the settings that choose the rows of a source, by their keys in the config. They are recorded to say
-            later what was changed, and are no part of the hash: `sources` has what they have chosen.
+            later what was changed, and are not part of the hash: `sources` has what they have chosen.
     """
 
     format: int = 0

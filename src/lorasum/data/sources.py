@@ -53,7 +53,7 @@ def open_sources(
     """The source of each split, training first; no row is read yet.
 
     Args:
-        say: is told which files of a folder were passed over.
+        say: is told which files of a folder were ignored.
         commit: of the hub dataset; without it the hub is asked what `data.revision` is now.
         login: as whom S3 is asked.
 

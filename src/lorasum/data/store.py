@@ -153,7 +153,7 @@ def read_test_examples(dataset: Path) -> list[Example]:
         try:
             found.append(example.validate_json(line))
         except ValidationError as error:
-            raise ValueError(f"line {number} of {TEST_FILE} is no example") from error
+            raise ValueError(f"line {number} of {TEST_FILE} is not an example") from error
     if manifest and "test" in manifest.splits and len(found) != manifest.splits["test"].examples:
         raise ValueError(f"{TEST_FILE} has {len(found)} examples instead of {manifest.splits['test'].examples}")
     return found

@@ -13,7 +13,7 @@ from lorasum.files import new_file, remove_stale_part_files, writing
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is no example.
+    """A row that is not an example.
 
     Attributes:
         reason: one of a few reasons, by which rows are counted.

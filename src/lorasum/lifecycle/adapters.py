@@ -96,7 +96,7 @@ def _refuse_other_ends(backend: Backend, chosen: Sequence[TrainingJob]) -> None:
     if len(set(ends.values())) > 1:
         said = ", ".join(f"{name} with {end}" for name, end in ends.items())
         raise LorasumError(
-            f"these runs end a summary with different tokens, so they have no endpoint in common: {said}",
+            f"these runs end a summary with different tokens, so they cannot share an endpoint: {said}",
             "train them with the same data.format, or leave the other one out of deploy.adapters",
         )
 

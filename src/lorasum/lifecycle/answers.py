@@ -1,6 +1,6 @@
 """Asks an endpoint to summarise many dialogues: several requests at once, and each answer is written to disk at once.
 
-No answer is paid for twice: after an interruption the same command goes on from the answers on disk.
+No answer is paid for twice: after an interruption the same command continues from the answers on disk.
 """
 
 import fcntl
@@ -200,7 +200,7 @@ def _text(some: Mapping[int, Answer]) -> bytes:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, Answer]]:
-    """The answers of a file with their places. Damaged lines are passed over."""
+    """The answers of a file with their places. Damaged lines are ignored."""
     if not file.exists():
         return
     with file.open("rb") as kept:

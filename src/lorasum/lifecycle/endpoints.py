@@ -195,7 +195,7 @@ def _undo(held: HeldRun, earlier: EndpointState, before: Endpoint | None, row: E
         serving = replace(serving, expires_at=row.expires_at, ends_itself=row.ends_itself)  # as was arranged just now
         again = held.ledger.intend(replace(serving, usd_before=_spent(held, before)))
         held.ledger.save(replace(again, state="live", location=now.location))
-        held.reporter.warn(f"endpoint {row.name} goes on, and is billed, with {now.artifact}")
+        held.reporter.warn(f"endpoint {row.name} keeps running, and is billed, with {now.artifact}")
         return
     held.backend.delete_endpoint(held.name, row.name)
     spent = cost(row, held.ledger.now())  # at most: when the instance started is not known

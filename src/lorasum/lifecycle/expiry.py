@@ -102,7 +102,7 @@ def alarm(row: Resource, now: datetime, was_asked: bool) -> str:
         runs = "still runs" if was_asked else "may still run: nobody asked"
         return f"its time was over at {clock(row.expires_at, now)}, and it {runs}"
     if isinstance(row, Unreadable):
-        return "its record cannot be read, so that nobody knows whether it runs"
+        return "its record cannot be read, so it is unknown whether it runs"
     if row.state == "intended" and was_asked:
         return "it runs, and the command that started it ended before it had answered"
     return ""

@@ -182,7 +182,7 @@ def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJo
     held.reporter.step(f"following job {name}, which is running" if running else f"job {name} had completed")
     if started.changed:
         other = " and ".join(started.changed)
-        held.reporter.step(f"it was made with other {other} than today's; `lorasum train --again` makes another")
+        held.reporter.step(f"it was made with other {other} than now; `lorasum train --again` makes another")
     return started
 
 

@@ -14,7 +14,7 @@ from lorasum.scoring.evaluation import ScoredSummary
 if TYPE_CHECKING:
     from lorasum.scoring.judge import Judge, Preference, Verdict
 
-_GIVE_UP = 3  # answers in a row that are no verdict
+_GIVE_UP = 3  # answers in a row that are not a verdict
 
 
 def load_consistency(

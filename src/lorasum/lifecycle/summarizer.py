@@ -133,7 +133,7 @@ def read_answer(answer: Any, count: int) -> list[str]:
     if not len(summaries) == len(rows) == count:
         raise BackendError(
             f"the endpoint's answer is not {count} generated texts: {json.dumps(answer)[:200]}",
-            "look at the endpoint's log; `lorasum teardown`, then `lorasum deploy`, starts it anew",
+            "look at the endpoint's log; `lorasum teardown`, then `lorasum deploy`, starts it again",
         )
     return summaries
 

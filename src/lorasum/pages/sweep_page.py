@@ -38,7 +38,7 @@ def _row(one: TrialResult, keys: Sequence[str], best: bool) -> TableRow:
 
 
 def _of_key(key: str, result: SweepResult) -> Markup:
-    """A dot for each trial: its value of a key, and its result. Empty where the values are no numbers."""
+    """A dot for each trial: its value of a key, and its result. Empty where the values are not numbers."""
     points = [(one, _place(one.values[key])) for one in result.trials if one.value is not None and key in one.values]
     values = [at for _, at in points if at is not None]
     if len(set(values)) < 2 or len(values) < len(points):

@@ -137,7 +137,7 @@ class EnvResult:
 class StatusResult:
     resources: tuple[ResourceStatus, ...]
     rebuilt: tuple[str, ...] = ()
-    """What was set aside and recorded anew, one line each."""
+    """What was set aside and recorded again, one line each."""
 
     @property
     def alarms(self) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def _load(config: "ConsistencyConfig") -> tuple[Any, Any]:
             raise _unusable(error, config) from error
     if about["missing_keys"]:
         raise ModelError(
-            f"{config.id} is no classifier: its files have no {sorted(about['missing_keys'])[0]}",
+            f"{config.id} is not a classifier: its files have no {sorted(about['missing_keys'])[0]}",
             "choose a model that was trained for natural language inference (NLI), such as a cross-encoder",
         )
     return tokenizer, model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

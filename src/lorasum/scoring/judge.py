@@ -60,7 +60,7 @@ class _Comparison(BaseModel):
 
 
 class NoVerdictError(BackendError):
-    """The judge has said something, which is no verdict. It may do better with the next summary."""
+    """The judge has said something, which is not a verdict. It may do better with the next summary."""
 
 
 class CapReachedError(LorasumError):
@@ -132,7 +132,7 @@ class Judge:
             if self.config.max_usd is not None and self.usd >= self.config.max_usd:
                 raise CapReachedError(
                     f"the judge has cost ${self.usd:.2f}, and evaluate.judge.max_usd is {self.config.max_usd:g}",
-                    "raise evaluate.judge.max_usd; what is judged is kept, and the same command goes on from there",
+                    "raise evaluate.judge.max_usd; what is judged is kept, and the same command continues from there",
                 )
             said = self._send(request)
             answer = _read(said, form)

@@ -11,7 +11,7 @@ def thresholds(texts: Sequence[str]) -> dict[str, float]:
     """The thresholds of `--fail-under`, such as `rouge1=40`, by figure.
 
     Raises:
-        LorasumError: a figure is not known, or its threshold is no number.
+        LorasumError: a figure is not known, or its threshold is not a number.
     """
     least = {}
     for text in texts:
@@ -19,15 +19,14 @@ def thresholds(texts: Sequence[str]) -> dict[str, float]:
         if name not in FIGURES:
             nearest = get_close_matches(name, FIGURES, 1, 0.4)
             raise LorasumError(
-                f"--fail-under {text}: there is no figure {name!r}"
-                + (f"; did you mean {nearest[0]}?" if nearest else ""),
+                f"--fail-under {text}: unknown figure {name!r}" + (f"; did you mean {nearest[0]}?" if nearest else ""),
                 f"the figures are {', '.join(FIGURES)}",
             )
         try:
             least[name] = float(value)
         except ValueError as error:
             raise LorasumError(
-                f"--fail-under {text}: {value!r} is no number", f"write --fail-under {name}=40"
+                f"--fail-under {text}: {value!r} is not a number", f"write --fail-under {name}=40"
             ) from error
     return least
 

@@ -38,7 +38,7 @@ from lorasum.ui.pieces import Facts, memory
 from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters
-_SECONDS_BETWEEN_LINES = 2.0  # of progress, if the output is no terminal
+_SECONDS_BETWEEN_LINES = 2.0  # of progress, if the output is not a terminal
 
 
 class _TimeLeft(TimeRemainingColumn):

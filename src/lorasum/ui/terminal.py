@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-_PIPE_WIDTH = 120  # columns, if the output is no terminal
+_PIPE_WIDTH = 120  # columns, if the output is not a terminal
 _ACTED_ON = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line end
     "\u2028\u2029"  # line ends of their own

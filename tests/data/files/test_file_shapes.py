@@ -223,7 +223,7 @@ def test_lines_above_the_header_of_a_table_are_passed_over(tmp_path: Path, above
     assert said == (
         []
         if above == "\ufeff"
-        else [f"t.csv: its header is in line {above.count(chr(10)) + 1}: what stands above is passed over"]
+        else [f"t.csv: its header is in line {above.count(chr(10)) + 1}: what is above it is ignored"]
     )
 
 
@@ -231,7 +231,7 @@ def test_a_header_that_comes_again_is_no_row(tmp_path: Path) -> None:
     said: list[str] = []
     table = "dialogue,summary\nAna: hi,Ana greets\n"
     assert len(kept(write(tmp_path / "t.csv", table + table), said=said, duplicates="keep")) == 2
-    assert said == ["t.csv: its header stands in it again: passed over"]
+    assert said == ["t.csv: its header is in it again: ignored"]
 
 
 def test_blanks_before_a_quote_belong_to_the_delimiter(tmp_path: Path) -> None:
@@ -487,7 +487,7 @@ def test_a_link_that_leads_out_of_the_folder_is_skipped(tmp_path: Path) -> None:
     said: list[str] = []
     assert len(kept(folder, said=said)) == 4
     assert len(kept(folder / "*.jsonl")) == 4
-    assert said[0].startswith("private.jsonl: passed over: it is a link that leads out of")
+    assert said[0].startswith("private.jsonl: ignored: it is a link that leads out of")
     assert len(kept(folder / "private.jsonl")) == 4, "named by the user, it is read"
 
 

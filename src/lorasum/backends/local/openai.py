@@ -1,7 +1,7 @@
 """OpenAI's protocol beside /invocations: /v1/models, /v1/completions and /v1/chat/completions, whole or as a stream.
 
 docs/serving.md says what messages mean, and what is refused. What would change an answer and is not understood is
-refused; what changes none (user, n: 1) is passed over.
+refused; what changes none (user, n: 1) is ignored.
 """
 
 import asyncio

@@ -71,7 +71,7 @@ def _listed_attempts(session: Session, job_name: str) -> list[int]:
 
 
 def attempt_number(attempt: str, job_name: str) -> int:
-    """The number of an attempt, from 1; 0 if it is no attempt of this job."""
+    """The number of an attempt, from 1; 0 if it is not an attempt of this job."""
     if attempt == job_name:
         return 1
     suffix = attempt.removeprefix(f"{job_name}-")

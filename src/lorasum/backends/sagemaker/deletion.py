@@ -27,7 +27,7 @@ def empty(session: Session, uri: str) -> int:
     If the user may not list versions or uploads, a warning says that some may be left.
 
     Returns:
-        How many objects and versions there were; none is no error.
+        How many objects and versions there were; none is not an error.
 
     Raises:
         BackendError: an object could not be deleted.

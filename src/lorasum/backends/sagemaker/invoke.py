@@ -43,7 +43,7 @@ def invoke(session: Session, endpoint: EndpointRef, payload: dict[str, Any], tim
 def stream(session: Session, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
     """The pieces of an answer of vLLM, as server-sent events that the service passes on. The other image's is whole."""
     if session.config.engine != "vllm":
-        session.reporter.step("the Hugging Face image does not stream, so the answer comes whole; vLLM's does")
+        session.reporter.step("the Hugging Face image does not stream, so the answer comes at once; vLLM does")
         yield from (answer["generated_text"] for answer in invoke(session, endpoint, payload, timeout))
         return
     client = session.runtime(timeout + _SERVER_SECONDS)
@@ -132,7 +132,7 @@ def _is_outage(cause: Any) -> bool:
 
 
 def _is_fault(cause: Any) -> bool:
-    """Whether the network, the service or the container failed. A refusal is no fault."""
+    """Whether the network, the service or the container failed. A refusal is not a fault."""
     if _is_outage(cause):
         return True
     if error_code(cause) == "ModelError":

@@ -126,7 +126,7 @@ def _longest_wait(config: SageMakerConfig) -> dict[str, int]:
 
 
 def _variables(config: SageMakerConfig, spec: TrainSpec, seconds: int) -> dict[str, str]:
-    """The container's environment. These are no hyperparameters, because those change the job's name."""
+    """The container's environment. These are not hyperparameters, because those change the job's name."""
     variables = {**config.environment, EXPECT_GPU: "1"}  # the config accepts only instance types with a GPU
     if spec.base_seconds:
         variables |= {BASE_SECONDS: str(spec.base_seconds), MAX_SECONDS: str(seconds)}

@@ -41,7 +41,7 @@ class S3Layout:
 
     @property
     def shared_models(self) -> str:
-        """s3:// address of the base models that all runs share. It is no run's, so `teardown` leaves it."""
+        """s3:// address of the base models that all runs share. It belongs to no run, so `teardown` leaves it."""
         return f"s3://{self.bucket}/{self.prefix}/_models/"
 
     def deletable(self, data: bool, artifacts: bool) -> list[str]:

@@ -31,7 +31,7 @@ def filled(session: Session, layout: S3Layout, model: ModelRef) -> str:
     """The S3 folder of the model, after downloading and uploading it if it is not there or not whole.
 
     Raises:
-        ModelError: the hub has none of this name, it cannot be downloaded, or it is no model that can be trained.
+        ModelError: the hub has none of this name, it cannot be downloaded, or it is not a model that can be trained.
         BackendError: it cannot be uploaded.
     """
     model = ModelRef(model.id, hub_commit(model.id, model.revision, "model"))

@@ -19,7 +19,7 @@ def turn_on_or_off(session: Session, endpoint: str) -> None:
 
 
 def turn_off(session: Session, endpoint: str) -> None:
-    """Turn autoscaling off. A missing permission is no error: then this identity cannot have turned it on either."""
+    """Turn autoscaling off. A missing permission is not an error: this identity cannot have turned it on either."""
     try:
         with aws_errors(f"stop endpoint {endpoint} from growing", "application-autoscaling:DeregisterScalableTarget"):
             session.client("application-autoscaling").deregister_scalable_target(**scalable_target(endpoint))

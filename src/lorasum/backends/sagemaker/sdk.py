@@ -93,7 +93,7 @@ def stop(job: Any) -> None:
 
 
 def delete(resource: Any) -> None:
-    """Delete a resource that `get` found. That somebody else has deleted it meanwhile is no error."""
+    """Delete a resource that `get` found. That somebody else has deleted it meanwhile is not an error."""
     kind = type(resource).__name__
     with unless_missing(), _errors(f"delete {_WORDS[kind]} {resource.get_name()}", f"sagemaker:Delete{kind}"):
         resource.delete()

@@ -111,7 +111,7 @@ class Session:
         """ARN of the execution role. Its trust policy is checked if we may read it.
 
         Raises:
-            BackendError: there is none, it is no role, or its trust policy does not name SageMaker.
+            BackendError: there is none, it is not a role, or its trust policy does not name SageMaker.
         """
         wanted = self.config.role or _own_role(str(self._identity["Arn"]))
         if wanted and wanted.startswith(_SSO) and not self.config.role:

@@ -20,7 +20,7 @@ from lorasum.data.chats.written import looks_broken, written
 from lorasum.data.files.opening import encoding_of, other_than_text
 from lorasum.formatting import listing
 
-_LARGEST = 200_000_000  # bytes of a chat in a .zip: anything larger is no chat, and may be a zip bomb
+_LARGEST = 200_000_000  # bytes of a chat in a .zip: anything larger is not a chat, and may be a zip bomb
 _HEAD = 2**16  # bytes by which another type is recognised
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -111,7 +111,7 @@ def _read_table(text: str, how: Messages | None) -> Chat:
 def read_folder(folder: Path, how: Messages | None = None) -> Chat:
     """The dialogue in a folder that an app exported: Slack's of one channel, WhatsApp's, Telegram's, Messenger's.
 
-    A channel's folder has one JSON file a day. Other files there are passed over.
+    A channel's folder has one JSON file a day. Other files there are ignored.
 
     Raises:
         ValueError: there is no chat in it, or several; the message says what is wrong.

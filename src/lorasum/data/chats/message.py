@@ -23,14 +23,14 @@ from lorasum.data.chats.written import is_html, mended, words_of, written
 
 
 class MessageError(ValueError):
-    """A value is no dialogue; the message says what is wrong with it."""
+    """A value is not a dialogue; the message says what is wrong with it."""
 
 
 def text_of(message: Mapping[str, Any], number: int = 1) -> str:
     """The text of a message: the first of its texts that is not empty.
 
     Raises:
-        MessageError: the value is no text.
+        MessageError: the value is not text.
     """
     return text_in(plain_keys(message), number)
 
@@ -59,7 +59,7 @@ def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:
     """The speaker.
 
     Args:
-        but: what is no speaker's name.
+        but: what is not a speaker's name.
     """
     of_a_tool = plain.get("role") in ("tool", "function")
     for key in speakers_among(tuple(plain)):

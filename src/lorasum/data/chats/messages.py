@@ -19,7 +19,7 @@ def render_messages(messages: Iterable[Any], how: Messages) -> str:
     """One line a message. A message without text (a picture, a call of a tool, a notice) is left out.
 
     Raises:
-        MessageError: one of them is no message, or none has text.
+        MessageError: one of them is not a message, or none has text.
     """
     given = list(messages)
     lines = lines_of(given, how)
@@ -34,7 +34,7 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
     """The lines of the messages that have text.
 
     Raises:
-        MessageError: one of them is no message.
+        MessageError: one of them is not a message.
     """
     said: list[tuple[dict[str, Any], str]] = []  # an object without keys stands for a line without a speaker
     for number, message in enumerate(messages, 1):

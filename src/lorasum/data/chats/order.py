@@ -10,7 +10,7 @@ _TIMES = (
     "sentAt", "date_sent", "dateCreated", "timestamp_ms",
 )  # fmt: skip
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_YEAR_1973 = 1e8  # seconds since 1970: a smaller number is no time, but a duration or an offset
+_YEAR_1973 = 1e8  # seconds since 1970: a smaller number is not a time, but a duration or an offset
 
 
 def oldest_first(messages: list[Any]) -> list[Any]:

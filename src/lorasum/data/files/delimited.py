@@ -48,7 +48,7 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
                 header = _as_names(fields)
                 needed_columns(reading.name, header, reading.columns)
             elif fields[-1].strip() == header[-1] and _as_names(fields) == header:  # of files that were joined
-                reading.say(reading.name, "its header stands in it again: passed over")
+                reading.say(reading.name, "its header is in it again: ignored")
             else:
                 yield place, _row(header, fields, delimiter)
 
@@ -115,14 +115,14 @@ class _Lines:
 
 
 def _delimiter(reading: Reading, lines: _Lines) -> str:
-    """The delimiter, from Excel's first line or from the header. What stands above these is passed over."""
+    """The delimiter, from Excel's first line or from the header. What stands above these is ignored."""
     while (line := lines.peek()[0]) and not line.strip("\r\n"):
         lines.skip()
     if said := _EXCEL.fullmatch(line):
         lines.skip()
         return said[1]
     if above := _lines_above_header(lines, reading.columns):
-        reading.say(reading.name, f"its header is in line {lines.number + above + 1}: what stands above is passed over")
+        reading.say(reading.name, f"its header is in line {lines.number + above + 1}: what is above it is ignored")
         lines.skip(above)
     expected = "\t" if ".tsv" in reading.name.lower() else ","
     dialect = _sniffed(lines.peek()[0], expected, reading.columns)

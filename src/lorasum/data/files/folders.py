@@ -60,7 +60,7 @@ def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Pat
     """`files` without the links that lead out of `folder`. `say` is called with those."""
     out = links_out(files, folder)
     for path in out:
-        say(path.name, f"passed over: it is a link that leads out of {folder}; name it in the config to read it")
+        say(path.name, f"ignored: it is a link that leads out of {folder}; name it in the config to read it")
     return [path for path in files if path not in out]
 
 

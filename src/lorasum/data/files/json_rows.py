@@ -153,7 +153,7 @@ class _Scanner:
         self.is_document = False
 
     def next_sign(self) -> str:
-        """The next character that is no white space, without moving past it; empty at the end."""
+        """The next character that is not white space, without moving past it; empty at the end."""
         while True:
             if space := _SPACE.match(self._text, self._at):
                 self._at = space.end()

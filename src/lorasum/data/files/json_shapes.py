@@ -58,7 +58,7 @@ def _is_table(value: Any) -> bool:
 
 
 def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split) -> list[Any]:
-    """The list of rows to take; empty if the lists are no rows but, for example, one row's messages."""
+    """The list of rows to take; empty if the lists are not rows but, for example, one row's messages."""
     by_split = {key: split_of(key) for key in tables}
     if any(by_split.values()):
         chosen = of_split(by_split, split)

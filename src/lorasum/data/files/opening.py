@@ -20,7 +20,7 @@ _MARKS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".bz2": b"BZh", ".xz"
 """First bytes of compressed files, by their suffix."""
 _UNPACKED: dict[str, Callable[[IO[bytes]], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 COMPRESSED = tuple(_MARKS)
-LONGEST_ROW = 16 * 2**20  # bytes; anything longer is no row, but a file of another type
+LONGEST_ROW = 16 * 2**20  # bytes; anything longer is not a row, but a file of another type
 
 Say = Callable[[str, str], None]
 """Called with a file's name and what is odd about it, such as `read as Windows-1252`."""
@@ -87,7 +87,7 @@ def opened(path: Path, say: Say) -> Iterator[Opened]:
     """Open a text file to read it.
 
     Raises:
-        DataError: it cannot be opened or read to its end, or it is no text.
+        DataError: it cannot be opened or read to its end, or it is not text.
     """
     with _bytes_of(path) as (start, _):
         head = start.read(_HEAD)

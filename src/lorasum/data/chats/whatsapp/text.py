@@ -23,7 +23,7 @@ FILE_NAME = re.compile(
 
 
 def without_media(line: str, marked: bool = False) -> str | None:
-    """The caption of an attachment, which may be empty, or None for a line that is no attachment.
+    """The caption of an attachment, which may be empty, or None for a line that is not an attachment.
 
     Args:
         marked: the message began with a mark: then what follows the last mark is the app's, in any language.
