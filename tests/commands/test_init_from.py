@@ -43,7 +43,10 @@ dataset: my_chats
 cutoff_len: 2048
 num_train_epochs: 3.0
 lr_scheduler_type: inverse_sqrt
-per_device_train_batch_size: 1
+per_device_train_batch_size: 2
+gradient_accumulation_steps: 8
+use_rslora: true
+report_to: tensorboard
 deepspeed: ds.json
 """
 
@@ -76,12 +79,23 @@ def test_llama_factorys_keys_become_ours_but_what_is_not_allowed(tmp_path: Path)
     made = init_from(tmp_path / "theirs.yaml", tmp_path / "run.yaml", name="chats")
     ours = yaml.safe_load((tmp_path / "run.yaml").read_text())
     assert ours["name"] == "chats"
-    assert ours["lora"] == {"r": 8, "targets": ["q_proj", "v_proj"]}
+    assert ours["lora"] == {"r": 8, "targets": ["q_proj", "v_proj"], "rslora": True}
     assert ours["quantization"] == "nf4"
-    assert "scheduler" not in ours["training"]
+    assert ours["training"] == {"epochs": 3.0, "report_to": ["tensorboard"]}
     assert "deepspeed: ds.json" in made.left
     assert any(line.startswith("training.scheduler: inverse_sqrt (") for line in made.left)
-    assert any(line.startswith("dataset: my_chats") for line in made.left), "a name of a dataset_info.json is no hub id"
+    assert any(line.startswith("dataset: my_chats") for line in made.left), "it names a dataset_info.json entry"
+
+
+def test_batches_of_dialogues_are_not_taken_for_batches_of_packs(tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text(LLAMA_FACTORY)
+    alone = init_from(tmp_path / "theirs.yaml", tmp_path / "run.yaml")
+    (tmp_path / "theirs.yaml").write_text(LLAMA_FACTORY + "packing: true\n")
+    packed = init_from(tmp_path / "theirs.yaml", tmp_path / "packed.yaml")
+    named = [[line.partition(" (")[0] for line in made.left if "packs of several" in line] for made in (alone, packed)]
+    assert named == [["per_device_train_batch_size: 2", "gradient_accumulation_steps: 8"], []]
+    training = load_config(tmp_path / "packed.yaml", ["data.dataset=a/b"]).training
+    assert (training.per_device_batch_size, training.gradient_accumulation_steps) == (2, 8)
 
 
 def test_what_is_no_config_of_theirs_is_refused(tmp_path: Path) -> None:

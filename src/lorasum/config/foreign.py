@@ -18,6 +18,9 @@ _SHARED: Final[Mapping[str, str]] = {
     "max_grad_norm": "training.max_grad_norm",
     "max_steps": "training.max_steps",
     "gradient_accumulation_steps": "training.gradient_accumulation_steps",
+    "eval_steps": "training.evaluate_every",
+    "logging_steps": "training.logging_steps",
+    "gradient_checkpointing": "training.gradient_checkpointing",
     "seed": "training.seed",
     "lora_alpha": "lora.alpha",
     "lora_dropout": "lora.dropout",
@@ -32,10 +35,11 @@ KEYS: Final[Mapping[Tool, Mapping[str, str]]] = {
         "lora_r": "lora.r",
         "lora_target_modules": "lora.targets",
         "peft_use_rslora": "lora.rslora",
+        "peft_use_dora": "lora.dora",
         "num_epochs": "training.epochs",
         "lr_scheduler": "training.scheduler",
         "micro_batch_size": "training.per_device_batch_size",
-        "gradient_checkpointing": "training.gradient_checkpointing",
+        "early_stopping_patience": "training.early_stopping_patience",
     },
     "LLaMA-Factory": {
         **_SHARED,
@@ -44,9 +48,12 @@ KEYS: Final[Mapping[Tool, Mapping[str, str]]] = {
         "val_size": "data.test_fraction",
         "lora_rank": "lora.r",
         "lora_target": "lora.targets",
+        "use_rslora": "lora.rslora",
+        "use_dora": "lora.dora",
         "num_train_epochs": "training.epochs",
         "lr_scheduler_type": "training.scheduler",
         "per_device_train_batch_size": "training.per_device_batch_size",
+        "report_to": "training.report_to",
     },
 }
 """Our key of each key of theirs, where the value means the same."""
@@ -68,11 +75,16 @@ _SAID_ANYWAY: Final = (
     ("adapter", "qlora"),
     ("sample_packing", True),
     ("packing", True),
+    ("report_to", "none"),
     ("stage", "sft"),
     ("do_train", True),
     ("finetuning_type", "lora"),
 )
 """What lorasum does in any case."""
+_LISTS: Final = ("lora.targets", "training.report_to")
+"""Keys of ours that take a list, where theirs take names with commas between."""
+_BATCH: Final = frozenset({"micro_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps"})
+"""Keys that count packs here. In a config that does not pack they count dialogues, of which a pack holds several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +115,17 @@ def translated(theirs: Mapping[str, Any], name: str) -> Translated | None:
         return None
     ours: dict[str, Any] = {"name": name}
     left: list[str] = []
+    packs = theirs.get("sample_packing") is True or theirs.get("packing") is True
     for key, value in theirs.items():
         if (key, value if isinstance(value, str | bool | int) else None) in _SAID_ANYWAY or value in (None, ""):
             continue
         by_value = _TOLD_BY_VALUE.get((key, value)) if isinstance(value, str | bool | int) else None
         place, ours_value = by_value or (KEYS[tool].get(key), value)
-        if place == "lora.targets" and isinstance(ours_value, str) and ours_value != "all-linear":
+        if place in _LISTS and isinstance(ours_value, str) and ours_value != "all-linear":
             ours_value = [one.strip() for one in ours_value.split(",")]
-        if place is None:
+        if key in _BATCH and not packs:
+            left.append(f"{key}: {value} (it counts dialogues there, and here packs of several dialogues)")
+        elif place is None:
             left.append(f"{key}: {value}")
         else:
             put(ours, tuple(place.split(".")), ours_value)
