@@ -212,7 +212,7 @@ def test_each_value_of_a_wide_table_names_its_column_for_a_phone() -> None:
     """There its rows are blocks, which takes the meaning of a table away unless roles say it."""
     reader = Reader(run_page([ONE]))
     wide = [attrs for tag, attrs in reader.tags if tag == "td" and "data-of" in attrs]
-    assert [attrs["data-of"] for attrs in wide[:5]] == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings"]
+    assert [attrs["data-of"] for attrs in wide[:5]] == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "no unsupported facts"]
     assert {attrs["role"] for attrs in wide} == {"cell"}
     roles = [attrs["role"] for _, attrs in reader.tags if "role" in attrs]
     assert roles.count("table") == 1

@@ -72,7 +72,7 @@ def card_with_scores(card: str, name: str, evaluation: EvaluateResult) -> str:
         )
         for key, label in _FIGURES.items()
     ]
-    head = f"| | {' | '.join(_FIGURES.values())} | without findings |\n|---|{'---:|' * (len(_FIGURES) + 1)}\n"
+    head = f"| | {' | '.join(_FIGURES.values())} | no unsupported facts |\n|---|{'---:|' * (len(_FIGURES) + 1)}\n"
     rows = "".join(
         f"| {who} | {' | '.join(f'{getattr(one, key).mean:.1f}' for key in _FIGURES)} | {one.faithful.mean:.0%} |\n"
         for who, one in evaluation.scores.items()

@@ -9,7 +9,7 @@ def key_figures(run: RunFacts) -> dict[str, str]:
     scores = run.evaluation.scores.get(TUNED) if run.evaluation else None
     return {
         "ROUGE-L": str(scores.rougeL) if scores else "",
-        "without findings": f"{scores.faithful.mean:.0%}" if scores else "",
+        "no unsupported facts": f"{scores.faithful.mean:.0%}" if scores else "",
         **training_figures(run),
     }
 

@@ -30,7 +30,7 @@ _SCORES: Mapping[str, str] = {
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
     "chrf": "chrF",
-    "faithful": "without findings",
+    "faithful": "no unsupported facts",
 }
 
 
@@ -65,7 +65,7 @@ def run_page(runs: Sequence[RunFacts], config: str = "", shown: int = 12) -> str
         score_chart=_score_chart(runs),
         comparisons=[line for run in runs for line in _comparisons(run, len(runs) > 1)],
         samples=[
-            (title, found) for title, found in (("With findings", flagged), ("From best to worst", spread)) if found
+            (title, found) for title, found in (("Unsupported facts", flagged), ("From best to worst", spread)) if found
         ],
         marked=marked,
         curves=_curves(runs),
@@ -116,7 +116,7 @@ def _cards(run: RunFacts) -> list[tuple[str, str]]:
     cards = []
     if scores:
         cards.append((f"{scores.rougeL.mean:.1f}", f"ROUGE-L, {scores.rougeL.low:.1f} to {scores.rougeL.high:.1f}"))
-        cards.append((f"{scores.faithful.mean:.0%}", "of the summaries without findings"))
+        cards.append((f"{scores.faithful.mean:.0%}", "of the summaries have no unsupported facts"))
     if done:
         cards.append((loss(done.eval_loss), "loss on the test split"))
         cards.append((duration(done.seconds), f"of training, {done.tokens_per_second:,.0f} tokens/s"))

@@ -69,7 +69,7 @@ def _(result: EvaluateResult) -> RenderableType:
 
 def _scores(result: EvaluateResult) -> list[RenderableType]:
     """The scores of all models, and the comparisons with the tuned model."""
-    table = Rows("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "without findings")
+    table = Rows("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "no unsupported facts")
     for name, scores in result.scores.items():
         figures = [_figure(one, result.examples) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
         table.add(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == TUNED else "")
@@ -120,7 +120,7 @@ def _worst(result: EvaluateResult) -> list[RenderableType]:
     table.add_column("dialogue", ratio=2, overflow="fold")
     table.add_column("reference", ratio=2, overflow="fold")
     table.add_column("summary", ratio=2, overflow="fold", style="bold")
-    table.add_column("ROUGE-L, and what the dialogue does not say", ratio=2, overflow="fold")
+    table.add_column("ROUGE-L, and unsupported facts", ratio=2, overflow="fold")
     for one in result.worst:
         first = "\n".join(one.dialogue.splitlines()[:_LINES_SHOWN])
         more = "\n…" if first != one.dialogue else ""
