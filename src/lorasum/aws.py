@@ -9,8 +9,9 @@ from typing import Any
 
 from lorasum.errors import BackendError, OutageError
 from lorasum.files import first_line
+from lorasum.paths import doc
 
-POLICIES = "docs/iam.md has the policies"
+POLICIES = f"{doc('iam')} has the policies"
 _LOG_IN = "log in to AWS (`aws configure`, `aws sso login` or `aws login`), or set AWS_PROFILE"
 _MISSING_CODES = ("ResourceNotFound", "ResourceNotFoundException", "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "404")
 _DENIED_CODES = ("AccessDenied", "AccessDeniedException", "403", "AuthorizationError", "UnauthorizedOperation")

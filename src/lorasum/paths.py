@@ -41,7 +41,12 @@ def container_scripts() -> Path:
 
 
 def shipped() -> Path:
-    """The folder of the `configs` and `examples` that lorasum brings: in an installed wheel, or in a checkout."""
+    """The folder of the `configs`, `docs` and `examples` that lorasum brings, in an installed wheel or a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "shipped"
     return installed if installed.is_dir() else package.parents[1]
+
+
+def doc(page: str) -> Path:
+    """The file of a page of the docs, such as `iam`, as it lies on this disk. Hints name it."""
+    return shipped() / "docs" / f"{page}.md"

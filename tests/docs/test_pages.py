@@ -1,5 +1,6 @@
 """The docs say what the code says: pages made from it, links that lead somewhere, keys and verbs that exist."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -10,15 +11,18 @@ from typing import Any
 import pytest
 from cli_page import command_line, options
 from pages import DOCS, configuration, model_of, troubleshooting
-from sources import ROOT
+from sources import ROOT, both_sides
 
 from lorasum.config.data import Columns, DataConfig
 from lorasum.config.foreign import KEYS
+from lorasum.config.loader import load_config
 from lorasum.config.schema import Config
 from lorasum.data.files.reading import unticked
 from lorasum.data.records import Example
 from lorasum.data.sources import open_sources
 from lorasum.data.validate import check
+from lorasum.paths import doc
+from lorasum.scoring.evaluation import FIGURES
 
 BESIDE_CODE = [ROOT / "tests" / folder / "README.md" for folder in ("stand_in", "drill")]
 HAND_WRITTEN = [*sorted(ROOT.glob("*.md")), ROOT / "llms.txt", *sorted(DOCS.glob("*.md")), *BESIDE_CODE]
@@ -133,3 +137,21 @@ def test_the_docs_name_only_verbs_that_there_are() -> None:
     for page in HAND_WRITTEN:
         named = set(re.findall(r"`lorasum ([a-z]+)", page.read_text(encoding="utf-8")))
         assert named <= verbs, page.name
+
+
+def test_the_example_of_a_config_is_one(tmp_path: Path) -> None:
+    [example] = re.findall(r"(?s)```yaml\n(.*?)```", _read("configuration.md"))
+    (tmp_path / "run.yaml").write_text(example, encoding="utf-8")
+    assert load_config(tmp_path / "run.yaml").name == "support-chats"
+
+
+def test_each_figure_of_fail_under_is_explained() -> None:
+    rows = re.findall(r"(?m)^\| (`[\w`, ]+`) \| (?:0|from) ", _read("evaluation.md"))
+    assert {name for row in rows for name in re.findall(r"\w+", row)} == set(FIGURES)
+
+
+def test_each_page_that_a_hint_names_is_there() -> None:
+    calls = [node for _, tree in both_sides() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = {ast.literal_eval(one.args[0]) for one in calls if ast.unparse(one.func) == "doc"}
+    assert len(named) > 4
+    assert {name for name in named if not doc(name).is_file()} == set()

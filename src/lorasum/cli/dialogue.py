@@ -11,6 +11,7 @@ from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.exports import read_bytes, read_path
 from lorasum.errors import DataError, LorasumError
 from lorasum.formatting import counted
+from lorasum.paths import doc
 
 _ONE = {"notices": "notice"}
 
@@ -39,7 +40,7 @@ def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
     except OSError as error:
         raise DataError(f"{place}: cannot read it: {error.strerror}", "check the path given to --file") from None
     except ValueError as error:
-        raise DataError(f"{place}: {error}", "docs/chats.md lists the forms of chats that are read") from None
+        raise DataError(f"{place}: {error}", f"{doc('chats')} lists the forms of chats that are read") from None
     left_out = ", ".join(
         f"{count} {_ONE.get(kind, kind) if count == 1 else kind}" for kind, count in chat.left_out.items()
     )

@@ -9,6 +9,7 @@ from lorasum.config.draft import HEAD
 from lorasum.config.foreign import translated
 from lorasum.config.new_file import check_is_free, check_name, run_name, write_config
 from lorasum.errors import ConfigError
+from lorasum.paths import doc
 from lorasum.results.training import TranslatedResult
 
 
@@ -32,13 +33,13 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
     if found is None:
         raise ConfigError(
             f"{source} is not an axolotl or LLaMA-Factory config: it has neither base_model nor model_name_or_path",
-            "docs/coming-from.md has the keys side by side",
+            f"{doc('coming-from')} has the keys side by side",
         )
     left = "".join(f"#   {' '.join(line.split())}\n" for line in found.left)
     about = f"# From {source.name} of {found.tool}.\n" + (f"# Without an exact counterpart:\n{left}" if left else "")
     ours = yaml.safe_dump(dict(found.config), sort_keys=False, allow_unicode=True)
     write_config(output, f"{HEAD}\n{about}{ours}")
-    missing = "say under `data` where the chats are, and which are for testing: docs/data-files.md"
+    missing = f"say under `data` where the chats are, and which are for testing: {doc('data-files')}"
     needs = [] if found.says_where_the_chats_are else [missing]
     file = shlex.quote(str(output))
     commands = (*needs, f"lorasum config show -c {file}", f"lorasum prepare -c {file} --show 3")

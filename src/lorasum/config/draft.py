@@ -18,7 +18,7 @@ _COMMENTS = {
     "training.keep": "Few dialogues: of the epochs, the one with the lowest test loss counts.",
     "sagemaker.training_instance_type": "The execution role goes here, or comes with --set sagemaker.role=NAME.\n"
     "role: ...\nEach has one A10G GPU with 24 GB.",
-    "predict.timeout": "Seconds; nobody here bills them, and the machine may be busy.",
+    "predict.timeout": "Seconds. A busy machine may need them, and they cost nothing here.",
 }
 """What is said of a key whose value does not depend on the chats."""
 

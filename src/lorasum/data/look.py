@@ -20,6 +20,7 @@ from lorasum.data.tally import Rejected, Row
 from lorasum.data.validate import Files, check
 from lorasum.errors import DataError
 from lorasum.formatting import listing
+from lorasum.paths import doc
 from lorasum.scoring.text import language_of
 
 _SAMPLE = 60  # rows that columns are chosen by
@@ -61,8 +62,8 @@ class NoColumnsError(DataError):
         columns = listing([*map(repr, names)], 12) or "none"
         super().__init__(
             f"{source}: no two columns look like a dialogue and its summary; it has {columns}",
-            f"name them with --dialogue and --summary; known without names: {KNOWN}; docs/chats.md shows how exported "
-            "chats become rows",
+            f"name them with --dialogue and --summary; known without names: {KNOWN}; {doc('chats')} shows how "
+            "exported chats become rows",
         )
 
 

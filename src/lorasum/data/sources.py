@@ -21,6 +21,7 @@ from lorasum.data.hub_source import HubSource
 from lorasum.data.tally import Row
 from lorasum.errors import DataError
 from lorasum.hub import hub_commit
+from lorasum.paths import doc
 
 _ENVIRONMENT = S3Login()
 __all__ = ["FileList", "FileSource", "Source", "Split", "open_sources"]
@@ -152,7 +153,7 @@ def _check_type(path: Path, split: Split) -> None:
     if file_type(path) is None:
         instead = {
             **dict.fromkeys((".xlsx", ".xls"), "in Excel, save it as 'CSV UTF-8'; or "),
-            **dict.fromkeys((".txt", ".zip"), "docs/chats.md shows how exported chats become rows; "),
+            **dict.fromkeys((".txt", ".zip"), f"{doc('chats')} shows how exported chats become rows; "),
         }.get(path.suffix.lower(), "")
         raise DataError(f"data.{split}: the type of {path.name} is not known", f"{instead}use {known_types()}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lorasum.config.schema import EvaluateConfig
 from lorasum.errors import LorasumError
+from lorasum.paths import doc
 from lorasum.reporting import Reporter
 from lorasum.results.serving import JudgeFigures
 from lorasum.scoring.evaluation import ScoredSummary
@@ -31,7 +32,7 @@ def load_consistency(
         if "consistency" in at_least:
             raise LorasumError(
                 "--fail-under consistency: no model measures it",
-                "name one in evaluate.consistency_model; docs/evaluation.md shows how",
+                f"name one in evaluate.consistency_model; {doc('evaluation')} shows how",
             )
         return None
     from lorasum.scoring.consistency import Consistency

@@ -24,6 +24,7 @@ from lorasum.config.sweep import Range, SweepConfig, Value
 from lorasum.contract import DoneEvent, EvalEvent, Event, StepEvent
 from lorasum.errors import ConfigError
 from lorasum.ledger import Ledger
+from lorasum.paths import doc
 
 _DRAWS = 100
 """Draws for each trial, before it is believed that there are no more that differ."""
@@ -51,7 +52,7 @@ def trials(config: Config) -> list[Trial]:
     if config.sweep is None:
         raise ConfigError(
             "the config has no section sweep",
-            "add it, such as `sweep: {keys: {lora.r: [8, 32]}}`; docs/configuration.md has its keys",
+            f"add it, such as `sweep: {{keys: {{lora.r: [8, 32]}}}}`; {doc('configuration')} has its keys",
         )
     return [Trial(values, _with(config, values)) for values in _drawn(config.sweep)]
 
