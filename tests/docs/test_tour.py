@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ def run(tmp_path: Path, clients: Zygote, tiny_tokenizer_dir: Path) -> Iterator[C
     """Runs a command of the page in a home that has chats and a toy model, and returns what it prints."""
     home = tmp_path / "ana"
     home.mkdir()
-    tour.write_chats(home / "chats.csv")
+    shutil.copy(tour.CHATS, home)
     tour.write_toy(home / "toy", tiny_tokenizer_dir)
     script = tmp_path / "lorasum.py"
     script.write_text(_LORASUM)

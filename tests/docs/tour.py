@@ -3,18 +3,17 @@
 What another machine, hour or folder changes is hidden before the page and the output are compared: see `steady`.
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
-from csv import writer
 from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tour.md"
+CHATS = ROOT / "examples" / "chats.csv"
 HOME = "/home/ana"  # as the page has it
 WRITE = "LORASUM_WRITE_TOUR"  # the variable with which the test writes the page
 _BLOCK = re.compile(r"(?ms)^```console\n\$ (?P<command>[^\n]*)\n(?P<output>.*?)^```$")
@@ -31,7 +30,6 @@ _VOLATILE = [
     (re.compile(r"\b\d+\.\d{3}\b"), "<loss>"),
     (re.compile(r"(?m)^  device .*"), "  device"),
 ]
-_ROWS, _LONGEST = 24, 480  # dialogues of the tour, and characters of each
 _ANSWER = "Ana and Ben will meet at 7."  # of the toy, to everything
 
 
@@ -47,17 +45,6 @@ def steady(page: str) -> str:
     for pattern, name in _VOLATILE:
         page = pattern.sub(name, page)
     return page
-
-
-def write_chats(file: Path) -> None:
-    """The shortest of the quickstart's dialogues as a table with columns of somebody's own."""
-    lines = (ROOT / "examples" / "chats" / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if len(row["dialogue"]) < _LONGEST][:_ROWS]
-    assert len(rows) == _ROWS
-    with file.open("w", encoding="utf-8", newline="") as out:
-        table = writer(out)
-        table.writerow(["chat", "tldr"])
-        table.writerows([row["dialogue"], row["summary"]] for row in rows)
 
 
 def write_toy(folder: Path, tokenizer_dir: Path) -> None:
