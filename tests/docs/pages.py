@@ -1,7 +1,7 @@
 """docs/configuration.md, made from the config's models, docs/troubleshooting.md, made from the errors in the code, and
 the verbs of docs/cli.md.
 
-`python tests/docs/pages.py` writes them anew.
+`python tests/docs/pages.py` writes both. What is above the first table of keys, or of errors, is written by hand.
 """
 
 import ast
@@ -15,44 +15,45 @@ from sources import ROOT, both_sides
 from lorasum.config.schema import Config
 
 DOCS = ROOT / "docs"
+_KEYS, _ERRORS_BEGIN = "\n## The file\n", "## Errors"  # where the parts that are made begin
 _ERRORS = re.compile(r"\w*(Error|Rejected|Failure)")
-# A message in which nobody could recognise their own, such as "… in …".
-_BARE = re.compile(r"(?:run|has|no|in|on|[…:,. ])*")
 _AREAS = {
     "lorasum/config/": "The config",
     "lorasum/commands/init": "The config",
     "lorasum/data/": "The data",
     "lorasum/model_": "The base model",
+    "lorasum/prompt": "The base model",
     "lorasum/gguf": "The base model",
-    "lorasum/base_look": "The base model",
+    "base_look": "The base model",
     "lorasum/hub": "The Hugging Face hub",
-    "contract": "The training",
-    "engine/": "The training",
-    "train.py": "The training",
+    "lorasum/scoring/": "Scores",
     "lorasum/lifecycle/": "Jobs and endpoints",
+    "lorasum/backends/completions": "Jobs and endpoints",
     "lorasum/commands/": "The verbs",
     "lorasum/cli/": "The verbs",
     "lorasum/backends/local/": "This machine",
     "lorasum/backends/sagemaker/": "Amazon SageMaker",
     "lorasum/aws": "Amazon SageMaker",
-    "lorasum/": "Everything else",
-    "": "The container",
+    "start.py": "Amazon SageMaker",
+    "lorasum/": "Records of runs",
+    "": "The training",
 }
+_LEAST_WORDS = 4  # of a message, without what is put in: fewer, such as "… is …", cannot be found by them
+_PUT_IN = {"POLICIES": "docs/iam.md has the policies"}  # constants in messages
 _LONGEST_VALUE = 60  # characters of a default
+_UNBOUNDED = 2**31 - 1  # a limit from here on is none that anybody meets
+_USUAL = {
+    "backend", "model.id", "data.train", "data.test_fraction", "data.columns.dialogue", "data.columns.summary",
+    "data.max_length", "quantization", "lora.r", "training.epochs", "training.learning_rate", "predict.max_new_tokens",
+}  # fmt: skip
+"""Keys that most people set. The page has them in bold."""
 
 
 def configuration() -> str:
     """The page of all keys."""
     schema = Config.model_json_schema()
     sections = "\n".join(_sections("", schema, schema["$defs"]))
-    return f"""# Configuration
-
-Every key of the YAML file. This page is made from the code (`python tests/docs/pages.py`).
-`lorasum config show -c run.yaml` prints a file with all its defaults, and `lorasum config schema` what editors complete
-keys with. A key that is not here is an error that names the nearest one. `--set training.epochs=1` overrides a key.
-
-A file needs `name`, `model.id`, and where the chats are; everything else has a default.
-{sections}"""
+    return f"{_by_hand('configuration.md', _KEYS)}{sections}"
 
 
 def _sections(path: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:
@@ -64,9 +65,10 @@ def _sections(path: str, schema: Mapping[str, Any], models: Mapping[str, Any]) -
         if model is not None:
             inner.append((f"{key}.", model))
         else:
-            default = "" if name in schema.get("required", ()) else f"`{_short(field.get('default'))}`"
+            default = "" if name in schema.get("required", ()) else _short(field.get("default"))
             said = " ".join(field.get("description", "").split()).replace("|", "\\|")
-            rows.append(f"| `{key}` | {_kind(field, models)} | {default} | {said} |")
+            shown = f"**`{key}`**" if key in _USUAL else f"`{key}`"
+            rows.append(f"| {shown} | {_kind(field, models)} | {default} | {said} |")
     title = f"## `{path.rstrip('.')}`" if path else "## The file"
     about = " ".join(schema.get("description", "").split())
     if rows:
@@ -101,40 +103,43 @@ def _kind(field: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     if field.get("type") == "object":
         return "names and values"
     bounds = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
-    limits = [f"{word} {field[name]:,}" for name, word in bounds.items() if name in field]
-    return " ".join([kind, *limits])
+    limits = {word: field[name] for name, word in bounds.items() if abs(field.get(name, _UNBOUNDED)) < _UNBOUNDED}
+    if limits.get("above") == 0:
+        del limits["above"]
+        kind = f"positive {kind}"
+    return " ".join([kind, *(f"{word} {limit:,}" for word, limit in limits.items())])
 
 
 def _short(value: object) -> str:
+    """A default; a dash where nothing is set."""
     if value is None:
-        return "none"
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+        return "–"
+    text = '""' if value == "" else str(value).lower() if isinstance(value, bool) else str(value)
     text = text.replace("\n", "↵").replace("|", "\\|")
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+    return f"`{text}`" if len(text) <= _LONGEST_VALUE else f"`{text[:_LONGEST_VALUE]}…`"
 
 
 def troubleshooting() -> str:
     """The page of errors and what to do about them."""
     found: dict[str, dict[str, str]] = {title: {} for title in _AREAS.values()}
+    known: set[str] = set()
     for place, message, hint in _told():
         area = next(title for prefix, title in _AREAS.items() if place.startswith(prefix))
-        found[area].setdefault(message, hint)
+        if message not in known:
+            known.add(message)
+            found[area][message] = hint
     parts = [
-        f"## {title}\n\n| error | what to do |\n|---|---|\n"
+        f"### {title}\n\n| error | what to do |\n|---|---|\n"
         + "\n".join(f"| {message} | {hint} |" for message, hint in sorted(rows.items()))
         for title, rows in found.items()
         if rows
     ]
     tables = "\n\n".join(parts)
-    return f"""# Troubleshooting
+    return f"{_by_hand('troubleshooting.md', _ERRORS_BEGIN)}{_ERRORS_BEGIN}\n\n{tables}\n"
 
-lorasum says what went wrong in a line that begins with `error:`, and what to do in one that begins with `hint:`. They
-are here, taken from the code itself (`python tests/docs/pages.py`). … stands for a name or a number, and errors that
-have no other words are left out.
-`-v` shows the traceback, and `lorasum env` prints what a bug report needs.
 
-{tables}
-"""
+def _by_hand(page: str, until: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8").partition(until)[0]
 
 
 def _told() -> Iterator[tuple[str, str, str]]:
@@ -143,7 +148,7 @@ def _told() -> Iterator[tuple[str, str, str]]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and len(node.args) >= 2 and _ERRORS.fullmatch(_name(node.func)):
                 message, hint = (_text(one) for one in node.args[:2])
-                if not _BARE.fullmatch(message) and hint.strip("… "):
+                if len(re.findall(r"[\w.'-]+", message)) >= _LEAST_WORDS and hint.strip("… "):
                     yield place, message, hint
 
 
@@ -153,15 +158,24 @@ def _name(function: ast.expr) -> str:
 
 def _text(node: ast.expr) -> str:
     """The text that an expression makes, with … for what is put in."""
+    return re.sub("…+", "…", " ".join(_raw(node).split()).replace("|", "\\|").replace("<", "\\<"))
+
+
+def _raw(node: ast.expr) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        text = node.value
-    elif isinstance(node, ast.JoinedStr):
-        text = "".join(one.value if isinstance(one, ast.Constant) else "…" for one in node.values)  # type: ignore[misc]
-    elif isinstance(node, ast.BinOp):
-        text = _text(node.left) + _text(node.right)
-    else:
-        text = "…"
-    return re.sub("…+", "…", " ".join(text.split()).replace("|", "\\|").replace("<", "\\<"))
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_raw, node.values))
+    if isinstance(node, ast.FormattedValue):
+        return _put_in(node.value)
+    return _raw(node.left) + _raw(node.right) if isinstance(node, ast.BinOp) else "…"
+
+
+def _put_in(node: ast.expr) -> str:
+    """What is put into a message: a page of the docs by its name, or …."""
+    if isinstance(node, ast.Call) and _name(node.func) == "doc" and isinstance(node.args[0], ast.Constant):
+        return f"docs/{node.args[0].value}.md"
+    return _PUT_IN.get(node.id, "…") if isinstance(node, ast.Name) else "…"
 
 
 PAGES = {"configuration.md": configuration, "troubleshooting.md": troubleshooting, "cli.md": command_line}
