@@ -1,6 +1,6 @@
 """What quantisation costs: the loss of real text after 20 steps, against LoRA on the model in float32.
 
-    python benchmarks/loss.py --dialogues ../shared/data/dialogsum.dev.jsonl
+    python benchmarks/loss.py --dialogues dialogsum.dev.jsonl
 
 The same model, the same packs in the same order, the same adapter at the start. The yardstick is transformers and PEFT
 as they come, in float32, one example at a time; the others are the engine with the base held and multiplied otherwise.

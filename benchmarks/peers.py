@@ -1,7 +1,7 @@
 """Training, side by side with what else one would use today: TRL's SFTTrainer, by its defaults and at its best.
 
     python3 -m venv .peers && .peers/bin/pip install -r benchmarks/peers-requirements.txt
-    python benchmarks/peers.py --dialogues ../shared/data/dialogsum.dev.jsonl
+    python benchmarks/peers.py --dialogues dialogsum.dev.jsonl
 
 The same model, adapter at the start, learning rate, and examples in each optimizer step; dialogues are tokenised once.
 Each training is a process of its own, TRL's in an environment of its own, and they take turns. lorasum's loop is the

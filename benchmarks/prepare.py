@@ -1,6 +1,6 @@
 """How fast `prepare` is: beside the tokenizer alone, which is the limit, and beside the published notebook's code.
 
-    python benchmarks/prepare.py --rows 15000 100000 1000000 --dialogues ../shared/data/dialogsum.dev.jsonl
+    python benchmarks/prepare.py --rows 15000 100000 1000000 --dialogues dialogsum.dev.jsonl
 
 Each figure is of a process of its own, with its libraries imported before the clock starts; the loading of the
 tokenizer is in it.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.fitting import Plan
 
 ROOM = 3  # a process on a CPU may hold up to three times its tensors
-_KEPT = 1.15  # of the activations: freed blocks that the allocator of a CPU keeps (measured: docs/costs.md)
+_KEPT = 1.15  # of the activations: freed blocks that the allocator of a CPU keeps (benchmarks/results/memory-cpu.md)
 _KEPT_OF_DROPOUT = 0.35  # more of them: each layer makes its mask and the dropped input, and frees both
 _PRODUCT = 600 << 10  # bytes that oneDNN takes for a compiled product, whatever its size (measured)
 _LIBRARIES = 390 << 20  # bytes of a process with torch, transformers and PEFT, and no model
