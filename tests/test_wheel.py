@@ -123,7 +123,7 @@ def test_the_installed_light_client_prepares_and_finds_the_entry_point(
 def test_a_hint_names_a_page_that_the_wheel_has(venv: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text("name: chats\n")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    command = [venv / "bin" / "lorasum", "init", "--from", "theirs.yaml"]
+    command = [str(venv / "bin" / "lorasum"), "init", "--from", "theirs.yaml"]
     ended = subprocess.run(command, env=kept, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     [page] = re.findall(r"\S+/docs/[\w-]+\.md", ended.stderr)
     assert Path(page).is_relative_to(venv)

@@ -332,6 +332,6 @@ def test_each_example_is_written_whole_and_loads(name: str) -> None:
 
 
 def test_an_example_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(LorasumError, match="no example 'quick'") as error:
+    with pytest.raises(LorasumError, match="unknown example 'quick'") as error:
         write_example("quick", None)
     assert "quickstart, sagemaker, qwen, bloomz" in error.value.hint

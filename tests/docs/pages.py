@@ -1,7 +1,7 @@
 """docs/configuration.md, made from the config's models, docs/troubleshooting.md, made from the errors in the code, and
 the verbs of docs/cli.md.
 
-`python tests/docs/pages.py` writes both. What is above the first table of keys, or of errors, is written by hand.
+`python tests/docs/pages.py` writes them. What is above the tables of keys, of errors and of verbs is written by hand.
 """
 
 import ast
@@ -173,8 +173,8 @@ def _raw(node: ast.expr) -> str:
 
 def _put_in(node: ast.expr) -> str:
     """What is put into a message: a page of the docs by its name, or …."""
-    if isinstance(node, ast.Call) and _name(node.func) == "doc" and isinstance(node.args[0], ast.Constant):
-        return f"docs/{node.args[0].value}.md"
+    if isinstance(node, ast.Call) and _name(node.func) == "doc":
+        return f"docs/{ast.literal_eval(node.args[0])}.md"
     return _PUT_IN.get(node.id, "…") if isinstance(node, ast.Name) else "…"
 
 

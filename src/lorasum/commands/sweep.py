@@ -31,7 +31,7 @@ _LOOKS = {"local": 0.5}
 _LOOK = 20.0
 """Seconds between two looks at the running trials, where no backend has its own."""
 _STOPPED = "it fell behind the others"
-_GOES_ON = "the same command goes on from their checkpoints"
+_GOES_ON = "the same command continues from their checkpoints"
 
 
 def sweep(run: RunContext) -> SweepResult:
