@@ -46,7 +46,7 @@ def tell_of_what_stays(held: HeldRun, data: bool, artifacts: bool) -> None:
     try:
         stays = held.backend.stored_files(held.name, not data, not artifacts)
     except BackendError as error:
-        held.reporter.warn(f"{error.message}: nobody knows which files of the run stay, and are billed by the month")
+        held.reporter.warn(f"{error.message}: it is unknown which files of the run stay, and are billed by the month")
         return
     if stays:
         delete = "`lorasum teardown --data --artifacts` deletes it"
