@@ -68,12 +68,9 @@ def predict(
         bool, typer.Option("--batch", help="Summarise --input in a job of its own, without an endpoint.")
     ] = False,
     yes: Yes = False,
-    sample: Annotated[
-        bool, typer.Option("--sample", help="Take a random test dialogue, and show its reference too.")
-    ] = False,
+    sample: Annotated[bool, typer.Option("--sample", help="A random test dialogue, with its reference.")] = False,
     adapter: Annotated[
-        str | None,
-        typer.Option("--adapter", metavar="RUN", help="Which run of deploy.adapters answers. Default: this run."),
+        str | None, typer.Option("--adapter", metavar="RUN", help="Which of deploy.adapters answers; default: this.")
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print one summary while it is generated.")] = False,
 ) -> object:
