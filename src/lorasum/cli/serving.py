@@ -35,7 +35,7 @@ def deploy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the endpoint and start nothing.")] = False,
     yes: Yes = False,
 ) -> object:
-    """Put the fine-tuned model behind an endpoint."""
+    """Put the fine-tuned model behind an endpoint. On SageMaker it is billed by the hour until `teardown` or --for."""
     from lorasum.commands.deploy import deploy, plan_deploy, to_be_spent
 
     if dry_run:

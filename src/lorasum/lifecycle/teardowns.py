@@ -37,7 +37,7 @@ def note_teardown(run: str) -> None:
     file = _file(run)
     with suppress(OSError):  # nothing can be started either where nothing can be written
         make_folder(file.parent)
-        file.touch()
+        file.touch(0o600)
 
 
 def _newest(run: str) -> int:
