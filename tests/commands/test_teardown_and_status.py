@@ -9,7 +9,7 @@ from memory_backend import DONE, Clock, InMemoryBackend, RecordingReporter, cont
 
 from lorasum import paths
 from lorasum.backends.base import RunningResource
-from lorasum.backends.records import EndpointRef, JobState
+from lorasum.backends.records import EndpointRef, EndpointState, JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict
 from lorasum.commands.run import run
@@ -266,6 +266,25 @@ def test_status_shows_what_is_recorded_where_nothing_can_be_written(
     lock.mkdir()
     [endpoint] = [one for one in status([backend], ledger).resources if one.kind == "endpoint"]
     assert (endpoint.state, endpoint.asked) == ("live", False)
+
+
+def test_a_backend_that_cannot_be_asked_hides_no_other_run(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
+    ledger.warn = told.warn
+    far = InMemoryBackend("sagemaker")
+    row = Endpoint(run="desk", name="desk", backend="sagemaker", artifact="s3://b/m/", origin=Origin(template=""))
+    ledger.save(replace(ledger.intend(row), state="live"))
+
+    def denied(run: str, name: str) -> EndpointState:
+        raise BackendError("you may not look", "")
+
+    far.endpoint_state = denied  # type: ignore[method-assign]
+    asked = {row.run: row.asked for row in status([backend, far], ledger).resources if row.kind == "endpoint"}
+    assert asked == {"chats": True, "desk": False}
+    assert told.warnings == ["you may not look: run 'desk' is shown as recorded"]
+    with pytest.raises(BackendError):
+        status([backend, far], ledger, "desk")
 
 
 def test_status_leaves_a_run_at_work_and_unknown_backends_alone(
