@@ -1,4 +1,4 @@
-"""lorasum: from chat logs to a fine-tuned summariser behind an endpoint, and back to zero cost."""
+"""lorasum: from chat logs to a fine-tuned summariser behind an endpoint, with nothing left running."""
 
 import os
 from typing import TYPE_CHECKING

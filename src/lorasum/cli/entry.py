@@ -44,7 +44,7 @@ def lorasum(
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """From chat logs to a fine-tuned summariser behind an endpoint, and back to zero cost."""
+    """From chat logs to a fine-tuned summariser behind an endpoint, with nothing left running."""
 
 
 def main() -> None:
