@@ -110,7 +110,7 @@ def _smallest(least: float) -> str:
     """The type with the smallest GPU that holds a training of so many GiB; a plan leaves a tenth of the GPU free."""
     from lorasum.config.instances import SMALLEST, facts_of
 
-    return next(name for name in SMALLEST if facts_of(name).card_gib * 0.9 > least)
+    return next(name for name in SMALLEST if facts_of(name).gpu_gib * 0.9 > least)
 
 
 def _serving(base: Path) -> tuple[str, str]:
@@ -125,7 +125,7 @@ def _serving(base: Path) -> tuple[str, str]:
     parameters = sum(one.numel() for one in skeleton(base).parameters())
     placed = Placement((), "huggingface", Shape.of(config, parameters), _TOKENS + 128)
     nearest = placed.nearest()
-    needed = placed._gpu(nearest).needed_bytes / 2**30
+    needed = placed.room_on(nearest)["GPU"].needed_bytes / 2**30
     return f"{needed:.1f}", nearest
 
 

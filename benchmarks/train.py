@@ -1,4 +1,4 @@
-"""Training, side by side: lorasum's engine against the recipe AWS and Hugging Face published in 2023, written anew.
+"""Training, side by side: lorasum's engine against the recipe AWS and Hugging Face published in 2023, rewritten.
 
     python benchmarks/train.py --shape wide-512 --loss completion --ablation
     python benchmarks/train.py --shape bloomz-7b1 --chunk-length 2048 --memory-limit-gib 15 --ablation    # on a GPU

@@ -465,7 +465,7 @@ def test_closed_standard_streams_are_no_fault(env: dict[str, str], closed: str) 
 
 
 def test_predict_with_stdin_closed_asks_for_a_dialogue(env: dict[str, str], config: str) -> None:
-    result = shell(env, f"lorasum predict -c {config} <&-")
+    result = shell(env, f"lorasum predict {config} <&-")
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
     assert "\nhint: " in result.stderr
@@ -480,7 +480,7 @@ def test_text_beyond_the_locale_does_not_fail(env: dict[str, str], config: str) 
 
 def test_results_chain_in_a_script_that_stops_at_the_first_error(env: dict[str, str], config: str) -> None:
     read = f"{sys.executable} -c 'import json, sys; print(json.load(sys.stdin)[\"name\"])'"
-    script = f"set -euo pipefail; name=$(lorasum config show -c {config} --json | {read}); echo $name"
+    script = f"set -euo pipefail; name=$(lorasum config show {config} --json | {read}); echo $name"
     assert shell(env, script).stdout == "chats\n"
-    failing = shell(env, f"set -e; lorasum config show -c {config} --set nam=1 --json; echo not reached")
+    failing = shell(env, f"set -e; lorasum config show {config} --set nam=1 --json; echo not reached")
     assert (failing.returncode, failing.stdout) == (2, "")

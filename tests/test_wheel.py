@@ -109,7 +109,7 @@ def test_the_installed_light_client_prepares_and_finds_the_entry_point(
     assert "quickstart" in call("lorasum", "--help")
     example = json.loads(call("lorasum", "init", "--example", "quickstart", "--json"))
     assert example["files"] == ["quickstart.yaml", "chats/test.jsonl", "chats/train.jsonl"]
-    assert example["next"][-1] == "lorasum run -c quickstart.yaml"
+    assert example["next"][-1] == "lorasum run quickstart.yaml"
     assert json.loads(call("lorasum", "config", "show", "-c", "quickstart.yaml", "--json"))["name"] == "quickstart"
     assert json.loads(call("lorasum", "config", "schema")) == Config.model_json_schema()
     prepared = json.loads(call("lorasum", "prepare", "-c", str(config), "--json"))

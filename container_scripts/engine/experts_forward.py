@@ -17,7 +17,7 @@ Saved for the backward pass: h, and what x is made of. Of the first parameter th
 one for each expert that it goes to; of the second it is what gate and activation are made of (remade.py).
 
 transformers gives most mixtures of experts one forward (integrations/moe.py), and the experts' modules what differs
-between them: gate, biases, a norm. That forward is written here anew. Models with a forward of their own (Llama 4,
+between them: gate, biases, a norm. That forward is rewritten here. Models with a forward of their own (Llama 4,
 DBRX, JetMoE) keep PEFT's way.
 
 Sources: LoRA (Hu et al. 2021); grouped products of experts: MegaBlocks (Gale et al. 2022).

@@ -48,7 +48,7 @@ def products_kept(lengths: Sequence[int]) -> int:
 
     It compiles one for each shape, takes 0.6 MiB for each whatever its size, and by itself keeps 1,024: packs have many
     lengths. A pass of a Llama has 26 shapes in its layers and 8 in the attention of each example. Twice the former is
-    room for other architectures: with fewer than a pass needs, every layer would compile anew.
+    room for other architectures: with fewer than a pass needs, every layer would compile again.
 
     Args:
         lengths: tokens of each example of the largest batch.

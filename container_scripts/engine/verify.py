@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _PROMPTS = 2
 _LONGEST = 256  # tokens of a prompt that is asked
 _POSITIONS = 16  # its last ones, whose logits are compared: a row of BLOOM's has 250,880
-_ROUNDING = 2  # times as far as rounding the weights anew moves the logits
+_ROUNDING = 2  # times as far as rounding the weights again moves the logits
 _ROOM = 1.2  # memory of a loaded model, in sizes of its weights
 _AGAIN = "the adapter is whole: start the job again, which repeats the merge only, or set deploy.serve: adapter"
 
@@ -102,7 +102,7 @@ def compare_logits(
 
     Args:
         plain, adapted: of the base model, and of the adapter on it.
-        rounded: as `adapted`, of weights that were rounded anew, as merging does.
+        rounded: as `adapted`, of weights that were rounded again, as merging does.
 
     Raises:
         TrainingError: the merged model's are not finite, they are the base model's, or they are further from the

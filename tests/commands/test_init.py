@@ -65,7 +65,7 @@ def test_a_csv_with_the_usual_columns_needs_no_mapping() -> None:
     assert config.data.test_fraction == 0.2
     assert "columns:" not in RUN.read_text(encoding="utf-8")
     assert (result.data.rows, result.data.examples, result.data.language) == (6, 6, "en")
-    assert result.next[-2:] == ("lorasum prepare -c run.yaml --show 3", "lorasum run -c run.yaml")
+    assert result.next[-2:] == ("lorasum prepare run.yaml --show 3", "lorasum run run.yaml")
     assert json.loads(Path("lorasum.schema.json").read_text(encoding="utf-8")) == Config.model_json_schema()
 
 
@@ -323,7 +323,7 @@ def test_without_data_and_terminal_the_error_says_what_to_give() -> None:
 def test_each_example_is_written_whole_and_loads(name: str) -> None:
     result = write_example(name, None)
     config = load_config(Path(f"{name}.yaml"))
-    assert result.next[-1] == f"lorasum run -c {name}.yaml"
+    assert result.next[-1] == f"lorasum run {name}.yaml"
     for path in (config.data.train, config.data.test):
         assert path is None or Path(str(path)).is_file()
     assert all(Path(file).is_file() for file in result.files)

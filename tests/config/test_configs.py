@@ -29,7 +29,7 @@ def test_the_named_configs_are_there() -> None:
 def test_a_config_loads_and_begins_with_its_schema_and_command(path: Path) -> None:
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]
     assert first == "# yaml-language-server: $schema=lorasum.schema.json"
-    assert second == f"# lorasum run --config configs/{path.name}"
+    assert second == f"# lorasum run configs/{path.name}"
     config = load_config(path)
     for revision in (config.model.revision, config.data.revision):
         assert revision is None or re.fullmatch(r"[0-9a-f]{40}", revision), "a branch can change under its users"

@@ -103,8 +103,8 @@ LOOK = Look(
 )
 RESULTS = [
     RAN,
-    InitResult("run.yaml", "chats", "local", "org/model", 512, LOOK, ("lorasum prepare -c run.yaml",)),
-    ExampleResult("quickstart", ("configs/quickstart.yaml",), ("lorasum run -c configs/quickstart.yaml",)),
+    InitResult("run.yaml", "chats", "local", "org/model", 512, LOOK, ("lorasum prepare run.yaml",)),
+    ExampleResult("quickstart", ("configs/quickstart.yaml",), ("lorasum run configs/quickstart.yaml",)),
     TranslatedResult("run.yaml", "chats", "axolotl", ("flash_attention: True",), ("lorasum prepare",)),
     TeardownAllResult((TORN,), ("endpoint desk of run desk, on sagemaker",)),
     RunsResult((RunSummary("chats", 1_500_000_000, "2026-11-24T03:43:11", True, 2.03, 30.1),)),

@@ -99,7 +99,7 @@ class Backend(Protocol):
         """The run's jobs, ended ones too, found without the ledger, the oldest first."""
 
     def set_damaged_aside(self, run: str, mark: str) -> list[str]:
-        """Rename the records of this run that cannot be read, so that what needs them makes them anew.
+        """Rename the records of this run that cannot be read, so that what needs them makes them again.
 
         What a running process writes is left alone. Returns what was done, one line each.
 

@@ -65,7 +65,7 @@ def status(
         raise OverdueError("; ".join(shown.alarms), "`lorasum teardown` with the run's config ends it, or with --all")
 
 
-@verb(app, "lorasum logs -c configs/quickstart.yaml -f", has_json=False)
+@verb(app, "lorasum logs configs/quickstart.yaml -f", has_json=False)
 def logs(
     run: "RunContext",
     endpoint: Annotated[bool, typer.Option("--endpoint", help="The endpoint's log, not a job's.")] = False,
@@ -142,8 +142,8 @@ def env(as_json: Json = False, verbose: Verbose = False) -> None:
 
 @verb(
     app,
-    "lorasum report -c configs/quickstart.yaml\n\n"
-    "lorasum report -c configs/quickstart.yaml --compare other-run --output page.html",
+    "lorasum report configs/quickstart.yaml\n\n"
+    "lorasum report configs/quickstart.yaml --compare other-run --output page.html",
 )
 def report(
     run: "RunContext",
@@ -170,7 +170,7 @@ def config_schema(verbose: Verbose = False) -> None:
     render.show(Config.model_json_schema(), as_json=True)
 
 
-@config_app.command("show", epilog="lorasum config show -c configs/quickstart.yaml --set lora.r=8")
+@config_app.command("show", epilog="lorasum config show configs/quickstart.yaml --set lora.r=8")
 def config_show(
     config: ConfigFile, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:

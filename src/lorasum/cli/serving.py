@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@verb(app, "lorasum deploy -c configs/quickstart.yaml --for 4h")
+@verb(app, "lorasum deploy configs/quickstart.yaml --for 4h")
 def deploy(
     run: "RunContext",
     job: Annotated[
@@ -46,9 +46,9 @@ def deploy(
 
 @verb(
     app,
-    "lorasum predict -c configs/quickstart.yaml --sample\n\n"
-    "lorasum predict -c configs/quickstart.yaml --stream < chat.txt\n\n"
-    "lorasum predict -c configs/quickstart.yaml --input chats.jsonl --output summaries.jsonl --batch",
+    "lorasum predict configs/quickstart.yaml --sample\n\n"
+    "lorasum predict configs/quickstart.yaml --stream < chat.txt\n\n"
+    "lorasum predict configs/quickstart.yaml --input chats.jsonl --output summaries.jsonl --batch",
 )
 def predict(
     run: "RunContext",
@@ -121,8 +121,8 @@ def _refuse_together(given: Mapping[str, object]) -> None:
 
 @verb(
     app,
-    "lorasum evaluate -c configs/quickstart.yaml --limit 20\n\n"
-    "lorasum evaluate -c configs/quickstart.yaml --fail-under rougeL=30 --fail-under faithful=0.9",
+    "lorasum evaluate configs/quickstart.yaml --limit 20\n\n"
+    "lorasum evaluate configs/quickstart.yaml --fail-under rougeL=30 --fail-under faithful=0.9",
 )
 def evaluate(
     run: "RunContext",
@@ -152,7 +152,7 @@ def evaluate(
     return evaluate(run, limit, base, compare, concurrency, least, lambda cost: confirm_spending(yes, lambda: cost))
 
 
-@app.command(epilog="lorasum teardown -c configs/quickstart.yaml --yes\n\nlorasum teardown --all")
+@app.command(epilog="lorasum teardown configs/quickstart.yaml --yes\n\nlorasum teardown --all")
 def teardown(
     config: Annotated[Path | None, CONFIG] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every run on record; needs no config.")] = False,
@@ -203,7 +203,7 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
         )
 
 
-@verb(app, "lorasum run -c configs/quickstart.yaml\n\nlorasum run -c configs/bloomz.yaml --yes")
+@verb(app, "lorasum run configs/quickstart.yaml\n\nlorasum run configs/bloomz.yaml --yes")
 def run(
     run: "RunContext",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint up.")] = False,

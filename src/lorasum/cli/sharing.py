@@ -16,9 +16,7 @@ Job = Annotated[
 ]
 
 
-@verb(
-    app, "lorasum push -c configs/quickstart.yaml owner/name\n\nlorasum push -c run.yaml owner/name --adapter --public"
-)
+@verb(app, "lorasum push configs/quickstart.yaml owner/name\n\nlorasum push run.yaml owner/name --adapter --public")
 def push(
     run: "RunContext",
     repository: Annotated[
@@ -36,7 +34,7 @@ def push(
     return push(run, repository, adapter, public, job)
 
 
-@verb(app, "lorasum export -c configs/quickstart.yaml --gguf model.gguf")
+@verb(app, "lorasum export configs/quickstart.yaml --gguf model.gguf")
 def export(
     run: "RunContext",
     gguf: Annotated[Path, typer.Option("--gguf", metavar="FILE", help="The file to write.", show_default=False)],

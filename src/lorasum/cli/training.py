@@ -89,8 +89,8 @@ def _takes_only(option: str, taken: str, *others: object) -> None:
 
 @verb(
     app,
-    "lorasum prepare -c configs/quickstart.yaml --show 3\n\n"
-    "lorasum prepare -c configs/quickstart.yaml --set data.train=chats/ --set data.test_fraction=0.1 --redact",
+    "lorasum prepare configs/quickstart.yaml --show 3\n\n"
+    "lorasum prepare configs/quickstart.yaml --set data.train=chats/ --set data.test_fraction=0.1 --redact",
 )
 def prepare(
     run: "RunContext",
@@ -107,7 +107,7 @@ def prepare(
     return prepare(run, show)
 
 
-@verb(app, "lorasum plan -c configs/bloomz.yaml")
+@verb(app, "lorasum plan configs/bloomz.yaml")
 def plan(run: "RunContext") -> object:
     """Show what a run needs and costs, and whether it can start. Starts nothing."""
     from lorasum.commands.plan import plan
@@ -115,7 +115,7 @@ def plan(run: "RunContext") -> object:
     return plan(run)
 
 
-@verb(app, "lorasum train -c configs/quickstart.yaml --set training.epochs=2")
+@verb(app, "lorasum train configs/quickstart.yaml --set training.epochs=2")
 def train(
     run: "RunContext",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the job and start nothing.")] = False,
@@ -135,7 +135,7 @@ def train(
     return start_training(run, again) if no_wait else train(run, again)
 
 
-@verb(app, "lorasum sweep -c run.yaml --dry-run\n\nlorasum sweep -c run.yaml --set sweep.trials=20")
+@verb(app, "lorasum sweep run.yaml --dry-run\n\nlorasum sweep run.yaml --set sweep.trials=20")
 def sweep(
     run: "RunContext",
     dry_run: Annotated[

@@ -1,7 +1,6 @@
 """init: a config for somebody's chats, chosen by a look at them; or one of the configs that lorasum brings."""
 
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +12,7 @@ from lorasum.config.backend_names import BACKEND_NAMES, BackendName
 from lorasum.config.data import Columns
 from lorasum.config.draft import Choice, write_draft
 from lorasum.config.loader import load_config
-from lorasum.config.new_file import check_is_free, check_name, run_name, write_config, write_new
+from lorasum.config.new_file import as_argument, check_is_free, check_name, run_name, write_config, write_new
 from lorasum.config.schema import Config, is_folder
 from lorasum.contract import MAX_NEW_TOKENS
 from lorasum.data.files.splits import split_of
@@ -81,10 +80,10 @@ def init(
     splits = find_splits(list(data))
     seen = _look(splits.train, options, ask)
     choices = _choices(output, seen, splits.train, options.test or splits.test, options)
-    write_config(output, write_draft(str(output), choices))
+    write_config(output, write_draft(as_argument(output), choices))
     config = load_config(output)  # what was written must be read by every other verb
-    file, model = shlex.quote(str(output)), next(str(one.value) for one in choices if one.key == "model.id")
-    commands = (*_missing(config), f"lorasum prepare -c {file} --show 3", f"lorasum run -c {file}")
+    file, model = as_argument(output), next(str(one.value) for one in choices if one.key == "model.id")
+    commands = (*_missing(config), f"lorasum prepare {file} --show 3", f"lorasum run {file}")
     return InitResult(str(output), config.name, config.backend, model, config.data.max_length, seen, commands)
 
 
@@ -100,7 +99,9 @@ def write_example(name: str, output: Path | None, force: bool = False) -> Exampl
     shipped = paths.shipped()
     text = (shipped / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
     chats = sorted((shipped / "examples/chats").glob("*.jsonl")) if "../examples/chats/" in text else []
-    text = text.replace("../examples/chats/", "chats/").replace(f"--config configs/{name}.yaml", f"--config {output}")
+    text = text.replace("../examples/chats/", "chats/").replace(
+        f"lorasum run configs/{name}.yaml", f"lorasum run {as_argument(output)}"
+    )
     copies = {output.parent / "chats" / chat.name: chat.read_bytes() for chat in chats}
     files = (output, *copies)
     for path in files:
@@ -109,7 +110,7 @@ def write_example(name: str, output: Path | None, force: bool = False) -> Exampl
     for path, content in copies.items():
         write_new(path, content)
     config = load_config(output)
-    commands = (*_missing(config), f"lorasum run -c {shlex.quote(str(output))}")
+    commands = (*_missing(config), f"lorasum run {as_argument(output)}")
     return ExampleResult(name, tuple(str(path) for path in files), commands)
 
 

@@ -1,13 +1,12 @@
 """init --from: write a config from one of axolotl or LLaMA-Factory, as far as their keys mean the same."""
 
-import shlex
 from pathlib import Path
 
 import yaml
 
 from lorasum.config.draft import HEAD
 from lorasum.config.foreign import translated
-from lorasum.config.new_file import check_is_free, check_name, run_name, write_config
+from lorasum.config.new_file import as_argument, check_is_free, check_name, run_name, write_config
 from lorasum.errors import ConfigError
 from lorasum.paths import doc
 from lorasum.results.training import TranslatedResult
@@ -41,6 +40,6 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
     write_config(output, f"{HEAD}\n{about}{ours}")
     missing = f"say under `data` where the chats are, and which are for testing: {doc('data-files')}"
     needs = [] if found.says_where_the_chats_are else [missing]
-    file = shlex.quote(str(output))
-    commands = (*needs, f"lorasum config show -c {file}", f"lorasum prepare -c {file} --show 3")
+    file = as_argument(output)
+    commands = (*needs, f"lorasum config show {file}", f"lorasum prepare {file} --show 3")
     return TranslatedResult(str(output), run, found.tool, found.left, commands)

@@ -40,12 +40,12 @@ def write_draft(file: str, choices: Iterable[Choice]) -> str:
     """The YAML text: an empty line before each section.
 
     Args:
-        file: the config's own name, for the command in its head.
+        file: the config as an argument, for the command in its head.
         choices: those of one section behind each other.
     """
     lines = [
         HEAD,
-        f"# lorasum run --config {_comment(file)}",
+        f"# lorasum run {_comment(file)}",
         "#",
         "# `lorasum config show` prints every key with its value; `lorasum config schema` describes them.",
     ]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 from lorasum.config.draft import SCHEMA
@@ -16,6 +17,12 @@ def check_is_free(path: Path, force: bool) -> None:
         raise LorasumError(f"{path} is a folder", "name a file with --output")
     if path.exists() and not force:
         raise LorasumError(f"{path} is there already", "give another name with --output, or --force to replace it")
+
+
+def as_argument(config: Path) -> str:
+    """A config as a command has it: right behind the verb, or by `--config` where its name does not tell what it is."""
+    quoted = shlex.quote(str(config))
+    return quoted if config.suffix.lower() in (".yaml", ".yml") else f"--config {quoted}"
 
 
 def write_new(path: Path, content: str | bytes) -> None:

@@ -121,7 +121,7 @@ def _loading(artifact: str) -> dict[str, Text]:
     lines = fetched | {
         "transformers": f'AutoModelForCausalLM.from_pretrained("{folder}")',
         "vLLM": f"vllm serve {shlex.quote(folder)}",
-        "llama.cpp": "lorasum export -c FILE --gguf model.gguf && llama-server -m model.gguf",
+        "llama.cpp": "lorasum export run.yaml --gguf model.gguf && llama-server -m model.gguf",
     }
     return {f"in {what}": Text(line, no_wrap=True) for what, line in lines.items()}
 
@@ -290,6 +290,6 @@ def _(result: SweepResult) -> RenderableType:
         table.add(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
     title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
     best = next((one for one in result.trials if one.run == result.best), None)
-    command = f"lorasum deploy -c FILE --set name={best.run} --job {best.job}" if best else ""
+    command = f"lorasum deploy FILE --set name={best.run} --job {best.job}" if best else ""
     rows: dict[str, str | Text] = {"best": Text(command, no_wrap=True), "page": result.page}
     return Group(headline("swept", result.run, title), table, Facts(rows))

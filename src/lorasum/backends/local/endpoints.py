@@ -137,7 +137,7 @@ def live(run: str) -> list[RunningResource]:
 
 
 def set_damaged_aside(run: str, mark: str) -> list[str]:
-    """Rename state files that cannot be read, and write those of running servers anew.
+    """Rename state files that cannot be read, and write those of running servers again.
 
     Raises:
         OSError: that cannot be done.

@@ -20,7 +20,7 @@ from lorasum.data.personal import patterns
 from lorasum.errors import DataError
 
 RULES = 2
-"""Version of what is taken out. It is in the fingerprint of redacted datasets, so that a new one is prepared anew."""
+"""Version of what is taken out. It is in the fingerprint of redacted datasets, so that a new version prepares again."""
 
 MASKS = {"email address": "<EMAIL>", "phone number": "<PHONE>", "card number": "<CARD>", "IBAN": "<IBAN>"}
 """What is looked for, and what is put in its place."""
