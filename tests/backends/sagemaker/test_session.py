@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -178,3 +179,13 @@ def test_a_role_that_is_new_may_not_be_known_yet() -> None:
     with pytest.raises(BackendError) as error, aws_errors("start the job"):
         raise refused
     assert "run the same command again" in error.value.hint
+
+
+def test_without_boto3_who_we_are_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status` without a config asks it of an account on record, also where only the local backend is installed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("boto3", "botocore")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("boto3", "botocore"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BackendError, match="needs boto3"):
+        _ = Session(SageMakerConfig(region="us-east-1")).account

@@ -72,6 +72,7 @@ class Session:
     def client(self, service: str) -> Any:
         """The boto3 client of a service. It retries, and its calls time out."""
         if service not in self._clients:
+            session = self.boto3_session  # first: it says what to install where there is no boto3
             from botocore.config import Config
 
             tries = min(attempts(), _FIRST) if service == "sts" else attempts()
@@ -82,7 +83,7 @@ class Session:
                 user_agent_extra="lorasum",
             )
             with aws_errors(f"use {service}"):
-                self._clients[service] = self.boto3_session.client(service, region_name=self.region, config=settings)
+                self._clients[service] = session.client(service, region_name=self.region, config=settings)
             if service == "s3":
                 self._clients[service].meta.events.register("provide-client-params.s3", self._name_the_owner)
         return self._clients[service]
