@@ -19,7 +19,7 @@ from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.commands import sweep as command
 from lorasum.commands.sweep import sweep
-from lorasum.commands.teardown import teardown
+from lorasum.commands.teardown import teardown, teardown_all
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import event_line
@@ -131,8 +131,9 @@ def test_a_colleagues_teardown_finds_the_trials(
     assert statuses(aws) == ["Stopped", "Stopped"]
 
 
+@pytest.mark.parametrize("by", ["Ctrl-C", "teardown", "teardown --all"])
 def test_all_jobs_are_asked_to_stop_before_one_is_waited_for(
-    aws: StandIn, make_run: Callable[..., RunContext], monkeypatch: pytest.MonkeyPatch
+    aws: StandIn, make_run: Callable[..., RunContext], monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     """Each took three minutes, one after the other, and was billed until then."""
     asked: list[int] = []
@@ -147,12 +148,18 @@ def test_all_jobs_are_asked_to_stop_before_one_is_waited_for(
 
     monkeypatch.setattr(stand_in_jobs.Job, "_execute", ends_with_the_other)
 
-    def interrupt() -> None:
+    def end() -> None:
         both_run.wait()
-        raise KeyboardInterrupt
+        run = make_run()
+        if by == "Ctrl-C":
+            raise KeyboardInterrupt
+        if by == "teardown":
+            teardown(run)
+        else:
+            teardown_all(run.ledger, [run.backend], run.reporter)
 
-    with pytest.raises(InterruptedRunError, match="its jobs were stopped"):
-        sweep(make_run(Watched(interrupt)))
+    with pytest.raises(InterruptedRunError if by == "Ctrl-C" else TornDownError):
+        sweep(make_run(Watched(end)))
     assert asked == [2]
     assert statuses(aws) == ["Stopped", "Stopped"]
 

@@ -57,9 +57,9 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
     """
     note_teardown(run.name)
     try:
-        with _usable_ledger(run) as readable:
+        with _usable_ledger(run) as readable, _first_raised(run.reporter) as errors:
             trials = until_answered(lambda: _trials(readable), _BETWEEN_TRIES, run.reporter)
-            results = _all_torn_down([readable, *trials], data, artifacts)
+            results = _all_torn_down([readable, *trials], errors, data, artifacts)
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"teardown of run {run.name!r} was interrupted: what it had not removed yet may still run",
@@ -85,23 +85,29 @@ def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) 
 
     Raises:
         LorasumError: a run cannot be torn down. The others are.
+        InterruptedRunError: Ctrl-C.
     """
     for run in paths.runs():
         note_teardown(run)  # of which nothing may run just now
     torn: list[TeardownResult] = []
-    with _first_raised(report) as errors:
-        for backend, run in [(one, run) for one in backends for run in _running_on(one, ledger)]:
-            with _kept(errors):
-                torn.append(_by_name(run, backend, ledger, report))
+    try:
+        with _first_raised(report) as errors:
+            for backend in backends:
+                runs = [_by_name(run, backend, ledger, report) for run in _running_on(backend, ledger)]
+                torn += _all_torn_down(runs, errors)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            "teardown was interrupted: what it had not removed yet may still run", "the same command continues with it"
+        ) from None
     seen_elsewhere = {_elsewhere(row) for row in ledger.resources()}  # by a backend that comes after, or by none
     torn = [replace(one, remaining=tuple(line for line in one.remaining if line not in seen_elsewhere)) for one in torn]
     left = [row for row in ledger.resources() if _may_run(row) and not any(is_here(row, one) for one in backends)]
     return TeardownAllResult(tuple(torn), tuple(f"{row} of run {row.run}{_place(row)}" for row in left))
 
 
-def _by_name(run: str, backend: Backend, ledger: Ledger, report: Reporter) -> TeardownResult:
+def _by_name(run: str, backend: Backend, ledger: Ledger, report: Reporter) -> RunContext:
     config = Config.model_construct(name=run)  # only the name is needed
-    return teardown(RunContext(config, lambda: backend, ledger, report))
+    return RunContext(config, lambda: backend, ledger, report)
 
 
 def _running_on(backend: Backend, ledger: Ledger) -> list[str]:
@@ -115,15 +121,21 @@ def _may_run(row: Resource) -> bool:
     return row.is_open and not isinstance(row, Dataset)
 
 
-def _all_torn_down(runs: Sequence[RunContext], data: bool, artifacts: bool) -> list[TeardownResult]:
-    """Tear down several runs, whose ledger can be read, at the same time: what ends is billed until it has ended."""
-    reporter, results = runs[0].reporter, []
-    with _first_raised(reporter) as errors, ExitStack() as locks:
+def _all_torn_down(
+    runs: Sequence[RunContext], errors: list[LorasumError], data: bool = False, artifacts: bool = False
+) -> list[TeardownResult]:
+    """Tear down several runs, whose ledger can be read, at the same time: what ends is billed until it has ended.
+
+    Args:
+        errors: gets those that concern one of the runs.
+    """
+    results = []
+    with ExitStack() as locks:
         found = []
         for run in runs:
             with _kept(errors):
                 held = locks.enter_context(run.hold(_LOCK_TAKES))
-                found.append((held, until_answered(partial(_standing, run), _BETWEEN_TRIES, reporter)))
+                found.append((held, until_answered(partial(_standing, run), _BETWEEN_TRIES, run.reporter)))
         several = [(held, running) for held, standing in found for running in standing]
         for held, running in several if len(several) > 1 else ():
             with suppress(BackendError):  # it is asked again when it is waited for, and that error is told
@@ -162,8 +174,6 @@ def _kept(errors: list[LorasumError]) -> Iterator[None]:
     """Keep an error of the block for later, so that what comes after the block is done all the same."""
     try:
         yield
-    except InterruptedRunError:
-        raise
     except LorasumError as error:
         errors.append(error)
 
