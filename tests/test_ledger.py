@@ -230,7 +230,7 @@ def test_one_process_at_a_time_changes_a_run_and_a_killed_one_lets_go(ledger: Le
         assert other.stdout is not None
         try:
             assert other.stdout.readline() == b"held\n"
-            with pytest.raises(RunBusyError, match="another lorasum process"), run_lock("a", 0, lambda: None):
+            with pytest.raises(RunBusyError, match=f"process {other.pid} is working"), run_lock("a", 0, lambda: None):
                 pass
             with run_lock("b", 0, lambda: None):
                 pass

@@ -1,15 +1,17 @@
 """One process at a time changes a run. Functions that change it take a `HeldRun`, which only `hold` makes."""
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from lorasum import paths
 from lorasum.backends.base import Backend
 from lorasum.errors import LorasumError
-from lorasum.files import FILE_MODE, make_folder
+from lorasum.files import FILE_MODE, make_folder, open_file
 from lorasum.ledger import Ledger
 from lorasum.reporting import Reporter
 
@@ -45,15 +47,24 @@ def hold(
         RunBusyError: another process still holds it.
         LockError: its file cannot be written.
     """
-    with run_lock(name, wait, lambda: reporter.step(f"waiting for another lorasum process that works on run {name!r}")):
+    with run_lock(name, wait, lambda: reporter.step(waits_for(name))):
         yield HeldRun(name, backend, ledger, reporter)
 
 
+def waits_for(run: str, file: str = "lock") -> str:
+    """What a command says that waits for a lock of a run."""
+    return f"waiting for another lorasum process{_holder(paths.run_dir(run), file)} that works on run {run!r}"
+
+
 @contextmanager
-def run_lock(run: str, wait: float | None, waiting: Callable[[], None]) -> Iterator[None]:
-    """The lock alone; `waiting` is called before a wait without limit."""
+def run_lock(run: str, wait: float | None, waiting: Callable[[], None], file: str = "lock") -> Iterator[None]:
+    """The lock alone; `waiting` is called before a wait without limit.
+
+    Args:
+        file: its name. Commands that may meet all others but not each other have a lock of their own.
+    """
     folder = paths.run_dir(run)
-    lock = FileLock(folder / "lock", mode=FILE_MODE)
+    lock = FileLock(folder / file, mode=FILE_MODE)
     try:
         make_folder(folder)
         try:
@@ -65,7 +76,8 @@ def run_lock(run: str, wait: float | None, waiting: Callable[[], None]) -> Itera
             lock.acquire()
     except Timeout:
         raise RunBusyError(
-            f"another lorasum process is working on run {run!r}", "wait for it, or give this run another `name`"
+            f"another lorasum process{_holder(folder, file)} is working on run {run!r}",
+            "wait for it; or `kill` it by its number, and it cleans up after itself",
         ) from None
     except OSError as error:
         raise LockError(
@@ -73,6 +85,16 @@ def run_lock(run: str, wait: float | None, waiting: Callable[[], None]) -> Itera
             "check the disk and the folder's permissions; LORASUM_HOME names another folder",
         ) from None
     try:
+        with suppress(OSError), open_file(folder / f"holder-of-{file}", "w") as note:
+            note.write(str(os.getpid()))  # on a full disk nobody learns who holds it
         yield
     finally:
         lock.release()
+
+
+def _holder(folder: Path, file: str) -> str:
+    """The process that holds a lock, in words: ` 4242`; empty if nobody knows."""
+    try:
+        return f" {int((folder / f'holder-of-{file}').read_text())}"
+    except (OSError, ValueError):
+        return ""

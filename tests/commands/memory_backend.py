@@ -174,7 +174,8 @@ class InMemoryBackend:
 
     def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
         self._call("invoke")
-        if self.endpoints.get(endpoint.name) != endpoint:
+        there = self.endpoints.get(endpoint.name)
+        if there is None or (there.location, there.artifact) != (endpoint.location, endpoint.artifact):
             raise BackendError("no endpoint answers there")
         self.requests.append({"endpoint": endpoint.name, **payload})
         return [{"generated_text": f" {prompt} "} for prompt in payload["inputs"]]
@@ -183,7 +184,7 @@ class InMemoryBackend:
         [answer] = self.invoke(endpoint, payload, timeout)
         yield from re.findall(r"\S+|\s+", answer["generated_text"])
 
-    def delete_endpoint(self, run: str, name: str) -> bool:
+    def delete_endpoint(self, run: str, name: str, mark: str = "") -> bool:
         self._call("delete_endpoint")
         return self.endpoints.pop(name, None) is not None
 

@@ -166,4 +166,4 @@ def test_more_instances_reach_the_ceiling_sooner(make_config: Configured, backen
     grows = {"backend": "sagemaker", "sagemaker": {"max_instances": 5}}
     config = make_config(limits={"max_usd": 5}, **grows)
     run = context(config, backend, Ledger(clock=lambda: now))
-    assert end_of(run, None, False, 2.0) == now + timedelta(minutes=30)
+    assert end_of(run, None, None, 2.0) == now + timedelta(minutes=30)

@@ -16,7 +16,7 @@ from lorasum.commands.evaluate import evaluate
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.contract import BaseSummaries, base_summaries_text
-from lorasum.errors import BackendError, LorasumError, RefusedError
+from lorasum.errors import BackendError, LorasumError, OutageError, RefusedError
 from lorasum.ledger import Ledger
 from lorasum.resources import Dataset, Endpoint
 from lorasum.scoring.evaluation import BASE, LEAD, LONGEST, TUNED
@@ -200,6 +200,20 @@ def test_the_base_endpoint_is_deleted_whatever_happens(
     backend.before["invoke"] = at_the_base_models_second_request
     with pytest.raises((BackendError, KeyboardInterrupt)):
         evaluate(context(deployed, backend, ledger))
+    assert list(backend.endpoints) == ["chats"]
+    assert states(ledger)["chats--base"] == "gone"
+
+
+def test_the_base_endpoint_is_deleted_after_an_outage(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throttle_once() -> None:
+        backend.before.clear()
+        raise OutageError("throttled")
+
+    monkeypatch.setattr("lorasum.lifecycle.base_endpoint._BETWEEN_TRIES", 0.0)
+    backend.before["delete_endpoint"] = throttle_once
+    evaluate(context(deployed, backend, ledger))
     assert list(backend.endpoints) == ["chats"]
     assert states(ledger)["chats--base"] == "gone"
 

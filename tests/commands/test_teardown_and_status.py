@@ -378,10 +378,9 @@ def test_run_does_not_hide_the_error_when_teardown_fails_too(
     ledger: Ledger,
     told: RecordingReporter,
 ) -> None:
-    backend.before["start_endpoint"] = interrupt
-    backend.endpoints["chats"] = EndpointRef("chats", "url", "another artifact")
+    backend.before["endpoint_started"] = interrupt
 
-    def stuck(run: str, name: str) -> bool:
+    def stuck(run: str, name: str, mark: str = "") -> bool:
         raise BackendError("it does not end", "")
 
     backend.delete_endpoint = stuck  # type: ignore[method-assign]

@@ -34,6 +34,8 @@ class Operations:
         """Whether what is in a VPC reaches the internet and AWS; in network isolation nothing does."""
         self.answer_seconds = 60.0
         """How long a container may take to answer a request."""
+        self.may_deregister = True
+        """Whether the user may turn autoscaling off, which SageMaker does for them when they delete an endpoint."""
         self._lock = threading.RLock()
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +166,10 @@ class Operations:
     def DeleteEndpoint(self, request: dict[str, Any]) -> None:
         endpoint = self._endpoint(request)
         _refuse_moving(endpoint)
-        self._refuse_scaled(request["EndpointName"])
+        if self.aws.scaled(request["EndpointName"]) and not self.may_deregister:
+            action = "application-autoscaling:DeregisterScalableTarget"
+            raise RefusalError("AccessDeniedException", f"User: ana is not authorized to perform: {action}")
+        self.aws.stop_scaling(request["EndpointName"])
         endpoint.delete()
 
     def ListEndpoints(self, request: dict[str, Any]) -> dict[str, Any]:

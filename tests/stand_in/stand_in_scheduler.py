@@ -73,8 +73,6 @@ class Scheduler:
             raise ValueError(f"no such target: {schedule['Target']['Arn']}")
         call, request = target[1], json.loads(schedule["Target"]["Input"])
         try:
-            if call == "deleteEndpoint":  # SageMaker does so itself, under the role
-                self._aws.stop_scaling(request["EndpointName"])
             self._sagemaker.call(call[0].upper() + call[1:], request)
         except RefusalError as refusal:
             self.failures.append(f"{schedule['Name']}: {refusal.message}")

@@ -234,8 +234,14 @@ class Backend(Protocol):
             RefusedError, BackendError: as `invoke`, at any piece.
         """
 
-    def delete_endpoint(self, run: str, name: str) -> bool:
-        """Stop the endpoint and wait until it is gone. True if there was one; an absent one succeeds with False."""
+    def delete_endpoint(self, run: str, name: str, mark: str = "") -> bool:
+        """Stop the endpoint and wait until it is gone. True if there was one; an absent one succeeds with False.
+
+        What else there is of it costs nothing, and is deleted then. Where that cannot be done, a warning says so.
+
+        Args:
+            mark: of the spec that it was started by. One that was started by another counts as absent, and stays.
+        """
 
     def begin_to_end(self, run: str, running: RunningResource) -> None:
         """Ask for the end of a job or an endpoint, and do not wait: so that several end at the same time.

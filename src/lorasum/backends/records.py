@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -118,6 +119,7 @@ class EndpointSpec:
         most_instances: how many it may grow to under load.
         port: local port, 0 for any free one.
         startup_timeout: seconds until /ping must answer 200.
+        mark: tells this start from one of another client at the same time; empty where there can be none.
     """
 
     run: str
@@ -131,6 +133,7 @@ class EndpointSpec:
     gpus: int = 1
     shortens_context: bool = False
     most_instances: int = 1
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +154,12 @@ class EndpointRef:
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """The state of an endpoint; `ref` is set unless it is absent."""
+    """The state of an endpoint; `ref` is set unless it is absent.
+
+    `created` is when it was started; what it serves may have been replaced since. None where nobody knows.
+    """
 
     status: EndpointStatus
     ref: EndpointRef | None = None
     reason: str = ""
+    created: datetime | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lorasum.backends.base import is_here
-from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
+from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.contract import ADAPTER_FOLDER
@@ -49,26 +49,23 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         chosen = chosen_job(run, job)
         settings, several = _settings(run.config), adapters(run, chosen)
         before = run.ledger.find(Endpoint, run.name, run.name)
-        endpoint = _serving_already(run, before, chosen.artifact, several, settings)
-        reused = endpoint is not None
-        price = run.backend.usd_per_hour("endpoint")
-        end = expiry.end_of(run, before, reused, price)
-        if endpoint is None:
-            endpoint = _start(run, held, chosen, several, settings, end)
-        elif before and end != before.expires_at:
-            expiry.extend(held, before, end)
-        row = run.ledger.find(Endpoint, run.name, run.name)
+        state = run.backend.endpoint_state(run.name, run.name)
+        serving = _serving_already(run, before, state, chosen.artifact, several, settings)
+        since = _began(state, serving)
+        end = expiry.end_of(run, before, since, run.backend.usd_per_hour("endpoint"))
+        starts = (chosen, several, settings, end, since)
+        row = expiry.extend(held, serving, end) if serving else _start(run, held, *starts)
     return DeployResult(
         run=run.name,
-        endpoint=endpoint.name,
-        location=endpoint.location,
+        endpoint=row.name,
+        location=row.location,
         artifact=chosen.artifact,
         job=chosen.name,
-        reused=reused,
+        reused=serving is not None,
         seconds=time.monotonic() - began,
-        expires_at=end,
-        ends_itself=row is not None and row.ends_itself,
-        until=_until(run.config, end, datetime.fromisoformat(row.created_at), row.usd_per_hour) if row else "",
+        expires_at=row.expires_at,
+        ends_itself=row.ends_itself,
+        until=_until(run.config, row.expires_at, since or datetime.fromisoformat(row.created_at), row.usd_per_hour),
         adapters=tuple(one.run for one in several),
     )
 
@@ -85,10 +82,12 @@ def to_be_spent(run: RunContext, job: str | None = None) -> str:
     quiet = replace(run, connect=lambda: run.backend, reporter=Silent())  # `deploy` says it all again
     chosen = chosen_job(quiet, job)
     before = run.ledger.find(Endpoint, run.name, run.name)
-    if _serving_already(quiet, before, chosen.artifact, adapters(quiet, chosen), _settings(run.config)):
+    state = run.backend.endpoint_state(run.name, run.name)
+    if _serving_already(quiet, before, state, chosen.artifact, adapters(quiet, chosen), _settings(run.config)):
         return ""
-    end = expiry.end_of(quiet, before, False, price)
-    return f"start endpoint {run.name}{_terms(quiet, _placement(quiet, chosen), price, end)}"
+    began = _began(state, None)
+    end = expiry.end_of(quiet, before, began, price)
+    return f"start endpoint {run.name}{_terms(quiet, _placement(quiet, chosen), price, end, began)}"
 
 
 def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
@@ -110,8 +109,9 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     several = adapters(run, chosen) if chosen else ()
     placement = _placement(run, chosen)
     price = known_price(run.backend, "endpoint")
-    end = expiry.end_of(run, None, False, price)
-    run.reporter.step(f"would start endpoint {run.name}{_terms(run, placement, price, end)}; nothing was started")
+    end = expiry.end_of(run, None, None, price)
+    terms = _terms(run, placement, price, end, None)
+    run.reporter.step(f"would start endpoint {run.name}{terms}; nothing was started")
     requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several, placement))
     return DeployPlan(run.name, run.name, artifact, requests, price)
 
@@ -146,9 +146,11 @@ def _placement(run: RunContext, job: TrainingJob | None) -> Placement:
     return placement
 
 
-def _terms(run: RunContext, placement: Placement, usd_per_hour: float | None, end: datetime | None) -> str:
+def _terms(
+    run: RunContext, placement: Placement, usd_per_hour: float | None, end: datetime | None, began: datetime | None
+) -> str:
     """The end of a line about an endpoint: its price, its end, and how it is served."""
-    until = _until(run.config, end, run.ledger.now(), usd_per_hour)
+    until = _until(run.config, end, began or run.ledger.now(), usd_per_hour)
     return f"{price_note(usd_per_hour)}{f', {until}' if until else ''}{placement.note()}"
 
 
@@ -163,7 +165,8 @@ def _start(
     several: tuple[Adapter, ...],
     settings: str,
     end: datetime | None,
-) -> EndpointRef:
+    began: datetime | None,
+) -> Endpoint:
     config = run.config
     if not several:
         below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
@@ -177,7 +180,7 @@ def _start(
             _probe(summarizer)
 
     price = run.backend.usd_per_hour("endpoint")
-    run.reporter.step(f"starting endpoint {run.name}{_terms(run, placement, price, end)}")
+    run.reporter.step(f"starting endpoint {run.name}{_terms(run, placement, price, end, began)}")
     return endpoints.start(held, spec, job.origin, probe, job.name, settings, end)
 
 
@@ -191,16 +194,31 @@ def _probe(summarizer: Summarizer) -> None:
         )
 
 
+def _began(state: EndpointState, row: Endpoint | None) -> datetime | None:
+    """When the endpoint that serves now was started; None if there is none.
+
+    Args:
+        row: its record, if it is to go on as it is.
+    """
+    if state.status not in ("in_service", "creating"):
+        return None
+    return state.created or (datetime.fromisoformat(row.created_at) if row else None)
+
+
 def _serving_already(
-    run: RunContext, row: Endpoint | None, artifact: str, several: tuple[Adapter, ...], settings: str
-) -> EndpointRef | None:
-    """The run's endpoint, if it is in service and is exactly what would be started; `row` is its record."""
+    run: RunContext,
+    row: Endpoint | None,
+    state: EndpointState,
+    artifact: str,
+    several: tuple[Adapter, ...],
+    settings: str,
+) -> Endpoint | None:
+    """`row`, the record of the run's endpoint, if that is in service and is exactly what would be started."""
     if row is None or row.state != "live" or not is_here(row, run.backend):
         return None
-    state = run.backend.endpoint_state(run.name, run.name)
     if state.ref is None or state.status != "in_service" or state.ref.artifact != artifact:
         return None
-    return state.ref if (row.settings, row.adapters) == (settings, several) else None
+    return row if (row.settings, row.adapters) == (settings, several) else None
 
 
 def _settings(config: Config) -> str:

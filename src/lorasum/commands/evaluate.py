@@ -7,23 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lorasum import paths
-from lorasum.backends.base import is_here
-from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
 from lorasum.files import make_folder, writing
 from lorasum.formatting import counted
-from lorasum.lifecycle import endpoints, expiry
+from lorasum.lifecycle import base_endpoint
 from lorasum.lifecycle.answers import Answer, AnswerLog, answers_of, fill
 from lorasum.lifecycle.artifacts import base_summaries
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.model_metrics import judged, load_consistency
-from lorasum.lifecycle.placement import Placement, shape_of_artifact
 from lorasum.lifecycle.summarizer import Summarizer, in_service
-from lorasum.resources import Endpoint, Origin
+from lorasum.lock import run_lock, waits_for
+from lorasum.resources import Origin
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring import evaluation_files
 from lorasum.scoring.baselines import lead, longest_utterance
@@ -40,10 +37,9 @@ from lorasum.scoring.evaluation import (
 )
 from lorasum.scoring.text import language_of
 from lorasum.scoring.thresholds import missed
-from lorasum.signals import clean_up
 
-_BASE = "--base"
-"""Ends the name of the base model's endpoint. No run's name has two hyphens in a row, so no run can have this name."""
+_LOCK = "evaluation.lock"
+"""One evaluation of a run at a time: they share the base model's endpoint."""
 _AGAIN = "free some disk, then evaluate again"
 _SHOWN = 10  # of the worst summaries
 
@@ -79,7 +75,8 @@ def evaluate(
     consistency = load_consistency(run.config.evaluate, run.reporter, at_least or {})
     summarizer = in_service(run)
     asked = _Asked(run, summarizer.held_out()[:limit], concurrency, confirm)
-    summaries = _all_summaries(asked, summarizer, base, other)
+    with run_lock(run.name, None, lambda: run.reporter.step(waits_for(run.name, _LOCK)), _LOCK):
+        summaries = _all_summaries(asked, summarizer, base, other)
     language, scored = _scored(asked.examples, summaries, run.config.evaluate.language, consistency)
     result = _result(run, summarizer, language, scored, at_least or {}, began)
     with writing(Path(result.summaries), _AGAIN):
@@ -148,7 +145,7 @@ def _all_summaries(asked: _Asked, summarizer: Summarizer, base: bool | None, oth
     summaries = {LEAD: list(map(lead, dialogues)), LONGEST: list(map(longest_utterance, dialogues))}
     if base is not False and (of_base := _base_summaries(asked, summarizer.origin, even_if_paid=bool(base))):
         summaries[BASE] = of_base
-    _remove_leftover_endpoint(asked.run)
+    base_endpoint.remove_leftover(asked.run)
     if other is not None:
         summaries[other] = _other_summaries(other, dialogues)
     return {**summaries, TUNED: asked.summaries(summarizer, TUNED)}
@@ -186,53 +183,17 @@ def _base_summaries(asked: _Asked, trained: Origin, even_if_paid: bool) -> list[
     if price != 0 and not even_if_paid:
         _say_it_is_left_out(run, price, missing[0])
         return None
-    spec = _base_endpoint(run, model)
+    spec = base_endpoint.spec_of(run, model)
     if asked.confirm and price != 0:
         until = f"until it has summarised {counted(len(missing), 'dialogue')}"
         asked.confirm(f"start endpoint {spec.name} for the base model{price_note(price)}, {until}")
-
-    def summarizer(endpoint: EndpointRef) -> Summarizer:
-        return Summarizer(run.backend, endpoint, origin, run.config.predict)
-
-    def probe(endpoint: EndpointRef) -> None:
-        summarizer(endpoint).summarize([endpoints.PROBE])
-
-    with run.hold() as held:
-        run.reporter.step(f"starting endpoint {spec.name} for the base model{price_note(price)}")
-        try:
-            as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)
-            end = expiry.end_of(run, None, False, price)
-            endpoint = endpoints.start(held, spec, as_asked, probe, end=end)
-            return asked.summaries(summarizer(endpoint), BASE)
-        finally:
-            clean_up(lambda: endpoints.delete(held, spec.name))
-
-
-def _base_endpoint(run: RunContext, model: str) -> EndpointSpec:
-    """The base model's endpoint. It is as large as the trained model's."""
-    job = _served_job(run)
-    placement = Placement.of(run.config, shape_of_artifact(run.backend, job) if job else None)
-    return EndpointSpec(
-        run=run.name,
-        name=f"{run.name}{_BASE}",
-        artifact=model,
-        code=paths.container_scripts(),
-        startup_timeout=run.config.local.startup_timeout,
-        gpus=placement.tensor_parallel_size,
-        shortens_context=placement.shortens_context,
-    )
+    return base_endpoint.ask(run, spec, origin, price, lambda summarizer: asked.summaries(summarizer, BASE))
 
 
 def _say_it_is_left_out(run: RunContext, price: float | None, known: int) -> None:
     second = f"a second endpoint{price_note(price)}"
     some = f"; `--limit {known}` compares those that the training job had it summarise" if known else ""
     run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it{some}")
-
-
-def _served_job(run: RunContext) -> JobRef | None:
-    """The job whose artifact the run's endpoint serves."""
-    row = run.ledger.find(Endpoint, run.name, run.name)
-    return run.backend.find_training(run.name, row.job) if row and row.job else None
 
 
 def _base_origin(run: RunContext, trained: Origin) -> Origin:
@@ -249,28 +210,12 @@ def _kept_base_summaries(run: RunContext, file: Path, template: str) -> Mapping[
     with writing(file, _AGAIN):
         make_folder(file.parent)
         with AnswerLog(file, refused_count=False) as answers:
-            if job := _served_job(run):
+            if job := base_endpoint.served_job(run):
                 asked = run.config.predict
                 generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
                 found = enumerate(base_summaries(run.backend, job, generation, template))
                 answers.add({place: Answer(text) for place, text in found if place not in answers})
             return {place: answer for place, answer in answers_of(file).items() if answer.error is None}
-
-
-def _remove_leftover_endpoint(run: RunContext) -> None:
-    """Delete a base model's endpoint whose summaries are all kept, or not wanted: nobody would ask it any more."""
-    if _base_row(run) is None:
-        return
-    with run.hold() as held:
-        if row := _base_row(run):  # still: another evaluation may have held the run
-            run.reporter.step(f"removing {row}, which an evaluation that was killed has left")
-            endpoints.delete(held, row.name)
-
-
-def _base_row(run: RunContext) -> Endpoint | None:
-    """The record of the base model's endpoint, if it may be running here."""
-    row = run.ledger.find(Endpoint, run.name, f"{run.name}{_BASE}")
-    return row if row and row.is_open and is_here(row, run.backend) else None
 
 
 def _other_summaries(other: str, dialogues: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from lorasum.commands.teardown import teardown
 from lorasum.commands.train import to_be_spent, train
 from lorasum.context import RunContext
 from lorasum.errors import InterruptedRunError, LorasumError
+from lorasum.lifecycle import endpoints
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.estimate import estimate_of
 from lorasum.lifecycle.placement import before_training, refuse_what_does_not_fit
@@ -22,6 +23,8 @@ from lorasum.signals import clean_up
 
 def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None] | None = None) -> RunResult:
     """Prepare, train, deploy, evaluate, summarise a sample, tear down.
+
+    An endpoint that serves before `deploy` serves the new model afterwards, and is never torn down.
 
     Args:
         confirm: is shown what will cost money, a line each, before the first of it is spent, and raises to end the run.
@@ -38,14 +41,18 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
     if confirm and (costs := _costs(run, keep)):
         confirm(costs)
     trained = train(run)
+    stays = endpoints.serves(run.backend, run.ledger, run.name)
     try:
         deployed = deploy(run)
         evaluated = evaluate(run)
         sample = predict(run)
-        torn_down = None if keep else _torn_down(run)
+        torn_down = None if keep or stays else _torn_down(run)
     except BaseException as error:
         why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong"
-        clean_up(lambda: _tear_down(run, why))
+        if stays:
+            run.reporter.warn(f"endpoint {run.name} served before this run, and is left as it is, although {why}")
+        else:
+            clean_up(lambda: _tear_down(run, why))
         raise
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
 
@@ -61,8 +68,10 @@ def _refuse_what_cannot_be_served(run: RunContext) -> None:
 def _costs(run: RunContext, keep: bool) -> list[str]:
     """What will cost money, a line each. The training is done or runs where it is not among them."""
     hour = run.backend.usd_per_hour("endpoint")
-    end = "it stays after the run, until `lorasum teardown`" if keep else "until the end of this run"
-    endpoint = "" if hour == 0 else f"start the endpoint{price_note(hour)}, {end}"
+    serves = endpoints.serves(run.backend, run.ledger, run.name)
+    end = "it stays after the run, until `lorasum teardown`" if keep or serves else "until the end of this run"
+    does = f"update endpoint {run.name}, which serves already" if serves else "start the endpoint"
+    endpoint = "" if hour == 0 else f"{does}{price_note(hour)}, {end}"
     return [line for line in (to_be_spent(run), endpoint) if line]
 
 

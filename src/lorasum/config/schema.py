@@ -165,7 +165,7 @@ class DeployConfig(Section):
 
 class LimitsConfig(Section):
     """Ceilings of what one job, and one endpoint, may cost. They hold when this machine is off: a job is stopped by its
-    backend, and an endpoint ends by itself."""
+    backend, and an endpoint ends by itself. Deploying again does not renew them."""
 
     max_usd: Annotated[float, Field(gt=0)] | None = None
     """USD at the price on demand; a job's earlier attempts count. If the price is unknown, a warning says so."""

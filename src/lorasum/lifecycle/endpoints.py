@@ -1,5 +1,6 @@
 """The life of an endpoint: recorded, started, asked one real question, and deleted."""
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from lorasum.backends.base import is_here
+from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.errors import BackendError, NoAnswerError
 from lorasum.files import first_line
@@ -33,11 +34,12 @@ def start(
     job: str = "",
     settings: str = "",
     end: datetime | None = None,
-) -> EndpointRef:
+) -> Endpoint:
     """Start an endpoint, have it answer one real request, and only then record it as live.
 
     If anything goes wrong, Ctrl-C included, what was started is deleted. If that fails too, the ledger has it as
-    intended. An endpoint that served before goes back to what it served, and is not deleted.
+    intended. An endpoint that served before goes back to what it served, and is not deleted; nor is one that another
+    client has started at the same time.
 
     Args:
         origin: where its artifact came from.
@@ -47,31 +49,56 @@ def start(
         settings: the part of the config that decides about the endpoint.
         end: when it ends by itself. That is arranged before it is started, so that it holds whatever happens then.
     """
-    before = held.ledger.find(Endpoint, held.name, spec.name)
-    if before and before.state in OPEN and is_here(before, held.backend):
-        reconcile(held, before)  # if it disappeared meanwhile, its cost is unknown
+    before = _known(held, spec.name)
     earlier = held.backend.endpoint_state(held.name, spec.name)
-    row = held.ledger.intend(replace(_row(held, spec, origin), job=job, settings=settings, expires_at=end))
+    spec = replace(spec, mark=secrets.token_hex(8))
+    row = _row(held, spec, origin, before, earlier)
+    row = held.ledger.intend(replace(row, job=job, settings=settings, expires_at=end))
     try:
-        row = replace(row, ends_itself=expiry.arrange(held, spec.name, end))
+        row = expiry.arrange(held, row, end, None if earlier.status == "absent" else before)
         endpoint = held.backend.start_endpoint(spec)
         _until_answered(held, endpoint, probe)
-        held.ledger.save(replace(row, state="live", location=endpoint.location))
+        live = held.ledger.save(replace(row, state="live", location=endpoint.location))
     except BaseException as error:
         reason = error
-        clean_up(lambda: _undo(held, earlier, before, row, reason))
+        clean_up(lambda: _undo(held, earlier, before, row, spec.mark, reason))
         raise
     _tidy_up(held, row)
-    return endpoint
+    return live
 
 
 def delete(held: HeldRun, name: str) -> bool:
     """Delete an endpoint and record that it is gone. True if there was one."""
     existed = held.backend.delete_endpoint(held.name, name)
-    if row := held.ledger.find(Endpoint, held.name, name):
-        spent = cost(row, held.ledger.now()) if existed else row.usd_total  # else nobody knows when it went
-        held.ledger.save(replace(row, state="gone", usd_total=spent))
+    row = held.ledger.find(Endpoint, held.name, name)
+    if row and existed:
+        held.ledger.save(replace(row, state="gone", usd_total=cost(row, held.ledger.now())))
+    elif row:
+        reconcile(held, row)
     return existed
+
+
+def serves(backend: Backend, ledger: Ledger, name: str) -> bool:
+    """Whether a run's endpoint may be answering somebody. One of a command that was killed has not answered yet."""
+    row = ledger.find(Endpoint, name, name)
+    never_answered = row is not None and row.state == "intended" and is_here(row, backend)
+    return not never_answered and backend.endpoint_state(name, name).status in ("in_service", "creating")
+
+
+def spent(backend: Backend, row: Endpoint | None, state: EndpointState, now: datetime) -> float | None:
+    """What an endpoint, and those before it of its name, have cost up to now; None if that is unknown.
+
+    Args:
+        row: of this name; None if there is none.
+        state: of the endpoint. One that no open row knows has cost its price since it was started.
+    """
+    known = cost(row, now) if row else 0.0
+    price = backend.usd_per_hour("endpoint")
+    if state.status == "absent" or price == 0 or (row and row.state in OPEN):
+        return known
+    if known is None or price is None or state.created is None:
+        return None
+    return known + price * max((now - state.created).total_seconds(), 0.0) / 3600
 
 
 def reconcile(held: HeldRun, row: Endpoint) -> None:
@@ -164,7 +191,17 @@ def _check_it_may_yet_answer(held: HeldRun, endpoint: EndpointRef, deadline: flo
         ) from error
 
 
-def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
+def _known(held: HeldRun, name: str) -> Endpoint | None:
+    """What is on record of an endpoint, after a look at whether it is there: if it has gone, its cost is unknown."""
+    row = held.ledger.find(Endpoint, held.name, name)
+    if row and row.state in OPEN and is_here(row, held.backend):
+        reconcile(held, row)
+    return held.ledger.find(Endpoint, held.name, name)
+
+
+def _row(
+    held: HeldRun, spec: EndpointSpec, origin: Origin, before: Endpoint | None, earlier: EndpointState
+) -> Endpoint:
     """What the ledger is told of an endpoint before it starts, with the cost of those that had its name."""
     return Endpoint(
         run=held.name,
@@ -175,31 +212,44 @@ def _row(held: HeldRun, spec: EndpointSpec, origin: Origin) -> Endpoint:
         artifact=spec.artifact,
         origin=origin,
         usd_per_hour=held.backend.usd_per_hour("endpoint"),
-        usd_before=_spent(held, held.ledger.find(Endpoint, held.name, spec.name)),
+        usd_before=spent(held.backend, before, earlier, held.ledger.now()),
         adapters=spec.adapters,
         most_instances=spec.most_instances,
     )
 
 
-def _undo(held: HeldRun, earlier: EndpointState, before: Endpoint | None, row: Endpoint, error: BaseException) -> None:
+def _undo(
+    held: HeldRun,
+    earlier: EndpointState,
+    before: Endpoint | None,
+    row: Endpoint,
+    mark: str,
+    error: BaseException,
+) -> None:
     """Delete an endpoint that has not answered. One that served before this command goes on serving.
 
     Args:
         earlier: the state of the endpoint of this name before the command.
         before: its row in the ledger before the command; `row` is that of now.
+        mark: of what this command starts.
     """
-    served = earlier.ref if earlier.status == "in_service" else None
+    if is_first := earlier.status == "absent":
+        held.backend.delete_endpoint(held.name, row.name, mark)
+        earlier = held.backend.endpoint_state(held.name, row.name)  # there is one where another client has started it
+    served = earlier.ref if earlier.status in ("in_service", "creating") else None
     if served and (now := _goes_on(held, served, before, row)):
-        same = before is not None and before.artifact == now.artifact
+        same = before is not None and before.state in OPEN and before.artifact == now.artifact
         serving = before if before and same else replace(row, artifact=now.artifact, settings="", adapters=())
         serving = replace(serving, expires_at=row.expires_at, ends_itself=row.ends_itself)  # as was arranged just now
-        again = held.ledger.intend(replace(serving, usd_before=_spent(held, before)))
+        total = spent(held.backend, before, earlier, held.ledger.now())
+        again = held.ledger.intend(replace(serving, usd_before=total))
         held.ledger.save(replace(again, state="live", location=now.location))
         held.reporter.warn(f"endpoint {row.name} keeps running, and is billed, with {now.artifact}")
         return
-    held.backend.delete_endpoint(held.name, row.name)
-    spent = cost(row, held.ledger.now())  # at most: when the instance started is not known
-    held.ledger.save(replace(row, state="failed", reason=first_line(error), usd_total=spent))
+    if not is_first:
+        held.backend.delete_endpoint(held.name, row.name)
+    total = cost(row, held.ledger.now())  # at most: when the instance started is not known
+    held.ledger.save(replace(row, state="failed", reason=first_line(error), usd_total=total))
 
 
 def _goes_on(held: HeldRun, served: EndpointRef, before: Endpoint | None, row: Endpoint) -> EndpointRef | None:
@@ -217,8 +267,3 @@ def _goes_on(held: HeldRun, served: EndpointRef, before: Endpoint | None, row: E
     state = held.backend.endpoint_state(held.name, row.name)
     as_before = state.status == "in_service" and state.ref is not None and state.ref.artifact == served.artifact
     return state.ref if as_before and not (before and before.state == "intended") else None
-
-
-def _spent(held: HeldRun, row: Endpoint | None) -> float | None:
-    """What a recorded endpoint, and those before it of its name, have cost up to now; None if that is unknown."""
-    return cost(row, held.ledger.now()) if row else 0.0

@@ -16,20 +16,22 @@ LATE: Final = timedelta(minutes=2)
 """How much later than its time an endpoint may go: EventBridge Scheduler is precise to a minute."""
 
 
-def end_of(run: RunContext, before: Endpoint | None, goes_on: bool, usd_per_hour: float | None) -> datetime | None:
+def end_of(
+    run: RunContext, before: Endpoint | None, began: datetime | None, usd_per_hour: float | None
+) -> datetime | None:
     """When an endpoint that is deployed now ends by itself: at the time that was asked for, or at a limit before it.
 
     Args:
         before: what is on record of an endpoint of this name.
-        goes_on: whether that one serves on. Its limits count from its own beginning.
+        began: when the one that serves now was started, whatever it has served since: its limits count from then. None
+            if there is none.
         usd_per_hour: of one instance; None if that is unknown.
 
     Raises:
         LorasumError: it has reached its limits.
     """
     config, now = run.config, run.ledger.now()
-    began = datetime.fromisoformat(before.created_at) if before and goes_on else now
-    limit = endpoint_end(config.limits, began, usd_per_hour, most_instances(config), run.reporter)
+    limit = endpoint_end(config.limits, began or now, usd_per_hour, most_instances(config), run.reporter)
     if limit and limit <= now:
         raise LorasumError(
             f"endpoint {config.name} has reached its `limits`: it was to end at {clock(limit, now)}",
@@ -59,30 +61,39 @@ def _asked_for(wanted: DeployConfig, before: Endpoint | None, now: datetime) -> 
     return before.expires_at if before and ahead else None
 
 
-def arrange(held: HeldRun, name: str, end: datetime | None) -> bool:
-    """Have the endpoint of this name end by itself at `end`, or no more where that is None. True if it will.
+def arrange(held: HeldRun, row: Endpoint, end: datetime | None, before: Endpoint | None) -> Endpoint:
+    """Have an endpoint end by itself at `end`, or no more where that is None. Returns `row` with what holds now.
 
     If that cannot be arranged, the endpoint starts all the same. A warning says so, and `status` exits with 3 once its
-    time is over.
+    time is over. An end that was arranged before still holds then.
+
+    Args:
+        before: the row of the endpoint that is there now; None if there is none.
 
     Raises:
         BackendError: an end that was arranged before cannot be taken away.
     """
     try:
-        held.backend.expire_endpoint(held.name, name, end)
+        held.backend.expire_endpoint(held.name, row.name, end)
     except BackendError as error:
         if end is None:
             raise
-        at = clock(end, held.ledger.now())
-        held.reporter.warn(f"endpoint {name} will NOT end by itself at {at}: {error.message}. {error.hint}")
-        return False
-    return end is not None
+        now = held.ledger.now()
+        at, why = clock(end, now), f"{error.message}. {error.hint}"
+        if before and before.ends_itself and before.expires_at and before.expires_at > now:
+            still = clock(before.expires_at, now)
+            held.reporter.warn(f"endpoint {row.name} still ends by itself at {still}, and not at {at}: {why}")
+            return replace(row, expires_at=before.expires_at, ends_itself=True)
+        held.reporter.warn(f"endpoint {row.name} will NOT end by itself at {at}: {why}")
+        return replace(row, expires_at=end, ends_itself=False)
+    return replace(row, expires_at=end, ends_itself=end is not None)
 
 
-def extend(held: HeldRun, row: Endpoint, end: datetime | None) -> None:
-    """Move the end of an endpoint that serves, and record it."""
-    ends_itself = arrange(held, row.name, end)
-    held.ledger.note(replace(row, expires_at=end, ends_itself=ends_itself))
+def extend(held: HeldRun, row: Endpoint, end: datetime | None) -> Endpoint:
+    """Move the end of an endpoint that serves, or try once more to arrange it, and record that."""
+    if (row.expires_at, row.ends_itself) == (end, end is not None):
+        return row
+    return held.ledger.note(arrange(held, row, end, row))
 
 
 def ended_itself(row: Endpoint, now: datetime) -> bool:

@@ -14,6 +14,7 @@ from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.artifacts import artifact_record
+from lorasum.lifecycle.endpoints import spent
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lock import HeldRun
 from lorasum.resources import BatchJob, Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
@@ -97,7 +98,7 @@ def _jobs(held: HeldRun) -> list[str]:
 
 
 def _endpoints(held: HeldRun) -> list[str]:
-    """Record endpoints that run and are not on record as running. What they have cost is unknown."""
+    """Record endpoints that run and are not on record as running, with what they have cost since they were started."""
     done = []
     for running in held.backend.live(held.name):
         row = held.ledger.find(Endpoint, held.name, running.name)
@@ -107,7 +108,8 @@ def _endpoints(held: HeldRun) -> list[str]:
             done += _elsewhere(held, row)
             continue
         state = held.backend.endpoint_state(held.name, running.name)
-        held.ledger.save(_served(held, state, held.ledger.intend(_unseen(held, running.name, state))))
+        unseen = _unseen(held, running.name, state, spent(held.backend, row, state, held.ledger.now()))
+        held.ledger.save(_served(held, state, held.ledger.intend(unseen)))
         done.append(f"recorded endpoint {running.name}, {state.status}")
     return done
 
@@ -127,8 +129,7 @@ def _elsewhere(held: HeldRun, row: Resource) -> list[str]:
     return [f"{row} is here too, but on record as running on {row.backend}: `lorasum teardown` removes both"]
 
 
-def _unseen(held: HeldRun, name: str, state: EndpointState) -> Endpoint:
-    price = held.backend.usd_per_hour("endpoint")
+def _unseen(held: HeldRun, name: str, state: EndpointState, usd: float | None) -> Endpoint:
     return Endpoint(
         run=held.name,
         name=name,
@@ -137,8 +138,8 @@ def _unseen(held: HeldRun, name: str, state: EndpointState) -> Endpoint:
         access=held.backend.access,
         artifact=state.ref.artifact if state.ref else "",
         origin=UNKNOWN_ORIGIN,
-        usd_per_hour=price,
-        usd_before=0.0 if price == 0 else None,
+        usd_per_hour=held.backend.usd_per_hour("endpoint"),
+        usd_before=usd,
     )
 
 

@@ -8,7 +8,7 @@ from aws_backend import backend
 from stand_in import Fault, StandIn
 
 from lorasum.backends.records import EndpointRef, EndpointSpec
-from lorasum.backends.sagemaker import endpoints
+from lorasum.backends.sagemaker import endpoint_deletion
 from lorasum.backends.sagemaker.session import Session
 from lorasum.contract import refusal_text
 from lorasum.errors import BackendError, NoAnswerError, OutageError, RefusedError
@@ -134,7 +134,7 @@ def test_deleting_spares_runs_whose_names_begin_alike(account: StandIn) -> None:
 def test_deleting_ends_at_a_deadline_and_says_what_is_billed(account: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(account, store(account, "first"))
     account.sagemaker.endpoints["chats"].description["EndpointStatus"] = "Updating"  # for ever
-    monkeypatch.setattr(endpoints, "_LONGEST_WAIT", 1)
+    monkeypatch.setattr(endpoint_deletion, "LONGEST_WAIT", 1)
     with pytest.raises(BackendError, match=r"still Updating .* billed"):
         backend(account).delete_endpoint("chats", "chats")
 

@@ -12,7 +12,7 @@ from stand_in import Fault, StandIn
 from world import StubServer, stub_containers
 
 from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef, TrainSpec
-from lorasum.backends.sagemaker import endpoints
+from lorasum.backends.sagemaker import endpoint_deletion
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.errors import BackendError, OutageError
 from lorasum.model_source import ModelRef
@@ -136,7 +136,7 @@ def test_an_endpoint_that_is_being_created_is_deleted_after_that(
         delete(request)
 
     monkeypatch.setattr(account.sagemaker, "DeleteEndpoint", deleted)
-    monkeypatch.setattr(endpoints, "_LONGEST_DELETION", -1)  # it has not begun
+    monkeypatch.setattr(endpoint_deletion, "_LONGEST_DELETION", -1)  # it has not begun
     with pytest.raises(BackendError, match="still Deleting"):
         backend.delete_endpoint("chats", "chats")
     assert told.steps[-1] == "endpoint chats is Creating: SageMaker deletes it once that is over"

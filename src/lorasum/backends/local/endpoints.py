@@ -93,8 +93,8 @@ class Endpoints:
     def stream(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
         return stream(endpoint, payload, timeout)
 
-    def delete_endpoint(self, run: str, name: str) -> bool:
-        """Stop the process and remove its state file. The log stays."""
+    def delete_endpoint(self, run: str, name: str, mark: str = "") -> bool:
+        """Stop the process and remove its state file. The log stays. The run's lock keeps other clients away."""
         folder = folder_of(run, name)
         existed = _stop(folder, processes_of(folder))
         self.expire_endpoint(run, name, None)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
 from lorasum.backends.records import Check
-from lorasum.backends.sagemaker import deletion, endpoint_states, parts, preflight, stopping, storage
-from lorasum.backends.sagemaker.endpoints import Endpoints, begin_to_delete
+from lorasum.backends.sagemaker import deletion, endpoint_deletion, endpoint_states, parts, preflight, stopping, storage
+from lorasum.backends.sagemaker.endpoints import Endpoints
 from lorasum.backends.sagemaker.jobs import LOGS, Jobs
 from lorasum.backends.sagemaker.layout import S3Layout
 from lorasum.backends.sagemaker.prices import usd_per_hour
@@ -69,7 +69,7 @@ class SageMakerBackend(Jobs, Endpoints):
 
     def begin_to_end(self, run: str, running: RunningResource) -> None:
         if running.kind == "endpoint":
-            begin_to_delete(self._session, run, running.name)
+            endpoint_deletion.begin(self._session, run, running.name)
         else:
             stopping.begin_to_stop(self._session, running.name)
 

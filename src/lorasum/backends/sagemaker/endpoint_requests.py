@@ -13,6 +13,8 @@ from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.contract import BASE_MODEL, EXPECT_GPU, HUB_CACHE
 
 VARIANT = "AllTraffic"
+TAG_START = "lorasum:start"
+"""The tag of an endpoint with the mark of the start that made it."""
 _MORE = "/opt/ml/additional-model-data-sources"
 BASE_FOLDER = f"{_MORE}/base"
 """Where a container finds `Served.base`."""
@@ -206,9 +208,10 @@ def load_seconds(served: Served, config: SageMakerConfig) -> int:
     return _seconds(served, served.bytes / _LOAD_RATE, config)
 
 
-def endpoint_request(endpoint: str, name: str, place: Place, config: SageMakerConfig) -> dict[str, Any]:
-    """The arguments of create_endpoint; `name` is the configuration's."""
-    return {"EndpointName": endpoint, "EndpointConfigName": name, "Tags": tags(place.run, config.tags)}
+def endpoint_request(endpoint: str, name: str, place: Place, config: SageMakerConfig, mark: str = "") -> dict[str, Any]:
+    """The arguments of create_endpoint; `name` is the configuration's, `mark` the spec's."""
+    marked = [{"Key": TAG_START, "Value": mark}] if mark else []
+    return {"EndpointName": endpoint, "EndpointConfigName": name, "Tags": tags(place.run, config.tags) + marked}
 
 
 def update_request(endpoint: str, name: str, config: SageMakerConfig) -> dict[str, Any]:

@@ -42,12 +42,12 @@ def state(session: Session, run: str, name: str) -> EndpointState:
     if described is None or described.endpoint_status == "Deleting":
         return EndpointState("absent")
     ref = EndpointRef(name, described.endpoint_arn, served_artifact(session, described))
-    status = described.endpoint_status
+    status, created = described.endpoint_status, described.creation_time
     if status in SERVING:
-        return EndpointState("in_service", ref, SERVING[status])
+        return EndpointState("in_service", ref, SERVING[status], created)
     if status in MOVING:
-        return EndpointState("creating", ref)
-    return EndpointState("failed", ref, described.failure_reason or status)
+        return EndpointState("creating", ref, created=created)
+    return EndpointState("failed", ref, described.failure_reason or status, created)
 
 
 def live(session: Session, run: str) -> list[RunningResource]:

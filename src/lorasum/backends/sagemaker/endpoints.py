@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorasum.aws import error_code, is_missing
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.backends.sagemaker import endpoint_states, parts, scaling, schedules, sdk
+from lorasum.backends.sagemaker import endpoint_deletion, endpoint_states, parts, scaling, schedules, sdk
+from lorasum.backends.sagemaker.endpoint_deletion import LONGEST_WAIT, TAKEN, delete_and_wait, delete_parts, own_tags
 from lorasum.backends.sagemaker.endpoint_requests import (
     endpoint_config_request,
     endpoint_request,
@@ -24,21 +25,16 @@ from lorasum.backends.sagemaker.endpoint_requests import (
 )
 from lorasum.backends.sagemaker.endpoint_states import MOVING, SERVING, describe, log_tail, served_artifact
 from lorasum.backends.sagemaker.invoke import invoke, stream
-from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.place import place_of, shown_place
 from lorasum.backends.sagemaker.quotas import check_quotas, tell_of_less_growth
 from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session, poll_seconds
-from lorasum.backends.sagemaker.tags import tags_of
 from lorasum.errors import BackendError, OutageError
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import Endpoint
 
-_LONGEST_WAIT = 2 * 3600  # seconds: an instance, the image, and both timeouts at their longest
-_LONGEST_DELETION = 1800  # seconds: minutes are usual
 _TWICE = "an update starts new instances beside those that serve: ask for a higher quota, or `lorasum teardown` first"
-_TAKEN = ("ValidationException", "ResourceInUse")
 _NEW_NAMES = 8  # attempts: SageMaker may not show yet what was just created
 
 
@@ -70,7 +66,7 @@ class Endpoints:
             configuration = endpoint_config_request(name, served, place, config)
             _create(lambda: sdk.create(session, "EndpointConfig", configuration))
             if described is None:
-                request = endpoint_request(spec.name, name, place, config)
+                request = endpoint_request(spec.name, name, place, config, spec.mark)
                 _create(lambda: sdk.create(session, "Endpoint", request))
             elif described.endpoint_config_name != name:
                 _remember(session, spec, described)
@@ -82,9 +78,9 @@ class Endpoints:
                 return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
         except BaseException:
             if described is None:
-                self.delete_endpoint(spec.run, spec.name)
+                self.delete_endpoint(spec.run, spec.name, spec.mark)
             raise
-        raise self._did_not_start(spec, ended)
+        raise self._did_not_start(spec, ended, is_new=described is None)
 
     def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
         """Have the endpoint, with the configuration and the model that it has now, go at `at`; None: no more."""
@@ -136,16 +132,10 @@ class Endpoints:
     def stream(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Iterator[str]:
         return stream(self._session, endpoint, payload, timeout)
 
-    def delete_endpoint(self, run: str, name: str) -> bool:
-        """Delete endpoint, configurations and models, also those left by a crash, and wait until they are gone.
+    def delete_endpoint(self, run: str, name: str, mark: str = "") -> bool:
+        return endpoint_deletion.delete(self._session, run, name, mark)
 
-        The schedules that would have deleted them go last: until then they are needed.
-        """
-        existed = _delete(self._session, run, name)
-        schedules.remove(self._session, name)
-        return existed
-
-    def _did_not_start(self, spec: EndpointSpec, ended: "Endpoint | None") -> BackendError:
+    def _did_not_start(self, spec: EndpointSpec, ended: "Endpoint | None", is_new: bool) -> BackendError:
         """The error to raise. An endpoint that rolled back goes on serving its earlier model; any other is deleted."""
         name = spec.name
         tail = " | ".join(log_tail(self._session, name)[-4:])
@@ -155,59 +145,17 @@ class Endpoints:
             known = parts.find(self._session, spec.run, name)
             unused = [part for part in known if not part.answered and part.name != ended.endpoint_config_name]
             parts.delete(self._session, unused)
+            if is_new:
+                return BackendError(
+                    f"endpoint {name} was started by another client meanwhile, and serves something else",
+                    "deploy again to have it serve this model",
+                )
             scaling.turn_on_or_off(self._session, name)
             return BackendError(
-                f"endpoint {name} rolled back to what it served before: {reason}", "run `lorasum train`"
+                f"endpoint {name} rolled back to what it served before: {reason}", "see the reason, then deploy again"
             )
-        self.delete_endpoint(spec.run, name)
+        self.delete_endpoint(spec.run, name, spec.mark if is_new else "")
         return BackendError(f"endpoint {name} did not start: {reason}", "nothing is left of it; see the reason")
-
-
-def begin_to_delete(session: Session, run: str, name: str) -> None:
-    """Ask SageMaker to delete an endpoint; `delete_endpoint` sees to it, and to what belongs to it."""
-    if described := describe(session, name):
-        _refuse_foreign(session, described, run)
-        scaling.turn_off(session, name)
-        sdk.delete(described)
-
-
-def _delete(session: Session, run: str, name: str) -> bool:
-    described = sdk.awaited(session, "Endpoint", name)
-    if described:
-        _refuse_foreign(session, described, run)
-        scaling.turn_off(session, name)
-        _delete_and_wait(session, described)
-    return parts.delete(session, parts.find(session, run, name)) or described is not None
-
-
-def _delete_and_wait(session: Session, endpoint: "Endpoint") -> None:
-    """Delete an endpoint, as soon as SageMaker lets that be done, and wait until it is gone.
-
-    Raises:
-        BackendError: it is still there, after as long as its state may take.
-    """
-    name, status = endpoint.endpoint_name, ""
-    described: Endpoint | None = endpoint
-    while described:
-        if described.endpoint_status != status:
-            status, began, told = described.endpoint_status, time.monotonic(), False
-        longest = _LONGEST_DELETION if status == "Deleting" else _LONGEST_WAIT
-        if time.monotonic() - began > longest:
-            raise BackendError(
-                f"endpoint {name} is still {status} after {longest // 60} minutes, and billed until it is gone",
-                "run `lorasum teardown` again, or look at it in the SageMaker console",
-            )
-        if status != "Deleting":
-            try:
-                sdk.delete(described)
-            except BackendError as error:  # it is being created or updated, or not known to be: try again
-                if error_code(error.__cause__) not in _TAKEN and not isinstance(error, OutageError):
-                    raise
-                if status in MOVING and not told:
-                    session.reporter.step(f"endpoint {name} is {status}: SageMaker deletes it once that is over")
-                    told = True
-        if described := sdk.awaited(session, "Endpoint", name):
-            time.sleep(poll_seconds())
 
 
 def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
@@ -215,7 +163,7 @@ def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
     described = _wait_until_still(session, spec.name)
     if described is None:
         return None
-    _refuse_foreign(session, described, spec.run)
+    own_tags(session, described, spec.run)
     if described.endpoint_status == "InService":
         return described
     if described.endpoint_status in SERVING:
@@ -223,7 +171,8 @@ def _to_update(session: Session, spec: EndpointSpec) -> "Endpoint | None":
             f"endpoint {spec.name} still serves, but {SERVING[described.endpoint_status]}",
             "`lorasum teardown` deletes it; then deploy again",
         )
-    _delete(session, spec.run, spec.name)  # its end stays: it is the new one's
+    delete_and_wait(session, described)
+    delete_parts(session, spec.run, spec.name)  # its end stays: it is the new one's
     return None
 
 
@@ -245,7 +194,7 @@ def _update(session: Session, endpoint: "Endpoint", configuration: str) -> None:
     except BackendError as error:
         if error_code(error.__cause__) == "ResourceLimitExceeded":
             raise BackendError(error.message, _TWICE) from error
-        if error_code(error.__cause__) not in _TAKEN and not isinstance(error, OutageError):
+        if error_code(error.__cause__) not in TAKEN and not isinstance(error, OutageError):
             raise
         now = sdk.awaited(session, "Endpoint", endpoint.endpoint_name)
         if now is None or (now.endpoint_status not in MOVING and now.endpoint_config_name != configuration):
@@ -260,7 +209,7 @@ def _create(call: Callable[[], object]) -> None:
             return
         except BackendError as error:
             text = str(error.__cause__).lower()
-            if error_code(error.__cause__) in _TAKEN and "already exist" in text:
+            if error_code(error.__cause__) in TAKEN and "already exist" in text:
                 return
             if not is_missing(error.__cause__) or attempt == _NEW_NAMES - 1:
                 raise
@@ -277,15 +226,7 @@ def _wait_until_still(session: Session, name: str) -> "Endpoint | None":
         if status != told:
             session.reporter.step(f"endpoint {name}: {status}")
             told = status
-        if time.monotonic() - began > _LONGEST_WAIT:
+        if time.monotonic() - began > LONGEST_WAIT:
             raise BackendError(f"endpoint {name} is still {status} after two hours", "run `lorasum teardown`")
         time.sleep(poll_seconds())
     return None
-
-
-def _refuse_foreign(session: Session, described: "Endpoint", run: str) -> None:
-    if tags_of(session, described.endpoint_arn).get(TAG_RUN) != run:
-        raise BackendError(
-            f"endpoint {described.endpoint_name} is not of this run: it has no tag {TAG_RUN}={run}",
-            "give this config another name",
-        )

@@ -66,16 +66,13 @@ def mark_answered(session: Session, part: Part) -> None:
         )
 
 
-def delete(session: Session, parts: Iterable[Part]) -> bool:
-    """Delete configurations and models. True if there was one."""
-    deleted = False
+def delete(session: Session, parts: Iterable[Part]) -> None:
+    """Delete configurations and models."""
     for part in parts:
         if part.configuration and (configuration := sdk.get(session, "EndpointConfig", part.name)):
             sdk.delete(configuration)  # first, because it names the model
         if part.model and (model := sdk.get(session, "Model", part.name)):
             sdk.delete(model)
-        deleted = True
-    return deleted
 
 
 def listed(session: Session, operation: str, name: str) -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ class Session:
         self._warned: set[str] = set()
         self.has_no_price_list = False
         """Whether the price list has not answered: it is not asked again."""
+        self.deleting: set[str] = set()
+        """Endpoints that this command has asked to be deleted, and has not seen gone."""
 
     def warn_once(self, text: str) -> None:
         """Show a warning, unless it was shown before."""

@@ -1,0 +1,88 @@
+"""The base model's endpoint, which is started for an evaluation and deleted by it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from lorasum import paths
+from lorasum.backends.base import is_here
+from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
+from lorasum.context import RunContext
+from lorasum.lifecycle import endpoints, expiry
+from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.placement import Placement, shape_of_artifact
+from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.resources import Endpoint, Origin
+from lorasum.retry import until_answered
+from lorasum.signals import clean_up
+
+_BASE: Final = "--base"
+"""Ends the endpoint's name. No run's name has two hyphens in a row, so no run can have this name."""
+_BETWEEN_TRIES = 5.0  # seconds, while the backend does not answer: what it has is billed meanwhile
+
+
+def ask(
+    run: RunContext, spec: EndpointSpec, origin: Origin, price: float | None, asking: Callable[[Summarizer], list[str]]
+) -> list[str]:
+    """Start the endpoint, ask it, and delete it whatever happens.
+
+    The run is not held while it is asked, which may take hours: somebody may want to tear it down.
+    """
+
+    def summarizer(endpoint: EndpointRef) -> Summarizer:
+        return Summarizer(run.backend, endpoint, origin, run.config.predict)
+
+    def probe(endpoint: EndpointRef) -> None:
+        summarizer(endpoint).summarize([endpoints.PROBE])
+
+    run.reporter.step(f"starting endpoint {spec.name} for the base model{price_note(price)}")
+    as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)
+    began = False
+    try:
+        with run.hold() as held:
+            began = True
+            row = endpoints.start(held, spec, as_asked, probe, end=expiry.end_of(run, None, None, price))
+        return asking(summarizer(EndpointRef(row.name, row.location, row.artifact)))
+    finally:
+        if began:
+            clean_up(lambda: _delete(run, spec.name))
+
+
+def spec_of(run: RunContext, model: str) -> EndpointSpec:
+    """The base model's endpoint. It is as large as the trained model's."""
+    job = served_job(run)
+    placement = Placement.of(run.config, shape_of_artifact(run.backend, job) if job else None)
+    return EndpointSpec(
+        run=run.name,
+        name=f"{run.name}{_BASE}",
+        artifact=model,
+        code=paths.container_scripts(),
+        startup_timeout=run.config.local.startup_timeout,
+        gpus=placement.tensor_parallel_size,
+        shortens_context=placement.shortens_context,
+    )
+
+
+def remove_leftover(run: RunContext) -> None:
+    """Delete a base model's endpoint whose summaries are all kept, or not wanted: nobody would ask it any more."""
+    if row := _row(run):
+        run.reporter.step(f"removing {row}, which an evaluation that was killed has left")
+        _delete(run, row.name)
+
+
+def served_job(run: RunContext) -> JobRef | None:
+    """The job whose artifact the run's endpoint serves."""
+    row = run.ledger.find(Endpoint, run.name, run.name)
+    return run.backend.find_training(run.name, row.job) if row and row.job else None
+
+
+def _delete(run: RunContext, name: str) -> None:
+    """Delete an endpoint that is billed, as soon as the backend answers."""
+    with run.hold() as held:
+        until_answered(partial(endpoints.delete, held, name), _BETWEEN_TRIES, run.reporter)
+
+
+def _row(run: RunContext) -> Endpoint | None:
+    """The record of the base model's endpoint, if it may be running here."""
+    row = run.ledger.find(Endpoint, run.name, f"{run.name}{_BASE}")
+    return row if row and row.is_open and is_here(row, run.backend) else None
