@@ -54,10 +54,10 @@ _HOSTING = {
 g6e, p4 and p5 are missing on purpose: p4 and p5 became cheaper in June 2025, and the sources for g6e do not agree.
 """
 _TABLE_REGIONS = ("us-east-1", "us-east-2", "us-west-2")
-"""Regions that have the prices of us-east-1."""
+"""Regions that are taken to have the prices of us-east-1, as EC2 has there for what was looked at (m6gd)."""
 _DEAREST = 1.75
-"""Times the table's price in other regions. São Paulo is the dearest that is known: EC2's g4dn and g5 cost 1.7 times as
-much there."""
+"""Times the table's price in other regions. It is an assumption: EC2's g4dn and g5 are remembered to cost 1.7 times as
+much in São Paulo, which was not looked up."""
 _FRESH = 24 * 3600  # seconds
 
 
