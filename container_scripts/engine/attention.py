@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from engine import bloom
-from engine.kernels import AttentionScores, Examples, causal_blocks, flex
+from engine.kernels import AttentionScores, Examples, NotCovered, causal_blocks, flex
 
 _NAME = "lorasum_examples"
 _WITHOUT_EFFECT = {  # arguments of an attention function that change nothing in a plain causal forward pass
@@ -47,10 +47,6 @@ _WITHOUT_EFFECT = {  # arguments of an attention function that change nothing in
     "return_dict",
     "use_cache",
 }
-
-
-class NotCovered(Exception):  # noqa: N818  no fault: the model keeps its own attention
-    """A model asks its attention for something that the kernels here do not do."""
 
 
 def attend_within_examples(model: Any, longest: int, kernel: str = "examples") -> Examples:

@@ -21,11 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine import linear
 from engine.arguments import Arguments
-from engine.attention import NotCovered, attend_within_examples, restore_attention
+from engine.attention import attend_within_examples, restore_attention
 from engine.experts_layers import experts_of_peft
 from engine.fake_adapters import add_fake_adapters
 from engine.heads import head_is_plain
-from engine.kernels import AttentionScores, Examples, causal_blocks
+from engine.kernels import AttentionScores, Examples, NotCovered, causal_blocks
 from engine.remade import keep_parts_only
 from engine.routes import accepted_inputs, can_leave_out_logits, model_body
 

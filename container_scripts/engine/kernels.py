@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.alibi import alibi_factors, with_alibi
-from engine.failure import TrainingError
 
 _SMALL_BLOCKS = {  # FlexAttention's tile sizes for 100 KB of shared memory: compute capability 8.6, 8.9 and 12.0
     "BLOCK_M": 64,
@@ -27,6 +26,10 @@ _SMALL_BLOCKS = {  # FlexAttention's tile sizes for 100 KB of shared memory: com
     "BLOCK_M2": 64,
     "BLOCK_N2": 32,
 }
+
+
+class NotCovered(Exception):  # noqa: N818  no fault: the model keeps its own attention
+    """A model asks its attention for something that a kernel does not do."""
 
 
 class Examples:
@@ -139,12 +142,12 @@ def flex(query: Tensor, key: Tensor, value: Tensor, examples: Examples, scores: 
     """As causal_blocks, but one kernel computes all examples (FlexAttention, Dong et al. 2024); compiled on CUDA.
 
     Raises:
-        TrainingError: the model drops attention weights, which this kernel cannot do.
+        NotCovered: the model drops attention weights, which this kernel cannot do.
     """
     from torch.nn.attention.flex_attention import flex_attention
 
     if scores.dropout:
-        raise TrainingError("FlexAttention has no dropout on its weights", "set training.engine.attention to examples")
+        raise NotCovered("its attention drops weights, which FlexAttention cannot")
     on_gpu, slopes = query.is_cuda, scores.slopes
 
     def alibi(score: Tensor, _batch: Any, head: Tensor, q: Tensor, k: Tensor) -> Tensor:

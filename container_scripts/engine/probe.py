@@ -32,15 +32,16 @@ import torch
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 from engine.arguments import Arguments
-from engine.attention import NotCovered, attend_within_examples, make_no_more_masks, restore_attention
+from engine.attention import attend_within_examples, make_no_more_masks, restore_attention
 from engine.batches import IGNORED, LABELLED, Batch, collate
 from engine.failure import TrainingError
 from engine.heads import choose_head
-from engine.kernels import Examples
+from engine.kernels import Examples, NotCovered
 from engine.routes import Route, RoutedLoss, accepted_inputs, single_examples
 from rotary import frequency_limit
 
 _LENGTHS = (11, 13, 7)  # tokens of the three examples, at most; the second is exchanged
+_FASTEST_FIRST = ("flex", "examples", "transformers")
 _PROMPT = 3  # of them without a label, at most
 
 
@@ -86,7 +87,7 @@ def find_route(
         one_at_a_time = replace(plain, head=choose_head(causal, arguments, batch, tolerance.loss))
         before = causal.config._attn_implementation
         reasons: list[str] = []
-        for attention in dict.fromkeys((arguments.engine_attention, "transformers")):
+        for attention in _FASTEST_FIRST[_FASTEST_FIRST.index(arguments.engine_attention) :]:
             route = replace(one_at_a_time, attention=attention, together=True, reason="; ".join(reasons))
             examples, reason = trial.try_route(route)
             if not takes_packs:
@@ -147,7 +148,10 @@ class _Trial:
         try:
             if route.attention != "transformers":
                 examples = attend_within_examples(self.causal, self.longest, route.attention)
-            reason = self._difference(RoutedLoss(self.causal, examples, route), examples)
+            loss_of = RoutedLoss(self.causal, examples, route)
+            if route.attention == "flex":
+                self._run_as_in_training(loss_of)
+            reason = self._difference(loss_of, examples)
         except torch.OutOfMemoryError:
             raise
         except NotCovered as wanted:
@@ -158,6 +162,15 @@ class _Trial:
         if not reason and limit is not None and self.longest > limit:
             reason = "its rotary embedding depends on the length of the row"
         return examples, reason
+
+    def _run_as_in_training(self, loss_of: RoutedLoss) -> None:
+        """A forward pass with dropout, which the others are without, and which FlexAttention refuses."""
+        self.causal.train()
+        try:
+            with torch.no_grad():
+                loss_of.loss(self.batch)
+        finally:
+            self.causal.eval()
 
     def _difference(self, loss_of: RoutedLoss, examples: Examples | None) -> str:
         found = _Result.measure(loss_of, self.causal, self.batch)

@@ -154,3 +154,14 @@ def test_bloom_takes_the_fast_route_with_its_weights_in_main_memory(tmp_path: Pa
         model = load_base(tmp_path, Arguments(), torch.float32, GPU, shared)
         adapted = add_adapter(model, Arguments(), ["query_key_value"])
         assert PackedLoss(adapted, 16).route == Route("examples", together=True, head="labels")
+
+
+def test_where_flex_fails_each_example_has_a_call() -> None:
+    """Not the slowest attention. A model that drops weights only does so in training, where FlexAttention cannot."""
+    with pretend_gpu():
+        model = random_model("llama").to(GPU)
+        for layer in model.model.layers:
+            layer.self_attn.attention_dropout = 0.1
+        route = PackedLoss(model, 41, Arguments(engine_attention="flex")).route
+    assert (route.attention, route.together) == ("examples", True)
+    assert route.reason == "attention flex: its attention drops weights, which FlexAttention cannot"

@@ -64,8 +64,8 @@ class EngineConfig(Section):
     """Parts of the engine. Each can be replaced by what the libraries do, to measure its gain or find a fault."""
 
     attention: Literal["examples", "flex", "transformers"] = "examples"
-    """`examples`: a small attention per example. `flex`: FlexAttention over the pack, on a GPU. `transformers`: the
-    library's attention with a mask, which is also taken where the other two would be wrong for the model."""
+    """`examples`: a small attention per example. `flex`: FlexAttention over the pack, on a GPU; where it fails,
+    `examples`. `transformers`: the library's attention with a mask, also where the other two would be wrong."""
     head: Literal["labels", "all"] = "labels"
     """`labels`: the head runs on tokens with a label, a few hundred at a time. `all`: it runs on all tokens at once."""
     linear: Literal["dequantized", "int8", "llm.int8"] = "dequantized"
