@@ -38,6 +38,8 @@ from engine.failure import PeerLostError, TrainingError
 from gpu import first_line
 
 _PATIENCE = timedelta(hours=1)  # for a process that downloads its base model longer than the others
+_GPU_PATIENCE = timedelta(minutes=10)  # for one that computes the same step: all machines are paid for meanwhile
+_OWN_FAULTS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))  # before PyTorch 2.8
 Value = TypeVar("Value")
 
 
@@ -84,12 +86,13 @@ class Group:
         return values
 
     def copy_from_first(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Give the tensors the values that they have in the first process.
+        """Give the tensors the values that they have in the first process, once all processes have come here.
 
         Raises:
             PeerLostError: a process has ended.
         """
         if self.size > 1:
+            self.from_all(None)  # through gloo, which is more patient
             with _explained(RuntimeError):
                 for tensor in tensors:
                     distributed.broadcast(tensor, src=0, group=self.gpus)
@@ -169,7 +172,7 @@ def join(environ: Mapping[str, str]) -> Group:
         distributed.init_process_group(
             "gloo", environ.get(RENDEZVOUS, "env://"), rank=group.rank, world_size=size, timeout=_PATIENCE
         )
-        return replace(group, gpus=distributed.new_group(backend="nccl", timeout=_PATIENCE)) if on_gpus else group
+        return replace(group, gpus=distributed.new_group(backend="nccl", timeout=_GPU_PATIENCE)) if on_gpus else group
 
 
 @contextmanager
@@ -184,10 +187,10 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _explained(kind: type[RuntimeError]) -> Iterator[None]:
-    """Say what an error of a connection means."""
+    """Say what an error of a connection means. A fault of this process's own GPU is none."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except _OWN_FAULTS:
         raise
     except kind as error:
         reason = first_line(error)

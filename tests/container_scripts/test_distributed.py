@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from families import FAMILIES, random_family_model
 from forks import Zygote
 
@@ -13,7 +14,8 @@ from conftest_engine import in_table, random_model, random_packs
 from conftest_training import TRAIN, small
 from contract import RENDEZVOUS
 from engine.batches import collate
-from engine.failure import TrainingError
+from engine.distributed import _explained
+from engine.failure import PeerLostError, TrainingError
 from engine.fitting import _batch_sizes
 from engine.packs import pack_sizes
 from engine.shares import shares
@@ -117,6 +119,15 @@ def test_a_loss_that_is_no_number_ends_all_with_the_same_reason(run: Run) -> Non
     assert first["ended"] == second["ended"]
     assert first["ended"].startswith("TrainingError: the loss is not a finite number at step 2, in pack ")
     assert first["ended"].count("pack ") == 1, "only the pack of the second process"
+
+
+@pytest.mark.parametrize("error", [torch.AcceleratorError("CUDA error"), torch.OutOfMemoryError("no memory")])
+def test_a_fault_of_the_own_gpu_is_no_lost_process(error: RuntimeError) -> None:
+    """Both are a RuntimeError, as what gloo raises is."""
+    with pytest.raises(type(error)), _explained(RuntimeError):
+        raise error
+    with pytest.raises(PeerLostError), _explained(RuntimeError):
+        raise RuntimeError("Connection closed by peer")
 
 
 def test_a_killed_process_ends_the_others_which_save_their_step(run: Run, tmp_path: Path) -> None:
