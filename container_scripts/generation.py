@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from base_look import context_length
+from served_experts import copy_few_experts
 from sharing import Sharing, try_sharing
 
 _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
@@ -36,6 +37,7 @@ class Generator:
         """
         import transformers
 
+        copy_few_experts(model)
         eos = _each_once(end_id, tokenizer.eos_token_id, model.generation_config.eos_token_id)
         known = range(_vocabulary(model))  # a tokenizer may have a token for padding that the model does not know
         pad = next((token for token in (tokenizer.pad_token_id, *eos) if token in known), 0)

@@ -35,7 +35,6 @@ from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
 from request import Request, RequestError, read_request
 from rows import AbandonedError, Row, TooLargeError
 from scheduling import Scheduler, check, fill
-from served_experts import copy_few_experts
 
 __all__ = [
     "AbandonedError", "GpuLostError", "answer_each", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn",
@@ -117,7 +116,6 @@ def model_fn(model_dir: str) -> Served:
 
 def serve(model: Any, tokenizer: Any, artifact: ArtifactRecord) -> Served:
     """A loaded model, made ready to answer as its artifact wants it; trying it out takes a few short answers."""
-    copy_few_experts(model)
     generator = Generator.of(model, tokenizer, artifact.eos_token_id)
     _log.info("what prompts share: %s", generator.sharing)
     _log.info("linear layers are multiplied by %s", "oneDNN" if block_weights(generator) else "torch's default")

@@ -1,4 +1,4 @@
-"""Products of the stacked experts of a model that is served on a GPU.
+"""Products of the stacked experts of a model that generates on a GPU: served, or scored in a training.
 
 While it generates on a GPU, and not on a CPU, transformers copies the weights of each token's experts for each token:
 
@@ -14,7 +14,7 @@ _NAME = "few_copied"
 
 
 def copy_few_experts(model: Any) -> None:
-    """Let a served model copy no more weights for its tokens than a layer has. On a CPU it copies none."""
+    """Let a model copy no more weights for its tokens than a layer has. On a CPU it copies none."""
     if model.device.type == "cpu":
         return
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS

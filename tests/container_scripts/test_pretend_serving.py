@@ -18,6 +18,7 @@ import inference
 import scheduling
 from adapters import peft_name, with_adapters
 from contract import read_record
+from generation import Generator
 from pretend_gpu import GPU, PretendGpu, pretend_gpu
 from rows import Row
 from scheduling import Scheduler
@@ -138,13 +139,13 @@ def test_a_token_waits_for_the_gpu_once_in_our_code(sampling: dict[str, Any]) ->
 
 
 def test_a_token_copies_no_more_experts_than_a_layer_has() -> None:
-    """A batch of 16 tokens would copy 32, of four in a layer."""
+    """A batch of 16 tokens would copy 32, of four in a layer. Served, or scored in a training."""
     with pretend_gpu() as gpu:
         model = random_family_model(replace(family_of("mixtral"), settings=WIDE)).to(torch.bfloat16).to(GPU)
         experts = [weight for name, weight in model.named_parameters() if "layers.0.mlp.experts" in name]
         layer = sum(weight.nbytes for weight in experts)
         rows = [Row([7 + place], 4, GREEDY, lambda: False) for place in range(16)]
-        scheduler = Scheduler(inference.serve(model, Words(), read_record("{}")).generator)
+        scheduler = Scheduler(Generator.of(model, Words(), None))
         scheduler.add(rows)
         before = gpu.peak = gpu.held
         with torch.inference_mode():
