@@ -36,8 +36,10 @@ def avoid_fragmentation(environ: MutableMapping[str, str]) -> None:
     """Have PyTorch lengthen its pieces of GPU memory, unless the user decides. To be called before torch is imported.
 
     Packs differ in the lengths of their examples. In pieces of fixed lengths, what one step has freed may be of no use
-    to the next: memory that no plan counts. An endpoint does not ask for it, because it goes on after an error for want
-    of memory, which can leave such pieces damaged (pytorch/pytorch#188008).
+    to the next: memory that no plan counts. In rare cases an allocation that finds no memory leaves such a
+    piece unusable, and PyTorch refuses all further ones with an internal error (pytorch/pytorch#188008). An endpoint,
+    which goes on after such an error, does not ask for it. A training goes on only where it writes summaries: at the
+    worst it ends with that error, and starts again from its newest checkpoint.
     """
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # the second is the name before PyTorch 2.9
     if not any(name in environ for name in names):
