@@ -102,10 +102,10 @@ def _why_over(stop: "StopSignal", began: float, allowed: float) -> str:
 def _too_large(merged: Path, device: "torch.device") -> str:
     """Says that the base model, as large as the merged one, finds no memory; empty if it does."""
     from engine.memory import free_bytes
-    from engine.verify import bytes_to_load, let_go
+    from engine.verify import bytes_to_load, let_go, stored_dtype
 
     let_go(device)
-    needed = bytes_to_load(merged, serving_dtype(device))
+    needed = bytes_to_load(merged, serving_dtype(device, stored_dtype(merged)))
     return f"it takes {needed / 1e9:.1f} GB of memory" if needed > free_bytes(device) else ""
 
 

@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from base_look import context_length
+from gpu import serving_dtype
 from served_experts import copy_few_experts
-from sharing import Sharing, try_sharing
+from sharing import Sharing, trial_logits, try_sharing
 
 _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
 
@@ -58,6 +59,15 @@ class Generator:
     def sharing(self) -> Sharing:
         """What the model can share, which is tried out at the first call."""
         return try_sharing(self.model, self.pad_token_id)
+
+
+def leave_fp16_if_too_small(generator: Generator) -> None:
+    """Let a model whose values go beyond fp16's largest, 65,504, answer in bf16 on a GPU that has it."""
+    import torch
+
+    model = generator.model
+    if model.dtype is torch.float16 and not trial_logits(model, generator.pad_token_id).isfinite().all():
+        model.to(serving_dtype(model.device, stored=None))
 
 
 def encode(tokenizer: Any, prompt: str, eos_token_ids: Sequence[int]) -> list[int]:

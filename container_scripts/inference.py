@@ -30,7 +30,7 @@ from contract import (
     read_record,
     without_bos,
 )
-from generation import Generator, decode, encode, sampling_of
+from generation import Generator, decode, encode, leave_fp16_if_too_small, sampling_of
 from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
 from request import Request, RequestError, read_request
 from rows import AbandonedError, Row, TooLargeError
@@ -117,6 +117,7 @@ def model_fn(model_dir: str) -> Served:
 def serve(model: Any, tokenizer: Any, artifact: ArtifactRecord) -> Served:
     """A loaded model, made ready to answer as its artifact wants it; trying it out takes a few short answers."""
     generator = Generator.of(model, tokenizer, artifact.eos_token_id)
+    leave_fp16_if_too_small(generator)
     _log.info("what prompts share: %s", generator.sharing)
     _log.info("linear layers are multiplied by %s", "oneDNN" if block_weights(generator) else "torch's default")
     return _served(generator, tokenizer, artifact)
@@ -269,10 +270,11 @@ def output_fn(prediction: list[dict[str, str]], accept: str) -> str:
 def _load(source: Mapping[str, str], adapter: Path | None) -> Any:
     """The model of `source`, which from_pretrained is called with, on the GPU if there is one; `adapter` is merged."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=serving_dtype(device)).to(device)
+    dtype = serving_dtype(device, AutoConfig.from_pretrained(**source).dtype)
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype).to(device)
     if adapter:
         from peft import PeftModel
 

@@ -33,7 +33,7 @@ from contract import (
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import PeerLostError, TrainingError, write_failure
 from engine.metrics import Metrics
-from gpu import avoid_fragmentation, gpu_fault
+from gpu import avoid_fragmentation, gpu_fault, serving_dtype
 from loading import Loaded, load
 from trackers import Trackers
 
@@ -177,7 +177,7 @@ def leave_model(
     Returns:
         The adapter's folder, and how far the merged model's logits are from the adapter's.
     """
-    from engine.verify import check_merge
+    from engine.verify import check_merge, stored_dtype
 
     settings = loaded.plan.arguments
     adapter = artifact.save_adapter(loaded.model, folders.model, arguments)
@@ -186,7 +186,8 @@ def leave_model(
     merge_dtype = artifact.save_merged(loaded.base, adapter, folders.model, settings.merge_dtype, metrics)
     artifact.save_companions(loaded.base, folders.model, settings, merge_dtype, dataset.eos_token_id)
     artifact.save_code(adapter)
-    return adapter, check_merge(loaded.base, adapter, folders.model, prompts, loaded.dtype, loaded.device)
+    dtype = serving_dtype(loaded.device, stored_dtype(folders.model))
+    return adapter, check_merge(loaded.base, adapter, folders.model, prompts, dtype, loaded.device)
 
 
 def check_gpu() -> None:

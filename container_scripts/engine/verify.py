@@ -57,7 +57,7 @@ def let_go(device: torch.device) -> None:
 def bytes_to_load(merged: Path, dtype: torch.dtype) -> int:
     """Memory that the folder's model takes when it is loaded in `dtype`, or its base model: they are equally large."""
     weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
-    return int(weights / _stored(merged).itemsize * dtype.itemsize * _ROOM)
+    return int(weights / stored_dtype(merged).itemsize * dtype.itemsize * _ROOM)
 
 
 def check_merge(
@@ -70,7 +70,7 @@ def check_merge(
     Args:
         base, adapter, merged: folders; the merged model is loaded from its own files, as a server loads it.
         prompts: token ids.
-        dtype: what both compute in.
+        dtype: what both compute in, as a server does.
 
     Raises:
         TrainingError: the merged model cannot be loaded, or `compare_logits` refuses it.
@@ -84,9 +84,12 @@ def check_merge(
         return MergeCheck()
     model = _load(base, dtype, device)
     plain = _logits(model, prompts)
+    if dtype is torch.float16 and not plain.isfinite().all():  # a server leaves fp16 then too
+        del model
+        return check_merge(base, adapter, merged, prompts, torch.bfloat16, device)
     model = PeftModel.from_pretrained(model, adapter)
     adapted = _logits(model, prompts)
-    _round_anew(model, max(torch.finfo(_stored(merged)).eps, torch.finfo(dtype).eps))
+    _round_anew(model, max(torch.finfo(stored_dtype(merged)).eps, torch.finfo(dtype).eps))
     rounded = _logits(model, prompts)
     del model
     return compare_logits(plain, adapted, rounded, _logits(_load(merged, dtype, device), prompts))
@@ -156,7 +159,7 @@ def _logits(model: Any, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def _stored(folder: Path) -> torch.dtype:
+def stored_dtype(folder: Path) -> torch.dtype:
     """The type of the weights in the folder's files."""
     from transformers import AutoConfig
 

@@ -86,7 +86,7 @@ def test_logits_that_are_not_finite_are_an_error_and_no_answer(
     folder: Path, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor are tokens drawn by them: that is the last thing that a GPU does."""
-    monkeypatch.setattr(inference, "serving_dtype", lambda device: torch.float16)
+    monkeypatch.setattr(inference, "serving_dtype", lambda device, stored: torch.float16)
     served = inference.model_fn(str(folder))
     served.model.transformer.ln_f.weight.data[3] = float("nan")
     with pytest.raises(BrokenModelError, match=r"not finite: its weights are damaged, or too large for torch\.float16"):

@@ -203,3 +203,30 @@ def test_adapters_are_read_onto_the_gpu_of_their_model(
         merged = inference._load(source, adapters["travel"])
         assert {weight.device for weight in merged.parameters()} == {GPU}
     assert devices == [str(GPU)] * 3
+
+
+@pytest.mark.parametrize(
+    ("stored", "capability", "served_in"),
+    [
+        (torch.float16, (8, 6), torch.float16),
+        (torch.bfloat16, (8, 6), torch.bfloat16),
+        (torch.float32, (8, 6), torch.bfloat16),
+        (torch.bfloat16, (7, 5), torch.float16),
+    ],
+)
+def test_weights_in_fp16_are_rounded_no_second_time(
+    stored: torch.dtype, capability: tuple[int, int], served_in: torch.dtype, tmp_path: Path
+) -> None:
+    model_of("llama", stored, CPU).save_pretrained(tmp_path)
+    with pretend_gpu(capability):
+        loaded = inference._load({"pretrained_model_name_or_path": str(tmp_path), "revision": "main"}, None)
+        assert inference.serve(loaded, Words(), read_record("{}")).model.dtype is served_in
+
+
+def test_a_model_that_fp16_is_too_small_for_answers_in_bf16() -> None:
+    """As on a GPU with capability 8.6."""
+    with pretend_gpu((8, 6)):
+        model = model_of("llama", torch.float16, GPU)
+        for layer in (model.model.layers[0].mlp.up_proj, model.model.layers[0].mlp.down_proj):
+            layer.weight.data.mul_(10_000)
+        assert inference.serve(model, Words(), read_record("{}")).model.dtype is torch.bfloat16

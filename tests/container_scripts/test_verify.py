@@ -63,6 +63,18 @@ def test_rounding_is_no_fault(
     assert check(tiny_model_dir, adapter, merged, computed)[0] == 2
 
 
+def test_a_model_that_fp16_is_too_small_for_is_compared_in_bf16(
+    tiny_model_dir: Path, adapter: Path, merged: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = tmp_path_factory.mktemp("base")
+    shutil.copyfile(tiny_model_dir / "config.json", base / "config.json")
+    weights = load_file(tiny_model_dir / "model.safetensors")
+    weights["transformer.h.0.mlp.dense_4h_to_h.weight"] *= 1e7
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    merge(base, adapter, merged)
+    assert check(base, adapter, merged, torch.float16)[0] == 2
+
+
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.3, 3.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_an_update_of_another_size_is_noticed(
