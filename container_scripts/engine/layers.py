@@ -177,17 +177,25 @@ def _int8_product(
     x: torch.Tensor,
     start: torch.Tensor | None,
 ) -> torch.Tensor:
-    """x W^T + bias by bitsandbytes' int8 kernels, which quantize each row of x.
+    """x W^T + bias by bitsandbytes' int8 kernels. Each row of x is quantized.
 
     With a positive `threshold`, columns of x that hold a larger value are multiplied in the dtype of x instead.
     """
     operations, codes = torch.ops.bitsandbytes, held()
-    # The GPU's kernel reads memory in order, whatever the strides say.
-    quantized, scales, outliers = operations.int8_vectorwise_quant(x.half().contiguous(), threshold)
     if threshold:
-        mixed = operations.int8_mixed_scaled_mm(x, quantized, codes, scales, absmax, outliers, bias)
-        out: torch.Tensor = mixed[0]
+        # The GPU's kernel reads memory in order, whatever the strides say.
+        quantized, scales, outliers = operations.int8_vectorwise_quant(x.half().contiguous(), threshold)
+        out: torch.Tensor = operations.int8_mixed_scaled_mm(x, quantized, codes, scales, absmax, outliers, bias)[0]
     else:
-        exact = x.dtype if start is None else torch.float32  # rounded once, after the sum
-        out = operations.int8_scaled_mm(quantized, codes, scales, absmax, bias=bias, dtype=exact)
+        out = _scaled_int8_product(x, codes, absmax)
+        out = out if bias is None else out.add_(bias)
+        out = out.to(x.dtype) if start is None else out  # rounded once, after the sum
     return out if start is None else start.add_(out)
+
+
+def _scaled_int8_product(x: torch.Tensor, codes: torch.Tensor, absmax: torch.Tensor) -> torch.Tensor:
+    """x W^T in float32. On a GPU bitsandbytes scales in fp16, where what is beyond 65,504 is infinite."""
+    scales = x.abs().amax(dim=-1, keepdim=True).float().clamp_min(1e-30) / 127
+    quantized = (x / scales).round_().to(torch.int8).contiguous()
+    product: torch.Tensor = torch.ops.bitsandbytes.int8_linear_matmul(quantized, codes).float()
+    return product.mul_(scales).mul_(absmax / 127)

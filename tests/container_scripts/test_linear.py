@@ -236,6 +236,18 @@ def test_quantized_activations_are_close_forward_and_exact_backward(linear: str)
         torch.testing.assert_close(ours[name], dequantized[name], atol=0, rtol=0)
 
 
+def test_int8_products_go_beyond_the_range_of_fp16() -> None:
+    """A down projection may get values of 100,000."""
+    torch.manual_seed(0)
+    layer, _ = int8_layer()
+    x = torch.randn(4, IN)
+    x[1, 3] = 1e5
+    with torch.no_grad():
+        exact, found = (adapted(layer, linear=linear).eval()(x) for linear in ("dequantized", "int8"))
+    for row, expected in zip(found, exact, strict=True):
+        torch.testing.assert_close(row, expected, atol=2e-2 * expected.abs().max().item(), rtol=0)
+
+
 def test_llm_int8_is_nearer_than_int8_where_there_are_outliers() -> None:
     torch.manual_seed(0)
     layer, _ = int8_layer()
