@@ -282,6 +282,8 @@ class StartEvent:
     """Processes that train together, each on a device of its own."""
     shared_bytes: int = 0
     """Of the base model, those that lie once in each machine's main memory, for all its processes; 0: each has all."""
+    remade_modules: int = 0
+    """Norms and gated layers that keep less, because the backward pass makes their values again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,12 +208,11 @@ def start_event(
     loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None, processes: int
 ) -> StartEvent:
     """The training plan."""
-    from engine import checkpoint, model, process_memory, schedule
+    from engine import checkpoint, model, process_memory, remade, schedule
 
     arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
     parts = process_memory.process_parts(plan, loaded.device.type, loaded.dtype)
-    step_packs = arguments.per_device_batch_size * arguments.gradient_accumulation_steps
-    steps = schedule.plan_steps(arguments, packs).steps
+    planned = schedule.plan_steps(arguments, packs)
     quantized, whole = model.count_layers(loaded.model)
     sizes = [(p.numel(), p.requires_grad) for p in loaded.model.parameters()]
     return StartEvent(
@@ -226,9 +225,9 @@ def start_event(
         lora_targets=tuple(loaded.targets),
         packs=packs,
         tokens=tokens,
-        tokens_per_step=round(tokens / packs * min(step_packs, packs)),
-        steps=steps,
-        epochs=steps / -(-packs // step_packs),
+        tokens_per_step=round(tokens / packs * min(planned.batch_size * planned.accumulation, packs)),
+        steps=planned.steps,
+        epochs=planned.steps / planned.steps_per_epoch,
         loss_on=arguments.loss_on,
         packs_at_once=arguments.per_device_batch_size,
         layers=plan.layers,
@@ -243,6 +242,7 @@ def start_event(
         not_the_fastest_because=loaded.packed_loss.route.reason,
         processes=processes,
         shared_bytes=plan.shared_bytes,
+        remade_modules=remade.count_remade(loaded.model),
     )
 
 

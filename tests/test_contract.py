@@ -75,7 +75,7 @@ LINES: list[tuple[Event, str]] = [
         '"loss_on": "completion", "packs_at_once": 1, "layers": 30, "recomputed_layers": 12, "memory_bytes": '
         '19000000000, "memory_parts": {"weights": 9000000000, "head": 1000000000}, "memory_free_bytes": 23000000000, '
         '"resumed_from_step": 40, "quantized_layers": 120, "whole_layers": 1, "one_example_at_a_time": false, '
-        '"not_the_fastest_because": "", "processes": 1, "shared_bytes": 0}',
+        '"not_the_fastest_because": "", "processes": 1, "shared_bytes": 0, "remade_modules": 0}',
     ),
     (
         StepEvent(3, 9, 0.333333, 2.5, 0.0002, 812.5, 60.0),

@@ -13,6 +13,7 @@ the product.
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -62,6 +63,12 @@ def keep_parts_only(model: torch.nn.Module) -> None:
             module.forward = partial(_norm_forward, module.forward)
 
 
+def count_remade(model: torch.nn.Module) -> int:
+    """How many norms and gated layers of a model keep their parts only."""
+    ours = (_gated_forward, _norm_forward)
+    return sum(getattr(vars(module).get("forward"), "func", None) in ours for module in model.modules())
+
+
 def _gated_forward(self: Any, takes_parts: bool, x: torch.Tensor) -> torch.Tensor:
     gate, up, make = self.gate_proj(x), self.up_proj(x), partial(_gated, self.act_fn)
     out: torch.Tensor = self.down_proj(gate, up, make=make) if takes_parts else self.down_proj(remade(make, gate, up))
@@ -81,16 +88,22 @@ def _takes_parts(layer: Any) -> bool:
 
 
 def _is_gated(module: torch.nn.Module) -> bool:
-    """Whether its forward has the bytecode of Llama's MLP, as in most architectures: of the copy below."""
-    code = getattr(type(module).forward, "__code__", None)
-    wanted = _gated_as_written.__code__
-    same = code is not None and (code.co_code, code.co_names) == (wanted.co_code, wanted.co_names)
-    return same and "forward" not in vars(module)
+    """Whether its forward computes what ours does, as in most architectures: tried with numbers in place of layers."""
+    if "forward" in vars(module) or not all(hasattr(module, name) for name in vars(_NUMBERS)):
+        return False
+    try:
+        return all(type(module).forward(_NUMBERS, x) == _gated_number(x) for x in (1, -2, 5, 7))
+    except Exception:  # it asks for more than these four
+        return False
 
 
-def _gated_as_written(self, x):  # type: ignore[no-untyped-def]
-    down_proj = self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
-    return down_proj  # noqa: RET504  as transformers writes it
+_NUMBERS: Any = SimpleNamespace(
+    gate_proj=lambda x: x + 2, up_proj=lambda x: 3 * x + 1, act_fn=lambda x: x * x, down_proj=lambda x: 5 * x - 1
+)
+
+
+def _gated_number(x: Any) -> Any:
+    return _NUMBERS.down_proj(_gated(_NUMBERS.act_fn, _NUMBERS.gate_proj(x), _NUMBERS.up_proj(x)))
 
 
 def _is_norm_of_half_precision(module: torch.nn.Module) -> bool:

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from conftest_engine import random_model, random_packs
 from engine import model as models
+from engine import remade
 from engine.arguments import Arguments
 from engine.batches import collate
 from engine.memory import recompute_layers
@@ -66,3 +68,21 @@ def test_what_is_made_again_changes_no_bit_and_takes_less_memory(
     assert less < share * all_
     for one, other in zip(ours, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def decorated(mlp: Any, x: Any) -> Any:
+    return LlamaMLP.forward(mlp, x)
+
+
+def other(mlp: Any, x: Any) -> Any:
+    return mlp.down_proj(mlp.act_fn(mlp.up_proj(x)) * mlp.gate_proj(x))
+
+
+@pytest.mark.parametrize(("forward", "covered"), [(decorated, 2), (other, 0)])
+def test_a_gated_layer_is_known_by_what_it_computes(forward: Any, covered: int) -> None:
+    """Not by its code."""
+    model = random_model("llama")
+    for layer in model.model.layers:
+        layer.mlp.__class__ = type("Mlp", (LlamaMLP,), {"forward": forward})
+    remade.keep_parts_only(model)
+    assert remade.count_remade(model) == covered
