@@ -32,6 +32,21 @@ def is_lost(device: Any) -> bool:
     return False
 
 
+def raise_if_no_fault_of_the_code(error: Exception, device: Any) -> None:
+    """To be called where whatever a model's code stumbles over is caught: some errors say nothing about the code.
+
+    Raises:
+        torch.OutOfMemoryError: it is one.
+        GpuLostError: the GPU answers nothing more.
+    """
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        raise error
+    if is_lost(device):
+        raise GpuLostError(error) from error
+
+
 def avoid_fragmentation(environ: MutableMapping[str, str]) -> None:
     """Have PyTorch lengthen its pieces of GPU memory, unless the user decides. To be called before torch is imported.
 

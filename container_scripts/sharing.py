@@ -13,6 +13,7 @@ from typing import Any
 
 from base_look import context_length
 from caches import is_joinable, keys_of, whole_cache, windows
+from gpu import raise_if_no_fault_of_the_code
 from rotary import frequency_limit
 from rows import Batch, padded
 
@@ -109,9 +110,8 @@ def _tried(model: Any, pad_token_id: int) -> Sharing:
     def right(expected: Any, ask: Callable[..., Any], asked: Sequence[Sequence[int]], **how: Any) -> bool:
         try:
             found = ask(model, asked, pad_token_id, **how)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever the model's code stumbles over: then it is not asked in this way
+            raise_if_no_fault_of_the_code(error, model.device)
             _log.info("%s is not asked with %s: %s", model.config.model_type, how or "joins", error)
             return False
         rounded = torch.finfo(model.dtype).eps * expected.norm()

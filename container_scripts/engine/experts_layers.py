@@ -25,6 +25,7 @@ from engine.arguments import Arguments
 from engine.codes import is_elsewhere, parts_of
 from engine.experts_forward import Stack, by_expert, ends_of, experts_forward, first_name
 from engine.failure import TrainingError
+from gpu import raise_if_no_fault_of_the_code
 from lora_targets import target_experts
 
 _APART, _APART_IN_HALF = 1e-4, 5e-2
@@ -161,9 +162,8 @@ def difference(experts: Any, stacks: Mapping[str, Stack], dtype: torch.dtype) ->
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(0)
             apart = _apart(experts, stacks, dtype)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # whatever the model's code stumbles over: then this way is not for it
+        raise_if_no_fault_of_the_code(error, device)
         return f"{type(error).__name__}: {error}"
     limit = _APART if dtype is torch.float32 else _APART_IN_HALF
     return "" if apart <= limit else f"{apart:.2%} off transformers'"

@@ -15,7 +15,7 @@ from engine.failure import TrainingError
 from engine.layers import is_quantized, replace_linear_forwards
 from engine.remade import keep_parts_only
 from engine.shared_base import SharedBase
-from gpu import fastest_dtype, first_line
+from gpu import fastest_dtype, first_line, raise_if_no_fault_of_the_code
 from lora_targets import is_linear, stacked_experts, target_experts
 
 
@@ -88,9 +88,8 @@ def load_base(
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, quantization_config=quantization, device_map={"": device}
             )
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # transformers raises whatever the config or the files make it stumble over
+        raise_if_no_fault_of_the_code(error, device)
         reason = first_line(error)
         raise TrainingError(
             f"cannot load the base model: {reason}", "check model.id: a causal language model?"

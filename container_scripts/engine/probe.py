@@ -38,6 +38,7 @@ from engine.failure import TrainingError
 from engine.heads import choose_head
 from engine.kernels import Examples, NotCovered
 from engine.routes import Route, RoutedLoss, accepted_inputs, single_examples
+from gpu import raise_if_no_fault_of_the_code
 from rotary import frequency_limit
 
 _LENGTHS = (11, 13, 7)  # tokens of the three examples, at most; the second is exchanged
@@ -152,11 +153,10 @@ class _Trial:
             if route.attention == "flex":
                 self._run_as_in_training(loss_of)
             reason = self._difference(loss_of, examples)
-        except torch.OutOfMemoryError:
-            raise
         except NotCovered as wanted:
             reason = str(wanted)
         except Exception as error:  # whatever the model's code stumbles over: then this route is not for it
+            raise_if_no_fault_of_the_code(error, self.batch[INPUT_IDS].device)
             reason = f"{type(error).__name__}: {error}"
         limit = frequency_limit(self.causal)  # the probe's examples are too short to show it
         if not reason and limit is not None and self.longest > limit:

@@ -1,7 +1,6 @@
 """What is verified at the end of a job: that the merged model answers as the adapter does, and what each file is."""
 
 import gc
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 import torch
 
 from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE, FileFacts, MergeCheck
+from engine.checkpoint import digest
 from engine.failure import TrainingError
 from engine.memory import free_bytes
 from engine.packs import Packs
-from gpu import first_line
+from gpu import first_line, raise_if_no_fault_of_the_code
 
 _log = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ def file_facts(folder: Path) -> dict[str, FileFacts]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != RECORD_FILE and path.suffix != ".part":
-            with path.open("rb") as file:
-                facts[name] = FileFacts(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+            facts[name] = FileFacts(path.stat().st_size, digest(path))
     return facts
 
 
@@ -172,8 +171,7 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
 
     try:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map={"": device})
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # transformers raises whatever the files make it stumble over
+        raise_if_no_fault_of_the_code(error, device)
         reason = first_line(error)
         raise TrainingError(f"cannot load {folder}: {reason}", _AGAIN) from error

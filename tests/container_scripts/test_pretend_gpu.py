@@ -23,6 +23,7 @@ from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.routes import Route, single_examples
 from engine.shared_base import SharedBase
+from gpu import GpuLostError
 from lora_targets import resolve_targets
 from pretend_gpu import GPU, pretend_gpu
 from test_linear import IN, adapted, int8_layer
@@ -165,3 +166,18 @@ def test_where_flex_fails_each_example_has_a_call() -> None:
         route = PackedLoss(model, 41, Arguments(engine_attention="flex")).route
     assert (route.attention, route.together) == ("examples", True)
     assert route.reason == "attention flex: its attention drops weights, which FlexAttention cannot"
+
+
+def test_a_lost_gpu_is_no_reason_for_a_slower_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a model's code raises is one, but then nothing that comes would be true."""
+
+    def fails(_layer: Any, inputs: Any) -> None:
+        if inputs[0].shape[1] > 13:  # the examples together
+            monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: torch._check(False))
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pretend_gpu():
+        model = random_model("llama").to(GPU)
+        model.model.layers[0].mlp.register_forward_pre_hook(fails)
+        with pytest.raises(GpuLostError, match="device-side assert"):
+            PackedLoss(model, 41)
