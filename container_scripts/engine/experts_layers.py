@@ -83,10 +83,10 @@ def _experts_and_wrappers(model: torch.nn.Module) -> dict[Any, list[Any]]:
 
 def _holds_codes(experts: Any) -> bool:
     """Whether only the engine can multiply by a module's experts."""
-    return is_quantized(experts) or any(map(is_elsewhere, experts._parameters.values()))
+    return are_quantized(experts) or any(map(is_elsewhere, experts._parameters.values()))
 
 
-def is_quantized(experts: Any) -> bool:
+def are_quantized(experts: Any) -> bool:
     """Whether a module of experts holds int8 or NF4 codes (experts_quantized.py)."""
     return any(map(is_quantized_stack, experts._parameters.values()))
 

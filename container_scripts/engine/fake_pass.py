@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldBytes:
     """What the layers hold in a pass."""
 
     bytes: int
@@ -106,7 +106,7 @@ def count_held(
     dtype: torch.dtype,
     recompute_all: bool,
     device: str = "cpu",
-) -> Held:
+) -> HeldBytes:
     """Count what the layers hold in a training pass on one batch.
 
     Changes `outline` where the model does not run without values.
@@ -133,7 +133,7 @@ def count_held(
         parameters = add_fake_adapters(outline, arguments, targets)
         saved, largest = _saved_bytes_by_shape(outline, sum(lengths), dtype)
         head = 3 * torch.float32.itemsize * rows * outline.get_output_embeddings().weight.shape[0]
-        return Held(saved + summed, summed + 2 * largest, recompute_layers(outline, 0), parameters, head)
+        return HeldBytes(saved + summed, summed + 2 * largest, recompute_layers(outline, 0), parameters, head)
 
 
 def _count(
@@ -144,7 +144,7 @@ def _count(
     rows: int,
     recompute_all: bool,
     device: str,
-) -> Held:
+) -> HeldBytes:
     plain = arguments.engine_head == "labels" and head_is_plain(model, torch.zeros(1, 4).long(), by_value=False)
     parameters = add_fake_adapters(model, arguments, targets)
     keep_parts_only(model)
@@ -155,7 +155,7 @@ def _count(
     tokens = sum(lengths)
     held, most = _held_bytes(model.train(), lambda: run_body(model, tokens))
     with_head = held if plain else _held_bytes(model, lambda: _own_loss(model, tokens, rows))[1]
-    return Held(held, most - held, layers, parameters, with_head - held)
+    return HeldBytes(held, most - held, layers, parameters, with_head - held)
 
 
 def recompute_layers(model: Any, count: int) -> int:
