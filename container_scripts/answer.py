@@ -18,14 +18,15 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import inference
 import launch
+from answering import answer_each
 from contract import (
     ANSWERS_FOLDER,
-    MAX_PROMPTS,
     RECORD_FILE,
     SM_CHANNEL_MODEL,
     SM_CHANNEL_TRAINING,
@@ -43,6 +44,11 @@ from engine.metrics import Metrics
 from request import RequestError
 
 Row = dict[str, Any]
+
+_AT_ONCE = {"cpu": 64, "cuda": 512}
+"""Prompts that are under way. More would make a processor no faster, and take its memory."""
+_SORTED = 1024
+_TELL_EVERY = 2.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,27 +86,62 @@ def _answer_all(shards: Sequence[Path], of: int, answered: Path, parameters: dic
 
     Each process ends by itself: one that has no shard loads no model.
     """
-    metrics = Metrics(Path(os.environ[SM_OUTPUT_DATA_DIR]) if os.environ.get("RANK", "0") == "0" else None)
     if not shards:
         return
-    inference.stop_when(lambda: False)  # nobody waits, and nobody leaves
-    model = _load()
-    total = sum(1 for shard in shards for _ in _rows(shard))
-    done, began, fresh = 0, time.monotonic(), 0
     for shard in shards:
         end_last_line(answered / shard.name)
-        known = {row["row"] for row in _rows(answered / shard.name)}
-        done += len(known)
-        missing = sorted((row for row in _rows(shard) if row["row"] not in known), key=lambda row: len(row["prompt"]))
-        with (answered / shard.name).open("a", encoding="utf-8") as file:
-            for start in range(0, len(missing), MAX_PROMPTS):
-                some = missing[start : start + MAX_PROMPTS]
-                file.writelines(json.dumps(answer) + "\n" for answer in _answers(model, some, parameters))
-                file.flush()
-                done, fresh = done + len(some), fresh + len(some)
-                left = (total - done) * (time.monotonic() - began) / fresh
-                scale = of / len(shards)
-                metrics.emit(StepEvent(round(done * scale), round(total * scale), done / total, None, 0.0, 0.0, left))
+    done = sum(1 for shard in shards for _ in _rows(answered / shard.name))
+    progress = _Progress(sum(1 for shard in shards for _ in _rows(shard)), done, of / len(shards))
+    model = _load()
+
+    def write(place: tuple[Path, int], found: str | RequestError) -> None:
+        file, row = place
+        answer = (
+            {"error": read_refusal(str(found)) or str(found)} if isinstance(found, RequestError) else {"summary": found}
+        )
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"row": row, **answer}) + "\n")
+        progress.one_more()
+
+    at_once = _AT_ONCE[model.model.device.type]
+    answer_each(_prompts(shards, answered), model, parameters, write, lambda: False, at_once)
+
+
+class _Progress:
+    """Tells how far the first process is, at most every other second, and at the end."""
+
+    def __init__(self, total: int, done: int, scale: float) -> None:
+        self._metrics = Metrics(Path(os.environ[SM_OUTPUT_DATA_DIR]) if os.environ.get("RANK", "0") == "0" else None)
+        self._total, self._done, self._scale = total, done, scale
+        self._before, self._began, self._told = done, time.monotonic(), 0.0
+
+    def one_more(self) -> None:
+        """Another row has been answered."""
+        self._done += 1
+        now, total, scale = time.monotonic(), self._total, self._scale
+        if now - self._told < _TELL_EVERY and self._done < total:
+            return
+        self._told = now
+        left = (total - self._done) * (now - self._began) / (self._done - self._before)
+        steps, of = round(self._done * scale), round(total * scale)
+        self._metrics.emit(StepEvent(steps, of, self._done / total, None, 0.0, 0.0, left))
+
+
+def _prompts(shards: Sequence[Path], answered: Path) -> Iterator[tuple[tuple[Path, int], str]]:
+    """The prompts that have no answer, each with the file and the number of its answer.
+
+    They are read some at a time, and those are sorted: prompts that are generated together are padded to the longest.
+    """
+    missing = (one for shard in shards for one in _missing(shard, answered / shard.name))
+    while some := list(islice(missing, _SORTED)):
+        yield from sorted(some, key=lambda one: len(one[1]))
+
+
+def _missing(shard: Path, answers: Path) -> Iterator[tuple[tuple[Path, int], str]]:
+    known = {row["row"] for row in _rows(answers)}
+    for row in _rows(shard):
+        if row["row"] not in known:
+            yield (answers, row["row"]), row["prompt"]
 
 
 def _load() -> inference.Served:
@@ -110,16 +151,6 @@ def _load() -> inference.Served:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     return inference.model_fn(os.environ[SM_CHANNEL_MODEL])
-
-
-def _answers(model: inference.Served, rows: Sequence[Row], parameters: dict[str, float]) -> list[Row]:
-    found = inference.answer_each([row["prompt"] for row in rows], model, parameters)
-    return [
-        {"row": row["row"], "error": read_refusal(str(one)) or str(one)}
-        if isinstance(one, RequestError)
-        else {"row": row["row"], "summary": one}
-        for row, one in zip(rows, found, strict=True)
-    ]
 
 
 def _leave(answered: Path, shards: Sequence[Path], model: Path) -> None:

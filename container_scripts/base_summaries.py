@@ -8,12 +8,14 @@ chat format, if it has one: a prompt that it never saw would make the trained mo
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import inference
+from answering import answer_each
 from contract import (
     BASE_AS_TRAINED,
     BASE_SECONDS,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from engine.stopping import StopSignal
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 16  # dialogues a request: the time is looked at before every token, and what is under way then is lost
+_AT_ONCE = 16  # dialogues that are under way: the time is looked at before every token, and they are lost then
 _SPARE = 0.9  # of the job's time: the upload and the platform need some
 
 
@@ -122,27 +124,23 @@ def _summaries(
     Args:
         over: why the work has to end now; empty while it may go on.
     """
-    summaries: list[str] = []
+    done: dict[int, str] = {}
+
+    def answered(place: int, answer: str | RequestError) -> None:
+        done[place] = "" if isinstance(answer, RequestError) else answer  # as in `evaluate`
+
+    why = ""
     try:
         if why := over() or _too_large(merged, device):
             return [], why
         served = inference.model_fn(str(base))
-        inference.stop_when(lambda: bool(over()))
-        for some in _answers(served, prompts, generation):
-            summaries += some
+        answer_each(enumerate(prompts), served, generation, answered, lambda: bool(over()), _AT_ONCE)
     except inference.AbandonedError:
-        return summaries, over()
+        why = over()
     except Exception as error:  # whatever it is, the artifact is whole, and the event says so
         _log.exception("the base model did not summarise the test dialogues")
-        return summaries, f"{type(error).__name__}: {error}"
-    return summaries, ""
-
-
-def _answers(served: Any, prompts: list[str], generation: Mapping[str, float]) -> Iterator[list[str]]:
-    """Summaries of the prompts, some at a time, in order. A refused prompt has an empty one, as in `evaluate`."""
-    for start in range(0, len(prompts), _AT_ONCE):
-        answers = inference.answer_each(prompts[start : start + _AT_ONCE], served, generation)
-        yield ["" if isinstance(answer, RequestError) else answer for answer in answers]
+        why = f"{type(error).__name__}: {error}"
+    return [done[place] for place in takewhile(done.__contains__, count())], why
 
 
 def _write(path: Path, summaries: BaseSummaries) -> None:

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forks import Zygote
 
 import answer
+import inference
+from answering import answer_each
 from contract import (
     ANSWERS_FOLDER,
     RECORD_FILE,
@@ -18,6 +22,7 @@ from contract import (
     SM_OUTPUT_DATA_DIR,
     SM_OUTPUT_DIR,
 )
+from request import RequestError
 
 SHARDS, ROWS = 5, 4
 
@@ -90,9 +95,72 @@ def test_another_number_of_processes_goes_on_with_what_is_answered(job: Job) -> 
     known = "".join(line.replace('summary": "', 'summary": "known ') for line in begun.open())
     begun.write_text(known[: known.rindex("\n", 0, -1) + 9])  # the last row was cut off
     whole = job.answer(RANK="1", WORLD_SIZE="2")["00001.jsonl"]
-    assert [json.loads(line)["row"] for line in whole.splitlines()] == list(range(ROWS, 2 * ROWS))
+    assert sorted(json.loads(line)["row"] for line in whole.splitlines()) == list(range(ROWS, 2 * ROWS))
     assert whole.count("known ") == ROWS - 1
 
 
 def test_a_process_without_a_shard_ends_well(job: Job) -> None:
     assert job.answer(RANK="7", WORLD_SIZE="8") == {}
+
+
+ASKED = {"max_new_tokens": 5, "temperature": 0}
+
+
+class Model:
+    """The tiny model in this process. It counts its forward passes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.served, self.passes = inference.model_fn(str(folder)), 0
+        self.served.model.register_forward_pre_hook(self._count)
+
+    def _count(self, *_: object) -> None:
+        self.passes += 1
+
+    def end_after(self, text: str) -> None:
+        """Have the model end its answer behind this one token."""
+        [*_, last], [end, *_] = self.served.tokenizer(text)["input_ids"], self.served.generator.eos_token_ids
+
+        def ended(_: object, __: object, asked: dict[str, Any], output: Any) -> None:
+            output.logits[asked["input_ids"][:, -1] == last, -1, end] = 1e9
+
+        self.served.model.register_forward_hook(ended, with_kwargs=True)
+
+    def answer(self, prompts: Mapping[int, str], at_once: int = 64) -> dict[int, str | RequestError]:
+        found: dict[int, str | RequestError] = {}
+        answer_each(prompts.items(), self.served, ASKED, found.__setitem__, lambda: False, at_once)
+        return found
+
+
+@pytest.fixture
+def model(tiny_model_dir: Path) -> Model:
+    return Model(tiny_model_dir)
+
+
+def test_a_refused_prompt_costs_the_others_no_pass(model: Model) -> None:
+    prompts = {row: f"Ana: number {row}?" for row in range(20)}
+    whole = model.answer(prompts)
+    passes, model.passes = model.passes, 0
+    found = model.answer(prompts | {7: ""})
+    assert isinstance(found.pop(7), RequestError)
+    assert found == {row: text for row, text in whole.items() if row != 7}
+    assert model.passes == passes
+
+
+def test_the_next_prompt_begins_when_one_is_done(model: Model) -> None:
+    """Short answers do not wait for a long one."""
+    model.end_after("!")
+    prompts = {0: "Ana: who?"} | {row: f"Ben: {row}!" for row in range(1, 6)}
+    found = model.answer(prompts, at_once=2)
+    assert list(found) == [1, 2, 3, 4, 5, 0]
+    assert [text == "" for text in found.values()] == [True] * 5 + [False]
+
+
+def test_an_answer_that_cannot_be_written_ends_the_job(model: Model) -> None:
+    def full(row: int, _: object) -> None:
+        told.append(row)
+        raise OSError("no space left on device")
+
+    told: list[int] = []
+    with pytest.raises(OSError, match="no space"):
+        answer_each(enumerate(f"Ana: number {row}?" for row in range(9)), model.served, ASKED, full, lambda: False, 4)
+    assert len(told) == 1

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import base_summaries
 import inference
+from answering import answer_each
 from base_summaries import summarise_with_base
 from contract import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, BaseEvent, DatasetFacts, read_base_summaries
 from engine.arguments import Folders
@@ -45,9 +47,11 @@ def stop() -> Iterator[StopSignal]:
 def summarise(
     folders: Folders, tiny_model_dir: Path, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., BaseEvent | None]:
-    def call(seconds: str = "100", base: Path = tiny_model_dir, elapsed: float = 0.0) -> BaseEvent | None:
+    def call(
+        seconds: str = "100", base: Path = tiny_model_dir, elapsed: float = 0.0, facts: DatasetFacts = FACTS
+    ) -> BaseEvent | None:
         monkeypatch.setenv(BASE_SECONDS, seconds)
-        return summarise_with_base(base, folders, FACTS, ASKED, stop, elapsed, torch.device("cpu"))
+        return summarise_with_base(base, folders, facts, ASKED, stop, elapsed, torch.device("cpu"))
 
     return call
 
@@ -58,17 +62,21 @@ def kept(folders: Folders) -> int:
 
 
 @pytest.fixture
-def after_the_first_request(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+def after_sixteen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Do something when sixteen dialogues have been summarised."""
-    predict = inference.predict_fn
 
     def arrange(then: Callable[[], object]) -> None:
-        def predicted(*arguments: object) -> object:
-            answers = predict(*arguments)  # type: ignore[arg-type]
-            then()
-            return answers
+        def called(
+            prompts: object, served: object, asked: object, answered: Callable[..., None], *rest: object
+        ) -> None:
+            def told(place: int, answer: object) -> None:
+                answered(place, answer)
+                if place == 15:
+                    then()
 
-        monkeypatch.setattr(inference, "predict_fn", predicted)
+            answer_each(prompts, served, asked, told, *rest)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(base_summaries, "answer_each", called)
 
     return arrange
 
@@ -100,10 +108,10 @@ def test_the_base_model_is_asked_in_its_own_chat_format(
 def test_when_the_time_is_over_the_first_summaries_are_kept(
     summarise: Callable[..., BaseEvent | None],
     folders: Folders,
-    after_the_first_request: Callable[..., None],
+    after_sixteen: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    after_the_first_request(lambda: monkeypatch.setattr("base_summaries.time.monotonic", lambda: float("inf")))
+    after_sixteen(lambda: monkeypatch.setattr("base_summaries.time.monotonic", lambda: float("inf")))
     told = summarise()
     assert told is not None
     assert (told.summaries, told.dialogues, told.why_not_all) == (16, 40, "the 100 s were over")
@@ -111,9 +119,9 @@ def test_when_the_time_is_over_the_first_summaries_are_kept(
 
 
 def test_sigterm_ends_the_job_and_keeps_the_first_summaries(
-    summarise: Callable[..., BaseEvent | None], folders: Folders, after_the_first_request: Callable[..., None]
+    summarise: Callable[..., BaseEvent | None], folders: Folders, after_sixteen: Callable[..., None]
 ) -> None:
-    after_the_first_request(lambda: signal.raise_signal(signal.SIGTERM))
+    after_sixteen(lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit):
         summarise()
     assert kept(folders) == 16
@@ -150,8 +158,8 @@ def test_a_model_larger_than_the_memory_is_not_loaded(
 
 def test_a_refused_prompt_has_an_empty_summary(summarise: Callable[..., BaseEvent | None], folders: Folders) -> None:
     with (folders.dataset / "test.jsonl").open("a") as file:
-        file.write(json.dumps({"dialogue": "word " * 9000}) + "\n")
-    told = summarise()
+        file.write(json.dumps({"dialogue": ""}) + "\n")
+    told = summarise(facts=replace(FACTS, template="{dialogue}"))
     assert told is not None
     assert (told.summaries, told.why_not_all) == (41, "")
     assert read_base_summaries((folders.model / "base_summaries.json").read_bytes()).summaries[-1] == ""
