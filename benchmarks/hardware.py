@@ -125,7 +125,7 @@ def _serving(base: Path) -> tuple[str, str]:
     parameters = sum(one.numel() for one in skeleton(base).parameters())
     placed = Placement((), "huggingface", Shape.of(config, parameters), _TOKENS + 128)
     nearest = placed.nearest()
-    needed = placed.room_on(nearest)["GPU"].needed_bytes / 2**30
+    needed = placed.room_on(nearest).needed_bytes / 2**30
     return f"{needed:.1f}", nearest
 
 

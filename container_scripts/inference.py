@@ -37,7 +37,7 @@ from rows import AbandonedError, Row, TooLargeError
 from scheduling import Scheduler, check, fill
 
 __all__ = [
-    "AbandonedError", "GpuLostError", "answer_each", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn",
+    "AbandonedError", "GpuLostError", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn",
     "predict_fn", "rows_of", "scheduler", "stop_when",
 ]  # fmt: skip
 
@@ -185,22 +185,6 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
     return answers_of(rows, model)
 
 
-def answer_each(prompts: Sequence[str], model: Served, parameters: Mapping[str, float]) -> Sequence[str | RequestError]:
-    """The completion of each finished prompt, or why it has none: a prompt that is refused takes no other one with it.
-
-    Raises:
-        AbandonedError: nobody waits for them any more.
-        BrokenModelError: the model's logits are not finite.
-    """
-    try:
-        request = Request(tuple(prompts), are_dialogues=False, parameters=parameters)
-        return [answer["generated_text"] for answer in predict_fn(request, model)]
-    except RequestError as error:
-        if len(prompts) == 1:
-            return [error]
-        return [answer for prompt in prompts for answer in answer_each([prompt], model, parameters)]
-
-
 def scheduler(model: Served) -> Scheduler:
     """Completes the rows of several requests together, for a server that has more than one at a time."""
     return Scheduler(model.generator)
@@ -272,9 +256,11 @@ def _load(source: Mapping[str, str], adapter: Path | None) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cpu = torch.device("cpu")
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else cpu
     dtype = serving_dtype(device, AutoConfig.from_pretrained(**source).dtype)
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype).to(device)
+    own = {} if device == cpu else {"device_map": {"": device}}  # tensor by tensor, with little main memory
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, **own)
     if adapter:
         from peft import PeftModel
 

@@ -309,7 +309,6 @@ _OTHER_KEYS = {
     "ledger_file.py": "columns of the ledger's table",
     "lifecycle/answers.py": "rows of answers",
     "lifecycle/row_files.py": "rows of the user's files",
-    "lifecycle/placement.py": "names that people read",
     "lifecycle/planning.py": "flags of the training script",
     "lifecycle/trials.py": "keys of the YAML file",
     "lifecycle/summarizer.py": "the request that serving containers take",

@@ -94,32 +94,32 @@ def placed(make: Configured, shape: Shape, instance: str, engine: str = "hugging
 
 
 @pytest.mark.parametrize(
-    ("shape", "instance", "engine", "short_of", "nearest"),
+    ("shape", "instance", "engine", "fits", "nearest"),
     [
-        ((BLOOMZ_7B1, 7.07), "ml.g5.4xlarge", "huggingface", "", "ml.g5.2xlarge"),
-        ((BLOOMZ_7B1, 7.07), "ml.g5.xlarge", "huggingface", "RAM", "ml.g5.2xlarge"),
-        ((BLOOMZ_7B1, 7.07), "ml.g5.xlarge", "vllm", "", "ml.g5.xlarge"),
-        ((BLOOMZ_7B1, 7.07), "ml.g4dn.12xlarge", "vllm", "", "ml.g5.xlarge"),
-        ((LLAMA_8B, 13.0), "ml.g5.12xlarge", "huggingface", "GPU", "ml.g6e.xlarge"),
-        ((LLAMA_8B, 13.0), "ml.g5.12xlarge", "vllm", "", "ml.g6e.xlarge"),
-        ((LLAMA_70B, 70.6), "ml.g6.12xlarge", "vllm", "GPU", "ml.g5.48xlarge"),
-        ((LLAMA_70B, 70.6), "ml.p5.48xlarge", "vllm", "", "ml.g5.48xlarge"),
-        ((LLAMA_70B, 2000.0), "ml.p5en.48xlarge", "vllm", "GPU", ""),
+        ((BLOOMZ_7B1, 7.07), "ml.g5.4xlarge", "huggingface", True, "ml.g5.xlarge"),
+        ((BLOOMZ_7B1, 7.07), "ml.g4dn.2xlarge", "huggingface", False, "ml.g5.xlarge"),
+        ((BLOOMZ_7B1, 7.07), "ml.g5.xlarge", "vllm", True, "ml.g5.xlarge"),
+        ((BLOOMZ_7B1, 7.07), "ml.g4dn.12xlarge", "vllm", True, "ml.g5.xlarge"),
+        ((LLAMA_8B, 13.0), "ml.g5.12xlarge", "huggingface", False, "ml.g6e.xlarge"),
+        ((LLAMA_8B, 13.0), "ml.g5.12xlarge", "vllm", True, "ml.g6e.xlarge"),
+        ((LLAMA_70B, 70.6), "ml.g6.12xlarge", "vllm", False, "ml.g5.48xlarge"),
+        ((LLAMA_70B, 70.6), "ml.p5.48xlarge", "vllm", True, "ml.g5.48xlarge"),
+        ((LLAMA_70B, 2000.0), "ml.p5en.48xlarge", "vllm", False, ""),
     ],
 )
-def test_a_model_fits_where_gpu_and_main_memory_have_room(
+def test_a_model_fits_where_each_gpu_has_room(
     make_config: Configured,
     shape: tuple[dict[str, Any], float],
     instance: str,
     engine: str,
-    short_of: str,
+    fits: bool,
     nearest: str,
 ) -> None:
     placement = placed(make_config, Shape.of(shape[0], round(shape[1] * 1e9)), instance, engine)
-    assert (placement.short_of(instance), placement.nearest()) == (short_of, nearest)
+    assert (placement.fits(instance), placement.nearest()) == (fits, nearest)
     check = placement.memory()
     assert check
-    assert check.ok is not bool(short_of)
+    assert check.ok is fits
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_vllm_shortens_the_context_only_where_the_whole_has_no_room(make_config:
     """128k tokens of an 8B Llama keep 16 GiB: four A10G have that beside the weights, and one has not."""
     shape = Shape.of(LLAMA_8B, 8_030_261_248)
     one, four = (placed(make_config, shape, f"ml.g5.{size}xlarge", "vllm") for size in (4, 12))
-    assert (one.short_of("ml.g5.4xlarge"), one.shortens_context, one.tensor_parallel_size) == ("", True, 1)
+    assert (one.fits("ml.g5.4xlarge"), one.shortens_context, one.tensor_parallel_size) == (True, True, 1)
     assert (four.shortens_context, four.tensor_parallel_size) == (False, 4)
     assert one.note() == "; its context is the longest that has room, of the model's 131,072 tokens"
     assert not placed(make_config, shape, "ml.g5.4xlarge").shortens_context, "the other image has no such setting"
@@ -195,12 +195,12 @@ def test_a_model_that_has_no_room_is_refused_before_it_is_paid_for(
     for verb in (deploy, plan_deploy):
         with pytest.raises(LorasumError, match=r"needs 16\.\d GiB of each GPU of ml\.g4dn\.12xlarge") as refused:
             verb(context(config, trained, ledger))
-        assert "endpoint_instance_type to ml.g5.2xlarge, or sagemaker.engine to vllm" in refused.value.hint
+        assert "endpoint_instance_type to ml.g5.xlarge, or sagemaker.engine to vllm" in refused.value.hint
     batch = make_config(backend="sagemaker", sagemaker={"training_instance_type": "ml.g4dn.xlarge"})
     (tmp_path / "in.jsonl").write_text('{"dialogue": "Ana: Hi"}\n')
     with pytest.raises(LorasumError, match="the batch job needs") as refused:
         predict_batch(context(batch, trained, ledger), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    assert "set sagemaker.training_instance_type to ml.g5.2xlarge" in refused.value.hint
+    assert "set sagemaker.training_instance_type to ml.g5.xlarge" in refused.value.hint
     assert "start_endpoint" not in trained.calls
     assert trained.calls.count("start_training") == 1
 
@@ -224,7 +224,7 @@ def test_vllm_divides_the_model_and_the_other_image_is_warned_of(
     assert "; the model is divided among 4 GPUs; nothing was started" in told.steps[-1]
     [warning] = told.warnings
     assert "3 of the 4 GPUs of ml.g5.12xlarge will do nothing: the Hugging Face image serves on one" in warning
-    assert "endpoint_instance_type to ml.g5.2xlarge, or sagemaker.engine to vllm" in warning
+    assert "endpoint_instance_type to ml.g5.xlarge, or sagemaker.engine to vllm" in warning
 
 
 @pytest.fixture
@@ -246,7 +246,6 @@ def test_a_plan_says_whether_the_trained_model_can_be_served(planned: Config, le
     assert "vllm, which divides the model among the 4 GPUs" in wrong["endpoint"].fix
     fits = {one.instance_type: one.endpoint_fits for one in made.instances}
     assert (fits["ml.g5.xlarge"], fits["ml.g6e.xlarge"]) == (False, True)
-    assert {one.endpoint_short_of for one in made.instances} == {"", "GPU"}
 
 
 def test_train_warns_and_run_refuses_before_the_training_is_paid_for(

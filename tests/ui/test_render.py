@@ -296,7 +296,7 @@ def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFi
             ),
             InstanceOption(
                 "ml.g4dn.xlarge", 1, 14 << 30, 1, 1, False, False, None, "", 1.0, None, None, 1, 24, 720,
-                endpoint_fits=False, endpoint_short_of="RAM",
+                endpoint_fits=False,
             ),
         ),
     )  # fmt: skip
@@ -310,7 +310,7 @@ def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFi
     assert "main memory 5.0 of 29 GiB (processes 4.0, merge 1.0) disk 1.0 GB (merged model 1.0)" in out
     assert "ml.g5.2xlarge train 21 ✓ 1.50 1 h 0 min 1.50 2.00 48.00 1,440" in out
     assert "ml.g4dn.12xlarge serve 4 × 14 ✗ GPU ? – – 1.00 24.00 720" in out
-    assert "ml.g4dn.xlarge 14 ? 1.00 – – ✗ RAM – –" in out
+    assert "ml.g4dn.xlarge 14 ? 1.00 – – ✗ GPU – –" in out
     assert "✓ bucket: chats" in out
     assert "✗ quota: it is 0 → ask for more" in out
     unknown = replace(made, prepared=False, seconds=None, usd_per_hour=None, endpoint_usd_per_hour=None, checks=())

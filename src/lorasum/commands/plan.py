@@ -113,7 +113,6 @@ def _option(
         fits=None if estimate.memory(name) is None else not estimate.refusal(name),
         short_of=estimate.refusal(name),
         endpoint_fits=placement.fits(name),
-        endpoint_short_of=placement.short_of(name),
         usd_per_hour=hour,
         seconds=seconds,
         usd=_times(hour, _times(seconds, 1 / 3600)),

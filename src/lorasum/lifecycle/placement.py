@@ -15,14 +15,12 @@ from lorasum.config.instances import by_gpu_memory, facts_of, gpus_of
 from lorasum.config.schema import Config
 from lorasum.contract import Needs
 from lorasum.errors import LorasumError, ModelError
-from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.shape import Shape, bytes_of_values
 from lorasum.model_source import ModelRef, model_config
 from lorasum.reporting import Reporter
 
 Engine = Literal["huggingface", "vllm", "batch"]
 _WORKSPACE = 3 << 29  # bytes of each GPU: activations, compiled passes, messages between GPUs
-_SERVING_HOST_BYTES = 4 << 30  # set aside in main memory for a serving process with CUDA's libraries: not measured
 _VLLM_TAKES = 0.92  # of a GPU (vLLM 0.29.0: gpu_memory_utilization)
 _GIB = 2**30
 
@@ -62,20 +60,12 @@ class Placement:
         if self.engine != "vllm" or self.shape is None:
             return False
         whole = replace(self, tokens=self.shape.context)
-        return any(whole.short_of(name) == "GPU" for name in self.types)
-
-    def short_of(self, name: str) -> str:
-        """What this type has too little of, `GPU` or `RAM`; empty if the model fits, as far as that is known."""
-        return next((what for what, room in self.room_on(name).items() if not room.fits), "")
-
-    def room_on(self, name: str) -> dict[Literal["GPU", "RAM"], Room]:
-        """What the model needs of each GPU of a type, and of its main memory, and what there is."""
-        return {"GPU": self._gpu_room(name), "RAM": self._ram_room(name)}
+        return any(not whole.room_on(name).fits for name in self.types)
 
     def fits(self, name: str) -> bool | None:
         """Whether the model fits this type; None if that is not known."""
         known = self.shape and self.shape.weights and facts_of(name).gpu_gib
-        return not self.short_of(name) if known else None
+        return self.room_on(name).fits if known else None
 
     def nearest(self) -> str:
         """The type with the least memory on its GPUs into which the model fits; empty if none is known."""
@@ -93,12 +83,10 @@ class Placement:
         known = [name for name in self.types if self.fits(name) is not None]
         if not known:
             return None
-        name = next(filter(self.short_of, known), known[0])
-        short = self.short_of(name)
-        room = self.room_on(name)["RAM" if short == "RAM" else "GPU"]
-        of = f"of {name}" if short == "RAM" else f"of {'each' if gpus_of(name) > 1 else 'the'} GPU of {name}"
+        name = next((name for name in known if not self.fits(name)), known[0])
+        room, of = self.room_on(name), f"of {'each' if gpus_of(name) > 1 else 'the'} GPU of {name}"
         needed, there = room.needed_bytes / _GIB, room.there_bytes / _GIB
-        if not short:
+        if room.fits:
             divided = f", divided among {self.tensor_parallel_size}" if self.tensor_parallel_size > 1 else ""
             return Check(self._what, True, f"it takes {needed:.1f} of the {there:.1f} GiB {of}{divided}")
         parts = ", ".join(f"{part} {size / _GIB:.1f}" for part, size in room.parts.items())
@@ -150,7 +138,7 @@ class Placement:
     def _tensor_parallel_size_on(self, gpus: int) -> int:
         return self.shape.tensor_parallel_size(gpus) if self.shape and self.engine == "vllm" else 1
 
-    def _gpu_room(self, name: str) -> Room:
+    def room_on(self, name: str) -> Room:
         shape, own = self.shape, name in self.types
         gpus = self.tensor_parallel_size if own else self._tensor_parallel_size_on(gpus_of(name))
         share = _VLLM_TAKES if self.engine == "vllm" else 1.0
@@ -160,14 +148,6 @@ class Placement:
         kept = shape.token * self.tokens // min(gpus, max(shape.key_heads, 1))
         needed = {"weights": shape.weights // gpus, "keys and values": kept, "workspace": _WORKSPACE}
         return Room(needed, there)
-
-    def _ram_room(self, name: str) -> Room:
-        """transformers loads weights into main memory first, and vLLM does not."""
-        if self.shape is None or self.engine == "vllm":
-            return Room({}, 0)
-        copies = gpus_of(name) if self.engine == "batch" else 1
-        needed = {"weights": copies * self.shape.weights, "processes": copies * _SERVING_HOST_BYTES}
-        return Room(needed, Hardware(types=(name,)).ram_bytes(name))
 
 
 def shape_of_artifact(backend: Backend, job: JobRef) -> Shape | None:

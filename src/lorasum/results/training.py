@@ -138,7 +138,7 @@ class InstanceOption:
         disk_bytes: its own disks, or the volume of the config.
         trains: whether the config has the training on it, and `serves` the endpoint.
         fits: whether the training fits; None if that is unknown. If not, it is short of `GPU`, `RAM` or `disk`.
-        endpoint_fits: the same of the endpoint, which may be short of `GPU` or `RAM`.
+        endpoint_fits: whether the GPUs have room for the model on an endpoint; None if that is unknown.
         usd_per_hour: of the training job, with all of its instances; None if it is unknown.
         seconds: that the job takes as an earlier one on this type has measured; None if none has.
         usd: of the job in that time.
@@ -163,7 +163,6 @@ class InstanceOption:
     endpoint_usd_in_30_days: float | None
     band: TimeBand | None = None
     endpoint_fits: bool | None = None
-    endpoint_short_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,9 +205,9 @@ def _options(options: Sequence[InstanceOption]) -> Rows:
 
 
 def _endpoint(one: InstanceOption) -> list[str | Text]:
-    """What an endpoint on this type costs by the hour, the day and the month; or what the type has too little of."""
+    """What an endpoint on this type costs by the hour, the day and the month; or that its GPUs have no room."""
     if one.endpoint_fits is False:
-        return [Text(f"✗ {one.endpoint_short_of}", style="red"), "–", "–"]
+        return [Text("✗ GPU", style="red"), "–", "–"]
     return [_usd(one.endpoint_usd_per_hour), _usd(one.endpoint_usd_per_day), _usd(one.endpoint_usd_in_30_days)]
 
 
