@@ -31,21 +31,20 @@ _GPU_SHARE = 0.8
 def row_bytes(length: int, new_tokens: int, model: Any, sharing: "Sharing") -> int:
     """Estimate of the memory that one row of a batch takes while it is generated, in bytes.
 
-    It is what the row keeps for every layer (keys and values), and the most that it needs at once in one layer: the
-    activations of a piece of the prompt, and the attention scores where the model computes them as one matrix.
+    It is what the row keeps of its tokens, which `sharing` has measured, and the most that it needs at once in one
+    layer: the activations of a piece of the prompt, and the attention scores where the model has them as one matrix.
     """
     config = model.config.get_text_config()
     size = model.dtype.itemsize
-    heads = _largest(config, "num_attention_heads") or 1  # Mamba has none: what it keeps is overestimated
+    heads = _largest(config, "num_attention_heads") or 1  # Mamba has none
     hidden = config.hidden_size
     inner = _largest(config, "intermediate_size") or 4 * hidden
-    head_size = _largest(config, "head_dim") or hidden // heads
-    kept = 2 * config.num_hidden_layers * (_largest(config, "num_key_value_heads") or heads) * head_size * size
+    kept = (length + new_tokens) * sharing.token_bytes + sharing.state_bytes
     piece = min(length, PIECE) if sharing.allows_pieces(length + new_tokens) else length
     activations = piece * (8 * hidden + 3 * inner) * size
     whole_matrix = getattr(config, "_attn_implementation", "") == "eager"
     scores = piece * length * (heads * 16 if whole_matrix else 4)  # four float32 matrices a head, measured; or a mask
-    return int((length + new_tokens) * kept + activations + scores + 3 * 4 * config.vocab_size)
+    return int(kept + activations + scores + 3 * 4 * config.vocab_size)
 
 
 def _largest(config: Any, name: str) -> int:

@@ -51,6 +51,16 @@ def is_joinable(cache: Any) -> bool:
     return bool(keys) and all(key is not None and key.numel() > 0 for key in keys)
 
 
+def bytes_of_row(cache: Any) -> tuple[int, int]:
+    """Bytes that a cache of one row keeps for each token, and for the row whatever its length; 0 of unknown caches."""
+    of_token = of_row = 0
+    for layer in getattr(cache, "layers", []):
+        if (keys := keys_of(layer)) is not None and keys.numel():
+            of_token += (keys.nbytes + layer.values.nbytes) // keys.shape[2]
+        of_row += sum(state.nbytes for states in states_of(layer) for state in states.values() if state is not None)
+    return of_token, of_row
+
+
 def keys_of(layer: Any) -> Any:
     """Keys of a layer, (rows, heads, tokens, size); None if it has none."""
     return getattr(layer, "keys", None)

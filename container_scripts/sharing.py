@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from base_look import context_length
-from caches import is_joinable, keys_of, whole_cache, windows
+from caches import bytes_of_row, is_joinable, keys_of, whole_cache, windows
 from gpu import raise_if_no_fault_of_the_code
 from rotary import frequency_limit
 from rows import Batch, padded
@@ -35,6 +35,8 @@ class Sharing:
         pieces: whether a prompt can go through it in pieces.
         joins: whether a prompt can join others that have begun. Then keys and values of all tokens are kept.
         longest: tokens of a row, up to which rows and pieces can; None for any length.
+        token_bytes: what a row keeps for each of its tokens, as measured.
+        state_bytes: what it keeps however long it is.
     """
 
     cache: bool
@@ -42,6 +44,8 @@ class Sharing:
     pieces: bool
     joins: bool
     longest: int | None
+    token_bytes: int
+    state_bytes: int
 
     def __and__(self, other: "Sharing") -> "Sharing":
         """What both allow, of one architecture."""
@@ -121,12 +125,15 @@ def _tried(model: Any, pad_token_id: int) -> Sharing:
     rows = right(truth, _logits, prompts, use_cache=cache)
     joins = cache and rows and right(truth, _joined_logits, prompts)
     kept = {"past_key_values": whole_cache(model)} if joins else {"use_cache": True}
+    token_bytes, state_bytes = _kept_bytes(model, prompts[0], pad_token_id) if cache else (0, 0)
     return Sharing(
         cache=cache,
         rows=rows,
         pieces=cache and right(truth[-1:], _logits, prompts[-1:], **kept, prefill_chunk_size=_TRIED_PIECE),
         joins=joins,
         longest=frequency_limit(model),
+        token_bytes=token_bytes,
+        state_bytes=state_bytes,
     )
 
 
@@ -180,6 +187,11 @@ def _joined_logits(model: Any, prompts: Sequence[Sequence[int]], pad_token_id: i
     together = begun[0].joined(begun[1:], pad_token_id)
     found = _generate(model, together.ids, together.mask, _TRIED_STEPS - 1, past_key_values=together.cache)
     return torch.cat([torch.cat(first), torch.stack(found.logits, dim=1)], dim=1).float()
+
+
+def _kept_bytes(model: Any, prompt: Sequence[int], pad_token_id: int) -> tuple[int, int]:
+    ids, mask = padded([prompt], pad_token_id, model.device)
+    return bytes_of_row(_generate(model, ids, mask, 1, use_cache=True).get("past_key_values"))
 
 
 def _mask_hides_tokens_outside_window(model: Any, prompt: Sequence[int], pad_token_id: int) -> bool:

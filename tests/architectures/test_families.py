@@ -22,6 +22,7 @@ from transformers.models.mistral import modeling_mistral
 
 import inference
 import scheduling
+from caches import states_of
 from conftest_engine import examples_of, random_packs
 from contract import read_record
 from engine.arguments import Arguments
@@ -319,6 +320,22 @@ def test_half_precision_hides_no_state(kind: str) -> None:
     (family,) = (family for family in FAMILIES if family.kind == kind)
     found = inference.serve(random_family_model(family).bfloat16(), Numbers(), read_record("{}")).generator.sharing
     assert (found.rows, found.pieces, found.joins) == (family.served == "batched", family.pieces, family.joins)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "deepseek_v3", "jamba", "qwen3_next"])
+def test_what_a_row_keeps_is_measured(kind: str) -> None:
+    """Keys, values and states of a longer row than the one that was measured; states are the same at any length."""
+    (family,) = (family for family in FAMILIES if family.kind == kind)
+    served = inference.serve(random_family_model(family), Numbers(), read_record("{}"))
+    ids = torch.arange(3, 23)[None]
+    cache = served.model.generate(input_ids=ids, max_new_tokens=8, return_dict_in_generate=True).past_key_values
+    kept = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+    states = [state for layer in cache.layers for states in states_of(layer) for state in states.values()]
+    sharing, tokens = served.generator.sharing, cache.get_seq_length()
+    assert tokens > 20
+    assert tokens * sharing.token_bytes == sum(one.nbytes for one in kept if one is not None)
+    assert sharing.state_bytes == sum(state.nbytes for state in states if state is not None)
+    assert bool(sharing.state_bytes) is (kind in ("jamba", "qwen3_next"))
 
 
 def test_no_prompt_joins_where_a_state_is_in_no_cache() -> None:

@@ -64,10 +64,10 @@ def test_no_more_prompts_are_generated_together_than_fit(
 
 def test_prompts_share_no_batch_where_that_would_change_answers() -> None:
     """This is so beyond the limit of Phi-3's longrope, and at any length where a model's state reads the padding."""
-    sharing = Sharing(cache=True, rows=True, pieces=True, joins=True, longest=1000)
+    sharing = Sharing(cache=True, rows=True, pieces=True, joins=True, longest=1000, token_bytes=1, state_bytes=0)
     assert (sharing.allows_rows(1000), sharing.allows_rows(1001)) == (True, False)
     assert (sharing.allows_pieces(1000), sharing.allows_pieces(1001)) == (True, False)
-    state = Sharing(cache=True, rows=False, pieces=False, joins=False, longest=None)
+    state = Sharing(cache=True, rows=False, pieces=False, joins=False, longest=None, token_bytes=0, state_bytes=9)
     assert not state.allows_rows(1)
     assert not state.allows_pieces(1)
 
