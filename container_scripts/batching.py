@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gpu import free_memory
 
 if TYPE_CHECKING:
+    from generation import Generator
     from rows import Row
     from sharing import Sharing
 
@@ -26,6 +27,17 @@ _PASS = {"cpu": PIECE, "cuda": 16 * PIECE}
 
 _CPU_SHARE = 0.5  # of the free memory: other programs need some, and malloc does not give back all of it
 _GPU_SHARE = 0.8
+
+
+def batch_bytes(rows: Sequence["Row"], generator: "Generator") -> int:
+    """Estimate of the memory that a batch of these rows takes, in bytes: each row is as wide as the longest."""
+    length, new_tokens = max(len(row.prompt) for row in rows), max(row.new_tokens for row in rows)
+    return len(rows) * row_bytes(length, new_tokens, generator.model, generator.sharing)
+
+
+def fits_alone(row: "Row", generator: "Generator") -> bool:
+    """Whether there is memory for one row and no other."""
+    return batch_bytes([row], generator) <= free_memory(generator.model.device)
 
 
 def row_bytes(length: int, new_tokens: int, model: Any, sharing: "Sharing") -> int:

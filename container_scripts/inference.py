@@ -165,7 +165,7 @@ def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
     """The completions of all the request's prompts.
 
     Raises:
-        RequestError: a prompt is empty or too long, there is no template, or one does not fit in GPU memory.
+        RequestError: a prompt is empty or too long, there is no template, or one does not fit in memory.
         AbandonedError: nobody waits for them any more.
         BrokenModelError: the model's logits are not finite.
         GpuLostError: the GPU answers nothing more in this process, which ends by itself under SageMaker's server.

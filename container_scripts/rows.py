@@ -30,14 +30,14 @@ class BrokenModelError(RuntimeError):
 
 
 class TooLargeError(Exception):
-    """A prompt does not fit in GPU memory, not even alone.
+    """A prompt does not fit in memory, not even alone.
 
     Attributes:
         place: its place among the prompts.
     """
 
     def __init__(self, place: int = 0) -> None:
-        super().__init__(f"prompt {place + 1} does not fit in GPU memory")
+        super().__init__(f"prompt {place + 1} does not fit in memory")
         self.place = place
 
 

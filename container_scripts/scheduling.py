@@ -50,7 +50,7 @@ def complete(
     Raises:
         AbandonedError: nobody waits.
         BrokenModelError: the logits are not finite.
-        TooLargeError: a prompt does not fit in GPU memory.
+        TooLargeError: a prompt does not fit in memory.
     """
     rows = [Row(prompt, new_tokens, sampling, nobody_waits) for prompt in prompts]
     fill(generator, rows)
@@ -162,6 +162,8 @@ class Scheduler:
             row = self._waiting.popleft()
             if row.nobody_waits():
                 row.fail(AbandonedError())
+            elif not together and not batching.fits_alone(row, self._generator):
+                row.fail(TooLargeError())  # a processor's memory gives no error: Linux would kill the process
             else:
                 together.append(row)
         return together[before:]
@@ -170,15 +172,14 @@ class Scheduler:
         """Whether the first of the rows that wait can be generated beside others."""
         if not self._waiting:
             return False
-        row, model, sharing = self._waiting[0], self._generator.model, self._generator.sharing
+        row, sharing = self._waiting[0], self._generator.sharing
         if not together:
-            self._room = batching.batch_room(model.device)
+            self._room = batching.batch_room(self._generator.model.device)
             return True
         every = [*together, row]
         if any(one.alone or one.sampling != row.sampling or not sharing.allows_rows(one.longest) for one in every):
             return False
-        length, new_tokens = max(len(one.prompt) for one in every), max(one.new_tokens for one in every)
-        fits = len(every) * batching.row_bytes(length, new_tokens, model, sharing) <= self._room
+        fits = batching.batch_bytes(every, self._generator) <= self._room
         return fits and (self._most is None or len(every) <= self._most)
 
     def _attempt(self, rows: Sequence[Row], work: Callable[[], Batch | None], also_in_memory: int = 0) -> Batch | None:

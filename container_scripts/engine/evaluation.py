@@ -40,7 +40,7 @@ def evaluate(
         tell: gets signs of life, if a pass over the test split is long.
 
     Raises:
-        TrainingError: a prompt does not fit in GPU memory, or the model's logits are not finite.
+        TrainingError: a prompt does not fit in memory, or the model's logits are not finite.
         PeerLostError: another process has ended.
     """
     test, group, scorer, loss_on = setup.test, setup.group, setup.scorer, setup.plan.arguments.loss_on

@@ -56,7 +56,7 @@ class Scorer:
         """The mean over the dialogues, 0 to 100; None if `is_stopped` says so, in any process, before the end.
 
         Raises:
-            TrainingError: a prompt does not fit in GPU memory, or the model's logits are not finite.
+            TrainingError: a prompt does not fit in memory, or the model's logits are not finite.
         """
         summaries = self.summaries(is_stopped)
         if summaries is None:
@@ -97,7 +97,7 @@ class Scorer:
             ) from error
         except TooLargeError as error:
             raise TrainingError(
-                f"generating a summary of test dialogue {list(asked)[error.place] + 1} does not fit in GPU memory",
+                f"generating a summary of test dialogue {list(asked)[error.place] + 1} does not fit in memory",
                 "lower data.max_length, or set training.evaluate: loss",
             ) from error
         return dict(zip(asked, decode(self.tokenizer, found), strict=True))

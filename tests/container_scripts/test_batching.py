@@ -21,8 +21,8 @@ from contract import read_record
 from gpu import LOST, GpuLostError
 from lorasum import paths
 from prefix import Prefix
-from request import RequestError
-from rows import AbandonedError, Batch, BrokenModelError, Row
+from request import Request, RequestError
+from rows import AbandonedError, Batch, BrokenModelError, Row, TooLargeError
 from scheduling import Scheduler, complete, fill
 from sharing import Sharing
 
@@ -34,10 +34,14 @@ def served(tiny_model_dir: Path) -> inference.Served:
     return served
 
 
+def request(*prompts: str, new_tokens: int = 6) -> Request:
+    asked = {"inputs": prompts, "parameters": {"max_new_tokens": new_tokens}}
+    return inference.input_fn(json.dumps(asked), "application/json")
+
+
 def ask(served: inference.Served, prompts: list[str], new_tokens: int = 6) -> list[str]:
-    request = {"inputs": prompts, "parameters": {"max_new_tokens": new_tokens}}
-    data = inference.input_fn(json.dumps(request), "application/json")
-    return [answer["generated_text"] for answer in inference.predict_fn(data, served)]
+    asked = request(*prompts, new_tokens=new_tokens)
+    return [answer["generated_text"] for answer in inference.predict_fn(asked, served)]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -70,6 +74,20 @@ def test_prompts_share_no_batch_where_that_would_change_answers() -> None:
     state = Sharing(cache=True, rows=False, pieces=False, joins=False, longest=None, token_bytes=0, state_bytes=9)
     assert not state.allows_rows(1)
     assert not state.allows_pieces(1)
+
+
+def test_a_prompt_that_memory_has_no_room_for_is_refused_alone(
+    served: inference.Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BLOOM sets its texts no limit. A kernel of Linux would end the process, and with it everybody's request."""
+    short, long = "Mia: climbing tonight?", "Mia: climbing tonight? " * 200
+    expected = ask(served, [short])
+    room = batching.row_bytes(500, 6, served.model, served.generator.sharing)
+    monkeypatch.setattr(batching, "free_memory", lambda device: room)
+    rows = [inference.rows_of(request(text), served, lambda: False)[0] for text in (long, short)]
+    fill(served.generator, rows)
+    assert isinstance(rows[0].error, TooLargeError)
+    assert inference.answers_of(rows[1:], served)[0]["generated_text"] == expected[0]
 
 
 def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +254,7 @@ def test_a_batch_that_does_not_fit_after_all_is_halved(
     assert ask(served, prompts) == whole
     assert max(sizes) == 9
     monkeypatch.setattr(served.model, "generate", lambda **given: small_gpu(input_ids=[0] * 9))
-    with pytest.raises(RequestError, match=r"prompt \d does not fit in GPU memory"):
+    with pytest.raises(RequestError, match=r"prompt \d does not fit in memory"):
         ask(served, prompts)
 
 
