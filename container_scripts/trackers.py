@@ -40,6 +40,7 @@ class Trackers(AbstractContextManager["Trackers"]):
         self._metrics = metrics
         if names:
             _keep_files_in(folder)
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # for DO_NOT_TRACK it takes no 1
             _import_before_threads()
             metrics.listen(self._note)
         self._trackers = [_Tracker(name, run, folder, settings) for name in names]

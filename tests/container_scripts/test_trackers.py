@@ -77,6 +77,11 @@ def test_a_tracker_that_fails_is_said_once_and_ends_nothing(tmp_path: Path, monk
     assert len(lines) == len(EVENTS) + 1
 
 
+def test_mlflow_is_told_to_send_no_telemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path, monkeypatch, "import os; raise RuntimeError('heard ' + os.environ['MLFLOW_DISABLE_TELEMETRY'])")
+    assert any("heard true" in str(said) for said in warnings(report(tmp_path, "trackio"))), "before it is imported"
+
+
 def test_a_tracker_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(tmp_path, monkeypatch, "import a_module_that_nobody_has\n")
     (warning,) = warnings(report(tmp_path, "trackio"))
