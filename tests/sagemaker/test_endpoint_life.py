@@ -103,7 +103,7 @@ def test_the_second_of_two_first_deploys_leaves_the_first_ones(
     said = elsewhere.run("deploy", *flags)
     assert said.code == 2, said.stderr
     assert "started by another client meanwhile" in said.stderr or not flags
-    assert "goes on, and is billed" in said.stderr
+    assert "keeps running, and is billed" in said.stderr
     there.aws.faults = []
     assert (shown(there)["EndpointStatus"], deletions(there.aws)) == ("InService", 0)
     assert there.call("predict", "--text", "Ana: lunch?")["summary"]
