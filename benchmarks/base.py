@@ -27,7 +27,7 @@ sys.path.insert(1, str(ROOT / "container_scripts"))
 
 from benchmarks.measuring import has_gpu, peak, reset_peak, save  # noqa: E402
 
-from contract import RENDEZVOUS  # noqa: E402
+from shared.names import RENDEZVOUS  # noqa: E402
 
 SHAPES = {
     "llama": {"hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 16},
@@ -134,11 +134,11 @@ def _measure(arguments: argparse.Namespace) -> dict[str, float]:
     from engine.distributed import join
     from engine.fake_pass import skeleton
     from engine.gradients import Gradients
+    from engine.host_weights import SharedBase
     from engine.model import add_adapter, load_base, pick_device, pick_dtype
     from engine.packed_loss import PackedLoss
     from engine.process_memory import give_back
-    from engine.shared_base import SharedBase
-    from lora_targets import resolve_targets
+    from shared.lora_targets import resolve_targets
 
     group, watch, started = join(os.environ), _Watch(), time.monotonic()
     settings, device = Arguments(quantization=arguments.quantization, lora_dropout=0.0), pick_device()

@@ -87,11 +87,11 @@ def _training(base: Path, quantization: str) -> tuple[float, float]:
     """GiB for a pack of 2,048 tokens and adapters as `init` chooses them: with all layers recomputed, and with none."""
     import torch
 
-    from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
     from engine.arguments import Arguments
     from engine.fake_pass import skeleton
     from engine.fitting import plan_memory
-    from lora_targets import resolve_targets
+    from shared.lora_targets import resolve_targets
+    from shared.names import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 
     count = _TOKENS // _EXAMPLE
     pack: Any = {EXAMPLE_LENGTHS: [_EXAMPLE] * count, PROMPT_LENGTHS: [_PROMPT] * count}

@@ -28,7 +28,8 @@ sys.path.insert(1, str(ROOT / "container_scripts"))
 
 from benchmarks.measuring import save  # noqa: E402
 
-from contract import EvalEvent, Event, StartEvent, StepEvent, read_manifest  # noqa: E402
+from shared.events import EvalEvent, Event, StartEvent, StepEvent  # noqa: E402
+from shared.records import read_manifest  # noqa: E402
 
 METRIC = "rougeL"
 
@@ -139,7 +140,7 @@ def _prepare(config: Any) -> Any:
     from lorasum.backends.local.backend import LocalBackend
     from lorasum.commands.prepare import prepare
     from lorasum.context import RunContext
-    from lorasum.ledger import Ledger
+    from lorasum.ledger.ledger import Ledger
     from lorasum.reporting import Silent
 
     ledger = Ledger()

@@ -40,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from lorasum.config.schema import ModelConfig
-    from lorasum.model_source import resolve_model
+    from lorasum.models.source import resolve_model
     from lorasum.reporting import Silent
 
     base = resolve_model(ModelConfig(id=arguments.model), Silent()).path
@@ -65,7 +65,7 @@ def _packs(base: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from lorasum.data.tally import Tally
     from lorasum.data.tokenize_pack import fit, packs
     from lorasum.data.validate import examples
-    from lorasum.prompt import template_prompt
+    from lorasum.models.prompt import template_prompt
 
     file = str(arguments.dialogues)
     data = DataConfig(train=file, test=file, max_length=arguments.chunk_length, too_long="drop")
@@ -92,7 +92,7 @@ def _train(way: str, base: Path, packs: list[dict[str, Any]]) -> list[float]:
     from engine.batches import collate
     from engine.model import add_adapter, load_base
     from engine.packed_loss import PackedLoss
-    from lora_targets import resolve_targets
+    from shared.lora_targets import resolve_targets
 
     fields: dict[str, Any] = dict(WAYS[way])
     settings = Arguments(lora_dropout=0.0, **fields)

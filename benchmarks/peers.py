@@ -111,7 +111,7 @@ def _job(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """What all trainings share; the train examples are in the order in which lorasum's schedule takes them."""
     from engine.schedule import plan_steps
     from lorasum.config.schema import ModelConfig
-    from lorasum.model_source import resolve_model
+    from lorasum.models.source import resolve_model
     from lorasum.reporting import Silent
 
     real = resolve_model(ModelConfig(id=SOURCE), Silent()).path
@@ -166,7 +166,7 @@ def _examples(base: Path, dialogues: Path, count: int) -> list[dict[str, Any]]:
     from lorasum.data.tally import Tally
     from lorasum.data.tokenize_pack import fit
     from lorasum.data.validate import examples
-    from lorasum.prompt import template_prompt
+    from lorasum.models.prompt import template_prompt
 
     file = str(dialogues)
     data = DataConfig(train=file, test=file, max_length=1024, too_long="drop")
@@ -220,7 +220,7 @@ class _Clock:
         self.losses: list[float] = []
 
     def emit(self, event: Any) -> None:
-        from contract import StepEvent
+        from shared.events import StepEvent
 
         if isinstance(event, StepEvent):
             self.ends.append(time.perf_counter())
@@ -245,7 +245,7 @@ def _lorasum(job: dict[str, Any]) -> dict[str, Any]:
     from engine.setup import Setup
     from engine.stopping import StopSignal
     from engine.trainer import train_adapter
-    from lora_targets import resolve_targets
+    from shared.lora_targets import resolve_targets
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

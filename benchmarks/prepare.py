@@ -58,8 +58,8 @@ def tokenizer_alone(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     """
     from transformers import AutoTokenizer
 
-    from lorasum.contract import fill_template
-    from lorasum.prompt import DEFAULT_TEMPLATE
+    from lorasum.models.prompt import DEFAULT_TEMPLATE
+    from lorasum.shared.requests import fill_template
 
     AutoTokenizer.from_pretrained(model)  # imports what it needs
     began = time.perf_counter()
@@ -87,7 +87,7 @@ def lorasum(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     from lorasum.commands.prepare import prepare
     from lorasum.config.schema import Config
     from lorasum.context import RunContext
-    from lorasum.ledger import Ledger
+    from lorasum.ledger.ledger import Ledger
     from lorasum.reporting import Silent
 
     os.environ["LORASUM_HOME"] = str(output)
@@ -113,8 +113,8 @@ def notebook(model: Path, rows: Path, output: Path) -> tuple[float, int]:
     import datasets
     from transformers import AutoTokenizer
 
-    from lorasum.contract import fill_template
-    from lorasum.prompt import DEFAULT_TEMPLATE
+    from lorasum.models.prompt import DEFAULT_TEMPLATE
+    from lorasum.shared.requests import fill_template
 
     datasets.disable_progress_bars()
     rest: dict[str, list[int]] = {"input_ids": [], "attention_mask": []}
@@ -197,7 +197,7 @@ def main() -> None:
         return
 
     from lorasum.config.schema import ModelConfig
-    from lorasum.model_source import resolve_model
+    from lorasum.models.source import resolve_model
     from lorasum.reporting import Silent
 
     model = resolve_model(ModelConfig(id=arguments.model), Silent()).path

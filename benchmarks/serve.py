@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only that no answer is crossed")
     arguments = parser.parse_args()
     from lorasum.config.schema import ModelConfig
-    from lorasum.model_source import resolve_model
+    from lorasum.models.source import resolve_model
     from lorasum.reporting import Silent
 
     folder = resolve_model(ModelConfig(id=MODEL), Silent()).location
@@ -139,9 +139,9 @@ def _crossed(tokenizer: str, folder: Path) -> int:
 @contextmanager
 def _endpoint(model: str) -> Iterator[str]:
     """The address of an endpoint of its own, which ends with the block."""
-    from lorasum import paths
     from lorasum.backends.local.backend import LocalBackend
     from lorasum.backends.records import EndpointSpec
+    from lorasum.system import paths
 
     backend = LocalBackend()
     spec = EndpointSpec(NAME, NAME, model, code=paths.container_scripts(), startup_timeout=300)

@@ -25,7 +25,12 @@ from typing import Any
 import inference
 import launch
 from answering import answer_each
-from contract import (
+from engine.failure import write_failure
+from engine.metrics import Metrics
+from generation.request import RequestError
+from shared.events import StepEvent
+from shared.json_lines import end_last_line
+from shared.names import (
     ANSWERS_FOLDER,
     RECORD_FILE,
     SM_CHANNEL_MODEL,
@@ -35,13 +40,8 @@ from contract import (
     SM_MODEL_DIR,
     SM_OUTPUT_DATA_DIR,
     SM_OUTPUT_DIR,
-    StepEvent,
-    end_last_line,
-    read_refusal,
 )
-from engine.failure import write_failure
-from engine.metrics import Metrics
-from request import RequestError
+from shared.requests import read_refusal
 
 Row = dict[str, Any]
 

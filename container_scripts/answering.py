@@ -6,9 +6,9 @@ from functools import partial
 from typing import Generic, TypeVar
 
 import inference
-from request import Request, RequestError
-from rows import Row
-from scheduling import Scheduler
+from generation.request import Request, RequestError
+from generation.rows import Row
+from generation.scheduling import Scheduler
 
 Key = TypeVar("Key")
 

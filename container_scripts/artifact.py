@@ -15,21 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from card import CARD_FILE, card_text
-from contract import (
-    ADAPTER_FOLDER,
-    ARTIFACT_FORMAT,
-    CODE_FOLDER,
-    RECORD_FILE,
-    SERVING_FILES,
-    ArtifactRecord,
-    DatasetFacts,
-    DoneEvent,
-    MergeCheck,
-    MergedEvent,
-    record_text,
-)
 from engine.arguments import Arguments
 from engine.metrics import Metrics
+from shared.events import DoneEvent, MergedEvent
+from shared.names import ADAPTER_FOLDER, CODE_FOLDER, RECORD_FILE, serving_files
+from shared.records import ARTIFACT_FORMAT, ArtifactRecord, DatasetFacts, MergeCheck, record_text
 
 if TYPE_CHECKING:
     import torch
@@ -104,11 +94,10 @@ def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any, 
 
 def save_code(output: Path) -> None:
     """Write code/, the inference code with which a folder of a model or of an adapter is served."""
-    code = output / CODE_FOLDER
-    code.mkdir(exist_ok=True)
-    here = Path(__file__).parent
-    for name, source in SERVING_FILES.items():
-        shutil.copyfile(here / source, code / name)
+    for name, source in serving_files(Path(__file__).parent).items():
+        target = output / CODE_FOLDER / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
 
 
 def generation(arguments: Arguments) -> dict[str, float]:

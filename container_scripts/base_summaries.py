@@ -16,22 +16,13 @@ from typing import TYPE_CHECKING
 
 import inference
 from answering import answer_each
-from contract import (
-    BASE_AS_TRAINED,
-    BASE_SECONDS,
-    BASE_SUMMARIES_FILE,
-    MAX_SECONDS,
-    TEST_FILE,
-    BaseEvent,
-    BaseSummaries,
-    DatasetFacts,
-    base_summaries_text,
-    fill_template,
-    read_held_out,
-)
 from engine.arguments import Folders
+from generation.request import RequestError
 from gpu import serving_dtype
-from request import RequestError
+from shared.events import BaseEvent
+from shared.names import BASE_AS_TRAINED, BASE_SECONDS, BASE_SUMMARIES_FILE, MAX_SECONDS, TEST_FILE
+from shared.records import BaseSummaries, DatasetFacts, base_summaries_text, read_held_out
+from shared.requests import fill_template
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from contract import ArtifactRecord
+from shared.records import ArtifactRecord
 
 CARD_FILE: Final = "README.md"
 

@@ -6,8 +6,8 @@ A broken driver must not become a day of training on the CPU.
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from container_limits import free_main_memory
-from contract import EXPECT_GPU
+from shared.container_limits import free_main_memory
+from shared.names import EXPECT_GPU
 
 LOST = 70
 """Exit status of a process whose GPU answers nothing more."""

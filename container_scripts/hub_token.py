@@ -6,7 +6,7 @@ They are read inside the container from Secrets Manager, and printed nowhere.
 import json
 from collections.abc import Mapping
 
-from contract import HUB_TOKEN_ARN, TRACKER_KEYS_ARN
+from shared.names import HUB_TOKEN_ARN, TRACKER_KEYS_ARN
 
 _TOKEN = "HF_TOKEN"  # noqa: S105  the name of a variable
 

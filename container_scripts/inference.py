@@ -17,24 +17,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adapters import named_adapters, peft_name, with_adapters
-from blocked import block_weights
-from container_limits import limit_threads
-from contract import (
-    BASE_MODEL,
-    HUB_TOKEN_ARN,
-    RECORD_FILE,
-    ArtifactRecord,
-    fill_template,
-    plain_text,
-    read_record,
-    without_bos,
-)
-from generation import Generator, decode, encode, leave_fp16_if_too_small, sampling_of
+from generation.adapters import named_adapters, peft_name, with_adapters
+from generation.generator import Generator, decode, encode, leave_fp16_if_too_small, sampling_of
+from generation.onednn_linear import block_weights
+from generation.request import Request, RequestError, read_request
+from generation.rows import AbandonedError, Row, TooLargeError
+from generation.scheduling import Scheduler, check, fill
 from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
-from request import Request, RequestError, read_request
-from rows import AbandonedError, Row, TooLargeError
-from scheduling import Scheduler, check, fill
+from shared.container_limits import limit_threads
+from shared.names import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE
+from shared.records import ArtifactRecord, read_record
+from shared.requests import fill_template, plain_text, without_bos
 
 __all__ = [
     "AbandonedError", "GpuLostError", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn",

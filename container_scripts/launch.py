@@ -25,17 +25,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from container_limits import processors
-from contract import (
-    FAILURE_FILE,
-    LAUNCHED,
-    PROCESSES,
-    RENDEZVOUS,
-    SM_CURRENT_HOST,
-    SM_HOSTS,
-    Failure,
-    failure_text,
-)
+from shared.container_limits import processors
+from shared.failure import Failure, failure_text
+from shared.names import FAILURE_FILE, LAUNCHED, PROCESSES, RENDEZVOUS, SM_CURRENT_HOST, SM_HOSTS
 
 STOPPED = 143
 """Exit status of a process that ended on SIGTERM, by the shell's convention: 128 + 15."""

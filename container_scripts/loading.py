@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from base_look import check_data_fits, look_at_description, read_config
-from contract import INPUT_IDS, DatasetFacts
 from engine.arguments import Arguments, Folders
 from engine.failure import TrainingError
 from gpu import first_line
+from shared.base_config import check_data_fits, look_at_description, read_config
+from shared.names import INPUT_IDS
+from shared.records import DatasetFacts
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,7 @@ def look_before_download(
 
     from engine.memory import skeleton
     from engine.packs import largest_id, longest_example
-    from lora_targets import TargetError, targets_of
+    from shared.lora_targets import TargetError, targets_of
 
     look_at_description(folder, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     check_data_fits(read_config(folder), longest_example(*splits), largest_id(*splits), dataset.eos_token_id)
@@ -132,11 +133,11 @@ def adapted(
         PeerLostError: another process, with which the base model is shared, has ended.
     """
     from engine.base_memory import shareable
+    from engine.host_weights import SharedBase
     from engine.memory import recompute_layers
     from engine.merge import try_merge
     from engine.model import add_adapter, load_base
     from engine.process_memory import give_back
-    from engine.shared_base import SharedBase
 
     shared = None
     if plan.shared_bytes:

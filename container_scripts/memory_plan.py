@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from contract import GPU_BYTES, MANIFEST_FILE, PROCESSES, MemoryPlan, Needs, read_manifest
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError
 from loading import look_before_download
+from shared.names import GPU_BYTES, MANIFEST_FILE, PROCESSES
+from shared.records import MemoryPlan, Needs, read_manifest
 
 if TYPE_CHECKING:
     from engine.fitting import Plan
@@ -108,7 +109,7 @@ def _told(plan: "Plan", kind: str, dtype: Any) -> MemoryPlan:
 
 def _largest_target(outline: Any, targets: Sequence[str]) -> int:
     """Values of the largest weight that an adapter changes."""
-    from lora_targets import target_experts, target_layers
+    from shared.lora_targets import target_experts, target_layers
 
     weights = [layer.weight.numel() for layer in target_layers(outline, targets).values()]
     return int(max(weights + [stacked.numel() for stacked in target_experts(outline, targets).values()]))

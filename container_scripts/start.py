@@ -18,9 +18,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import contract
-from container_limits import visible_gpus
 from hub_token import hub_token, tracker_keys
+from shared.container_limits import visible_gpus
+from shared.failure import Failure, failure_text
+from shared.names import (
+    CHANNEL_WHEELS,
+    FAILURE_FILE,
+    HUB_CACHE,
+    NO_NETWORK,
+    PROCESSES,
+    PROGRAM,
+    REPORT_TO,
+    SM_CURRENT_HOST,
+    SM_HOSTS,
+    folders_of,
+)
 
 ROOT = Path("/opt/ml")
 HERE = Path(__file__).resolve().parent
@@ -43,20 +55,20 @@ def main() -> None:
     # A container's first process hears only the signals that it asks for: see launch.end_on_sigterm.
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(128 + signal.SIGTERM))
     try:
-        wheels = ROOT / "input" / "data" / contract.CHANNEL_WHEELS
+        wheels = ROOT / "input" / "data" / CHANNEL_WHEELS
         install_missing(HERE / "requirements-train.txt", HERE / "constraints-train.txt", wheels, os.environ)
         keys = ready_trackers(HERE / "requirements-trackers.txt", os.environ)
         environ = {
-            "HF_HOME": contract.HUB_CACHE,
+            "HF_HOME": HUB_CACHE,
             "DO_NOT_TRACK": "1",  # libraries send no telemetry
             **os.environ,
-            **contract.folders_of(ROOT),
+            **folders_of(ROOT),
             **machines(ROOT, os.environ),
             **hub_token(os.environ),
             **keys,
         }
         flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
-        program = str(HERE / os.environ.get(contract.PROGRAM, "train.py"))
+        program = str(HERE / os.environ.get(PROGRAM, "train.py"))
         # Until the program asks for SIGTERM too, the system would drop it. One that is held back comes then.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         os.execve(sys.executable, [sys.executable, program, *arguments(flags)], environ)  # noqa: S606
@@ -64,8 +76,8 @@ def main() -> None:
         message, hint = f"the container could not be made ready: {error}", getattr(error, "hint", "")
         print(f"error: {message}\nhint: {hint}", file=sys.stderr)
         (ROOT / "output").mkdir(parents=True, exist_ok=True)
-        reason = contract.failure_text(contract.Failure(message, hint))
-        (ROOT / "output" / contract.FAILURE_FILE).write_text(reason, encoding="utf-8")
+        reason = failure_text(Failure(message, hint))
+        (ROOT / "output" / FAILURE_FILE).write_text(reason, encoding="utf-8")
         sys.exit(1)
 
 
@@ -120,7 +132,7 @@ def ready_trackers(requirements: Path, environ: Mapping[str, str]) -> dict[str, 
 
     A training goes on without a tracker, and train.py says so in an event. So nothing here ends the job.
     """
-    names = [name for name in environ.get(contract.REPORT_TO, "").split(",") if name]
+    names = [name for name in environ.get(REPORT_TO, "").split(",") if name]
     if not names:
         return {}
     packages = {pin.removesuffix("-skinny"): (pin, version) for pin, version in read_pins(requirements).items()}
@@ -142,7 +154,7 @@ def _source(pins: Sequence[str], wheels: Path, environ: Mapping[str, str]) -> li
     """pip's flags for where packages come from."""
     if wheels.is_dir():
         return ["--no-index", "--find-links", str(wheels)]
-    if environ.get(contract.NO_NETWORK) == "1":
+    if environ.get(NO_NETWORK) == "1":
         raise NotReadyError(
             f"the container has no network (sagemaker.network_isolation) to install {' '.join(pins)}",
             "use a sagemaker.training_image that has these versions, or set sagemaker.network_isolation: false",
@@ -182,9 +194,9 @@ def machines(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of launch.py: the machines of the job, and a process for each GPU of this one."""
     file = root / "input" / "config" / "resourceconfig.json"
     resources = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = {contract.PROCESSES: str(max(gpus(environ), 1))}
+    found = {PROCESSES: str(max(gpus(environ), 1))}
     if len(hosts := resources.get("hosts", [])) > 1:
-        found |= {contract.SM_HOSTS: json.dumps(hosts), contract.SM_CURRENT_HOST: resources["current_host"]}
+        found |= {SM_HOSTS: json.dumps(hosts), SM_CURRENT_HOST: resources["current_host"]}
         if network := resources.get("network_interface_name"):
             found |= {"NCCL_SOCKET_IFNAME": network, "GLOO_SOCKET_IFNAME": network}
     return found

@@ -17,8 +17,9 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
-from contract import TENSORBOARD_FOLDER, DoneEvent, EvalEvent, Event, StartEvent, StepEvent, WarningEvent
 from engine.metrics import Metrics
+from shared.events import DoneEvent, EvalEvent, Event, StartEvent, StepEvent, WarningEvent
+from shared.names import TENSORBOARD_FOLDER
 
 _LAST_WORDS = 60.0  # seconds that a tracker may take at the end to send what it has
 _PACKAGES = {"mlflow": "mlflow-skinny"}  # what to install, where it is not called like the tracker

@@ -1,7 +1,8 @@
 """Training entry point: LoRA on a frozen, quantised base model. What it leaves behind is written by artifact.py.
 
 SageMaker's container (through start.py) and lorasum's local backend run it in the same way: hyperparameters as flags,
-folders in SM_* variables. Events go to stdout, one JSON object a line (see contract.py), and everything else to stderr.
+folders in SM_* variables. Events go to stdout, one JSON object a line (see shared/events.py), and everything else to
+stderr.
 """
 
 import json
@@ -16,25 +17,15 @@ from typing import TYPE_CHECKING
 
 import artifact
 import launch
-from container_limits import limit_threads
-from contract import (
-    ADAPTER_FOLDER,
-    BASE_SECONDS,
-    MANIFEST_FILE,
-    REPORT_TO,
-    DatasetFacts,
-    DoneEvent,
-    MergeCheck,
-    ProgressEvent,
-    SavedEvent,
-    StartEvent,
-    read_manifest,
-)
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import PeerLostError, TrainingError, write_failure
 from engine.metrics import Metrics
 from gpu import avoid_fragmentation, gpu_fault, serving_dtype
 from loading import Loaded, load
+from shared.container_limits import limit_threads
+from shared.events import DoneEvent, ProgressEvent, SavedEvent, StartEvent
+from shared.names import ADAPTER_FOLDER, BASE_SECONDS, MANIFEST_FILE, REPORT_TO
+from shared.records import DatasetFacts, MergeCheck, read_manifest
 from trackers import Trackers
 
 if TYPE_CHECKING:
@@ -208,7 +199,7 @@ def start_event(
     loaded: Loaded, dataset: DatasetFacts, packs: int, resume_from: Path | None, processes: int
 ) -> StartEvent:
     """The training plan."""
-    from engine import checkpoint, model, process_memory, remade, schedule
+    from engine import checkpoint, model, process_memory, recompute, schedule
 
     arguments, plan, tokens = loaded.plan.arguments, loaded.plan, dataset.splits["train"].tokens
     parts = process_memory.process_parts(plan, loaded.device.type, loaded.dtype)
@@ -242,7 +233,7 @@ def start_event(
         not_the_fastest_because=loaded.packed_loss.route.reason,
         processes=processes,
         shared_bytes=plan.shared_bytes,
-        remade_modules=remade.count_remade(loaded.model),
+        remade_modules=recompute.count_remade(loaded.model),
     )
 
 

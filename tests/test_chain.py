@@ -23,11 +23,11 @@ from lorasum.commands.train import plan_training, train
 from lorasum.config.loader import load_config
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import Event, StepEvent
 from lorasum.errors import BackendError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import TrainingJob
 from lorasum.reporting import Reporter, Silent
-from lorasum.resources import TrainingJob
+from lorasum.shared.events import Event, StepEvent
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from subprocess import CompletedProcess
 import pytest
 from forks import Ended, Popen, Zygote
 
-from lorasum.ledger import Ledger
-from lorasum.resources import Dataset
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset
 
 LORASUM = [sys.executable, "-m", "lorasum"]
 CONFIG = """\
@@ -324,8 +324,8 @@ def test_status_exits_with_3_when_an_endpoint_outlives_its_time(
 ) -> None:
     script = """
 from datetime import UTC, datetime, timedelta
-from lorasum.ledger import Ledger
-from lorasum.resources import Endpoint, Origin
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Endpoint, Origin
 for name, hours in ("over", -1), ("not-yet", 1):
     end = datetime.now(UTC) + timedelta(hours=hours)
     named = {"run": name, "name": name, "backend": "sagemaker", "artifact": "s3://a"}

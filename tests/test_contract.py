@@ -10,40 +10,42 @@ from typing import Any
 import pytest
 from sources import ROOT, both_sides
 
-import contract as container_side
-from lorasum import contract
-from lorasum.contract import (
-    ArtifactRecord,
+from lorasum.data.records import Example, Manifest, SplitStats
+from lorasum.data.settings import Settings
+from lorasum.ledger.resources import Dataset, Endpoint, Origin, TrainingJob, Unreadable
+from lorasum.shared import names
+from lorasum.shared.events import (
+    _EVENTS,
     BaseEvent,
-    BaseSummaries,
-    DatasetFacts,
     DoneEvent,
     EvalEvent,
     Event,
-    Failure,
-    FileFacts,
     LogEvent,
-    MergeCheck,
     MergedEvent,
     ProgressEvent,
     SavedEvent,
-    SplitFacts,
     StartEvent,
     StatusEvent,
     StepEvent,
     UnknownEvent,
     WarningEvent,
     event_line,
-    failure_text,
     read_event,
-    read_failure,
+)
+from lorasum.shared.failure import Failure, failure_text, read_failure
+from lorasum.shared.names import COLUMNS, MANIFEST_FILE, folders_of
+from lorasum.shared.records import (
+    ArtifactRecord,
+    BaseSummaries,
+    DatasetFacts,
+    FileFacts,
+    MergeCheck,
+    SplitFacts,
     read_manifest,
     read_record,
     record_text,
 )
-from lorasum.data.records import Example, Manifest, SplitStats
-from lorasum.data.settings import Settings
-from lorasum.resources import Dataset, Endpoint, Origin, TrainingJob, Unreadable
+from shared import names as container_side
 
 START = StartEvent(
     device="NVIDIA A10G", compute_dtype="bfloat16", dtype_reason="it has bf16 tensor cores", quantization="int8",
@@ -122,7 +124,7 @@ def test_each_event_travels_as_this_line(event: Event, line: str) -> None:
 
 
 def test_the_golden_lines_hold_every_event() -> None:
-    assert {type(event) for event, _ in LINES} == set(contract.Event.__args__)
+    assert {type(event) for event, _ in LINES} == set(Event.__args__)
 
 
 def test_a_line_that_is_no_event_is_none() -> None:
@@ -200,7 +202,7 @@ def test_the_script_reads_the_manifest_that_the_client_writes(tmp_path: Path) ->
     values |= {"fingerprint": "f", "template": "{dialogue}", "eos_token_id": 2, "control_tokens": ("</s>",)}
     splits = {"train": SplitStats(9, 3, 700, 90, 88, 0.9), "test": SplitStats(1, 1, 50, 9, 50, 0.2)}
     write_manifest(tmp_path, Manifest(**values | {"splits": splits}))
-    facts = read_manifest((tmp_path / contract.MANIFEST_FILE).read_bytes())
+    facts = read_manifest((tmp_path / MANIFEST_FILE).read_bytes())
     assert facts == DatasetFacts("f", "{dialogue}", 2, ("</s>",), {"train": SplitFacts(700), "test": SplitFacts(50)})
 
 
@@ -217,12 +219,12 @@ def test_a_long_failure_keeps_its_hint_and_fits_with_the_platforms_words() -> No
     assert len(failure_text(Failure("short", "hint " * 400))) > 900
 
 
-def test_client_and_container_import_the_same_file() -> None:
-    assert Path(contract.__file__).resolve() == Path(container_side.__file__).resolve()
-    assert Path(contract.__file__).resolve().parent == ROOT / "container_scripts"
+def test_client_and_container_import_the_same_files() -> None:
+    assert Path(names.__file__).resolve() == Path(container_side.__file__).resolve()
+    assert Path(names.__file__).resolve().parent == ROOT / "container_scripts" / "shared"
 
 
-RECORDS = (*contract._EVENTS.values(), ArtifactRecord, BaseSummaries, DatasetFacts, FileFacts, MergeCheck, SplitFacts)
+RECORDS = (*_EVENTS.values(), ArtifactRecord, BaseSummaries, DatasetFacts, FileFacts, MergeCheck, SplitFacts)
 
 
 def _fields(records: Iterable[Any]) -> set[str]:
@@ -232,10 +234,10 @@ def _fields(records: Iterable[Any]) -> set[str]:
 def _spelt_once() -> set[str]:
     """Keys, columns, files and variables that only the contract may spell. One word is checked where it is a key."""
     keys = _fields(RECORDS)
-    constants = {value for value in vars(contract).values() if isinstance(value, str)}
+    constants = {value for value in vars(names).values() if isinstance(value, str)}
     files = {value for value in constants if value.endswith((".json", ".jsonl"))}
     variables = {value for value in constants if value.startswith(("LORASUM_", "SM_"))}
-    return {name for name in keys if "_" in name} | set(contract.COLUMNS) | files | variables
+    return {name for name in keys if "_" in name} | set(COLUMNS) | files | variables
 
 
 # Words of other owners that happen to be the same: transformers' batches and metrics, our own configuration and ledger.
@@ -245,7 +247,7 @@ _OTHERS = {
         "engine/batches.py",
         "engine/trainer.py",
         "engine/routes.py",
-        "generation.py",
+        "generation/generator.py",
         "data/tokenize_pack.py",
     },
     "eval_loss": {"engine/trainer.py"},
@@ -265,20 +267,23 @@ def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+_CONTRACT = {f"shared/{name}.py" for name in ("names", "events", "records", "requests", "failure", "json_records")}
+
+
 def _modules() -> Iterator[tuple[str, ast.Module]]:
     """Each module of both sides but the contract, with its path below its side's folder."""
     for place, tree in both_sides():
-        if place != "contract.py":
+        if place not in _CONTRACT:
             yield place.removeprefix("lorasum/"), tree
 
 
 def test_no_key_column_file_or_variable_is_spelt_outside_the_contract() -> None:
-    names = _spelt_once()
+    spelt_once = _spelt_once()
     spelt = [
         f"{module}:{line}: {value!r}"
         for module, tree in _modules()
         for line, value in _strings(tree)
-        if value in names and module not in _OTHERS.get(value, ())
+        if value in spelt_once and module not in _OTHERS.get(value, ())
     ]
     assert not spelt, "import these from the contract:\n" + "\n".join(spelt)
 
@@ -303,18 +308,18 @@ _OTHER_KEYS = {
     "data/rows.py": "columns of other people's datasets",
     "data/settings.py": "its own record, one field of which is not hashed",
     "data/store.py": "the versioned manifest",
-    "gguf_export.py": "config.json and tokenizer.json of transformers",
-    "hub.py": "kinds of repositories",
-    "ledger.py": "columns of the ledger's table",
-    "ledger_file.py": "columns of the ledger's table",
+    "models/gguf_export.py": "config.json and tokenizer.json of transformers",
+    "models/hub.py": "kinds of repositories",
+    "ledger/ledger.py": "columns of the ledger's table",
+    "ledger/database.py": "columns of the ledger's table",
     "lifecycle/answers.py": "rows of answers",
     "lifecycle/row_files.py": "rows of the user's files",
     "lifecycle/planning.py": "flags of the training script",
     "lifecycle/trials.py": "keys of the YAML file",
     "lifecycle/summarizer.py": "the request that serving containers take",
-    "model_source.py": "tokenizer_config.json of transformers",
+    "models/source.py": "tokenizer_config.json of transformers",
     "pages/": "names that people read",
-    "resources.py": "its own records, by column",
+    "ledger/resources.py": "its own records, by column",
     "scoring/evaluation_files.py": "rows of the files of evaluations",
     "scoring/judge.py": "requests and answers of OpenAI's protocol",
     "ui/": "names that people read",
@@ -322,7 +327,7 @@ _OTHER_KEYS = {
     "engine/checkpoint.py": "the checkpoint's own manifest",
     "engine/shards.py": "the header of safetensors files",
     "engine/train_state.py": "states of torch's optimizers",
-    "request.py": "the request that serving containers take",
+    "generation/request.py": "the request that serving containers take",
 }
 
 
@@ -353,11 +358,11 @@ def test_no_field_of_a_record_is_spelt_as_a_key() -> None:
 
 
 def test_a_model_channel_is_passed_on_only_if_there_is_one(tmp_path: Path) -> None:
-    assert contract.folders_of(Path("/opt/ml")) == {
+    assert folders_of(Path("/opt/ml")) == {
         "SM_CHANNEL_TRAINING": "/opt/ml/input/data/training",
         "SM_MODEL_DIR": "/opt/ml/model",
         "SM_OUTPUT_DIR": "/opt/ml/output",
         "SM_OUTPUT_DATA_DIR": "/opt/ml/output/data",
     }
     (tmp_path / "input" / "data" / "model").mkdir(parents=True)
-    assert contract.folders_of(tmp_path)["SM_CHANNEL_MODEL"] == f"{tmp_path}/input/data/model"
+    assert folders_of(tmp_path)["SM_CHANNEL_MODEL"] == f"{tmp_path}/input/data/model"

@@ -12,7 +12,7 @@ from lorasum.config.data import DataConfig
 from lorasum.config.loader import load_config
 from lorasum.data.settings import Settings
 from lorasum.lifecycle.planning import _spec
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 _SOURCES = {"train": "jsonl 00", "test": "jsonl 11"}

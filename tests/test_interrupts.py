@@ -21,7 +21,7 @@ import waiting
 from forks import Popen, Zygote
 from local_world import HOLD, copy_stubs
 
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 

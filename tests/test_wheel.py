@@ -69,9 +69,19 @@ def test_the_wheel_holds_the_container_scripts_as_they_are(wheel: Path) -> None:
     expected = {f"lorasum/{path.relative_to(ROOT)}": path.read_bytes() for path in scripts if path.suffix != ".pyc"}
     with zipfile.ZipFile(wheel) as archive:
         held = {name: archive.read(name) for name in archive.namelist() if "/container_scripts/" in name}
-        contract = archive.read("lorasum/contract.py")
+        shared = {name: archive.read(name) for name in archive.namelist() if name.startswith("lorasum/shared/")}
     assert held == expected
-    assert contract == (ROOT / "container_scripts/contract.py").read_bytes(), "the client's copy is the container's"
+    assert shared == {name.replace("/container_scripts", ""): held[name] for name in held if "/shared/" in name}
+
+
+def test_a_wheel_made_of_the_sdist_holds_the_same_files(wheel: Path, tmp_path: Path) -> None:
+    """The client's link to `shared` is a folder there."""
+    subprocess.run([sys.executable, "-m", "build", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    names = []
+    for each in (wheel, *tmp_path.glob("lorasum-*.whl")):
+        with zipfile.ZipFile(each) as archive:
+            names.append(sorted(archive.namelist()))
+    assert names[0] == names[1]
 
 
 @pytest.mark.drill

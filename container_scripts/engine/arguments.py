@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import contract
-from rouge import Rouge
+from shared.names import SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, SM_MODEL_DIR, SM_OUTPUT_DATA_DIR, SM_OUTPUT_DIR
+from shared.rouge import Rouge
 
 
 def _flag(text: str) -> bool:
@@ -107,7 +107,7 @@ class Arguments:
     """fused | peft: layer and adapter computed in one step, or by PEFT's own forward."""
     engine_base: str = "auto"
     """auto | whole | shared: whether each process holds the base model's codes on its device, or those of a machine
-    share them in main memory (shared_base.py). auto: whole if it fits."""
+    share them in main memory (host_weights.py). auto: whole if it fits."""
     max_new_tokens: int = 128
     """Longest summary in tokens, in evaluations by ROUGE and, through the artifact's record, at the endpoint."""
     temperature: float = 0.0
@@ -168,11 +168,11 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
 
 def read_folders(environ: Mapping[str, str]) -> Folders:
     """The folders in SageMaker's SM_* variables; for a variable that is not set, its fixed path under /opt/ml."""
-    model_channel = environ.get(contract.SM_CHANNEL_MODEL)
+    model_channel = environ.get(SM_CHANNEL_MODEL)
     return Folders(
-        dataset=Path(environ.get(contract.SM_CHANNEL_TRAINING, "/opt/ml/input/data/training")),
+        dataset=Path(environ.get(SM_CHANNEL_TRAINING, "/opt/ml/input/data/training")),
         base_model=Path(model_channel) if model_channel else None,
-        model=Path(environ.get(contract.SM_MODEL_DIR, "/opt/ml/model")),
-        output=Path(environ.get(contract.SM_OUTPUT_DIR, "/opt/ml/output")),
-        output_data=Path(environ.get(contract.SM_OUTPUT_DATA_DIR, "/opt/ml/output/data")),
+        model=Path(environ.get(SM_MODEL_DIR, "/opt/ml/model")),
+        output=Path(environ.get(SM_OUTPUT_DIR, "/opt/ml/output")),
+        output_data=Path(environ.get(SM_OUTPUT_DATA_DIR, "/opt/ml/output/data")),
     )

@@ -10,8 +10,8 @@ import torch
 from engine.arguments import Arguments
 from engine.experts_quantized import quantized_stacks
 from engine.fake_pass import skeleton
+from engine.host_weights import CAN_SHARE
 from engine.model import quantized_layers
-from engine.shared_base import CAN_SHARE
 
 _ROW_SCALES = 8  # bytes per row of an int8 weight: bitsandbytes' absmax and our scale, float32 each
 _EXPERT_ROW_SCALES = 4  # the same of an expert: our scale

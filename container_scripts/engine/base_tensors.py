@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from base_look import StoredTensor, look_at_folder, read_header, some, weight_files
 from engine.failure import TrainingError
+from shared.base_config import some
+from shared.base_files import StoredTensor, look_at_folder, read_header, weight_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
+from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 
 IGNORED = -100
 """The label of a token that is not learnt, as in PyTorch's cross_entropy."""

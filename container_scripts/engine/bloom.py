@@ -29,7 +29,7 @@ def replace_forwards(model: Any, examples: Examples) -> None:
         examples: what its attention reads.
     """
     model.config._attn_implementation = _NO_MASK
-    device = model.get_input_embeddings().weight.device  # those of layers may lie in main memory (shared_base.py)
+    device = model.get_input_embeddings().weight.device  # those of layers may lie in main memory (host_weights.py)
     for module in model.modules():
         if type(module).__name__ == "BloomAttention":
             module.forward = MethodType(_attention_forward, module)

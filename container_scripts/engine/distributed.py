@@ -1,10 +1,10 @@
 """Several processes that train one adapter together: who they are, and what they tell each other.
 
 Each process has a device of its own, and there the frozen base model, quantized, a copy of the adapter, and one of its
-optimizer. What of the base a device has no room for, the processes of a machine share (shared_base.py). One optimizer
+optimizer. What of the base a device has no room for, the processes of a machine share (host_weights.py). One optimizer
 step, with N = tokens that have a label in all packs of the step:
 
-    process p:   loss = sum of cross-entropy over its share of the step (shares.py) / N;   gradients g_p of the adapter
+    process p:   loss = sum of cross-entropy over its share of the step (work_split.py) / N;   gradients g_p of it
     together:    g = sum of g_p over all processes       one all-reduce of one buffer (gradients.py)
     process p:   clip g, AdamW: the same numbers in every process, so that the copies stay equal
 
@@ -20,7 +20,7 @@ Tensors on GPUs go through NCCL, everything else through gloo. NCCL's end waits 
 end it together after the training, before the first one merges.
 
 The processes find each other as torchrun's do: by the variables RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, and
-MASTER_ADDR with MASTER_PORT or, on one machine, a file (contract.RENDEZVOUS). launch.py sets them.
+MASTER_ADDR with MASTER_PORT or, on one machine, a file (names.RENDEZVOUS). launch.py sets them.
 """
 
 import signal
@@ -33,9 +33,9 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from contract import RENDEZVOUS
 from engine.failure import PeerLostError, TrainingError
 from gpu import first_line
+from shared.names import RENDEZVOUS
 
 _PATIENCE = timedelta(hours=1)  # for a process that downloads its base model longer than the others
 _GPU_PATIENCE = timedelta(minutes=10)  # for one that computes the same step: all machines are paid for meanwhile

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from contract import ProgressEvent
 from engine.setup import Setup
-from engine.shares import batch_of
+from engine.work_split import batch_of
+from shared.events import ProgressEvent
 
 _SIGN_OF_LIFE = 5.0  # seconds between two events of a pass over the test split
 

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from base_look import StoredTensor
 from engine.base_tensors import stored_parts
 from engine.experts_layers import is_quantized_stack
 from engine.experts_quantized import whole_stack
 from engine.failure import TrainingError
-from lora_targets import target_experts
+from shared.base_files import StoredTensor
+from shared.lora_targets import target_experts
 
 _WRAPPED = ".base_layer"
 _ROUNDING = 0.01  # relative: bf16 rounds to 0.004; another matrix of that size is 1.4 away

@@ -14,7 +14,7 @@ s B_e A_e to all of W in the compute dtype: a change of less than half of the la
 makes W a second time, and its backward pass makes a gradient as large as W.
 
 Saved for the backward pass: h, and what x is made of. Of the first parameter that is one row for each token, and not
-one for each expert that it goes to; of the second it is what gate and activation are made of (remade.py).
+one for each expert that it goes to; of the second it is what gate and activation are made of (recompute.py).
 
 transformers gives most mixtures of experts one forward (integrations/moe.py), and the experts' modules what differs
 between them: gate, biases, a norm. That forward is rewritten here. Models with a forward of their own (Llama 4,
@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from engine.remade import Make, make_again
+from engine.recompute import Make, make_again
 
 Ends = Callable[[torch.Tensor, int], Sequence[int]]
 """Expert of each row, sorted, and the number of experts → where the rows of each expert end."""

@@ -1,6 +1,7 @@
 """Puts experts_forward.py into a model, where that is right: for stacked experts that have adapters, or hold codes.
 
-Codes are int8 or NF4 (experts_quantized.py), or whole weights that lie in main memory and not on the GPU (codes.py).
+Codes are int8 or NF4 (experts_quantized.py), or whole weights that lie in main memory and not on the GPU
+(weight_storage.py).
 
 Whether it is right is tried out on the model itself: random tokens go through the first layer's experts, and through
 transformers' plain forward of the same weights in float32, one expert after another.
@@ -22,11 +23,11 @@ from typing import Any
 import torch
 
 from engine.arguments import Arguments
-from engine.codes import is_elsewhere, parts_of
 from engine.experts_forward import Stack, by_expert, ends_of, experts_forward, first_name
 from engine.failure import TrainingError
+from engine.weight_storage import is_elsewhere, parts_of
 from gpu import raise_if_no_fault_of_the_code
-from lora_targets import target_experts
+from shared.lora_targets import target_experts
 
 _APART, _APART_IN_HALF = 1e-4, 5e-2
 _TOKENS = 11  # of the check

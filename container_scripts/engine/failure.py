@@ -3,8 +3,9 @@
 import errno
 from pathlib import Path
 
-from base_look import TrainingError
-from contract import FAILURE_FILE, Failure, failure_text
+from shared.errors import TrainingError
+from shared.failure import Failure, failure_text
+from shared.names import FAILURE_FILE
 
 __all__ = ["PeerLostError", "TrainingError", "write_failure"]
 

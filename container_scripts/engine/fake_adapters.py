@@ -13,8 +13,8 @@ from engine.arguments import Arguments
 from engine.experts_forward import experts_forward
 from engine.experts_layers import engine_computes, stacks_of
 from engine.linear import adapted_linear, dora_linear
-from engine.remade import Make, remade
-from lora_targets import stacked_experts, target_experts, target_layers
+from engine.recompute import Make, remade
+from shared.lora_targets import stacked_experts, target_experts, target_layers
 
 
 class _FakeLora(torch.nn.Module):

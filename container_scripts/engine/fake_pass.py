@@ -26,7 +26,7 @@ from engine.experts_layers import experts_of_peft
 from engine.fake_adapters import add_fake_adapters
 from engine.heads import head_is_plain
 from engine.kernels import AttentionScores, Examples, NotCovered, causal_blocks
-from engine.remade import keep_parts_only
+from engine.recompute import keep_parts_only
 from engine.routes import accepted_inputs, can_leave_out_logits, model_body
 
 _log = logging.getLogger(__name__)

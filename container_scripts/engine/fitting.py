@@ -3,7 +3,7 @@
 If a batch does not fit, `auto` settings give way in this order: fewer packs at once (the optimizer step sees the same
 packs, in more passes), then recomputing the activations of as many layers as necessary. A layer that is recomputed
 saves its input (1, T, H) only, and runs its forward pass a second time in the backward pass. If it still does not fit,
-the base model's codes are shared in main memory (shared_base.py): on a GPU, `weights` then counts those codes only for
+the base model's codes are shared in main memory (host_weights.py): on a GPU, `weights` then counts those codes only for
 which there is room, and on a CPU each process's part of them. A GPU copies them in every pass, so there layers
 recompute before fewer packs are taken at once.
 """
@@ -18,13 +18,14 @@ from pathlib import Path
 
 import torch
 
-from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS, too_few_packs
 from engine.arguments import Arguments
 from engine.base_memory import BaseBytes, base_bytes, why_not_shared
 from engine.batches import Batch
-from engine.early_probe import takes_packs
 from engine.failure import TrainingError
 from engine.memory import Memory, estimate, recompute_layers, skeleton
+from engine.packing_check import takes_packs
+from shared.names import EXAMPLE_LENGTHS, PROMPT_LENGTHS
+from shared.steps import too_few_packs
 
 _USABLE = 0.9  # share of the free memory to plan with; the rest covers the estimate's error and fragmentation
 _REFUSE_ABOVE = 1.1  # of the free memory: the estimate's error is smaller
@@ -46,11 +47,11 @@ class Plan:
     lengths: Sequence[int]
     """Tokens of each example of the pass that has most tokens."""
     shared_bytes: int = 0
-    """Of the base model's codes that lie in main memory, once for the machine (shared_base.py); 0 if none do."""
+    """Of the base model's codes that lie in main memory, once for the machine (host_weights.py); 0 if none do."""
     resident_bytes: int = 0
     """Of codes that stay on each GPU beside shared ones."""
     takes_packs: bool = True
-    """Whether all examples of a pack share a forward pass; otherwise there is room for one (early_probe.py)."""
+    """Whether all examples of a pack share a forward pass; otherwise there is room for one (packing_check.py)."""
 
 
 def plan_memory(
@@ -151,7 +152,7 @@ class _Planner:
         return tuple(chain.from_iterable(self.largest[:size]))
 
     def _needed(self, size: int, recompute_all: bool, shared: bool) -> Memory:
-        """With a shared base a CPU has its part of the codes, and a GPU two places for the largest (fetching.py)."""
+        """With a shared base a CPU has its part of the codes, and a GPU two places of them (weight_prefetch.py)."""
         lengths, rows = self._lengths(size), sum(self.labels[:size])
         memory, _ = _estimated(
             self.base, self.arguments, self.targets, lengths, rows, self.dtype, recompute_all, self.device

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from contract import INPUT_IDS
 from engine.arguments import Arguments
 from engine.batches import Batch
 from engine.routes import Route, RoutedLoss, accepted_inputs, can_leave_out_logits, model_body, single_examples
+from shared.names import INPUT_IDS
 
 
 def choose_head(causal: Any, arguments: Arguments, batch: Batch, tolerance: float) -> str:

@@ -6,7 +6,8 @@
     Linear          a whole weight                               x W^T
     Conv1D          a whole weight, (in, out): GPT-2's           x W
 
-A weight may lie in main memory, shared by the processes of a machine: then it is fetched for each product (codes.py).
+A weight may lie in main memory, shared by the processes of a machine: then it is fetched for each product
+(weight_storage.py).
 
 Why not bitsandbytes' own int8 product: it quantizes the activations too. On CUDA it searches for outliers, which waits
 for the device in every layer. On a CPU its evaluation path is many times slower than its training path, and its
@@ -20,10 +21,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from engine.codes import is_elsewhere, parts_of
 from engine.linear import Dequantize, Multiply, adapted_linear, dora_linear, frozen_linear
-from engine.remade import Make, remade
-from lora_targets import is_linear
+from engine.recompute import Make, remade
+from engine.weight_storage import is_elsewhere, parts_of
+from shared.lora_targets import is_linear
 
 Held = Callable[[], torch.Tensor]
 """→ what a layer holds its weight as, where it is multiplied: int8 or NF4 codes, or the weight."""

@@ -29,7 +29,7 @@ added to it: a matrix product adds in float32 and rounds once, and the change su
 dx. PEFT, and what is built on it, adds to the rounded product.
 
 Saved for the backward pass: x, h, A and B. x is shared: when query, key and value layers read the same x, autograd
-holds it once. Where x is made of tensors that are held anyway, they are saved instead (remade.py). Recomputed: the
+holds it once. Where x is made of tensors that are held anyway, they are saved instead (recompute.py). Recomputed: the
 mask (from its seed) and W in the compute dtype, which is dequantized for one product and then let go, in both passes.
 Example for I = O = 4,096, r = 8, T = 2,048 in bf16: x is 16 MiB, h 32 KiB, W 16 MiB as int8 and 32 MiB dequantized.
 PEFT around bitsandbytes saves x, a dropped copy of x, and a mask for each layer.
@@ -53,7 +53,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from engine.remade import Make, make_again
+from engine.recompute import Make, make_again
 
 Dequantize = Callable[[torch.dtype], torch.Tensor]
 """dtype → the layer's weight W in that dtype, (out_features, in_features)."""

@@ -31,7 +31,7 @@ from engine.fake_pass import count_held, recompute_layers, skeleton
 from engine.loss import CHUNK_ROWS, FLOAT_SHARE
 from engine.process_memory import ROOM
 from gpu import free_memory
-from lora_targets import stacked_experts
+from shared.lora_targets import stacked_experts
 
 __all__ = ["Memory", "estimate", "free_bytes", "recompute_layers", "skeleton"]
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from base_look import INDEX, weight_files
 from engine.base_tensors import Weight, locate, stored_tensors
 from engine.experts import CODES_APART, ExpertsUpdate, changes_of, is_transposed, parameter_of, try_experts
 from engine.failure import TrainingError
 from engine.fake_pass import skeleton
 from engine.layers import weight_of
 from engine.shards import rewrite
+from shared.base_files import INDEX, weight_files
 
 _ADAPTER_PREFIX = "base_model.model."
 

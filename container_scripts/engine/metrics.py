@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from contract import METRICS_FILE, Event, event_line
+from shared.events import Event, event_line
+from shared.names import METRICS_FILE
 
 
 class Metrics:

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from base_look import download_base, download_description
 from engine.arguments import Arguments
 from engine.experts_layers import is_quantized_stack, replace_experts_forwards
 from engine.experts_quantized import experts_quantized_too
 from engine.failure import TrainingError
+from engine.host_weights import SharedBase
 from engine.layers import is_quantized, replace_linear_forwards
-from engine.remade import keep_parts_only
-from engine.shared_base import SharedBase
+from engine.recompute import keep_parts_only
 from gpu import fastest_dtype, first_line, raise_if_no_fault_of_the_code
-from lora_targets import is_linear, stacked_experts, target_experts
+from shared.base_download import download_base, download_description
+from shared.lora_targets import is_linear, stacked_experts, target_experts
 
 
 def fetch_base(arguments: Arguments, channel: Path | None) -> Path:

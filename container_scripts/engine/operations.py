@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from contract import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.batches import Batch
-from engine.early_probe import takes_packs
 from engine.fake_adapters import add_fake_adapters
 from engine.fake_pass import fake_model, replace_attention, run_body
+from engine.packing_check import takes_packs
 from engine.routes import can_leave_out_logits
+from shared.names import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 
 _log = logging.getLogger(__name__)
 _PRODUCT = {"cuda": 8192, "cpu": 2048}  # rows and columns of a large matrix product

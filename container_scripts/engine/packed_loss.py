@@ -16,7 +16,7 @@ class PackedLoss(RoutedLoss):
         longest: tokens of the longest example of either split.
         arguments: which parts of the engine to use.
         sample: token ids of the data, to try the model with; None for the first ids of the vocabulary.
-        takes_packs: what early_probe.py says of the architecture.
+        takes_packs: what packing_check.py says of the architecture.
 
     Raises:
         TrainingError: see probe.find_route.

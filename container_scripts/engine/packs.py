@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 from engine.failure import TrainingError
+from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 
 if TYPE_CHECKING:
     import numpy as np

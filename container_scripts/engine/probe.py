@@ -30,7 +30,6 @@ from typing import Any
 
 import torch
 
-from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 from engine.arguments import Arguments
 from engine.attention import attend_within_examples, make_no_more_masks, restore_attention
 from engine.batches import IGNORED, LABELLED, Batch, collate
@@ -38,8 +37,9 @@ from engine.failure import TrainingError
 from engine.heads import choose_head
 from engine.kernels import Examples, NotCovered
 from engine.routes import Route, RoutedLoss, accepted_inputs, single_examples
+from generation.rotary import frequency_limit
 from gpu import raise_if_no_fault_of_the_code
-from rotary import frequency_limit
+from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
 
 _LENGTHS = (11, 13, 7)  # tokens of the three examples, at most; the second is exchanged
 _FASTEST_FIRST = ("flex", "examples", "transformers")
@@ -69,7 +69,7 @@ def find_route(
         longest: tokens of the longest example of either split.
         arguments: which parts of the engine to use.
         sample: token ids of the data, to try the model with; None for the first ids of the vocabulary.
-        takes_packs: what early_probe.py says of the architecture: in float32 it sees more than bf16 shows.
+        takes_packs: what packing_check.py says of the architecture: in float32 it sees more than bf16 shows.
 
     Raises:
         TrainingError: the model cannot be run, sees the tokens that it shall predict, or computes values that are not

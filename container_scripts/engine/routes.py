@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from contract import EXAMPLE_LENGTHS, INPUT_IDS
 from engine.attention import own_attention
 from engine.batches import IGNORED, LABELLED, Batch
 from engine.kernels import Examples
 from engine.loss import head_loss
+from shared.names import EXAMPLE_LENGTHS, INPUT_IDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from functools import lru_cache
 
 import torch
 
-from contract import count_steps
 from engine.arguments import Arguments
+from shared.steps import count_steps
 
 
 @dataclass(frozen=True, slots=True)

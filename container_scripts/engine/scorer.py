@@ -16,16 +16,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from contract import TEST_FILE, DatasetFacts, HeldOutExample, fill_template, read_held_out
 from engine.arguments import Arguments
 from engine.distributed import ALONE, Group
 from engine.failure import TrainingError
 from engine.routes import RoutedLoss
-from generation import Generator, decode, encode
-from rouge import best_rouge
-from rows import AbandonedError, BrokenModelError, TooLargeError
-from scheduling import complete
-from words import Words
+from generation.generator import Generator, decode, encode
+from generation.rows import AbandonedError, BrokenModelError, TooLargeError
+from generation.scheduling import complete
+from shared.names import TEST_FILE
+from shared.records import DatasetFacts, HeldOutExample, read_held_out
+from shared.requests import fill_template
+from shared.rouge import best_rouge
+from shared.words import Words
 
 _log = logging.getLogger(__name__)
 _WORDS = Words("")

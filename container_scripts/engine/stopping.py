@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-from contract import MAX_SECONDS
 from launch import STOPPED, on_sigterm
+from shared.names import MAX_SECONDS
 
 END_TAKES = 75.0
 """Seconds at most: trackers may take 60 for what they have not sent, and SIGKILL comes after 120."""

@@ -28,7 +28,6 @@ from pathlib import Path
 
 import torch
 
-from contract import EvalEvent, StepEvent
 from engine.batches import Batch
 from engine.best_adapter import BestAdapter
 from engine.checkpoint import Checkpoints
@@ -40,9 +39,10 @@ from engine.metrics import Metrics
 from engine.packs import name_packs
 from engine.schedule import plan_steps
 from engine.setup import Outcome, Setup
-from engine.shares import StepBatches
 from engine.stopping import StopSignal
 from engine.train_state import Progress, put_state, read_state, save_state
+from engine.work_split import StepBatches
+from shared.events import EvalEvent, StepEvent
 
 
 def train_adapter(

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from contract import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE, FileFacts, MergeCheck
 from engine.checkpoint import digest
 from engine.failure import TrainingError
 from engine.memory import free_bytes
 from engine.packs import Packs
 from gpu import first_line, raise_if_no_fault_of_the_code
+from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE
+from shared.records import FileFacts, MergeCheck
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from lorasum.cli.backends import backend
 from lorasum.config.loader import load_config as read_config
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.hub import look_at_hub_again
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.models.hub import look_at_hub_again
 from lorasum.reporting import Reporter, Silent
 from lorasum.results.overview import ReportResult
 from lorasum.results.serving import DeployResult, EvaluateResult, TeardownResult

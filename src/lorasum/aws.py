@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from lorasum.errors import BackendError, OutageError
-from lorasum.files import first_line
-from lorasum.paths import doc
+from lorasum.system.files import first_line
+from lorasum.system.paths import doc
 
 POLICIES = f"{doc('iam')} has the policies"
 _LOG_IN = "log in to AWS (`aws configure`, `aws sso login` or `aws login`), or set AWS_PROFILE"

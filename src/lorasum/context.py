@@ -7,7 +7,7 @@ from functools import cached_property
 
 from lorasum.backends.base import Backend
 from lorasum.config.schema import Config
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.lock import HeldRun, hold
 from lorasum.reporting import Reporter
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lorasum import paths
 from lorasum.backends.base import Backend
 from lorasum.errors import LorasumError
-from lorasum.files import FILE_MODE, make_folder, open_file
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Reporter
+from lorasum.system import paths
+from lorasum.system.files import FILE_MODE, make_folder, open_file
 
 
 @dataclass(frozen=True, slots=True)

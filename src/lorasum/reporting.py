@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from lorasum.contract import Event
+    from lorasum.shared.events import Event
 
 
 class Reporter(Protocol):

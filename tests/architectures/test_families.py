@@ -21,23 +21,23 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.mistral import modeling_mistral
 
 import inference
-import scheduling
-from caches import states_of
 from conftest_engine import examples_of, random_packs
-from contract import read_record
 from engine.arguments import Arguments
 from engine.base_memory import shareable
 from engine.batches import IGNORED, LABELLED, collate
-from engine.codes import codes_of, keep_codes
-from engine.early_probe import takes_packs
 from engine.failure import TrainingError
 from engine.memory import estimate
 from engine.merge import merge, try_merge
 from engine.model import add_adapter
 from engine.packed_loss import PackedLoss
+from engine.packing_check import takes_packs
 from engine.routes import accepted_inputs
-from lora_targets import TargetError, resolve_targets, stacked_experts, targets_of
-from rows import Row
+from engine.weight_storage import codes_of, keep_codes
+from generation import scheduling
+from generation.kv_cache import states_of
+from generation.rows import Row
+from shared.lora_targets import TargetError, resolve_targets, stacked_experts, targets_of
+from shared.records import read_record
 
 PACKS = random_packs(3, [[17, 5, 30], [LONGEST, 2, 9]])
 VERDICTS = {"packed": ("examples", True), "own": ("transformers", True), "single": ("transformers", False)}

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from memory_backend import Clock, InMemoryBackend, RecordingReporter
 
-from lorasum import paths
 from lorasum.config.schema import Config
 from lorasum.data.records import Manifest
 from lorasum.data.store import write_manifest
-from lorasum.ledger import Ledger
-from lorasum.resources import Dataset
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset
+from lorasum.system import paths
 
 
 @pytest.fixture

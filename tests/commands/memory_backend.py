@@ -10,10 +10,11 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import DoneEvent, Event, FileFacts, StepEvent
 from lorasum.errors import BackendError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Reporter, Silent
+from lorasum.shared.events import DoneEvent, Event, StepEvent
+from lorasum.shared.records import FileFacts
 
 DONE = DoneEvent(train_loss=1.5, eval_loss=1.25, tokens=900, tokens_per_second=90.0, seconds=10.0, kept_step=9)
 STEP = StepEvent(step=3, steps=9, epoch=0.3, loss=1.5, learning_rate=1e-4, tokens_per_second=90.0, eta_seconds=6.0)

@@ -17,10 +17,10 @@ from lorasum.commands.predict_file import predict_file
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
-from lorasum.contract import FileFacts
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger
-from lorasum.resources import Endpoint, Origin, TrainingJob
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Endpoint, Origin, TrainingJob
+from lorasum.shared.records import FileFacts
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, InterruptedRunError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import BatchJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.batches import quoted
 from lorasum.lifecycle.row_files import predictions
 from lorasum.reporting import Silent
-from lorasum.resources import BatchJob
 
 
 def interrupt() -> None:

@@ -16,7 +16,7 @@ from lorasum.commands.train import plan_training, to_be_spent, train
 from lorasum.config.schema import Config
 from lorasum.data.records import SplitStats
 from lorasum.errors import BackendError, LorasumError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.limits import job_limit
 
 Configured = Callable[..., Config]

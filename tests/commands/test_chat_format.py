@@ -13,7 +13,7 @@ from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError, ModelError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.planning import planned_job
 from lorasum.reporting import Silent
 from lorasum.results.training import PrepareResult

@@ -7,17 +7,17 @@ from datetime import timedelta
 import pytest
 from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
 
-from lorasum import paths
 from lorasum.commands.clean import clean, plan_clean
 from lorasum.commands.deploy import deploy
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Adapter, Dataset, Endpoint, Origin
 from lorasum.lock import hold
 from lorasum.reporting import Silent
-from lorasum.resources import Adapter, Dataset, Endpoint, Origin
+from lorasum.system import paths
 
 
 def names(ledger: Ledger, backend: InMemoryBackend, days: float) -> list[str]:

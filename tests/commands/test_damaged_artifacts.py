@@ -14,12 +14,13 @@ from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.commands.deploy import deploy
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
-from lorasum.contract import RECORD_FILE, ArtifactRecord, FileFacts, record_text
 from lorasum.errors import BackendError, LorasumError
-from lorasum.files import file_digest
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.artifacts import check_artifact, damages
 from lorasum.reporting import Silent
+from lorasum.shared.names import RECORD_FILE
+from lorasum.shared.records import ArtifactRecord, FileFacts, record_text
+from lorasum.system.files import file_digest
 
 FILES = {
     "model-1.safetensors": b"a" * 4000,

@@ -14,7 +14,7 @@ from lorasum.cli.dialogue import given_dialogue
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import DataError, LorasumError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 
 CHAT = "03/06/2024, 18:01 - Ana: olé\n03/06/2024, 18:02 - Ben: <Media omitted>\n03/06/2024, 18:02 - Ben: hi\n"
 

@@ -22,11 +22,11 @@ from lorasum.commands.predict_file import predict_file
 from lorasum.commands.train import train
 from lorasum.config.schema import Config, LoraConfig
 from lorasum.errors import BackendError, DataError, LorasumError, NoAnswerError, OutageError, RefusedError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Endpoint, TrainingJob
 from lorasum.lifecycle import answers, endpoints
 from lorasum.lifecycle.endpoints import left_running
 from lorasum.lifecycle.summarizer import read_answer
-from lorasum.resources import Endpoint, TrainingJob
 from lorasum.results.serving import DeployResult, RowFailure
 from lorasum.ui.render import show
 

@@ -9,18 +9,18 @@ import pytest
 from judge_server import GOOD, JudgeServer
 from memory_backend import InMemoryBackend, RecordingReporter, context
 
-from lorasum import paths
 from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
-from lorasum.contract import BaseSummaries, base_summaries_text
 from lorasum.errors import BackendError, LorasumError, OutageError, RefusedError
-from lorasum.ledger import Ledger
-from lorasum.resources import Dataset, Endpoint
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset, Endpoint
 from lorasum.scoring.evaluation import BASE, LEAD, LONGEST, TUNED
 from lorasum.scoring.thresholds import thresholds
+from lorasum.shared.records import BaseSummaries, base_summaries_text
+from lorasum.system import paths
 
 
 def interrupt() -> None:

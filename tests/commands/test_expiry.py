@@ -16,8 +16,8 @@ from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError
-from lorasum.ledger import Ledger
-from lorasum.resources import Endpoint
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Endpoint
 from lorasum.results.overview import ResourceStatus
 from lorasum.results.serving import DeployResult
 

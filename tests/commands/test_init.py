@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorasum import aws, nvidia_smi
+from lorasum import aws
 from lorasum.commands import init as verb
 from lorasum.commands.init import InitOptions, init, write_example
 from lorasum.config.backend_names import BackendName
@@ -16,6 +16,7 @@ from lorasum.config.loader import load_config
 from lorasum.config.schema import Config
 from lorasum.data.look import NoColumnsError
 from lorasum.errors import DataError, LorasumError, ModelError
+from lorasum.system import nvidia_smi
 
 TOPICS = ("the bakery order", "a flat tyre", "the choir rehearsal", "a lost umbrella", "the garden fence", "rent")
 CHATS = [

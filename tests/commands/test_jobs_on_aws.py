@@ -14,7 +14,6 @@ from memory_backend import DONE, RecordingReporter
 from stand_in import Fault, StandIn
 from world import stub_job
 
-from lorasum import paths
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.commands import sweep as command
@@ -22,13 +21,14 @@ from lorasum.commands.sweep import sweep
 from lorasum.commands.teardown import teardown, teardown_all
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import event_line
 from lorasum.errors import BackendError, InterruptedRunError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset, TrainingJob
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.teardowns import TornDownError
-from lorasum.model_source import ModelRef
-from lorasum.resources import Dataset, TrainingJob
+from lorasum.models.source import ModelRef
+from lorasum.shared.events import event_line
+from lorasum.system import paths
 
 
 class Watched(RecordingReporter):

@@ -12,8 +12,8 @@ from lorasum.commands.logs import logs
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger
-from lorasum.resources import BatchJob
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import BatchJob
 
 
 def test_the_log_of_the_job_or_of_the_endpoint_is_read(

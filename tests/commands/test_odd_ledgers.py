@@ -14,7 +14,7 @@ from lorasum.commands.teardown import plan_teardown, teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.results.overview import ResourceStatus
 
 

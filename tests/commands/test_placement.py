@@ -17,12 +17,12 @@ from lorasum.commands.predict_batch import predict_batch
 from lorasum.commands.train import train
 from lorasum.config.instances import by_gpu_memory, facts_of
 from lorasum.config.schema import Config
-from lorasum.contract import FileFacts, MemoryPlan, Needs
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.placement import Placement
 from lorasum.lifecycle.shape import Shape, bytes_of_values
+from lorasum.shared.records import FileFacts, MemoryPlan, Needs
 
 BLOOMZ_7B1 = {"model_type": "bloom", "n_head": 32, "n_layer": 30, "hidden_size": 4096, "vocab_size": 250880}
 SMOLLM2_135M = {

@@ -15,12 +15,12 @@ from lorasum.commands.plan import plan
 from lorasum.commands.train import to_be_spent, train
 from lorasum.config.instances import peak_of
 from lorasum.config.schema import Config, TrainingConfig
-from lorasum.contract import MemoryPlan, Needs
 from lorasum.data.records import SplitStats
 from lorasum.errors import LorasumError, ModelError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.training_time import Speed, Workload, band_of, seconds_of
+from lorasum.shared.records import MemoryPlan, Needs
 
 Configured = Callable[..., Config]
 SPLIT = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example=60, fill=0.9)
@@ -101,7 +101,7 @@ def test_a_hub_model_is_looked_at_where_nothing_is_prepared(
     def found(_: object, name: str) -> Path | None:
         return None if refused == name else Path(name)
 
-    monkeypatch.setattr("lorasum.model_source.hub_commit", refuse if refused == "hub_commit" else lambda *_: "c0ffee")
+    monkeypatch.setattr("lorasum.models.source.hub_commit", refuse if refused == "hub_commit" else lambda *_: "c0ffee")
     monkeypatch.setattr("lorasum.commands.plan.model_file", refuse if refused == "model_file" else found)
     *_, check = plan(context(make_config(), backend, ledger)).checks
     if refused == "config.json":

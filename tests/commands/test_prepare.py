@@ -16,23 +16,23 @@ from forks import Zygote
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lorasum import paths
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.data import Columns
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import fill_template
 from lorasum.data import store
 from lorasum.data.records import Example
 from lorasum.data.validate import check
 from lorasum.errors import DataError, LorasumError, ModelError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset
 from lorasum.lifecycle.planning import planned_job
-from lorasum.model_source import ModelRef, load_tokenizer
-from lorasum.prompt import DEFAULT_TEMPLATE
+from lorasum.models.prompt import DEFAULT_TEMPLATE
+from lorasum.models.source import ModelRef, load_tokenizer
 from lorasum.reporting import Silent
-from lorasum.resources import Dataset
+from lorasum.shared.requests import fill_template
+from lorasum.system import paths
 
 
 class Recorder(Silent):
@@ -120,7 +120,7 @@ def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: 
     before = {path: path.stat().st_mtime_ns for path in Path(first.dataset).rglob("*")}
     script = (
         "import sys; from pathlib import Path\n"
-        "from lorasum.config.schema import Config; from lorasum.ledger import Ledger\n"
+        "from lorasum.config.schema import Config; from lorasum.ledger.ledger import Ledger\n"
         "from lorasum.reporting import Silent; from lorasum.commands.prepare import prepare\n"
         "from lorasum.context import RunContext\n"
         "from lorasum.backends.local.backend import LocalBackend\n"
@@ -326,7 +326,7 @@ def test_write_that_fails_midway_leaves_nothing(make_config: Callable[..., Confi
 
 def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..., Config]) -> None:
     script = (
-        "import os, signal, sys; from lorasum.config.schema import Config; from lorasum.ledger import Ledger\n"
+        "import os, signal, sys; from lorasum.config.schema import Config; from lorasum.ledger.ledger import Ledger\n"
         "from lorasum.reporting import Silent; from lorasum.commands.prepare import prepare\n"
         "from lorasum.context import RunContext\n"
         "from lorasum.backends.local.backend import LocalBackend\n"
@@ -613,7 +613,7 @@ def test_too_long_examples_of_both_splits_are_told_at_once(make_config: Callable
 KILLED = """
 import os, signal, sys
 from lorasum.config.schema import Config
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Silent
 from lorasum.commands.prepare import prepare
 from lorasum.backends.local.backend import LocalBackend

@@ -17,10 +17,10 @@ from lorasum.commands.push import push
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import ArtifactRecord, FileFacts, record_text
 from lorasum.errors import LorasumError, ModelError
-from lorasum.hub import look_at_hub_again, push_files
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.models.hub import look_at_hub_again, push_files
+from lorasum.shared.records import ArtifactRecord, FileFacts, record_text
 
 CARD = "---\nlibrary_name: transformers\n---\n# chats\n"
 FILES = {

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from memory_backend import DONE, InMemoryBackend, RecordingReporter, context
 
-from lorasum import paths
 from lorasum.backends.records import JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict
@@ -16,10 +15,12 @@ from lorasum.commands.status import status
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
-from lorasum.contract import RECORD_FILE, ArtifactRecord, record_text
-from lorasum.ledger import Ledger
-from lorasum.resources import Endpoint, TrainingJob
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Endpoint, TrainingJob
 from lorasum.results.overview import StatusResult
+from lorasum.shared.names import RECORD_FILE
+from lorasum.shared.records import ArtifactRecord, record_text
+from lorasum.system import paths
 
 
 def record(template: str) -> str:

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from memory_backend import InMemoryBackend, context
 
-from lorasum import paths
 from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate
 from lorasum.commands.report import report
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger
-from lorasum.resources import TrainingJob
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import TrainingJob
+from lorasum.system import paths
 
 
 def test_a_run_without_a_job_has_nothing_to_report(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from memory_backend import InMemoryBackend, context
 
-from lorasum import paths
 from lorasum.commands.clean import clean, plan_clean
 from lorasum.commands.deploy import deploy
 from lorasum.commands.runs import runs
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
-from lorasum.files import make_folder
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.lock import run_lock
 from lorasum.reporting import Silent
+from lorasum.system import paths
+from lorasum.system.files import make_folder
 
 
 def scored(file: Path, *scores: float) -> None:

@@ -15,11 +15,11 @@ from lorasum.commands.sweep import plan_sweep, sweep, to_be_spent
 from lorasum.commands.teardown import teardown
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import EvalEvent, Event, StepEvent
 from lorasum.errors import BackendError, ConfigError, InterruptedRunError, LorasumError, OutageError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset, Origin, TrainingJob
 from lorasum.lifecycle.trials import falls_behind, trials
-from lorasum.resources import Dataset, Origin, TrainingJob
+from lorasum.shared.events import EvalEvent, Event, StepEvent
 from lorasum.ui import render
 
 RATES = {"training.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}

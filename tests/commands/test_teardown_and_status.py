@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from memory_backend import DONE, Clock, InMemoryBackend, RecordingReporter, context
 
-from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointState, JobState
 from lorasum.commands.deploy import deploy
@@ -18,10 +17,11 @@ from lorasum.commands.teardown import plan_all, plan_teardown, teardown, teardow
 from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError, OutageError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import OPEN, Endpoint, Origin, TrainingJob
 from lorasum.reporting import Silent
-from lorasum.resources import OPEN, Endpoint, Origin, TrainingJob
 from lorasum.results.overview import ResourceStatus
+from lorasum.system import paths
 
 
 def states(ledger: Ledger) -> dict[str, str]:

@@ -13,8 +13,8 @@ from lorasum.commands.deploy import deploy
 from lorasum.commands.train import start_training, to_be_spent, train
 from lorasum.config.schema import Config
 from lorasum.errors import InterruptedRunError
-from lorasum.ledger import Ledger
-from lorasum.resources import Dataset
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset
 
 NEWER = {"container scripts": "2"}
 

@@ -16,11 +16,11 @@ from lorasum.commands.teardown import teardown
 from lorasum.commands.train import plan_training, start_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, ConfigError, LorasumError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.planning import hyperparameters
 from lorasum.lifecycle.teardowns import TornDownError
-from lorasum.resources import TrainingJob
 
 MakeConfig = Callable[..., Config]
 

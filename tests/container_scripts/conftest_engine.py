@@ -100,7 +100,7 @@ def with_adapter(model: Any, seed: int = 1, adapter: str = "fused") -> Any:
     """`model` under a LoRA adapter, A and B both random, so that it changes something; `peft` has PEFT's arithmetic."""
     from engine.arguments import Arguments
     from engine.model import add_adapter
-    from lora_targets import resolve_targets
+    from shared.lora_targets import resolve_targets
 
     arguments = Arguments(lora_r=4, lora_alpha=8, lora_dropout=0.0, engine_adapter=adapter)
     model.requires_grad_(False)

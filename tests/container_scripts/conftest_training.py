@@ -11,23 +11,23 @@ import pyarrow as pa
 import torch
 
 from conftest_engine import in_table, random_model, random_packs
-from contract import EvalEvent, Event, StepEvent
 from engine.arguments import Arguments
 from engine.base_memory import shareable
 from engine.checkpoint import Checkpoints
 from engine.distributed import ALONE, Group
 from engine.fake_pass import recompute_layers, skeleton
 from engine.fitting import Plan
+from engine.host_weights import SharedBase
 from engine.memory import Memory
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.packs import Packs, longest_example
 from engine.scorer import Scorer
 from engine.setup import Outcome, Setup
-from engine.shared_base import SharedBase
 from engine.stopping import StopSignal
 from engine.trainer import train_adapter
-from lora_targets import resolve_targets
+from shared.events import EvalEvent, Event, StepEvent
+from shared.lora_targets import resolve_targets
 
 TRAIN = random_packs(1, [[9, 7], [12], [5, 5, 5], [16], [8, 4], [11, 3], [6]])
 TEST = random_packs(2, [[9, 5], [7], [4, 4]])

@@ -18,12 +18,12 @@ def main(asked: dict[str, Any]) -> None:
 
     from engine.arguments import Arguments
     from engine.base_memory import shareable
-    from engine.codes import codes_of
     from engine.distributed import join
     from engine.fake_pass import skeleton
+    from engine.host_weights import SharedBase
     from engine.model import load_base
     from engine.process_memory import give_back
-    from engine.shared_base import SharedBase
+    from engine.weight_storage import codes_of
 
     group, base, device = join(os.environ), Path(asked["base"]), torch.device("cpu")
     most, set_parameter, before = 0, core_model_loading.set_param_for_module, own_bytes()

@@ -20,9 +20,9 @@ def main(asked: dict[str, Any]) -> None:
     import torch
 
     from conftest_training import Events, Training, small
-    from contract import StepEvent
     from engine.distributed import join
     from engine.failure import PeerLostError, TrainingError
+    from shared.events import StepEvent
 
     class Hit(Events):
         def emit(self, event: Any) -> None:

@@ -13,7 +13,8 @@ from forks import Zygote
 import answer
 import inference
 from answering import answer_each
-from contract import (
+from generation.request import RequestError
+from shared.names import (
     ANSWERS_FOLDER,
     RECORD_FILE,
     SM_CHANNEL_MODEL,
@@ -22,7 +23,6 @@ from contract import (
     SM_OUTPUT_DATA_DIR,
     SM_OUTPUT_DIR,
 )
-from request import RequestError
 
 SHARDS, ROWS = 5, 4
 

@@ -13,10 +13,12 @@ import base_summaries
 import inference
 from answering import answer_each
 from base_summaries import summarise_with_base
-from contract import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, BaseEvent, DatasetFacts, read_base_summaries
 from engine.arguments import Folders
 from engine.stopping import StopSignal
-from request import Request
+from generation.request import Request
+from shared.events import BaseEvent
+from shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS
+from shared.records import DatasetFacts, read_base_summaries
 
 FACTS = DatasetFacts("f00", "{dialogue}\nTL;DR:", 0, (), {})
 ASKED = {"max_new_tokens": 4, "temperature": 0.0}

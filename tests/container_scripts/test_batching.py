@@ -14,17 +14,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import batching
 import inference
-import scheduling
-from contract import read_record
+from generation import batch_memory, scheduling
+from generation.batching_rules import Sharing
+from generation.prefix_cache import Prefix
+from generation.request import Request, RequestError
+from generation.rows import AbandonedError, Batch, BrokenModelError, Row, TooLargeError
+from generation.scheduling import Scheduler, complete, fill
 from gpu import LOST, GpuLostError
-from lorasum import paths
-from prefix import Prefix
-from request import Request, RequestError
-from rows import AbandonedError, Batch, BrokenModelError, Row, TooLargeError
-from scheduling import Scheduler, complete, fill
-from sharing import Sharing
+from lorasum.system import paths
+from shared.records import read_record
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def test_no_more_prompts_are_generated_together_than_fit(
     draw = random.Random(seed)
     lengths = [draw.randrange(1, 60) for _ in range(draw.randrange(1, 20))]
     free = draw.randrange(1, 2**22)
-    monkeypatch.setattr(batching, "batch_room", lambda device: free)
+    monkeypatch.setattr(batch_memory, "batch_room", lambda device: free)
     generate, batches = served.model.generate, []
 
     def watched(**given: Any) -> Any:
@@ -62,7 +61,7 @@ def test_no_more_prompts_are_generated_together_than_fit(
     answers = complete(served.generator, [[7] * length for length in lengths], 3, lambda: False, do_sample=False)
     assert len(answers) == len(lengths)
     for batch in batches:
-        row = batching.row_bytes(max(batch), 0, served.model, served.generator.sharing)
+        row = batch_memory.row_bytes(max(batch), 0, served.model, served.generator.sharing)
         assert len(batch) == 1 or len(batch) * row <= free
 
 
@@ -82,8 +81,8 @@ def test_a_prompt_that_memory_has_no_room_for_is_refused_alone(
     """BLOOM sets its texts no limit. A kernel of Linux would end the process, and with it everybody's request."""
     short, long = "Mia: climbing tonight?", "Mia: climbing tonight? " * 200
     expected = ask(served, [short])
-    room = batching.row_bytes(500, 6, served.model, served.generator.sharing)
-    monkeypatch.setattr(batching, "free_memory", lambda device: room)
+    room = batch_memory.row_bytes(500, 6, served.model, served.generator.sharing)
+    monkeypatch.setattr(batch_memory, "free_memory", lambda device: room)
     rows = [inference.rows_of(request(text), served, lambda: False)[0] for text in (long, short)]
     fill(served.generator, rows)
     assert isinstance(rows[0].error, TooLargeError)
@@ -93,7 +92,7 @@ def test_a_prompt_that_memory_has_no_room_for_is_refused_alone(
 def test_an_answer_does_not_depend_on_the_batches(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ["Mia: climbing tonight? " * count for count in (9, 1, 30, 2, 17)]
     together = ask(served, prompts)
-    monkeypatch.setattr(batching, "batch_room", lambda device: 0)
+    monkeypatch.setattr(batch_memory, "batch_room", lambda device: 0)
     assert ask(served, prompts) == together
 
 
@@ -110,7 +109,7 @@ def test_prompts_are_read_with_others_of_about_their_length(
         return generate(**given)
 
     monkeypatch.setattr(served.model, "generate", watched)
-    monkeypatch.setitem(batching._PASS, "cpu", 64)
+    monkeypatch.setitem(batch_memory._PASS, "cpu", 64)
     assert complete(generator, prompts, 4, lambda: False, do_sample=False) == alone
     assert read == [(4, 5), (2, 31), (1, 60)]
 
@@ -143,7 +142,7 @@ def test_what_prompts_begin_with_alike_is_read_once(
         return forward(**given)
 
     monkeypatch.setattr(remembering.model, "forward", watched)
-    monkeypatch.setattr(batching, "_PASS", {"cpu": 102})
+    monkeypatch.setattr(batch_memory, "_PASS", {"cpu": 102})
     assert complete(generator, prompts, 9, lambda: False, do_sample=False) == alone
     assert len({tuple(ids) for ids in alone}) == len(alone), "the prompts have answers of their own"
     assert read == [(3, 25), (2, 30 - 20), (2, 51 - 20), (1, 60)]
@@ -274,7 +273,7 @@ def test_memory_may_run_out_while_rows_are_put_together(
         return method(batch, *more)
 
     monkeypatch.setattr(Batch, step, small_gpu)
-    monkeypatch.setitem(batching._PASS, "cpu", 8)  # two of these prompts
+    monkeypatch.setitem(batch_memory._PASS, "cpu", 8)  # two of these prompts
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(failed[-1]() is not None))
     rows = [Row(ids, most, {"do_sample": False}, lambda: False) for ids, most in asked]
     fill(served.generator, rows)
@@ -326,8 +325,8 @@ peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def ask(prompts):
     data = inference.input_fn(json.dumps({"inputs": prompts, "parameters": {"max_new_tokens": 1}}), "application/json")
     return inference.predict_fn(data, served)
-import batching
-batching.batch_room = lambda device: 100_000_000
+from generation import batch_memory
+batch_memory.batch_room = lambda device: 100_000_000
 ask(["hi"])
 before = peak()
 ask(["chalk " * 700] * 12)

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from conftest_training import Events, Training, sigterm_as_before, small, stop_after
-from contract import EvalEvent
 from engine.train_state import Progress
+from shared.events import EvalEvent
 
 sigterm = pytest.fixture(autouse=True)(sigterm_as_before)
 

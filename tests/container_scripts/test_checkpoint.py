@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from conftest_training import TRAIN, Events, Training, sigterm_as_before, small, stop_after
-from contract import Event, StepEvent
 from engine.checkpoint import FILES, Checkpoints, flush
 from engine.failure import TrainingError
 from engine.schedule import plan_steps
+from shared.events import Event, StepEvent
 
 sigterm = pytest.fixture(autouse=True)(sigterm_as_before)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import container_limits
 import inference
 import launch
-from contract import PROCESSES
-from lorasum import paths
 from lorasum.lifecycle.hardware import Hardware
+from lorasum.system import paths
+from shared import container_limits
+from shared.names import PROCESSES
 
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")  # where version 1 of cgroups lies
 

@@ -12,13 +12,13 @@ from forks import Zygote
 
 from conftest_engine import in_table, random_model, random_packs
 from conftest_training import TRAIN, small
-from contract import RENDEZVOUS
 from engine.batches import collate
 from engine.distributed import _explained
 from engine.failure import PeerLostError, TrainingError
 from engine.fitting import _batch_sizes
 from engine.packs import pack_sizes
-from engine.shares import shares
+from engine.work_split import shares
+from shared.names import RENDEZVOUS
 
 SCRIPT = str(Path(__file__).with_name("one_process.py"))
 Flags = Mapping[str, Any]

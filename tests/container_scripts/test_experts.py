@@ -13,7 +13,6 @@ from transformers.integrations.moe import use_experts_implementation
 
 from engine.arguments import Arguments
 from engine.batches import collate
-from engine.codes import codes_of
 from engine.experts_layers import expert_weights, replace_experts_forwards
 from engine.failure import TrainingError
 from engine.layers import is_quantized, weight_of
@@ -22,7 +21,8 @@ from engine.merge import try_merge
 from engine.model import add_adapter, count_layers, load_base
 from engine.operations import count_operations
 from engine.packed_loss import PackedLoss
-from lora_targets import stacked_experts
+from engine.weight_storage import codes_of
+from shared.lora_targets import stacked_experts
 
 E, HIDDEN, INNER, R = 6, 48, 32, 4
 

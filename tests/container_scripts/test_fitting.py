@@ -11,13 +11,13 @@ from families import FAMILIES, random_family_model
 from conftest_engine import in_table, random_model, random_packs
 from engine.arguments import Arguments
 from engine.base_memory import BaseBytes, base_bytes, shareable
-from engine.codes import codes_of
 from engine.failure import TrainingError
 from engine.fake_pass import skeleton
 from engine.fitting import Plan, plan_memory
 from engine.model import load_base
+from engine.weight_storage import codes_of
 from loading import tried_out
-from lora_targets import resolve_targets
+from shared.lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(gradient_accumulation_steps=4, quantization="none", gradient_checkpointing="false")
 PACKS = [{"input_ids": [5] * 20, "example_lengths": [20], "prompt_lengths": [12]} for _ in range(8)]

@@ -10,7 +10,7 @@ from lorasum.backends.sagemaker.job_requests import training_request
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 
 
 @pytest.mark.parametrize("stored", ["hf_secret", '{"token": "hf_secret"}', '{"user": "ann", "HF_TOKEN": "hf_secret"}'])

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import inference
-from base_look import context_length
-from contract import EXPECT_GPU, read_refusal
-from generation import Generator
-from lorasum.contract import fill_template
-from lorasum.prompt import DEFAULT_TEMPLATE
-from request import RequestError
-from rows import BrokenModelError
+from generation.generator import Generator
+from generation.request import RequestError
+from generation.rows import BrokenModelError
+from lorasum.models.prompt import DEFAULT_TEMPLATE
+from lorasum.shared.requests import fill_template
+from shared.base_config import context_length
+from shared.names import EXPECT_GPU
+from shared.requests import read_refusal
 
 PROMPTS = [
     "Hi",

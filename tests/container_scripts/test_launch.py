@@ -11,7 +11,8 @@ import pytest
 import waiting
 
 import launch
-from contract import LAUNCHED, PROCESSES, read_failure
+from shared.failure import read_failure
+from shared.names import LAUNCHED, PROCESSES
 
 PROGRAM = """
 import os, pathlib, signal, sys, time

@@ -5,9 +5,9 @@ import sys
 from array import array
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.data.store import write_split
 from lorasum.data.tokenize_pack import Tokens
+from lorasum.system import paths
 
 PROGRAM = """
 import sys

@@ -19,8 +19,8 @@ from engine.memory import Memory, estimate, recompute_layers, skeleton
 from engine.model import load_base
 from engine.packed_loss import PackedLoss
 from engine.process_memory import give_back, process_parts
-from lora_targets import resolve_targets
-from lorasum import paths
+from lorasum.system import paths
+from shared.lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(lora_dropout=0.0, gradient_accumulation_steps=4, per_device_batch_size=0)
 PACKS = [

@@ -16,8 +16,8 @@ from engine.gradients import Gradients
 from engine.memory import recompute_layers, skeleton
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
-from lora_targets import resolve_targets
 from pretend_gpu import GPU, pretend_gpu
+from shared.lora_targets import resolve_targets
 
 LENGTHS = [100, 90, 66]
 COMPLETION = 60

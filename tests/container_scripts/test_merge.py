@@ -15,7 +15,7 @@ from engine.arguments import Arguments
 from engine.failure import TrainingError
 from engine.merge import merge, try_merge
 from engine.model import add_adapter, load_base
-from lora_targets import resolve_targets
+from shared.lora_targets import resolve_targets
 
 
 def save_base(folder: Path, architecture: str, dtype: torch.dtype, shard_size: str = "5GB") -> Path:

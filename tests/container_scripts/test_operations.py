@@ -15,7 +15,7 @@ from conftest_engine import random_model, random_packs
 from engine.arguments import Arguments
 from engine.memory import skeleton
 from engine.operations import Operations, count_operations, product_speed
-from lora_targets import resolve_targets
+from shared.lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(lora_r=4, lora_dropout=0.0)
 PACKS = [{"input_ids": [5] * size, "example_lengths": [size], "prompt_lengths": [size - 8]} for size in (24, 32, 40)]

@@ -12,20 +12,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from conftest_engine import in_table, random_model, random_packs
 from conftest_training import Events, Training, small
-from contract import Event
 from engine.arguments import Arguments
 from engine.base_memory import shareable
 from engine.batches import collate, on_device
 from engine.experts_forward import ends_of
 from engine.fake_pass import skeleton
 from engine.fitting import plan_memory
+from engine.host_weights import SharedBase
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.routes import Route, single_examples
-from engine.shared_base import SharedBase
 from gpu import GpuLostError
-from lora_targets import resolve_targets
 from pretend_gpu import GPU, pretend_gpu
+from shared.events import Event
+from shared.lora_targets import resolve_targets
 from test_linear import IN, adapted, int8_layer
 
 

@@ -15,13 +15,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.save_and_load import load_peft_weights
 
 import inference
-import scheduling
-from adapters import peft_name, with_adapters
-from contract import read_record
-from generation import Generator
+from generation import scheduling
+from generation.adapters import peft_name, with_adapters
+from generation.generator import Generator
+from generation.rows import Row
+from generation.scheduling import Scheduler
 from pretend_gpu import GPU, PretendGpu, pretend_gpu
-from rows import Row
-from scheduling import Scheduler
+from shared.records import read_record
 
 GREEDY = {"do_sample": False}
 

@@ -12,10 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from conftest_engine import in_table, random_packs
 from conftest_training import TEST, TRAIN, Events, StoppingSplit, Training, sigterm_as_before, small, stop_after
-from contract import EvalEvent, StepEvent
 from engine.checkpoint import step_of
 from engine.schedule import plan_steps
 from engine.train_state import with_batch_of
+from shared.events import EvalEvent, StepEvent
 
 sigterm = pytest.fixture(autouse=True)(sigterm_as_before)
 

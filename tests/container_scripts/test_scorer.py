@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 
 from conftest_engine import random_model, random_packs
 from conftest_training import Events, Training, sigterm_as_before, small, stop_after
-from contract import DatasetFacts, EvalEvent, StepEvent
 from engine.arguments import Arguments
 from engine.batches import collate
 from engine.checkpoint import step_of
@@ -21,9 +20,11 @@ from engine.fake_pass import recompute_layers
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.scorer import Scorer, make_scorer
-from generation import Generator
-from lora_targets import resolve_targets
-from scheduling import complete
+from generation.generator import Generator
+from generation.scheduling import complete
+from shared.events import EvalEvent, StepEvent
+from shared.lora_targets import resolve_targets
+from shared.records import DatasetFacts
 
 sigterm = pytest.fixture(autouse=True)(sigterm_as_before)
 

@@ -160,8 +160,8 @@ def test_without_a_secret_there_is_no_token() -> None:
 def program(root: Path) -> Path:
     """start.py and what it imports in `root`, which stands for /opt/ml."""
     here = Path(start.__file__).parent
-    for name in ("contract.py", "container_limits.py", "hub_token.py"):
-        shutil.copy(here / name, root)
+    shutil.copytree(here / "shared", root / "shared")
+    shutil.copy(here / "hub_token.py", root)
     script = root / "start.py"
     script.write_text((here / "start.py").read_text().replace('Path("/opt/ml")', f"Path({str(root)!r})"))
     return script
@@ -235,8 +235,7 @@ def test_a_stop_while_the_program_loads_is_not_lost(tmp_path: Path, hears: str) 
     (tmp_path / "input" / "config").mkdir(parents=True)
     (tmp_path / "input" / "config" / "hyperparameters.json").write_text("{}")
     (tmp_path / "requirements-train.txt").write_text("")
-    for name in ("launch.py", "container_limits.py"):
-        shutil.copy(Path(start.__file__).with_name(name), tmp_path)
+    shutil.copy(Path(start.__file__).with_name("launch.py"), tmp_path)
     (tmp_path / "train.py").write_text(LOADS.replace("{hears}", hears))
     command = [sys.executable, str(program(tmp_path))]
     with container.first_process(command, container.environ_of(tmp_path, {})) as process:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from forks import Popen
 
-from contract import MAX_SECONDS
+from shared.names import MAX_SECONDS
 
 SCRIPTS = Path(__file__).parents[2] / "container_scripts"
 LONG_WORK = """

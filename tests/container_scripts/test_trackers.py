@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import trackers
-from contract import DoneEvent, EvalEvent, MergedEvent, StepEvent
 from engine.metrics import Metrics
+from shared.events import DoneEvent, EvalEvent, MergedEvent, StepEvent
 
 EVENTS = (
     StepEvent(1, 2, 0.5, 2.5, 1e-3, 100.0, 1.0),

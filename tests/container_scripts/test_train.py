@@ -13,14 +13,17 @@ import torch
 from forks import Ended, Zygote
 from safetensors.torch import load_file, save_file
 
-from contract import BASE_SECONDS, EXPECT_GPU, RENDEZVOUS, fill_template, read_base_summaries, read_failure, read_record
 from engine.base_memory import base_bytes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Silent
+from shared.failure import read_failure
+from shared.names import BASE_SECONDS, EXPECT_GPU, RENDEZVOUS
+from shared.records import read_base_summaries, read_record
+from shared.requests import fill_template
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from conftest_engine import in_table
-from contract import RECORD_FILE, FileFacts
 from engine.failure import TrainingError
 from engine.merge import merge
 from engine.verify import check_merge, compare_logits, file_facts, first_prompts
+from shared.names import RECORD_FILE
+from shared.records import FileFacts
 
 PROMPTS = [[5, 9, 30, 41, 7], [8] * 40]
 WEIGHT = "transformer.h.0.self_attention.query_key_value.weight"

@@ -9,7 +9,7 @@ from lorasum.data import hub_source, sources
 from lorasum.data.changes import changed_since
 from lorasum.data.records import Manifest
 from lorasum.data.settings import Settings
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 from lorasum.reporting import Silent
 
 COMMIT, MODEL_COMMIT = "0a" * 20, "1b" * 20

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorasum.config.data import DataConfig
-from lorasum.contract import fill_template
 from lorasum.data import tokenize_pack
 from lorasum.data.records import Example
 from lorasum.data.tally import Tally
 from lorasum.data.tokenize_pack import best_fit, fit, packs, refuse_too_long, shorten, text_batches, tokenize
 from lorasum.errors import DataError
-from lorasum.prompt import DEFAULT_TEMPLATE, Prompt, template_prompt
+from lorasum.models.prompt import DEFAULT_TEMPLATE, Prompt, template_prompt
+from lorasum.shared.requests import fill_template
 
 REAL_DIALOGUES = Path(__file__).parents[3] / "shared" / "data" / "dialogsum.dev.jsonl"
 

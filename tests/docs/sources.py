@@ -9,8 +9,9 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 def _trees(folder: Path) -> dict[Path, ast.Module]:
-    """Each module below a folder, by its path. Some of the client's are links to the container's."""
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.py"))}
+    """Each module below a folder, by its path. The client's `shared` is a link to the container's."""
+    paths = sorted({*folder.rglob("*.py"), *folder.glob("lorasum/shared/*.py")})
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
 
 
 # Parsed once, and when tests are collected: none has threads yet. Where two threads parse at once, or one prints a
@@ -20,6 +21,7 @@ CONTAINER: Final = _trees(ROOT / "container_scripts")
 
 
 def both_sides() -> Iterator[tuple[str, ast.Module]]:
-    """Each module once, such as `lorasum/ledger.py` of the client and `train.py` of the container."""
+    """Each module once, such as `lorasum/ledger/ledger.py` of the client and `train.py` of the container."""
     for folder, side in ((ROOT / "src", CLIENT), (ROOT / "container_scripts", CONTAINER)):
-        yield from ((path.relative_to(folder).as_posix(), tree) for path, tree in side.items() if not path.is_symlink())
+        own = {path: tree for path, tree in side.items() if not path.parent.is_symlink()}
+        yield from ((path.relative_to(folder).as_posix(), tree) for path, tree in own.items())

@@ -21,8 +21,8 @@ from lorasum.data.files.reading import unticked
 from lorasum.data.records import Example
 from lorasum.data.sources import open_sources
 from lorasum.data.validate import check
-from lorasum.paths import doc
 from lorasum.scoring.evaluation import FIGURES
+from lorasum.system.paths import doc
 
 BESIDE_CODE = [ROOT / "tests" / folder / "README.md" for folder in ("stand_in", "drill")]
 HAND_WRITTEN = [*sorted(ROOT.glob("*.md")), ROOT / "llms.txt", *sorted(DOCS.glob("*.md")), *BESIDE_CODE]

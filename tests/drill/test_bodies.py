@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import inference
-from request import Request, RequestError
+from generation.request import Request, RequestError
 
 FUZZ = int(os.environ.get("LORASUM_FUZZ", "0"))
 COUNT = FUZZ or 400

@@ -20,7 +20,7 @@ import stand_in_container as container
 from moments import TRIES
 from stand_in_container import FirstProcess
 
-from contract import ANSWERS_FOLDER, PROGRAM, RECORD_FILE
+from shared.names import ANSWERS_FOLDER, PROGRAM, RECORD_FILE
 
 pytestmark = [
     pytest.mark.slow,

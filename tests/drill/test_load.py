@@ -1,5 +1,6 @@
 """The local endpoint under load: every request is answered with its own answer, or refused, and memory stays flat."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 CODE = """
 import json
-from contract import refusal_text
+from shared.requests import refusal_text
 
 def model_fn(folder): return None
 
@@ -41,7 +42,7 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
     code.mkdir(parents=True)
     (code / "inference.py").write_text(CODE)
     scripts = Path(__file__).parents[2] / "container_scripts"
-    (code / "contract.py").write_text((scripts / "contract.py").read_text())
+    shutil.copytree(scripts / "shared", code / "shared")
     backend = LocalBackend()
     spec = EndpointSpec(run="load", name="load", artifact=str(tmp_path / "model"), port=0, startup_timeout=120)
     yield backend.start_endpoint(spec)

@@ -18,7 +18,7 @@ from moments import SIGNALS, Moments, check_stopped
 from world import BEFORE as BEFORE_AWS
 from world import SWEEP, World, stub_job
 
-from contract import DoneEvent, event_line
+from shared.events import DoneEvent, event_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 

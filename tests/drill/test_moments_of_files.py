@@ -12,8 +12,9 @@ from hub_server import TOKEN, Hub
 from local_world import LocalWorld, local_world
 from moments import SIGNALS, Moments, check_stopped
 
-from lorasum.contract import RECORD_FILE, FileFacts, read_record, record_text
-from lorasum.files import file_digest
+from lorasum.shared.names import RECORD_FILE
+from lorasum.shared.records import FileFacts, read_record, record_text
+from lorasum.system.files import file_digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(7200)]
 

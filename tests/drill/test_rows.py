@@ -21,9 +21,9 @@ from world import FULL
 
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.local.processes import find
-from lorasum.contract import fill_template
-from lorasum.ledger import Ledger
-from lorasum.resources import Endpoint
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Endpoint
+from lorasum.shared.requests import fill_template
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 

@@ -9,21 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lorasum.contract import (
-    ArtifactRecord,
-    DoneEvent,
-    FileFacts,
-    StepEvent,
-    event_line,
-    read_event,
-    read_failure,
-    read_manifest,
-    read_record,
-    record_text,
-)
-from lorasum.ledger import Ledger, NewerLedgerError
+from lorasum.ledger.ledger import Ledger, NewerLedgerError
+from lorasum.ledger.resources import Dataset
 from lorasum.lifecycle.artifacts import damages
-from lorasum.resources import Dataset
+from lorasum.shared.events import DoneEvent, StepEvent, event_line, read_event
+from lorasum.shared.failure import read_failure
+from lorasum.shared.records import ArtifactRecord, FileFacts, read_manifest, read_record, record_text
 
 FUZZ = int(os.environ.get("LORASUM_FUZZ", "0"))
 COUNT = FUZZ // 10 or 200

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from local_world import REAL, LocalWorld, local_world
 
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(3600)]
 

@@ -14,14 +14,14 @@ from forks import Client, Ended, Zygote
 from moments import Moments
 from world import chosen
 
-from contract import BASE_SECONDS, PROCESSES, REPORT_TO
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.files import file_digest
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Silent
+from lorasum.system.files import file_digest
+from shared.names import BASE_SECONDS, PROCESSES, REPORT_TO
 
 pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(3600)]
 

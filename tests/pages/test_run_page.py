@@ -6,15 +6,16 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lorasum.contract import ArtifactRecord, DoneEvent, EvalEvent, Event, StartEvent, StepEvent, read_event
 from lorasum.data.records import Manifest, SplitStats
+from lorasum.ledger.resources import Origin, TrainingJob
 from lorasum.pages.facts import RunFacts, samples
 from lorasum.pages.run_page import marked, run_page
-from lorasum.resources import Origin, TrainingJob
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import ScoredSummary, compare, mean_scores, score_summaries
 from lorasum.scoring.faithfulness import Finding
+from lorasum.shared.events import DoneEvent, EvalEvent, Event, StartEvent, StepEvent, read_event
+from lorasum.shared.records import ArtifactRecord
 
 HOSTILE = '"><script src=//evil.example/x.js></script><img src=x onerror=alert(1)>&amp;'
 DIALOGUES = [f"Ann: see you at {hour}{HOSTILE}\nBen: fine" for hour in range(1, 9)]

@@ -8,7 +8,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from lorasum.scoring.baselines import lead, longest_utterance
 from lorasum.scoring.text import language_of, text_scores
-from lorasum.scoring.words import _SNOWBALL, Words, sentences
+from lorasum.shared.words import _SNOWBALL, Words, sentences
 
 CHATS = Path(__file__).parents[2] / "examples" / "chats" / "train.jsonl"
 

@@ -14,7 +14,7 @@ import pytest
 from forks import Client, Ended, Zygote
 
 from lorasum.backends.local.backend import LocalBackend
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
 
 STUBS, REAL = Path(__file__).with_name("stub_scripts"), Path(__file__).parents[2] / "container_scripts"
 _CONFIG = """
@@ -37,8 +37,8 @@ HOLD = "hold"
 def copy_stubs(folder: Path, stubs: Path = STUBS) -> Path:
     """Make a folder of container scripts that are stubs, with what they import."""
     shutil.copytree(stubs, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("contract.py", "container_limits.py", "gpu.py"):
-        shutil.copyfile(REAL / name, folder / name)
+    shutil.copyfile(REAL / "gpu.py", folder / "gpu.py")
+    shutil.copytree(REAL / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import stand_in_container
 
-from contract import EXPECT_GPU
+from shared.names import EXPECT_GPU
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"

@@ -21,7 +21,9 @@ from forks import Client, Ended, Zygote
 from stand_in import StandIn
 from stand_in_scheduler import SERVICE as SCHEDULER
 
-from contract import ANSWERS_FOLDER, PROGRAM, RECORD_FILE, ArtifactRecord, DoneEvent, FileFacts, event_line, record_text
+from shared.events import DoneEvent, event_line
+from shared.names import ANSWERS_FOLDER, PROGRAM, RECORD_FILE
+from shared.records import ArtifactRecord, FileFacts, record_text
 
 FULL = os.environ.get("LORASUM_DRILL", "") == "full"
 _COMES_UP = (

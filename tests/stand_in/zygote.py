@@ -65,7 +65,10 @@ def preload() -> None:
         session.client(service)
     assert transformers.AutoTokenizer
     for module in pkgutil.walk_packages(lorasum.__path__, "lorasum."):
-        if module.name not in ("lorasum.__main__", "lorasum.lora_targets"):  # one begins, and the other imports PEFT
+        if module.name not in (
+            "lorasum.__main__",
+            "lorasum.shared.lora_targets",
+        ):  # one begins, and the other imports PEFT
             importlib.import_module(module.name)
 
 
@@ -125,12 +128,12 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
     called = "lorasum" if program == "client" else str(Path(__file__).parents[2] / "container_scripts" / "train.py")
     sys.argv = [called, *request["arguments"]]  # launch.py starts it again
     if scripts := os.environ.get("LORASUM_STUB_SCRIPTS"):
-        from lorasum import paths
+        from lorasum.system import paths
 
         paths.container_scripts = lambda: Path(scripts)
     if needs := os.environ.get("LORASUM_STUB_NEEDS"):
-        from lorasum.contract import read_needs
         from lorasum.lifecycle import estimate
+        from lorasum.shared.records import read_needs
 
         estimate._tell = lambda flags, variables: read_needs(needs)
     elif program == "client" and "LORASUM_PLANS_FOR_REAL" not in os.environ:
@@ -172,10 +175,11 @@ def plan_once(shared: Path) -> None:
 
     The dataset is told apart by its manifest, because each test has it in a folder of its own.
     """
-    from lorasum import paths
-    from lorasum.contract import SM_CHANNEL_TRAINING, Needs, read_needs
     from lorasum.lifecycle import estimate
-    from lorasum.script_environment import script_environment
+    from lorasum.shared.names import SM_CHANNEL_TRAINING
+    from lorasum.shared.records import Needs, read_needs
+    from lorasum.system import paths
+    from lorasum.system.script_environment import script_environment
 
     def told(flags: list[str], variables: Mapping[str, str]) -> Needs | str:
         manifest = (Path(variables[SM_CHANNEL_TRAINING]) / "manifest.json").read_text()
@@ -260,12 +264,12 @@ def strike(
 
         URLLib3Session.send = counted(URLLib3Session.send)
     elif where == "ledger":
-        from lorasum.ledger import Ledger
+        from lorasum.ledger.ledger import Ledger
 
         for name in ("intend", "save", "note"):
             setattr(Ledger, name, counted(getattr(Ledger, name)))
     elif where == "files":
-        from lorasum.ledger import Ledger
+        from lorasum.ledger.ledger import Ledger
 
         for name in ("intend", "save", "note"):  # SQLite's own writes are not heard of
             setattr(Ledger, name, counted(getattr(Ledger, name)))

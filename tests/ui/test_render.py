@@ -17,11 +17,10 @@ from forks import Popen
 from rich.console import Console
 
 from lorasum.backends.records import Check, Room
-from lorasum.contract import Event, StepEvent, read_event
 from lorasum.data.records import Look, Manifest, SplitStats
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.formatting import on_disk
-from lorasum.resources import Adapter, Endpoint, Origin
+from lorasum.ledger.resources import Adapter, Endpoint, Origin
 from lorasum.results.overview import (
     CleanResult,
     EnvResult,
@@ -57,6 +56,7 @@ from lorasum.results.training import (
     TranslatedResult,
 )
 from lorasum.scoring.evaluation import compare, mean_scores, score_summaries
+from lorasum.shared.events import Event, StepEvent, read_event
 from lorasum.ui import render
 from lorasum.ui.reporter import ConsoleReporter
 from lorasum.ui.terminal import visible
@@ -542,7 +542,7 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
 def test_the_bar_of_a_resumed_training_shows_step_and_time_left() -> None:
     script = (
         "import time\n"
-        "from lorasum.contract import StepEvent\n"
+        "from lorasum.shared.events import StepEvent\n"
         "from lorasum.ui.reporter import ConsoleReporter\n"
         "with ConsoleReporter() as report:\n"
         "    for number in range(1, 31):\n"

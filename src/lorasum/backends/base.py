@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lorasum.backends.records import Check, EndpointRef, EndpointSpec, EndpointState, JobRef, JobState, TrainSpec
-from lorasum.contract import Event, FileFacts
-from lorasum.resources import Resource
+from lorasum.ledger.resources import Resource
+from lorasum.shared.events import Event
+from lorasum.shared.records import FileFacts
 
 ResourceKind = Literal["training_job", "endpoint"]
 """What can run, and has a log."""

@@ -6,10 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lorasum.resources import Adapter
+from lorasum.ledger.resources import Adapter
 
 if TYPE_CHECKING:  # it brings pydantic, and `lorasum --help` reads these records
-    from lorasum.model_source import ModelRef
+    from lorasum.models.source import ModelRef
 
 JobStatus = Literal["running", "completed", "failed", "stopped", "absent"]
 EndpointStatus = Literal["creating", "in_service", "failed", "absent"]

@@ -7,9 +7,9 @@ from lorasum.errors import LorasumError
 if TYPE_CHECKING:
     from lorasum.backends.base import Backend
     from lorasum.config.schema import Config
-    from lorasum.ledger import Ledger
+    from lorasum.ledger.ledger import Ledger
+    from lorasum.ledger.resources import Resource
     from lorasum.reporting import Reporter
-    from lorasum.resources import Resource
 
 
 def backend(config: "Config", report: "Reporter") -> "Backend":
@@ -52,7 +52,7 @@ def _access(row: "Resource") -> dict[str, str]:
 def _reached(access: dict[str, str], place: str, report: "Reporter") -> "Backend | None":
     from lorasum.backends.sagemaker.backend import SageMakerBackend
     from lorasum.config.sagemaker import SageMakerConfig
-    from lorasum.files import first_line
+    from lorasum.system.files import first_line
 
     try:
         found = SageMakerBackend(SageMakerConfig.model_validate(access), report)

@@ -11,7 +11,7 @@ from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.exports import read_bytes, read_path
 from lorasum.errors import DataError, LorasumError
 from lorasum.formatting import counted
-from lorasum.paths import doc
+from lorasum.system.paths import doc
 
 _ONE = {"notices": "notice"}
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from lorasum.signals import SIGNALS
+from lorasum.system.signals import SIGNALS
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

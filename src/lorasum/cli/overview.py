@@ -41,9 +41,9 @@ def status(
     """Show what exists, what is running and what it costs, of all runs or of one."""
     from lorasum.commands.status import status
     from lorasum.config.loader import load_config
-    from lorasum.ledger import Ledger
+    from lorasum.ledger.ledger import Ledger
     from lorasum.reporting import Silent
-    from lorasum.retry import until_answered
+    from lorasum.system.retry import until_answered
     from lorasum.ui.reporter import ConsoleReporter
 
     reporter = ConsoleReporter(quiet)
@@ -84,7 +84,7 @@ def logs(
 def runs(as_json: Json = False, verbose: Verbose = False) -> None:
     """List the runs with their disk space, age, cost and score."""
     from lorasum.commands.runs import runs
-    from lorasum.ledger import Ledger
+    from lorasum.ledger.ledger import Ledger
 
     render.show(runs(Ledger(warn=render.say)), as_json)
 
@@ -109,7 +109,7 @@ def clean(
     """Free this disk of old runs. What runs, here or in an account, is never touched."""
     from lorasum.commands.clean import clean, plan_clean
     from lorasum.config.duration import parse_duration
-    from lorasum.ledger import Ledger
+    from lorasum.ledger.ledger import Ledger
     from lorasum.results.overview import CleanPlan, CleanResult
     from lorasum.ui.reporter import ConsoleReporter
 

@@ -92,7 +92,7 @@ def predict(
 
 def _rows(source: Path | None, target: Path | None) -> tuple[Path | None, Path | None]:
     """--input and --output, which go together; - is stdin and stdout."""
-    from lorasum.files import STDOUT
+    from lorasum.system.files import STDOUT
 
     if (source is None) != (target is None):
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
@@ -186,7 +186,7 @@ def _tear_down(run: "RunContext", yes: bool, data: bool, artifacts: bool) -> obj
 
 def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
     from lorasum.commands.teardown import plan_all, teardown_all
-    from lorasum.ledger import Ledger
+    from lorasum.ledger.ledger import Ledger
     from lorasum.ui.reporter import ConsoleReporter
 
     ledger = Ledger(warn=render.say)

@@ -14,7 +14,7 @@ from lorasum.cli.backends import backend
 from lorasum.cli.interrupts import interrupts
 from lorasum.cli.options import ConfigFile, Json, Overrides, Quiet, Sets, Verbose, settings
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, ScoreError
-from lorasum.signals import release_frames
+from lorasum.system.signals import release_frames
 from lorasum.ui import render
 
 
@@ -87,7 +87,7 @@ def perform(
     """
     from lorasum.config.loader import load_config
     from lorasum.context import RunContext
-    from lorasum.ledger import Ledger
+    from lorasum.ledger.ledger import Ledger
     from lorasum.lifecycle.endpoints import left_running
     from lorasum.ui.reporter import ConsoleReporter
 

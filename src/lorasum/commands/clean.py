@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.backends.base import Backend
 from lorasum.errors import LorasumError
-from lorasum.files import disk_usage
 from lorasum.formatting import on_disk
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset, Endpoint, Resource
 from lorasum.lock import RunBusyError, hold
 from lorasum.reporting import Reporter
-from lorasum.resources import Dataset, Endpoint, Resource
 from lorasum.results.overview import CleanResult
+from lorasum.system import paths
+from lorasum.system.files import disk_usage
 
 _LOCK_TAKES = 1.0  # seconds to wait for a process that works on a run: such a run is not cleaned
 

@@ -11,8 +11,8 @@ from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError
+from lorasum.ledger.resources import Adapter, Endpoint, Origin, TrainingJob
 from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.adapters import adapters
 from lorasum.lifecycle.artifacts import check_artifact
@@ -21,10 +21,10 @@ from lorasum.lifecycle.lookup import chosen_job, recorded
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact, warn_of
 from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.lock import HeldRun
-from lorasum.model_source import ModelRef, resolve_model
+from lorasum.models.source import ModelRef, resolve_model
 from lorasum.reporting import Silent
-from lorasum.resources import Adapter, Endpoint, Origin, TrainingJob
 from lorasum.results.serving import DeployPlan, DeployResult
+from lorasum.shared.names import ADAPTER_FOLDER
 
 _DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler_role"}}
 """How long an endpoint runs makes no other endpoint of it."""

@@ -7,9 +7,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from re import match
 
-from lorasum import __version__, nvidia_smi, paths
+from lorasum import __version__
 from lorasum.config.secrets import redacted
 from lorasum.results.overview import EnvResult
+from lorasum.system import nvidia_smi, paths
 
 _VARIABLES = ("LORASUM_", "HF_", "AWS_", "CUDA_", "OMP_", "SM_", "TRANSFORMERS_", "NO_COLOR", "FORCE_COLOR", "TERM")
 

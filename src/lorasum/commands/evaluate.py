@@ -11,8 +11,8 @@ from lorasum.context import RunContext
 from lorasum.data.records import Example
 from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
-from lorasum.files import make_folder, writing
 from lorasum.formatting import counted
+from lorasum.ledger.resources import Origin
 from lorasum.lifecycle import base_endpoint
 from lorasum.lifecycle.answers import Answer, AnswerLog, answers_of, fill
 from lorasum.lifecycle.artifacts import base_summaries
@@ -20,7 +20,6 @@ from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.model_metrics import judged, load_consistency
 from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.lock import run_lock, waits_for
-from lorasum.resources import Origin
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring import evaluation_files
 from lorasum.scoring.baselines import lead, longest_utterance
@@ -37,6 +36,7 @@ from lorasum.scoring.evaluation import (
 )
 from lorasum.scoring.text import language_of
 from lorasum.scoring.thresholds import missed
+from lorasum.system.files import make_folder, writing
 
 _LOCK = "evaluation.lock"
 """One evaluation of a run at a time: they share the base model's endpoint."""

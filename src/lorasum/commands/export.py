@@ -4,11 +4,11 @@ from pathlib import Path
 
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
-from lorasum.files import writing
-from lorasum.gguf_export import export_gguf
 from lorasum.lifecycle.artifacts import artifact_folder
 from lorasum.lifecycle.lookup import chosen_job
+from lorasum.models.gguf_export import export_gguf
 from lorasum.results.sharing import ExportResult
+from lorasum.system.files import writing
 
 
 def export(run: RunContext, gguf: Path, job: str | None = None, force: bool = False) -> ExportResult:

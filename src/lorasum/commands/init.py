@@ -6,22 +6,23 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from lorasum import aws, nvidia_smi, paths
-from lorasum.base_look import context_length
+from lorasum import aws
 from lorasum.config.backend_names import BACKEND_NAMES, BackendName
 from lorasum.config.data import Columns
 from lorasum.config.draft import Choice, write_draft
 from lorasum.config.loader import load_config
 from lorasum.config.new_file import as_argument, check_is_free, check_name, run_name, write_config, write_new
 from lorasum.config.schema import Config, is_folder
-from lorasum.contract import MAX_NEW_TOKENS
 from lorasum.data.files.splits import split_of
 from lorasum.data.look import NoColumnsError, find_splits, look
 from lorasum.data.records import Look
 from lorasum.errors import LorasumError
 from lorasum.formatting import counted
-from lorasum.model_source import ModelRef, check_folder, model_config
+from lorasum.models.source import ModelRef, check_folder, model_config
 from lorasum.results.training import ExampleResult, InitResult
+from lorasum.shared.base_config import context_length
+from lorasum.shared.requests import MAX_NEW_TOKENS
+from lorasum.system import nvidia_smi, paths
 
 Ask = Callable[[str, str], str]
 """Asks a question with its default answer, and returns the answer."""

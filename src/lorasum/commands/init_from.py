@@ -8,8 +8,8 @@ from lorasum.config.draft import HEAD
 from lorasum.config.foreign import translated
 from lorasum.config.new_file import as_argument, check_is_free, check_name, run_name, write_config
 from lorasum.errors import ConfigError
-from lorasum.paths import doc
 from lorasum.results.training import TranslatedResult
+from lorasum.system.paths import doc
 
 
 def init_from(source: Path, output: Path, name: str | None = None, force: bool = False) -> TranslatedResult:

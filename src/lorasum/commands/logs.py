@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from lorasum.backends.base import is_here
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
-from lorasum.resources import OPEN, BatchJob, Endpoint, TrainingJob
+from lorasum.ledger.resources import OPEN, BatchJob, Endpoint, TrainingJob
 
 
 def logs(run: RunContext, endpoint: bool = False, follow: bool = False, job: str | None = None) -> Iterator[str]:

@@ -3,14 +3,14 @@
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.errors import ModelError
+from lorasum.ledger.resources import Dataset
 from lorasum.lifecycle.estimate import Estimate, checks, estimate_of
 from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.placement import Placement, before_training
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, seconds_of
-from lorasum.model_source import ModelRef, model_file, tokenizer_identity
+from lorasum.models.source import ModelRef, model_file, tokenizer_identity
 from lorasum.reporting import Silent
-from lorasum.resources import Dataset
 from lorasum.results.training import InstanceOption, PlanResult
 
 _SPOT = 0.1  # of the price on demand: AWS promises savings of up to 90%

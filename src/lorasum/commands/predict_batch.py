@@ -9,19 +9,21 @@ from typing import NoReturn
 
 from lorasum.backends.records import JobRef, TrainSpec
 from lorasum.context import RunContext
-from lorasum.contract import ANSWERS_FOLDER, MAX_PROMPTS, StepEvent, fill_template
 from lorasum.errors import BackendError, InterruptedRunError
-from lorasum.files import maker_lock, new_folder, open_file, writing
+from lorasum.ledger.resources import BatchJob, TrainingJob
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.answers import Answer, answers_of
 from lorasum.lifecycle.lookup import chosen_job
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, predictions, write_output
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 from lorasum.reporting import Silent
-from lorasum.resources import BatchJob, TrainingJob
 from lorasum.results.serving import BatchPrediction
-from lorasum.signals import release_frames
+from lorasum.shared.events import StepEvent
+from lorasum.shared.names import ANSWERS_FOLDER
+from lorasum.shared.requests import MAX_PROMPTS, fill_template
+from lorasum.system.files import maker_lock, new_folder, open_file, writing
+from lorasum.system.signals import release_frames
 
 _SHARD_ROWS = 5000
 """Most rows of a file of answers, which are put in order in memory."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lorasum.context import RunContext
-from lorasum.files import USER_FILE_MODE, writing
 from lorasum.lifecycle.answers import AnswerLog, ask
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, part_of, write_output
 from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.results.serving import BatchPrediction
+from lorasum.system.files import USER_FILE_MODE, writing
 
 _WINDOW_REQUESTS = 16
 """Requests of a window for each that is under way at once: its rows are sorted by length, and it ends with a wait."""

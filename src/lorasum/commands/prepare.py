@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.context import RunContext
 from lorasum.data import store
 from lorasum.data.files.s3 import S3Login
@@ -17,11 +16,12 @@ from lorasum.data.settings import Settings
 from lorasum.data.sources import open_sources
 from lorasum.data.telling import shared_file, tell_again
 from lorasum.errors import LorasumError, ModelError
-from lorasum.files import maker_lock, write_file, writing
-from lorasum.model_source import ModelRef, chat_template, resolve_model, tokenizer_identity
-from lorasum.resources import Dataset
+from lorasum.ledger.resources import Dataset
+from lorasum.models.source import ModelRef, chat_template, resolve_model, tokenizer_identity
 from lorasum.results.training import PrepareResult, RenderedExample
-from lorasum.signals import release_frames
+from lorasum.system import paths
+from lorasum.system.files import maker_lock, write_file, writing
+from lorasum.system.signals import release_frames
 
 _ON_THE_PAGE = 3  # examples
 

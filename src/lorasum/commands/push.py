@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from lorasum.context import RunContext
-from lorasum.contract import ADAPTER_FOLDER, BASE_SUMMARIES_FILE
 from lorasum.errors import LorasumError
 from lorasum.formatting import counted
-from lorasum.hub import push_files
 from lorasum.lifecycle.artifacts import artifact_folder
 from lorasum.lifecycle.lookup import chosen_job
+from lorasum.models.hub import push_files
 from lorasum.results.serving import EvaluateResult
 from lorasum.results.sharing import PushResult
 from lorasum.scoring import evaluation_files
 from lorasum.scoring.evaluation import TUNED
+from lorasum.shared.names import ADAPTER_FOLDER, BASE_SUMMARIES_FILE
 
 _CARD = "README.md"
 _FIGURES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "chrf": "chrF"}

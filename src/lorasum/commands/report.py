@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.backends.base import is_here
 from lorasum.config.secrets import redacted
 from lorasum.context import RunContext
-from lorasum.contract import Event
 from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError, LorasumError
-from lorasum.files import FILE_MODE, USER_FILE_MODE, write_file, writing
+from lorasum.ledger.resources import Endpoint, TrainingJob
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.costs import cost, total
 from lorasum.pages.facts import RunFacts
 from lorasum.pages.run_page import run_page
-from lorasum.resources import Endpoint, TrainingJob
 from lorasum.results.overview import ReportResult
 from lorasum.scoring import evaluation_files
+from lorasum.shared.events import Event
+from lorasum.system import paths
+from lorasum.system.files import FILE_MODE, USER_FILE_MODE, write_file, writing
 
 
 def report(

@@ -18,7 +18,7 @@ from lorasum.lifecycle.placement import before_training, refuse_what_does_not_fi
 from lorasum.lifecycle.planning import planned_job
 from lorasum.reporting import Silent
 from lorasum.results.serving import RunResult, TeardownResult
-from lorasum.signals import clean_up
+from lorasum.system.signals import clean_up
 
 
 def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None] | None = None) -> RunResult:

@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime
 
-from lorasum import paths
-from lorasum.files import disk_usage
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Resource
 from lorasum.lifecycle.costs import cost, total
-from lorasum.resources import Resource
 from lorasum.results.overview import RunsResult, RunSummary
 from lorasum.scoring.evaluation_files import newest_rouge_l
+from lorasum.system import paths
+from lorasum.system.files import disk_usage
 
 
 def runs(ledger: Ledger) -> RunsResult:

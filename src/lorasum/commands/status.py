@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from lorasum import paths
 from lorasum.backends.base import Backend, is_here
-from lorasum.contract import StepEvent
 from lorasum.errors import BackendError
 from lorasum.formatting import duration, loss
-from lorasum.ledger import Ledger, usable
-from lorasum.ledger_file import damage_mark
+from lorasum.ledger.database import damage_mark
+from lorasum.ledger.ledger import Ledger, usable
+from lorasum.ledger.resources import Resource, TrainingJob, Unreadable
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.expiry import alarm
 from lorasum.lifecycle.rebuild import rebuild, runs_here
@@ -16,8 +15,9 @@ from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs
 from lorasum.lock import HeldRun, LockError, hold
 from lorasum.reporting import Silent
-from lorasum.resources import Resource, TrainingJob, Unreadable
 from lorasum.results.overview import ResourceStatus, StatusResult
+from lorasum.shared.events import StepEvent
+from lorasum.system import paths
 
 _LOCK_TAKES = 10  # seconds to wait for another process
 

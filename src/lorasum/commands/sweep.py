@@ -15,6 +15,7 @@ from lorasum.commands.prepare import prepare
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
 from lorasum.formatting import dollars
+from lorasum.ledger.resources import OPEN, TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import price_note, total
 from lorasum.lifecycle.limits import SHORTEST_JOB, paid_after, with_ceiling
@@ -22,10 +23,9 @@ from lorasum.lifecycle.planning import planned_job
 from lorasum.lifecycle.sweeps import StoppedTrials, TrialRun, result_of
 from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
-from lorasum.resources import OPEN, TrainingJob
 from lorasum.results.training import SweepResult, TrialState
-from lorasum.retry import until_answered
-from lorasum.signals import release_frames
+from lorasum.system.retry import until_answered
+from lorasum.system.signals import release_frames
 
 _LOOKS = {"local": 0.5}
 _LOOK = 20.0

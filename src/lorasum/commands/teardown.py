@@ -5,21 +5,21 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
-from lorasum import paths
 from lorasum.backends.base import Backend, RunningResource, is_active, is_here
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
-from lorasum.ledger import Ledger, usable
+from lorasum.ledger.ledger import Ledger, usable
+from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob, kind_of
 from lorasum.lifecycle import endpoints, jobs, run_files
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.teardowns import note_teardown
 from lorasum.lifecycle.trials import trial_runs
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
-from lorasum.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob, kind_of
 from lorasum.results.serving import TeardownAllResult, TeardownResult
-from lorasum.retry import until_answered
+from lorasum.system import paths
+from lorasum.system.retry import until_answered
 
 _LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown that hangs
 _BETWEEN_TRIES = 5.0  # seconds, while the backend does not answer: what it has is billed meanwhile

@@ -4,11 +4,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from lorasum import paths
 from lorasum.backends.records import JobState
 from lorasum.context import RunContext
-from lorasum.contract import DoneEvent, Event, StepEvent
 from lorasum.errors import BackendError, InterruptedRunError
+from lorasum.ledger.resources import Dataset, TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.estimate import Estimate
@@ -20,9 +19,10 @@ from lorasum.lifecycle.quote import Quote, quote
 from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.lifecycle.training_time import measured_speed
 from lorasum.reporting import Silent
-from lorasum.resources import Dataset, TrainingJob
 from lorasum.results.training import TrainPlan, TrainResult, TrainStarted
-from lorasum.signals import release_frames
+from lorasum.shared.events import DoneEvent, Event, StepEvent
+from lorasum.system import paths
+from lorasum.system.signals import release_frames
 
 
 def train(run: RunContext, again: bool = False) -> TrainResult:

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lorasum.config.section import Section
-from lorasum.contract import PLACEHOLDER
-from lorasum.prompt import DEFAULT_INSTRUCTION, DEFAULT_TEMPLATE
+from lorasum.models.prompt import DEFAULT_INSTRUCTION, DEFAULT_TEMPLATE
+from lorasum.shared.requests import PLACEHOLDER
 
 
 class Columns(Section):

@@ -18,7 +18,7 @@ from lorasum.config.secrets import redact
 from lorasum.config.suggest import section_of
 from lorasum.config.yaml_reader import LONGEST, TooMuchError, read, unsafe
 from lorasum.errors import ConfigError
-from lorasum.files import first_line
+from lorasum.system.files import first_line
 
 _MOST_SHOWN = 50  # problems of one config
 _DEEPEST_KEY = 8  # words in the key of an override

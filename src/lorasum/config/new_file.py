@@ -8,7 +8,7 @@ from pathlib import Path
 from lorasum.config.draft import SCHEMA
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
-from lorasum.files import USER_FILE_MODE, make_folder, write_file, writing
+from lorasum.system.files import USER_FILE_MODE, make_folder, write_file, writing
 
 
 def check_is_free(path: Path, force: bool) -> None:

@@ -13,7 +13,7 @@ from lorasum.config.duration import DurationOrNever
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.config.section import Fraction, PositiveInt, Seconds, Section
 from lorasum.config.sweep import SweepConfig
-from lorasum.contract import MAX_NEW_TOKENS, MAX_PROMPTS
+from lorasum.shared.requests import MAX_NEW_TOKENS, MAX_PROMPTS
 
 RunName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9](-?[a-z0-9])*$")]
 _LONGEST_SWEPT = 24  # characters of the name of a run that is swept

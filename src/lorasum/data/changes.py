@@ -8,8 +8,8 @@ from lorasum.data.records import Manifest
 from lorasum.data.settings import Settings, chosen, identity_digest
 from lorasum.data.sources import open_sources
 from lorasum.errors import LorasumError, ModelError
-from lorasum.hub import is_commit
-from lorasum.model_source import ModelRef, tokenizer_identity
+from lorasum.models.hub import is_commit
+from lorasum.models.source import ModelRef, tokenizer_identity
 from lorasum.reporting import Reporter
 
 _KEYS = ("columns", "too_long", "max_bad_rows", "duplicates", "messages")  # keys of the config's section `data`

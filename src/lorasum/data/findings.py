@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lorasum.batched import batched
 from lorasum.config.data import DataConfig
 from lorasum.data.duplicates import MOST_TEST_EXAMPLES, NearDuplicates, Seen, key
 from lorasum.data.files.splits import Split
@@ -19,7 +18,8 @@ from lorasum.data.personal.finding import (
 from lorasum.data.records import Example
 from lorasum.data.tally import Rejected, Tally
 from lorasum.data.tokenize_pack import Tokens, text_batches
-from lorasum.prompt import Prompt
+from lorasum.models.prompt import Prompt
+from lorasum.system.batched import batched
 
 _BATCH = 1024  # examples that are examined together
 _MOST_SHARED = 10_000  # rows that are named

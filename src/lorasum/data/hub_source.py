@@ -11,8 +11,8 @@ from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import TICK_ROWS, Tick, needed_columns, unsaid
 from lorasum.data.tally import Row
 from lorasum.errors import DataError
-from lorasum.hub import asking_hub, hub_error
-from lorasum.library_output import quiet_datasets
+from lorasum.models.hub import asking_hub, hub_error
+from lorasum.models.quiet import quiet_datasets
 
 
 @dataclass(frozen=True, slots=True)

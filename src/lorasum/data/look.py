@@ -20,8 +20,8 @@ from lorasum.data.tally import Rejected, Row
 from lorasum.data.validate import Files, check
 from lorasum.errors import DataError
 from lorasum.formatting import listing
-from lorasum.paths import doc
 from lorasum.scoring.text import language_of
+from lorasum.system.paths import doc
 
 _SAMPLE = 60  # rows that columns are chosen by
 _MOST_ROWS = 100_000  # that lengths are taken from

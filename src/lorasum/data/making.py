@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasum import __version__
-from lorasum.base_look import context_length, vocabulary_size
 from lorasum.config.data import DataConfig
-from lorasum.contract import TEST_FILE
 from lorasum.data import store
 from lorasum.data.findings import Findings, compared, unique
 from lorasum.data.oddities import Oddities
@@ -26,11 +24,13 @@ from lorasum.data.telling import shared_file, tell, write_shared
 from lorasum.data.tokenize_pack import Tokens, fit, packs, refuse_too_long
 from lorasum.data.validate import examples
 from lorasum.errors import DataError, ModelError
-from lorasum.files import new_folder
 from lorasum.formatting import counted
-from lorasum.model_source import ModelRef, load_tokenizer, look_at_model, model_config
-from lorasum.prompt import Prompt, chat_prompt, template_prompt
+from lorasum.models.prompt import Prompt, chat_prompt, template_prompt
+from lorasum.models.source import ModelRef, load_tokenizer, look_at_model, model_config
 from lorasum.reporting import Reporter
+from lorasum.shared.base_config import context_length, vocabulary_size
+from lorasum.shared.names import TEST_FILE
+from lorasum.system.files import new_folder
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from lorasum.data.fraction import Division, Fraction
 from lorasum.data.hub_source import HubSource
 from lorasum.data.tally import Row
 from lorasum.errors import DataError
-from lorasum.hub import hub_commit
-from lorasum.paths import doc
+from lorasum.models.hub import hub_commit
+from lorasum.system.paths import doc
 
 _ENVIRONMENT = S3Login()
 __all__ = ["FileList", "FileSource", "Source", "Split", "open_sources"]

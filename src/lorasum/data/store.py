@@ -16,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from lorasum.contract import COLUMNS, MANIFEST_FILE, TEST_FILE
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import FORMAT
 from lorasum.data.tokenize_pack import Tokens
+from lorasum.shared.names import COLUMNS, MANIFEST_FILE, TEST_FILE
 
 if TYPE_CHECKING:
     import numpy as np

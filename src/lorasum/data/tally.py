@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from lorasum.files import new_file, remove_stale_part_files, writing
+from lorasum.system.files import new_file, remove_stale_part_files, writing
 
 
 @dataclass(frozen=True, slots=True)

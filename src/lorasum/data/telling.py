@@ -9,9 +9,9 @@ from lorasum.config.data import DataConfig
 from lorasum.data.findings import Findings, SharedRow
 from lorasum.data.records import Manifest
 from lorasum.data.tally import Tally
-from lorasum.files import read_rows, write_file, writing
 from lorasum.formatting import counted
 from lorasum.reporting import Reporter
+from lorasum.system.files import read_rows, write_file, writing
 
 _NAMED = 3  # rows of a kind
 _FEWEST_ROWS = 4  # by which it can be told that rows are messages

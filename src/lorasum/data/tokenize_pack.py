@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from lorasum.batched import batched
 from lorasum.config.data import DataConfig
-from lorasum.container_limits import processors
-from lorasum.contract import PLACEHOLDER
 from lorasum.data.records import Example
 from lorasum.data.tally import Rejected, Tally
 from lorasum.errors import DataError
-from lorasum.files import first_line
-from lorasum.prompt import Prompt
-from lorasum.threads import in_order
+from lorasum.models.prompt import Prompt
+from lorasum.shared.container_limits import processors
+from lorasum.shared.requests import PLACEHOLDER
+from lorasum.system.batched import batched
+from lorasum.system.files import first_line
+from lorasum.system.threads import in_order
 
 TOKENIZE_ROWS = 128
 """Examples per call of the tokenizer."""

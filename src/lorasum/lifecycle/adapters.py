@@ -7,11 +7,11 @@ from typing import Any
 from lorasum.backends.base import Backend
 from lorasum.backends.records import JobRef
 from lorasum.context import RunContext
-from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError, LorasumError
+from lorasum.ledger.resources import Adapter, Origin, TrainingJob
 from lorasum.lifecycle.artifacts import artifact_record, check_artifact
 from lorasum.lifecycle.lookup import check_artifact_exists, completed
-from lorasum.resources import Adapter, Origin, TrainingJob
+from lorasum.shared.names import ADAPTER_FOLDER
 
 _ALONE = "deploy it with its own config, without deploy.adapters"
 

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
-from lorasum.batched import batched
-from lorasum.contract import end_last_line
 from lorasum.errors import LorasumError, RefusedError
-from lorasum.files import FILE_MODE, open_file, read_rows
 from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.reporting import Reporter
-from lorasum.retry import until_answered
-from lorasum.threads import as_they_end
+from lorasum.shared.json_lines import end_last_line
+from lorasum.system.batched import batched
+from lorasum.system.files import FILE_MODE, open_file, read_rows
+from lorasum.system.retry import until_answered
+from lorasum.system.threads import as_they_end
 
 _BETWEEN_TRIES = 10.0  # seconds
 

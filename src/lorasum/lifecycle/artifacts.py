@@ -3,20 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.backends.base import Backend
 from lorasum.backends.records import JobRef
-from lorasum.contract import (
-    BASE_SUMMARIES_FILE,
-    RECORD_FILE,
-    ArtifactRecord,
-    FileFacts,
-    read_base_summaries,
-    read_record,
-)
 from lorasum.errors import BackendError, LorasumError
-from lorasum.files import writing
-from lorasum.resources import TrainingJob
+from lorasum.ledger.resources import TrainingJob
+from lorasum.shared.names import BASE_SUMMARIES_FILE, RECORD_FILE
+from lorasum.shared.records import ArtifactRecord, FileFacts, read_base_summaries, read_record
+from lorasum.system import paths
+from lorasum.system.files import writing
 
 
 def artifact_record(backend: Backend, job: JobRef) -> ArtifactRecord | None:

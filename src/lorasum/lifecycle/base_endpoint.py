@@ -4,17 +4,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from lorasum import paths
 from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.context import RunContext
+from lorasum.ledger.resources import Endpoint, Origin
 from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.placement import Placement, shape_of_artifact
 from lorasum.lifecycle.summarizer import Summarizer
-from lorasum.resources import Endpoint, Origin
-from lorasum.retry import until_answered
-from lorasum.signals import clean_up
+from lorasum.system import paths
+from lorasum.system.retry import until_answered
+from lorasum.system.signals import clean_up
 
 _BASE: Final = "--base"
 """Ends the endpoint's name. No run's name has two hyphens in a row, so no run can have this name."""

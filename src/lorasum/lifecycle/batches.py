@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from lorasum.backends.records import JobRef, TrainSpec
 from lorasum.config.schema import Config
+from lorasum.ledger.resources import BatchJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.limits import job_limit, paid_after
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
-from lorasum.resources import BatchJob
 
 
 def name_of(run: str, key: str) -> str:

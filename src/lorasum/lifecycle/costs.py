@@ -6,7 +6,7 @@ from datetime import datetime
 from lorasum.backends.base import Backend, ResourceKind
 from lorasum.errors import BackendError
 from lorasum.formatting import clock
-from lorasum.resources import OPEN, Resource
+from lorasum.ledger.resources import OPEN, Resource
 
 
 def cost(row: Resource, now: datetime) -> float | None:

@@ -11,15 +11,15 @@ from typing import Final
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.errors import BackendError, NoAnswerError
-from lorasum.files import first_line
 from lorasum.formatting import clock
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import OPEN, Endpoint, Origin
 from lorasum.lifecycle import expiry
 from lorasum.lifecycle.costs import cost
 from lorasum.lock import HeldRun
-from lorasum.resources import OPEN, Endpoint, Origin
-from lorasum.retry import until_answered
-from lorasum.signals import clean_up
+from lorasum.system.files import first_line
+from lorasum.system.retry import until_answered
+from lorasum.system.signals import clean_up
 
 PROBE: Final = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 """A dialogue that a new endpoint summarises before it counts as in service."""

@@ -11,17 +11,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from lorasum import paths
 from lorasum.backends.records import Check, Room, TrainSpec
-from lorasum.cache import keep, read_cache
 from lorasum.config.instances import peak_of, sizes_of
-from lorasum.contract import GPU_BYTES, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING, MemoryPlan, Needs, read_needs
 from lorasum.errors import LorasumError
-from lorasum.files import folder_digest
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.training_time import Workload, band_of
 from lorasum.results.training import TimeBand
-from lorasum.script_environment import script_environment
+from lorasum.shared.names import GPU_BYTES, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING
+from lorasum.shared.records import MemoryPlan, Needs, read_needs
+from lorasum.system import paths
+from lorasum.system.cache import keep, read_cache
+from lorasum.system.files import folder_digest
+from lorasum.system.script_environment import script_environment
 
 _SECONDS = 300  # a model of 70 billion parameters takes one minute
 _REMEMBERED = 100  # estimates

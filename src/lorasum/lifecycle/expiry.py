@@ -8,9 +8,9 @@ from lorasum.config.schema import Config, DeployConfig
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, LorasumError
 from lorasum.formatting import clock
+from lorasum.ledger.resources import Endpoint, Resource, TrainingJob, Unreadable
 from lorasum.lifecycle.limits import endpoint_end
 from lorasum.lock import HeldRun
-from lorasum.resources import Endpoint, Resource, TrainingJob, Unreadable
 
 LATE: Final = timedelta(minutes=2)
 """How much later than its time an endpoint may go: EventBridge Scheduler is precise to a minute."""

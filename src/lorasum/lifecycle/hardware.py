@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lorasum.config.instances import SMALLEST, facts_of
 from lorasum.config.schema import Config
-from lorasum.container_limits import free_main_memory
+from lorasum.shared.container_limits import free_main_memory
 
 _USABLE = 0.9  # of the main memory: the system and SageMaker's agent have their part
 _GB = 1_000_000_000

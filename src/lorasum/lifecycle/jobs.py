@@ -7,8 +7,8 @@ from typing import Final, NamedTuple, TypeVar
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobState, JobStatus, TrainSpec
-from lorasum.contract import DoneEvent
 from lorasum.errors import LorasumError, UnseenError
+from lorasum.ledger.resources import NO_FIGURES, OPEN, BatchJob, ResourceState, TrainingJob
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.lookup import find_job, recorded
 from lorasum.lifecycle.placement import before_training, warn_of
@@ -16,7 +16,7 @@ from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.quote import quote
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
-from lorasum.resources import NO_FIGURES, OPEN, BatchJob, ResourceState, TrainingJob
+from lorasum.shared.events import DoneEvent
 
 RECORDED: Final[Mapping[JobStatus, ResourceState]] = {
     "running": "live",

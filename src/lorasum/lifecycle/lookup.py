@@ -16,9 +16,9 @@ from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobStatus
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle.planning import PlannedJob, compare, compare_on_its_dataset
-from lorasum.resources import TrainingJob
 
 
 @dataclass(frozen=True, slots=True)

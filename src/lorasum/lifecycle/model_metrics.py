@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from lorasum.config.schema import EvaluateConfig
 from lorasum.errors import LorasumError
-from lorasum.paths import doc
 from lorasum.reporting import Reporter
 from lorasum.results.serving import JudgeFigures
 from lorasum.scoring.evaluation import ScoredSummary
+from lorasum.system.paths import doc
 
 if TYPE_CHECKING:
     from lorasum.scoring.judge import Judge, Preference, Verdict

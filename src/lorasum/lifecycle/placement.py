@@ -13,11 +13,11 @@ from lorasum.backends.base import Backend
 from lorasum.backends.records import Check, JobRef, Room
 from lorasum.config.instances import by_gpu_memory, facts_of, gpus_of
 from lorasum.config.schema import Config
-from lorasum.contract import Needs
 from lorasum.errors import LorasumError, ModelError
 from lorasum.lifecycle.shape import Shape, bytes_of_values
-from lorasum.model_source import ModelRef, model_config
+from lorasum.models.source import ModelRef, model_config
 from lorasum.reporting import Reporter
+from lorasum.shared.records import Needs
 
 Engine = Literal["huggingface", "vllm", "batch"]
 _WORKSPACE = 3 << 29  # bytes of each GPU: activations, compiled passes, messages between GPUs

@@ -9,19 +9,19 @@ from pathlib import Path
 from lorasum.backends.records import TrainSpec
 from lorasum.config.data import DataConfig
 from lorasum.config.schema import Config
-from lorasum.contract import too_few_packs
 from lorasum.data.changes import changed_since
 from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import Dataset, Origin, TrainingJob
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.placement import Placement
 from lorasum.lifecycle.training_time import Workload
-from lorasum.model_source import ModelRef, resolve_model
-from lorasum.model_targets import look_at_targets
+from lorasum.models.source import ModelRef, resolve_model
+from lorasum.models.targets import look_at_targets
 from lorasum.reporting import Reporter, Silent
-from lorasum.resources import Dataset, Origin, TrainingJob
+from lorasum.shared.steps import too_few_packs
 
 _LONGEST_VALUE = 256  # characters of a SageMaker hyperparameter
 _DECIDE_NO_WEIGHT = {

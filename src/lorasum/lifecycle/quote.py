@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from lorasum.errors import LorasumError
 from lorasum.formatting import counted
-from lorasum.ledger import Ledger
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimate import Estimate, fitted
 from lorasum.lifecycle.limits import job_limit, paid_after
@@ -12,7 +13,6 @@ from lorasum.lifecycle.lookup import FoundJob
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.lifecycle.training_time import Speed, measured_speed, seconds_of
 from lorasum.reporting import Reporter
-from lorasum.resources import TrainingJob
 from lorasum.results.training import TimeBand
 
 

@@ -6,18 +6,18 @@ an endpoint that runs is recorded whatever else is unknown about it, because it 
 
 from dataclasses import replace
 
-from lorasum import paths
 from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointState, JobRef
-from lorasum.contract import ArtifactRecord
 from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError
+from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.endpoints import spent
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lock import HeldRun
-from lorasum.resources import BatchJob, Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
+from lorasum.shared.records import ArtifactRecord
+from lorasum.system import paths
 
 UNKNOWN_ORIGIN = Origin(template="")
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from lorasum.backends.base import is_active
+from lorasum.ledger.resources import BatchJob, Endpoint, Resource, TrainingJob, Unreadable
 from lorasum.lifecycle import endpoints, jobs
 from lorasum.lock import HeldRun
-from lorasum.resources import BatchJob, Endpoint, Resource, TrainingJob, Unreadable
 
 
 def reconcile(held: HeldRun, row: Resource) -> None:

@@ -15,8 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 
-from lorasum import paths
-from lorasum.batched import batched
 from lorasum.config.data import DataConfig
 from lorasum.config.schema import PredictConfig
 from lorasum.context import RunContext
@@ -26,9 +24,11 @@ from lorasum.data.files.opening import COMPRESSED, Say
 from lorasum.data.files.readers import file_type
 from lorasum.data.files.reading import unsaid
 from lorasum.errors import LorasumError
-from lorasum.files import STDOUT, USER_FILE_MODE, make_folder, new_file
 from lorasum.lifecycle.answers import Answer
 from lorasum.results.serving import RowFailure
+from lorasum.system import paths
+from lorasum.system.batched import batched
+from lorasum.system.files import STDOUT, USER_FILE_MODE, make_folder, new_file
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
 _COLUMNS: Final = ("id", "dialogue", "summary", "error", "reference")

@@ -3,12 +3,12 @@
 import shutil
 from dataclasses import replace
 
-from lorasum import paths
 from lorasum.backends.base import is_here
 from lorasum.errors import BackendError, LorasumError
+from lorasum.ledger.resources import Dataset, Endpoint, TrainingJob
 from lorasum.lifecycle.costs import known_price
 from lorasum.lock import HeldRun
-from lorasum.resources import Dataset, Endpoint, TrainingJob
+from lorasum.system import paths
 
 
 def delete(held: HeldRun, data: bool, artifacts: bool) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lorasum.base_look import context_length, vocabulary_size, whole_number
+from lorasum.shared.base_config import context_length, vocabulary_size, whole_number
 
 _SERVED_IN = 2  # bytes of a value: GPUs serve in 16 bits
 _FLOAT32_ONLY = ("xlstm",)  # model types whose code in transformers multiplies float32 by 16 bits, and fails

@@ -11,11 +11,11 @@ from lorasum.backends.completions import Trimmed
 from lorasum.backends.records import EndpointRef
 from lorasum.config.schema import PredictConfig
 from lorasum.context import RunContext
-from lorasum.contract import fill_template
 from lorasum.data.records import Example
 from lorasum.data.store import read_test_examples
 from lorasum.errors import BackendError, DataError, LorasumError
-from lorasum.resources import Adapter, Endpoint, Origin
+from lorasum.ledger.resources import Adapter, Endpoint, Origin
+from lorasum.shared.requests import fill_template
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from lorasum import paths
 from lorasum.context import RunContext
-from lorasum.files import make_folder, open_file, read_rows, write_file, writing
+from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle.costs import cost, total
 from lorasum.lifecycle.trials import Trial, found_by, less
 from lorasum.pages.sweep_page import sweep_page
-from lorasum.resources import TrainingJob
 from lorasum.results.training import SweepResult, TrialResult, TrialState
+from lorasum.system import paths
+from lorasum.system.files import make_folder, open_file, read_rows, write_file, writing
 
 
 @dataclass

@@ -6,9 +6,9 @@ Such as `train` while it waits for an instance, or `sweep` between two trials: `
 from contextlib import suppress
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.errors import LorasumError
-from lorasum.files import make_folder
+from lorasum.system import paths
+from lorasum.system.files import make_folder
 
 
 class TornDownError(LorasumError):

@@ -11,11 +11,12 @@ training of BLOOM's shapes in float32 reached 70% of it, one of SmolLM2-135M in 
 from dataclasses import dataclass
 
 from lorasum.config.schema import TrainingConfig
-from lorasum.contract import DoneEvent, count_steps
 from lorasum.data.records import SplitStats
-from lorasum.ledger import Ledger
-from lorasum.resources import TrainingJob
+from lorasum.ledger.ledger import Ledger
+from lorasum.ledger.resources import TrainingJob
 from lorasum.results.training import TimeBand
+from lorasum.shared.events import DoneEvent
+from lorasum.shared.steps import count_steps
 
 _OF_DATA_SHEET = (0.2, 0.65)
 _OF_MEASURED = (0.25, 0.85)

@@ -21,10 +21,10 @@ from lorasum.backends.base import Backend
 from lorasum.config.key_paths import put
 from lorasum.config.schema import Config
 from lorasum.config.sweep import Range, SweepConfig, Value
-from lorasum.contract import DoneEvent, EvalEvent, Event, StepEvent
 from lorasum.errors import ConfigError
-from lorasum.ledger import Ledger
-from lorasum.paths import doc
+from lorasum.ledger.ledger import Ledger
+from lorasum.shared.events import DoneEvent, EvalEvent, Event, StepEvent
+from lorasum.system.paths import doc
 
 _DRAWS = 100
 """Draws for each trial, before it is believed that there are no more that differ."""

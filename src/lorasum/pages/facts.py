@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lorasum.contract import ArtifactRecord, DoneEvent, EvalEvent, Event, MergedEvent, StartEvent, StepEvent
 from lorasum.data.records import Manifest
+from lorasum.ledger.resources import NO_FIGURES, TrainingJob
 from lorasum.pages.charts import Point
-from lorasum.resources import NO_FIGURES, TrainingJob
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.evaluation import ScoredSummary
+from lorasum.shared.events import DoneEvent, EvalEvent, Event, MergedEvent, StartEvent, StepEvent
+from lorasum.shared.records import ArtifactRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from lorasum.contract import StepEvent
 from lorasum.formatting import duration, gigabytes, loss
 from lorasum.pages.charts import Series, intervals, line_chart, parts_of, smoothed
 from lorasum.pages.data_page import data_picture
@@ -24,6 +23,7 @@ from lorasum.pages.run_figures import (
 from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores, compare
 from lorasum.scoring.faithfulness import Finding
+from lorasum.shared.events import StepEvent
 
 _SCORES: Mapping[str, str] = {
     "rouge1": "ROUGE-1",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lorasum.resources import Resource, ResourceState, details, kind_of
+from lorasum.ledger.resources import Resource, ResourceState, details, kind_of
 
 
 @dataclass(frozen=True, slots=True)

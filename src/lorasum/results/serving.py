@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lorasum.files import STDOUT
 from lorasum.results.training import PrepareResult, TrainResult
 from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
+from lorasum.system.files import STDOUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lorasum.backends.records import Check, Room
-from lorasum.contract import MemoryPlan
 from lorasum.data.records import Look, Manifest
+from lorasum.shared.records import MemoryPlan
 
 
 @dataclass(frozen=True, slots=True)

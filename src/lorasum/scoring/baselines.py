@@ -1,6 +1,6 @@
 """What costs nothing, and what a model has to beat: the first sentences of a dialogue, and its longest utterance."""
 
-from lorasum.scoring.words import sentences
+from lorasum.shared.words import sentences
 
 
 def lead(dialogue: str) -> str:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import regex
 
-from lorasum.batched import batched
 from lorasum.errors import LorasumError, ModelError
-from lorasum.files import first_line
-from lorasum.hub import asking_hub, hub_error
-from lorasum.library_output import quiet_transformers
-from lorasum.scoring.words import sentences
+from lorasum.models.hub import asking_hub, hub_error
+from lorasum.models.quiet import quiet_transformers
+from lorasum.shared.words import sentences
+from lorasum.system.batched import batched
+from lorasum.system.files import first_line
 
 if TYPE_CHECKING:
     from lorasum.config.schema import ConsistencyConfig

@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
-from lorasum import paths
-from lorasum.files import read_rows, write_file
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.evaluation import ScoredSummary
+from lorasum.system import paths
+from lorasum.system.files import read_rows, write_file
 
 
 def folder_of(run: str) -> Path:

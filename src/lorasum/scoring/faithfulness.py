@@ -14,7 +14,7 @@ import regex
 
 from lorasum.scoring.quantities import Quantity, quantities
 from lorasum.scoring.speakers import misattributed, speakers_of
-from lorasum.scoring.words import sentences
+from lorasum.shared.words import sentences
 
 FindingKind = Literal["name", "number", "time", "date", "speaker"]
 

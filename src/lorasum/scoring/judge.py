@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lorasum.connection import connection_hint
 from lorasum.errors import BackendError, ConfigError, LorasumError
-from lorasum.files import first_line, open_file
+from lorasum.system.connection import connection_hint
+from lorasum.system.files import first_line, open_file
 
 if TYPE_CHECKING:
     from httpx import Response

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import regex
 
 from lorasum.scoring.quantities import quantities
-from lorasum.scoring.words import Words, sentences
+from lorasum.shared.words import Words, sentences
 
 _SPEAKER = regex.compile(r"(?m)^\s*([^\n:]{1,40}?):\s+(.*)$")
 _FIRST_PERSON = regex.compile(r"(?i)\b(?:I|my|mine)\b")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lorasum.scoring.speakers import speakers_of
-from lorasum.scoring.words import Words
+from lorasum.shared.words import Words
 
 
 @dataclass(frozen=True, slots=True)

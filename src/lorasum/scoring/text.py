@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorasum.scoring.rouge import best_rouge
-from lorasum.scoring.words import Words
+from lorasum.shared.rouge import best_rouge
+from lorasum.shared.words import Words
 
 
 @dataclass(frozen=True, slots=True)

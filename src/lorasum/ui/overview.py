@@ -5,9 +5,9 @@ from textwrap import shorten
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lorasum import paths
 from lorasum.formatting import dollars, on_disk
 from lorasum.results.overview import CleanResult, EnvResult, ReportResult, ResourceStatus, RunsResult, StatusResult
+from lorasum.system import paths
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Rows, headline
 

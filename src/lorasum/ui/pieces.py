@@ -11,7 +11,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from lorasum.contract import MemoryPlan, StartEvent
+from lorasum.shared.events import StartEvent
+from lorasum.shared.records import MemoryPlan
 from lorasum.ui.terminal import whole_words
 
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -18,7 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from lorasum.contract import (
+from lorasum.formatting import dollars, duration, loss
+from lorasum.shared.events import (
     BaseEvent,
     DoneEvent,
     EvalEvent,
@@ -33,7 +34,6 @@ from lorasum.contract import (
     UnknownEvent,
     WarningEvent,
 )
-from lorasum.formatting import dollars, duration, loss
 from lorasum.ui.pieces import Facts, memory
 from lorasum.ui.terminal import console, one_line
 

@@ -7,7 +7,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lorasum import paths
 from lorasum.formatting import counted, dollars, duration
 from lorasum.results.serving import (
     BatchPrediction,
@@ -22,6 +21,7 @@ from lorasum.results.serving import (
 )
 from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores
+from lorasum.system import paths
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Marked, Rows, as_json, headline
 

@@ -15,8 +15,8 @@ from artifact import save_code
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.errors import RefusedError
-from lorasum.model_source import ModelRef
-from lorasum.resources import Adapter, Origin
+from lorasum.ledger.resources import Adapter, Origin
+from lorasum.models.source import ModelRef
 
 RUN = "orders"
 BACKEND = LocalBackend()

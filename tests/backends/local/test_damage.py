@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lorasum import paths
 from lorasum.backends.local import processes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import JobRef, TrainSpec
 from lorasum.errors import LorasumError
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
+from lorasum.system import paths
 
 RUN, JOB = "a-run", "a-job"
 SCRIPT = """

@@ -18,14 +18,14 @@ import pytest
 import waiting
 
 from artifact import save_code
-from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import endpoints as local_endpoints
 from lorasum.backends.local import processes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.contract import MAX_BODY, fill_template, refusal_text
 from lorasum.errors import BackendError, RefusedError
+from lorasum.shared.requests import MAX_BODY, fill_template, refusal_text
+from lorasum.system import paths
 
 RUN, NAME = "a-run", "an-endpoint"
 TEMPLATE = "Chat:\n{dialogue}\nTL;DR:"

@@ -2,6 +2,7 @@
 its process are looked at here."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +15,17 @@ import psutil
 import pytest
 import waiting
 
-from lorasum import paths
 from lorasum.backends.base import Backend, RunningResource
 from lorasum.backends.local import job_folder, jobs
 from lorasum.backends.local import processes as local_processes
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.local.preflight import require_packages
 from lorasum.backends.records import JobRef, JobState, TrainSpec
-from lorasum.contract import Event, StartEvent, StepEvent, UnknownEvent, event_line
 from lorasum.errors import BackendError
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
+from lorasum.shared.events import Event, StartEvent, StepEvent, UnknownEvent, event_line
+from lorasum.system import paths
 
 RUN = "a-run"
 SCRIPT = """
@@ -242,7 +243,7 @@ import os
 from pathlib import Path
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.backends.records import TrainSpec
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 spec = TrainSpec({RUN!r}, "a-job", ModelRef("base"), Path({str(tmp_path / "dataset")!r}), {{"steps": "9999"}})
 LocalBackend(Path({str(scripts)!r})).start_training(spec)
 os._exit(9)
@@ -359,8 +360,8 @@ def test_processes_of_a_job_are_started_found_and_ended_as_one(
 ) -> None:
     monkeypatch.setenv("RANK", "7")  # of a cluster that started this very process
     (scripts / "train.py").write_text(LAUNCHING)
-    for name in ("launch.py", "contract.py", "container_limits.py"):
-        (scripts / name).write_bytes((paths.container_scripts() / name).read_bytes())
+    shutil.copy(paths.container_scripts() / "launch.py", scripts)
+    shutil.copytree(paths.container_scripts() / "shared", scripts / "shared")
 
     def start() -> tuple[JobRef, list[psutil.Process]]:
         job = backend.start_training(replace(spec(), processes=2))

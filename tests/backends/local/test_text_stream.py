@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from generation.rows import Row
 from lorasum.backends.local import openai
 from lorasum.backends.local.openai import Shape
 from lorasum.backends.local.text_stream import TextStream
-from rows import Row
 
 TEXT = "  Ana 🙂 and Béla 👩‍👩‍👧‍👦 met\n\n  at 東京駅 ...  twice "
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from stand_in import StandIn
 
-from lorasum import paths
 from lorasum.backends.sagemaker.wheels import serving_wheels, training_wheels
+from lorasum.system import paths
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from lorasum.backends.sagemaker.endpoint_requests import (
 )
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import HUB_CACHE
+from lorasum.shared.names import HUB_CACHE
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"
 PLACE = Place(S3Layout("box", "lorasum", "chats"), ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/inference:1")

@@ -10,8 +10,8 @@ from stand_in import Fault, StandIn
 from lorasum.backends.records import EndpointRef, EndpointSpec
 from lorasum.backends.sagemaker import endpoint_deletion
 from lorasum.backends.sagemaker.session import Session
-from lorasum.contract import refusal_text
 from lorasum.errors import BackendError, NoAnswerError, OutageError, RefusedError
+from lorasum.shared.requests import refusal_text
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
 

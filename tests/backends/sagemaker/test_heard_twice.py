@@ -15,7 +15,7 @@ from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef, TrainSpe
 from lorasum.backends.sagemaker import endpoint_deletion
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.errors import BackendError, OutageError
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 
 JOB = "chats-0123abcd"
 

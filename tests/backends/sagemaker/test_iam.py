@@ -10,7 +10,7 @@ import stand_in_container as container
 from stand_in import StandIn
 
 from lorasum.backends.records import EndpointSpec, TrainSpec
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 
 GUIDE = Path(__file__).parents[3] / "docs" / "iam.md"
 CODE = """

@@ -11,8 +11,8 @@ from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.job_requests import training_request
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import EvalEvent, event_line
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
+from lorasum.shared.events import EvalEvent, event_line
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"
 PLACE = Place(S3Layout("box", "lorasum", "chats"), ROLE, "763104351884.dkr.ecr.eu-west-1.amazonaws.com/training:1")

@@ -14,13 +14,13 @@ from aws_backend import backend
 from stand_in import Fault, StandIn
 from stand_in_rules import RefusalError
 
-from lorasum import paths
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker import stopping
 from lorasum.backends.sagemaker.logs import Log
-from lorasum.contract import EvalEvent, Event, event_line
 from lorasum.errors import BackendError
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
+from lorasum.shared.events import EvalEvent, Event, event_line
+from lorasum.system import paths
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
 SPEC = TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/no/data"), {})

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from stand_in import Fault, StandIn
 
-from lorasum import paths
 from lorasum.backends.records import EndpointSpec, TrainSpec
 from lorasum.backends.sagemaker import model_cache
 from lorasum.backends.sagemaker.backend import SageMakerBackend
@@ -17,8 +16,9 @@ from lorasum.backends.sagemaker.served import model_to_serve
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError, ModelError
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 from lorasum.reporting import Silent
+from lorasum.system import paths
 
 COMMIT = "a" * 40
 MODEL = ModelRef("org/tiny", COMMIT)

@@ -15,16 +15,16 @@ from botocore.exceptions import LoginRefreshRequired
 from memory_backend import RecordingReporter
 from stand_in import Fault, StandIn
 
-from lorasum import retry
 from lorasum.aws import aws_errors
 from lorasum.backends.records import EndpointSpec, JobRef, TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import EvalEvent, event_line
 from lorasum.errors import BackendError, OutageError
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
+from lorasum.shared.events import EvalEvent, event_line
+from lorasum.system import retry
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
 SPEC = TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/no/data"), {})

@@ -21,7 +21,7 @@ from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
 
 ROLE = "arn:aws:iam::123456789012:role/Trainer"
 PLACE = Place(S3Layout("box", "lorasum", "chats"), ROLE, "image:1")

@@ -6,11 +6,11 @@ import aws_backend
 import pytest
 from stand_in import StandIn
 
-from lorasum import paths
 from lorasum.backends.records import EndpointSpec, TrainSpec
 from lorasum.backends.sagemaker.wheels import Wheels, serving_wheels, training_wheels
 from lorasum.errors import BackendError, ConfigError
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
+from lorasum.system import paths
 
 from .conftest import make_wheels
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from lorasum import cache
 from lorasum.config.data import DataConfig
 from lorasum.data.sources import open_sources
 from lorasum.data.tally import RejectFile, Tally
 from lorasum.data.validate import examples
 from lorasum.errors import DataError
+from lorasum.system import cache
 
 ROWS = [{"dialogue": f"Ana: number {n}?\nBen: yes, {n}", "summary": f"Ana asks about {n}."} for n in range(4)]
 TABLE = {"dialogue": [row["dialogue"] for row in ROWS], "summary": [row["summary"] for row in ROWS]}

@@ -10,7 +10,7 @@ from lorasum.config.data import DataConfig
 from lorasum.data.files.s3 import S3Login
 from lorasum.data.sources import open_sources
 from lorasum.errors import DataError, LorasumError
-from lorasum.files import maker_lock
+from lorasum.system.files import maker_lock
 
 
 def put(key: str, *numbers: int) -> None:

@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from contract import RECORD_FILE, SERVING_FILES, ArtifactRecord, DoneEvent, FileFacts, event_line, record_text
+from shared.events import DoneEvent, event_line
+from shared.names import RECORD_FILE, serving_files
+from shared.records import ArtifactRecord, FileFacts, record_text
 
 
 def main() -> None:
@@ -23,10 +25,10 @@ def main() -> None:
             (checkpoints / "two-at-once").touch()
             raise
         time.sleep(0.2)
-        (model / "code").mkdir(exist_ok=True)
-        for name in SERVING_FILES:
-            if (here / name).exists():
-                shutil.copyfile(here / name, model / "code" / name)
+        for name, source in serving_files(here).items():
+            (model / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+            if source.exists():
+                shutil.copyfile(source, model / "code" / name)
         (model / "model.safetensors").write_bytes(b"weights")
         files = {path.relative_to(model).as_posix(): path for path in model.rglob("*") if path.is_file()}
         facts = {n: FileFacts(p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest()) for n, p in files.items()}

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
 from lorasum.backends.local import endpoints, job_folder, jobs
 from lorasum.backends.local.endpoints import Endpoints
@@ -13,6 +12,7 @@ from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.local.preflight import check_packages
 from lorasum.backends.records import Check
 from lorasum.errors import BackendError
+from lorasum.system import paths
 
 
 class LocalBackend(Jobs, Endpoints):

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import processes, server_files
 from lorasum.backends.local.invoke import client, invoke, stream
@@ -16,10 +15,11 @@ from lorasum.backends.local.preflight import require_loopback, require_packages
 from lorasum.backends.local.server import PORT_TAKEN
 from lorasum.backends.local.server_files import EXPIRY_FILE, REASON, STATE_FILE, ServerState
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.contract import ADAPTER_FOLDER
 from lorasum.errors import BackendError
-from lorasum.files import make_folder, write_file
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
+from lorasum.shared.names import ADAPTER_FOLDER
+from lorasum.system import paths
+from lorasum.system.files import make_folder, write_file
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -214,7 +214,7 @@ def _artifact(process: "Process") -> str:
 
 
 def _named(spec: EndpointSpec) -> str | None:
-    """The folders of the adapters that requests can name, as the server and contract.ADAPTERS have them."""
+    """The folders of the adapters that requests can name, as the server and names.ADAPTERS have them."""
     folders = {one.run: str(Path(one.artifact) / ADAPTER_FOLDER) for one in spec.adapters}
     return json.dumps(folders) if folders else None
 

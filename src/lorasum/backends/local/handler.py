@@ -1,7 +1,7 @@
 """The handler module of an artifact, inference.py, and its model, as the server of a local endpoint calls them.
 
-Requests are completed together (scheduling.py), if the artifact's code can do that. That of an earlier version answers
-one at a time. One thread loads the model and calls it, so that torch keeps its own threads.
+Requests are completed together (scheduling.py). Code that has no scheduler answers one at a time. One thread
+loads the model and calls it, so that torch keeps its own threads.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasum.backends.local.server_files import REASON
-from lorasum.contract import read_refusal
-from lorasum.files import first_line
+from lorasum.shared.requests import read_refusal
+from lorasum.system.files import first_line
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -166,7 +166,7 @@ class Handler:
             self._scheduler = self.module.scheduler(self.model)
 
     def _transform(self, body: bytes, content_type: str, accept: str, gone: threading.Event) -> Any:
-        if stop_when := getattr(self.module, "stop_when", None):  # artifacts of earlier versions have none
+        if stop_when := getattr(self.module, "stop_when", None):
             stop_when(gone.is_set)
         data = self.module.input_fn(body, content_type)
         return self.module.output_fn(self.module.predict_fn(data, self.model), accept)

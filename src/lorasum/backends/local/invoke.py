@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lorasum.backends.completions import pieces_of, to_completion
 from lorasum.backends.local.requests import TIMEOUT_HEADER
 from lorasum.backends.records import EndpointRef
-from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
+from lorasum.shared.requests import MAX_BODY, read_refusal
 
 if TYPE_CHECKING:
     from httpx import Client, Timeout

@@ -8,22 +8,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from lorasum import nvidia_smi
 from lorasum.backends.records import TrainSpec
-from lorasum.container_limits import visible_gpus
-from lorasum.contract import (
-    CHANNEL_MODEL,
-    CHANNEL_TRAINING,
-    FAILURE_FILE,
-    METRICS_FILE,
-    RECORD_FILE,
-    Failure,
-    folders_of,
-    read_event,
-    read_failure,
-    read_record,
-)
-from lorasum.files import make_folder, write_file
+from lorasum.shared.container_limits import visible_gpus
+from lorasum.shared.events import read_event
+from lorasum.shared.failure import Failure, read_failure
+from lorasum.shared.names import CHANNEL_MODEL, CHANNEL_TRAINING, FAILURE_FILE, METRICS_FILE, RECORD_FILE, folders_of
+from lorasum.shared.records import read_record
+from lorasum.system import nvidia_smi
+from lorasum.system.files import make_folder, write_file
 
 _OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Variables of processes that torchrun or a cluster has started: they are not this job's."""

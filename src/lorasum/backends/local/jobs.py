@@ -6,24 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasum import paths
 from lorasum.backends.base import RunningResource
 from lorasum.backends.local import job_folder, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.local.preflight import require_loopback, require_packages
 from lorasum.backends.records import JobRef, JobState, TrainSpec
-from lorasum.contract import (
-    BASE_AS_TRAINED,
-    BASE_SECONDS,
-    MAX_SECONDS,
-    PROCESSES,
-    REPORT_TO,
-    Event,
-    FileFacts,
-    read_event,
-)
 from lorasum.errors import BackendError
-from lorasum.files import file_digest, folder_digest, write_file
+from lorasum.shared.events import Event, read_event
+from lorasum.shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, PROCESSES, REPORT_TO
+from lorasum.shared.records import FileFacts
+from lorasum.system import paths
+from lorasum.system.files import file_digest, folder_digest, write_file
 
 if TYPE_CHECKING:
     from psutil import Process

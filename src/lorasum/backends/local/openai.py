@@ -18,7 +18,7 @@ from lorasum.backends.local import guard
 from lorasum.backends.local.handler import ClientLeftError, Handler, reason_of
 from lorasum.backends.local.requests import read_body, seconds_of
 from lorasum.backends.local.text_stream import TextStream
-from lorasum.contract import MAX_BODY, read_refusal
+from lorasum.shared.requests import MAX_BODY, read_refusal
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -190,7 +190,7 @@ async def _answered(handler: Handler, request: "Request", key: str, names: Seque
         if body is None:
             raise BadRequestError(f"the request is longer than {MAX_BODY} bytes", 413)
         if handler.ping_status != 200 or not handler.is_shared:
-            raise BadRequestError("the model is not loaded, or its code is of an earlier version", 503)
+            raise BadRequestError("the model is not loaded, or its code has no scheduler", 503)
         asked = read(body, key, names)
         shape = Shape(asked.model, is_chat=key == "messages")
         rows = _rows(handler, asked, shape, gone)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorasum.backends.local.preflight import require_proc
 from lorasum.errors import BackendError
-from lorasum.files import open_file
-from lorasum.script_environment import script_environment
+from lorasum.system.files import open_file
+from lorasum.system.script_environment import script_environment
 
 if TYPE_CHECKING:
     from psutil import Process

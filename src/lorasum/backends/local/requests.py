@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from lorasum.contract import MAX_BODY
+from lorasum.shared.requests import MAX_BODY
 
 if TYPE_CHECKING:
     from fastapi import Request

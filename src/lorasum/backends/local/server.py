@@ -4,7 +4,7 @@
 
 GET /ping             503 while the model loads, then 200; 500 if it cannot be loaded, and the server ends
 POST /invocations     answers as C/inference.py does, several requests together (handler.py). 400 if it raises, with
-                      the mark of contract.refusal_text if the request is at fault. 504 after 60 seconds, or after those
+                      the mark of requests.refusal_text if the request is at fault. 504 after 60 seconds, or after those
                       of the header Lorasum-Timeout
 /v1/...               OpenAI's protocol: openai.py
 S is the endpoint's folder, through which it talks with the client: server_files.py.
@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 from lorasum.backends.local.handler import ClientLeftError, Handler, reason_of
 from lorasum.backends.local.requests import read_body, seconds_of
 from lorasum.backends.local.server_files import REASON, ServerState, forget, read_expiry
-from lorasum.contract import ADAPTERS, BASE_MODEL, MAX_BODY, refusal_text
+from lorasum.shared.names import ADAPTERS, BASE_MODEL
+from lorasum.shared.requests import MAX_BODY, refusal_text
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from lorasum.files import write_file
+from lorasum.system.files import write_file
 
 STATE_FILE: Final = "server.json"
 EXPIRY_FILE: Final = "expires_at"

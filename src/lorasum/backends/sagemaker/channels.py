@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker import storage, wheels
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, CHANNEL_WHEELS
+from lorasum.shared.names import CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, CHANNEL_WHEELS
+from lorasum.system import paths
 
 
 @dataclass(frozen=True, slots=True)

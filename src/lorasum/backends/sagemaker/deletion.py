@@ -12,8 +12,8 @@ from typing import Any
 from lorasum.aws import aws_errors, denied_hint, is_denied, unless_missing
 from lorasum.backends.sagemaker import storage
 from lorasum.backends.sagemaker.session import Session, poll_seconds
-from lorasum.batched import batched
 from lorasum.errors import BackendError, OutageError
+from lorasum.system.batched import batched
 
 _AT_ONCE = 1000  # objects; S3's limit
 _TRIES = 4  # at objects that S3 did not delete because it was too busy

@@ -10,7 +10,7 @@ from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker.job_requests import tags, vpc
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import BASE_MODEL, EXPECT_GPU, HUB_CACHE
+from lorasum.shared.names import BASE_MODEL, EXPECT_GPU, HUB_CACHE
 
 VARIANT = "AllTraffic"
 TAG_START = "lorasum:start"

@@ -3,7 +3,7 @@
 from lorasum.backends.sagemaker import sdk
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.errors import BackendError
-from lorasum.files import first_line
+from lorasum.system.files import first_line
 
 
 def training_image(config: SageMakerConfig, region: str) -> str:

@@ -9,8 +9,8 @@ from lorasum.aws import aws_errors, error_code, is_missing
 from lorasum.backends.completions import from_completion, pieces_of, to_completion
 from lorasum.backends.records import EndpointRef
 from lorasum.backends.sagemaker.session import Session
-from lorasum.contract import MAX_BODY, read_refusal
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
+from lorasum.shared.requests import MAX_BODY, read_refusal
 
 _NOT_LET_IN = 6  # attempts at a request that the service throttled
 _FAULTS = 3  # attempts at a request that met a fault; asking again is safe, because an answer changes nothing

@@ -8,7 +8,7 @@ from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.instances import facts_of
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import (
+from lorasum.shared.names import (
     BASE_AS_TRAINED,
     BASE_SECONDS,
     CHANNEL_CODE,
@@ -37,7 +37,7 @@ _METRICS = {
     "eval:loss": f'"event": "eval".*"eval_loss": {_NUMBER}',
     "eval:score": f'"event": "eval".*"score": {_NUMBER}',
 }
-"""Metric name → regex over the JSON lines of contract.event_line."""
+"""Metric name → regex over the JSON lines of events.event_line."""
 
 
 def training_request(

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lorasum import paths
 from lorasum.aws import aws_errors
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
@@ -33,18 +32,13 @@ from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_w
 from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.backends.sagemaker.tags import of_run
-from lorasum.contract import (
-    CHANNEL_MODEL,
-    RECORD_FILE,
-    Event,
-    FileFacts,
-    LogEvent,
-    StatusEvent,
-    read_event,
-    read_failure,
-)
 from lorasum.errors import BackendError, ConfigError
-from lorasum.retry import until_answered
+from lorasum.shared.events import Event, LogEvent, StatusEvent, read_event
+from lorasum.shared.failure import read_failure
+from lorasum.shared.names import CHANNEL_MODEL, RECORD_FILE
+from lorasum.shared.records import FileFacts
+from lorasum.system import paths
+from lorasum.system.retry import until_answered
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from lorasum.aws import aws_errors, is_denied, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
-from lorasum.contract import read_event
 from lorasum.errors import BackendError
-from lorasum.retry import until_answered
+from lorasum.shared.events import read_event
+from lorasum.system.retry import until_answered
 
 _LOG_TAIL = 12  # lines
 _LONGEST = 300  # characters of a line that is shown

@@ -12,9 +12,9 @@ from lorasum.aws import aws_errors
 from lorasum.backends.sagemaker import deletion, storage
 from lorasum.backends.sagemaker.layout import S3Layout
 from lorasum.backends.sagemaker.session import Session
-from lorasum.base_look import download_base
-from lorasum.hub import asking_hub, hub_commit, hub_error
-from lorasum.model_source import ModelRef, check_folder
+from lorasum.models.hub import asking_hub, hub_commit, hub_error
+from lorasum.models.source import ModelRef, check_folder
+from lorasum.shared.base_download import download_base
 
 
 def wants(session: Session, model: ModelRef) -> bool:

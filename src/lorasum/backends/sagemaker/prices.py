@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorasum.backends.sagemaker.session import Session
-from lorasum.cache import read_cache, write_cache
+from lorasum.system.cache import read_cache, write_cache
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.errors import BackendError
-from lorasum.retry import until_answered
-from lorasum.signals import deferred_signals
+from lorasum.system.retry import until_answered
+from lorasum.system.signals import deferred_signals
 
 Kind = Literal["TrainingJob", "Model", "EndpointConfig", "Endpoint"]
 

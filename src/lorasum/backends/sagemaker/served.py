@@ -16,9 +16,9 @@ from lorasum.backends.sagemaker.endpoint_requests import (
 )
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.backends.sagemaker.session import Session
-from lorasum.contract import ADAPTER_FOLDER, BASE_MODEL, CODE_FOLDER, HUB_TOKEN_ARN, SERVING_FILES
 from lorasum.errors import BackendError, ConfigError
-from lorasum.model_source import ModelRef
+from lorasum.models.source import ModelRef
+from lorasum.shared.names import ADAPTER_FOLDER, BASE_MODEL, CODE_FOLDER, HUB_TOKEN_ARN, serving_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,9 @@ def _flags(bucket: _Bucket, content: str, place: Place) -> str:
 def _base_model(bucket: _Bucket, model: str, code_folder: Path, place: Place) -> Served:
     """A base model from a folder or the hub, uploaded with the code that serves it."""
     session = bucket.session
-    scripts = {file.key: file for file in storage.folder_files(code_folder)}
+    scripts = {file.path: file for file in storage.folder_files(code_folder)}
     code = [
-        storage.StoredFile(scripts[source].path, f"{CODE_FOLDER}/{name}", scripts[source].bytes, scripts[source].sha256)
-        for name, source in SERVING_FILES.items()
+        replace(scripts[source], key=f"{CODE_FOLDER}/{name}") for name, source in serving_files(code_folder).items()
     ]
     weights = storage.folder_files(Path(model)) if Path(model).is_dir() else []
     uri = place.layout.uri(Folder.MODELS, storage.fingerprint(weights or code))

@@ -9,8 +9,8 @@ from typing import Any
 from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
-from lorasum.files import file_digest, new_file
-from lorasum.threads import as_they_end, in_order
+from lorasum.system.files import file_digest, new_file
+from lorasum.system.threads import as_they_end, in_order
 
 _SUM = "lorasum-sha256"  # metadata of each object: S3's own checksums of a multipart upload depend on its parts
 _THREADS = 8

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from lorasum.aws import aws_errors, is_denied, unless_missing
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.session import Session
-from lorasum.batched import batched
 from lorasum.errors import BackendError
+from lorasum.system.batched import batched
 
 _AT_ONCE = 100  # resources; the tagging API's limit
 

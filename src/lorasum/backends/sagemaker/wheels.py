@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasum import paths
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.contract import SERVING_FILES
 from lorasum.errors import BackendError
-from lorasum.files import maker_lock, new_folder
+from lorasum.shared.names import SERVING_REQUIREMENTS
+from lorasum.system import paths
+from lorasum.system.files import maker_lock, new_folder
 
 _PYTHON = "3.12"  # of the Hugging Face images
 _GLIBC = (17, 24, 26, 27, 28, 31, 34, 35)  # minor versions that the images' Ubuntu 22.04 runs wheels of
 _PLATFORMS = ("manylinux2014_x86_64", *(f"manylinux_2_{minor}_x86_64" for minor in _GLIBC))
 _SECONDS = 1800
 _TRAINING = ("requirements-train.txt", "constraints-train.txt")
-_SERVING = (SERVING_FILES["requirements.txt"],)
+_SERVING = (SERVING_REQUIREMENTS,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from lorasum.data.files.opening import check_is_data
 from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
 from lorasum.data.tally import Rejected, Row
 from lorasum.errors import DataError
-from lorasum.files import first_line
+from lorasum.system.files import first_line
 
 
 def read_parquet(reading: Reading) -> Iterator[tuple[str, Row]]:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorasum.cache import read_cache, write_cache
 from lorasum.errors import DataError
+from lorasum.system.cache import read_cache, write_cache
 
 _KEPT = 1000  # remembered digests of other files
 _STABLE = 2.0  # seconds: a younger file may change again without a new time stamp

@@ -14,8 +14,8 @@ from lorasum.data.chats.written import objects
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split, of_split, split_of
 from lorasum.errors import DataError
-from lorasum.files import links_out
 from lorasum.formatting import listing
+from lorasum.system.files import links_out
 
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", SCHEMA)
 _HIDDEN = (".", "~$", "__MACOSX")

@@ -16,7 +16,7 @@ from lorasum.data.files.opening import LONGEST_ROW, Opened, opened
 from lorasum.data.files.reading import TICK_ROWS, Reading
 from lorasum.data.tally import Rejected, Row
 from lorasum.errors import DataError
-from lorasum.files import first_line
+from lorasum.system.files import first_line
 
 _CHUNK = 2**20
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lorasum.errors import DataError
-from lorasum.files import first_line
+from lorasum.system.files import first_line
 
 _MARKS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd", ".bz2": b"BZh", ".xz": b"\xfd7zXZ"}
 """First bytes of compressed files, by their suffix."""

@@ -11,10 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lorasum import paths
 from lorasum.aws import aws_errors
 from lorasum.errors import DataError
-from lorasum.files import FILE_MODE, maker_lock, new_folder
+from lorasum.system import paths
+from lorasum.system.files import FILE_MODE, maker_lock, new_folder
 
 
 @dataclass(frozen=True, slots=True)

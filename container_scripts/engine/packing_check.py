@@ -1,0 +1,39 @@
+"""Whether a model will take whole packs, found out before its weights are there.
+
+The memory plan (fitting.py) has to know: a model whose examples see each other in a pack takes one at a time, and holds
+the tensors of one. So the probe (probe.py) tries a thin model of the architecture out (thin_model.py). One that does
+not run so is taken to take packs, which needs more memory rather than less. Cost: less than a second.
+"""
+
+import logging
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from engine.arguments import Arguments
+from engine.fake_pass import quiet, skeleton
+from engine.probe import find_route
+from generation.thin_model import by_itself, thin_model
+
+_log = logging.getLogger(__name__)
+
+
+@lru_cache(16)
+def takes_packs(base: Path, attention: str, longest: int) -> bool:
+    """Whether the probe will find a route on which the examples of a pack share a forward pass.
+
+    Args:
+        base: folder with the model's config.json; no weights are read.
+        attention: `engine_attention` of the job. FlexAttention keeps apart what `examples` keeps apart.
+        longest: tokens of the longest example.
+    """
+    kernel = "transformers" if attention == "transformers" else "examples"
+    try:
+        with quiet(), by_itself():
+            model = thin_model(skeleton(base))
+            model.get_input_embeddings().weight.requires_grad_(True)
+            _, route = find_route(model, longest, replace(Arguments(), engine_attention=kernel))
+    except Exception as error:  # whatever its code stumbles over
+        _log.info("%s does not run with few weights, so its memory is planned for whole packs: %s", base, error)
+        return True
+    return route.together

@@ -1,0 +1,1 @@
+"""Completes prompts with a model, while serving and while training."""

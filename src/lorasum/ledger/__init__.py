@@ -1,0 +1,1 @@
+"""What runs created, and what may still cost money, on record in one SQLite file."""

@@ -1,1 +1,0 @@
-../../../container_scripts/words.py
