@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import signal
+import threading
 import urllib.request
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -146,15 +147,15 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir:
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
     """Address of a running moto server."""
-    from moto.server import ThreadedMotoServer
-    from parsed_once import parse_once
+    from parsed_once import moto, parse_once
+    from stand_in import quiet
+    from werkzeug.serving import make_server
 
     parse_once()
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    server = make_server("127.0.0.1", 0, moto(), threaded=True, request_handler=quiet())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
 
 
 @pytest.fixture(scope="session")

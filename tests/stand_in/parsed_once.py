@@ -5,11 +5,12 @@ from typing import Any
 
 
 def parse_once() -> None:
-    """Let all sessions of botocore share what is found and parsed, and the methods made of it.
+    """Let all sessions of botocore share what is found and parsed, and the methods and rules made of it.
 
     By itself, each session looks through 400 folders and parses megabytes of JSON again, and makes SageMaker's 400
-    methods again for each client.
+    methods and the rules of its addresses again for each client.
     """
+    from botocore import regions
     from botocore.client import ClientCreator
     from botocore.loaders import JSONFileLoader, Loader
 
@@ -32,3 +33,26 @@ def parse_once() -> None:
         return dict(made[name])
 
     ClientCreator._create_methods = methods
+
+    provide, rules = regions.EndpointProvider, dict[tuple[int, ...], Any]()
+
+    def provider(ruleset_data: Any, partition_data: Any, excluded_params: Any) -> Any:
+        key = id(ruleset_data), id(partition_data), id(excluded_params)  # which are kept, for they are parsed once
+        if key not in rules:
+            rules[key] = provide(ruleset_data, partition_data, excluded_params)
+        return rules[key]
+
+    regions.EndpointProvider = provider
+
+
+@functools.cache
+def moto() -> Any:
+    """Moto as an application, one for all accounts of this process, which are empty where each begins.
+
+    By itself, it looks through 200 folders for each request.
+    """
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    found = DomainDispatcherApplication(create_backend_app)
+    found.get_backend_for_host = functools.cache(found.get_backend_for_host)
+    return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from parsed_once import parse_once
+from parsed_once import moto, parse_once
 from stand_in_aws import ACCOUNT, KEYS, REGION, Aws, event_stream
 from stand_in_operations import Operations
 from stand_in_rules import RefusalError
@@ -60,7 +60,6 @@ class StandIn:
 
     def __enter__(self) -> Self:
         parse_once()
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
         self.calls: list[str] = []
@@ -69,9 +68,9 @@ class StandIn:
         self.faults: list[Fault] = []
         self.owners: dict[str, str] = {}
         """Bucket → account, where it is not ours."""
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = moto()
         self._servers = [
-            make_server("127.0.0.1", 0, app, threaded=True, request_handler=_quiet())
+            make_server("127.0.0.1", 0, app, threaded=True, request_handler=quiet())
             for app in (self._moto, self._application)
         ]
         for server in self._servers:
@@ -267,7 +266,7 @@ def _hang_up(environ: dict[str, Any]) -> None:
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
 
 
-def _quiet() -> Any:
+def quiet() -> Any:
     from werkzeug.serving import WSGIRequestHandler
 
     class Quiet(WSGIRequestHandler):

@@ -34,6 +34,7 @@ class Aws:
         """GPU instances have one that does not work."""
         self.start_container: Callable[..., Any] = stand_in_container.start
         """How containers are started; forked_containers.py has a cheaper way."""
+        self._clients: dict[str, Any] = {}
         self._s3 = self.client("s3")
         self._logs = self.client("logs")
         self._scaling = self.client("application-autoscaling")
@@ -41,13 +42,15 @@ class Aws:
     def client(self, service: str) -> Any:
         import boto3
 
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=self.region,
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                endpoint_url=self.url,
+                region_name=self.region,
+                aws_access_key_id="testing",
+                aws_secret_access_key="testing",
+            )
+        return self._clients[service]
 
     def environ(self) -> dict[str, str]:
         """What a container gets, to talk to AWS under the execution role."""

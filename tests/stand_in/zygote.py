@@ -51,7 +51,9 @@ def preload() -> None:
     import boto3.session
     import datasets  # noqa: F401
     import filelock  # noqa: F401
+    import nltk.stem.porter  # noqa: F401
     import psutil  # noqa: F401
+    import py3langid
     import transformers
     import typer.rich_utils  # noqa: F401
     from parsed_once import parse_once
@@ -63,6 +65,7 @@ def preload() -> None:
     session = boto3.session.Session(region_name="us-east-1")
     for service in _SERVICES:
         session.client(service)
+    py3langid.classify("its model is read")
     assert transformers.AutoTokenizer
     for module in pkgutil.walk_packages(lorasum.__path__, "lorasum."):
         if module.name not in (
