@@ -187,6 +187,16 @@ def test_an_endpoint_that_answers_with_nothing_is_deleted(
     assert states(ledger) == {"chats": "failed"}
 
 
+def test_an_endpoint_of_one_run_stays_once_it_was_deployed(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    run = context(trained, backend, ledger)
+    deploy(run, for_one_run=True)
+    assert not endpoints.serves(backend, ledger, "chats")
+    assert deploy(run).reused
+    assert endpoints.serves(backend, ledger, "chats")
+
+
 def test_an_endpoint_from_before_a_crash_must_answer_to_be_adopted(
     trained: Config, backend: InMemoryBackend, ledger: Ledger
 ) -> None:

@@ -89,6 +89,16 @@ def test_run_removes_what_a_killed_deploy_left_unanswered(there: Account) -> Non
     assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
 
 
+def test_run_removes_what_a_run_before_it_could_not(there: Account) -> None:
+    """As one that is killed leaves its endpoint."""
+    there.aws.faults = [Fault("DeleteEndpoint$", "denied")]
+    assert there.run("run").code == 2
+    assert shown(there)["EndpointStatus"] == "InService"
+    there.aws.faults = []
+    assert there.call("run")["teardown"]["removed"]
+    assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
+
+
 @pytest.mark.parametrize("flags", [(), ANOTHER], ids=["the same", "another"])
 def test_the_second_of_two_first_deploys_leaves_the_first_ones(
     there: Account, elsewhere: Account, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]

@@ -120,6 +120,7 @@ class EndpointSpec:
         port: local port, 0 for any free one.
         startup_timeout: seconds until /ping must answer 200.
         mark: tells this start from one of another client at the same time; empty where there can be none.
+        for_one_run: whether `run` removes it at its end; the record says so, and no backend asks.
     """
 
     run: str
@@ -134,6 +135,7 @@ class EndpointSpec:
     shortens_context: bool = False
     most_instances: int = 1
     mark: str = ""
+    for_one_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,14 @@ _DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler
 _PLACEHOLDER: Final = "<artifact>"
 
 
-def deploy(run: RunContext, job: str | None = None) -> DeployResult:
+def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -> DeployResult:
     """Serve the artifact of the newest completed job of this config. An endpoint that already does so is kept.
 
     With deploy.adapters, its adapter is served beside those of other runs, on one base model.
 
     Args:
         job: the completed job to serve, whatever the config says of training.
+        for_one_run: whether `run` removes the endpoint at its end: the next `run` does, if this one is killed.
 
     Raises:
         LorasumError: nothing is trained, or with another config only, or the artifact is gone or damaged; the instance
@@ -53,8 +54,10 @@ def deploy(run: RunContext, job: str | None = None) -> DeployResult:
         serving = _serving_already(run, before, state, chosen.artifact, several, settings)
         since = _began(state, serving)
         end = expiry.end_of(run, before, since, run.backend.usd_per_hour("endpoint"))
-        starts = (chosen, several, settings, end, since)
-        row = expiry.extend(held, serving, end) if serving else _start(run, held, *starts)
+        if serving:
+            row = expiry.extend(held, endpoints.kept_for(held, serving, for_one_run), end)
+        else:
+            row = _start(run, held, chosen, several, settings, end, since, for_one_run)
     return DeployResult(
         run=run.name,
         endpoint=row.name,
@@ -166,13 +169,14 @@ def _start(
     settings: str,
     end: datetime | None,
     began: datetime | None,
+    for_one_run: bool,
 ) -> Endpoint:
     config = run.config
     if not several:
         below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
         check_artifact(run.backend, JobRef(job.name, job.location), below)
     placement = _placement(run, job)
-    spec = _spec(config, job.artifact, _base(job.origin), several, placement)
+    spec = replace(_spec(config, job.artifact, _base(job.origin), several, placement), for_one_run=for_one_run)
 
     def probe(endpoint: EndpointRef) -> None:
         one_model = Summarizer(run.backend, endpoint, job.origin, config.predict)

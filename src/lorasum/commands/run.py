@@ -24,7 +24,8 @@ from lorasum.system.signals import clean_up
 def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None] | None = None) -> RunResult:
     """Prepare, train, deploy, evaluate, summarise a sample, tear down.
 
-    An endpoint that serves before `deploy` serves the new model afterwards, and is never torn down.
+    An endpoint that serves before `deploy` serves the new model afterwards, and is never torn down. One that a killed
+    `run` has left is.
 
     Args:
         confirm: is shown what will cost money, a line each, before the first of it is spent, and raises to end the run.
@@ -43,7 +44,7 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
     trained = train(run)
     stays = endpoints.serves(run.backend, run.ledger, run.name)
     try:
-        deployed = deploy(run)
+        deployed = deploy(run, for_one_run=not (keep or stays))
         evaluated = evaluate(run)
         sample = predict(run)
         torn_down = None if keep or stays else _torn_down(run)

@@ -168,6 +168,7 @@ class Endpoint(Resource):
         ends_itself: whether it then goes without any lorasum running. Where that could not be arranged, `status` tells.
         adapters: that requests can name, the run's own first; none if it serves one model.
         most_instances: how many it may grow to under load. Its cost is that of one; nobody tells how many ran.
+        for_one_run: whether `run` started it, to remove it at its end. A `deploy` makes it one that stays.
     """
 
     kind: ClassVar[str] = "endpoint"
@@ -181,6 +182,7 @@ class Endpoint(Resource):
     ends_itself: bool = False
     adapters: tuple[Adapter, ...] = ()
     most_instances: int = 1
+    for_one_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,11 @@ def start(
     return live
 
 
+def kept_for(held: HeldRun, row: Endpoint, for_one_run: bool) -> Endpoint:
+    """The row of an endpoint that serves, recorded as one that stays, or that goes at the end of a `run`."""
+    return row if row.for_one_run == for_one_run else held.ledger.note(replace(row, for_one_run=for_one_run))
+
+
 def delete(held: HeldRun, name: str) -> bool:
     """Delete an endpoint and record that it is gone. True if there was one."""
     existed = held.backend.delete_endpoint(held.name, name)
@@ -79,10 +84,10 @@ def delete(held: HeldRun, name: str) -> bool:
 
 
 def serves(backend: Backend, ledger: Ledger, name: str) -> bool:
-    """Whether a run's endpoint may be answering somebody. One of a command that was killed has not answered yet."""
+    """Whether a run's endpoint may be answering somebody. What a killed `deploy` or `run` has left answers nobody."""
     row = ledger.find(Endpoint, name, name)
-    never_answered = row is not None and row.state == "intended" and is_here(row, backend)
-    return not never_answered and backend.endpoint_state(name, name).status in ("in_service", "creating")
+    was_left = row is not None and (row.state == "intended" or row.for_one_run) and is_here(row, backend)
+    return not was_left and backend.endpoint_state(name, name).status in ("in_service", "creating")
 
 
 def spent(backend: Backend, row: Endpoint | None, state: EndpointState, now: datetime) -> float | None:
@@ -215,6 +220,7 @@ def _row(
         usd_before=spent(held.backend, before, earlier, held.ledger.now()),
         adapters=spec.adapters,
         most_instances=spec.most_instances,
+        for_one_run=spec.for_one_run,
     )
 
 
