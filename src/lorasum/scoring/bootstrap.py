@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _RESAMPLES = 10_000
+_DRAWN_AT_ONCE = 1_000_000  # dialogues: 16 MB of numbers and scores
 _SEED = 0
 _ROUNDING = 1e-9  # of sums that are equal but for the order of their parts
 _CONFIDENT = 0.05  # a difference counts as real below this p-value
@@ -115,10 +116,10 @@ def _drawn_means(values: Sequence[float]) -> "np.ndarray[Any, Any]":
         raise ValueError("no score to take the mean of")
     generator = np.random.default_rng(_SEED)  # the same figures each time
     scores = np.asarray(values, dtype=np.float64)
-    # How often each dialogue is drawn: multinomial counts, (resamples, dialogues), in parts that fit into memory.
+    at_once = max(1, _DRAWN_AT_ONCE // len(scores))
     parts = [
-        generator.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), size=1000) @ scores / len(scores)
-        for _ in range(_RESAMPLES // 1000)
+        scores[generator.integers(len(scores), size=(min(at_once, _RESAMPLES - done), len(scores)))].mean(axis=1)
+        for done in range(0, _RESAMPLES, at_once)
     ]
     return np.concatenate(parts)
 
