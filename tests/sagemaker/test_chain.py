@@ -21,7 +21,8 @@ pytestmark = [
     pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces"),
 ]
 
-OFTEN = ("--set", "training.checkpoint_minutes=0.001", "--set", "training.logging_steps=1")
+# A checkpoint after each step.
+OFTEN = ("--set", "training.checkpoint_minutes=0.000001", "--set", "training.logging_steps=1")
 
 
 def test_from_chats_to_a_summary_and_back_to_nothing(account: Callable[..., Account], tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_two_trains_at_once_share_one_job_that_outlives_them(
     account: Callable[..., Account], prepared: Made, tmp_path: Path
 ) -> None:
     """The job waits after its first checkpoint until it is stopped."""
-    there = account(steps=40, made=prepared)
+    there = account(steps=6, made=prepared)
     there.environ["LORASUM_STUB_SCRIPTS"] = str(held_scripts(tmp_path / "scripts"))
     both = [there.start("train", "--no-wait", "--json", *OFTEN) for _ in range(2)]
     codes = sorted(client.wait().code for client in both)
@@ -105,7 +106,7 @@ def test_two_trains_at_once_share_one_job_that_outlives_them(
     assert (left.code, "which continues" in left.stderr, "follows it again" in left.stderr) == (130, True, True)
     assert list(there.jobs.values()) == ["InProgress"]
 
-    elsewhere = account(steps=40, home="other")
+    elsewhere = account(steps=6, home="other")
     torn = elsewhere.call("teardown", "--yes")
     assert len(torn["removed"]) == 1
     assert list(there.jobs.values()) == ["Stopped"]
@@ -214,7 +215,7 @@ def test_a_job_that_loses_its_spot_instance_goes_on_in_another(
     account: Callable[..., Account], prepared: Made, tmp_path: Path
 ) -> None:
     """It waits after its first checkpoint, until it loses the instance."""
-    there = account(steps=40, made=prepared)
+    there = account(steps=6, made=prepared)
     there.environ["LORASUM_STUB_SCRIPTS"] = str(held_scripts(tmp_path / "scripts"))
     training = there.start("train", "-v", "--set", "sagemaker.spot=true", *OFTEN)
     waiting.until(lambda: there.jobs)
