@@ -108,6 +108,18 @@ def serving_dtype(device: Any, stored: Any) -> Any:
     return stored if stored is torch.float16 else fastest_dtype(device)[0]
 
 
+def dtype_that_holds(logits: Any, dtype: Any, device: Any) -> Any:
+    """The torch.dtype that a model answers in which has computed `logits` in `dtype`.
+
+    A model whose values go beyond fp16's largest, 65,504, leaves fp16, on a GPU that has bf16.
+    """
+    import torch
+
+    if dtype is torch.float16 and not logits.isfinite().all():
+        return serving_dtype(device, stored=None)
+    return dtype
+
+
 def free_memory(device: Any) -> int:
     """The bytes that this process can still take on a device: of the GPU, or of the main memory."""
     import torch

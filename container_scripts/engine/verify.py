@@ -12,7 +12,7 @@ from engine.checkpoint import digest
 from engine.failure import TrainingError
 from engine.memory import free_bytes
 from engine.packs import Packs
-from gpu import first_line, raise_if_no_fault_of_the_code
+from gpu import dtype_that_holds, first_line, raise_if_no_fault_of_the_code
 from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE
 from shared.records import FileFacts, MergeCheck
 
@@ -70,7 +70,8 @@ def check_merge(
     Args:
         base, adapter, merged: folders; the merged model is loaded from its own files, as a server loads it.
         prompts: token ids.
-        dtype: what both compute in, as a server does.
+        dtype: what both compute in, as a server does. Where fp16 is too small for one of them and a server would leave
+            it, the comparison does too.
 
     Raises:
         TrainingError: the merged model cannot be loaded, or `compare_logits` refuses it.
@@ -84,15 +85,16 @@ def check_merge(
         return MergeCheck()
     model = _load(base, dtype, device)
     plain = _logits(model, prompts)
-    if dtype is torch.float16 and not plain.isfinite().all():  # a server leaves fp16 then too
-        del model
-        return check_merge(base, adapter, merged, prompts, torch.bfloat16, device)
     model = PeftModel.from_pretrained(model, adapter)
     adapted = _logits(model, prompts)
     _round_anew(model, max(torch.finfo(stored_dtype(merged)).eps, torch.finfo(dtype).eps))
     rounded = _logits(model, prompts)
     del model
-    return compare_logits(plain, adapted, rounded, _logits(_load(merged, dtype, device), prompts))
+    computed = (plain, adapted, rounded, _logits(_load(merged, dtype, device), prompts))
+    served_in = dtype_that_holds(torch.stack(computed), dtype, device)
+    if served_in is not dtype:
+        return check_merge(base, adapter, merged, prompts, served_in, device)
+    return compare_logits(*computed)
 
 
 def compare_logits(

@@ -10,7 +10,7 @@ from typing import Any
 
 from generation.batching_rules import Sharing, trial_logits, try_sharing
 from generation.experts import copy_few_experts
-from gpu import serving_dtype
+from gpu import dtype_that_holds
 from shared.base_config import context_length
 
 _GREEDY_BELOW = 0.01  # a temperature smaller than this overflows the softmax
@@ -62,12 +62,20 @@ class Generator:
 
 
 def leave_fp16_if_too_small(generator: Generator) -> None:
-    """Let a model whose values go beyond fp16's largest, 65,504, answer in bf16 on a GPU that has it."""
+    """Let a model whose values go beyond fp16's largest answer in bf16 on a GPU that has it.
+
+    It becomes what loading it in bf16 gives. So what is float32 in an fp16 model stays so: rotary frequencies in bf16
+    would put the tokens of a long prompt in wrong places.
+    """
     import torch
 
     model = generator.model
-    if model.dtype is torch.float16 and not trial_logits(model, generator.pad_token_id).isfinite().all():
-        model.to(serving_dtype(model.device, stored=None))
+    if model.dtype is not torch.float16:  # no trial is needed
+        return
+    dtype = dtype_that_holds(trial_logits(model, generator.pad_token_id), model.dtype, model.device)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dtype is torch.float16:
+            tensor.data = tensor.data.to(dtype)
 
 
 def encode(tokenizer: Any, prompt: str, eos_token_ids: Sequence[int]) -> list[int]:

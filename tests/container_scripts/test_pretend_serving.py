@@ -13,6 +13,7 @@ import torch
 from families import FAMILIES, Family, random_family_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.save_and_load import load_peft_weights
+from transformers import AutoModelForCausalLM
 
 import inference
 from generation import scheduling
@@ -223,10 +224,19 @@ def test_weights_in_fp16_are_rounded_no_second_time(
         assert inference.serve(loaded, Words(), read_record("{}")).model.dtype is served_in
 
 
-def test_a_model_that_fp16_is_too_small_for_answers_in_bf16() -> None:
-    """As on a GPU with capability 8.6."""
+def test_a_model_that_fp16_is_too_small_for_is_as_if_loaded_in_bf16(tmp_path: Path) -> None:
+    """As on a GPU with capability 8.6. Its rotary frequencies stay in float32."""
+    made = model_of("llama", torch.float16, CPU)
+    for layer in (made.model.layers[0].mlp.up_proj, made.model.layers[0].mlp.down_proj):
+        layer.weight.data.mul_(10_000)
+    made.save_pretrained(tmp_path)
     with pretend_gpu((8, 6)):
-        model = model_of("llama", torch.float16, GPU)
-        for layer in (model.model.layers[0].mlp.up_proj, model.model.layers[0].mlp.down_proj):
-            layer.weight.data.mul_(10_000)
-        assert inference.serve(model, Words(), read_record("{}")).model.dtype is torch.bfloat16
+        loaded = inference._load({"pretrained_model_name_or_path": str(tmp_path), "revision": "main"}, None)
+        assert loaded.dtype is torch.float16
+        model = inference.serve(loaded, Words(), read_record("{}")).model
+        expected = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16, device_map={"": GPU})
+        assert model.model.rotary_emb.inv_freq.dtype is torch.float32
+        for ours, loaded_so in zip(model.state_dict().values(), expected.state_dict().values(), strict=True):
+            assert ours.dtype is loaded_so.dtype is torch.bfloat16
+        ids = torch.arange(4, 64, device=GPU)[None]
+        assert torch.equal(model(ids).logits, expected(ids).logits)

@@ -13,6 +13,7 @@ from conftest_engine import in_table
 from engine.failure import TrainingError
 from engine.merge import merge
 from engine.verify import check_merge, compare_logits, file_facts, first_prompts
+from pretend_gpu import GPU, pretend_gpu
 from shared.names import RECORD_FILE
 from shared.records import FileFacts
 
@@ -64,16 +65,32 @@ def test_rounding_is_no_fault(
     assert check(tiny_model_dir, adapter, merged, computed)[0] == 2
 
 
-def test_a_model_that_fp16_is_too_small_for_is_compared_in_bf16(
-    tiny_model_dir: Path, adapter: Path, merged: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    base = tmp_path_factory.mktemp("base")
-    shutil.copyfile(tiny_model_dir / "config.json", base / "config.json")
+def beyond_fp16(tiny_model_dir: Path, adapter: Path, folder: Path, too_large: str) -> tuple[Path, Path]:
+    """A base model and an adapter of which fp16 is too small for the base model, or only for what the adapter adds."""
+    if too_large == "adapter":
+        shutil.copytree(adapter, folder, dirs_exist_ok=True)
+        weights = load_file(adapter / "adapter_model.safetensors")
+        weights = {name: tensor * (1e6 if "lora_B" in name else 1) for name, tensor in weights.items()}
+        save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+        return tiny_model_dir, folder
+    shutil.copyfile(tiny_model_dir / "config.json", folder / "config.json")
     weights = load_file(tiny_model_dir / "model.safetensors")
     weights["transformer.h.0.mlp.dense_4h_to_h.weight"] *= 1e7
-    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder, adapter
+
+
+@pytest.mark.parametrize("too_large", ["base", "adapter"])
+def test_a_merge_that_fp16_is_too_small_for_is_compared_as_served(
+    too_large: str, tiny_model_dir: Path, adapter: Path, merged: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In bf16 on a GPU that has it. On one that has not, a server would stay in fp16, and its answers would fail."""
+    base, adapter = beyond_fp16(tiny_model_dir, adapter, tmp_path_factory.mktemp("changed"), too_large)
     merge(base, adapter, merged)
-    assert check(base, adapter, merged, torch.float16)[0] == 2
+    with pretend_gpu((8, 6)):
+        assert check_merge(base, adapter, merged, PROMPTS, torch.float16, GPU).prompts == 2
+    with pretend_gpu((7, 5)), pytest.raises(TrainingError, match="not finite"):
+        check_merge(base, adapter, merged, PROMPTS, torch.float16, GPU)
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.3, 3.0])
