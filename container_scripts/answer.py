@@ -91,8 +91,8 @@ def _answer_all(shards: Sequence[Path], of: int, answered: Path, parameters: dic
     for shard in shards:
         end_last_line(answered / shard.name)
     done = sum(1 for shard in shards for _ in _rows(answered / shard.name))
-    progress = _Progress(sum(1 for shard in shards for _ in _rows(shard)), done, of / len(shards))
     model = _load()
+    progress = _Progress(sum(1 for shard in shards for _ in _rows(shard)), done, of / len(shards))
 
     def write(place: tuple[Path, int], found: str | RequestError) -> None:
         file, row = place

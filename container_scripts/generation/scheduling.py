@@ -150,6 +150,8 @@ class Scheduler:
     def _generate(self, batch: Batch, is_over: Callable[[], bool]) -> Batch | None:
         """The batch after tokens until `is_over`, which is asked after every one; None if all its rows are done."""
         self._call_model(batch, is_over)
+        if self._most:  # one row that needed much shall not keep all others apart
+            self._most += sum(row.finish is not None for row in batch.rows)
         return batch.unfinished()
 
     def _admitted(self, running: Batch | None) -> list[Row]:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,18 @@ def test_an_endpoint_of_one_run_stays_once_it_was_deployed(
     deploy(run, for_one_run=True)
     assert not endpoints.serves(backend, ledger, "chats")
     assert deploy(run).reused
+    assert endpoints.serves(backend, ledger, "chats")
+
+
+def test_an_ended_endpoint_of_one_run_says_nothing_of_the_next(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    """Another client may have started the next one."""
+    run = context(trained, backend, ledger)
+    deploy(run, for_one_run=True)
+    with run.hold() as held:
+        (row,) = ledger.rows(Endpoint, "chats")
+        held.ledger.save(replace(row, state="gone"))
     assert endpoints.serves(backend, ledger, "chats")
 
 

@@ -151,7 +151,7 @@ def test_the_command_that_is_shown_deploys_the_best_trial(
     result = sweep(context(swept(), backend, ledger))
     render.show(result)
     [words] = [line.split()[1:] for line in capsys.readouterr().out.splitlines() if "lorasum deploy" in line]
-    assert words == ["lorasum", "deploy", "-c", "FILE", "--set", f"name={result.best}", "--job", result.trials[0].job]
+    assert words == ["lorasum", "deploy", "FILE", "--set", f"name={result.best}", "--job", result.trials[0].job]
     config = swept().model_copy(update={"name": result.best})
     assert deploy(context(config, backend, ledger), result.trials[0].job).job == result.trials[0].job
 

@@ -99,7 +99,7 @@ def test_a_job_and_the_client_plan_with_the_memory_of_their_group(limited: Path)
     program = (
         "import os, pathlib, sys\n"
         "pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\n"
-        "import container_limits\n"
+        "from shared import container_limits\n"
         "from lorasum.lifecycle.hardware import Hardware\n"
         "print(container_limits.free_main_memory(), Hardware().ram_bytes(''))\n"
     )

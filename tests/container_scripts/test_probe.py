@@ -24,7 +24,7 @@ _SHAPE: dict[str, Any] = {
 def test_a_model_that_sees_the_tokens_to_predict_is_refused() -> None:
     from transformers import BertConfig, BertLMHeadModel
 
-    with pytest.raises(TrainingError, match="bert sees the tokens that it shall predict"):
+    with pytest.raises(TrainingError, match="bert sees the tokens that it should predict"):
         PackedLoss(with_adapter(BertLMHeadModel(BertConfig(**_SHAPE))), longest=41)
 
 

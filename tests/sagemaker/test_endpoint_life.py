@@ -76,7 +76,7 @@ def test_run_leaves_an_endpoint_that_served_before(there: Account) -> None:
     for keep in ([], ["--keep"]):
         failed = there.run("run", *keep)
         assert failed.code == 2, failed.stderr
-        assert "endpoint tiny served before this run, and is left as it is" in failed.stderr
+        assert "endpoint tiny is not only this run's, and is left as it is" in failed.stderr
     assert (shown(there)["EndpointStatus"], deletions(there.aws)) == ("InService", 0)
 
 

@@ -42,18 +42,19 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
     if confirm and (costs := _costs(run, keep)):
         confirm(costs)
     trained = train(run)
-    stays = endpoints.serves(run.backend, run.ledger, run.name)
+    with run.hold():  # so that no other command is just starting it
+        stays = endpoints.serves(run.backend, run.ledger, run.name)
     try:
-        deployed = deploy(run, for_one_run=not (keep or stays))
+        deployed = deploy(run, for_one_run=not stays)
         evaluated = evaluate(run)
         sample = predict(run)
+        if keep:
+            with run.hold() as held:
+                endpoints.keep(held, run.name)
         torn_down = None if keep or stays else _torn_down(run)
     except BaseException as error:
         why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong"
-        if stays:
-            run.reporter.warn(f"endpoint {run.name} served before this run, and is left as it is, although {why}")
-        else:
-            clean_up(lambda: _tear_down(run, why))
+        clean_up(lambda: _tear_down(run, why, stays))
         raise
     return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
 
@@ -84,10 +85,17 @@ def _torn_down(run: RunContext) -> TeardownResult:
         raise KeyboardInterrupt from error
 
 
-def _tear_down(run: RunContext, why: str) -> None:
-    """Tear down after an error. The error is raised afterwards, so a failed teardown is only a warning."""
-    run.reporter.step(f"tearing down, because {why}")
+def _tear_down(run: RunContext, why: str, stays: bool) -> None:
+    """Tear down after an error. The error is raised afterwards, so a failed teardown is only a warning.
+
+    Args:
+        stays: whether the endpoint served before; one that another client has started meanwhile stays too.
+    """
     try:
+        if stays or endpoints.serves(run.backend, run.ledger, run.name):
+            run.reporter.warn(f"endpoint {run.name} is not only this run's, and is left as it is, although {why}")
+            return
+        run.reporter.step(f"tearing down, because {why}")
         remaining = _torn_down(run).remaining
     except LorasumError as error:
         run.reporter.warn(f"teardown failed: {error.message}; run `lorasum teardown` with this config")

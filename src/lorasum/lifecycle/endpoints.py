@@ -72,6 +72,12 @@ def kept_for(held: HeldRun, row: Endpoint, for_one_run: bool) -> Endpoint:
     return row if row.for_one_run == for_one_run else held.ledger.note(replace(row, for_one_run=for_one_run))
 
 
+def keep(held: HeldRun, name: str) -> None:
+    """Record that an endpoint stays, which a `run` has started."""
+    if row := held.ledger.find(Endpoint, held.name, name):
+        kept_for(held, row, for_one_run=False)
+
+
 def delete(held: HeldRun, name: str) -> bool:
     """Delete an endpoint and record that it is gone. True if there was one."""
     existed = held.backend.delete_endpoint(held.name, name)
@@ -86,7 +92,7 @@ def delete(held: HeldRun, name: str) -> bool:
 def serves(backend: Backend, ledger: Ledger, name: str) -> bool:
     """Whether a run's endpoint may be answering somebody. What a killed `deploy` or `run` has left answers nobody."""
     row = ledger.find(Endpoint, name, name)
-    was_left = row is not None and (row.state == "intended" or row.for_one_run) and is_here(row, backend)
+    was_left = row and row.is_open and (row.state == "intended" or row.for_one_run) and is_here(row, backend)
     return not was_left and backend.endpoint_state(name, name).status in ("in_service", "creating")
 
 
@@ -245,8 +251,9 @@ def _undo(
     served = earlier.ref if earlier.status in ("in_service", "creating") else None
     if served and (now := _goes_on(held, served, before, row)):
         same = before is not None and before.state in OPEN and before.artifact == now.artifact
+        of_run = before is not None and before.is_open and before.for_one_run
         serving = before if before and same else replace(row, artifact=now.artifact, settings="", adapters=())
-        serving = replace(serving, expires_at=row.expires_at, ends_itself=row.ends_itself)  # as was arranged just now
+        serving = replace(serving, for_one_run=of_run, expires_at=row.expires_at, ends_itself=row.ends_itself)
         total = spent(held.backend, before, earlier, held.ledger.now())
         again = held.ledger.intend(replace(serving, usd_before=total))
         held.ledger.save(replace(again, state="live", location=now.location))
