@@ -18,7 +18,7 @@ from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import OPEN, Endpoint, Origin, TrainingJob
+from lorasum.ledger.resources import OPEN, Endpoint, Origin, TrainingJob, Unreadable
 from lorasum.reporting import Silent
 from lorasum.results.overview import ResourceStatus
 from lorasum.system import paths
@@ -532,13 +532,43 @@ def test_all_runs_of_this_machine_are_torn_down_and_others_named(
     cloud = Endpoint(run="desk", name="desk", backend="sagemaker", artifact="s3://b/m/", origin=Origin(template=""))
     ledger.save(replace(ledger.intend(cloud), state="live"))
     backend.live = lambda run: _live_of_chats(backend, run)  # type: ignore[method-assign]
-    assert plan_all(ledger, [backend]) == ["delete endpoint chats of run chats"]
+    assert plan_all(ledger, [backend], Silent()) == ["delete endpoint chats of run chats"]
     result = teardown_all(ledger, [backend], Silent())
     assert [(one.run, one.removed) for one in result.runs] == [("chats", ("endpoint chats",))]
     assert result.remaining == ("endpoint desk of run desk, on backend sagemaker",)
     assert states(ledger)["endpoint desk"] == "live", "nobody was asked about it"
     assert teardown_all(ledger, [backend], Silent()).runs == ()
-    assert plan_all(ledger, [backend]) == []
+    assert plan_all(ledger, [backend], Silent()) == []
+
+
+def test_an_account_that_denies_lists_keeps_no_other_from_its_plan(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
+    cloud = InMemoryBackend("sagemaker")
+    cloud.account_and_region = "1, eu-west-1"
+    cloud.live = lambda run: refuse() or []  # type: ignore[func-returns-value, method-assign]
+    row = Endpoint(run="desk", name="desk", backend="sagemaker", artifact="s3://b/m/", origin=Origin(template=""))
+    ledger.save(replace(ledger.intend(row), state="live", account_and_region=cloud.account_and_region))
+    cloud.endpoints["desk"] = EndpointRef("desk", "url:desk", "s3://b/m/", 60.0)
+    backend.live = lambda run: _live_of_chats(backend, run)  # type: ignore[method-assign]
+    lines = ["delete endpoint desk (url:desk) of run desk", "delete endpoint chats of run chats"]
+    assert plan_all(ledger, [cloud, cloud, backend], told) == lines
+    assert "only what is on record is looked for" in told.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "state"), [("", "unreadable"), ("1, eu-west-1", "gone"), ("2, eu-west-1", "unreadable")]
+)
+def test_what_cannot_be_read_goes_only_where_it_is(ledger: Ledger, place: str, state: str) -> None:
+    cloud = InMemoryBackend("sagemaker")
+    cloud.account_and_region = "1, eu-west-1"
+    row = Endpoint(run="desk", name="desk", backend="sagemaker", artifact="s3://b/m/", origin=Origin(template=""))
+    ledger.intend(row)
+    stored = f'{{"account_and_region": "{place}"}}'
+    ledger.save(Unreadable(run="desk", name="desk", backend="sagemaker", stored_kind="endpoint", stored=stored))
+    result = teardown_all(ledger, [cloud], Silent())
+    assert [row.state for row in ledger.resources()] == [state]
+    assert [line.startswith("endpoint desk of run desk") for line in result.remaining] == [True] * (state != "gone")
 
 
 def _live_of_chats(backend: InMemoryBackend, run: str) -> list[RunningResource]:

@@ -248,3 +248,21 @@ def test_one_process_at_a_time_changes_a_run_and_a_killed_one_lets_go(ledger: Le
 def test_every_row_is_of_a_kind_that_can_be_stored(ledger: Ledger) -> None:
     rows: list[Resource] = [ENDPOINT, JOB, Dataset(run="a", name="d", backend="local", path="/d")]
     assert [ledger.intend(row) for row in rows] == ledger.resources("a")
+
+
+@pytest.mark.parametrize(
+    ("detail", "place", "access"),
+    [
+        ('{"account_and_region": "1, eu-west-1", "access": {"region": "eu-west-1"}}', "1, eu-west-1", "eu-west-1"),
+        ('{"account_and_region": "1, eu-west-1", "access": {"region": 1}}', "1, eu-west-1", None),
+        ('{"account_and_region": 1, "access": []}', "", None),
+        ("[]", "", None),
+        ("{", "", None),
+    ],
+)
+def test_a_row_that_cannot_be_read_keeps_its_place(ledger: Ledger, detail: str, place: str, access: str | None) -> None:
+    ledger.intend(ENDPOINT)
+    change(ledger, "UPDATE resources SET detail=?", detail)
+    [row] = ledger.resources()
+    assert isinstance(row, Unreadable)
+    assert (row.account_and_region, row.access.get("region")) == (place, access)

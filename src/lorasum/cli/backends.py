@@ -33,11 +33,17 @@ def recorded(ledger: "Ledger", report: "Reporter") -> list["Backend"]:
 
     Those that the credentials at hand do not reach are left out, with a warning.
     """
+    from lorasum.ledger.resources import is_of_unknown_place
+
     try:
         rows = ledger.resources()
     except LorasumError:  # whoever uses the ledger next says so
         rows = []
-    running = [row for row in rows if row.backend == "sagemaker" and row.is_open and row.kind != "dataset"]
+    running = [
+        row
+        for row in rows
+        if row.backend == "sagemaker" and row.is_open and row.kind != "dataset" and not is_of_unknown_place(row)
+    ]
     places = dict.fromkeys((tuple(_access(row).items()), row.account_and_region) for row in running)
     found = [_reached(dict(access), place, report) for access, place in places]
     return [local(), *(one for one in found if one)]

@@ -193,7 +193,7 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
     with ConsoleReporter(quiet) as report:
         backends = recorded(ledger, report)
         if not yes:
-            confirm("Do that?", plan_all(ledger, backends))
+            confirm("Do that?", plan_all(ledger, backends, report))
         result = teardown_all(ledger, backends, report)
     render.show(result, as_json)
     if result.remaining:

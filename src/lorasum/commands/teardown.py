@@ -10,7 +10,7 @@ from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger, usable
-from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob, kind_of
+from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob, is_of_unknown_place, kind_of
 from lorasum.lifecycle import endpoints, jobs, run_files
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.teardowns import note_teardown
@@ -70,14 +70,15 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
     return TeardownResult(run.name, removed, remaining)
 
 
-def plan_all(ledger: Ledger, backends: Sequence[Backend]) -> list[str]:
+def plan_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) -> list[str]:
     """What `teardown_all` would do, one line each; empty if there is nothing to do."""
-    return [
+    lines = (
         f"{running.removal} of run {run}"
         for backend in backends
         for run in _running_on(backend, ledger)
-        for running in backend.live(run)
-    ]
+        for running in _standing(_by_name(run, backend, ledger, report))
+    )
+    return list(dict.fromkeys(lines))  # one account may be reached in two ways
 
 
 def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) -> TeardownAllResult:
@@ -101,7 +102,9 @@ def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) 
         ) from None
     seen_elsewhere = {_elsewhere(row) for row in ledger.resources()}  # by a backend that comes after, or by none
     torn = [replace(one, remaining=tuple(line for line in one.remaining if line not in seen_elsewhere)) for one in torn]
-    left = [row for row in ledger.resources() if _may_run(row) and not any(is_here(row, one) for one in backends)]
+    left = [
+        row for row in ledger.resources() if _may_run(row) and not any(_is_known_here(row, one) for one in backends)
+    ]
     return TeardownAllResult(tuple(torn), tuple(f"{row} of run {row.run}{_place(row)}" for row in left))
 
 
@@ -112,9 +115,14 @@ def _by_name(run: str, backend: Backend, ledger: Ledger, report: Reporter) -> Ru
 
 def _running_on(backend: Backend, ledger: Ledger) -> list[str]:
     """The runs of which something may run there by the ledger and, on this machine, whatever is on record."""
-    recorded = {row.run for row in ledger.resources() if _may_run(row) and is_here(row, backend)}
+    recorded = {row.run for row in ledger.resources() if _may_run(row) and _is_known_here(row, backend)}
     here = set() if backend.account_and_region else {run for run in paths.runs() if backend.live(run)}
     return sorted(recorded | here)
+
+
+def _is_known_here(row: Resource, backend: Backend) -> bool:
+    """Whether no other account or region needs to be asked about a row before it counts as gone."""
+    return is_here(row, backend) and not is_of_unknown_place(row)
 
 
 def _may_run(row: Resource) -> bool:

@@ -220,6 +220,11 @@ def kind_of(resource: Resource) -> str:
     return resource.stored_kind if isinstance(resource, Unreadable) else resource.kind
 
 
+def is_of_unknown_place(resource: Resource) -> bool:
+    """Whether its record cannot be read, and does not tell in which account and region it is either."""
+    return isinstance(resource, Unreadable) and resource.backend != "local" and not resource.account_and_region
+
+
 def details(resource: Resource) -> dict[str, object]:
     """The fields of a resource that have no column of their own, ready for JSON."""
     fields = {name: value for name, value in asdict(resource).items() if name not in COLUMNS}
@@ -265,11 +270,14 @@ def _reader(kind: str) -> "TypeAdapter[Resource]":
 
 def _unreadable(columns: Mapping[str, object], stored: str, why: str) -> Unreadable:
     state: ResourceState = "gone" if columns["state"] == "gone" else "unreadable"
+    place, access = _place(stored)
     return Unreadable(
         run=str(columns["run"]),
         name=str(columns["name"]),
         backend=str(columns["backend"]),
         state=state,
+        account_and_region=place,
+        access=access,
         reason=why,
         created_at=str(columns["created_at"]),
         updated_at=str(columns["updated_at"]),
@@ -277,3 +285,16 @@ def _unreadable(columns: Mapping[str, object], stored: str, why: str) -> Unreada
         stored_kind=str(columns["kind"]),
         stored=stored,
     )
+
+
+def _place(stored: str) -> tuple[str, dict[str, str]]:
+    """`account_and_region` and `access` of details that cannot be read as a whole; empty where they are not there."""
+    try:
+        fields = json.loads(stored)
+    except (TypeError, ValueError, RecursionError):
+        return "", {}
+    if not isinstance(fields, dict) or not isinstance(place := fields.get("account_and_region"), str):
+        return "", {}
+    access = fields.get("access")
+    pairs = access.items() if isinstance(access, dict) else ()
+    return place, {key: value for key, value in pairs if isinstance(value, str)}
