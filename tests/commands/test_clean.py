@@ -15,6 +15,7 @@ from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Adapter, Dataset, Endpoint, Origin
+from lorasum.lifecycle.teardowns import note_teardown
 from lorasum.lock import hold
 from lorasum.reporting import Silent
 from lorasum.system import paths
@@ -99,3 +100,15 @@ def test_models_go_only_when_asked_and_nothing_runs(config: Config, backend: InM
         plan_clean(ledger, backend, models=True)
     with pytest.raises(LorasumError, match="nothing to clean is named"):
         plan_clean(ledger, backend)
+
+
+def test_a_teardown_makes_no_run_newer(ledger: Ledger, backend: InMemoryBackend, clock: Clock) -> None:
+    folder = paths.run_dir("desk")
+    folder.mkdir(parents=True)
+    old = clock().timestamp() - 40 * 24 * 3600
+    (folder / "model").touch()
+    for path in (folder / "model", folder):
+        os.utime(path, (old, old))
+    assert names(ledger, backend, 30) == ["desk"]
+    note_teardown("desk")
+    assert names(ledger, backend, 30) == ["desk"]

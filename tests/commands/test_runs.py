@@ -14,6 +14,7 @@ from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.ledger.ledger import Ledger
+from lorasum.lifecycle.teardowns import note_teardown
 from lorasum.lock import run_lock
 from lorasum.reporting import Silent
 from lorasum.system import paths
@@ -32,6 +33,7 @@ def test_no_run_is_an_empty_list(ledger: Ledger) -> None:
 def test_a_run_of_which_nothing_exists_is_no_run(ledger: Ledger) -> None:
     with run_lock("mistyped", None, lambda: None):
         pass  # as a verb does that is refused before it makes anything
+    note_teardown("mistyped")
     assert paths.run_dir("mistyped").is_dir()
     assert runs(ledger).runs == ()
 

@@ -19,6 +19,7 @@ from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import OPEN, Endpoint, Origin, TrainingJob, Unreadable
+from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.reporting import Silent
 from lorasum.results.overview import ResourceStatus
 from lorasum.system import paths
@@ -569,6 +570,14 @@ def test_what_cannot_be_read_goes_only_where_it_is(ledger: Ledger, place: str, s
     result = teardown_all(ledger, [cloud], Silent())
     assert [row.state for row in ledger.resources()] == [state]
     assert [line.startswith("endpoint desk of run desk") for line in result.remaining] == [True] * (state != "gone")
+
+
+def test_a_watch_notices_that_all_is_torn_down_before_its_run_has_a_file(ledger: Ledger) -> None:
+    watch = TeardownWatch("desk")
+    watch.check()
+    teardown_all(ledger, [], Silent())
+    with pytest.raises(TornDownError):
+        watch.check()
 
 
 def _live_of_chats(backend: InMemoryBackend, run: str) -> list[RunningResource]:

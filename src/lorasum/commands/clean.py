@@ -11,6 +11,7 @@ from lorasum.errors import LorasumError
 from lorasum.formatting import on_disk
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Dataset, Endpoint, Resource
+from lorasum.lifecycle.teardowns import MARK
 from lorasum.lock import RunBusyError, hold
 from lorasum.reporting import Reporter
 from lorasum.results.overview import CleanResult
@@ -123,7 +124,7 @@ def _last_change(name: str, ledger: Ledger) -> datetime:
     """When a run was last changed, by its records, or else by its files."""
     recorded = [datetime.fromisoformat(row.updated_at) for row in ledger.resources(name)]
     zone = ledger.now().tzinfo
-    return max(recorded, default=datetime.fromtimestamp(disk_usage(paths.run_dir(name))[1], zone))
+    return max(recorded, default=datetime.fromtimestamp(disk_usage(paths.run_dir(name), MARK)[1], zone))
 
 
 def _delete(path: Path) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Resource
 from lorasum.lifecycle.costs import cost, total
+from lorasum.lifecycle.teardowns import MARK
 from lorasum.results.overview import RunsResult, RunSummary
 from lorasum.scoring.evaluation_files import newest_rouge_l
 from lorasum.system import paths
@@ -32,12 +33,13 @@ def _matters(row: Resource) -> bool:
 
 
 def _has_files(name: str) -> bool:
-    """Whether a run has more than its locks, which a verb leaves that was refused before it made anything."""
-    return any(path.is_file() and not path.name.endswith("lock") for path in paths.run_dir(name).rglob("*"))
+    """Whether a run has more than its locks, which a verb leaves that was refused before it made anything, and MARK."""
+    files = (path for path in paths.run_dir(name).rglob("*") if path.is_file())
+    return any(path.name != MARK and not path.name.endswith("lock") for path in files)
 
 
 def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
-    size, newest = disk_usage(paths.run_dir(name))
+    size, newest = disk_usage(paths.run_dir(name), MARK)
     recorded = max((row.updated_at for row in rows), default="")
     return RunSummary(
         run=name,

@@ -3,12 +3,17 @@
 Such as `train` while it waits for an instance, or `sweep` between two trials: `teardown` finds nothing of them.
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from lorasum.errors import LorasumError
 from lorasum.system import paths
 from lorasum.system.files import make_folder
+
+MARK: Final = "torn-down"
+"""The file in a run's folder whose time is that of the run's last teardown. It does not make a folder a run."""
 
 
 class TornDownError(LorasumError):
@@ -20,6 +25,8 @@ class TeardownWatch:
 
     def __init__(self, run: str) -> None:
         self._run = run
+        with suppress(OSError):  # whoever tears all runs down finds them by their folders
+            make_folder(paths.run_dir(run))
         self._seen = _newest(run)
 
     def check(self) -> None:
@@ -37,7 +44,9 @@ def note_teardown(run: str) -> None:
     file = _file(run)
     with suppress(OSError):  # nothing can be started either where nothing can be written
         make_folder(file.parent)
+        before = file.parent.stat()
         file.touch(0o600)
+        os.utime(file.parent, ns=(before.st_atime_ns, before.st_mtime_ns))  # `clean` goes by it
 
 
 def _newest(run: str) -> int:
@@ -49,4 +58,4 @@ def _newest(run: str) -> int:
 
 
 def _file(run: str) -> Path:
-    return paths.run_dir(run) / "torn-down"
+    return paths.run_dir(run) / MARK

@@ -146,12 +146,18 @@ def folder_digest(folder: Path) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
 
-def disk_usage(folder: Path) -> tuple[int, float]:
-    """The bytes that a folder takes of the disk, and when its newest file was written. A hard link counts once."""
+def disk_usage(folder: Path, without: str = "") -> tuple[int, float]:
+    """The bytes that a folder takes of the disk, and when its newest file was written. A hard link counts once.
+
+    Args:
+        without: the name of files that do not count.
+    """
     sizes: dict[tuple[int, int], int] = {}
     newest = folder.stat().st_mtime if folder.is_dir() else 0.0
     for place, _, names in os.walk(folder):
         for name in names:
+            if name == without:
+                continue
             try:
                 there = os.lstat(Path(place) / name)
             except FileNotFoundError:
