@@ -1,5 +1,6 @@
 """teardown leaves nothing running, and proves it; status tells what is so, not what was."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from memory_backend import DONE, Clock, InMemoryBackend, RecordingReporter, cont
 
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointState, JobState
+from lorasum.cli.backends import recorded
 from lorasum.commands.deploy import deploy
 from lorasum.commands.predict import predict
 from lorasum.commands.run import run
@@ -570,6 +572,17 @@ def test_what_cannot_be_read_goes_only_where_it_is(ledger: Ledger, place: str, s
     result = teardown_all(ledger, [cloud], Silent())
     assert [row.state for row in ledger.resources()] == [state]
     assert [line.startswith("endpoint desk of run desk") for line in result.remaining] == [True] * (state != "gone")
+
+
+def test_only_the_place_of_a_row_that_cannot_be_read_is_asked(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr("lorasum.cli.backends._reached", lambda *given: asked.append(given[:2]))
+    access = {"region": "eu-west-1", "profile": "work"}
+    for name, stored in (("a", json.dumps({"account_and_region": "1, eu-west-1", "access": access})), ("b", "{")):
+        ledger.intend(Endpoint(run=name, name=name, backend="sagemaker", artifact="", origin=Origin(template="")))
+        ledger.save(Unreadable(run=name, name=name, backend="sagemaker", stored_kind="endpoint", stored=stored))
+    assert [one.name for one in recorded(ledger, Silent())] == ["local"]
+    assert asked == [(access, "1, eu-west-1")]
 
 
 def test_a_watch_notices_that_all_is_torn_down_before_its_run_has_a_file(ledger: Ledger) -> None:
