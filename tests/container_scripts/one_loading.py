@@ -1,8 +1,8 @@
 """One of several processes that load a base model: a script for forks of the trainings' zygote, with JSON as argument.
 
 The JSON says: `base`, the model's folder; `shared`, whether the processes share it; `report`, a file for two numbers of
-bytes: what this process holds, with its part of what several hold together, while all have loaded it; and how much more
-than before it had to itself at most, looked at after each weight.
+bytes: this process's part of what several hold together, while all have loaded it; and how much more than before it had
+to itself at most, looked at after each weight.
 """
 
 import json
@@ -41,9 +41,7 @@ def main(asked: dict[str, Any]) -> None:
         codes_of(parameter).sum()  # read, as a product reads it
     give_back()
     group.from_all(None)
-    parts = ("Pss_Anon", "Pss_Shmem")  # not of files, whose pages Linux may drop
-    kept = sum(kilobytes("smaps_rollup", part) for part in parts)
-    Path(asked["report"]).write_text(json.dumps([kept << 10, most]))
+    Path(asked["report"]).write_text(json.dumps([kilobytes("smaps_rollup", "Pss_Shmem") << 10, most]))
     group.from_all(None)
 
 

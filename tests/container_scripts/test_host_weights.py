@@ -146,12 +146,12 @@ def qwen3_of_many_experts() -> Any:
 
 @pytest.mark.parametrize("make", [llama_of_many_weights, qwen3_of_many_experts])
 def test_processes_hold_the_codes_once_between_them(make: Callable[[], Any], tmp_path: Path, trainings: Zygote) -> None:
-    """Of codes of 113 MB two processes have one copy fewer, and no process ever has one to itself."""
+    """Two processes share one copy of codes of 113 MB, and no process ever has one to itself."""
     make().bfloat16().save_pretrained(tmp_path / "base")
     codes = sum(weight.numel() for weight in shareable(skeleton(tmp_path / "base")).values())
 
     def held(shared: bool) -> tuple[int, int]:
-        """What both hold together in the end, and what one had to itself at most."""
+        """What both hold together of memory that is shared, and what one had to itself at most."""
         meeting = tmp_path / f"shared-{shared}"
         meeting.mkdir()
         started = []
@@ -164,7 +164,8 @@ def test_processes_hold_the_codes_once_between_them(make: Callable[[], Any], tmp
         return sum(end for end, _ in told), max(most for _, most in told)
 
     (whole, own), (shared, less) = held(False), held(True)
-    assert whole - shared == pytest.approx(codes, rel=0.2)
+    assert whole < 0.05 * codes
+    assert shared == pytest.approx(codes, rel=0.05)
     assert less < 0.6 * codes < codes < own
 
 
