@@ -103,7 +103,7 @@ def test_a_job_and_the_client_plan_with_the_memory_of_their_group(limited: Path)
         "from lorasum.lifecycle.hardware import Hardware\n"
         "print(container_limits.free_main_memory(), Hardware().ram_bytes(''))\n"
     )
-    path = os.pathsep.join([str(paths.container_scripts()), str(Path(paths.__file__).parents[1])])
+    path = os.pathsep.join([str(paths.container_scripts()), str(Path(paths.__file__).parents[2])])
     command = [sys.executable, "-c", program, str(limited / "cgroup.procs")]
     asked = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
     job, client = map(int, asked.stdout.split())
