@@ -30,6 +30,8 @@ from lorasum.models.source import ModelRef
 from lorasum.shared.events import event_line
 from lorasum.system import paths
 
+pytestmark = pytest.mark.slow
+
 
 class Watched(RecordingReporter):
     """Calls what is to happen meanwhile, once the sweep has looked at its trials."""

@@ -15,7 +15,7 @@ from account import Account, Made
 from stand_in import Fault, StandIn
 from stand_in_scheduler import SERVICE as SCHEDULER
 
-pytestmark = pytest.mark.usefixtures("stubs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("stubs")]
 
 ANOTHER = ("--set", "sagemaker.environment={WORDS: many}")
 ENDS = ("--set", "sagemaker.scheduler_role=Ends")

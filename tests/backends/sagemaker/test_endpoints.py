@@ -13,7 +13,10 @@ from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError, NoAnswerError, OutageError, RefusedError
 from lorasum.shared.requests import refusal_text
 
-pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces"),
+]
 
 GOOD = """
 def model_fn(model_dir): return open(model_dir + "/weights").read()

@@ -22,7 +22,10 @@ from lorasum.models.source import ModelRef
 from lorasum.shared.events import EvalEvent, Event, event_line
 from lorasum.system import paths
 
-pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces"),
+]
 SPEC = TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/no/data"), {})
 
 
