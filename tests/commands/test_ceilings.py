@@ -90,6 +90,24 @@ def test_an_unknown_price_is_warned_of_and_hours_still_hold(
 
 
 @pytest.mark.usefixtures("prepared")
+def test_nothing_is_started_that_only_a_ceiling_without_a_price_ends(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, specs: list[TrainSpec]
+) -> None:
+    trained = make_config()
+    train(context(trained, backend, ledger))
+    backend.price = None
+    before = ledger.resources()
+    limited = make_config(limits={"max_usd": 5})
+    with pytest.raises(LorasumError, match="the price is unknown") as error:
+        train(context(make_config(limits={"max_usd": 5}, lora={"r": 2}), backend, ledger))
+    assert "limits.max_hours" in error.value.hint
+    with pytest.raises(LorasumError, match="the price is unknown"):
+        deploy(context(limited, backend, ledger))
+    assert (len(specs), ledger.resources()) == (1, before), "nothing was started or recorded"
+    plan_training(context(limited, backend, ledger))
+
+
+@pytest.mark.usefixtures("prepared")
 def test_an_endpoints_unknown_price_is_warned_of_and_hours_still_hold(
     make_config: Configured, backend: InMemoryBackend, ledger: Ledger, clock: Clock, told: RecordingReporter
 ) -> None:

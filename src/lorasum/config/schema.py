@@ -168,7 +168,7 @@ class LimitsConfig(Section):
     backend, and an endpoint ends by itself. Deploying again does not renew them."""
 
     max_usd: Annotated[float, Field(gt=0)] | None = None
-    """USD at the price on demand; a job's earlier attempts count. If the price is unknown, a warning says so."""
+    """USD at the price on demand; a job's earlier attempts count. If the price is unknown, set max_hours."""
     max_hours: Annotated[float, Field(gt=0, le=8760)] | None = None
     """Hours that an attempt of the job, or the endpoint, runs at most."""
 

@@ -11,7 +11,7 @@ from lorasum.config.schema import Config, LimitsConfig
 from lorasum.errors import LorasumError
 from lorasum.reporting import Reporter
 
-_UNKNOWN = "limits.max_usd cannot be kept, because the price is unknown; set limits.max_hours"
+_UNKNOWN = "limits.max_usd cannot be kept, because the price is unknown; only limits.max_hours holds"
 SHORTEST_JOB: Final = 60.0
 """Seconds: a shorter job is not worth starting."""
 _ENDING: Final = 180.0
@@ -21,6 +21,20 @@ _ENDING: Final = 180.0
 def paid_after(config: Config) -> float:
     """Seconds that a job of this config is billed for at most after its limit, those of a warm instance included."""
     return _ENDING + 60.0 * config.sagemaker.keep_alive_minutes if config.backend == "sagemaker" else 0.0
+
+
+def refuse_unknown_cost(limits: LimitsConfig, usd_per_hour: float | None, spent: float | None = 0.0) -> None:
+    """Refuse to start what only `max_usd` would end, if its price, or what it has cost so far, is unknown.
+
+    Raises:
+        LorasumError: it would have no end.
+    """
+    if limits.max_usd is not None and limits.max_hours is None and None in (usd_per_hour, spent):
+        unknown = "the price" if usd_per_hour is None else "the cost of its earlier attempts"
+        raise LorasumError(
+            f"limits.max_usd cannot be kept, because {unknown} is unknown",
+            "set limits.max_hours, which needs no price, or allow pricing:GetProducts",
+        )
 
 
 def job_limit(config: Config, usd_per_hour: float | None, spent: float | None, report: Reporter) -> int | None:
@@ -65,7 +79,11 @@ def endpoint_end(
 
     Args:
         began: when its cost began. instances: how many it may grow to.
+
+    Raises:
+        LorasumError: only `max_usd` limits it, and its price is unknown.
     """
+    refuse_unknown_cost(limits, usd_per_hour)
     hours = [] if limits.max_hours is None else [limits.max_hours]
     if limits.max_usd is not None and usd_per_hour is None:
         report.warn(_UNKNOWN)

@@ -8,7 +8,7 @@ from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimate import Estimate, fitted
-from lorasum.lifecycle.limits import job_limit, paid_after
+from lorasum.lifecycle.limits import job_limit, paid_after, refuse_unknown_cost
 from lorasum.lifecycle.lookup import FoundJob
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.lifecycle.training_time import Speed, measured_speed, seconds_of
@@ -89,9 +89,10 @@ def quote(ledger: Ledger, found: FoundJob, row: TrainingJob, report: Reporter) -
         row: what the ledger is to be told of it.
 
     Raises:
-        LorasumError: `limits` end it too early to be worth its cost, or it does not fit its instance.
+        LorasumError: `limits` end it too early to be worth its cost or cannot be kept, or it does not fit its instance.
     """
     job = found.job
+    refuse_unknown_cost(job.config.limits, row.usd_per_hour, row.usd_before)
     limit = job_limit(job.config, row.usd_per_hour, row.usd_before, report)
     speed = measured_speed(ledger, row.backend, row.origin.model, row.usd_per_hour, row.instance_type)
     quoted = Quote(job, row.usd_per_hour, limit, speed, fitted(job.spec, job.hardware))
