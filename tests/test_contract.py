@@ -300,6 +300,7 @@ _OTHER_KEYS = {
     "backends/local/invoke.py": "requests of OpenAI's protocol",
     "backends/completions.py": "requests and answers of OpenAI's protocol",
     "cli/arguments.py": "verbs",
+    "commands/env.py": "names that people read",
     "config/": "keys of the YAML file",
     "context.py": "keys of the YAML file",
     "data/chats/": "JSON of chat apps",

@@ -23,7 +23,6 @@ from lorasum.formatting import on_disk
 from lorasum.ledger.resources import Adapter, Endpoint, Origin
 from lorasum.results.overview import (
     CleanResult,
-    EnvResult,
     ReportResult,
     ResourceStatus,
     RunsResult,
@@ -109,7 +108,6 @@ RESULTS = [
     TeardownAllResult((TORN,), ("endpoint desk of run desk, on sagemaker",)),
     RunsResult((RunSummary("chats", 1_500_000_000, "2026-11-24T03:43:11", True, 2.03, 30.1),)),
     CleanResult(("run chats: 1.20 GB in /home/ann/runs/chats",), 1_200_000_000),
-    EnvResult("0.1.0", "3.11", "Linux", "2", ("A10G",), "/home/ann", 7, "/s", {"torch": "2"}, {"HF_HOME": "/hf"}),
     PushResult("chats", "chats-1", "ann/chats", "https://hub.example/ann/chats", True, "adapter"),
     ExportResult("chats", "chats-1", "/home/ann/m.gguf", 270_900_000, "llama", 272),
     ReportResult("chats", "/home/ann/report.html", "desk", ("it has not been evaluated",)),

@@ -1,4 +1,4 @@
-"""Results of the verbs that only look: status, runs, report, env; and of clean."""
+"""Results of the verbs that only look: status, runs, report; and of clean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,29 +108,6 @@ class CleanResult:
 
     deleted: tuple[str, ...]
     bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class EnvResult:
-    """What `env` says of this machine.
-
-    Attributes:
-        gpus: each with its memory and driver.
-        home: the folder of everything that lorasum writes; `free_bytes` are left on its disk.
-        packages: version by name.
-        variables: those of the environment that lorasum or its libraries read; secrets are left out.
-    """
-
-    lorasum: str
-    python: str
-    system: str
-    cpu: str
-    gpus: tuple[str, ...]
-    home: str
-    free_bytes: int
-    container_scripts: str
-    packages: Mapping[str, str]
-    variables: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Shows the results of the verbs that only look: status, runs, report, env; and of clean."""
+"""Shows the results of the verbs that only look: status, runs, report; and of clean."""
 
 from textwrap import shorten
 
@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from lorasum.formatting import dollars, on_disk
-from lorasum.results.overview import CleanResult, EnvResult, ReportResult, ResourceStatus, RunsResult, StatusResult
+from lorasum.results.overview import CleanResult, ReportResult, ResourceStatus, RunsResult, StatusResult
 from lorasum.system import paths
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Rows, headline
@@ -110,18 +110,3 @@ def _(result: ReportResult) -> RenderableType:
 def _(result: CleanResult) -> RenderableType:
     lines = [Text.assemble(("  deleted ", "green"), line) for line in result.deleted]
     return Group(headline("cleaned", "this disk", f"{on_disk(result.bytes)} freed"), *lines)
-
-
-@body.register
-def _(result: EnvResult) -> RenderableType:
-    rows = {
-        "python": result.python,
-        "system": result.system,
-        "cpu": result.cpu,
-        "gpu": ", ".join(result.gpus) or "none",
-        "home": f"{result.home}, {result.free_bytes / 1e9:,.1f} GB free",
-        "container scripts": result.container_scripts,
-        **result.packages,
-        **result.variables,
-    }
-    return Group(headline("lorasum", result.lorasum, "for a bug report: secrets are left out"), Facts(rows))
