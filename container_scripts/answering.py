@@ -35,13 +35,10 @@ def answer_each(
         BrokenModelError: the model's logits are not finite.
         GpuLostError: the GPU answers nothing more in this process.
     """
-    import torch
-
     work = _Work(iter(prompts), model, parameters, answered, nobody_waits)
     for _ in range(at_once):
         work.begin_next()
-    with torch.inference_mode():
-        work.scheduler.run()
+    inference.run(work.scheduler)
     if work.errors:
         raise work.errors[0]
 

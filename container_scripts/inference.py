@@ -31,7 +31,7 @@ from shared.requests import fill_template, plain_text, without_bos
 
 __all__ = [
     "AbandonedError", "GpuLostError", "answers_of", "chat_prompt", "input_fn", "model_fn", "output_fn",
-    "predict_fn", "rows_of", "scheduler", "stop_when",
+    "predict_fn", "rows_of", "run", "scheduler",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -142,45 +142,42 @@ def input_fn(body: str | bytes, content_type: str) -> Request:
     return read_request(body, content_type)
 
 
-def stop_when(nobody_waits: Callable[[], bool]) -> None:
-    """Ask `nobody_waits` before every token from now on, and end generating where it says so.
-
-    A server that knows of its clients calls this before predict_fn. Without it, generating ends after 60 seconds.
-    """
-    global _nobody_waits
-    _nobody_waits = nobody_waits
-
-
-_nobody_waits: Callable[[], bool] | None = None
-
-
 def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
-    """The completions of all the request's prompts.
+    """The completions of all the request's prompts, for SageMaker's server. If its GPU is lost, this process ends.
 
     Raises:
         RequestError: a prompt is empty or too long, there is no template, or one does not fit in memory.
         AbandonedError: nobody waits for them any more.
         BrokenModelError: the model's logits are not finite.
-        GpuLostError: the GPU answers nothing more in this process, which ends by itself under SageMaker's server.
     """
     import torch
 
     deadline = time.monotonic() + _ANSWER_WITHIN
-    rows = rows_of(data, model, _nobody_waits or (lambda: time.monotonic() > deadline))
+    rows = rows_of(data, model, lambda: time.monotonic() > deadline)
     try:
         with torch.inference_mode():
             fill(model.generator, rows)
-    except GpuLostError:
-        if _nobody_waits is None:  # SageMaker's server goes on asking, but starts an ended process again
-            _log.exception("this process ends")
-            os._exit(LOST)  # no thread, and nothing of the driver, can hold that up
-        raise
+    except GpuLostError:  # SageMaker's server goes on asking, but starts an ended process again
+        _log.exception("this process ends")
+        os._exit(LOST)  # no thread, and nothing of the driver, can hold that up
     return answers_of(rows, model)
 
 
 def scheduler(model: Served) -> Scheduler:
     """Completes the rows of several requests together, for a server that has more than one at a time."""
     return Scheduler(model.generator)
+
+
+def run(work: Scheduler) -> None:
+    """Complete all rows of a scheduler, also those that are added meanwhile.
+
+    Raises:
+        GpuLostError: the GPU answers nothing more in this process.
+    """
+    import torch
+
+    with torch.inference_mode():
+        work.run()
 
 
 def rows_of(data: Request, model: Served, nobody_waits: Callable[[], bool]) -> list[Row]:

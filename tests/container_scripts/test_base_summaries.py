@@ -42,7 +42,6 @@ def stop() -> Iterator[StopSignal]:
     before = signal.getsignal(signal.SIGTERM)
     yield StopSignal()
     signal.signal(signal.SIGTERM, before)
-    inference.stop_when(lambda: False)
 
 
 @pytest.fixture

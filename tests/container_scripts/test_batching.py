@@ -285,33 +285,40 @@ def test_memory_may_run_out_while_rows_are_put_together(
 def test_a_lost_gpu_ends_the_process_that_nobody_else_would_end(
     served: inference.Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SageMaker's server starts it anew. A batch job is told, and leaves the reason of its failure."""
+    """SageMaker's server starts it anew. Other callers are told: a batch job leaves the reason of its failure."""
 
     def assertion(**_: Any) -> None:
         raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later")
 
-    ended: list[int] = []
     monkeypatch.setattr(served.model, "generate", assertion)
     monkeypatch.setattr(scheduling, "is_lost", lambda device: True)
-    monkeypatch.setattr(os, "_exit", ended.append)
-    for nobody_waits, statuses in ((lambda: False, []), (None, [LOST])):
-        monkeypatch.setattr(inference, "_nobody_waits", nobody_waits)
-        with pytest.raises(GpuLostError, match=r"nothing more: CUDA error: device-side assert triggered$"):
-            ask(served, ["Zoe: my parcel never arrived", "Ben: when?"])
-        assert ended == statuses
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    prompts = ["Zoe: my parcel never arrived", "Ben: when?"]
+    with pytest.raises(SystemExit) as ended:
+        ask(served, prompts)
+    assert ended.value.code == LOST
+    work = inference.scheduler(served)
+    work.add(inference.rows_of(request(*prompts), served, lambda: False))
+    with pytest.raises(GpuLostError, match=r"nothing more: CUDA error: device-side assert triggered$"):
+        inference.run(work)
 
 
-def test_generating_ends_when_nobody_waits(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(inference, "_nobody_waits", None)
-    inference.stop_when(lambda: asked.append(1) or len(asked) > 3)  # type: ignore[func-returns-value]
-    with pytest.raises(AbandonedError):
-        ask(served, ["Zoe: my parcel never arrived"], new_tokens=500)
+def test_generating_ends_when_nobody_waits(served: inference.Served) -> None:
+    asked: list[int] = []
+
+    def nobody_waits() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    [row] = inference.rows_of(request("Zoe: my parcel never arrived", new_tokens=500), served, nobody_waits)
+    work = inference.scheduler(served)
+    work.add([row])
+    inference.run(work)
+    assert isinstance(row.error, AbandonedError)
     assert len(asked) == 4, "it was asked before every token"
 
 
 def test_generating_ends_at_the_services_deadline(served: inference.Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "_nobody_waits", None)
     monkeypatch.setattr(inference, "_ANSWER_WITHIN", -1.0)
     with pytest.raises(AbandonedError):
         ask(served, ["Zoe: my parcel never arrived"], new_tokens=500)

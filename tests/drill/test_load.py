@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from local_world import STUBS
 from world import FULL
 
 from lorasum.backends.local.backend import LocalBackend
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 CODE = """
 import json
+from generation.one_by_one import answers_of, rows_of, run, scheduler
 from shared.requests import refusal_text
 
 def model_fn(folder): return None
@@ -43,6 +45,7 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
     (code / "inference.py").write_text(CODE)
     scripts = Path(__file__).parents[2] / "container_scripts"
     shutil.copytree(scripts / "shared", code / "shared")
+    shutil.copytree(STUBS / "generation", code / "generation")
     backend = LocalBackend()
     spec = EndpointSpec(run="load", name="load", artifact=str(tmp_path / "model"), port=0, startup_timeout=120)
     yield backend.start_endpoint(spec)

@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 import waiting
+from local_world import STUBS
 
 from artifact import save_code
 from lorasum.backends.base import RunningResource
@@ -33,6 +34,7 @@ BACKEND = LocalBackend()
 
 BREAKING_HANDLER = """
 import json, time
+from generation.one_by_one import answers_of, rows_of, run, scheduler
 
 def model_fn(model_dir):
     if (__import__("pathlib").Path(model_dir) / "config.json").read_text() == "slow":
@@ -62,10 +64,10 @@ class GpuLostError(RuntimeError):
 
 class Rows:
     is_waited_for = True
-    add = answers_of = lambda *_: None
+    add = lambda *_: None
 
-    def run(self):
-        raise GpuLostError("the GPU answers nothing more: CUDA error")
+def run(_):
+    raise GpuLostError("the GPU answers nothing more: CUDA error")
 
 model_fn = input_fn = lambda *_: None
 scheduler = lambda _: Rows()
@@ -120,7 +122,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointRef]:
 
 
 def _toy(tmp_path: Path) -> EndpointSpec:
-    (tmp_path / "code").mkdir()
+    shutil.copytree(STUBS / "generation", tmp_path / "code" / "generation")
     (tmp_path / "code" / "inference.py").write_text(BREAKING_HANDLER)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("")

@@ -1,6 +1,7 @@
 """A server on this machine answers programs of this machine, and waits for none of them for ever."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,15 +14,14 @@ import httpx
 import pytest
 import waiting
 from forks import Popen
+from local_world import STUBS
 
 from lorasum.backends.local.guard import refusal
 
 HANDLER = """
 import json, pathlib, time
-
-def stop_when(nobody_waits):
-    global stop
-    stop = nobody_waits
+from generation import one_by_one
+from generation.one_by_one import answers_of, run, scheduler
 
 def model_fn(model_dir):
     return pathlib.Path(model_dir)
@@ -29,7 +29,11 @@ def model_fn(model_dir):
 def input_fn(body, content_type):
     return json.loads(body)
 
-def predict_fn(data, model):
+def rows_of(data, model, nobody_waits):
+    return one_by_one.rows_of((data, nobody_waits), model)
+
+def predict_fn(asked, model):
+    data, stop = asked
     (model / "started").touch()
     for token in range(data["tokens"]):
         if stop():
@@ -71,6 +75,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def serve(folder: Path, seconds: float) -> Iterator[str]:
+    shutil.copytree(STUBS / "generation", folder / "generation")
     (folder / "inference.py").write_text(HANDLER)
     flags = [str(seconds), "--model-dir", str(folder), "--code-dir", str(folder), "--state-dir", str(folder)]
     with Popen([sys.executable, "-c", SERVER, *flags], stderr=subprocess.DEVNULL) as process:

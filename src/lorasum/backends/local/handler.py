@@ -1,7 +1,7 @@
 """The handler module of an artifact, inference.py, and its model, as the server of a local endpoint calls them.
 
-Requests are completed together (scheduling.py). Code that has no scheduler answers one at a time. One thread
-loads the model and calls it, so that torch keeps its own threads.
+Requests are completed together (scheduling.py). One thread loads the model and calls it, so that torch keeps its own
+threads.
 """
 
 import asyncio
@@ -42,7 +42,6 @@ class Handler:
         self._model_dir = model_dir
         self._code_dir = code_dir
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
-        self._turn = asyncio.Lock()
         self._running: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
 
@@ -59,20 +58,12 @@ class Handler:
             _log.info("model loaded in %.1f s", time.monotonic() - began)
             self.ping_status = 200
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether several requests can be completed together."""
-        return hasattr(self.module, "scheduler")
-
     async def answer(self, body: bytes, content_type: str, accept: str, gone: threading.Event) -> Any:
         """The module's answer to one request, text.
 
         Raises:
             Exception: whatever the module raises.
-            ClientLeftError: `gone` was set before the request's turn.
         """
-        if not self.is_shared:
-            return await self._take_turn(body, content_type, accept, gone)
         module = self.module
         rows = module.rows_of(module.input_fn(body, content_type), self.model, gone.is_set)
         async for _ in self.progress(rows):
@@ -127,31 +118,17 @@ class Handler:
     def _wake(self) -> None:
         """Have the model's thread complete what waits. It goes on until nothing does."""
         if self._running is None and self._scheduler.is_waited_for:
-            self._running = asyncio.get_running_loop().run_in_executor(self._thread, self._complete)
+            self._running = asyncio.get_running_loop().run_in_executor(self._thread, self.module.run, self._scheduler)
             self._running.add_done_callback(self._rested)
 
     def _rested(self, ended: "asyncio.Future[None]") -> None:
         self._running = None
         if error := ended.exception():
             _log.error("the scheduler failed", exc_info=error)
-            if isinstance(error, getattr(self.module, "GpuLostError", ())):  # another process can use it
+            if isinstance(error, self.module.GpuLostError):  # another process can use it
                 _log.error("%s%s", REASON, first_line(error))
                 os._exit(1)  # else clients would wait, and /ping say that all is well
         self._wake()  # rows may have come just when it ended
-
-    def _complete(self) -> None:
-        import torch
-
-        with torch.inference_mode():
-            self._scheduler.run()
-
-    async def _take_turn(self, body: bytes, content_type: str, accept: str, gone: threading.Event) -> Any:
-        """Answer after the earlier requests. The turn lasts until the model's thread is free again."""
-        async with self._turn:
-            if gone.is_set():
-                raise ClientLeftError("the client has left")
-            run = asyncio.get_running_loop().run_in_executor
-            return await run(self._thread, self._transform, body, content_type, accept, gone)
 
     def _load(self) -> None:
         sys.path.insert(0, str(self._code_dir))
@@ -162,14 +139,7 @@ class Handler:
         sys.modules["inference"] = self.module
         spec.loader.exec_module(self.module)
         self.model = self.module.model_fn(self._model_dir)
-        if self.is_shared:
-            self._scheduler = self.module.scheduler(self.model)
-
-    def _transform(self, body: bytes, content_type: str, accept: str, gone: threading.Event) -> Any:
-        if stop_when := getattr(self.module, "stop_when", None):
-            stop_when(gone.is_set)
-        data = self.module.input_fn(body, content_type)
-        return self.module.output_fn(self.module.predict_fn(data, self.model), accept)
+        self._scheduler = self.module.scheduler(self.model)
 
 
 def reason_of(error: Exception, gone: threading.Event) -> str:

@@ -189,8 +189,8 @@ async def _answered(handler: Handler, request: "Request", key: str, names: Seque
             body = await read_body(request)
         if body is None:
             raise BadRequestError(f"the request is longer than {MAX_BODY} bytes", 413)
-        if handler.ping_status != 200 or not handler.is_shared:
-            raise BadRequestError("the model is not loaded, or its code has no scheduler", 503)
+        if handler.ping_status != 200:
+            raise BadRequestError("the model is not loaded", 503)
         asked = read(body, key, names)
         shape = Shape(asked.model, is_chat=key == "messages")
         rows = _rows(handler, asked, shape, gone)
