@@ -390,7 +390,7 @@ def test_status_looks_again_on_a_terminal_until_ctrl_c(env: dict[str, str], tmp_
         ledger.save(replace(ledger.intend(replace(row, run="second", state="intended")), state="done"))
         seen = _read_until(ours, b"second")
         process.send_signal(signal.SIGINT)
-        assert process.wait(200) == 130
+        assert process.wait(200) == -signal.SIGINT
     os.close(ours)
     assert b"\x1b[2J" in seen, "the new look stands in the place of the old one"
 
@@ -403,11 +403,25 @@ def _read_until(terminal: int, words: bytes) -> bytes:
     return seen
 
 
-@pytest.mark.parametrize(("name", "said"), [("INT", "Ctrl-C"), ("TERM", "SIGTERM"), ("HUP", "a closed terminal")])
-def test_an_interrupt_is_130_whatever_the_signal(env: dict[str, str], name: str, said: str) -> None:
-    result = boom(env, f"signal.raise_signal(signal.SIG{name})")
-    assert (result.returncode, result.stdout) == (130, "")
+@pytest.mark.parametrize(
+    ("name", "said", "code"),
+    [("INT", "Ctrl-C", -signal.SIGINT), ("TERM", "SIGTERM", 130), ("HUP", "a closed terminal", 130)],
+)
+def test_an_interrupt_is_130_whatever_the_signal(env: dict[str, str], name: str, said: str, code: int) -> None:
+    result = boom(env, f"print('result'); signal.raise_signal(signal.SIG{name})")
+    assert (result.returncode, result.stdout) == (code, "result\n"), "130 for a shell, and all is written"
     assert result.stderr == f"stopping, because of {said}; a second time ends at once\ninterrupted\n"
+
+
+def test_ctrl_c_ends_the_loop_of_a_shell(env: dict[str, str], tmp_path: Path) -> None:
+    """A shell goes on with the next round, which costs money too, unless the signal has ended what it runs."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(f"{BOOM}os.killpg(0, signal.SIGINT); signal.pause()\nentry.main()\n")  # as a terminal does
+    loop = f"for round in 1 2; do echo $round; {sys.executable} {script} boom; done"
+    ended = subprocess.run(
+        ["bash", "-c", loop], env=env, capture_output=True, text=True, start_new_session=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (-signal.SIGINT, "1\n"), ended.stderr
 
 
 def test_work_goes_on_when_nobody_reads_its_progress(env: dict[str, str], tmp_path: Path) -> None:

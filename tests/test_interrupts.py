@@ -117,15 +117,16 @@ def interrupted(process: Popen[str], number: signal.Signals) -> str:
     """Send the signal to a command, wait until it has ended, and return what it says from now on on stderr."""
     process.send_signal(number)
     read_until(process, "stopping, because of")
-    return ended(process)
+    return ended(process, number)
 
 
-def ended(process: Popen[str]) -> str:
+def ended(process: Popen[str], number: signal.Signals) -> str:
     """Wait until an interrupted command has ended, and return the rest of what it says on stderr."""
+    code = -number if number == signal.SIGINT else 130
     assert process.stdout is not None
     assert process.stderr is not None
     errors = process.stderr.read()  # not communicate, which would miss what `read_until` has read beyond its line
-    assert (process.wait(STARTING), process.stdout.read()) == (130, ""), errors
+    assert (process.wait(STARTING), process.stdout.read()) == (code, ""), errors
     assert "Traceback" not in errors
     assert "went wrong" not in errors
     return errors
@@ -239,7 +240,7 @@ def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home,
         read_until(process, "stopping, because of")
         time.sleep(0.6)  # sooner, it would count as the first one again
         process.send_signal(number)
-        errors = ended(process)
+        errors = ended(process, number)
     assert "ended at once" in errors
     assert f"`lorasum teardown --config {home.config}` removes it" in errors
     assert home.processes("endpoints") == [server]

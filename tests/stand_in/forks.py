@@ -43,12 +43,14 @@ class Ended:
         """It did what it was told, was stopped, or said in one line why not and in one what to do."""
         said = self.stderr.splitlines()[-2:]
         refused = len(said) == 2 and said[0].startswith("error: ") and said[1].startswith("hint: ")
-        return "Traceback" not in self.stderr and (self.code in (0, 130, -9) or (self.code == 2 and refused))
+        stopped = self.code in (130, -signal.SIGINT, -signal.SIGKILL)
+        return "Traceback" not in self.stderr and (self.code == 0 or stopped or (self.code == 2 and refused))
 
     def interrupted(self) -> bool:
         """It was stopped by a signal as it is to be, or had done its work before."""
-        heard = "stopping, because of" in self.stderr
-        return "Traceback" not in self.stderr and self.code == (130 if heard else 0)
+        heard = self.stderr.partition("stopping, because of ")[2]
+        code = -signal.SIGINT if heard.startswith("Ctrl-C") else 130
+        return "Traceback" not in self.stderr and self.code == (code if heard else 0)
 
 
 @dataclass

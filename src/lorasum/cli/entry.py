@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import sys
-import threading
 from contextlib import suppress
 from typing import Annotated
 
@@ -51,7 +50,7 @@ def main() -> None:
     """Run the command line and exit.
 
     0 done, 1 unexpected or refused by the user, 2 something to put right, 3 something is billed without need, 4 a score
-    is too low, 130 interrupted, 141 the reader of stdout is gone.
+    is too low, 130 interrupted (after Ctrl-C by that signal), 141 the reader of stdout is gone.
     """
     streams.open_missing()
     for stream in (sys.stdout, sys.stderr):
@@ -64,8 +63,8 @@ def main() -> None:
         interrupts.uninstall()
         code = ended or (INTERRUPTED if interrupts.heard else 0)
     interrupts.uninstall()
-    if code == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()[1:]):
-        os._exit(code)  # Python would wait for what a library has left at work, such as a download
+    if interrupts.heard or code == INTERRUPTED:
+        interrupts.end(code)  # Python would wait for what a library has left at work, such as a download
     sys.exit(code)
 
 

@@ -6,6 +6,9 @@ cleaning up.
 
 KeyboardInterrupt can be lost: Python drops what an object's `__del__` raises, and some libraries catch everything. The
 command, which has said that it stops, would go on. So it is raised again while the main thread does not handle it.
+
+After Ctrl-C the process dies of that signal, as Python, git and make do. A shell ends its loop or script only then: it
+takes a program that exits with 130 for one that uses Ctrl-C itself, and starts the next round.
 """
 
 import _thread
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 INTERRUPTED = 130
-"""Exit status of a command that was interrupted, whatever the signal."""
+"""Exit status of a command that was interrupted. A shell calls it 130 too where Ctrl-C has ended the process."""
 
 _SAME = 0.5  # seconds within which a second signal counts as the first one, passed on by a wrapper such as `timeout`
 _LOOK = signal.SIGURG  # which nothing sends, and the system ignores
@@ -42,6 +45,7 @@ class Interrupts:
 
     removes: str = ""
     _first: float = field(default=0.0, init=False)  # monotonic seconds
+    _number: int = field(default=signal.SIGINT, init=False)  # the first; before `install`, Python hears Ctrl-C alone
     _terminals: list[int] = field(default_factory=list, init=False)
 
     def install(self) -> None:
@@ -63,18 +67,27 @@ class Interrupts:
         for number in (*SIGNALS, _LOOK):
             signal.signal(number, signal.SIG_IGN)
 
+    def end(self, code: int) -> NoReturn:
+        """End this process at once, with nothing that Python would still do."""
+        if self._number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+        os._exit(code)
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._leave_terminal()
         if not self._first:
-            self._first = time.monotonic()
+            self._first, self._number = time.monotonic(), number
             self._say(f"stopping, because of {_name(number)}; a second time ends at once")
             with suppress(RuntimeError):  # the system has no thread left
                 # No threading.Thread: one may just be taking its locks.
                 _thread.start_new_thread(_look_again, (_thread.get_ident(),))
             raise KeyboardInterrupt
         if number != signal.SIGHUP and time.monotonic() - self._first > _SAME:
-            self._end()
+            left = f"; what it started may still run, and `{self.removes}` removes it" if self.removes else ""
+            self._say(f"ended at once{left}")
+            self.end(INTERRUPTED)
 
     def _on_look(self, _number: int, _frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt once more if nobody handles it. Some step of a library's has dropped it."""
@@ -83,11 +96,6 @@ class Interrupts:
             error = error.__context__
         if not error:
             raise KeyboardInterrupt
-
-    def _end(self) -> NoReturn:
-        left = f"; what it started may still run, and `{self.removes}` removes it" if self.removes else ""
-        self._say(f"ended at once{left}")
-        os._exit(INTERRUPTED)
 
     def _say(self, text: str) -> None:
         """Write to stderr without Python's streams: the signal may have interrupted one of their writes."""
