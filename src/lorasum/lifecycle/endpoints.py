@@ -52,7 +52,7 @@ def start(
     before = _known(held, spec.name)
     earlier = held.backend.endpoint_state(held.name, spec.name)
     spec = replace(spec, mark=secrets.token_hex(8))
-    row = _row(held, spec, origin, before, earlier)
+    row = row_of(held, spec, origin, before, earlier)
     row = held.ledger.intend(replace(row, job=job, settings=settings, expires_at=end))
     try:
         row = expiry.arrange(held, row, end, None if earlier.status == "absent" else before)
@@ -110,6 +110,26 @@ def spent(backend: Backend, row: Endpoint | None, state: EndpointState, now: dat
     if known is None or price is None or state.created is None:
         return None
     return known + price * max((now - state.created).total_seconds(), 0.0) / 3600
+
+
+def row_of(
+    held: HeldRun, spec: EndpointSpec, origin: Origin, before: Endpoint | None, earlier: EndpointState
+) -> Endpoint:
+    """What the ledger is told of an endpoint that starts or was found, with the cost of those that had its name."""
+    return Endpoint(
+        run=held.name,
+        name=spec.name,
+        backend=held.backend.name,
+        account_and_region=held.backend.account_and_region,
+        access=held.backend.access,
+        artifact=spec.artifact,
+        origin=origin,
+        usd_per_hour=held.backend.usd_per_hour("endpoint"),
+        usd_before=spent(held.backend, before, earlier, held.ledger.now()),
+        adapters=spec.adapters,
+        most_instances=spec.most_instances,
+        for_one_run=spec.for_one_run,
+    )
 
 
 def reconcile(held: HeldRun, row: Endpoint) -> None:
@@ -208,26 +228,6 @@ def _known(held: HeldRun, name: str) -> Endpoint | None:
     if row and row.state in OPEN and is_here(row, held.backend):
         reconcile(held, row)
     return held.ledger.find(Endpoint, held.name, name)
-
-
-def _row(
-    held: HeldRun, spec: EndpointSpec, origin: Origin, before: Endpoint | None, earlier: EndpointState
-) -> Endpoint:
-    """What the ledger is told of an endpoint before it starts, with the cost of those that had its name."""
-    return Endpoint(
-        run=held.name,
-        name=spec.name,
-        backend=held.backend.name,
-        account_and_region=held.backend.account_and_region,
-        access=held.backend.access,
-        artifact=spec.artifact,
-        origin=origin,
-        usd_per_hour=held.backend.usd_per_hour("endpoint"),
-        usd_before=spent(held.backend, before, earlier, held.ledger.now()),
-        adapters=spec.adapters,
-        most_instances=spec.most_instances,
-        for_one_run=spec.for_one_run,
-    )
 
 
 def _undo(

@@ -7,13 +7,13 @@ an endpoint that runs is recorded whatever else is unknown about it, because it 
 from dataclasses import replace
 
 from lorasum.backends.base import is_here
-from lorasum.backends.records import EndpointState, JobRef
+from lorasum.backends.records import EndpointSpec, EndpointState, JobRef
 from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError
 from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.endpoints import spent
+from lorasum.lifecycle.endpoints import row_of
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lock import HeldRun
 from lorasum.shared.records import ArtifactRecord
@@ -108,7 +108,8 @@ def _endpoints(held: HeldRun) -> list[str]:
             done += _elsewhere(held, row)
             continue
         state = held.backend.endpoint_state(held.name, running.name)
-        unseen = _unseen(held, running.name, state, spent(held.backend, row, state, held.ledger.now()))
+        spec = EndpointSpec(held.name, running.name, artifact=state.ref.artifact if state.ref else "")
+        unseen = row_of(held, spec, UNKNOWN_ORIGIN, row, state)
         held.ledger.save(_served(held, state, held.ledger.intend(unseen)))
         done.append(f"recorded endpoint {running.name}, {state.status}")
     return done
@@ -127,20 +128,6 @@ def _elsewhere(held: HeldRun, row: Resource) -> list[str]:
     if not row.is_open or is_here(row, held.backend):
         return []
     return [f"{row} is here too, but on record as running on {row.backend}: `lorasum teardown` removes both"]
-
-
-def _unseen(held: HeldRun, name: str, state: EndpointState, usd: float | None) -> Endpoint:
-    return Endpoint(
-        run=held.name,
-        name=name,
-        backend=held.backend.name,
-        account_and_region=held.backend.account_and_region,
-        access=held.backend.access,
-        artifact=state.ref.artifact if state.ref else "",
-        origin=UNKNOWN_ORIGIN,
-        usd_per_hour=held.backend.usd_per_hour("endpoint"),
-        usd_before=usd,
-    )
 
 
 def _served(held: HeldRun, state: EndpointState, row: Endpoint) -> Endpoint:
