@@ -361,8 +361,8 @@ def test_a_malformed_answer_is_an_error(answer: Any) -> None:
         read_answer(answer, 1)
 
 
-def test_an_answer_may_have_each_text_in_a_list_as_pipelines_do() -> None:
-    assert read_answer([[{"generated_text": " a "}], {"generated_text": "b"}], 2) == ["a", "b"]
+def test_the_texts_of_an_answer_have_no_space_around_them() -> None:
+    assert read_answer([{"generated_text": " a "}, {"generated_text": "b"}], 2) == ["a", "b"]
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -5,7 +5,6 @@ import os
 import pty
 import shutil
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
@@ -317,18 +316,11 @@ def test_whoever_may_not_read_logs_hears_why_a_job_failed(account: Callable[...,
 
 
 @pytest.mark.usefixtures("stubs")
-@pytest.mark.parametrize("access", [True, False])
-def test_without_a_config_what_runs_is_asked_about_and_removed(
-    account: Callable[..., Account], prepared: Made, access: bool
-) -> None:
-    """Earlier versions did not record how an account is reached, but in which region it is."""
+def test_without_a_config_what_runs_is_asked_about_and_removed(account: Callable[..., Account], prepared: Made) -> None:
     there = account(made=prepared)
     sagemaker = there.aws.sagemaker
     for verb in ("train", "deploy"):
         there.call(verb)
-    if not access:
-        with sqlite3.connect(there.home / "ledger.sqlite") as db:
-            db.execute("UPDATE resources SET detail=json_remove(detail, '$.access')")
     there.config.unlink()
     there.environ["AWS_DEFAULT_REGION"] = "eu-west-1"
     key, there.environ["AWS_ACCESS_KEY_ID"] = there.environ["AWS_ACCESS_KEY_ID"], ""

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from lorasum.backends.base import Backend
     from lorasum.config.schema import Config
     from lorasum.ledger.ledger import Ledger
-    from lorasum.ledger.resources import Resource
     from lorasum.reporting import Reporter
 
 
@@ -44,15 +43,9 @@ def recorded(ledger: "Ledger", report: "Reporter") -> list["Backend"]:
         for row in rows
         if row.backend == "sagemaker" and row.is_open and row.kind != "dataset" and not is_of_unknown_place(row)
     ]
-    places = dict.fromkeys((tuple(_access(row).items()), row.account_and_region) for row in running)
+    places = dict.fromkeys((tuple(row.access.items()), row.account_and_region) for row in running)
     found = [_reached(dict(access), place, report) for access, place in places]
     return [local(), *(one for one in found if one)]
-
-
-def _access(row: "Resource") -> dict[str, str]:
-    """How to reach what a row records. Earlier versions recorded no more than the region, as a part of a text."""
-    region = row.account_and_region.rpartition(", ")[2]
-    return dict(row.access) or ({"region": region} if region else {})
 
 
 def _reached(access: dict[str, str], place: str, report: "Reporter") -> "Backend | None":

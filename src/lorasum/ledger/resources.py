@@ -24,7 +24,7 @@ class Resource:
     Attributes:
         account_and_region: where on the backend it is; empty on the user's own machine.
         access: the keys of the config by which it is reached there, such as region and profile; none on the user's own
-            machine, and in rows of earlier versions.
+            machine.
         reason: one line on why it stopped, failed or is gone.
         usd_per_hour: its price while it runs; None if that is unknown.
         usd_before: what earlier resources of this name had cost when this one was recorded, such as earlier attempts of

@@ -120,14 +120,12 @@ def in_service(run: RunContext, adapter: str | None = None) -> Summarizer:
 
 
 def read_answer(answer: Any, count: int) -> list[str]:
-    """The `count` texts of an endpoint's answer: [{"generated_text": …}, …], or each in a list of its own.
-
-    The second form is what a transformers pipeline makes of several prompts.
+    """The `count` texts of an endpoint's answer: [{"generated_text": …}, …].
 
     Raises:
         BackendError: it is anything else.
     """
-    rows = [row[0] if isinstance(row, list) and row else row for row in answer] if isinstance(answer, list) else []
+    rows = answer if isinstance(answer, list) else []
     texts = [row.get("generated_text") if isinstance(row, dict) else None for row in rows]
     summaries = [text.strip() for text in texts if isinstance(text, str)]
     if not len(summaries) == len(rows) == count:
