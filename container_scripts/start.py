@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -194,23 +193,12 @@ def machines(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of launch.py: the machines of the job, and a process for each GPU of this one."""
     file = root / "input" / "config" / "resourceconfig.json"
     resources = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = {PROCESSES: str(max(gpus(environ), 1))}
+    found = {PROCESSES: str(max(visible_gpus(environ), 1))}
     if len(hosts := resources.get("hosts", [])) > 1:
         found |= {SM_HOSTS: json.dumps(hosts), SM_CURRENT_HOST: resources["current_host"]}
         if network := resources.get("network_interface_name"):
             found |= {"NCCL_SOCKET_IFNAME": network, "GLOO_SOCKET_IFNAME": network}
     return found
-
-
-def gpus(environ: Mapping[str, str]) -> int:
-    """The GPUs that a program of this container will see."""
-    if (visible := visible_gpus(environ)) is not None:
-        return visible
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return 0
-    listed = subprocess.run([program, "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S603
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 def arguments(hyperparameters: Mapping[str, object]) -> list[str]:

@@ -5,6 +5,7 @@ The client plans with the same code: src/lorasum/shared is a link to this folder
 
 import math
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,11 +52,15 @@ def limit_threads() -> None:
         torch.set_num_threads(most)
 
 
-def visible_gpus(environ: Mapping[str, str]) -> int | None:
-    """How many GPUs CUDA_VISIBLE_DEVICES leaves to a program; None if it is not set, which leaves all of them."""
-    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is None:
-        return None
-    return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+def visible_gpus(environ: Mapping[str, str]) -> int:
+    """How many NVIDIA GPUs a program sees: those of CUDA_VISIBLE_DEVICES, or all that the driver tells of."""
+    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=20)  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):  # a driver that does not answer is of no use to a training either
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 def _available() -> int:

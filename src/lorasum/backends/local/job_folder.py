@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lorasum.backends.records import TrainSpec
-from lorasum.shared.container_limits import visible_gpus
 from lorasum.shared.events import read_event
 from lorasum.shared.failure import Failure, read_failure
+from lorasum.shared.json_lines import end_last_line
 from lorasum.shared.names import CHANNEL_MODEL, CHANNEL_TRAINING, FAILURE_FILE, METRICS_FILE, RECORD_FILE, folders_of
 from lorasum.shared.records import read_record
-from lorasum.system import nvidia_smi
 from lorasum.system.files import make_folder, write_file
 
 _OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -41,7 +40,7 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
     if not is_complete(root):
         shutil.rmtree(root / "model")
         make_folder(root / "model")
-    _end_last_line(metrics_file(root))
+    end_last_line(metrics_file(root))
     model = Path(spec.artifact) if spec.artifact else spec.model.path
     for name, target in {CHANNEL_TRAINING: spec.dataset, CHANNEL_MODEL: model}.items():
         link = root / "input" / "data" / name
@@ -103,16 +102,3 @@ def _readable_events(path: Path) -> list[bytes] | None:
 def metrics_file(root: Path) -> Path:
     """The file of the job's events, one JSON object a line. A restarted job appends to it."""
     return root / "output" / "data" / METRICS_FILE
-
-
-def gpus(environ: Mapping[str, str]) -> int:
-    """Number of GPUs that the training process will see."""
-    visible = visible_gpus(environ)
-    return len(nvidia_smi.gpus()) if visible is None else visible
-
-
-def _end_last_line(path: Path) -> None:
-    """End an unfinished last line, which a killed job may have left, so that the next event begins a new one."""
-    if path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        with path.open("ab") as file:
-            file.write(b"\n")

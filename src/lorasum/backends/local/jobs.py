@@ -12,6 +12,7 @@ from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.local.preflight import require_loopback, require_packages
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.errors import BackendError
+from lorasum.shared.container_limits import visible_gpus
 from lorasum.shared.events import Event, read_event
 from lorasum.shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, PROCESSES, REPORT_TO
 from lorasum.shared.records import FileFacts
@@ -54,7 +55,7 @@ class Jobs:
         require_packages("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
         if spec.processes > 1:
             require_loopback()
-        if 0 < (gpus := job_folder.gpus(os.environ)) < spec.processes:
+        if 0 < (gpus := visible_gpus(os.environ)) < spec.processes:
             raise BackendError(
                 f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
                 f"set local.processes to {gpus} or less",
