@@ -1,7 +1,8 @@
 """The artifact of a training job: the adapter, the merged model, the files that serve them, and the record of it all.
 
 model/adapter/        PEFT's two files, code/ and lorasum.json
-model/*.safetensors   the merged weights, with config, tokenizer and generation defaults
+model/*.safetensors   the merged weights; none where the merged model was refused
+model/                config, tokenizer and generation defaults, written before the training
 model/code/           the inference code
 model/README.md       the model card; the adapter has its own
 model/lorasum.json    the record, written last: an artifact that has it is whole
@@ -9,17 +10,20 @@ model/lorasum.json    the record, written last: an artifact that has it is whole
 
 import shutil
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from card import CARD_FILE, card_text
 from engine.arguments import Arguments
 from engine.metrics import Metrics
+from shared.base_files import INDEX
 from shared.events import DoneEvent, MergedEvent
 from shared.names import ADAPTER_FOLDER, CODE_FOLDER, RECORD_FILE, serving_files
-from shared.records import ARTIFACT_FORMAT, ArtifactRecord, DatasetFacts, MergeCheck, record_text
+from shared.records import ARTIFACT_FORMAT, ArtifactRecord, DatasetFacts, FileFacts, MergeCheck, record_text
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +31,21 @@ if TYPE_CHECKING:
 _COMPANIONS = ("tokenizer.model", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 """Files of a base model that other tools need, and that are not saved with its config and tokenizer."""
 _VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "datasets")
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a training has left of its model, beside the adapter.
+
+    Attributes:
+        check: of the merged model.
+        digests: what is known of the files that hold weights.
+        not_merged: as in DoneEvent.
+    """
+
+    check: MergeCheck = field(default_factory=MergeCheck)
+    digests: Mapping[str, FileFacts] = field(default_factory=dict)
+    not_merged: str = ""
 
 
 def save_adapter(model: Any, output: Path, arguments: Arguments) -> Path:
@@ -47,24 +66,30 @@ def save_adapter(model: Any, output: Path, arguments: Arguments) -> Path:
     return adapter
 
 
-def save_merged(base: Path, adapter: Path, output: Path, asked: str, metrics: Metrics) -> "torch.dtype | None":
-    """Merge the adapter into the unquantised base. Returns the type of the weights; None if they keep the base's own.
-
-    Args:
-        asked: `merge_dtype` of the job: "auto" keeps the type of the base's weights.
-    """
-    import torch
-
+def save_merged(base: Path, adapter: Path, output: Path, arguments: Arguments, metrics: Metrics) -> None:
+    """Merge the adapter into the unquantised base."""
     from engine.merge import merge
 
-    dtype = None if asked == "auto" else getattr(torch, asked)
     began = time.monotonic()
-    merged = merge(base, adapter, output, dtype)
+    merged = merge(base, adapter, output, _merge_dtype(arguments))
     metrics.emit(MergedEvent(merged.shards, merged.total_bytes, time.monotonic() - began))
-    return dtype
 
 
-def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any, end_id: int) -> None:
+def remove_merged(output: Path) -> None:
+    """Remove what there is of a merged model: nobody is to upload or to serve it."""
+    for weights in (*output.glob("*.safetensors"), output / INDEX):
+        weights.unlink(missing_ok=True)
+
+
+def _merge_dtype(arguments: Arguments) -> "torch.dtype | None":
+    """The type of the merged weights; None if they keep the base's own."""
+    import torch
+
+    asked = arguments.merge_dtype
+    return None if asked == "auto" else getattr(torch, asked)
+
+
+def save_companions(base: Path, output: Path, arguments: Arguments, end_id: int) -> None:
     """Write what a server needs beside the weights: config, tokenizer, generation defaults and the inference code.
 
     Args:
@@ -73,7 +98,7 @@ def save_companions(base: Path, output: Path, arguments: Arguments, dtype: Any, 
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     config = AutoConfig.from_pretrained(base)
-    if dtype is not None:
+    if dtype := _merge_dtype(arguments):
         config.dtype = dtype
     config.save_pretrained(output)
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -105,10 +130,14 @@ def generation(arguments: Arguments) -> dict[str, float]:
     return {"max_new_tokens": arguments.max_new_tokens, "temperature": arguments.temperature}
 
 
-def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent, check: MergeCheck) -> None:
+def save_record(
+    output: Path, base: Path, arguments: Arguments, dataset: DatasetFacts, done: DoneEvent, left: Left
+) -> None:
     """Write the model card, and last lorasum.json in one step, which names all files: an artifact with it is whole."""
+    from engine.base_tensors import stored_tensors
     from engine.verify import file_facts
 
+    is_adapter = output.name == ADAPTER_FOLDER
     record = ArtifactRecord(
         format=ARTIFACT_FORMAT,
         run=arguments.run_name,
@@ -121,11 +150,12 @@ def save_record(output: Path, arguments: Arguments, dataset: DatasetFacts, done:
         generation=generation(arguments),
         training=done,
         versions={name: version(name) for name in _VERSIONS},
-        merge_check=check,
+        merge_check=left.check,
+        parameters=sum(prod(tensor.shape) for tensor in stored_tensors(base).values()),
     )
-    card = card_text(record, is_adapter=output.name == ADAPTER_FOLDER)
-    (output / CARD_FILE).write_text(card, encoding="utf-8")
-    record = replace(record, files=file_facts(output))
+    if is_adapter or not left.not_merged:
+        (output / CARD_FILE).write_text(card_text(record, is_adapter), encoding="utf-8")
+    record = replace(record, files=file_facts(output, known=None if is_adapter else left.digests))
     half_made = output / f"{RECORD_FILE}.part"
     half_made.write_text(record_text(record), encoding="utf-8")
     half_made.replace(output / RECORD_FILE)

@@ -68,7 +68,7 @@ def summarise_with_base(
 
     over = partial(_why_over, stop, began, allowed)
     with stop.deferred():
-        summaries, why = _summaries(base, folders.model, device, prompts, generation, over)
+        summaries, why = _summaries(base, device, prompts, generation, over)
         if summaries:
             _write(folders.model / BASE_SUMMARIES_FILE, BaseSummaries(dict(generation), tuple(summaries), template))
     return BaseEvent(len(summaries), len(prompts), time.monotonic() - began, " ".join(why.split()))
@@ -92,19 +92,18 @@ def _why_over(stop: "StopSignal", began: float, allowed: float) -> str:
     return f"the {allowed:.0f} s were over" if allowed else "the job is near the end of its time"
 
 
-def _too_large(merged: Path, device: "torch.device") -> str:
-    """Says that the base model, as large as the merged one, finds no memory; empty if it does."""
+def _too_large(base: Path, device: "torch.device") -> str:
+    """Says that the base model finds no memory; empty if it does."""
     from engine.memory import free_bytes
     from engine.verify import bytes_to_load, let_go, stored_dtype
 
     let_go(device)
-    needed = bytes_to_load(merged, serving_dtype(device, stored_dtype(merged)))
+    needed = bytes_to_load(base, serving_dtype(device, stored_dtype(base)))
     return f"it takes {needed / 1e9:.1f} GB of memory" if needed > free_bytes(device) else ""
 
 
 def _summaries(
     base: Path,
-    merged: Path,
     device: "torch.device",
     prompts: list[str],
     generation: Mapping[str, float],
@@ -122,7 +121,7 @@ def _summaries(
 
     why = ""
     try:
-        if why := over() or _too_large(merged, device):
+        if why := over() or _too_large(base, device):
             return [], why
         served = inference.model_fn(str(base))
         answer_each(enumerate(prompts), served, generation, answered, lambda: bool(over()), _AT_ONCE)

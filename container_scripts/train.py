@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +25,9 @@ from engine.metrics import Metrics
 from gpu import avoid_fragmentation, gpu_fault, serving_dtype
 from loading import Loaded, load
 from shared.container_limits import limit_threads
-from shared.events import DoneEvent, ProgressEvent, SavedEvent, StartEvent
+from shared.events import DoneEvent, ProgressEvent, SavedEvent, StartEvent, WarningEvent
 from shared.names import ADAPTER_FOLDER, BASE_SECONDS, MANIFEST_FILE, REPORT_TO
-from shared.records import DatasetFacts, MergeCheck, read_manifest
+from shared.records import DatasetFacts, read_manifest
 from trackers import Trackers
 
 if TYPE_CHECKING:
@@ -119,10 +121,10 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     peak_memory = process_memory.peak_bytes(loaded.device, others)  # of the training: the merge has one of its own
 
     metrics.emit(ProgressEvent("ending", 0, 2, "merging the adapter into the model"))
-    adapter, check = leave_model(loaded, arguments, folders, dataset, first_prompts(packs), metrics)
-    done = figures(outcome, arguments, time.monotonic() - started, peak_memory)
-    for folder in (adapter, folders.model):  # the adapter's record is one of the other's files
-        artifact.save_record(folder, loaded.plan.arguments, dataset, done, check)
+    left = leave_model(loaded, arguments, folders, first_prompts(packs), metrics)
+    done = replace(figures(outcome, arguments, time.monotonic() - started, peak_memory), not_merged=left.not_merged)
+    for folder in (folders.model / ADAPTER_FOLDER, folders.model):  # the adapter's record is one of the other's files
+        artifact.save_record(folder, loaded.base, arguments, dataset, done, left)
     if os.environ.get(BASE_SECONDS, "0") != "0":
         metrics.emit(ProgressEvent("ending", 1, 2, "the base model summarises test dialogues"))
     asked, elapsed = artifact.generation(arguments), time.monotonic() - started
@@ -141,12 +143,17 @@ def prepare_training(
     splits: "tuple[Packs, Packs]",
     group: "Group",
 ) -> "Setup":
-    """What is trained on what, and what scores it."""
+    """What is trained on what, and what scores it.
+
+    All of the artifact that needs no training is written too: what fails there fails before the steps are paid for.
+    """
     from engine.process_memory import give_back
     from engine.scorer import make_scorer
     from engine.setup import Setup
 
     give_back()  # what trying the model out has freed
+    if group.is_first:
+        artifact.save_companions(loaded.base, folders.model, arguments, dataset.eos_token_id)
     scorer = None
     if arguments.evaluate != "loss":
         scorer = make_scorer(arguments, loaded.packed_loss, loaded.base, folders.dataset, dataset, group)
@@ -154,31 +161,33 @@ def prepare_training(
 
 
 def leave_model(
-    loaded: Loaded,
-    arguments: Arguments,
-    folders: Folders,
-    dataset: DatasetFacts,
-    prompts: list[list[int]],
-    metrics: Metrics,
-) -> tuple[Path, MergeCheck]:
+    loaded: Loaded, arguments: Arguments, folders: Folders, prompts: list[list[int]], metrics: Metrics
+) -> "artifact.Left":
     """Save the adapter, merge it, and compare the two on some prompts (token ids). `loaded` loses its model.
 
-    The adapter is what the GPU time was paid for, so it is written before anything else can fail.
-
-    Returns:
-        The adapter's folder, and how far the merged model's logits are from the adapter's.
+    The adapter is what the GPU time was paid for, so it is written before anything else can fail. If the merged model
+    is refused, the adapter is left alone.
     """
-    from engine.verify import check_merge, stored_dtype
+    from engine.verify import check_merge, file_facts, stored_dtype, why_not_merged
 
-    settings = loaded.plan.arguments
-    adapter = artifact.save_adapter(loaded.model, folders.model, arguments)
+    base, output, device = loaded.base, folders.model, loaded.device
+    adapter = artifact.save_adapter(loaded.model, output, arguments)
+    artifact.save_code(adapter)
     metrics.emit(SavedEvent(ADAPTER_FOLDER))
     loaded.model = loaded.packed_loss = None  # the merge needs their memory
-    merge_dtype = artifact.save_merged(loaded.base, adapter, folders.model, settings.merge_dtype, metrics)
-    artifact.save_companions(loaded.base, folders.model, settings, merge_dtype, dataset.eos_token_id)
-    artifact.save_code(adapter)
-    dtype = serving_dtype(loaded.device, stored_dtype(folders.model))
-    return adapter, check_merge(loaded.base, adapter, folders.model, prompts, dtype, loaded.device)
+    try:
+        artifact.save_merged(base, adapter, output, arguments, metrics)
+        dtype = serving_dtype(device, stored_dtype(output))
+        with ThreadPoolExecutor(1) as beside:  # hashing lets go of Python's lock
+            digests = beside.submit(file_facts, output, "*.safetensors")
+            check = check_merge(base, adapter, output, prompts, dtype, device)
+        return artifact.Left(check, digests.result())
+    except Exception as error:
+        why = why_not_merged(error, device)
+        artifact.remove_merged(output)
+        hint = getattr(error, "hint", "")
+        metrics.emit(WarningEvent("; ".join(filter(None, [f"the artifact has no merged model: {why}", hint]))))
+        return artifact.Left(not_merged=why)
 
 
 def check_gpu() -> None:

@@ -100,7 +100,7 @@ LINES: list[tuple[Event, str]] = [
         '{"event": "done", "train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5, '
         '"seconds": 10.0, "kept_step": 3, "kept_because": "highest rougeL of 4 evaluations", "score": 31.5, '
         '"scored_by": "rougeL", "generation_seconds": 2.5, "peak_memory_bytes": 7000, "evaluation_seconds": 0.0, '
-        '"evaluations": 0}',
+        '"evaluations": 0, "not_merged": ""}',
     ),
     (
         ProgressEvent("test loss", 3, 40),
@@ -163,7 +163,7 @@ RECORD = ArtifactRecord(
     format=1, run="chats", base_model="org/model", base_revision=None, template="{dialogue}\nTL;DR:", eos_token_id=2,
     control_tokens=("</s>",), dataset_fingerprint="0123456789ab", training=DONE,
     generation={"max_new_tokens": 128, "temperature": 0.0}, versions={"torch": "2.9.0"},
-    merge_check=MergeCheck(2, 0.001, 0.25), files={"config.json": FileFacts(7, "ab12")},
+    merge_check=MergeCheck(2, 0.001, 0.25), parameters=70_000, files={"config.json": FileFacts(7, "ab12")},
 )  # fmt: skip
 RECORD_JSON = {
     "format": 1, "run": "chats", "base_model": "org/model", "base_revision": None, "template": "{dialogue}\nTL;DR:",
@@ -172,9 +172,10 @@ RECORD_JSON = {
     "training": {"train_loss": 1.5, "eval_loss": 1.25, "tokens": 900, "tokens_per_second": 90.5,
         "seconds": 10.0, "kept_step": 3, "kept_because": "highest rougeL of 4 evaluations", "score": 31.5,
         "scored_by": "rougeL", "generation_seconds": 2.5,
-        "peak_memory_bytes": 7000, "evaluation_seconds": 0.0, "evaluations": 0},
+        "peak_memory_bytes": 7000, "evaluation_seconds": 0.0, "evaluations": 0, "not_merged": ""},
     "versions": {"torch": "2.9.0"},
     "merge_check": {"prompts": 2, "from_adapter": 0.001, "from_base": 0.25},
+    "parameters": 70_000,
     "files": {"config.json": {"bytes": 7, "sha256": "ab12"}},
 }  # fmt: skip
 

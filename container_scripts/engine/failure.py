@@ -7,7 +7,11 @@ from shared.errors import TrainingError
 from shared.failure import Failure, failure_text
 from shared.names import FAILURE_FILE
 
-__all__ = ["PeerLostError", "TrainingError", "write_failure"]
+__all__ = ["MergeRefusedError", "PeerLostError", "TrainingError", "write_failure"]
+
+
+class MergeRefusedError(TrainingError):
+    """The merged model is of no use. The adapter is, so the job leaves that alone."""
 
 
 class PeerLostError(ConnectionError):

@@ -106,7 +106,8 @@ def merge(base: Path, adapter: Path, output: Path, dtype: torch.dtype | None = N
 
     Raises:
         TrainingError: an update has no weight in the base, an update is not finite (the merged model would be broken),
-            all updates are zero (the merged model would be the base), or a value is too large for `dtype`.
+            or all updates are zero (the merged model would be the base).
+        MergeRefusedError: a value is too large for `dtype`.
         OSError: the disk is full.
     """
     outline = skeleton(base)
@@ -180,5 +181,5 @@ def _compare(weight: Weight, name: str, layer: Any) -> None:
     if not (loaded - tensor).norm() <= CODES_APART * tensor.norm():
         raise TrainingError(
             f"{weight.name} in the base's files is not the weight that was loaded for {name}",
-            "a merge would spoil it: leave this layer out of lora.targets, or serve with deploy.serve: adapter",
+            "a merge would spoil it: leave this layer out of lora.targets",
         )

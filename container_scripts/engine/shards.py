@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from engine.failure import TrainingError
+from engine.failure import MergeRefusedError, TrainingError
 
 _DTYPES = {
     "F64": torch.float64,
@@ -47,7 +47,8 @@ def rewrite(source: Path, target: Path, changes: Mapping[str, Change], dtype: to
         dtype: of the copy's floating-point tensors; None keeps that of each.
 
     Raises:
-        TrainingError: the file ends too early, or a value is too large for the dtype of its tensor.
+        TrainingError: the file ends too early.
+        MergeRefusedError: a value is too large for the dtype of its tensor.
         OSError: the disk is full.
     """
     with source.open("rb") as file:
@@ -129,14 +130,14 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
     """`tensor` in `dtype`.
 
     Raises:
-        TrainingError: values are too large for float16. The merged model would answer with nothing or nonsense.
+        MergeRefusedError: values are too large for float16. The model would answer with nothing or nonsense.
     """
     cast = tensor.to(dtype)
     if dtype is torch.float16 and bool((cast.isinf() & tensor.isfinite()).any()):
         largest = tensor[tensor.isfinite()].abs().max().item()
-        raise TrainingError(
+        raise MergeRefusedError(
             f"{name} holds values up to {largest:,.0f}, and float16 ends at {torch.finfo(dtype).max:,.0f}",
-            "set training.merge_dtype to bfloat16; training is not repeated",
+            "deploy.serve: adapter serves the adapter, which is whole; training.merge_dtype: bfloat16 trains again",
         )
     return cast
 

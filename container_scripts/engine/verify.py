@@ -2,17 +2,18 @@
 
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.checkpoint import digest
-from engine.failure import TrainingError
+from engine.failure import MergeRefusedError, TrainingError
 from engine.memory import free_bytes
 from engine.packs import Packs
-from gpu import dtype_that_holds, first_line, raise_if_no_fault_of_the_code
+from gpu import GpuLostError, dtype_that_holds, first_line, is_lost, raise_if_no_fault_of_the_code
+from shared.base_files import weight_files
 from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE
 from shared.records import FileFacts, MergeCheck
 
@@ -23,15 +24,20 @@ _LONGEST = 256  # tokens of a prompt that is asked
 _POSITIONS = 16  # its last ones, whose logits are compared: a row of BLOOM's has 250,880
 _ROUNDING = 2  # times as far as rounding the weights again moves the logits
 _ROOM = 1.2  # memory of a loaded model, in sizes of its weights
-_AGAIN = "the adapter is whole: start the job again, which repeats the merge only, or set deploy.serve: adapter"
+_ADAPTER = "the adapter is whole: deploy.serve: adapter serves it"
 
 
-def file_facts(folder: Path) -> dict[str, FileFacts]:
-    """Size and SHA-256 of every file below `folder`, but for its own record, by the path below it."""
-    facts = {}
-    for path in sorted(folder.rglob("*")):
+def file_facts(folder: Path, pattern: str = "*", known: Mapping[str, FileFacts] | None = None) -> dict[str, FileFacts]:
+    """Size and SHA-256 of every file below `folder`, but for its own record, by the path below it.
+
+    Args:
+        pattern: of the names of the files.
+        known: those of files that need not be read again.
+    """
+    facts = dict(known or {})
+    for path in sorted(folder.rglob(pattern)):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != RECORD_FILE and path.suffix != ".part":
+        if path.is_file() and name not in facts and name != RECORD_FILE and path.suffix != ".part":
             facts[name] = FileFacts(path.stat().st_size, digest(path))
     return facts
 
@@ -54,10 +60,25 @@ def let_go(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def bytes_to_load(merged: Path, dtype: torch.dtype) -> int:
-    """Memory that the folder's model takes when it is loaded in `dtype`, or its base model: they are equally large."""
-    weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
-    return int(weights / stored_dtype(merged).itemsize * dtype.itemsize * _ROOM)
+def bytes_to_load(folder: Path, dtype: torch.dtype) -> int:
+    """Memory that the folder's model takes when it is loaded in `dtype`."""
+    weights = sum(path.stat().st_size for path in weight_files(folder))
+    return int(weights / stored_dtype(folder).itemsize * dtype.itemsize * _ROOM)
+
+
+def why_not_merged(error: Exception, device: torch.device) -> str:
+    """Why an artifact has no merged model, after an error of merging or checking it.
+
+    Raises:
+        Exception: `error`, if it says nothing of the merged model: another start may do without it, as where the disk
+            was full or the GPU was lost. Or the adapter is of no use either.
+    """
+    if isinstance(error, MergeRefusedError):
+        return error.message
+    if isinstance(error, TrainingError | OSError | GpuLostError) or is_lost(device):
+        raise error
+    _log.exception("the merged model cannot be made or checked")
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def check_merge(
@@ -65,7 +86,9 @@ def check_merge(
 ) -> MergeCheck:
     """Compare the merged model's logits with those of the adapter on the base, neither of them quantized.
 
-    One model is loaded after the other, so memory holds one. Where there is not enough, nothing is compared.
+    One model is loaded after the other, so memory holds one. The merged one is the first, as its files were just
+    written: of a large model, the main memory that keeps them is needed for others' soon. Where there is not enough
+    memory, nothing is compared.
 
     Args:
         base, adapter, merged: folders; the merged model is loaded from its own files, as a server loads it.
@@ -74,7 +97,7 @@ def check_merge(
             it, the comparison does too.
 
     Raises:
-        TrainingError: the merged model cannot be loaded, or `compare_logits` refuses it.
+        MergeRefusedError: the merged model cannot be loaded, or `compare_logits` refuses it.
     """
     from peft import PeftModel
 
@@ -83,16 +106,17 @@ def check_merge(
     if needed > free_bytes(device):
         _log.warning("the merged model is not compared with the adapter: that takes %.1f GB of memory", needed / 1e9)
         return MergeCheck()
+    answered = _logits(_load(merged, dtype, device), prompts)
+    let_go(device)
     model = _load(base, dtype, device)
     plain = _logits(model, prompts)
     model = PeftModel.from_pretrained(model, adapter)
     adapted = _logits(model, prompts)
     _round_anew(model, max(torch.finfo(stored_dtype(merged)).eps, torch.finfo(dtype).eps))
-    rounded = _logits(model, prompts)
-    del model
-    computed = (plain, adapted, rounded, _logits(_load(merged, dtype, device), prompts))
+    computed = (plain, adapted, _logits(model, prompts), answered)
     served_in = dtype_that_holds(torch.stack(computed), dtype, device)
     if served_in is not dtype:
+        del model
         return check_merge(base, adapter, merged, prompts, served_in, device)
     return compare_logits(*computed)
 
@@ -110,13 +134,13 @@ def compare_logits(
         rounded: as `adapted`, of weights that were rounded again, as merging does.
 
     Raises:
-        TrainingError: the merged model's are not finite, they are the base model's, or they are further from the
+        MergeRefusedError: the merged model's are not finite, they are the base model's, or they are further from the
             adapter's than twice what rounding does, and than half of what the adapter changes.
     """
     if not merged.isfinite().all():
-        raise TrainingError("the merged model answers with values that are not finite", _AGAIN)
+        raise MergeRefusedError("the merged model answers with values that are not finite", _ADAPTER)
     if torch.equal(merged, plain):
-        raise TrainingError(
+        raise MergeRefusedError(
             "the merged model answers exactly as the base model: what was learnt is lost in rounding",
             "train for more steps or with a higher learning rate, or set training.merge_dtype to float32",
         )
@@ -127,10 +151,10 @@ def compare_logits(
 
     learnt, rounding, off = apart(adapted, plain), apart(rounded, adapted), apart(merged, adapted)
     if not off <= max(learnt / 2, _ROUNDING * rounding):
-        raise TrainingError(
+        raise MergeRefusedError(
             f"the merged model does not answer as the adapter does: its logits are {off:.2g} from the adapter's, "
             f"which are {learnt:.2g} from the base model's; rounding moves them by {rounding:.2g}",
-            _AGAIN,
+            _ADAPTER,
         )
     if learnt <= _ROUNDING * rounding:
         _log.warning("the adapter changes the answers by no more than rounding does: they cannot tell how it is merged")
@@ -177,4 +201,4 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     except Exception as error:  # transformers raises whatever the files make it stumble over
         raise_if_no_fault_of_the_code(error, device)
         reason = first_line(error)
-        raise TrainingError(f"cannot load {folder}: {reason}", _AGAIN) from error
+        raise MergeRefusedError(f"cannot load {folder}: {reason}", _ADAPTER) from error

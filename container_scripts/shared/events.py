@@ -119,6 +119,7 @@ class DoneEvent:
         seconds: of the whole job.
         generation_seconds: what generating and scoring summaries took of that.
         evaluation_seconds: what computing the test loss took, in `evaluations` evaluations.
+        not_merged: why the artifact has the adapter alone; empty if it has the merged model too.
         peak_memory_bytes: most that was held at once: of the GPU's memory by tensors, or else of the machine's by the
             process.
     """
@@ -136,6 +137,7 @@ class DoneEvent:
     peak_memory_bytes: int = 0
     evaluation_seconds: float = 0.0
     evaluations: int = 0
+    not_merged: str = ""
 
 
 @dataclass(frozen=True, slots=True)

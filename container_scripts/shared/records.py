@@ -110,6 +110,8 @@ class ArtifactRecord:
     versions: Mapping[str, str]
     """Version of each library that made it."""
     merge_check: MergeCheck = MergeCheck()
+    parameters: int = 0
+    """How many the base model has; 0 if that was not counted."""
     files: Mapping[str, FileFacts] = field(default_factory=dict)
     """Every other file of the artifact, by its path below the artifact's folder."""
 

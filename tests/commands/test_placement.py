@@ -9,7 +9,7 @@ import pytest
 from memory_backend import InMemoryBackend, RecordingReporter, context
 from serve_vllm import refuse_size
 
-from lorasum.backends.records import EndpointSpec
+from lorasum.backends.records import EndpointSpec, JobRef
 from lorasum.commands import run as run_command
 from lorasum.commands.deploy import deploy, plan_deploy
 from lorasum.commands.plan import plan
@@ -20,7 +20,7 @@ from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.hardware import Hardware
-from lorasum.lifecycle.placement import Placement
+from lorasum.lifecycle.placement import Placement, shape_of_artifact
 from lorasum.lifecycle.shape import Shape, bytes_of_values
 from lorasum.shared.records import FileFacts, MemoryPlan, Needs
 
@@ -51,6 +51,17 @@ class _Config:
     def __init__(self, values: dict[str, Any]) -> None:
         self.num_attention_heads = values.get("n_head")
         vars(self).update(values)
+
+
+def test_an_adapter_alone_takes_the_room_of_its_base_model(backend: InMemoryBackend, tmp_path: Path) -> None:
+    backend.artifacts = f"{tmp_path}/"
+    job = JobRef("chats-0", "")
+    Path(backend.artifact(job)).mkdir()
+    (tmp_path / job.name / "config.json").write_text(json.dumps(LLAMA_8B))
+    (tmp_path / job.name / "lorasum.json").write_text(json.dumps({"format": 1, "parameters": 8_000_000_000}))
+    shape = shape_of_artifact(backend, job)
+    assert shape is not None
+    assert shape.weights == 16_000_000_000
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 3, 4, 6, 8])

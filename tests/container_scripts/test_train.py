@@ -399,6 +399,48 @@ def test_the_failure_file_says_what_went_wrong(job: Job, flags: dict[str, object
     assert "\nhint: " in failure
 
 
+def beyond_float16(base: Path, folder: Path) -> Path:
+    """A copy of the tiny BLOOM with a value above 65,504 that changes no answer: it is added to all keys of a head."""
+    shutil.copytree(base, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.h.0.self_attention.query_key_value.bias"][32 // 4] = 1e5
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"merge_dtype": "float16", "learning_rate": 0.01}, "holds values up to 100,000, and float16 ends at 65,504"),
+        ({"learning_rate": 1e-12}, "the merged model answers exactly as the base model"),
+    ],
+)
+def test_a_refused_merge_leaves_the_adapter(job: Job, tmp_path: Path, flags: dict[str, object], reason: str) -> None:
+    """It is what the training was paid for, and can be served."""
+    job.base = beyond_float16(job.base, tmp_path / "large")
+    job.variables[BASE_SECONDS] = "100"
+    done = job.run(max_steps=2, warmup_ratio=0, **flags)
+    assert done.code == 0, done.stderr
+    warning, base, end = job.events()[-3:]
+    assert reason in warning["text"]
+    assert base["summaries"] == base["dialogues"]
+    assert reason in end["not_merged"]
+    record = read_record((job.root / "model" / "lorasum.json").read_bytes())
+    assert (record.training.not_merged, record.merge_check.prompts) == (end["not_merged"], 0)
+    assert record.parameters == sum(tensor.numel() for tensor in load_file(job.base / "model.safetensors").values())
+    there = {path.relative_to(job.root / "model").as_posix() for path in (job.root / "model").rglob("*")}
+    assert {"adapter/adapter_model.safetensors", "adapter/lorasum.json", "config.json", "tokenizer.json"} <= there
+    assert not {name for name in there if name.endswith(".part") or name in ("model.safetensors", "README.md")}
+    assert set(record.files) <= there
+
+
+def test_a_tokenizer_that_cannot_be_saved_ends_the_job_before_its_steps(job: Job, tmp_path: Path) -> None:
+    job.base = Path(shutil.copytree(job.base, tmp_path / "odd"))
+    (job.base / "tokenizer.json").write_text("{")
+    assert job.run(max_steps=2).code == 1
+    assert [event["event"] for event in job.events()] == ["start"]
+
+
 def test_a_wrong_target_is_refused_before_the_weights_are_there(job: Job, tmp_path: Path) -> None:
     job.base = Path(shutil.copytree(job.base, tmp_path / "described", ignore=shutil.ignore_patterns("*.safetensors")))
     assert job.run(lora_targets="q_proj").code == 1

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from conftest_engine import in_table
 from engine.failure import TrainingError
 from engine.merge import merge
+from engine.verify import _load as verify_load
 from engine.verify import check_merge, compare_logits, file_facts, first_prompts
 from pretend_gpu import GPU, pretend_gpu
 from shared.names import RECORD_FILE
@@ -54,6 +56,21 @@ def test_a_merge_answers_as_its_adapter(tiny_model_dir: Path, adapter: Path, mer
     assert prompts == 2
     assert from_adapter < 1e-5
     assert from_base > 0.01
+
+
+def test_what_was_just_written_is_read_first(
+    tiny_model_dir: Path, adapter: Path, merged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's memory may keep the files of one model only."""
+    read: list[Path] = []
+
+    def load(folder: Path, *rest: Any) -> Any:
+        read.append(folder)
+        return verify_load(folder, *rest)
+
+    monkeypatch.setattr("engine.verify._load", load)
+    check(tiny_model_dir, adapter, merged)
+    assert read == [merged, tiny_model_dir]
 
 
 @pytest.mark.parametrize("computed", [torch.float32, torch.float16, torch.bfloat16])
@@ -180,4 +197,8 @@ def test_every_file_but_the_record_is_listed(tmp_path: Path) -> None:
     for name in ("a.bin", f"adapter/{RECORD_FILE}", "left.part", RECORD_FILE):
         (tmp_path / name).write_bytes(name.encode())
     digest = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a.bin", f"adapter/{RECORD_FILE}")}
-    assert file_facts(tmp_path) == {name: FileFacts(len(name), digest[name]) for name in digest}
+    facts = {name: FileFacts(len(name), digest[name]) for name in digest}
+    assert file_facts(tmp_path) == facts
+    known = {"a.bin": FileFacts(5, "hashed before")}
+    assert file_facts(tmp_path, known=known) == facts | known
+    assert file_facts(tmp_path, "*.bin") == {"a.bin": facts["a.bin"]}

@@ -160,6 +160,39 @@ def test_a_failed_job_says_why_and_shows_its_log_and_its_cost(account: Callable[
     assert "$0.0" in there.run("status").stdout  # less than a cent, but on a busy machine
 
 
+def test_a_model_without_a_merge_is_served_as_adapter(
+    account: Callable[..., Account], prepared: Made, tiny_chats: Path, tmp_path: Path
+) -> None:
+    """What was learnt changes no weight when it is rounded. Nothing is paid for until that is known to work."""
+    there, little = account(made=prepared), ("--set", "training.learning_rate=1e-12")
+    ended = there.run("run", *little)
+    assert ended.code == 2
+    assert "the artifact has no merged model: the merged model answers exactly as the base model" in ended.stderr
+    assert "hint: deploy.serve: adapter serves it" in ended.stderr
+    trained = there.call("train", *little)
+    assert (trained["reused"], "exactly as the base model" in trained["not_merged"]) == (True, True)
+    weights = [key for key in there.objects() if "/jobs/" in key and key.endswith(".safetensors")]
+    assert [key.rpartition("/model/")[2] for key in weights] == ["adapter/adapter_model.safetensors"]
+
+    rows = ("--input", str(tiny_chats / "test.jsonl"), "--output", str(tmp_path / "out.jsonl"))
+    file = ("--gguf", str(tmp_path / "model.gguf"))
+    verbs = (
+        ("deploy",),
+        ("deploy", "--dry-run"),
+        ("predict", "--batch", *rows),
+        ("push", "me/chats"),
+        ("export", *file),
+    )
+    for verb in verbs:
+        assert "without a merged model" in there.fail(*verb, *little)[0]
+    assert not [call for call in there.aws.calls if re.search("CreateEndpoint|CreateModel", call)]
+    assert len(there.jobs) == 1
+
+    adapter = (*little, "--set", "deploy.serve=adapter")
+    there.call("deploy", *adapter)
+    assert there.call("predict", "--text", "Ana: lunch?", *adapter)["summary"]
+
+
 def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[..., Account], trained: Made) -> None:
     """Merged, as an adapter beside its base model, and by vLLM."""
     there = account(made=trained)

@@ -41,8 +41,8 @@ def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -
         for_one_run: whether `run` removes the endpoint at its end: the next `run` does, if this one is killed.
 
     Raises:
-        LorasumError: nothing is trained, or with another config only, or the artifact is gone or damaged; the instance
-            has no room for the model.
+        LorasumError: nothing is trained, or with another config only, or the artifact is gone, damaged or without
+            what is to be served; the instance has no room for the model.
         BackendError: the endpoint did not start or could not answer; it is deleted.
     """
     began = time.monotonic()
@@ -86,11 +86,12 @@ def to_be_spent(run: RunContext, job: str | None = None) -> str:
     chosen = chosen_job(quiet, job)
     before = run.ledger.find(Endpoint, run.name, run.name)
     state = run.backend.endpoint_state(run.name, run.name)
-    if _serving_already(quiet, before, state, chosen.artifact, adapters(quiet, chosen), _settings(run.config)):
+    several = adapters(quiet, chosen)
+    if _serving_already(quiet, before, state, chosen.artifact, several, _settings(run.config)):
         return ""
     began = _began(state, None)
     end = expiry.end_of(quiet, before, began, price)
-    return f"start endpoint {run.name}{_terms(quiet, _placement(quiet, chosen), price, end, began)}"
+    return f"start endpoint {run.name}{_terms(quiet, _placement(quiet, chosen, several), price, end, began)}"
 
 
 def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
@@ -100,7 +101,7 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
         job: as for `deploy`.
 
     Raises:
-        LorasumError: what is trained does not fit the config, or its artifact is gone.
+        LorasumError: what is trained does not fit the config; or as `deploy` of its artifact.
     """
     chosen = None
     if job or recorded(run.backend, run.ledger, run.name):
@@ -110,7 +111,7 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     artifact = chosen.artifact if chosen else _PLACEHOLDER
     base = _base(chosen.origin) if chosen else resolve_model(run.config.model, run.reporter)
     several = adapters(run, chosen) if chosen else ()
-    placement = _placement(run, chosen)
+    placement = _placement(run, chosen, several)
     price = known_price(run.backend, "endpoint")
     end = expiry.end_of(run, None, None, price)
     terms = _terms(run, placement, price, end, None)
@@ -136,14 +137,19 @@ def _spec(
     )
 
 
-def _placement(run: RunContext, job: TrainingJob | None) -> Placement:
+def _placement(run: RunContext, job: TrainingJob | None, several: tuple[Adapter, ...]) -> Placement:
     """Where the model of a job is to be served; with a warning of GPUs that would do nothing.
 
+    Args:
+        several: the adapters to serve, which are known to be whole; none if it is the model of the job alone.
+
     Raises:
-        LorasumError: the instance has no room for it.
+        LorasumError: the artifact is damaged or lacks what is to be served, or the instance has no room for it.
     """
-    shape = shape_of_artifact(run.backend, JobRef(job.name, job.location)) if job else None
-    placement = Placement.of(run.config, shape)
+    reference = JobRef(job.name, job.location) if job else None
+    if reference and not several:
+        check_artifact(run.backend, reference, f"{ADAPTER_FOLDER}/" if run.config.deploy.serve == "adapter" else "")
+    placement = Placement.of(run.config, shape_of_artifact(run.backend, reference) if reference else None)
     refuse_what_does_not_fit(placement)
     warn_of(placement.idle(), run.reporter)
     return placement
@@ -172,10 +178,7 @@ def _start(
     for_one_run: bool,
 ) -> Endpoint:
     config = run.config
-    if not several:
-        below = f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else ""
-        check_artifact(run.backend, JobRef(job.name, job.location), below)
-    placement = _placement(run, job)
+    placement = _placement(run, job, several)
     spec = replace(_spec(config, job.artifact, _base(job.origin), several, placement), for_one_run=for_one_run)
 
     def probe(endpoint: EndpointRef) -> None:

@@ -13,6 +13,7 @@ from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.ledger.resources import BatchJob, TrainingJob
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.answers import Answer, answers_of
+from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.lookup import chosen_job
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, predictions, write_output
@@ -40,7 +41,8 @@ def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction
 
     Raises:
         DataError: a row cannot be used; nothing was started.
-        LorasumError: nothing is trained, `output` cannot be written, or the instance has no room for the model.
+        LorasumError: nothing is trained, its artifact is damaged or has no merged model, `output` cannot be written,
+            or the instance has no room for the model.
         InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started, failed or was stopped.
     """
@@ -51,8 +53,9 @@ def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction
         key = key_of(model.artifact, model.origin.template, run.config.predict, rows)
         name = batches.name_of(run.name, key)
         if run.backend.find_training(run.name, name) is None:
-            shape = shape_of_artifact(run.backend, JobRef(model.name, model.location))
-            refuse_what_does_not_fit(Placement.of(run.config, shape, batch=True))
+            artifact = JobRef(model.name, model.location)
+            check_artifact(run.backend, artifact)
+            refuse_what_does_not_fit(Placement.of(run.config, shape_of_artifact(run.backend, artifact), batch=True))
         shards = _shards(run, model, rows, key)
         reference = _answered(run, _spec(run, model, shards, name))
         copy = predictions(run.name) / f"answers-{key}"

@@ -151,6 +151,8 @@ def _result(run: RunContext, started: StartedJob) -> TrainResult:
     name = started.ref.name
     row = run.ledger.find(TrainingJob, run.name, name)
     assert row is not None, "the job was reconciled just before"  # noqa: S101
+    if row.figures.not_merged and started.status == "completed":  # of another one, its own event has told
+        run.reporter.warn(f"the artifact of job {name} has no merged model: {row.figures.not_merged}")
     return TrainResult(
         run=run.name,
         job=name,
@@ -167,6 +169,7 @@ def _result(run: RunContext, started: StartedJob) -> TrainResult:
         score=row.figures.score,
         scored_by=row.figures.scored_by,
         generation_seconds=row.figures.generation_seconds,
+        not_merged=row.figures.not_merged,
     )
 
 

@@ -49,12 +49,17 @@ def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
     An artifact without a list of its files is believed.
 
     Args:
-        below: only files whose path begins with it.
+        below: only files whose path begins with it; without it the merged model is among them.
 
     Raises:
-        LorasumError: a file is missing or damaged; it names the first one.
+        LorasumError: a file is missing or damaged, of which it names the first one; or there is no merged model.
     """
     record = artifact_record(backend, job)
+    if record and not below and (why := record.training.not_merged):
+        raise LorasumError(
+            f"job {job.name} has left its adapter alone, without a merged model: {why}",
+            "deploy.serve: adapter serves it, and `lorasum push --adapter` shares it",
+        )
     written = {name: facts for name, facts in (record.files if record else {}).items() if name.startswith(below)}
     problems = damages(written, backend.artifact_files(job)) if written else []
     if problems:
@@ -73,7 +78,7 @@ def artifact_folder(backend: Backend, job: TrainingJob, below: str = "") -> Path
         below: only files whose path begins with it.
 
     Raises:
-        LorasumError: a file is missing or damaged, or the copy cannot be written.
+        LorasumError: as `check_artifact`; or the copy cannot be written.
         BackendError: it cannot be read.
     """
     reference = JobRef(job.name, job.location)

@@ -14,6 +14,7 @@ from lorasum.backends.records import Check, JobRef, Room
 from lorasum.config.instances import by_gpu_memory, facts_of, gpus_of
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError, ModelError
+from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.shape import Shape, bytes_of_values
 from lorasum.models.source import ModelRef, model_config
 from lorasum.reporting import Reporter
@@ -153,6 +154,8 @@ class Placement:
 def shape_of_artifact(backend: Backend, job: JobRef) -> Shape | None:
     """The shape of the model that a job has left, by its config.json and the size of its weights; None if it has none.
 
+    An adapter that was left alone is served on weights that are elsewhere: the record says how many there are.
+
     Raises:
         BackendError: the artifact cannot be read.
     """
@@ -165,7 +168,10 @@ def shape_of_artifact(backend: Backend, job: JobRef) -> Shape | None:
         return None
     files = backend.artifact_files(job)
     stored = sum(facts.bytes for name, facts in files.items() if name.endswith(".safetensors") and "/" not in name)
-    return Shape.of(config, stored // bytes_of_values(config))
+    if stored:
+        return Shape.of(config, stored // bytes_of_values(config))
+    record = artifact_record(backend, job)
+    return Shape.of(config, record.parameters if record else 0)
 
 
 def before_training(placement: Placement, model: ModelRef, needs: Needs | None) -> Placement:

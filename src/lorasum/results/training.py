@@ -92,6 +92,8 @@ class TrainResult:
     scored_by: str
     generation_seconds: float
     """What generating summaries for that took; in `seconds`, and not in `tokens_per_second`."""
+    not_merged: str = ""
+    """Why the artifact has the adapter alone, which `deploy.serve: adapter` serves; empty if it has a merged model."""
     changed: tuple[str, ...] = ()
     """What the job was not made with, but would be today, such as the container scripts; `--again` makes another."""
 

@@ -107,7 +107,8 @@ def _(result: TrainResult) -> RenderableType:
         "generating": f"{duration(result.generation_seconds)} of the time" if result.generation_seconds else "",
         "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
         "artifact": result.artifact,
-        **(_loading(result.artifact) if result.artifact else {}),
+        "merged model": f"none: {result.not_merged}" if result.not_merged else "",
+        **(_loading(result.artifact) if result.artifact and not result.not_merged else {}),
     }
     title = "already done" if result.reused else duration(result.seconds)
     return Group(headline("trained", result.run, title), Facts(rows))
