@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from lorasum.aws import aws_errors, unless_missing
 from lorasum.backends.sagemaker.session import Session, poll_seconds
@@ -25,6 +26,10 @@ _WORDS = {
     "EndpointConfig": "endpoint configuration",
     "Endpoint": "endpoint",
 }
+
+
+_CLIENTS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""By the boto3 session that the SDK is given, and keeps with each resource."""
 
 
 class _NoDefaults:
@@ -100,12 +105,14 @@ def delete(resource: Any) -> None:
 
 
 def _class(session: Session, kind: str) -> Any:
-    """A class of the SDK, which uses our client: its time-outs, retries and name, and the config's profile."""
+    """A class of the SDK, which uses our client: its time-outs, retries and name, and the config's profile.
+
+    By itself it makes a client of each of four services, three of which nobody asks.
+    """
     resources = load("resources")
     resources.Base.config_manager = _NoDefaults()
-    resources.SageMakerClient(
-        session=session.boto3_session, region_name=session.region
-    ).sagemaker_client = session.client("sagemaker")
+    _CLIENTS[session.boto3_session] = session.client("sagemaker")
+    resources.Base.get_sagemaker_client = staticmethod(lambda session, **_: _CLIENTS[session])
     return getattr(resources, kind)
 
 
