@@ -16,7 +16,7 @@ from forked_containers import ContainerZygote
 from forks import Zygote
 from stand_in import StandIn
 from stand_in_aws import Aws
-from world import StubServer, stub_containers, stub_job
+from world import StubServer, stub_containers, stub_job, stub_scripts
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +75,13 @@ def account(make: Callable[..., Account], containers: ContainerZygote) -> Iterat
 
 
 @pytest.fixture
-def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
+def stubs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Containers do nothing, at once: for tests of what the service and lorasum do with them.
 
     A job with FlexAttention fails. An endpoint fails whose artifact's code does.
     """
     stub_containers(monkeypatch.setattr)
+    monkeypatch.setenv("LORASUM_STUB_SCRIPTS", str(stub_scripts(tmp_path / "scripts")))
 
     def run(job: stand_in_jobs.Job, root: Path, began: float) -> int:
         if '"flex"' not in json.dumps(job.request["HyperParameters"]):

@@ -26,9 +26,7 @@ def there(account: Callable[..., Account], prepared: Made) -> Account:
     """A user who has trained."""
     user = account(made=prepared)
     user.call("train")
-    trusts = {"Effect": "Allow", "Principal": {"Service": SCHEDULER}, "Action": "sts:AssumeRole"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [trusts]})
-    user.aws.aws.client("iam").create_role(RoleName="Ends", AssumeRolePolicyDocument=document)
+    user.aws.aws.create_role("Ends", SCHEDULER)
     return user
 
 

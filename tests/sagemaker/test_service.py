@@ -403,7 +403,6 @@ def test_run_asks_once_before_money_is_spent_unless_told_yes(account: Callable[.
     assert there.aws.sagemaker.endpoints != {}
 
 
-@pytest.mark.usefixtures("stubs")
 def test_a_training_too_large_for_its_card_is_refused_before_a_start(
     account: Callable[..., Account], prepared: Made, tiny_model_dir: Path, tmp_path: Path
 ) -> None:

@@ -104,20 +104,18 @@ class Account:
             db.execute("UPDATE resources SET created_at=? WHERE kind=?", (earlier.isoformat(), kind))
 
     def objects(self) -> list[str]:
-        listed = self.aws.aws.client("s3").list_objects_v2(Bucket=self.aws.bucket)
-        return [item["Key"] for item in listed.get("Contents", [])]
+        return list(self.aws.aws.stored(self.aws.bucket))
 
     def made(self, folder: Path) -> Made:
         """What there is now; the home is copied to `folder`."""
-        s3, bucket = self.aws.aws.client("s3"), self.aws.bucket
-        objects = {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.objects()}
+        objects = self.aws.aws.stored(self.aws.bucket)
         return Made(Path(shutil.copytree(self.home, folder)), objects, dict(self.aws.sagemaker.jobs))
 
     def have(self, made: Made) -> None:
         """Begin with what was made in another account, as if this one had made it."""
         shutil.copytree(made.home, self.home)
         for key, content in made.objects.items():
-            self.aws.aws.client("s3").put_object(Bucket=self.aws.bucket, Key=key, Body=content)
+            self.aws.aws.keep(f"s3://{self.aws.bucket}/{key}", content)
         for name, job in made.jobs.items():
             self.aws.sagemaker.jobs[name] = own = copy.copy(job)
             own.description = copy.deepcopy(job.description)

@@ -18,10 +18,6 @@ from stand_in_scheduler import Scheduler
 
 _BEGINNING = "f/the-beginning"
 _NOTICES_ITS_END = 0.05  # seconds; a server of Python's looks every half second whether it is to end
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}],
-}
 
 
 @dataclass
@@ -80,10 +76,8 @@ class StandIn:
         self.aws = Aws(inner, self._region)
         self.sagemaker = Operations(self.aws)
         self.scheduler = Scheduler(self.aws, self.sagemaker)
-        place = {} if self._region == REGION else {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
-        self.aws.client("s3").create_bucket(Bucket="chats-bucket", **place)
-        role = self.aws.client("iam").create_role(RoleName="Trainer", AssumeRolePolicyDocument=json.dumps(_TRUST))
-        self.bucket, self.role_arn = "chats-bucket", str(role["Role"]["Arn"])
+        self.aws.s3.create_bucket("chats-bucket", self._region)
+        self.bucket, self.role_arn = "chats-bucket", self.aws.create_role("Trainer", "sagemaker.amazonaws.com")
         return self
 
     def __exit__(

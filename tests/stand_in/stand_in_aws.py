@@ -1,5 +1,10 @@
-"""The rest of AWS, as the stand-in itself uses it: S3 and CloudWatch of the moto server behind it, without faults."""
+"""The rest of AWS, as the stand-in itself uses it, without faults.
 
+CloudWatch and others are asked as anybody asks them. Moto's S3 is read and written where it is: a request for each
+object of a job would be a quarter of what the tests of jobs cost.
+"""
+
+import json
 import struct
 import threading
 import time
@@ -35,22 +40,21 @@ class Aws:
         self.start_container: Callable[..., Any] = stand_in_container.start
         """How containers are started; forked_containers.py has a cheaper way."""
         self._clients: dict[str, Any] = {}
-        self._s3 = self.client("s3")
-        self._logs = self.client("logs")
-        self._scaling = self.client("application-autoscaling")
+        self._making = threading.Lock()  # boto3 makes a client in one thread at a time
 
     def client(self, service: str) -> Any:
         import boto3
 
-        if service not in self._clients:
-            self._clients[service] = boto3.client(
-                service,
-                endpoint_url=self.url,
-                region_name=self.region,
-                aws_access_key_id="testing",
-                aws_secret_access_key="testing",
-            )
-        return self._clients[service]
+        with self._making:
+            if service not in self._clients:
+                self._clients[service] = boto3.client(
+                    service,
+                    endpoint_url=self.url,
+                    region_name=self.region,
+                    aws_access_key_id="testing",
+                    aws_secret_access_key="testing",
+                )
+            return self._clients[service]
 
     def environ(self) -> dict[str, str]:
         """What a container gets, to talk to AWS under the execution role."""
@@ -59,9 +63,25 @@ class Aws:
     @cached_property
     def partition(self) -> str:
         """AWS's partition of the region: `aws`, or `aws-cn` for one in China."""
-        import boto3
+        from moto.utilities.utils import get_partition
 
-        return str(boto3.Session().get_partition_for_region(self.region))
+        return str(get_partition(self.region))
+
+    @property
+    def s3(self) -> Any:
+        """Moto's own S3, behind its server."""
+        from moto.s3.models import s3_backends
+
+        return s3_backends[ACCOUNT][self.partition]
+
+    def create_role(self, name: str, service: str) -> str:
+        """A role that a service may assume. Returns its ARN."""
+        from moto.iam.models import iam_backends
+
+        trusts = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trusts]})
+        iam = iam_backends[ACCOUNT][self.partition]
+        return str(iam.create_role(name, document, "/", None, "", [], "3600").arn)
 
     def instance(self, environ: Mapping[str, str]) -> dict[str, str]:
         """A container's environment on an instance. This machine has no GPU, which passes for one that works."""
@@ -70,43 +90,47 @@ class Aws:
     def download(self, uri: str, folder: Path) -> int:
         """Objects whose keys begin with the key of `uri`, as S3Prefix has it. Returns how many."""
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        count = 0
-        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                target = folder / item["Key"][len(prefix) :].lstrip("/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(self._s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read())
-                count += 1
-        return count
+        found = self.stored(bucket, prefix)
+        for key, content in found.items():
+            target = folder / key[len(prefix) :].lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        return len(found)
 
     def upload(self, folder: Path, uri: str) -> None:
         """Every file below `folder`."""
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         for path in folder.rglob("*"):
             if path.is_file():
-                key = f"{prefix}{path.relative_to(folder).as_posix()}"
-                self._s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+                self.keep(f"{uri}{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+    def stored(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
+        """Objects by key, in S3's order."""
+        versions = dict(self.s3.get_bucket(bucket).keys)  # at once, for others write
+        return {key: versions[key][-1].value for key in sorted(versions) if key.startswith(prefix)}
 
     def keep(self, uri: str, content: bytes) -> None:
         """Write one object."""
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        self._s3.put_object(Bucket=bucket, Key=key, Body=content)
+        self.s3.put_object(bucket, key, content)
 
     def forget(self, uri: str) -> None:
         """Delete one object."""
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        self._s3.delete_object(Bucket=bucket, Key=key)
+        self.s3.delete_object(bucket, key)
 
     def scaled(self, endpoint: str) -> list[dict[str, Any]]:
         """The scalable targets that an endpoint's variants are registered as."""
-        targets = self._scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+        targets = self.client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")[
+            "ScalableTargets"
+        ]
         return [target for target in targets if target["ResourceId"].startswith(f"endpoint/{endpoint}/")]
 
     def stop_scaling(self, endpoint: str) -> None:
         """Deregister an endpoint's variants."""
         for target in self.scaled(endpoint):
             kept = ("ServiceNamespace", "ResourceId", "ScalableDimension")
-            self._scaling.deregister_scalable_target(**{name: target[name] for name in kept})
+            asked = {name: target[name] for name in kept}
+            self.client("application-autoscaling").deregister_scalable_target(**asked)
 
     def log_lines(self, output: BufferedIOBase, group: str, stream: str) -> threading.Thread:
         """Put the lines of a container's output into CloudWatch as they come; the thread ends with the output."""
@@ -115,17 +139,18 @@ class Aws:
         return thread
 
     def _log_lines(self, output: BufferedIOBase, group: str, stream: str) -> None:
+        logs = self.client("logs")
         for create, names in (
-            (self._logs.create_log_group, {"logGroupName": group}),
-            (self._logs.create_log_stream, {"logGroupName": group, "logStreamName": stream}),
+            (logs.create_log_group, {"logGroupName": group}),
+            (logs.create_log_stream, {"logGroupName": group, "logStreamName": stream}),
         ):
-            with suppress(self._logs.exceptions.ResourceAlreadyExistsException):
+            with suppress(logs.exceptions.ResourceAlreadyExistsException):
                 create(**names)
         for lines in _batches(output):
             self.logs_come.wait()
             now = round(time.time() * 1000)
             events = [{"timestamp": now, "message": line.decode(errors="replace") or " "} for line in lines]
-            self._logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+            logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
 
 def _batches(output: BufferedIOBase) -> Iterator[list[bytes]]:

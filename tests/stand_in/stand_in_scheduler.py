@@ -28,7 +28,6 @@ class Scheduler:
         self.failures: list[str] = []
         """What came of calls that were refused."""
         self._aws, self._sagemaker = aws, sagemaker
-        self._client = aws.client("scheduler")
         self._ahead = timedelta()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -39,10 +38,10 @@ class Scheduler:
 
     def schedules(self) -> dict[str, dict[str, Any]]:
         """Those that there are, by name."""
-        found = {}
-        for row in self._client.list_schedules()["Schedules"]:
-            with suppress(self._client.exceptions.ResourceNotFoundException):  # carried out just now
-                found[row["Name"]] = self._client.get_schedule(Name=row["Name"])
+        found, client = {}, self._aws.client("scheduler")
+        for row in client.list_schedules()["Schedules"]:
+            with suppress(client.exceptions.ResourceNotFoundException):  # carried out just now
+                found[row["Name"]] = client.get_schedule(Name=row["Name"])
         return found
 
     def check(self, body: bytes) -> None:
@@ -79,8 +78,9 @@ class Scheduler:
             time.sleep(_BETWEEN_LOOKS)
             return
         if schedule["ActionAfterCompletion"] == "DELETE":
-            with suppress(self._client.exceptions.ResourceNotFoundException):  # by its owner, just now
-                self._client.delete_schedule(Name=schedule["Name"])
+            client = self._aws.client("scheduler")
+            with suppress(client.exceptions.ResourceNotFoundException):  # by its owner, just now
+                client.delete_schedule(Name=schedule["Name"])
 
 
 def _due(schedule: dict[str, Any]) -> datetime:

@@ -18,11 +18,12 @@ from typing import Any
 import stand_in_endpoints
 import stand_in_jobs
 from forks import Client, Ended, Zygote
+from local_world import REAL
 from stand_in import StandIn
 from stand_in_scheduler import SERVICE as SCHEDULER
 
 from shared.events import DoneEvent, event_line
-from shared.names import ANSWERS_FOLDER, PROGRAM, RECORD_FILE
+from shared.names import ANSWERS_FOLDER, PROGRAM, RECORD_FILE, SERVING_FILES, SERVING_REQUIREMENTS
 from shared.records import ArtifactRecord, FileFacts, record_text
 
 FULL = os.environ.get("LORASUM_DRILL", "") == "full"
@@ -144,10 +145,8 @@ class World:
         self.rows, self.answers = chats / "train.jsonl", folder / "answers.jsonl"
         self.home.mkdir()
         self.config.write_text(CONFIG.format(model=model, chats=chats, bucket=aws.bucket, role=aws.role_arn))
-        self._s3 = aws.aws.client("s3")
-        trusts = {"Effect": "Allow", "Principal": {"Service": SCHEDULER}, "Action": "sts:AssumeRole"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [trusts]})
-        aws.aws.client("iam").create_role(RoleName="Ends", AssumeRolePolicyDocument=document)
+        aws.aws.create_role("Ends", SCHEDULER)
+        self._scripts = stub_scripts(folder / "scripts")
         self._after = {"nothing": self.snapshot("nothing")}
         for verb in ("prepare", "train", "deploy"):
             ended = self.call(verb)
@@ -156,6 +155,7 @@ class World:
 
     def start(self, verb: str, **blow: object) -> Client:
         environ = {**self.aws.environ(), "LORASUM_HOME": str(self.home), "LORASUM_POLL_SECONDS": "0.1"}
+        environ["LORASUM_STUB_SCRIPTS"] = str(self._scripts)
         given = {"rows": str(self.rows), "answers": str(self.answers)}
         arguments = [given.get(text.strip("{}"), text) for text in {**VERBS, **MORE_VERBS}[verb]]
         return self._zygote.start([*arguments, "--config", str(self.config)], environ, blow)
@@ -172,10 +172,7 @@ class World:
 
     def snapshot(self, name: str) -> Snapshot:
         copied = Path(shutil.copytree(self.home, self.folder / f"home-after-{name}"))
-        listed = self._s3.list_objects_v2(Bucket=self.aws.bucket).get("Contents", [])
-        objects = {o["Key"]: self._s3.get_object(Bucket=self.aws.bucket, Key=o["Key"]) for o in listed}
-        sagemaker = self.aws.sagemaker
-        return Snapshot(copied, {key: found["Body"].read() for key, found in objects.items()}, _state_of(sagemaker))
+        return Snapshot(copied, self.aws.aws.stored(self.aws.bucket), _state_of(self.aws.sagemaker))
 
     def restore(self, name: str) -> None:
         """Have everything as it was after a verb."""
@@ -184,12 +181,11 @@ class World:
         self.answers.unlink(missing_ok=True)
         shutil.rmtree(self.home)
         shutil.copytree(was.home, self.home)
-        listed = self._s3.list_objects_v2(Bucket=self.aws.bucket).get("Contents", [])
-        for key in {item["Key"] for item in listed} - set(was.objects):
-            self._s3.delete_object(Bucket=self.aws.bucket, Key=key)
-        for key, content in was.objects.items():
-            if key not in {item["Key"] for item in listed}:
-                self._s3.put_object(Bucket=self.aws.bucket, Key=key, Body=content)
+        there = self.aws.aws.stored(self.aws.bucket)
+        for key in there.keys() - was.objects.keys():
+            self.aws.aws.forget(f"s3://{self.aws.bucket}/{key}")
+        for key in was.objects.keys() - there.keys():
+            self.aws.aws.keep(f"s3://{self.aws.bucket}/{key}", was.objects[key])
         for attribute, values in _copied(was.state).items():
             setattr(self.aws.sagemaker, attribute, values)
         for schedule in self.aws.scheduler.schedules():  # no snapshot has one
@@ -262,6 +258,14 @@ def make_world(folder: Path, model: Path, chats: Path, zygote: Zygote, patch: Ca
     stub_containers(patch)
     with StandIn() as aws:
         yield World(aws, zygote, folder, model, chats)
+
+
+def stub_scripts(folder: Path) -> Path:
+    """Container scripts for containers that do nothing: few, because each is uploaded."""
+    folder.mkdir()
+    for name in (*SERVING_FILES, SERVING_REQUIREMENTS, "requirements-train.txt"):
+        shutil.copy(REAL / name, folder)
+    return folder
 
 
 def stub_containers(patch: Callable[..., None]) -> None:

@@ -9,6 +9,7 @@ output goes to stdout and stderr in that folder while it works; pid is written a
 """
 
 import faulthandler
+import functools
 import gc
 import hashlib
 import importlib
@@ -55,8 +56,9 @@ def preload() -> None:
     import psutil  # noqa: F401
     import py3langid
     import transformers
-    import typer.rich_utils  # noqa: F401
-    from parsed_once import parse_once
+    import typer.main
+    import typer.rich_utils
+    from parsed_once import parse_once, validate_once
     from sagemaker.core import image_uris, resources  # noqa: F401
 
     import lorasum
@@ -64,7 +66,9 @@ def preload() -> None:
     parse_once()
     session = boto3.session.Session(region_name="us-east-1")
     for service in _SERVICES:
-        session.client(service)
+        session.client(service).meta.service_model.shape_for_error_code("any")  # so all are found
+    validate_once(resources)
+    typer.main.get_command = functools.cache(typer.main.get_command)
     py3langid.classify("its model is read")
     assert transformers.AutoTokenizer
     for module in pkgutil.walk_packages(lorasum.__path__, "lorasum."):
@@ -73,6 +77,7 @@ def preload() -> None:
             "lorasum.shared.lora_targets",
         ):  # one begins, and the other imports PEFT
             importlib.import_module(module.name)
+    typer.main.get_command(importlib.import_module("lorasum.cli.entry").app)
 
 
 def preload_training() -> None:
