@@ -62,7 +62,7 @@ class InMemoryBackend:
     def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
         return self.price
 
-    def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
+    def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
         return self.checks
 
     def store_dataset(self, run: str, dataset: Path) -> str:
@@ -86,7 +86,7 @@ class InMemoryBackend:
         self.before.get("find_training", lambda: None)()
         return JobRef(job_name, f"job:{job_name}") if job_name in self.jobs else None
 
-    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+    def made_with(self, job: JobRef | None) -> Mapping[str, str]:
         return self.made.get(job.name, {}) if job else self.scripts
 
     def training_jobs(self, run: str) -> list[JobRef]:

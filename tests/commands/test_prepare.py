@@ -465,8 +465,7 @@ def test_rows_are_stored_whole_in_order_and_in_the_same_bytes(
     folder = Path(result.dataset)
     tokenizer = AutoTokenizer.from_pretrained(config.model.id)
     found = [
-        (tokenizer.decode(ids[:prompt]), tokenizer.decode(ids[prompt:]))
-        for ids, prompt in store.read_first(folder, "train", 99)
+        (tokenizer.decode(ids[:prompt]), tokenizer.decode(ids[prompt:])) for ids, prompt in store.read_first(folder, 99)
     ]
     kept = list(dict.fromkeys(usable))
     assert sorted(found) == sorted((fill_template(DEFAULT_TEMPLATE, one), f"{other}</s>") for one, other in kept)

@@ -69,7 +69,7 @@ class Backend(Protocol):
     def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         """USD an hour of one instance of a type; None if that is unknown, or there are no types."""
 
-    def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
+    def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
         """Whether jobs and endpoints could start, one check after the other; creates nothing.
 
         Where the first one fails, the backend cannot be reached at all.
@@ -108,7 +108,7 @@ class Backend(Protocol):
             mark: ends the new names, such as ".damaged-2026-11-29T005136".
         """
 
-    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+    def made_with(self, job: JobRef | None) -> Mapping[str, str]:
         """Versions that the job's name does not cover, such as container scripts and image; keys are plural nouns.
 
         Args:

@@ -26,7 +26,7 @@ def plan(run: RunContext) -> PlanResult:
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
     estimate = estimate_of(job.spec, job.hardware) if prepared else Estimate(job.spec, job.hardware, None, _UNPREPARED)
-    found = list(run.backend.preflight(run.name, run.config.training.report_to))
+    found = list(run.backend.preflight(run.config.training.report_to))
     reachable = all(check.ok for check in found[:1])
     placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
     found += checks(estimate) if prepared else _model_checks(job.spec.model)

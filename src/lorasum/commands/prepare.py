@@ -131,5 +131,5 @@ def _rendered(dataset: Path, recipe: Recipe, count: int) -> tuple[RenderedExampl
     decode = recipe.tokenizer.decode
     return tuple(
         RenderedExample(decode(ids[:prompt]), decode(ids[prompt:]), len(ids))
-        for ids, prompt in store.read_first(dataset, "train", count)
+        for ids, prompt in store.read_first(dataset, count)
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import FORMAT
@@ -111,12 +111,12 @@ def _stats(lengths: "np.ndarray[Any, Any]", packs: int, completion_tokens: int, 
     )
 
 
-def read_first(dataset: Path, split: Literal["train", "test"], count: int) -> list[tuple[list[int], int]]:
-    """Token ids and prompt length of the first `count` examples of a split, in the order of their packs."""
+def read_first(dataset: Path, count: int) -> list[tuple[list[int], int]]:
+    """Token ids and prompt length of the first `count` training examples, in the order of their packs."""
     import pyarrow as pa
 
     examples: list[tuple[list[int], int]] = []
-    for shard in sorted((dataset / split).glob("data-*.arrow")):
+    for shard in sorted((dataset / "train").glob("data-*.arrow")):
         with pa.memory_map(str(shard)) as mapped, pa.ipc.open_stream(mapped) as stream:
             for batch in stream:
                 for row in range(batch.num_rows):

@@ -57,8 +57,8 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
         found = twin
     if not found.is_made:
         return found
-    today = backend.made_with(job.spec.run, None)
-    changed = _changed(backend.made_with(job.spec.run, found.ref), today)
+    today = backend.made_with(None)
+    changed = _changed(backend.made_with(found.ref), today)
     if again and changed:
         return _look(backend, job.named(_name_of_another(job, today)))
     return replace(found, changed=changed)

@@ -8,7 +8,7 @@ from lorasum.ledger.resources import NO_FIGURES, TrainingJob
 from lorasum.pages.charts import Point
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.evaluation import ScoredSummary
-from lorasum.shared.events import DoneEvent, EvalEvent, Event, MergedEvent, StartEvent, StepEvent
+from lorasum.shared.events import DoneEvent, EvalEvent, Event, StartEvent, StepEvent
 from lorasum.shared.records import ArtifactRecord
 
 
@@ -41,10 +41,6 @@ class RunFacts:
     def start(self) -> StartEvent | None:
         """The plan of the newest attempt."""
         return next((event for event in reversed(self.events) if isinstance(event, StartEvent)), None)
-
-    @property
-    def merged(self) -> MergedEvent | None:
-        return next((event for event in reversed(self.events) if isinstance(event, MergedEvent)), None)
 
     @property
     def done(self) -> DoneEvent | None:

@@ -117,12 +117,12 @@ def process_of(job: JobRef) -> psutil.Process:
 def test_a_job_tells_which_scripts_it_was_made_with(backend: Backend, spec: Any, scripts: Path) -> None:
     job = backend.start_training(spec(steps="1"))
     list(backend.follow_training(job))
-    made = backend.made_with(RUN, job)
-    assert made == backend.made_with(RUN, None)
+    made = backend.made_with(job)
+    assert made == backend.made_with(None)
     (scripts / "engine.py").write_text("# mended")
-    assert backend.made_with(RUN, None) != made == backend.made_with(RUN, job)
+    assert backend.made_with(None) != made == backend.made_with(job)
     Path(job.location, "scripts").unlink()
-    assert backend.made_with(RUN, job) == {}, "a version that recorded nothing"
+    assert backend.made_with(job) == {}, "a version that recorded nothing"
 
 
 def test_a_job_is_followed_from_its_beginning_to_its_artifact(backend: Backend, spec: Any) -> None:

@@ -104,17 +104,17 @@ def test_a_job_tells_the_scripts_image_and_instance_that_it_was_made_with(
 ) -> None:
     fail_once(account)
     job = backend(account).find_training("chats", "chats-0123abcd")
-    made = backend(account).made_with("chats", job)
-    assert made == backend(account).made_with("chats", None)
+    made = backend(account).made_with(job)
+    assert made == backend(account).made_with(None)
     assert set(made) == {"container scripts", "images", "instance types"}
-    other = backend(account, training_image="image:2", training_instance_type="ml.g6.xlarge").made_with("chats", None)
+    other = backend(account, training_image="image:2", training_instance_type="ml.g6.xlarge").made_with(None)
     assert [what for what in made if made[what] != other[what]] == ["images", "instance types"]
     scripts = Path(shutil.copytree(paths.container_scripts(), tmp_path / "scripts"))
     with (scripts / "train.py").open("a") as file:
         file.write("# mended\n")
     monkeypatch.setattr(paths, "container_scripts", lambda: scripts)
-    assert backend(account).made_with("chats", None)["container scripts"] != made["container scripts"]
-    assert backend(account).made_with("chats", job) == made
+    assert backend(account).made_with(None)["container scripts"] != made["container scripts"]
+    assert backend(account).made_with(job) == made
 
 
 def ended(account: StandIn, name: str = "chats-0123abcd") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lorasum.errors import BackendError
 
 def checks(account: StandIn, **config: Any) -> dict[str, Check]:
     backend = aws_backend.backend(account, **{"role": "Trainer", **config})
-    return {check.what: check for check in backend.preflight("chats")}
+    return {check.what: check for check in backend.preflight()}
 
 
 def test_an_account_that_is_ready_passes_every_check(account: StandIn) -> None:

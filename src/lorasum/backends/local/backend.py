@@ -39,7 +39,7 @@ class LocalBackend(Jobs, Endpoints):
     def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         return None
 
-    def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
+    def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
         needs = {"training": jobs.NEEDS, "serving": endpoints.NEEDS}
         checks = [check_packages(what, modules) for what, modules in needs.items()]
         return checks + [check_packages(name, [name], f"pip install {name}") for name in report_to]

@@ -80,7 +80,7 @@ class Jobs:
         folder = folder_of(run, job_name)
         return JobRef(job_name, str(folder)) if folder.is_dir() else None
 
-    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+    def made_with(self, job: JobRef | None) -> Mapping[str, str]:
         if job is None:
             return {"container scripts": folder_digest(self._scripts)}
         record = _made_with(Path(job.location))

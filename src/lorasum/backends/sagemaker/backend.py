@@ -55,13 +55,13 @@ class SageMakerBackend(Jobs, Endpoints):
     def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         return usd_per_hour(self._session, instance_type, "Hosting" if kind == "endpoint" else "Training")
 
-    def preflight(self, run: str, report_to: Sequence[str] = ()) -> list[Check]:
+    def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
         return preflight.checks(self._session)
 
     def log_lines(self, kind: ResourceKind, run: str, name: str, follow: bool) -> Iterator[str]:
         if kind == "training_job":
             return self._job_log(run, name, follow)
-        return endpoint_states.log_lines(self._session, run, name, follow)
+        return endpoint_states.log_lines(self._session, name, follow)
 
     def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         group = LOGS if kind == "training_job" else f"/aws/sagemaker/Endpoints/{name}"

@@ -26,9 +26,9 @@ def log_tail(session: Session, name: str) -> list[str]:
     return _log(session, name).tail()
 
 
-def log_lines(session: Session, run: str, name: str, follow: bool) -> Iterator[str]:
+def log_lines(session: Session, name: str, follow: bool) -> Iterator[str]:
     """The lines of the log of the endpoint's containers; those of an earlier endpoint too, where it is gone."""
-    return _log(session, name).lines(lambda: follow and state(session, run, name).status in ("creating", "in_service"))
+    return _log(session, name).lines(lambda: follow and state(session, name).status in ("creating", "in_service"))
 
 
 def _log(session: Session, name: str) -> Log:
@@ -36,7 +36,7 @@ def _log(session: Session, name: str) -> Log:
     return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", described.creation_time if described else None)
 
 
-def state(session: Session, run: str, name: str) -> EndpointState:
+def state(session: Session, name: str) -> EndpointState:
     """The state that SageMaker shows. An endpoint that is being deleted counts as absent."""
     described = describe(session, name)
     if described is None or described.endpoint_status == "Deleting":

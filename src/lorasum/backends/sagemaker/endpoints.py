@@ -124,7 +124,7 @@ class Endpoints:
         return endpoint_states.log_tail(self._session, name)
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
-        return endpoint_states.state(self._session, run, name)
+        return endpoint_states.state(self._session, name)
 
     def invoke(self, endpoint: EndpointRef, payload: dict[str, Any], timeout: float) -> Any:
         return invoke(self._session, endpoint, payload, timeout)

@@ -125,7 +125,7 @@ class Jobs:
     def set_damaged_aside(self, run: str, mark: str) -> list[str]:
         return []  # what is in S3 is written whole or not at all
 
-    def made_with(self, run: str, job: JobRef | None) -> Mapping[str, str]:
+    def made_with(self, job: JobRef | None) -> Mapping[str, str]:
         if job:
             return job_was_made_with(described) if (described := _describe(self._session, job)) else {}
         scripts = storage.fingerprint(storage.folder_files(paths.container_scripts()))
