@@ -90,8 +90,14 @@ def skeleton(base: Path) -> Any:
 def fake_model(base: Path, dtype: torch.dtype) -> Iterator[Any]:
     """The frozen model of fake tensors, within PyTorch's mode for these."""
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.integrations import moe
 
-    with FakeTensorMode(), quiet(), _experts_of_any_dtype(), _seeds_without_values():
+    with (
+        FakeTensorMode(),
+        quiet(),
+        _replaced(moe, "_grouped_mm", _grouped_product),
+        _replaced(linear, "draw_seed", lambda: 0),  # of masks of dropout: a fake tensor has no value to draw
+    ):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=dtype)
         yield model.requires_grad_(False)
 
@@ -253,35 +259,21 @@ class _FrozenExperts(torch.autograd.Function):
         return torch.ops.transformers.grouped_mm_fallback(upstream[0], weight.transpose(1, 2), offs), None, None
 
 
-@contextmanager
-def _experts_of_any_dtype() -> Iterator[None]:
-    """Grouped products of experts run without values: see _FrozenExperts."""
-    from transformers.integrations import moe
-
-    def product(rows: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
-        # GPUs of fp16 lack PyTorch's own
-        apart = weight.requires_grad or rows.dtype is torch.float16
-        multiply: Any = torch.ops.transformers.grouped_mm_fallback if apart else _FrozenExperts.apply
-        out: torch.Tensor = multiply(rows.to(weight.dtype), weight, offs)
-        return out
-
-    before = moe._grouped_mm
-    moe._grouped_mm = product
-    try:
-        yield
-    finally:
-        moe._grouped_mm = before
+def _grouped_product(rows: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
+    apart = weight.requires_grad or rows.dtype is torch.float16  # GPUs of fp16 lack PyTorch's own
+    multiply: Any = torch.ops.transformers.grouped_mm_fallback if apart else _FrozenExperts.apply
+    out: torch.Tensor = multiply(rows.to(weight.dtype), weight, offs)
+    return out
 
 
 @contextmanager
-def _seeds_without_values() -> Iterator[None]:
-    """The masks of dropout are made of fake tensors too, whose seeds cannot be drawn."""
-    before = linear.draw_seed
-    linear.draw_seed = lambda: 0
+def _replaced(module: Any, name: str, instead: Callable[..., Any]) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, instead)
     try:
         yield
     finally:
-        linear.draw_seed = before
+        setattr(module, name, before)
 
 
 @contextmanager

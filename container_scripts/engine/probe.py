@@ -36,7 +36,7 @@ from engine.batches import IGNORED, LABELLED, Batch, collate
 from engine.failure import TrainingError
 from engine.heads import choose_head
 from engine.kernels import Examples, NotCovered
-from engine.routes import Route, RoutedLoss, accepted_inputs, single_examples
+from engine.routes import Route, RoutedLoss, accepted_inputs, single_examples, without_dropout
 from generation.rotary import frequency_limit
 from gpu import raise_if_no_fault_of_the_code
 from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS
@@ -268,11 +268,7 @@ def _tolerance(causal: Any, arguments: Arguments) -> Tolerance:
 @contextmanager
 def _undisturbed(causal: Any) -> Iterator[None]:
     """Without dropout, and leaving random numbers and the model's mode as they were."""
-    training = causal.training
-    devices = [causal.get_input_embeddings().weight.device]
-    causal.eval()
-    try:
-        with torch.random.fork_rng([device for device in devices if device.type == "cuda"]), torch.enable_grad():
-            yield
-    finally:
-        causal.train(training)
+    device = causal.get_input_embeddings().weight.device
+    own = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with without_dropout(causal), own, torch.enable_grad():
+        yield

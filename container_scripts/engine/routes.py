@@ -84,16 +84,12 @@ class RoutedLoss:
 
         `is_stopped` is asked before each pass, and before its batch is made; the sums are then those of earlier passes.
         """
-        total, count, training = torch.zeros((), device=self.causal.device), 0, self.causal.training
-        self.causal.eval()
-        try:
-            with torch.no_grad():
-                parts = chain.from_iterable(map(self.passes, batches))
-                while not is_stopped() and (part := next(parts, None)) is not None:
-                    total += self.loss(part)
-                    count += len(part["rows"])
-        finally:
-            self.causal.train(training)
+        total, count = torch.zeros((), device=self.causal.device), 0
+        with without_dropout(self.causal), torch.no_grad():
+            parts = chain.from_iterable(map(self.passes, batches))
+            while not is_stopped() and (part := next(parts, None)) is not None:
+                total += self.loss(part)
+                count += len(part["rows"])
         return total, count
 
     @contextmanager
@@ -103,13 +99,8 @@ class RoutedLoss:
 
         Not in torch's inference mode: what a layer keeps of it could not be used in a training step.
         """
-        training = self.causal.training
-        self.causal.eval()
-        try:
-            with own_attention(self.causal, self._examples), torch.no_grad():
-                yield
-        finally:
-            self.causal.train(training)
+        with without_dropout(self.causal), own_attention(self.causal, self._examples), torch.no_grad():
+            yield
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The summed loss (float32 scalar) of one of `passes`."""
@@ -130,6 +121,17 @@ class RoutedLoss:
             targets = batch["labels"][0, 1:]
             logits = self.causal(**accepted_inputs(self.causal, **inputs)).logits[0, :-1]
         return functional.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=IGNORED)
+
+
+@contextmanager
+def without_dropout(causal: Any) -> Iterator[None]:
+    """In this block the model is in the mode of evaluation, and afterwards in its own again."""
+    training = causal.training
+    causal.eval()
+    try:
+        yield
+    finally:
+        causal.train(training)
 
 
 def single_examples(batch: Batch) -> Iterator[Batch]:
