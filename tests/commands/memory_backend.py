@@ -111,11 +111,12 @@ class InMemoryBackend:
     def training_log(self, job: JobRef) -> list[str]:
         return []
 
-    def stop_training(self, job: JobRef) -> None:
+    def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         self._call("stop_training")
         if self.training_state(job).status == "running":
             self.jobs[job.name] = JobState("stopped", "asked to", by_request=True)
-        self.warm.discard(job.name)
+        if not keep_warm:
+            self.warm.discard(job.name)
 
     def training_usd(self, job: JobRef) -> float | None:
         return self.billed

@@ -264,6 +264,61 @@ def test_ctrl_c_at_the_beginning_stops_what_a_killed_sweep_had_started(
     assert backend.live("chats") == []
 
 
+class KeptWarm(Trainings):
+    """An instance stays for a while after each job, however that ended, and the next job takes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cold_starts = 0
+
+    def start_training(self, spec: TrainSpec) -> JobRef:
+        started = super().start_training(spec)
+        self.cold_starts += not self.warm
+        self.warm = set(sorted(self.warm)[1:])
+        return started
+
+    def training_state(self, job: JobRef) -> JobState:
+        ran = self.jobs[job.name].status == "running"
+        state = super().training_state(job)
+        self.warm |= {job.name} if ran and state.status == "completed" else set()
+        return state
+
+    def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
+        self.warm |= {job.name} if self.jobs[job.name].status == "running" else set()
+        super().stop_training(job, keep_warm)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_warm_instance_goes_to_the_next_trial_and_then_goes(
+    swept: Callable[..., Config], ledger: Ledger, at_once: int
+) -> None:
+    """A trial that fell behind released it while the next one waited, and nobody released the last one."""
+    backend = KeptWarm()
+    config = swept(at_once=at_once, keys={"lora.r": [2, 4, 8, 16]})
+    result = sweep(context(config, backend, ledger))
+    assert [one.state for one in result.trials] == ["done"] + ["stopped"] * 3
+    assert backend.cold_starts == at_once
+    assert backend.live("chats") == []
+    assert [row for one in result.trials for row in ledger.rows(TrainingJob, one.run) if row.kept_warm] == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, LorasumError("no room on this disk", "free some")])
+def test_a_sweep_that_ends_early_keeps_no_instance_warm(
+    swept: Callable[..., Config], ledger: Ledger, error: BaseException
+) -> None:
+    backend = KeptWarm()
+
+    def end() -> None:
+        if backend.calls.count("start_training") == 2:
+            raise error
+
+    backend.before["start_training"] = end
+    with pytest.raises(LorasumError):
+        sweep(context(swept(), backend, ledger))
+    assert backend.cold_starts == 1
+    assert backend.live("chats") == []
+
+
 def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
 ) -> None:

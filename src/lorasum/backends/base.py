@@ -130,10 +130,10 @@ class Backend(Protocol):
     def training_log(self, job: JobRef) -> list[str]:
         """The last lines of its newest attempt's log; none if they cannot be read or the user has the log as a file."""
 
-    def stop_training(self, job: JobRef) -> None:
+    def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds.
 
-        An instance that is kept warm is let go too.
+        An instance that is kept warm is let go too, unless the next job is to take it (`keep_warm`).
         """
 
     def training_usd(self, job: JobRef) -> float | None:

@@ -61,6 +61,8 @@ def sweep(run: RunContext) -> SweepResult:
     except LorasumError as error:
         if isinstance(error, TornDownError):
             found.stop_all()
+        with suppress(LorasumError):  # those that are still kept are told next
+            found.let_go()
         found.tell_what_may_run()
         raise
     result = result_of(run, found.trials, time.monotonic() - began, with_page=True)
@@ -135,6 +137,8 @@ class _Sweep:
             self._start_or_wait(one)
             if one.state == "waiting":
                 break
+        if not self._open("waiting"):
+            self.let_go()
         going = len(self._open("running")) + len(self._open("waiting"))
         self._run.reporter.progress("trials", len(self.trials) - going, len(self.trials))
         return going > 0
@@ -142,22 +146,30 @@ class _Sweep:
     def stop_all(self) -> None:
         """Stop the jobs that run, all at the same time. They can go on from their checkpoints."""
         found = self._open_jobs()
-        for one, job in found:
+        for one, row in found:
             with suppress(BackendError):  # it is asked again when it is waited for, and that error is told
-                self._run.backend.begin_to_end(one.name, RunningResource("training_job", job))
-        for one, job in found:
-            self._run.reporter.step(f"stopping job {job}; it saves a checkpoint first")
+                self._run.backend.begin_to_end(one.name, RunningResource("training_job", row.name))
+        for one, row in found:
+            if not row.kept_warm:
+                self._run.reporter.step(f"stopping job {row.name}; it saves a checkpoint first")
             try:
                 with one.run.hold() as held:
-                    jobs.stop(held, job, "the sweep was interrupted")
+                    jobs.stop(held, row.name, "the sweep was interrupted")
             except LorasumError as error:
                 self._run.reporter.warn(error.message)
+
+    def let_go(self) -> None:
+        """Release the instances that are kept warm for a next trial, and billed, where none comes."""
+        for one, row in self._open_jobs():
+            if row.kept_warm:
+                with one.run.hold() as held:
+                    jobs.stop(held, row.name)
 
     def tell_what_may_run(self) -> bool:
         """Warn of the jobs that may run while nobody follows them. False if there are none."""
         found = self._open_jobs()
-        for _, job in found:
-            self._run.reporter.warn(jobs.may_run(job))
+        for _, row in found:
+            self._run.reporter.warn(jobs.may_run(row.name))
         return bool(found)
 
     def _recall(self, one: TrialRun) -> None:
@@ -179,7 +191,7 @@ class _Sweep:
         is recorded as costing more and more.
         """
         for one in self._open("stopped"):
-            if any(row.is_open for row in one.jobs):
+            if any(row.state in OPEN for row in one.jobs):
                 self._stop(one)
         for one in self._open("done"):
             for row in one.jobs:
@@ -277,12 +289,12 @@ class _Sweep:
         self._stopped.add(one.name)
         one.state, one.reason = "stopped", _STOPPED
         with one.run.hold() as held:
-            jobs.stop(held, one.job, _STOPPED)
+            jobs.stop(held, one.job, _STOPPED, keep_warm=bool(self._open("waiting")))
         one.read_events()  # it may have evaluated once more meanwhile
 
-    def _open_jobs(self) -> list[tuple[TrialRun, str]]:
-        """The jobs that run by the ledger, which knows one before its trial counts as running."""
-        return [(one, row.name) for one in self.trials for row in one.jobs if row.is_open]
+    def _open_jobs(self) -> list[tuple[TrialRun, TrainingJob]]:
+        """The jobs that run or are kept warm by the ledger, which knows one before its trial counts as running."""
+        return [(one, row) for one in self.trials for row in one.jobs if row.is_open]
 
     def _open(self, state: TrialState) -> list[TrialRun]:
         return [one for one in self.trials if one.state == state]

@@ -81,7 +81,7 @@ class SageMakerConfig(Section):
     """With spot: hours until the job must have ended, waiting included; default: twice max_runtime_hours."""
     keep_alive_minutes: Annotated[int, Field(ge=0, le=60)] = 0
     """Minutes that the instance is kept, and paid for, after a training, so that the next one starts at once. Not with
-    spot."""
+    spot. A sweep lets them go at its end."""
     endpoint_instance_type: str = "ml.g5.4xlarge"
     """Instance of the endpoint. With engine vllm, as many of its GPUs serve as can divide the model; else one."""
     endpoint_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []

@@ -115,10 +115,14 @@ def reconcile(held: HeldRun, kind: type[Job], name: str, done: DoneEvent | None 
     return state
 
 
-def stop(held: HeldRun, name: str, why: str = "stopped by teardown") -> None:
-    """Stop a job and let go of an instance that is kept for it, recorded or not. An absent job succeeds."""
+def stop(held: HeldRun, name: str, why: str = "stopped by teardown", keep_warm: bool = False) -> None:
+    """Stop a job and let go of an instance that is kept for it, recorded or not. An absent job succeeds.
+
+    Args:
+        keep_warm: leave the instance to the job that starts next.
+    """
     if job := held.backend.find_training(held.name, name):
-        held.backend.stop_training(job)
+        held.backend.stop_training(job, keep_warm)
     _record_stop(held, TrainingJob, name, why)
     _record_stop(held, BatchJob, name, why)
 

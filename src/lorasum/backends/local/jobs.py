@@ -130,7 +130,7 @@ class Jobs:
     def training_log(self, job: JobRef) -> list[str]:
         return []  # the user has it as a file
 
-    def stop_training(self, job: JobRef) -> None:
+    def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         folder = Path(job.location)
         if running := processes_of(folder):
             processes.stop(running, _GRACE)

@@ -172,8 +172,10 @@ class Jobs:
     def training_log(self, job: JobRef) -> list[str]:
         return Log(self._session, LOGS, f"{attempt_of(job)}/").tail()
 
-    def stop_training(self, job: JobRef) -> None:
+    def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         stopping.stop(self._session, job)
+        if not keep_warm:
+            stopping.let_go(self._session, job)
 
     def training_usd(self, job: JobRef) -> float | None:
         """What all attempts were billed, each at the price of the instance it ran on; None if a price is unknown."""

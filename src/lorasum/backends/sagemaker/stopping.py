@@ -21,11 +21,12 @@ _LONGEST = 1800.0  # seconds: two minutes are usual, and the upload
 
 
 def stop(session: Session, job: JobRef) -> None:
-    """Ask SageMaker to stop the job and wait for it: SIGTERM, two minutes, SIGKILL, then the upload.
-
-    Instances that `keep_alive_minutes` keeps warm after any of its attempts are released, because they are billed.
-    """
+    """Ask SageMaker to stop the job and wait for it: SIGTERM, two minutes, SIGKILL, then the upload."""
     _ask_until(session, attempt_of(job), _runs, sdk.stop)
+
+
+def let_go(session: Session, job: JobRef) -> None:
+    """Release the instances that `keep_alive_minutes` keeps warm, and billed, after any attempt of the job."""
     for attempt in find_attempts(session, job.name):
         if kept_warm(attempt):
             _ask_until(session, attempt.training_job_name, kept_warm, partial(_release, session))
