@@ -5,11 +5,13 @@ Standard library only, until the pinned versions are there. It turns into train.
 SIGTERM of a stopped job reaches the training script.
 """
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +30,10 @@ from shared.names import (
     PROCESSES,
     PROGRAM,
     REPORT_TO,
+    SERVING_REQUIREMENTS,
     SM_CURRENT_HOST,
     SM_HOSTS,
+    WARM_CACHE,
     folders_of,
 )
 
@@ -55,10 +59,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(128 + signal.SIGTERM))
     try:
         wheels = ROOT / "input" / "data" / CHANNEL_WHEELS
-        install_missing(HERE / "requirements-train.txt", HERE / "constraints-train.txt", wheels, os.environ)
+        flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
+        for name, folder in caches(flags, os.environ.get(WARM_CACHE, "")).items():
+            os.environ.setdefault(name, folder)  # pip reads it, too
+        program = os.environ.get(PROGRAM, "train.py")
+        pins = "requirements-train.txt" if program == "train.py" else SERVING_REQUIREMENTS
+        install_missing(HERE / pins, HERE / "constraints-train.txt", wheels, os.environ)
         keys = ready_trackers(HERE / "requirements-trackers.txt", os.environ)
         environ = {
-            "HF_HOME": HUB_CACHE,
             "DO_NOT_TRACK": "1",  # libraries send no telemetry
             **os.environ,
             **folders_of(ROOT),
@@ -66,11 +74,9 @@ def main() -> None:
             **hub_token(os.environ),
             **keys,
         }
-        flags = json.loads((ROOT / "input" / "config" / "hyperparameters.json").read_text(encoding="utf-8"))
-        program = str(HERE / os.environ.get(PROGRAM, "train.py"))
         # Until the program asks for SIGTERM too, the system would drop it. One that is held back comes then.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        os.execve(sys.executable, [sys.executable, program, *arguments(flags)], environ)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, str(HERE / program), *arguments(flags)], environ)  # noqa: S606
     except Exception as error:
         message, hint = f"the container could not be made ready: {error}", getattr(error, "hint", "")
         print(f"error: {message}\nhint: {hint}", file=sys.stderr)
@@ -78,6 +84,23 @@ def main() -> None:
         reason = failure_text(Failure(message, hint))
         (ROOT / "output" / FAILURE_FILE).write_text(reason, encoding="utf-8")
         sys.exit(1)
+
+
+def caches(hyperparameters: Mapping[str, object], stays: str) -> dict[str, str]:
+    """The variables that say where downloads are kept.
+
+    Args:
+        stays: folder that the next job on this instance finds again, so that it downloads nothing; empty if there is
+            none. The disk check has counted one base model, so those of other jobs are deleted from it.
+    """
+    if not stays or not Path(stays).is_dir():
+        return {"HF_HOME": HUB_CACHE}
+    base = json.dumps([hyperparameters.get(name) for name in ("model_id", "model_revision")])
+    home = Path(stays) / "lorasum" / hashlib.sha256(base.encode()).hexdigest()[:12]
+    for other in home.parent.glob("*"):
+        if other != home:
+            shutil.rmtree(other, ignore_errors=True)
+    return {"HF_HOME": str(home), "PIP_CACHE_DIR": f"{stays}/pip"}
 
 
 def read_pins(file: Path) -> dict[str, str]:

@@ -88,6 +88,9 @@ LAUNCHED: Final = "LORASUM_LAUNCHED"
 HUB_CACHE: Final = "/tmp/huggingface"  # noqa: S108
 """Value of HF_HOME in a container on SageMaker: downloads go to the volume, because the image's root is small."""
 
+WARM_CACHE: Final = "SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY"
+"""SageMaker's own: a folder that stays for the next job on an instance that is kept warm."""
+
 # Serving.
 SERVING_FILES: Final = ("inference.py", "gpu.py", "hub_token.py")
 SERVING_FOLDERS: Final = ("generation", "shared")

@@ -167,9 +167,16 @@ def program(root: Path) -> Path:
     return script
 
 
+def asked_for(root: Path, hyperparameters: dict[str, str]) -> None:
+    """What the platform writes of the request."""
+    (root / "input" / "config").mkdir(parents=True)
+    (root / "input" / "config" / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+
+
 def test_failure_is_left_where_sagemaker_reads_it(tmp_path: Path) -> None:
     """The whole program, its root moved: there is no requirements-train.txt beside it."""
     script = program(tmp_path)
+    asked_for(tmp_path, {})
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert ended.returncode == 1
     assert "requirements-train.txt" in (tmp_path / "output" / "failure").read_text()
@@ -197,9 +204,37 @@ def test_machines_of_a_job_are_told_to_the_training_script(tmp_path: Path, monke
     }
 
 
+def test_a_warm_instance_keeps_the_downloads_of_one_base_model(tmp_path: Path) -> None:
+    first, again, pinned = (
+        start.caches({"model_id": "me/model", **more}, str(tmp_path))["HF_HOME"]
+        for more in ({"lora_r": "2"}, {"lora_r": "4"}, {"model_revision": "v1"})
+    )
+    assert first == again != pinned
+    Path(first).mkdir(parents=True)
+    (tmp_path / "theirs").mkdir()
+    assert start.caches({"model_id": "me/model"}, str(tmp_path)) == {
+        "HF_HOME": first,
+        "PIP_CACHE_DIR": f"{tmp_path}/pip",
+    }
+    assert Path(first).is_dir()
+    start.caches({"model_id": "me/other"}, str(tmp_path))
+    assert not Path(first).exists(), "its disk has room for one, as it was counted"
+    assert (tmp_path / "theirs").is_dir()
+    for nowhere in ("", str(tmp_path / "none")):
+        assert start.caches({"model_id": "me/model"}, nowhere) == {"HF_HOME": "/tmp/huggingface"}
+
+
+def test_a_batch_job_installs_what_serving_needs(tmp_path: Path) -> None:
+    """The training's pins are 110 MB more: bitsandbytes, and what `datasets` brings."""
+    asked_for(tmp_path, {})
+    (tmp_path / "requirements-serve.txt").write_text("no-such-package-of-lorasum==1.0\n")
+    environ = {**os.environ, "LORASUM_NO_NETWORK": "1", "LORASUM_PROGRAM": "answer.py"}
+    ended = subprocess.run([sys.executable, program(tmp_path)], capture_output=True, text=True, env=environ)
+    assert "to install no-such-package-of-lorasum==1.0" in ended.stderr
+
+
 def test_start_becomes_the_training_script(tmp_path: Path) -> None:
-    (tmp_path / "input" / "config").mkdir(parents=True)
-    (tmp_path / "input" / "config" / "hyperparameters.json").write_text(json.dumps({"run_name": "chats"}))
+    asked_for(tmp_path, {"run_name": "chats"})
     (tmp_path / "requirements-train.txt").write_text("")
     (tmp_path / "train.py").write_text(
         "import os, sys; print(os.getpid(), sys.argv[1:], *map(os.environ.get, ('SM_MODEL_DIR', 'DO_NOT_TRACK')))"
@@ -232,8 +267,7 @@ HEARS = {
 @pytest.mark.parametrize("hears", HEARS.values(), ids=HEARS)
 def test_a_stop_while_the_program_loads_is_not_lost(tmp_path: Path, hears: str) -> None:
     """The system drops a signal that a container's first process has not asked for: the job would run on for 120 s."""
-    (tmp_path / "input" / "config").mkdir(parents=True)
-    (tmp_path / "input" / "config" / "hyperparameters.json").write_text("{}")
+    asked_for(tmp_path, {})
     (tmp_path / "requirements-train.txt").write_text("")
     shutil.copy(Path(start.__file__).with_name("launch.py"), tmp_path)
     (tmp_path / "train.py").write_text(LOADS.replace("{hears}", hears))

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import time
@@ -16,6 +17,9 @@ import stand_in_container as container
 import waiting
 from account import BAD, Account, Made
 from forks import Ended
+from local_world import REAL, STUBS
+from loopback_server import LoopbackServer
+from model_hub import Hub
 from stand_in import Fault, StandIn
 
 pytestmark = [
@@ -269,6 +273,35 @@ def test_a_warm_instance_serves_the_next_job_or_expires(account: Callable[..., A
     assert there.call("teardown", "--yes")["remaining"] == []
     assert told() == [("done", False), ("failed", False)]
     assert not any(job.warm for job in jobs.values())
+
+
+_DOWNLOADS = """
+import subprocess, sys
+what = "from shared.base_download import download_base; download_base('me/model', None)"
+subprocess.run([sys.executable, "-c", what], cwd=sys.path[0], check=True)
+"""
+
+
+def test_the_next_job_of_a_warm_instance_downloads_nothing(
+    account: Callable[..., Account], prepared: Made, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    there = account(made=prepared)
+    there.aws.sagemaker.quotas |= dict.fromkeys(WARM_POOLS, 1)
+    scripts = tmp_path / "scripts"
+    shutil.copytree(REAL, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    own = (scripts / "shared" / "names.py").read_text().replace('"/tmp/huggingface"', '"/opt/ml/huggingface"')
+    (scripts / "shared" / "names.py").write_text(own)  # a container's /tmp is its own, and is this machine's here
+    (scripts / "train.py").write_text(_DOWNLOADS + (STUBS / "train.py").read_text())
+    there.environ["LORASUM_STUB_SCRIPTS"] = str(scripts)
+    shutil.copytree(tiny_model_dir, tmp_path / "models" / "me" / "model")
+    with LoopbackServer(type("Served", (Hub,), {"root": tmp_path})) as hub:
+        given = ("sagemaker.keep_alive_minutes=30", f"sagemaker.environment={{HF_ENDPOINT: {hub.url}}}")
+        for size, downloads in ((2, 1), (2, 1), (4, 2)):
+            instance = f"sagemaker.training_instance_type=ml.g5.{size}xlarge"
+            settings = (*given, instance, f"lora.r={2 + len(there.jobs)}")
+            there.call("train", *(word for setting in settings for word in ("--set", setting)))
+            asked = (tmp_path / "asked").read_text()
+            assert len(re.findall("GET .*/model.safetensors ", asked)) == downloads
 
 
 @pytest.mark.usefixtures("stubs")

@@ -15,6 +15,8 @@ from typing import Any
 from stand_in_aws import Aws
 from stand_in_checkpoints import CheckpointSync
 
+from shared.names import WARM_CACHE
+
 _GRACE = 120  # seconds from SIGTERM to SIGKILL
 _NO_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
@@ -27,7 +29,14 @@ class Job(threading.Thread):
     """One job, from Pending to its end. `description` is what DescribeTrainingJob answers."""
 
     def __init__(
-        self, request: dict[str, Any], arn: str, aws: Aws, instance: str | None, may_be_kept: bool, network: bool
+        self,
+        request: dict[str, Any],
+        arn: str,
+        aws: Aws,
+        instance: str | None,
+        may_be_kept: bool,
+        network: bool,
+        cache: Path | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self.request = request
@@ -35,6 +44,8 @@ class Job(threading.Thread):
         self._instance = instance
         self._may_be_kept = may_be_kept
         self._network = network
+        self.cache = cache or (Path(tempfile.mkdtemp(prefix="stand-in-warm-")) if self._keep_alive else None)
+        """The folder of a warm instance that each of its jobs finds again."""
         self.stopping = threading.Event()
         self.interrupted = threading.Event()
         self.root = Path()
@@ -92,6 +103,13 @@ class Job(threading.Thread):
         """End the time in which the instance was kept; what is to be paid for it is told from now on."""
         kept = min(time.time() - self.description["TrainingEndTime"], self._keep_alive)
         self.description["WarmPoolStatus"] = {"Status": status, "ResourceRetainedBillableTimeInSeconds": round(kept)}
+        if status == "Terminated":
+            self.forget()
+
+    def forget(self) -> None:
+        """Delete what a warm instance has kept."""
+        if self.cache:
+            shutil.rmtree(self.cache, ignore_errors=True)
 
     @property
     def _keep_alive(self) -> int:
@@ -140,6 +158,8 @@ class Job(threading.Thread):
         self.description["ModelArtifacts"] = {"S3ModelArtifacts": f"{target}/output/model/"}
         if self._keep_alive and self._may_be_kept:  # whether it completed, failed or was stopped
             self.description["WarmPoolStatus"] = {"Status": "Available"}
+        else:
+            self.forget()
         failures = [machine / "ml" / "output" / "failure" for machine in roots.values()]
         if self.stopping.is_set():
             overtime = self.description.get("_overtime")
@@ -175,6 +195,10 @@ class Job(threading.Thread):
     def _lay_out(self, ml: Path, host: str) -> None:
         for folder in ("input/config", "input/data", "model", "output/data", "checkpoints"):
             (ml / folder).mkdir(parents=True)
+        if self.cache:
+            (self.cache / host).mkdir(exist_ok=True)
+            (ml / "sagemaker").mkdir()
+            (ml / "sagemaker" / "warmpoolcache").symlink_to(self.cache / host)
         channels = {channel["ChannelName"]: channel for channel in self.request.get("InputDataConfig", [])}
         for name, channel in channels.items():
             uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
@@ -201,6 +225,8 @@ class Job(threading.Thread):
             "TRAINING_JOB_NAME": name,
             "TRAINING_JOB_ARN": self.description["TrainingJobArn"],
         }
+        if self.cache:
+            environ[WARM_CACHE] = "/opt/ml/sagemaker/warmpoolcache"
         algorithm = self.request["AlgorithmSpecification"]
         command = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])]
         if len(self._hosts) > 1:

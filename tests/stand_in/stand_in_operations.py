@@ -61,13 +61,15 @@ class Operations:
         running = [job for job in self.jobs.values() if job.occupies(instance, spot)]
         if instance:
             self._refuse_beyond_quota(f"{instance} for {'spot ' if spot else ''}training job usage", len(running))
+        cache = None
         for job in self.jobs.values():
-            if job.warm and job.request["ResourceConfig"] == request["ResourceConfig"]:
+            if job.warm and _suits(job.request, request):
                 job.release("Reused")
+                cache = job.cache
                 break
         arn = self._arn("training-job", name, request)
         warm = self._quota(f"{instance} for training warm pool usage") > 0
-        self.jobs[name] = Job(request, arn, self.aws, instance, warm, self._has_network(request))
+        self.jobs[name] = Job(request, arn, self.aws, instance, warm, self._has_network(request), cache)
         self.jobs[name].start()
         return {"TrainingJobArn": arn}
 
@@ -206,6 +208,7 @@ class Operations:
 
     def close(self) -> None:
         for job in self.jobs.values():
+            job.forget()
             if job.process and job.process.poll() is None:
                 job.process.kill()
         for endpoint in self.endpoints.values():
@@ -266,6 +269,13 @@ class Operations:
         arn = f"arn:{self.aws.partition}:sagemaker:{self.aws.region}:{ACCOUNT}:{kind}/{name}"
         self.tags[arn] = request.get("Tags", [])
         return arn
+
+
+def _suits(kept: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Whether the instance that is kept after a job is one that another job asks for, for however long it is kept."""
+    ours, theirs = ({**one["ResourceConfig"], "KeepAlivePeriodInSeconds": 0} for one in (kept, asked))
+    apart = ("RoleArn", "VpcConfig", "EnableNetworkIsolation", "EnableManagedSpotTraining")
+    return ours == theirs and all(kept.get(name) == asked.get(name) for name in apart)
 
 
 def _known(there: dict[str, dict[str, Any]], name: str, kind: str) -> dict[str, Any]:

@@ -80,8 +80,8 @@ class SageMakerConfig(Section):
     max_wait_hours: Annotated[float, Field(gt=0, le=672)] | None = None
     """With spot: hours until the job must have ended, waiting included; default: twice max_runtime_hours."""
     keep_alive_minutes: Annotated[int, Field(ge=0, le=60)] = 0
-    """Minutes that the instance is kept, and paid for, after a training, so that the next one starts at once. Not with
-    spot. A sweep lets them go at its end."""
+    """Minutes that the instance is kept, and paid for, after a training, so that the next one starts at once and
+    downloads nothing. Not with spot. A sweep lets them go at its end."""
     endpoint_instance_type: str = "ml.g5.4xlarge"
     """Instance of the endpoint. With engine vllm, as many of its GPUs serve as can divide the model; else one."""
     endpoint_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
