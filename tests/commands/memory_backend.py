@@ -33,6 +33,7 @@ class InMemoryBackend:
         self.stops_on_interrupt = stops_on_interrupt
         self.jobs: dict[str, JobState] = {}
         self.scripts = {"container scripts": "1"}
+        self.specs: dict[str, TrainSpec] = {}
         self.made: dict[str, Mapping[str, str]] = {}
         self.endpoints: dict[str, EndpointRef] = {}
         self.keeps_the_way_back = False  # as the local backend
@@ -79,6 +80,7 @@ class InMemoryBackend:
         self._call("start_training")
         self.jobs[spec.job_name] = JobState("running")
         self.made[spec.job_name] = self.scripts
+        self.specs[spec.job_name] = spec
         self.before.get("training_started", lambda: None)()
         return JobRef(spec.job_name, f"job:{spec.job_name}")
 

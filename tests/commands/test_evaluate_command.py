@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,67 @@ def test_summaries_that_were_asked_for_otherwise_are_not_compared(
     backend.price = 2.5
     leave_base_summaries(backend, tmp_path, ["one", "two", "three"], max_new_tokens=64)
     assert BASE not in evaluate(context(deployed, backend, ledger)).scores
+
+
+PINNED = {"id": "org/model", "revision": "a" * 40}
+
+
+@pytest.mark.parametrize("same_run", [True, False])
+def test_what_one_job_had_the_base_model_say_serves_the_next(
+    make_config: Callable[..., Config],
+    prepared: Path,
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    tmp_path: Path,
+    same_run: bool,
+) -> None:
+    """Each job of a sweep asked it again, for up to ten minutes of a GPU."""
+    train(context(make_config(model=PINNED), backend, ledger))
+    leave_base_summaries(backend, tmp_path, ["ana: number 0 =>", "", ""])
+    other = make_config(model=PINNED, lora={"r": 4}, name="chats" if same_run else "chats-2")
+    row = ledger.intend(Dataset(run=other.name, name=prepared.name, backend="local", path=str(prepared)))
+    ledger.save(replace(row, state="done"))
+    job = train(context(other, backend, ledger)).job
+    assert [spec.base_seconds for spec in backend.specs.values()] == [600, 0]
+    [first] = [name for name in backend.jobs if name != job]
+    (tmp_path / first / "base_summaries.json").unlink()  # as by `teardown --artifacts` of the first
+    backend.price = 2.5
+    deploy(context(other, backend, ledger))
+    result = evaluate(context(other, backend, ledger))
+    assert result.scores[BASE].rouge1.mean == pytest.approx(100 / 3)
+    assert set(asked(backend)) == {other.name}
+
+
+@pytest.mark.parametrize(
+    ("sections", "summaries"),
+    [
+        ({"model": {**PINNED, "revision": "b" * 40}}, 3),
+        ({"model": {"id": "org/model"}}, 3),
+        ({"predict": {"max_new_tokens": 64}}, 3),
+        ({"predict": {"temperature": 0.5}}, 3),
+        ({"data": "others"}, 3),
+        ({"evaluate": {"base_prompt": "chat"}}, 3),
+        ({}, 2),
+    ],
+)
+def test_a_job_asks_a_base_model_that_was_asked_otherwise(
+    make_config: Callable[..., Config],
+    prepared: Path,
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    tmp_path: Path,
+    sections: dict[str, Any],
+    summaries: int,
+) -> None:
+    trained = {"base_prompt": "trained"}
+    give_the_base_a_chat_format(ledger)
+    train(context(make_config(model=PINNED, evaluate=trained), backend, ledger))
+    leave_base_summaries(backend, tmp_path, ["one", "two", "three"][:summaries])
+    if sections.pop("data", None):
+        manifest = json.loads((prepared / "manifest.json").read_text())
+        (prepared / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "other"}))
+    train(context(make_config(**{"model": PINNED, "evaluate": trained, "lora": {"r": 4}, **sections}), backend, ledger))
+    assert [spec.base_seconds for spec in backend.specs.values()] == [600, 600]
 
 
 class KilledError(BaseException):

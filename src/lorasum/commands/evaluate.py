@@ -1,21 +1,18 @@
 """Evaluate: score the tuned model's summaries of the test dialogues, and compare them with those of other models."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.context import RunContext
 from lorasum.data.records import Example
-from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
 from lorasum.formatting import counted
 from lorasum.ledger.resources import Origin
-from lorasum.lifecycle import base_endpoint
-from lorasum.lifecycle.answers import Answer, AnswerLog, answers_of, fill
-from lorasum.lifecycle.artifacts import base_summaries
+from lorasum.lifecycle import base_answers, base_endpoint
+from lorasum.lifecycle.answers import fill
+from lorasum.lifecycle.base_answers import AGAIN
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.model_metrics import judged, load_consistency
 from lorasum.lifecycle.summarizer import Summarizer, in_service
@@ -40,7 +37,6 @@ from lorasum.system.files import make_folder, writing
 
 _LOCK = "evaluation.lock"
 """One evaluation of a run at a time: they share the base model's endpoint."""
-_AGAIN = "free some disk, then evaluate again"
 _SHOWN = 10  # of the worst summaries
 
 
@@ -79,7 +75,7 @@ def evaluate(
         summaries = _all_summaries(asked, summarizer, base, other)
     language, scored = _scored(asked.examples, summaries, run.config.evaluate.language, consistency)
     result = _result(run, summarizer, language, scored, at_least or {}, began)
-    with writing(Path(result.summaries), _AGAIN):
+    with writing(Path(result.summaries), AGAIN):
         evaluation_files.write_result(result)
     return result
 
@@ -95,8 +91,9 @@ def _result(
     """What the scores come to, after the tuned model's summaries are written and a judge, if there is one, is asked."""
     tuned = scored[TUNED]
     scores = {name: mean_scores(ones) for name, ones in scored.items()}
-    file = evaluation_files.scored_file(run.name, _key(run, summarizer.origin, summarizer.artifact))
-    with writing(file, _AGAIN):
+    key = base_answers.answers_key(summarizer.origin, summarizer.artifact, run.config.predict)
+    file = evaluation_files.scored_file(run.name, key)
+    with writing(file, AGAIN):
         evaluation_files.write_scored(file, tuned)
     return EvaluateResult(
         run=run.name,
@@ -129,8 +126,8 @@ class _Asked:
     def summaries(self, summarizer: Summarizer, label: str) -> list[str]:
         """One summary for each example. It is empty if the endpoint refuses the dialogue."""
         run, dialogues = self.run, [example.dialogue for example in self.examples]
-        file = _answers_file(run, summarizer.origin, summarizer.artifact, label)
-        with writing(file, _AGAIN):
+        file = base_answers.answers_file(run.name, summarizer.origin, summarizer.artifact, label, run.config.predict)
+        with writing(file, AGAIN):
             make_folder(file.parent)
             answered = fill(file, summarizer, dialogues, self.concurrency, run.reporter, label)
         if refused := [answer.error for answer in answered if answer.error is not None]:
@@ -173,9 +170,11 @@ def _scored(
 def _base_summaries(asked: _Asked, trained: Origin, even_if_paid: bool) -> list[str] | None:
     """The base model's summaries: those that are kept, or those of an endpoint that is started for them and deleted."""
     run, places = asked.run, range(len(asked.examples))
-    origin = _base_origin(run, trained)
-    model = f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
-    known = _kept_base_summaries(run, _answers_file(run, origin, model, BASE), origin.template)
+    origin = base_answers.base_origin(trained, run.config.evaluate)
+    if origin != trained:
+        run.reporter.step("the base model is asked in its own chat format, the tuned one as it was trained")
+    served, settings = base_endpoint.served_job(run), run.config.predict
+    known = base_answers.kept_answers(run.name, run.backend, run.ledger, origin, settings, len(places), served)
     missing = [place for place in places if place not in known]
     if not missing:
         return [known[place].summary for place in places]
@@ -183,7 +182,7 @@ def _base_summaries(asked: _Asked, trained: Origin, even_if_paid: bool) -> list[
     if price != 0 and not even_if_paid:
         _say_it_is_left_out(run, price, missing[0])
         return None
-    spec = base_endpoint.spec_of(run, model)
+    spec = base_endpoint.spec_of(run, base_answers.model_of(origin))
     if asked.confirm and price != 0:
         until = f"until it has summarised {counted(len(missing), 'dialogue')}"
         asked.confirm(f"start endpoint {spec.name} for the base model{price_note(price)}, {until}")
@@ -196,28 +195,6 @@ def _say_it_is_left_out(run: RunContext, price: float | None, known: int) -> Non
     run.reporter.step(f"the base model is left out: it takes {second}; `lorasum evaluate --base` asks it{some}")
 
 
-def _base_origin(run: RunContext, trained: Origin) -> Origin:
-    """`trained` with the prompt for the base model: the chat format that its dataset's manifest has, if it has one."""
-    manifest = read_manifest(Path(trained.dataset))
-    if run.config.evaluate.base_prompt == "trained" or manifest is None or not manifest.base_template:
-        return trained
-    run.reporter.step("the base model is asked in its own chat format, the tuned one as it was trained")
-    return replace(trained, template=manifest.base_template)
-
-
-def _kept_base_summaries(run: RunContext, file: Path, template: str) -> Mapping[int, Answer]:
-    """The base model's summaries that are kept in `file`, after adding those that the training job left behind."""
-    with writing(file, _AGAIN):
-        make_folder(file.parent)
-        with AnswerLog(file, refused_count=False) as answers:
-            if job := base_endpoint.served_job(run):
-                asked = run.config.predict
-                generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
-                found = enumerate(base_summaries(run.backend, job, generation, template))
-                answers.add({place: Answer(text) for place, text in found if place not in answers})
-            return {place: answer for place, answer in answers_of(file).items() if answer.error is None}
-
-
 def _other_summaries(other: str, dialogues: Sequence[str]) -> list[str]:
     """The summaries of the newest evaluation of another run on the same dialogues."""
     summaries = evaluation_files.newest_summaries(other, dialogues)
@@ -227,14 +204,3 @@ def _other_summaries(other: str, dialogues: Sequence[str]) -> list[str]:
             "run `lorasum evaluate` with that run's config first, on the same test data",
         )
     return summaries
-
-
-def _answers_file(run: RunContext, origin: Origin, artifact: str, system: str) -> Path:
-    """The file of a system's summaries. Its name has a hash of everything that they depend on."""
-    return evaluation_files.folder_of(run.name) / f"{system.replace(' ', '-')}-{_key(run, origin, artifact)}.jsonl"
-
-
-def _key(run: RunContext, origin: Origin, artifact: str) -> str:
-    asked = run.config.predict
-    parts = [artifact, origin.template, origin.fingerprint, asked.max_new_tokens, asked.temperature]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
