@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from engine.stopping import StopSignal
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 16  # dialogues that are under way: the time is looked at before every token, and they are lost then
+_AT_ONCE = {"cpu": 16, "cuda": 512}
+"""Dialogues that are under way, of which a GPU generates as many together as fit into its memory. The time is looked at
+before every token, and they are lost then."""
 _SPARE = 0.9  # of the job's time: the upload and the platform need some
 
 
@@ -124,7 +126,7 @@ def _summaries(
         if why := over() or _too_large(base, device):
             return [], why
         served = inference.model_fn(str(base))
-        answer_each(enumerate(prompts), served, generation, answered, lambda: bool(over()), _AT_ONCE)
+        answer_each(enumerate(prompts), served, generation, answered, lambda: bool(over()), _AT_ONCE[device.type])
     except inference.AbandonedError:
         why = over()
     except Exception as error:  # whatever it is, the artifact is whole, and the event says so

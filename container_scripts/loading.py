@@ -53,7 +53,7 @@ def load(
     resume_from: Path | None,
     group: "Group",
 ) -> Loaded:
-    """Fetch the base model, plan its memory, load it, add the adapter, and try both out.
+    """Plan the base model's memory, fetch its weights, load it, add the adapter, and try both out.
 
     Raises:
         TrainingError: the model cannot be downloaded, loaded, trained or merged; it does not fit the data; it lacks a
@@ -68,17 +68,16 @@ def load(
     from engine.train_state import with_batch_of
 
     transformers.utils.logging.disable_progress_bar()
-    outline, targets = look_before_download(
-        models.fetch_description(arguments, folders.base_model), arguments, dataset, splits
-    )
-    base = models.fetch_base(arguments, folders.base_model)
-    check_tensors(outline, look_at_base(base))
+    described = models.fetch_description(arguments, folders.base_model)
+    outline, targets = look_before_download(described, arguments, dataset, splits)
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
     lengths = splits[0].lengths_only()
     before = group.from_first(lambda: with_batch_of(resume_from, arguments))
-    plan = plan_as_before(base, arguments, before, targets, lengths, dtype, fewest_free(device, group), group)
+    plan = plan_as_before(described, arguments, before, targets, lengths, dtype, fewest_free(device, group), group)
     check_main_memory(plan, device)
+    base = models.fetch_base(arguments, folders.base_model)
+    check_tensors(outline, look_at_base(base))
     keep_few_products(plan.lengths)
     transformers.set_seed(arguments.seed)
     model = adapted(base, plan, targets, dtype, device, outline, group)

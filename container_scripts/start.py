@@ -40,6 +40,7 @@ from shared.names import (
 ROOT = Path("/opt/ml")
 HERE = Path(__file__).resolve().parent
 _PIP_SECONDS = 900
+_QUICKLY = ("--progress-bar=off", "--no-compile")  # Python compiles what it imports: a fifth of these packages
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9.]+)?")  # what pip takes in a constraint
 _CAUSE = re.compile(r"^ERROR: | depends on |The user requested \(constraint\)")  # the lines of pip's that say why
 _SHOWN = 3  # of them in the reason of a failure; the log has every line
@@ -134,7 +135,8 @@ def install_missing(requirements: Path, constraints: Path, wheels: Path, environ
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder) / "held.txt"
         held.write_text("\n".join(_held([*read_pins(requirements), *read_pins(constraints)])), encoding="utf-8")
-        done = _pip("install", "--progress-bar=off", *source, "--constraint", constraints, "--constraint", held, *pins)
+        known = ("--constraint", constraints, "--constraint", held)
+        done = _pip("install", *_QUICKLY, *source, *known, *pins)
     print(done.stdout, file=sys.stderr, flush=True)
     if done.returncode:
         said = [line.strip() for line in done.stdout.splitlines() if _CAUSE.search(line)]
@@ -164,7 +166,7 @@ def ready_trackers(requirements: Path, environ: Mapping[str, str]) -> dict[str, 
             with tempfile.TemporaryDirectory() as folder:
                 held = Path(folder) / "held.txt"
                 held.write_text("\n".join(_held(())), encoding="utf-8")
-                done = _pip("install", "--progress-bar=off", "--constraint", held, f"{name}=={version}")
+                done = _pip("install", *_QUICKLY, "--constraint", held, f"{name}=={version}")
             print(done.stdout, file=sys.stderr, flush=True)
         return tracker_keys(environ)
     except (RuntimeError, subprocess.TimeoutExpired) as error:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from base_summaries import summarise_with_base
 from engine.arguments import Folders
 from engine.stopping import StopSignal
 from generation.request import Request
+from generation.rows import Batch, Row
+from pretend_gpu import GPU, pretend_gpu
 from shared.events import BaseEvent
 from shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS
 from shared.records import DatasetFacts, read_base_summaries
@@ -104,6 +107,26 @@ def test_the_base_model_is_asked_in_its_own_chat_format(
     request = Request((template.replace("{dialogue}", "Ana: number 0"),), are_dialogues=False, parameters=ASKED)
     [answer] = inference.predict_fn(request, inference.model_fn(str(tiny_model_dir)))
     assert (found.template, found.summaries[0]) == (template, answer["generated_text"])
+
+
+def test_a_gpu_gets_as_many_dialogues_as_its_memory_holds(
+    folders: Folders, tiny_model_dir: Path, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler knows how many these are, if all wait for it."""
+    together: list[int] = []
+    batch_of = Batch.of
+
+    def noted(rows: list[Row], *rest: Any) -> Batch:
+        together.append(len(rows))
+        return batch_of(rows, *rest)
+
+    monkeypatch.setattr(Batch, "of", noted)
+    monkeypatch.setenv(BASE_SECONDS, "100")
+    with pretend_gpu():
+        told = summarise_with_base(tiny_model_dir, folders, FACTS, ASKED, stop, 0.0, GPU)
+    assert told is not None
+    assert (told.summaries, told.why_not_all) == (40, "")
+    assert max(together) == 40
 
 
 def test_when_the_time_is_over_the_first_summaries_are_kept(

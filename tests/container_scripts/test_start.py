@@ -99,6 +99,8 @@ def test_pins_are_installed_and_other_packages_of_the_image_stay(image: Path, tm
     done = install(image, tmp_path, "ours==1.0  # why\n", "columns==5.0\n")
     assert done.returncode == 0, done.stderr
     assert versions(image).items() >= {"arrays": "1.0", "columns": "5.0", "ours": "1.0"}.items()
+    compiled = list(image.parents[1].glob("lib/*/site-packages/__pycache__/columns.*"))
+    assert not compiled, "most of what is installed is never imported"
     assert install(image, tmp_path, "ours==1.0", LORASUM_NO_NETWORK="1").stderr == "", "nothing is missing now"
 
 

@@ -441,6 +441,13 @@ def test_a_tokenizer_that_cannot_be_saved_ends_the_job_before_its_steps(job: Job
     assert [event["event"] for event in job.events()] == ["start"]
 
 
+def test_what_does_not_fit_is_refused_before_the_weights_are_there(job: Job, tmp_path: Path) -> None:
+    """By the memory plan; a base model that this process cannot share stands for one that is too large."""
+    job.base = Path(shutil.copytree(job.base, tmp_path / "described", ignore=shutil.ignore_patterns("*.safetensors")))
+    assert job.run(engine_base="shared").code == 1
+    assert "the base model cannot be shared" in (job.root / "output" / "failure").read_text()
+
+
 def test_a_wrong_target_is_refused_before_the_weights_are_there(job: Job, tmp_path: Path) -> None:
     job.base = Path(shutil.copytree(job.base, tmp_path / "described", ignore=shutil.ignore_patterns("*.safetensors")))
     assert job.run(lora_targets="q_proj").code == 1

@@ -73,6 +73,7 @@ def test_all_three_requests() -> None:
                 "HF_HOME": "/tmp/huggingface",
                 "LORASUM_EXPECT_GPU": "1",
                 "DO_NOT_TRACK": "1",
+                "PIP_COMPILE": "0",
                 "SAGEMAKER_PROGRAM": "inference.py",
                 "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
                 "SAGEMAKER_MODEL_SERVER_TIMEOUT": "60",

@@ -37,7 +37,8 @@ _SLACK = 300  # seconds: pulling the image's last layers, installing the pins, s
 _ANSWER = 60  # seconds: the service's limit for one request
 _VLLM_SYSTEM = "al2023-ami-sagemaker-inference-gpu-4-1"  # its driver runs the images' CUDA 13; the default's does not
 _NO_TELEMETRY = {"DO_NOT_TRACK": "1"}  # vLLM would report the model's architecture and the GPU
-_ADDED = {"HF_HOME": HUB_CACHE, EXPECT_GPU: "1", **_NO_TELEMETRY}
+# The image's server calls pip. PIP_COMPILE=0 is its --no-compile; PIP_NO_COMPILE=1 would have it compile.
+_ADDED = {"HF_HOME": HUB_CACHE, EXPECT_GPU: "1", "PIP_COMPILE": "0", **_NO_TELEMETRY}
 # LMCache's copies of keys and values do not tell one adapter's from another's.
 _VLLM_ADDED = {"HF_ENABLE_LMCACHE": "0", **_NO_TELEMETRY}
 """Variables that are left out of the hash: an endpoint that runs without them is not replaced."""
