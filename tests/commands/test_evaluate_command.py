@@ -345,12 +345,17 @@ def test_figures_below_their_limit_are_named(deployed: Config, backend: InMemory
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("rogue1=40", "did you mean rouge1"), ("rouge1=lots", "'lots' is not a number"), ("rouge1", "'' is not a number")],
+    [
+        ("rogue1=40", "did you mean rouge1"),
+        ("rouge1=lots", "'lots' is not a number"),
+        ("rouge1", "'' is not a number"),
+        ("rouge1=nan", "'nan' is not a number"),
+    ],
 )
 def test_a_limit_that_cannot_be_read_is_refused(text: str, message: str) -> None:
     with pytest.raises(LorasumError, match=message):
         thresholds([text])
-    assert thresholds(["rouge1=40", "faithful=0.9"]) == {"rouge1": 40.0, "faithful": 0.9}
+    assert thresholds(["rouge1=40", "faithful=0.9", "rouge1=30"]) == {"rouge1": 40.0, "faithful": 0.9}
 
 
 @pytest.fixture
