@@ -343,6 +343,17 @@ for name, hours in ("over", -1), ("not-yet", 1):
     assert hint.startswith("hint: `lorasum teardown`")
 
 
+def test_a_plan_of_what_cannot_start_is_a_failure(
+    call: Callable[..., Ended], config: str, tiny_model_dir: Path
+) -> None:
+    """`lorasum plan run.yaml && lorasum train run.yaml` is a check before money is spent."""
+    aws = ("--set", "backend=sagemaker", "--set", f"model.id={tiny_model_dir}")
+    planned = call("plan", "-c", config, "--json", *aws, AWS_DEFAULT_REGION="", AWS_REGION="")
+    [wrong] = [check for check in json.loads(planned.stdout)["checks"] if not check["ok"]]
+    assert (planned.code, wrong["found"]) == (2, "no AWS region is set")
+    assert planned.stderr.splitlines()[-2] == "error: this cannot start: no AWS region is set"
+
+
 def test_the_option_for_sets_the_time_of_the_config(call: Callable[..., Ended], config: str) -> None:
     assert_error(call("deploy", "-c", config, "--for", "soon"), "deploy.expires_after")
     assert_error(call("deploy", "-c", config, "--for", "4h"), "no trained model")

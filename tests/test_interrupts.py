@@ -232,7 +232,8 @@ def test_teardown_says_that_it_was_interrupted_and_goes_on(deployed: Home, numbe
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.drill)])
 def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home, number: signal.Signals) -> None:
     home.call("teardown", "--yes")
-    with home.held_up(), home.start("deploy") as process:
+    override = ["--set", "predict.max_new_tokens=5"]
+    with home.held_up(), home.start("deploy", *override) as process:
         waiting.until(lambda: home.processes("endpoints"))
         [server] = home.processes("endpoints")
         suspend(server)
@@ -242,7 +243,7 @@ def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home,
         process.send_signal(number)
         errors = ended(process, number)
     assert "ended at once" in errors
-    assert f"`lorasum teardown --config {home.config}` removes it" in errors
+    assert f"`{' '.join(['lorasum teardown --config', str(home.config), *override])}` removes it" in errors
     assert home.processes("endpoints") == [server]
     server.resume()
     assert home.call("teardown", "--yes")["remaining"] == []

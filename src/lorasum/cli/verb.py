@@ -91,7 +91,7 @@ def perform(
     from lorasum.lifecycle.endpoints import left_running
     from lorasum.ui.reporter import ConsoleReporter
 
-    interrupts.removes = shlex.join(["lorasum", "teardown", "--config", str(config)])
+    interrupts.removes = _teardown_of(config, overrides)
     report = ConsoleReporter(quiet, settings.verbose)
     loaded = load_config(config, overrides, report.warn)
     run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
@@ -110,10 +110,21 @@ def perform(
         raise
 
 
-def _raise_failure(result: object) -> None:
-    """Raise what a result tells of: rows were refused, a figure is too low, or a teardown left something running."""
-    from lorasum.results.serving import BatchPrediction, EvaluateResult, RunResult, TeardownResult
+def _teardown_of(config: Path, overrides: list[str]) -> str:
+    """The command that tears down this very run: its name may be in an override. One with a secret is left out."""
+    from lorasum.config.secrets import redact
 
+    own = [word for one in overrides if redact(one) == one for word in ("--set", one)]
+    return shlex.join(["lorasum", "teardown", "--config", str(config), *own])
+
+
+def _raise_failure(result: object) -> None:
+    """Raise what a result tells of: rows were refused, a figure is too low, something is left, or cannot start."""
+    from lorasum.results.serving import BatchPrediction, EvaluateResult, RunResult, TeardownResult
+    from lorasum.results.training import PlanResult
+
+    if isinstance(result, PlanResult) and (wrong := [check for check in result.checks if not check.ok]):
+        raise BackendError(f"this cannot start: {'; '.join(check.found for check in wrong)}", wrong[0].fix)
     torn = result.teardown if isinstance(result, RunResult) else result
     if isinstance(result, BatchPrediction) and result.failures:
         first = result.failures[0]

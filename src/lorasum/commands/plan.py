@@ -6,7 +6,7 @@ from lorasum.errors import ModelError
 from lorasum.ledger.resources import Dataset
 from lorasum.lifecycle.estimate import Estimate, checks, estimate_of
 from lorasum.lifecycle.limits import job_limit
-from lorasum.lifecycle.placement import Placement, before_training
+from lorasum.lifecycle.placement import Placement, before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, seconds_of
 from lorasum.models.source import ModelRef, model_file, tokenizer_identity
@@ -30,7 +30,8 @@ def plan(run: RunContext) -> PlanResult:
     reachable = all(check.ok for check in found[:1])
     placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
     found += checks(estimate) if prepared else _model_checks(job.spec.model)
-    found += [*placement.checks(), *_packs_checks(job)]
+    found += [check for check in (placement.memory(), *_packs_checks(job)) if check]
+    warn_of(placement.idle(), run.reporter)
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None
     speed = _speed(run, job, price, job.hardware.only_type)

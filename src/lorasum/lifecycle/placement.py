@@ -72,10 +72,6 @@ class Placement:
         """The type with the least memory on its GPUs into which the model fits; empty if none is known."""
         return next((name for name in by_gpu_memory() if replace(self, types=(name,)).fits(name)), "")
 
-    def checks(self) -> list[Check]:
-        """Whether the model fits, and whether all GPUs work; nothing where that is not known."""
-        return [check for check in (self.memory(), self.idle()) if check]
-
     def memory(self) -> Check | None:
         """Whether the model can be served by whichever type it gets; None where that is not known."""
         if self.types and self.shape and self.shape.float32_only:

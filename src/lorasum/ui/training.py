@@ -122,7 +122,7 @@ def _loading(artifact: str) -> dict[str, Text]:
     lines = fetched | {
         "transformers": f'AutoModelForCausalLM.from_pretrained("{folder}")',
         "vLLM": f"vllm serve {shlex.quote(folder)}",
-        "llama.cpp": "lorasum export run.yaml --gguf model.gguf && llama-server -m model.gguf",
+        "llama.cpp": "lorasum export CONFIG --gguf model.gguf && llama-server -m model.gguf",
     }
     return {f"in {what}": Text(line, no_wrap=True) for what, line in lines.items()}
 
