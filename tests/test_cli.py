@@ -329,7 +329,7 @@ from lorasum.ledger.resources import Endpoint, Origin
 for name, hours in ("over", -1), ("not-yet", 1):
     end = datetime.now(UTC) + timedelta(hours=hours)
     named = {"run": name, "name": name, "backend": "sagemaker", "artifact": "s3://a"}
-    row = Endpoint(**named, origin=Origin(template=""), expires_at=end)
+    row = Endpoint(**named, origin=Origin(template=""), expires_at=end, ends_itself=name == "not-yet")
     Ledger().save(Ledger().intend(row))
 """
     subprocess.run([sys.executable, "-c", script], env=env, check=True)

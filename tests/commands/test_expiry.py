@@ -174,6 +174,18 @@ def test_what_may_cost_money_unseen_is_an_alarm(
     [unasked] = status([], ledger).alarms
     assert unasked.startswith("endpoint chats of run chats: its time was over at ")
     assert unasked.endswith("and it may still run: nobody asked")
+    ledger.save(replace(recorded(ledger), expires_at=None, ends_itself=False))
+    [unasked] = status([], ledger).alarms
+    assert unasked == "endpoint chats of run chats: nobody could be asked whether it still runs, and is billed"
+    ledger.save(replace(recorded(ledger), usd_per_hour=0.0))
+    assert status([], ledger).alarms == (), "it costs nothing"
+
+
+def test_what_may_cost_money_is_an_alarm_while_it_runs(
+    deployed_for: Deploy, backend: InMemoryBackend, ledger: Ledger, clock: Clock
+) -> None:
+    deployed_for("4h")
+    clock.let_pass(4.1)
     [asked] = status([backend], ledger).alarms
     assert asked.endswith("and it still runs")
 

@@ -31,7 +31,8 @@ def status(
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Show ended resources that cost nothing, too.")] = False,
     watch: Annotated[
-        float | None, typer.Option("--watch", min=1, metavar="SECONDS", help="Look again, until Ctrl-C.")
+        float | None,
+        typer.Option("--watch", min=1, metavar="SECONDS", help="Look again, until Ctrl-C; never exits with 3."),
     ] = None,
     overrides: Overrides = None,
     as_json: Json = False,

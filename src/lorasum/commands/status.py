@@ -13,7 +13,7 @@ from lorasum.lifecycle.expiry import alarm
 from lorasum.lifecycle.rebuild import rebuild, runs_here
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs
-from lorasum.lock import HeldRun, LockError, hold
+from lorasum.lock import HeldRun, LockError, RunBusyError, hold
 from lorasum.reporting import Silent
 from lorasum.results.overview import ResourceStatus, StatusResult
 from lorasum.shared.events import StepEvent
@@ -71,37 +71,44 @@ def _status(backends: Sequence[Backend], ledger: Ledger, run: str | None) -> lis
             f"nothing is on record of run {', '.join(forgotten)}, which has files in {paths.home() / 'runs'}: "
             "`lorasum status --rebuild` records it again"
         )
-    asked = _asked(backends, ledger, run)
+    asked, busy = _asked(backends, ledger, run)
     now = ledger.now()
 
     def shown(row: Resource) -> ResourceStatus:
         backend = _seen_by(row, [one for name, one in asked if name == row.run])
         progress = _progress(row, backend)
         knows = backend is not None or not row.is_open
-        return ResourceStatus.of(row, cost(row, now), alarm(row, now, backend is not None), progress, knows)
+        why = alarm(row, now, backend is not None, row.run in busy)
+        return ResourceStatus.of(row, cost(row, now), why, progress, knows)
 
     return [shown(row) for row in ledger.resources(run)]
 
 
-def _asked(backends: Sequence[Backend], ledger: Ledger, run: str | None) -> list[tuple[str, Backend]]:
-    """Bring the records in line with what the backends show. Returns the runs with the backends that told of them."""
+def _asked(backends: Sequence[Backend], ledger: Ledger, run: str | None) -> tuple[list[tuple[str, Backend]], set[str]]:
+    """Bring the records in line with what the backends show.
+
+    Returns the runs with the backends that told of them, and those that another process is changing.
+    """
     seen = [(row.run, _seen_by(row, backends)) for row in ledger.resources(run)]
-    asked = []
+    asked, busy = [], set()
     for name, backend in dict.fromkeys(seen):
         if backend is None:
             continue
         try:
             with hold(name, backend, ledger, Silent(), wait=0) as held:
                 _reconcile_all(held)
+        except RunBusyError:
+            busy.add(name)  # the process that is changing the run writes its record
+            continue
         except LockError:
-            continue  # the process that is changing the run writes its record; or nobody can, on a read-only disk
+            continue  # nobody can write a record, on a read-only disk
         except BackendError as error:
             if run:
                 raise
             ledger.warn(f"{error.message}: run {name!r} is shown as recorded")
             continue
         asked.append((name, backend))
-    return asked
+    return asked, busy
 
 
 def _progress(row: Resource, backend: Backend | None) -> str:

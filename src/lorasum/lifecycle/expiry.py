@@ -101,11 +101,12 @@ def ended_itself(row: Endpoint, now: datetime) -> bool:
     return row.ends_itself and row.expires_at is not None and row.expires_at <= now
 
 
-def alarm(row: Resource, now: datetime, was_asked: bool) -> str:
+def alarm(row: Resource, now: datetime, was_asked: bool, is_busy: bool = False) -> str:
     """Why a recorded resource may cost money without need; empty if all is well.
 
     Args:
         was_asked: whether the backend was asked about it just now.
+        is_busy: whether it was not, because another command is at work on its run.
     """
     if not row.is_open or not isinstance(row, Endpoint | TrainingJob | Unreadable):
         return ""
@@ -116,4 +117,6 @@ def alarm(row: Resource, now: datetime, was_asked: bool) -> str:
         return "its record cannot be read, so it is unknown whether it runs"
     if row.state == "intended" and was_asked:
         return "it runs, and the command that started it ended before it had answered"
+    if not (was_asked or is_busy or row.usd_per_hour == 0 or (isinstance(row, Endpoint) and row.ends_itself)):
+        return "nobody could be asked whether it still runs, and is billed"
     return ""
