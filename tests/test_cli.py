@@ -381,12 +381,28 @@ def test_a_question_is_asked_on_a_terminal_and_no_is_the_default(
     os.write(ours, answer.encode())
     script = f"{BOOM}verb.confirm('Do that?', ['delete everything']); print('done')\nentry.main()"
     command = [sys.executable, "-c", script, "boom"]
+    result = subprocess.run(
+        command, env=env, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True, check=False
+    )
+    os.close(theirs)
+    asked = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert (result.returncode, result.stdout) == (code, said)
+    assert "delete everything" in asked
+    assert ("nothing was started, and nothing deleted" in asked) == bool(code)
+
+
+@pytest.mark.parametrize("asks", ["verb.confirm('Do that?', ['x'])", "verb.confirm_spending(False, lambda: 'x')"])
+def test_a_question_that_nobody_sees_is_not_asked(env: dict[str, str], asks: str) -> None:
+    """stderr goes to a file, so whoever is at the terminal waits for a command that waits for them."""
+    ours, theirs = pty.openpty()
+    os.write(ours, b"y\n")
+    command = [sys.executable, "-c", f"{BOOM}{asks}\nentry.main()", "boom"]
     result = subprocess.run(command, env=env, stdin=theirs, capture_output=True, text=True, check=False)
     os.close(theirs)
     os.close(ours)
-    assert (result.returncode, result.stdout) == (code, said)
-    assert "delete everything" in result.stderr
-    assert ("nothing was started, and nothing deleted" in result.stderr) == bool(code)
+    assert_error(result, "there is no terminal to ask on")
+    assert result.stderr.endswith("hint: pass --yes\n")
 
 
 def test_status_looks_again_on_a_terminal_until_ctrl_c(env: dict[str, str], tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The verbs up to a trained model: init, prepare, plan, train, sweep."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -78,7 +77,7 @@ def _written_config(
     if source is not None:
         _takes_only("--from", "--output, --name, --force and --json", data, *astuple(replace(options, name=None)))
         return init_from(source, config, options.name, force)
-    ask = render.ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    ask = render.ask if render.can_ask() else None
     return init(data, config, options, force, ask)
 
 

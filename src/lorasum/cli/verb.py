@@ -139,16 +139,24 @@ def _raise_failure(result: object) -> None:
 
 
 def confirm_spending(yes: bool, to_be_spent: Callable[[], str]) -> None:
-    """On a terminal, ask before money is spent, if any is; a script is not asked."""
+    """On a terminal, ask before money is spent, if any is; a script is not asked.
+
+    Raises:
+        LorasumError: somebody is at the terminal who would not see the question, because stderr goes elsewhere.
+    """
     if not yes and sys.stdin.isatty() and (what := to_be_spent()):
         confirm("Start it?", [what])
 
 
 def confirm(question: str, lines: list[str]) -> None:
-    """Show `lines` and ask whether to do that. Abort unless the answer is yes; ask nothing if there are no lines."""
+    """Show `lines` and ask whether to do that. Abort unless the answer is yes; ask nothing if there are no lines.
+
+    Raises:
+        LorasumError: nobody can be asked.
+    """
     if not lines:
         return
-    if not sys.stdin.isatty():
+    if not render.can_ask():
         raise LorasumError("this asks for your consent, and there is no terminal to ask on", "pass --yes")
     if not render.confirm(question, lines):
         raise typer.Abort

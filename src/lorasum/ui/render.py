@@ -131,6 +131,11 @@ def _own_traceback() -> str:
     return "".join(told.format())
 
 
+def can_ask() -> bool:
+    """Whether somebody sees a question, which goes to stderr, and can answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(question: str, lines: list[str]) -> bool:
     """Show `lines` and ask on stderr. The default answer is no."""
     out = console(stderr=True)
