@@ -371,6 +371,14 @@ def test_a_bug_is_one_line_and_its_traceback_comes_with_v(env: dict[str, str]) -
     assert "Traceback" in before.stderr, "-v counts before the verb too"
 
 
+def test_a_forbidden_file_is_no_bug_and_neither_is_a_missing_home(env: dict[str, str]) -> None:
+    assert_error(boom(env, "raise PermissionError(13, '', '/srv/x')"), "cannot use /srv/x: Permission denied", code=2)
+    homeless = {**env, "LORASUM_HOME": "", "HOME": ""}
+    assert_error(process(homeless, "runs"), "this user has no home folder")
+    unknown = "import pwd; del os.environ['HOME']; pwd.getpwuid = lambda number: {}[number]; "
+    assert_error(boom(homeless, f"{unknown}from lorasum.system import paths; paths.home()"), "has no home folder")
+
+
 @pytest.mark.parametrize(
     ("answer", "code", "said"), [("y\n", 0, "done\n"), ("n\n", 1, ""), ("\n", 1, ""), ("\x04", 1, "")]
 )

@@ -144,7 +144,7 @@ def test_a_signal_after_the_answer_leaves_the_endpoint_and_says_so(
     with pytest.raises(KeyboardInterrupt):
         deploy(context(trained, backend, ledger))
     assert states(ledger) == {"chats": "live"}
-    [said] = left_running(ledger, "chats", began, interrupted=True)
+    [said] = left_running(ledger, "chats", began, cut_off=True)
     assert said.startswith("endpoint chats had answered: it is in service, and billed")
     assert "lorasum teardown" in said
 

@@ -25,6 +25,7 @@ for verbs in (training, serving, sharing, overview):  # the order of the help
 
 _COMPLETES = "_LORASUM_COMPLETE"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _print_version(value: bool) -> None:
@@ -123,10 +124,21 @@ def _exit_code(arguments: list[str]) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:  # a stream, no file of ours
-        reason = os.strerror(error.errno or 0)
-        problem = LorasumError(f"cannot write what was to be printed: {reason}", "free some disk space")
+    if isinstance(error, OSError) and (problem := _of_the_disk(error)):
         render.error(problem, settings.verbose)
         return problem.exit_code
     render.unexpected(error, settings.verbose)
     return 1
+
+
+def _of_the_disk(error: OSError) -> LorasumError | None:
+    """The error of a disk that is full or a file that is forbidden, whoever met it; None if it is a bug."""
+    reason = os.strerror(error.errno or 0)
+    if error.filename is not None and error.errno in (*_FULL, *_REFUSED):
+        hint = (
+            "check its permissions, its owner and the disk; LORASUM_HOME names another folder for lorasum's own files"
+        )
+        return LorasumError(f"cannot use {error.filename}: {reason}", hint)
+    if error.filename is None and error.errno in _FULL:  # a stream
+        return LorasumError(f"cannot write what was to be printed: {reason}", "free some disk space")
+    return None

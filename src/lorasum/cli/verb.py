@@ -101,11 +101,11 @@ def perform(
             result = function(run, **given)
         render.show(result, as_json)
         _raise_failure(result)
-    except (KeyboardInterrupt, LorasumError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         release_frames()
-        if not isinstance(error, InterruptedRunError):  # which tells itself what may run
-            with suppress(LorasumError):  # the ledger cannot be read either
-                for line in left_running(run.ledger, run.name, began, isinstance(error, KeyboardInterrupt)):
+        if not isinstance(error, InterruptedRunError | typer.Abort):  # the first tells itself what may run
+            with suppress(LorasumError, OSError):  # the ledger cannot be read either
+                for line in left_running(run.ledger, run.name, began, not isinstance(error, LorasumError)):
                     report.warn(line)
         raise
 

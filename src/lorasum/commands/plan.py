@@ -10,7 +10,7 @@ from lorasum.lifecycle.placement import Placement, before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, seconds_of
 from lorasum.models.source import ModelRef, model_file, tokenizer_identity
-from lorasum.reporting import Silent
+from lorasum.reporting import Reporter, Silent
 from lorasum.results.training import InstanceOption, PlanResult
 
 _SPOT = 0.1  # of the price on demand: AWS promises savings of up to 90%
@@ -30,8 +30,7 @@ def plan(run: RunContext) -> PlanResult:
     reachable = all(check.ok for check in found[:1])
     placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
     found += checks(estimate) if prepared else _model_checks(job.spec.model)
-    found += [check for check in (placement.memory(), *_packs_checks(job)) if check]
-    warn_of(placement.idle(), run.reporter)
+    found += [*_endpoint_checks(placement, run.reporter), *_packs_checks(job)]
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None
     speed = _speed(run, job, price, job.hardware.only_type)
@@ -58,6 +57,13 @@ def plan(run: RunContext) -> PlanResult:
         instances=tuple(_option(run, job, estimate, placement, name, reachable) for name in job.hardware.choices),
         band=None if seconds else estimate.band(work, tightest),
     )
+
+
+def _endpoint_checks(placement: Placement, report: Reporter) -> list[Check]:
+    """Whether the model has room on the endpoint. GPUs that would do nothing stop no start, and are warned of."""
+    warn_of(placement.idle(), report)
+    room = placement.memory()
+    return [room] if room else []
 
 
 def _packs_checks(job: PlannedJob) -> list[Check]:

@@ -3,10 +3,24 @@
 import os
 from pathlib import Path
 
+from lorasum.errors import LorasumError
+
 
 def home() -> Path:
-    """The folder of everything lorasum writes: the ledger, runs, converted models. `LORASUM_HOME` moves it."""
-    return Path(os.environ.get("LORASUM_HOME") or Path.home() / ".lorasum").expanduser().resolve()
+    """The folder of everything lorasum writes: the ledger, runs, converted models. `LORASUM_HOME` moves it.
+
+    Raises:
+        LorasumError: it is not set, and nobody knows the user's home, as in containers with a user of any number.
+    """
+    given = os.environ.get("LORASUM_HOME")
+    try:
+        if not given and os.environ.get("HOME") == "":  # Python would take the root folder
+            raise RuntimeError
+        return Path(given or Path.home() / ".lorasum").expanduser().resolve()
+    except RuntimeError:
+        raise LorasumError(
+            "this user has no home folder: HOME is not set", "set LORASUM_HOME to a folder that this user can write to"
+        ) from None
 
 
 def home_is_shared() -> bool:
