@@ -108,6 +108,24 @@ def test_one_object_is_one_row_however_it_is_indented(tmp_path: Path) -> None:
     assert len(kept(write(tmp_path / "one.json", pretty(one)))) == 1
 
 
+def test_a_missing_summary_leaves_columns_what_they_are(tmp_path: Path) -> None:
+    summaries = [None, *TABLE["summary"][1:]]
+    path = write(tmp_path / "t.json", pretty({**TABLE, "summary": summaries}))
+    assert kept(path, max_bad_rows=1) == ROWS[1:]
+    with pytest.raises(DataError, match="it holds 4 dialogues and 3 summaries"):
+        kept(write(path, pretty({**TABLE, "summary": summaries[1:]})))
+    lines_and_references = {"dialogue": ["Ana: hi", "Ben: hey", "Ana: bye"], "summary": ["They greet.", "Hi and bye."]}
+    assert len(kept(write(path, pretty(lines_and_references)))) == 1
+
+
+def test_several_references_are_as_many_columns_of_a_document(tmp_path: Path) -> None:
+    names = {"columns": {"dialogue": "dialogue", "summary": ["first", "second"]}}
+    row = {"dialogue": ROWS[0]["dialogue"], "first": ROWS[0]["summary"], "second": "They count."}
+    assert kept(write(tmp_path / "t.json", pretty(row)), **names) == ROWS[:1]
+    table = {"dialogue": TABLE["dialogue"], "first": TABLE["summary"], "second": ["They count."] * 4}
+    assert kept(write(tmp_path / "t.json", pretty(table)), **names) == ROWS
+
+
 def test_a_document_of_splits_gives_each_split_its_own(tmp_path: Path) -> None:
     path = write(tmp_path / "t.json", json.dumps({"train": ROWS[:3], "validation": ROWS[3:]}))
     assert (kept(path), kept(path, "test")) == (ROWS[:3], ROWS[3:])

@@ -125,7 +125,8 @@ def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
         try:
             rows = iter(rows_of(first.pop(), reading.columns, reading.split))
         except ValueError as error:
-            raise DataError(f"{reading.name}: {error}", "leave one list of rows in the file") from error
+            hint = "leave one list of rows in it, each with a dialogue and a summary"
+            raise DataError(f"{reading.name}: {error}", hint) from error
     header = _header(first[0], reading) if first else None
     for number, row in enumerate(chain(() if header else first, rows), 1):
         if number % TICK_ROWS == 0:

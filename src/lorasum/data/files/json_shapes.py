@@ -27,14 +27,15 @@ def rows_of(document: Mapping[str, Any], columns: Columns, split: Split) -> Iter
         split: the split to take from a document that holds several, such as {"train": […], "test": […]}.
 
     Raises:
-        ValueError: it holds several lists of rows, and nothing tells which one to take.
+        ValueError: it holds several lists of rows, and nothing tells which one to take; or its columns have not the
+            same length.
     """
+    dialogues = document.get(columns.dialogue)
     summaries = [document[column] for column in columns.summaries if column in document]
-    mapped = [document.get(columns.dialogue), *(summaries or [None])]
-    if all(value is not None for value in mapped):
-        if all(isinstance(value, Mapping) for value in mapped):
+    if summaries and all(value is not None for value in (dialogues, *summaries)):
+        if all(isinstance(value, Mapping) for value in (dialogues, *summaries)):
             return _by_column(document)
-        return _lists(document, mapped) or [document]
+        return _lists(document, dialogues, summaries) or [document]
     if isinstance(document.get("columns"), list) and isinstance(document.get("data"), list):
         return [dict(zip(document["columns"], values, strict=False)) for values in document["data"]]
     tables = {key: value for key, value in document.items() if _is_table(value) and key != columns.dialogue}
@@ -76,12 +77,19 @@ def _unwrapped(row: Mapping[str, Any]) -> Any:
     return row["row"] if "row_idx" in row and isinstance(row.get("row"), Mapping) else row
 
 
-def _lists(document: Mapping[str, Any], mapped: list[Any]) -> list[Any]:
-    """The rows of columns that are lists; empty if it is one row with lists, such as messages and several summaries."""
-    dialogues, summaries = mapped
-    if not (isinstance(dialogues, list) and isinstance(summaries, list) and len(dialogues) == len(summaries)):
+def _lists(document: Mapping[str, Any], dialogues: Any, summaries: list[Any]) -> list[Any]:
+    """The rows of columns that are lists; empty if it is one row with lists, such as messages and several summaries.
+
+    Raises:
+        ValueError: its texts are whole dialogues, with line breaks in them, and their number is not that of summaries.
+    """
+    columns = [dialogues, *summaries]
+    if not all(isinstance(column, list) for column in columns) or any(isinstance(one, Mapping) for one in dialogues):
         return []
-    if not all(isinstance(one, str) for one in summaries) or any(isinstance(one, Mapping) for one in dialogues):
+    others = [len(column) for column in summaries if len(column) != len(dialogues)]
+    if others:
+        if 2 * sum(isinstance(one, str) and "\n" in one.strip() for one in dialogues) > len(dialogues):
+            raise ValueError(f"it holds {len(dialogues)} dialogues and {others[0]} summaries")
         return []
     full = {key: value for key, value in document.items() if isinstance(value, list) and len(value) == len(dialogues)}
     return [dict(zip(full, values, strict=True)) for values in zip(*full.values(), strict=True)]
