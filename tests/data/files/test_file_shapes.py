@@ -250,6 +250,10 @@ def test_a_header_that_comes_again_is_no_row(tmp_path: Path) -> None:
     table = "dialogue,summary\nAna: hi,Ana greets\n"
     assert len(kept(write(tmp_path / "t.csv", table + table), said=said, duplicates="keep")) == 2
     assert said == ["t.csv: its header is in it again: ignored"]
+    turned = "summary,dialogue\nBen greets,Ben: hey\n"
+    both = [{"dialogue": "Ana: hi", "summary": "Ana greets"}, {"dialogue": "Ben: hey", "summary": "Ben greets"}]
+    assert kept(write(tmp_path / "t.csv", table + turned), said=said) == both
+    assert said[1:] == ["t.csv: its header is in it again: the columns of the rows below it stand in its order"]
 
 
 def test_blanks_before_a_quote_belong_to_the_delimiter(tmp_path: Path) -> None:
@@ -258,6 +262,12 @@ def test_blanks_before_a_quote_belong_to_the_delimiter(tmp_path: Path) -> None:
         {"dialogue": "Ana: hi, you", "summary": 'She "greets", once.'},
         {"dialogue": "Ben: hey", "summary": "Ben greets."},
     ]
+    below = 'dialogue,summary\n"Ana: hi\nBen: hey", "She ""greets"", once."\n'
+    assert kept(write(tmp_path / "t.csv", below)) == [
+        {"dialogue": "Ana: hi\nBen: hey", "summary": 'She "greets", once.'}
+    ]
+    quoting = 'dialogue,summary\n"Ana: say ""hi"", ""ho""", "Hi" is said\n'
+    assert kept(write(tmp_path / "t.csv", quoting))[0]["dialogue"] == 'Ana: say "hi", "ho"'
 
 
 def test_cells_that_a_spreadsheet_adds_are_no_fault(tmp_path: Path) -> None:

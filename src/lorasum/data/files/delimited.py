@@ -5,6 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 
 from lorasum.config.data import Columns
 from lorasum.data.chats.written import is_unicode
@@ -15,6 +16,7 @@ from lorasum.errors import DataError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
+_LINES_OF_A_RECORD = 1000  # that are read ahead
 _TITLES = 10  # lines that may stand above the header
 _LONGEST_HEADER = 100_000  # characters
 _ESCAPE = re.compile(r"\\([\\\"])")
@@ -37,7 +39,7 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
             raise DataError(f"{reading.name} is JSON", "call it .json or .jsonl")
         lines = _Lines(text)
         delimiter = _delimiter(reading, lines)
-        spaced = bool(re.search(rf'{re.escape(delimiter)} +"', lines.peek()[0]))
+        spaced = _is_spaced(lines, delimiter)
         lines.escaped = _has_escaped_quotes(file, delimiter)
         reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced)
         header: list[str] = []
@@ -47,8 +49,10 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
             elif not header:
                 header = _as_names(fields)
                 needed_columns(reading.name, header, reading.columns)
-            elif fields[-1].strip() == header[-1] and _as_names(fields) == header:  # of files that were joined
-                reading.say(reading.name, "its header is in it again: ignored")
+            elif fields[-1].strip() in header and sorted(names := _as_names(fields)) == sorted(header):
+                same = "ignored" if names == header else "the columns of the rows below it stand in its order"
+                reading.say(reading.name, f"its header is in it again: {same}")  # of files that were joined
+                header = names
             else:
                 yield place, _row(header, fields, delimiter)
 
@@ -129,6 +133,29 @@ def _delimiter(reading: Reading, lines: _Lines) -> str:
     if dialect != expected:
         reading.say(reading.name, f"its fields are separated by {_DELIMITERS.get(dialect, repr(dialect))}")
     return dialect
+
+
+def _is_spaced(lines: _Lines, delimiter: str) -> bool:
+    """Whether blanks stand between a delimiter and the quote behind it, in the header or in the first record."""
+    if re.search(rf'{re.escape(delimiter)} +"', lines.peek()[0]):
+        return True
+
+    def header_and_first(skipping: bool) -> list[list[str]]:
+        ahead = (lines.peek(count)[-1] for count in range(1, _LINES_OF_A_RECORD))
+        reader = csv.reader(
+            takewhile(lambda line: 0 < len(line) < _LONGEST_HEADER, ahead),
+            strict=True,
+            delimiter=delimiter,
+            skipinitialspace=skipping,
+        )
+        return list(islice(filter(None, reader), 2))
+
+    try:
+        read, read_without = header_and_first(skipping=False), header_and_first(skipping=True)
+    except (csv.Error, _TooLong):
+        return False
+    quoted = any(field.lstrip(" ") != field and field.lstrip(" ")[:1] == '"' for field in read[-1]) if read else False
+    return quoted and len({len(fields) for fields in read_without}) == 1
 
 
 def _lines_above_header(lines: _Lines, columns: Columns) -> int:
