@@ -43,7 +43,7 @@ def test_one_notice_is_one(run: RunContext, told: RecordingReporter, tmp_path: P
 
 
 def test_plain_text_is_taken_as_it_is_without_a_word(run: RunContext, told: RecordingReporter) -> None:
-    assert given_dialogue("Ana: hi\nBen: ho", None, run) == "Ana: hi\nBen: ho"
+    assert given_dialogue("Ana: hi\r\nBen: ho", None, run) == "Ana: hi\nBen: ho"
     assert told.steps == []
 
 

@@ -270,6 +270,10 @@ def test_a_fraction_takes_the_same_dialogues_in_any_order(tmp_path: Path) -> Non
     write(path, lines(*reversed(numbers)) + b"{\n")
     assert parts() == (train[::-1], test[::-1])
     assert parts(seed=1)[1] != test
+    write(path, lines(*numbers).replace(b"A: ", rb"A:\n") + b"{\n")
+    in_lines = parts()
+    write(path, lines(*numbers).replace(b"A: ", rb"A:\r\n") + b"{\n")
+    assert parts() == in_lines
 
 
 def test_a_file_is_read_for_its_identity_only_when_it_was_touched(

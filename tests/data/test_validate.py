@@ -47,6 +47,13 @@ def test_columns_are_mapped_and_texts_stripped() -> None:
     assert run(row, columns=columns)[0] == [Example("A: hi 😀 {x}", "A greets.")]
 
 
+def test_lines_end_in_one_way_whoever_wrote_them() -> None:
+    texts = {"dialogue": "A: hi\r\nB: ho\rA: so", "summary": "A greets.\r\nB too."}
+    expected = Example("A: hi\nB: ho\nA: so", "A greets.\nB too.")
+    as_messages = [{"text": "A: hi\r\nB: ho"}, {"text": "A: so"}]
+    assert run(texts, {**texts, "dialogue": as_messages})[0] == [expected] * 2
+
+
 def test_missing_column_error_lists_the_columns_there_are() -> None:
     with pytest.raises(DataError) as caught:
         run({"text": "A: hi", "summary": "S"}, {"text": "B: hi", "summary": "S", "id": 2})

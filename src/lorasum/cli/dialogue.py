@@ -9,6 +9,7 @@ from pathlib import Path
 from lorasum.context import RunContext
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.exports import read_bytes, read_path
+from lorasum.data.chats.written import with_plain_breaks
 from lorasum.errors import DataError, LorasumError
 from lorasum.formatting import counted
 from lorasum.system.paths import doc
@@ -52,4 +53,4 @@ def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
     if chat.form:
         lines = counted(chat.dialogue.count("\n") + 1, "line")
         run.reporter.step(f"{place}: {chat.form}, {lines}" + (f"; left out: {left_out}" if left_out else ""))
-    return chat.dialogue
+    return with_plain_breaks(chat.dialogue)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.exports import dialogue_in
 from lorasum.data.chats.message import MessageError
-from lorasum.data.chats.written import is_unicode
+from lorasum.data.chats.written import is_unicode, with_plain_breaks
 from lorasum.data.files.json_rows import read_json
 from lorasum.data.files.opening import Say
 from lorasum.data.files.readers import file_type, read_rows
@@ -76,7 +76,7 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
     own = own if isinstance(own, str | int) and not isinstance(own, bool) else None
     if not is_unicode(f"{dialogue}{reference}{own}"):
         raise DataError(f"{place}: half a character (surrogates not allowed)", "repair the row's \\u escapes")
-    return Asked(_number(place), dialogue, reference, own)
+    return Asked(_number(place), with_plain_breaks(dialogue), reference, own)
 
 
 def _number(place: str) -> int:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from lorasum.config.data import DataConfig
+from lorasum.data.chats.written import with_plain_breaks
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import Tick, unsaid, unticked
 from lorasum.data.records import Example
@@ -41,9 +42,10 @@ class Division:
         if value is None:
             return None
         try:
-            text = value.strip() if isinstance(value, str) else json.dumps(value, default=str)
+            json_text = "" if isinstance(value, str) else json.dumps(value, default=str)
         except (RecursionError, ValueError):
             return None
+        text = with_plain_breaks(value.strip()) if isinstance(value, str) else json_text.replace(r"\r\n", r"\n")
         digest = hashlib.blake2b(f"{self.seed} {text}".encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest, "little")
 

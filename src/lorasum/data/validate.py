@@ -9,7 +9,7 @@ from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.exports import dialogue_in
 from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import keys_without_speaker
-from lorasum.data.chats.written import is_unicode
+from lorasum.data.chats.written import is_unicode, with_plain_breaks
 from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.data.tally import Rejected, Row, Tally
@@ -37,7 +37,7 @@ def is_missing(value: Any) -> bool:
 
 
 def check(row: Row, columns: Columns, messages: Messages | None = None) -> Example | Rejected:
-    """The example in `row`, with surrounding white space removed, or the reason why there is none."""
+    """The example in `row`, with plain line breaks and no white space around, or the reason why there is none."""
     if isinstance(row, Rejected):
         return row
     texts = []
@@ -59,9 +59,10 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
             return Rejected(f"empty {role}")
         if not value.isascii() and not is_unicode(value):
             return Rejected(f"{role} is not valid Unicode")
-        texts.append(value.strip())
+        texts.append(with_plain_breaks(value.strip()))
+    others = (with_plain_breaks(one.strip()) for one in fields.other_references if is_unicode(one))
     dialogue, summary = texts
-    return Example(dialogue, summary, tuple(one.strip() for one in fields.other_references if is_unicode(one)))
+    return Example(dialogue, summary, tuple(others))
 
 
 @dataclass(slots=True)

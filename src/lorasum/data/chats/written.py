@@ -128,6 +128,11 @@ def mended(text: str) -> str:
 _MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")
 
 
+def with_plain_breaks(text: str) -> str:
+    """`text` with the line breaks of Windows and of old Macs as everybody else writes them."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
 def is_unicode(text: str) -> bool:
     """False for text with half a character (a lone surrogate), which no file in UTF-8 and no tokenizer takes."""
     try:
