@@ -119,11 +119,11 @@ def test_a_missing_summary_leaves_columns_what_they_are(tmp_path: Path) -> None:
 
 
 def test_several_references_are_as_many_columns_of_a_document(tmp_path: Path) -> None:
-    names = {"columns": {"dialogue": "dialogue", "summary": ["first", "second"]}}
+    names = {"dialogue": "dialogue", "summary": ["first", "second"]}
     row = {"dialogue": ROWS[0]["dialogue"], "first": ROWS[0]["summary"], "second": "They count."}
-    assert kept(write(tmp_path / "t.json", pretty(row)), **names) == ROWS[:1]
+    assert kept(write(tmp_path / "t.json", pretty(row)), columns=names) == ROWS[:1]
     table = {"dialogue": TABLE["dialogue"], "first": TABLE["summary"], "second": ["They count."] * 4}
-    assert kept(write(tmp_path / "t.json", pretty(table)), **names) == ROWS
+    assert kept(write(tmp_path / "t.json", pretty(table)), columns=names) == ROWS
 
 
 def test_a_document_of_splits_gives_each_split_its_own(tmp_path: Path) -> None:
