@@ -38,9 +38,11 @@ def main() -> None:
     import peft
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM
+    from warm import warm
 
     assert all((bitsandbytes, peft, AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM, serve.toolkit()))
     torch.set_num_threads(1)
+    warm()
     libraries = frozenset(sys.modules)
     gc.freeze()  # a collection in a fork would copy what it looks at
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait

@@ -87,11 +87,13 @@ def preload_training() -> None:
     import peft
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM
+    from warm import warm
 
     import train
     from engine import batches, checkpoint, merge, model, packed_loss, trainer, verify  # noqa: F401
 
     torch.set_num_threads(1)
+    warm()
     assert all((bitsandbytes, peft, AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM, train))
 
 
