@@ -409,8 +409,8 @@ def test_the_memory_of_its_training_can_be_estimated(family: Family, dtype: torc
     model.config.save_pretrained(tmp_path)
     weights = sum(parameter.numel() for parameter in model.parameters())
     targets = resolve_targets(model, family.targets)
-    memory, _ = estimate(tmp_path, Arguments(quantization="none", lora_r=4), targets, [LONGEST, 30], 20, dtype)
+    memory, _ = estimate(tmp_path, Arguments(quantization="none", lora_r=4), targets, [9, 6], 4, dtype)
     assert memory.weights == weights * dtype.itemsize
     trained = sum(p.numel() for p in adapted(model, family, "peft").parameters() if p.requires_grad)
     assert memory.adapter == 16 * trained  # value, gradient and two moments, float32 each
-    assert memory.activations > 71 * 32 * dtype.itemsize  # the body's output, and more
+    assert memory.activations > 15 * 32 * dtype.itemsize  # the body's output, and more

@@ -147,7 +147,12 @@ def qwen3_of_many_experts() -> Any:
 @pytest.mark.parametrize("make", [llama_of_many_weights, qwen3_of_many_experts])
 def test_processes_hold_the_codes_once_between_them(make: Callable[[], Any], tmp_path: Path, trainings: Zygote) -> None:
     """Two processes share one copy of codes of 113 MB, and no process ever has one to itself."""
-    make().bfloat16().save_pretrained(tmp_path / "base")
+    with torch.device("meta"):  # random values would take a second
+        model = make().bfloat16()
+    model.to_empty(device="cpu")
+    for parameter in model.parameters():
+        parameter.data.fill_(0.01)
+    model.save_pretrained(tmp_path / "base")
     codes = sum(weight.numel() for weight in shareable(skeleton(tmp_path / "base")).values())
 
     def held(shared: bool) -> tuple[int, int]:

@@ -1,14 +1,13 @@
 """The memory of a training is known before it starts, and a training that has less memory has the same result."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forks import Zygote
 
 from conftest_engine import random_model, with_adapter
 from engine.arguments import Arguments
@@ -19,7 +18,6 @@ from engine.memory import Memory, estimate, recompute_layers, skeleton
 from engine.model import load_base
 from engine.packed_loss import PackedLoss
 from engine.process_memory import give_back, process_parts
-from lorasum.system import paths
 from shared.lora_targets import resolve_targets
 
 ARGUMENTS = Arguments(lora_dropout=0.0, gradient_accumulation_steps=4, per_device_batch_size=0)
@@ -169,8 +167,10 @@ def test_a_quantized_model_keeps_no_file_of_weights_mapped(tmp_path: Path, quant
 
 
 MANY_SHAPES = """
-import sys, torch
+import os, sys, torch
 from engine.process_memory import give_back, keep_few_products
+for name in [name for name in os.environ if "CACHE_CAPACITY" in name]:
+    del os.environ[name]
 if sys.argv[1] == "few":
     keep_few_products([100, 100])
 def resident():
@@ -186,14 +186,15 @@ print(resident() - before)
 
 
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN multiplies no bf16 on this CPU")
-def test_compiled_products_of_many_lengths_take_little_memory() -> None:
+def test_compiled_products_of_many_lengths_take_little_memory(trainings: Zygote, tmp_path: Path) -> None:
     """800 lengths of a batch; by itself oneDNN keeps the products of all."""
 
     def grown(kept: str) -> int:
-        environment = {name: value for name, value in os.environ.items() if "CACHE_CAPACITY" not in name}
-        program = [sys.executable, "-c", MANY_SHAPES, kept]
-        return int(subprocess.check_output(program, env=environment, cwd=paths.container_scripts()))
+        ended = trainings.start([kept], {}, {}, str(script)).wait()
+        return int(ended.stdout)
 
+    script = tmp_path / "many_shapes.py"
+    script.write_text(MANY_SHAPES)
     assert grown("few") < 0.5 * grown("all")
 
 
