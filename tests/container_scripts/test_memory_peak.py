@@ -67,7 +67,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+ALSO = {
+    "its head in float32": "the model's own head",
+    "activations": "a head",
+    "recomputed layers": "an adapter",
+    "gated layers": "experts",
+    "frozen experts": "sums of experts and adapters",
+}
+"""Cases for `make sweep`, with the case of `make test` that has nearly the same parts."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.sweep] * (name in ALSO)) for name in CASES])
 def test_a_training_holds_what_is_planned_on_a_gpu(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     make_base(case, tmp_path)
