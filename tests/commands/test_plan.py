@@ -146,7 +146,7 @@ def test_each_instance_type_is_shown_with_what_fits_and_costs(
     assert options["ml.g4dn.xlarge"].short_of == "GPU"
     own = options["ml.g5.2xlarge"]
     assert (own.gpus, own.gpu_bytes >> 30, own.seconds) == (1, 21, 3000.0)
-    assert own.usd == pytest.approx(2 * 3000 / 3600)
+    assert own.usd == pytest.approx(2 * (3000 + 60 + 4) / 3600), "1 GB is uploaded, by packages that were installed"
     assert (own.endpoint_usd_per_day, own.endpoint_usd_in_30_days) == (48.0, 1440.0)
     assert made.spot_least_usd_per_hour == pytest.approx(0.2)
     assert made.host
@@ -255,8 +255,16 @@ def test_a_first_job_has_a_time_by_arithmetic(
     slow = context(make_config(backend="sagemaker", limits={"max_hours": 0.005}), backend, ledger, told)
     with pytest.raises(LorasumError, match=re.escape("for its steps at 65% of 70 TFLOP/s, and limits allow 0.005 h")):
         train(slow)
+    assert told.warnings == []
+    close = make_config(backend="sagemaker", limits={"max_hours": 0.02}, lora={"r": 4})
+    train(context(close, backend, ledger, told))
+    [warning] = told.warnings
+    assert "65% of 70 TFLOP/s and about 2 min 16 s to start and end, and limits allow 0.02 h" in warning
+    told.steps.clear()
+    backend.price = 2.5
     train(run)
-    assert "12,000 tokens, 0 to 1 min by arithmetic" in told.steps[0]
+    assert told.warnings == [warning]
+    assert "12,000 tokens, 0 to 1 min by arithmetic, and about 2 min 16 s to start and end" in told.steps[0]
     measured = plan(context(make_config(backend="sagemaker", lora={"r": 2}), backend, ledger))
     assert (measured.seconds, measured.band) == (3000.0, None)
 

@@ -9,7 +9,7 @@ from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.placement import Placement, before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, seconds_of
-from lorasum.models.source import ModelRef, model_file, tokenizer_identity
+from lorasum.models.source import model_file, tokenizer_identity
 from lorasum.reporting import Reporter, Silent
 from lorasum.results.training import InstanceOption, PlanResult
 
@@ -29,8 +29,7 @@ def plan(run: RunContext) -> PlanResult:
     found = list(run.backend.preflight(run.config.training.report_to))
     reachable = all(check.ok for check in found[:1])
     placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
-    found += checks(estimate) if prepared else _model_checks(job.spec.model)
-    found += [*_endpoint_checks(placement, run.reporter), *_packs_checks(job)]
+    found += _job_checks(job, estimate, bool(prepared)) + _endpoint_checks(placement, run.reporter) + _packs_checks(job)
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None
     speed = _speed(run, job, price, job.hardware.only_type)
@@ -45,6 +44,7 @@ def plan(run: RunContext) -> PlanResult:
         tokens=work.tokens,
         seconds=seconds,
         seconds_from=speed.source if speed else "",
+        beside_seconds=estimate.beside_steps(measured=speed is not None),
         usd_per_hour=price,
         spot_least_usd_per_hour=_times(price, _SPOT) if price else None,
         longest_seconds=_longest(run, price),
@@ -71,10 +71,11 @@ def _packs_checks(job: PlannedJob) -> list[Check]:
     return [Check("packs for each process", False, idle.message, idle.hint)] if idle else []
 
 
-def _model_checks(model: ModelRef) -> list[Check]:
-    """Whether the hub gives us the model. With a dataset prepared, `planned_job` has asked it."""
-    if model.path is not None:
-        return []
+def _job_checks(job: PlannedJob, estimate: Estimate, prepared: bool) -> list[Check]:
+    """Whether the training fits; with nothing prepared, whether the hub gives us the model, which else was asked."""
+    model = job.spec.model
+    if prepared or model.path is not None:
+        return checks(estimate) if prepared else []
     try:
         _, commit = tokenizer_identity(model)
         config = model_file(model, "config.json")  # a gated model's commit is public, and its files are not
@@ -108,7 +109,7 @@ def _option(
     serving = backend.instance_usd_per_hour(name, "endpoint") if reachable else None
     hour = _times(price, run.config.sagemaker.instance_count)
     speed = None if hour is None else _speed(run, job, hour, name)
-    seconds = seconds_of(job.work, speed)
+    seconds, beside = seconds_of(job.work, speed), estimate.beside_steps(measured=speed is not None)
     return InstanceOption(
         instance_type=name,
         gpus=hardware.gpus(name),
@@ -122,7 +123,8 @@ def _option(
         endpoint_fits=placement.fits(name),
         usd_per_hour=hour,
         seconds=seconds,
-        usd=_times(hour, _times(seconds, 1 / 3600)),
+        beside_seconds=beside,
+        usd=None if seconds is None else _times(hour, (seconds + beside) / 3600),
         endpoint_usd_per_hour=serving,
         endpoint_usd_per_day=_times(serving, 24),
         endpoint_usd_in_30_days=_times(serving, 24 * 30),

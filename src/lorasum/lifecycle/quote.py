@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lorasum.errors import LorasumError
-from lorasum.formatting import counted
+from lorasum.formatting import counted, duration
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle.costs import job_note
@@ -38,22 +38,34 @@ class Quote:
         """At the measured speed; None if that is unknown."""
         return seconds_of(self.job.work, self.speed)
 
+    @property
+    def beside(self) -> float:
+        """Seconds that come on top, from the start of the container to the end of the upload."""
+        return self.estimate.beside_steps(measured=self.speed is not None)
+
     def __str__(self) -> str:
         """The end of a line about the job."""
         return f"{job_note(self.usd_per_hour, self.limit, paid_after(self.job.config))}{self._time()}{self._memory()}"
 
-    def refuse_what_cannot_end(self) -> None:
-        """Refuse a job that would reach its limit before its end, even in the shortest time that arithmetic gives."""
+    def refuse_what_cannot_end(self, report: Reporter) -> None:
+        """Refuse a job that would reach its limit before its end, even in the shortest time that arithmetic gives.
+
+        Where only the estimate of what comes on top tells so, which is rough, warn of it.
+        """
         needed, speed, band = self.seconds, self.speed, self._band()
         reason = f"at the {speed.tokens_per_second:,.0f} tokens/s of {speed.source}" if speed else ""
         if needed is None and band:
             needed, reason = band.shortest, f"at {band.shares[1]:.0%} of {band.peak / 1e12:.3g} TFLOP/s"
-        if self.limit is not None and needed is not None and needed > self.limit:
-            raise LorasumError(
-                f"this job needs {needed / 3600:.2g} h for its steps {reason}, "
-                f"and limits allow {self.limit / 3600:.2g} h",
-                "raise limits.max_usd or limits.max_hours, or train for fewer epochs",
-            )
+        if self.limit is None or needed is None or needed + self.beside <= self.limit:
+            return
+        takes, allowed = f"{needed / 3600:.2g} h for its steps {reason}", f"limits allow {self.limit / 3600:.2g} h"
+        if needed > self.limit:
+            hint = "raise limits.max_usd or limits.max_hours, or train for fewer epochs"
+            raise LorasumError(f"this job needs {takes}, and {allowed}", hint)
+        report.warn(
+            f"this job needs {takes} and about {duration(self.beside)} to start and end, and {allowed}: "
+            "it may be stopped before it leaves a model, with its steps paid for"
+        )
 
     def _band(self) -> TimeBand | None:
         return self.estimate.band(self.job.work, self.job.hardware.tightest)
@@ -62,14 +74,16 @@ class Quote:
         work, seconds, band = self.job.work, self.seconds, self._band()
         if work is None:
             return ""
+        done = f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}"
         if seconds is not None and self.speed:
             amount = "less than a minute" if seconds < 60 else f"about {seconds / 60:,.0f} min"
             time = f"{amount} by the speed of {self.speed.source}"
         elif band:
             time = f"{band.shortest / 60:,.0f} to {band.longest / 60:,.0f} min by arithmetic"
         else:
-            time = "time unknown, as no earlier job has measured it"
-        return f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}, {time}"
+            return f"{done}, time unknown, as no earlier job has measured it"
+        more = f", and about {duration(self.beside)} to start and end" if self.beside else ""
+        return f"{done}, {time}{more}"
 
     def _memory(self) -> str:
         """What the job needs of its instance, or why that is not known; empty where nobody has asked."""
@@ -97,5 +111,5 @@ def quote(ledger: Ledger, found: FoundJob, row: TrainingJob, report: Reporter) -
     speed = measured_speed(ledger, row.backend, row.origin.model, row.usd_per_hour, row.instance_type)
     quoted = Quote(job, row.usd_per_hour, limit, speed, fitted(job.spec, job.hardware))
     if found.ref is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
-        quoted.refuse_what_cannot_end()
+        quoted.refuse_what_cannot_end(report)
     return quoted

@@ -20,6 +20,7 @@ from lorasum.shared.steps import count_steps
 
 _OF_DATA_SHEET = (0.2, 0.65)
 _OF_MEASURED = (0.25, 0.85)
+_BYTES_A_SECOND = 250e6  # that a disk or a network passes: an assumption, a g5's own disk is faster
 _SHORTEST_STEP = 0.02  # seconds at the peak: what a shorter step takes is decided by launching its hundreds of products
 
 
@@ -77,11 +78,27 @@ class Speed:
 def seconds_of(work: Workload | None, speed: Speed | None) -> float | None:
     """How long a training takes at a measured speed; None where one of them is not known.
 
-    Left out is what depends on more: the time until an instance runs, and generated summaries.
+    Left out is what depends on more: the time until an instance runs, what `beside_steps` adds, generated summaries.
     """
     if not (work and work.tokens and speed):
         return None
     return work.tokens / speed.tokens_per_second + work.evaluations * speed.evaluation_seconds + speed.other_seconds
+
+
+def beside_steps(base_bytes: int, merged_bytes: int, measured: bool) -> float:
+    """Seconds that a job on SageMaker is paid for besides its steps and evaluations; a rough estimate.
+
+        120 s + 2 * (bytes of the base model + bytes of the merged model) / 250 MB/s
+
+    The 120 s install and import packages and try the model out. The base model is downloaded and loaded, the merged one
+    written and uploaded; what is read again for the check is in main memory by then. What a job has `measured` includes
+    all of this but the installation and the upload:
+
+        60 s + bytes of the merged model / 250 MB/s
+    """
+    if measured:
+        return 60 + merged_bytes / _BYTES_A_SECOND
+    return 120 + 2 * (base_bytes + merged_bytes) / _BYTES_A_SECOND
 
 
 def band_of(work: Workload | None, operations_per_token: float, peak: float, measured: bool) -> TimeBand | None:

@@ -215,10 +215,10 @@ def _endpoint(one: InstanceOption) -> list[str | Text]:
 def _time_and_cost(one: InstanceOption) -> tuple[str, str]:
     """The job's time and USD on a type, as measured or else by arithmetic, from the least to the most."""
     if one.seconds is not None:
-        return duration(one.seconds), "–" if one.usd is None else _usd(one.usd)
+        return duration(one.seconds + one.beside_seconds), "–" if one.usd is None else _usd(one.usd)
     if one.band is None:
         return "–", "–"
-    hours = one.band.shortest / 3600, one.band.longest / 3600
+    hours = [(steps + one.beside_seconds) / 3600 for steps in (one.band.shortest, one.band.longest)]
     cost = "?" if one.usd_per_hour is None else " to ".join(_usd(one.usd_per_hour * each) for each in hours)
     return f"{hours[0]:.2g} to {hours[1]:.2g} h", cost
 
@@ -229,16 +229,17 @@ def _usd(amount: float | None) -> str:
 
 
 def _time(result: PlanResult) -> str:
-    """The time of the steps, and where it comes from."""
+    """The time of the steps, where it comes from, and what comes on top."""
+    more = f", and about {duration(result.beside_seconds)} to start and end" if result.beside_seconds else ""
     if result.seconds is not None:
-        return f"{duration(result.seconds)} at the speed of {result.seconds_from}"
+        return f"{duration(result.seconds)} at the speed of {result.seconds_from}{more}"
     if (band := result.band) is None:
         return "unknown: no such job has been measured yet"
     work = band.operations / 1e12
     reached = f"at {band.shares[0] * 100:.0f} to {band.shares[1]:.0%} of the device's {band.peak / 1e12:.3g} TFLOP/s"
     return (
         f"{duration(band.shortest)} to {duration(band.longest)} by arithmetic "
-        f"({work:,.{0 if work >= 10 else 2}f} TFLOP {reached}), as no such job has been measured yet"
+        f"({work:,.{0 if work >= 10 else 2}f} TFLOP {reached}), as no such job has been measured yet{more}"
     )
 
 
@@ -250,10 +251,10 @@ def _job_price(result: PlanResult) -> str:
     if hour is None:
         return "unknown"
     parts = [f"{dollars(hour)} an hour"]
-    if result.seconds is not None:
-        parts.append(f"{dollars(hour * result.seconds / 3600)} for that time")
-    elif band := result.band:
-        parts.append(f"{dollars(hour * band.shortest / 3600)} to {dollars(hour * band.longest / 3600)} for that time")
+    band, more = result.band, result.beside_seconds
+    steps = (result.seconds,) if result.seconds is not None else (band.shortest, band.longest) if band else ()
+    if steps:
+        parts.append(f"{' to '.join(dollars(hour * (each + more) / 3600) for each in steps)} for that time")
     if result.longest_seconds is not None:
         most = dollars(hour * result.longest_seconds / 3600)
         parts.append(f"{most} at most, when it is stopped after {duration(result.longest_seconds)}")
