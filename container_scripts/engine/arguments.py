@@ -114,8 +114,8 @@ class Arguments:
     """0 is greedy decoding. It is written into the artifact's record."""
 
     def fingerprint(self) -> str:
-        """As JSON, all arguments that decide the result. A checkpoint is resumed from only if they are the same."""
-        left_out = ("checkpoint_dir", "engine_base")
+        """As JSON, all arguments that decide the steps. A checkpoint is resumed from only if they are the same."""
+        left_out = ("checkpoint_dir", "engine_base", "merge_dtype")
         return json.dumps({k: v for k, v in asdict(self).items() if k not in left_out}, sort_keys=True)
 
 

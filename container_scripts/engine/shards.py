@@ -137,7 +137,7 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
         largest = tensor[tensor.isfinite()].abs().max().item()
         raise MergeRefusedError(
             f"{name} holds values up to {largest:,.0f}, and float16 ends at {torch.finfo(dtype).max:,.0f}",
-            "deploy.serve: adapter serves the adapter, which is whole; training.merge_dtype: bfloat16 trains again",
+            "set training.merge_dtype to bfloat16, which repeats no step, or deploy.serve to adapter",
         )
     return cast
 

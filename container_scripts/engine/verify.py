@@ -142,7 +142,7 @@ def compare_logits(
     if torch.equal(merged, plain):
         raise MergeRefusedError(
             "the merged model answers exactly as the base model: what was learnt is lost in rounding",
-            "train for more steps or with a higher learning rate, or set training.merge_dtype to float32",
+            "set training.merge_dtype to float32, which repeats no step; train longer, or at a higher learning rate",
         )
     size = _centred(adapted).norm()
 

@@ -165,13 +165,14 @@ def test_an_architecture_that_reads_weights_itself_is_refused(llama: Path) -> No
         tried_out(model, replace(plan, shared_bytes=1), (packs, packs))
 
 
-def test_the_next_start_of_a_job_may_hold_the_base_elsewhere() -> None:
-    assert replace(ARGUMENTS, engine_base="shared").fingerprint() == ARGUMENTS.fingerprint()
-    assert replace(ARGUMENTS, engine_head="all").fingerprint() != ARGUMENTS.fingerprint()
-
-
 def test_a_base_that_nobody_could_share_is_not_shared(llama: Path) -> None:
     for device, dora, why in (("cpu", False, "the only process on a CPU"), ("cuda", True, "lora.dora")):
         asked = replace(ARGUMENTS, engine_base="shared", lora_dora=dora)
         with pytest.raises(TrainingError, match=f"the base model cannot be shared: .*{why}"):
             planned(llama, PLENTY, device, arguments=asked)
+
+
+@pytest.mark.parametrize("asked", [Arguments(engine_base="shared"), Arguments(merge_dtype="float32")])
+def test_the_next_start_may_hold_the_base_elsewhere_or_merge_otherwise(asked: Arguments) -> None:
+    assert asked.fingerprint() == Arguments().fingerprint()
+    assert Arguments(engine_head="all").fingerprint() != Arguments().fingerprint()

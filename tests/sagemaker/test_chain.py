@@ -192,6 +192,10 @@ def test_a_model_without_a_merge_is_served_as_adapter(
     there.call("deploy", *adapter)
     assert there.call("predict", "--text", "Ana: lunch?", *adapter)["summary"]
 
+    again = there.run("train", *little, "--set", "training.merge_dtype=bfloat16")
+    assert "from step 10" in again.stderr, "merged in another way, which repeats no step"
+    assert (again.code, len(there.jobs)) == (0, 2)
+
 
 def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[..., Account], trained: Made) -> None:
     """Merged, as an adapter beside its base model, and by vLLM."""

@@ -32,6 +32,10 @@ _DECIDE_NO_WEIGHT = {
 }
 """Flags that are in a job's name, though its weights are the same with any value; and their keys."""
 
+_AFTER_THE_STEPS = {"merge_dtype": "auto"}
+"""Flags, with their defaults, that decide nothing before the last step: a job that differs in these alone goes on from
+the other one's checkpoints."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
@@ -52,7 +56,7 @@ class PlannedJob:
 
     def named(self, name: str) -> "PlannedJob":
         """The same job under another name."""
-        return replace(self, spec=replace(self.spec, job_name=name))
+        return replace(self, spec=replace(self.spec, job_name=name, checkpoints=name))
 
     @property
     def placement(self) -> Placement:
@@ -217,6 +221,7 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
     return TrainSpec(
         run=config.name,
         job_name=_job_name(config.name, flags, fingerprint, model),
+        checkpoints=_job_name(config.name, flags | _AFTER_THE_STEPS, fingerprint, model),
         model=model,
         dataset=dataset,
         hyperparameters=flags | _of_the_machine(config),

@@ -329,6 +329,17 @@ def test_deleting_files_spares_what_the_channels_point_to(backend: Backend, spec
     assert backend.delete_files(RUN, data=True, artifacts=True) == []
 
 
+def test_jobs_of_the_same_steps_share_their_checkpoints(backend: Backend, spec: Any) -> None:
+    for name, resumed_from in (("a-job", 0), ("another", 3)):
+        job = backend.start_training(replace(spec(), job_name=name, checkpoints="same"))
+        start = next(backend.follow_training(job))
+        assert isinstance(start, StartEvent)
+        assert start.resumed_from_step == resumed_from
+        list(backend.follow_training(job))
+    assert len(backend.delete_files(RUN, data=False, artifacts=True)) == 2
+    assert not list(paths.run_dir(RUN).iterdir())
+
+
 def test_a_job_that_cannot_be_laid_out_is_an_error_with_a_hint(backend: Backend, spec: Any, home: Path) -> None:
     home.parent.mkdir(exist_ok=True)
     home.write_text("a file where the folder should be")

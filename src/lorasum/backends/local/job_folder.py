@@ -34,8 +34,9 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    for folder in ("input/data", "output/data", "model", "checkpoints"):
+    for folder in ("input/data", "output/data", "model"):
         make_folder(root / folder)
+    _make_checkpoints(root, spec)
     (root / "output" / FAILURE_FILE).unlink(missing_ok=True)
     if not is_complete(root):
         shutil.rmtree(root / "model")
@@ -47,6 +48,17 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
         link.unlink(missing_ok=True)
         if target:
             link.symlink_to(target, target_is_directory=True)
+
+
+def _make_checkpoints(root: Path, spec: TrainSpec) -> None:
+    """The folder of the checkpoints; a link, where other jobs of the run may share it."""
+    folder = root / "checkpoints"
+    if spec.checkpoints and not folder.is_dir():
+        shared = root.parents[2] / "checkpoints" / spec.checkpoints
+        make_folder(shared)
+        folder.unlink(missing_ok=True)
+        folder.symlink_to(os.path.relpath(shared, root), target_is_directory=True)
+    make_folder(folder)
 
 
 def environment(root: Path, spec: TrainSpec, environ: Mapping[str, str]) -> dict[str, str]:

@@ -52,6 +52,7 @@ def training_request(
     longest = round(config.max_runtime_hours * 3600)
     seconds = longest if spec.max_seconds is None else min(longest, spec.max_seconds)
     artifacts = place.layout.uri(Folder.JOBS).rstrip("/")
+    checkpoints = place.layout.uri(Folder.CHECKPOINTS, spec.checkpoints or spec.job_name)
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "RoleArn": place.role,
@@ -66,7 +67,7 @@ def training_request(
         "InputDataConfig": [_channel(channel, uri) for channel, uri in channels.items()],
         # Compressing 14 GB would hold the GPU for half an hour.
         "OutputDataConfig": {"S3OutputPath": artifacts, "CompressionType": "NONE"},
-        "CheckpointConfig": {"S3Uri": place.layout.uri(Folder.CHECKPOINTS, spec.job_name), "LocalPath": _CHECKPOINTS},
+        "CheckpointConfig": {"S3Uri": checkpoints, "LocalPath": _CHECKPOINTS},
         "ResourceConfig": _resources(config, spec.kind),
         "StoppingCondition": {"MaxRuntimeInSeconds": seconds, **_longest_wait(config)},
         "EnableManagedSpotTraining": config.spot,

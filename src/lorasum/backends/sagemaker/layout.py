@@ -20,7 +20,7 @@ class Folder(Enum):
     JOBS = "jobs"
     """Artifacts of training jobs, one folder per attempt."""
     CHECKPOINTS = "checkpoints"
-    """Checkpoints, one folder per job; its attempts share it."""
+    """Checkpoints, one folder for all jobs, and their attempts, whose steps are the same."""
     WHEELS = "wheels"
     """Packages for containers that cannot download them, one folder per set of pins."""
     CAPTURE = "capture"
