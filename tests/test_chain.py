@@ -114,7 +114,7 @@ def test_from_chats_to_a_summary_and_back_to_nothing(place: Callable[[int], Plac
     assert deployed.reused
     assert predict(adapter, asked).summary == merged
 
-    assert set(teardown(adapter).removed) == {f"endpoint tiny ({deployed.location})"}
+    assert list(map(str, teardown(adapter).removed)) == [f"endpoint tiny ({deployed.location})"]
     shown = {row.kind: row.state for row in status([there.backend], there.ledger).resources}
     assert shown == {"dataset": "done", "training_job": "done", "endpoint": "gone"}
     assert there.backend.live("tiny") == []

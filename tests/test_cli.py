@@ -314,7 +314,7 @@ def test_nothing_is_written_before_there_is_something_to_write(
     call: Callable[..., Ended], env: dict[str, str], config: str
 ) -> None:
     status = call("status", "--json")
-    assert json.loads(status.stdout) == {"resources": [], "rebuilt": []}
+    assert json.loads(status.stdout) == {"resources": [], "alarms": [], "rebuilt": []}
     assert status.stderr == ""
     assert not Path(env["LORASUM_HOME"]).exists()
 
@@ -334,12 +334,12 @@ for name, hours in ("over", -1), ("not-yet", 1):
 """
     subprocess.run([sys.executable, "-c", script], env=env, check=True)
     status = call("status", "--json")
-    alarms = {row["name"]: row["alarm"] for row in json.loads(status.stdout)["resources"]}
-    assert alarms["not-yet"] == ""
+    [alarm] = json.loads(status.stdout)["alarms"]
+    assert (alarm["run"], alarm["kind"], alarm["backend"]) == ("over", "endpoint", "sagemaker")
     assert status.code == 3
     [warning, error, hint] = status.stderr.splitlines()
     assert warning == "warning: no AWS region is set: sagemaker is not asked about what is on record there"
-    assert error == f"error: endpoint over of run over: {alarms['over']}"
+    assert error == f"error: endpoint over: {alarm['reason']}"
     assert hint.startswith("hint: `lorasum teardown`")
 
 

@@ -99,10 +99,11 @@ def test_a_batch_job_that_cannot_be_stopped_remains(
 ) -> None:
     """Also where the list does not show it yet."""
     monkeypatch.setattr(backend, "live", lambda _run: [])
-    monkeypatch.setattr(backend, "stop_training", lambda _job: None)
+    monkeypatch.setattr(backend, "stop_training", lambda _job, _keep_warm: None)
     backend.jobs["chats-rows-1"] = JobState("running")
     ledger.save(replace(ledger.intend(BatchJob(run="chats", name="chats-rows-1", backend=backend.name)), state="live"))
-    assert teardown(context(make_config(), backend, ledger)).remaining == ("batch job chats-rows-1",)
+    [left] = teardown(context(make_config(), backend, ledger)).remaining
+    assert (left.kind, str(left)) == ("batch_job", "batch job chats-rows-1 (job:chats-rows-1): it still runs")
 
 
 def test_a_batch_jobs_limit_pays_for_no_instance_that_is_kept(make_config: Callable[..., Config]) -> None:

@@ -172,11 +172,11 @@ def test_what_may_cost_money_unseen_is_an_alarm(
     assert status([backend], ledger).alarms == (), "a schedule may come a minute late"
     clock.let_pass(0.1)
     [unasked] = status([], ledger).alarms
-    assert unasked.startswith("endpoint chats of run chats: its time was over at ")
-    assert unasked.endswith("and it may still run: nobody asked")
+    assert str(unasked).startswith("endpoint chats (url:chats): its time was over at ")
+    assert unasked.reason.endswith("and it may still run: nobody asked")
     ledger.save(replace(recorded(ledger), expires_at=None, ends_itself=False))
     [unasked] = status([], ledger).alarms
-    assert unasked == "endpoint chats of run chats: nobody could be asked whether it still runs, and is billed"
+    assert unasked.reason == "nobody could be asked whether it still runs, and is billed"
     ledger.save(replace(recorded(ledger), usd_per_hour=0.0))
     assert status([], ledger).alarms == (), "it costs nothing"
 
@@ -187,11 +187,11 @@ def test_what_may_cost_money_is_an_alarm_while_it_runs(
     deployed_for("4h")
     clock.let_pass(4.1)
     [asked] = status([backend], ledger).alarms
-    assert asked.endswith("and it still runs")
+    assert asked.reason.endswith("and it still runs")
 
     ledger.save(replace(recorded(ledger), state="intended", expires_at=None))
     [intended] = status([backend], ledger).alarms
-    assert "ended before it had answered" in intended
+    assert "ended before it had answered" in intended.reason
     with context(Config.model_construct(name="chats"), backend, ledger).hold():
         assert status([backend], ledger).alarms == (), "a deploy is at it"
 

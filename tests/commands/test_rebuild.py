@@ -89,10 +89,10 @@ def test_what_cannot_be_told_about_an_endpoint_is_asked_by_deploy(
     result = rebuilt(backend, ledger)
     assert states(result) == {deployed: "done", "chats": "intended"}
     [endpoint] = [row for row in result.resources if row.kind == "endpoint"]
-    assert (endpoint.is_open, endpoint.usd_per_hour, endpoint.usd) == (True, 2.0, None)
+    assert (endpoint.may_run, endpoint.usd_per_hour, endpoint.usd) == (True, 2.0, None)
     dataset = context(config, backend, ledger)
     assert not [row for row in ledger.rows(Endpoint) if row.state == "live"]
-    assert teardown(dataset).removed == ("endpoint chats",)
+    assert list(map(str, teardown(dataset).removed)) == ["endpoint chats"]
 
 
 def test_a_job_that_runs_is_recorded_whatever_its_record_said(

@@ -459,7 +459,7 @@ def test_teardown_and_status_know_the_trials(
     backend.before.clear()
     shown = status([backend], ledger, "chats")
     assert [one.kind for one in shown.resources].count("training_job") == 1
-    assert [removed for removed in teardown(run).removed if "training job" in removed]
+    assert [removed for removed in teardown(run).removed if removed.kind == "training_job"]
     assert backend.live("chats") == []
 
 

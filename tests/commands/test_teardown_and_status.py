@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import OPEN, Endpoint, Origin, TrainingJob, Unreadable
 from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.reporting import Silent
-from lorasum.results.overview import ResourceStatus
+from lorasum.results.overview import Progress, ResourceStatus
 from lorasum.system import paths
 
 
@@ -51,7 +51,7 @@ def test_teardown_does_what_it_planned_and_nothing_the_second_time(
 ) -> None:
     assert plan_teardown(context(deployed, backend, ledger)) == ["delete endpoint chats"]
     result = teardown(context(deployed, backend, ledger))
-    assert (result.removed, result.remaining) == (("endpoint chats",), ())
+    assert (list(map(str, result.removed)), result.remaining) == (["endpoint chats"], ())
     assert backend.endpoints == {}
     assert states(ledger)["endpoint chats"] == "gone"
     assert plan_teardown(context(deployed, backend, ledger)) == []
@@ -119,13 +119,13 @@ def test_teardown_finds_what_the_ledger_does_not_know(config: Config, backend: I
     backend.jobs["chats-12345678"] = JobState("running")
     backend.endpoints["chats"] = EndpointRef("chats", "url", "artifact")
     result = teardown(context(config, backend, ledger))
-    assert set(result.removed) == {"training job chats-12345678", "endpoint chats"}
+    assert set(map(str, result.removed)) == {"training job chats-12345678", "endpoint chats"}
     assert backend.live("chats") == []
 
 
 def test_teardown_finds_what_only_the_ledger_knows(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     backend.live = lambda run: []  # type: ignore[method-assign]
-    assert teardown(context(deployed, backend, ledger)).removed == ("endpoint chats (url:chats)",)
+    assert list(map(str, teardown(context(deployed, backend, ledger)).removed)) == ["endpoint chats (url:chats)"]
 
 
 def test_teardown_stops_a_running_job_and_train_starts_it_again(
@@ -148,8 +148,8 @@ def test_what_cannot_be_removed_remains_and_the_rest_is_removed(
     backend.jobs["chats-12345678"] = JobState("running")
     backend.before["delete_endpoint"] = refuse
     result = teardown(context(deployed, backend, ledger, told), data=True)
-    assert result.removed == ("training job chats-12345678",)
-    assert result.remaining == ("endpoint chats",)
+    assert list(map(str, result.removed)) == ["training job chats-12345678"]
+    assert list(map(str, result.remaining)) == ["endpoint chats: no answer from there"]
     assert states(ledger)["endpoint chats"] == "live"
     assert told.warnings == ["no answer from there", "no files were deleted, because something still runs"]
     assert next(iter(Path(ledger.path).parent.rglob("manifest.json")))
@@ -157,7 +157,9 @@ def test_what_cannot_be_removed_remains_and_the_rest_is_removed(
 
 def test_what_runs_on_another_backend_remains(deployed: Config, ledger: Ledger) -> None:
     elsewhere = InMemoryBackend("sagemaker")
-    assert teardown(context(deployed, elsewhere, ledger)).remaining == ("endpoint chats, on backend local",)
+    [left] = teardown(context(deployed, elsewhere, ledger)).remaining
+    assert (left.name, left.backend) == ("chats", "local")
+    assert str(left) == "endpoint chats (url:chats): it is on backend local, which was not asked"
     with pytest.raises(LorasumError, match="no endpoint in service"):
         predict(context(deployed, elsewhere, ledger), "Ana: hi")
 
@@ -167,12 +169,12 @@ def test_files_go_when_asked_and_the_run_begins_anew(
 ) -> None:
     assert len(plan_teardown(context(deployed, backend, ledger), data=True, artifacts=True)) == 3
     result = teardown(context(deployed, backend, ledger), data=True, artifacts=True)
-    assert result.removed == ("endpoint chats", f"datasets in {prepared.parent}", "jobs")
+    assert (list(map(str, result.removed)), result.deleted) == (["endpoint chats"], (str(prepared.parent), "jobs"))
     assert not prepared.exists()
     assert set(states(ledger).values()) == {"gone"}
     with pytest.raises(LorasumError, match="no prepared data"):
         train(context(deployed, backend, ledger))
-    assert teardown(context(deployed, backend, ledger), data=True).removed == ()
+    assert teardown(context(deployed, backend, ledger), data=True).deleted == ()
 
 
 def test_teardown_of_a_run_that_never_was(make_config: Callable[..., Config], ledger: Ledger) -> None:
@@ -194,7 +196,7 @@ def test_status_tells_an_endpoint_that_died_and_a_job_that_finished(
     assert states(ledger)[f"training_job {job}"] == states(ledger)["endpoint chats"] == "live"
     shown = {row.name: row for row in status([backend], ledger).resources}
     assert (shown[job].state, shown["chats"].state) == ("done", "gone")
-    assert shown[job].detail["figures"] == asdict(DONE)
+    assert shown[job].progress == Progress(train_loss=DONE.train_loss, eval_loss=DONE.eval_loss)
 
 
 def jobs(backend: InMemoryBackend, ledger: Ledger) -> dict[str, ResourceStatus]:
@@ -225,7 +227,7 @@ def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
     backend.warm.clear()
     backend.billed = 4.0
     shown = jobs(backend, ledger)
-    assert (shown[job].state, shown[job].is_open, shown[job].usd) == ("done", False, 4.0)
+    assert (shown[job].state, shown[job].may_run, shown[job].usd) == ("done", False, 4.0)
     backend.billed = 5.0
     assert jobs(backend, ledger)[job].usd == 4.0, "nobody asks for a job that is settled"
 
@@ -242,10 +244,10 @@ def test_teardown_releases_the_warm_instance_of_a_failed_job(
     if not listed:
         backend.live = lambda run: []  # type: ignore[method-assign]
     torn = teardown(context(config, backend, ledger))
-    assert [line.partition(" (")[0] for line in torn.removed] == [f"training job {job}"]
+    assert [(one.kind, one.name) for one in torn.removed] == [("training_job", job)]
     assert (torn.remaining, backend.warm) == ((), set())
     row = jobs(backend, ledger)[job]
-    assert (row.state, row.is_open, row.reason) == ("failed", False, "no space left on the disk")
+    assert (row.state, row.may_run, row.reason) == ("failed", False, "no space left on the disk")
 
 
 def test_a_warm_instance_of_another_account_keeps_its_row(
@@ -254,7 +256,8 @@ def test_a_warm_instance_of_another_account_keeps_its_row(
     elsewhere = InMemoryBackend("sagemaker")
     elsewhere.warm = {job := plan_training(context(config, backend, ledger)).job}
     train(context(config, elsewhere, ledger))
-    assert teardown(context(config, backend, ledger)).remaining == (f"training job {job}, on backend sagemaker",)
+    [left] = teardown(context(config, backend, ledger)).remaining
+    assert (left.name, left.backend) == (job, "sagemaker")
     with pytest.raises(LorasumError, match="is still kept warm on sagemaker"):
         train(context(config, backend, ledger))
     assert teardown(context(config, elsewhere, ledger)).remaining == ()
@@ -366,7 +369,7 @@ def test_run_goes_from_chats_to_a_summary_and_back_to_nothing(
     assert "base model" in result.evaluate.scores
     assert result.sample.reference
     assert result.teardown is not None
-    assert result.teardown.removed == ("endpoint chats",)
+    assert [one.kind for one in result.teardown.removed] == ["endpoint"]
     assert backend.live("chats") == []
     kept = run(context(config, backend, ledger), keep=True)
     assert (kept.prepare.reused, kept.train.reused, kept.teardown) == (True, True, None)
@@ -389,7 +392,7 @@ def test_run_does_not_hide_the_error_when_teardown_fails_too(
     backend.delete_endpoint = stuck  # type: ignore[method-assign]
     with pytest.raises((KeyboardInterrupt, BackendError)):
         run(context(_runnable(make_config, tiny_chats, tiny_model_dir), backend, ledger, told))
-    assert told.warnings[-1] == "still there: endpoint chats; run `lorasum teardown` with this config"
+    assert told.warnings[-1] == "still there: endpoint chats: it does not end; run `lorasum teardown` with this config"
     assert states(ledger)["endpoint chats"] in OPEN, "it may be running, and the record says so"
 
 
@@ -495,7 +498,7 @@ def test_what_another_region_holds_is_neither_judged_nor_forgotten(
     ledger.save(replace(far, state="live"))
     assert [row.state for row in status([backend], ledger).resources if row.name == "far"] == ["live"]
     remaining = teardown(context(deployed, backend, ledger)).remaining
-    assert "endpoint far, on backend local, account 1, eu-west-1" in remaining
+    assert [(one.name, one.account_and_region) for one in remaining] == [("far", "account 1, eu-west-1")]
     with pytest.raises(LorasumError, match="still live in account 1, eu-west-1"):
         ledger.intend(replace(far, account_and_region=backend.account_and_region))
 
@@ -507,13 +510,13 @@ def test_status_tells_how_far_a_job_is_and_how_it_ended(
     with pytest.raises(BackendError):
         train(context(config, backend, ledger))
     [job] = [row for row in status([backend], ledger).resources if row.kind == "training_job"]
-    assert job.progress == "step 3/9, loss 1.500, 6.0 s left"
+    assert job.progress == Progress(3, 9, 1.5, seconds_left=6.0)
     [job] = [row for row in status([], ledger).resources if row.kind == "training_job"]
-    assert (job.progress, job.asked) == ("", False), "nobody was asked"
+    assert (job.progress, job.asked) == (None, False), "nobody was asked"
     backend.jobs[job.name] = backend.outcome = JobState("completed")
     train(context(config, backend, ledger))
     [job] = [row for row in status([backend], ledger).resources if row.kind == "training_job"]
-    assert job.progress == "loss 1.500, test 1.250"
+    assert job.progress == Progress(train_loss=1.5, eval_loss=1.25)
 
 
 def test_what_is_gone_and_cost_nothing_is_left_out(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
@@ -537,10 +540,10 @@ def test_all_runs_of_this_machine_are_torn_down_and_others_named(
     backend.live = lambda run: _live_of_chats(backend, run)  # type: ignore[method-assign]
     assert plan_all(ledger, [backend], Silent()) == ["delete endpoint chats of run chats"]
     result = teardown_all(ledger, [backend], Silent())
-    assert [(one.run, one.removed) for one in result.runs] == [("chats", ("endpoint chats",))]
-    assert result.remaining == ("endpoint desk of run desk, on backend sagemaker",)
+    assert (result.run, [(one.run, str(one)) for one in result.removed]) == (None, [("chats", "endpoint chats")])
+    assert [(one.run, one.kind, one.backend) for one in result.remaining] == [("desk", "endpoint", "sagemaker")]
     assert states(ledger)["endpoint desk"] == "live", "nobody was asked about it"
-    assert teardown_all(ledger, [backend], Silent()).runs == ()
+    assert teardown_all(ledger, [backend], Silent()).removed == ()
     assert plan_all(ledger, [backend], Silent()) == []
 
 
@@ -571,7 +574,7 @@ def test_what_cannot_be_read_goes_only_where_it_is(ledger: Ledger, place: str, s
     ledger.save(Unreadable(run="desk", name="desk", backend="sagemaker", stored_kind="endpoint", stored=stored))
     result = teardown_all(ledger, [cloud], Silent())
     assert [row.state for row in ledger.resources()] == [state]
-    assert [line.startswith("endpoint desk of run desk") for line in result.remaining] == [True] * (state != "gone")
+    assert [one.name for one in result.remaining] == ["desk"] * (state != "gone")
 
 
 def test_only_the_place_of_a_row_that_cannot_be_read_is_asked(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ def test_a_lost_ledger_is_rebuilt_from_what_the_account_shows(world: World) -> N
     }
     assert rows["endpoint"]["usd_per_hour"] > 0
     assert rows["endpoint"]["usd"] > 0, "since SageMaker started it"
-    assert rows["training_job"]["detail"]["artifact"] == rows["endpoint"]["detail"]["artifact"]
+    assert rows["training_job"]["artifact"] == rows["endpoint"]["artifact"]
     again = world.call("evaluate")
     assert again.code == 0, again.stderr
     world.check_nothing_after_teardown()

@@ -48,7 +48,7 @@ def test_a_run_in_china_has_its_partition_in_every_name(make: Callable[..., Acco
         assert job.request["AlgorithmSpecification"]["TrainingImage"].partition("/")[0].endswith(".amazonaws.com.cn")
         assert job.request["RoleArn"].startswith("arn:aws-cn:")
         rows = {row["kind"]: row for row in there.call("status")["resources"]}
-        assert rows["endpoint"]["detail"]["location"].startswith("arn:aws-cn:sagemaker:cn-north-1:")
+        assert rows["endpoint"]["location"].startswith("arn:aws-cn:sagemaker:cn-north-1:")
         assert rows["endpoint"]["usd_per_hour"] is rows["training_job"]["usd"] is None, "AWS lists no price there"
         assert [call for call in aws.calls if call.startswith("pricing")] == []
         there.call("teardown", "--yes", "--data", "--artifacts")
@@ -176,7 +176,7 @@ def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
     assert there.aws.calls.count("sagemaker DeleteEndpoint") == 1  # the first one, which never served
     there.let_pass(1)
     [endpoint] = [r for r in there.call("status")["resources"] if r["kind"] == "endpoint"]
-    assert (endpoint["state"], endpoint["detail"]["artifact"]) == ("live", third)
+    assert (endpoint["state"], endpoint["artifact"]) == ("live", third)
     assert endpoint["usd"] == pytest.approx(3 * 2.5, abs=0.5)  # three hours, and the minutes of this test
     assert there.call("predict", "--text", "Ana: hi")["summary"] is not None
     assert len(sagemaker.models) == len(sagemaker.configs) == 1
@@ -221,7 +221,7 @@ def test_status_shows_a_warm_instance_and_teardown_releases_it(account: Callable
     assert job.description["WarmPoolStatus"] == {"Status": "Available"}
     job.description["TrainingEndTime"] -= 600
     row = there.job()
-    assert (row["state"], row["detail"]["warm"], row["usd_per_hour"]) == ("done", True, 1.25)
+    assert (row["state"], row["kept_warm"], row["usd_per_hour"]) == ("done", True, 1.25)
     billed = job.description["BillableTimeInSeconds"]
     assert row["usd"] == pytest.approx((billed + 600) / 3600 * 1.25, abs=60 / 3600 * 1.25)
     table = there.run("status").stdout
@@ -232,12 +232,14 @@ def test_status_shows_a_warm_instance_and_teardown_releases_it(account: Callable
 
     torn = there.call("teardown", "--yes")
     assert len(torn["removed"]) == 2
-    assert f"training job {job.description['TrainingJobName']}" in [one.partition(" (")[0] for one in torn["removed"]]
+    assert ("training_job", job.description["TrainingJobName"]) in [
+        (one["kind"], one["name"]) for one in torn["removed"]
+    ]
     assert torn["remaining"] == []
     assert job.description["WarmPoolStatus"]["Status"] == "Terminated"
     kept = job.description["WarmPoolStatus"]["ResourceRetainedBillableTimeInSeconds"]
     row = there.job()
-    assert (row["state"], row["detail"]["warm"]) == ("done", False), "its artifact is still there"
+    assert (row["state"], row["kept_warm"]) == ("done", False), "its artifact is still there"
     assert row["usd"] == pytest.approx((billed + kept) / 3600 * 1.25)
     table = there.run("status").stdout
     assert "warm" not in table
@@ -254,7 +256,7 @@ def test_a_warm_instance_serves_the_next_job_or_expires(account: Callable[..., A
 
     def told() -> list[tuple[str, bool]]:
         rows = there.call("status")["resources"]
-        return [(row["state"], row["detail"]["warm"]) for row in rows if row["kind"] == "training_job"]
+        return [(row["state"], row["kept_warm"]) for row in rows if row["kind"] == "training_job"]
 
     there.call("train", *warm)
     there.fail("train", *BAD, *warm)
@@ -360,14 +362,15 @@ def test_without_a_config_what_runs_is_asked_about_and_removed(account: Callable
     unknown = there.without_config("status", "--json")
     assert (unknown.code, _endpoint(unknown)["state"], _endpoint(unknown)["asked"]) == (0, "live", False)
     assert "us-east-1 is not asked about what is on record there" in unknown.stderr
-    assert "endpoint tiny of run tiny" in there.without_config("teardown", "--all", "--yes").stderr.splitlines()[-2]
+    assert (
+        "still there: endpoint tiny (arn:" in there.without_config("teardown", "--all", "--yes").stderr.splitlines()[-2]
+    )
 
     there.environ["AWS_ACCESS_KEY_ID"] = key
     assert _endpoint(there.without_config("status", "--json"))["asked"]
     torn = there.without_config("teardown", "--all", "--yes", "--json")
     assert torn.code == 0, torn.stderr
-    [of_the_run] = json.loads(torn.stdout)["runs"]
-    assert [line.partition(" (")[0] for line in of_the_run["removed"]] == ["endpoint tiny"]
+    assert [(one["kind"], one["name"]) for one in json.loads(torn.stdout)["removed"]] == [("endpoint", "tiny")]
     assert (sagemaker.endpoints, sagemaker.models, sagemaker.configs) == ({}, {}, {})
     assert _endpoint(there.without_config("status", "--all", "--json"))["state"] == "gone"
 

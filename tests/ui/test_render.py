@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from lorasum.formatting import on_disk
 from lorasum.ledger.resources import Adapter, Endpoint, Origin
 from lorasum.results.overview import (
     CleanResult,
+    Progress,
     ReportResult,
     ResourceStatus,
+    RunResource,
     RunsResult,
     RunSummary,
     StatusResult,
@@ -38,7 +41,6 @@ from lorasum.results.serving import (
     Prediction,
     RowFailure,
     RunResult,
-    TeardownAllResult,
     TeardownResult,
 )
 from lorasum.results.sharing import ExportResult, PushResult
@@ -84,7 +86,17 @@ EVALUATED = EvaluateResult(
     seconds=40,
 )
 SAMPLE = Prediction("Mia: climb [tonight]? :smile: 😀", "They climb.", "Mia wants to climb.")
-TORN = TeardownResult("chats", ("endpoint chats",), ())
+GONE = RunResource(
+    run="chats",
+    kind="endpoint",
+    name="chats",
+    backend="sagemaker",
+    account_and_region="1, us-east-1",
+    location="arn:aws:1",
+    reason="",
+    usd_per_hour=2.03,
+)
+TORN = TeardownResult("chats", (GONE,), ("s3://bucket/chats/",), ())
 RAN = RunResult(PREPARED, TRAINED, DEPLOYED, EVALUATED, SAMPLE, TORN, 400)
 ENDPOINT = Endpoint(
     run="chats",
@@ -105,13 +117,13 @@ RESULTS = [
     InitResult("run.yaml", "chats", "local", "org/model", 512, LOOK, ("lorasum prepare run.yaml",)),
     ExampleResult("quickstart", ("configs/quickstart.yaml",), ("lorasum run configs/quickstart.yaml",)),
     TranslatedResult("run.yaml", "chats", "axolotl", ("flash_attention: True",), ("lorasum prepare",)),
-    TeardownAllResult((TORN,), ("endpoint desk of run desk, on sagemaker",)),
+    replace(TORN, run=None, remaining=(replace(GONE, run="desk", reason="it still runs"),)),
     RunsResult((RunSummary("chats", 1_500_000_000, "2026-11-24T03:43:11", True, 2.03, 30.1),)),
     CleanResult(("run chats: 1.20 GB in /home/ann/runs/chats",), 1_200_000_000),
     PushResult("chats", "chats-1", "ann/chats", "https://hub.example/ann/chats", True, "adapter"),
     ExportResult("chats", "chats-1", "/home/ann/m.gguf", 270_900_000, "llama", 272),
     ReportResult("chats", "/home/ann/report.html", "desk", ("it has not been evaluated",)),
-    StatusResult((ROW, replace(ROW, name="chats-0123456789ab", progress="step 3/9, loss 1.500, 6.0 s left"))),
+    StatusResult((ROW, replace(ROW, name="chats-0123456789ab", progress=Progress(3, 9, 1.5, None, 6.0))), (GONE,)),
     StatusResult(()),
     BatchPrediction("a.jsonl", "b.jsonl", 3, 1.0),
     TrainPlan("chats", "chats-1", "/train.py", "org/model", "/data", {"lora_r": "16"}),
@@ -187,7 +199,7 @@ def test_a_dry_run_prints_a_request_that_is_json(
         assert json.loads(capsys.readouterr().out) == request, "all of stdout is the request"
 
 
-@pytest.mark.parametrize("nothing", [StatusResult(()), RunsResult(()), TeardownAllResult((), ())])
+@pytest.mark.parametrize("nothing", [StatusResult(()), RunsResult(()), TeardownResult(None, (), (), ())])
 def test_where_nothing_is_on_record_its_folder_is_named(
     nothing: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,10 +212,12 @@ def test_status_tells_progress_and_whom_it_did_not_ask(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "140")
-    running = replace(ROW, kind="training_job", progress="step 3/9, loss 1.500, 6.0 s left")
-    render.show(StatusResult((running, ROW)))
+    running = replace(ROW, kind="training_job", progress=Progress(3, 9, 1.5, None, 6.0))
+    waiting, done = replace(running, progress=Progress(0)), replace(running, progress=Progress(None, None, 1.5, 1.25))
+    render.show(StatusResult((running, waiting, done, ROW)))
     shown = capsys.readouterr().out
-    assert "step 3/9, loss 1.500, 6.0 s left" in shown
+    for said in ("step 3/9, loss 1.500, 6.0 s left", "before its first step", "loss 1.500, test 1.250"):
+        assert said in shown
     assert "not asked" not in shown
     render.show(StatusResult((replace(ROW, backend="sagemaker", asked=False),)))
     shown = capsys.readouterr().out
@@ -235,7 +249,7 @@ def test_status_names_the_runs_whose_adapters_an_endpoint_serves(
 
 def test_status_shows_the_price_of_what_runs_and_the_cost_of_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
     running = replace(ROW, usd_per_hour=2.03, usd=6.1)
-    ended = replace(running, state="gone", is_open=False)
+    ended = replace(running, state="gone", may_run=False)
     warm = replace(running, state="done", kept_warm=True)
     render.show(StatusResult((running, ended, replace(ended, usd=0.002), replace(ended, usd=None), warm)))
     rows = capsys.readouterr().out.splitlines()[2:]
@@ -256,10 +270,10 @@ def test_status_tells_when_an_endpoint_ends_in_red_once_that_is_over(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "140")
-    endless = replace(ROW, kind="endpoint", is_open=True, detail={"expires_at": None})
-    ending = replace(endless, detail={"expires_at": "2026-11-25T18:40:00+00:00"})
+    endless = replace(ROW, kind="endpoint", may_run=True)
+    ending = replace(endless, expires_at=datetime(2026, 11, 25, 18, 40, tzinfo=UTC))
     over = replace(ending, alarm="its time was over")
-    gone = replace(ending, state="gone", is_open=False, reason="its time was over, and it ended by itself")
+    gone = replace(ending, state="gone", may_run=False, reason="its time was over, and it ended by itself")
     render.show(StatusResult((endless, ending, gone)))
     head, _, *rows = capsys.readouterr().out.splitlines()
     assert "ends (UTC)" in head
@@ -576,7 +590,7 @@ def hostile(value: Any) -> Any:
         BatchPrediction("a", "b", 3, 1.0, (RowFailure(1, "refused"),)),
         TrainStarted("chats", "chats-1", "arn", "InProgress"),
         TrainPlan("chats", "chats-1", "/train.py", "m", "/d", {"r": "1"}, {"TrainingJobName": "x"}),
-        replace(TORN, remaining=("endpoint chats",)),
+        replace(TORN, remaining=(GONE,)),
     ],
     ids=lambda result: type(result).__name__,
 )

@@ -23,14 +23,21 @@ PricedKind = Literal[ResourceKind, "batch_job"]
 
 @dataclass(frozen=True, slots=True)
 class RunningResource:
-    """One thing that runs now; `location` is the backend's address of it (folder, URL, ARN)."""
+    """One thing that runs now.
+
+    Attributes:
+        location: the backend's address of it (folder, URL, ARN).
+        free_rest: what is left of it, where that costs nothing, such as an endpoint's configuration; else empty.
+    """
 
     kind: ResourceKind
     name: str
     location: str = ""
+    free_rest: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind.replace('_', ' ')} {self.name}" + (f" ({self.location})" if self.location else "")
+        detail = self.location or (f"{self.free_rest}, which cost nothing" if self.free_rest else "")
+        return f"{self.kind.replace('_', ' ')} {self.name}" + (f" ({detail})" if detail else "")
 
     @property
     def removal(self) -> str:
@@ -270,5 +277,5 @@ class Backend(Protocol):
         """Delete what the backend stores for a run of which nothing runs; absent files succeed.
 
         `data`: its copies of the run's datasets, if it made any. `artifacts`: what jobs and endpoints left behind,
-        with checkpoints and logs. Returns what was deleted, one line each.
+        with checkpoints and logs. Returns the folders or URIs that had any.
         """

@@ -62,8 +62,8 @@ def status(
         time.sleep(watch)
         shown = until_answered(lambda: look(Silent()), watch, reporter, for_ever=True)
         render.show_again(shown, as_json)
-    if shown.alarms:
-        raise OverdueError("; ".join(shown.alarms), "`lorasum teardown` with the run's config ends it, or with --all")
+    if alarms := "; ".join(map(str, shown.alarms)):
+        raise OverdueError(alarms, "`lorasum teardown` with the run's config ends it, or with --all")
 
 
 @verb(app, "lorasum logs configs/quickstart.yaml -f", has_json=False)

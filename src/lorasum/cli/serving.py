@@ -198,7 +198,7 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
     render.show(result, as_json)
     if result.remaining:
         raise BackendError(
-            f"still there: {'; '.join(result.remaining)}",
+            f"still there: {'; '.join(map(str, result.remaining))}",
             "the same command with credentials of its account removes it, or `lorasum teardown` with the run's config",
         )
 

@@ -135,7 +135,7 @@ def _raise_failure(result: object) -> None:
     if isinstance(result, EvaluateResult) and result.missed:
         raise ScoreError(f"the model is not good enough: {'; '.join(result.missed)}", f"look at {result.summaries}")
     if isinstance(torn, TeardownResult) and torn.remaining:
-        raise BackendError(f"still there: {'; '.join(torn.remaining)}", "run `lorasum teardown` again")
+        raise BackendError(f"still there: {'; '.join(map(str, torn.remaining))}", "run `lorasum teardown` again")
 
 
 def confirm_spending(yes: bool, to_be_spent: Callable[[], str]) -> None:

@@ -101,4 +101,4 @@ def _tear_down(run: RunContext, why: str, stays: bool) -> None:
         run.reporter.warn(f"teardown failed: {error.message}; run `lorasum teardown` with this config")
         return
     if remaining:
-        run.reporter.warn(f"still there: {', '.join(remaining)}; run `lorasum teardown` with this config")
+        run.reporter.warn(f"still there: {', '.join(map(str, remaining))}; run `lorasum teardown` with this config")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.errors import BackendError
-from lorasum.formatting import duration, loss
 from lorasum.ledger.database import damage_mark
 from lorasum.ledger.ledger import Ledger, usable
 from lorasum.ledger.resources import Resource, TrainingJob, Unreadable
@@ -15,7 +14,7 @@ from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs
 from lorasum.lock import HeldRun, LockError, RunBusyError, hold
 from lorasum.reporting import Silent
-from lorasum.results.overview import ResourceStatus, StatusResult
+from lorasum.results.overview import Progress, ResourceStatus, StatusResult
 from lorasum.shared.events import StepEvent
 from lorasum.system import paths
 
@@ -53,7 +52,8 @@ def status(
         runs = [run, *trial_runs(readable, run)] if run else [None]
         shown = [row for one in runs for row in _status(backends, readable, one)]
         told = [row for row in shown if everything or row.state != "gone" or row.usd != 0]
-        return StatusResult(tuple(told), rebuilt=tuple(done))
+        alarms = tuple(one.as_alarm() for one in told if one.alarm)
+        return StatusResult(tuple(told), alarms, tuple(done))
 
 
 def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:
@@ -111,23 +111,23 @@ def _asked(backends: Sequence[Backend], ledger: Ledger, run: str | None) -> tupl
     return asked, busy
 
 
-def _progress(row: Resource, backend: Backend | None) -> str:
-    """How far a job is, by its newest event, or the losses that it ended with; empty where nobody knows."""
+def _progress(row: Resource, backend: Backend | None) -> Progress | None:
+    """How far a job is, by its newest event, or the losses that it ended with; None where nobody knows."""
     if not isinstance(row, TrainingJob):
-        return ""
+        return None
     if row.state == "done":
-        return f"loss {loss(row.figures.train_loss)}, test {loss(row.figures.eval_loss)}"
+        return Progress(train_loss=row.figures.train_loss, eval_loss=row.figures.eval_loss)
     reference = backend.find_training(row.run, row.name) if backend else None
     if backend is None or reference is None:
-        return ""
+        return None
     try:
         steps = [event for event in backend.training_events(reference) if isinstance(event, StepEvent)]
     except BackendError:
-        return ""  # whoever may not read the log sees the rest
+        return None  # whoever may not read the log sees the rest
     if not steps:
-        return "before its first step"
-    step = steps[-1]
-    return f"step {step.step:,}/{step.steps:,}, loss {loss(step.loss)}, {duration(step.eta_seconds)} left"
+        return Progress(step=0)
+    newest = steps[-1]
+    return Progress(newest.step, newest.steps, newest.loss, seconds_left=newest.eta_seconds)
 
 
 def _reconcile_all(held: HeldRun) -> None:

@@ -12,15 +12,18 @@ from lorasum.errors import BackendError, InterruptedRunError, LorasumError, Outa
 from lorasum.ledger.ledger import Ledger, usable
 from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob, is_of_unknown_place, kind_of
 from lorasum.lifecycle import endpoints, jobs, run_files
+from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.teardowns import note_teardown
 from lorasum.lifecycle.trials import trial_runs
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
-from lorasum.results.serving import TeardownAllResult, TeardownResult
+from lorasum.results.overview import RunResource
+from lorasum.results.serving import TeardownResult
 from lorasum.system import paths
 from lorasum.system.retry import until_answered
 
+_RUNS = "it still runs"
 _LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown that hangs
 _BETWEEN_TRIES = 5.0  # seconds, while the backend does not answer: what it has is billed meanwhile
 
@@ -65,9 +68,7 @@ def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> Te
             f"teardown of run {run.name!r} was interrupted: what it had not removed yet may still run",
             "the same command continues with it",
         ) from None
-    removed = tuple(line for one in results for line in one.removed)
-    remaining = tuple(line for one in results for line in one.remaining)
-    return TeardownResult(run.name, removed, remaining)
+    return _together(run.name, results)
 
 
 def plan_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) -> list[str]:
@@ -81,7 +82,7 @@ def plan_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) -> l
     return list(dict.fromkeys(lines))  # one account may be reached in two ways
 
 
-def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) -> TeardownAllResult:
+def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) -> TeardownResult:
     """Tear down every run of which something runs on one of the backends, without its config.
 
     Raises:
@@ -100,12 +101,20 @@ def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) 
         raise InterruptedRunError(
             "teardown was interrupted: what it had not removed yet may still run", "the same command continues with it"
         ) from None
-    seen_elsewhere = {_elsewhere(row) for row in ledger.resources()}  # by a backend that comes after, or by none
-    torn = [replace(one, remaining=tuple(line for line in one.remaining if line not in seen_elsewhere)) for one in torn]
-    left = [
-        row for row in ledger.resources() if _may_run(row) and not any(_is_known_here(row, one) for one in backends)
-    ]
-    return TeardownAllResult(tuple(torn), tuple(f"{row} of run {row.run}{_place(row)}" for row in left))
+    rows = ledger.resources()
+    seen_elsewhere = {_elsewhere(row) for row in rows}  # by a backend that comes after, or by none
+    left = [_elsewhere(row) for row in rows if _may_run(row) and not any(_is_known_here(row, one) for one in backends)]
+    result = _together(None, torn)
+    return replace(result, remaining=(*(one for one in result.remaining if one not in seen_elsewhere), *left))
+
+
+def _together(run: str | None, torn: Sequence[TeardownResult]) -> TeardownResult:
+    return TeardownResult(
+        run,
+        removed=tuple(resource for one in torn for resource in one.removed),
+        deleted=tuple(place for one in torn for place in one.deleted),
+        remaining=tuple(resource for one in torn for resource in one.remaining),
+    )
 
 
 def _by_name(run: str, backend: Backend, ledger: Ledger, report: Reporter) -> RunContext:
@@ -157,13 +166,14 @@ def _all_torn_down(
 def _torn_down(held: HeldRun, standing: Sequence[RunningResource], data: bool, artifacts: bool) -> TeardownResult:
     removed, stuck = _remove_all(held, standing)
     left = until_answered(lambda: _left(held), _BETWEEN_TRIES, held.reporter)
-    remaining = tuple(dict.fromkeys(stuck + left))
+    remaining = {(one.kind, one.name, one.backend): one for one in (*left, *stuck)}  # why it is stuck says more
+    deleted: list[str] = []
     if not remaining:
-        removed += run_files.delete(held, data, artifacts)
+        deleted = run_files.delete(held, data, artifacts)
         run_files.tell_of_what_stays(held, data, artifacts)
     elif data or artifacts:
         held.reporter.warn("no files were deleted, because something still runs")
-    return TeardownResult(held.name, tuple(removed), remaining)
+    return TeardownResult(held.name, tuple(removed), tuple(deleted), tuple(remaining.values()))
 
 
 @contextmanager
@@ -231,22 +241,39 @@ def _standing(run: RunContext) -> list[RunningResource]:
     return standing
 
 
-def _remove_all(held: HeldRun, standing: Sequence[RunningResource]) -> tuple[list[str], list[str]]:
+def _remove_all(held: HeldRun, standing: Sequence[RunningResource]) -> tuple[list[RunResource], list[RunResource]]:
     """The resources that were removed, and those that could not be."""
     removed, stuck = [], []
     for running in standing:
         held.reporter.step(f"removing {running}")
         remove = endpoints.delete if running.kind == "endpoint" else jobs.stop
+        told = _told(held, running, "")
         try:
             until_answered(partial(remove, held, running.name), _BETWEEN_TRIES, held.reporter)
-            removed.append(str(running))
+            removed.append(told)
         except LorasumError as error:
             held.reporter.warn(error.message)
-            stuck.append(str(running))
+            stuck.append(replace(told, reason=error.message))
     return removed, stuck
 
 
-def _left(held: HeldRun) -> list[str]:
+def _told(held: HeldRun, running: RunningResource, reason: str) -> RunResource:
+    """What the backend shows, with what is on record of it."""
+    row = next((row for row in held.ledger.resources(held.name) if row.name == running.name), None)
+    price = row.usd_per_hour if row else known_price(held.backend, running.kind)
+    return RunResource(
+        run=held.name,
+        kind=kind_of(row) if row else running.kind,
+        name=running.name,
+        backend=held.backend.name,
+        account_and_region=held.backend.account_and_region or None,
+        location=running.location or None,
+        reason=f"{running.free_rest}, which cost nothing" if running.free_rest else reason,
+        usd_per_hour=0.0 if running.free_rest else price,
+    )
+
+
+def _left(held: HeldRun) -> list[RunResource]:
     """What still runs, asked anew, and what may run where this backend cannot see. Its lists may lag behind."""
     here, elsewhere = _open(held)
     for row in here:
@@ -254,15 +281,16 @@ def _left(held: HeldRun) -> list[str]:
     listed = held.backend.live(held.name)
     names = [running.name for running in listed]
     unlisted = [row for row in _open(held)[0] if row.name not in names]
-    return [*map(str, listed), *map(str, unlisted), *map(_elsewhere, elsewhere)]
+    return [
+        *(_told(held, running, _RUNS) for running in listed),
+        *(RunResource.of_row(row, _RUNS) for row in unlisted),
+        *map(_elsewhere, elsewhere),
+    ]
 
 
-def _elsewhere(row: Resource) -> str:
-    return f"{row}{_place(row)}"
-
-
-def _place(row: Resource) -> str:
-    return f", on backend {', '.join(filter(None, (row.backend, row.account_and_region)))}"
+def _elsewhere(row: Resource) -> RunResource:
+    place = ", ".join(filter(None, (row.backend, row.account_and_region)))
+    return RunResource.of_row(row, f"it is on backend {place}, which was not asked")
 
 
 def _open(held: HeldRun) -> tuple[list[Resource], list[Resource]]:

@@ -12,7 +12,7 @@ from lorasum.system import paths
 
 
 def delete(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
-    """Delete the datasets of a run of which nothing runs, or what its jobs left, or both. Returns a line for each.
+    """Delete the datasets of a run of which nothing runs, or what its jobs left, or both. Returns folders and URIs.
 
     Raises:
         LorasumError: another run's endpoint serves its adapter, or a file cannot be deleted.
@@ -25,7 +25,7 @@ def delete(held: HeldRun, data: bool, artifacts: bool) -> list[str]:
         if data and (folder / "data").is_dir():
             for part in ("data", "rejected", "reports"):
                 shutil.rmtree(folder / part, ignore_errors=part != "data")
-            deleted.append(f"datasets in {folder / 'data'}")
+            deleted.append(str(folder / "data"))
         if artifacts:
             for part in ("evaluations", "predictions"):
                 shutil.rmtree(folder / part, ignore_errors=True)

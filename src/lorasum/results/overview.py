@@ -1,9 +1,9 @@
 """Results of the verbs that only look: status, runs, report; and of clean."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 
-from lorasum.ledger.resources import Resource, ResourceState, details, kind_of
+from lorasum.ledger.resources import Endpoint, Resource, ResourceState, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,54 +18,128 @@ class ReportResult:
     """What the page lacks and why, one line each."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceStatus:
-    """A recorded resource as `status` shows it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResource:
+    """A job, an endpoint or a dataset of a run.
 
     Attributes:
-        usd: what this resource and earlier ones of its name have cost up to now; None if that is unknown.
-        alarm: why it may cost money without need; empty if all is well.
-        progress: how far a training job is, or the losses that it ended with.
-        asked: whether its backend was asked about it; otherwise it is shown as recorded.
-        detail: the fields of its kind, such as the artifact that an endpoint serves, and when its time is over.
+        kind: `training_job`, `batch_job`, `endpoint` or `dataset`.
+        account_and_region: where on the backend it is; null on this machine.
+        location: the backend's address of it: a folder, a URL, an ARN or a URI; null where it is not known.
+        reason: why it is told of, such as why it could not be removed, or why it failed; may be empty.
+        usd_per_hour: what it costs while it runs; null if that is unknown.
     """
 
     run: str
     kind: str
     name: str
     backend: str
-    state: ResourceState
-    kept_warm: bool
-    is_open: bool
+    account_and_region: str | None
+    location: str | None
     reason: str
-    created_at: str
-    updated_at: str
     usd_per_hour: float | None
-    usd: float | None
-    detail: Mapping[str, object]
-    alarm: str = ""
-    progress: str = ""
-    asked: bool = True
 
-    @classmethod
-    def of(
-        cls, row: Resource, usd: float | None, alarm: str = "", progress: str = "", asked: bool = True
-    ) -> "ResourceStatus":
-        """The record of a row whose cost up to now is `usd`."""
-        return cls(
+    @staticmethod
+    def of_row(row: Resource, reason: str) -> "RunResource":
+        """What is on record, and why it is told of."""
+        return RunResource(
             run=row.run,
             kind=kind_of(row),
             name=row.name,
             backend=row.backend,
+            account_and_region=row.account_and_region or None,
+            location=_location(row),
+            reason=reason,
+            usd_per_hour=row.usd_per_hour,
+        )
+
+    def __str__(self) -> str:
+        """`endpoint chats (http://127.0.0.1:4000): it still runs`."""
+        where, why = f" ({self.location})" if self.location else "", f": {self.reason}" if self.reason else ""
+        return f"{self.kind.replace('_', ' ')} {self.name}{where}{why}"
+
+
+def _location(row: Resource) -> str | None:
+    return getattr(row, "location", None) or getattr(row, "path", None) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training job is.
+
+    Attributes:
+        step: of `steps`; 0 before the first one. Both are null of a job that is done.
+        train_loss: of the newest step, or of the whole job once it is done.
+        eval_loss: on the test split; null before the end.
+        seconds_left: until the last step; null where nobody knows.
+    """
+
+    step: int | None = None
+    steps: int | None = None
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceStatus(RunResource):
+    """A recorded resource as `status` shows it.
+
+    Attributes:
+        state: `live` while it runs, `intended` before it has answered, `unreadable` where its record cannot be read.
+        kept_warm: whether it is a job that has ended and whose instance is kept, and billed.
+        may_run: whether it may be running or billed.
+        created_at: UTC, ISO 8601, as is `updated_at`, the time of its last change.
+        usd: what this resource and earlier ones of its name have cost up to now; null if that is unknown.
+        artifact: what a job has made or an endpoint serves: a folder or a URI.
+        expires_at: when an endpoint's time is over; null if it has no end.
+        ends_itself: whether it then goes without any lorasum running.
+        adapters: the runs whose adapters requests can name; empty if the endpoint serves one model.
+        most_instances: how many an endpoint may grow to. `usd` is that of one.
+        alarm: why it may cost money without need; empty if all is well.
+        progress: how far a training job is; null where nobody knows, and of other kinds.
+        asked: whether its backend was asked about it; otherwise it is shown as recorded.
+    """
+
+    state: ResourceState
+    kept_warm: bool
+    may_run: bool
+    created_at: str
+    updated_at: str
+    usd: float | None
+    artifact: str | None
+    expires_at: datetime | None
+    ends_itself: bool
+    adapters: tuple[str, ...]
+    most_instances: int
+    alarm: str = ""
+    progress: Progress | None = None
+    asked: bool = True
+
+    def as_alarm(self) -> RunResource:
+        """The resource with its alarm as the reason."""
+        plain = RunResource(**{one.name: getattr(self, one.name) for one in fields(RunResource)})
+        return replace(plain, reason=self.alarm)
+
+    @classmethod
+    def of(
+        cls, row: Resource, usd: float | None, alarm: str = "", progress: Progress | None = None, asked: bool = True
+    ) -> "ResourceStatus":
+        """The record of a row whose cost up to now is `usd`."""
+        endpoint = row if isinstance(row, Endpoint) else None
+        return cls(
+            **asdict(RunResource.of_row(row, row.reason)),
             state=row.state,
             kept_warm=row.kept_warm,
-            is_open=row.is_open,
-            reason=row.reason,
+            may_run=row.is_open,
             created_at=row.created_at,
             updated_at=row.updated_at,
-            usd_per_hour=row.usd_per_hour,
             usd=usd,
-            detail=details(row),
+            artifact=getattr(row, "artifact", None) or None,
+            expires_at=endpoint.expires_at if endpoint else None,
+            ends_itself=bool(endpoint and endpoint.ends_itself),
+            adapters=tuple(one.run for one in endpoint.adapters) if endpoint else (),
+            most_instances=endpoint.most_instances if endpoint else 1,
             alarm=alarm,
             progress=progress,
             asked=asked,
@@ -112,12 +186,13 @@ class CleanResult:
 
 @dataclass(frozen=True, slots=True)
 class StatusResult:
-    resources: tuple[ResourceStatus, ...]
-    rebuilt: tuple[str, ...] = ()
-    """What was set aside and recorded again, one line each."""
+    """What `status` found.
 
-    @property
-    def alarms(self) -> tuple[str, ...]:
-        """What may cost money that it should not, one line each."""
-        named = [(f"{row.kind.replace('_', ' ')} {row.name} of run {row.run}", row) for row in self.resources]
-        return tuple(f"{name}: {row.alarm}" for name, row in named if row.alarm)
+    Attributes:
+        alarms: what may cost money that it should not, each with the reason. The exit code is 3 unless this is empty.
+        rebuilt: what `--rebuild` set aside and recorded again, one line each.
+    """
+
+    resources: tuple[ResourceStatus, ...]
+    alarms: tuple[RunResource, ...] = ()
+    rebuilt: tuple[str, ...] = ()

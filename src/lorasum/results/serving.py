@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lorasum.results.overview import RunResource
 from lorasum.results.training import PrepareResult, TrainResult
 from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
 from lorasum.system.files import STDOUT
@@ -129,29 +130,19 @@ class EvaluateResult:
 
 @dataclass(frozen=True, slots=True)
 class TeardownResult:
-    run: str
-    removed: tuple[str, ...]
-    """What was stopped or deleted just now, one line each."""
-    remaining: tuple[str, ...]
-    """Resources that still run or cost money. The command fails unless this is empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class TeardownAllResult:
-    """What `teardown --all` did.
+    """What `teardown` did. With `--all` it is one document of all runs.
 
     Attributes:
-        runs: those of which something ran, on this machine or in an account that the credentials at hand reach.
-        elsewhere: what is on record as running in another account.
+        run: null with `--all`. Of a run that was swept, the trials are torn down too.
+        removed: what was stopped or deleted just now.
+        deleted: folders and URIs whose files were deleted.
+        remaining: what still runs or costs money, each with the reason. The command fails unless this is empty.
     """
 
-    runs: tuple[TeardownResult, ...]
-    elsewhere: tuple[str, ...]
-
-    @property
-    def remaining(self) -> tuple[str, ...]:
-        """What still runs, one line each."""
-        return (*(one for run in self.runs for one in run.remaining), *self.elsewhere)
+    run: str | None
+    removed: tuple[RunResource, ...]
+    deleted: tuple[str, ...]
+    remaining: tuple[RunResource, ...]
 
 
 @dataclass(frozen=True, slots=True)

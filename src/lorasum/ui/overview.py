@@ -1,12 +1,20 @@
 """Shows the results of the verbs that only look: status, runs, report; and of clean."""
 
+from datetime import UTC
 from textwrap import shorten
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lorasum.formatting import dollars, on_disk
-from lorasum.results.overview import CleanResult, ReportResult, ResourceStatus, RunsResult, StatusResult
+from lorasum.formatting import dollars, duration, loss, on_disk
+from lorasum.results.overview import (
+    CleanResult,
+    Progress,
+    ReportResult,
+    ResourceStatus,
+    RunsResult,
+    StatusResult,
+)
 from lorasum.system import paths
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Rows, headline
@@ -21,7 +29,7 @@ def _(result: StatusResult) -> RenderableType:
         look = "`lorasum status --rebuild` with a config records what runs without a record"
         return Group(*done, Text(f"{_nothing_on_record()}; {look}"))
     costs = any(resource.usd_per_hour != 0 for resource in result.resources)
-    ends = any(resource.is_open and resource.detail.get("expires_at") for resource in result.resources)
+    ends = any(resource.may_run and resource.expires_at for resource in result.resources)
     progress = any(resource.progress for resource in result.resources)
     more = [
         *(["progress"] if progress else []),
@@ -31,7 +39,7 @@ def _(result: StatusResult) -> RenderableType:
     table = Rows("run", "what", "name", "state", "backend", "since (UTC)", *more, wraps=("state", "progress"))
     for resource in result.resources:
         more_cells: list[str | Text] = [
-            *([resource.progress] if progress else []),
+            *([_progress(resource.progress)] if progress else []),
             *([_end(resource)] if ends else []),
             *(_costs(resource) if costs else []),
         ]
@@ -48,17 +56,29 @@ def _nothing_on_record() -> str:
 
 def _end(resource: ResourceStatus) -> Text:
     """When an endpoint's time is over; red where it is and the endpoint is still there."""
-    end = resource.detail.get("expires_at")
-    if not resource.is_open or not end:
+    if not resource.may_run or not resource.expires_at:
         return Text()
-    return Text(_minute(str(end)), style="bold red" if resource.alarm else "")
+    end = resource.expires_at.astimezone(UTC).isoformat()
+    return Text(_minute(end), style="bold red" if resource.alarm else "")
+
+
+def _progress(progress: Progress | None) -> str:
+    """`step 3/9, loss 1.500, 6.0 s left`."""
+    if progress is None:
+        return ""
+    if progress.step == 0:
+        return "before its first step"
+    if progress.step is None or progress.steps is None:
+        return f"loss {loss(progress.train_loss)}, test {loss(progress.eval_loss)}"
+    left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
+    return f"step {progress.step:,}/{progress.steps:,}, loss {loss(progress.train_loss)}{left}"
 
 
 def _costs(resource: ResourceStatus) -> tuple[str, str]:
     """The price an hour and the cost so far of a running or warm resource; only the cost of an ended one."""
-    may_have_grown = resource.usd and resource.detail.get("most_instances", 1) != 1
+    may_have_grown = resource.usd and resource.most_instances != 1
     usd = f"{dollars(resource.usd)}{' or more' if may_have_grown else ''}"
-    return (dollars(resource.usd_per_hour), f"{usd} so far") if resource.is_open else ("", usd)
+    return (dollars(resource.usd_per_hour), f"{usd} so far") if resource.may_run else ("", usd)
 
 
 def _status_row(resource: ResourceStatus) -> list[str | Text]:
@@ -74,9 +94,8 @@ def _status_row(resource: ResourceStatus) -> list[str | Text]:
         state.append(f": {shorten(resource.reason, _REASON)}")
     if resource.kept_warm:
         state.append(", kept warm", style="bold green")
-    adapters = resource.detail.get("adapters")
-    if isinstance(adapters, tuple) and adapters:
-        state.append(f", serves {', '.join(one['run'] for one in adapters)}")
+    if resource.adapters:
+        state.append(f", serves {', '.join(resource.adapters)}")
     since = _minute(resource.updated_at)
     return [resource.run, resource.kind.replace("_", " "), resource.name, state, resource.backend, since]
 

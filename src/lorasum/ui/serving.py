@@ -16,7 +16,6 @@ from lorasum.results.serving import (
     JudgeFigures,
     Prediction,
     RunResult,
-    TeardownAllResult,
     TeardownResult,
 )
 from lorasum.scoring.bootstrap import Interval
@@ -131,18 +130,13 @@ def _worst(result: EvaluateResult) -> list[RenderableType]:
 
 @body.register
 def _(result: TeardownResult) -> RenderableType:
-    lines = [Text.assemble(("  removed ", "green"), line) for line in result.removed]
-    lines += [Text.assemble(("  still there ", "bold red"), line) for line in result.remaining]
-    title = "something is left" if result.remaining else "nothing is running" if lines else "nothing was running"
-    return Group(headline("torn down", result.run, title), *lines)
-
-
-@body.register
-def _(result: TeardownAllResult) -> RenderableType:
-    lines = [Text.assemble(("  still there ", "bold red"), line) for line in result.elsewhere]
-    if not result.runs and not lines:
+    lines = [Text.assemble(("  removed ", "green"), str(one)) for one in result.removed]
+    lines += [Text.assemble(("  deleted ", "green"), place) for place in result.deleted]
+    lines += [Text.assemble(("  still there ", "bold red"), str(one)) for one in result.remaining]
+    if result.run is None and not lines:
         return Text(f"nothing was running that is on record in {paths.home()}")
-    return Group(*map(body, result.runs), *lines)
+    title = "something is left" if result.remaining else "nothing is running" if lines else "nothing was running"
+    return Group(headline("torn down", result.run or "all runs", title), *lines)
 
 
 @body.register

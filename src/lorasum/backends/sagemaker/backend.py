@@ -93,7 +93,7 @@ class SageMakerBackend(Jobs, Endpoints):
             deletion.abort_old_uploads(self._session, shared)
             self._session.reporter.step(f"{shared} stays, for other runs; `aws s3 rm --recursive {shared}` deletes it")
         counts = deletion.empty_all(self._session, self._folders(run, data, artifacts))
-        return [f"{uri} ({count} objects)" for uri, count in counts.items() if count]
+        return [uri for uri, count in counts.items() if count]
 
     def _folders(self, run: str, data: bool, artifacts: bool) -> list[str]:
         return S3Layout(self._session.bucket_name, self._config.prefix, run).deletable(data, artifacts)

@@ -55,10 +55,11 @@ def live(session: Session, run: str) -> list[RunningResource]:
     listed = parts.listed(session, "list_endpoints", run)
     going = {item["EndpointArn"]: item["EndpointName"] for item in listed if item["EndpointStatus"] != "Deleting"}
     ours = of_run(session, run, list(going))
-    found = {name: arn for arn, name in going.items() if arn in ours}
+    found = {name: RunningResource("endpoint", name, arn) for arn, name in going.items() if arn in ours}
     for part in parts.find(session, run):
-        found.setdefault(part.endpoint, "its model and configuration, which cost nothing")
-    return [RunningResource("endpoint", name, location) for name, location in found.items()]
+        rest = RunningResource("endpoint", part.endpoint, free_rest="its model and configuration")
+        found.setdefault(part.endpoint, rest)
+    return list(found.values())
 
 
 def describe(session: Session, name: str) -> "Endpoint | None":
