@@ -240,6 +240,10 @@ def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> Non
         "This message was deleted",
         "You deleted this message.",
         "You deleted this message as admin",
+        "You deleted this message as group admin",
+        "This message was deleted by ~Eve Li",
+        "Missed voice call at 3:15 PM",
+        "Verpasster Sprachanruf um 14:02 Uhr",
         "This message was deleted by admin Eve",
         "This message was deleted by an admin",
         "এই মেসেজটি বাদ দেওয়া হয়েছে।",
@@ -409,6 +413,11 @@ def test_a_caption_is_kept_and_what_stands_for_a_picture_is_not(placeholder: str
         (f"lab.ipynb {LRM}document omitted", ""),
         ("2015-08-04-PHOTO-00004762.jpg <\u200eattached>", ""),
         (f"{LRM}Contact card omitted", ""),
+        (f"lab.ipynb {LRM}<attached: 00000012-lab.ipynb>", ""),
+        (f"12.50 {LRM}image omitted", "12.50"),
+        (f"ok.great {LRM}<attached: 00000012-PHOTO-2024.jpg>", "ok.great"),
+        (f"www.example.org/tiles.pdf {LRM}document omitted", "www.example.org/tiles.pdf"),
+        (f"https://tiles.example.org {LRM}<attached: 00000012-PHOTO-2024.jpg>", "https://tiles.example.org"),
     ],
 )
 def test_attachments_of_an_iphone_keep_what_was_written_with_them(line: str, caption: str) -> None:
@@ -418,6 +427,8 @@ def test_attachments_of_an_iphone_keep_what_was_written_with_them(line: str, cap
 
 def test_the_name_of_a_file_below_its_placeholder_is_no_caption() -> None:
     assert said(android("Ana: look", "Ana: <Media omitted>\nadder 4 bit.pdf", "Ben: ok")) == ["Ana: look", "Ben: ok"]
+    address = "https://tiles.example.org/grey.html"
+    assert said(android(f"Ana: IMG-20240314-WA0007.jpg (file attached)\n{address}", "Ben: ok"))[0] == f"Ana: {address}"
 
 
 def test_a_poll_is_what_somebody_asked() -> None:
@@ -478,6 +489,9 @@ def test_lines_of_long_messages_may_outnumber_the_messages() -> None:
         "see config.yaml (the new one)",
         "who deleted this message?",
         "this message was deleted by whom?",
+        "This message was deleted by mistake, here it is again: pay 40 euro",
+        "Message deleted as it was wrong",
+        "Missed voice call at 3 from your mum, please ring her",
         "das Bild weggelassen hat er",
         "<3",
         "use <b> here",

@@ -14,10 +14,10 @@ from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.whatsapp import notices
 from lorasum.data.chats.whatsapp.lines import Form, first_message, read_head
 from lorasum.data.chats.whatsapp.text import (
-    FILE_NAME,
     POLL,
     bare_text,
     has_any,
+    is_file_name,
     is_in_place,
     without_edited,
     without_forwarded,
@@ -192,6 +192,6 @@ def _spoken(message: _Message, signs: tuple[str, ...]) -> tuple[str, list[str]]:
             is_in_place(line, on_iphone=bool(signs)) or (line.startswith(signs) and not _is_form(line, more, signs))
         ):
             dropped.append("notices")
-        elif not (dropped == ["media"] and not any(spoken) and FILE_NAME.fullmatch(bare_text(line))):
+        elif not (dropped == ["media"] and not any(spoken) and is_file_name(bare_text(line))):
             spoken.append(without_tag(line))
     return without_edited(" ".join(line for line in spoken if line)), dropped

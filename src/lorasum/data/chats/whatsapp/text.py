@@ -15,7 +15,7 @@ APP_MARKS = "\u200e\u200f"
 
 POLL = re.compile(r"\S{2,20} ?[:：]")
 """The first line of a poll, `POLL:`; the question and the options stand below it."""
-FILE_NAME = re.compile(
+_FILE_NAME = re.compile(
     r"\S.{0,150}\.(?:jpe?g|png|gif|webp|heic|bmp|tiff?|svg|mp4|mov|3gp|avi|mkv|webm|opus|ogg|m4a|mp3|aac|amr|wav|pdf|docx?"
     r"|xlsx?|pptx?|odt|ods|odp|rtf|txt|csv|json|xml|html?|zip|rar|7z|apk|vcf|ics|epub|pages|numbers|key|dwg|psd|ai)",
     re.IGNORECASE,
@@ -30,10 +30,11 @@ def without_media(line: str, marked: bool = False) -> str | None:
     """
     bare = _composed(bare_text(line))
     if (">" in bare or ")" in bare) and (match := _attached().fullmatch(bare)):
-        return _caption(match["caption"] or match["below"] or "")
+        written = match["caption"] or match["below"] or ""
+        return _caption(written, beside=bare.replace(written, "", 1))
     body, mark, tail = _parted(line)
     if mark and (_omitted().fullmatch(tail) or (marked and not POLL.fullmatch(tail) and (body or _omits_media(tail)))):
-        return _caption(body.removesuffix("<"))
+        return _caption(body.removesuffix("<"), beside=tail)
     if _omits_media(bare) or _omitted().fullmatch(bare) or ("://" in bare and _place().fullmatch(bare)):
         return ""
     return None
@@ -50,14 +51,27 @@ def _parted(line: str) -> tuple[str, str, str]:
     return (bare_text(line[:at]), line[at], bare_text(line[at + 1 :])) if at >= 0 else (line, "", "")
 
 
-def _caption(text: str) -> str:
-    """`text`, or an empty text if it is the name of a file, perhaps with its length: `offer.pdf • 3 pages`."""
+def _caption(text: str, beside: str) -> str:
+    """`text`, or an empty text if it is the name of a file, perhaps with its length: `offer.pdf • 3 pages`.
+
+    Args:
+        beside: what the app writes. A name of no known kind is one only beside itself, or where a document is meant.
+    """
     text = text.strip()
-    return "" if FILE_NAME.fullmatch(text) or _DOCUMENT.fullmatch(text) else text
+    if is_file_name(text) or _WITH_LENGTH.fullmatch(text):
+        return ""
+    named = _MAY_BE_A_NAME.fullmatch(text) and ((text and text in beside) or has_any(words.DOCUMENTS, beside))
+    return "" if named and not _ADDRESS.search(text) else text
 
 
-_DOCUMENT = re.compile(r".{1,150} •(?: ?\d+ \S+| .{1,20}\d)?|.{1,150}\.\w{2,5} •.*|\S{1,150}\.\w{2,6}")
-"""A file's name with its length in pages, or of a kind that is not in the list."""
+def is_file_name(text: str) -> bool:
+    """Whether a text is the name of a file of a known kind, and no web address that ends like one."""
+    return bool(_FILE_NAME.fullmatch(text)) and not _ADDRESS.search(text)
+
+
+_ADDRESS = re.compile(r"://|^www\.", re.IGNORECASE)
+_WITH_LENGTH = re.compile(r".{1,150} •(?: ?\d+ \S+| .{1,20}\d)?|.{1,150}\.\w{2,5} •.*")
+_MAY_BE_A_NAME = re.compile(r"\S{1,150}\.\w{2,6}")
 
 
 _TAG = re.compile(r"\s*<([^<>]{3,90})>$")
@@ -101,13 +115,17 @@ def _begun_by_the_app() -> frozenset[str]:
 
 @cache
 def _in_place() -> re.Pattern[str]:
-    deleted = _any(notices.DELETED) + r"(?: (?:by|as|von|als|por|como|par|en tant|da|come|door) [^?]{1,40})?"
+    admin = r"(?:\S+ ){0,2}\S*(?:admin|amminist|beheerder)[^\s,?!]*(?: [^,?!]{1,40})?"
+    name = r"(?-i:[~+\d]|[^\W_a-z])[^\s,?!]*(?: [^\s,?!]+){0,2}"  # Eve, and not `mistake, here it is again`
+    by_whom = rf" (?:(?:by|von|por|par|da|door) (?:{admin}|{name})|(?:as|als|como|en tant|come) {admin})"
+    deleted = rf"{_any(notices.DELETED)}(?:{by_whom})?"
     unseen = _any(notices.UNSEEN) + r"(?:\. [^.?!]+(?:[.,] ?[^.?!]+)?)?"
     tap = r"(?:tap|click|toca|toque|tippe|tocca|appuyez|tik) [^.?!]{3,40}"
-    missed = _any(notices.CALLS) + rf"(?: (?:at|um|a las|à|alle|às) \d.*|[.,:•]? *(?:{tap}|\d{{1,3}} ?\w{{1,8}}))?"
+    time = r"\d{1,2} ?[:.h٫] ?\d\d(?:[:.]\d\d)?(?: ?(?:[ap]\.? ?m\.?|uhr|h))?"
+    missed = _any(notices.CALLS) + rf"(?: (?:at|um|a las|à|alle|às) {time}|[.,:•]? *(?:{tap}|\d{{1,3}} ?\w{{1,8}}))?"
     length = r"\d{1,3} ?[^\W\d]{1,10}\.?(?: \d{1,2} ?[^\W\d]{1,10}\.?)?"
     answered = rf"{_any(notices.ANSWERED)}, (?:(?P<length>{length})|{_any(notices.ENDED)})"
-    by_admin = r"deleted by (?:the )?(?:group )?admin.*"
+    by_admin = r"deleted by (?:the )?(?:group )?admin(?: [^,?!]{1,40})?"
     return re.compile(rf"<?(?:{deleted}|{by_admin}|{unseen}|{missed}|{answered})[.。।۔]?>?", re.IGNORECASE)
 
 

@@ -66,6 +66,13 @@ MEDIA = table(
 )
 """Part of what stands for a picture or recording that was left out: `<Media omitted>`."""
 
+DOCUMENTS = table(
+    """
+    docum | dokum | документ | belge | έγγραφ | مستند | سند | מסמך | दस्तावेज | tài liệu | 文件 | 文档 | 문서
+    """
+)
+"""Part of what stands for a document, in front of which an iPhone writes the document's name."""
+
 OMITTED = (
     r"(?:image|photo|video|video note|video message|audio|voice message|sticker|gif|document|contact card|contact|"
     r"media|location|live location) omitted|gif attached|\d+ contacts? shared",
