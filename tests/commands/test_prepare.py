@@ -324,7 +324,9 @@ def test_write_that_fails_midway_leaves_nothing(make_config: Callable[..., Confi
     assert run(make_config()).manifest.splits["train"].examples == 4000
 
 
-def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..., Config]) -> None:
+def test_killed_prepare_is_not_taken_for_a_finished_one(
+    make_config: Callable[..., Config], clients: Zygote, tmp_path: Path
+) -> None:
     script = (
         "import os, signal, sys; from lorasum.config.schema import Config; from lorasum.ledger.ledger import Ledger\n"
         "from lorasum.reporting import Silent; from lorasum.commands.prepare import prepare\n"
@@ -334,8 +336,10 @@ def test_killed_prepare_is_not_taken_for_a_finished_one(make_config: Callable[..
         "    def step(self, text): os.kill(os.getpid(), signal.SIGKILL)  # said when the test split is written\n"
         "prepare(RunContext(Config.model_validate_json(sys.argv[1]), LocalBackend, Ledger(), Deadly()))"
     )
-    killed = subprocess.run([sys.executable, "-c", script, make_config().model_dump_json()], env=os.environ)
-    assert killed.returncode == -signal.SIGKILL
+    (tmp_path / "prepare.py").write_text(script)
+    asked = [make_config().model_dump_json()]
+    killed = clients.start(asked, os.environ, {}, str(tmp_path / "prepare.py")).wait()
+    assert killed.code == -signal.SIGKILL, killed.stderr
     [left] = datasets_made()
     assert left.startswith(".")
     result = run(make_config())

@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Zygote
 
 from lorasum.config.schema import LoraConfig, ModelConfig
 from lorasum.errors import LorasumError, ModelError
@@ -318,17 +318,19 @@ def test_two_at_a_time_convert_once() -> None:
 
 
 @pytest.mark.usefixtures("_installed")
-def test_killed_conversion_leaves_no_model(gguf_site: Path) -> None:
+def test_killed_conversion_leaves_no_model(gguf_site: Path, trainings: Zygote, tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys; from lorasum.config.schema import ModelConfig; from lorasum.reporting import Silent\n"
+        f"import os, signal, sys; sys.path.insert(0, {str(gguf_site)!r})\n"
+        "from lorasum.config.schema import ModelConfig; from lorasum.reporting import Silent\n"
         "from lorasum.models.source import resolve_model\n"
         "class Deadly(Silent):\n"
         "    def progress(self, label, done, total, detail=''):\n"
         "        if done == total: os.kill(os.getpid(), signal.SIGKILL)  # all is written, but not yet in its place\n"
         f"resolve_model(ModelConfig(id='{URL}'), Deadly())"
     )
-    killed = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(gguf_site)})
-    assert killed.returncode == -signal.SIGKILL
+    (tmp_path / "convert.py").write_text(script)
+    killed = trainings.start([], os.environ, {}, str(tmp_path / "convert.py")).wait()
+    assert killed.code == -signal.SIGKILL, killed.stderr
     assert [path.name[0] for path in paths.model_cache().iterdir()] == ["."]
     model = resolve(URL)
     assert list(paths.model_cache().iterdir()) == [model.path]
