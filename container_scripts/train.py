@@ -25,7 +25,7 @@ from engine.metrics import Metrics
 from gpu import avoid_fragmentation, gpu_fault, serving_dtype
 from loading import Loaded, load
 from shared.container_limits import limit_threads
-from shared.events import DoneEvent, ProgressEvent, SavedEvent, StartEvent, WarningEvent
+from shared.events import ProgressEvent, SavedEvent, StartEvent, WarningEvent
 from shared.names import ADAPTER_FOLDER, BASE_SECONDS, MANIFEST_FILE, REPORT_TO
 from shared.records import DatasetFacts, read_manifest
 from trackers import Trackers
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from engine.distributed import Group
     from engine.packs import Packs
-    from engine.setup import Outcome, Setup
+    from engine.setup import Setup
     from engine.stopping import StopSignal
 
 
@@ -111,18 +111,18 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from, group)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from, group.size))
     setup = prepare_training(loaded, arguments, folders, dataset, (packs, test_packs), group)
-    outcome = train_adapter(setup, metrics, stop, checkpoints, resume_from)
+    trained = train_adapter(setup, metrics, stop, checkpoints, resume_from)
     group.leave_gpus()
     if not group.is_first:
         group.end_together()
         return 0
     del setup  # the merge needs the memory of what it holds
     others = loaded.plan.shared_bytes * (group.local_size - 1) // group.local_size
-    peak_memory = process_memory.peak_bytes(loaded.device, others)  # of the training: the merge has one of its own
+    peak = process_memory.peak_bytes(loaded.device, others)  # of the training: the merge has one of its own
 
     metrics.emit(ProgressEvent("ending", 0, 2, "merging the adapter into the model"))
     left = leave_model(loaded, arguments, folders, first_prompts(packs), metrics)
-    done = replace(figures(outcome, arguments, time.monotonic() - started, peak_memory), not_merged=left.not_merged)
+    done = replace(trained, seconds=time.monotonic() - started, peak_memory_bytes=peak, not_merged=left.not_merged)
     for folder in (folders.model / ADAPTER_FOLDER, folders.model):  # the adapter's record is one of the other's files
         artifact.save_record(folder, loaded.base, arguments, dataset, done, left)
     if os.environ.get(BASE_SECONDS, "0") != "0":
@@ -254,25 +254,6 @@ def device_name(device: "torch.device") -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def figures(outcome: "Outcome", arguments: Arguments, seconds: float, peak_memory: int) -> DoneEvent:
-    """The job's figures; `seconds` of the whole job."""
-    return DoneEvent(
-        train_loss=outcome.train_loss,
-        eval_loss=outcome.eval_loss,
-        tokens=outcome.tokens,
-        tokens_per_second=outcome.tokens / outcome.seconds,
-        seconds=seconds,
-        kept_step=outcome.kept_step,
-        kept_because=outcome.kept_because,
-        score=outcome.score,
-        scored_by=arguments.evaluate if outcome.score is not None else "",
-        generation_seconds=outcome.generation_seconds,
-        peak_memory_bytes=peak_memory,
-        evaluation_seconds=outcome.evaluation_seconds,
-        evaluations=outcome.evaluations,
-    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What goes into a training, and what comes of it."""
+"""What goes into a training."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,28 +32,3 @@ class Setup:
     """Scores the model's own summaries in each evaluation; None where the test loss is all that is asked for."""
     group: Group = ALONE
     """The processes that train together. Each calls train_adapter, and only the first one writes files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a training came to, besides the adapter in the model."""
-
-    train_loss: float | None
-    """Mean of the losses of all steps, those before a resume included; None if there was no step."""
-    eval_loss: float
-    """Mean over the test split's labelled tokens, with the weights that are kept."""
-    score: float | None
-    """The scorer's, with the weights that are kept."""
-    kept_step: int
-    """The step whose weights are in the model."""
-    kept_because: str
-    """Why it is this step."""
-    tokens: int
-    """Tokens trained on since this start."""
-    seconds: float
-    """Of training and test loss since this start."""
-    generation_seconds: float
-    """Of generating and scoring summaries since this start."""
-    evaluation_seconds: float = 0.0
-    """Of computing the test loss since this start, in `evaluations` evaluations."""
-    evaluations: int = 0

@@ -38,20 +38,21 @@ from engine.gradients import Gradients
 from engine.metrics import Metrics
 from engine.packs import name_packs
 from engine.schedule import plan_steps
-from engine.setup import Outcome, Setup
+from engine.setup import Setup
 from engine.stopping import StopSignal
 from engine.train_state import Progress, put_state, read_state, save_state
 from engine.work_split import StepBatches
-from shared.events import EvalEvent, StepEvent
+from shared.events import DoneEvent, EvalEvent, StepEvent
 
 
 def train_adapter(
     setup: Setup, metrics: Metrics, stop: StopSignal, checkpoints: Checkpoints, resume_from: Path | None
-) -> Outcome:
+) -> DoneEvent:
     """Train the adapter in place, evaluating after every epoch, or as often as the arguments say, and at the end.
 
+    The figures that it returns count what was done since this start, and `seconds` of training and test loss.
+
     Args:
-        setup: what is trained, on what, and how.
         metrics: gets a `step` event after each logged step, and an `eval` event after each evaluation.
         stop: says when to end.
         checkpoints: where to save.
@@ -104,7 +105,7 @@ class _Training:
         self._progress = replace(state.progress, packs_at_once=self._progress.packs_at_once)
         self._first_step = self._progress.step
 
-    def run(self) -> Outcome:
+    def run(self) -> DoneEvent:
         """Do what is left to do: steps, evaluations, checkpoints."""
         self._setup.model.train()
         try:
@@ -116,14 +117,17 @@ class _Training:
         progress = self._progress
         is_best = self._takes_best() and self._best.restore(self._setup.model, progress.best_step)
         eval_loss = progress.best_loss if is_best else progress.eval_loss
-        return Outcome(
+        score, seconds = progress.best_score if is_best else progress.score, self._seconds()
+        return DoneEvent(
             train_loss=progress.loss_sum / progress.step if progress.step else None,
             eval_loss=math.nan if eval_loss is None else eval_loss,
-            score=progress.best_score if is_best else progress.score,
+            score=score,
+            scored_by="" if score is None else self._arguments.evaluate,
             kept_step=progress.best_step if is_best else progress.step,
             kept_because=self._reason(is_best),
             tokens=self._tokens,
-            seconds=self._seconds(),
+            tokens_per_second=self._tokens / seconds,
+            seconds=seconds,
             generation_seconds=self._generation_seconds,
             evaluation_seconds=self._evaluation_seconds,
             evaluations=self._evaluations,
@@ -214,9 +218,8 @@ class _Training:
 
     def _evaluation_is_due(self) -> bool:
         step, every = self._progress.step, self._arguments.evaluate_every or self._schedule.steps_per_epoch
-        return (
-            step > 0 and (step % every == 0 or step == self._schedule.steps) and self._progress.evaluated_step != step
-        )
+        is_at_an_end = step % every == 0 or step == self._schedule.steps
+        return step > 0 and is_at_an_end and self._progress.evaluated_step != step
 
     def _evaluate(self) -> None:
         """Evaluate the weights as they are. It draws no random numbers, and on SIGTERM it is given up."""
@@ -251,8 +254,7 @@ class _Training:
 
     def _learns_no_more(self) -> bool:
         """Whether no evaluation has been better for as long as the arguments have patience."""
-        patience = self._arguments.early_stopping_patience
-        return 0 < patience <= self._progress.worse_evaluations
+        return 0 < self._arguments.early_stopping_patience <= self._progress.worse_evaluations
 
     def _takes_best(self) -> bool:
         """Whether the artifact gets other weights than the last ones."""
@@ -260,31 +262,26 @@ class _Training:
         return self._arguments.keep == "best" and not self._stop.received and progress.best_step != progress.step
 
     def _say_step(self) -> None:
-        progress, steps = self._progress, self._schedule.steps
-        seconds = self._seconds()
-        self._metrics.emit(
-            StepEvent(
-                step=progress.step,
-                steps=steps,
-                epoch=progress.step / self._schedule.steps_per_epoch,
-                loss=progress.unlogged_loss / progress.unlogged_steps,
-                learning_rate=self._schedule.learning_rate(progress.step - 1),
-                tokens_per_second=self._tokens / seconds,
-                eta_seconds=(steps - progress.step)
-                * (seconds + self._generation_seconds)
-                / (progress.step - self._first_step),
-            )
+        progress, steps, seconds = self._progress, self._schedule.steps, self._seconds()
+        left = (steps - progress.step) / (progress.step - self._first_step)
+        said = StepEvent(
+            step=progress.step,
+            steps=steps,
+            epoch=progress.step / self._schedule.steps_per_epoch,
+            loss=progress.unlogged_loss / progress.unlogged_steps,
+            learning_rate=self._schedule.learning_rate(progress.step - 1),
+            tokens_per_second=self._tokens / seconds,
+            eta_seconds=left * (seconds + self._generation_seconds),
         )
+        self._metrics.emit(said)
         progress.unlogged_loss, progress.unlogged_steps = 0.0, 0
 
     def _save(self) -> None:
         """Save the state after the last whole step, if there was one."""
         self._saved_at = time.monotonic()
         if self._progress.step and self._group.is_first:
-            self._checkpoints.save(
-                self._progress.step,
-                lambda folder: save_state(folder, self._setup.model, self._optimizer, self._scaler, self._progress),
-            )
+            state = self._setup.model, self._optimizer, self._scaler, self._progress
+            self._checkpoints.save(self._progress.step, lambda folder: save_state(folder, *state))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from engine.checkpoint import digest
 from engine.failure import MergeRefusedError, TrainingError
 from engine.memory import free_bytes
 from engine.packs import Packs
+from generation.batching_rules import centred
 from gpu import GpuLostError, dtype_that_holds, first_line, is_lost, raise_if_no_fault_of_the_code
 from shared.base_files import weight_files
 from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE
@@ -144,10 +145,10 @@ def compare_logits(
             "the merged model answers exactly as the base model: what was learnt is lost in rounding",
             "set training.merge_dtype to float32, which repeats no step; train longer, or at a higher learning rate",
         )
-    size = _centred(adapted).norm()
+    size = centred(adapted).norm()
 
     def apart(one: torch.Tensor, other: torch.Tensor) -> float:
-        return float(_centred(one - other).norm() / size)
+        return float(centred(one - other).norm() / size)
 
     learnt, rounding, off = apart(adapted, plain), apart(rounded, adapted), apart(merged, adapted)
     if not off <= max(learnt / 2, _ROUNDING * rounding):
@@ -159,10 +160,6 @@ def compare_logits(
     if learnt <= _ROUNDING * rounding:
         _log.warning("the adapter changes the answers by no more than rounding does: they cannot tell how it is merged")
     return MergeCheck(len(merged), off, apart(merged, plain))
-
-
-def _centred(logits: torch.Tensor) -> torch.Tensor:
-    return logits - logits.mean(dim=-1, keepdim=True)
 
 
 @torch.no_grad()

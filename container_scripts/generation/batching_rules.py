@@ -119,7 +119,7 @@ def _tried(model: Any, pad_token_id: int) -> Sharing:
             _log.info("%s is not asked with %s: %s", model.config.model_type, how or "joins", error)
             return False
         rounded = torch.finfo(model.dtype).eps * expected.norm()
-        return bool(_centred(found - expected).norm() <= tolerance * _centred(expected).norm() + rounded)
+        return bool(centred(found - expected).norm() <= tolerance * centred(expected).norm() + rounded)
 
     cache = right(truth[-1:], _logits, prompts[-1:], use_cache=True)
     rows = right(truth, _logits, prompts, use_cache=cache)
@@ -137,7 +137,7 @@ def _tried(model: Any, pad_token_id: int) -> Sharing:
     )
 
 
-def _centred(logits: Any) -> Any:
+def centred(logits: Any) -> Any:
     """Without what all logits of a row have in common, which chooses no token: BLOOM's are in the hundreds."""
     return logits - logits.mean(dim=-1, keepdim=True)
 

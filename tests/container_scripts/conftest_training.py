@@ -23,10 +23,10 @@ from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.packs import Packs, longest_example
 from engine.scorer import Scorer
-from engine.setup import Outcome, Setup
+from engine.setup import Setup
 from engine.stopping import StopSignal
 from engine.trainer import train_adapter
-from shared.events import EvalEvent, Event, StepEvent
+from shared.events import DoneEvent, EvalEvent, Event, StepEvent
 from shared.lora_targets import resolve_targets
 
 TRAIN = random_packs(1, [[9, 7], [12], [5, 5, 5], [16], [8, 4], [11, 3], [6]])
@@ -72,7 +72,7 @@ class Training:
     recomputed: int = 0
     """Layers that recompute their activations."""
 
-    def run(self) -> Outcome:
+    def run(self) -> DoneEvent:
         torch.manual_seed(self.arguments.seed)
         model = self._load_base() if self.base else random_model("llama")
         model.requires_grad_(False)
