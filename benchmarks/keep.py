@@ -29,7 +29,7 @@ sys.path.insert(1, str(ROOT / "container_scripts"))
 from benchmarks.measuring import save  # noqa: E402
 
 from shared.events import EvalEvent, Event, StartEvent, StepEvent  # noqa: E402
-from shared.records import read_manifest  # noqa: E402
+from shared.records import DatasetFacts, from_json  # noqa: E402
 
 METRIC = "rougeL"
 
@@ -100,7 +100,7 @@ def _measure(arguments: argparse.Namespace, files: dict[str, Path]) -> dict[str,
     ledger = _prepare(config)
     spec = planned_job(config, ledger, Silent()).spec
     flags = parse_arguments(as_flags(files["train"].parent, spec))
-    dataset = read_manifest((spec.dataset / "manifest.json").read_bytes())
+    dataset = from_json(DatasetFacts, (spec.dataset / "manifest.json").read_bytes())
     splits = load_split(spec.dataset, "train"), load_split(spec.dataset, "test")
     folders = Folders(spec.dataset, spec.model.path, *[files["train"].parent] * 3)
     loaded = loading.load(flags, folders, dataset, splits, None, ALONE)

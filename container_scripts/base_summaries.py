@@ -21,7 +21,7 @@ from generation.request import RequestError
 from gpu import serving_dtype
 from shared.events import BaseEvent
 from shared.names import BASE_AS_TRAINED, BASE_SECONDS, BASE_SUMMARIES_FILE, MAX_SECONDS, TEST_FILE
-from shared.records import BaseSummaries, DatasetFacts, base_summaries_text, read_held_out
+from shared.records import BaseSummaries, DatasetFacts, HeldOutExample, base_summaries_text, from_json
 from shared.requests import fill_template
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def summarise_with_base(
     if allowed is None:
         return None
     template = dataset.base_prompt(os.environ.get(BASE_AS_TRAINED) == "1")
-    examples = map(read_held_out, (folders.dataset / TEST_FILE).read_bytes().splitlines())
+    lines = (folders.dataset / TEST_FILE).read_bytes().splitlines()
+    examples = [from_json(HeldOutExample, line) for line in lines]
     prompts = [fill_template(template, example.dialogue, dataset.control_tokens) for example in examples]
 
     over = partial(_why_over, stop, began, allowed)

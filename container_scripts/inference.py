@@ -26,7 +26,7 @@ from generation.scheduling import Scheduler, check, fill
 from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
 from shared.container_limits import limit_threads
 from shared.names import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE
-from shared.records import ArtifactRecord, read_record
+from shared.records import ArtifactRecord, from_json
 from shared.requests import fill_template, plain_text, without_bos
 
 __all__ = [
@@ -261,7 +261,7 @@ def _load(source: Mapping[str, str], adapter: Path | None) -> Any:
 def _record(folder: Path) -> ArtifactRecord:
     """What the folder's lorasum.json says; an empty record where there is none, as in a base model's folder."""
     record = folder / RECORD_FILE
-    return read_record(record.read_bytes() if record.is_file() else "{}")
+    return from_json(ArtifactRecord, record.read_bytes() if record.is_file() else "{}")
 
 
 def _check_tokens(encoded: Sequence[Sequence[int]], new_tokens: int, generator: Generator) -> None:

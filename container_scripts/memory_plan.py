@@ -18,7 +18,7 @@ from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import TrainingError
 from loading import look_before_download
 from shared.names import GPU_BYTES, MANIFEST_FILE, PROCESSES
-from shared.records import MemoryPlan, Needs, read_manifest
+from shared.records import DatasetFacts, MemoryPlan, Needs, from_json
 
 if TYPE_CHECKING:
     from engine.fitting import Plan
@@ -49,7 +49,7 @@ def planned(arguments: Arguments, folders: Folders, gpus: Sequence[int], process
 
     splits = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     base = model.fetch_description(arguments, folders.base_model)
-    facts = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
+    facts = from_json(DatasetFacts, (folders.dataset / MANIFEST_FILE).read_bytes())
     outline, targets = look_before_download(base, arguments, facts, splits)
     lengths = splits[0].lengths_only()
     here, dtype, kind = _computing(arguments, gpus)

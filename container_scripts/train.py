@@ -27,7 +27,7 @@ from loading import Loaded, load
 from shared.container_limits import limit_threads
 from shared.events import ProgressEvent, SavedEvent, StartEvent, WarningEvent
 from shared.names import ADAPTER_FOLDER, BASE_SECONDS, MANIFEST_FILE, REPORT_TO
-from shared.records import DatasetFacts, read_manifest
+from shared.records import DatasetFacts, from_json
 from trackers import Trackers
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     from engine.verify import first_prompts
 
     started = time.monotonic()
-    dataset = read_manifest((folders.dataset / MANIFEST_FILE).read_bytes())
+    dataset = from_json(DatasetFacts, (folders.dataset / MANIFEST_FILE).read_bytes())
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
     resume_from = group.from_first(checkpoints.claim)

@@ -41,8 +41,7 @@ from lorasum.shared.records import (
     FileFacts,
     MergeCheck,
     SplitFacts,
-    read_manifest,
-    read_record,
+    from_json,
     record_text,
 )
 from shared import names as container_side
@@ -182,18 +181,20 @@ RECORD_JSON = {
 
 def test_the_artifacts_record_travels_as_this_object() -> None:
     assert list(json.loads(record_text(RECORD)).items()) == list(RECORD_JSON.items())
-    assert read_record(record_text(RECORD)) == RECORD
+    assert from_json(ArtifactRecord, record_text(RECORD)) == RECORD
 
 
 def test_an_empty_record_says_nothing() -> None:
-    assert read_record("{}") == ArtifactRecord(
+    assert from_json(ArtifactRecord, "{}") == ArtifactRecord(
         0, "", "", None, None, None, (), "", {}, DoneEvent(None, None, 0, 0, 0, 0), {}
     )
 
 
 @pytest.mark.parametrize("entry", [{}, {"bytes": "7", "sha256": 1}])
 def test_a_damaged_list_of_files_matches_no_file(entry: dict[str, object]) -> None:
-    assert read_record(json.dumps({"files": {"config.json": entry}})).files == {"config.json": FileFacts(0, "")}
+    assert from_json(ArtifactRecord, json.dumps({"files": {"config.json": entry}})).files == {
+        "config.json": FileFacts(0, "")
+    }
 
 
 def test_the_script_reads_the_manifest_that_the_client_writes(tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_the_script_reads_the_manifest_that_the_client_writes(tmp_path: Path) ->
     values |= {"fingerprint": "f", "template": "{dialogue}", "eos_token_id": 2, "control_tokens": ("</s>",)}
     splits = {"train": SplitStats(9, 3, 700, 90, 88, 0.9), "test": SplitStats(1, 1, 50, 9, 50, 0.2)}
     write_manifest(tmp_path, Manifest(**values | {"splits": splits}))
-    facts = read_manifest((tmp_path / MANIFEST_FILE).read_bytes())
+    facts = from_json(DatasetFacts, (tmp_path / MANIFEST_FILE).read_bytes())
     assert facts == DatasetFacts("f", "{dialogue}", 2, ("</s>",), {"train": SplitFacts(700), "test": SplitFacts(50)})
 
 

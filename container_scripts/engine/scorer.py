@@ -24,7 +24,7 @@ from generation.generator import Generator, decode, encode
 from generation.rows import AbandonedError, BrokenModelError, TooLargeError
 from generation.scheduling import complete
 from shared.names import TEST_FILE
-from shared.records import DatasetFacts, HeldOutExample, read_held_out
+from shared.records import DatasetFacts, HeldOutExample, from_json
 from shared.requests import fill_template
 from shared.rouge import best_rouge
 from shared.words import Words
@@ -145,7 +145,7 @@ def _read_examples(file: Path, count: int) -> list[HeldOutExample]:
     """The first `count` test examples."""
     try:
         with file.open("rb") as lines:
-            return [read_held_out(line) for line in islice(lines, count)]
+            return [from_json(HeldOutExample, line) for line in islice(lines, count)]
     except (OSError, ValueError) as error:
         raise TrainingError(
             f"the test examples {file} cannot be read: {error}", "run `lorasum prepare` again, then train"

@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .events import DoneEvent
-from .json_records import from_values, read_object, to_values
+from .json_records import Record, from_values, read_object, to_values
+
+
+def from_json(record: type[Record], text: str | bytes) -> Record:
+    """What a JSON object says of a record.
+
+    Raises:
+        ValueError: the text is not a JSON object.
+    """
+    return from_values(record, read_object(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +64,6 @@ class Needs:
     forward_operations: float = 0.0
     peak: float = 0.0
     parameters: int = 0
-
-
-def read_needs(line: str) -> Needs:
-    """What a line of memory_plan.py says.
-
-    Raises:
-        ValueError: the line is not a JSON object.
-    """
-    return from_values(Needs, read_object(line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +132,6 @@ def base_summaries_text(summaries: BaseSummaries) -> str:
     return json.dumps(to_values(summaries), ensure_ascii=False)
 
 
-def read_base_summaries(text: str | bytes) -> BaseSummaries:
-    """What base_summaries.json says.
-
-    Raises:
-        ValueError: the text is not a JSON object.
-    """
-    return from_values(BaseSummaries, read_object(text))
-
-
 ARTIFACT_FORMAT: Final = 1
 
 
@@ -151,15 +142,6 @@ def record_text(record: ArtifactRecord) -> str:
         TypeError: a field holds a value of another type.
     """
     return json.dumps(to_values(record), indent=2)
-
-
-def read_record(text: str | bytes) -> ArtifactRecord:
-    """What lorasum.json says.
-
-    Raises:
-        ValueError: the text is not a JSON object.
-    """
-    return from_values(ArtifactRecord, read_object(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +168,6 @@ class DatasetFacts:
         return self.template if as_trained else self.base_template or self.template
 
 
-def read_manifest(text: str | bytes) -> DatasetFacts:
-    """What manifest.json says to the training script.
-
-    Raises:
-        ValueError: the text is not a JSON object.
-    """
-    return from_values(DatasetFacts, read_object(text))
-
-
 @dataclass(frozen=True, slots=True)
 class HeldOutExample:
     """A dialogue of the test split, with the summaries that people wrote of it."""
@@ -202,12 +175,3 @@ class HeldOutExample:
     dialogue: str
     summary: str
     other_references: tuple[str, ...] = ()
-
-
-def read_held_out(line: str | bytes) -> HeldOutExample:
-    """One line of test.jsonl.
-
-    Raises:
-        ValueError: it is not a JSON object.
-    """
-    return from_values(HeldOutExample, read_object(line))

@@ -37,7 +37,7 @@ from generation import scheduling
 from generation.kv_cache import states_of
 from generation.rows import Row
 from shared.lora_targets import TargetError, resolve_targets, stacked_experts, targets_of
-from shared.records import read_record
+from shared.records import ArtifactRecord, from_json
 
 PACKS = random_packs(3, [[17, 5, 30], [LONGEST, 2, 9]])
 VERDICTS = {"packed": ("examples", True), "own": ("transformers", True), "single": ("transformers", False)}
@@ -306,7 +306,7 @@ def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: p
     causal = with_larger_weights(random_family_model(family))
     prompts = [ids for ids, _ in examples_of(PACKS)][:4]
     expected = greedy_answers(causal, prompts)
-    served = inference.serve(causal, Numbers(), read_record("{}"))
+    served = inference.serve(causal, Numbers(), from_json(ArtifactRecord, "{}"))
     sharing = served.generator.sharing
     found = "batched" if sharing.rows else "alone", sharing.pieces, sharing.joins
     assert found == (family.served, family.pieces, family.joins)
@@ -318,7 +318,9 @@ def test_the_served_answers_are_plain_greedy_ones(family: Family, monkeypatch: p
 def test_half_precision_hides_no_state(kind: str) -> None:
     """Its rounding moves logits as far as MiniMax's state, which runs over padding, and Jamba's, lost after a piece."""
     (family,) = (family for family in FAMILIES if family.kind == kind)
-    found = inference.serve(random_family_model(family).bfloat16(), Numbers(), read_record("{}")).generator.sharing
+    found = inference.serve(
+        random_family_model(family).bfloat16(), Numbers(), from_json(ArtifactRecord, "{}")
+    ).generator.sharing
     assert (found.rows, found.pieces, found.joins) == (family.served == "batched", family.pieces, family.joins)
 
 
@@ -326,7 +328,7 @@ def test_half_precision_hides_no_state(kind: str) -> None:
 def test_what_a_row_keeps_is_measured(kind: str) -> None:
     """Keys, values and states of a longer row than the one that was measured; states are the same at any length."""
     (family,) = (family for family in FAMILIES if family.kind == kind)
-    served = inference.serve(random_family_model(family), Numbers(), read_record("{}"))
+    served = inference.serve(random_family_model(family), Numbers(), from_json(ArtifactRecord, "{}"))
     ids = torch.arange(3, 23)[None]
     cache = served.model.generate(input_ids=ids, max_new_tokens=8, return_dict_in_generate=True).past_key_values
     kept = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
@@ -343,7 +345,7 @@ def test_no_prompt_joins_where_a_state_is_in_no_cache() -> None:
     (family,) = (family for family in FAMILIES if family.kind == "recurrent_gemma")
     causal = with_larger_weights(random_family_model(family))
     causal.get_input_embeddings().weight.data[0] = 0
-    assert not inference.serve(causal, Numbers(), read_record("{}")).generator.sharing.joins
+    assert not inference.serve(causal, Numbers(), from_json(ArtifactRecord, "{}")).generator.sharing.joins
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 20, "rope_theta": 1e4}
@@ -364,9 +366,9 @@ def test_no_prompt_joins_where_only_the_cache_knows_a_window(
     """The window is longer than the prompts that a model is tried with."""
     family = Family("mistral", "own", settings={"sliding_window": 20, **settings})
     causal = with_larger_weights(random_family_model(family)).to(dtype)
-    assert inference.serve(causal, Numbers(), read_record("{}")).generator.sharing.joins
+    assert inference.serve(causal, Numbers(), from_json(ArtifactRecord, "{}")).generator.sharing.joins
     monkeypatch.setattr(modeling_mistral, "create_sliding_window_causal_mask", create_causal_mask)
-    assert not inference.serve(causal, Numbers(), read_record("{}")).generator.sharing.joins
+    assert not inference.serve(causal, Numbers(), from_json(ArtifactRecord, "{}")).generator.sharing.joins
 
 
 @pytest.fixture
@@ -382,14 +384,14 @@ def test_rows_whose_length_changes_their_positions_are_answered_alone(
     longrope: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduling, "PIECE", 8)
-    served = inference.serve(longrope, Numbers(), read_record("{}"))
+    served = inference.serve(longrope, Numbers(), from_json(ArtifactRecord, "{}"))
     prompts = [pack["input_ids"] for pack in random_packs(4, [[20], [58], [62], [70], [30]])]
     assert answers(served, prompts) == greedy_answers(longrope, prompts)
 
 
 def test_a_row_of_other_positions_leaves_nothing_to_the_next_one(longrope: Any) -> None:
     """A prompt of 70 tokens has read what the next one, of 30, begins with."""
-    served = inference.serve(longrope, Numbers(), read_record("{}"))
+    served = inference.serve(longrope, Numbers(), from_json(ArtifactRecord, "{}"))
     [long] = [pack["input_ids"] for pack in random_packs(4, [[70]])]
     rows = [Row(prompt, 4, {"do_sample": False}, lambda: False) for prompt in (long, long[:30])]
     scheduler = scheduling.Scheduler(served.generator)

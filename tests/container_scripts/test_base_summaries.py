@@ -21,7 +21,7 @@ from generation.rows import Batch, Row
 from pretend_gpu import GPU, pretend_gpu
 from shared.events import BaseEvent
 from shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS
-from shared.records import DatasetFacts, read_base_summaries
+from shared.records import BaseSummaries, DatasetFacts, from_json
 
 FACTS = DatasetFacts("f00", "{dialogue}\nTL;DR:", 0, (), {})
 ASKED = {"max_new_tokens": 4, "temperature": 0.0}
@@ -62,7 +62,7 @@ def summarise(
 
 def kept(folders: Folders) -> int:
     path = folders.model / "base_summaries.json"
-    return len(read_base_summaries(path.read_bytes()).summaries) if path.exists() else 0
+    return len(from_json(BaseSummaries, path.read_bytes()).summaries) if path.exists() else 0
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_base_model_is_asked_in_its_own_chat_format(
     monkeypatch.setenv(BASE_AS_TRAINED, as_trained)
     facts = replace(FACTS, base_template="Chat: {dialogue}")
     summarise_with_base(tiny_model_dir, folders, facts, ASKED, stop, 0.0, torch.device("cpu"))
-    found = read_base_summaries((folders.model / "base_summaries.json").read_bytes())
+    found = from_json(BaseSummaries, (folders.model / "base_summaries.json").read_bytes())
     request = Request((template.replace("{dialogue}", "Ana: number 0"),), are_dialogues=False, parameters=ASKED)
     [answer] = inference.predict_fn(request, inference.model_fn(str(tiny_model_dir)))
     assert (found.template, found.summaries[0]) == (template, answer["generated_text"])
@@ -186,4 +186,4 @@ def test_a_refused_prompt_has_an_empty_summary(summarise: Callable[..., BaseEven
     told = summarise(facts=replace(FACTS, template="{dialogue}"))
     assert told is not None
     assert (told.summaries, told.why_not_all) == (41, "")
-    assert read_base_summaries((folders.model / "base_summaries.json").read_bytes()).summaries[-1] == ""
+    assert from_json(BaseSummaries, (folders.model / "base_summaries.json").read_bytes()).summaries[-1] == ""

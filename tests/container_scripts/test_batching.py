@@ -22,7 +22,7 @@ from generation.request import Request, RequestError
 from generation.rows import AbandonedError, Batch, BrokenModelError, Row, TooLargeError
 from generation.scheduling import Scheduler, complete, fill
 from gpu import LOST, GpuLostError
-from shared.records import read_record
+from shared.records import ArtifactRecord, from_json
 
 
 @pytest.fixture
@@ -120,7 +120,9 @@ def remembering(tiny_model_dir: Path) -> inference.Served:
     for weight in causal.parameters():
         if weight.dim() == 2:
             weight.data.normal_(0, 0.3, generator=seed)
-    return inference.serve(causal.float().eval(), AutoTokenizer.from_pretrained(tiny_model_dir), read_record("{}"))
+    return inference.serve(
+        causal.float().eval(), AutoTokenizer.from_pretrained(tiny_model_dir), from_json(ArtifactRecord, "{}")
+    )
 
 
 def test_what_prompts_begin_with_alike_is_read_once(

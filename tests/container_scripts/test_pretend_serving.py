@@ -22,7 +22,7 @@ from generation.generator import Generator
 from generation.rows import Row
 from generation.scheduling import Scheduler
 from pretend_gpu import GPU, PretendGpu, pretend_gpu
-from shared.records import read_record
+from shared.records import ArtifactRecord, from_json
 
 GREEDY = {"do_sample": False}
 
@@ -41,7 +41,7 @@ def served(model: Any) -> tuple[Any, list[list[int]]]:
     draw = random.Random(0)
     asked = [([draw.randrange(4, 90) for _ in range(draw.randrange(1, 40))], draw.randrange(1, 16)) for _ in range(8)]
     rows = [Row(ids, most, GREEDY, lambda: False) for ids, most in asked]
-    generator = inference.serve(model, Words(), read_record("{}")).generator
+    generator = inference.serve(model, Words(), from_json(ArtifactRecord, "{}")).generator
     scheduler, late, tokens = Scheduler(generator), rows[2:], 0
 
     def arriving(_row: Row) -> None:
@@ -113,7 +113,7 @@ def test_a_batch_without_memory_leaves_nothing_behind(monkeypatch: pytest.Monkey
 
 def waits_for_a_token(gpu: PretendGpu, model: Any, names: Sequence[str], sampling: dict[str, Any]) -> Counter[str]:
     """What each token of a batch waits for the GPU, by comparing answers of 30 tokens with those of 10."""
-    generator = inference.serve(model, Words(), read_record("{}")).generator
+    generator = inference.serve(model, Words(), from_json(ArtifactRecord, "{}")).generator
 
     def waits(tokens: int) -> Counter[str]:
         rows = [Row([7] * (4 + place), tokens, sampling, lambda: False, adapter=one) for place, one in enumerate(names)]
@@ -221,7 +221,7 @@ def test_weights_in_fp16_are_rounded_no_second_time(
     model_of("llama", stored, CPU).save_pretrained(tmp_path)
     with pretend_gpu(capability):
         loaded = inference._load({"pretrained_model_name_or_path": str(tmp_path), "revision": "main"}, None)
-        assert inference.serve(loaded, Words(), read_record("{}")).model.dtype is served_in
+        assert inference.serve(loaded, Words(), from_json(ArtifactRecord, "{}")).model.dtype is served_in
 
 
 def test_a_model_that_fp16_is_too_small_for_is_as_if_loaded_in_bf16(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_model_that_fp16_is_too_small_for_is_as_if_loaded_in_bf16(tmp_path: Pa
     with pretend_gpu((8, 6)):
         loaded = inference._load({"pretrained_model_name_or_path": str(tmp_path), "revision": "main"}, None)
         assert loaded.dtype is torch.float16
-        model = inference.serve(loaded, Words(), read_record("{}")).model
+        model = inference.serve(loaded, Words(), from_json(ArtifactRecord, "{}")).model
         expected = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16, device_map={"": GPU})
         assert model.model.rotary_emb.inv_freq.dtype is torch.float32
         for ours, loaded_so in zip(model.state_dict().values(), expected.state_dict().values(), strict=True):

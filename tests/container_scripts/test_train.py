@@ -22,7 +22,7 @@ from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Silent
 from shared.failure import read_failure
 from shared.names import BASE_SECONDS, EXPECT_GPU, RENDEZVOUS
-from shared.records import read_base_summaries, read_record
+from shared.records import ArtifactRecord, BaseSummaries, from_json
 from shared.requests import fill_template
 
 pytestmark = pytest.mark.slow
@@ -197,8 +197,8 @@ def test_the_base_model_summarises_as_its_endpoint_would(finished: Job) -> None:
     [told] = [event for event in finished.events() if event["event"] == "base"]
     assert (told["summaries"], told["dialogues"], told["why_not_all"]) == (4, 4, "")
     model = finished.root / "model"
-    stored = read_base_summaries((model / "base_summaries.json").read_bytes())
-    record = read_record((model / "lorasum.json").read_bytes())
+    stored = from_json(BaseSummaries, (model / "base_summaries.json").read_bytes())
+    record = from_json(ArtifactRecord, (model / "lorasum.json").read_bytes())
     assert stored.generation == record.generation
     rows = [json.loads(line) for line in (finished.dataset / "test.jsonl").read_text().splitlines()]
     prompts = [fill_template(record.template or "", row["dialogue"], record.control_tokens) for row in rows]
@@ -425,7 +425,7 @@ def test_a_refused_merge_leaves_the_adapter(job: Job, tmp_path: Path, flags: dic
     assert reason in warning["text"]
     assert base["summaries"] == base["dialogues"]
     assert reason in end["not_merged"]
-    record = read_record((job.root / "model" / "lorasum.json").read_bytes())
+    record = from_json(ArtifactRecord, (job.root / "model" / "lorasum.json").read_bytes())
     assert (record.training.not_merged, record.merge_check.prompts) == (end["not_merged"], 0)
     assert record.parameters == sum(tensor.numel() for tensor in load_file(job.base / "model.safetensors").values())
     there = {path.relative_to(job.root / "model").as_posix() for path in (job.root / "model").rglob("*")}
@@ -519,7 +519,7 @@ def test_a_mixture_of_experts_trains_from_codes(job: Job, tmp_path: Path) -> Non
     start, *_, end = job.events()
     assert (start["quantized_layers"], start["whole_layers"]) == (12, 1)
     assert end["score"] is not None
-    merged = read_record((job.root / "model" / "lorasum.json").read_bytes()).merge_check
+    merged = from_json(ArtifactRecord, (job.root / "model" / "lorasum.json").read_bytes()).merge_check
     assert merged.from_adapter < 1e-4 < merged.from_base
 
 
@@ -534,7 +534,7 @@ def test_two_processes_share_the_experts_of_a_mixture(job: Job, tmp_path: Path) 
         for figure in ("loss", "eval_loss", "score", "tokens"):
             assert two.get(figure) == (one.get(figure) and pytest.approx(one[figure], rel=2e-5)), (one, two)
     assert job.events()[0]["shared_bytes"] == base_bytes(job.base, "int8", torch.float32).codes
-    assert read_record((job.root / "model" / "lorasum.json").read_bytes()).merge_check is not None
+    assert from_json(ArtifactRecord, (job.root / "model" / "lorasum.json").read_bytes()).merge_check is not None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU works")

@@ -13,7 +13,7 @@ from local_world import LocalWorld, local_world
 from moments import SIGNALS, Moments, check_stopped
 
 from lorasum.shared.names import RECORD_FILE
-from lorasum.shared.records import FileFacts, read_record, record_text
+from lorasum.shared.records import ArtifactRecord, FileFacts, from_json, record_text
 from lorasum.system.files import file_digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(7200)]
@@ -60,7 +60,7 @@ def _have_model(here: LocalWorld, tokenizer: Path) -> Path:
     )
     AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    record = read_record((folder / RECORD_FILE).read_bytes())
+    record = from_json(ArtifactRecord, (folder / RECORD_FILE).read_bytes())
     facts = {name: FileFacts(path.stat().st_size, file_digest(path)) for name, path in files.items()}
     facts.pop(RECORD_FILE)
     (folder / RECORD_FILE).write_text(record_text(replace(record, files=facts)))

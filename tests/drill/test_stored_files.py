@@ -14,7 +14,7 @@ from lorasum.ledger.resources import Dataset
 from lorasum.lifecycle.artifacts import damages
 from lorasum.shared.events import DoneEvent, StepEvent, event_line, read_event
 from lorasum.shared.failure import read_failure
-from lorasum.shared.records import ArtifactRecord, FileFacts, read_manifest, read_record, record_text
+from lorasum.shared.records import ArtifactRecord, DatasetFacts, FileFacts, from_json, record_text
 
 FUZZ = int(os.environ.get("LORASUM_FUZZ", "0"))
 COUNT = FUZZ // 10 or 200
@@ -54,7 +54,7 @@ def _read(name: str, content: bytes) -> None:
         read_failure(content.decode(errors="replace"))
         return
     with suppress(ValueError):
-        found = read_record(content) if name == "lorasum.json" else read_manifest(content)
+        found = from_json(ArtifactRecord, content) if name == "lorasum.json" else from_json(DatasetFacts, content)
         if isinstance(found, ArtifactRecord):
             assert all(isinstance(line, str) for line in damages(found.files, RECORD.files))
 

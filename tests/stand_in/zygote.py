@@ -143,9 +143,9 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
         paths.container_scripts = lambda: Path(scripts)
     if needs := os.environ.get("LORASUM_STUB_NEEDS"):
         from lorasum.lifecycle import estimate
-        from lorasum.shared.records import read_needs
+        from lorasum.shared.records import Needs, from_json
 
-        estimate._tell = lambda flags, variables: read_needs(needs)
+        estimate._tell = lambda flags, variables: from_json(Needs, needs)
     elif program == "client" and "LORASUM_PLANS_FOR_REAL" not in os.environ:
         plan_once(folder.parent)
     if hub := os.environ.get("HF_ENDPOINT"):  # which is read when it is imported
@@ -187,7 +187,7 @@ def plan_once(shared: Path) -> None:
     """
     from lorasum.lifecycle import estimate
     from lorasum.shared.names import SM_CHANNEL_TRAINING
-    from lorasum.shared.records import Needs, read_needs
+    from lorasum.shared.records import Needs, from_json
     from lorasum.system import paths
     from lorasum.system.script_environment import script_environment
 
@@ -203,7 +203,7 @@ def plan_once(shared: Path) -> None:
         ended = forks.trainings().start(flags, environ, {}, str(script)).wait()
         if ended.code:
             return ended.stderr.strip().splitlines()[-1]
-        found = read_needs(ended.stdout.splitlines()[-1])
+        found = from_json(Needs, ended.stdout.splitlines()[-1])
         new = known.with_suffix(f".{os.getpid()}")
         new.write_bytes(pickle.dumps(found))
         new.rename(known)

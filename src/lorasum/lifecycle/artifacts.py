@@ -8,7 +8,7 @@ from lorasum.backends.records import JobRef
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger.resources import TrainingJob
 from lorasum.shared.names import BASE_SUMMARIES_FILE, RECORD_FILE
-from lorasum.shared.records import ArtifactRecord, FileFacts, read_base_summaries, read_record
+from lorasum.shared.records import ArtifactRecord, BaseSummaries, FileFacts, from_json
 from lorasum.system import paths
 from lorasum.system.files import writing
 
@@ -21,7 +21,7 @@ def artifact_record(backend: Backend, job: JobRef) -> ArtifactRecord | None:
     """
     content = backend.artifact_file(job, RECORD_FILE)
     try:
-        return read_record(content) if content is not None else None
+        return from_json(ArtifactRecord, content) if content is not None else None
     except ValueError as error:
         raise BackendError(
             f"cannot read {RECORD_FILE} of {backend.artifact(job)}: {error}", "delete the artifact, then train again"
@@ -36,7 +36,7 @@ def base_summaries(backend: Backend, job: JobRef, generation: Mapping[str, float
     """
     content = backend.artifact_file(job, BASE_SUMMARIES_FILE)
     try:
-        found = read_base_summaries(content) if content is not None else None
+        found = from_json(BaseSummaries, content) if content is not None else None
     except ValueError:
         return ()  # damaged, and not needed: an endpoint of the base model can be asked
     asked_so = found and found.generation == generation and found.template == template

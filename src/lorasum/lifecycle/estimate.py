@@ -18,7 +18,7 @@ from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.training_time import Workload, band_of, beside_steps
 from lorasum.results.training import TimeBand
 from lorasum.shared.names import GPU_BYTES, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING
-from lorasum.shared.records import MemoryPlan, Needs, read_needs
+from lorasum.shared.records import MemoryPlan, Needs, from_json
 from lorasum.system import paths
 from lorasum.system.cache import keep, read_cache
 from lorasum.system.files import folder_digest
@@ -121,7 +121,7 @@ def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
     key = hashlib.sha256(identity.encode()).hexdigest()
     known = read_cache("needs") if hardware.types else {}
     if key in known:
-        return Estimate(spec, hardware, read_needs(known[key]))
+        return Estimate(spec, hardware, from_json(Needs, known[key]))
     told = _tell(flags, variables)
     if isinstance(told, str):
         return Estimate(spec, hardware, None, told)
@@ -153,7 +153,7 @@ def _tell(flags: list[str], variables: Mapping[str, str]) -> Needs | str:
         return f"it takes longer than {_SECONDS // 60} minutes"
     if told.returncode:
         return (told.stderr.strip().splitlines() or ["it failed"])[-1]
-    return read_needs(told.stdout.splitlines()[-1])
+    return from_json(Needs, told.stdout.splitlines()[-1])
 
 
 def checks(estimate: Estimate) -> list[Check]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lorasum.errors import ModelError
 from lorasum.shared.names import RECORD_FILE
-from lorasum.shared.records import read_record
+from lorasum.shared.records import ArtifactRecord, from_json
 from lorasum.system.files import USER_FILE_MODE, new_file
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _adds(stored: Mapping[str, Any], token: str | None) -> bool:
 def _ends(model: Path) -> dict[str, int]:
     """The token that ends a summary, by the artifact's record; it may end a turn instead of a text."""
     record = model / RECORD_FILE
-    known = read_record(record.read_bytes()).eos_token_id if record.is_file() else None
+    known = from_json(ArtifactRecord, record.read_bytes()).eos_token_id if record.is_file() else None
     return {} if known is None else {"eos": known}
 
 

@@ -13,7 +13,7 @@ from lorasum.shared.events import read_event
 from lorasum.shared.failure import Failure, read_failure
 from lorasum.shared.json_lines import end_last_line
 from lorasum.shared.names import CHANNEL_MODEL, CHANNEL_TRAINING, FAILURE_FILE, METRICS_FILE, RECORD_FILE, folders_of
-from lorasum.shared.records import read_record
+from lorasum.shared.records import ArtifactRecord, from_json
 from lorasum.system.files import make_folder, write_file
 
 _OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -70,7 +70,7 @@ def environment(root: Path, spec: TrainSpec, environ: Mapping[str, str]) -> dict
 def is_complete(root: Path) -> bool:
     """Whether model/ holds a whole artifact. Its record is written last; a damaged record does not count."""
     try:
-        read_record((root / "model" / RECORD_FILE).read_bytes())
+        from_json(ArtifactRecord, (root / "model" / RECORD_FILE).read_bytes())
     except (OSError, ValueError):
         return False
     return True
