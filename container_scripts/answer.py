@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _answer_all(own, len(shards), args.checkpoint_dir, parameters)
             _leave(args.checkpoint_dir, own, Path(os.environ[SM_MODEL_DIR]))
         except Exception as error:
-            write_failure(output, error, among_others="RANK" in os.environ)
+            write_failure(output, error)
             raise
     if "RANK" not in os.environ and _is_first_machine():
         _leave_record(len(shards), Path(os.environ[SM_MODEL_DIR]))

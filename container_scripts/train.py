@@ -61,7 +61,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return launch.PEER_LOST
     except Exception as error:
-        if write_failure(folders.output, error, among_others="RANK" in os.environ):
+        if write_failure(folders.output, error):
             if isinstance(error, TrainingError):
                 print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
             traceback.print_exc()

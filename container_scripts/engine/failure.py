@@ -1,6 +1,7 @@
 """What a training job says when it cannot go on."""
 
 import errno
+import os
 from pathlib import Path
 
 from shared.errors import TrainingError
@@ -18,18 +19,14 @@ class PeerLostError(ConnectionError):
     """Another process of the training has ended, and its own message says why."""
 
 
-def write_failure(output: Path, error: BaseException, among_others: bool = False) -> bool:
+def write_failure(output: Path, error: BaseException) -> bool:
     """Leave the reason in `failure`, where SageMaker and the local backend look for it.
 
-    Args:
-        among_others: whether other processes of this training may write it too. The first reason stays.
-
-    Returns:
-        Whether it was written.
+    Of several processes, the first one's reason stays. Returns whether this one was written.
     """
     output.mkdir(parents=True, exist_ok=True)
     try:
-        with (output / FAILURE_FILE).open("x" if among_others else "w", encoding="utf-8") as file:
+        with (output / FAILURE_FILE).open("x" if "RANK" in os.environ else "w", encoding="utf-8") as file:
             file.write(failure_text(_failure(error)))
     except FileExistsError:
         return False
