@@ -20,7 +20,8 @@ from typing import Any
 from generation.adapters import named_adapters, peft_name, with_adapters
 from generation.generator import Generator, decode, encode, leave_fp16_if_too_small, sampling_of
 from generation.onednn_linear import block_weights
-from generation.request import Request, RequestError, read_request
+from generation.request import Request, RequestError
+from generation.request import read_request as input_fn
 from generation.rows import AbandonedError, Row, TooLargeError
 from generation.scheduling import Scheduler, check, fill
 from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
@@ -131,15 +132,6 @@ def _served(generator: Generator, tokenizer: Any, artifact: ArtifactRecord, adap
     """The model, used as an artifact's record says."""
     defaults = _DEFAULTS | dict(artifact.generation)
     return Served(generator, tokenizer, artifact.template, artifact.control_tokens, defaults, adapter)
-
-
-def input_fn(body: str | bytes, content_type: str) -> Request:
-    """Read and check a request.
-
-    Raises:
-        RequestError: one line that says what is wrong; the server answers it with HTTP 400.
-    """
-    return read_request(body, content_type)
 
 
 def predict_fn(data: Request, model: Served) -> list[dict[str, str]]:
