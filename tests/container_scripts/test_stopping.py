@@ -96,12 +96,15 @@ def test_a_second_sigterm_does_not_end_the_tidying_up() -> None:
 @pytest.mark.parametrize("program", ["start", "answer"])
 def test_the_first_process_of_a_container_hears_sigterm(program: str, tmp_path: Path) -> None:
     """The system ends other processes by itself, with status -15."""
+    (tmp_path / "input" / "config").mkdir(parents=True)
+    (tmp_path / "input" / "config" / "hyperparameters.json").write_text("{}")
     waits = f"""
-import os, sys, time
+import os, pathlib, sys, time
 import {program}
 def wait(*_):
     print("waits", flush=True)
     time.sleep(200)
+{program}.ROOT = pathlib.Path({str(tmp_path)!r})
 {program}.{"install_missing" if program == "start" else "_answer_all"} = wait
 sys.argv[1:] = ["--checkpoint_dir", ".", "--max_new_tokens", "1", "--temperature", "0"]
 {program}.main()
