@@ -412,7 +412,7 @@ def beyond_float16(base: Path, folder: Path) -> Path:
     ("flags", "reason"),
     [
         ({"merge_dtype": "float16", "learning_rate": 0.01}, "holds values up to 100,000, and float16 ends at 65,504"),
-        ({"learning_rate": 1e-12}, "the merged model answers exactly as the base model"),
+        ({"learning_rate": 1e-20}, "the merged model answers exactly as the base model"),
     ],
 )
 def test_a_refused_merge_leaves_the_adapter(job: Job, tmp_path: Path, flags: dict[str, object], reason: str) -> None:

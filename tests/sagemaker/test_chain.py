@@ -164,7 +164,7 @@ def test_a_model_without_a_merge_is_served_as_adapter(
     account: Callable[..., Account], prepared: Made, tiny_chats: Path, tmp_path: Path
 ) -> None:
     """What was learnt changes no weight when it is rounded. Nothing is paid for until that is known to work."""
-    there, little = account(made=prepared), ("--set", "training.learning_rate=1e-12")
+    there, little = account(made=prepared), ("--set", "training.learning_rate=1e-20")
     ended = there.run("run", *little)
     assert ended.code == 2
     assert "the artifact has no merged model: the merged model answers exactly as the base model" in ended.stderr
