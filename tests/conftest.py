@@ -78,6 +78,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_sessionfinish() -> None:
+    """Keep pytest from looking through all objects five more times, which takes each worker two seconds."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def tiny_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.jsonl (12 rows) and test.jsonl (4 rows) of short dialogues and summaries."""

@@ -13,7 +13,7 @@ def parse_once() -> None:
     """
     from botocore import regions
     from botocore.client import ClientCreator
-    from botocore.hooks import EventAliaser
+    from botocore.hooks import EVENT_ALIASES, EventAliaser
     from botocore.loaders import JSONFileLoader, Loader
 
     if hasattr(JSONFileLoader.load_file, "cache_info"):
@@ -21,6 +21,16 @@ def parse_once() -> None:
     JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
     _share(Loader, "_cache")
     _share(EventAliaser, "_alias_name_cache")
+    alias, parts = EventAliaser._alias_event_name, {part for part in EVENT_ALIASES if "." not in part}
+    several = [part for part in EVENT_ALIASES if "." in part]
+
+    def aliased(self: Any, name: str) -> Any:
+        """By itself, it takes a name apart 65 times to see that it has no other."""
+        if parts.isdisjoint(name.split(".")) and not any(part in name for part in several):
+            return name
+        return alias(self, name)
+
+    EventAliaser._alias_event_name = aliased
     ClientCreator._load_service_model = _kept(ClientCreator._load_service_model)
     make, made = ClientCreator._create_methods, dict[str, dict[str, Any]]()
 

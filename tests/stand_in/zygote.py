@@ -55,6 +55,7 @@ def preload() -> None:
     import nltk.stem.porter  # noqa: F401
     import psutil  # noqa: F401
     import py3langid
+    import sacrebleu  # noqa: F401
     import transformers
     import typer.main
     import typer.rich_utils
@@ -78,6 +79,9 @@ def preload() -> None:
         ):  # one begins, and the other imports PEFT
             importlib.import_module(module.name)
     typer.main.get_command(importlib.import_module("lorasum.cli.entry").app)
+    resources_on_record = importlib.import_module("lorasum.ledger.resources")
+    for kind in resources_on_record._KINDS:
+        resources_on_record._reader(kind)
 
 
 def preload_training() -> None:
