@@ -457,7 +457,9 @@ def test_a_training_too_large_for_its_card_is_refused_before_a_start(
     assert "21.00 GiB are free" in error
     assert hint.endswith("or train on an ml.g6e.xlarge, into which it fits")
     assert (there.jobs, there.objects()) == ({}, before)
-    made = there.call("plan", *whole)
+    planned = there.run("plan", *whole, "--json")
+    made = json.loads(planned.stdout)
+    assert planned.code == 2
     assert next(one["instance_type"] for one in made["instances"] if one["fits"]) == "ml.g6e.xlarge"
     assert made["memory"] is None
 
