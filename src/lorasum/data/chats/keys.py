@@ -84,9 +84,21 @@ def texts_among(keys: tuple[str, ...]) -> tuple[str, ...]:
 @lru_cache(1_000)
 def speakers_among(keys: tuple[str, ...]) -> tuple[str, ...]:
     """Those of a message's keys that may name its speaker, the likeliest first."""
-    known = (key for key in SPEAKERS if key in keys)
-    others = (key for key in keys if _NAMES_A_SPEAKER.fullmatch(key) and key not in SPEAKERS)
-    return (*known, *sorted(others, key=lambda key: ("name" not in key, key.endswith(("id", "role", "type")))))
+    known = [key for key in SPEAKERS if key in keys]
+    others = [key for key in keys if _NAMES_A_SPEAKER.fullmatch(key) and key not in SPEAKERS]
+    ordered = [*known, *sorted(others, key=lambda key: ("name" not in key, key.endswith(("id", "role", "type"))))]
+    for name in [key for key in others if "name" in key]:  # `sender_full_name` says more than `sender_id`
+        before = ordered[: ordered.index(name)]
+        if other := next((key for key in before if (stem := _stem(key)) and name.startswith(stem)), None):
+            ordered.remove(name)
+            ordered.insert(ordered.index(other), name)
+    return tuple(ordered)
+
+
+def _stem(key: str) -> str:
+    """`sender` of `senderid`, `senderrole` and `sendertype`; empty for other keys."""
+    end = next((end for end in ("id", "role", "type") if key.endswith(end)), key)
+    return key.removesuffix(end)
 
 
 @lru_cache(1_000)

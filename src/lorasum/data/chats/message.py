@@ -18,7 +18,7 @@ from lorasum.data.chats.keys import (
     speakers_among,
     texts_among,
 )
-from lorasum.data.chats.unsaid import UNSAID
+from lorasum.data.chats.unsaid import UNSAID, is_thought
 from lorasum.data.chats.written import is_html, mended, words_of, written
 
 
@@ -36,14 +36,38 @@ def text_of(message: Mapping[str, Any], number: int = 1) -> str:
 
 
 def text_in(plain: Mapping[str, Any], number: int) -> str:
+    nothing = ""
     for key in texts_among(tuple(plain)):
         value = plain[key]
         if isinstance(value, int | float) and key not in MAY_BE_NUMBERS:
             continue
-        if text := _text(value, number):
+        if isinstance(value, list) and key in _GUESSES:
+            value = value[:1]
+        if (text := _text(value, number)) and text not in _NOTHING:
             return words_of(text) if key in ("body", "htmlbody") and is_html(text) else text  # of a help desk
+        nothing = nothing or text
     inner = (plain[key] for key in _WITHIN if isinstance(plain.get(key), Mapping))
-    return next((text for one in inner if (text := text_of(one, number))), "")
+    return next((text for one in inner if (text := text_of(one, number))), "") or _of_its_type(plain, number) or nothing
+
+
+def _of_its_type(plain: Mapping[str, Any], number: int) -> str:
+    """The text in an object that is named as the message's type, as in WhatsApp's API: `{"type": "image", "image": …}`.
+
+    Of pictures and files it is the caption; what somebody pressed or chose has a title.
+    """
+    kind = str(plain.get("type"))
+    held = plain.get(plain_key(kind))
+    if not isinstance(held, Mapping):
+        return ""
+    if kind in UNSAID:
+        return _text(held.get("caption"), number)
+    return text_of(held, number) or (_text(held.get("title"), number) if kind.endswith("reply") else "")
+
+
+_GUESSES = ("alternatives", "nbest")
+"""Keys of what a recogniser of speech may have heard: the best guess is the first."""
+_NOTHING = frozenset(("nan", "NaN", "NaT", "None", "null", "<NA>"))
+"""What pandas writes for a missing text or name. Where there is no other one, it may be meant."""
 
 
 _WITHIN = ("data", "kwargs", "audio", "attributes")
@@ -62,9 +86,12 @@ def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:
         but: what is not a speaker's name.
     """
     of_a_tool = plain.get("role") in ("tool", "function")
+    nothing = ""
     for key in speakers_among(tuple(plain)):
         if not (of_a_tool and key == "name") and (name := _name(plain[key])) and name != but:
-            return name
+            if name not in _NOTHING:
+                return name
+            nothing = nothing or name
     for key in ("type", "event"):
         if plain.get(key) in ROLES:
             return str(plain[key])
@@ -73,7 +100,7 @@ def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:
     if name := next((name for name in inner if name and name != but), ""):
         return name
     partner = next((name for key in PARTNERS if (name := _name(plain.get(key)))), "")
-    return side_of(plain, partner) or partner
+    return side_of(plain, partner) or partner or nothing
 
 
 def has_text(message: Mapping[str, Any]) -> bool:
@@ -117,7 +144,7 @@ def _text(value: Any, number: int) -> str:
     if isinstance(value, str):
         return mended(value).strip()
     if isinstance(value, Mapping):
-        if str(value.get("type", value.get("content_type"))) in UNSAID:
+        if str(value.get("type", value.get("content_type"))) in UNSAID or is_thought(value):
             return ""
         text = text_of(value, number)
         return words_of(text) if value.get("contentType") == "html" else text

@@ -45,9 +45,9 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
             continue
         if not isinstance(message, Mapping):
             raise MessageError(f"message {number} is not an object")
-        if is_notice(message):
-            continue
         plain = plain_keys(message)
+        if is_notice(message, signed=True) or (is_notice(message) and not speaker_in(plain)):
+            continue
         if text := text_in(plain, number):
             if text[0] != "<" or (text := without_thoughts(text)):
                 said.append((plain, text))

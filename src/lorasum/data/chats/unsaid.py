@@ -15,7 +15,7 @@ _NOTICES = frozenset((
     "channel_unarchive", "group_join", "group_leave", "group_topic", "group_purpose", "group_name",
     "group_archive", "group_unarchive", "bot_add", "bot_remove", "pinned_item", "unpinned_item", "tombstone",
     "reminder_add", "channel_convert_to_private", "channel_posting_permissions", "huddle_thread",
-    "joiner_notification", "service", "subscribe", "unsubscribe", "call", "guildmemberjoin", "recipientadd",
+    "joiner_notification", "subscribe", "unsubscribe", "guildmemberjoin", "recipientadd",
     "recipientremove", "channelnamechange", "channeliconchange", "channelpinnedmessage", "threadcreated",
     "userpremiumguildsubscription", "usernamechange", "reasoning", "thinking", "channel_canvas_updated",
     "sh_room_created", "sh_room_shared", "channel_convert_to_public", "channel_unshared", "bot_disable",
@@ -24,18 +24,32 @@ _NOTICES = frozenset((
     "joiner_notification_for_inviter",
 ))  # fmt: skip
 """Types of messages in exports of Slack, Telegram, Discord, Messenger and Teams, and of models, that nobody said."""
+_CALLS_AND_SERVICE = frozenset(("call", "service"))
+"""Types of notices of Telegram and Messenger. Elsewhere they say how somebody was reached, or who spoke."""
 _CALLS = ("function_call", "tool_call", "tool_calls")
 """Roles of turns that are calls of tools, in the datasets of fine-tuning tools."""
 
 
-def is_notice(message: Mapping[str, Any]) -> bool:
-    """Whether a message is a notice, such as that somebody joined, left or called, or a model's call of a tool."""
+def is_notice(message: Mapping[str, Any], signed: bool = False) -> bool:
+    """Whether a message is a notice, such as that somebody joined, left or called, or a model's thought or call.
+
+    Args:
+        signed: it has a speaker, and stands in a list of no known app.
+    """
     for key in ("type", "subtype", "messageType"):
         kind = message.get(key)
-        if isinstance(kind, str) and kind.lower().replace(" ", "") in _NOTICES:
+        kind = kind.lower().replace(" ", "") if isinstance(kind, str) else ""
+        if kind in _NOTICES or (kind in _CALLS_AND_SERVICE and not (signed and "call_duration" not in message)):
             return True
+    if is_thought(message) or (message.get("t") and {"rid", "u"} <= message.keys()):  # Rocket.Chat's notices have a `t`
+        return True
     role = message.get("role", message.get("from"))
     return role in _CALLS or (role == "assistant" and message.get("channel") == "analysis")  # GPT-OSS thinks there
+
+
+def is_thought(value: Mapping[str, Any]) -> bool:
+    """Whether a message or a part of one is what Gemini thinks."""
+    return value.get("thought") is True or value.get("isThought") is True
 
 
 _THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?</\1>\s*)+", re.DOTALL)
