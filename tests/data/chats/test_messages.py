@@ -301,6 +301,14 @@ def test_an_empty_list_is_no_dialogue(cell: str) -> None:
         ((1_717_400_002, 1_717_400_001, 1_717_400_000.5), True),
         (("2024-06-03 10:01", "2024-06-03 10:02", "2024-06-03 10:02"), False),
         (("3/6/2024", "2/6/2024", "1/6/2024"), False),
+        (("2024-06-03T10:02:01.5Z", "2024-06-03T10:02:01Z", "2024-06-03T10:02:00+0000"), True),
+        (("1717400002", "1717400001", "1717400000"), True),
+        (
+            ({"$date": "2024-06-03T10:02:00Z"}, {"$date": "2024-06-03T10:01:00Z"}, {"$date": "2024-06-03T10:00:00Z"}),
+            True,
+        ),
+        (("Mon, 03 Jun 2024 10:02:00 +0000", "Mon, 03 Jun 2024 10:01:00 +0000", "Mon, 03 Jun 2024 10:00:00 GMT"), True),
+        (("2024-06-03T10:02:00Z", "2024-99-03T10:02:00Z", "2024-06-03T10:00:00Z"), False),
         ((9, 5, 1), False),
         ((1_717_400_002, None, 1_717_400_000), False),
         ((1_717_400_002, 1_717_400_009, 1_717_400_000), False),
@@ -310,6 +318,68 @@ def test_messages_that_begin_with_the_newest_are_turned_round(times: tuple[objec
     cell = [{"created_at": time, "speaker": "Ana", "text": text} for time, text in zip(times, "abc", strict=True)]
     assert dialogue_of(cell, Messages()) == ("Ana: c\nAna: b\nAna: a" if turned else "Ana: a\nAna: b\nAna: c")
     assert dialogue_of({"messages": cell}, Messages()) == dialogue_of(cell, Messages())
+
+
+@pytest.mark.parametrize(
+    "key", ["created_time", "CreatedDate", "date_created", "createTime", "origin_server_ts", "Date"]
+)
+def test_the_time_of_a_message_is_found_under_its_many_names(key: str) -> None:
+    newest_first: list[dict[str, object]] = [{"from": "Ana", key: 1_717_400_002_000, "text": "b"}]
+    newest_first.append({"from": "Ben", key: 1_717_400_001_000, "text": "a"})
+    assert dialogue_of(newest_first, Messages()) == "Ben: a\nAna: b"
+    in_order = [
+        {**message, "sent_at": at} for at, message in zip((1_717_400_001, 1_717_400_002), newest_first, strict=True)
+    ]
+    assert dialogue_of(in_order, Messages()) == "Ana: b\nBen: a"
+
+
+@pytest.mark.parametrize("key", ["updated_at", "sent_from", "sender", "creator", "order", "birth_date"])
+def test_numbers_that_are_no_times_turn_nothing_round(key: str) -> None:
+    cell = [
+        {"sender_name": "Ana", key: 2_025_550_144, "text": "a"},
+        {"sender_name": "Ben", key: 2_025_550_143, "text": "b"},
+    ]
+    assert dialogue_of(cell, Messages()) == "Ana: a\nBen: b"
+
+
+@pytest.mark.parametrize("key", ["replies", "children", "comments"])
+def test_nested_replies_stand_below_what_they_answer(key: str) -> None:
+    later = {"id": 2, "by": "Ana", "time": "2024-06-03T10:09:00Z", "text": "thanks"}
+    reply = {
+        "id": 1,
+        "by": "Ben",
+        "time": "2024-06-03T10:02:00Z",
+        "text": "I do",
+        key: [{"by": "Cem", "text": "and I"}],
+    }
+    cell: list[object] = [
+        {"id": 1, "by": "Ana", "text": "who tests?", key: [later, reply]},
+        {"by": "Cem", "text": "bye"},
+    ]
+    expected = "Ana: who tests?\nBen: I do\nCem: and I\nAna: thanks\nCem: bye"
+    assert dialogue_of(cell, Messages()) == expected
+    assert dialogue_of([{**cell[0], key: {"nodes": [reply, later]}}, cell[1]], Messages()) == expected  # type: ignore[dict-item]
+    assert dialogue_of([cell[0], later, cell[1]], Messages()).count("thanks") == 1  # type: ignore[union-attr]
+    quoted = {"by": "Ben", "text": "I do", "reply_to": {"by": "Ana", "text": "who tests?"}, key: [{"user": "U1"}]}
+    assert dialogue_of([quoted], Messages()) == "Ben: I do"
+
+
+@pytest.mark.parametrize("words", ["ENVOYÉ\u00a0!", "CAFÉ\u00a0?", "Spaß\u00a0!", "AMANHÃ\u00a0?", "MAÑANA\u00a0¿no?"])
+def test_correct_words_before_a_no_break_space_stay(words: str) -> None:
+    assert dialogue_of([{"from": "Ana", "text": words}], Messages()) == f"Ana: {words}"
+    assert dialogue_of(f"Ana: {words}", Messages()) == f"Ana: {words}"
+
+
+@pytest.mark.parametrize("words", ["voilà ce café", "à demain", "да", "你好", "Łódź", "😀"])
+def test_words_in_a_wrong_encoding_are_put_right(words: str) -> None:
+    assert dialogue_of(words.encode().decode("latin-1"), Messages()) == words
+
+
+def test_html_becomes_text_where_most_messages_are_it() -> None:
+    page = {"by": "Ana", "content": "<p>is it <b>free</b>?</p>"}
+    answers = [{"by": "Ben", "content": "<div>yes &amp; no</div>"}, {"by": "Ana", "content": "<b> & co?"}]
+    assert rendered(page, *answers) == ["Ana: is it free?", "Ben: yes & no", "Ana: <b> & co?"]
+    assert rendered(page, answers[1]) == ["Ana: <p>is it <b>free</b>?</p>", "Ana: <b> & co?"]
 
 
 def test_columns_of_different_lengths_are_no_dialogue() -> None:

@@ -1,43 +1,113 @@
-"""Puts messages in order of time. Pure functions."""
+"""Puts messages in order of time, and replies behind what they answer. Pure functions."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from typing import Any
 
-_TIMES = (
-    "timestamp", "ts", "time", "date", "datetime", "created_at", "createdAt", "created", "createdDateTime", "sent_at",
-    "sentAt", "date_sent", "dateCreated", "timestamp_ms",
-)  # fmt: skip
+from lorasum.data.chats.keys import plain_key
+from lorasum.data.chats.message import has_text, speaker_of, text_of
+
+_TELLS_TIME = re.compile(
+    r"(?!end|read|due)(?!.*(?:edit|updat|modif|delet|expir|seen|until|birth|joined))(?!.*(?:from|to|by|id|count)$)"
+    r"(?:.*(?:time|date|stamp|created|posted|published|received|delivered).*|.*sent(?:at|on)?|(?:.*server|msg)?ts|when)"
+)
+"""Keys of the time at which a message was sent, and not at which it was changed or read."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_MAIL_DATE = re.compile(r"(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:")
+_DIGITS = re.compile(r"\d{9,19}(?:\.\d+)?")
 _YEAR_1973 = 1e8  # seconds since 1970: a smaller number is not a time, but a duration or an offset
+_REPLIES = ("replies", "children", "comments")
 
 
-def oldest_first(messages: list[Any]) -> list[Any]:
-    """`messages`, turned round if all tell their time and the newest is first, as many services answer."""
-    times = _times_of(messages)
-    if not (all(map(_is_number, times)) or all(isinstance(time, str) and _DATE.match(time) for time in times)):
-        return messages
-    turned = bool(times) and times[0] > times[-1] and all(one >= next_one for one, next_one in pairwise(times))
-    return messages[::-1] if turned else messages
+def oldest_first(messages: Sequence[Any]) -> list[Any]:
+    """`messages`, turned round if all tell their time and the newest is first, as many services answer. Each one's
+    replies follow it."""
+    return _with_replies(_turned(messages))
 
 
-def by_time(messages: list[Any]) -> list[Any]:
-    """The messages in order of time, if all tell it in one type."""
-    times = _times_of(messages)
-    if all(isinstance(time, str) for time in times) or all(isinstance(time, int | float) for time in times):
-        return [messages[place] for place in sorted(range(len(times)), key=times.__getitem__)]
-    return messages
+def by_time(messages: Sequence[Any]) -> list[Any]:
+    """The messages in order of time, if all tell it. Each one's replies follow it."""
+    times = next(_times_of(messages, least=0), [])
+    places = sorted(range(len(times)), key=times.__getitem__)
+    return _with_replies([messages[place] for place in places] if times else messages)
 
 
-def _times_of(messages: list[Any]) -> list[Any]:
-    """What each message has under the key by which the first one tells its time; None for those that have nothing."""
-    first = messages[0] if messages else None
-    key = next((key for key in _TIMES if key in first), None) if isinstance(first, Mapping) else None
-    if key is None:
-        return [None] * len(messages)
-    return [message.get(key) if isinstance(message, Mapping) else None for message in messages]
+def _turned(messages: Sequence[Any]) -> Sequence[Any]:
+    """The messages, turned round if the times under some key fall, and under no other key rise."""
+    directions = {_direction(times) for times in _times_of(messages)}
+    return messages[::-1] if -1 in directions and 1 not in directions else messages
 
 
-def _is_number(time: Any) -> bool:
-    return isinstance(time, int | float) and time > _YEAR_1973
+def _direction(times: Sequence[float]) -> int:
+    """1 if times rise, -1 if they fall, 0 if they do neither."""
+    if all(one >= following for one, following in pairwise(times)):
+        return -1 if times[0] > times[-1] else 0
+    return 1 if all(one <= following for one, following in pairwise(times)) else 0
+
+
+def _times_of(messages: Sequence[Any], least: float = _YEAR_1973) -> Iterator[list[float]]:
+    """For each key under which all messages tell their time: these times, as numbers that can be compared."""
+    if not all(isinstance(message, Mapping) for message in messages):
+        return
+    for key in messages[0] if messages else ():
+        if _TELLS_TIME.fullmatch(plain_key(key)) and _time(messages[0][key], least) is not None:
+            times = [_time(message.get(key), least) for message in messages]
+            known = [time for time in times if time is not None]
+            if len(known) == len(messages):
+                yield known
+
+
+def _time(value: Any, least: float) -> float | None:
+    """A number that grows with the time; None if `value` is no time."""
+    if isinstance(value, Mapping):
+        value = value.get("$date")  # MongoDB's
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = float(value)
+    if isinstance(value, int | float):
+        return value if value > least else None
+    if not isinstance(value, str):
+        return None
+    try:
+        if _DATE.match(value):
+            time = datetime.fromisoformat(value)
+        elif _MAIL_DATE.match(value):
+            time = parsedate_to_datetime(value)
+        else:
+            return None
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _with_replies(messages: Sequence[Any]) -> list[Any]:
+    """The messages, each followed by its replies and by theirs; none that is in the list itself."""
+    known = {_identity(message) for message in messages if isinstance(message, Mapping) and "id" in message}
+    ordered: list[Any] = []
+    waiting = list(reversed(messages))
+    while waiting:
+        message = waiting.pop()
+        key, replies = _replies_to(message)
+        ordered.append({name: value for name, value in message.items() if name != key} if replies else message)
+        waiting += [reply for reply in reversed(replies) if _identity(reply) not in known]
+    return ordered
+
+
+def _identity(message: Mapping[str, Any]) -> tuple[str, str]:
+    return str(message.get("id")), text_of(message)
+
+
+def _is_reply(value: Any) -> bool:
+    return isinstance(value, Mapping) and has_text(value) and bool(speaker_of(value))
+
+
+def _replies_to(message: Any) -> tuple[str, list[Any]]:
+    """The key of a message's replies, and these, the oldest first; messages have speakers."""
+    for key in _REPLIES if isinstance(message, Mapping) else ():
+        held = message.get(key)
+        held = held.get("nodes", held.get("data")) if isinstance(held, Mapping) else held
+        if isinstance(held, list) and held and all(map(_is_reply, held)):
+            return key, list(_turned(held))
+    return "", []

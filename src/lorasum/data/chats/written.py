@@ -115,7 +115,8 @@ _BEGUN = re.compile(
 def mended(text: str) -> str:
     """`text` with its encoding repaired, if its UTF-8 was read as Latin-1, as in the files of Facebook Messenger.
 
-    Correct text never becomes valid UTF-8 this way, except for sequences such as `Ã©`, which nobody writes.
+    Correct text hardly becomes valid UTF-8 this way: nobody writes `Ã©`. What people do write is a letter before a
+    no-break space, as in `ENVOYÉ !` and `MANHÃ ?`.
     """
     if text.isascii() or not _MOJIBAKE.search(text):
         return text
@@ -125,7 +126,7 @@ def mended(text: str) -> str:
         return text
 
 
-_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")
+_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u009f\u00a1-\u00bf]|(?<![A-Z])\u00c3\u00a0")
 
 
 def with_plain_breaks(text: str) -> str:
