@@ -10,11 +10,11 @@ from lorasum.data.duplicates import MOST_TEST_EXAMPLES, NearDuplicates, Seen, ke
 from lorasum.data.files.splits import Split
 from lorasum.data.personal.finding import (
     candidates,
-    check_can_redact,
     count_personal,
     redact,
     unexplained_numbers,
 )
+from lorasum.data.personal.phones import check_can_redact
 from lorasum.data.records import Example
 from lorasum.data.tally import Rejected, Tally
 from lorasum.data.tokenize_pack import Tokens, text_batches
@@ -86,7 +86,7 @@ def unique(
 
 def _redacted(batch: Sequence[tuple[str, Example]], region: str, findings: Findings) -> list[tuple[str, Example]]:
     """The examples without personal data."""
-    check_can_redact()
+    check_can_redact(region)
     owned = [(number, text) for number, (_, one) in enumerate(batch) for text in (one.dialogue, *one.references)]
     searched = {owned[index][0] for index in candidates([text for _, text in owned])}
     return [

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorasum.data.personal.finding import candidates, count_personal, find_personal, redact, unexplained_numbers
+from lorasum.errors import DataError
 
 HERE = Path(__file__).parent
 _KINDS = {"P": "phone number", "E": "email address", "C": "card number", "I": "IBAN"}
@@ -98,10 +99,27 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
         ("4111 1111\n1111 1111\n123", "US", "<CARD>\n123"),
         ("(my cell: ((202) 555-0143))", "US", "(my cell: (<PHONE>))"),
         ("ANN AT EXAMPLE DOT ORG", "US", "<EMAIL>"),
+        ("(202) 555-0143 2 pm, 202 555 0144 3 people", "US", "<PHONE> 2 pm, <PHONE> 3 people"),
+        ("1. 202-555-0143 2. 415-555-0132", "US", "1. <PHONE> 2. <PHONE>"),
+        ("06 12 34 56 78 14h, loto 06 12 24 33 41 48", "FR", "<PHONE> 14h, loto 06 12 24 33 41 48"),
+        ("98765 43210 2 people", "IN", "<PHONE> 2 people"),
+        ("07911 123456 2 pm", "GB", "<PHONE> 2 pm"),
+        ("4111111111111111 12/26 123", "US", "<CARD> 12/26 123"),
+        ("378282246310005 12/26 1234", "US", "<CARD> 12/26 1234"),
+        ("@491705550199 are you in?", "US", "@<PHONE> are you in?"),
     ],
 )
 def test_all_ways_of_writing_a_number_are_taken_out(text: str, region: str, clean: str) -> None:
     assert redact(text, region) == clean
+
+
+@pytest.mark.parametrize(
+    ("region", "meant"), [("UK", "GB"), ("EN", "GB or US"), ("XX", "the two letters of a country")]
+)
+def test_a_region_without_phone_numbers_is_an_error(region: str, meant: str) -> None:
+    with pytest.raises(DataError, match=f"data.phone_region is {region}") as caught:
+        redact("lunch at 12?", region)
+    assert meant in caught.value.hint
 
 
 @pytest.mark.parametrize("region", ["US", "DE", "GB", "IT", "BR", "IN", "NL", "PL", "MX", "JP", "DK", "NO", "FR", "SG"])

@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lorasum.data.personal import patterns
-from lorasum.errors import DataError
+from lorasum.data.personal.phones import Window, check_can_redact, known_phones, valid_part
 
-RULES = 2
+RULES = 3
 """Version of what is taken out. It is in the fingerprint of redacted datasets, so that a new version prepares again."""
 
 MASKS = {"email address": "<EMAIL>", "phone number": "<PHONE>", "card number": "<CARD>", "IBAN": "<IBAN>"}
@@ -58,16 +58,6 @@ def candidates(texts: Sequence[str]) -> list[int]:
     return list(pc.indices_nonzero(matches).to_pylist())
 
 
-def check_can_redact() -> None:
-    """Check that the library that knows phone numbers is installed.
-
-    Raises:
-        DataError: it is not.
-    """
-    if _phonenumbers() is None:
-        raise DataError("data.redact needs phonenumbers", "pip install 'lorasum[redact]'")
-
-
 def redact(text: str, region: str, taken: Counter[str] | None = None) -> str:
     """`text` with the masks of MASKS in place of personal data.
 
@@ -76,9 +66,9 @@ def redact(text: str, region: str, taken: Counter[str] | None = None) -> str:
         taken: the number of replacements of each kind is added to it.
 
     Raises:
-        DataError: the library that knows phone numbers is not installed.
+        DataError: the library that knows phone numbers is not installed, or knows none of the region.
     """
-    check_can_redact()
+    check_can_redact(region)
     pieces, end = [], 0
     spans = find_personal(text, region)
     if taken is not None:
@@ -121,10 +111,6 @@ def _search(text: str, region: str) -> tuple[list[PersonalSpan], str]:
     return spans, shadow
 
 
-Window = tuple[int, int]
-"""A stretch of a shadow, from its first character to behind its last one. A span is the same, of something found."""
-
-
 def _long_numbers(shadow: str) -> list[Window]:
     return [match.span() for match in patterns.NUMBERS.finditer(shadow)]
 
@@ -145,29 +131,39 @@ def _windows(shadow: str) -> list[Window]:
 
 def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Window]]]]:
     """(kind, spans of it in a window) in the order of certainty; without a kind: what is certainly not personal."""
+
+    def valid_or_whole(found: str) -> str:
+        return valid_part(region, found) or found
+
+    def shorter_valid(found: str) -> str:
+        part = valid_part(region, found)
+        return part if part != found else ""
+
     yield "phone number", partial(_all, patterns.PHONE_LINKS)
     yield "IBAN", _ibans
-    yield "card number", partial(_all, patterns.CARDS, is_one=_is_card)
+    yield "card number", partial(_all, patterns.CARDS, part=_card_in)
     yield "", partial(_all, patterns.NOT_PHONES)
-    yield "phone number", partial(_all, [patterns.CALLED_PHONE])
+    yield "phone number", partial(_all, [patterns.CALLED_PHONE], part=valid_or_whole)
     yield "", partial(_all, patterns.RATHER_NOT_PHONES)
-    yield "phone number", partial(_known_phones, region)
-    yield "phone number", partial(_all, patterns.PHONE_FORMS)
+    yield "phone number", partial(known_phones, region)
+    yield "phone number", partial(_all, [patterns.NUMBER_AND_MORE], part=shorter_valid)
+    yield "phone number", partial(_all, patterns.PHONE_FORMS, part=valid_or_whole)
 
 
 def _all(
-    expressions: Iterable[re.Pattern[str]], shadow: str, window: Window, is_one: Callable[[str], bool] = bool
+    expressions: Iterable[re.Pattern[str]], shadow: str, window: Window, part: Callable[[str], str] = str
 ) -> list[Window]:
     """Spans of all matches that do not overlap; of two that do, the one of the earlier expression. A group `found`
     is the span where there is one.
 
     Args:
-        is_one: whether a text that matches is what is looked for; by default every one is.
+        part: the beginning of a text that matches which is what is looked for; by default all of it.
     """
     spans: list[Window] = []
     for expression in expressions:
         group: str | int = "found" if "found" in expression.groupindex else 0
-        new = [match.span(group) for match in expression.finditer(shadow, *window) if is_one(match[group])]
+        found = ((match.start(group), part(match[group])) for match in expression.finditer(shadow, *window))
+        new = [(start, start + len(text)) for start, text in found if text]
         shadow = _without(shadow, new)
         spans += new
     return spans
@@ -188,28 +184,6 @@ def _without(shadow: str, spans: Iterable[Window]) -> str:
     return "".join([*pieces, shadow[end:]]) if pieces else shadow
 
 
-def _known_phones(region: str, shadow: str, window: Window) -> list[Window]:
-    """Phone numbers that exist: of any country with a +, of `region` without."""
-    phones = _phonenumbers()
-    if phones is None or not patterns.SOME_NUMBER.search(shadow, *window):
-        return []
-    first = window[0]
-    matches = phones.PhoneNumberMatcher(shadow[slice(*window)], region, leniency=phones.Leniency.VALID)
-    return [
-        (first + match.start, first + match.end)
-        for match in matches
-        if sum(map(str.isdigit, match.raw_string)) >= patterns.LEAST_PHONE_DIGITS
-        and not _is_list(match.raw_string)
-        and not patterns.GLUED.search(shadow[max(first + match.start - 5, 0) : first + match.start])
-    ]
-
-
-def _is_list(found: str) -> bool:
-    """Whether a number has several single digits among longer groups, as lottery numbers have: `4 8 15 16 23 42`."""
-    groups = re.findall(r"\d+", found)
-    return not found.startswith("+") and 1 < sum(len(group) == 1 for group in groups) < len(groups)
-
-
 def _emails(shadow: str) -> list[Window]:
     spans = []
     for signs, domain, locals_ in patterns.EMAILS:
@@ -222,6 +196,12 @@ def _emails(shadow: str) -> list[Window]:
                 spans.append((start + local.start(), match.end()))
         shadow = _without(shadow, spans)
     return spans
+
+
+def _card_in(found: str) -> str:
+    """A card number, or the beginning up to a gap that is one: a date or a check code may follow it."""
+    ends = [len(found), *(at for at in range(len(found) - 1, 12, -1) if not found[at].isdigit())]
+    return next((found[:end] for end in ends if found[end - 1].isdigit() and _is_card(found[:end])), "")
 
 
 def _is_card(number: str) -> bool:
@@ -271,13 +251,3 @@ def _ascii_forms() -> dict[int, str]:
     full_width = {point: chr(point - 0xFEE0) for point in range(0xFF01, 0xFF5F)}
     signs = {"−": "-", "⁄": "/", "∕": "/", "﹫": "@"}
     return forms | full_width | {ord(sign): form for sign, form in signs.items()} | {0x00AD: "-"}
-
-
-@cache
-def _phonenumbers() -> Any:
-    """The library that knows all countries' phone numbers; None if it is not installed."""
-    try:
-        import phonenumbers
-    except ImportError:
-        return None
-    return phonenumbers

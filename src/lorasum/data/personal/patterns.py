@@ -87,7 +87,10 @@ IBAN = re.compile(r"(?<!\w)([A-Z]{2})\d\d(?:[ \-\n]?[A-Z0-9]){11,29}", re.IGNORE
 
 # -- phone numbers --
 
-PHONE_LINKS = [re.compile(r"(?:wa\.me/|[?&]phone=|\btel:)(?P<found>\+?\d{7,15})(?!\d)")]
+PHONE_LINKS = [
+    re.compile(r"(?:wa\.me/|[?&]phone=|\btel:)(?P<found>\+?\d{7,15})(?!\d)"),
+    re.compile(r"(?<![\w.])@(?P<found>\d{10,15})(?![\w.]?\w)"),  # WhatsApp mentions somebody who is no contact
+]
 
 _CALLED = _words(
     "tel telefon telefonnummer phone telephone mobile cell cellphone whatsapp sms fax call ring reach text handy",
@@ -109,6 +112,11 @@ CALLED_PHONE = re.compile(
     re.IGNORECASE,
 )
 """A number behind a word such as `call` or `Handy`."""
+
+NUMBER_AND_MORE = re.compile(
+    rf"{_EDGE}(?!(?:\d\d ){{5}}\d\d(?![\dh:]))[(+]*\d(?:(?:\.|[ ()\-/]{{0,3}})\d){{9,18}}(?!\d)"
+)
+"""Digits that may be a number and another one behind it, such as a time or a count of people."""
 
 PHONE_FORMS = [
     re.compile(rf"(?<![\w+])\+ ?\(?\d(?:{_GAP}{{0,3}}\d){{7,14}}(?!\d)"),  # with a country's code, ITU-T E.123
