@@ -55,7 +55,7 @@ def write_adapter(artifact: Path, eos: int, files: Any, settings: Any) -> None:
 def trained(config: Config, backend: InMemoryBackend, ledger: Ledger, have: Callable[..., None]) -> Config:
     """The own run has a model; the others have none yet."""
     result = train(context(config, backend, ledger))
-    write_adapter(Path(result.artifact), 2, {}, {"r": 8})
+    write_adapter(Path(str(result.artifact)), 2, {}, {"r": 8})
     return config
 
 

@@ -22,7 +22,7 @@ from lorasum.system import paths
 
 
 def names(ledger: Ledger, backend: InMemoryBackend, days: float) -> list[str]:
-    return [one.run for one in plan_clean(ledger, backend, age=timedelta(days=days))]
+    return [one.name for one in plan_clean(ledger, backend, age=timedelta(days=days))]
 
 
 def test_what_runs_is_never_cleaned(config: Config, backend: InMemoryBackend, ledger: Ledger, clock: Clock) -> None:
@@ -71,7 +71,7 @@ def test_a_cleaned_run_leaves_nothing_on_disk_and_is_on_record_as_gone(
     (folder / "jobs" / "old" / "weights").write_bytes(os.urandom(200_000))
     result = clean(ledger, backend, Silent(), plan_clean(ledger, backend, ["chats"]))
     assert result.bytes > 200_000
-    assert "run chats" in result.deleted[0]
+    assert [(one.kind, one.name) for one in result.folders] == [("run", "chats")]
     assert not folder.exists()
     assert [row.state for row in ledger.rows(Dataset, "chats")] == ["gone"]
     with pytest.raises(LorasumError, match="there is no run 'chats'"):
@@ -82,7 +82,7 @@ def test_a_run_that_somebody_works_on_is_left(config: Config, backend: InMemoryB
     planned = plan_clean(ledger, backend, ["chats"])
     told = RecordingReporter()
     with hold("chats", backend, ledger, Silent()):
-        assert clean(ledger, backend, told, planned).deleted == ()
+        assert clean(ledger, backend, told, planned).folders == ()
     assert "it is left" in told.warnings[0]
     assert paths.run_dir("chats").is_dir()
 
@@ -90,10 +90,10 @@ def test_a_run_that_somebody_works_on_is_left(config: Config, backend: InMemoryB
 def test_models_go_only_when_asked_and_nothing_runs(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
     (paths.model_cache() / "tiny").mkdir(parents=True)
     planned, told = plan_clean(ledger, backend, models=True), RecordingReporter()
-    assert [one.folder.name for one in planned] == ["tiny"]
+    assert [one.name for one in planned] == ["tiny"]
     train(context(config, backend, ledger))
     deploy(context(config, backend, ledger))
-    assert clean(ledger, backend, told, planned).deleted == (), "it began while somebody was asked"
+    assert clean(ledger, backend, told, planned).folders == (), "it began while somebody was asked"
     assert "model tiny may be in use" in told.warnings[0]
     assert (paths.model_cache() / "tiny").is_dir()
     with pytest.raises(LorasumError, match="models are kept while run 'chats' has something running"):

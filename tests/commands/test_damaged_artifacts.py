@@ -143,7 +143,7 @@ def test_deploy_starts_nothing_of_a_damaged_artifact(
     config: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     run = context(config, backend, ledger)
-    artifact = Path(train(run).artifact.replace("memory:/", f"{tmp_path}/"))
+    artifact = Path(str(train(run).artifact).replace("memory:/", f"{tmp_path}/"))
     backend.artifacts = f"{tmp_path}/"
     write_artifact(artifact)
     backend.files = {name: FileFacts(len(content), "") for name, content in FILES.items()}

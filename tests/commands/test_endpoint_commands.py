@@ -66,7 +66,7 @@ def test_a_summary_is_streamed_as_text_or_as_json_lines(
     show(stream(run, "Ana: hi"), as_json=True)
     *pieces, end = map(json.loads, capsys.readouterr().out.splitlines())
     assert [piece["piece"] for piece in pieces] == ["Sum", " up:", " Ana:", " hi", " =>"]
-    assert end == {"dialogue": "Ana: hi", "summary": "Sum up: Ana: hi =>", "reference": None}
+    assert end == {"run": "chats", "dialogue": "Ana: hi", "summary": "Sum up: Ana: hi =>", "reference": None}
     show(stream(run))
     assert "ana: number" in capsys.readouterr().out, "the reference is shown at the end"
 

@@ -188,7 +188,7 @@ def trained(make_config: Configured, ledger: Ledger, prepared: Path, tmp_path: P
     """A backend of SageMaker's name, on which a model of 8 billion parameters is trained."""
     backend = InMemoryBackend("sagemaker", stops_on_interrupt=False)
     backend.artifacts = f"{tmp_path}/artifact-"
-    folder = Path(train(context(make_config(backend="sagemaker"), backend, ledger)).artifact)
+    folder = Path(str(train(context(make_config(backend="sagemaker"), backend, ledger)).artifact))
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(LLAMA_8B))
     backend.files = {

@@ -23,7 +23,7 @@ from lorasum.lifecycle.training_time import Speed, Workload, band_of, seconds_of
 from lorasum.shared.records import MemoryPlan, Needs
 
 Configured = Callable[..., Config]
-SPLIT = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example=60, fill=0.9)
+SPLIT = SplitStats(examples=90, packs=10, tokens=4_000, completion_tokens=900, longest_example_tokens=60, fill=0.9)
 
 
 @pytest.fixture
@@ -68,17 +68,19 @@ def test_a_plan_has_measured_time_and_listed_prices_and_starts_nothing(
     backend.price = 2.0
     first = plan(context(make_config(), backend, ledger))
     assert (first.packs, first.steps, first.tokens) == (10, 30, 12_000)
-    assert (first.seconds, first.seconds_from) == (None, "")
-    assert (first.usd_per_hour, first.endpoint_usd_per_hour, first.longest_seconds) == (2.0, 2.0, None)
+    assert (first.training_seconds, first.measured_job) == (None, None)
+    assert (first.usd_per_hour, first.endpoint_usd_per_hour, first.limit_seconds) == (2.0, 2.0, None)
     assert backend.calls == []
     assert [row.kind for row in ledger.resources()] == ["dataset"]
 
     backend.events = [STEP, replace(DONE, tokens_per_second=4.0)]
     job = train(context(make_config(lora={"r": 2}), backend, ledger)).job
     second = plan(context(make_config(limits={"max_usd": 3}), backend, ledger))
-    assert (second.seconds, second.seconds_from, second.longest_seconds) == (3000.0, f"job {job}", 5400)
+    assert (second.training_seconds, second.measured_job, second.limit_seconds) == (3000.0, job, 5400)
     backend.price = 3.0
-    assert plan(context(make_config(), backend, ledger)).seconds is None, "at another price it is another instance"
+    assert plan(context(make_config(), backend, ledger)).training_seconds is None, (
+        "at another price it is another instance"
+    )
 
 
 def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
@@ -145,7 +147,7 @@ def test_each_instance_type_is_shown_with_what_fits_and_costs(
     assert {name for name, one in options.items() if not one.fits} == {"ml.g4dn.xlarge"}
     assert options["ml.g4dn.xlarge"].short_of == "GPU"
     own = options["ml.g5.2xlarge"]
-    assert (own.gpus, own.gpu_bytes >> 30, own.seconds) == (1, 21, 3000.0)
+    assert (own.gpus, own.gpu_bytes >> 30, own.training_seconds) == (1, 21, 3000.0)
     assert own.usd == pytest.approx(2 * (3000 + 60 + 4) / 3600), "1 GB is uploaded, by packages that were installed"
     assert (own.endpoint_usd_per_day, own.endpoint_usd_in_30_days) == (48.0, 1440.0)
     assert made.spot_least_usd_per_hour == pytest.approx(0.2)
@@ -153,7 +155,9 @@ def test_each_instance_type_is_shown_with_what_fits_and_costs(
     assert made.host.there_bytes == 29 << 30
     assert made.disk
     assert (made.disk.needed_bytes, made.disk.there_bytes) == (3 * 10**9, 450 * 10**9)
-    assert [one.instance_type for one in made.instances if one.seconds] == ["ml.g5.2xlarge"], "no other was measured"
+    assert [one.instance_type for one in made.instances if one.training_seconds] == ["ml.g5.2xlarge"], (
+        "no other was measured"
+    )
     assert [check.what for check in made.checks if check.ok] == ["credentials", "memory", "main memory", "disk"]
 
 
@@ -246,8 +250,8 @@ def test_a_first_job_has_a_time_by_arithmetic(
     run = context(config, backend, ledger, told)
     first = plan(run)
     assert first.band
-    assert (first.band.operations, first.band.peak) == (12_000 * 1e11, 70e12)
-    assert (first.band.shortest, first.band.longest) == pytest.approx((26.4, 85.7), abs=0.1)
+    assert (first.band.operations, first.band.peak_operations_per_second) == (12_000 * 1e11, 70e12)
+    assert (first.band.shortest_seconds, first.band.longest_seconds) == pytest.approx((26.4, 85.7), abs=0.1)
     bands = {one.instance_type: one.band for one in first.instances}
     assert bands["ml.g5.2xlarge"] == first.band
     assert bands["ml.g4dn.xlarge"] is None, "it does not fit there"
@@ -266,7 +270,7 @@ def test_a_first_job_has_a_time_by_arithmetic(
     assert told.warnings == [warning]
     assert "12,000 tokens, 0 to 1 min by arithmetic, and about 2 min 16 s to start and end" in told.steps[0]
     measured = plan(context(make_config(backend="sagemaker", lora={"r": 2}), backend, ledger))
-    assert (measured.seconds, measured.band) == (3000.0, None)
+    assert (measured.training_seconds, measured.band) == (3000.0, None)
 
 
 @pytest.mark.usefixtures("packed")
@@ -354,7 +358,7 @@ def test_arithmetic_gives_a_band_of_time_where_all_of_it_is_known() -> None:
     work = Workload(packs=5_000, steps=15_000, tokens=8_000_000, evaluations=3)
     band = band_of(work, 24.4e9, peak_of("ml.g5.2xlarge"), measured=False)
     assert band
-    assert (round(band.shortest), round(band.longest)) == (4290, 13943)
+    assert (round(band.shortest_seconds), round(band.longest_seconds)) == (4290, 13943)
     assert peak_of("ml.g5.12xlarge") == 4 * peak_of("ml.g5.2xlarge")
     assert band_of(work, 0.0, 1e12, measured=True) is None
     assert band_of(work, 1e9, peak_of("ml.g99.xlarge"), measured=False) is None

@@ -221,7 +221,7 @@ def test_tolerated_bad_rows_and_shared_dialogues_are_warned_of(make_config: Call
     assert [json.loads(line) for line in Path(result.shared).read_text().splitlines()] == [
         {"kind": "exact", "train": "train.jsonl:4", "test": "test.jsonl:1"}
     ]
-    assert "Training rows whose dialogues stand in the test split" in Path(str(result.report)).read_text()
+    assert "Training rows whose dialogues stand in the test split" in Path(str(result.page)).read_text()
     again = Recorder()
     assert run(make_config(max_bad_rows=1), again).reused
     assert [warning.partition("; see ")[0] for warning in again.warnings] == [
@@ -394,11 +394,11 @@ def test_examples_are_shown_as_the_model_sees_them(make_config: Callable[..., Co
     texts = {(fill_template(DEFAULT_TEMPLATE, row["dialogue"]), row["summary"] + "</s>") for row in rows}
     assert len(result.shown) == 2
     assert {(example.prompt, example.completion) for example in result.shown} <= texts
-    assert Path(str(result.report)).read_text("utf-8").count("<svg") == 2
+    assert Path(str(result.page)).read_text("utf-8").count("<svg") == 2
     stats = result.manifest.splits["train"]
     assert sum(stats.histogram) == 12
     assert stats.longest_at.startswith("train.jsonl:")
-    assert stats.shortest_example <= stats.longest_example
+    assert stats.shortest_example_tokens <= stats.longest_example_tokens
 
 
 def test_a_seeded_fraction_is_the_test_split(make_config: Callable[..., Config]) -> None:
@@ -610,7 +610,7 @@ def test_too_long_examples_of_both_splits_are_told_at_once(make_config: Callable
     with pytest.raises(DataError) as caught:
         run(make_config())
     needed = int(caught.value.hint.split("raise data.max_length to ")[1].split(",")[0])
-    assert run(make_config(max_length=needed)).manifest.splits["train"].longest_example == needed
+    assert run(make_config(max_length=needed)).manifest.splits["train"].longest_example_tokens == needed
 
 
 KILLED = """
@@ -656,7 +656,7 @@ def test_a_prepare_killed_anywhere_is_made_good_by_the_next(
         assert ended.code in (0, -signal.SIGKILL), ended.stderr
         killed = ended.code != 0
         result = run(config)
-        assert Path(str(result.report)).read_text("utf-8").count("<svg") == 2, at
+        assert Path(str(result.page)).read_text("utf-8").count("<svg") == 2, at
         rejected = Path(str(result.rejected)).read_text("utf-8").splitlines()
         assert [json.loads(line)["where"] for line in rejected] == ["train.jsonl:2"], at
         left = [path for path in home.rglob("*") if path.name.endswith((".part", ".partial"))]

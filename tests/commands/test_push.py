@@ -62,7 +62,7 @@ def trained(config: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: 
 
 def test_the_merged_model_is_pushed_as_one_private_commit(trained: RunContext, hub: Hub) -> None:
     result = push(trained, "me/chats")
-    assert (result.private, result.what, result.address) == (True, "merged model", f"{hub.url}/me/chats")
+    assert (result.private, result.kind, result.location) == (True, "merged_model", f"{hub.url}/me/chats")
     assert hub.private == {"me/chats": True}
     left = ("adapter/", "base_summaries.json")  # which tells of the user's own chats
     kept = {name: content for name, content in FILES.items() if not name.startswith(left)}
@@ -75,7 +75,7 @@ def test_the_merged_model_is_pushed_as_one_private_commit(trained: RunContext, h
 
 def test_the_adapter_alone_lies_at_the_root_of_its_repository(trained: RunContext, hub: Hub) -> None:
     result = push(trained, "me/adapter", adapter=True, public=True)
-    assert (result.private, result.what) == (False, "adapter")
+    assert (result.private, result.kind) == (False, "adapter")
     assert set(hub.files["me/adapter"]) == {"README.md", "adapter_model.safetensors"}
 
 

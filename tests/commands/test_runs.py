@@ -43,10 +43,10 @@ def test_a_run_is_live_until_it_is_torn_down(config: Config, backend: InMemoryBa
     train(run)
     deploy(run)
     [one] = runs(ledger).runs
-    assert (one.run, one.live, one.usd, one.rouge_l) == ("chats", True, 0.0, None)
+    assert (one.run, one.may_run, one.usd, one.rougeL) == ("chats", True, 0.0, None)
     teardown(run)
     [one] = runs(ledger).runs
-    assert not one.live
+    assert not one.may_run
 
 
 def test_the_newest_evaluation_is_the_score(ledger: Ledger) -> None:
@@ -55,7 +55,7 @@ def test_the_newest_evaluation_is_the_score(ledger: Ledger) -> None:
     scored(folder / "scored-new.jsonl", 20.0, 40.0)
     os.utime(folder / "scored-old.jsonl", (1, 1))
     [one] = runs(ledger).runs
-    assert one.rouge_l == pytest.approx(30.0)
+    assert one.rougeL == pytest.approx(30.0)
 
 
 def test_a_file_with_two_names_takes_its_space_once(ledger: Ledger) -> None:
@@ -65,7 +65,7 @@ def test_a_file_with_two_names_takes_its_space_once(ledger: Ledger) -> None:
     (folder / "same").hardlink_to(folder / "model")
     [one] = runs(ledger).runs
     assert 300_000 <= one.bytes < 400_000
-    assert not one.live
+    assert not one.may_run
 
 
 def test_a_run_that_was_cleaned_is_no_run(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:

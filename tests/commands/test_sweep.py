@@ -139,9 +139,9 @@ def test_trials_that_fall_behind_are_stopped_and_the_best_is_named(
     result = sweep(context(swept(), backend, ledger))
     assert [(one.values["lora.r"], one.state) for one in result.trials] == [(2, "done"), (4, "stopped"), (8, "stopped")]
     assert (result.best, result.trials[0].value) == (result.trials[0].run, 1.7)
-    page = Path(result.page).read_text()
+    page = Path(str(result.page)).read_text()
     assert "<svg" in page
-    assert result.best in page
+    assert str(result.best) in page
     assert backend.live("chats") == []
 
 
@@ -386,7 +386,7 @@ def test_all_trials_together_stay_within_the_budget(
     backend.before["training_state"] = bill
     result = sweep(run)
     assert list(backend.limits.values()) == [900, 900]  # half a dollar each
-    assert [one.state for one in result.trials].count("left out") == 1
+    assert [one.state for one in result.trials].count("left_out") == 1
     assert result.usd == pytest.approx(1.0)
 
 

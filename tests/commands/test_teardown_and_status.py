@@ -367,7 +367,7 @@ def test_run_goes_from_chats_to_a_summary_and_back_to_nothing(
     config = _runnable(make_config, tiny_chats, tiny_model_dir)
     result = run(context(config, backend, ledger))
     assert "base model" in result.evaluate.scores
-    assert result.sample.reference
+    assert result.predict.reference
     assert result.teardown is not None
     assert [one.kind for one in result.teardown.removed] == ["endpoint"]
     assert backend.live("chats") == []

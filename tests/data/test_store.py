@@ -40,7 +40,13 @@ def test_split_is_a_datasets_folder_of_int32_rows(tmp_path: Path) -> None:
 
     stats = store.write_split(tmp_path / "train", PACKS, 8, "identity")
     assert replace(stats, histogram=()) == SplitStats(
-        examples=3, packs=2, tokens=9, completion_tokens=5, longest_example=4, fill=9 / 16, shortest_example=2
+        examples=3,
+        packs=2,
+        tokens=9,
+        completion_tokens=5,
+        longest_example_tokens=4,
+        fill=9 / 16,
+        shortest_example_tokens=2,
     )
     assert (len(stats.histogram), sum(stats.histogram), stats.histogram[-1]) == (40, 3, 0)
     loaded = datasets.load_from_disk(str(tmp_path / "train"))

@@ -1,5 +1,5 @@
-"""docs/configuration.md, made from the config's models, docs/troubleshooting.md, made from the errors in the code, and
-the verbs of docs/cli.md.
+"""docs/configuration.md, made from the config's models, docs/troubleshooting.md, made from the errors in the code, the
+verbs of docs/cli.md, and the documents of docs/json.md.
 
 `python tests/docs/pages.py` writes them. What is above the tables of keys, of errors and of verbs is written by hand.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli_page import command_line
+from json_page import json_documents
 from sources import ROOT, both_sides
 
 from lorasum.config.schema import Config
@@ -176,7 +177,12 @@ def _put_in(node: ast.expr) -> str:
     return _PUT_IN.get(node.id, "…") if isinstance(node, ast.Name) else "…"
 
 
-PAGES = {"configuration.md": configuration, "troubleshooting.md": troubleshooting, "cli.md": command_line}
+PAGES = {
+    "configuration.md": configuration,
+    "troubleshooting.md": troubleshooting,
+    "cli.md": command_line,
+    "json.md": json_documents,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

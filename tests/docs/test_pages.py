@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from cli_page import command_line, options
+from json_page import MAKERS, field_names, json_documents
 from pages import DOCS, configuration, model_of, troubleshooting
 from sources import ROOT, both_sides
 
@@ -36,6 +37,18 @@ def test_the_configuration_is_made_from_the_code() -> None:
 
 def test_the_verbs_and_options_are_made_from_the_code() -> None:
     assert _read("cli.md") == command_line(), "run python tests/docs/pages.py"
+
+
+def test_the_documents_are_made_from_the_records() -> None:
+    assert _read("json.md") == json_documents(), "run python tests/docs/pages.py"
+
+
+def test_every_verb_with_json_has_a_document_and_a_run_in_it() -> None:
+    free = {"env", "config show"}  # they print names and values, for people and for editors
+    with_json = {verb for verb, spelt in options().items() if "--json" in spelt} - free
+    assert {verb.partition(" --")[0] for verb in MAKERS} == with_json
+    without_run = {verb for verb, maker in MAKERS.items() if "run" not in field_names(maker)}
+    assert without_run == {"init --example", "status", "runs", "clean"}, "these are about no run, or about all"
 
 
 def test_the_errors_are_those_of_the_code() -> None:

@@ -23,6 +23,7 @@ from lorasum.errors import ConfigError, LorasumError
 from lorasum.formatting import on_disk
 from lorasum.ledger.resources import Adapter, Endpoint, Origin
 from lorasum.results.overview import (
+    CleanFolder,
     CleanResult,
     Progress,
     ReportResult,
@@ -53,7 +54,6 @@ from lorasum.results.training import (
     RenderedExample,
     TrainPlan,
     TrainResult,
-    TrainStarted,
     TranslatedResult,
 )
 from lorasum.scoring.evaluation import compare, mean_scores, score_summaries
@@ -62,11 +62,30 @@ from lorasum.ui import render
 from lorasum.ui.reporter import ConsoleReporter
 from lorasum.ui.terminal import visible
 
-STATS = SplitStats(examples=160, packs=38, tokens=32000, completion_tokens=4000, longest_example=612, fill=0.94)
+STATS = SplitStats(examples=160, packs=38, tokens=32000, completion_tokens=4000, longest_example_tokens=612, fill=0.94)
 MANIFEST = Manifest("abc", "{dialogue}", "org/model", None, 2, 1024, {"train": STATS}, {"too long": 3}, "0.1.0")
 PREPARED = PrepareResult("chats", "/data/abc", reused=False, manifest=MANIFEST, seconds=3.4)
 TRAINED = TrainResult(
-    "chats", "chats-1", "/model", False, 1.9, float("nan"), 32000, 115.2, 277, 38, "last step", None, "", 0.0
+    run="chats",
+    job="chats-1",
+    location="arn:aws:job",
+    state="done",
+    artifact="/model",
+    reused=False,
+    seconds=290,
+    job_seconds=277,
+    train_loss=1.9,
+    eval_loss=float("nan"),
+    tokens=32000,
+    tokens_per_second=115.2,
+    kept_step=38,
+    kept_because="last step",
+    score=None,
+    scored_by="",
+    generation_seconds=0.0,
+)
+STARTED = replace(
+    TRAINED, state="live", artifact=None, job_seconds=None, tokens=None, tokens_per_second=None, kept_step=None
 )
 DEPLOYED = DeployResult("chats", "chats", "http://127.0.0.1:4000", "/model", "chats-1", False, 4.2)
 DIALOGUES = [f"Ann: see you at {hour}\nBen: fine" for hour in range(1, 9)]
@@ -85,7 +104,7 @@ EVALUATED = EvaluateResult(
     missed=(),
     seconds=40,
 )
-SAMPLE = Prediction("Mia: climb [tonight]? :smile: 😀", "They climb.", "Mia wants to climb.")
+SAMPLE = Prediction("chats", "Mia: climb [tonight]? :smile: 😀", "They climb.", "Mia wants to climb.")
 GONE = RunResource(
     run="chats",
     kind="endpoint",
@@ -97,7 +116,7 @@ GONE = RunResource(
     usd_per_hour=2.03,
 )
 TORN = TeardownResult("chats", (GONE,), ("s3://bucket/chats/",), ())
-RAN = RunResult(PREPARED, TRAINED, DEPLOYED, EVALUATED, SAMPLE, TORN, 400)
+RAN = RunResult("chats", PREPARED, TRAINED, DEPLOYED, EVALUATED, SAMPLE, TORN, 400)
 ENDPOINT = Endpoint(
     run="chats",
     name="chats",
@@ -119,19 +138,21 @@ RESULTS = [
     TranslatedResult("run.yaml", "chats", "axolotl", ("flash_attention: True",), ("lorasum prepare",)),
     replace(TORN, run=None, remaining=(replace(GONE, run="desk", reason="it still runs"),)),
     RunsResult((RunSummary("chats", 1_500_000_000, "2026-11-24T03:43:11", True, 2.03, 30.1),)),
-    CleanResult(("run chats: 1.20 GB in /home/ann/runs/chats",), 1_200_000_000),
+    CleanResult.of((CleanFolder("run", "chats", "/home/ann/runs/chats", 1_200_000_000),)),
     PushResult("chats", "chats-1", "ann/chats", "https://hub.example/ann/chats", True, "adapter"),
     ExportResult("chats", "chats-1", "/home/ann/m.gguf", 270_900_000, "llama", 272),
     ReportResult("chats", "/home/ann/report.html", "desk", ("it has not been evaluated",)),
     StatusResult((ROW, replace(ROW, name="chats-0123456789ab", progress=Progress(3, 9, 1.5, None, 6.0))), (GONE,)),
     StatusResult(()),
-    BatchPrediction("a.jsonl", "b.jsonl", 3, 1.0),
+    BatchPrediction("chats", "/a.jsonl", "b.jsonl", 3, 1.0),
     TrainPlan("chats", "chats-1", "/train.py", "org/model", "/data", {"lora_r": "16"}),
     DeployPlan("chats", "chats", "/model", {"command": ["python"]}, 0.0),
 ]
 
 
-@pytest.mark.parametrize("result", [*RESULTS, SAMPLE, Prediction("a", "b")], ids=lambda result: type(result).__name__)
+@pytest.mark.parametrize(
+    "result", [*RESULTS, SAMPLE, Prediction("chats", "a", "b")], ids=lambda result: type(result).__name__
+)
 def test_json_is_json_whatever_the_terminal(
     result: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +172,7 @@ def test_json_has_the_fields_of_the_record_and_null_for_nan(capsys: pytest.Captu
     assert ran["evaluate"]["worst"][0]["findings"][0]["kind"] == "name"
     assert ran["prepare"]["manifest"]["splits"]["train"]["packs"] == 38
     assert ran["train"]["eval_loss"] is None
-    assert ran["sample"]["dialogue"] == SAMPLE.dialogue
+    assert ran["predict"]["dialogue"] == SAMPLE.dialogue
 
 
 def test_a_run_shows_what_each_verb_did(capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,15 +310,15 @@ def test_status_tells_when_an_endpoint_ends_in_red_once_that_is_over(
 
 @pytest.mark.parametrize(("itself", "said"), [(True, "it ends by itself"), (False, "it does NOT end by itself")])
 def test_deploy_says_how_long_the_endpoint_runs(capsys: pytest.CaptureFixture[str], itself: bool, said: str) -> None:
-    until = "until 18:40 UTC, at most $8.12"
-    render.show(replace(RAN.deploy, until=until, ends_itself=itself))
-    assert f"{until}; {said}" in capsys.readouterr().out
+    end = datetime.now().astimezone().replace(hour=18, minute=40)
+    render.show(replace(RAN.deploy, expires_at=end, max_usd=8.12, ends_itself=itself))
+    assert f"until {end:%H:%M %Z}, at most $8.12; {said}" in capsys.readouterr().out
 
 
 def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFixture[str]) -> None:
     checks = (Check("bucket", True, "chats"), Check("quota", False, "it is 0", "ask for more"))
     made = PlanResult(
-        "chats", "chats-1", True, 10, 30, 12_000, 3600.0, "job chats-0", 1.5, 0.15, 7200, 2.0, checks,
+        "chats", "chats-1", True, 10, 30, 12_000, 3600.0, "chats-0", 1.5, 0.15, 7200, 2.0, checks,
         host=Room({"processes": 4 << 30, "merge": 1 << 30}, 29 << 30), disk=Room({"merged model": 10**9}, 0),
         instances=(
             InstanceOption(
@@ -325,7 +346,9 @@ def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFi
     assert "ml.g4dn.xlarge 14 ? 1.00 – – ✗ GPU – –" in out
     assert "✓ bucket: chats" in out
     assert "✗ quota: it is 0 → ask for more" in out
-    unknown = replace(made, prepared=False, seconds=None, usd_per_hour=None, endpoint_usd_per_hour=None, checks=())
+    unknown = replace(
+        made, prepared=False, training_seconds=None, usd_per_hour=None, endpoint_usd_per_hour=None, checks=()
+    )
     unknown = replace(unknown, instances=())
     render.show(unknown)
     out = capsys.readouterr().out
@@ -338,7 +361,7 @@ def test_further_lines_of_a_check_begin_where_its_text_does(
     monkeypatch.setattr("lorasum.ui.terminal._PIPE_WIDTH", 0)
     monkeypatch.setenv("COLUMNS", "60")
     check = Check("credentials", False, "AWS does not answer", "check the network and the region of the config")
-    found = ("chats", "chats-1", True, 10, 30, 12_000, None, "", 0.0, None, None, 0.0, (check,))
+    found = ("chats", "chats-1", True, 10, 30, 12_000, None, None, 0.0, None, None, 0.0, (check,))
     render.show(PlanResult(*found))
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "  ✗ credentials: AWS does not answer → check the network and",
@@ -356,7 +379,7 @@ def test_one_of_a_thing_is_not_called_several(capsys: pytest.CaptureFixture[str]
 
 def test_a_lone_summary_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     summary = "a [bold]long[/bold] summary " * 20
-    render.show(Prediction("dialogue", summary))
+    render.show(Prediction("chats", "dialogue", summary))
     assert capsys.readouterr().out == f"{summary}\n"
 
 
@@ -586,9 +609,9 @@ def hostile(value: Any) -> Any:
     [
         *RESULTS,
         SAMPLE,
-        replace(PREPARED, shown=(RenderedExample("prompt", "completion", 9),), rejected="r", report="r"),
-        BatchPrediction("a", "b", 3, 1.0, (RowFailure(1, "refused"),)),
-        TrainStarted("chats", "chats-1", "arn", "InProgress"),
+        replace(PREPARED, shown=(RenderedExample("prompt", "completion", 9),), rejected="r", page="r"),
+        BatchPrediction("chats", "a", "b", 3, 1.0, (RowFailure(1, "refused"),)),
+        STARTED,
         TrainPlan("chats", "chats-1", "/train.py", "m", "/d", {"r": "1"}, {"TrainingJobName": "x"}),
         replace(TORN, remaining=(GONE,)),
     ],
@@ -637,12 +660,12 @@ def test_no_event_or_warning_acts_on_the_terminal(capsys: pytest.CaptureFixture[
 
 
 def test_json_holds_every_character_to_the_letter(capsys: pytest.CaptureFixture[str]) -> None:
-    render.show(Prediction("d", HOSTILE), as_json=True)
+    render.show(Prediction("chats", "d", HOSTILE), as_json=True)
     assert json.loads(capsys.readouterr().out)["summary"] == HOSTILE
 
 
 def test_a_summary_is_exact_in_a_pipe_and_visible_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    render.show(Prediction("d", HOSTILE))
+    render.show(Prediction("chats", "d", HOSTILE))
     assert capsys.readouterr().out == HOSTILE + "\n"
     script = f"from lorasum.ui import render; render.text({HOSTILE!r})"
     ours, theirs = pty.openpty()
@@ -681,11 +704,14 @@ def test_a_size_on_disk_is_never_rounded_to_nothing(size: int, said: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
-    [("running", "training chats · the same command follows it"), ("completed", "trained chats · already done")],
+    ("result", "said"),
+    [
+        (STARTED, "training chats · the same command follows it"),
+        (replace(TRAINED, reused=True), "trained chats · already done"),
+    ],
 )
 def test_a_job_that_had_completed_is_not_said_to_train(
-    status: str, said: str, capsys: pytest.CaptureFixture[str]
+    result: TrainResult, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    render.show(TrainStarted("chats", "chats-1", "arn", status))
+    render.show(result)
     assert capsys.readouterr().out.startswith(said)

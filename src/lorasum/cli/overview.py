@@ -111,7 +111,7 @@ def clean(
     from lorasum.commands.clean import clean, plan_clean
     from lorasum.config.duration import parse_duration
     from lorasum.ledger.ledger import Ledger
-    from lorasum.results.overview import CleanPlan, CleanResult
+    from lorasum.results.overview import CleanResult
     from lorasum.ui.reporter import ConsoleReporter
 
     try:
@@ -121,7 +121,7 @@ def clean(
     ledger, machine = Ledger(warn=render.say), local()
     planned = plan_clean(ledger, machine, names or (), age, models)
     if dry_run and as_json:
-        render.show(CleanPlan(tuple(map(str, planned)), sum(one.bytes for one in planned)), as_json)
+        render.show(CleanResult.of(planned, dry_run), as_json)
         return
     if dry_run:
         for one in planned:
@@ -129,7 +129,7 @@ def clean(
         return
     if planned and not yes:
         confirm("Delete that?", [f"delete {one}" for one in planned])
-    result = clean(ledger, machine, ConsoleReporter(), planned) if planned else CleanResult((), 0)
+    result = clean(ledger, machine, ConsoleReporter(), planned) if planned else CleanResult.of(())
     render.show(result, as_json)
 
 

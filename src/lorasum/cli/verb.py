@@ -133,7 +133,9 @@ def _raise_failure(result: object) -> None:
             "in the output they have `error` instead of `summary`; --json lists them all",
         )
     if isinstance(result, EvaluateResult) and result.missed:
-        raise ScoreError(f"the model is not good enough: {'; '.join(result.missed)}", f"look at {result.summaries}")
+        raise ScoreError(
+            f"the model is not good enough: {'; '.join(map(str, result.missed))}", f"look at {result.summaries}"
+        )
     if isinstance(torn, TeardownResult) and torn.remaining:
         raise BackendError(f"still there: {'; '.join(map(str, torn.remaining))}", "run `lorasum teardown` again")
 

@@ -2,41 +2,27 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from lorasum.backends.base import Backend
 from lorasum.errors import LorasumError
-from lorasum.formatting import on_disk
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Dataset, Endpoint, Resource
 from lorasum.lifecycle.teardowns import MARK
 from lorasum.lock import RunBusyError, hold
 from lorasum.reporting import Reporter
-from lorasum.results.overview import CleanResult
+from lorasum.results.overview import CleanFolder, CleanResult
 from lorasum.system import paths
 from lorasum.system.files import disk_usage
 
 _LOCK_TAKES = 1.0  # seconds to wait for a process that works on a run: such a run is not cleaned
 
 
-@dataclass(frozen=True, slots=True)
-class Removable:
-    """A folder that can go. `run` is empty for a model."""
-
-    folder: Path
-    bytes: int
-    run: str = ""
-
-    def __str__(self) -> str:
-        what = f"run {self.run}" if self.run else f"model {self.folder.name}"
-        return f"{what}: {on_disk(self.bytes)} in {self.folder}"
-
-
 def plan_clean(
     ledger: Ledger, backend: Backend, runs: Sequence[str] = (), age: timedelta | None = None, models: bool = False
-) -> list[Removable]:
+) -> list[CleanFolder]:
     """What `clean` would delete: nothing of a run that has something running, here or elsewhere.
 
     Args:
@@ -66,24 +52,25 @@ def plan_clean(
     ended = [name for name in there if name not in live]
     old = [name for name in ended if age is not None and _last_change(name, ledger) < ledger.now() - age]
     folders = {name: paths.run_dir(name) for name in sorted({*runs, *old})}
-    found = [Removable(folder, disk_usage(folder)[0], name) for name, folder in folders.items()]
+    found = [CleanFolder("run", name, str(folder), disk_usage(folder)[0]) for name, folder in folders.items()]
     if models and live:
         raise LorasumError(f"models are kept while run {live[0]!r} has something running", "leave out --models for now")
     if models and (cache := paths.model_cache()).is_dir():
-        found += [Removable(path, disk_usage(path)[0]) for path in sorted(cache.iterdir()) if path.is_dir()]
+        kept = [path for path in sorted(cache.iterdir()) if path.is_dir()]
+        found += [CleanFolder("model", path.name, str(path), disk_usage(path)[0]) for path in kept]
     return found
 
 
-def clean(ledger: Ledger, backend: Backend, report: Reporter, planned: Sequence[Removable]) -> CleanResult:
+def clean(ledger: Ledger, backend: Backend, report: Reporter, planned: Sequence[CleanFolder]) -> CleanResult:
     """Delete what was planned. A run that another process works on by now is left, with a warning.
 
     Raises:
         LorasumError: a folder cannot be deleted.
     """
-    freed: list[Removable] = []
+    freed: list[CleanFolder] = []
     for one in planned:
         try:
-            if one.run:
+            if one.kind == "run":
                 _clean_run(one, ledger, backend, report)
             else:
                 _clean_model(one, ledger, backend)
@@ -91,26 +78,26 @@ def clean(ledger: Ledger, backend: Backend, report: Reporter, planned: Sequence[
             report.warn(f"{error.message}: it is left")
             continue
         freed.append(one)
-    return CleanResult(tuple(map(str, freed)), sum(one.bytes for one in freed))
+    return CleanResult.of(freed)
 
 
-def _clean_run(one: Removable, ledger: Ledger, backend: Backend, report: Reporter) -> None:
-    with hold(one.run, backend, ledger, report, _LOCK_TAKES):
-        if _is_live(one.run, ledger, backend):
-            raise RunBusyError(f"run {one.run!r} has something running")
-        for row in ledger.resources(one.run):
+def _clean_run(one: CleanFolder, ledger: Ledger, backend: Backend, report: Reporter) -> None:
+    with hold(one.name, backend, ledger, report, _LOCK_TAKES):
+        if _is_live(one.name, ledger, backend):
+            raise RunBusyError(f"run {one.name!r} has something running")
+        for row in ledger.resources(one.name):
             if row.state != "gone" and (isinstance(row, Dataset) or row.backend == backend.name):
                 ledger.save(replace(row, state="gone", reason="cleaned"))
-        for path in one.folder.iterdir():
+        for path in Path(one.location).iterdir():
             if path.name != "lock":  # it is held
                 _delete(path)
-    _delete(one.folder)
+    _delete(Path(one.location))
 
 
-def _clean_model(one: Removable, ledger: Ledger, backend: Backend) -> None:
+def _clean_model(one: CleanFolder, ledger: Ledger, backend: Backend) -> None:
     if any(_is_live(name, ledger, backend) for name in paths.runs()):  # by now: somebody was asked in between
-        raise RunBusyError(f"model {one.folder.name} may be in use, since something runs")
-    _delete(one.folder)
+        raise RunBusyError(f"model {one.name} may be in use, since something runs")
+    _delete(Path(one.location))
 
 
 def _is_live(name: str, ledger: Ledger, backend: Backend) -> bool:

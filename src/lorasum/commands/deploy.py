@@ -16,7 +16,7 @@ from lorasum.ledger.resources import Adapter, Endpoint, Origin, TrainingJob
 from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.adapters import adapters
 from lorasum.lifecycle.artifacts import check_artifact
-from lorasum.lifecycle.costs import known_price, price_note, until_note
+from lorasum.lifecycle.costs import known_price, most_usd, price_note, until_note
 from lorasum.lifecycle.lookup import chosen_job, recorded
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact, warn_of
 from lorasum.lifecycle.summarizer import Summarizer
@@ -68,9 +68,13 @@ def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -
         seconds=time.monotonic() - began,
         expires_at=row.expires_at,
         ends_itself=row.ends_itself,
-        until=_until(run.config, row.expires_at, since or datetime.fromisoformat(row.created_at), row.usd_per_hour),
+        max_usd=_max_usd(run, row, since or datetime.fromisoformat(row.created_at)),
         adapters=tuple(one.run for one in several),
     )
+
+
+def _max_usd(run: RunContext, row: Endpoint, began: datetime) -> float | None:
+    return most_usd(row.expires_at, began, row.usd_per_hour, expiry.most_instances(run.config))
 
 
 def to_be_spent(run: RunContext, job: str | None = None) -> str:

@@ -30,4 +30,6 @@ def export(run: RunContext, gguf: Path, job: str | None = None, force: bool = Fa
     run.reporter.step(f"writing {gguf}")
     with writing(gguf):
         exported = export_gguf(folder, gguf, run.name)
-    return ExportResult(run.name, chosen.name, str(gguf), gguf.stat().st_size, exported.architecture, exported.tensors)
+    return ExportResult(
+        run.name, chosen.name, str(gguf.absolute()), gguf.stat().st_size, exported.architecture, exported.tensors
+    )

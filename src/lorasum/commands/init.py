@@ -85,7 +85,8 @@ def init(
     config = load_config(output)  # what was written must be read by every other verb
     file, model = as_argument(output), next(str(one.value) for one in choices if one.key == "model.id")
     commands = (*_missing(config), f"lorasum prepare {file} --show 3", f"lorasum run {file}")
-    return InitResult(str(output), config.name, config.backend, model, config.data.max_length, seen, commands)
+    written, length = str(output.absolute()), config.data.max_length
+    return InitResult(written, config.name, config.backend, model, length, seen, commands)
 
 
 def write_example(name: str, output: Path | None, force: bool = False) -> ExampleResult:
@@ -112,7 +113,7 @@ def write_example(name: str, output: Path | None, force: bool = False) -> Exampl
         write_new(path, content)
     config = load_config(output)
     commands = (*_missing(config), f"lorasum run {as_argument(output)}")
-    return ExampleResult(name, tuple(str(path) for path in files), commands)
+    return ExampleResult(name, tuple(str(path.absolute()) for path in files), commands)
 
 
 def _missing(config: Config) -> list[str]:
@@ -169,11 +170,11 @@ def _choices(
     output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, options: InitOptions
 ) -> list[Choice]:
     backend, why_backend = (options.backend, "As asked for.") if options.backend else _choose_backend()
-    longest = _tokens(seen.longest_example, seen.language) + _QUESTION_TOKENS
+    longest = _tokens(seen.longest_example_characters, seen.language) + _QUESTION_TOKENS
     context, model = _context(options.model), options.model or _MODEL
     length = _fitting(longest, [one for one in _LENGTHS if not context or one <= context] or [context or 0])
-    summary = _tokens(seen.longest_summary, seen.language)
-    why_new_tokens = f"Tokens. The longest summary seen has {seen.longest_summary:,} characters."
+    summary = _tokens(seen.longest_summary_characters, seen.language)
+    why_new_tokens = f"Tokens. The longest summary seen has {seen.longest_summary_characters:,} characters."
     first = train if isinstance(train, str) else train[0]
     columns = Columns(dialogue=seen.dialogue_column, summary=seen.summary_column)
     few, here = seen.examples < _FEW, backend == "local"
@@ -186,7 +187,7 @@ def _choices(
         Choice("data.test", test and _relative(output, test), _BY_NAMES if test == train else ""),
         Choice("data.test_fraction", None if test else _fraction(seen.examples)),
         Choice("data.columns", None if columns == Columns() else columns.model_dump(), _why_columns(seen, options)),
-        Choice("data.max_length", length, _why_length(seen, longest, length)),
+        Choice("data.max_length", length, _why_length(seen.longest_example_characters, longest, length)),
         Choice("data.too_long", "drop" if longest > length else None),
         Choice("data.max_bad_rows", sum(seen.unusable.values()) or None, f"{_BAD_ROWS} {seen.first_unusable}"),
         Choice("quantization", "int8"),
@@ -220,7 +221,7 @@ def _seen(seen: Look) -> str:
     files = seen.files[0] if len(seen.files) == 1 else f"{len(seen.files)} files"
     return (
         f"{files}: {more}{counted(seen.rows, 'row')}, language {seen.language}, half of the dialogues longer than "
-        f"{seen.median_dialogue:,} characters, the longest {seen.longest_dialogue:,}."
+        f"{seen.median_dialogue_characters:,} characters, the longest {seen.longest_dialogue_characters:,}."
     )
 
 
@@ -254,8 +255,8 @@ def _why_columns(seen: Look, options: InitOptions) -> str:
     return f"Chosen by their names and by what is in them; look with `lorasum prepare --show 3`.{others}"
 
 
-def _why_length(seen: Look, longest: int, length: int) -> str:
-    known = f"Tokens. The longest example has {seen.longest_example:,} characters, which is about {longest:,} tokens"
+def _why_length(characters: int, longest: int, length: int) -> str:
+    known = f"Tokens. The longest example has {characters:,} characters, which is about {longest:,} tokens"
     if longest <= length:
         return f"{known}; prepare counts them."
     return (

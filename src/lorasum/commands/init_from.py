@@ -42,4 +42,4 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
     needs = [] if found.says_where_the_chats_are else [missing]
     file = as_argument(output)
     commands = (*needs, f"lorasum config show {file}", f"lorasum prepare {file} --show 3")
-    return TranslatedResult(str(output), run, found.tool, found.left, commands)
+    return TranslatedResult(str(output.absolute()), run, found.tool, found.left, commands)

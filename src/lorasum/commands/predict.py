@@ -23,12 +23,12 @@ def predict(run: RunContext, dialogue: str | None = None, adapter: str | None = 
     """
     summarizer, asked, reference = _asked(run, dialogue, adapter)
     [summary] = summarizer.summarize([asked])
-    return Prediction(asked, summary, reference)
+    return Prediction(run.name, asked, summary, reference)
 
 
 def stream(run: RunContext, dialogue: str | None = None, adapter: str | None = None) -> Iterator[Piece | Prediction]:
     """As `predict`, in pieces as they are generated; the last item is all of it. Leaving it ends generating."""
-    return _streamed(*_asked(run, dialogue, adapter))
+    return _streamed(run.name, *_asked(run, dialogue, adapter))
 
 
 def _asked(run: RunContext, dialogue: str | None, adapter: str | None) -> tuple[Summarizer, str, str | None]:
@@ -42,9 +42,9 @@ def _asked(run: RunContext, dialogue: str | None, adapter: str | None) -> tuple[
     return summarizer, example.dialogue, example.summary
 
 
-def _streamed(summarizer: Summarizer, dialogue: str, reference: str | None) -> Iterator[Piece | Prediction]:
+def _streamed(run: str, summarizer: Summarizer, dialogue: str, reference: str | None) -> Iterator[Piece | Prediction]:
     said = []
     for piece in summarizer.stream(dialogue):
         said.append(piece)
         yield Piece(piece)
-    yield Prediction(dialogue, "".join(said), reference)
+    yield Prediction(run, dialogue, "".join(said), reference)

@@ -64,7 +64,9 @@ def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction
             failures = write_output(rows, _in_order(folder, rows.count), output)
             shutil.rmtree(shards, ignore_errors=True)  # another process with the same rows may have ended before
             shutil.rmtree(copy, ignore_errors=True)
-    return BatchPrediction(str(input), str(output), rows.count, time.monotonic() - began, failures)
+    return BatchPrediction(
+        run.name, str(input.absolute()), str(output.absolute()), rows.count, time.monotonic() - began, failures
+    )
 
 
 def to_be_spent(run: RunContext) -> str:

@@ -52,7 +52,9 @@ def predict_file(
             _answer_all(run, summarizer, rows, answers, part, concurrency)
             failures = write_output(rows, answers.in_order(), output)
             part.unlink()
-    return BatchPrediction(str(input), str(output), rows.count, time.monotonic() - began, failures)
+    return BatchPrediction(
+        run.name, str(input.absolute()), str(output.absolute()), rows.count, time.monotonic() - began, failures
+    )
 
 
 def _answer_all(

@@ -63,7 +63,7 @@ def prepare(run: RunContext, show: int = 0) -> PrepareResult:
         time.monotonic() - started,
         rejected=_if_there(rejects),
         shared=_if_there(shared_file(rejects)),
-        report=_if_there(page),
+        page=_if_there(page),
         shown=_rendered(dataset, recipe, show) if show else (),
     )
 

@@ -50,7 +50,7 @@ def push(
     what = "adapter" if adapter else "merged model"
     run.reporter.step(f"uploading {counted(len(files), 'file')} to {repository}, {'public' if public else 'private'}")
     address = push_files(repository, files, not public, f"The {what} of {chosen.name}, by lorasum")
-    return PushResult(run.name, chosen.name, repository, address, not public, what)
+    return PushResult(run.name, chosen.name, repository, address, not public, "adapter" if adapter else "merged_model")
 
 
 def card_with_scores(card: str, name: str, evaluation: EvaluateResult) -> str:

@@ -41,7 +41,7 @@ def report(
     with writing(page):
         write_file(page, run_page(both, _config(run), samples), FILE_MODE if output is None else USER_FILE_MODE)
     missing = tuple(f"{one.name}: {line}" if second else line for one in both for line in _missing(one))
-    return ReportResult(run.name, str(page), other or "", missing)
+    return ReportResult(run.name, str(page.absolute()), other, missing)
 
 
 def _job(run: RunContext, of: str, name: str | None) -> TrainingJob:

@@ -56,7 +56,7 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
         why = "it was interrupted" if isinstance(error, KeyboardInterrupt) else "something went wrong"
         clean_up(lambda: _tear_down(run, why, stays))
         raise
-    return RunResult(prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
+    return RunResult(run.name, prepared, trained, deployed, evaluated, sample, torn_down, time.monotonic() - began)
 
 
 def _refuse_what_cannot_be_served(run: RunContext) -> None:

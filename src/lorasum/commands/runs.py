@@ -45,7 +45,7 @@ def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
         run=name,
         bytes=size,
         changed_at=recorded or datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds"),
-        live=any(row.is_open for row in rows),
+        may_run=any(row.is_open for row in rows),
         usd=total(cost(row, now) for row in rows),
-        rouge_l=newest_rouge_l(name),
+        rougeL=newest_rouge_l(name),
     )

@@ -80,7 +80,7 @@ def plan_sweep(run: RunContext) -> SweepResult:
 def to_be_spent(run: RunContext) -> str:
     """What the sweep may cost, in a line; empty where nothing is paid for, or nothing is left to train."""
     price = _price(run)
-    waiting = sum(one.state in ("waiting", "running", "failed") for one in plan_sweep(run).trials)
+    waiting = sum(one.state in ("waiting", "live", "failed") for one in plan_sweep(run).trials)
     if price == 0 or not waiting:
         return ""
     most = run.config.sweep.max_usd if run.config.sweep else None
@@ -129,17 +129,17 @@ class _Sweep:
         """
         self._watch.check()
         self._settle()
-        for one in self._open("running"):
+        for one in self._open("live"):
             self._look(one)
         for one in self._open("waiting"):
-            if len(self._open("running")) >= self._at_once or time.monotonic() < self._starts_from:
+            if len(self._open("live")) >= self._at_once or time.monotonic() < self._starts_from:
                 break
             self._start_or_wait(one)
             if one.state == "waiting":
                 break
         if not self._open("waiting"):
             self.let_go()
-        going = len(self._open("running")) + len(self._open("waiting"))
+        going = len(self._open("live")) + len(self._open("waiting"))
         self._run.reporter.progress("trials", len(self.trials) - going, len(self.trials))
         return going > 0
 
@@ -204,8 +204,8 @@ class _Sweep:
         try:
             self._start(one)
         except BackendError as error:
-            running = len(self._open("running"))
-            if one.state == "running" or not running or isinstance(error, OutageError):
+            running = len(self._open("live"))
+            if one.state == "live" or not running or isinstance(error, OutageError):
                 raise
             self._at_once = running
             self._run.reporter.warn(f"{error.message}: trial {one.name} waits until another has ended")
@@ -216,7 +216,7 @@ class _Sweep:
             left = self._left_for_one(self._settings.max_usd)
             if left is None or left / price * 3600 < SHORTEST_JOB + paid_after(one.trial.config):
                 why = "nobody knows what is left" if left is None else "nothing is left"
-                one.state, one.reason = "left out", f"{why} of sweep.max_usd"
+                one.state, one.reason = "left_out", f"{why} of sweep.max_usd"
                 return
             one.may_cost = (one.usd or 0.0) + left
         said = ", ".join(f"{key}={value}" for key, value in one.trial.values.items())
@@ -226,7 +226,7 @@ class _Sweep:
         with one.run.hold() as held:
             self._watch.check()
             started = jobs.start(held, planned)
-        one.job, one.state = started.ref.name, "running"
+        one.job, one.state = started.ref.name, "live"
         self._look(one)
 
     def _left_for_one(self, most: float) -> float | None:
@@ -234,8 +234,8 @@ class _Sweep:
 
         None if nobody knows what a trial has cost.
         """
-        spent = total(one.may_cost if one.state == "running" else one.usd for one in self.trials)
-        return None if spent is None else (most - spent) / (self._at_once - len(self._open("running")))
+        spent = total(one.may_cost if one.state == "live" else one.usd for one in self.trials)
+        return None if spent is None else (most - spent) / (self._at_once - len(self._open("live")))
 
     def _look(self, one: TrialRun) -> None:
         with one.run.hold() as held:
@@ -277,7 +277,7 @@ class _Sweep:
         now = time.monotonic()
         if now < self._starts_from:
             return  # another trial has found the same
-        wait = next(self._waits, jobs.WAITS_FOR_AN_INSTANCE[-1] if self._open("running") else None)
+        wait = next(self._waits, jobs.WAITS_FOR_AN_INSTANCE[-1] if self._open("live") else None)
         if wait is None:
             raise BackendError(f"trial {one.name}: {state.reason}", state.hint)
         self._starts_from = now + wait

@@ -7,7 +7,7 @@ from typing import NoReturn
 from lorasum.backends.records import JobState
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, InterruptedRunError
-from lorasum.ledger.resources import Dataset, TrainingJob
+from lorasum.ledger.resources import NO_FIGURES, Dataset, TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.estimate import Estimate
@@ -19,7 +19,7 @@ from lorasum.lifecycle.quote import Quote, quote
 from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.lifecycle.training_time import measured_speed
 from lorasum.reporting import Silent
-from lorasum.results.training import TrainPlan, TrainResult, TrainStarted
+from lorasum.results.training import TrainPlan, TrainResult
 from lorasum.shared.events import DoneEvent, Event, StepEvent
 from lorasum.system import paths
 from lorasum.system.signals import release_frames
@@ -37,12 +37,13 @@ def train(run: RunContext, again: bool = False) -> TrainResult:
         InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started, failed or was stopped. The same command resumes it.
     """
+    began = time.monotonic()
     watch = TeardownWatch(run.name)
     job = planned_job(run.config, run.ledger, run.reporter)
     for wait in (*jobs.WAITS_FOR_AN_INSTANCE, None):
         started, state = _start_and_follow(run, job, again, watch)
         if state.status == "completed":
-            return _result(run, started)
+            return _result(run, started, began)
         if wait is None or not state.no_capacity:
             break
         run.reporter.step(f"no instance was free; starting the job again in {wait / 60:.0f} min (Ctrl-C ends this)")
@@ -74,7 +75,7 @@ def _start_and_follow(
         return started, jobs.reconcile(held, TrainingJob, started.ref.name, seen.done)
 
 
-def start_training(run: RunContext, again: bool = False) -> TrainStarted:
+def start_training(run: RunContext, again: bool = False) -> TrainResult:
     """Start the job and return. It goes on running, and `train` follows it later. `again` is that of `train`.
 
     Raises:
@@ -82,13 +83,14 @@ def start_training(run: RunContext, again: bool = False) -> TrainStarted:
         InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started.
     """
+    began = time.monotonic()
     job = planned_job(run.config, run.ledger, run.reporter)
     try:
         with run.hold() as held:
             started = jobs.start(held, job, again)
     except KeyboardInterrupt:
         _interrupted(run, job, _Seen())
-    return TrainStarted(run.name, started.ref.name, started.ref.location, started.status)
+    return _result(run, started, began)
 
 
 def to_be_spent(run: RunContext, again: bool = False) -> str:
@@ -147,29 +149,30 @@ class _Seen:
             self.done = event
 
 
-def _result(run: RunContext, started: StartedJob) -> TrainResult:
+def _result(run: RunContext, started: StartedJob, began: float) -> TrainResult:
     name = started.ref.name
     row = run.ledger.find(TrainingJob, run.name, name)
-    assert row is not None, "the job was reconciled just before"  # noqa: S101
-    if row.figures.not_merged and started.status == "completed":  # of another one, its own event has told
-        run.reporter.warn(f"the artifact of job {name} has no merged model: {row.figures.not_merged}")
+    assert row is not None, "the job was reconciled or started just before"  # noqa: S101
+    figures, told = row.figures, row.figures != NO_FIGURES
     return TrainResult(
         run=run.name,
         job=name,
-        artifact=row.artifact,
+        location=started.ref.location,
+        state="done" if row.state == "done" else "live",
+        artifact=row.artifact or None,
         reused=started.status == "completed",
+        seconds=time.monotonic() - began,
+        job_seconds=figures.seconds if told else None,
+        train_loss=figures.train_loss,
+        eval_loss=figures.eval_loss,
+        tokens=figures.tokens if told else None,
+        tokens_per_second=figures.tokens_per_second if told else None,
+        kept_step=figures.kept_step if told else None,
+        kept_because=figures.kept_because,
+        score=figures.score,
+        scored_by=figures.scored_by,
+        generation_seconds=figures.generation_seconds if told else None,
         changed=started.changed,
-        train_loss=row.figures.train_loss,
-        eval_loss=row.figures.eval_loss,
-        tokens=row.figures.tokens,
-        tokens_per_second=row.figures.tokens_per_second,
-        seconds=row.figures.seconds,
-        kept_step=row.figures.kept_step,
-        kept_because=row.figures.kept_because,
-        score=row.figures.score,
-        scored_by=row.figures.scored_by,
-        generation_seconds=row.figures.generation_seconds,
-        not_merged=row.figures.not_merged,
     )
 
 

@@ -124,10 +124,10 @@ def look(train: str | list[str], columns: Columns | None = None) -> Look:
         unusable=dict(seen.unusable),
         first_unusable=seen.first,
         more=next(stream, None) is not None,
-        median_dialogue=round(median(dialogue for dialogue, _ in seen.lengths)),
-        longest_dialogue=max(dialogue for dialogue, _ in seen.lengths),
-        longest_summary=max(summary for _, summary in seen.lengths),
-        longest_example=max(map(sum, seen.lengths)),
+        median_dialogue_characters=round(median(dialogue for dialogue, _ in seen.lengths)),
+        longest_dialogue_characters=max(dialogue for dialogue, _ in seen.lengths),
+        longest_summary_characters=max(summary for _, summary in seen.lengths),
+        longest_example_characters=max(map(sum, seen.lengths)),
         language=language_of(seen.texts),
     )
 

@@ -38,15 +38,15 @@ class SplitStats:
     packs: int
     tokens: int
     completion_tokens: int
-    longest_example: int
+    longest_example_tokens: int
     fill: float
     """tokens / (packs * max_length), 0 to 1."""
-    shortest_example: int = 0
+    shortest_example_tokens: int = 0
     longest_at: str = ""
     """The place of the longest example, such as train.jsonl:17."""
     shortest_at: str = ""
     histogram: tuple[int, ...] = ()
-    """Examples by length: equal steps from 0 to `longest_example` tokens, both included."""
+    """Examples by length: equal steps from 0 to `longest_example_tokens`, both included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What `init` has learnt about the training data. Lengths are in characters.
+    """What `init` has learnt about the training data.
 
     Attributes:
         files: names of the files that were read.
@@ -102,8 +102,8 @@ class Look:
     unusable: Mapping[str, int]
     first_unusable: str
     more: bool
-    median_dialogue: int
-    longest_dialogue: int
-    longest_summary: int
-    longest_example: int
+    median_dialogue_characters: int
+    longest_dialogue_characters: int
+    longest_summary_characters: int
+    longest_example_characters: int
     language: str

@@ -104,9 +104,9 @@ def _stats(lengths: "np.ndarray[Any, Any]", packs: int, completion_tokens: int, 
         packs=packs,
         tokens=tokens,
         completion_tokens=completion_tokens,
-        longest_example=longest,
+        longest_example_tokens=longest,
         fill=tokens / max(packs * max_length, 1),
-        shortest_example=int(present[0]) if len(present) else 0,
+        shortest_example_tokens=int(present[0]) if len(present) else 0,
         histogram=tuple(int(count) for count in histogram),
     )
 

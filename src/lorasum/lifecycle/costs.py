@@ -48,9 +48,15 @@ def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None
     """
     if end is None:
         return ""
-    hours = max((end - began).total_seconds(), 0.0) / 3600
-    most = f", at most ${usd_per_hour * hours * instances:,.2f}" if usd_per_hour else ""
-    return f"until {clock(end, began)}{most}"
+    most = most_usd(end, began, usd_per_hour, instances)
+    return f"until {clock(end, began)}{f', at most ${most:,.2f}' if most else ''}"
+
+
+def most_usd(end: datetime | None, began: datetime, usd_per_hour: float | None, instances: int = 1) -> float | None:
+    """What something costs at most by its end; None without an end, or if its price is unknown. As `until_note`."""
+    if end is None or usd_per_hour is None:
+        return None
+    return usd_per_hour * instances * max((end - began).total_seconds(), 0.0) / 3600
 
 
 def job_note(usd_per_hour: float | None, seconds: int | None, paid_after: float) -> str:

@@ -53,9 +53,10 @@ class Quote:
         Where only the estimate of what comes on top tells so, which is rough, warn of it.
         """
         needed, speed, band = self.seconds, self.speed, self._band()
-        reason = f"at the {speed.tokens_per_second:,.0f} tokens/s of {speed.source}" if speed else ""
+        reason = f"at the {speed.tokens_per_second:,.0f} tokens/s of job {speed.source}" if speed else ""
         if needed is None and band:
-            needed, reason = band.shortest, f"at {band.shares[1]:.0%} of {band.peak / 1e12:.3g} TFLOP/s"
+            peak = f"{band.peak_operations_per_second / 1e12:.3g} TFLOP/s"
+            needed, reason = band.shortest_seconds, f"at {band.shares[1]:.0%} of {peak}"
         if self.limit is None or needed is None or needed + self.beside <= self.limit:
             return
         takes, allowed = f"{needed / 3600:.2g} h for its steps {reason}", f"limits allow {self.limit / 3600:.2g} h"
@@ -77,9 +78,9 @@ class Quote:
         done = f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}"
         if seconds is not None and self.speed:
             amount = "less than a minute" if seconds < 60 else f"about {seconds / 60:,.0f} min"
-            time = f"{amount} by the speed of {self.speed.source}"
+            time = f"{amount} by the speed of job {self.speed.source}"
         elif band:
-            time = f"{band.shortest / 60:,.0f} to {band.longest / 60:,.0f} min by arithmetic"
+            time = f"{band.shortest_seconds / 60:,.0f} to {band.longest_seconds / 60:,.0f} min by arithmetic"
         else:
             return f"{done}, time unknown, as no earlier job has measured it"
         more = f", and about {duration(self.beside)} to start and end" if self.beside else ""

@@ -92,13 +92,13 @@ def result_of(run: RunContext, tried: Sequence[TrialRun], seconds: float, with_p
             evaluations=len(one.values),
             usd=one.usd,
             reason=one.reason,
-            job=one.job,
+            job=one.job or None,
         )
         for one in best_first
     )
     done = [row for row in rows if row.state == "done" and row.value is not None]
     result = SweepResult(
-        run.name, metric, rows, done[0].run if done else "", "", total(row.usd for row in rows), seconds
+        run.name, metric, rows, done[0].run if done else None, None, total(row.usd for row in rows), seconds
     )
     if not with_page:
         return result

@@ -57,6 +57,7 @@ class Speed:
     tokens_per_second: float
     """Of the steps alone."""
     source: str
+    """The job's name."""
     evaluation_seconds: float = 0.0
     """Of one pass over the test split."""
     other_seconds: float = 0.0
@@ -132,4 +133,4 @@ def measured_speed(
         and (not instance_type or row.instance_type in ("", instance_type))
         and row.figures.tokens_per_second > 0
     ]
-    return Speed.of(rows[-1].figures, f"job {rows[-1].name}") if rows else None
+    return Speed.of(rows[-1].figures, rows[-1].name) if rows else None

@@ -15,8 +15,8 @@ _FIGURES = {
     "packs": "packs",
     "tokens": "tokens",
     "completion_tokens": "summary tokens",
-    "longest_example": "longest example",
-    "shortest_example": "shortest example",
+    "longest_example_tokens": "longest example",
+    "shortest_example_tokens": "shortest example",
 }
 _NEAR = 1.6  # an axis is made so much longer to have max_length on it
 
@@ -60,7 +60,7 @@ def data_picture(manifest: Manifest) -> DataPicture:
     rows = [TableRow((label, *(f"{getattr(one, name):,}" for one in splits))) for name, label in _FIGURES.items()]
     rows.append(TableRow(("packs filled", *(f"{one.fill:.1%}" for one in splits))))
     noted = {"shared with the test split": manifest.shared_with_test, "seem to be personal": manifest.personal}
-    longest = max((one.longest_example for one in splits), default=0)
+    longest = max((one.longest_example_tokens for one in splits), default=0)
     end = manifest.max_length if manifest.max_length <= longest * _NEAR else longest
     return DataPicture(
         head=("", *manifest.splits),
@@ -79,12 +79,13 @@ def data_picture(manifest: Manifest) -> DataPicture:
 def _chart(name: str, stats: SplitStats, end: int, limit: int) -> tuple[str, Markup, str]:
     """Title, chart and note of a split's lengths; all splits have one scale."""
     fullest = max(range(len(stats.histogram)), key=lambda place: stats.histogram[place])
-    step = (stats.longest_example + 1) / len(stats.histogram)
+    step = (stats.longest_example_tokens + 1) / len(stats.histogram)
     label = (
-        f"{stats.examples:,} examples of {name} by length: {stats.shortest_example:,} to {stats.longest_example:,} "
-        f"tokens, most of them near {round(step * (fullest + 0.5)):,}; max_length is {limit:,}"
+        f"{stats.examples:,} examples of {name} by length: {stats.shortest_example_tokens:,} to "
+        f"{stats.longest_example_tokens:,} tokens, most of them near {round(step * (fullest + 0.5)):,}; "
+        f"max_length is {limit:,}"
     )
-    chart = histogram(label, "tokens of an example", stats.histogram, stats.longest_example + 1, end + 1, limit)
+    chart = histogram(label, "tokens of an example", stats.histogram, stats.longest_example_tokens + 1, end + 1, limit)
     beyond = f" max_length, {limit:,}, is beyond the right edge." if limit > end else ""
-    note = f"{stats.shortest_example:,} to {stats.longest_example:,} tokens.{beyond}"
+    note = f"{stats.shortest_example_tokens:,} to {stats.longest_example_tokens:,} tokens.{beyond}"
     return f"{name}: examples by length", chart, note

@@ -1,8 +1,11 @@
 """Results of the verbs that only look: status, runs, report; and of clean."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from typing import Literal
 
+from lorasum.formatting import on_disk
 from lorasum.ledger.resources import Endpoint, Resource, ResourceState, kind_of
 
 
@@ -12,8 +15,8 @@ class ReportResult:
 
     run: str
     page: str
-    compared_with: str
-    """The other run or job; empty if there is none."""
+    compared_with: str | None
+    """The other run or job; None if there is none."""
     missing: tuple[str, ...]
     """What the page lacks and why, one line each."""
 
@@ -24,10 +27,10 @@ class RunResource:
 
     Attributes:
         kind: `training_job`, `batch_job`, `endpoint` or `dataset`.
-        account_and_region: where on the backend it is; null on this machine.
-        location: the backend's address of it: a folder, a URL, an ARN or a URI; null where it is not known.
+        account_and_region: where on the backend it is; None on this machine.
+        location: the backend's address of it: a folder, a URL, an ARN or a URI; None where it is not known.
         reason: why it is told of, such as why it could not be removed, or why it failed; may be empty.
-        usd_per_hour: what it costs while it runs; null if that is unknown.
+        usd_per_hour: what it costs while it runs; None if that is unknown.
     """
 
     run: str
@@ -68,10 +71,10 @@ class Progress:
     """How far a training job is.
 
     Attributes:
-        step: of `steps`; 0 before the first one. Both are null of a job that is done.
+        step: of `steps`; 0 before the first one. Both are None of a job that is done.
         train_loss: of the newest step, or of the whole job once it is done.
-        eval_loss: on the test split; null before the end.
-        seconds_left: until the last step; null where nobody knows.
+        eval_loss: on the test split; None before the end.
+        seconds_left: until the last step; None where nobody knows.
     """
 
     step: int | None = None
@@ -90,14 +93,14 @@ class ResourceStatus(RunResource):
         kept_warm: whether it is a job that has ended and whose instance is kept, and billed.
         may_run: whether it may be running or billed.
         created_at: UTC, ISO 8601, as is `updated_at`, the time of its last change.
-        usd: what this resource and earlier ones of its name have cost up to now; null if that is unknown.
+        usd: what this resource and earlier ones of its name have cost up to now; None if that is unknown.
         artifact: what a job has made or an endpoint serves: a folder or a URI.
-        expires_at: when an endpoint's time is over; null if it has no end.
+        expires_at: when an endpoint's time is over; None if it has no end.
         ends_itself: whether it then goes without any lorasum running.
         adapters: the runs whose adapters requests can name; empty if the endpoint serves one model.
         most_instances: how many an endpoint may grow to. `usd` is that of one.
         alarm: why it may cost money without need; empty if all is well.
-        progress: how far a training job is; null where nobody knows, and of other kinds.
+        progress: how far a training job is; None where nobody knows, and of other kinds.
         asked: whether its backend was asked about it; otherwise it is shown as recorded.
     """
 
@@ -155,33 +158,56 @@ class RunSummary:
     """What its folder takes of this disk."""
     changed_at: str
     """When it was last changed: UTC, ISO 8601."""
-    live: bool
-    """Whether something of it is on record as running."""
+    may_run: bool
+    """Whether something of it is on record that may be running or billed."""
     usd: float | None
     """What all of it has cost up to now; None where that is unknown."""
-    rouge_l: float | None
+    rougeL: float | None  # noqa: N815  the metric's own name
     """Mean ROUGE-L of the newest evaluation, 0 to 100; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunsResult:
+    """The runs of this machine, the last changed first."""
+
     runs: tuple[RunSummary, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class CleanPlan:
-    """What `clean --dry-run --json` prints: what would be deleted, a line each, and the bytes that this would free."""
+class CleanFolder:
+    """A folder that `clean` deletes.
 
-    would_delete: tuple[str, ...]
+    Attributes:
+        kind: `run` or `model`.
+        bytes: what it takes of this disk.
+    """
+
+    kind: Literal["run", "model"]
+    name: str
+    location: str
     bytes: int
+
+    def __str__(self) -> str:
+        """`run chats: 1.20 GB in /home/ann/.lorasum/runs/chats`."""
+        return f"{self.kind} {self.name}: {on_disk(self.bytes)} in {self.location}"
 
 
 @dataclass(frozen=True, slots=True)
 class CleanResult:
-    """What `clean` deleted, one line each, and the bytes that this freed."""
+    """What `clean` deleted, or with `--dry-run` would delete.
 
-    deleted: tuple[str, ...]
+    Attributes:
+        bytes: what this frees of this disk.
+    """
+
+    dry_run: bool
+    folders: tuple[CleanFolder, ...]
     bytes: int
+
+    @classmethod
+    def of(cls, folders: Sequence[CleanFolder], dry_run: bool = False) -> "CleanResult":
+        """The folders, with the sum of their bytes."""
+        return cls(dry_run, tuple(folders), sum(one.bytes for one in folders))
 
 
 @dataclass(frozen=True, slots=True)

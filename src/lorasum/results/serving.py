@@ -8,7 +8,7 @@ from typing import Any
 from lorasum.results.overview import RunResource
 from lorasum.results.training import PrepareResult, TrainResult
 from lorasum.scoring.evaluation import Comparison, ScoredSummary, Scores
-from lorasum.system.files import STDOUT
+from lorasum.scoring.thresholds import MissedFigure
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,35 +21,43 @@ class DeployPlan:
     requests: Mapping[str, Any]
     """What would be sent to the cloud, by operation; on this machine the `command` that would be run."""
     usd_per_hour: float | None
+    """0 if it is free, None if the price is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeployResult:
+    """The endpoint, which is in service."""
+
     run: str
     endpoint: str
     location: str
+    """Its address: a URL on this machine, else an ARN."""
     artifact: str
+    """The folder or URI of what it serves."""
     job: str
     """The training job that made the artifact."""
     reused: bool
+    """Whether it was in service before."""
     seconds: float
     expires_at: datetime | None = None
     """When its time is over; None if it has no end."""
     ends_itself: bool = False
     """Whether it then goes without any lorasum running."""
-    until: str = ""
-    """The same for people: `until 18:40 CET, at most $8.12`."""
+    max_usd: float | None = None
+    """What it costs at most until then, since it was started; None if it has no end, or its price is unknown."""
     adapters: tuple[str, ...] = ()
     """The runs whose adapters requests can name, this run first; empty if the endpoint serves one model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One summary; `reference` is set where one is known (--sample, or a summary column in --input)."""
+    """One summary."""
 
+    run: str
     dialogue: str
     summary: str
     reference: str | None = None
+    """A person's, with `--sample`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +69,16 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class BatchPrediction:
-    """What `predict --input --output` did."""
+    """What `predict --input --output` did. With `--output -` this goes to stderr, as the rows are on stdout."""
 
+    run: str
     input: str
     output: str
     rows: int
+    """Of the input; each has one in the output."""
     seconds: float
     failures: tuple["RowFailure", ...] = ()
     """Rows that the endpoint refused; in `output` they have `error` instead of a summary."""
-
-    @property
-    def took_stdout(self) -> bool:
-        """Whether the rows were written to stdout, where nothing else may stand then."""
-        return self.output == str(STDOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ class EvaluateResult:
 
     run: str
     examples: int
+    """How many dialogues were summarised."""
     language: str
     """ISO 639-1 code of the language that the summaries are scored in."""
     scores: Mapping[str, Scores]
@@ -121,8 +127,9 @@ class EvaluateResult:
     summaries: str
     """File of all its summaries with their scores and findings, one JSON object a line."""
     judge: JudgeFigures | None
-    missed: tuple[str, ...]
-    """Figures that are below what `--fail-under` asks for, one line each."""
+    """None unless the config names a judge."""
+    missed: tuple[MissedFigure, ...]
+    """Figures that are below what `--fail-under` asks for. The command fails unless this is empty."""
     seconds: float
     artifact: str = ""
     """What was evaluated."""
@@ -133,7 +140,7 @@ class TeardownResult:
     """What `teardown` did. With `--all` it is one document of all runs.
 
     Attributes:
-        run: null with `--all`. Of a run that was swept, the trials are torn down too.
+        run: None with `--all`. Of a run that was swept, the trials are torn down too.
         removed: what was stopped or deleted just now.
         deleted: folders and URIs whose files were deleted.
         remaining: what still runs or costs money, each with the reason. The command fails unless this is empty.
@@ -149,10 +156,13 @@ class TeardownResult:
 class RunResult:
     """What `lorasum run` did, verb by verb."""
 
+    run: str
     prepare: PrepareResult
     train: TrainResult
     deploy: DeployResult
     evaluate: EvaluateResult
-    sample: Prediction
+    predict: Prediction
+    """Of a random test dialogue."""
     teardown: TeardownResult | None
+    """None where the endpoint stays."""
     seconds: float

@@ -1,6 +1,7 @@
 """Results of the verbs that give the trained model to others: push, export."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,10 +11,11 @@ class PushResult:
     run: str
     job: str
     repository: str
-    address: str
+    """OWNER/NAME."""
+    location: str
+    """The repository's URL."""
     private: bool
-    what: str
-    """`merged model` or `adapter`."""
+    kind: Literal["merged_model", "adapter"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,21 +11,32 @@ from lorasum.shared.records import MemoryPlan
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """The config that `init` wrote, what it saw of the data, and the commands to go on with."""
+    """The config that `init` wrote.
+
+    Attributes:
+        config: its file.
+        model: the base model: a hub id or a folder.
+        max_length: tokens.
+        data: what it saw of the chats.
+        next: commands to go on with.
+    """
 
     config: str
     run: str
     backend: str
     model: str
     max_length: int
-    """Tokens."""
     data: Look
     next: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleResult:
-    """The files that `init --example` wrote, the config first, and the commands to go on with."""
+    """The files that `init --example` wrote, the config first.
+
+    Attributes:
+        next: commands to go on with.
+    """
 
     example: str
     files: tuple[str, ...]
@@ -42,21 +53,26 @@ class TranslatedResult:
     left: tuple[str, ...]
     """Keys of theirs without an exact counterpart, with their values."""
     next: tuple[str, ...]
+    """Commands to go on with."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareResult:
+    """The prepared dataset."""
+
     run: str
     dataset: str
+    """Its folder."""
     reused: bool
     """True when nothing had changed since the last prepare."""
     manifest: Manifest
+    """What its manifest.json says."""
     seconds: float
     rejected: str | None = None
     """File of the rows that were left out, one JSON object a line; None if all were kept."""
     shared: str | None = None
     """File of the training rows whose dialogues stand in the test split, with the test rows; None if there are none."""
-    report: str | None = None
+    page: str | None = None
     """HTML page of the figures above."""
     shown: tuple["RenderedExample", ...] = ()
     """The training examples that --show asked for."""
@@ -71,31 +87,45 @@ class RenderedExample:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
+    """The training job, which is done, or was started with `--no-wait`.
+
+    The figures are None while the job runs, and where it reported none.
+
+    Attributes:
+        location: the backend's address of the job: a folder or an ARN.
+        artifact: the folder or URI of what it made; None while it runs.
+        reused: whether this very job had already completed.
+        seconds: what this command took.
+        job_seconds: what the job took.
+        tokens: that its steps saw.
+        kept_step: the step whose weights the artifact has.
+        kept_because: why it is this step, such as `highest rougeL of 3 evaluations`.
+        score: of these weights, 0 to 100, where the training was evaluated by a score; `scored_by` is its name.
+        generation_seconds: what generating summaries for that took; in `job_seconds`, and not in `tokens_per_second`.
+        changed: what the job was not made with, but would be today, such as the container scripts; `--again` makes
+            another.
+    """
+
     run: str
     job: str
-    artifact: str
+    location: str
+    state: Literal["live", "done"]
+    artifact: str | None
     reused: bool
-    """True when this very job had already completed."""
+    seconds: float
+    job_seconds: float | None
     train_loss: float | None
     eval_loss: float | None
-    tokens: int
-    tokens_per_second: float
-    seconds: float
-    kept_step: int
-    """The step whose weights the artifact has."""
+    tokens: int | None
+    tokens_per_second: float | None
+    kept_step: int | None
     kept_because: str
-    """Why it is this step, such as `highest rougeL of 3 evaluations`."""
     score: float | None
-    """Of these weights, 0 to 100, where the training was evaluated by a score; `scored_by` is its name."""
     scored_by: str
-    generation_seconds: float
-    """What generating summaries for that took; in `seconds`, and not in `tokens_per_second`."""
-    not_merged: str = ""
-    """Why the artifact has the adapter alone, which `deploy.serve: adapter` serves; empty if it has a merged model."""
+    generation_seconds: float | None
     changed: tuple[str, ...] = ()
-    """What the job was not made with, but would be today, such as the container scripts; `--again` makes another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +135,12 @@ class TrainPlan:
     run: str
     job: str
     entry_point: str
+    """The script that it runs."""
     model: str
     dataset: str
+    """Its folder."""
     hyperparameters: Mapping[str, str]
+    """Flags of that script."""
     request: Mapping[str, Any] | None = None
     """The request that would be sent to the cloud; None on this machine."""
 
@@ -117,16 +150,16 @@ class TimeBand:
     """The time that the steps of a training take by arithmetic, where no earlier job has measured it.
 
     Attributes:
-        shortest: seconds, if the highest of `shares` is reached; `longest`, if the lowest is.
+        shortest_seconds: if the highest of `shares` is reached; `longest_seconds`, if the lowest is.
         operations: floating-point operations of all steps.
-        peak: operations a second that the device reaches at most.
-        shares: of the peak, that trainings are known to reach.
+        peak_operations_per_second: that the device reaches at most.
+        shares: of that peak, that trainings are known to reach: the lowest and the highest.
     """
 
-    shortest: float
-    longest: float
+    shortest_seconds: float
+    longest_seconds: float
     operations: float
-    peak: float
+    peak_operations_per_second: float
     shares: tuple[float, float]
 
 
@@ -138,14 +171,17 @@ class InstanceOption:
         gpu_bytes: free on each GPU before a model is loaded; 0 if it is not known, as with `host_bytes`.
         host_bytes: main memory that a job may use.
         disk_bytes: its own disks, or the volume of the config.
-        trains: whether the config has the training on it, and `serves` the endpoint.
-        fits: whether the training fits; None if that is unknown. If not, it is short of `GPU`, `RAM` or `disk`.
+        trains: whether the config has the training on it.
+        serves: whether the config has the endpoint on it.
+        fits: whether the training fits; None if that is unknown.
+        short_of: `GPU`, `RAM` or `disk`, where it does not fit.
         endpoint_fits: whether the GPUs have room for the model on an endpoint; None if that is unknown.
         usd_per_hour: of the training job, with all of its instances; None if it is unknown.
-        seconds: that the job takes as an earlier one on this type has measured; None if none has.
+        training_seconds: that its steps take as an earlier one on this type has measured; None if none has.
         beside_seconds: that start and end of the job are estimated to take on top; 0 if that is not known.
         usd: of the job in all of that time.
-        band: the time by arithmetic; None if `seconds` is known, if the training does not fit, or if that is unknown.
+        band: the time by arithmetic; None if `training_seconds` is known, if the training does not fit, or if that is
+            unknown.
         endpoint_usd_per_hour: of one instance of an endpoint.
     """
 
@@ -159,7 +195,7 @@ class InstanceOption:
     fits: bool | None
     short_of: str
     usd_per_hour: float | None
-    seconds: float | None
+    training_seconds: float | None
     usd: float | None
     endpoint_usd_per_hour: float | None
     endpoint_usd_per_day: float | None
@@ -175,15 +211,18 @@ class PlanResult:
 
     Attributes:
         prepared: whether a dataset is prepared. Without one there is no work to count.
+        packs: of one epoch.
+        steps: of the optimizer.
         tokens: that all steps see; three epochs see each token three times.
-        seconds: that the steps take at the speed of the job named by `seconds_from`; None if no such job was measured.
-        band: the time by arithmetic; None if `seconds` is known, or nobody here can tell.
+        training_seconds: that its steps take at the speed of `measured_job`; None if no such job was measured.
+        band: the time by arithmetic; None if `training_seconds` is known, or nobody here can tell.
         beside_seconds: that its start and end are estimated to take on top, on SageMaker; 0 if that is not known.
         usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
         spot_least_usd_per_hour: the price less the 90% that AWS names as the most that spot saves. It publishes no
             prices of SageMaker's spot instances. None if there is no spot.
-        longest_seconds: after which the job is stopped; None if nothing stops it.
+        limit_seconds: after which the job is stopped; None if nothing stops it.
         endpoint_usd_per_hour: price of one instance of the endpoint.
+        checks: what must be right before anything can start.
         memory: what the training needs of its GPU, or of this machine; None where it does not fit or is unknown.
         memory_unknown: why nobody here can tell; empty if it is known.
         host: main memory of an instance; None where it is that of `memory`, or unknown.
@@ -197,11 +236,11 @@ class PlanResult:
     packs: int
     steps: int
     tokens: int
-    seconds: float | None
-    seconds_from: str
+    training_seconds: float | None
+    measured_job: str | None
     usd_per_hour: float | None
     spot_least_usd_per_hour: float | None
-    longest_seconds: int | None
+    limit_seconds: int | None
     endpoint_usd_per_hour: float | None
     checks: tuple[Check, ...]
     memory: MemoryPlan | None = None
@@ -213,17 +252,7 @@ class PlanResult:
     beside_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class TrainStarted:
-    """What `train --no-wait` returns: the job runs, and nobody follows it."""
-
-    run: str
-    job: str
-    location: str
-    status: str
-
-
-TrialState = Literal["waiting", "running", "done", "stopped", "failed", "left out"]
+TrialState = Literal["waiting", "live", "done", "stopped", "failed", "left_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +266,7 @@ class TrialResult:
         evaluations: how many it had before its last step.
         usd: what it has cost; None if that is unknown.
         reason: why it failed, was stopped or left out.
-        job: its training job; empty before there is one.
+        job: its training job; None before there is one.
     """
 
     run: str
@@ -247,23 +276,23 @@ class TrialResult:
     evaluations: int
     usd: float | None
     reason: str = ""
-    job: str = ""
+    job: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What `sweep` found: the trials, the best first. `best` is the run of the best that is done, empty without one.
+    """What `sweep` found: the trials, the best first. `best` is the run of the best that is done, None without one.
 
     Attributes:
         metric: `loss`, of which less is better, or the name of a ROUGE score.
-        page: the HTML page with the charts; empty if none was written.
+        page: the HTML page with the charts; None if none was written.
         usd: what all trials have cost; None if that is unknown.
     """
 
     run: str
     metric: str
     trials: tuple[TrialResult, ...]
-    best: str
-    page: str
+    best: str | None
+    page: str | None
     usd: float | None
     seconds: float

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from lorasum.errors import LorasumError
@@ -38,11 +39,25 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def missed(scores: Scores, at_least: Mapping[str, float]) -> tuple[str, ...]:
-    """The figures that are below their threshold, one line each."""
-    means = {name: getattr(scores, name).mean for name in at_least}
-    return tuple(
-        f"{name} is {means[name]:.4g}, and at least {least:g} is asked for"
-        for name, least in at_least.items()
-        if not means[name] >= least  # nor is it enough where it could not be measured: NaN
-    )
+@dataclass(frozen=True, slots=True)
+class MissedFigure:
+    """A figure that is below what `--fail-under` asks for.
+
+    Attributes:
+        mean: NaN if it could not be measured.
+        least: what is asked for.
+    """
+
+    figure: str
+    mean: float
+    least: float
+
+    def __str__(self) -> str:
+        """`rouge1 is 75, and at least 80 is asked for`."""
+        return f"{self.figure} is {self.mean:.4g}, and at least {self.least:g} is asked for"
+
+
+def missed(scores: Scores, at_least: Mapping[str, float]) -> tuple[MissedFigure, ...]:
+    """The figures that are below their threshold."""
+    found = (MissedFigure(name, getattr(scores, name).mean, least) for name, least in at_least.items())
+    return tuple(one for one in found if not one.mean >= one.least)  # nor is it enough where it is NaN

@@ -111,8 +111,8 @@ def _(result: RunsResult) -> RenderableType:
         return Text(_nothing_on_record())
     table = Rows("run", "changed (UTC)", "state", "disk", "cost", "ROUGE-L")
     for one in result.runs:
-        state = Text("live", style="bold green") if one.live else Text("ended", style="dim")
-        score = "–" if one.rouge_l is None else f"{one.rouge_l:.1f}"
+        state = Text("live", style="bold green") if one.may_run else Text("ended", style="dim")
+        score = "–" if one.rougeL is None else f"{one.rougeL:.1f}"
         changed = one.changed_at[:16].replace("T", " ")
         table.add(one.run, changed, state, on_disk(one.bytes), dollars(one.usd), score)
     return table
@@ -127,5 +127,5 @@ def _(result: ReportResult) -> RenderableType:
 
 @body.register
 def _(result: CleanResult) -> RenderableType:
-    lines = [Text.assemble(("  deleted ", "green"), line) for line in result.deleted]
+    lines = [Text.assemble(("  deleted ", "green"), str(one)) for one in result.folders]
     return Group(headline("cleaned", "this disk", f"{on_disk(result.bytes)} freed"), *lines)

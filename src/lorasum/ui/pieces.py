@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -24,6 +25,14 @@ _TINY = 50e6  # bytes of memory that need no explanation
 def headline(verb: str, what: str, detail: str) -> Text:
     """The first line of a result: `trained chats · 4 min 37 s`."""
     return Text.assemble((f"{verb} {what}", "bold"), (f" · {detail}", "dim"))
+
+
+def from_here(path: str) -> str:
+    """A path as it is typed in the current folder, if it is below that."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except (OSError, ValueError):  # there is no current folder any more, or the path is not in it
+        return path
 
 
 class Facts:

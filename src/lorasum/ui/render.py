@@ -16,6 +16,7 @@ from rich.prompt import Confirm, Prompt
 from rich.text import Text
 
 from lorasum.errors import ConfigError, LorasumError
+from lorasum.system.files import STDOUT
 from lorasum.ui.terminal import console, one_line, visible
 
 
@@ -31,7 +32,7 @@ def show(result: object, as_json: bool = False) -> None:
 
     if isinstance(result, Iterator):
         _show_items(result, as_json)
-    elif isinstance(result, BatchPrediction) and result.took_stdout:
+    elif isinstance(result, BatchPrediction) and result.output == str(STDOUT):
         with redirect_stdout(sys.stderr):
             show(replace(result, output="stdout"), as_json)
     elif as_json:

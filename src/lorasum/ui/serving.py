@@ -1,13 +1,14 @@
 """Shows the results of the verbs of an endpoint: deploy, predict, evaluate, teardown; and of run."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lorasum.formatting import counted, dollars, duration
+from lorasum.formatting import clock, counted, dollars, duration
 from lorasum.results.serving import (
     BatchPrediction,
     DeployPlan,
@@ -22,7 +23,7 @@ from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores
 from lorasum.system import paths
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Marked, Rows, as_json, headline
+from lorasum.ui.pieces import Facts, Marked, Rows, as_json, from_here, headline
 
 _LINES_SHOWN = 4  # of a dialogue
 _FAILURES_SHOWN = 20  # rows; --json has them all
@@ -33,9 +34,14 @@ def _(result: DeployResult) -> RenderableType:
     rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact, "of job": result.job}
     rows |= {"adapters": ", ".join(result.adapters)} if result.adapters else {}
     itself = "it ends by itself" if result.ends_itself else "it does NOT end by itself: `lorasum teardown` deletes it"
-    rows |= {"runs": f"{result.until}; {itself}"} if result.until else {}
+    rows |= {"runs": f"{_until(result.expires_at, result.max_usd)}; {itself}"} if result.expires_at else {}
     title = "already in service" if result.reused else duration(result.seconds)
     return Group(headline("deployed", result.run, title), Facts(rows))
+
+
+def _until(end: datetime, max_usd: float | None) -> str:
+    """`until 18:40 CET, at most $8.12`."""
+    return f"until {clock(end, datetime.now(UTC))}{f', at most {dollars(max_usd)}' if max_usd else ''}"
 
 
 @body.register
@@ -55,7 +61,7 @@ def _(result: Prediction) -> RenderableType:
 
 @body.register
 def _(result: BatchPrediction) -> RenderableType:
-    rows = {"from": result.input, "to": result.output}
+    rows = {"from": from_here(result.input), "to": from_here(result.output)}
     rows |= {f"line {failure.line}": failure.reason for failure in result.failures[:_FAILURES_SHOWN]}
     answered = result.rows - len(result.failures)
     return Group(headline("summarised", counted(answered, "dialogue"), duration(result.seconds)), Facts(rows))
@@ -144,9 +150,7 @@ def _(result: RunResult) -> RenderableType:
     parts: list[RenderableType] = []
     for part in (result.prepare, result.train, result.deploy):
         parts += [body(part), ""]
-    parts += [*_scores(result.evaluate), "", body(result.sample), ""]
+    parts += [*_scores(result.evaluate), "", body(result.predict), ""]
     parts += [body(result.teardown), ""] if result.teardown is not None else []
     left = "the endpoint is up until `lorasum teardown`" if result.teardown is None else ""
-    return Group(
-        *parts, headline("done", result.prepare.run, ", ".join(filter(None, [duration(result.seconds), left])))
-    )
+    return Group(*parts, headline("done", result.run, ", ".join(filter(None, [duration(result.seconds), left]))))

@@ -18,11 +18,10 @@ from lorasum.results.training import (
     SweepResult,
     TrainPlan,
     TrainResult,
-    TrainStarted,
     TranslatedResult,
 )
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Marked, Rows, as_json, bars, headline, length, memory
+from lorasum.ui.pieces import Facts, Marked, Rows, as_json, bars, from_here, headline, length, memory
 
 _GIB, _GB = 2**30, 10**9
 
@@ -35,23 +34,26 @@ def _(result: InitResult) -> RenderableType:
         f"language {seen.language}",
         "columns": f"{seen.dialogue_column} → {seen.summary_column}",
         "left out": f"{counted(sum(seen.unusable.values()), 'row')}; {seen.first_unusable}" if seen.unusable else "",
-        "longest": f"{seen.longest_dialogue:,} characters, and a summary of {seen.longest_summary:,}",
+        "longest": f"{seen.longest_dialogue_characters:,} characters, and a summary of "
+        f"{seen.longest_summary_characters:,}",
         "max_length": f"{result.max_length:,} tokens",
         "model": f"{result.model}, {result.backend}",
     }
-    return Group(headline("wrote", result.config, f"run {result.run}"), Facts(rows), *_next(result.next))
+    return Group(headline("wrote", from_here(result.config), f"run {result.run}"), Facts(rows), *_next(result.next))
 
 
 @body.register
 def _(result: ExampleResult) -> RenderableType:
-    files = Text("\n".join(f"  {file}" for file in result.files))
+    files = Text("\n".join(f"  {from_here(file)}" for file in result.files))
     return Group(headline("wrote", result.example, counted(len(result.files), "file")), files, *_next(result.next))
 
 
 @body.register
 def _(result: TranslatedResult) -> RenderableType:
     left = [Text(f"  no counterpart  {line}", style="yellow") for line in result.left]
-    return Group(headline("wrote", result.config, f"from a config of {result.tool}"), *left, *_next(result.next))
+    return Group(
+        headline("wrote", from_here(result.config), f"from a config of {result.tool}"), *left, *_next(result.next)
+    )
 
 
 def _next(commands: Sequence[str]) -> list[Text]:
@@ -67,8 +69,12 @@ def _(result: PrepareResult) -> RenderableType:
         "packs": [f"{split.packs:,}" for split in manifest.splits.values()],
         "tokens": [f"{split.tokens:,}" for split in manifest.splits.values()],
         "summary tokens": [f"{split.completion_tokens:,}" for split in manifest.splits.values()],
-        "longest example": [length(split.longest_example, split.longest_at) for split in manifest.splits.values()],
-        "shortest example": [length(split.shortest_example, split.shortest_at) for split in manifest.splits.values()],
+        "longest example": [
+            length(split.longest_example_tokens, split.longest_at) for split in manifest.splits.values()
+        ],
+        "shortest example": [
+            length(split.shortest_example_tokens, split.shortest_at) for split in manifest.splits.values()
+        ],
         "packs filled": [f"{split.fill:.0%}" for split in manifest.splits.values()],
     }.items():
         table.add(row, *values)
@@ -77,11 +83,11 @@ def _(result: PrepareResult) -> RenderableType:
         "tokenizer": manifest.tokenizer,
         "left out": ", ".join(f"{count} {reason}" for reason, count in manifest.dropped.items() if count),
     }
-    rows |= {"rows left out are in": result.rejected or "", "report": result.report or ""}
+    rows |= {"rows left out are in": result.rejected or "", "report": result.page or ""}
     same = f"nothing has changed: same sources, template, tokenizer and settings as {manifest.fingerprint}"
     title = same if result.reused else duration(result.seconds)
     pictures = [
-        Text.assemble((f"  {name:<6}", "bold"), bars(split.histogram), f" 0 to {split.longest_example:,} tokens")
+        Text.assemble((f"  {name:<6}", "bold"), bars(split.histogram), f" 0 to {split.longest_example_tokens:,} tokens")
         for name, split in manifest.splits.items()
         if split.histogram
     ]
@@ -97,20 +103,22 @@ def _example(number: int, example: RenderedExample) -> list[RenderableType]:
 
 @body.register
 def _(result: TrainResult) -> RenderableType:
-    rows: dict[str, str | Text] = {
+    if result.state == "live":
+        rows: dict[str, str | Text] = {"job": result.job, "address": result.location, "state": result.state}
+        return Group(headline("training", result.run, "the same command follows it"), Facts(rows))
+    speed = "" if result.tokens_per_second is None else f" at {result.tokens_per_second:,.0f} tokens/s"
+    because = f": {result.kept_because}" if result.kept_because else ""
+    rows = {
         "job": result.job,
         "loss": f"{loss(result.train_loss)} training, {loss(result.eval_loss)} test",
         "score": f"{result.scored_by} {result.score:.1f}" if result.score is not None else "",
-        "weights": ": ".join(filter(None, [f"of step {result.kept_step:,}", result.kept_because]))
-        if result.kept_step
-        else "",
+        "weights": f"of step {result.kept_step:,}{because}" if result.kept_step else "",
         "generating": f"{duration(result.generation_seconds)} of the time" if result.generation_seconds else "",
-        "tokens": f"{result.tokens:,} at {result.tokens_per_second:,.0f} tokens/s",
-        "artifact": result.artifact,
-        "merged model": f"none: {result.not_merged}" if result.not_merged else "",
-        **(_loading(result.artifact) if result.artifact and not result.not_merged else {}),
+        "tokens": "" if result.tokens is None else f"{result.tokens:,}{speed}",
+        "artifact": result.artifact or "",
+        **(_loading(result.artifact) if result.artifact else {}),
     }
-    title = "already done" if result.reused else duration(result.seconds)
+    title = "already done" if result.reused or result.job_seconds is None else duration(result.job_seconds)
     return Group(headline("trained", result.run, title), Facts(rows))
 
 
@@ -187,7 +195,7 @@ def _room(room: Room | None, unit: int, name: str) -> str:
 
 def _options(options: Sequence[InstanceOption]) -> Rows:
     """The types to choose from: what they have, whether the training fits, and what they cost."""
-    timed = any(one.seconds is not None or one.band for one in options)
+    timed = any(one.training_seconds is not None or one.band for one in options)
     numbers = ["$/h", *(["time", "$"] if timed else []), "endpoint $/h", "a day", "30 days"]
     table = Rows("instance", "GPU, GiB", "fits", *numbers, numbers=numbers)
     for one in options:
@@ -214,11 +222,11 @@ def _endpoint(one: InstanceOption) -> list[str | Text]:
 
 def _time_and_cost(one: InstanceOption) -> tuple[str, str]:
     """The job's time and USD on a type, as measured or else by arithmetic, from the least to the most."""
-    if one.seconds is not None:
-        return duration(one.seconds + one.beside_seconds), "–" if one.usd is None else _usd(one.usd)
+    if one.training_seconds is not None:
+        return duration(one.training_seconds + one.beside_seconds), "–" if one.usd is None else _usd(one.usd)
     if one.band is None:
         return "–", "–"
-    hours = [(steps + one.beside_seconds) / 3600 for steps in (one.band.shortest, one.band.longest)]
+    hours = [(steps + one.beside_seconds) / 3600 for steps in (one.band.shortest_seconds, one.band.longest_seconds)]
     cost = "?" if one.usd_per_hour is None else " to ".join(_usd(one.usd_per_hour * each) for each in hours)
     return f"{hours[0]:.2g} to {hours[1]:.2g} h", cost
 
@@ -231,14 +239,15 @@ def _usd(amount: float | None) -> str:
 def _time(result: PlanResult) -> str:
     """The time of the steps, where it comes from, and what comes on top."""
     more = f", and about {duration(result.beside_seconds)} to start and end" if result.beside_seconds else ""
-    if result.seconds is not None:
-        return f"{duration(result.seconds)} at the speed of {result.seconds_from}{more}"
+    if result.training_seconds is not None:
+        return f"{duration(result.training_seconds)} at the speed of job {result.measured_job}{more}"
     if (band := result.band) is None:
         return "unknown: no such job has been measured yet"
     work = band.operations / 1e12
-    reached = f"at {band.shares[0] * 100:.0f} to {band.shares[1]:.0%} of the device's {band.peak / 1e12:.3g} TFLOP/s"
+    peak = f"the device's {band.peak_operations_per_second / 1e12:.3g} TFLOP/s"
+    reached = f"at {band.shares[0] * 100:.0f} to {band.shares[1]:.0%} of {peak}"
     return (
-        f"{duration(band.shortest)} to {duration(band.longest)} by arithmetic "
+        f"{duration(band.shortest_seconds)} to {duration(band.longest_seconds)} by arithmetic "
         f"({work:,.{0 if work >= 10 else 2}f} TFLOP {reached}), as no such job has been measured yet{more}"
     )
 
@@ -251,13 +260,13 @@ def _job_price(result: PlanResult) -> str:
     if hour is None:
         return "unknown"
     parts = [f"{dollars(hour)} an hour"]
-    band, more = result.band, result.beside_seconds
-    steps = (result.seconds,) if result.seconds is not None else (band.shortest, band.longest) if band else ()
+    band, seconds, more = result.band, result.training_seconds, result.beside_seconds
+    steps = [seconds] if seconds is not None else [band.shortest_seconds, band.longest_seconds] if band else []
     if steps:
         parts.append(f"{' to '.join(dollars(hour * (each + more) / 3600) for each in steps)} for that time")
-    if result.longest_seconds is not None:
-        most = dollars(hour * result.longest_seconds / 3600)
-        parts.append(f"{most} at most, when it is stopped after {duration(result.longest_seconds)}")
+    if result.limit_seconds is not None:
+        most = dollars(hour * result.limit_seconds / 3600)
+        parts.append(f"{most} at most, when it is stopped after {duration(result.limit_seconds)}")
     return ", ".join(parts)
 
 
@@ -269,23 +278,15 @@ def _endpoint_price(hour: float | None) -> str:
 
 
 @body.register
-def _(result: TrainStarted) -> RenderableType:
-    rows = {"job": result.job, "address": result.location, "status": result.status}
-    if result.status == "completed":
-        return Group(headline("trained", result.run, "already done"), Facts(rows))
-    return Group(headline("training", result.run, "the same command follows it"), Facts(rows))
-
-
-@body.register
 def _(result: SweepResult) -> RenderableType:
     keys = list(dict.fromkeys(key for one in result.trials for key in one.values))
     paid = any(one.usd != 0 for one in result.trials)
     table = Rows("trial", *keys, result.metric, "state", "evaluations", *(["cost"] if paid else []), wraps=("state",))
-    styles = {"done": "green", "failed": "red", "running": "bold green"}
+    styles = {"done": "green", "failed": "red", "live": "bold green"}
     for one in result.trials:
         value = "–" if one.value is None else f"{one.value:.4g}"
-        state = Text(one.state, style=styles.get(one.state, "dim"))
-        if one.reason and one.state in ("failed", "left out"):
+        state = Text(one.state.replace("_", " "), style=styles.get(one.state, "dim"))
+        if one.reason and one.state in ("failed", "left_out"):
             state.append(f": {one.reason}")
         name = Text(one.run, style="bold" if one.run == result.best else "")
         tried = [str(one.values.get(key, "")) for key in keys]
@@ -293,5 +294,5 @@ def _(result: SweepResult) -> RenderableType:
     title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
     best = next((one for one in result.trials if one.run == result.best), None)
     command = f"lorasum deploy FILE --set name={best.run} --job {best.job}" if best else ""
-    rows: dict[str, str | Text] = {"best": Text(command, no_wrap=True), "page": result.page}
+    rows: dict[str, str | Text] = {"best": Text(command, no_wrap=True), "page": result.page or ""}
     return Group(headline("swept", result.run, title), table, Facts(rows))
