@@ -52,14 +52,14 @@ def test_where_the_base_model_is_held_is_in_no_name() -> None:
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({}, "9ed4a91a83e0"),
+        ({}, "e90858a16d34"),
         (
             {"max_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
-            "c922345017a8",
+            "a01d2fbdbb59",
         ),
-        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "a40ae0d6d2b6"),
-        ({"columns": {"summary": ["summary1", "summary2"]}}, "c1e8c05b3126"),
-        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "fbcc4eaa1f64"),
+        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "9c77c7e245cd"),
+        ({"columns": {"summary": ["summary1", "summary2"]}}, "c1c0c6176c1e"),
+        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "14cb60be8700"),
     ],
 )
 def test_data_settings_keep_their_dataset_fingerprint(settings: dict[str, object], name: str) -> None:
