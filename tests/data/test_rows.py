@@ -56,6 +56,7 @@ WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
         ),
         ({"system": [{"text": "Summarise for the night shift."}], "messages": [USER, ANSWER]}, WITH_SYSTEM),
         ({"dialogue": DIALOGUE, "summary": [None, " ", "They greet."]}, DIALOGUE),
+        ({"dialogue": DIALOGUE, "summary": [USER, ANSWER]}, DIALOGUE),
     ],
 )
 def test_rows_of_fine_tuning_tools_are_examples(row: dict[str, object], dialogue: str) -> None:

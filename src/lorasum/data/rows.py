@@ -85,12 +85,16 @@ def value_at(row: Mapping[str, Any], column: str) -> Any:
 def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:
     """Turns of a chat with a model. The assistant's last turn is the summary, and the turns before are the dialogue."""
     turns = [turn for turn in messages if isinstance(turn, Mapping)]
-    if not turns or speaker_of({**turns[-1], "name": None}).lower() not in _ASSISTANTS:
+    if not turns or not _is_assistants(turns[-1]):
         return Fields(list(messages), None)
     before = list(messages[:-1])
     if isinstance(system, str | list) and text_of({"content": system}):
         before.insert(0, {"role": "system", "content": system})
     return Fields(_asked(before), text_of(turns[-1]))
+
+
+def _is_assistants(turn: Mapping[str, Any]) -> bool:
+    return speaker_of({**turn, "name": None}).lower() in _ASSISTANTS
 
 
 def _asked(prompt: Any) -> Any:
@@ -111,7 +115,9 @@ def _answer(completion: Any) -> Any:
 
 
 def _references(summary: Any) -> list[Any]:
-    """A summary, or each of several references that has text; at least one item."""
+    """A summary, or each of several references that has text, or the answer that turns end with; at least one item."""
+    if isinstance(summary, list) and summary and all(isinstance(one, Mapping) for one in summary):
+        return [text_of(summary[-1])] if _is_assistants(summary[-1]) else [summary]
     if isinstance(summary, list) and summary and all(isinstance(one, str) or one is None for one in summary):
         return [one for one in summary if one and one.strip()] or [""]
     return [summary]

@@ -203,6 +203,15 @@ def test_words_that_people_say_twice_are_read_twice() -> None:
     assert chat.dialogue == "Ana: I said no no"
 
 
+def test_the_line_above_a_cue_names_its_speaker() -> None:
+    cue = '{} "{}" (31201{})\n00:00:0{}.000 --> 00:00:0{}.900\n{}\n\n'
+    said = [("Ana Lee", "can we ship?"), ("Ben", "yes"), ("Ben", "one thing: tests")]
+    cues = (cue.format(n, name, n, n, n, words) for n, (name, words) in enumerate(said, 1))
+    chat = read_transcript("WEBVTT\n\n" + "".join(cues) + "00:00:09.000 --> 00:00:09.900\n(music)\n")
+    assert chat is not None
+    assert chat.dialogue == "Ana Lee: can we ship?\nBen: yes one thing: tests\n(music)"
+
+
 @pytest.mark.parametrize("text", ["a --> b", "WEBVTT is a format", "see 00:00:01.000 --> 00:00:03.000 in it", ""])
 def test_text_about_transcripts_is_none(text: str) -> None:
     assert read_transcript(text) is None

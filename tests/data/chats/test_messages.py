@@ -243,6 +243,11 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
     ("cell", "dialogue"),
     [
         (["Ana: hi", "Ben: ho"], "Ana: hi\nBen: ho"),
+        (
+            [["agent", "hi"], ["customer", "ho"], ["action", "looks it up"]],
+            "agent: hi\ncustomer: ho\naction: looks it up",
+        ),
+        ('[{"role": "user", "content": "hi\nyou"}]', "user: hi\nyou"),
         ([["Ana", "hi"], ["Ben", "ho"], ["Ana", "so"]], "Ana: hi\nBen: ho\nAna: so"),
         ('["Ana: hi", "Ben: ho"]', "Ana: hi\nBen: ho"),
         ("['Ana: hi'\n 'Ben: it\\'s']", "Ana: hi\nBen: it's"),
@@ -269,11 +274,23 @@ def test_lines_are_a_dialogue_and_other_brackets_stay_text(cell: object, dialogu
         json.dumps(TURNS).replace('"', "&quot;")[:-20],
         json.dumps({"messages": TURNS})[:-20],
         "[HumanMessage(content='Is it free?'), AIMessage(content='Yes')]",
+        "[{role: 'user', content: 'hi'}, {role: 'assistant', content: 'ho'}]",
+        '[{"role"=>"user", "content"=>"hi"}]',
+        "[{:role=>'user', :content=>'hi'}]",
+        "[OrderedDict([('role', 'user'), ('content', 'hi')])]",
+        "[Row(role='user', content='hi')]",
+        'window.YTD.direct_messages.part0 = [{"dmConversation": {"messages": []}}]',
         json.dumps(TURNS).replace('"', r"\"")[:-20],
     ],
 )
 def test_messages_that_cannot_be_parsed_are_no_text(cell: str) -> None:
     with pytest.raises(MessageError, match="looks like messages"):
+        dialogue_of(cell, Messages())
+
+
+@pytest.mark.parametrize("cell", ['[["Ana", "hi"], ["Ben", "ho"]]', "[('Ana', 'hi'), ('Ben', 'ho')]"])
+def test_pairs_that_may_be_sentences_are_no_text(cell: str) -> None:
+    with pytest.raises(MessageError, match="message 1 is not an object"):
         dialogue_of(cell, Messages())
 
 

@@ -95,7 +95,7 @@ def messages_in(value: Any) -> list[Any] | None:
         return None
     if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in value):
         names = {name for name, _ in value}
-        named = len(names) < len(value) or names <= {*ROLES}
+        named = len(names) < len(value) or not names.isdisjoint(ROLES)
         return [{"speaker": name, "text": text} for name, text in value] if named else list(value)
     if (isinstance(value[0], Mapping) and not has_text(value[0])) or isinstance(value[0], list):
         parts = [
@@ -133,8 +133,8 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
         MessageError: it is a list of messages with something wrong in it.
     """
     messages = messages_in(value)
-    are_objects = bool(messages) and all(isinstance(message, Mapping) for message in messages or ())
-    if messages is not None and (not isinstance(value, str) or are_objects or looks_like_messages(messages)):
+    are_given = bool(messages) and all(isinstance(message, Mapping | list) for message in messages or ())
+    if messages is not None and (not isinstance(value, str) or are_given or looks_like_messages(messages)):
         return render_messages(messages, how)
     if not isinstance(value, str):
         return None

@@ -13,6 +13,8 @@ _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 _STAMP = re.compile(r"<\d{2}:\d{2}:\d{2}\.\d{3}>")
 """A time in front of a word. Automatic captions have them, and show each line again while the next one appears."""
+_IDENTIFIER = re.compile(r'^\d+ "([^"\n]{1,80})" \(\d+\)$', re.MULTILINE)
+"""What Webex writes above the time of a cue: its number, the speaker, and the number of that one."""
 _NAMED = re.compile(r"(?:>> ?|- )?([^\s:][^:]{0,60}): +(?=\S)")
 
 
@@ -27,10 +29,13 @@ def read_transcript(text: str) -> Chat | None:
     rolling = vtt and bool(_STAMP.search(text))
     lines: list[str] = []
     last: str | None = None
+    speaker: str | None = None  # by the line above a cue's time
     shown: list[str] = []  # of the cue before
     blocks = _BREAK.split(text)
     for block, after in zip(blocks, [*blocks[1:], ""], strict=True):
         timing = _TIMING.search(block)
+        if above := _IDENTIFIER.search(block[: timing.start()] if timing else block):
+            speaker = above[1]
         is_number = block.strip().isdigit() and _TIMING.match(after)
         is_note = vtt and re.match(r"(?:NOTE|STYLE|REGION)\b", block.strip())
         if is_note or (not timing and (vtt or is_number or not lines)):
@@ -39,7 +44,11 @@ def read_transcript(text: str) -> Chat | None:
         cue = [line for line in block[timing.end() if timing else 0 :].split("\n") if line.strip()]
         new = [line for line in cue if not rolling or _plain(line) not in shown]
         shown = [_plain(line) for line in cue]
-        for name, said in _spoken(new):
+        spoken = _spoken(new)
+        if speaker:  # then what stands before a colon is said
+            spoken = [(speaker, f"{name}: {said}" if name else said) for name, said in spoken]
+            speaker = None
+        for name, said in spoken:
             if lines and name and name == last:
                 lines[-1] += f" {said}"
             else:

@@ -24,7 +24,7 @@ def written(text: str) -> Any:
     if text[0] == "'" == text[-1]:
         return written(text[1:-1])
     try:
-        value = json.loads(text)
+        value = json.loads(text, strict=False)  # a line break in a text does no harm
         return written(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return _lines(text) or _literal(text) or _unescaped(text)
@@ -105,10 +105,12 @@ def looks_broken(text: str) -> bool:
 
 
 _QUOTE = r"(?:\\*['\"“”]|&quot;|&#34;)"
+_IS = r"\s*(?::|=>)"  # between a key and its value
 _BEGUN = re.compile(
-    rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}\s*:\s*)?\[\s*\{{\s*{_QUOTE}"
-    rf"(?:role|from|sender|speaker|author|content|text|value|name|id){_QUOTE}\s*:"
-    r"|\s*\[\s*\w*(?:Message|Turn|Utterance)\w*\("  # as Python prints the objects of a library
+    rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}{_IS}\s*)?\[\s*\{{\s*(?:{_QUOTE}|:)?"  # of JavaScript and Ruby too
+    rf"(?:role|from|sender|speaker|author|content|text|value|name|id){_QUOTE}?{_IS}"
+    rf"|\s*[\w.]+ = \[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*:"  # of Twitter's archive
+    r"|\s*\[\s*(?:\w*(?:Message|Turn|Utterance)\w*\(|[A-Z]\w*\((?:\w+=|\[\())"  # as Python prints objects
 )
 
 
