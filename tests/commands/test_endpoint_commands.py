@@ -27,8 +27,10 @@ from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Endpoint, TrainingJob
 from lorasum.lifecycle import answers, endpoints
 from lorasum.lifecycle.endpoints import left_running
+from lorasum.lifecycle.row_files import checked_output
 from lorasum.lifecycle.summarizer import read_answer
 from lorasum.results.serving import DeployResult, RowFailure
+from lorasum.system.files import STDIN
 from lorasum.ui.render import show
 
 
@@ -559,6 +561,27 @@ def test_an_output_that_is_a_link_is_followed_and_keeps_its_mode(
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["out.jsonl"]
 
 
+@pytest.mark.parametrize("kind", ["file", "socket"])
+def test_rows_on_stdin_begin_where_it_stands(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, kind: str
+) -> None:
+    """Another program may have read the first ones: `{ read -r header; lorasum predict --input - ...; } < rows`."""
+    source = jsonl(tmp_path / "in.jsonl", {"dialogue": "A: 1"}, {"dialogue": "A: 2"})
+    ours, theirs = socket.socketpair()
+    before = os.dup(0)
+    with ours, theirs, source.open("rb", buffering=0) as file:
+        theirs.sendall(source.read_bytes())
+        theirs.shutdown(socket.SHUT_WR)
+        os.dup2({"file": file, "socket": ours}[kind].fileno(), 0)
+        try:
+            os.read(0, len(b'{"dialogue": "A: 1"}\n'))
+            predict_file(context(deployed, backend, ledger), STDIN, tmp_path / "out.jsonl")
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    assert [row["dialogue"] for row in rows(tmp_path / "out.jsonl")] == ["A: 2"]
+
+
 def test_an_output_that_is_a_pipe_is_written_to(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
@@ -674,3 +697,5 @@ def test_the_output_may_not_be_the_input(
     with pytest.raises(LorasumError, match="same file"):
         predict_file(context(deployed, backend, ledger), source, tmp_path / "link.jsonl")
     assert rows(source) == [{"dialogue": "A: hi"}]
+    null = Path(os.devnull)
+    assert checked_output(null, null) == null, "a device loses nothing"

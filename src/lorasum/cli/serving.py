@@ -92,12 +92,12 @@ def predict(
 
 def _rows(source: Path | None, target: Path | None) -> tuple[Path | None, Path | None]:
     """--input and --output, which go together; - is stdin and stdout."""
-    from lorasum.system.files import STDOUT
+    from lorasum.system.files import STDIN, STDOUT
 
     if (source is None) != (target is None):
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
     here = Path("-")
-    return Path("/dev/stdin") if source == here else source, STDOUT if target == here else target
+    return STDIN if source == here else source, STDOUT if target == here else target
 
 
 def _predict_batch(

@@ -28,7 +28,7 @@ from lorasum.lifecycle.answers import Answer
 from lorasum.results.serving import RowFailure
 from lorasum.system import paths
 from lorasum.system.batched import batched
-from lorasum.system.files import STDOUT, USER_FILE_MODE, make_folder, new_file
+from lorasum.system.files import STDIN, STDOUT, USER_FILE_MODE, make_folder, new_file, writing
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
 _COLUMNS: Final = ("id", "dialogue", "summary", "error", "reference")
@@ -90,21 +90,23 @@ def key_of(artifact: str, template: str, asked: PredictConfig, rows: Rows) -> st
 
 @contextmanager
 def open_rows(run: RunContext, source: Path) -> Iterator[Rows]:
-    """The rows of a file, or of a pipe, whose content is copied, so that it can be read again.
+    """The rows of a file, or of stdin or a pipe, whose content is copied, so that it can be read again.
 
     Raises:
         DataError: a row cannot be used.
+        LorasumError: the copy cannot be written.
     """
 
     def say(name: str, text: str) -> None:
         run.reporter.step(f"{name}: {text}")
 
-    if source.is_file() or not source.exists() or source.is_dir():
+    if source != STDIN and (source.is_file() or not source.exists() or source.is_dir()):
         yield Rows(source, run.config.data, say)
         return
     with TemporaryDirectory(dir=predictions(run.name)) as folder:
         copy = Path(folder) / source.name  # a message about a row has the pipe's name
-        with source.open("rb") as given, copy.open("wb") as kept:
+        given = os.fdopen(os.dup(0), "rb") if source == STDIN else source.open("rb")
+        with given, writing(copy), copy.open("wb") as kept:
             shutil.copyfileobj(given, kept)
         yield Rows(copy, run.config.data, say)
 
@@ -127,7 +129,7 @@ def checked_output(output: Path, source: Path) -> Path:
     Raises:
         LorasumError: it cannot be written, is the file of the rows, or has a name of a type that is not written.
     """
-    if output.exists() and source.exists() and output.samefile(source):
+    if source.is_file() and output.exists() and output.samefile(source):  # a terminal or socket loses nothing
         raise LorasumError(f"--output is the same file as --input: {output}", "give it another name")
     special = output.exists() and not output.is_file() and not is_stream(output)
     if special or not output.parent.is_dir():

@@ -24,7 +24,10 @@ FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 USER_FILE_MODE: Final = 0o666
 """Permissions of files that the user names, such as --output: the umask decides, as it does for every program."""
+STDIN: Final = Path("/dev/stdin")
 STDOUT: Final = Path("/dev/stdout")
+"""Names for `-`. What they stand for is read and written by its descriptor: opened by its name, a file would begin
+anew, and a socket cannot be opened."""
 
 _PART = re.compile(r".*\.(\d+)-\d+\.part")
 _part_numbers = count()
