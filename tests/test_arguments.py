@@ -5,7 +5,15 @@ import pytest
 from lorasum.cli.arguments import as_meant
 from lorasum.errors import LorasumError
 
-VERBS = ("init", "prepare", "predict", "plan", "train", "deploy", "run", "status", "logs", "teardown", "config")
+OPTIONS = ("--config", "-c", "--set")
+"""Options that take a value."""
+VERBS = {
+    **dict.fromkeys(("prepare", "predict", "plan", "train", "deploy", "run", "status", "logs", "teardown"), OPTIONS),
+    "init": ("--from",),
+    "config": (),
+    "config show": OPTIONS,
+    "config schema": (),
+}
 
 
 @pytest.mark.parametrize(
@@ -17,9 +25,16 @@ VERBS = ("init", "prepare", "predict", "plan", "train", "deploy", "run", "status
         ("train run.yaml --json", "train --config run.yaml --json"),
         ("-v train my/run.YML", "-v train --config my/run.YML"),
         ("train --config run.yaml", "train --config run.yaml"),
-        ("train --set a=b run.yaml", "train --set a=b run.yaml"),
+        ("train --json -q run.yaml", "train --json -q --config run.yaml"),
+        ("train --set a=b.yaml run.yaml", "train --set a=b.yaml --config run.yaml"),
+        ("train --set=a=b run.yaml", "train --set=a=b --config run.yaml"),
+        ("train -qc run.yaml", "train -qc run.yaml"),
+        ("train a.yaml --config b.yaml", "train a.yaml --config b.yaml"),
+        ("train owner/name run.yaml", "train owner/name run.yaml"),
         ("config show run.yaml --json", "config show --config run.yaml --json"),
+        ("config run.yaml", "config run.yaml"),
         ("init run.yaml", "init run.yaml"),
+        ("config schema run.yaml", "config schema run.yaml"),
         ("--version", "--version"),
     ],
 )
@@ -36,6 +51,7 @@ OURS = {
     "delpoy": "deploy",
     "rnu": "run",
     "prep": "prepare",
+    "conf": "config",
     "serve": "deploy",
     "version": "--version",
 }
@@ -56,4 +72,4 @@ def test_a_word_that_is_near_to_nothing_suggests_nothing(typed: str) -> None:
 
 
 def test_an_existing_verb_is_never_corrected_to_another() -> None:
-    assert as_meant(["list"], (*VERBS, "list")) == ["list"]
+    assert as_meant(["list"], {**VERBS, "list": ()}) == ["list"]

@@ -217,14 +217,22 @@ def test_all_problems_of_a_config_are_reported_at_once(call: Callable[..., Ended
     result = call("config", "show", "-c", config, "--set", "lora.r=0", "--set", "nam=x")
     assert result.code == 2
     assert result.stderr.splitlines()[:3] == [
-        f"error: 2 problems in {config}",
+        "error: 2 problems with the config",
         "  --set lora.r=0: lora.r: must be greater than 0 (got 0)",
         "  --set nam=x: nam: unknown key, did you mean name?",
     ]
 
 
+def test_paths_of_a_config_through_a_pipe_begin_here(env: dict[str, str], tmp_path: Path) -> None:
+    text = "name: x\nmodel: {id: a/b}\ndata: {train: chats.jsonl, test: more.jsonl}\n"
+    (tmp_path / "x.yaml").write_text(text)
+    for given in ("-c - < x.yaml", "-c <(cat x.yaml)"):
+        shown = shell(env, f"cd {tmp_path}; lorasum config show {given} --json")
+        assert json.loads(shown.stdout)["data"]["train"] == str(tmp_path / "chats.jsonl"), shown.stderr
+
+
 def test_a_config_is_shown_as_it_is_used(call: Callable[..., Ended], config: str) -> None:
-    shown = call("config", "show", "-c", config, "--set", "training.epochs=1", "--json")
+    shown = call("config", "show", "--set", "training.epochs=1", "--json", config)
     assert json.loads(shown.stdout)["training"]["epochs"] == 1
     text = call("config", "show", "-c", config).stdout
     again = Path(config).with_name("again.yaml")

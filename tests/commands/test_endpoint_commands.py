@@ -572,7 +572,7 @@ def test_rows_on_stdin_begin_where_it_stands(
     with ours, theirs, source.open("rb", buffering=0) as file:
         theirs.sendall(source.read_bytes())
         theirs.shutdown(socket.SHUT_WR)
-        os.dup2({"file": file, "socket": ours}[kind].fileno(), 0)
+        os.dup2(file.fileno() if kind == "file" else ours.fileno(), 0)
         try:
             os.read(0, len(b'{"dialogue": "A: 1"}\n'))
             predict_file(context(deployed, backend, ledger), STDIN, tmp_path / "out.jsonl")

@@ -39,7 +39,7 @@ def problems(path: Path, *overrides: str) -> list[str]:
     assert error.hint
     assert "\n" not in error.message
     lines = list(error.problems or (error.message,))
-    assert error.message == (lines[0] if len(lines) == 1 else f"{len(lines)} problems in {path}")
+    assert error.message == (lines[0] if len(lines) == 1 else f"{len(lines)} problems with the config")
     return [line.replace(f"{path.parent}/", "") for line in lines]
 
 

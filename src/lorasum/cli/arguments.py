@@ -1,6 +1,6 @@
 """Turns what people type into what Typer takes: `help train`, `train run.yaml`, and the verbs of other tools. Pure."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from lorasum.errors import LorasumError
@@ -25,16 +25,17 @@ _ELSEWHERE = {
 _MEANT = {other: verb for verb, others in _ELSEWHERE.items() for other in others}
 _NEAR, _NEAR_TO_OTHERS = 0.66, 0.78
 """How near a typo is (difflib's ratio): to a verb, as `rnu` to `run`; to another tool's word, as `strat` to `start`."""
-_WITHOUT_CONFIG = ("init",)
+_CONFIG = "--config"
 
 
-def as_meant(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
+def as_meant(arguments: Sequence[str], verbs: Mapping[str, Collection[str]]) -> list[str]:
     """The arguments as the command line takes them.
 
-    `help` and `help train` become `--help` and `train --help`. A YAML file right behind a verb gets its `--config`.
+    `help` and `help train` become `--help` and `train --help`. A YAML file, as the first word behind a verb that is
+    neither an option nor the value of one, gets its `--config`.
 
     Args:
-        verbs: those that there are.
+        verbs: those that there are, `config show` among them, each with its options that take a value.
 
     Raises:
         LorasumError: there is no such verb; the hint names the one that was meant, by another tool's word or a typo.
@@ -46,14 +47,34 @@ def as_meant(arguments: Sequence[str], verbs: Collection[str]) -> list[str]:
     if verb == "help" and "help" not in verbs:
         return [*before, *after, "--help"]
     if verb not in verbs:
-        meant = _meant(verb.lower(), verbs)
+        meant = _meant(verb.lower(), [one for one in verbs if " " not in one])
         raise LorasumError(
             f"unknown verb {verb!r}", f"did you mean `lorasum {meant}`?" if meant else "see lorasum --help"
         )
-    place = 1 if verb == "config" else 0  # behind `config show`
-    if verb not in _WITHOUT_CONFIG and after[place:] and _is_config(after[place]):
-        after.insert(place, "--config")
-    return [*before, verb, *after]
+    if after and f"{verb} {after[0]}" in verbs:
+        return [*before, verb, after[0], *_with_config(after[1:], verbs[f"{verb} {after[0]}"])]
+    return [*before, verb, *_with_config(after, verbs[verb])]
+
+
+def _with_config(words: list[str], valued: Collection[str]) -> list[str]:
+    """What stands behind a verb, with `--config` before its YAML file. `valued` are its options that take a value."""
+    place = _first_argument(words, valued)
+    if _CONFIG not in valued or place is None or not words[place].lower().endswith((".yaml", ".yml")):
+        return words
+    if any(one in ("-c", _CONFIG) or one.startswith(f"{_CONFIG}=") for one in words):
+        return words  # two configs: the file is refused as one argument too many
+    return [*words[:place], _CONFIG, *words[place:]]
+
+
+def _first_argument(words: Sequence[str], valued: Collection[str]) -> int | None:
+    """The place of the first word that is neither an option nor the value of one; None if there is none."""
+    takes_next = False
+    for place, word in enumerate(words):
+        if not takes_next and not word.startswith("-"):
+            return place
+        last = word if word.startswith("--") else f"-{word[-1]}"  # of `-qc`
+        takes_next = not takes_next and last in valued
+    return None
 
 
 def _meant(verb: str, verbs: Collection[str]) -> str | None:
@@ -65,7 +86,3 @@ def _meant(verb: str, verbs: Collection[str]) -> str | None:
     near = get_close_matches(verb, [*verbs, *words], n=1, cutoff=_NEAR_TO_OTHERS)
     near = near or get_close_matches(verb, verbs, n=1, cutoff=_NEAR)
     return words.get(near[0], near[0]) if near else None
-
-
-def _is_config(argument: str) -> bool:
-    return not argument.startswith("-") and argument.lower().endswith((".yaml", ".yml"))

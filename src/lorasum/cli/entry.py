@@ -90,7 +90,7 @@ def _exit_code(arguments: list[str]) -> int:
     if os.environ.get(_COMPLETES):  # the shell asks what could follow
         command.main(arguments, prog_name="lorasum", complete_var=_COMPLETES)
     try:
-        with command.make_context("lorasum", as_meant(arguments, command.commands)) as context:
+        with command.make_context("lorasum", as_meant(arguments, _verbs(command))) as context:
             command.invoke(context)
         sys.stdout.flush()
         return 0
@@ -121,6 +121,17 @@ def _exit_code(arguments: list[str]) -> int:
         raise
     except Exception as error:
         return _unexpected(error)
+
+
+def _verbs(group: typer.core.TyperGroup, above: str = "") -> dict[str, set[str]]:
+    """Each verb, such as `train`, `config` and `config show`, with its options that take a value."""
+    found = {}
+    for name, one in group.commands.items():
+        options = [option for option in one.params if isinstance(option, typer.core.TyperOption) and not option.is_flag]
+        found[f"{above}{name}"] = {spelt for option in options for spelt in option.opts}
+        if isinstance(one, typer.core.TyperGroup):
+            found |= _verbs(one, f"{above}{name} ")
+    return found
 
 
 def _unexpected(error: Exception) -> int:

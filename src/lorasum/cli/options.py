@@ -32,7 +32,10 @@ def _be_verbose(value: bool) -> None:
     settings.verbose = settings.verbose or value
 
 
-CONFIG = typer.Option("--config", "-c", metavar="FILE", help="The YAML file of the run.", show_default=False)
+CONFIG = typer.Option(
+    "--config", "-c", metavar="FILE", help="The YAML file of the run; - is stdin.", show_default=False, readable=False
+)
+"""Not `readable`, whose check typer would make: the error of what opens the file says more."""
 
 ConfigFile = Annotated[Path, CONFIG]
 Overrides = Annotated[

@@ -18,7 +18,7 @@ from lorasum.config.secrets import redact
 from lorasum.config.suggest import section_of
 from lorasum.config.yaml_reader import LONGEST, TooMuchError, read, unsafe
 from lorasum.errors import ConfigError
-from lorasum.system.files import first_line
+from lorasum.system.files import STDIN, first_line, open_source
 
 _MOST_SHOWN = 50  # problems of one config
 _DEEPEST_KEY = 8  # words in the key of an override
@@ -28,19 +28,21 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
     """The config in `path`, with `overrides` (`training.epochs=1`; values are YAML) put over it.
 
     A relative path in the file is relative to the file; in an override, to the current folder, where the shell
-    completed it. Nothing is expanded but a leading `~/`. A key under another name is accepted, and `warn` is told so.
+    completed it, and in a config that comes through a pipe. `-` is stdin. Nothing is expanded but a leading `~/`. A key
+    under another name is accepted, and `warn` is told so.
 
     Raises:
         ConfigError: the file cannot be read, or something in it or in the overrides is wrong. `problems` has a line
             for every wrong field, each with the place it was written.
     """
+    path = STDIN if str(path) == "-" else path
     data, places, problems = _read(path)
     problems += rename(data, places, warn)
     for override in overrides:
         problems += _override(data, places, override)
         problems += rename(data, places, warn, _said(override))
     _fill_empty_sections(data)
-    problems += _resolve_paths(data, places, path.parent)
+    problems += _resolve_paths(data, places, Path() if is_piped(path) else path.parent)
     config = None
     try:
         # Strict, so that `r: true` is not a rank of 1; as JSON, so that strict still takes text for a path.
@@ -50,17 +52,22 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
         explained = explain(error.errors(include_url=False), data, places, str(path), _MOST_SHOWN)
         problems += [(at, line) for at, line in explained if at not in said]
     if config is None or problems:
-        raise _config_error(path, places, problems)
+        raise _config_error(places, problems)
     return config
 
 
-def _config_error(path: Path, places: Places, problems: Problems) -> ConfigError:
+def is_piped(path: Path) -> bool:
+    """Whether a config comes through a pipe: `-`, /dev/stdin, or the /dev/fd/63 and /proc/1/fd/63 of a shell."""
+    return str(path) == "-" or path.is_relative_to("/dev") or path.is_relative_to("/proc")
+
+
+def _config_error(places: Places, problems: Problems) -> ConfigError:
     """All problems in the order they were written."""
     order = {place: number for number, place in enumerate(dict.fromkeys(places.values()))}
     problems = sorted(problems, key=lambda problem: order.get(place_of(places, problem[0], ""), -1))
     lines = [redact(line) for _, line in problems[:_MOST_SHOWN]]
     more = [f"and {len(problems) - _MOST_SHOWN:,} more"] if len(problems) > _MOST_SHOWN else []
-    several = f"{len(problems)} problems in {path}"
+    several = f"{len(problems)} problems with the config"
     return ConfigError(
         lines[0] if len(problems) == 1 else several, "`lorasum config schema` describes every key", (*lines, *more)
     )
@@ -83,7 +90,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Places, Problems]:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_source(path) as file:
             content = file.read(LONGEST + 1)  # no more, whatever it is: a device has no end
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else error

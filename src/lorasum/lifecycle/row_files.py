@@ -28,7 +28,7 @@ from lorasum.lifecycle.answers import Answer
 from lorasum.results.serving import RowFailure
 from lorasum.system import paths
 from lorasum.system.batched import batched
-from lorasum.system.files import STDIN, STDOUT, USER_FILE_MODE, make_folder, new_file, writing
+from lorasum.system.files import STDIN, STDOUT, USER_FILE_MODE, make_folder, new_file, open_source, writing
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
 _COLUMNS: Final = ("id", "dialogue", "summary", "error", "reference")
@@ -105,8 +105,7 @@ def open_rows(run: RunContext, source: Path) -> Iterator[Rows]:
         return
     with TemporaryDirectory(dir=predictions(run.name)) as folder:
         copy = Path(folder) / source.name  # a message about a row has the pipe's name
-        given = os.fdopen(os.dup(0), "rb") if source == STDIN else source.open("rb")
-        with given, writing(copy), copy.open("wb") as kept:
+        with open_source(source) as given, writing(copy), copy.open("wb") as kept:
             shutil.copyfileobj(given, kept)
         yield Rows(copy, run.config.data, say)
 

@@ -26,8 +26,8 @@ USER_FILE_MODE: Final = 0o666
 """Permissions of files that the user names, such as --output: the umask decides, as it does for every program."""
 STDIN: Final = Path("/dev/stdin")
 STDOUT: Final = Path("/dev/stdout")
-"""Names for `-`. What they stand for is read and written by its descriptor: opened by its name, a file would begin
-anew, and a socket cannot be opened."""
+"""What `-` means. It is read and written by its descriptor: opened by its name, a file begins anew, and a socket cannot
+be opened."""
 
 _PART = re.compile(r".*\.(\d+)-\d+\.part")
 _part_numbers = count()
@@ -74,6 +74,15 @@ def make_folder(folder: Path) -> None:
         path.mkdir(mode=FOLDER_MODE, exist_ok=True)
     if not folder.is_dir():
         raise NotADirectoryError(20, os.strerror(20), str(folder))
+
+
+def open_source(path: Path) -> IO[bytes]:
+    """Open a file of the user's to read, or stdin where it stands.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return os.fdopen(os.dup(0), "rb") if path == STDIN else path.open("rb")
 
 
 def open_file(path: Path, mode: str, errors: str = "strict", permissions: int = FILE_MODE) -> IO[Any]:
