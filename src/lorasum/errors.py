@@ -1,5 +1,10 @@
 """Errors a user can act on: one line that says what happened, one hint, one exit code."""
 
+from typing import Final
+
+LATER: Final = 5
+"""Exit code of what is not possible just now: the same command may do it later. A script sees that it can try again."""
+
 
 class LorasumError(Exception):
     """Base of every error lorasum raises on purpose; the CLI prints it as two lines and exits with `exit_code`.
@@ -39,6 +44,8 @@ class BackendError(LorasumError):
 
 class OutageError(BackendError):
     """A service cannot be reached, or answers nobody for now. What runs there goes on, and it may be asked again."""
+
+    exit_code = LATER
 
 
 class UnseenError(OutageError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lorasum.backends.base import Backend
-from lorasum.errors import LorasumError
+from lorasum.errors import LATER, LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Reporter
 from lorasum.system import paths
@@ -32,6 +32,8 @@ class LockError(LorasumError):
 
 class RunBusyError(LockError):
     """Another process is changing the run."""
+
+    exit_code = LATER
 
 
 @contextmanager

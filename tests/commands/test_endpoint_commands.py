@@ -460,6 +460,15 @@ def test_an_interrupted_file_resumes_but_not_with_other_questions(
     assert [row["summary"] for row in rows(output)] == [f"Sum up: A: {i} =>" for i in range(5)]
 
 
+def test_a_second_writer_of_answers_may_come_later(tmp_path: Path) -> None:
+    with (
+        answers.AnswerLog(tmp_path / "x.part"),
+        pytest.raises(LorasumError, match="another process is writing") as error,
+    ):
+        answers.AnswerLog(tmp_path / "x.part")
+    assert error.value.exit_code == 5
+
+
 def test_a_bad_row_is_named_before_anything_is_sent(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:

@@ -71,10 +71,10 @@ class Account:
         assert ended.code == 0, ended.stderr
         return json.loads(ended.stdout)
 
-    def fail(self, *arguments: str) -> tuple[str, str]:
-        """Error and hint of a command that fails as it should: exit code 2, and nothing on stdout."""
+    def fail(self, *arguments: str, code: int = 2) -> tuple[str, str]:
+        """Error and hint of a command that fails as it should: this exit code, and nothing on stdout."""
         ended = self.run(*arguments, "--quiet")
-        assert (ended.code, ended.stdout) == (2, ""), ended.stderr
+        assert (ended.code, ended.stdout) == (code, ""), ended.stderr
         *_, error, hint = ended.stderr.splitlines()
         assert error.startswith("error: "), ended.stderr
         assert hint.startswith("hint: "), ended.stderr

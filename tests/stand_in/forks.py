@@ -44,7 +44,7 @@ class Ended:
         said = self.stderr.splitlines()[-2:]
         refused = len(said) == 2 and said[0].startswith("error: ") and said[1].startswith("hint: ")
         stopped = self.code in (130, -signal.SIGINT, -signal.SIGKILL)
-        return "Traceback" not in self.stderr and (self.code == 0 or stopped or (self.code == 2 and refused))
+        return "Traceback" not in self.stderr and (self.code == 0 or stopped or (self.code in (2, 5) and refused))
 
     def interrupted(self) -> bool:
         """It was stopped by a signal as it is to be, or had done its work before."""

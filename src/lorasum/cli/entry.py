@@ -51,7 +51,7 @@ def main() -> None:
     """Run the command line and exit.
 
     0 done, 1 unexpected or refused by the user, 2 something to put right, 3 something is billed without need, 4 a score
-    is too low, 130 interrupted (after Ctrl-C by that signal), 141 the reader of stdout is gone.
+    is too low, 5 not now, 130 interrupted (after Ctrl-C by that signal), 141 the reader of stdout is gone.
     """
     streams.open_missing()
     for stream in (sys.stdout, sys.stderr):

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
-from lorasum.errors import LorasumError, RefusedError
+from lorasum.errors import RefusedError
 from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.lock import RunBusyError
 from lorasum.reporting import Reporter
 from lorasum.shared.json_lines import end_last_line
 from lorasum.system.batched import batched
@@ -53,7 +54,7 @@ class AnswerLog:
         refused_count: whether a refusal that the file holds is an answer. If it is none, the dialogue is asked again.
 
     Raises:
-        LorasumError: another process has it open.
+        RunBusyError: another process has it open.
         OSError: it cannot be opened.
     """
 
@@ -67,7 +68,7 @@ class AnswerLog:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise LorasumError(
+            raise RunBusyError(
                 f"another process is writing {file}", "wait for it, then run the same command again"
             ) from None
         end_last_line(file)
@@ -171,7 +172,7 @@ def fill(
         label: of the progress bar.
 
     Raises:
-        LorasumError: another process writes the file.
+        RunBusyError: another process writes the file.
         BackendError: a request failed. Those under way were waited for, and their answers are kept.
         OSError: the file cannot be written.
     """

@@ -53,7 +53,9 @@ def create_attempt(session: Session, request: dict[str, Any]) -> "TrainingJob":
     except BackendError as error:
         problem = error
     if started is None:
-        raise UnseenError(problem.message, problem.hint) from problem
+        unseen = UnseenError(problem.message, problem.hint)
+        unseen.exit_code = problem.exit_code  # whoever must log in again need not try before
+        raise unseen from problem
     return started
 
 
