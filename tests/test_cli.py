@@ -327,6 +327,17 @@ def test_nothing_is_written_before_there_is_something_to_write(
     assert not Path(env["LORASUM_HOME"]).exists()
 
 
+@pytest.mark.parametrize("verb", ["status", "runs", "teardown --all --yes"])
+def test_a_damaged_ledger_is_a_warning_that_quiet_leaves(
+    call: Callable[..., Ended], env: dict[str, str], verb: str
+) -> None:
+    home = Path(env["LORASUM_HOME"])
+    home.mkdir()
+    (home / "ledger.sqlite").write_bytes(b"damaged" * 1000)
+    [warning] = call(*verb.split(), "-q").stderr.splitlines()
+    assert warning.startswith("warning: the ledger is damaged and was set aside as ")
+
+
 def test_status_exits_with_3_when_an_endpoint_outlives_its_time(
     call: Callable[..., Ended], env: dict[str, str]
 ) -> None:

@@ -13,6 +13,8 @@ from lorasum.errors import LorasumError, OverdueError
 from lorasum.ui import render
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from lorasum.backends.base import Backend
     from lorasum.context import RunContext
     from lorasum.reporting import Reporter
@@ -50,7 +52,7 @@ def status(
     reporter = ConsoleReporter(quiet)
     run = load_config(config, overrides or (), reporter.warn) if config else None
     chosen = backend(run, Silent()) if run else local()
-    ledger, name = Ledger(warn=render.say), run.name if run else None
+    ledger, name = Ledger(warn=reporter.warn), run.name if run else None
 
     def look(warn_on: "Reporter", rebuild_on: "Backend | None" = None) -> "StatusResult":
         backends = [local(), chosen] if run else recorded(ledger, warn_on)
@@ -82,12 +84,13 @@ def logs(
 
 
 @app.command(epilog="lorasum runs")
-def runs(as_json: Json = False, verbose: Verbose = False) -> None:
+def runs(as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """List the runs with their disk space, age, cost and score."""
     from lorasum.commands.runs import runs
     from lorasum.ledger.ledger import Ledger
+    from lorasum.ui.reporter import ConsoleReporter
 
-    render.show(runs(Ledger(warn=render.say)), as_json)
+    render.show(runs(Ledger(warn=ConsoleReporter(quiet).warn)), as_json)
 
 
 @app.command(epilog="lorasum clean --older-than 30d --dry-run\n\nlorasum clean old-run --models --yes")
@@ -105,20 +108,18 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
     yes: Yes = False,
     as_json: Json = False,
+    quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Free this disk of old runs. What runs, here or in an account, is never touched."""
     from lorasum.commands.clean import clean, plan_clean
-    from lorasum.config.duration import parse_duration
     from lorasum.ledger.ledger import Ledger
     from lorasum.results.overview import CleanResult
     from lorasum.ui.reporter import ConsoleReporter
 
-    try:
-        age = parse_duration(older_than) if older_than is not None else None
-    except ValueError as error:
-        raise LorasumError(f"--older-than {older_than}: it {error}", "write --older-than 30d") from error
-    ledger, machine = Ledger(warn=render.say), local()
+    age = _age(older_than) if older_than is not None else None
+    reporter, machine = ConsoleReporter(quiet), local()
+    ledger = Ledger(warn=reporter.warn)
     planned = plan_clean(ledger, machine, names or (), age, models)
     if dry_run and as_json:
         render.show(CleanResult.of(planned, dry_run), as_json)
@@ -129,12 +130,21 @@ def clean(
         return
     if planned and not yes:
         confirm("Delete that?", [f"delete {one}" for one in planned])
-    result = clean(ledger, machine, ConsoleReporter(), planned) if planned else CleanResult.of(())
+    result = clean(ledger, machine, reporter, planned) if planned else CleanResult.of(())
     render.show(result, as_json)
 
 
+def _age(text: str) -> "timedelta":
+    from lorasum.config.duration import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise LorasumError(f"--older-than {text}: it {error}", "write --older-than 30d") from error
+
+
 @app.command(epilog="lorasum env")
-def env(as_json: Json = False, verbose: Verbose = False) -> None:
+def env(as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Print versions, device and folders, for a bug report. Secrets are left out."""
     from lorasum.commands.env import env
 
@@ -164,21 +174,25 @@ def report(
 
 
 @config_app.command("schema", epilog="lorasum config schema > configs/lorasum.schema.json")
-def config_schema(verbose: Verbose = False) -> None:
+def config_schema(as_json: Json = True, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Print the JSON Schema of configs. Editors use it to complete and check keys."""
     from lorasum.config.schema import Config
 
-    render.show(Config.model_json_schema(), as_json=True)
+    render.show(Config.model_json_schema(), as_json)
 
 
 @config_app.command("show", epilog="lorasum config show configs/quickstart.yaml --set lora.r=8")
 def config_show(
-    config: ConfigFile, overrides: Overrides = None, as_json: Json = False, verbose: Verbose = False
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Print a config with its defaults, overrides and absolute paths. Secrets are left out."""
     from lorasum.config.loader import load_config
     from lorasum.config.secrets import redacted
     from lorasum.ui.reporter import ConsoleReporter
 
-    shown = load_config(config, overrides or (), ConsoleReporter().warn)
+    shown = load_config(config, overrides or (), ConsoleReporter(quiet).warn)
     render.show(redacted(shown.model_dump(mode="json")), as_json)

@@ -189,8 +189,8 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
     from lorasum.ledger.ledger import Ledger
     from lorasum.ui.reporter import ConsoleReporter
 
-    ledger = Ledger(warn=render.say)
     with ConsoleReporter(quiet) as report:
+        ledger = Ledger(warn=report.warn)
         backends = recorded(ledger, report)
         if not yes:
             confirm("Do that?", plan_all(ledger, backends, report))

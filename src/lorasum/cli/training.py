@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorasum.cli.options import Json, Sets, Verbose, Yes
+from lorasum.cli.options import Json, Quiet, Sets, Verbose, Yes
 from lorasum.cli.verb import confirm_spending, verb
 from lorasum.config.backend_names import BackendName
 from lorasum.errors import LorasumError
@@ -49,6 +49,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Look at your chats and write a config for them; or write one of the examples."""
