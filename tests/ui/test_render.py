@@ -58,7 +58,7 @@ from lorasum.results.training import (
 )
 from lorasum.scoring.evaluation import compare, mean_scores, score_summaries
 from lorasum.shared.events import Event, StepEvent, read_event
-from lorasum.ui import render
+from lorasum.ui import render, reporter
 from lorasum.ui.reporter import ConsoleReporter
 from lorasum.ui.terminal import visible
 
@@ -415,6 +415,11 @@ def test_without_a_terminal_few_steps_are_printed_as_plain_lines() -> None:
         "· step 1/40 · loss 2.100 · 130 tokens/s · 1 min 15 s left",
         "· step 40/40 · loss 2.100 · 130 tokens/s · 1 min 15 s left",
     ]
+
+
+def test_without_a_terminal_a_long_training_has_a_line_a_per_cent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "_SECONDS_BETWEEN_LINES", 0.0)
+    assert 90 <= len(said(*(step(number, 2000) for number in range(1, 2001)))) <= 102
 
 
 def test_the_plan_is_shown_before_training() -> None:

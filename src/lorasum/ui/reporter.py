@@ -39,6 +39,8 @@ from lorasum.ui.terminal import console, one_line
 
 _LOG_WIDTH = 100  # characters
 _SECONDS_BETWEEN_LINES = 2.0  # of progress, if the output is not a terminal
+_SECONDS_WITHOUT_NEWS = 60.0  # until a line comes though it is less than a part further: CI ends a job that is silent
+_PART_BETWEEN_LINES = 0.01  # of the whole: a log of hours has a line a minute, not thirty
 
 
 class _TimeLeft(TimeRemainingColumn):
@@ -54,7 +56,8 @@ class _TimeLeft(TimeRemainingColumn):
 
 
 class ConsoleReporter:
-    """A reporting.Reporter on stderr. A terminal shows live bars, and other outputs get a line every two seconds.
+    """A reporting.Reporter on stderr. A terminal shows live bars, and other outputs get a line for each per cent
+    or minute.
 
     It is a context manager, so that the terminal is tidied up however a command ends. With `quiet` it shows only
     warnings. With `verbose` it shows all lines of a job's log, and otherwise only the newest, below the bar.
@@ -68,7 +71,7 @@ class ConsoleReporter:
         self._live = self._console.is_terminal and self._console.file.isatty() and not self._console.is_dumb_terminal
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, float] = {}  # monotonic seconds of each label's last plain line
+        self._said: dict[str, tuple[float, float]] = {}  # of each label's last plain line: monotonic seconds, the part
 
     def __enter__(self) -> Self:
         return self
@@ -170,10 +173,12 @@ class ConsoleReporter:
             self._bars, self._tasks = None, {}
 
     def _say_progress(self, label: str, done: float, total: float, head: str, detail: str) -> None:
-        now = time.monotonic()
-        if done < total and now - self._said.get(label, -math.inf) < _SECONDS_BETWEEN_LINES:
+        now, part = time.monotonic(), done / total if total else 1.0
+        when, before = self._said.get(label, (-math.inf, -math.inf))
+        is_further = abs(part - before) >= _PART_BETWEEN_LINES
+        if done < total and now - when < (_SECONDS_BETWEEN_LINES if is_further else _SECONDS_WITHOUT_NEWS):
             return
-        self._said[label] = now
+        self._said[label] = now, part
         if done >= total:
             del self._said[label]
         self.step(f"{head} · {detail}" if detail else head)
