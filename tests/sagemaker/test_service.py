@@ -361,7 +361,7 @@ def test_without_a_config_what_runs_is_asked_about_and_removed(account: Callable
     there.environ["AWS_DEFAULT_REGION"] = "eu-west-1"
     key, there.environ["AWS_ACCESS_KEY_ID"] = there.environ["AWS_ACCESS_KEY_ID"], ""
     unknown = there.without_config("status", "--json")
-    assert (unknown.code, _endpoint(unknown)["state"], _endpoint(unknown)["asked"]) == (0, "live", False)
+    assert (unknown.code, _endpoint(unknown)["state"], _endpoint(unknown)["asked"]) == (3, "live", False)
     assert "us-east-1 is not asked about what is on record there" in unknown.stderr
     assert (
         "still there: endpoint tiny (arn:" in there.without_config("teardown", "--all", "--yes").stderr.splitlines()[-2]

@@ -4,8 +4,9 @@
     python zygote.py training    a training job's entry point, container_scripts/train.py
 
 A request is a folder, whose path is one line on stdin. Its request.json has `arguments`, `environ`, `script`, if that
-is to be run instead, `terminal`, where stdin comes from, and `blow`, which strikes inside the client. The client's
-output goes to stdout and stderr in that folder while it works; pid is written at its start, and code at its end.
+is to be run instead, `terminal`, where stdin comes from (stderr is one too then), and `blow`, which strikes inside the
+client. The client's output goes to stdout and stderr in that folder while it works; pid is written at its start, and
+code at its end.
 """
 
 import faulthandler
@@ -24,7 +25,9 @@ import signal
 import sys
 import threading
 import time
+import tty
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +108,10 @@ def wait_for_client(program: str, folder: Path) -> None:
     """Fork the client, and write down how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request = json.loads((folder / "request.json").read_text())
-    pipes = {name: os.pipe() for name in ("stdout", "stderr")}  # not files: these may be limited
+    pipes = {"stdout": os.pipe(), "stderr": os.pipe()}  # not files: these may be limited
+    if request["terminal"] != os.devnull:
+        pipes["stderr"] = os.openpty()  # where the client asks
+        tty.setraw(pipes["stderr"][1])  # which changes no line end
     pid = os.fork()
     if pid == 0:
         be_client(program, request, folder, [pipe[1] for pipe in pipes.values()])
@@ -124,7 +130,11 @@ def wait_for_client(program: str, folder: Path) -> None:
 def keep(pipe: tuple[int, int], path: Path) -> None:
     """Write what comes through a pipe to a file, at once."""
     os.close(pipe[1])
-    with os.fdopen(pipe[0], "rb", buffering=0) as said, path.open("wb", buffering=0) as kept:
+    with (
+        os.fdopen(pipe[0], "rb", buffering=0) as said,
+        path.open("wb", buffering=0) as kept,
+        suppress(OSError),  # the end of a terminal
+    ):
         shutil.copyfileobj(said, kept)
 
 
@@ -132,6 +142,8 @@ def be_client(program: str, request: dict[str, Any], folder: Path, outputs: list
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     os.environ.update(request["environ"])
+    if request["terminal"] != os.devnull:
+        os.environ["TERM"] = "dumb"  # no bars and colours
     for descriptor, output in enumerate([os.open(request["terminal"], os.O_RDWR | os.O_NOCTTY), *outputs]):
         os.dup2(output, descriptor)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
