@@ -84,7 +84,8 @@ def run_lock(run: str, wait: float | None, waiting: Callable[[], None], file: st
     except OSError as error:
         raise LockError(
             f"cannot lock run {run!r}: {error}",
-            "check the disk and the folder's permissions; LORASUM_HOME names another folder",
+            "check the disk and the folder's permissions; LORASUM_HOME names another folder, from which `lorasum "
+            "teardown` finds what runs on SageMaker all the same",
         ) from None
     try:
         with suppress(OSError), open_file(folder / f"holder-of-{file}", "w") as note:
