@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from lorasum.config.data import Columns
+from lorasum.data.files.class_labels import labelled, with_names
 from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import TICK_ROWS, Tick, needed_columns, unsaid
 from lorasum.data.tally import Row
@@ -43,10 +44,11 @@ class HubSource:
         with quiet_datasets(), _hub_errors(self.dataset), asking_hub():
             table = _prepared(self.dataset, self.subset, self.commit).as_dataset(split=self.split)
         table = table.select_columns(needed_columns(self.name, table.column_names, self.columns))
+        features = labelled(table.features.to_dict())
         for number, row in enumerate(table, 1):
             if number % TICK_ROWS == 0:
                 tick(number / len(table))
-            yield f"{self.name} row {number}", row
+            yield f"{self.name} row {number}", with_names(row, features)
 
     def _stream(self) -> Iterator[tuple[str, Row]]:
         """The rows as the network delivers them. Their number is not known before."""
@@ -56,8 +58,9 @@ class HubSource:
             stream = datasets.load_dataset(
                 self.dataset, self.subset, split=self.split, revision=self.commit, streaming=True
             )
+            features = labelled(stream.features.to_dict()) if stream.features else None
             for number, row in enumerate(stream, 1):
-                yield f"{self.name} row {number}", row
+                yield f"{self.name} row {number}", with_names(row, features)
 
 
 @lru_cache(maxsize=1)  # both splits come from one download

@@ -674,3 +674,45 @@ def test_a_hub_dataset_whose_files_differ_is_reported_as_such(monkeypatch: pytes
     with pytest.raises(DataError, match=r"its files differ in their columns .*tldr") as caught:
         list(source.rows(lambda share: None))
     assert "data.subset" in caught.value.hint
+
+
+@pytest.mark.parametrize("form", ["list", "object of lists", "column"])
+def test_the_numbers_of_labels_are_read_as_their_names(tmp_path: Path, form: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    speaker, text = {"names": ["USER", "SYSTEM"], "_type": "ClassLabel"}, {"dtype": "string", "_type": "Value"}
+    turns = {"speaker": [0, 1, -1], "utterance": ["taxi?", "where to?", "so"]}
+    features: dict[str, Any] = {"dialogue": {"feature": {"speaker": speaker, "utterance": text}, "_type": "Sequence"}}
+    row: dict[str, Any] = {"dialogue": turns, "summary": "A taxi."}
+    if form == "list":
+        features = {"dialogue": [{"speaker": speaker, "utterance": text}]}
+        row["dialogue"] = [dict(zip(turns, turn, strict=True)) for turn in zip(*turns.values(), strict=True)]
+    elif form == "column":
+        features = {"dialogue": {"feature": text, "_type": "List"}, "speaker": {"feature": speaker, "_type": "List"}}
+        row |= {"dialogue": turns["utterance"], "speaker": turns["speaker"]}
+    table = pa.Table.from_pylist([row])
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    expected = [{"dialogue": "USER: taxi?\nSYSTEM: where to?\n-1: so", "summary": "A taxi."}]
+    assert kept(tmp_path / "t.parquet") == kept(tmp_path / "t.arrow") == expected
+
+
+def test_the_labels_of_a_hub_dataset_are_read_as_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    from lorasum.data import hub_source
+
+    class Builder:
+        def as_dataset(self, split: str) -> Any:
+            turn = {"speaker": datasets.ClassLabel(names=["USER", "SYSTEM"]), "utterance": datasets.Value("string")}
+            features = datasets.Features({"dialogue": [turn], "summary": datasets.Value("string")})
+            row = {"dialogue": [{"speaker": 1, "utterance": "where to?"}], "summary": "A taxi."}
+            return datasets.Dataset.from_list([row], features=features)
+
+    monkeypatch.setattr(hub_source, "_prepared", lambda *which: Builder())
+    source = hub_source.HubSource("owner/chats", None, "train", "0" * 40, DataConfig(dataset="owner/chats").columns)
+    [(_, row)] = source.rows(lambda share: None)
+    assert row == {"dialogue": [{"speaker": "SYSTEM", "utterance": "where to?"}], "summary": "A taxi."}

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lorasum.data.files.class_labels import features_in, with_names
 from lorasum.data.files.opening import check_is_data
 from lorasum.data.files.reading import TICK_ROWS, Reading, needed_columns
 from lorasum.data.tally import Rejected, Row
@@ -21,7 +22,7 @@ def read_parquet(reading: Reading) -> Iterator[tuple[str, Row]]:
         file = pyarrow.parquet.ParquetFile(reading.path)
         needed = needed_columns(reading.name, file.schema_arrow.names, reading.columns, reading.beside)
         batches = file.iter_batches(TICK_ROWS, columns=needed)
-        yield from _batch_rows(reading, batches, file.metadata.num_rows)
+        yield from _batch_rows(reading, batches, file.metadata.num_rows, features_in(file.schema_arrow.metadata))
 
 
 def read_arrow(reading: Reading) -> Iterator[tuple[str, Row]]:
@@ -33,14 +34,14 @@ def read_arrow(reading: Reading) -> Iterator[tuple[str, Row]]:
         try:
             file = pa.ipc.open_file(mapped)
             batches: Iterator[Any] = (file.get_batch(index) for index in range(file.num_record_batches))
-            names = file.schema.names
+            schema = file.schema
         except pa.ArrowInvalid:
             mapped.seek(0)
             stream = pa.ipc.open_stream(mapped)
-            batches, names = iter(stream), stream.schema.names
-        needed = needed_columns(reading.name, names, reading.columns, reading.beside)
+            batches, schema = iter(stream), stream.schema
+        needed = needed_columns(reading.name, schema.names, reading.columns, reading.beside)
         parts = (part for batch in batches for part in _slices(batch.select(needed)))
-        yield from _batch_rows(reading, parts, 0)
+        yield from _batch_rows(reading, parts, 0, features_in(schema.metadata))
 
 
 def _slices(batch: Any) -> Iterator[Any]:
@@ -48,12 +49,12 @@ def _slices(batch: Any) -> Iterator[Any]:
         yield batch.slice(start, TICK_ROWS)
 
 
-def _batch_rows(reading: Reading, batches: Any, rows: int) -> Iterator[tuple[str, Row]]:
+def _batch_rows(reading: Reading, batches: Any, rows: int, features: Any) -> Iterator[tuple[str, Row]]:
     number = 0
     for batch in batches:
         for row in _python_rows(batch):
             number += 1
-            yield f"{reading.name} row {number}", row
+            yield f"{reading.name} row {number}", with_names(row, features)
         if rows and number >= TICK_ROWS:
             reading.tick(number / rows)
 
