@@ -7,12 +7,24 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_backend import RecordingReporter
 
 from lorasum.config.data import DataConfig
 from lorasum.data import tokenize_pack
+from lorasum.data.findings import Findings, noting_changes
 from lorasum.data.records import Example
 from lorasum.data.tally import Tally
-from lorasum.data.tokenize_pack import best_fit, fit, packs, refuse_too_long, shorten, text_batches, tokenize
+from lorasum.data.telling import tell
+from lorasum.data.tokenize_pack import (
+    best_fit,
+    changed_word,
+    fit,
+    packs,
+    refuse_too_long,
+    shorten,
+    text_batches,
+    tokenize,
+)
 from lorasum.errors import DataError
 from lorasum.models.prompt import DEFAULT_TEMPLATE, Prompt, template_prompt
 from lorasum.shared.requests import fill_template
@@ -121,6 +133,27 @@ def test_shortened_dialogue_is_the_longest_suffix_that_fits(
             tokenizer, raw(tokenizer, template), [Example(rest[-4:] + shorter.dialogue, example.summary)]
         )
         assert len(longer.ids) > limit - 8, "much more than needed was cut"
+
+
+def test_words_that_a_tokenizer_cannot_give_back_are_found(tiny_tokenizer: Any) -> None:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordPiece({"<unk>": 0, "ana": 1, "says": 2, "1/2": 3, "hi": 4}, unk_token="<unk>"))
+    words.normalizer, words.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.WhitespaceSplit()
+    words.decoder = decoders.WordPiece(cleanup=False)
+    poor = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    assert changed_word(poor, "ana says\u00a0 hi\nana") is None
+    assert changed_word(poor, "ana says 日本") == ("日本", "<unk>")
+    findings, told = Findings(), RecordingReporter()
+    chats = [Example("ana says hi", "hi"), Example("ana", "日本"), Example("日本 hi", "hi ana")]
+    list(noting_changes([(f"t:{n}", one) for n, one in enumerate(chats, 1)], poor, Prompt("{dialogue}", 0), findings))
+    tell({}, findings, config(9), Path("rejected.jsonl"), told)
+    [warning] = told.warnings
+    assert "changes words in 2 rows, of the first 200 of each split: '日本' in t:2 becomes '<unk>'" in warning
+    words.normalizer = normalizers.Lowercase()
+    assert changed_word(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"), "hi Ana") == ("Ana", "ana")
+    assert changed_word(tiny_tokenizer, "Ana: 日本 😀\r\n\n  <unk> n\u0303 …") is None
 
 
 def test_too_long_examples_are_one_error_over_all_splits(tiny_tokenizer: Any) -> None:

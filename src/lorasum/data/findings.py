@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lorasum.config.data import DataConfig
 from lorasum.data.duplicates import MOST_TEST_EXAMPLES, NearDuplicates, Seen, key
@@ -17,12 +18,14 @@ from lorasum.data.personal.finding import (
 from lorasum.data.personal.phones import check_can_redact
 from lorasum.data.records import Example
 from lorasum.data.tally import Rejected, Tally
-from lorasum.data.tokenize_pack import Tokens, text_batches
+from lorasum.data.tokenize_pack import Tokens, changed_word, text_batches
 from lorasum.models.prompt import Prompt
 from lorasum.system.batched import batched
 
 _BATCH = 1024  # examples that are examined together
 _MOST_SHARED = 10_000  # rows that are named
+GIVEN_BACK = 200
+"""Rows of a split whose tokens are compared with their texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Findings:
         shared_rows: the first of them. test_keys, test_places: of the test split's dialogues, in their order.
         longest, shortest: tokens and place of such an example of the split at hand.
         control: for each row that holds a control token, the token and the row's place.
+        changed: for each of the first rows that the tokenizer changes, a word, what it becomes, and the row's place.
     """
 
     personal: Counter[str] = field(default_factory=Counter)
@@ -60,6 +64,7 @@ class Findings:
     longest: tuple[int, str] = (0, "")
     shortest: tuple[int, str] = (0, "")
     control: list[tuple[str, str]] = field(default_factory=list)
+    changed: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def unique(
@@ -82,6 +87,18 @@ def unique(
                 tally.reject(where, Rejected("duplicate"), example.as_row())
             else:
                 yield where, example
+
+
+def noting_changes(
+    examples: Iterable[tuple[str, Example]], tokenizer: Any, prompt: Prompt, findings: Findings
+) -> Iterator[tuple[str, Example]]:
+    """The examples; it is noted which of the first ones have a text that the tokenizer cannot give back."""
+    for number, (where, example) in enumerate(examples):
+        if number < GIVEN_BACK:
+            words = (changed_word(tokenizer, prompt.plain(text)) for text in (example.summary, example.dialogue))
+            if found := next(filter(None, words), None):
+                findings.changed.append((*found, where))
+        yield where, example
 
 
 def _redacted(batch: Sequence[tuple[str, Example]], region: str, findings: Findings) -> list[tuple[str, Example]]:

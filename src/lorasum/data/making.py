@@ -14,7 +14,7 @@ from typing import Any
 from lorasum import __version__
 from lorasum.config.data import DataConfig
 from lorasum.data import store
-from lorasum.data.findings import Findings, compared, unique
+from lorasum.data.findings import Findings, compared, noting_changes, unique
 from lorasum.data.oddities import Oddities
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import Settings
@@ -120,7 +120,8 @@ class _Maker:
         source, tally, data, prompt = self.recipe.sources[split], self.tallies[split], self.recipe.data, self.prompt
         reading = _Reading(self.report, f"reading {source.name}")
         usable = examples(source.rows(reading.tick, self.oddities.say), source.name, data, tally)
-        kept = fit(unique(usable, prompt, data, tally, self.findings), self.tokenizer, prompt, data, tally)
+        single = unique(usable, prompt, data, tally, self.findings)
+        kept = fit(noting_changes(single, self.tokenizer, prompt, self.findings), self.tokenizer, prompt, data, tally)
         kept = compared(kept, split, self.findings)
         if split == "test":
             kept = store.write_examples(folder / TEST_FILE, kept)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lorasum.config.data import DataConfig
-from lorasum.data.findings import Findings, SharedRow
+from lorasum.data.findings import GIVEN_BACK, Findings, SharedRow
 from lorasum.data.records import Manifest
 from lorasum.data.tally import Tally
 from lorasum.formatting import counted
@@ -28,6 +28,13 @@ def tell(tallies: Mapping[str, Tally], findings: Findings, data: DataConfig, rej
         _tell_left_out(name, tally, data, rejects, report)
     _tell_shared(findings.shared, findings.shared_rows, shared_file(rejects), report)
     _tell_personal(findings, data, report)
+    if findings.changed:
+        word, becomes, where = findings.changed[0]
+        rows = f"{counted(len(findings.changed), 'row')}, of the first {GIVEN_BACK} of each split"
+        report.warn(
+            f"the tokenizer changes words in {rows}: {word!r} in {where} becomes {becomes!r}; the model never sees "
+            "them as they are, and another one may"
+        )
     if findings.control:
         text, where = findings.control[0]
         report.warn(

@@ -6,6 +6,7 @@ source order, and at most `max_length` tokens.
 """
 
 import os
+import unicodedata
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,6 +59,20 @@ def tokenize(tokenizer: Any, prompt: Prompt, examples: Sequence[Example]) -> lis
         whole.append(prompt.end_id)
         tokenised.append(Tokens(whole, len(ids)))
     return tokenised
+
+
+def changed_word(tokenizer: Any, text: str) -> tuple[str, str] | None:
+    """The first word of a text that the tokenizer cannot give back, and what it gives: `日本` and `<unk>`.
+
+    None if there is none. White space and forms of the same letter (Unicode's NFKC) do not count.
+    """
+    [ids] = _ids(tokenizer, [text], special_tokens=False)
+    given = [unicodedata.normalize("NFKC", text), unicodedata.normalize("NFKC", tokenizer.decode(ids))]
+    before, after = ("".join(one.split()) for one in given)
+    if before == after:
+        return None
+    pairs = zip(*(one.split() for one in given), strict=False)
+    return next((pair for pair in pairs if pair[0] != pair[1]), (before[-20:], after[-20:]))
 
 
 def shorten(tokenizer: Any, prompt: Prompt, example: Example, limit: int) -> Example | None:
