@@ -518,6 +518,13 @@ def test_a_training_says_which_weights_it_kept_and_why(capsys: pytest.CaptureFix
     assert "generating" not in capsys.readouterr().out
 
 
+def test_a_training_without_a_merged_model_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(replace(TRAINED, not_merged="it answers exactly as the base model"))
+    shown = capsys.readouterr().out
+    assert "none: it answers exactly as the base model" in shown
+    assert "vllm serve" not in shown, "it could not be loaded"
+
+
 def test_events_of_newer_and_older_scripts_are_shown() -> None:
     assert said(read("cooled", degrees=3), read("done"), read("start"))[0] == "· cooled degrees=3"
 

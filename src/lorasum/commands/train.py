@@ -153,6 +153,8 @@ def _result(run: RunContext, started: StartedJob, began: float) -> TrainResult:
     name = started.ref.name
     row = run.ledger.find(TrainingJob, run.name, name)
     assert row is not None, "the job was reconciled or started just before"  # noqa: S101
+    if row.figures.not_merged and started.status == "completed":  # of another one, its own event has told
+        run.reporter.warn(f"the artifact of job {name} has no merged model: {row.figures.not_merged}")
     figures, told = row.figures, row.figures != NO_FIGURES
     return TrainResult(
         run=run.name,
@@ -172,6 +174,7 @@ def _result(run: RunContext, started: StartedJob, began: float) -> TrainResult:
         score=figures.score,
         scored_by=figures.scored_by,
         generation_seconds=figures.generation_seconds if told else None,
+        not_merged=figures.not_merged,
         changed=started.changed,
     )
 

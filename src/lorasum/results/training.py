@@ -104,6 +104,7 @@ class TrainResult:
         kept_because: why it is this step, such as `highest rougeL of 3 evaluations`.
         score: of these weights, 0 to 100, where the training was evaluated by a score; `scored_by` is its name.
         generation_seconds: what generating summaries for that took; in `job_seconds`, and not in `tokens_per_second`.
+        not_merged: why the artifact has the adapter alone, for `deploy.serve: adapter`; empty if it has a merged model.
         changed: what the job was not made with, but would be today, such as the container scripts; `--again` makes
             another.
     """
@@ -125,6 +126,7 @@ class TrainResult:
     score: float | None
     scored_by: str
     generation_seconds: float | None
+    not_merged: str = ""
     changed: tuple[str, ...] = ()
 
 

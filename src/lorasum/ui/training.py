@@ -116,7 +116,8 @@ def _(result: TrainResult) -> RenderableType:
         "generating": f"{duration(result.generation_seconds)} of the time" if result.generation_seconds else "",
         "tokens": "" if result.tokens is None else f"{result.tokens:,}{speed}",
         "artifact": result.artifact or "",
-        **(_loading(result.artifact) if result.artifact else {}),
+        "merged model": f"none: {result.not_merged}" if result.not_merged else "",
+        **(_loading(result.artifact) if result.artifact and not result.not_merged else {}),
     }
     title = "already done" if result.reused or result.job_seconds is None else duration(result.job_seconds)
     return Group(headline("trained", result.run, title), Facts(rows))
