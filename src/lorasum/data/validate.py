@@ -9,7 +9,7 @@ from lorasum.config.data import Columns, DataConfig, Messages
 from lorasum.data.chats.exports import dialogue_in
 from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import keys_without_speaker
-from lorasum.data.chats.written import is_unicode, with_plain_breaks
+from lorasum.data.chats.written import is_unicode, mended, with_plain_breaks
 from lorasum.data.records import Example
 from lorasum.data.rows import KNOWN, fields_of, value_at
 from lorasum.data.tally import Rejected, Row, Tally
@@ -59,7 +59,7 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
             return Rejected(f"empty {role}")
         if not value.isascii() and not is_unicode(value):
             return Rejected(f"{role} is not valid Unicode")
-        texts.append(with_plain_breaks(value.strip()))
+        texts.append(with_plain_breaks(mended(value.strip())))
     others = (with_plain_breaks(one.strip()) for one in fields.other_references if is_unicode(one))
     dialogue, summary = texts
     return Example(dialogue, summary, tuple(others))

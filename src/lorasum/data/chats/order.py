@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, takewhile
 from typing import Any
 
 from lorasum.data.chats.keys import plain_key
@@ -17,6 +18,10 @@ _TELLS_TIME = re.compile(
 """Keys of the time at which a message was sent, and not at which it was changed or read."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _MAIL_DATE = re.compile(r"(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:")
+_SLASHED = re.compile(
+    r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}),? (\d{1,2}):(\d\d)(?::(\d\d))?(?:[ \u202f]?([ap])\.?m\.?)?", re.IGNORECASE
+)
+"""A date whose first number may be the month or the day, and a time."""
 _DIGITS = re.compile(r"\d{9,19}(?:\.\d+)?")
 _YEAR_1973 = 1e8  # seconds since 1970: a smaller number is not a time, but a duration or an offset
 _REPLIES = ("replies", "children", "comments")
@@ -49,15 +54,17 @@ def _direction(times: Sequence[float]) -> int:
 
 
 def _times_of(messages: Sequence[Any], least: float = _YEAR_1973) -> Iterator[list[float]]:
-    """For each key under which all messages tell their time: these times, as numbers that can be compared."""
+    """For each key under which all messages tell their time, and each way to read its dates: the times, as numbers that
+    can be compared."""
     if not all(isinstance(message, Mapping) for message in messages):
         return
     for key in messages[0] if messages else ():
-        if _TELLS_TIME.fullmatch(plain_key(key)) and _time(messages[0][key], least) is not None:
-            times = [_time(message.get(key), least) for message in messages]
-            known = [time for time in times if time is not None]
-            if len(known) == len(messages):
-                yield known
+        values = [message.get(key) for message in messages] if _TELLS_TIME.fullmatch(plain_key(key)) else [None]
+        slashed = isinstance(values[0], str) and _SLASHED.fullmatch(values[0])
+        for read in (_month_first, _day_first) if slashed else (partial(_time, least=least),):
+            times = list(takewhile(lambda time: time is not None, map(read, values)))
+            if len(times) == len(messages):
+                yield [time for time in times if time is not None]
 
 
 def _time(value: Any, least: float) -> float | None:
@@ -79,6 +86,27 @@ def _time(value: Any, least: float) -> float | None:
             return None
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
+        return None
+
+
+def _month_first(value: Any) -> float | None:
+    return _slashed(value, slice(0, 2))
+
+
+def _day_first(value: Any) -> float | None:
+    return _slashed(value, slice(1, None, -1))
+
+
+def _slashed(value: Any, month_and_day: slice) -> float | None:
+    if not (isinstance(value, str) and (match := _SLASHED.fullmatch(value))):
+        return None
+    hour, minute, second = (int(part or 0) for part in match.groups()[3:6])
+    if half := match[7]:
+        hour = hour % 12 + 12 * (half in "pP")
+    month, day = (int(part) for part in match.groups()[:2][month_and_day])
+    try:
+        return datetime(int(match[3]), month, day, hour, minute, second, tzinfo=UTC).timestamp()
+    except ValueError:
         return None
 
 
