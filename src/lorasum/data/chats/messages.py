@@ -46,7 +46,7 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
         if not isinstance(message, Mapping):
             raise MessageError(f"message {number} is not an object")
         plain = plain_keys(message)
-        if is_notice(message, signed=True) or (is_notice(message) and not speaker_in(plain)):
+        if is_notice(message, speaker_of):
             continue
         if text := text_in(plain, number):
             if text[0] != "<" or (text := without_thoughts(text)):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise, takewhile
 from typing import Any
 
@@ -24,7 +24,7 @@ _SLASHED = re.compile(
 """A date whose first number may be the month or the day, and a time."""
 _DIGITS = re.compile(r"\d{9,19}(?:\.\d+)?")
 _YEAR_1973 = 1e8  # seconds since 1970: a smaller number is not a time, but a duration or an offset
-_REPLIES = ("replies", "children", "comments")
+_REPLIES = frozenset(("replies", "children", "comments"))
 
 
 def oldest_first(messages: Sequence[Any]) -> list[Any]:
@@ -42,6 +42,9 @@ def by_time(messages: Sequence[Any]) -> list[Any]:
 
 def _turned(messages: Sequence[Any]) -> Sequence[Any]:
     """The messages, turned round if the times under some key fall, and under no other key rise."""
+    ends = [messages[0], messages[-1]] if messages else []
+    if not any(first > last for first, last in _times_of(ends)):
+        return messages  # as most are
     directions = {_direction(times) for times in _times_of(messages)}
     return messages[::-1] if -1 in directions and 1 not in directions else messages
 
@@ -56,15 +59,22 @@ def _direction(times: Sequence[float]) -> int:
 def _times_of(messages: Sequence[Any], least: float = _YEAR_1973) -> Iterator[list[float]]:
     """For each key under which all messages tell their time, and each way to read its dates: the times, as numbers that
     can be compared."""
-    if not all(isinstance(message, Mapping) for message in messages):
+    first = messages[0] if messages else None
+    keys = [key for key in first if _tells_time(key)] if isinstance(first, Mapping) else []
+    if not keys or not all(isinstance(message, Mapping) for message in messages):
         return
-    for key in messages[0] if messages else ():
-        values = [message.get(key) for message in messages] if _TELLS_TIME.fullmatch(plain_key(key)) else [None]
+    for key in keys:
+        values = [message.get(key) for message in messages]
         slashed = isinstance(values[0], str) and _SLASHED.fullmatch(values[0])
         for read in (_month_first, _day_first) if slashed else (partial(_time, least=least),):
             times = list(takewhile(lambda time: time is not None, map(read, values)))
             if len(times) == len(messages):
                 yield [time for time in times if time is not None]
+
+
+@lru_cache(1_000)
+def _tells_time(key: object) -> bool:
+    return bool(_TELLS_TIME.fullmatch(plain_key(key)))
 
 
 def _time(value: Any, least: float) -> float | None:
@@ -112,6 +122,8 @@ def _slashed(value: Any, month_and_day: slice) -> float | None:
 
 def _with_replies(messages: Sequence[Any]) -> list[Any]:
     """The messages, each followed by its replies and by theirs; none that is in the list itself."""
+    if not any(isinstance(message, Mapping) and not _REPLIES.isdisjoint(message) for message in messages):
+        return list(messages)
     known = {_identity(message) for message in messages if isinstance(message, Mapping) and "id" in message}
     ordered: list[Any] = []
     waiting = list(reversed(messages))
@@ -133,8 +145,8 @@ def _is_reply(value: Any) -> bool:
 
 def _replies_to(message: Any) -> tuple[str, list[Any]]:
     """The key of a message's replies, and these, the oldest first; messages have speakers."""
-    for key in _REPLIES if isinstance(message, Mapping) else ():
-        held = message.get(key)
+    for key in message if isinstance(message, Mapping) else ():
+        held = message[key] if key in _REPLIES else None
         held = held.get("nodes", held.get("data")) if isinstance(held, Mapping) else held
         if isinstance(held, list) and held and all(map(_is_reply, held)):
             return key, list(_turned(held))

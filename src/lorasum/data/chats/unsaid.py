@@ -1,7 +1,7 @@
 """What stands among messages, or in one, and nobody said: notices, calls of tools, thoughts, pictures. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 UNSAID = frozenset((
@@ -30,16 +30,19 @@ _CALLS = ("function_call", "tool_call", "tool_calls")
 """Roles of turns that are calls of tools, in the datasets of fine-tuning tools."""
 
 
-def is_notice(message: Mapping[str, Any], signed: bool = False) -> bool:
+def is_notice(message: Mapping[str, Any], speaker_of: Callable[[Mapping[str, Any]], str] | None = None) -> bool:
     """Whether a message is a notice, such as that somebody joined, left or called, or a model's thought or call.
 
     Args:
-        signed: it has a speaker, and stands in a list of no known app.
+        speaker_of: tells the speaker of a message that stands in a list of no known app.
     """
     for key in ("type", "subtype", "messageType"):
-        kind = message.get(key)
-        kind = kind.lower().replace(" ", "") if isinstance(kind, str) else ""
-        if kind in _NOTICES or (kind in _CALLS_AND_SERVICE and not (signed and "call_duration" not in message)):
+        if not isinstance(kind := message.get(key), str):
+            continue
+        kind = kind.lower().replace(" ", "")
+        if kind in _NOTICES:
+            return True
+        if kind in _CALLS_AND_SERVICE and not (speaker_of and speaker_of(message) and "call_duration" not in message):
             return True
     if is_thought(message) or (message.get("t") and {"rid", "u"} <= message.keys()):  # Rocket.Chat's notices have a `t`
         return True

@@ -120,7 +120,7 @@ def mended(text: str) -> str:
     Correct text hardly becomes valid UTF-8 this way: nobody writes `Ã©`. What people do write is a letter before a
     no-break space, as in `ENVOYÉ !` and `MANHÃ ?`.
     """
-    if text.isascii() or not _MOJIBAKE.search(text):
+    if text.isascii() or not _MAY_BE_MOJIBAKE.search(text) or not _MOJIBAKE.search(text):
         return text
     try:
         return text.encode("latin-1").decode("utf-8")
@@ -128,6 +128,7 @@ def mended(text: str) -> str:
         return text
 
 
+_MAY_BE_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")  # five times as fast
 _MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u009f\u00a1-\u00bf]|(?<![A-Z])\u00c3\u00a0")
 
 
