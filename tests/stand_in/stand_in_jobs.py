@@ -148,7 +148,7 @@ class Job(threading.Thread):
         for sync in syncs:
             sync.finish()
         ended = time.time()
-        seconds = max(1, round(ended - began))
+        seconds = max(2, round(ended - began))  # of a spot instance fewer are billed: at least one
         billed = max(1, round(seconds * _SPOT_SHARE)) if self.request.get("EnableManagedSpotTraining") else seconds
         self.description |= {
             "TrainingEndTime": ended,

@@ -44,7 +44,7 @@ def plan(run: RunContext) -> PlanResult:
         tokens=work.tokens,
         training_seconds=seconds,
         measured_job=speed.source if speed else None,
-        beside_seconds=estimate.beside_steps(measured=speed is not None),
+        overhead_seconds=estimate.overhead_seconds(measured=speed is not None),
         usd_per_hour=price,
         spot_least_usd_per_hour=_times(price, _SPOT) if price else None,
         limit_seconds=_longest(run, price),
@@ -109,7 +109,7 @@ def _option(
     serving = backend.instance_usd_per_hour(name, "endpoint") if reachable else None
     hour = _times(price, run.config.sagemaker.instance_count)
     speed = None if hour is None else _speed(run, job, hour, name)
-    seconds, beside = seconds_of(job.work, speed), estimate.beside_steps(measured=speed is not None)
+    seconds, overhead = seconds_of(job.work, speed), estimate.overhead_seconds(measured=speed is not None)
     return InstanceOption(
         instance_type=name,
         gpus=hardware.gpus(name),
@@ -123,8 +123,8 @@ def _option(
         endpoint_fits=placement.fits(name),
         usd_per_hour=hour,
         training_seconds=seconds,
-        beside_seconds=beside,
-        usd=None if seconds is None else _times(hour, (seconds + beside) / 3600),
+        overhead_seconds=overhead,
+        usd=None if seconds is None else _times(hour, (seconds + overhead) / 3600),
         endpoint_usd_per_hour=serving,
         endpoint_usd_per_day=_times(serving, 24),
         endpoint_usd_in_30_days=_times(serving, 24 * 30),

@@ -15,7 +15,7 @@ from lorasum.backends.records import Check, Room, TrainSpec
 from lorasum.config.instances import peak_of, sizes_of
 from lorasum.errors import LorasumError
 from lorasum.lifecycle.hardware import Hardware
-from lorasum.lifecycle.training_time import Workload, band_of, beside_steps
+from lorasum.lifecycle.training_time import Workload, band_of, overhead_seconds
 from lorasum.results.training import TimeBand
 from lorasum.shared.names import GPU_BYTES, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING
 from lorasum.shared.records import MemoryPlan, Needs, from_json
@@ -84,11 +84,11 @@ class Estimate:
         instances = self.spec.processes // self.hardware.gpus(self.hardware.types[0])
         return band_of(work, operations, instances * peak_of(name), measured=False)
 
-    def beside_steps(self, measured: bool) -> float:
+    def overhead_seconds(self, measured: bool) -> float:
         """Seconds of a job on SageMaker besides its steps; 0 on this machine, and where its bytes are not known."""
         if self.needs is None or not self.hardware.types:
             return 0.0
-        return beside_steps(self.needs.base_bytes, self.needs.merged_bytes, measured)
+        return overhead_seconds(self.needs.base_bytes, self.needs.merged_bytes, measured)
 
     def refusal(self, name: str = "") -> str:
         """What this type, or this machine, has too little of; empty if all fits, as far as that is known."""

@@ -39,9 +39,9 @@ class Quote:
         return seconds_of(self.job.work, self.speed)
 
     @property
-    def beside(self) -> float:
+    def overhead(self) -> float:
         """Seconds that come on top, from the start of the container to the end of the upload."""
-        return self.estimate.beside_steps(measured=self.speed is not None)
+        return self.estimate.overhead_seconds(measured=self.speed is not None)
 
     def __str__(self) -> str:
         """The end of a line about the job."""
@@ -57,14 +57,14 @@ class Quote:
         if needed is None and band:
             peak = f"{band.peak_operations_per_second / 1e12:.3g} TFLOP/s"
             needed, reason = band.shortest_seconds, f"at {band.shares[1]:.0%} of {peak}"
-        if self.limit is None or needed is None or needed + self.beside <= self.limit:
+        if self.limit is None or needed is None or needed + self.overhead <= self.limit:
             return
         takes, allowed = f"{needed / 3600:.2g} h for its steps {reason}", f"limits allow {self.limit / 3600:.2g} h"
         if needed > self.limit:
             hint = "raise limits.max_usd or limits.max_hours, or train for fewer epochs"
             raise LorasumError(f"this job needs {takes}, and {allowed}", hint)
         report.warn(
-            f"this job needs {takes} and about {duration(self.beside)} to start and end, and {allowed}: "
+            f"this job needs {takes} and about {duration(self.overhead)} to start and end, and {allowed}: "
             "it may be stopped before it leaves a model, with its steps paid for"
         )
 
@@ -83,7 +83,7 @@ class Quote:
             time = f"{band.shortest_seconds / 60:,.0f} to {band.longest_seconds / 60:,.0f} min by arithmetic"
         else:
             return f"{done}, time unknown, as no earlier job has measured it"
-        more = f", and about {duration(self.beside)} to start and end" if self.beside else ""
+        more = f", and about {duration(self.overhead)} to start and end" if self.overhead else ""
         return f"{done}, {time}{more}"
 
     def _memory(self) -> str:

@@ -79,14 +79,14 @@ class Speed:
 def seconds_of(work: Workload | None, speed: Speed | None) -> float | None:
     """How long a training takes at a measured speed; None where one of them is not known.
 
-    Left out is what depends on more: the time until an instance runs, what `beside_steps` adds, generated summaries.
+    Left out is what depends on more: the time until an instance runs, what `overhead_seconds` adds, summaries.
     """
     if not (work and work.tokens and speed):
         return None
     return work.tokens / speed.tokens_per_second + work.evaluations * speed.evaluation_seconds + speed.other_seconds
 
 
-def beside_steps(base_bytes: int, merged_bytes: int, measured: bool) -> float:
+def overhead_seconds(base_bytes: int, merged_bytes: int, measured: bool) -> float:
     """Seconds that a job on SageMaker is paid for besides its steps and evaluations; a rough estimate.
 
         120 s + 2 * (bytes of the base model + bytes of the merged model) / 250 MB/s

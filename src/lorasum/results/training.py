@@ -180,7 +180,7 @@ class InstanceOption:
         endpoint_fits: whether the GPUs have room for the model on an endpoint; None if that is unknown.
         usd_per_hour: of the training job, with all of its instances; None if it is unknown.
         training_seconds: that its steps take as an earlier one on this type has measured; None if none has.
-        beside_seconds: that start and end of the job are estimated to take on top; 0 if that is not known.
+        overhead_seconds: that start and end of the job are estimated to take on top; 0 if that is not known.
         usd: of the job in all of that time.
         band: the time by arithmetic; None if `training_seconds` is known, if the training does not fit, or if that is
             unknown.
@@ -204,7 +204,7 @@ class InstanceOption:
     endpoint_usd_in_30_days: float | None
     band: TimeBand | None = None
     endpoint_fits: bool | None = None
-    beside_seconds: float = 0.0
+    overhead_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class PlanResult:
         tokens: that all steps see; three epochs see each token three times.
         training_seconds: that its steps take at the speed of `measured_job`; None if no such job was measured.
         band: the time by arithmetic; None if `training_seconds` is known, or nobody here can tell.
-        beside_seconds: that its start and end are estimated to take on top, on SageMaker; 0 if that is not known.
+        overhead_seconds: that its start and end are estimated to take on top, on SageMaker; 0 if that is not known.
         usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
         spot_least_usd_per_hour: the price less the 90% that AWS names as the most that spot saves. It publishes no
             prices of SageMaker's spot instances. None if there is no spot.
@@ -251,7 +251,7 @@ class PlanResult:
     disk: Room | None = None
     instances: tuple[InstanceOption, ...] = ()
     band: TimeBand | None = None
-    beside_seconds: float = 0.0
+    overhead_seconds: float = 0.0
 
 
 TrialState = Literal["waiting", "live", "done", "stopped", "failed", "left_out"]

@@ -224,10 +224,10 @@ def _endpoint(one: InstanceOption) -> list[str | Text]:
 def _time_and_cost(one: InstanceOption) -> tuple[str, str]:
     """The job's time and USD on a type, as measured or else by arithmetic, from the least to the most."""
     if one.training_seconds is not None:
-        return duration(one.training_seconds + one.beside_seconds), "–" if one.usd is None else _usd(one.usd)
+        return duration(one.training_seconds + one.overhead_seconds), "–" if one.usd is None else _usd(one.usd)
     if one.band is None:
         return "–", "–"
-    hours = [(steps + one.beside_seconds) / 3600 for steps in (one.band.shortest_seconds, one.band.longest_seconds)]
+    hours = [(steps + one.overhead_seconds) / 3600 for steps in (one.band.shortest_seconds, one.band.longest_seconds)]
     cost = "?" if one.usd_per_hour is None else " to ".join(_usd(one.usd_per_hour * each) for each in hours)
     return f"{hours[0]:.2g} to {hours[1]:.2g} h", cost
 
@@ -239,7 +239,7 @@ def _usd(amount: float | None) -> str:
 
 def _time(result: PlanResult) -> str:
     """The time of the steps, where it comes from, and what comes on top."""
-    more = f", and about {duration(result.beside_seconds)} to start and end" if result.beside_seconds else ""
+    more = f", and about {duration(result.overhead_seconds)} to start and end" if result.overhead_seconds else ""
     if result.training_seconds is not None:
         return f"{duration(result.training_seconds)} at the speed of job {result.measured_job}{more}"
     if (band := result.band) is None:
@@ -261,7 +261,7 @@ def _job_price(result: PlanResult) -> str:
     if hour is None:
         return "unknown"
     parts = [f"{dollars(hour)} an hour"]
-    band, seconds, more = result.band, result.training_seconds, result.beside_seconds
+    band, seconds, more = result.band, result.training_seconds, result.overhead_seconds
     steps = [seconds] if seconds is not None else [band.shortest_seconds, band.longest_seconds] if band else []
     if steps:
         parts.append(f"{' to '.join(dollars(hour * (each + more) / 3600) for each in steps)} for that time")
