@@ -102,6 +102,7 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
         ("(202) 555-0143 2 pm, 202 555 0144 3 people", "US", "<PHONE> 2 pm, <PHONE> 3 people"),
         ("1. 202-555-0143 2. 415-555-0132", "US", "1. <PHONE> 2. <PHONE>"),
         ("06 12 34 56 78 14h, loto 06 12 24 33 41 48", "FR", "<PHONE> 14h, loto 06 12 24 33 41 48"),
+        ("lot 123456789 12", "FR", "lot 123456789 12"),
         ("98765 43210 2 people", "IN", "<PHONE> 2 people"),
         ("07911 123456 2 pm", "GB", "<PHONE> 2 pm"),
         ("4111111111111111 12/26 123", "US", "<CARD> 12/26 123"),

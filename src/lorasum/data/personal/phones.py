@@ -53,16 +53,13 @@ def _is_list(found: str) -> bool:
 
 def valid_part(region: str, found: str) -> str:
     """A number, or its longest beginning up to a gap, that exists; empty if none does. A time may stand behind it."""
-    phones = _phonenumbers()
-    ends = [len(found), *(match.start() for match in reversed(list(_GAPS.finditer(found))))] if phones else []
+    ends = [len(found), *(match.start() for match in reversed(list(_GAPS.finditer(found))))]
     for part in (found[:end] for end in ends):
         if part != found and sum(map(str.isdigit, part)) < _LEAST_OF_A_PART:
             break
-        try:
-            if phones.is_valid_number(phones.parse(part, region)) and not _is_list(part):
-                return part
-        except phones.NumberParseException:
-            continue
+        whole = (0, len(part))
+        if known_phones(region, part, whole) == [whole]:
+            return part
     return ""
 
 
