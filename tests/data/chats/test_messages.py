@@ -324,6 +324,8 @@ def test_an_empty_list_is_no_dialogue(cell: str) -> None:
             ({"$date": "2024-06-03T10:02:00Z"}, {"$date": "2024-06-03T10:01:00Z"}, {"$date": "2024-06-03T10:00:00Z"}),
             True,
         ),
+        (({"_seconds": 1717400002}, {"_seconds": 1717400001}, {"_seconds": 1717400000}), True),
+        ((200_000_002, 200_000_001, 200_000_000), False),
         (("Mon, 03 Jun 2024 10:02:00 +0000", "Mon, 03 Jun 2024 10:01:00 +0000", "Mon, 03 Jun 2024 10:00:00 GMT"), True),
         (("06/03/2024 10:03 AM", "06/03/2024 9:02 AM", "06/02/2024 10:01 PM"), True),
         (("2/1/2024 10:00", "1/2/2024 10:00", "1/2/2024 10:00"), False),  # 2 January is before 1 February
@@ -352,7 +354,9 @@ def test_the_time_of_a_message_is_found_under_its_many_names(key: str) -> None:
     assert dialogue_of(in_order, Messages()) == "Ana: b\nBen: a"
 
 
-@pytest.mark.parametrize("key", ["updated_at", "sent_from", "sender", "creator", "order", "birth_date"])
+@pytest.mark.parametrize(
+    "key", ["updated_at", "sent_from", "sender", "creator", "order", "birth_date", "user_created_at"]
+)
 def test_numbers_that_are_no_times_turn_nothing_round(key: str) -> None:
     cell = [
         {"sender_name": "Ana", key: 2_025_550_144, "text": "a"},
@@ -378,6 +382,10 @@ def test_nested_replies_stand_below_what_they_answer(key: str) -> None:
     expected = "Ana: who tests?\nBen: I do\nCem: and I\nAna: thanks\nCem: bye"
     assert dialogue_of(cell, Messages()) == expected
     assert dialogue_of([{**cell[0], key: {"nodes": [reply, later]}}, cell[1]], Messages()) == expected  # type: ignore[dict-item]
+    edges = {"edges": [{"node": reply}, {"node": later}]}
+    reddit = {"kind": "Listing", "data": {"children": [{"kind": "t1", "data": reply}, {"kind": "t1", "data": later}]}}
+    for held in (edges, reddit):
+        assert dialogue_of([{**cell[0], key: held}, cell[1]], Messages()) == expected  # type: ignore[dict-item]
     assert dialogue_of([cell[0], later, cell[1]], Messages()).count("thanks") == 1  # type: ignore[union-attr]
     quoted = {"by": "Ben", "text": "I do", "reply_to": {"by": "Ana", "text": "who tests?"}, key: [{"user": "U1"}]}
     assert dialogue_of([quoted], Messages()) == "Ben: I do"

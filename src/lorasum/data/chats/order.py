@@ -12,7 +12,7 @@ from lorasum.data.chats.keys import plain_key
 from lorasum.data.chats.message import has_text, speaker_of, text_of
 
 _TELLS_TIME = re.compile(
-    r"(?!end|read|due)(?!.*(?:edit|updat|modif|delet|expir|seen|until|birth|joined))(?!.*(?:from|to|by|id|count)$)"
+    r"(?!end|read|due)(?!.*(?:edit|updat|modif|delet|expir|seen|until|birth|joined|user|author|account|profile|parent))(?!.*(?:from|to|by|id|count)$)"
     r"(?:.*(?:time|date|stamp|created|posted|published|received|delivered).*|.*sent(?:at|on)?|(?:.*server|msg)?ts|when)"
 )
 """Keys of the time at which a message was sent, and not at which it was changed or read."""
@@ -23,7 +23,11 @@ _SLASHED = re.compile(
 )
 """A date whose first number may be the month or the day, and a time."""
 _DIGITS = re.compile(r"\d{9,19}(?:\.\d+)?")
-_YEAR_1973 = 1e8  # seconds since 1970: a smaller number is not a time, but a duration or an offset
+_EPOCHS = [(1e9 * unit, 4e9 * unit) for unit in (1, 1e3, 1e6, 1e9)]
+"""Times of 2001 to 2096, in seconds since 1970 and in parts of one: other numbers are durations or offsets."""
+_HOLDS_TIME = ("$date", "$numberLong", "_seconds", "seconds")
+"""Keys of a time that is an object, of MongoDB and Firestore."""
+_HOLDS_LIST = ("nodes", "edges", "data", "children")
 _REPLIES = frozenset(("replies", "children", "comments"))
 
 
@@ -35,7 +39,7 @@ def oldest_first(messages: Sequence[Any]) -> list[Any]:
 
 def by_time(messages: Sequence[Any]) -> list[Any]:
     """The messages in order of time, if all tell it. Each one's replies follow it."""
-    times = next(_times_of(messages, least=0), [])
+    times = next(_times_of(messages, sure=True), [])
     places = sorted(range(len(times)), key=times.__getitem__)
     return _with_replies([messages[place] for place in places] if times else messages)
 
@@ -56,9 +60,13 @@ def _direction(times: Sequence[float]) -> int:
     return 1 if all(one <= following for one, following in pairwise(times)) else 0
 
 
-def _times_of(messages: Sequence[Any], least: float = _YEAR_1973) -> Iterator[list[float]]:
+def _times_of(messages: Sequence[Any], sure: bool = False) -> Iterator[list[float]]:
     """For each key under which all messages tell their time, and each way to read its dates: the times, as numbers that
-    can be compared."""
+    can be compared.
+
+    Args:
+        sure: any number is a time: the app that wrote the messages is known.
+    """
     first = messages[0] if messages else None
     keys = [key for key in first if _tells_time(key)] if isinstance(first, Mapping) else []
     if not keys or not all(isinstance(message, Mapping) for message in messages):
@@ -66,7 +74,7 @@ def _times_of(messages: Sequence[Any], least: float = _YEAR_1973) -> Iterator[li
     for key in keys:
         values = [message.get(key) for message in messages]
         slashed = isinstance(values[0], str) and _SLASHED.fullmatch(values[0])
-        for read in (_month_first, _day_first) if slashed else (partial(_time, least=least),):
+        for read in (_month_first, _day_first) if slashed else (partial(_time, sure=sure),):
             times = list(takewhile(lambda time: time is not None, map(read, values)))
             if len(times) == len(messages):
                 yield [time for time in times if time is not None]
@@ -77,14 +85,14 @@ def _tells_time(key: object) -> bool:
     return bool(_TELLS_TIME.fullmatch(plain_key(key)))
 
 
-def _time(value: Any, least: float) -> float | None:
+def _time(value: Any, sure: bool) -> float | None:
     """A number that grows with the time; None if `value` is no time."""
-    if isinstance(value, Mapping):
-        value = value.get("$date")  # MongoDB's
+    while isinstance(value, Mapping):
+        value = next((value[key] for key in _HOLDS_TIME if key in value), None)
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = float(value)
     if isinstance(value, int | float):
-        return value if value > least else None
+        return value if sure or any(first <= value < last for first, last in _EPOCHS) else None
     if not isinstance(value, str):
         return None
     try:
@@ -139,6 +147,12 @@ def _identity(message: Mapping[str, Any]) -> tuple[str, str]:
     return str(message.get("id")), text_of(message)
 
 
+def _unwrapped(reply: Any) -> Any:
+    """A reply that is inside of another object, as GraphQL's edges and Reddit have it."""
+    inner = reply.get("node", reply.get("data")) if isinstance(reply, Mapping) and not has_text(reply) else None
+    return inner if isinstance(inner, Mapping) else reply
+
+
 def _is_reply(value: Any) -> bool:
     return isinstance(value, Mapping) and has_text(value) and bool(speaker_of(value))
 
@@ -147,7 +161,9 @@ def _replies_to(message: Any) -> tuple[str, list[Any]]:
     """The key of a message's replies, and these, the oldest first; messages have speakers."""
     for key in message if isinstance(message, Mapping) else ():
         held = message[key] if key in _REPLIES else None
-        held = held.get("nodes", held.get("data")) if isinstance(held, Mapping) else held
-        if isinstance(held, list) and held and all(map(_is_reply, held)):
-            return key, list(_turned(held))
+        while isinstance(held, Mapping):
+            held = next((held[name] for name in _HOLDS_LIST if name in held), None)
+        replies = [_unwrapped(one) for one in held] if isinstance(held, list) else []
+        if replies and all(map(_is_reply, replies)):
+            return key, list(_turned(replies))
     return "", []

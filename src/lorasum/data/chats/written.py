@@ -110,7 +110,7 @@ _BEGUN = re.compile(
     rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}{_IS}\s*)?\[\s*\{{\s*(?:{_QUOTE}|:)?"  # of JavaScript and Ruby too
     rf"(?:role|from|sender|speaker|author|content|text|value|name|id){_QUOTE}?{_IS}"
     rf"|\s*[\w.]+ = \[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*:"  # of Twitter's archive
-    r"|\s*\[\s*(?:\w*(?:Message|Turn|Utterance)\w*\(|[A-Z]\w*\((?:\w+=|\[\())"  # as Python prints objects
+    r"|\s*\[\s*(?:\w*(?:Message|Turn|Utterance)\w*\(|[A-Z]\w*\((?:\w+=['\"]|\[\())"  # as Python prints objects
 )
 
 
