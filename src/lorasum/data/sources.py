@@ -137,6 +137,9 @@ def _instead(folder: Path) -> str:
 
 
 def _use(folder: Path) -> str:
+    card = folder / "README.md"
+    if card.is_file() and "data_files:" in card.read_text(encoding="utf-8", errors="replace"):
+        return "README.md there says which files belong to which split: name them in data.train and data.test"
     folders = [path for path in folder.iterdir() if path.is_dir() and holds_rows(path.name)]
     return f"name one of its folders, such as {min(folders)}" if folders else f"use {known_types()}"
 

@@ -381,6 +381,7 @@ MEDIA = [
     "location: https://maps.google.com/?q=51.5,-0.12",
     "live location shared",
     "DOC-20220831-WA0001. (file attached)",
+    "report.numbers (file attached)",
     "છબી પડતી મૂકાઈ",
     "físeán ligthe ar lár",
     "<Без фајл>",

@@ -540,6 +540,10 @@ def test_a_folder_without_rows_says_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no file of a known type; it holds chats.xlsx, raw/") as caught:
         kept(tmp_path)
     assert "name one of its folders" in caught.value.hint
+    write(tmp_path / "README.md", "---\nconfigs:\n- data_files:\n  - split: train\n    path: part/*.jsonl\n---\n")
+    with pytest.raises(DataError) as caught:
+        kept(tmp_path)
+    assert "README.md there says which files belong to which split" in caught.value.hint
     with pytest.raises(DataError) as caught:
         kept(tmp_path / "chats.xlsx")
     assert "CSV UTF-8" in caught.value.hint
