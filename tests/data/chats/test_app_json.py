@@ -141,8 +141,8 @@ def test_what_a_model_asked_of_tools_is_no_message() -> None:
             {
                 "threadName": "x",
                 "messages": [
-                    {"senderName": "Mia", "text": "b", "timestamp": 2, "isUnsent": False},
-                    {"senderName": "Ana", "text": "a", "timestamp": 1, "isUnsent": False},
+                    {"isUnsent": False, "senderName": "Mia", "text": "b", "timestamp": 2},
+                    {"isUnsent": False, "senderName": "Ana", "text": "a", "timestamp": 1},
                     {"senderName": "Ana", "text": "c", "timestamp": 3, "isUnsent": True},
                 ],
             },

@@ -91,7 +91,7 @@ def _time(value: Any, sure: bool) -> float | None:
         value = next((value[key] for key in _HOLDS_TIME if key in value), None)
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = float(value)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return value if sure or any(first <= value < last for first, last in _EPOCHS) else None
     if not isinstance(value, str):
         return None
