@@ -11,6 +11,7 @@ from shared.names import EXPECT_GPU
 
 LOST = 70
 """Exit status of a process whose GPU answers nothing more."""
+_NO_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class GpuLostError(RuntimeError):
@@ -32,16 +33,21 @@ def is_lost(device: Any) -> bool:
     return False
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory is lacking, on a GPU or in the machine. PyTorch has a type of error for its own on a GPU only."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _NO_MEMORY)
+
+
 def raise_if_no_fault_of_the_code(error: Exception, device: Any) -> None:
     """To be called where whatever a model's code stumbles over is caught: some errors say nothing about the code.
 
     Raises:
-        torch.OutOfMemoryError: it is one.
+        Exception: `error`, if memory is lacking.
         GpuLostError: the GPU answers nothing more.
     """
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         raise error
     if is_lost(device):
         raise GpuLostError(error) from error

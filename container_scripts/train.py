@@ -181,12 +181,14 @@ def leave_model(
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of Python's lock
             digests = beside.submit(file_facts, output, "*.safetensors")
             check = check_merge(base, adapter, output, prompts, dtype, device)
+        if not check.prompts:
+            metrics.emit(WarningEvent("the merged model is not compared with the adapter: there is not enough memory"))
         return artifact.Left(check, digests.result())
     except Exception as error:
         why = why_not_merged(error, device)
         artifact.remove_merged(output)
-        hint = getattr(error, "hint", "")
-        metrics.emit(WarningEvent("; ".join(filter(None, [f"the artifact has no merged model: {why}", hint]))))
+        hint = getattr(error, "hint", "a version of lorasum that can make it does so by `lorasum train --again`")
+        metrics.emit(WarningEvent(f"the artifact has no merged model: {why}; {hint}"))
         return artifact.Left(not_merged=why)
 
 

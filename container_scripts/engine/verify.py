@@ -13,7 +13,14 @@ from engine.failure import MergeRefusedError, TrainingError
 from engine.memory import free_bytes
 from engine.packs import Packs
 from generation.batching_rules import centred
-from gpu import GpuLostError, dtype_that_holds, first_line, is_lost, raise_if_no_fault_of_the_code
+from gpu import (
+    GpuLostError,
+    dtype_that_holds,
+    first_line,
+    is_lost,
+    is_out_of_memory,
+    raise_if_no_fault_of_the_code,
+)
 from shared.base_files import weight_files
 from shared.names import EXAMPLE_LENGTHS, INPUT_IDS, PROMPT_LENGTHS, RECORD_FILE
 from shared.records import FileFacts, MergeCheck
@@ -71,12 +78,12 @@ def why_not_merged(error: Exception, device: torch.device) -> str:
     """Why an artifact has no merged model, after an error of merging or checking it.
 
     Raises:
-        Exception: `error`, if it says nothing of the merged model: another start may do without it, as where the disk
-            was full or the GPU was lost. Or the adapter is of no use either.
+        Exception: `error`, if it says nothing of the merged model: another start may do without it, as where memory or
+            the disk was full, or the GPU was lost. Or the adapter is of no use either.
     """
     if isinstance(error, MergeRefusedError):
         return error.message
-    if isinstance(error, TrainingError | OSError | GpuLostError) or is_lost(device):
+    if isinstance(error, TrainingError | OSError | GpuLostError) or is_out_of_memory(error) or is_lost(device):
         raise error
     _log.exception("the merged model cannot be made or checked")
     return f"{type(error).__name__}: {first_line(error)}"
@@ -89,7 +96,7 @@ def check_merge(
 
     One model is loaded after the other, so memory holds one. The merged one is the first, as its files were just
     written: of a large model, the main memory that keeps them is needed for others' soon. Where there is not enough
-    memory, nothing is compared.
+    memory, by what is free before or by what happens, nothing is compared.
 
     Args:
         base, adapter, merged: folders; the merged model is loaded from its own files, as a server loads it.
@@ -100,13 +107,26 @@ def check_merge(
     Raises:
         MergeRefusedError: the merged model cannot be loaded, or `compare_logits` refuses it.
     """
-    from peft import PeftModel
-
     let_go(device)  # of what was trained
     needed = bytes_to_load(merged, dtype)
     if needed > free_bytes(device):
         _log.warning("the merged model is not compared with the adapter: that takes %.1f GB of memory", needed / 1e9)
         return MergeCheck()
+    try:
+        return _compare_both(base, adapter, merged, prompts, dtype, device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        _log.warning("the merged model is not compared with the adapter: %s", first_line(error))
+        return MergeCheck()
+
+
+def _compare_both(
+    base: Path, adapter: Path, merged: Path, prompts: Sequence[Sequence[int]], dtype: torch.dtype, device: torch.device
+) -> MergeCheck:
+    """`check_merge` without its look at memory."""
+    from peft import PeftModel
+
     answered = _logits(_load(merged, dtype, device), prompts)
     let_go(device)
     model = _load(base, dtype, device)

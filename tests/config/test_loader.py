@@ -122,6 +122,10 @@ def test_an_unknown_key_gets_the_nearest_valid_one(write: Writer, key: str, mean
         (GOOD.replace("model: {id: org/model}\n", ""), "x.yaml: model: is missing"),
         (GOOD.replace("id: org/model", "revision: a"), "x.yaml:2: model.id: is missing"),
         (GOOD + "yes: 1\n", "x.yaml"),
+        (
+            GOOD + "backend: sagemaker\nsagemaker: {engine: vllm}\ndeploy: {serve: adapter}\n",
+            "x.yaml: sagemaker.engine vllm serves merged models: set it to huggingface, or deploy.serve to merged",
+        ),
     ],
 )
 def test_one_mistake_is_one_line_with_its_place(write: Writer, text: str, expected: str) -> None:

@@ -7,17 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from conftest_engine import in_table
+from engine.arguments import Arguments, Folders
 from engine.failure import TrainingError
 from engine.merge import merge
+from engine.metrics import Metrics
 from engine.verify import _load as verify_load
-from engine.verify import check_merge, compare_logits, file_facts, first_prompts
+from engine.verify import check_merge, compare_logits, file_facts, first_prompts, why_not_merged
+from loading import Loaded
 from pretend_gpu import GPU, pretend_gpu
 from shared.names import RECORD_FILE
 from shared.records import FileFacts
+from train import leave_model
 
 PROMPTS = [[5, 9, 30, 41, 7], [8] * 40]
 WEIGHT = "transformer.h.0.self_attention.query_key_value.weight"
@@ -196,6 +201,43 @@ def test_without_the_memory_nothing_is_compared(
 ) -> None:
     monkeypatch.setattr("engine.verify.free_bytes", lambda _device: 1000)
     assert check(tiny_model_dir, adapter, merged) == (0, 0.0, 0.0)
+
+
+def on_a_full_gpu(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def on_a_full_machine(*_: object, **__: object) -> torch.Tensor:
+    return torch.empty(2**50)
+
+
+@pytest.mark.parametrize("load", [on_a_full_gpu, on_a_full_machine])
+def test_where_memory_ends_after_all_nothing_is_compared(
+    tiny_model_dir: Path, adapter: Path, merged: Path, monkeypatch: pytest.MonkeyPatch, load: Any
+) -> None:
+    """It tells nothing of the merged model."""
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
+    assert check(tiny_model_dir, adapter, merged) == (0, 0.0, 0.0)
+
+
+def test_a_merged_model_that_nobody_has_compared_is_warned_of(
+    tiny_model_dir: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model_dir), adapter)
+    loaded = Loaded(tiny_model_dir, model, None, None, [], torch.device("cpu"), torch.float32, "")  # type: ignore[arg-type]
+    folders = Folders(tmp_path, None, tmp_path / "model", tmp_path, tmp_path)
+    folders.model.mkdir()
+    shutil.copyfile(tiny_model_dir / "config.json", folders.model / "config.json")
+    monkeypatch.setattr("engine.verify.free_bytes", lambda _device: 1000)
+    left = leave_model(loaded, Arguments(), folders, PROMPTS, Metrics(tmp_path))
+    assert (left.not_merged, "model.safetensors" in left.digests) == ("", True)
+    assert "is not compared with the adapter: there is not enough memory" in capsys.readouterr().out
+
+
+def test_a_merge_without_memory_fails_and_is_not_given_up() -> None:
+    with pytest.raises(MemoryError):
+        why_not_merged(MemoryError(), torch.device("cpu"))
+    assert why_not_merged(KeyError("h.0"), torch.device("cpu")) == "KeyError: 'h.0'"
 
 
 def test_the_prompts_are_the_ends_of_the_first_two() -> None:

@@ -283,7 +283,9 @@ class Config(Section):
         if self.backend != "sagemaker":
             return self
         if self.sagemaker.engine == "vllm" and self.deploy.serve == "adapter" and not self.deploy.adapters:
-            raise ValueError("sagemaker.engine vllm serves merged models: set deploy.serve to merged")
+            raise ValueError(
+                "sagemaker.engine vllm serves merged models: set it to huggingface, or deploy.serve to merged"
+            )
         if self.sagemaker.engine != "vllm" and self.deploy.adapters:
             raise ValueError("deploy.adapters needs sagemaker.engine: vllm, because the Hugging Face image serves one")
         return self
