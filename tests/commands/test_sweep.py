@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from memory_backend import DONE, InMemoryBackend, RecordingReporter, context
@@ -265,19 +266,27 @@ def test_ctrl_c_at_the_beginning_stops_what_a_killed_sweep_had_started(
 
 
 class KeptWarm(Trainings):
-    """An instance stays for a while after each job, however that ended, and the next job takes it."""
+    """An instance stays for a while after each job, however that ended, and the next job takes it, some looks later."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cold_starts = 0
+        self.looks: dict[str, int] = {}
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         started = super().start_training(spec)
-        self.cold_starts += not self.warm
-        self.warm = set(sorted(self.warm)[1:])
+        if self.jobs[spec.job_name].status == "running":
+            self.jobs[spec.job_name] = JobState("running", pending=True)
         return started
 
     def training_state(self, job: JobRef) -> JobState:
+        if self.jobs[job.name].pending:
+            seen = self.looks[job.name] = self.looks.get(job.name, 0) + 1
+            if seen < 3:
+                return self.jobs[job.name]
+            self.jobs[job.name] = JobState("running")
+            self.cold_starts += not self.warm
+            self.warm = set(sorted(self.warm)[1:])
         ran = self.jobs[job.name].status == "running"
         state = super().training_state(job)
         self.warm |= {job.name} if ran and state.status == "completed" else set()
@@ -317,6 +326,60 @@ def test_a_sweep_that_ends_early_keeps_no_instance_warm(
         sweep(context(swept(), backend, ledger))
     assert backend.cold_starts == 1
     assert backend.live("chats") == []
+
+
+class NotReleased(KeptWarm):
+    """An account that may not update jobs."""
+
+    def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
+        if not keep_warm and self.jobs[job.name].status != "running":
+            self._call("release")
+            raise BackendError("cannot release it: you may not", "allow sagemaker:UpdateTrainingJob")
+        super().stop_training(job, keep_warm)
+
+
+def test_an_instance_that_cannot_be_released_ends_no_sweep(
+    swept: Callable[..., Config], ledger: Ledger, told: RecordingReporter
+) -> None:
+    """The sweep ended without its result, and nobody said what is billed."""
+    backend = NotReleased()
+    config = swept(at_once=2, keep_one_in=1, keys={"lora.r": [2, 4]})
+    result = sweep(context(config, backend, ledger, told))
+    assert [one.state for one in result.trials] == ["done", "done"]
+    assert len(backend.warm) == backend.calls.count("release") == 2
+    refused, kept = told.warnings[:2], told.warnings[2:]
+    assert refused == ["cannot release it: you may not"] * 2
+    assert [f"the instance of job {name} is kept warm" in " ".join(kept) for name in backend.warm] == [True, True]
+
+
+def test_a_released_instance_does_not_change_why_its_trial_ended(swept: Callable[..., Config], ledger: Ledger) -> None:
+    config = swept(keys={"lora.r": [2, 4, 8]})
+    result = sweep(context(config, KeptWarm(), ledger))
+    rows = [row for one in result.trials for row in ledger.rows(TrainingJob, one.run)]
+    assert [(row.state, row.reason) for row in rows if row.state != "done"] == [
+        ("gone", "it fell behind the others")
+    ] * 2
+
+
+def test_no_trial_waits_beside_an_instance_that_became_free(
+    swept: Callable[..., Config], ledger: Ledger, told: RecordingReporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went on to wait for capacity, up to 30 minutes, while the instance of another trial was kept for it."""
+    backend = KeptWarm()
+
+    def sold_out() -> None:
+        if len(backend.jobs) == 2 and not backend.warm:
+            newest = list(backend.jobs)[-1]
+            backend.jobs[newest] = JobState("failed", "CapacityError: none is free", no_capacity=True)
+
+    backend.before["training_started"] = sold_out
+    looks: list[float] = []
+    monkeypatch.setattr(command, "time", SimpleNamespace(sleep=looks.append, monotonic=lambda: float(len(looks))))
+    result = sweep(context(swept(at_once=2, keep_one_in=1, keys={"lora.r": [2, 4]}), backend, ledger, told))
+    assert [one.state for one in result.trials] == ["done", "done"]
+    assert "no instance was free; trials start again in 5 min (Ctrl-C ends this)" in told.steps
+    assert len(looks) < 60
+    assert backend.cold_starts == 1
 
 
 def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it(

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Job(threading.Thread):
         instance: str | None,
         may_be_kept: bool,
         network: bool,
-        cache: Path | None = None,
+        take_warm: Callable[[], Path | None],
     ) -> None:
         super().__init__(daemon=True)
         self.request = request
@@ -44,7 +44,8 @@ class Job(threading.Thread):
         self._instance = instance
         self._may_be_kept = may_be_kept
         self._network = network
-        self.cache = cache or (Path(tempfile.mkdtemp(prefix="stand-in-warm-")) if self._keep_alive else None)
+        self._take_warm = take_warm
+        self.cache: Path | None = None
         """The folder of a warm instance that each of its jobs finds again."""
         self.stopping = threading.Event()
         self.interrupted = threading.Event()
@@ -121,6 +122,9 @@ class Job(threading.Thread):
         if self._instance is None:
             self._end("Failed", "Failed", FailureReason=_NO_CAPACITY)
             return True
+        if self.cache is None:
+            kept = self._take_warm()
+            self.cache = kept or (Path(tempfile.mkdtemp(prefix="stand-in-warm-")) if self._keep_alive else None)
         if "InstancePreferences" in self.request["ResourceConfig"]:
             chosen = {"SelectedInstanceType": self._instance, "SelectedInstanceCount": len(self._hosts)}
             self.description["ResourceConfig"] = self.request["ResourceConfig"] | chosen

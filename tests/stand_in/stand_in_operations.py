@@ -2,6 +2,8 @@
 
 import threading
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import stand_in_rules as rules
@@ -61,15 +63,10 @@ class Operations:
         running = [job for job in self.jobs.values() if job.occupies(instance, spot)]
         if instance:
             self._refuse_beyond_quota(f"{instance} for {'spot ' if spot else ''}training job usage", len(running))
-        cache = None
-        for job in self.jobs.values():
-            if job.warm and _suits(job.request, request):
-                job.release("Reused")
-                cache = job.cache
-                break
         arn = self._arn("training-job", name, request)
         warm = self._quota(f"{instance} for training warm pool usage") > 0
-        self.jobs[name] = Job(request, arn, self.aws, instance, warm, self._has_network(request), cache)
+        network, take = self._has_network(request), partial(self._take_warm, request)
+        self.jobs[name] = Job(request, arn, self.aws, instance, warm, network, take)
         self.jobs[name].start()
         return {"TrainingJobArn": arn}
 
@@ -251,6 +248,16 @@ class Operations:
         if request["EndpointName"] not in self.endpoints:
             raise RefusalError("ValidationException", f'Could not find endpoint "{request["EndpointName"]}".')
         return self.endpoints[request["EndpointName"]]
+
+    def _take_warm(self, request: dict[str, Any]) -> Path | None:
+        """The cache of a warm instance that a pending job takes. Until then it can be released under the job."""
+        with self._lock:
+            for job in self.jobs.values():
+                job.cool()
+                if job.warm and _suits(job.request, request):
+                    job.release("Reused")
+                    return job.cache
+        return None
 
     def _configured(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         config = _known(self.configs, name, "endpoint configuration")

@@ -105,6 +105,8 @@ class JobState:
     """It failed because no instance was free: nothing ran, nothing was billed, and it may be started again."""
     by_request: bool = False
     """Somebody asked it to stop: no limit, and no spot instance that was taken away."""
+    pending: bool = False
+    """It runs and has no instance yet."""
 
 
 @dataclass(frozen=True, slots=True)

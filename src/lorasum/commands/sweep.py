@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobState
 from lorasum.commands.prepare import prepare
 from lorasum.context import RunContext
@@ -20,7 +19,7 @@ from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import price_note, total
 from lorasum.lifecycle.limits import SHORTEST_JOB, paid_after, with_ceiling
 from lorasum.lifecycle.planning import planned_job
-from lorasum.lifecycle.sweeps import StoppedTrials, TrialRun, result_of
+from lorasum.lifecycle.sweeps import OpenJobs, StoppedTrials, TrialRun, result_of
 from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
 from lorasum.results.training import SweepResult, TrialState
@@ -52,19 +51,20 @@ def sweep(run: RunContext) -> SweepResult:
             time.sleep(pause)
     except KeyboardInterrupt:
         release_frames()
-        found.stop_all()
-        which = "not all of its" if found.tell_what_may_run() else "its"
+        found.open_jobs.stop()
+        which = "not all of its" if found.open_jobs.tell() else "its"
         raise InterruptedRunError(
             f"the sweep of run {run.name!r} was interrupted, and {which} jobs were stopped",
             _GOES_ON,
         ) from None
     except LorasumError as error:
         if isinstance(error, TornDownError):
-            found.stop_all()
-        with suppress(LorasumError):  # those that are still kept are told next
-            found.let_go()
-        found.tell_what_may_run()
+            found.open_jobs.stop()
+        with suppress(OutageError):  # those that are still kept are told next
+            found.open_jobs.let_go()
+        found.open_jobs.tell()
         raise
+    found.open_jobs.tell()
     result = result_of(run, found.trials, time.monotonic() - began, with_page=True)
     if not result.best:
         why = next((one.reason for one in result.trials if one.reason), "")
@@ -120,6 +120,7 @@ class _Sweep:
         self.trials = [TrialRun(one, replace(run, config=one.config, connect=lambda: run.backend)) for one in drawn]
         for one in self.trials:
             self._recall(one)
+        self.open_jobs = OpenJobs(run.reporter, self.trials)
 
     def goes_on(self) -> bool:
         """Look at all that run, and start others in the place of those that ended. False once all have ended.
@@ -129,48 +130,22 @@ class _Sweep:
         """
         self._watch.check()
         self._settle()
-        for one in self._open("live"):
+        running = self._open("live")
+        for one in running:
             self._look(one)
+        if any(one.state not in ("live", "waiting") for one in running):  # an instance is free, and may be kept warm
+            self._starts_from, self._waits = 0.0, iter(jobs.WAITS_FOR_AN_INSTANCE)
         for one in self._open("waiting"):
             if len(self._open("live")) >= self._at_once or time.monotonic() < self._starts_from:
                 break
             self._start_or_wait(one)
             if one.state == "waiting":
                 break
-        if not self._open("waiting"):
-            self.let_go()
+        if not self._open("waiting") and not any(one.pending for one in self._open("live")):
+            self.open_jobs.let_go()
         going = len(self._open("live")) + len(self._open("waiting"))
         self._run.reporter.progress("trials", len(self.trials) - going, len(self.trials))
         return going > 0
-
-    def stop_all(self) -> None:
-        """Stop the jobs that run, all at the same time. They can go on from their checkpoints."""
-        found = self._open_jobs()
-        for one, row in found:
-            with suppress(BackendError):  # it is asked again when it is waited for, and that error is told
-                self._run.backend.begin_to_end(one.name, RunningResource("training_job", row.name))
-        for one, row in found:
-            if not row.kept_warm:
-                self._run.reporter.step(f"stopping job {row.name}; it saves a checkpoint first")
-            try:
-                with one.run.hold() as held:
-                    jobs.stop(held, row.name, "the sweep was interrupted")
-            except LorasumError as error:
-                self._run.reporter.warn(error.message)
-
-    def let_go(self) -> None:
-        """Release the instances that are kept warm for a next trial, and billed, where none comes."""
-        for one, row in self._open_jobs():
-            if row.kept_warm:
-                with one.run.hold() as held:
-                    jobs.stop(held, row.name)
-
-    def tell_what_may_run(self) -> bool:
-        """Warn of the jobs that may run while nobody follows them. False if there are none."""
-        found = self._open_jobs()
-        for _, row in found:
-            self._run.reporter.warn(jobs.may_run(row.name))
-        return bool(found)
 
     def _recall(self, one: TrialRun) -> None:
         """Find out how far an earlier process came with a trial."""
@@ -240,6 +215,7 @@ class _Sweep:
     def _look(self, one: TrialRun) -> None:
         with one.run.hold() as held:
             state = jobs.reconcile(held, TrainingJob, one.job)
+        one.pending = state.pending
         one.read_events()
         if state.status == "running":
             others = [other.values for other in self.trials if other is not one]
@@ -263,7 +239,6 @@ class _Sweep:
             one.state, one.reason = "stopped", _STOPPED
         elif state.by_request:
             raise TornDownError(f"trial {one.name} was stopped by somebody else", _GOES_ON)
-        self._waits = iter(jobs.WAITS_FOR_AN_INSTANCE)
         shown = "no result" if one.value is None else f"{self._run.config.training.evaluate} {one.value:.4g}"
         self._run.reporter.step(f"trial {one.name}: {one.state}, {one.reason or shown}")
 
@@ -291,10 +266,6 @@ class _Sweep:
         with one.run.hold() as held:
             jobs.stop(held, one.job, _STOPPED, keep_warm=bool(self._open("waiting")))
         one.read_events()  # it may have evaluated once more meanwhile
-
-    def _open_jobs(self) -> list[tuple[TrialRun, TrainingJob]]:
-        """The jobs that run or are kept warm by the ledger, which knows one before its trial counts as running."""
-        return [(one, row) for one in self.trials for row in one.jobs if row.is_open]
 
     def _open(self, state: TrialState) -> list[TrialRun]:
         return [one for one in self.trials if one.state == state]

@@ -108,7 +108,9 @@ def reconcile(held: HeldRun, kind: type[Job], name: str, done: DoneEvent | None 
         judged = replace(judged, usd_total=held.backend.training_usd(job))
     elif row.state == "intended":
         judged = replace(judged, usd_total=row.usd_before)  # it was never started
-    if judged.state in ("failed", "stopped"):
+    if row.state == "gone" and judged.state in ("failed", "stopped"):  # it is on record why it ended
+        judged = replace(judged, state="gone")
+    elif judged.state in ("failed", "stopped"):
         judged = replace(judged, reason=state.reason or state.status)
     if isinstance(judged, TrainingJob):
         judged = _with_results(held.backend, judged, job, row.state == "done", done)
@@ -151,6 +153,13 @@ def followed(reporter: Reporter, name: str) -> Iterator[None]:
 def may_run(name: str) -> str:
     """What is said of a job that nobody follows, whatever ended the following."""
     return f"job {name} may still run: the same command follows it again, `lorasum teardown` stops it"
+
+
+def is_kept(name: str, minutes: int) -> str:
+    """What is said of an instance that nobody could release after its job."""
+    return (
+        f"the instance of job {name} is kept warm, and billed, for {minutes} min at most; `lorasum teardown` ends that"
+    )
 
 
 def mark(held: HeldRun, kind: type[Job], name: str, state: ResourceState, reason: str = "") -> None:

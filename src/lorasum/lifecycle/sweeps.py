@@ -3,13 +3,18 @@
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from lorasum.backends.base import RunningResource
 from lorasum.context import RunContext
+from lorasum.errors import BackendError, LorasumError, OutageError
 from lorasum.ledger.resources import TrainingJob
+from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import cost, total
 from lorasum.lifecycle.trials import Trial, found_by, less
 from lorasum.pages.sweep_page import sweep_page
+from lorasum.reporting import Reporter
 from lorasum.results.training import SweepResult, TrialResult, TrialState
 from lorasum.system import paths
 from lorasum.system.files import make_folder, open_file, read_rows, write_file, writing
@@ -23,6 +28,7 @@ class TrialRun:
         value: of its model, or of its newest evaluation.
         values: of its evaluations before the last step, in order; less is better.
         judged: how many of them were compared with the others'.
+        pending: whether its job runs and has no instance yet: it could take one that is kept warm.
         may_cost: USD, of all its attempts; None without a limit.
     """
 
@@ -34,6 +40,7 @@ class TrialRun:
     value: float | None = None
     values: list[float] = field(default_factory=list)
     judged: int = 0
+    pending: bool = False
     may_cost: float | None = None
 
     @property
@@ -77,6 +84,66 @@ class StoppedTrials:
                 make_folder(self._file.parent)
                 with open_file(self._file, "a") as kept:
                     kept.write(json.dumps({"trial": trial}) + "\n")
+
+
+class OpenJobs:
+    """The jobs of all trials that run or are kept warm by the ledger, which knows one before its trial counts as
+    running."""
+
+    def __init__(self, report: Reporter, tried: Sequence[TrialRun]) -> None:
+        self._report = report
+        self._tried = tried
+        self._kept: set[str] = set()
+        """Jobs whose warm instance could not be released."""
+
+    def stop(self) -> None:
+        """Stop those that run, all at the same time. They can go on from their checkpoints."""
+        found = self._found()
+        for one, row in found:
+            with suppress(BackendError):  # it is asked again when it is waited for, and that error is told
+                one.run.backend.begin_to_end(one.name, RunningResource("training_job", row.name))
+        for one, row in found:
+            if row.kept_warm:
+                continue
+            self._report.step(f"stopping job {row.name}; it saves a checkpoint first")
+            try:
+                with one.run.hold() as held:
+                    jobs.stop(held, row.name, "the sweep was interrupted", keep_warm=True)
+            except LorasumError as error:
+                self._report.warn(error.message)
+        with suppress(OutageError):  # those that are still kept are told next
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Release the instances that are kept warm for a next trial, and billed, where none comes.
+
+        One whose release is refused is told once, and keeps no other from its release.
+
+        Raises:
+            OutageError: the backend does not answer.
+        """
+        for one, row in self._found():
+            if not row.kept_warm or row.name in self._kept:
+                continue
+            try:
+                with one.run.hold() as held:
+                    jobs.stop(held, row.name)
+            except OutageError:
+                raise
+            except LorasumError as error:
+                self._kept.add(row.name)
+                self._report.warn(error.message)
+
+    def tell(self) -> bool:
+        """Warn of what may be billed while nobody follows it. False if no job runs."""
+        found = self._found()
+        for one, row in found:
+            minutes = one.run.config.sagemaker.keep_alive_minutes
+            self._report.warn(jobs.is_kept(row.name, minutes) if row.kept_warm else jobs.may_run(row.name))
+        return not all(row.kept_warm for _, row in found)
+
+    def _found(self) -> list[tuple[TrialRun, TrainingJob]]:
+        return [(one, row) for one in self._tried for row in one.jobs if row.is_open]
 
 
 def result_of(run: RunContext, tried: Sequence[TrialRun], seconds: float, with_page: bool) -> SweepResult:

@@ -14,7 +14,7 @@ from aws_backend import backend
 from stand_in import Fault, StandIn
 from stand_in_rules import RefusalError
 
-from lorasum.backends.records import TrainSpec
+from lorasum.backends.records import JobState, TrainSpec
 from lorasum.backends.sagemaker import stopping
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.errors import BackendError
@@ -148,6 +148,14 @@ def test_a_job_that_finds_no_instance_says_what_to_do(account: StandIn) -> None:
     assert (state.status, state.reason.partition(":")[0]) == ("failed", "CapacityError")
     assert "training_instance_alternatives" in state.hint
     assert backend(account).training_usd(job) == 0
+
+
+@pytest.mark.parametrize(("secondary", "pending"), [("Starting", True), ("Pending", True), ("Downloading", False)])
+def test_a_job_is_pending_until_it_has_an_instance(account: StandIn, secondary: str, pending: bool) -> None:
+    job = backend(account).start_training(SPEC)
+    ended(account)
+    account.sagemaker.jobs[job.name].description |= {"TrainingJobStatus": "InProgress", "SecondaryStatus": secondary}
+    assert backend(account).training_state(job) == JobState("running", pending=pending)
 
 
 def test_a_type_that_the_region_lacks_is_one_line(account: StandIn) -> None:

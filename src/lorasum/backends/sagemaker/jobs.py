@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 LOGS: Final = "/aws/sagemaker/TrainingJobs"
 _LAST_LOOKS = 3  # times that the log is read after the job has ended: its last lines may come late
 _RESUME = "the same command starts it again, from its newest checkpoint"
+_NO_INSTANCE_YET = ("Starting", "Pending")
 _PLATFORM = {
     "ClientError": f"set right in the config what it says of role, image, data, disk or VPC; then {_RESUME}",
     "InternalServerError": f"an error on AWS's side: {_RESUME}",
@@ -243,7 +244,7 @@ def _describe(session: Session, job: JobRef) -> "TrainingJob | None":
 def _state(session: Session, described: "TrainingJob") -> JobState:
     status, secondary = described.training_job_status, described.secondary_status
     if status in RUNNING:
-        return JobState("running")
+        return JobState("running", pending=secondary in _NO_INSTANCE_YET)
     if status == "Completed":
         whole = storage.exists(session, _artifact(described) + RECORD_FILE)
         return JobState("completed") if whole else JobState("absent", "its artifact is no longer in S3")
