@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,8 @@ def train(arguments: Arguments, folders: Folders) -> int:
     group = join(os.environ)
     names = [name for name in os.environ.get(REPORT_TO, "").split(",") if name and group.is_first]
     called = os.environ.get("TRAINING_JOB_NAME", arguments.run_name)
-    with Trackers(names, called, folders.output, json.loads(arguments.fingerprint()), metrics):
+    settings = json.loads(json.dumps(asdict(arguments), default=str))
+    with Trackers(names, called, folders.output, settings, metrics):
         return run_job(arguments, folders, metrics, stop, group)
 
 

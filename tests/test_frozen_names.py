@@ -28,12 +28,6 @@ def test_a_config_keeps_its_job_name(config: str, job: str) -> None:
     assert spec.job_name == job
 
 
-def test_a_job_that_merges_otherwise_goes_on_from_the_same_checkpoints() -> None:
-    loaded = load_config(CONFIGS / "quickstart.yaml", ["training.merge_dtype=bfloat16"])
-    spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
-    assert spec.checkpoints == "quickstart-1da219ac" != spec.job_name
-
-
 def test_the_number_of_processes_is_in_no_name() -> None:
     """A job goes on with another number of them."""
     for overrides in (["local.processes=4"], ["backend=sagemaker", "sagemaker.instance_count=2"]):

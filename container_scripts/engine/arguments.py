@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ def _batch_size(text: str) -> int:
 
 def _targets(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+_DECIDE_NO_STEP = {"checkpoint_dir", "engine_base", "merge_dtype", "logging_steps", "checkpoint_minutes", "temperature"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,13 @@ class Arguments:
     """0 is greedy decoding. It is written into the artifact's record."""
 
     def fingerprint(self) -> str:
-        """As JSON, all arguments that decide the steps. A checkpoint is resumed from only if they are the same."""
-        left_out = ("checkpoint_dir", "engine_base", "merge_dtype")
-        return json.dumps({k: v for k, v in asdict(self).items() if k not in left_out}, sort_keys=True)
+        """As JSON, all arguments that decide the steps. A checkpoint is resumed from only if they are the same.
+
+        Defaults are left out: an argument that a later version adds changes nothing of a training without it.
+        """
+        left_out = {*_DECIDE_NO_STEP, "max_new_tokens"} if self.evaluate == "loss" else _DECIDE_NO_STEP
+        values = {field: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        return json.dumps({f.name: value for f, value in values.items() if value != f.default}, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class Progress:
 
     step: int = 0
     """Completed optimizer steps."""
+    tokens: int = 0
+    """Tokens of all of them."""
     packs_at_once: int = 0
     """Packs per forward pass: what `auto` came to. Another number would change the last digits of every sum."""
     loss_sum: float = 0.0
@@ -68,7 +70,7 @@ class Progress:
 def read_progress(checkpoint: Path) -> Progress:
     """The progress of a checkpoint that is whole."""
     stored = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
-    return Progress(**{field.name: stored[field.name] for field in fields(Progress)})
+    return Progress(**{field.name: stored[field.name] for field in fields(Progress) if field.name in stored})
 
 
 def with_batch_of(checkpoint: Path | None, arguments: Arguments) -> Arguments:

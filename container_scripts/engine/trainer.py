@@ -50,7 +50,8 @@ def train_adapter(
 ) -> DoneEvent:
     """Train the adapter in place, evaluating after every epoch, or as often as the arguments say, and at the end.
 
-    The figures that it returns count what was done since this start, and `seconds` of training and test loss.
+    Of the figures that it returns, losses and tokens are of all steps, and the others of what was done since this
+    start: `tokens_per_second` is 0 where no step was left. `seconds` are of training and test loss.
 
     Args:
         metrics: gets a `step` event after each logged step, and an `eval` event after each evaluation.
@@ -125,7 +126,7 @@ class _Training:
             scored_by="" if score is None else self._arguments.evaluate,
             kept_step=progress.best_step if is_best else progress.step,
             kept_because=self._reason(is_best),
-            tokens=self._tokens,
+            tokens=progress.tokens,
             tokens_per_second=self._tokens / seconds,
             seconds=seconds,
             generation_seconds=self._generation_seconds,
@@ -163,6 +164,7 @@ class _Training:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._tokens += self._batches.tokens(step)
+        self._progress.tokens += self._batches.tokens(step)
         self._finish_step(sum(losses))
 
     def _do_passes(self, step: int) -> None:

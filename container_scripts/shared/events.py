@@ -115,7 +115,9 @@ class DoneEvent:
         eval_loss, score: with the weights that the artifact has; as in `EvalEvent`.
         kept_step: the step of these weights.
         kept_because: why it is this step, such as `highest rougeL of 3 evaluations`.
-        tokens_per_second: of training and test loss, without the time of generating.
+        tokens: of all steps, those of earlier attempts too.
+        tokens_per_second: of training and test loss, without the time of generating, since this attempt began; 0 if no
+            step was left.
         seconds: of the whole job.
         generation_seconds: what generating and scoring summaries took of that.
         evaluation_seconds: what computing the test loss took, in `evaluations` evaluations.

@@ -1,18 +1,19 @@
 """train, where the container scripts, the image or the instance type are no longer those of the job: nothing is paid
 twice unless asked for, and nothing is ignored in silence."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from memory_backend import InMemoryBackend, RecordingReporter, context
+from memory_backend import DONE, STEP, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import JobState
 from lorasum.commands.deploy import deploy
 from lorasum.commands.train import start_training, to_be_spent, train
 from lorasum.config.schema import Config
-from lorasum.errors import InterruptedRunError
+from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Dataset
 
@@ -159,3 +160,62 @@ def test_the_length_of_summaries_that_are_scored_decides_about_weights(
     job = train(context(make_config(training=scored), backend, ledger)).job
     longer = make_config(training=scored, predict={"max_new_tokens": 256})
     assert train(context(longer, backend, ledger)).job != job
+
+
+NOT_MERGED = replace(DONE, not_merged="what was learnt is lost in rounding")
+
+
+def steps_of(backend: InMemoryBackend) -> list[str]:
+    """The job whose checkpoints each job went on from."""
+    return [spec.checkpoints for spec in backend.specs.values()]
+
+
+def test_another_merge_dtype_repeats_no_step_of_the_job_that_was_taken(
+    make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, made_before: str
+) -> None:
+    """Nor does it take those of an older job, which another one was made in the place of."""
+    backend.events = [STEP, NOT_MERGED]
+    anew = train(context(make_config(), backend, ledger), again=True).job
+    for dtype in ("float32", "bfloat16"):
+        merged = make_config(training={"merge_dtype": dtype, "logging_steps": 5})
+        assert not train(context(merged, backend, ledger)).reused
+    assert steps_of(backend) == ["", "", anew, anew]
+
+
+def test_another_merge_dtype_does_not_go_on_from_a_job_that_has_not_ended(
+    make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, made_before: str
+) -> None:
+    backend.jobs[made_before] = JobState("stopped")
+    train(context(make_config(training={"merge_dtype": "float32"}), backend, ledger))
+    assert steps_of(backend) == ["", ""]
+
+
+def test_scripts_that_can_merge_repeat_no_step(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+    """An attempt that was stopped neither. What has a merged model is trained by the scripts of today."""
+    backend.events = [STEP, NOT_MERGED]
+    first = train(context(config, backend, ledger)).job
+    backend.scripts, backend.outcome = NEWER, JobState("stopped")
+    with pytest.raises(BackendError):
+        train(context(config, backend, ledger), again=True)
+    backend.events, backend.outcome = [DONE], JobState("completed")
+    train(context(config, backend, ledger), again=True)
+    assert steps_of(backend) == ["", first]
+    backend.scripts = {"container scripts": "3"}
+    train(context(config, backend, ledger), again=True)
+    assert steps_of(backend) == ["", first, ""]
+
+
+def test_a_job_that_only_merges_is_not_held_to_the_time_of_its_steps(
+    make_config: Callable[..., Config], prepared: Path, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    split = {"examples": 90, "packs": 10, "tokens": 4_000, "completion_tokens": 900, "longest_example_tokens": 60}
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    (prepared / "manifest.json").write_text(json.dumps(manifest | {"splits": {"train": split | {"fill": 0.9}}}))
+    backend.price, backend.events = 2.0, [STEP, replace(NOT_MERGED, tokens_per_second=0.1)]
+    job = train(context(make_config(), backend, ledger)).job
+    longer = {"limits": {"max_hours": 20}}
+    with pytest.raises(LorasumError, match="this job needs"):
+        train(context(make_config(training={"epochs": 4}, **longer), backend, ledger))
+    merges = context(make_config(training={"merge_dtype": "float32"}, **longer), backend, ledger)
+    assert f"it merges what job {job} has trained, and repeats no step" in to_be_spent(merges)
+    assert not train(merges).reused

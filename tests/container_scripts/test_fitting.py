@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -172,7 +173,16 @@ def test_a_base_that_nobody_could_share_is_not_shared(llama: Path) -> None:
             planned(llama, PLENTY, device, arguments=asked)
 
 
-@pytest.mark.parametrize("asked", [Arguments(engine_base="shared"), Arguments(merge_dtype="float32")])
-def test_the_next_start_may_hold_the_base_elsewhere_or_merge_otherwise(asked: Arguments) -> None:
-    assert asked.fingerprint() == Arguments().fingerprint()
-    assert Arguments(engine_head="all").fingerprint() != Arguments().fingerprint()
+@pytest.mark.parametrize(
+    ("flag", "same"),
+    [
+        ({"engine_base": "shared"}, True),
+        ({"merge_dtype": "float32"}, True),
+        ({"checkpoint_minutes": 5.0, "logging_steps": 3, "temperature": 1.0, "max_new_tokens": 200}, True),
+        ({"max_new_tokens": 200, "evaluate": "rougeL"}, False),
+        ({"engine_head": "all"}, False),
+    ],
+)
+def test_what_decides_no_step_keeps_the_checkpoints(flag: dict[str, Any], same: bool) -> None:
+    before = Arguments(evaluate=flag.get("evaluate", "loss"))
+    assert (Arguments(**flag).fingerprint() == before.fingerprint()) is same

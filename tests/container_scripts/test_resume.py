@@ -62,6 +62,7 @@ def test_resume_is_exact_wherever_it_stopped(
         assert resumed.resumed_from is not None
         assert step_of(resumed.resumed_from) == step
         assert_same_weights(whole, resumed)
+        assert (again.tokens, again.tokens_per_second > 0) == (outcome.tokens, step < last)
         assert (again.train_loss, again.eval_loss) == (outcome.train_loss, outcome.eval_loss)
         assert resumed.events.losses() == {n: loss for n, loss in whole.events.losses().items() if n > step}
         assert resumed.events.evaluations() == {n: e for n, e in whole.events.evaluations().items() if n >= step}

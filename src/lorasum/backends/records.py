@@ -21,7 +21,7 @@ class TrainSpec:
 
     Attributes:
         job_name: unique; the same spec always gets the same name, so starting it again adopts the job.
-        checkpoints: name of the folder of its checkpoints; empty: the job's. Jobs whose steps are the same share it.
+        checkpoints: the job of the run whose checkpoints it goes on from and adds to; empty: it has its own.
         dataset: prepared dataset folder (manifest.json, train/, test/).
         hyperparameters: flag name → value as SageMaker passes them: strings of at most 256 characters.
         max_seconds: how long the job may run; None where only the backend limits it. It decides nothing about the name.

@@ -108,6 +108,7 @@ class TrainingJob(Resource):
         warm: whether its instance is kept, and billed, after its end.
         figures: its duration, losses and speed, from its `done` event.
         hyperparameters: of its training script; none where the job was recorded from what the backend shows.
+        steps_of: the job from whose checkpoints it went on, to merge in another way; empty if it had its own.
         planned_seconds: how long its steps were expected to take when it was started; None if nobody had measured.
         instance_type: it runs on; empty on this machine, or where it may get one of several.
     """
@@ -121,6 +122,7 @@ class TrainingJob(Resource):
     warm: bool = False
     figures: DoneEvent = NO_FIGURES
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    steps_of: str = ""
     planned_seconds: float | None = None
     instance_type: str = ""
 
@@ -211,7 +213,6 @@ class Unreadable(Resource):
 COLUMNS: Final = ("run", "kind", "name", "backend", "state", "created_at", "updated_at", "usd_per_hour")
 """Fields that have columns in the ledger. The other fields of a resource are its details, stored as JSON."""
 
-
 _KINDS: Final[Mapping[str, type[Resource]]] = {kind.kind: kind for kind in (Dataset, TrainingJob, BatchJob, Endpoint)}
 
 
@@ -251,13 +252,12 @@ def parse(columns: Mapping[str, object], stored: str) -> Resource:
             datetime.fromisoformat(str(columns[time]))
         if fields.get("expires_at") and datetime.fromisoformat(str(fields["expires_at"])).tzinfo is None:
             raise ValueError("expires_at: it has no time zone")
-        resource = _reader(kind).validate_python({**fields, **columns})
+        return _reader(kind).validate_python({**fields, **columns})
     except ValidationError as error:
         first = error.errors()[0]
         return _unreadable(columns, stored, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
     except (ValueError, RecursionError) as error:  # json's too
         return _unreadable(columns, stored, str(error))
-    return resource
 
 
 @cache

@@ -62,7 +62,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     row = row_of(backend, planned, spec.job_name, found.ref)
     quoted = quote(ledger, found, row, held.reporter)
     warn_of(before_training(planned.placement, spec.model, quoted.estimate.needs).memory(), held.reporter)
-    row = replace(row, planned_seconds=quoted.seconds)
+    row = replace(row, planned_seconds=quoted.seconds, steps_of=spec.checkpoints)
     if spec.base_seconds and all_kept(held, found.job):
         held.reporter.step("the base model's summaries are kept from an earlier job: this one does not make them again")
         spec = replace(spec, base_seconds=0)

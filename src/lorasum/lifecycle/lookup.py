@@ -5,6 +5,9 @@ model. The container scripts, the image and the instance type may change under t
 too, and the user decides whether a difference is worth a new job (`train --again`). The same holds for settings that
 decide about no weight, such as the longest summary: a job that differs in these alone is taken where there is none of
 the config's own name.
+
+A job that is to be merged in another way, by another `merge_dtype` or by scripts that can, has a name of its own and
+the checkpoints of the completed one, so no step is paid for twice.
 """
 
 import hashlib
@@ -18,7 +21,7 @@ from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import TrainingJob
-from lorasum.lifecycle.planning import PlannedJob, compare, compare_on_its_dataset
+from lorasum.lifecycle.planning import PlannedJob, compare, compare_on_its_dataset, same_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +51,21 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
 
     Args:
         again: take a new job instead of one that was made with other scripts, image or instance type than today's. Its
-            name is a hash of these too, so that asking twice starts one job.
+            name is a hash of these too, so that asking twice starts one job. It repeats the steps, unless they were
+            only not merged.
     """
     found = _own_job(backend, ledger, job)
     if found.ref is None and (twin := _of_the_same_weights(backend, ledger, job)):
         if twin.changed:
             return found if again else twin
         found = twin
-    if not found.is_made:
-        return found
-    today = backend.made_with(None)
-    changed = _changed(backend.made_with(found.ref), today)
-    if again and changed:
-        return _look(backend, job.named(_name_of_another(job, today)))
-    return replace(found, changed=changed)
+    if found.is_made:
+        today = backend.made_with(None)
+        changed = _changed(backend.made_with(found.ref), today)
+        if not again or not changed:
+            return replace(found, changed=changed)
+        found = _look(backend, job.named(_name_of_another(job, today)))
+    return _with_steps_done(backend, ledger, found, again)
 
 
 def chosen_job(run: RunContext, name: str | None = None) -> TrainingJob:
@@ -117,6 +121,20 @@ def _of_the_same_weights(backend: Backend, ledger: Ledger, job: PlannedJob) -> F
         if compared.same_weights and (found := _look(backend, job.named(row.name))).is_made:
             return replace(found, changed=compared.other_settings)
     return None
+
+
+def _with_steps_done(backend: Backend, ledger: Ledger, found: FoundJob, again: bool) -> FoundJob:
+    """A job to start, with the checkpoints of the newest completed one that has done its steps, if there is one."""
+    job = found.job
+    for row in reversed(completed(backend, ledger, job.spec.run)):
+        if not same_steps(job.config, row, job.origin.fingerprint, job.spec.model):
+            continue
+        other = _look(backend, job.named(row.name))
+        if other.status != "completed":
+            continue
+        anew = again and not row.figures.not_merged and _changed(backend.made_with(other.ref), backend.made_with(None))
+        return found if anew else replace(found, job=job.with_steps_of(row.steps_of or row.name))
+    return found
 
 
 def _look(backend: Backend, job: PlannedJob) -> FoundJob:

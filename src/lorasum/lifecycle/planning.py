@@ -32,17 +32,13 @@ _DECIDE_NO_WEIGHT = {
 }
 """Flags that are in a job's name, though its weights are the same with any value; and their keys."""
 
-_AFTER_THE_STEPS = {"merge_dtype": "auto"}
-"""Flags, with their defaults, that decide nothing before the last step: a job that differs in these alone goes on from
-the other one's checkpoints."""
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
     """A job that may be started, and what the ledger records about it to serve its artifact later.
 
     Attributes:
-        work: None if no dataset is prepared.
+        work: None if no dataset is prepared, or all steps are done.
     """
 
     spec: TrainSpec
@@ -56,7 +52,11 @@ class PlannedJob:
 
     def named(self, name: str) -> "PlannedJob":
         """The same job under another name."""
-        return replace(self, spec=replace(self.spec, job_name=name, checkpoints=name))
+        return replace(self, spec=replace(self.spec, job_name=name))
+
+    def with_steps_of(self, checkpoints: str) -> "PlannedJob":
+        """The same job, which goes on from the checkpoints of a completed one: only its merge is left."""
+        return replace(self, spec=replace(self.spec, checkpoints=checkpoints), work=None)
 
     @property
     def placement(self) -> Placement:
@@ -162,6 +162,13 @@ def compare(config: Config, job: TrainingJob, fingerprint: str, model: ModelRef)
     return Comparison(True, tuple(key for name, key in _DECIDE_NO_WEIGHT.items() if name in other))
 
 
+def same_steps(config: Config, job: TrainingJob, fingerprint: str, model: ModelRef) -> bool:
+    """Whether the steps of a recorded job are those of a config: `merge_dtype` decides nothing before the last one."""
+    merged = job.hyperparameters.get("merge_dtype", config.training.merge_dtype)
+    training = config.training.model_copy(update={"merge_dtype": merged})
+    return compare(config.model_copy(update={"training": training}), job, fingerprint, model).same_weights
+
+
 def _equal(one: str, other: str) -> bool:
     """Whether two values of a flag are the same: a key's default may be `3` where the config's own value is `3.0`."""
     try:
@@ -221,7 +228,6 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
     return TrainSpec(
         run=config.name,
         job_name=_job_name(config.name, flags, fingerprint, model),
-        checkpoints=_job_name(config.name, flags | _AFTER_THE_STEPS, fingerprint, model),
         model=model,
         dataset=dataset,
         hyperparameters=flags | _of_the_machine(config),

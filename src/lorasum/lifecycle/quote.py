@@ -74,7 +74,8 @@ class Quote:
     def _time(self) -> str:
         work, seconds, band = self.job.work, self.seconds, self._band()
         if work is None:
-            return ""
+            done = self.job.spec.checkpoints
+            return f": it merges what job {done} has trained, and repeats no step" if done else ""
         done = f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}"
         if seconds is not None and self.speed:
             amount = "less than a minute" if seconds < 60 else f"about {seconds / 60:,.0f} min"

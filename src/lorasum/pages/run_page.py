@@ -119,7 +119,8 @@ def _cards(run: RunFacts) -> list[tuple[str, str]]:
         cards.append((f"{scores.faithful.mean:.0%}", "of the summaries have no unsupported facts"))
     if done:
         cards.append((loss(done.eval_loss), "loss on the test split"))
-        cards.append((duration(done.seconds), f"of training, {done.tokens_per_second:,.0f} tokens/s"))
+        speed = f", {done.tokens_per_second:,.0f} tokens/s" if done.tokens_per_second else ""
+        cards.append((duration(done.seconds), f"of training{speed}"))
     cards.append((usd(run.usd), "for the training job"))
     return cards
 

@@ -106,7 +106,7 @@ def _(result: TrainResult) -> RenderableType:
     if result.state == "live":
         rows: dict[str, str | Text] = {"job": result.job, "address": result.location, "state": result.state}
         return Group(headline("training", result.run, "the same command follows it"), Facts(rows))
-    speed = "" if result.tokens_per_second is None else f" at {result.tokens_per_second:,.0f} tokens/s"
+    speed = "" if not result.tokens_per_second else f" at {result.tokens_per_second:,.0f} tokens/s"
     because = f": {result.kept_because}" if result.kept_because else ""
     rows = {
         "job": result.job,

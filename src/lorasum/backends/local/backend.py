@@ -78,7 +78,7 @@ class LocalBackend(Jobs, Endpoints):
         return [*jobs.live(run), *endpoints.live(run)]
 
     def stored_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
-        folders = [paths.run_dir(run) / name for name in ("jobs", "endpoints", "checkpoints")]
+        folders = [paths.run_dir(run) / name for name in ("jobs", "endpoints")]
         return [str(folder) for folder in folders if artifacts and folder.is_dir()]
 
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:

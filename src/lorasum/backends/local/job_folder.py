@@ -51,14 +51,16 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
 
 
 def _make_checkpoints(root: Path, spec: TrainSpec) -> None:
-    """The folder of the checkpoints; a link, where other jobs of the run may share it."""
+    """The folder of the checkpoints; a link, where they are another job's."""
     folder = root / "checkpoints"
-    if spec.checkpoints and not folder.is_dir():
-        shared = root.parents[2] / "checkpoints" / spec.checkpoints
+    if folder.is_symlink():
+        folder.unlink()
+    if spec.checkpoints and not folder.exists():
+        shared = root.parents[1] / spec.checkpoints / root.name / folder.name
         make_folder(shared)
-        folder.unlink(missing_ok=True)
         folder.symlink_to(os.path.relpath(shared, root), target_is_directory=True)
-    make_folder(folder)
+    else:
+        make_folder(folder)
 
 
 def environment(root: Path, spec: TrainSpec, environ: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ class Folder(Enum):
     JOBS = "jobs"
     """Artifacts of training jobs, one folder per attempt."""
     CHECKPOINTS = "checkpoints"
-    """Checkpoints, one folder for all jobs, and their attempts, whose steps are the same."""
+    """Checkpoints, one folder per job; its attempts share it, and jobs that only merge its adapter in another way."""
     WHEELS = "wheels"
     """Packages for containers that cannot download them, one folder per set of pins."""
     CAPTURE = "capture"
