@@ -35,6 +35,7 @@ class Trainings(InMemoryBackend):
         self.ranks: dict[str, float] = {}
         self.evaluations: dict[str, int] = {}
         self.most_at_once = 0
+        self.done = DONE
 
     def start_training(self, spec: TrainSpec) -> JobRef:
         self.ranks[spec.job_name] = float(spec.hyperparameters["lora_r"])
@@ -57,7 +58,7 @@ class Trainings(InMemoryBackend):
             yield StepEvent(number, 3, number, 1.0, 1e-4, 9.0, 1.0)
             yield EvalEvent(number, self.ranks[job.name] - number / 10)
         if self.jobs[job.name].status == "completed":
-            yield replace(DONE, eval_loss=self.ranks[job.name] - 0.3)
+            yield replace(self.done, eval_loss=self.ranks[job.name] - 0.3)
 
     follow_training = training_events
 
@@ -263,6 +264,15 @@ def test_ctrl_c_at_the_beginning_stops_what_a_killed_sweep_had_started(
     with pytest.raises(InterruptedRunError):
         sweep(context(swept(at_once=2), backend, ledger))
     assert backend.live("chats") == []
+
+
+def test_a_best_trial_without_a_merged_model_is_told_of(
+    backend: Trainings, swept: Callable[..., Config], ledger: Ledger, told: RecordingReporter
+) -> None:
+    backend.done = replace(DONE, not_merged="it answers as the base model")
+    for _ in range(2):
+        best = sweep(context(swept(), backend, ledger, told)).best
+        assert told.warnings.pop().startswith(f"trial {best} has no merged model: it answers as the base model; deploy")
 
 
 class KeptWarm(Trainings):

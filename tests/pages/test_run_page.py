@@ -144,6 +144,13 @@ def test_one_run_shows_scores_curves_memory_cost_data_and_versions() -> None:
     assert len(labels) == 6
 
 
+def test_a_run_without_a_merged_model_says_so_and_no_speed_of_no_step() -> None:
+    figures = replace(DONE, not_merged="it answers as the base model", tokens_per_second=0.0)
+    text = Reader(run_page([replace(ONE, events=(*ONE.events, figures), job=replace(ONE.job, figures=figures))])).text
+    assert "merged model none: it answers as the base model" in text
+    assert "tokens/s" not in text
+
+
 def test_two_runs_stand_side_by_side_and_differences_are_marked() -> None:
     page = run_page([ONE, TWO])
     text = " ".join(Reader(page).text.split())

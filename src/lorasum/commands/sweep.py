@@ -69,6 +69,8 @@ def sweep(run: RunContext) -> SweepResult:
     if not result.best:
         why = next((one.reason for one in result.trials if one.reason), "")
         raise BackendError(f"no trial has a result{f': {why}' if why else ''}", "the same command tries them again")
+    if why := next(one.not_merged for one in found.trials if one.name == result.best):
+        run.reporter.warn(f"trial {result.best} has no merged model: {why}; deploy.serve: adapter serves its adapter")
     return result
 
 

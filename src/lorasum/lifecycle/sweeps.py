@@ -59,6 +59,11 @@ class TrialRun:
         now = self.run.ledger.now()
         return total(cost(row, now) for row in self.jobs)
 
+    @property
+    def not_merged(self) -> str:
+        """Why its job has left the adapter alone; empty if there is a merged model."""
+        return next((row.figures.not_merged for row in self.jobs if row.name == self.job), "")
+
     def read_events(self) -> None:
         """Find out what its evaluations and its end have found."""
         backend = self.run.backend
