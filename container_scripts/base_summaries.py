@@ -20,7 +20,7 @@ from engine.arguments import Folders
 from generation.request import RequestError
 from gpu import serving_dtype
 from shared.events import BaseEvent
-from shared.names import BASE_AS_TRAINED, BASE_SECONDS, BASE_SUMMARIES_FILE, MAX_SECONDS, TEST_FILE
+from shared.names import BASE_AS_TRAINED, BASE_SECONDS, BASE_SUMMARIES_FILE, MAX_SECONDS, SM_CHANNEL_BASE, TEST_FILE
 from shared.records import BaseSummaries, DatasetFacts, HeldOutExample, base_summaries_text, from_json
 from shared.requests import fill_template
 
@@ -48,7 +48,7 @@ def summarise_with_base(
     """Let the base model summarise the test dialogues, in order, and write base_summaries.json into the artifact.
 
     It takes at most LORASUM_BASE_SECONDS, and ends at once on SIGTERM. What fails here is told in the event, and does
-    not fail the job, whose artifact is whole.
+    not fail the job, whose artifact is whole. What an earlier job has had it say is taken instead, where that is given.
 
     Args:
         base: folder of the unquantized base model.
@@ -56,11 +56,12 @@ def summarise_with_base(
         elapsed: seconds that the job has taken.
 
     Returns:
-        None where it is not asked for.
+        None where it is not asked.
 
     Raises:
         SystemExit: SIGTERM came. What was summarised until then is kept.
     """
+    _take_given(folders.model)
     began, allowed = time.monotonic(), _allowed_seconds(os.environ, elapsed)
     if allowed is None:
         return None
@@ -75,6 +76,16 @@ def summarise_with_base(
         if summaries:
             _write(folders.model / BASE_SUMMARIES_FILE, BaseSummaries(dict(generation), tuple(summaries), template))
     return BaseEvent(len(summaries), len(prompts), time.monotonic() - began, " ".join(why.split()))
+
+
+def _take_given(model: Path) -> None:
+    """Copy the summaries that an earlier job has left, if the job was given them."""
+    if given := os.environ.get(SM_CHANNEL_BASE):
+        try:
+            content = (Path(given) / BASE_SUMMARIES_FILE).read_bytes()
+            _write(model / BASE_SUMMARIES_FILE, from_json(BaseSummaries, content))
+        except (OSError, ValueError):  # the artifact is whole without them
+            _log.exception("the base model's summaries cannot be taken from an earlier job")
 
 
 def _allowed_seconds(environ: Mapping[str, str], elapsed: float) -> float | None:

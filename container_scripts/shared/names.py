@@ -41,12 +41,15 @@ TENSORBOARD_FOLDER: Final = "tensorboard"
 CHANNEL_TRAINING: Final = "training"
 CHANNEL_MODEL: Final = "model"
 CHANNEL_CODE: Final = "code"
+CHANNEL_BASE: Final = "base"
+"""What an earlier job has had the base model say: `BASE_SUMMARIES_FILE`."""
 CHANNEL_WHEELS: Final = "wheels"
 """The pinned packages as wheels, for a container without network."""
 
 # Environment variables.
 SM_CHANNEL_TRAINING: Final = "SM_CHANNEL_TRAINING"
 SM_CHANNEL_MODEL: Final = "SM_CHANNEL_MODEL"
+SM_CHANNEL_BASE: Final = "SM_CHANNEL_BASE"
 SM_MODEL_DIR: Final = "SM_MODEL_DIR"
 SM_OUTPUT_DIR: Final = "SM_OUTPUT_DIR"
 SM_OUTPUT_DATA_DIR: Final = "SM_OUTPUT_DATA_DIR"
@@ -108,8 +111,8 @@ def folders_of(root: Path) -> dict[str, str]:
         SM_OUTPUT_DIR: output,
         SM_OUTPUT_DATA_DIR: output / "data",
     }
-    if (model := data / CHANNEL_MODEL).is_dir():
-        folders[SM_CHANNEL_MODEL] = model
+    optional = {SM_CHANNEL_MODEL: data / CHANNEL_MODEL, SM_CHANNEL_BASE: data / CHANNEL_BASE}
+    folders |= {name: folder for name, folder in optional.items() if folder.is_dir()}
     return {name: str(folder) for name, folder in folders.items()}
 
 

@@ -1,6 +1,7 @@
 """A backend in memory and a reporter that remembers: what the command tests drive commands with."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,6 +82,8 @@ class InMemoryBackend:
         self.jobs[spec.job_name] = JobState("running")
         self.made[spec.job_name] = self.scripts
         self.specs[spec.job_name] = spec
+        if spec.base_summaries:
+            shutil.copytree(spec.base_summaries, self.artifact(JobRef(spec.job_name, "")))
         self.before.get("training_started", lambda: None)()
         return JobRef(spec.job_name, f"job:{spec.job_name}")
 

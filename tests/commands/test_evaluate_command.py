@@ -1,6 +1,7 @@
 """evaluate: what is scored, what it costs, and what is kept."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -128,9 +129,9 @@ def test_base_summaries_of_another_prompt_are_not_compared(
 
 
 def leave_base_summaries(backend: InMemoryBackend, folder: Path, summaries: Sequence[str], **asked: float) -> None:
-    """Write them into the artifact, as the training job does."""
+    """Write them into the newest job's artifact, as the training job does."""
     backend.artifacts = f"{folder}/"
-    [job] = backend.jobs
+    job = list(backend.jobs)[-1]
     generation = {"max_new_tokens": 128, "temperature": 0.0, **asked}
     (folder / job).mkdir()
     text = base_summaries_text(BaseSummaries(generation, tuple(summaries), "Sum up: {dialogue} =>"))
@@ -181,7 +182,7 @@ def test_what_one_job_had_the_base_model_say_serves_the_next(
     tmp_path: Path,
     same_run: bool,
 ) -> None:
-    """Each job of a sweep asked it again, for up to ten minutes of a GPU."""
+    """Each job of a sweep asked it again, for up to ten minutes of a GPU. Then another machine found no answers."""
     train(context(make_config(model=PINNED), backend, ledger))
     leave_base_summaries(backend, tmp_path, ["ana: number 0 =>", "", ""])
     other = make_config(model=PINNED, lora={"r": 4}, name="chats" if same_run else "chats-2")
@@ -191,11 +192,31 @@ def test_what_one_job_had_the_base_model_say_serves_the_next(
     assert [spec.base_seconds for spec in backend.specs.values()] == [600, 0]
     [first] = [name for name in backend.jobs if name != job]
     (tmp_path / first / "base_summaries.json").unlink()  # as by `teardown --artifacts` of the first
+    shutil.rmtree(paths.run_dir(other.name) / "evaluations")  # as on another machine
     backend.price = 2.5
     deploy(context(other, backend, ledger))
     result = evaluate(context(other, backend, ledger))
     assert result.scores[BASE].rouge1.mean == pytest.approx(100 / 3)
     assert set(asked(backend)) == {other.name}
+
+
+@pytest.mark.usefixtures("prepared")
+def test_other_scripts_ask_the_base_model_in_their_own_way(
+    make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    """What older scripts had it say was compared with what newer ones have the tuned model say."""
+    run = context(make_config(model=PINNED), backend, ledger)
+    train(run)
+    leave_base_summaries(backend, tmp_path, ["older", "older", "older"])
+    deploy(run)
+    assert evaluate(run).scores[BASE].rouge1.mean == 0
+    backend.scripts = {"container scripts": "newer"}
+    train(run, again=True)
+    leave_base_summaries(backend, tmp_path, ["ana: number 0 =>", "", ""])
+    train(context(make_config(model=PINNED, lora={"r": 4}), backend, ledger))
+    assert [spec.base_seconds for spec in backend.specs.values()] == [600, 600, 0]
+    deploy(run)
+    assert evaluate(run).scores[BASE].rouge1.mean == pytest.approx(100 / 3)
 
 
 @pytest.mark.parametrize(

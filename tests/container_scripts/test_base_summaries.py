@@ -20,8 +20,8 @@ from generation.request import Request
 from generation.rows import Batch, Row
 from pretend_gpu import GPU, pretend_gpu
 from shared.events import BaseEvent
-from shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS
-from shared.records import BaseSummaries, DatasetFacts, from_json
+from shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, SM_CHANNEL_BASE
+from shared.records import BaseSummaries, DatasetFacts, base_summaries_text, from_json
 
 FACTS = DatasetFacts("f00", "{dialogue}\nTL;DR:", 0, (), {})
 ASKED = {"max_new_tokens": 4, "temperature": 0.0}
@@ -88,6 +88,22 @@ def after_sixteen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], obj
 def test_nothing_is_summarised_unless_asked_for(summarise: Callable[..., BaseEvent | None], folders: Folders) -> None:
     assert summarise("0") is None
     assert kept(folders) == 0
+
+
+@pytest.mark.parametrize(("found", "taken"), [("", 2), ("{", 0)])
+def test_what_an_earlier_job_has_left_is_taken(
+    summarise: Callable[..., BaseEvent | None],
+    folders: Folders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    found: str,
+    taken: int,
+) -> None:
+    text = found or base_summaries_text(BaseSummaries(ASKED, ("one", "two"), FACTS.template))
+    (tmp_path / "base_summaries.json").write_text(text)
+    monkeypatch.setenv(SM_CHANNEL_BASE, str(tmp_path))
+    assert summarise("0") is None
+    assert kept(folders) == taken
 
 
 @pytest.mark.parametrize(("as_trained", "template"), [("0", "Chat: {dialogue}"), ("1", FACTS.template)])

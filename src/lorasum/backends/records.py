@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from lorasum.ledger.resources import Adapter
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # it brings pydantic, and `lorasum --help` reads these record
 
 JobStatus = Literal["running", "completed", "failed", "stopped", "absent"]
 EndpointStatus = Literal["creating", "in_service", "failed", "absent"]
+SCRIPTS: Final = "container scripts"
+"""Their key in what a job was made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class TrainSpec:
         max_seconds: how long the job may run; None where only the backend limits it. It decides nothing about the name.
         base_seconds: how long the base model may summarise test dialogues at the job's end. It decides nothing about
             the name either.
+        base_summaries: folder with what an earlier job has had it say; the job takes that into its artifact.
         base_as_trained: whether it is then asked with the prompt of the training, although it has a chat format.
         processes: how many processes train or answer together. They decide nothing about the name either.
         report_to: trackers that get the job's figures. They decide nothing about the name either.
@@ -41,6 +44,7 @@ class TrainSpec:
     hyperparameters: Mapping[str, str]
     max_seconds: int | None = None
     base_seconds: int = 0
+    base_summaries: Path | None = None
     base_as_trained: bool = False
     processes: int = 1
     report_to: tuple[str, ...] = ()

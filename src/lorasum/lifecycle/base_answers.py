@@ -6,12 +6,13 @@ dialogues, prompt and settings, and is not paid for twice.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from lorasum.backends.base import Backend, is_here
-from lorasum.backends.records import JobRef
+from lorasum.backends.records import SCRIPTS, JobRef
 from lorasum.config.schema import EvaluateConfig, PredictConfig
 from lorasum.data.store import read_manifest, read_test_examples
 from lorasum.errors import BackendError, LorasumError, OutageError
@@ -24,7 +25,9 @@ from lorasum.lock import HeldRun
 from lorasum.models.hub import is_commit
 from lorasum.scoring import evaluation_files
 from lorasum.scoring.evaluation import BASE
-from lorasum.system.files import make_folder, writing
+from lorasum.shared.names import BASE_SUMMARIES_FILE
+from lorasum.shared.records import BaseSummaries, base_summaries_text
+from lorasum.system.files import make_folder, write_file, writing
 
 AGAIN = "free some disk, then evaluate again"
 
@@ -67,54 +70,82 @@ def kept_answers(
     Args:
         origin: with the prompt for the base model.
         count: of the test dialogues: once so many are there, no further job is looked at.
-        served: the job whose model they are compared with; it is looked at first.
+        served: the job whose model they are compared with: what it has had the base model say counts before all else.
 
     Raises:
         LorasumError: another process is writing them, or they cannot be written.
     """
-    generation = {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
+    own = _left_by(backend, served, origin, asked) if served else ()
+    if len(own) >= count:
+        return {place: Answer(text) for place, text in enumerate(own)}
     file = answers_file(run, origin, model_of(origin), BASE, asked)
     with writing(file, AGAIN):
         make_folder(file.parent)
         with AnswerLog(file, refused_count=False) as answers:
-            for job in [*([served] if served else []), *_jobs_with_the_same_base(backend, ledger, origin)]:
+            others = (
+                _left_by(backend, job, origin, asked)
+                for job in _jobs_with_the_same_base(backend, ledger, origin, served)
+            )
+            for texts in chain([own], others):
+                answers.add({place: Answer(text) for place, text in enumerate(texts) if place not in answers})
                 if answers.count >= count:
                     break
-                try:
-                    found = enumerate(base_summaries(backend, job, generation, origin.template))
-                except OutageError:
-                    raise
-                except BackendError:  # it was deleted; the base model can be asked again
-                    continue
-                answers.add({place: Answer(text) for place, text in found if place not in answers})
             return {place: answer for place, answer in answers_of(file).items() if answer.error is None}
 
 
-def all_kept(held: HeldRun, planned: PlannedJob) -> bool:
-    """Whether a job need not have the base model summarise: what it would say of all test dialogues is kept."""
-    origin = base_origin(planned.origin, planned.config.evaluate)
-    if not is_commit(origin.model_revision):
-        return False
+def kept_for(held: HeldRun, planned: PlannedJob) -> Path | None:
+    """A folder with what the base model would say of all test dialogues, for a job that need not have it say that.
+
+    The job takes it into its artifact, where every machine finds it. None if no earlier job of today's container
+    scripts has left it: others may have asked the base model in another way.
+    """
+    origin, asked = base_origin(planned.origin, planned.config.evaluate), planned.config.predict
     try:
         count = len(read_test_examples(planned.spec.dataset))
-        asked = planned.config.predict
-        return 0 < count <= len(kept_answers(held.name, held.backend, held.ledger, origin, asked, count))
-    except (OSError, ValueError, LorasumError):
-        return False  # as when an evaluation is writing them; the job can make them
+        for job in _jobs_with_the_same_base(held.backend, held.ledger, origin, None) if count else ():
+            summaries = _left_by(held.backend, job, origin, asked)
+            if len(summaries) >= count:
+                name = f"{BASE.replace(' ', '-')}-{answers_key(origin, model_of(origin), asked)}"
+                folder = evaluation_files.folder_of(held.name) / name
+                make_folder(folder)
+                kept = BaseSummaries(_generation(asked), tuple(summaries), origin.template)
+                write_file(folder / BASE_SUMMARIES_FILE, base_summaries_text(kept))
+                return folder
+    except (OSError, ValueError, LorasumError):  # the job can make them
+        return None
+    return None
 
 
-def _jobs_with_the_same_base(backend: Backend, ledger: Ledger, origin: Origin) -> list[JobRef]:
+def _left_by(backend: Backend, job: JobRef, origin: Origin, asked: PredictConfig) -> Sequence[str]:
+    """What the base model said of the first test dialogues at a job's end; nothing where its artifact was deleted."""
+    try:
+        return base_summaries(backend, job, _generation(asked), origin.template)
+    except OutageError:
+        raise
+    except BackendError:
+        return ()
+
+
+def _generation(asked: PredictConfig) -> dict[str, float]:
+    return {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
+
+
+def _jobs_with_the_same_base(
+    backend: Backend, ledger: Ledger, origin: Origin, compared: JobRef | None
+) -> Iterator[JobRef]:
     """The completed jobs of this base model and these dialogues, the newest first.
 
     A branch of the hub and a folder may hold other weights than they did, so only what is pinned is the same.
+
+    Args:
+        compared: the job whose container scripts they have; None: those of today.
     """
     if not is_commit(origin.model_revision):
-        return []
+        return
     wanted = (origin.model, origin.model_revision, origin.fingerprint)
-    return [
-        JobRef(row.name, row.location)
-        for row in reversed(ledger.rows(TrainingJob))
-        if row.state == "done"
-        and is_here(row, backend)
-        and (row.origin.model, row.origin.model_revision, row.origin.fingerprint) == wanted
-    ]
+    scripts = backend.made_with(compared).get(SCRIPTS)
+    for row in reversed(ledger.rows(TrainingJob)):
+        same = (row.origin.model, row.origin.model_revision, row.origin.fingerprint) == wanted
+        job = JobRef(row.name, row.location)
+        if same and row.state == "done" and is_here(row, backend) and backend.made_with(job).get(SCRIPTS) == scripts:
+            yield job

@@ -161,7 +161,9 @@ def test_the_script_gets_the_flags_and_variables_of_a_container(
 ) -> None:
     monkeypatch.setenv("SM_CHANNEL_OTHER", "/of/another/container")
     (tmp_path / "base").mkdir()
-    job = backend.start_training(spec(model=tmp_path / "base", steps="0", act="1e5"))
+    (tmp_path / "kept").mkdir()
+    asked = spec(model=tmp_path / "base", steps="0", act="1e5")
+    job = backend.start_training(replace(asked, base_summaries=tmp_path / "kept"))
     assert kinds(backend.follow_training(job)) == ["start"]
     [line] = job_folder.metrics_file(root := Path(job.location) / "ml").read_text().splitlines()
     start = json.loads(line)
@@ -176,6 +178,7 @@ def test_the_script_gets_the_flags_and_variables_of_a_container(
     }
     assert Path(environ["SM_CHANNEL_TRAINING"]).resolve() == (tmp_path / "dataset").resolve()
     assert Path(environ["SM_CHANNEL_MODEL"]).resolve() == (tmp_path / "base").resolve()
+    assert Path(environ["SM_CHANNEL_BASE"]).resolve() == (tmp_path / "kept").resolve()
     assert "SM_CHANNEL_OTHER" not in environ
     assert environ["TRAINING_JOB_NAME"] == "a-job"
 

@@ -4,6 +4,7 @@ import io
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,17 @@ def test_a_job_that_finds_no_instance_says_what_to_do(account: StandIn) -> None:
     assert (state.status, state.reason.partition(":")[0]) == ("failed", "CapacityError")
     assert "training_instance_alternatives" in state.hint
     assert backend(account).training_usd(job) == 0
+
+
+def test_what_an_earlier_job_had_the_base_model_say_is_a_channel(account: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "base_summaries.json").write_text("kept")
+    backend(account).start_training(replace(SPEC, base_summaries=tmp_path))
+    channels = {
+        one["ChannelName"]: one["DataSource"]["S3DataSource"]["S3Uri"] for one in ended(account)["InputDataConfig"]
+    }
+    _, _, prefix = channels["base"].removeprefix("s3://").partition("/")
+    assert account.aws.stored(account.bucket, prefix) == {f"{prefix}base_summaries.json": b"kept"}
+    assert prefix.startswith("lorasum/chats/data/")
 
 
 @pytest.mark.parametrize(("secondary", "pending"), [("Starting", True), ("Pending", True), ("Downloading", False)])

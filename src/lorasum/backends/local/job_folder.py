@@ -12,7 +12,15 @@ from lorasum.backends.records import TrainSpec
 from lorasum.shared.events import read_event
 from lorasum.shared.failure import Failure, read_failure
 from lorasum.shared.json_lines import end_last_line
-from lorasum.shared.names import CHANNEL_MODEL, CHANNEL_TRAINING, FAILURE_FILE, METRICS_FILE, RECORD_FILE, folders_of
+from lorasum.shared.names import (
+    CHANNEL_BASE,
+    CHANNEL_MODEL,
+    CHANNEL_TRAINING,
+    FAILURE_FILE,
+    METRICS_FILE,
+    RECORD_FILE,
+    folders_of,
+)
 from lorasum.shared.records import ArtifactRecord, from_json
 from lorasum.system.files import make_folder, write_file
 
@@ -43,7 +51,8 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
         make_folder(root / "model")
     end_last_line(metrics_file(root))
     model = Path(spec.artifact) if spec.artifact else spec.model.path
-    for name, target in {CHANNEL_TRAINING: spec.dataset, CHANNEL_MODEL: model}.items():
+    channels = {CHANNEL_TRAINING: spec.dataset, CHANNEL_MODEL: model, CHANNEL_BASE: spec.base_summaries}
+    for name, target in channels.items():
         link = root / "input" / "data" / name
         link.unlink(missing_ok=True)
         if target:

@@ -10,7 +10,7 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.local import job_folder, processes
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.local.preflight import require_loopback, require_packages
-from lorasum.backends.records import JobRef, JobState, TrainSpec
+from lorasum.backends.records import SCRIPTS, JobRef, JobState, TrainSpec
 from lorasum.errors import BackendError
 from lorasum.shared.container_limits import visible_gpus
 from lorasum.shared.events import Event, read_event
@@ -82,9 +82,9 @@ class Jobs:
 
     def made_with(self, job: JobRef | None) -> Mapping[str, str]:
         if job is None:
-            return {"container scripts": folder_digest(self._scripts)}
+            return {SCRIPTS: folder_digest(self._scripts)}
         record = _made_with(Path(job.location))
-        return {"container scripts": record.read_text(errors="replace")} if record.is_file() else {}
+        return {SCRIPTS: record.read_text(errors="replace")} if record.is_file() else {}
 
     def training_jobs(self, run: str) -> list[JobRef]:
         return [JobRef(folder.name, str(folder)) for folder in _folders(run)]

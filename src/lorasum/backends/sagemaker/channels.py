@@ -1,4 +1,4 @@
-"""The input channels of a training job: dataset, scripts, and where they are needed the base model and packages."""
+"""The input channels of a training job: dataset and scripts, and where needed base model, summaries and packages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker import storage, wheels
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.shared.names import CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, CHANNEL_WHEELS
+from lorasum.shared.names import CHANNEL_BASE, CHANNEL_CODE, CHANNEL_MODEL, CHANNEL_TRAINING, CHANNEL_WHEELS
 from lorasum.system import paths
 
 
@@ -39,6 +39,11 @@ def channels_of(config: SageMakerConfig, spec: TrainSpec) -> dict[str, Channel]:
         weights = storage.folder_files(spec.model.path)
         name = storage.fingerprint(weights)
         channels[CHANNEL_MODEL] = Channel("the base model", Folder.MODELS, name, lambda: weights)
+    if spec.base_summaries:
+        kept = storage.folder_files(spec.base_summaries)
+        channels[CHANNEL_BASE] = Channel(
+            "the base model's summaries", Folder.DATA, storage.fingerprint(kept), lambda: kept
+        )
     if wheels.are_needed(config):
         pins = wheels.training_wheels()
         channels[CHANNEL_WHEELS] = Channel(

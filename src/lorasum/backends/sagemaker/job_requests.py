@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorasum import __version__
-from lorasum.backends.records import TrainSpec
+from lorasum.backends.records import SCRIPTS, TrainSpec
 from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.instances import facts_of
 from lorasum.config.sagemaker import SageMakerConfig
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sagemaker.core.resources import TrainingJob
 
 TAG_RUN, TAG_VERSION = "lorasum:run", "lorasum:version"
-_SCRIPTS, _IMAGES, _TYPES = "container scripts", "images", "instance types"
+_IMAGES, _TYPES = "images", "instance types"
 _DATA = "/opt/ml/input/data"
 _CHECKPOINTS = "/opt/ml/checkpoints"
 _TENSORBOARD = f"/opt/ml/output/{TENSORBOARD_FOLDER}"
@@ -85,7 +85,7 @@ def training_request(
 def made_with(config: SageMakerConfig, image: str, scripts: str) -> dict[str, str]:
     """What a job is made with that its name does not say. `scripts` is the digest that names their folder in S3."""
     types = _named(config.training_instance_types, config.instance_count)
-    return {_SCRIPTS: scripts, _IMAGES: image, _TYPES: types}
+    return {SCRIPTS: scripts, _IMAGES: image, _TYPES: types}
 
 
 def job_was_made_with(job: "TrainingJob") -> dict[str, str]:
@@ -95,7 +95,7 @@ def job_was_made_with(job: "TrainingJob") -> dict[str, str]:
     uris = {each.channel_name: each.data_source.s3_data_source.s3_uri for each in job.input_data_config}
     scripts = uris[CHANNEL_CODE].rstrip("/").rpartition("/")[2]
     named = _named(types, resources.instance_count)
-    return {_SCRIPTS: scripts, _IMAGES: job.algorithm_specification.training_image, _TYPES: named}
+    return {SCRIPTS: scripts, _IMAGES: job.algorithm_specification.training_image, _TYPES: named}
 
 
 def _named(types: Sequence[str], count: object) -> str:
