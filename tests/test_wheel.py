@@ -118,7 +118,8 @@ def test_the_installed_light_client_prepares_and_finds_the_entry_point(
     assert call("python", "-c", "from importlib.util import find_spec; print(find_spec('torch'))") == "None\n"
     assert "quickstart" in call("lorasum", "--help")
     example = json.loads(call("lorasum", "init", "--example", "quickstart", "--json"))
-    assert example["files"] == ["quickstart.yaml", "chats/test.jsonl", "chats/train.jsonl"]
+    names = ("quickstart.yaml", "chats/test.jsonl", "chats/train.jsonl")
+    assert example["files"] == [str(tmp_path / name) for name in names]
     assert example["next"][-1] == "lorasum run quickstart.yaml"
     assert json.loads(call("lorasum", "config", "show", "-c", "quickstart.yaml", "--json"))["name"] == "quickstart"
     assert json.loads(call("lorasum", "config", "schema")) == Config.model_json_schema()
