@@ -15,7 +15,7 @@ from lorasum.commands.train import start_training, to_be_spent, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import Dataset
+from lorasum.ledger.resources import Dataset, TrainingJob
 
 NEWER = {"container scripts": "2"}
 
@@ -139,7 +139,7 @@ def test_settings_that_decide_about_no_weight_train_nothing_anew(
     other = "other predict.max_new_tokens and training.logging_steps"
     assert f"job {job} was trained with {other}, with the same weights" in told.steps
     anew = train(context(longer, backend, ledger), again=True)
-    assert anew.job != job
+    assert (anew.job != job, steps_of(backend)) == (True, ["", job])
     assert [deploy(context(one, backend, ledger)).job for one in (longer, config)] == [anew.job, job]
 
 
@@ -190,11 +190,15 @@ def test_another_merge_dtype_does_not_go_on_from_a_job_that_has_not_ended(
     assert steps_of(backend) == ["", ""]
 
 
-def test_scripts_that_can_merge_repeat_no_step(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:
+def test_scripts_that_can_merge_repeat_no_step(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
     """An attempt that was stopped neither. What has a merged model is trained by the scripts of today."""
     backend.events = [STEP, NOT_MERGED]
     first = train(context(config, backend, ledger)).job
     backend.scripts, backend.outcome = NEWER, JobState("stopped")
+    train(context(config, backend, ledger, told))
+    assert "`lorasum train --again` merges again, and repeats no step" in told.warnings[-1]
     with pytest.raises(BackendError):
         train(context(config, backend, ledger), again=True)
     backend.events, backend.outcome = [DONE], JobState("completed")
@@ -216,6 +220,9 @@ def test_a_job_that_only_merges_is_not_held_to_the_time_of_its_steps(
     longer = {"limits": {"max_hours": 20}}
     with pytest.raises(LorasumError, match="this job needs"):
         train(context(make_config(training={"epochs": 4}, **longer), backend, ledger))
+    row = ledger.find(TrainingJob, "chats", job)
+    assert row is not None
+    ledger.note(replace(row, hyperparameters={}))  # as after `status --rebuild`
     merges = context(make_config(training={"merge_dtype": "float32"}, **longer), backend, ledger)
     assert f"it merges what job {job} has trained, and repeats no step" in to_be_spent(merges)
     assert not train(merges).reused

@@ -154,7 +154,8 @@ def _result(run: RunContext, started: StartedJob, began: float) -> TrainResult:
     row = run.ledger.find(TrainingJob, run.name, name)
     assert row is not None, "the job was reconciled or started just before"  # noqa: S101
     if row.figures.not_merged and started.status == "completed":  # of another one, its own event has told
-        run.reporter.warn(f"the artifact of job {name} has no merged model: {row.figures.not_merged}")
+        hint = "; `lorasum train --again` merges again, and repeats no step" if started.changed else ""
+        run.reporter.warn(f"the artifact of job {name} has no merged model: {row.figures.not_merged}{hint}")
     figures, told = row.figures, row.figures != NO_FIGURES
     return TrainResult(
         run=run.name,

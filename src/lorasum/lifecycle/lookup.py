@@ -51,14 +51,14 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
 
     Args:
         again: take a new job instead of one that was made with other scripts, image or instance type than today's. Its
-            name is a hash of these too, so that asking twice starts one job. It repeats the steps, unless they were
-            only not merged.
+            name is a hash of these too, so that asking twice starts one job. Or instead of one with other settings that
+            decide about no weight. Steps are repeated where other scripts, image or type have done and merged them.
     """
     found = _own_job(backend, ledger, job)
     if found.ref is None and (twin := _of_the_same_weights(backend, ledger, job)):
-        if twin.changed:
-            return found if again else twin
-        found = twin
+        if twin.changed and not again:
+            return twin
+        found = found if twin.changed else twin
     if found.is_made:
         today = backend.made_with(None)
         changed = _changed(backend.made_with(found.ref), today)

@@ -5,10 +5,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from lorasum.backends.records import TrainSpec
 from lorasum.config.data import DataConfig
-from lorasum.config.schema import Config
+from lorasum.config.schema import Config, TrainingConfig
 from lorasum.data.changes import changed_since
 from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
@@ -164,9 +165,11 @@ def compare(config: Config, job: TrainingJob, fingerprint: str, model: ModelRef)
 
 def same_steps(config: Config, job: TrainingJob, fingerprint: str, model: ModelRef) -> bool:
     """Whether the steps of a recorded job are those of a config: `merge_dtype` decides nothing before the last one."""
-    merged = job.hyperparameters.get("merge_dtype", config.training.merge_dtype)
-    training = config.training.model_copy(update={"merge_dtype": merged})
-    return compare(config.model_copy(update={"training": training}), job, fingerprint, model).same_weights
+    training = config.training
+    dtypes = get_args(TrainingConfig.model_fields["merge_dtype"].annotation)
+    merged = [training.model_copy(update={"merge_dtype": dtype}) for dtype in dtypes]
+    asked = [config.model_copy(update={"training": one}) for one in merged]
+    return any(compare(one, job, fingerprint, model).same_weights for one in asked)
 
 
 def _equal(one: str, other: str) -> bool:
