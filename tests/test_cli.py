@@ -419,6 +419,33 @@ def test_a_question_is_asked_on_a_terminal_and_no_is_the_default(
     assert ("nothing was started, and nothing deleted" in asked) == bool(code)
 
 
+@pytest.mark.parametrize(("given", "said"), [("the config", "stdin is the config"), ("", "")])
+def test_stdin_with_a_config_does_not_answer_for_whoever_is_there(env: dict[str, str], given: str, said: str) -> None:
+    """stderr is a terminal, so somebody is there; a script that reads a pipe of its own is not asked."""
+    ours, theirs = pty.openpty()
+    body = f"options.settings.stdin = {given!r}; verb.confirm_spending(False, lambda: 'a job'); print('started')"
+    command = [sys.executable, "-c", f"{BOOM}{body}\nentry.main()", "boom"]
+    result = subprocess.run(
+        command, env=env, input="y\n", stdout=subprocess.PIPE, stderr=theirs, text=True, check=False
+    )
+    os.write(theirs, b"end\n")
+    told = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert (result.returncode, result.stdout) == ((2, "") if given else (0, "started\n"))
+    assert said in told
+    assert ("pass --yes" in told) == bool(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [("", "the dialogue"), ("--file -", "the dialogue"), ("--input - --output x.jsonl", "the rows")],
+)
+def test_stdin_is_not_read_for_two_things(env: dict[str, str], given: str, wanted: str) -> None:
+    refused = process(env, "predict", "-c", "-", *given.split(), stdin=CONFIG)
+    assert_error(refused, f"stdin is the config, and cannot be {wanted} too")
+
+
 @pytest.mark.parametrize("asks", ["verb.confirm('Do that?', ['x'])", "verb.confirm_spending(False, lambda: 'x')"])
 def test_a_question_that_nobody_sees_is_not_asked(env: dict[str, str], asks: str) -> None:
     """stderr goes to a file, so whoever is at the terminal waits for a command that waits for them."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lorasum.config.loader import load_config
+from lorasum.config.loader import is_piped, load_config
 from lorasum.config.schema import Config
 from lorasum.config.suggest import SYNONYMS, _keys
 from lorasum.errors import ConfigError
@@ -221,6 +221,15 @@ def test_paths_are_relative_to_the_file_or_override_that_names_them(
     assert config.model.id == str(tmp_path / "home/model")
     config = load_config(path, ["data.train=[c/, s3://box/d/*.jsonl]"])
     assert config.data.train == [str(here / "c"), "s3://box/d/*.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("path", "piped"),
+    [("-", True), ("/dev/stdin", True), ("/dev/fd/63", True), ("/proc/1/fd/63", True),
+     ("/dev/shm/ci/run.yaml", False), ("run.yaml", False)],
+)  # fmt: skip
+def test_a_file_in_memory_is_no_pipe(path: str, piped: bool) -> None:
+    assert is_piped(Path(path)) == piped
 
 
 @pytest.mark.parametrize("model", ["org/model", "pkg://package/file.gguf", "/abs/model"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from lorasum.cli.options import check_stdin_is_free
 from lorasum.context import RunContext
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.exports import read_bytes, read_path
@@ -22,10 +23,12 @@ def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
 
     Raises:
         DataError: it cannot be read, is JSON without a chat, or nobody wrote anything in it.
-        LorasumError: nothing was given.
+        LorasumError: nothing was given, or stdin is the config.
     """
     how = run.config.data.messages
     read: Callable[[], Chat]
+    if text is None and (file is None or str(file) == "-"):
+        check_stdin_is_free("the dialogue")
     if text is not None:
         place, read = "--text", partial(read_bytes, os.fsencode(text), how)
     elif file is not None and str(file) != "-":

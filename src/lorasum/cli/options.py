@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from lorasum.errors import LorasumError
+
 
 @dataclass(slots=True)
 class Settings:
@@ -13,12 +15,24 @@ class Settings:
 
     Attributes:
         verbose: set by `-v`, before the verb or after it.
+        stdin: what is read from it, "the config" or "the rows"; else empty. Nobody can answer a question there.
     """
 
     verbose: bool = False
+    stdin: str = ""
 
 
 settings = Settings()
+
+
+def check_stdin_is_free(wanted: str) -> None:
+    """Refuse to read something from stdin after something else.
+
+    Raises:
+        LorasumError: it is taken.
+    """
+    if settings.stdin:
+        raise LorasumError(f"stdin is {settings.stdin}, and cannot be {wanted} too", "give one of them another way")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The verbs of an endpoint: deploy, predict, evaluate, teardown; and run, which is all verbs."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,8 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorasum.cli.backends import recorded
-from lorasum.cli.options import CONFIG, Concurrency, Json, Overrides, Quiet, Sets, Verbose, Yes
-from lorasum.cli.verb import confirm, confirm_spending, perform, verb
+from lorasum.cli.options import (
+    CONFIG,
+    Concurrency,
+    Json,
+    Overrides,
+    Quiet,
+    Sets,
+    Verbose,
+    Yes,
+    check_stdin_is_free,
+    settings,
+)
+from lorasum.cli.verb import asks, confirm, confirm_spending, perform, verb
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ui import render
 
@@ -97,7 +107,11 @@ def _rows(source: Path | None, target: Path | None) -> tuple[Path | None, Path |
     if (source is None) != (target is None):
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
     here = Path("-")
-    return STDIN if source == here else source, STDOUT if target == here else target
+    source = STDIN if source == here else source
+    if source == STDIN:
+        check_stdin_is_free("the rows")
+        settings.stdin = "the rows"
+    return source, STDOUT if target == here else target
 
 
 def _predict_batch(
@@ -212,5 +226,4 @@ def run(
     """Run all verbs: prepare, train, deploy, evaluate, predict a sample, teardown."""
     from lorasum.commands.run import run as run_all
 
-    asks = not yes and sys.stdin.isatty()
-    return run_all(run, keep, (lambda costs: confirm("Spend that?", costs)) if asks else None)
+    return run_all(run, keep, (lambda costs: confirm("Spend that?", costs)) if asks(yes) else None)

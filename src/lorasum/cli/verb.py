@@ -92,6 +92,7 @@ def perform(
     from lorasum.ui.reporter import ConsoleReporter
 
     interrupts.removes = _teardown_of(config, overrides)
+    settings.stdin = "the config" if str(config) in ("-", "/dev/stdin") else ""
     report = ConsoleReporter(quiet, settings.verbose)
     loaded = load_config(config, overrides, report.warn)
     run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
@@ -147,10 +148,16 @@ def confirm_spending(yes: bool, to_be_spent: Callable[[], str]) -> None:
     """On a terminal, ask before money is spent, if any is; a script is not asked.
 
     Raises:
-        LorasumError: somebody is at the terminal who would not see the question, because stderr goes elsewhere.
+        LorasumError: somebody is at the terminal who would not see the question, because stderr goes elsewhere, or
+            could not answer, because stdin is read for something else.
     """
-    if not yes and sys.stdin.isatty() and (what := to_be_spent()):
+    if asks(yes) and (what := to_be_spent()):
         confirm("Start it?", [what])
+
+
+def asks(yes: bool) -> bool:
+    """Whether somebody is to be asked: they are at the terminal, where stdin may be a config or rows from a pipe."""
+    return not yes and (sys.stdin.isatty() or (bool(settings.stdin) and sys.stderr.isatty()))
 
 
 def confirm(question: str, lines: list[str]) -> None:
@@ -162,6 +169,7 @@ def confirm(question: str, lines: list[str]) -> None:
     if not lines:
         return
     if not render.can_ask():
-        raise LorasumError("this asks for your consent, and there is no terminal to ask on", "pass --yes")
+        why = f"stdin is {settings.stdin}" if settings.stdin else "there is no terminal to ask on"
+        raise LorasumError(f"this asks for your consent, and {why}", "pass --yes")
     if not render.confirm(question, lines):
         raise typer.Abort

@@ -58,6 +58,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
 
 def is_piped(path: Path) -> bool:
     """Whether a config comes through a pipe: `-`, /dev/stdin, or the /dev/fd/63 and /proc/1/fd/63 of a shell."""
+    if path.is_relative_to(Path("/dev") / "shm"):  # a folder of files like any other
+        return False
     return str(path) == "-" or path.is_relative_to("/dev") or path.is_relative_to("/proc")
 
 
